@@ -49,6 +49,26 @@ impl Millis {
         if ms >= 0 && ms <= Self::MAX.0 { Some(Self(ms)) } else { None }
     }
 
+    /// Reads what [`Millis`]'s `Display` writes, and nothing else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes = text.as_bytes();
+        let fixed = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':'), (19, b'.'), (23, b'Z')];
+        if bytes.len() != 24 || fixed.iter().any(|(at, byte)| bytes[*at] != *byte) {
+            return None;
+        }
+        let number = |from: usize, to: usize| {
+            bytes[from..to]
+                .iter()
+                .try_fold(0_u16, |n, byte| byte.is_ascii_digit().then(|| n * 10 + u16::from(byte - b'0')))
+        };
+        let small = |from: usize| number(from, from + 2).and_then(|n| u8::try_from(n).ok());
+        let month = time::Month::try_from(small(5)?).ok()?;
+        let date = time::Date::from_calendar_date(i32::from(number(0, 4)?), month, small(8)?).ok()?;
+        let time = time::Time::from_hms_milli(small(11)?, small(14)?, small(17)?, number(20, 23)?).ok()?;
+        Some(Self::from_date_time(OffsetDateTime::new_utc(date, time)))
+    }
+
     /// Milliseconds since the epoch.
     #[must_use]
     pub const fn get(self) -> i64 {

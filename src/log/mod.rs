@@ -1,0 +1,410 @@
+//! The log: the `events` table, which is the record, and the few small tables beside it.
+//!
+//! [`Log`] is the contract of a back end, and its doc comments are the specification; [`sqlite`] and [`postgres`]
+//! implement it side by side, in plain SQL, and one suite runs every promise on both. One method is one transaction. No
+//! type of the database driver leaves this module.
+//!
+//! The order of the log is the order in which commits became visible: whoever has read up to `seq` N never finds a
+//! smaller number later.
+
+mod postgres;
+mod sqlite;
+
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::event::{EventId, Millis, Record, Seq, Verified};
+
+/// Why the log did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The database cannot be reached, is full, read-only, too slow, or not migrated. Try again later; whether a write
+    /// took place is unknown.
+    #[error("the database is unavailable: {0}")]
+    Unavailable(#[source] Box<dyn StdError + Send + Sync>),
+    /// The database refuses the values. Trying the same again is useless; nothing was written.
+    #[error("the database refuses the values: {0}")]
+    Rejected(#[source] Box<dyn StdError + Send + Sync>),
+    /// The database's schema is not one that this version can use, and waiting will not change that.
+    #[error("{0}")]
+    Schema(String),
+    /// The settings do not describe a database.
+    #[error("database.url: {0}")]
+    Url(String),
+}
+
+impl LogError {
+    fn unavailable(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Unavailable(error.into())
+    }
+}
+
+/// Deliveries of one event, or of one unreadable body, to be appended together.
+#[derive(Clone, Debug)]
+pub struct Append {
+    /// What was delivered, first.
+    pub verified: Arc<Verified>,
+    /// How often: copies in one batch are merged. At least 1.
+    pub deliveries: u32,
+    /// When the last of them arrived.
+    pub last_delivered_at: Millis,
+}
+
+/// What became of one [`Append`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// It is new in the log.
+    Stored,
+    /// It had been in the log before; its count of deliveries went up.
+    Duplicate,
+    /// It is in the quarantine, whether new or not.
+    Quarantined,
+    /// It is a handshake, whose time was noted.
+    Noted,
+}
+
+/// A cursor's lease and position, as found when the lease was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leased {
+    /// Everything up to here is done.
+    pub position: Seq,
+}
+
+/// What became of an attempt to move a cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moved {
+    /// It stands at the new position, and the lease was renewed.
+    Yes,
+    /// The lease had ended or another owner has it: nothing was changed.
+    LeaseLost,
+}
+
+/// How far a cursor is behind the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// Rows not read yet: exact up to [`Lag::EXACT`], an upper bound beyond it.
+    pub events: u64,
+    /// When the oldest of them arrived.
+    pub oldest: Option<Millis>,
+}
+
+impl Lag {
+    /// Up to this many rows are counted; a longer backlog is judged by the distance of `seq`.
+    pub const EXACT: i64 = 10_000;
+}
+
+/// Where a cursor stands, and who moves it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CursorState {
+    /// `bus`, …
+    pub name: String,
+    /// Everything up to here is done.
+    pub position: Seq,
+    /// Who holds the lease, if it has not ended.
+    pub owner: Option<String>,
+}
+
+/// Which rows of the log are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// That happened at this time or later.
+    pub since: Option<Millis>,
+    /// That happened before this time.
+    pub until: Option<Millis>,
+    /// Of this type, as sent.
+    pub event: Option<String>,
+    /// Of the meeting with this number or UUID.
+    pub meeting: Option<String>,
+    /// Up to this place in the log.
+    pub up_to: Option<Seq>,
+}
+
+/// An entry of the quarantine.
+#[derive(Clone, Debug)]
+pub struct Quarantined {
+    /// Its number.
+    pub id: i64,
+    /// The subscriber whose key signed it.
+    pub subscriber_id: String,
+    /// When it arrived first.
+    pub received_at: Millis,
+    /// How often it was delivered.
+    pub deliveries: i64,
+    /// Why no event could be made of it.
+    pub reason: String,
+    /// The whole request body.
+    pub body: Bytes,
+}
+
+/// A row that a cursor passed by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetAside {
+    /// Its place in the log.
+    pub seq: Seq,
+    /// Its id.
+    pub event_id: EventId,
+    /// Why.
+    pub reason: String,
+}
+
+/// What is counted in the database, for metrics.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// Entries of the quarantine.
+    pub quarantined: i64,
+    /// Rows set aside, by cursor.
+    pub set_aside: HashMap<String, i64>,
+    /// The newest handshake, by subscriber.
+    pub handshakes: HashMap<String, Millis>,
+}
+
+/// The state of a database's schema after [`Log::migrate`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schema {
+    /// The newest migration that is applied.
+    pub version: i64,
+    /// How many were applied just now.
+    pub applied: usize,
+}
+
+/// A back end of the log. See the module's documentation for the order it keeps.
+#[async_trait]
+pub trait Log: Send + Sync + 'static {
+    /// What it is and where, for people: no password in it.
+    fn describe(&self) -> String;
+
+    /// Brings the schema up to date if `apply`, else only checks that it is. Safe when several processes do it at once.
+    ///
+    /// # Errors
+    /// [`LogError::Schema`] if the schema was made by a newer version or by something else; [`LogError::Unavailable`] if
+    /// the database cannot be reached, or if migrations are pending and `apply` is false.
+    async fn migrate(&self, apply: bool) -> Result<Schema, LogError>;
+
+    /// Appends a batch in one transaction and answers, in the same order, what became of each. When it returns, the
+    /// batch is durable: it survives the power going off.
+    ///
+    /// An event that is in the log already, whoever put it there and however concurrently, is a duplicate: only its
+    /// `deliveries` and `last_delivered_at` change. No id may occur twice in one batch.
+    ///
+    /// # Errors
+    /// [`LogError::Rejected`] if one of the rows can never be stored; the caller finds out which.
+    async fn append(&self, batch: &[Append]) -> Result<Vec<Appended>, LogError>;
+
+    /// Puts a body into the quarantine whose event the database refused, with the reason.
+    ///
+    /// # Errors
+    /// As for all methods, [`LogError::Unavailable`].
+    async fn quarantine(&self, unreadable: &crate::event::Unreadable, deliveries: u32) -> Result<(), LogError>;
+
+    /// Writes a row durably and forgets it: whether an event could be stored now.
+    ///
+    /// # Errors
+    /// The reason why not.
+    async fn probe(&self) -> Result<(), LogError>;
+
+    /// The first `limit` rows after `after`, in the order of the log.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn read(&self, after: Seq, limit: u32) -> Result<Vec<Record>, LogError>;
+
+    /// The first `limit` rows after `after` that `filter` wants, in the order of the log.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn select(&self, filter: &Filter, after: Seq, limit: u32) -> Result<Vec<Record>, LogError>;
+
+    /// The rows with these ids: how many there are of each (never more than one, if the log keeps its promise).
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn count(&self, ids: &[EventId]) -> Result<HashMap<EventId, u64>, LogError>;
+
+    /// The place of the row with this id.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn find(&self, id: EventId) -> Result<Option<Seq>, LogError>;
+
+    /// The newest row's place; [`Seq::START`] if the log is empty.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn head(&self) -> Result<Seq, LogError>;
+
+    /// Takes or renews the lease of a cursor for `owner`, by the database's clock, until `ttl` from now. `None` if
+    /// another owner's lease has not ended. A cursor that does not exist starts before the first row.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn lease(&self, cursor: &str, owner: &str, ttl: Duration) -> Result<Option<Leased>, LogError>;
+
+    /// Moves a cursor from one position to another and renews its lease, if `owner` still holds it.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn advance(&self, cursor: &str, owner: &str, to: Seq, ttl: Duration) -> Result<Moved, LogError>;
+
+    /// Ends the lease of `owner`, so that another need not wait for it.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn release(&self, cursor: &str, owner: &str) -> Result<(), LogError>;
+
+    /// All cursors.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn cursors(&self) -> Result<Vec<CursorState>, LogError>;
+
+    /// How far a cursor is behind.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn lag(&self, cursor: &str) -> Result<Lag, LogError>;
+
+    /// Records that a cursor passed a row by. Doing it again changes nothing.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn set_aside(&self, cursor: &str, seq: Seq, id: EventId, reason: &str) -> Result<(), LogError>;
+
+    /// The rows that a cursor passed by, after `after`.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn list_set_aside(&self, cursor: &str, after: Seq, limit: u32) -> Result<Vec<SetAside>, LogError>;
+
+    /// The first `limit` entries of the quarantine with a number over `after`.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn list_quarantined(&self, after: i64, limit: u32) -> Result<Vec<Quarantined>, LogError>;
+
+    /// One entry of the quarantine.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn get_quarantined(&self, id: i64) -> Result<Option<Quarantined>, LogError>;
+
+    /// Deletes an entry of the quarantine; whether there was one.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn discard_quarantined(&self, id: i64) -> Result<bool, LogError>;
+
+    /// What the metrics need to know.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn counts(&self) -> Result<Counts, LogError>;
+
+    /// Does what the database needs doing from time to time (checkpoints, partitions, retention), without holding up
+    /// `append` for longer than a few milliseconds. To be called every [`Log::maintenance_interval`].
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`]; the next call goes on.
+    async fn maintain(&self, now: Millis) -> Result<(), LogError>;
+
+    /// How often [`Log::maintain`] wants to be called.
+    fn maintenance_interval(&self) -> Duration;
+
+    /// Returns when another process may have appended something, or when the back end thinks that looking is worth it.
+    /// What this process appends, it knows by itself.
+    async fn appended_elsewhere(&self);
+
+    /// Bytes free on the file system of an embedded database.
+    fn disk_free(&self) -> Option<u64>;
+
+    /// Closes all connections.
+    async fn close(&self);
+}
+
+/// How to open a log.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `sqlite://…` or `postgres://…`.
+    pub url: String,
+    /// How long events are kept, by their own time; `None`: for ever.
+    pub retention: Option<Duration>,
+}
+
+/// Opens the log that `options` describe. Connects to nothing yet, so it succeeds while the database is away.
+///
+/// # Errors
+/// [`LogError::Url`] if the URL is not one of a database that we know.
+pub fn open(options: &Options) -> Result<Arc<dyn Log>, LogError> {
+    if options.url.starts_with("sqlite:") {
+        Ok(Arc::new(sqlite::SqliteLog::new(options)?))
+    } else if options.url.starts_with("postgres:") || options.url.starts_with("postgresql:") {
+        Ok(Arc::new(postgres::PostgresLog::new(options)?))
+    } else {
+        Err(LogError::Url("must begin with sqlite: or postgres:".to_owned()))
+    }
+}
+
+/// Applies or checks migrations; the part that both back ends share.
+async fn run_migrations<C>(
+    migrator: &sqlx::migrate::Migrator,
+    connection: &mut C,
+    apply: bool,
+) -> Result<Schema, LogError>
+where
+    C: sqlx::migrate::Migrate,
+{
+    use sqlx::migrate::MigrateError;
+    let table = "_sqlx_migrations";
+    let ours = || migrator.iter().filter(|migration| !migration.migration_type.is_down_migration());
+    let newest = ours().map(|migration| migration.version).max().unwrap_or(0);
+    let before = match connection.list_applied_migrations(table).await {
+        Ok(applied) => applied,
+        // The table is not there yet.
+        Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) if is_database_error(&error) => {
+            Vec::new()
+        }
+        Err(error) => return Err(LogError::unavailable(error)),
+    };
+    if let Some(unknown) = before.iter().find(|applied| ours().all(|known| known.version != applied.version)) {
+        return Err(LogError::Schema(format!(
+            "the database's schema has version {}, made by a newer Convoke; this one knows versions up to {newest}",
+            unknown.version
+        )));
+    }
+    let changed = before
+        .iter()
+        .find(|applied| ours().any(|known| known.version == applied.version && known.checksum != applied.checksum));
+    if let Some(changed) = changed {
+        return Err(LogError::Schema(format!("migration {} of the database is not Convoke's", changed.version)));
+    }
+    let pending = ours().count() - before.len();
+    if pending > 0 && !apply {
+        return Err(LogError::unavailable(format!("{pending} migrations are pending: run `convoke migrate`")));
+    }
+    if pending > 0 {
+        migrator.run_direct(None, connection, false).await.map_err(|error| match error {
+            MigrateError::VersionMismatch(_) | MigrateError::VersionMissing(_) | MigrateError::Dirty(_) => {
+                LogError::Schema(format!("the database's schema is not Convoke's: {error}"))
+            }
+            // A table of that name is there already, and so on: somebody else's database.
+            MigrateError::ExecuteMigration(ref cause, _) if is_schema_conflict(cause) => {
+                LogError::Schema(format!("the database cannot take Convoke's schema: {error}"))
+            }
+            error => LogError::unavailable(error),
+        })?;
+    }
+    Ok(Schema { version: newest, applied: pending })
+}
+
+/// PostgreSQL's class 42 (syntax error or access rule violation), SQLite's plain SQLITE_ERROR.
+fn is_schema_conflict(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code.starts_with("42") || code == "1")
+}
+
+fn is_database_error(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(_))
+}

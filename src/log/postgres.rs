@@ -1,0 +1,579 @@
+//! The log in PostgreSQL 15 or later, shared by any number of replicas.
+//!
+//! `seq` comes from a sequence, and sequences do not give the order of commits. So a transaction that appends takes an
+//! advisory lock before its first number is drawn and holds it until its commit is visible; batches are large, so this
+//! costs little, and one writer is the fastest anyway. The session's time-outs and TCP keepalives bound how long a
+//! replica that vanished in the middle can hold the lock. Readers take no lock at all: somebody else's long transaction
+//! does not stall a cursor.
+
+use std::collections::{HashMap, HashSet};
+use std::future::Future;
+use std::str::FromStr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPoolOptions, PgRow};
+use sqlx::{AssertSqlSafe, Connection, PgPool, PgTransaction, Row};
+use time::OffsetDateTime;
+use tokio::sync::{Mutex, MutexGuard};
+use uuid::Uuid;
+
+use super::{
+    Append, Appended, Counts, CursorState, Filter, Lag, Leased, Log, LogError, Moved, Options, Quarantined, Schema,
+    SetAside,
+};
+use crate::event::{Content, Event, EventId, Millis, Record, Seq, Unreadable};
+
+mod partitions;
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres");
+
+/// Begins a transaction that appends: one round trip for the transaction and the lock on the log's order. The planner is
+/// told to use the indexes, whatever it believes of a table that was empty a minute ago.
+const BEGIN_APPEND: &str = "BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; \
+     SET LOCAL enable_mergejoin = off; SELECT pg_advisory_xact_lock(4865178305)";
+
+/// Begins a transaction that reads along the log.
+const BEGIN_READ: &str =
+    "BEGIN READ ONLY; SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off";
+
+const RECORD: &str = "seq, event_id, subscriber_id, event, occurred_at, received_at, meeting_id, meeting_uuid, source, \
+     traceparent, event_info";
+
+/// How long the writer waits for the database before it gives the connection up. Less than the time in which a delivery
+/// must be answered.
+const PATIENCE: Duration = Duration::from_millis(2_500);
+
+/// The channel on which a commit is announced to the other replicas.
+const CHANNEL: &str = "convoke_log";
+
+pub struct PostgresLog {
+    options: PgConnectOptions,
+    retention: Option<Duration>,
+    writer: Mutex<Option<PgConnection>>,
+    pool: PgPool,
+    listener: Mutex<Option<PgListener>>,
+    maintained: Mutex<Option<Millis>>,
+}
+
+impl PostgresLog {
+    /// The database that the URL names.
+    ///
+    /// # Errors
+    /// [`LogError::Url`].
+    pub fn new(options: &Options) -> Result<Self, LogError> {
+        let connect = PgConnectOptions::from_str(&options.url).map_err(|error| LogError::Url(error.to_string()))?;
+        // `durable` whatever the database's or role's default is; the rest bounds how long a vanished process holds locks.
+        let connect = connect.application_name("convoke").options([
+            ("synchronous_commit", "on"),
+            ("idle_in_transaction_session_timeout", "5s"),
+            ("lock_timeout", "2s"),
+            ("tcp_keepalives_idle", "3"),
+            ("tcp_keepalives_interval", "2"),
+            ("tcp_keepalives_count", "2"),
+            ("tcp_user_timeout", "8s"),
+        ]);
+        let connect = sqlx::ConnectOptions::disable_statement_logging(connect);
+        let pool = PgPoolOptions::new()
+            .max_connections(6)
+            .acquire_timeout(Duration::from_secs(2))
+            .test_before_acquire(true)
+            .connect_lazy_with(connect.clone());
+        Ok(Self {
+            options: connect,
+            retention: options.retention,
+            writer: Mutex::new(None),
+            pool,
+            listener: Mutex::new(None),
+            maintained: Mutex::new(None),
+        })
+    }
+
+    /// Takes the writing connection, opened if need be. It is out of its place while it is in use: if the caller's future is
+    /// dropped half-way, or fails, the connection goes with it, and the server rolls back what it did.
+    async fn check_out(&self) -> Result<(MutexGuard<'_, Option<PgConnection>>, PgConnection), LogError> {
+        let mut place = self.writer.lock().await;
+        let connection = match place.take() {
+            Some(connection) => connection,
+            None => bounded(PgConnection::connect_with(&self.options)).await?,
+        };
+        Ok((place, connection))
+    }
+
+    async fn append_on(connection: &mut PgConnection, batch: &[Append]) -> Result<Vec<Appended>, sqlx::Error> {
+        let mut tx = connection.begin_with(BEGIN_APPEND).await?;
+        let events: Vec<_> = batch
+            .iter()
+            .filter_map(|append| match append.verified.content() {
+                Content::Event(event) => Some((append, event)),
+                _ => None,
+            })
+            .collect();
+        let duplicates = Self::insert_events(&mut tx, &events).await?;
+        let mut outcomes = Vec::with_capacity(batch.len());
+        for append in batch {
+            outcomes.push(match append.verified.content() {
+                Content::Event(event) if duplicates.contains(&event.event_id) => Appended::Duplicate,
+                Content::Event(_) => Appended::Stored,
+                Content::Unreadable(unreadable) => {
+                    insert_quarantined(&mut tx, unreadable, append.deliveries).await?;
+                    Appended::Quarantined
+                }
+                Content::Handshake(handshake) => {
+                    sqlx::query(
+                        "INSERT INTO handshakes AS h (subscriber_id, at) VALUES ($1, $2)
+                         ON CONFLICT (subscriber_id) DO UPDATE SET at = greatest(h.at, excluded.at)",
+                    )
+                    .bind(&*handshake.subscriber_id)
+                    .bind(handshake.received_at.date_time())
+                    .execute(&mut *tx)
+                    .await?;
+                    Appended::Noted
+                }
+            });
+        }
+        if duplicates.len() < events.len() {
+            sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        Ok(outcomes)
+    }
+
+    async fn insert_events(
+        tx: &mut PgTransaction<'_>,
+        events: &[(&Append, &Event)],
+    ) -> Result<HashSet<EventId>, sqlx::Error> {
+        if events.is_empty() {
+            return Ok(HashSet::new());
+        }
+        fn column<'a, T>(events: &'a [(&Append, &Event)], of: impl Fn(&'a Event) -> T) -> Vec<T> {
+            events.iter().map(|(_, event)| of(event)).collect()
+        }
+        let stored: Vec<Uuid> = sqlx::query_scalar(
+            "INSERT INTO events (event_id, subscriber_id, event, occurred_at, received_at, meeting_id, meeting_uuid,
+                 meeting_cycle_sub_id, user_uuid, user_agent, account, participant_id, display_name, role, call_number,
+                 join_time, left_time, source, deliveries, last_delivered_at, request_id, traceparent, event_info)
+             SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::text[],
+                 $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[],
+                 $15::text[], $16::timestamptz[], $17::timestamptz[], $18::text[], $19::int[], $20::timestamptz[],
+                 $21::text[], $22::text[], $23::text[])
+             ON CONFLICT (event_id) DO NOTHING
+             RETURNING event_id",
+        )
+        .bind(column(events, |event| event.event_id.uuid()))
+        .bind(column(events, |event| &*event.subscriber_id))
+        .bind(column(events, |event| &*event.event))
+        .bind(column(events, |event| event.occurred_at.date_time()))
+        .bind(column(events, |event| event.received_at.date_time()))
+        .bind(column(events, |event| event.meeting.id.as_deref()))
+        .bind(column(events, |event| event.meeting.uuid.as_deref()))
+        .bind(column(events, |event| event.meeting.cycle_sub_id.as_deref()))
+        .bind(column(events, |event| event.attendee.user_uuid.as_deref()))
+        .bind(column(events, |event| event.attendee.user_agent.as_deref()))
+        .bind(column(events, |event| event.attendee.account.as_deref()))
+        .bind(column(events, |event| event.attendee.participant_id.as_deref()))
+        .bind(column(events, |event| event.attendee.display_name.as_deref()))
+        .bind(column(events, |event| event.attendee.role.as_deref()))
+        .bind(column(events, |event| event.attendee.call_number.as_deref()))
+        .bind(column(events, |event| event.attendee.join_time.map(Millis::date_time)))
+        .bind(column(events, |event| event.attendee.left_time.map(Millis::date_time)))
+        .bind(column(events, |event| event.source.as_str()))
+        .bind(events.iter().map(|(append, _)| deliveries(append.deliveries)).collect::<Vec<_>>())
+        .bind(events.iter().map(|(append, _)| append.last_delivered_at.date_time()).collect::<Vec<_>>())
+        .bind(column(events, |event| event.request_id.as_deref()))
+        .bind(column(events, |event| event.traceparent.as_deref()))
+        .bind(column(events, |event| &*event.event_info))
+        .fetch_all(&mut **tx)
+        .await?;
+        if stored.len() == events.len() {
+            return Ok(HashSet::new());
+        }
+        let stored: HashSet<Uuid> = stored.into_iter().collect();
+        let known: Vec<_> = events.iter().filter(|(_, event)| !stored.contains(&event.event_id.uuid())).collect();
+        sqlx::query(
+            "UPDATE events
+                SET deliveries = events.deliveries + again.deliveries,
+                    last_delivered_at = greatest(events.last_delivered_at, again.last_delivered_at)
+               FROM unnest($1::uuid[], $2::int[], $3::timestamptz[]) AS again (event_id, deliveries, last_delivered_at)
+              WHERE events.event_id = again.event_id",
+        )
+        .bind(known.iter().map(|(_, event)| event.event_id.uuid()).collect::<Vec<_>>())
+        .bind(known.iter().map(|(append, _)| deliveries(append.deliveries)).collect::<Vec<_>>())
+        .bind(known.iter().map(|(append, _)| append.last_delivered_at.date_time()).collect::<Vec<_>>())
+        .execute(&mut **tx)
+        .await?;
+        Ok(known.iter().map(|(_, event)| event.event_id).collect())
+    }
+}
+
+/// The column is an `int`: a count cannot come near its end.
+fn deliveries(count: u32) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+/// Gives up on a database that does not answer.
+async fn bounded<T>(work: impl Future<Output = Result<T, sqlx::Error>> + Send) -> Result<T, LogError> {
+    match tokio::time::timeout(PATIENCE, work).await {
+        Ok(result) => result.map_err(failed),
+        Err(_) => Err(LogError::unavailable(format!("no answer within {PATIENCE:?}"))),
+    }
+}
+
+async fn insert_quarantined(
+    connection: &mut PgConnection,
+    unreadable: &Unreadable,
+    deliveries: u32,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO quarantine AS q (digest, subscriber_id, received_at, deliveries, reason, body)
+         VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (digest) DO UPDATE SET deliveries = q.deliveries + excluded.deliveries",
+    )
+    .bind(unreadable.digest().as_slice())
+    .bind(&*unreadable.subscriber_id)
+    .bind(unreadable.received_at.date_time())
+    .bind(i64::from(deliveries))
+    .bind(&unreadable.reason)
+    .bind(&unreadable.body[..])
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+#[async_trait]
+impl Log for PostgresLog {
+    fn describe(&self) -> String {
+        let options = &self.options;
+        format!(
+            "PostgreSQL {}:{}/{}",
+            options.get_host(),
+            options.get_port(),
+            options.get_database().unwrap_or_default()
+        )
+    }
+
+    async fn migrate(&self, apply: bool) -> Result<Schema, LogError> {
+        let mut connection = bounded(PgConnection::connect_with(&self.options)).await?;
+        // A replica may be waiting for another one's migration, which may take long.
+        sqlx::query("SET lock_timeout = 0").execute(&mut connection).await.map_err(failed)?;
+        let schema = super::run_migrations(&MIGRATIONS, &mut connection, apply).await?;
+        if let Err(error) = connection.close().await {
+            tracing::debug!(%error, "closing the connection that migrated");
+        }
+        Ok(schema)
+    }
+
+    async fn append(&self, batch: &[Append]) -> Result<Vec<Appended>, LogError> {
+        let (mut place, mut connection) = self.check_out().await?;
+        let result = bounded(Self::append_on(&mut connection, batch)).await;
+        if !matches!(result, Err(LogError::Unavailable(_))) {
+            *place = Some(connection);
+        }
+        result
+    }
+
+    async fn quarantine(&self, unreadable: &Unreadable, deliveries: u32) -> Result<(), LogError> {
+        bounded(async {
+            let mut connection = self.pool.acquire().await?;
+            insert_quarantined(&mut connection, unreadable, deliveries).await
+        })
+        .await
+    }
+
+    async fn probe(&self) -> Result<(), LogError> {
+        bounded(
+            sqlx::query(
+                "INSERT INTO heartbeat (id, at) VALUES (1, now()) ON CONFLICT (id) DO UPDATE SET at = excluded.at",
+            )
+            .execute(&self.pool),
+        )
+        .await
+        .map(drop)
+    }
+
+    async fn read(&self, after: Seq, limit: u32) -> Result<Vec<Record>, LogError> {
+        bounded(async {
+            let mut tx = self.pool.begin_with(BEGIN_READ).await?;
+            let sql = format!("SELECT {RECORD} FROM events WHERE seq > $1 ORDER BY seq LIMIT $2");
+            let rows = sqlx::query(AssertSqlSafe(sql)).bind(after.0).bind(i64::from(limit)).fetch_all(&mut *tx).await?;
+            tx.commit().await?;
+            rows.iter().map(record).collect()
+        })
+        .await
+    }
+
+    async fn select(&self, filter: &Filter, after: Seq, limit: u32) -> Result<Vec<Record>, LogError> {
+        let sql = format!(
+            "SELECT {RECORD} FROM events
+              WHERE seq > $1 AND ($2::bigint IS NULL OR seq <= $2)
+                AND ($3::timestamptz IS NULL OR occurred_at >= $3) AND ($4::timestamptz IS NULL OR occurred_at < $4)
+                AND ($5::text IS NULL OR event = $5) AND ($6::text IS NULL OR meeting_id = $6 OR meeting_uuid = $6)
+              ORDER BY seq LIMIT $7"
+        );
+        // A person's command, over any stretch of the log: it may take its time.
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(after.0)
+            .bind(filter.up_to.map(|seq| seq.0))
+            .bind(filter.since.map(Millis::date_time))
+            .bind(filter.until.map(Millis::date_time))
+            .bind(&filter.event)
+            .bind(&filter.meeting)
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed)?;
+        rows.iter().map(record).collect::<Result<_, _>>().map_err(failed)
+    }
+
+    async fn count(&self, ids: &[EventId]) -> Result<HashMap<EventId, u64>, LogError> {
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+        let rows = sqlx::query("SELECT event_id, count(*) FROM events WHERE event_id = ANY ($1) GROUP BY event_id")
+            .bind(ids)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed)?;
+        Ok(rows.iter().map(|row| (EventId::from_uuid(row.get(0)), row.get::<i64, _>(1).unsigned_abs())).collect())
+    }
+
+    async fn find(&self, id: EventId) -> Result<Option<Seq>, LogError> {
+        bounded(
+            sqlx::query_scalar("SELECT seq FROM events WHERE event_id = $1").bind(id.uuid()).fetch_optional(&self.pool),
+        )
+        .await
+        .map(|seq| seq.map(Seq))
+    }
+
+    async fn head(&self) -> Result<Seq, LogError> {
+        bounded(sqlx::query_scalar("SELECT coalesce(max(seq), 0) FROM events").fetch_one(&self.pool)).await.map(Seq)
+    }
+
+    async fn lease(&self, cursor: &str, owner: &str, ttl: Duration) -> Result<Option<Leased>, LogError> {
+        let lease = sqlx::query_scalar(
+            "INSERT INTO cursors AS c (name, position, lease_owner, lease_until, updated_at)
+             VALUES ($1, 0, $2, clock_timestamp() + make_interval(secs => $3), clock_timestamp())
+             ON CONFLICT (name) DO UPDATE SET lease_owner = excluded.lease_owner, lease_until = excluded.lease_until
+              WHERE c.lease_owner IS NULL OR c.lease_owner = excluded.lease_owner OR c.lease_until <= clock_timestamp()
+             RETURNING position",
+        );
+        bounded(lease.bind(cursor).bind(owner).bind(ttl.as_secs_f64()).fetch_optional(&self.pool))
+            .await
+            .map(|position| position.map(|position| Leased { position: Seq(position) }))
+    }
+
+    async fn advance(&self, cursor: &str, owner: &str, to: Seq, ttl: Duration) -> Result<Moved, LogError> {
+        let advance = sqlx::query(
+            "UPDATE cursors SET position = $3, updated_at = clock_timestamp(),
+                    lease_until = clock_timestamp() + make_interval(secs => $4)
+              WHERE name = $1 AND lease_owner = $2 AND lease_until > clock_timestamp()",
+        );
+        let done =
+            bounded(advance.bind(cursor).bind(owner).bind(to.0).bind(ttl.as_secs_f64()).execute(&self.pool)).await?;
+        Ok(if done.rows_affected() == 1 { Moved::Yes } else { Moved::LeaseLost })
+    }
+
+    async fn release(&self, cursor: &str, owner: &str) -> Result<(), LogError> {
+        let release = sqlx::query(
+            "UPDATE cursors SET lease_owner = NULL, lease_until = NULL WHERE name = $1 AND lease_owner = $2",
+        );
+        bounded(release.bind(cursor).bind(owner).execute(&self.pool)).await.map(drop)
+    }
+
+    async fn cursors(&self) -> Result<Vec<CursorState>, LogError> {
+        let rows = bounded(
+            sqlx::query(
+                "SELECT name, position, CASE WHEN lease_until > clock_timestamp() THEN lease_owner END
+                   FROM cursors ORDER BY name",
+            )
+            .fetch_all(&self.pool),
+        )
+        .await?;
+        Ok(rows
+            .iter()
+            .map(|row| CursorState { name: row.get(0), position: Seq(row.get(1)), owner: row.get(2) })
+            .collect())
+    }
+
+    async fn lag(&self, cursor: &str) -> Result<Lag, LogError> {
+        let row = bounded(async {
+            let mut tx = self.pool.begin_with(BEGIN_READ).await?;
+            let position: i64 =
+                sqlx::query_scalar("SELECT coalesce((SELECT position FROM cursors WHERE name = $1), 0)")
+                    .bind(cursor)
+                    .fetch_one(&mut *tx)
+                    .await?;
+            let row = sqlx::query(
+                "SELECT (SELECT count(*) FROM (SELECT 1 FROM events WHERE seq > $1 ORDER BY seq LIMIT $2) AS unread),
+                        (SELECT max(seq) FROM events) - $1,
+                        (SELECT received_at FROM events WHERE seq > $1 ORDER BY seq LIMIT 1)",
+            )
+            .bind(position)
+            .bind(Lag::EXACT)
+            .fetch_one(&mut *tx)
+            .await?;
+            tx.commit().await?;
+            Ok(row)
+        })
+        .await?;
+        let (counted, distance): (i64, Option<i64>) = (row.get(0), row.get(1));
+        let events = if counted < Lag::EXACT { counted } else { counted.max(distance.unwrap_or(0)) };
+        Ok(Lag {
+            events: events.unsigned_abs(),
+            oldest: row.get::<Option<OffsetDateTime>, _>(2).map(Millis::from_date_time),
+        })
+    }
+
+    async fn set_aside(&self, cursor: &str, seq: Seq, id: EventId, reason: &str) -> Result<(), LogError> {
+        let insert = sqlx::query(
+            "INSERT INTO set_aside (cursor, seq, event_id, reason, at) VALUES ($1, $2, $3, $4, now())
+             ON CONFLICT DO NOTHING",
+        );
+        bounded(insert.bind(cursor).bind(seq.0).bind(id.uuid()).bind(reason).execute(&self.pool)).await.map(drop)
+    }
+
+    async fn list_set_aside(&self, cursor: &str, after: Seq, limit: u32) -> Result<Vec<SetAside>, LogError> {
+        let list = sqlx::query(
+            "SELECT seq, event_id, reason FROM set_aside WHERE cursor = $1 AND seq > $2 ORDER BY seq LIMIT $3",
+        );
+        let rows = bounded(list.bind(cursor).bind(after.0).bind(i64::from(limit)).fetch_all(&self.pool)).await?;
+        Ok(rows
+            .iter()
+            .map(|row| SetAside { seq: Seq(row.get(0)), event_id: EventId::from_uuid(row.get(1)), reason: row.get(2) })
+            .collect())
+    }
+
+    async fn list_quarantined(&self, after: i64, limit: u32) -> Result<Vec<Quarantined>, LogError> {
+        let list = sqlx::query(
+            "SELECT id, subscriber_id, received_at, deliveries, reason, body FROM quarantine
+              WHERE id > $1 ORDER BY id LIMIT $2",
+        );
+        let rows = bounded(list.bind(after).bind(i64::from(limit)).fetch_all(&self.pool)).await?;
+        Ok(rows.iter().map(quarantined).collect())
+    }
+
+    async fn get_quarantined(&self, id: i64) -> Result<Option<Quarantined>, LogError> {
+        let get = sqlx::query(
+            "SELECT id, subscriber_id, received_at, deliveries, reason, body FROM quarantine WHERE id = $1",
+        );
+        let row = bounded(get.bind(id).fetch_optional(&self.pool)).await?;
+        Ok(row.as_ref().map(quarantined))
+    }
+
+    async fn discard_quarantined(&self, id: i64) -> Result<bool, LogError> {
+        let done = bounded(sqlx::query("DELETE FROM quarantine WHERE id = $1").bind(id).execute(&self.pool)).await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn counts(&self) -> Result<Counts, LogError> {
+        bounded(async {
+            let mut counts = Counts {
+                quarantined: sqlx::query_scalar("SELECT count(*) FROM quarantine").fetch_one(&self.pool).await?,
+                ..Counts::default()
+            };
+            for row in
+                sqlx::query("SELECT cursor, count(*) FROM set_aside GROUP BY cursor").fetch_all(&self.pool).await?
+            {
+                counts.set_aside.insert(row.get(0), row.get(1));
+            }
+            for row in sqlx::query("SELECT subscriber_id, at FROM handshakes").fetch_all(&self.pool).await? {
+                counts.handshakes.insert(row.get(0), Millis::from_date_time(row.get(1)));
+            }
+            Ok(counts)
+        })
+        .await
+    }
+
+    async fn maintain(&self, now: Millis) -> Result<(), LogError> {
+        let mut maintained = self.maintained.lock().await;
+        if maintained.is_some_and(|last| now.since(last) < partitions::EVERY && now >= last) {
+            return Ok(());
+        }
+        partitions::extend(&self.options, now).await.map_err(failed)?;
+        if let Some(retention) = self.retention {
+            partitions::expire(&self.options, now.minus(retention)).await.map_err(failed)?;
+        }
+        *maintained = Some(now);
+        Ok(())
+    }
+
+    fn maintenance_interval(&self) -> Duration {
+        Duration::from_secs(5)
+    }
+
+    async fn appended_elsewhere(&self) {
+        // Listening is a help, not a need: whatever fails here, the poll is the fallback.
+        let mut guard = self.listener.lock().await;
+        let poll = Duration::from_secs(1);
+        if guard.is_none() {
+            match tokio::time::timeout(poll, PgListener::connect_with(&self.pool)).await {
+                Ok(Ok(mut listener)) => {
+                    if listener.listen(CHANNEL).await.is_ok() {
+                        *guard = Some(listener);
+                    }
+                }
+                Ok(Err(_)) => tokio::time::sleep(poll).await,
+                Err(_) => {}
+            }
+            return;
+        }
+        let heard = match guard.as_mut() {
+            Some(listener) => tokio::time::timeout(poll, listener.try_recv()).await,
+            None => return,
+        };
+        if matches!(heard, Ok(Err(_) | Ok(None))) {
+            *guard = None;
+        }
+    }
+
+    fn disk_free(&self) -> Option<u64> {
+        None
+    }
+
+    async fn close(&self) {
+        drop(self.listener.lock().await.take());
+        if let Some(connection) = self.writer.lock().await.take()
+            && let Err(error) = connection.close().await
+        {
+            tracing::debug!(%error, "closing the writing connection");
+        }
+        self.pool.close().await;
+    }
+}
+
+fn record(row: &PgRow) -> Result<Record, sqlx::Error> {
+    Ok(Record {
+        seq: Seq(row.try_get(0)?),
+        event_id: EventId::from_uuid(row.try_get(1)?),
+        subscriber_id: row.try_get(2)?,
+        event: row.try_get(3)?,
+        occurred_at: Millis::from_date_time(row.try_get(4)?),
+        received_at: Millis::from_date_time(row.try_get(5)?),
+        meeting_id: row.try_get(6)?,
+        meeting_uuid: row.try_get(7)?,
+        source: row.try_get(8)?,
+        traceparent: row.try_get(9)?,
+        event_info: row.try_get(10)?,
+    })
+}
+
+fn quarantined(row: &PgRow) -> Quarantined {
+    Quarantined {
+        id: row.get(0),
+        subscriber_id: row.get(1),
+        received_at: Millis::from_date_time(row.get(2)),
+        deliveries: row.get(3),
+        reason: row.get(4),
+        body: Bytes::from(row.get::<Vec<u8>, _>(5)),
+    }
+}
+
+/// SQLSTATE classes of values that the server will never take: 22 data exception, 23 integrity constraint violation,
+/// 54 program limit exceeded. Everything else is the database's health.
+fn failed(error: sqlx::Error) -> LogError {
+    let class =
+        error.as_database_error().and_then(|error| error.code()).map(|code| code.get(..2).unwrap_or("").to_owned());
+    match (&error, class.as_deref()) {
+        (sqlx::Error::Encode(_), _) | (_, Some("22" | "23" | "54")) => LogError::Rejected(error.into()),
+        _ => LogError::unavailable(error),
+    }
+}

@@ -1,0 +1,166 @@
+//! The months of the `events` table: made ahead of time, dropped when they are beyond the retention.
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, Row};
+use time::{Date, Month, OffsetDateTime};
+use uuid::Uuid;
+
+use super::BEGIN_APPEND;
+use crate::event::{EventId, Millis};
+
+/// How often to look.
+pub const EVERY: Duration = Duration::from_secs(3600);
+
+/// Months that exist ahead of the present one. Events lie in the future only if a clock is wrong.
+const AHEAD: u32 = 3;
+
+/// The first moment of a month, and the month.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct MonthStart {
+    year: i32,
+    month: Month,
+}
+
+impl MonthStart {
+    fn of(at: Millis) -> Self {
+        let date = at.date_time().date();
+        Self { year: date.year(), month: date.month() }
+    }
+
+    fn next(self) -> Self {
+        let year = if self.month == Month::December { self.year + 1 } else { self.year };
+        Self { year, month: self.month.next() }
+    }
+
+    fn previous(self) -> Self {
+        let year = if self.month == Month::January { self.year - 1 } else { self.year };
+        Self { year, month: self.month.previous() }
+    }
+
+    /// The smallest id of the month.
+    fn bound(self) -> Uuid {
+        let first = Date::from_calendar_date(self.year, self.month, 1).unwrap_or(Date::MIN);
+        EventId::lower_bound(Millis::from_date_time(OffsetDateTime::new_utc(first, time::Time::MIDNIGHT))).uuid()
+    }
+
+    fn table(self) -> String {
+        format!("events_{:04}_{:02}", self.year, u8::from(self.month))
+    }
+}
+
+/// Makes the months up to [`AHEAD`] from now; on a new database also the one before, for late deliveries.
+///
+/// The last partition, which reaches to the end of time, is replaced by months and a new last one, in one short transaction
+/// that holds the log's lock; the rows in it, if any, move to where they now belong.
+pub async fn extend(options: &PgConnectOptions, now: Millis) -> Result<(), sqlx::Error> {
+    let mut connection = PgConnection::connect_with(options).await?;
+    let wanted = (0..AHEAD).fold(MonthStart::of(now), |month, _| month.next());
+    if last_bound(&mut connection).await? > wanted.bound() {
+        return connection.close().await;
+    }
+    let mut tx = connection.begin_with(BEGIN_APPEND).await?;
+    // Another replica may have done it while we waited for the lock.
+    let last = last_bound(&mut tx).await?;
+    if last <= wanted.bound() {
+        let new_database = last.as_u128() < EventId::lower_bound(Millis::EPOCH).uuid().as_u128() + (1 << 80);
+        let mut statements = vec![
+            "ALTER TABLE events DETACH PARTITION events_future".to_owned(),
+            "ALTER TABLE events_future RENAME TO events_to_sort".to_owned(),
+        ];
+        let mut month = if new_database { MonthStart::of(now).previous() } else { month_of(last) };
+        if new_database {
+            statements.push("ALTER TABLE events DETACH PARTITION events_past".to_owned());
+            statements.push(format!(
+                "ALTER TABLE events ATTACH PARTITION events_past FOR VALUES FROM (MINVALUE) TO ('{}')",
+                month.bound()
+            ));
+        }
+        while month <= wanted {
+            statements.push(format!(
+                "CREATE TABLE {} PARTITION OF events FOR VALUES FROM ('{}') TO ('{}')",
+                month.table(),
+                month.bound(),
+                month.next().bound()
+            ));
+            month = month.next();
+        }
+        statements.push(format!(
+            "CREATE TABLE events_future PARTITION OF events FOR VALUES FROM ('{}') TO (MAXVALUE)",
+            month.bound()
+        ));
+        statements.push("INSERT INTO events SELECT * FROM events_to_sort".to_owned());
+        statements.push("DROP TABLE events_to_sort".to_owned());
+        for statement in statements {
+            sqlx::query(AssertSqlSafe(statement)).execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        tracing::info!(until = %month.table(), "made partitions of the events table");
+    } else {
+        tx.rollback().await?;
+    }
+    connection.close().await
+}
+
+/// Drops the months that end at or before `bound` and that every cursor has read to the end.
+pub async fn expire(options: &PgConnectOptions, before: Millis) -> Result<(), sqlx::Error> {
+    let mut connection = PgConnection::connect_with(options).await?;
+    let bound = EventId::lower_bound(before).uuid();
+    for (name, upper) in partitions(&mut connection).await? {
+        if name == "events_past" || upper.is_none_or(|upper| upper > bound) {
+            continue;
+        }
+        let unread: bool = sqlx::query_scalar(AssertSqlSafe(format!(
+            "SELECT coalesce((SELECT max(seq) FROM {name}) > (SELECT min(position) FROM cursors), false)"
+        )))
+        .fetch_one(&mut connection)
+        .await?;
+        if unread {
+            tracing::warn!(partition = name, "beyond the retention, but a cursor has not read it: kept");
+            continue;
+        }
+        // Concurrently: an analyst's open query holds up this statement, and nobody behind it. One that was cut short is
+        // finished first.
+        sqlx::query(AssertSqlSafe(format!("ALTER TABLE events DETACH PARTITION {name} CONCURRENTLY")))
+            .execute(&mut connection)
+            .await?;
+        sqlx::query(AssertSqlSafe(format!("DROP TABLE {name}"))).execute(&mut connection).await?;
+        tracing::info!(partition = name, "dropped a month beyond the retention");
+    }
+    connection.close().await
+}
+
+/// The lower bound of the last partition.
+async fn last_bound(connection: &mut PgConnection) -> Result<Uuid, sqlx::Error> {
+    let text: String =
+        sqlx::query_scalar("SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE oid = 'events_future'::regclass")
+            .fetch_one(connection)
+            .await?;
+    bounds(&text).0.ok_or_else(|| sqlx::Error::Decode(format!("unexpected partition bound {text}").into()))
+}
+
+/// The partitions and their upper bounds.
+async fn partitions(connection: &mut PgConnection) -> Result<Vec<(String, Option<Uuid>)>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT c.relname::text, pg_get_expr(c.relpartbound, c.oid)
+           FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+          WHERE i.inhparent = 'events'::regclass AND NOT i.inhdetachpending ORDER BY 1",
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.iter().map(|row| (row.get(0), bounds(row.get(1)).1)).collect())
+}
+
+/// The two ends of `FOR VALUES FROM ('…') TO ('…')`; `None` for MINVALUE and MAXVALUE.
+fn bounds(text: &str) -> (Option<Uuid>, Option<Uuid>) {
+    let (from, to) = text.split_once(" TO ").unwrap_or((text, ""));
+    let uuid = |part: &str| part.split('\'').nth(1).and_then(|id| Uuid::try_parse(id).ok());
+    (uuid(from), uuid(to))
+}
+
+/// The month whose first id `bound` is.
+fn month_of(bound: Uuid) -> MonthStart {
+    let ms = i64::try_from(bound.as_u128() >> 80).unwrap_or(0);
+    MonthStart::of(Millis::new(ms).unwrap_or(Millis::MAX))
+}

@@ -1,0 +1,642 @@
+//! The log in an embedded SQLite database: WAL, `synchronous=FULL`, one writing connection.
+//!
+//! SQLite has one writer at a time in any case; queueing for it here, fairly and without polling, beats its busy handler.
+//! Checkpoints are done by [`SqliteLog::maintain`] on a connection of its own, so that they do not stand in the writer's
+//! way; the writer's automatic checkpoint is only the backstop that keeps the WAL from growing without bound.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sqlx::sqlite::{
+    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
+};
+use sqlx::{AssertSqlSafe, Connection, Row, SqlitePool, SqliteTransaction};
+use tokio::sync::{Mutex, MutexGuard};
+use uuid::Uuid;
+
+use super::{
+    Append, Appended, Counts, CursorState, Filter, Lag, Leased, Log, LogError, Moved, Options, Quarantined, Schema,
+    SetAside,
+};
+use crate::event::{Content, Event, EventId, Millis, Record, Seq, Unreadable};
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
+
+const COLUMNS: &str = "event_id, subscriber_id, event, occurred_at, received_at, meeting_id, meeting_uuid, \
+     meeting_cycle_sub_id, user_uuid, user_agent, account, participant_id, display_name, role, call_number, join_time, \
+     left_time, source, deliveries, last_delivered_at, request_id, traceparent, event_info";
+const PLACEHOLDERS: &str = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+const COLUMN_COUNT: usize = 23;
+
+/// Rows of one `INSERT`: powers of two, so that few distinct statements are prepared once and kept.
+const ROWS: [usize; 8] = [128, 64, 32, 16, 8, 4, 2, 1];
+
+const RECORD: &str = "seq, event_id, subscriber_id, event, occurred_at, received_at, meeting_id, meeting_uuid, source, \
+     traceparent, event_info";
+
+/// Now, by the database's clock, as stored times are written.
+const NOW: &str = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')";
+
+/// A WAL longer than this is checkpointed by [`SqliteLog::maintain`].
+const CHECKPOINT_BYTES: u64 = 2 << 20;
+
+/// The backstop: at this many pages (of 8 KiB) the writer checkpoints by itself after a commit, until the WAL starts
+/// over. Under steady load this is what makes it start over, with little left to copy by then.
+const BACKSTOP_PAGES: &str = "4096";
+
+/// Rows deleted at a time, when they are beyond the retention.
+const RETENTION_ROWS: u32 = 500;
+
+pub struct SqliteLog {
+    path: PathBuf,
+    options: SqliteConnectOptions,
+    retention: Option<Duration>,
+    writer: Mutex<Option<SqliteConnection>>,
+    readers: SqlitePool,
+    inserts: [Arc<str>; ROWS.len()],
+}
+
+impl SqliteLog {
+    /// The database in the file that the URL names; the file is made when the log is migrated, if it is missing.
+    ///
+    /// # Errors
+    /// [`LogError::Url`].
+    pub fn new(options: &Options) -> Result<Self, LogError> {
+        let connect = SqliteConnectOptions::from_str(&options.url)
+            .map_err(|error| LogError::Url(error.to_string()))?
+            // Has effect only on a database that is being made.
+            .page_size(8192)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(2))
+            .foreign_keys(false)
+            .pragma("cache_size", "-8192")
+            .pragma("temp_store", "memory");
+        let connect = sqlx::ConnectOptions::disable_statement_logging(connect);
+        let path = connect.get_filename().to_owned();
+        if path.as_os_str().is_empty() || path == Path::new(":memory:") || options.url.contains("mode=memory") {
+            return Err(LogError::Url("must name a file: a database in memory keeps nothing".to_owned()));
+        }
+        let readers = SqlitePoolOptions::new()
+            .max_connections(4)
+            .acquire_timeout(Duration::from_secs(2))
+            .connect_lazy_with(connect.clone().create_if_missing(false).pragma("query_only", "on"));
+        let inserts = ROWS.map(|rows| {
+            let values = vec![PLACEHOLDERS; rows].join(", ");
+            Arc::from(format!("INSERT INTO events ({COLUMNS}) VALUES {values} ON CONFLICT (event_id) DO NOTHING"))
+        });
+        Ok(Self {
+            path,
+            options: connect.create_if_missing(true).pragma("wal_autocheckpoint", BACKSTOP_PAGES),
+            retention: options.retention,
+            writer: Mutex::new(None),
+            readers,
+            inserts,
+        })
+    }
+
+    /// The writing connection, opened if need be.
+    async fn writer(&self) -> Result<Writer<'_>, LogError> {
+        let mut guard = self.writer.lock().await;
+        if guard.is_none() {
+            *guard = Some(SqliteConnection::connect_with(&self.options).await.map_err(failed)?);
+        }
+        Ok(Writer(guard))
+    }
+
+    /// Runs one writing statement in a transaction of its own; the number of rows it touched.
+    async fn write(&self, statement: sqlx::query::Query<'_, sqlx::Sqlite, SqliteArguments>) -> Result<u64, LogError> {
+        let mut writer = self.writer().await?;
+        statement.execute(writer.connection()).await.map(|done| done.rows_affected()).map_err(failed)
+    }
+
+    async fn insert_events(
+        &self,
+        tx: &mut SqliteTransaction<'_>,
+        events: &[(&Append, &Event)],
+    ) -> Result<HashSet<EventId>, sqlx::Error> {
+        let mut left = events;
+        let mut inserted = 0;
+        let newest = newest(tx).await?;
+        for (rows, sql) in ROWS.iter().zip(&self.inserts) {
+            while left.len() >= *rows {
+                let (now, later) = left.split_at(*rows);
+                left = later;
+                let mut arguments = SqliteArguments::default();
+                sqlx::Arguments::reserve(&mut arguments, rows * COLUMN_COUNT, 0);
+                for (append, event) in now {
+                    bind(&mut arguments, append, event).map_err(sqlx::Error::Encode)?;
+                }
+                inserted += sqlx::query_with(AssertSqlSafe(Arc::clone(sql)), arguments)
+                    .execute(&mut **tx)
+                    .await?
+                    .rows_affected();
+            }
+        }
+        if usize::try_from(inserted) == Ok(events.len()) {
+            return Ok(HashSet::new());
+        }
+        // Some had been there before: those that are no newer than the log was.
+        let mut duplicates = HashSet::new();
+        for (append, event) in events {
+            let update = sqlx::query(
+                "UPDATE events SET deliveries = deliveries + ?, last_delivered_at = max(last_delivered_at, ?)
+                  WHERE event_id = ? AND seq <= ?",
+            )
+            .bind(append.deliveries)
+            .bind(append.last_delivered_at.to_string())
+            .bind(event.event_id.to_string())
+            .bind(newest);
+            if update.execute(&mut **tx).await?.rows_affected() > 0 {
+                duplicates.insert(event.event_id);
+            }
+        }
+        Ok(duplicates)
+    }
+
+    /// Deletes some of the rows that are beyond the retention and that every cursor has read.
+    async fn expire(&self, now: Millis) -> Result<(), LogError> {
+        let Some(retention) = self.retention else { return Ok(()) };
+        let bound = EventId::lower_bound(now.minus(retention)).to_string();
+        let expired = sqlx::query_scalar::<_, i64>("SELECT 1 FROM events WHERE event_id < ? LIMIT 1")
+            .bind(&bound)
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(failed)?;
+        if expired.is_none() {
+            return Ok(());
+        }
+        self.write(
+            sqlx::query(
+                "DELETE FROM events WHERE seq IN (
+                     SELECT seq FROM events
+                      WHERE event_id < ?1
+                        AND seq <= coalesce((SELECT min(position) FROM cursors), 9223372036854775807)
+                      ORDER BY event_id LIMIT ?2)",
+            )
+            .bind(bound)
+            .bind(RETENTION_ROWS),
+        )
+        .await?;
+        Ok(())
+    }
+}
+
+/// The writing connection while it is ours. After an error that may have left it in an unknown state it is opened anew.
+struct Writer<'a>(MutexGuard<'a, Option<SqliteConnection>>);
+
+impl Writer<'_> {
+    fn connection(&mut self) -> &mut SqliteConnection {
+        self.0.as_mut().expect("opened when it was taken")
+    }
+}
+
+async fn newest(tx: &mut SqliteTransaction<'_>) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("SELECT coalesce(max(seq), 0) FROM events").fetch_one(&mut **tx).await
+}
+
+fn bind(to: &mut SqliteArguments, append: &Append, event: &Event) -> Result<(), sqlx::error::BoxDynError> {
+    use sqlx::Arguments as _;
+    let text = |time: Millis| Arc::<str>::from(time.to_string());
+    let received_at = text(event.received_at);
+    let last_delivered_at = if append.last_delivered_at == event.received_at {
+        Arc::clone(&received_at)
+    } else {
+        text(append.last_delivered_at)
+    };
+    to.add(event.event_id.to_string())?;
+    to.add(Arc::clone(&event.subscriber_id))?;
+    to.add(Arc::clone(&event.event))?;
+    to.add(text(event.occurred_at))?;
+    to.add(received_at)?;
+    let (meeting, attendee) = (&event.meeting, &event.attendee);
+    for column in [
+        &meeting.id,
+        &meeting.uuid,
+        &meeting.cycle_sub_id,
+        &attendee.user_uuid,
+        &attendee.user_agent,
+        &attendee.account,
+        &attendee.participant_id,
+        &attendee.display_name,
+        &attendee.role,
+        &attendee.call_number,
+    ] {
+        to.add(column.clone())?;
+    }
+    to.add(attendee.join_time.map(text))?;
+    to.add(attendee.left_time.map(text))?;
+    to.add(event.source.as_str())?;
+    to.add(append.deliveries)?;
+    to.add(last_delivered_at)?;
+    to.add(event.request_id.clone())?;
+    to.add(event.traceparent.clone())?;
+    to.add(Arc::clone(&event.event_info))
+}
+
+async fn insert_quarantined(
+    connection: &mut SqliteConnection,
+    unreadable: &Unreadable,
+    deliveries: u32,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO quarantine (digest, subscriber_id, received_at, deliveries, reason, body) VALUES (?, ?, ?, ?, ?, ?)
+         ON CONFLICT (digest) DO UPDATE SET deliveries = deliveries + excluded.deliveries",
+    )
+    .bind(unreadable.digest().to_vec())
+    .bind(Arc::clone(&unreadable.subscriber_id))
+    .bind(unreadable.received_at.to_string())
+    .bind(deliveries)
+    .bind(unreadable.reason.clone())
+    .bind(unreadable.body.to_vec())
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+#[async_trait]
+impl Log for SqliteLog {
+    fn describe(&self) -> String {
+        format!("SQLite {}", self.path.display())
+    }
+
+    async fn migrate(&self, apply: bool) -> Result<Schema, LogError> {
+        if !apply && !self.path.exists() {
+            return Err(LogError::unavailable(format!("there is no database {}", self.path.display())));
+        }
+        let mut writer = self.writer().await?;
+        super::run_migrations(&MIGRATIONS, writer.connection(), apply).await
+    }
+
+    async fn append(&self, batch: &[Append]) -> Result<Vec<Appended>, LogError> {
+        let mut writer = self.writer().await?;
+        let result = async {
+            let mut tx = writer.connection().begin_with("BEGIN IMMEDIATE").await?;
+            let events: Vec<_> = batch
+                .iter()
+                .filter_map(|append| match append.verified.content() {
+                    Content::Event(event) => Some((append, event)),
+                    _ => None,
+                })
+                .collect();
+            let duplicates = self.insert_events(&mut tx, &events).await?;
+            let mut outcomes = Vec::with_capacity(batch.len());
+            for append in batch {
+                outcomes.push(match append.verified.content() {
+                    Content::Event(event) if duplicates.contains(&event.event_id) => Appended::Duplicate,
+                    Content::Event(_) => Appended::Stored,
+                    Content::Unreadable(unreadable) => {
+                        insert_quarantined(&mut tx, unreadable, append.deliveries).await?;
+                        Appended::Quarantined
+                    }
+                    Content::Handshake(handshake) => {
+                        sqlx::query(
+                            "INSERT INTO handshakes (subscriber_id, at) VALUES (?, ?)
+                             ON CONFLICT (subscriber_id) DO UPDATE SET at = max(at, excluded.at)",
+                        )
+                        .bind(Arc::clone(&handshake.subscriber_id))
+                        .bind(handshake.received_at.to_string())
+                        .execute(&mut *tx)
+                        .await?;
+                        Appended::Noted
+                    }
+                });
+            }
+            tx.commit().await?;
+            Ok(outcomes)
+        }
+        .await
+        .map_err(failed);
+        if matches!(result, Err(LogError::Unavailable(_))) {
+            // A commit that failed half-way (a full disk, say) leaves nothing behind on a new connection.
+            *writer.0 = None;
+        }
+        result
+    }
+
+    async fn quarantine(&self, unreadable: &Unreadable, deliveries: u32) -> Result<(), LogError> {
+        let mut writer = self.writer().await?;
+        insert_quarantined(writer.connection(), unreadable, deliveries).await.map_err(failed)
+    }
+
+    async fn probe(&self) -> Result<(), LogError> {
+        self.write(sqlx::query(AssertSqlSafe(format!(
+            "INSERT INTO heartbeat (id, at) VALUES (1, {NOW}) ON CONFLICT (id) DO UPDATE SET at = excluded.at"
+        ))))
+        .await
+        .map(drop)
+    }
+
+    async fn read(&self, after: Seq, limit: u32) -> Result<Vec<Record>, LogError> {
+        let sql = format!("SELECT {RECORD} FROM events WHERE seq > ? ORDER BY seq LIMIT ?");
+        let rows =
+            sqlx::query(AssertSqlSafe(sql)).bind(after.0).bind(limit).fetch_all(&self.readers).await.map_err(failed)?;
+        rows.iter().map(record).collect::<Result<_, _>>().map_err(failed)
+    }
+
+    async fn select(&self, filter: &Filter, after: Seq, limit: u32) -> Result<Vec<Record>, LogError> {
+        // The id is led by the time: a range of times is a range of the unique index. The planner may still choose to walk
+        // in the log's order.
+        let sql = format!(
+            "SELECT {RECORD} FROM events
+              WHERE seq > ?1 AND seq <= coalesce(?2, 9223372036854775807)
+                AND (?3 IS NULL OR occurred_at >= ?3) AND (?4 IS NULL OR occurred_at < ?4)
+                AND (?5 IS NULL OR event = ?5) AND (?6 IS NULL OR meeting_id = ?6 OR meeting_uuid = ?6)
+              ORDER BY seq LIMIT ?7"
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(after.0)
+            .bind(filter.up_to.map(|seq| seq.0))
+            .bind(filter.since.map(|time| time.to_string()))
+            .bind(filter.until.map(|time| time.to_string()))
+            .bind(filter.event.clone())
+            .bind(filter.meeting.clone())
+            .bind(limit)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(failed)?;
+        rows.iter().map(record).collect::<Result<_, _>>().map_err(failed)
+    }
+
+    async fn count(&self, ids: &[EventId]) -> Result<HashMap<EventId, u64>, LogError> {
+        let mut counts = HashMap::with_capacity(ids.len());
+        for chunk in ids.chunks(500) {
+            let list = vec!["?"; chunk.len()].join(", ");
+            let sql = format!("SELECT event_id, count(*) FROM events WHERE event_id IN ({list}) GROUP BY event_id");
+            let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
+            for id in chunk {
+                query = query.bind(id.to_string());
+            }
+            for row in query.fetch_all(&self.readers).await.map_err(failed)? {
+                counts.insert(event_id(&row, 0).map_err(failed)?, row.get::<i64, _>(1).unsigned_abs());
+            }
+        }
+        Ok(counts)
+    }
+
+    async fn find(&self, id: EventId) -> Result<Option<Seq>, LogError> {
+        sqlx::query_scalar("SELECT seq FROM events WHERE event_id = ?")
+            .bind(id.to_string())
+            .fetch_optional(&self.readers)
+            .await
+            .map(|seq| seq.map(Seq))
+            .map_err(failed)
+    }
+
+    async fn head(&self) -> Result<Seq, LogError> {
+        sqlx::query_scalar("SELECT coalesce(max(seq), 0) FROM events")
+            .fetch_one(&self.readers)
+            .await
+            .map(Seq)
+            .map_err(failed)
+    }
+
+    async fn lease(&self, cursor: &str, owner: &str, ttl: Duration) -> Result<Option<Leased>, LogError> {
+        let mut writer = self.writer().await?;
+        let sql = format!(
+            "INSERT INTO cursors (name, position, lease_owner, lease_until, updated_at)
+             VALUES (?1, 0, ?2, strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ?3), {NOW})
+             ON CONFLICT (name) DO UPDATE SET lease_owner = excluded.lease_owner, lease_until = excluded.lease_until
+              WHERE lease_owner IS NULL OR lease_owner = excluded.lease_owner OR lease_until <= {NOW}
+             RETURNING position"
+        );
+        sqlx::query_scalar(AssertSqlSafe(sql))
+            .bind(cursor.to_owned())
+            .bind(owner.to_owned())
+            .bind(seconds(ttl))
+            .fetch_optional(writer.connection())
+            .await
+            .map(|position| position.map(|position| Leased { position: Seq(position) }))
+            .map_err(failed)
+    }
+
+    async fn advance(&self, cursor: &str, owner: &str, to: Seq, ttl: Duration) -> Result<Moved, LogError> {
+        let sql = format!(
+            "UPDATE cursors SET position = ?3, lease_until = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ?4), updated_at = {NOW}
+              WHERE name = ?1 AND lease_owner = ?2 AND lease_until > {NOW}"
+        );
+        let moved = self
+            .write(
+                sqlx::query(AssertSqlSafe(sql))
+                    .bind(cursor.to_owned())
+                    .bind(owner.to_owned())
+                    .bind(to.0)
+                    .bind(seconds(ttl)),
+            )
+            .await?;
+        Ok(if moved == 1 { Moved::Yes } else { Moved::LeaseLost })
+    }
+
+    async fn release(&self, cursor: &str, owner: &str) -> Result<(), LogError> {
+        self.write(
+            sqlx::query("UPDATE cursors SET lease_owner = NULL, lease_until = NULL WHERE name = ? AND lease_owner = ?")
+                .bind(cursor.to_owned())
+                .bind(owner.to_owned()),
+        )
+        .await
+        .map(drop)
+    }
+
+    async fn cursors(&self) -> Result<Vec<CursorState>, LogError> {
+        let sql = format!(
+            "SELECT name, position, CASE WHEN lease_until > {NOW} THEN lease_owner END AS owner FROM cursors ORDER BY name"
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(&self.readers).await.map_err(failed)?;
+        Ok(rows
+            .iter()
+            .map(|row| CursorState { name: row.get(0), position: Seq(row.get(1)), owner: row.get(2) })
+            .collect())
+    }
+
+    async fn lag(&self, cursor: &str) -> Result<Lag, LogError> {
+        let row = sqlx::query(
+            "WITH here AS (SELECT coalesce((SELECT position FROM cursors WHERE name = ?1), 0) AS position)
+             SELECT (SELECT count(*) FROM (SELECT 1 FROM events, here WHERE seq > position LIMIT ?2)),
+                    (SELECT max(seq) FROM events) - (SELECT position FROM here),
+                    (SELECT received_at FROM events, here WHERE seq > position ORDER BY seq LIMIT 1)",
+        )
+        .bind(cursor.to_owned())
+        .bind(Lag::EXACT)
+        .fetch_one(&self.readers)
+        .await
+        .map_err(failed)?;
+        let (counted, distance): (i64, Option<i64>) = (row.get(0), row.get(1));
+        let events = if counted < Lag::EXACT { counted } else { counted.max(distance.unwrap_or(0)) };
+        let oldest = row.get::<Option<String>, _>(2).map(|text| time(&text)).transpose().map_err(failed)?;
+        Ok(Lag { events: events.unsigned_abs(), oldest })
+    }
+
+    async fn set_aside(&self, cursor: &str, seq: Seq, id: EventId, reason: &str) -> Result<(), LogError> {
+        let sql = format!(
+            "INSERT INTO set_aside (cursor, seq, event_id, reason, at) VALUES (?, ?, ?, ?, {NOW}) ON CONFLICT DO NOTHING"
+        );
+        self.write(
+            sqlx::query(AssertSqlSafe(sql))
+                .bind(cursor.to_owned())
+                .bind(seq.0)
+                .bind(id.to_string())
+                .bind(reason.to_owned()),
+        )
+        .await
+        .map(drop)
+    }
+
+    async fn list_set_aside(&self, cursor: &str, after: Seq, limit: u32) -> Result<Vec<SetAside>, LogError> {
+        let rows = sqlx::query(
+            "SELECT seq, event_id, reason FROM set_aside WHERE cursor = ? AND seq > ? ORDER BY seq LIMIT ?",
+        )
+        .bind(cursor.to_owned())
+        .bind(after.0)
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(failed)?;
+        rows.iter()
+            .map(|row| Ok(SetAside { seq: Seq(row.get(0)), event_id: event_id(row, 1)?, reason: row.get(2) }))
+            .collect::<Result<_, _>>()
+            .map_err(failed)
+    }
+
+    async fn list_quarantined(&self, after: i64, limit: u32) -> Result<Vec<Quarantined>, LogError> {
+        let rows = sqlx::query(
+            "SELECT id, subscriber_id, received_at, deliveries, reason, body FROM quarantine WHERE id > ? ORDER BY id LIMIT ?",
+        )
+        .bind(after)
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(failed)?;
+        rows.iter().map(quarantined).collect::<Result<_, _>>().map_err(failed)
+    }
+
+    async fn get_quarantined(&self, id: i64) -> Result<Option<Quarantined>, LogError> {
+        let row =
+            sqlx::query("SELECT id, subscriber_id, received_at, deliveries, reason, body FROM quarantine WHERE id = ?")
+                .bind(id)
+                .fetch_optional(&self.readers)
+                .await
+                .map_err(failed)?;
+        row.as_ref().map(quarantined).transpose().map_err(failed)
+    }
+
+    async fn discard_quarantined(&self, id: i64) -> Result<bool, LogError> {
+        self.write(sqlx::query("DELETE FROM quarantine WHERE id = ?").bind(id)).await.map(|deleted| deleted == 1)
+    }
+
+    async fn counts(&self) -> Result<Counts, LogError> {
+        let mut counts = Counts {
+            quarantined: sqlx::query_scalar("SELECT count(*) FROM quarantine")
+                .fetch_one(&self.readers)
+                .await
+                .map_err(failed)?,
+            ..Counts::default()
+        };
+        for row in sqlx::query("SELECT cursor, count(*) FROM set_aside GROUP BY cursor")
+            .fetch_all(&self.readers)
+            .await
+            .map_err(failed)?
+        {
+            counts.set_aside.insert(row.get(0), row.get(1));
+        }
+        for row in
+            sqlx::query("SELECT subscriber_id, at FROM handshakes").fetch_all(&self.readers).await.map_err(failed)?
+        {
+            counts.handshakes.insert(row.get(0), time(row.get(1)).map_err(failed)?);
+        }
+        Ok(counts)
+    }
+
+    async fn maintain(&self, now: Millis) -> Result<(), LogError> {
+        self.expire(now).await?;
+        let mut wal = self.path.clone().into_os_string();
+        wal.push("-wal");
+        let length = tokio::fs::metadata(&wal).await.map_or(0, |metadata| metadata.len());
+        if length > CHECKPOINT_BYTES {
+            let mut connection = self.readers.acquire().await.map_err(failed)?;
+            sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut *connection).await.map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    fn maintenance_interval(&self) -> Duration {
+        Duration::from_millis(100)
+    }
+
+    async fn appended_elsewhere(&self) {
+        // Only commands that people run (`quarantine retry`, a backfill) append beside the service: a slow poll is enough.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+
+    fn disk_free(&self) -> Option<u64> {
+        let directory = self.path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        rustix::fs::statvfs(directory).ok().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        if let Some(connection) = self.writer.lock().await.take() {
+            // Checkpoints and deletes the WAL, if no other process has the database open.
+            if let Err(error) = connection.close().await {
+                tracing::warn!(%error, "could not close the database cleanly; nothing is lost");
+            }
+        }
+    }
+}
+
+fn seconds(ttl: Duration) -> String {
+    format!("+{:.3} seconds", ttl.as_secs_f64())
+}
+
+fn record(row: &SqliteRow) -> Result<Record, sqlx::Error> {
+    Ok(Record {
+        seq: Seq(row.try_get(0)?),
+        event_id: event_id(row, 1)?,
+        subscriber_id: row.try_get(2)?,
+        event: row.try_get(3)?,
+        occurred_at: time(row.try_get(4)?)?,
+        received_at: time(row.try_get(5)?)?,
+        meeting_id: row.try_get(6)?,
+        meeting_uuid: row.try_get(7)?,
+        source: row.try_get(8)?,
+        traceparent: row.try_get(9)?,
+        event_info: row.try_get(10)?,
+    })
+}
+
+fn quarantined(row: &SqliteRow) -> Result<Quarantined, sqlx::Error> {
+    Ok(Quarantined {
+        id: row.try_get(0)?,
+        subscriber_id: row.try_get(1)?,
+        received_at: time(row.try_get(2)?)?,
+        deliveries: row.try_get(3)?,
+        reason: row.try_get(4)?,
+        body: Bytes::from(row.try_get::<Vec<u8>, _>(5)?),
+    })
+}
+
+fn event_id(row: &SqliteRow, index: usize) -> Result<EventId, sqlx::Error> {
+    let text: &str = row.try_get(index)?;
+    Uuid::try_parse(text).map(EventId::from_uuid).map_err(|error| sqlx::Error::Decode(error.into()))
+}
+
+fn time(text: &str) -> Result<Millis, sqlx::Error> {
+    Millis::parse(text).ok_or_else(|| sqlx::Error::Decode(format!("{text} is not a stored time").into()))
+}
+
+/// SQLite's primary result codes for values that it will never take; everything else is the database's health.
+fn failed(error: sqlx::Error) -> LogError {
+    const TOOBIG: i32 = 18;
+    const CONSTRAINT: i32 = 19;
+    const MISMATCH: i32 = 20;
+    let code = error.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<i32>().ok());
+    match (&error, code.map(|code| code & 0xff)) {
+        (sqlx::Error::Encode(_), _) | (_, Some(TOOBIG | CONSTRAINT | MISMATCH)) => LogError::Rejected(error.into()),
+        _ => LogError::unavailable(error),
+    }
+}
