@@ -1,5 +1,9 @@
 //! Convoke receives Huawei Cloud Meeting's event push, verifies it, keeps it in SQL and republishes it
 //! onto NATS JetStream.
 pub mod event;
+pub mod http;
+pub mod intake;
 pub mod log;
+pub mod metrics;
+pub mod telemetry;
 pub mod verify;

@@ -174,7 +174,7 @@ pub struct Schema {
 
 /// A back end of the log. See the module's documentation for the order it keeps.
 #[async_trait]
-pub trait Log: Send + Sync + 'static {
+pub trait Log: Send + Sync + std::fmt::Debug + 'static {
     /// What it is and where, for people: no password in it.
     fn describe(&self) -> String;
 

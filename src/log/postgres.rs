@@ -241,6 +241,13 @@ async fn insert_quarantined(
     .map(drop)
 }
 
+/// The settings hold a password: only what [`Log::describe`] says.
+impl std::fmt::Debug for PostgresLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.describe())
+    }
+}
+
 #[async_trait]
 impl Log for PostgresLog {
     fn describe(&self) -> String {

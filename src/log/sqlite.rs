@@ -260,6 +260,12 @@ async fn insert_quarantined(
     .map(drop)
 }
 
+impl std::fmt::Debug for SqliteLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.describe())
+    }
+}
+
 #[async_trait]
 impl Log for SqliteLog {
     fn describe(&self) -> String {

@@ -1,0 +1,329 @@
+//! `POST {listen.path}`: from a request to an answer.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::response::Response;
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+
+use super::problem::problem;
+use super::{Peer, Sources};
+use crate::event::{Clock, Content, Delivery, HANDSHAKE, Subscriber};
+use crate::intake::{Intake, NotStored};
+use crate::log::Appended;
+use crate::metrics::{Metrics, Outcome, Rejection};
+use crate::telemetry::Throttle;
+use crate::verify::{self, Keyring};
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// A body must be complete within this time.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// An answer must be out within 3 s of the body; what is not stored by now is refused.
+const ANSWER_TIME: Duration = Duration::from_millis(2_800);
+
+/// How much of a body that is too large is read and thrown away, so that the sender gets to see the answer.
+const DRAIN_BYTES: usize = 4 << 20;
+const DRAIN_TIME: Duration = Duration::from_secs(1);
+
+/// Seconds after which a sender that was answered `503` may come again.
+const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
+
+/// What a delivery passes through.
+pub struct Ingest {
+    subscribers: RwLock<Arc<Keyring>>,
+    intake: Intake,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    sources: Sources,
+    max_body: usize,
+    retention: Option<Duration>,
+    throttle: Throttle,
+}
+
+/// How deliveries are taken.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Who may post.
+    pub sources: Sources,
+    /// Bytes of a body.
+    pub max_body: usize,
+    /// Older events are not kept.
+    pub retention: Option<Duration>,
+}
+
+impl std::fmt::Debug for Ingest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ingest")
+    }
+}
+
+impl Ingest {
+    /// Takes deliveries of `subscribers` into `intake`.
+    #[must_use]
+    pub fn new(
+        subscribers: &[Subscriber],
+        intake: Intake,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+        limits: Limits,
+    ) -> Self {
+        let ingest = Self {
+            subscribers: RwLock::new(Arc::new(Keyring::new(&[]))),
+            intake,
+            metrics,
+            clock,
+            sources: limits.sources,
+            max_body: limits.max_body,
+            retention: limits.retention,
+            throttle: Throttle::default(),
+        };
+        ingest.set_subscribers(subscribers);
+        ingest
+    }
+
+    /// Serves these subscribers from now on. Deliveries under way are not disturbed.
+    pub fn set_subscribers(&self, subscribers: &[Subscriber]) {
+        for subscriber in subscribers {
+            // All of its series exist from now on.
+            let _ = self.metrics.subscriber(&subscriber.app_id);
+        }
+        *self.subscribers.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Keyring::new(subscribers));
+    }
+
+    fn keyring(&self) -> Arc<Keyring> {
+        Arc::clone(&self.subscribers.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    async fn take(&self, request: Request, request_id: &RequestId) -> Result<Response, Refused> {
+        let (head, body) = request.into_parts();
+        if let Some(Peer(peer)) = head.extensions.get()
+            && !self.sources.allow(peer.ip(), &head.headers)
+        {
+            return Err(Refused::new(Rejection::Forbidden, "the source is not in listen.allow_from"));
+        }
+        if head.method != Method::POST {
+            return Err(Refused::new(Rejection::Method, "not a POST"));
+        }
+        let body = read_body(&head.headers, body, self.max_body).await?;
+        let received_at = self.clock.now();
+        let delivery = Delivery {
+            received_at,
+            request_id: Some(Arc::clone(&request_id.0)),
+            traceparent: head.headers.get(&TRACEPARENT).and_then(traceparent),
+        };
+        let checked = verify::verify(&body, &self.keyring(), &delivery)
+            .map_err(|refusal| Refused::new(Rejection::from(&refusal), refusal.to_string()))?;
+        self.metrics.forms(checked.form).inc();
+
+        let verified = checked.verified;
+        let series = self.metrics.subscriber(verified.subscriber_id());
+        let event = match verified.content() {
+            Content::Handshake(handshake) => {
+                let answer = handshake_answer(&handshake.nonce);
+                #[expect(clippy::cast_precision_loss, reason = "milliseconds since the epoch fit")]
+                series.last_handshake.set(received_at.get() as f64 / 1e3);
+                series.deliveries(HANDSHAKE, Outcome::Verified).inc();
+                tracing::info!(subscriber = %handshake.subscriber_id, "answered a handshake");
+                self.intake.note(verified, received_at);
+                return Ok(answer);
+            }
+            Content::Event(event) => {
+                #[expect(clippy::cast_precision_loss, reason = "milliseconds since the epoch fit")]
+                series.last_event.set(received_at.get() as f64 / 1e3);
+                if self.retention.is_some_and(|retention| received_at.since(event.occurred_at) > retention) {
+                    series.deliveries(&event.event, Outcome::Expired).inc();
+                    return Ok(empty());
+                }
+                Some(Arc::clone(&event.event))
+            }
+            Content::Unreadable(unreadable) => {
+                self.throttle.run("quarantined", |suppressed| {
+                    tracing::warn!(subscriber = %unreadable.subscriber_id, reason = unreadable.reason,
+                        request_id = &*request_id.0, suppressed, "signed, but not an event: kept in the quarantine");
+                });
+                None
+            }
+        };
+        let stored = tokio::time::timeout(ANSWER_TIME, self.intake.store(verified, body, received_at)).await;
+        let outcome = match stored {
+            Ok(Ok(Appended::Stored)) => Outcome::Stored,
+            Ok(Ok(Appended::Duplicate)) => Outcome::Duplicate,
+            Ok(Ok(Appended::Quarantined | Appended::Noted)) => Outcome::Quarantined,
+            Ok(Err(NotStored::QueueFull)) => return Err(Refused::new(Rejection::QueueFull, "the queue is full")),
+            Ok(Err(NotStored::Unavailable)) => {
+                return Err(Refused::new(Rejection::Unavailable, "the database is unavailable"));
+            }
+            Err(_) => return Err(Refused::new(Rejection::Slow, "not stored in time")),
+        };
+        series.deliveries(event.as_deref().unwrap_or("other"), outcome).inc();
+        Ok(empty())
+    }
+
+    fn refuse(&self, refused: &Refused, request_id: &RequestId) -> Response {
+        let reason = refused.reason;
+        self.metrics.rejections(reason).inc();
+        self.throttle.run(reason.as_str(), |suppressed| {
+            tracing::warn!(reason = reason.as_str(), detail = %refused.detail, request_id = &*request_id.0, suppressed,
+                "refused a delivery");
+        });
+        let status = match reason {
+            Rejection::Malformed | Rejection::NotUtf8 | Rejection::NotJson | Rejection::BodyCut => {
+                StatusCode::BAD_REQUEST
+            }
+            Rejection::UnknownSubscriber | Rejection::Signature => StatusCode::UNAUTHORIZED,
+            Rejection::Forbidden => StatusCode::FORBIDDEN,
+            Rejection::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Rejection::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Rejection::Unavailable | Rejection::Slow | Rejection::QueueFull => StatusCode::SERVICE_UNAVAILABLE,
+            Rejection::Method => StatusCode::METHOD_NOT_ALLOWED,
+        };
+        let mut response = problem(status);
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE => {
+                response.headers_mut().insert(RETRY_AFTER, RETRY_SECONDS);
+            }
+            StatusCode::METHOD_NOT_ALLOWED => {
+                response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+/// The handler.
+pub async fn deliver(State(ingest): State<Arc<Ingest>>, request: Request) -> Response {
+    let started = Instant::now();
+    let request_id = RequestId::of(request.headers());
+    let response = match ingest.take(request, &request_id).await {
+        Ok(response) => response,
+        Err(refused) => ingest.refuse(&refused, &request_id),
+    };
+    ingest.metrics.delivery_duration.observe(started.elapsed().as_secs_f64());
+    request_id.on(response)
+}
+
+/// Why a request was not answered `200`.
+struct Refused {
+    reason: Rejection,
+    detail: std::borrow::Cow<'static, str>,
+}
+
+impl Refused {
+    fn new(reason: Rejection, detail: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+        Self { reason, detail: detail.into() }
+    }
+}
+
+/// Identifies a request, from its sender to the log line and the table.
+#[derive(Clone, Debug)]
+pub struct RequestId(Arc<str>);
+
+impl RequestId {
+    /// `X-Request-ID`, if it is harmless, else a new one of the platform's kind: 32 hexadecimal digits.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let sent = headers.get(&X_REQUEST_ID).and_then(|value| value.to_str().ok()).filter(|id| {
+            (1..=64).contains(&id.len())
+                && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+        });
+        Self(sent.map_or_else(|| Arc::from(format!("{:032x}", rand::random::<u128>())), Arc::from))
+    }
+
+    /// Puts it on the answer.
+    pub fn on(&self, mut response: Response) -> Response {
+        if let Ok(value) = HeaderValue::from_str(&self.0) {
+            response.headers_mut().insert(X_REQUEST_ID, value);
+        }
+        response
+    }
+}
+
+fn empty() -> Response {
+    Response::new(Body::empty())
+}
+
+fn handshake_answer(nonce: &str) -> Response {
+    let body = serde_json::json!({ "event": HANDSHAKE, "nonce": nonce }).to_string();
+    let mut response = Response::new(Body::from(body));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json;charset=UTF-8"));
+    response
+}
+
+/// A well-formed `traceparent` (W3C Trace Context, version 00).
+fn traceparent(value: &HeaderValue) -> Option<Arc<str>> {
+    let text = value.to_str().ok()?;
+    let parts: Vec<&str> = text.split('-').collect();
+    let hex = |part: &str, length| part.len() == length && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let zero = |part: &str| part.bytes().all(|b| b == b'0');
+    match parts[..] {
+        ["00", trace, span, flags]
+            if hex(trace, 32) && hex(span, 16) && hex(flags, 2) && !zero(trace) && !zero(span) =>
+        {
+            Some(Arc::from(text))
+        }
+        _ => None,
+    }
+}
+
+/// The whole body, if it is not too large and arrives in time.
+async fn read_body(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<Bytes, Refused> {
+    let too_large = || Refused::new(Rejection::TooLarge, format!("the body is over {limit} bytes"));
+    let announced: Option<usize> =
+        headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|value| value.parse().ok());
+    if announced.is_some_and(|length| length > limit) {
+        // A sender that asks first gets the answer instead of a go-ahead.
+        if !headers.contains_key(EXPECT) {
+            drain(&mut body, 0).await;
+        }
+        return Err(too_large());
+    }
+    let read = async {
+        let mut first = Bytes::new();
+        let mut all = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| Refused::new(Rejection::BodyCut, error.to_string()))?;
+            let Ok(data) = frame.into_data() else { continue };
+            let length = first.len() + all.len() + data.len();
+            if length > limit {
+                drain(&mut body, length).await;
+                return Err(too_large());
+            }
+            if first.is_empty() && all.is_empty() {
+                // Nearly always the only one, and then nothing is copied.
+                first = data;
+                continue;
+            }
+            if all.is_empty() {
+                all.reserve(announced.unwrap_or(length * 2).min(limit));
+                all.extend_from_slice(&std::mem::take(&mut first));
+            }
+            all.extend_from_slice(&data);
+        }
+        Ok(if all.is_empty() { first } else { all.freeze() })
+    };
+    match tokio::time::timeout(BODY_TIME, read).await {
+        Ok(result) => result,
+        Err(_) => Err(Refused::new(Rejection::BodyTimeout, format!("the body took more than {BODY_TIME:?}"))),
+    }
+}
+
+async fn drain(body: &mut Body, mut read: usize) {
+    let rest = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            read += frame.data_ref().map_or(0, Bytes::len);
+            if read > DRAIN_BYTES {
+                return;
+            }
+        }
+    };
+    // Bounded on purpose; a sender that goes on for longer may not get to see the answer.
+    let _ = tokio::time::timeout(DRAIN_TIME, rest).await;
+}

@@ -1,0 +1,182 @@
+//! The listeners: every route, every limit on a connection, and the graceful end.
+//!
+//! | listener | route | what |
+//! |---|---|---|
+//! | events | `POST {listen.path}` | [`ingest`] |
+//! | both | `GET /livez`, `GET /readyz` | [`ops`] |
+//! | admin | `GET /metrics`, `GET /readyz?verbose` | [`ops`], behind the token or on loopback only |
+
+pub mod ingest;
+pub mod ops;
+mod problem;
+mod source;
+pub mod tls;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::HeaderValue;
+use axum::http::header::CONNECTION;
+use axum::response::Response;
+use axum::routing::{any, get};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
+
+pub use source::Sources;
+
+/// Connections of one listener; more wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 8192;
+
+/// The whole head of a request must arrive within this time; a connection may be idle for as long.
+const HEADER_TIME: Duration = Duration::from_secs(30);
+
+/// A TLS handshake must be over within this time.
+const TLS_TIME: Duration = Duration::from_secs(10);
+
+/// Requests under way at once on one HTTP/2 connection.
+const MAX_STREAMS: u32 = 256;
+
+/// The address of the other end of the connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+/// The three steps of an end.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown {
+    /// An end is near: not ready any more, and answers close their connections.
+    pub closing: CancellationToken,
+    /// Nothing new is accepted; what is under way is finished.
+    pub stop: CancellationToken,
+    /// What is under way is cut.
+    pub force: CancellationToken,
+}
+
+/// The routes of the events listener.
+pub fn events_router(path: &str, ingest: Arc<ingest::Ingest>, health: Arc<ops::Health>) -> Router {
+    Router::new()
+        .route(path, any(ingest::deliver).with_state(ingest))
+        .merge(ops::probes(health))
+        .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+}
+
+/// The routes of the admin listener.
+pub fn admin_router(health: Arc<ops::Health>, access: Arc<ops::Access>) -> Router {
+    Router::new()
+        .route("/metrics", get(ops::metrics).with_state(Arc::clone(&health)))
+        .route("/readyz", get(ops::readyz_verbose).with_state(Arc::clone(&health)))
+        .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(axum::middleware::from_fn_with_state(access, ops::guard))
+        .route("/livez", get(ops::livez))
+}
+
+/// Serves `router` on `listener` until `shutdown.stop`, then finishes what is under way; cuts it at `shutdown.force`.
+pub async fn serve(listener: TcpListener, tls: Option<tls::Certificates>, router: Router, shutdown: Shutdown) {
+    let connections = TaskTracker::new();
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let permit = tokio::select! {
+            permit = Arc::clone(&room).acquire_owned() => permit,
+            () = shutdown.stop.cancelled() => break,
+        };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.stop.cancelled() => break,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // A connection that ended before we took it, or no descriptors left: the latter needs a pause.
+                tracing::warn!(%error, "could not accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let (router, tls, shutdown) = (router.clone(), tls.clone(), shutdown.clone());
+        connections.spawn(async move {
+            let force = shutdown.force.clone();
+            tokio::select! {
+                () = connection(stream, peer, tls, router, shutdown) => {}
+                () = force.cancelled() => {}
+            }
+            drop(permit);
+        });
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: Option<tls::Certificates>,
+    router: Router,
+    shutdown: Shutdown,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "set_nodelay");
+    }
+    match tls {
+        None => requests(stream, peer, router, shutdown).await,
+        Some(certificates) => match tokio::time::timeout(TLS_TIME, certificates.acceptor().accept(stream)).await {
+            Ok(Ok(stream)) => requests(stream, peer, router, shutdown).await,
+            Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+            Err(_) => tracing::debug!("TLS handshake took too long"),
+        },
+    }
+}
+
+async fn requests<S>(stream: S, peer: SocketAddr, router: Router, shutdown: Shutdown)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let closing = shutdown.closing.clone();
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer));
+        let request: Request = request.map(axum::body::Body::new);
+        let http1 = request.version() <= axum::http::Version::HTTP_11;
+        let (router, closing) = (router.clone(), closing.clone());
+        async move {
+            let mut response: Response = router.oneshot(request).await?;
+            if http1 && closing.is_cancelled() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, std::convert::Infallible>(response)
+        }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIME).max_headers(64);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(16 << 10)
+        .keep_alive_interval(HEADER_TIME)
+        .keep_alive_timeout(HEADER_TIME);
+    let served = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(served);
+    let result = tokio::select! {
+        result = served.as_mut() => result,
+        () = shutdown.stop.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = result {
+        // The other end went away or spoke no HTTP. What became of a delivery is counted where it was read.
+        tracing::debug!(%peer, error, "connection ended");
+    }
+}

@@ -1,0 +1,32 @@
+//! Errors for the sender: RFC 9457, a fixed text per status, nothing that helps a forger.
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::{ALLOW, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::response::Response;
+
+use super::ingest::RequestId;
+
+/// A problem with this status. The body says what the status says.
+pub fn problem(status: StatusCode) -> Response {
+    let title = status.canonical_reason().unwrap_or("Error");
+    let body = format!(r#"{{"type":"about:blank","title":"{title}","status":{}}}"#, status.as_u16());
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    response
+}
+
+/// `404`, for every path that is not one of ours.
+pub async fn not_found(headers: HeaderMap) -> Response {
+    RequestId::of(&headers).on(problem(StatusCode::NOT_FOUND))
+}
+
+/// `405`, for the paths of ours that are only read.
+pub async fn method_not_allowed(request: Request) -> Response {
+    let mut response = problem(StatusCode::METHOD_NOT_ALLOWED);
+    debug_assert!(request.method() != Method::GET, "only paths that take GET come here");
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    RequestId::of(request.headers()).on(response)
+}

@@ -1,0 +1,112 @@
+//! Where a request comes from, and whether it may.
+
+use std::net::IpAddr;
+
+use axum::http::HeaderMap;
+use ipnet::IpNet;
+
+/// `listen.allow_from` and `listen.trusted_proxies`.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// Networks that may post; empty: all.
+    pub allow_from: Vec<IpNet>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+impl Sources {
+    /// Whether a request with these headers, that came over a connection from `peer`, may post.
+    #[must_use]
+    pub fn allow(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
+        if self.allow_from.is_empty() {
+            return true;
+        }
+        let source = self.source(peer.to_canonical(), headers);
+        source.is_some_and(|source| contains(&self.allow_from, source))
+    }
+
+    /// The nearest address that is not a trusted proxy's: the last one that somebody whom we trust has seen. `None` if a
+    /// trusted proxy forwards something that is no address.
+    fn source(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
+        if !contains(&self.trusted_proxies, peer) {
+            return Some(peer);
+        }
+        let mut source = peer;
+        let lines: Vec<_> = headers.get_all("x-forwarded-for").iter().collect();
+        for line in lines.into_iter().rev() {
+            for hop in line.to_str().ok()?.rsplit(',') {
+                source = address(hop.trim())?;
+                if !contains(&self.trusted_proxies, source) {
+                    return Some(source);
+                }
+            }
+        }
+        Some(source)
+    }
+}
+
+fn contains(networks: &[IpNet], address: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(&address))
+}
+
+/// An address as proxies write it: bare, in brackets, or with a port.
+fn address(hop: &str) -> Option<IpAddr> {
+    let parsed = hop.parse::<IpAddr>().ok().or_else(|| hop.parse::<std::net::SocketAddr>().ok().map(|addr| addr.ip()));
+    parsed.or_else(|| hop.strip_prefix('[')?.strip_suffix(']')?.parse().ok()).map(|ip| ip.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sources() -> Sources {
+        Sources {
+            allow_from: vec!["192.0.2.0/24".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
+            trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
+        }
+    }
+
+    fn forwarded(values: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append("x-forwarded-for", value.parse().unwrap());
+        }
+        headers
+    }
+
+    fn allowed(peer: &str, values: &[&str]) -> bool {
+        sources().allow(peer.parse().unwrap(), &forwarded(values))
+    }
+
+    #[test]
+    fn without_a_list_everyone_may_post() {
+        assert!(Sources::default().allow("198.51.100.1".parse().unwrap(), &HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_direct_peer_is_judged_by_its_own_address() {
+        assert!(allowed("192.0.2.7", &[]));
+        assert!(allowed("::ffff:192.0.2.7", &[]));
+        assert!(!allowed("198.51.100.1", &[]));
+    }
+
+    #[test]
+    fn what_an_untrusted_peer_forwards_is_not_believed() {
+        assert!(!allowed("198.51.100.1", &["192.0.2.7"]));
+    }
+
+    #[test]
+    fn behind_trusted_proxies_the_nearest_stranger_counts() {
+        assert!(allowed("10.0.0.1", &["192.0.2.7"]));
+        assert!(allowed("10.0.0.1", &["192.0.2.7, 10.0.0.2"]));
+        assert!(allowed("10.0.0.1", &["[2001:db8::1]:443", "10.0.0.2"]));
+        assert!(!allowed("10.0.0.1", &["192.0.2.7, 198.51.100.1"]), "the client wrote the first one itself");
+        assert!(!allowed("10.0.0.1", &["192.0.2.7", "198.51.100.1, 10.0.0.9"]));
+    }
+
+    #[test]
+    fn a_trusted_proxy_that_forwards_nonsense_is_refused() {
+        assert!(!allowed("10.0.0.1", &["192.0.2.7, unknown"]));
+        assert!(!allowed("10.0.0.1", &[]));
+    }
+}

@@ -1,0 +1,360 @@
+//! The queue in front of the log, and its one writer: group commit.
+//!
+//! Whatever gathered while the last commit ran goes into the next one, without waiting for more; copies of one event
+//! within a batch are merged; nobody gets an answer before the batch is durable. A batch that the database refuses for a
+//! reason that is not its health is split until the culprit is alone, which goes to the quarantine: one bad row never
+//! fails its neighbours.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::event::{Clock, Content, EventId, Millis, Unreadable, Verified};
+use crate::log::{Append, Appended, Log, LogError};
+use crate::metrics::Metrics;
+
+/// Deliveries that may wait. At 20,000 a second it is a fifth of a second's worth.
+const QUEUE: usize = 4096;
+
+/// Bytes of bodies that may wait.
+const QUEUE_BYTES: usize = 48 << 20;
+
+/// Deliveries in one commit: beyond this, batches only add delay.
+pub const MAX_BATCH: usize = 256;
+
+/// How often an idle log is asked whether it could store, so that `/readyz` tells the truth.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+
+/// The same while it could not.
+const PROBE_AGAIN: Duration = Duration::from_millis(500);
+
+/// Why a delivery was not stored, as far as we know: all are answered `503`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotStored {
+    /// The queue is full.
+    QueueFull,
+    /// The log is unavailable.
+    Unavailable,
+}
+
+struct Job {
+    verified: Arc<Verified>,
+    body: Bytes,
+    received_at: Millis,
+    /// `None` if nobody waits for the answer.
+    answer: Option<oneshot::Sender<Result<Appended, NotStored>>>,
+    _bytes: OwnedSemaphorePermit,
+}
+
+/// The way into the log. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Intake {
+    queue: mpsc::Sender<Job>,
+    bytes: Arc<Semaphore>,
+    state: Arc<State>,
+    metrics: Arc<Metrics>,
+}
+
+/// Whether events can be stored, as last seen.
+#[derive(Debug)]
+struct State {
+    /// Since when they cannot, in milliseconds; 0 while they can.
+    refusing_since: AtomicI64,
+    clock: Clock,
+}
+
+impl State {
+    fn accepting(&self, yes: bool) -> bool {
+        if yes {
+            self.refusing_since.swap(0, Ordering::Relaxed) != 0
+        } else {
+            let now = self.clock.now().get().max(1);
+            self.refusing_since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        }
+    }
+}
+
+impl Intake {
+    /// The queue, and the writer that empties it. Not accepting until the writer has run.
+    #[must_use]
+    pub fn new(log: Arc<dyn Log>, metrics: Arc<Metrics>, clock: Clock, appended: Arc<Notify>) -> (Self, Writer) {
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        let state = Arc::new(State { refusing_since: AtomicI64::new(clock.now().get().max(1)), clock });
+        let intake = Self {
+            queue,
+            bytes: Arc::new(Semaphore::new(QUEUE_BYTES)),
+            state: Arc::clone(&state),
+            metrics: Arc::clone(&metrics),
+        };
+        (intake, Writer { jobs, log, state, metrics, appended, ready: OnceLock::new() })
+    }
+
+    /// Stores what was verified. When it returns `Ok`, it is durable. `body` is what it was read from, in case that the
+    /// database refuses what was made of it.
+    ///
+    /// # Errors
+    /// [`NotStored`]; it may have been stored all the same.
+    pub async fn store(&self, verified: Verified, body: Bytes, received_at: Millis) -> Result<Appended, NotStored> {
+        let (answer, answered) = oneshot::channel();
+        self.enqueue(verified, body, received_at, Some(answer))?;
+        answered.await.unwrap_or(Err(NotStored::Unavailable))
+    }
+
+    /// Notes a handshake, if there is room and a database; nobody waits for it.
+    pub fn note(&self, verified: Verified, received_at: Millis) {
+        if self.enqueue(verified, Bytes::new(), received_at, None).is_err() {
+            tracing::debug!("the queue is full: a handshake is not noted");
+        }
+    }
+
+    fn enqueue(
+        &self,
+        verified: Verified,
+        body: Bytes,
+        received_at: Millis,
+        answer: Option<oneshot::Sender<Result<Appended, NotStored>>>,
+    ) -> Result<(), NotStored> {
+        let size = u32::try_from(body.len() + 512).unwrap_or(u32::MAX);
+        let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(size).map_err(|_| NotStored::QueueFull)?;
+        let job = Job { verified: Arc::new(verified), body, received_at, answer, _bytes: bytes };
+        self.queue.try_send(job).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => NotStored::QueueFull,
+            mpsc::error::TrySendError::Closed(_) => NotStored::Unavailable,
+        })?;
+        self.metrics.store_queue.set(i64::try_from(QUEUE - self.queue.capacity()).unwrap_or(0));
+        Ok(())
+    }
+
+    /// Whether an event could be stored, as last seen.
+    #[must_use]
+    pub fn accepting(&self) -> bool {
+        self.state.refusing_since.load(Ordering::Relaxed) == 0
+    }
+
+    /// How long events have been refused; zero while they are accepted.
+    #[must_use]
+    pub fn refusing_for(&self) -> Duration {
+        match self.state.refusing_since.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            since => Millis::new(since).map_or(Duration::ZERO, |since| self.state.clock.now().since(since)),
+        }
+    }
+}
+
+/// The one writer. [`Writer::run`] it for as long as there is an [`Intake`].
+#[derive(Debug)]
+pub struct Writer {
+    jobs: mpsc::Receiver<Job>,
+    log: Arc<dyn Log>,
+    state: Arc<State>,
+    metrics: Arc<Metrics>,
+    appended: Arc<Notify>,
+    ready: OnceLock<()>,
+}
+
+impl Writer {
+    /// Commits batch after batch until every [`Intake`] is gone. `migrated` says when the log may be written at all;
+    /// until then everything is refused at once.
+    pub async fn run(mut self, migrated: CancellationToken) {
+        let mut jobs = Vec::with_capacity(MAX_BATCH);
+        let mut last_write = Instant::now();
+        loop {
+            if !migrated.is_cancelled() {
+                tokio::select! {
+                    () = migrated.cancelled() => last_write = self.probe().await,
+                    received = self.jobs.recv_many(&mut jobs, MAX_BATCH) => {
+                        if received == 0 {
+                            return;
+                        }
+                        refuse(jobs.drain(..));
+                    }
+                }
+                continue;
+            }
+            let healthy = self.state.refusing_since.load(Ordering::Relaxed) == 0;
+            let probe_in = if healthy { PROBE_EVERY } else { PROBE_AGAIN }.saturating_sub(last_write.elapsed());
+            let received =
+                if let Ok(received) = tokio::time::timeout(probe_in, self.jobs.recv_many(&mut jobs, MAX_BATCH)).await {
+                    received
+                } else {
+                    last_write = self.probe().await;
+                    continue;
+                };
+            if received == 0 {
+                return;
+            }
+            self.metrics.store_queue.set(i64::try_from(self.jobs.len()).unwrap_or(0));
+            self.commit(&mut jobs).await;
+            last_write = Instant::now();
+        }
+    }
+
+    async fn probe(&self) -> Instant {
+        match self.log.probe().await {
+            Ok(()) => self.report_health(None),
+            Err(error) => self.report_health(Some(&error)),
+        }
+        Instant::now()
+    }
+
+    /// Notes whether events can be stored; says so once, when it changes.
+    fn report_health(&self, error: Option<&LogError>) {
+        let changed = self.state.accepting(error.is_none());
+        match error {
+            Some(error) if changed => {
+                tracing::error!(%error, "cannot store events: they are answered 503, and the platform retries for 24 hours");
+            }
+            None if self.ready.set(()).is_ok() => tracing::info!(database = self.log.describe(), "accepting events"),
+            None if changed => tracing::info!("events are being stored again"),
+            _ => {}
+        }
+    }
+
+    async fn commit(&self, jobs: &mut Vec<Job>) {
+        // Who gave up waiting was answered 503 and will come again.
+        jobs.retain(|job| job.answer.as_ref().is_none_or(|answer| !answer.is_closed()));
+        if jobs.is_empty() {
+            return;
+        }
+        let (batch, places) = merge(jobs);
+        let started = Instant::now();
+        let mut outcomes = vec![Err(NotStored::Unavailable); batch.len()];
+        self.append(&batch, jobs, &places, &mut outcomes).await;
+        self.metrics.commit_duration.observe(started.elapsed().as_secs_f64());
+        #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
+        self.metrics.batch_size.observe(jobs.len() as f64);
+        if outcomes.contains(&Ok(Appended::Stored)) {
+            self.appended.notify_waiters();
+        }
+        // The first copy of a new event is the one that was stored; the others were merged into it.
+        let mut told = vec![false; batch.len()];
+        for (job, place) in jobs.drain(..).zip(places) {
+            let outcome = match outcomes[place] {
+                Ok(Appended::Stored) if told[place] => Ok(Appended::Duplicate),
+                outcome => outcome,
+            };
+            told[place] = true;
+            if let Some(answer) = job.answer {
+                // Nobody there any more: answered 503 in the meantime, which does not mean "not stored".
+                let _ = answer.send(outcome);
+            }
+        }
+    }
+
+    /// Appends `batch`, splitting it while the database refuses it, and fills in what became of each.
+    async fn append(
+        &self,
+        batch: &[Append],
+        jobs: &[Job],
+        places: &[usize],
+        outcomes: &mut [Result<Appended, NotStored>],
+    ) {
+        // Ranges of the batch still to be appended, the next one last.
+        let mut ranges = vec![0..batch.len()];
+        while let Some(range) = ranges.pop() {
+            match self.append_once(&batch[range.clone()]).await {
+                Ok(appended) => {
+                    self.report_health(None);
+                    for (slot, appended) in outcomes[range].iter_mut().zip(appended) {
+                        *slot = Ok(appended);
+                    }
+                }
+                Err(LogError::Rejected(_)) if range.len() > 1 => {
+                    let middle = range.start + range.len() / 2;
+                    ranges.push(middle..range.end);
+                    ranges.push(range.start..middle);
+                }
+                Err(LogError::Rejected(cause)) => {
+                    let place = range.start;
+                    let body =
+                        places.iter().position(|p| *p == place).map(|n| jobs[n].body.clone()).unwrap_or_default();
+                    outcomes[place] = self.set_apart(&batch[place], body, &cause.to_string()).await;
+                }
+                Err(error) => {
+                    self.report_health(Some(&error));
+                    // What is left of the batch would meet the same; it was not answered and will come again.
+                    return;
+                }
+            }
+        }
+    }
+
+    /// A connection may have died since it was used last, which says nothing about the database: one more try on a new
+    /// one. Appending twice is harmless.
+    async fn append_once(&self, batch: &[Append]) -> Result<Vec<Appended>, LogError> {
+        match self.log.append(batch).await {
+            Err(LogError::Unavailable(first)) => {
+                tracing::debug!(error = %first, "appending failed; trying once more");
+                self.log.append(batch).await
+            }
+            result => result,
+        }
+    }
+
+    /// Keeps a delivery whose event the database will never take.
+    async fn set_apart(&self, append: &Append, body: Bytes, cause: &str) -> Result<Appended, NotStored> {
+        let unreadable = Unreadable {
+            subscriber_id: Arc::clone(append.verified.subscriber_id()),
+            received_at: append.last_delivered_at,
+            reason: format!("the database refuses it: {cause}"),
+            body,
+        };
+        match self.log.quarantine(&unreadable, append.deliveries).await {
+            Ok(()) => Ok(Appended::Quarantined),
+            Err(error) => {
+                self.report_health(Some(&error));
+                Err(NotStored::Unavailable)
+            }
+        }
+    }
+}
+
+/// Merges copies: the batch to append, and the place in it of each job.
+fn merge(jobs: &[Job]) -> (Vec<Append>, Vec<usize>) {
+    let mut batch: Vec<Append> = Vec::with_capacity(jobs.len());
+    let mut seen: HashMap<Key, usize> = HashMap::with_capacity(jobs.len());
+    let mut places = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        let place = *seen.entry(key(&job.verified)).or_insert(batch.len());
+        if let Some(append) = batch.get_mut(place) {
+            append.deliveries += 1;
+            append.last_delivered_at = append.last_delivered_at.max(job.received_at);
+        } else {
+            batch.push(Append {
+                verified: Arc::clone(&job.verified),
+                deliveries: 1,
+                last_delivered_at: job.received_at,
+            });
+        }
+        places.push(place);
+    }
+    (batch, places)
+}
+
+/// What makes two deliveries one.
+#[derive(PartialEq, Eq, Hash)]
+enum Key {
+    Event(EventId),
+    Unreadable([u8; 32]),
+    Handshake(Arc<str>),
+}
+
+fn key(verified: &Verified) -> Key {
+    match verified.content() {
+        Content::Event(event) => Key::Event(event.event_id),
+        Content::Unreadable(unreadable) => Key::Unreadable(unreadable.digest()),
+        Content::Handshake(handshake) => Key::Handshake(Arc::clone(&handshake.subscriber_id)),
+    }
+}
+
+fn refuse(jobs: impl Iterator<Item = Job>) {
+    for answer in jobs.filter_map(|job| job.answer) {
+        // As above: nobody there any more is fine.
+        let _ = answer.send(Err(NotStored::Unavailable));
+    }
+}

@@ -1,0 +1,450 @@
+//! Every metric that Convoke has: names, labels, and all series at zero from the start.
+//!
+//! Label values are bounded: subscribers are the configured ones, unknown event types count as `other`. Hot paths hold
+//! the series themselves and look nothing up.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use prometheus::{
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+use crate::event::{HANDSHAKE, KNOWN_EVENTS};
+use crate::verify::{Form, Malformed, Refusal};
+
+/// What became of a delivery that was answered `200`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// New in the log.
+    Stored,
+    /// In the log already.
+    Duplicate,
+    /// A handshake.
+    Verified,
+    /// Kept in the quarantine.
+    Quarantined,
+    /// Older than the retention, not kept.
+    Expired,
+}
+
+impl Outcome {
+    const ALL: [Self; 5] = [Self::Stored, Self::Duplicate, Self::Verified, Self::Quarantined, Self::Expired];
+
+    /// As in the label `outcome`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stored => "stored",
+            Self::Duplicate => "duplicate",
+            Self::Verified => "verified",
+            Self::Quarantined => "quarantined",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// Why a request to the events path was not answered `200`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rejection {
+    /// Not an envelope.
+    Malformed,
+    /// Not UTF-8.
+    NotUtf8,
+    /// Not JSON.
+    NotJson,
+    /// Not a configured `appID`.
+    UnknownSubscriber,
+    /// No key matches.
+    Signature,
+    /// The source is not in `listen.allow_from`.
+    Forbidden,
+    /// The body is over `listen.max_body`.
+    TooLarge,
+    /// The body did not arrive in time.
+    BodyTimeout,
+    /// The connection ended within the body.
+    BodyCut,
+    /// The database is away, full or read-only.
+    Unavailable,
+    /// The database did not answer in time.
+    Slow,
+    /// More is waiting to be stored than the queue holds.
+    QueueFull,
+    /// Not a `POST`.
+    Method,
+}
+
+impl Rejection {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::Malformed,
+        Self::NotUtf8,
+        Self::NotJson,
+        Self::UnknownSubscriber,
+        Self::Signature,
+        Self::Forbidden,
+        Self::TooLarge,
+        Self::BodyTimeout,
+        Self::BodyCut,
+        Self::Unavailable,
+        Self::Slow,
+        Self::QueueFull,
+        Self::Method,
+    ];
+
+    /// As in the label `reason`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::NotUtf8 => "not_utf8",
+            Self::NotJson => "not_json",
+            Self::UnknownSubscriber => "unknown_subscriber",
+            Self::Signature => "signature",
+            Self::Forbidden => "forbidden",
+            Self::TooLarge => "too_large",
+            Self::BodyTimeout => "body_timeout",
+            Self::BodyCut => "body_cut",
+            Self::Unavailable => "unavailable",
+            Self::Slow => "slow",
+            Self::QueueFull => "queue_full",
+            Self::Method => "method",
+        }
+    }
+}
+
+impl From<&Refusal> for Rejection {
+    fn from(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::UnknownSubscriber => Self::UnknownSubscriber,
+            Refusal::Signature => Self::Signature,
+            Refusal::Malformed(Malformed::NotUtf8) => Self::NotUtf8,
+            Refusal::Malformed(Malformed::NotJson | Malformed::NotAnObject) => Self::NotJson,
+            Refusal::Malformed(_) => Self::Malformed,
+        }
+    }
+}
+
+/// Why a publish failed, for now or for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PublishError {
+    /// No connection to the bus.
+    Disconnected,
+    /// No acknowledgement in time.
+    Timeout,
+    /// The stream does not exist, or listens to other subjects.
+    NoStream,
+    /// Somebody else published in between.
+    WrongSequence,
+    /// The stream or its server has no room.
+    Full,
+    /// The message is too large for the bus.
+    TooLarge,
+    /// We may not publish there.
+    Permission,
+    /// Anything else that the server said.
+    Other,
+}
+
+impl PublishError {
+    const ALL: [Self; 8] = [
+        Self::Disconnected,
+        Self::Timeout,
+        Self::NoStream,
+        Self::WrongSequence,
+        Self::Full,
+        Self::TooLarge,
+        Self::Permission,
+        Self::Other,
+    ];
+
+    /// As in the label `reason`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Disconnected => "disconnected",
+            Self::Timeout => "timeout",
+            Self::NoStream => "no_stream",
+            Self::WrongSequence => "wrong_sequence",
+            Self::Full => "full",
+            Self::TooLarge => "too_large",
+            Self::Permission => "permission",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// The event types that have a series of their own; the last stands for all others.
+const EVENT_LABELS: usize = KNOWN_EVENTS.len() + 2;
+const OTHER: usize = EVENT_LABELS - 1;
+
+fn event_label(index: usize) -> &'static str {
+    match index {
+        0 => HANDSHAKE,
+        OTHER => "other",
+        n => KNOWN_EVENTS[n - 1],
+    }
+}
+
+/// The series of one subscriber.
+#[derive(Debug)]
+pub struct SubscriberMetrics {
+    deliveries: Vec<[IntCounter; Outcome::ALL.len()]>,
+    /// When its newest event arrived, in seconds since the epoch.
+    pub last_event: Gauge,
+    /// When its newest handshake arrived, in seconds since the epoch.
+    pub last_handshake: Gauge,
+}
+
+impl SubscriberMetrics {
+    /// The series of deliveries of `event` with this outcome.
+    #[must_use]
+    pub fn deliveries(&self, event: &str, outcome: Outcome) -> &IntCounter {
+        let index = (0..OTHER).find(|index| event_label(*index) == event).unwrap_or(OTHER);
+        &self.deliveries[index][outcome as usize]
+    }
+}
+
+/// All metrics of one process. Made once, by the composition root.
+pub struct Metrics {
+    registry: Registry,
+    deliveries: IntCounterVec,
+    last_event: GaugeVec,
+    last_handshake: GaugeVec,
+    subscribers: RwLock<HashMap<Arc<str>, Arc<SubscriberMetrics>>>,
+    rejections: Vec<IntCounter>,
+    forms: Vec<IntCounter>,
+    publish_errors: Vec<IntCounter>,
+    set_aside: IntGaugeVec,
+    lag_events: IntGaugeVec,
+    lag_seconds: GaugeVec,
+    /// Seconds from a request's head to its answer.
+    pub delivery_duration: Histogram,
+    /// Deliveries in one commit.
+    pub batch_size: Histogram,
+    /// Seconds that one commit took.
+    pub commit_duration: Histogram,
+    /// Deliveries that wait to be stored.
+    pub store_queue: IntGauge,
+    /// Messages that the stream took as new.
+    pub published_new: IntCounter,
+    /// Messages that the stream knew already.
+    pub published_duplicate: IntCounter,
+    /// Entries in the quarantine.
+    pub quarantined: IntGauge,
+    /// 1 while there is a connection to the bus.
+    pub bus_connected: IntGauge,
+    /// How long events have been refused, in seconds; 0 while they are accepted.
+    pub not_accepting: Gauge,
+    /// Bytes free where an embedded database lies.
+    pub disk_free: IntGauge,
+    /// 0 after a reload of the settings failed.
+    pub reload_ok: IntGauge,
+}
+
+/// The cursors that exist in this version.
+pub const CURSORS: [&str; 1] = ["bus"];
+
+impl Metrics {
+    /// All metrics, at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let r = Registry::new();
+        let rejections =
+            counters(&r, "convoke_rejections_total", "Requests to the events path not answered 200.", "reason");
+        let forms =
+            counters(&r, "convoke_signature_form_total", "Signatures that matched, by the form of eventInfo.", "form");
+        let publish_errors =
+            counters(&r, "convoke_publish_errors_total", "Publishes that the bus did not take.", "reason");
+        let published = counters(&r, "convoke_published_total", "Messages that the stream acknowledged.", "outcome");
+        let set_aside = register(
+            &r,
+            IntGaugeVec::new(
+                Opts::new("convoke_set_aside", "Rows that a cursor passed by, because its target never takes them."),
+                &["cursor"],
+            ),
+        );
+        let lag_events = register(
+            &r,
+            IntGaugeVec::new(
+                Opts::new("convoke_cursor_lag_events", "Rows that a cursor has not read yet."),
+                &["cursor"],
+            ),
+        );
+        let lag_seconds = register(
+            &r,
+            GaugeVec::new(
+                Opts::new("convoke_cursor_lag_seconds", "Age of the oldest row that a cursor has not read yet."),
+                &["cursor"],
+            ),
+        );
+        for cursor in CURSORS {
+            set_aside.with_label_values(&[cursor]);
+            lag_events.with_label_values(&[cursor]);
+            lag_seconds.with_label_values(&[cursor]);
+        }
+        let info = register(
+            &r,
+            IntGaugeVec::new(Opts::new("convoke_build_info", "The version that runs; always 1."), &["version"]),
+        );
+        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let gauge = |name: &str, help: &str| register(&r, IntGauge::new(name, help));
+        let reload_ok = gauge("convoke_reload_ok", "1 unless the last reload of the settings failed.");
+        reload_ok.set(1);
+        let latency = vec![0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+        Self {
+            deliveries: register(
+                &r,
+                IntCounterVec::new(
+                    Opts::new("convoke_deliveries_total", "Signed deliveries, answered 200."),
+                    &["subscriber", "event", "outcome"],
+                ),
+            ),
+            last_event: register(
+                &r,
+                GaugeVec::new(
+                    Opts::new("convoke_last_event_timestamp_seconds", "When the newest event arrived; 0: none yet."),
+                    &["subscriber"],
+                ),
+            ),
+            last_handshake: register(
+                &r,
+                GaugeVec::new(
+                    Opts::new(
+                        "convoke_last_handshake_timestamp_seconds",
+                        "When the newest handshake arrived; 0: none yet.",
+                    ),
+                    &["subscriber"],
+                ),
+            ),
+            subscribers: RwLock::default(),
+            rejections: Rejection::ALL.iter().map(|reason| rejections.with_label_values(&[reason.as_str()])).collect(),
+            forms: Form::ALL.iter().map(|form| forms.with_label_values(&[form.as_str()])).collect(),
+            publish_errors: PublishError::ALL
+                .iter()
+                .map(|reason| publish_errors.with_label_values(&[reason.as_str()]))
+                .collect(),
+            set_aside,
+            lag_events,
+            lag_seconds,
+            delivery_duration: histogram(
+                &r,
+                "convoke_delivery_duration_seconds",
+                "From a request's head to its answer.",
+                latency.clone(),
+            ),
+            batch_size: histogram(
+                &r,
+                "convoke_commit_batch_size",
+                "Deliveries in one commit.",
+                vec![1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0],
+            ),
+            commit_duration: histogram(&r, "convoke_commit_duration_seconds", "How long one commit took.", latency),
+            store_queue: gauge("convoke_store_queue", "Deliveries that wait to be stored."),
+            published_new: published.with_label_values(&["new"]),
+            published_duplicate: published.with_label_values(&["duplicate"]),
+            quarantined: gauge("convoke_quarantined", "Entries in the quarantine."),
+            bus_connected: gauge("convoke_bus_connected", "1 while there is a connection to the bus."),
+            not_accepting: register(
+                &r,
+                Gauge::new(
+                    "convoke_not_accepting_seconds",
+                    "How long events have been refused. The platform drops an event 24 h after its first try.",
+                ),
+            ),
+            disk_free: gauge("convoke_disk_free_bytes", "Bytes free where the embedded database lies."),
+            reload_ok,
+            registry: r,
+        }
+    }
+
+    /// The series of a subscriber, made when it is asked for first. Only for configured subscribers.
+    #[must_use]
+    pub fn subscriber(&self, id: &Arc<str>) -> Arc<SubscriberMetrics> {
+        if let Some(found) = self.subscribers.read().unwrap_or_else(PoisonError::into_inner).get(id) {
+            return Arc::clone(found);
+        }
+        let deliveries = (0..EVENT_LABELS)
+            .map(|event| {
+                Outcome::ALL
+                    .map(|outcome| self.deliveries.with_label_values(&[&**id, event_label(event), outcome.as_str()]))
+            })
+            .collect();
+        let made = Arc::new(SubscriberMetrics {
+            deliveries,
+            last_event: self.last_event.with_label_values(&[&**id]),
+            last_handshake: self.last_handshake.with_label_values(&[&**id]),
+        });
+        let mut subscribers = self.subscribers.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(subscribers.entry(Arc::clone(id)).or_insert(made))
+    }
+
+    /// The series of rejections for this reason.
+    #[must_use]
+    pub fn rejections(&self, reason: Rejection) -> &IntCounter {
+        &self.rejections[reason as usize]
+    }
+
+    /// The series of signatures that matched in this form.
+    #[must_use]
+    pub fn forms(&self, form: Form) -> &IntCounter {
+        &self.forms[form as usize]
+    }
+
+    /// The series of publishes that failed for this reason.
+    #[must_use]
+    pub fn publish_errors(&self, reason: PublishError) -> &IntCounter {
+        &self.publish_errors[reason as usize]
+    }
+
+    /// Rows that a cursor set aside.
+    #[must_use]
+    pub fn set_aside(&self, cursor: &str) -> IntGauge {
+        self.set_aside.with_label_values(&[cursor])
+    }
+
+    /// Rows and seconds that a cursor is behind.
+    pub fn set_lag(&self, cursor: &str, events: u64, seconds: f64) {
+        self.lag_events.with_label_values(&[cursor]).set(i64::try_from(events).unwrap_or(i64::MAX));
+        self.lag_seconds.with_label_values(&[cursor]).set(seconds);
+    }
+
+    /// All of it in Prometheus' text format.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "could not render the metrics");
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+/// Registers a metric whose name and labels are written above and so are known to be sound and used once.
+fn register<C: prometheus::core::Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+    let metric = made.expect("the metric's name and labels are sound");
+    registry.register(Box::new(metric.clone())).expect("the metric's name is used once");
+    metric
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, label: &str) -> IntCounterVec {
+    register(registry, IntCounterVec::new(Opts::new(name, help), &[label]))
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str, buckets: Vec<f64>) -> Histogram {
+    register(registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)))
+}
