@@ -1,5 +1,6 @@
 //! Convoke receives Huawei Cloud Meeting's event push, verifies it, keeps it in SQL and republishes it
 //! onto NATS JetStream.
+pub mod config;
 pub mod event;
 pub mod http;
 pub mod intake;

@@ -1,0 +1,220 @@
+//! From one text per setting to the checked tree: each value on its own, then those that must fit each other.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::env::Env;
+use super::error::{ConfigError, Origin};
+use super::keys::{KEYS, NONE, Shape};
+use super::layers::{Layers, Refusal};
+use super::subscribers::{self, SubscriberSource, load_subscribers};
+use super::{Admin, Database, Listen, Log, Nats, Privacy, Settings, TlsFiles, parse};
+
+const HOUR: Duration = Duration::from_secs(3600);
+/// The platform repeats an event for 24 h; a shorter memory than twice that would count copies as news.
+const LEAST_RETENTION: Duration = Duration::from_secs(48 * 3600);
+/// JetStream keeps times as 64 bits of nanoseconds, which is 292 years.
+const CENTURY: Duration = Duration::from_secs(100 * 31_557_600);
+/// The shortest age and window that JetStream takes.
+const LEAST_AGE: Duration = Duration::from_millis(100);
+/// Below, no event fits; a bare `256` was meant as KiB.
+const LEAST_BODY: u64 = 1000;
+/// Above, a body is no event (they have a few KiB), and many at once would fill the memory.
+const MOST_BODY: u64 = 64 * 1024 * 1024;
+
+pub(super) fn settings(
+    layers: Layers,
+    subscriber_sources: Vec<SubscriberSource>,
+    env: &Env,
+) -> Result<Settings, ConfigError> {
+    refuse_platform(&layers)?;
+    Ok(Settings {
+        listen: listen(&layers, env)?,
+        subscribers: load_subscribers(&subscriber_sources)?,
+        subscriber_sources,
+        database: Database {
+            url: layers.read("database.url", parse::database_url)?,
+            migrate: layers.read("database.migrate", parse::boolean)?,
+            retention: layers
+                .read_optional("database.retention", |text| parse::duration(text, LEAST_RETENTION..=CENTURY))?,
+        },
+        nats: nats(&layers, env)?,
+        admin: Admin { token: admin_token(&layers, env)? },
+        privacy: Privacy { mask: layers.read("privacy.mask", parse::mask)? },
+        log: Log { format: layers.read("log.format", parse::log_format)? },
+        origins: layers.into_origins(),
+    })
+}
+
+/// Settings of the platform's API are known, so that a later version's file fails with the right reason.
+fn refuse_platform(layers: &Layers) -> Result<(), ConfigError> {
+    for key in KEYS.iter().filter(|key| key.shape == Shape::Platform) {
+        layers.read(key.path, |text| match text {
+            NONE | "off" | "false" => Ok(()),
+            _ => Err(Refusal::new(
+                "this version of Convoke does not use the platform's API yet",
+                format!("leave it out, or write {}", key.default),
+            )),
+        })?;
+    }
+    Ok(())
+}
+
+fn listen(layers: &Layers, env: &Env) -> Result<Listen, ConfigError> {
+    let cert = layers.read_optional("listen.tls_cert", file)?;
+    let key = layers.read_optional("listen.tls_key", file)?;
+    let tls = match (cert, key) {
+        (Some(cert), Some(key)) => Some(TlsFiles { cert: env.resolve(cert), key: env.resolve(key) }),
+        (None, None) => None,
+        (Some(_), None) => return Err(alone(layers, "listen.tls_cert", "listen.tls_key")),
+        (None, Some(_)) => return Err(alone(layers, "listen.tls_key", "listen.tls_cert")),
+    };
+    let listen = Listen {
+        events: layers.read("listen.events", parse::address)?,
+        admin: layers.read("listen.admin", parse::address)?,
+        path: layers.read("listen.path", parse::route)?,
+        tls,
+        // A size within these bounds fits any `usize`.
+        max_body: layers.read("listen.max_body", |text| parse::size(text, LEAST_BODY..=MOST_BODY))? as usize,
+        allow_from: layers.read("listen.allow_from", parse::networks)?,
+        trusted_proxies: layers.read("listen.trusted_proxies", parse::networks)?,
+        shutdown_delay: layers.read("listen.shutdown_delay", |text| parse::duration(text, Duration::ZERO..=HOUR))?,
+        shutdown_timeout: layers
+            .read("listen.shutdown_timeout", |text| parse::duration(text, Duration::ZERO..=HOUR))?,
+    };
+    let (events, admin) = (listen.events, listen.admin);
+    // An unspecified address takes the port on every other one too.
+    let same_host = events.ip() == admin.ip() || events.ip().is_unspecified() || admin.ip().is_unspecified();
+    if events.port() != 0 && events.port() == admin.port() && same_host {
+        let blamed = match layers.found("listen.admin").origin {
+            Origin::Default => "listen.events",
+            _ => "listen.admin",
+        };
+        return Err(layers.refuse(
+            blamed,
+            Refusal::new(
+                format!("listen.events ({events}) and listen.admin ({admin}) are the same address"),
+                "write another port for one of them",
+            ),
+        ));
+    }
+    Ok(listen)
+}
+
+fn nats(layers: &Layers, env: &Env) -> Result<Nats, ConfigError> {
+    let url = layers.read_optional("nats.url", parse::nats_url)?;
+    let creds_file = layers.read_optional("nats.creds_file", file)?.map(|path| env.resolve(path));
+    let tls_ca = layers.read_optional("nats.tls_ca", file)?.map(|path| env.resolve(path));
+    let user = layers.read_optional("nats.user", |text| Ok(text.to_owned()))?;
+    let password_file = layers.read_optional("nats.password_file", file)?;
+    let token_file = layers.read_optional("nats.token_file", file)?;
+    match (&user, &password_file) {
+        (Some(_), None) => return Err(alone(layers, "nats.user", "nats.password_file")),
+        (None, Some(_)) => return Err(alone(layers, "nats.password_file", "nats.user")),
+        _ => {}
+    }
+    let ways = [
+        ("nats.creds_file", creds_file.is_some()),
+        ("nats.user", user.is_some()),
+        ("nats.token_file", token_file.is_some()),
+    ];
+    let mut ways = ways.iter().filter(|(_, set)| *set).map(|(path, _)| *path);
+    if let (Some(one), Some(other)) = (ways.next(), ways.next()) {
+        let from = &layers.found(one).origin;
+        return Err(layers.refuse(
+            other,
+            Refusal::new(
+                format!("{one} (from {from}) is set too, and NATS takes one way to log in"),
+                format!("leave one of them out, or set it to {NONE}"),
+            ),
+        ));
+    }
+    // Without a bus, nothing will need these files.
+    let (mut password, mut token) = (None, None);
+    if url.is_some() {
+        password = secret(layers, env, "nats.password_file")?;
+        token = secret(layers, env, "nats.token_file")?;
+        for path in ["nats.creds_file", "nats.tls_ca"] {
+            layers.read_optional(path, |text| subscribers::read_secret(&env.resolve(text)).map(drop))?;
+        }
+    }
+    let age = |text: &str| parse::duration(text, LEAST_AGE..=CENTURY);
+    // JetStream's own word for no limit is zero.
+    let max_age = match layers.found("nats.max_age").text.as_str() {
+        NONE | "0" | "0s" => Duration::ZERO,
+        _ => layers.read("nats.max_age", age)?,
+    };
+    let duplicate_window = layers.read("nats.duplicate_window", age)?;
+    if !max_age.is_zero() && duplicate_window > max_age {
+        let (window, most) = (&layers.found("nats.duplicate_window").text, &layers.found("nats.max_age").text);
+        let from = &layers.found("nats.max_age").origin;
+        return Err(layers.refuse(
+            "nats.duplicate_window",
+            Refusal::new(
+                format!("{window} is longer than nats.max_age, {most} (from {from})"),
+                format!("write {most} or less (CONVOKE_NATS_DUPLICATE_WINDOW), or a longer nats.max_age"),
+            ),
+        ));
+    }
+    Ok(Nats {
+        url,
+        stream: layers.read("nats.stream", parse::stream)?,
+        subject_prefix: layers.read("nats.subject_prefix", parse::subject_prefix)?,
+        creds_file,
+        tls_ca,
+        user,
+        password,
+        token,
+        replicas: layers.read("nats.replicas", |text| parse::integer(text, 1..=5))?,
+        max_age,
+        max_bytes: layers
+            .read_optional("nats.max_bytes", |text| parse::size(text, 1..=i64::MAX.unsigned_abs()))?
+            .and_then(|bytes| i64::try_from(bytes).ok()),
+        duplicate_window,
+    })
+}
+
+fn admin_token(layers: &Layers, env: &Env) -> Result<Option<SecretString>, ConfigError> {
+    let (token, file) = (layers.found("admin.token"), layers.found("admin.token_file"));
+    let in_file = if token.text == NONE {
+        true
+    } else if file.text == NONE {
+        false
+    } else {
+        // Both are set: the one that counts more, unless both come from the same place.
+        match (&token.origin, &file.origin) {
+            (Origin::Variable(_), Origin::File { .. }) => false,
+            (Origin::File { .. }, Origin::Variable(_)) => true,
+            _ => {
+                let refusal = Refusal::new("admin.token is set too", format!("leave one out, or set it to {NONE}"));
+                return Err(layers.refuse("admin.token_file", refusal));
+            }
+        }
+    };
+    if !in_file {
+        layers.read("admin.token", parse::token)?;
+        return Ok(Some(token.text.as_str().into()));
+    }
+    let read = |text: &str| {
+        let token = subscribers::secret_of(&env.resolve(text))?;
+        parse::token(&token)?;
+        Ok(SecretString::from(token.as_str()))
+    };
+    layers.read_optional("admin.token_file", read)
+}
+
+fn secret(layers: &Layers, env: &Env, path: &str) -> Result<Option<SecretString>, ConfigError> {
+    let read = |text: &str| subscribers::secret_of(&env.resolve(text)).map(|secret| secret.as_str().into());
+    layers.read_optional(path, read)
+}
+
+fn file(text: &str) -> Result<PathBuf, Refusal> {
+    Ok(PathBuf::from(text))
+}
+
+/// `set` makes no sense without `missing`.
+fn alone(layers: &Layers, set: &str, missing: &str) -> ConfigError {
+    layers.refuse(set, Refusal::new(format!("{missing} is not set"), format!("set both, or set this to {NONE}")))
+}

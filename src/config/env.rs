@@ -1,0 +1,150 @@
+//! What settings are read from beside the file: the environment and the command line.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::error::redact_url;
+
+/// A snapshot of the process's environment, so that a reload sees what the start saw and tests choose what is seen.
+#[derive(Clone, Default)]
+pub struct Env {
+    variables: BTreeMap<String, String>,
+    /// Names whose value is not UTF-8.
+    odd: Vec<String>,
+    directory: PathBuf,
+}
+
+impl Env {
+    /// The environment and the working directory of this process.
+    #[must_use]
+    pub fn from_process() -> Self {
+        // An empty directory leaves relative paths as they are, relative to the process's own.
+        let mut env = Self::default();
+        #[expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
+        for (name, value) in std::env::vars_os() {
+            let Ok(name) = name.into_string() else { continue };
+            match value.into_string() {
+                Ok(value) => drop(env.variables.insert(name, value)),
+                Err(_) => env.odd.push(name),
+            }
+        }
+        env
+    }
+
+    /// An environment of these variables only, with `directory` as the working directory.
+    pub fn of<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>, directory: impl Into<PathBuf>) -> Self {
+        let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Self { variables, odd: Vec::new(), directory: directory.into() }
+    }
+
+    /// The value of the variable `name`.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// The names of variables whose values are not UTF-8, and so are in no other answer.
+    pub(super) fn odd(&self) -> &[String] {
+        &self.odd
+    }
+
+    /// `path`, taken from the working directory.
+    pub(super) fn resolve(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.directory.join(path)
+    }
+}
+
+/// The names only: any value may be a secret.
+impl fmt::Debug for Env {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Env").field("variables", &self.variables.keys()).field("directory", &self.directory).finish()
+    }
+}
+
+/// Flags that set settings. They count more than anything else. Validated with the rest, not by clap, so that every
+/// refusal reads the same.
+#[derive(Clone, Default, clap::Args)]
+#[command(next_help_heading = "Settings")]
+pub struct ConfigArgs {
+    /// Settings file in TOML [env: CONVOKE_CONFIG] [default: ./convoke.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Address that takes the platform's events [env: CONVOKE_LISTEN] [key: listen.events] [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+
+    /// Address of metrics and readiness; needs admin.token if not loopback [env: CONVOKE_ADMIN_LISTEN]
+    /// [key: listen.admin] [default: 127.0.0.1:8081]
+    #[arg(long, value_name = "ADDRESS")]
+    pub admin_listen: Option<String>,
+
+    /// Path that events are posted to [env: CONVOKE_PATH_EVENTS] [key: listen.path] [default: /openapi/meetingevent]
+    #[arg(long, value_name = "PATH")]
+    pub path: Option<String>,
+
+    /// The only subscriber's appID, in place of all that the file lists [env: CONVOKE_APP_ID]
+    /// [key: app_id of a `[[subscriber]]`] [default: none]
+    #[arg(long, value_name = "ID")]
+    pub app_id: Option<String>,
+
+    /// File with that subscriber's keys, one a line [env: CONVOKE_APP_KEY_FILE, or the key itself in CONVOKE_APP_KEY]
+    /// [key: key_files of a `[[subscriber]]`] [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub app_key_file: Option<String>,
+
+    /// Database: sqlite://FILE or postgres://USER:PASSWORD@HOST/NAME [env: CONVOKE_DATABASE_URL, then DATABASE_URL]
+    /// [key: database.url] [default: sqlite://convoke.db]
+    #[arg(long, value_name = "URL")]
+    pub database_url: Option<String>,
+
+    /// NATS server, or several, comma separated; `none` switches the relay off [env: CONVOKE_NATS_URL, then NATS_URL]
+    /// [key: nats.url] [default: nats://127.0.0.1:4222]
+    #[arg(long, value_name = "URL")]
+    pub nats_url: Option<String>,
+
+    /// Form of the log: text, json or auto [env: CONVOKE_LOG_FORMAT] [key: log.format]
+    /// [default: auto: text on a terminal, else json]; its level is set by RUST_LOG
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+}
+
+impl ConfigArgs {
+    /// The value of `flag`, if it was given.
+    pub(super) fn get(&self, flag: &str) -> Option<&str> {
+        let value = match flag {
+            "--listen" => &self.listen,
+            "--admin-listen" => &self.admin_listen,
+            "--path" => &self.path,
+            "--app-id" => &self.app_id,
+            "--app-key-file" => &self.app_key_file,
+            "--database-url" => &self.database_url,
+            "--nats-url" => &self.nats_url,
+            "--log-format" => &self.log_format,
+            _ => &None,
+        };
+        value.as_deref()
+    }
+}
+
+/// Without the passwords in URLs.
+impl fmt::Debug for ConfigArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConfigArgs")
+            .field("config", &self.config)
+            .field("listen", &self.listen)
+            .field("admin_listen", &self.admin_listen)
+            .field("path", &self.path)
+            .field("app_id", &self.app_id)
+            .field("app_key_file", &self.app_key_file)
+            .field("database_url", &self.database_url.as_deref().map(redact_url))
+            .field("nats_url", &self.nats_url.as_deref().map(redact_url))
+            .field("log_format", &self.log_format)
+            .finish()
+    }
+}

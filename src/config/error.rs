@@ -1,0 +1,96 @@
+//! What a refused setting looks like to the person who has to correct it. No secret passes through here: the
+//! callers put into an error only what may be read by anyone.
+
+use std::fmt;
+
+/// Where the value of a setting was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A flag of the command line, for example `--listen`.
+    Flag(&'static str),
+    /// A variable of the environment, for example `CONVOKE_LISTEN` or `DATABASE_URL`.
+    Variable(String),
+    /// The settings file.
+    File {
+        /// As it was named by `--config` or `CONVOKE_CONFIG`, or `convoke.toml`.
+        path: String,
+        /// Counted from 1.
+        line: usize,
+    },
+    /// Nowhere: the default holds.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(flag) => f.write_str(flag),
+            Self::Variable(name) => f.write_str(name),
+            Self::File { path, line } => write!(f, "{path}, line {line}"),
+            Self::Default => f.write_str("the default, as nothing sets it"),
+        }
+    }
+}
+
+/// Settings that cannot be used, and what to write instead. The process exits with status 2.
+///
+/// Its text never holds a key, a token or a password.
+#[derive(Debug, thiserror::Error)]
+#[error("`{setting}` (from {origin}): {problem}; {instead}")]
+pub struct ConfigError {
+    setting: String,
+    origin: Box<Origin>,
+    problem: String,
+    instead: String,
+}
+
+impl ConfigError {
+    pub(super) fn new(
+        setting: impl Into<String>,
+        origin: &Origin,
+        problem: impl Into<String>,
+        instead: impl Into<String>,
+    ) -> Self {
+        Self {
+            setting: setting.into(),
+            origin: Box::new(origin.clone()),
+            problem: problem.into(),
+            instead: instead.into(),
+        }
+    }
+
+    /// The setting's key in the settings file, for example `database.retention`; for an unknown name, that name.
+    #[must_use]
+    pub fn setting(&self) -> &str {
+        &self.setting
+    }
+
+    /// Where the refused value came from.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+}
+
+/// `url` as it may be shown: without the user, the password and, if it could hold one, the query. Several URLs,
+/// comma separated, are treated one by one.
+#[must_use]
+pub fn redact_url(url: &str) -> String {
+    let query = url.to_ascii_lowercase().contains("password=");
+    // A comma or a slash within a password must not make its second half look like a URL of its own.
+    let user = url.contains('@');
+    let show = |part: &str| {
+        let (part, tail) = match part.split_once('?') {
+            Some((part, _)) if query || user => (part, "?***"),
+            _ => (part, ""),
+        };
+        let shown = match (part.split_once("://"), part.rsplit_once('@')) {
+            (Some((scheme, _)), Some((_, host))) if !scheme.contains('@') => format!("{scheme}://***@{host}"),
+            (_, Some((_, host))) => format!("***@{host}"),
+            (_, None) if user || query && tail.is_empty() => "***".to_owned(),
+            (_, None) => part.to_owned(),
+        };
+        shown + tail
+    };
+    url.split(',').map(show).collect::<Vec<_>>().join(",")
+}

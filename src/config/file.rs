@@ -1,0 +1,248 @@
+//! The settings file: found, parsed, its `${NAME}` replaced, and made into one text per key.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::env::{ConfigArgs, Env};
+use super::error::{ConfigError, Origin};
+use super::keys::{KEYS, Key, NONE, SUBSCRIBER_KEYS, Shape, nearest};
+use super::layers::Found;
+
+/// Looked for in the working directory if nothing names another.
+const USUAL: &str = "convoke.toml";
+
+/// The settings file, every name in it known, nothing else checked.
+#[derive(Default)]
+pub(super) struct File {
+    /// By key, for example `listen.events`.
+    pub values: BTreeMap<&'static str, Found>,
+    /// In the file's order.
+    pub subscribers: Vec<Entry>,
+    text: String,
+}
+
+impl File {
+    /// Whether the file asks for the variable `name`.
+    pub fn mentions(&self, name: &str) -> bool {
+        self.text.contains(&format!("${{{name}}}"))
+    }
+}
+
+/// One `[[subscriber]]`.
+pub(super) struct Entry {
+    /// Where it begins.
+    pub origin: Origin,
+    pub app_id: Option<Found>,
+    pub name: Option<Found>,
+    pub keys: Vec<Found>,
+    pub key_files: Vec<Found>,
+}
+
+/// Reads the file that `--config`, `CONVOKE_CONFIG` or custom names (`convoke.toml`).
+///
+/// # Errors
+/// It cannot be read, is not TOML, or holds an unknown name, a value of the wrong type, or a `${NAME}` that is unset.
+pub(super) fn read(args: &ConfigArgs, env: &Env) -> Result<File, ConfigError> {
+    let (path, origin) = match (&args.config, env.get("CONVOKE_CONFIG")) {
+        (Some(path), _) => (path.display().to_string(), Origin::Flag("--config")),
+        (None, Some(path)) => (path.to_owned(), Origin::Variable("CONVOKE_CONFIG".to_owned())),
+        (None, None) => (USUAL.to_owned(), Origin::Default),
+    };
+    let resolved = match &args.config {
+        Some(path) => env.resolve(path),
+        None => env.resolve(&path),
+    };
+    match std::fs::read_to_string(resolved) {
+        Ok(text) => Reader { path: &path, text: &text, env }.file(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && origin == Origin::Default => Ok(File::default()),
+        Err(error) => Err(ConfigError::new(
+            "config",
+            &origin,
+            format!("the settings file {} cannot be read: {error}", Path::new(&path).display()),
+            "name a readable TOML file",
+        )),
+    }
+}
+
+struct Reader<'a> {
+    path: &'a str,
+    text: &'a str,
+    env: &'a Env,
+}
+
+impl Reader<'_> {
+    fn file(&self) -> Result<File, ConfigError> {
+        // Only the message and the place: the line itself may hold a key.
+        let table = DeTable::parse(self.text).map_err(|error| {
+            let origin = self.origin(error.span().map_or(0, |span| span.start));
+            ConfigError::new("config", &origin, format!("not TOML: {}", error.message()), "correct this line")
+        })?;
+        let mut file = File { text: self.text.to_owned(), ..File::default() };
+        self.table("", table.get_ref(), &mut file)?;
+        Ok(file)
+    }
+
+    fn origin(&self, offset: usize) -> Origin {
+        let before = self.text.as_bytes().get(..offset).unwrap_or_default();
+        Origin::File { path: self.path.to_owned(), line: 1 + before.iter().filter(|byte| **byte == b'\n').count() }
+    }
+
+    fn table(&self, parent: &str, table: &DeTable<'_>, file: &mut File) -> Result<(), ConfigError> {
+        for (name, value) in table {
+            let path =
+                if parent.is_empty() { name.get_ref().to_string() } else { format!("{parent}.{}", name.get_ref()) };
+            let origin = self.origin(name.span().start);
+            if let Some(key) = KEYS.iter().find(|key| key.path == path) {
+                let text = self.value(key, value, &origin)?;
+                file.values.insert(key.path, Found { text, origin });
+            } else if path == "subscriber" {
+                file.subscribers = self.subscribers(value, &origin)?;
+            } else if KEYS.iter().any(|key| key.path.strip_prefix(&path).is_some_and(|rest| rest.starts_with('.'))) {
+                let DeValue::Table(inner) = value.get_ref() else {
+                    return Err(wrong_type(&path, &origin, value, "a table", &format!("write [{path}]")));
+                };
+                self.table(&path, inner, file)?;
+            } else {
+                let sections = KEYS.iter().filter_map(|key| Some(key.path.split_once('.')?.0));
+                let known = KEYS.iter().map(|key| key.path).chain(["subscriber"]).chain(sections);
+                return Err(unknown(&path, &origin, nearest(&path, known)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The value of `key` as one would write it in the environment.
+    fn value(&self, key: &Key, value: &Spanned<DeValue<'_>>, origin: &Origin) -> Result<String, ConfigError> {
+        match (key.shape, value.get_ref()) {
+            (Shape::Integer | Shape::Bytes | Shape::Platform, DeValue::Integer(number)) => {
+                i64::from_str_radix(number.as_str(), number.radix()).map(|number| number.to_string()).map_err(|_| {
+                    ConfigError::new(key.path, origin, format!("{number} is out of range"), "write a smaller number")
+                })
+            }
+            (Shape::Bool | Shape::Platform, DeValue::Boolean(value)) => Ok(value.to_string()),
+            (Shape::List, DeValue::Array(_)) => {
+                let items = self.strings(key.path, value, origin)?;
+                Ok(if items.is_empty() { NONE.to_owned() } else { items.join(",") })
+            }
+            // A string may stand for anything if it was filled from the environment, where all is text.
+            (Shape::Text | Shape::Bytes | Shape::Platform, DeValue::String(text)) => self.fill(key.path, text, origin),
+            (_, DeValue::String(text)) if text.contains("${") || text == NONE => self.fill(key.path, text, origin),
+            (Shape::Text, _) => Err(wrong_type(key.path, origin, value, "a string", "put it in quotes")),
+            (Shape::List, _) => Err(wrong_type(key.path, origin, value, "an array of strings", "write [\"…\"]")),
+            (Shape::Bool, _) => Err(wrong_type(key.path, origin, value, "a boolean", "write true or false")),
+            (Shape::Integer, _) => Err(wrong_type(key.path, origin, value, "a whole number", "write it bare")),
+            (Shape::Bytes, _) => {
+                Err(wrong_type(key.path, origin, value, "a number of bytes", "write it as in \"256 KiB\""))
+            }
+            // Refused later, with the reason.
+            (Shape::Platform, _) => Ok("set".to_owned()),
+        }
+    }
+
+    fn strings(&self, path: &str, value: &Spanned<DeValue<'_>>, origin: &Origin) -> Result<Vec<String>, ConfigError> {
+        let refused = |value| Err(wrong_type(path, origin, value, "an array of strings", "write [\"…\"]"));
+        let DeValue::Array(items) = value.get_ref() else { return refused(value) };
+        let mut texts = Vec::new();
+        for item in items.iter() {
+            let DeValue::String(text) = item.get_ref() else { return refused(item) };
+            texts.push(self.fill(path, text, origin)?);
+        }
+        Ok(texts)
+    }
+
+    fn subscribers(&self, value: &Spanned<DeValue<'_>>, origin: &Origin) -> Result<Vec<Entry>, ConfigError> {
+        let refused = |value| Err(wrong_type("subscriber", origin, value, "a list of tables", "write [[subscriber]]"));
+        let DeValue::Array(items) = value.get_ref() else { return refused(value) };
+        let mut entries = Vec::new();
+        for item in items.iter() {
+            let DeValue::Table(table) = item.get_ref() else { return refused(item) };
+            entries.push(self.subscriber(table, self.origin(item.span().start))?);
+        }
+        Ok(entries)
+    }
+
+    fn subscriber(&self, table: &DeTable<'_>, origin: Origin) -> Result<Entry, ConfigError> {
+        let mut entry = Entry { origin, app_id: None, name: None, keys: Vec::new(), key_files: Vec::new() };
+        for (name, value) in table {
+            let path = format!("subscriber.{}", name.get_ref());
+            let origin = self.origin(name.span().start);
+            let text = || match value.get_ref() {
+                DeValue::String(text) => {
+                    Ok(Some(Found { text: self.fill(&path, text, &origin)?, origin: origin.clone() }))
+                }
+                _ => Err(wrong_type(&path, &origin, value, "a string", "put it in quotes")),
+            };
+            let list = || -> Result<Vec<Found>, ConfigError> {
+                let texts = self.strings(&path, value, &origin)?;
+                Ok(texts.into_iter().map(|text| Found { text, origin: origin.clone() }).collect())
+            };
+            match name.get_ref().as_ref() {
+                "app_id" => entry.app_id = text()?,
+                "name" => entry.name = text()?,
+                "keys" => entry.keys = list()?,
+                "key_files" => entry.key_files = list()?,
+                other => return Err(unknown(&path, &origin, nearest(other, SUBSCRIBER_KEYS))),
+            }
+        }
+        Ok(entry)
+    }
+
+    /// `text` with every `${NAME}` replaced by that variable and every `$${` by a plain `${`. What is put in is not
+    /// looked at again.
+    fn fill(&self, setting: &str, text: &str, origin: &Origin) -> Result<String, ConfigError> {
+        // No part of `text` but a well-formed name goes into the error: it may be a key.
+        let refused = |problem: String, instead: &str| Err(ConfigError::new(setting, origin, problem, instead));
+        let mut filled = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(at) = rest.find("${") {
+            let (before, after) = (&rest[..at], &rest[at + 2..]);
+            if let Some(before) = before.strip_suffix('$') {
+                filled.extend([before, "${"]);
+                rest = after;
+                continue;
+            }
+            let Some((name, after)) = after.split_once('}') else {
+                return refused("a `${` has no `}`".to_owned(), "write ${NAME}, or $${ for these two characters");
+            };
+            let named = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+                && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+            if !named {
+                return refused(
+                    "a `${…}` does not hold the name of a variable".to_owned(),
+                    "write ${NAME} with letters, digits and `_` only, or $${ for the two characters",
+                );
+            }
+            let Some(value) = self.env.get(name) else {
+                return refused(format!("${{{name}}} is not set"), "set this variable, or write the value itself");
+            };
+            filled.extend([before, value]);
+            rest = after;
+        }
+        filled.push_str(rest);
+        Ok(filled)
+    }
+}
+
+fn wrong_type(path: &str, origin: &Origin, value: &Spanned<DeValue<'_>>, wanted: &str, instead: &str) -> ConfigError {
+    let found = match value.get_ref() {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a decimal number",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "an array",
+        DeValue::Table(_) => "a table",
+    };
+    ConfigError::new(path, origin, format!("must be {wanted}, not {found}"), instead)
+}
+
+fn unknown(path: &str, origin: &Origin, near: Option<&str>) -> ConfigError {
+    let instead = match near {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "remove it, or see convoke.default.toml for all settings".to_owned(),
+    };
+    ConfigError::new(path, origin, "no setting has this name", instead)
+}

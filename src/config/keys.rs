@@ -1,0 +1,166 @@
+//! Every name that a setting has, in one table: its key in the file, its variable, its flag, its default.
+
+use super::error::{ConfigError, Origin};
+
+/// What the settings file must hold for a key. In the environment and on the command line all is text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// A string.
+    Text,
+    /// An array of strings; comma separated elsewhere.
+    List,
+    /// `true` or `false`.
+    Bool,
+    /// A whole number.
+    Integer,
+    /// A whole number of bytes, or a string with a unit.
+    Bytes,
+    /// Anything: the setting belongs to the platform's API, which this version does not use.
+    Platform,
+}
+
+/// One setting and all of its names.
+#[derive(Debug)]
+pub(super) struct Key {
+    /// In the file, for example `listen.events`.
+    pub path: &'static str,
+    /// In the environment, after `CONVOKE_`.
+    pub env: &'static str,
+    /// On the command line.
+    pub flag: Option<&'static str>,
+    /// In the file.
+    pub shape: Shape,
+    /// As one would write it; [`NONE`] if there is none.
+    pub default: &'static str,
+}
+
+/// Stands for the absence of a value wherever the default is none, so that a higher layer can undo a lower one.
+pub(super) const NONE: &str = "none";
+
+const fn key(
+    path: &'static str,
+    env: &'static str,
+    flag: Option<&'static str>,
+    shape: Shape,
+    default: &'static str,
+) -> Key {
+    Key { path, env, flag, shape, default }
+}
+
+/// All settings but the list of subscribers, which is read by `subscribers`.
+pub(super) const KEYS: [Key; 40] = [
+    key("listen.events", "LISTEN", Some("--listen"), Shape::Text, "127.0.0.1:8080"),
+    key("listen.admin", "ADMIN_LISTEN", Some("--admin-listen"), Shape::Text, "127.0.0.1:8081"),
+    key("listen.path", "PATH_EVENTS", Some("--path"), Shape::Text, "/openapi/meetingevent"),
+    key("listen.tls_cert", "TLS_CERT", None, Shape::Text, NONE),
+    key("listen.tls_key", "TLS_KEY", None, Shape::Text, NONE),
+    key("listen.max_body", "MAX_BODY", None, Shape::Bytes, "256 KiB"),
+    key("listen.allow_from", "ALLOW_FROM", None, Shape::List, NONE),
+    key("listen.trusted_proxies", "TRUSTED_PROXIES", None, Shape::List, NONE),
+    key("listen.shutdown_delay", "SHUTDOWN_DELAY", None, Shape::Text, "2s"),
+    key("listen.shutdown_timeout", "SHUTDOWN_TIMEOUT", None, Shape::Text, "25s"),
+    key("database.url", "DATABASE_URL", Some("--database-url"), Shape::Text, "sqlite://convoke.db"),
+    key("database.migrate", "MIGRATE", None, Shape::Bool, "true"),
+    key("database.retention", "RETENTION", None, Shape::Text, NONE),
+    key("nats.url", "NATS_URL", Some("--nats-url"), Shape::Text, "nats://127.0.0.1:4222"),
+    key("nats.stream", "NATS_STREAM", None, Shape::Text, "MEETINGS"),
+    key("nats.subject_prefix", "NATS_SUBJECT_PREFIX", None, Shape::Text, "meetings"),
+    key("nats.creds_file", "NATS_CREDS_FILE", None, Shape::Text, NONE),
+    key("nats.tls_ca", "NATS_TLS_CA", None, Shape::Text, NONE),
+    key("nats.user", "NATS_USER", None, Shape::Text, NONE),
+    key("nats.password_file", "NATS_PASSWORD_FILE", None, Shape::Text, NONE),
+    key("nats.token_file", "NATS_TOKEN_FILE", None, Shape::Text, NONE),
+    key("nats.replicas", "NATS_REPLICAS", None, Shape::Integer, "1"),
+    key("nats.max_age", "NATS_MAX_AGE", None, Shape::Text, "30d"),
+    key("nats.max_bytes", "NATS_MAX_BYTES", None, Shape::Bytes, NONE),
+    key("nats.duplicate_window", "NATS_DUPLICATE_WINDOW", None, Shape::Text, "10m"),
+    key("admin.token", "ADMIN_TOKEN", None, Shape::Text, NONE),
+    key("admin.token_file", "ADMIN_TOKEN_FILE", None, Shape::Text, NONE),
+    key("privacy.mask", "PRIVACY_MASK", None, Shape::List, NONE),
+    key("platform.url", "PLATFORM_URL", None, Shape::Platform, NONE),
+    key("platform.app_id", "PLATFORM_APP_ID", None, Shape::Platform, NONE),
+    key("platform.app_key_file", "PLATFORM_APP_KEY_FILE", None, Shape::Platform, NONE),
+    key("platform.user_id", "PLATFORM_USER_ID", None, Shape::Platform, NONE),
+    key("platform.corp_id", "PLATFORM_CORP_ID", None, Shape::Platform, NONE),
+    key("platform.sp_id", "PLATFORM_SP_ID", None, Shape::Platform, NONE),
+    key("platform.callback_url", "PLATFORM_CALLBACK_URL", None, Shape::Platform, NONE),
+    key("platform.watch_every", "PLATFORM_WATCH_EVERY", None, Shape::Platform, "off"),
+    key("backfill.every", "BACKFILL_EVERY", None, Shape::Platform, "off"),
+    key("recordings.enabled", "RECORDINGS_ENABLED", None, Shape::Platform, "false"),
+    key("enrich.enabled", "ENRICH_ENABLED", None, Shape::Platform, "false"),
+    key("log.format", "LOG_FORMAT", Some("--log-format"), Shape::Text, "auto"),
+];
+
+/// The keys of a `[[subscriber]]`.
+pub(super) const SUBSCRIBER_KEYS: [&str; 4] = ["app_id", "keys", "key_files", "name"];
+
+/// Variables without a key of their own in the file.
+const OTHER_VARIABLES: [&str; 4] = ["CONFIG", "APP_ID", "APP_KEY", "APP_KEY_FILE"];
+
+/// What every variable of ours begins with.
+const PREFIX: &str = "CONVOKE_";
+
+/// The variable of `key`.
+pub(super) fn variable(key: &Key) -> String {
+    format!("{PREFIX}{}", key.env)
+}
+
+/// The variable that other programs use too, which counts less than our file.
+pub(super) fn shared_variable(key: &Key) -> Option<&'static str> {
+    match key.path {
+        "database.url" => Some("DATABASE_URL"),
+        "nats.url" => Some("NATS_URL"),
+        _ => None,
+    }
+}
+
+/// Whether the variable `name` could set something.
+pub(super) fn is_setting(name: &str) -> bool {
+    name.starts_with(PREFIX) || KEYS.iter().any(|key| shared_variable(key) == Some(name))
+}
+
+/// Refuses a variable that looks like one of ours but is not: a misspelt setting must not go unnoticed.
+pub(super) fn check_variable(name: &str, value: &str) -> Result<(), ConfigError> {
+    let Some(ours) = name.strip_prefix(PREFIX) else { return Ok(()) };
+    let known = || KEYS.iter().map(|key| key.env).chain(OTHER_VARIABLES);
+    if known().any(|known| known == ours) || is_service_link(ours, value) {
+        return Ok(());
+    }
+    let instead = match nearest(ours, known()) {
+        Some(near) => format!("did you mean {PREFIX}{near}?"),
+        None => "remove it, or see the table of settings in the documentation".to_owned(),
+    };
+    Err(ConfigError::new(name, &Origin::Variable(name.to_owned()), "no setting has this variable", instead))
+}
+
+/// Kubernetes sets such variables in every pod for each service of the namespace: a service named `convoke` alone
+/// would otherwise stop every start.
+fn is_service_link(ours: &str, value: &str) -> bool {
+    let name = format!("_{ours}");
+    let is_port = |(_, tail): (&str, &str)| tail.starts_with(|c: char| c.is_ascii_digit());
+    name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || (name.ends_with("_PORT") && value.contains("://"))
+        || name.split_once("_PORT_").is_some_and(is_port)
+}
+
+/// The name that `given` was probably meant to be, if any is close.
+pub(super) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let best = known.into_iter().map(|name| (distance(given, name), name)).min()?;
+    (best.0 <= (given.len() / 4).clamp(1, 4)).then_some(best.1)
+}
+
+/// How many characters must be put in, left out or replaced to make `b` of `a` (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, a) in a.chars().enumerate() {
+        let mut diagonal = i;
+        row[0] = i + 1;
+        for (j, b) in b.chars().enumerate() {
+            let replaced = diagonal + usize::from(!a.eq_ignore_ascii_case(&b));
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}

@@ -1,0 +1,269 @@
+//! The settings: one tree of plain data, complete and checked before anything binds. Owns every name, default and
+//! limit, and is the only reader of the environment.
+//!
+//! A flag counts more than a `CONVOKE_*` variable, that more than the settings file, that more than `DATABASE_URL`
+//! and `NATS_URL`, and those more than the default. What cannot be used is refused with a [`ConfigError`], which
+//! names the setting, where its value came from, and what to write instead, and never holds a secret.
+
+mod build;
+mod env;
+mod error;
+mod file;
+mod keys;
+mod layers;
+mod parse;
+mod subscribers;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use secrecy::SecretString;
+
+use crate::event::Subscriber;
+
+pub use env::{ConfigArgs, Env};
+pub use error::{ConfigError, Origin, redact_url};
+pub use subscribers::{SubscriberSource, load_key_file, load_subscribers};
+
+use layers::Layers;
+
+/// Every setting with its default, its meaning and its variable: the reference for people.
+pub const REFERENCE: &str = include_str!("convoke.default.toml");
+
+/// All settings, valid each and together.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The two listeners.
+    pub listen: Listen,
+    /// Who may send events; empty if nobody is configured, see [`Settings::check_serve`].
+    pub subscribers: Vec<Subscriber>,
+    /// Where the subscribers and their keys came from, in the same order.
+    pub subscriber_sources: Vec<SubscriberSource>,
+    /// The log's database.
+    pub database: Database,
+    /// The bus.
+    pub nats: Nats,
+    /// The admin listener's access.
+    pub admin: Admin,
+    /// What the stream must not hold.
+    pub privacy: Privacy,
+    /// The process's own log.
+    pub log: Log,
+    origins: BTreeMap<&'static str, Origin>,
+}
+
+/// Where and how requests are taken.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// The platform's events.
+    pub events: SocketAddr,
+    /// Metrics and readiness.
+    pub admin: SocketAddr,
+    /// The path that events are posted to.
+    pub path: String,
+    /// Certificate and key of the events listener; plain HTTP without.
+    pub tls: Option<TlsFiles>,
+    /// Longest body of a delivery, in bytes.
+    pub max_body: usize,
+    /// Networks that events may come from; empty: from everywhere.
+    pub allow_from: Vec<IpNet>,
+    /// Networks whose `X-Forwarded-For` is believed; empty: nobody's.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How long requests are still accepted after readiness is withdrawn.
+    pub shutdown_delay: Duration,
+    /// How long a stop may take in all.
+    pub shutdown_timeout: Duration,
+}
+
+/// PEM files of the events listener, read again on `SIGHUP`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate, followed by those that vouch for it.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// The log's database. Its `Debug` output leaves the password out.
+#[derive(Clone)]
+pub struct Database {
+    /// `sqlite:` or `postgres:`; may hold a password, so show it with [`redact_url`] only.
+    pub url: String,
+    /// Whether `serve` brings the tables up to date.
+    pub migrate: bool,
+    /// How long events are kept, at least 48 h; `None`: for ever.
+    pub retention: Option<Duration>,
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database")
+            .field("url", &redact_url(&self.url))
+            .field("migrate", &self.migrate)
+            .field("retention", &self.retention)
+            .finish()
+    }
+}
+
+/// The bus. Its `Debug` output leaves passwords out.
+#[derive(Clone)]
+pub struct Nats {
+    /// One or more servers, comma separated; may hold a password, so show it with [`redact_url`] only. `None`: the
+    /// relay is off.
+    pub url: Option<String>,
+    /// The stream's name.
+    pub stream: String,
+    /// What every subject begins with, without the dot after it.
+    pub subject_prefix: String,
+    /// Credentials (JWT and seed) of a user.
+    pub creds_file: Option<PathBuf>,
+    /// Certificates, in PEM, that may vouch for the server, beside the system's.
+    pub tls_ca: Option<PathBuf>,
+    /// Always together with `password`.
+    pub user: Option<String>,
+    /// From `nats.password_file`.
+    pub password: Option<SecretString>,
+    /// From `nats.token_file`.
+    pub token: Option<SecretString>,
+    /// Copies of the stream on different servers, 1 to 5. This and what follows are used only when Convoke creates it.
+    pub replicas: usize,
+    /// How long messages stay in the stream; zero: without a limit.
+    pub max_age: Duration,
+    /// Largest size of the stream, in bytes; `None`: without a limit.
+    pub max_bytes: Option<i64>,
+    /// How long the stream remembers ids, to drop copies.
+    pub duplicate_window: Duration,
+}
+
+impl fmt::Debug for Nats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Nats")
+            .field("url", &self.url.as_deref().map(redact_url))
+            .field("stream", &self.stream)
+            .field("subject_prefix", &self.subject_prefix)
+            .field("creds_file", &self.creds_file)
+            .field("tls_ca", &self.tls_ca)
+            .field("user", &self.user)
+            .field("password", &self.password)
+            .field("token", &self.token)
+            .field("replicas", &self.replicas)
+            .field("max_age", &self.max_age)
+            .field("max_bytes", &self.max_bytes)
+            .field("duplicate_window", &self.duplicate_window)
+            .finish()
+    }
+}
+
+/// Who may use the admin listener.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// The bearer token; `None`: everyone who reaches the listener, which then is a loopback one.
+    pub token: Option<SecretString>,
+}
+
+/// What is kept from the stream's readers.
+#[derive(Clone, Debug)]
+pub struct Privacy {
+    /// Fields of `payload.attendeeInfo`, by the platform's names.
+    pub mask: Vec<String>,
+}
+
+/// The process's own log.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// `None`: see [`LogFormat::for_terminal`].
+    pub format: Option<LogFormat>,
+}
+
+/// How lines of the process's log are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs: one object a line.
+    Json,
+}
+
+impl LogFormat {
+    /// What is used if the settings do not say: text on a terminal, else JSON.
+    #[must_use]
+    pub const fn for_terminal(terminal: bool) -> Self {
+        if terminal { Self::Text } else { Self::Json }
+    }
+}
+
+impl Settings {
+    /// Reads and checks everything. That nobody is subscribed is no error here: most commands do without.
+    ///
+    /// # Errors
+    /// The first thing found that cannot be used; the process should say so and exit with status 2.
+    pub fn load(args: &ConfigArgs, env: &Env) -> Result<Self, ConfigError> {
+        let mut layers = Layers::collect(args, env)?;
+        let subscriber_sources = subscribers::sources(args, env, std::mem::take(&mut layers.entries))?;
+        build::settings(layers, subscriber_sources, env)
+    }
+
+    /// The subscribers as the settings file and the key files say now, for `SIGHUP`. `args` and `env` are those of
+    /// the start.
+    ///
+    /// # Errors
+    /// The file or a key file cannot be used, or nobody is left: the caller keeps the subscribers that it has.
+    pub fn reload_subscribers(args: &ConfigArgs, env: &Env) -> Result<Vec<Subscriber>, ConfigError> {
+        let sources = subscribers::sources(args, env, Layers::collect(args, env)?.entries)?;
+        let subscribers = load_subscribers(&sources)?;
+        if subscribers.is_empty() { Err(nobody()) } else { Ok(subscribers) }
+    }
+
+    /// Checks what only commands that verify signatures need.
+    ///
+    /// # Errors
+    /// There is no subscriber.
+    pub fn require_subscribers(&self) -> Result<(), ConfigError> {
+        if self.subscribers.is_empty() { Err(nobody()) } else { Ok(()) }
+    }
+
+    /// Checks what only `serve` needs.
+    ///
+    /// # Errors
+    /// There is no subscriber, the admin listener is open to others without a token, or a TLS file cannot be read.
+    pub fn check_serve(&self) -> Result<(), ConfigError> {
+        self.require_subscribers()?;
+        if self.admin.token.is_none() && !self.listen.admin.ip().to_canonical().is_loopback() {
+            return Err(ConfigError::new(
+                "listen.admin",
+                self.origin("listen.admin"),
+                format!("{} can be reached from other hosts, and there is no admin.token", self.listen.admin),
+                "set admin.token_file (CONVOKE_ADMIN_TOKEN_FILE), or listen on a loopback address as in 127.0.0.1:8081",
+            ));
+        }
+        if let Some(TlsFiles { cert, key }) = &self.listen.tls {
+            for (path, file) in [("listen.tls_cert", cert), ("listen.tls_key", key)] {
+                subscribers::read_secret(file)
+                    .map_err(|refusal| ConfigError::new(path, self.origin(path), refusal.problem, refusal.instead))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the value of a setting, for example `database.url`, came from.
+    #[must_use]
+    pub fn origin(&self, path: &str) -> &Origin {
+        self.origins.get(path).unwrap_or(&Origin::Default)
+    }
+}
+
+fn nobody() -> ConfigError {
+    ConfigError::new(
+        "subscriber",
+        &Origin::Default,
+        "nobody is configured, so every event would be refused",
+        "set CONVOKE_APP_ID and CONVOKE_APP_KEY_FILE (or --app-id and --app-key-file), \
+         or write a [[subscriber]] with app_id and key_files into the settings file",
+    )
+}

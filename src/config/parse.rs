@@ -1,0 +1,228 @@
+//! How each kind of value is written, and what is refused. Pure: text in, value or [`Refusal`] out.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use ipnet::IpNet;
+
+use super::LogFormat;
+use super::error::redact_url;
+use super::keys::{NONE, nearest};
+use super::layers::Refusal;
+
+/// The fields of `payload.attendeeInfo` (table 6-37 of the platform's manual).
+pub(super) const ATTENDEE_FIELDS: [&str; 9] =
+    ["userUUID", "userAgent", "account", "participantID", "displayName", "joinTime", "leftTime", "role", "callNumber"];
+
+/// An address and a port. Names are refused: what they mean may change between two starts.
+pub(super) fn address(text: &str) -> Result<SocketAddr, Refusal> {
+    text.parse().map_err(|_| {
+        Refusal::new(
+            format!("`{text}` is not an IP address and a port"),
+            "write it as in 127.0.0.1:8080, 0.0.0.0:8080 (every IPv4 address of this host) or [::1]:8080",
+        )
+    })
+}
+
+/// The path of the events: it must be matched byte by byte, and must not hide a probe.
+pub(super) fn route(text: &str) -> Result<String, Refusal> {
+    let refused = |problem: String| Err(Refusal::new(problem, "write a path as in /openapi/meetingevent"));
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@%".contains(&byte);
+    if !text.starts_with('/') {
+        return refused(format!("`{text}` does not begin with `/`"));
+    }
+    if let Some(odd) = text.chars().find(|c| !u8::try_from(*c).is_ok_and(plain)) {
+        return refused(format!("a path cannot hold {odd:?}"));
+    }
+    if matches!(text, "/livez" | "/readyz") {
+        return refused(format!("`{text}` is a probe of this listener"));
+    }
+    if text.split('/').any(|segment| matches!(segment, "." | "..") || segment.starts_with([':', '*'])) {
+        return refused("no part of the path may be `.` or `..` or begin with `:` or `*`".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// `true` or `false`, and nothing that might mean either.
+pub(super) fn boolean(text: &str) -> Result<bool, Refusal> {
+    text.parse().map_err(|_| Refusal::new(format!("`{text}` is neither true nor false"), "write true or false"))
+}
+
+/// A whole number within `range`.
+pub(super) fn integer(text: &str, range: RangeInclusive<usize>) -> Result<usize, Refusal> {
+    text.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| {
+        let (least, most) = (range.start(), range.end());
+        Refusal::new(
+            format!("`{text}` is not a whole number from {least} to {most}"),
+            format!("write a number from {least} to {most}"),
+        )
+    })
+}
+
+/// A number of bytes within `range`, with a unit or bare.
+pub(super) fn size(text: &str, range: RangeInclusive<u64>) -> Result<u64, Refusal> {
+    let (least, most) = (ByteSize::b(*range.start()), ByteSize::b(*range.end()));
+    let instead = format!("write a size from {least} to {most} as in \"256 KiB\", or a number of bytes");
+    match ByteSize::from_str(text) {
+        Err(_) => Err(Refusal::new(format!("`{text}` is not a size"), instead)),
+        Ok(size) if !range.contains(&size.as_u64()) => {
+            Err(Refusal::new(format!("`{text}` is not from {least} to {most}"), instead))
+        }
+        Ok(size) => Ok(size.as_u64()),
+    }
+}
+
+/// A length of time within `range`, with its unit.
+pub(super) fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, Refusal> {
+    let (least, most) = (humantime::format_duration(*range.start()), humantime::format_duration(*range.end()));
+    let instead = format!("write a time from {least} to {most} with its unit, as in 500ms, 25s, 10m, 48h or 30d");
+    match humantime::parse_duration(text) {
+        Err(error) => Err(Refusal::new(format!("`{text}` is not a length of time: {error}"), instead)),
+        Ok(time) if time < *range.start() => {
+            Err(Refusal::new(format!("`{text}` is less than {least}, the least allowed"), instead))
+        }
+        Ok(time) if time > *range.end() => {
+            Err(Refusal::new(format!("`{text}` is more than {most}, the most allowed"), instead))
+        }
+        Ok(time) => Ok(time),
+    }
+}
+
+/// The items of a comma-separated list; `none` has none.
+fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(move |_| text != NONE)
+}
+
+/// Networks, or single addresses.
+pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, Refusal> {
+    let parse = |item: &str| {
+        let network = item.parse::<IpNet>().map(|network| network.trunc());
+        network.or_else(|_| item.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
+            Refusal::new(
+                format!("`{item}` is neither a network nor an IP address"),
+                "write networks as in 10.0.0.0/8 or 2001:db8::/32; in a variable, comma separated",
+            )
+        })
+    };
+    items(text).map(parse).collect()
+}
+
+/// Attendee fields, each once.
+pub(super) fn mask(text: &str) -> Result<Vec<String>, Refusal> {
+    let mut fields = Vec::new();
+    for item in items(text) {
+        if !ATTENDEE_FIELDS.contains(&item) {
+            let instead = match nearest(item, ATTENDEE_FIELDS) {
+                Some(near) => format!("did you mean {near}?"),
+                None => format!("write some of {}", ATTENDEE_FIELDS.join(", ")),
+            };
+            return Err(Refusal::new(format!("`{item}` is not a field of attendeeInfo"), instead));
+        }
+        if fields.iter().all(|field| field != item) {
+            fields.push(item.to_owned());
+        }
+    }
+    Ok(fields)
+}
+
+/// A database that keeps what it is given: SQLite in a file, or PostgreSQL. Passwords do not come back in errors.
+pub(super) fn database_url(text: &str) -> Result<String, Refusal> {
+    const INSTEAD: &str = "write sqlite://FILE or postgres://USER:PASSWORD@HOST:5432/DATABASE \
+                           (other characters than letters and digits of a password percent-encoded)";
+    let refused = |problem: &str| Err(Refusal::new(format!("`{}` {problem}", redact_url(text)), INSTEAD));
+    let (scheme, rest) = text.split_once(':').unwrap_or_default();
+    match scheme {
+        "sqlite" => {
+            let file = rest.trim_start_matches("//").split('?').next().unwrap_or_default();
+            if file.is_empty() {
+                return refused("names no file");
+            }
+            match sqlx::sqlite::SqliteConnectOptions::from_str(text) {
+                Err(_) => refused("is not a URL of SQLite"),
+                Ok(_) if file == ":memory:" || rest.contains("mode=memory") => {
+                    refused("is in memory, where events would not outlive the process")
+                }
+                Ok(_) => Ok(text.to_owned()),
+            }
+        }
+        "postgres" | "postgresql" => match sqlx::postgres::PgConnectOptions::from_str(text) {
+            Ok(_) if rest.starts_with("//") => Ok(text.to_owned()),
+            _ => refused("is not a URL of PostgreSQL"),
+        },
+        "" => refused("is not a URL"),
+        _ => refused("is of an unknown kind of database"),
+    }
+}
+
+/// One or more NATS servers; an empty answer is impossible.
+pub(super) fn nats_url(text: &str) -> Result<String, Refusal> {
+    let instead = "write nats://HOST:4222 or tls://HOST:4222, several comma separated, or none to switch the relay off";
+    let usable = |part: &str| {
+        let known = part.starts_with("nats://") || part.starts_with("tls://");
+        known && async_nats::ServerAddr::from_str(part).is_ok_and(|address| !address.host().is_empty())
+    };
+    if items(text).all(usable) {
+        return Ok(items(text).collect::<Vec<_>>().join(","));
+    }
+    let problem = if text.contains(',') { "holds something that is not" } else { "is not" };
+    Err(Refusal::new(format!("`{}` {problem} the URL of a NATS server", redact_url(text)), instead))
+}
+
+/// A name for a stream that the NATS server accepts.
+pub(super) fn stream(text: &str) -> Result<String, Refusal> {
+    let odd = |c: char| c.is_whitespace() || c.is_control() || ".*>/\\".contains(c);
+    match text.chars().find(|c| odd(*c)) {
+        Some(c) => Err(Refusal::new(
+            format!("the name of a stream cannot hold {c:?}"),
+            "write letters, digits, `-` and `_`, as in MEETINGS",
+        )),
+        None if text.len() > 255 => Err(Refusal::new("longer than 255 bytes", "write a shorter name, as in MEETINGS")),
+        None => Ok(text.to_owned()),
+    }
+}
+
+/// The leading tokens of every subject.
+pub(super) fn subject_prefix(text: &str) -> Result<String, Refusal> {
+    let instead = "write one or more words with dots in between, as in meetings or acme.meetings";
+    let refused = |problem: &str| Err(Refusal::new(format!("`{}` {problem}", text.escape_debug()), instead));
+    if text.split('.').any(str::is_empty) {
+        return refused("has an empty token");
+    }
+    if text.chars().any(|c| c.is_whitespace() || c.is_control() || "*>".contains(c)) {
+        return refused("holds white space, `*` or `>`");
+    }
+    if text.starts_with(['$', '_']) {
+        return refused("begins with `$` or `_`, as only NATS's own subjects do");
+    }
+    if text.len() > 255 {
+        return refused("is longer than 255 bytes");
+    }
+    Ok(text.to_owned())
+}
+
+/// `None` for `auto`: the terminal decides.
+pub(super) fn log_format(text: &str) -> Result<Option<LogFormat>, Refusal> {
+    match text {
+        "text" => Ok(Some(LogFormat::Text)),
+        "json" => Ok(Some(LogFormat::Json)),
+        "auto" => Ok(None),
+        _ => Err(Refusal::new(
+            format!("`{text}` is not a form of the log"),
+            "write text, json, or auto (text on a terminal, else json)",
+        )),
+    }
+}
+
+/// A bearer token: it has to fit into a header as it is.
+pub(super) fn token(text: &str) -> Result<(), Refusal> {
+    if text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        "the token holds a space, a control character or something other than ASCII",
+        "write one made of letters, digits and punctuation",
+    ))
+}

@@ -1,0 +1,214 @@
+//! The subscribers: from the file, or one from the environment or the command line, and their keys, which are read
+//! again when the process gets `SIGHUP`.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use secrecy::SecretString;
+use zeroize::Zeroizing;
+
+use crate::event::Subscriber;
+
+use super::env::{ConfigArgs, Env};
+use super::error::{ConfigError, Origin};
+use super::file::Entry;
+use super::layers::{Found, Refusal};
+
+/// No file that holds secrets is longer, in bytes: a wrong path must not fill the memory.
+const LONGEST_FILE: u64 = 64 * 1024;
+
+/// Where one subscriber's keys come from. Its files can be read again.
+#[derive(Clone, Debug)]
+pub struct SubscriberSource {
+    /// The platform's `appID`.
+    pub app_id: String,
+    /// A name for people, in logs.
+    pub name: Option<String>,
+    /// Keys written in the settings themselves.
+    pub keys: Vec<SecretString>,
+    /// Files with one key a line.
+    pub key_files: Vec<PathBuf>,
+    /// Where the subscriber was set.
+    pub origin: Origin,
+}
+
+/// All subscribers, with the keys that their files hold now.
+///
+/// # Errors
+/// A key file cannot be read, holds no key, an empty one, or something that is not UTF-8.
+pub fn load_subscribers(sources: &[SubscriberSource]) -> Result<Vec<Subscriber>, ConfigError> {
+    let load = |source: &SubscriberSource| {
+        let mut keys = source.keys.clone();
+        for path in &source.key_files {
+            let found = keys_of(path).map_err(|refusal| {
+                let setting = "subscriber.key_files";
+                ConfigError::new(setting, &source.origin, refusal.problem, refusal.instead)
+            })?;
+            keys.extend(found);
+        }
+        Ok(Subscriber { app_id: source.app_id.as_str().into(), keys, name: source.name.clone() })
+    };
+    sources.iter().map(load).collect()
+}
+
+/// The keys in a file that `--app-key-file` of a command names: one a line, without the trailing CR and LF,
+/// otherwise exactly as they stand.
+///
+/// # Errors
+/// As [`load_subscribers`].
+pub fn load_key_file(path: &Path) -> Result<Vec<SecretString>, ConfigError> {
+    keys_of(path).map_err(|refusal| {
+        ConfigError::new("app_key_file", &Origin::Flag("--app-key-file"), refusal.problem, refusal.instead)
+    })
+}
+
+/// The subscribers that flags or the environment set, which is one, else those of the file.
+pub(super) fn sources(args: &ConfigArgs, env: &Env, file: Vec<Entry>) -> Result<Vec<SubscriberSource>, ConfigError> {
+    let entries = match only(args, env)? {
+        Some(entry) => vec![entry],
+        None => file,
+    };
+    let mut sources: Vec<SubscriberSource> = Vec::new();
+    for entry in entries {
+        let source = source(entry, env)?;
+        if let Some(other) = sources.iter().find(|other| other.app_id == source.app_id) {
+            return Err(ConfigError::new(
+                "subscriber.app_id",
+                &source.origin,
+                format!("`{}` stands in {} too", source.app_id, other.origin),
+                "write one [[subscriber]] for each app_id, with all of its keys",
+            ));
+        }
+        sources.push(source);
+    }
+    Ok(sources)
+}
+
+/// The one subscriber that flags or the environment set.
+fn only(args: &ConfigArgs, env: &Env) -> Result<Option<Entry>, ConfigError> {
+    let flag = |flag| args.get(flag).map(|text| Found { text: text.to_owned(), origin: Origin::Flag(flag) });
+    let variable = |name: &str| {
+        env.get(name).map(|text| Found { text: text.to_owned(), origin: Origin::Variable(name.to_owned()) })
+    };
+    let app_id = flag("--app-id").or_else(|| variable("CONVOKE_APP_ID"));
+    // A flag replaces the keys of the environment, both ways of giving them.
+    let (key, key_file) = match flag("--app-key-file") {
+        Some(file) => (None, Some(file)),
+        None => (variable("CONVOKE_APP_KEY"), variable("CONVOKE_APP_KEY_FILE")),
+    };
+    match (app_id, key.as_ref().or(key_file.as_ref())) {
+        (None, None) => Ok(None),
+        (Some(app_id), Some(_)) => Ok(Some(Entry {
+            origin: app_id.origin.clone(),
+            app_id: Some(app_id),
+            name: None,
+            keys: key.into_iter().collect(),
+            key_files: key_file.into_iter().collect(),
+        })),
+        (Some(app_id), None) => Err(ConfigError::new(
+            "subscriber.app_id",
+            &app_id.origin,
+            "this subscriber has no key",
+            "set CONVOKE_APP_KEY_FILE (or --app-key-file) or CONVOKE_APP_KEY too",
+        )),
+        (None, Some(key)) => Err(ConfigError::new(
+            "subscriber.keys",
+            &key.origin,
+            "a key without the subscriber that it belongs to",
+            "set CONVOKE_APP_ID (or --app-id) too",
+        )),
+    }
+}
+
+fn source(entry: Entry, env: &Env) -> Result<SubscriberSource, ConfigError> {
+    let Some(app_id) = entry.app_id else {
+        return Err(ConfigError::new(
+            "subscriber.app_id",
+            &entry.origin,
+            "this [[subscriber]] has none",
+            "write app_id = \"…\", the subscriber ID of the platform's push configuration",
+        ));
+    };
+    for (setting, found) in [("subscriber.app_id", Some(&app_id)), ("subscriber.name", entry.name.as_ref())] {
+        let Some(found) = found else { continue };
+        if found.text.is_empty() || found.text.chars().any(char::is_control) {
+            let instead = "write it as the platform's push configuration shows it";
+            return Err(ConfigError::new(setting, &found.origin, "empty, or holds a control character", instead));
+        }
+    }
+    if let Some(file) = entry.key_files.iter().find(|file| file.text.is_empty()) {
+        let problem = "the path is empty";
+        return Err(ConfigError::new("subscriber.key_files", &file.origin, problem, "name a file with one key a line"));
+    }
+    for key in &entry.keys {
+        let problem = match () {
+            () if key.text.is_empty() => "a key is empty",
+            () if key.text.contains(['\r', '\n']) => "a key holds a line break, which no key of the platform does",
+            () => continue,
+        };
+        let instead = "write the key alone, or put it into a file that key_files names";
+        return Err(ConfigError::new("subscriber.keys", &key.origin, problem, instead));
+    }
+    if entry.keys.is_empty() && entry.key_files.is_empty() {
+        return Err(ConfigError::new(
+            "subscriber.keys",
+            &entry.origin,
+            format!("subscriber `{}` has no key", app_id.text),
+            "write key_files = [\"…\"] or keys = [\"${…}\"]",
+        ));
+    }
+    Ok(SubscriberSource {
+        app_id: app_id.text,
+        name: entry.name.map(|name| name.text),
+        keys: entry.keys.into_iter().map(|key| key.text.into()).collect(),
+        key_files: entry.key_files.iter().map(|file| env.resolve(&file.text)).collect(),
+        origin: entry.origin,
+    })
+}
+
+fn keys_of(path: &Path) -> Result<Vec<SecretString>, Refusal> {
+    let text = read_secret(path)?;
+    let mut keys = Vec::new();
+    let lines = text.trim_end_matches(['\r', '\n']);
+    if lines.is_empty() {
+        return Err(Refusal::new(format!("{} holds no key", path.display()), "write one key a line"));
+    }
+    for (index, line) in lines.split('\n').enumerate() {
+        let key = line.trim_end_matches('\r');
+        if key.is_empty() {
+            let problem = format!("line {} of {} is empty, and a key cannot be", index + 1, path.display());
+            return Err(Refusal::new(problem, "write one key a line, without empty lines before or between"));
+        }
+        keys.push(SecretString::from(key));
+    }
+    Ok(keys)
+}
+
+/// The one secret that a file holds, without the CR and LF at its end.
+pub(super) fn secret_of(path: &Path) -> Result<Zeroizing<String>, Refusal> {
+    let text = read_secret(path)?;
+    let secret = text.trim_end_matches(['\r', '\n']);
+    if secret.is_empty() || secret.contains(['\r', '\n']) {
+        let problem = format!("{} does not hold exactly one line", path.display());
+        return Err(Refusal::new(problem, "write the secret alone into the file"));
+    }
+    Ok(Zeroizing::new(secret.to_owned()))
+}
+
+/// The text of a small file. Wiped from memory when dropped.
+pub(super) fn read_secret(path: &Path) -> Result<Zeroizing<String>, Refusal> {
+    let refused = |problem: &str, instead: &str| Refusal::new(format!("{} {problem}", path.display()), instead);
+    // Its room is set aside beforehand: growing would leave copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST_FILE as usize + 1));
+    std::fs::File::open(path)
+        .and_then(|file| file.take(LONGEST_FILE + 1).read_to_end(&mut bytes))
+        .map_err(|error| refused(&format!("cannot be read: {error}"), "name a file that this user may read"))?;
+    if bytes.len() as u64 > LONGEST_FILE {
+        return Err(refused("is longer than 64 KiB", "name the file with the secret"));
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|_| refused("is not UTF-8", "save it as UTF-8 text"))?;
+    if text.starts_with('\u{feff}') {
+        return Err(refused("begins with a byte order mark", "save it as UTF-8 without one"));
+    }
+    Ok(Zeroizing::new(text.to_owned()))
+}
