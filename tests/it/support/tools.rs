@@ -1,0 +1,63 @@
+//! Finds the programs that `scripts/setup.sh test` installs.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use super::nats::NatsVersion;
+
+/// The nats-server of a version; `NATS_SERVER_OLDEST` or `NATS_SERVER_NEWEST` name another one.
+pub fn nats_server(version: NatsVersion) -> PathBuf {
+    let variable = match version {
+        NatsVersion::Oldest => "NATS_SERVER_OLDEST",
+        NatsVersion::Newest => "NATS_SERVER_NEWEST",
+    };
+    let installed = folder().join("nats-server").join(version.number()).join("nats-server");
+    expect_program(env::var_os(variable).map_or(installed, PathBuf::from))
+}
+
+/// Checks metrics and alert rules.
+pub fn promtool() -> PathBuf {
+    let installed = folder().join("promtool");
+    if installed.exists() { installed } else { PathBuf::from("promtool") }
+}
+
+/// A Python that has somebody else's clients for NATS and CloudEvents.
+pub fn python() -> PathBuf {
+    expect_program(folder().join("venv/bin/python"))
+}
+
+/// The folder with `initdb` and `postgres`: `PG_BIN`, or the newest that Debian's packages brought, or on the `PATH`.
+pub fn postgres_bin() -> PathBuf {
+    let packaged = || {
+        let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
+        versions
+            .filter_map(|entry| Some((entry.file_name().to_str()?.parse::<u32>().ok()?, entry.path().join("bin"))))
+            .filter(|(_, bin)| bin.join("initdb").exists())
+            .max()
+            .map(|(_, bin)| bin)
+    };
+    let on_path = || env::split_paths(&env::var_os("PATH")?).find(|folder| folder.join("initdb").exists());
+    let folder = env::var_os("PG_BIN").map(PathBuf::from).or_else(packaged).or_else(on_path);
+    folder.expect("PostgreSQL's server is not installed: run scripts/setup.sh test")
+}
+
+/// What a program prints; panics, with its own words, if it fails.
+pub fn output_of(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {}\n{text}{errors}", output.status);
+    text
+}
+
+fn folder() -> PathBuf {
+    env::var_os("TOOLS_DIR").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools"), PathBuf::from)
+}
+
+fn expect_program(path: PathBuf) -> PathBuf {
+    assert!(path.exists(), "{} is missing: run scripts/setup.sh test", path.display());
+    path
+}
