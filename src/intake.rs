@@ -158,39 +158,43 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Commits batch after batch until every [`Intake`] is gone. `migrated` says when the log may be written at all;
-    /// until then everything is refused at once.
-    pub async fn run(mut self, migrated: CancellationToken) {
+    /// Commits batch after batch until `finish`, and then what is still in the queue. `migrated` says when the log may be
+    /// written at all; until then everything is refused at once.
+    pub async fn run(mut self, migrated: CancellationToken, finish: CancellationToken) {
         let mut jobs = Vec::with_capacity(MAX_BATCH);
         let mut last_write = Instant::now();
+        let mut begun = false;
         loop {
-            if !migrated.is_cancelled() {
-                tokio::select! {
-                    () = migrated.cancelled() => last_write = self.probe().await,
-                    received = self.jobs.recv_many(&mut jobs, MAX_BATCH) => {
-                        if received == 0 {
-                            return;
-                        }
-                        refuse(jobs.drain(..));
-                    }
-                }
-                continue;
+            if finish.is_cancelled() {
+                // From here on nothing more is taken; what was taken is still written.
+                self.jobs.close();
             }
             let healthy = self.state.refusing_since.load(Ordering::Relaxed) == 0;
             let probe_in = if healthy { PROBE_EVERY } else { PROBE_AGAIN }.saturating_sub(last_write.elapsed());
-            let received =
-                if let Ok(received) = tokio::time::timeout(probe_in, self.jobs.recv_many(&mut jobs, MAX_BATCH)).await {
-                    received
-                } else {
+            let received = tokio::select! {
+                biased;
+                received = self.jobs.recv_many(&mut jobs, MAX_BATCH) => received,
+                () = finish.cancelled(), if !self.jobs.is_closed() => continue,
+                () = migrated.cancelled(), if !begun => {
+                    begun = true;
                     last_write = self.probe().await;
                     continue;
-                };
+                }
+                () = tokio::time::sleep(probe_in), if migrated.is_cancelled() => {
+                    last_write = self.probe().await;
+                    continue;
+                }
+            };
             if received == 0 {
                 return;
             }
             self.metrics.store_queue.set(i64::try_from(self.jobs.len()).unwrap_or(0));
-            self.commit(&mut jobs).await;
-            last_write = Instant::now();
+            if migrated.is_cancelled() {
+                self.commit(&mut jobs).await;
+                last_write = Instant::now();
+            } else {
+                refuse(jobs.drain(..));
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-use crate::event::{HANDSHAKE, KNOWN_EVENTS};
+use crate::event::{HANDSHAKE, KNOWN_EVENTS, Millis};
 use crate::verify::{Form, Malformed, Refusal};
 
 /// What became of a delivery that was answered `200`.
@@ -379,6 +379,17 @@ impl Metrics {
         });
         let mut subscribers = self.subscribers.write().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(subscribers.entry(Arc::clone(id)).or_insert(made))
+    }
+
+    /// A handshake that this or another process answered, if the subscriber is one of ours.
+    pub fn note_handshake(&self, subscriber: &str, at: Millis) {
+        if let Some(known) = self.subscribers.read().unwrap_or_else(PoisonError::into_inner).get(subscriber) {
+            #[expect(clippy::cast_precision_loss, reason = "milliseconds since the epoch fit")]
+            let seconds = at.get() as f64 / 1e3;
+            if seconds > known.last_handshake.get() {
+                known.last_handshake.set(seconds);
+            }
+        }
     }
 
     /// The series of rejections for this reason.

@@ -41,3 +41,22 @@ impl Throttle {
         log(suppressed);
     }
 }
+
+/// Where log lines go, and how they look.
+///
+/// # Errors
+/// If `filter` (the value of `RUST_LOG`) is not a filter.
+pub fn init(json: bool, filter: &str) -> Result<(), tracing_subscriber::filter::ParseError> {
+    let filter = tracing_subscriber::EnvFilter::builder().parse(filter)?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second subscriber is refused; the first one stays.
+    let result = if json {
+        lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+    } else {
+        lines.with_target(false).with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init()
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "logging was set up before");
+    }
+    Ok(())
+}

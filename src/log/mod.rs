@@ -256,6 +256,12 @@ pub trait Log: Send + Sync + std::fmt::Debug + 'static {
     /// [`LogError::Unavailable`].
     async fn release(&self, cursor: &str, owner: &str) -> Result<(), LogError>;
 
+    /// The database's clock.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn now(&self) -> Result<Millis, LogError>;
+
     /// All cursors.
     ///
     /// # Errors

@@ -386,6 +386,10 @@ impl Log for PostgresLog {
         bounded(release.bind(cursor).bind(owner).execute(&self.pool)).await.map(drop)
     }
 
+    async fn now(&self) -> Result<Millis, LogError> {
+        bounded(sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&self.pool)).await.map(Millis::from_date_time)
+    }
+
     async fn cursors(&self) -> Result<Vec<CursorState>, LogError> {
         let rows = bounded(
             sqlx::query(

@@ -449,6 +449,14 @@ impl Log for SqliteLog {
         .map(drop)
     }
 
+    async fn now(&self) -> Result<Millis, LogError> {
+        let now: String = sqlx::query_scalar(AssertSqlSafe(format!("SELECT {NOW}")))
+            .fetch_one(&self.readers)
+            .await
+            .map_err(failed)?;
+        time(&now).map_err(failed)
+    }
+
     async fn cursors(&self) -> Result<Vec<CursorState>, LogError> {
         let sql = format!(
             "SELECT name, position, CASE WHEN lease_until > {NOW} THEN lease_owner END AS owner FROM cursors ORDER BY name"

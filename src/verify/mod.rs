@@ -23,6 +23,7 @@ pub use envelope::Malformed;
 use envelope::{Envelope, Names};
 pub use form::Form;
 use json::Shape;
+pub use payload::{mask, payload};
 
 use crate::event::{Content, Delivery, Event, EventId, HANDSHAKE, Handshake, Source, Subscriber, Unreadable, Verified};
 

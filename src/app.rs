@@ -1,0 +1,437 @@
+//! The composition root: settings become parts, parts become named tasks, and the tasks are supervised.
+//!
+//! Every task of the service is spawned here. One that ends before it should stops the process with a failure: a service
+//! with a dead part that says it is well would be worse than none.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::Bus;
+use crate::config::{ConfigArgs, Env, Settings, TlsFiles};
+use crate::cursor;
+use crate::event::{Clock, Subscriber};
+use crate::http::ingest::{Ingest, Limits};
+use crate::http::ops::{Access, CursorHealth, Health};
+use crate::http::tls::Certificates;
+use crate::http::{self, Shutdown, Sources};
+use crate::intake::Intake;
+use crate::log::{self, Log, LogError};
+use crate::metrics::{CURSORS, Metrics};
+use crate::relay::{self, Encoder, Relay};
+
+/// How often the gauges that need the database are brought up to date.
+const GAUGES_EVERY: Duration = Duration::from_secs(1);
+
+/// The pauses between tries to reach the database at the start.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// A running service.
+pub struct App {
+    /// Where the events listener is.
+    pub events: SocketAddr,
+    /// Where the admin listener is.
+    pub admin: SocketAddr,
+    /// All metrics.
+    pub metrics: Arc<Metrics>,
+    /// What it knows about itself.
+    pub health: Arc<Health>,
+    parts: Parts,
+    tasks: Tasks,
+    shutdown: Shutdown,
+    steps: Steps,
+    delay: Duration,
+    timeout: Duration,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "App({}, {})", self.events, self.admin)
+    }
+}
+
+/// What can be replaced while it runs.
+struct Parts {
+    log: Arc<dyn Log>,
+    ingest: Arc<Ingest>,
+    certificates: Option<(Certificates, TlsFiles)>,
+}
+
+/// In which order the parts end, after the listeners.
+#[derive(Clone, Default)]
+struct Steps {
+    writer: CancellationToken,
+    cursors: CancellationToken,
+    rest: CancellationToken,
+}
+
+/// What a task says when it ends.
+type Ended = (&'static str, anyhow::Result<()>);
+
+/// Named tasks.
+#[derive(Default)]
+struct Tasks(JoinSet<Ended>);
+
+impl Tasks {
+    fn spawn(&mut self, name: &'static str, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
+        self.0.spawn(async move { (name, task.await) });
+    }
+
+    /// Waits until the tasks with these names have ended.
+    async fn finish(&mut self, running: &mut Vec<&'static str>, names: &[&'static str]) -> anyhow::Result<()> {
+        while running.iter().any(|name| names.contains(name)) {
+            let Some(ended) = self.0.join_next().await else { return Ok(()) };
+            let (name, result) = unwrap(ended)?;
+            running.retain(|other| *other != name);
+            result.with_context(|| format!("the {name}"))?;
+        }
+        Ok(())
+    }
+}
+
+fn unwrap(ended: Result<Ended, JoinError>) -> anyhow::Result<Ended> {
+    ended.map_err(|error| anyhow!("a task panicked: {error}"))
+}
+
+const EVENTS: &str = "events listener";
+const ADMIN: &str = "admin listener";
+const WRITER: &str = "writer";
+const DATABASE: &str = "database's upkeep";
+const RELAY: &str = "relay";
+const GAUGES: &str = "gauges";
+
+impl App {
+    /// Binds, and starts everything; the database and the bus may still be away.
+    ///
+    /// # Errors
+    /// What keeps it from starting at all: an address in use, a certificate that cannot be used.
+    pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
+        let events = bind(settings.listen.events, "listen.events").await?;
+        let admin = bind(settings.listen.admin, "listen.admin").await?;
+        let (events_at, admin_at) = (events.local_addr()?, admin.local_addr()?);
+        let certificates = match &settings.listen.tls {
+            Some(files) => Some((Certificates::load(&files.cert, &files.key)?, files.clone())),
+            None => None,
+        };
+
+        let clock = Clock::System;
+        let metrics = Arc::new(Metrics::new());
+        let log = log::open(&log_options(settings))?;
+        let bus = match bus_options(settings) {
+            Some(options) => Some(Arc::new(Bus::connect(options, Arc::clone(&metrics)).await?)),
+            None => None,
+        };
+        let appended = Arc::new(Notify::new());
+        let migrated = CancellationToken::new();
+        let shutdown = Shutdown::default();
+        let steps = Steps::default();
+
+        let (intake, writer) =
+            Intake::new(Arc::clone(&log), Arc::clone(&metrics), clock.clone(), Arc::clone(&appended));
+        let limits = Limits {
+            sources: Sources {
+                allow_from: settings.listen.allow_from.clone(),
+                trusted_proxies: settings.listen.trusted_proxies.clone(),
+            },
+            max_body: settings.listen.max_body,
+            retention: settings.database.retention,
+        };
+        let ingest =
+            Arc::new(Ingest::new(&settings.subscribers, intake.clone(), Arc::clone(&metrics), clock.clone(), limits));
+        let health = Arc::new(Health {
+            intake,
+            closing: shutdown.closing.clone(),
+            metrics: Arc::clone(&metrics),
+            database: log.describe(),
+            bus: bus.as_ref().map(|bus| bus.stream().to_owned()),
+            cursors: std::sync::RwLock::default(),
+        });
+
+        let mut tasks = Tasks::default();
+        let router = http::events_router(&settings.listen.path, Arc::clone(&ingest), Arc::clone(&health));
+        let tls = certificates.as_ref().map(|(certificates, _)| certificates.clone());
+        tasks.spawn(EVENTS, done(http::serve(events, tls, router, shutdown.clone())));
+        let access = Arc::new(Access { token: settings.admin.token.clone() });
+        let router = http::admin_router(Arc::clone(&health), access);
+        // Operators watch the end: this listener ends with the rest.
+        let admin_shutdown = Shutdown { stop: steps.rest.clone(), ..shutdown.clone() };
+        tasks.spawn(ADMIN, done(http::serve(admin, None, router, admin_shutdown)));
+        tasks.spawn(WRITER, done(writer.run(migrated.clone(), steps.writer.clone())));
+        tasks.spawn(
+            DATABASE,
+            upkeep(Arc::clone(&log), settings.database.migrate, clock.clone(), migrated.clone(), steps.rest.clone()),
+        );
+        if let Some(bus) = bus {
+            let encoder = Encoder::new(bus.subject_prefix(), settings.privacy.mask.clone());
+            let relay = Relay::new(Arc::clone(&log), bus, encoder, Arc::clone(&metrics), owner());
+            let (log, stop, migrated) = (Arc::clone(&log), steps.cursors.clone(), migrated.clone());
+            tasks.spawn(RELAY, async move {
+                tokio::select! {
+                    () = migrated.cancelled() => cursor::run(relay, log, appended, stop).await,
+                    () = stop.cancelled() => {}
+                }
+                Ok(())
+            });
+        }
+        tasks.spawn(GAUGES, done(gauges(Arc::clone(&log), Arc::clone(&health), clock, migrated, steps.rest.clone())));
+
+        for (listener, address) in [("events", events_at), ("admin", admin_at)] {
+            tracing::info!(listener, %address, "listening");
+        }
+        let (delay, timeout) = (settings.listen.shutdown_delay, settings.listen.shutdown_timeout);
+        let parts = Parts { log, ingest, certificates };
+        Ok(Self { events: events_at, admin: admin_at, metrics, health, parts, tasks, shutdown, steps, delay, timeout })
+    }
+
+    /// Serves until `stop`, then ends in order: not ready, no new connections, what is under way finished and stored, the
+    /// cursors at a boundary. `force` cuts that short.
+    ///
+    /// # Errors
+    /// The task that ended early, or what could not be finished.
+    pub async fn run(mut self, stop: CancellationToken, force: CancellationToken) -> anyhow::Result<()> {
+        let early = tokio::select! {
+            () = stop.cancelled() => None,
+            ended = self.tasks.0.join_next() => Some(ended),
+        };
+        if let Some(ended) = early {
+            self.shutdown.force.cancel();
+            match ended.map(unwrap).transpose()? {
+                Some((name, Ok(()))) => bail!("the {name} ended by itself"),
+                Some((name, Err(error))) => return Err(error.context(format!("the {name}"))),
+                None => bail!("nothing runs"),
+            }
+        }
+        tracing::info!("stopping: not ready any more");
+        self.shutdown.closing.cancel();
+        let (delay, timeout) = (self.delay, self.timeout);
+        tokio::select! {
+            result = tokio::time::timeout(timeout.max(delay), self.finish(delay)) => {
+                if let Ok(result) = result {
+                    result?;
+                    tracing::info!("stopped");
+                } else {
+                    tracing::warn!(?timeout, "listen.shutdown_timeout is over: what was still under way is cut");
+                }
+                Ok(())
+            }
+            () = force.cancelled() => bail!("forced to stop before everything was finished"),
+        }
+    }
+
+    async fn finish(&mut self, delay: Duration) -> anyhow::Result<()> {
+        let mut running = vec![EVENTS, ADMIN, WRITER, DATABASE, RELAY, GAUGES];
+        tokio::time::sleep(delay).await;
+        self.shutdown.stop.cancel();
+        self.tasks.finish(&mut running, &[EVENTS]).await?;
+        self.steps.writer.cancel();
+        self.tasks.finish(&mut running, &[WRITER]).await?;
+        self.steps.cursors.cancel();
+        self.tasks.finish(&mut running, &[RELAY]).await?;
+        self.steps.rest.cancel();
+        self.tasks.finish(&mut running, &[ADMIN, DATABASE, GAUGES]).await?;
+        self.parts.log.close().await;
+        Ok(())
+    }
+
+    /// What is needed to reload the settings that can be reloaded.
+    #[must_use]
+    pub fn reloader(&self) -> Reloader {
+        Reloader {
+            ingest: Arc::clone(&self.parts.ingest),
+            certificates: self.parts.certificates.clone(),
+            metrics: Arc::clone(&self.metrics),
+        }
+    }
+}
+
+/// Replaces subscribers and certificates of a running service.
+pub struct Reloader {
+    ingest: Arc<Ingest>,
+    certificates: Option<(Certificates, TlsFiles)>,
+    metrics: Arc<Metrics>,
+}
+
+impl std::fmt::Debug for Reloader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reloader")
+    }
+}
+
+impl Reloader {
+    /// Reads subscribers and TLS files again. If anything is wrong with them, all of the old ones stay.
+    pub fn reload(&self, args: &ConfigArgs, env: &Env) {
+        let result = self.try_reload(args, env);
+        self.metrics.reload_ok.set(i64::from(result.is_ok()));
+        match result {
+            Ok(subscribers) => tracing::info!(subscribers = subscribers.len(), "reloaded subscribers and TLS files"),
+            Err(error) => tracing::error!(error = format!("{error:#}"), "could not reload: the old settings stay"),
+        }
+    }
+
+    fn try_reload(&self, args: &ConfigArgs, env: &Env) -> anyhow::Result<Vec<Subscriber>> {
+        let subscribers = Settings::reload_subscribers(args, env)?;
+        if let Some((certificates, files)) = &self.certificates {
+            certificates.reload(&files.cert, &files.key)?;
+        }
+        self.ingest.set_subscribers(&subscribers);
+        Ok(subscribers)
+    }
+}
+
+/// The log that the settings describe.
+#[must_use]
+pub fn log_options(settings: &Settings) -> log::Options {
+    log::Options { url: settings.database.url.clone(), retention: settings.database.retention }
+}
+
+/// The bus that the settings describe; `None`: the relay is off.
+#[must_use]
+pub fn bus_options(settings: &Settings) -> Option<crate::bus::Options> {
+    let nats = &settings.nats;
+    Some(crate::bus::Options {
+        url: nats.url.clone()?,
+        stream: nats.stream.clone(),
+        subject_prefix: nats.subject_prefix.clone(),
+        creds_file: nats.creds_file.clone(),
+        tls_ca: nats.tls_ca.clone(),
+        user: nats.user.clone(),
+        password: nats.password.clone(),
+        token: nats.token.clone(),
+        replicas: nats.replicas,
+        max_age: nats.max_age,
+        max_bytes: nats.max_bytes,
+        duplicate_window: nats.duplicate_window,
+    })
+}
+
+/// Names this process among the replicas.
+fn owner() -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{host}-{}-{:08x}", std::process::id(), rand::random::<u32>())
+}
+
+async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{setting}: cannot listen on {address}"))
+}
+
+async fn done(task: impl Future<Output = ()>) -> anyhow::Result<()> {
+    task.await;
+    Ok(())
+}
+
+/// Reaches and migrates the database, however long that takes, then does what it needs doing from time to time.
+async fn upkeep(
+    log: Arc<dyn Log>,
+    migrate: bool,
+    clock: Clock,
+    migrated: CancellationToken,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut pause = FIRST_PAUSE;
+    let mut said = false;
+    loop {
+        let ready = async {
+            let schema = log.migrate(migrate).await?;
+            log.maintain(clock.now()).await?;
+            Ok(schema)
+        };
+        match ready.await {
+            Ok(schema) => {
+                tracing::info!(
+                    database = log.describe(),
+                    version = schema.version,
+                    applied = schema.applied,
+                    "the database is up to date"
+                );
+                migrated.cancel();
+                break;
+            }
+            Err(LogError::Unavailable(error)) => {
+                if !said {
+                    tracing::error!(database = log.describe(), error, "the database is not there yet; trying again");
+                    said = true;
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
+    let throttle = crate::telemetry::Throttle::default();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(log.maintenance_interval()) => {}
+            () = stop.cancelled() => return Ok(()),
+        }
+        if let Err(error) = log.maintain(clock.now()).await {
+            throttle.run("maintenance", |suppressed| {
+                tracing::warn!(%error, suppressed, "the database's upkeep failed; trying again");
+            });
+        }
+    }
+}
+
+/// Keeps the gauges up to date that only the database knows.
+async fn gauges(
+    log: Arc<dyn Log>,
+    health: Arc<Health>,
+    clock: Clock,
+    migrated: CancellationToken,
+    stop: CancellationToken,
+) {
+    loop {
+        if let Some(free) = log.disk_free() {
+            health.metrics.disk_free.set(i64::try_from(free).unwrap_or(i64::MAX));
+        }
+        if migrated.is_cancelled()
+            && let Err(error) = look(&*log, &health, &clock).await
+        {
+            tracing::debug!(%error, "the gauges are as they were");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(GAUGES_EVERY) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn look(log: &dyn Log, health: &Health, clock: &Clock) -> Result<(), LogError> {
+    let metrics = &health.metrics;
+    let states = log.cursors().await?;
+    let mut cursors = Vec::new();
+    for name in CURSORS {
+        if name == relay::CURSOR && health.bus.is_none() {
+            continue;
+        }
+        let lag = log.lag(name).await?;
+        let seconds = lag.oldest.map_or(0.0, |oldest| clock.now().since(oldest).as_secs_f64());
+        metrics.set_lag(name, lag.events, seconds);
+        let state = states.iter().find(|state| state.name == name);
+        cursors.push(CursorHealth {
+            name: name.to_owned(),
+            position: state.map_or(0, |state| state.position.0),
+            lag_events: lag.events,
+            lag_seconds: seconds,
+            owner: state.and_then(|state| state.owner.clone()),
+        });
+    }
+    *health.cursors.write().unwrap_or_else(PoisonError::into_inner) = cursors;
+    let counts = log.counts().await?;
+    metrics.quarantined.set(counts.quarantined);
+    for name in CURSORS {
+        metrics.set_aside(name).set(counts.set_aside.get(name).copied().unwrap_or(0));
+    }
+    for (subscriber, at) in counts.handshakes {
+        metrics.note_handshake(&subscriber, at);
+    }
+    Ok(())
+}

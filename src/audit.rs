@@ -1,0 +1,256 @@
+//! Compares the log with the stream, and a ledger with the log. `audit`, `check` and `replay --missing` are its faces.
+//!
+//! Log and stream are walked side by side. Both are in the order of the log, so what has to be remembered is only what
+//! one of them has and the other has not shown yet.
+
+use std::collections::HashMap;
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use crate::bus::{Bus, Scan};
+use crate::event::{EventId, Record, Seq};
+use crate::log::Log;
+use crate::relay;
+
+/// Rows read at a time.
+const PAGE: u32 = 1_000;
+
+/// A row of the log that is not in the stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// Its place.
+    pub seq: Seq,
+    /// Its id.
+    pub event_id: EventId,
+}
+
+/// What a comparison of log and stream found.
+#[derive(Debug, Default)]
+pub struct Comparison {
+    /// Rows of the log that should be in the stream.
+    pub expected: u64,
+    /// Messages of the stream.
+    pub messages: u64,
+    /// Rows that should be in the stream and are not.
+    pub missing: Vec<Missing>,
+    /// Events of which the stream has more than one copy that nobody asked for.
+    pub doubled: Vec<EventId>,
+    /// Copies that were replayed on purpose.
+    pub replayed: u64,
+    /// Messages that are of no event of the log.
+    pub foreign: u64,
+    /// Rows that the relay set aside.
+    pub set_aside: u64,
+    /// Rows whose person was forgotten.
+    pub forgotten: u64,
+    /// Rows older than the oldest message of a stream that has discarded its beginning.
+    pub before_stream: u64,
+    /// The last row that was compared.
+    pub up_to: Option<Seq>,
+}
+
+/// Walks log and stream up to `up_to`.
+///
+/// A stream that still has its first message should hold the whole log. One that has discarded its beginning, by age or
+/// size, should hold the log from its oldest message on.
+///
+/// # Errors
+/// If the database or the bus cannot be read.
+pub async fn compare(log: &dyn Log, bus: &Bus, up_to: Seq) -> anyhow::Result<Comparison> {
+    let state = bus.stream_state().await?.with_context(|| format!("there is no stream {}", bus.stream()))?;
+    let mut found = Comparison { messages: state.messages, up_to: Some(up_to), ..Comparison::default() };
+    let set_aside = set_aside(log).await?;
+    if state.messages == 0 && state.last_sequence > 0 {
+        // Everything was discarded or purged: there is no oldest message to begin at.
+        found.before_stream = up_to.0.unsigned_abs();
+        return Ok(found);
+    }
+    let complete = state.first_sequence <= 1;
+    let mut scan = bus.scan().await?;
+    let mut walk = Walk { first: Seq::START, log_only: HashMap::new(), stream_only: HashMap::new() };
+    if !complete {
+        walk.first = walk.oldest(log, &mut scan, &mut found).await?;
+    }
+    let mut position = Seq::START;
+    let (mut log_ended, mut stream_ended) = (false, false);
+    while !(log_ended && stream_ended) {
+        if !log_ended {
+            let page = log.read(position, PAGE).await?;
+            log_ended = page.len() < PAGE as usize || page.last().is_some_and(|record| record.seq >= up_to);
+            for record in page.iter().take_while(|record| record.seq <= up_to) {
+                position = record.seq;
+                walk.row(record, &set_aside, &mut found);
+            }
+        }
+        for _ in 0..PAGE {
+            let Some(entry) = (if stream_ended { None } else { scan.next().await? }) else {
+                stream_ended = true;
+                break;
+            };
+            walk.message(entry.id, entry.replay, &mut found);
+        }
+    }
+    walk.finish(log, up_to, &mut found).await?;
+    Ok(found)
+}
+
+struct Walk {
+    /// Rows before this one are not expected in the stream.
+    first: Seq,
+    log_only: HashMap<EventId, Seq>,
+    /// Copies that the stream has shown and the log has not (yet), replayed ones apart.
+    stream_only: HashMap<EventId, Copies>,
+}
+
+#[derive(Default)]
+struct Copies {
+    plain: u64,
+    replayed: u64,
+}
+
+impl Walk {
+    /// The place in the log of the oldest message that is a first copy; the messages read on the way are counted.
+    async fn oldest(&mut self, log: &dyn Log, scan: &mut Scan, found: &mut Comparison) -> anyhow::Result<Seq> {
+        while let Some(entry) = scan.next().await? {
+            self.message(entry.id, entry.replay, found);
+            if let Some(id) = entry.id.filter(|_| !entry.replay)
+                && let Some(seq) = log.find(id).await?
+            {
+                return Ok(seq);
+            }
+        }
+        // Only replayed or foreign messages: nothing can be said of what should be there.
+        Ok(Seq(i64::MAX))
+    }
+
+    fn row(&mut self, record: &Record, set_aside: &HashMap<EventId, ()>, found: &mut Comparison) {
+        let copies = self.stream_only.remove(&record.event_id);
+        if let Some(copies) = copies {
+            found.expected += 1;
+            self.surplus(record.event_id, &copies, found);
+        } else if record.event_info.is_none() {
+            found.forgotten += 1;
+        } else if set_aside.contains_key(&record.event_id) {
+            found.set_aside += 1;
+        } else if record.seq < self.first {
+            found.before_stream += 1;
+        } else {
+            found.expected += 1;
+            self.log_only.insert(record.event_id, record.seq);
+        }
+    }
+
+    /// Of the copies of one event one is the event; the others are counted.
+    fn surplus(&self, id: EventId, copies: &Copies, found: &mut Comparison) {
+        let first = u64::from(copies.plain == 0);
+        found.replayed += copies.replayed.saturating_sub(first);
+        if copies.plain > 1 {
+            found.doubled.push(id);
+        }
+    }
+
+    fn message(&mut self, id: Option<EventId>, replay: bool, found: &mut Comparison) {
+        let Some(id) = id else {
+            found.foreign += 1;
+            return;
+        };
+        if self.log_only.remove(&id).is_some() {
+            return;
+        }
+        let copies = self.stream_only.entry(id).or_default();
+        if replay {
+            copies.replayed += 1;
+        } else {
+            copies.plain += 1;
+        }
+    }
+
+    /// What is left over on either side.
+    async fn finish(self, log: &dyn Log, up_to: Seq, found: &mut Comparison) -> anyhow::Result<()> {
+        found.missing = self.log_only.into_iter().map(|(event_id, seq)| Missing { seq, event_id }).collect();
+        found.missing.sort_by_key(|missing| missing.seq);
+        let left: Vec<EventId> = self.stream_only.keys().copied().collect();
+        for ids in left.chunks(500) {
+            let known = log.count(ids).await?;
+            for id in ids {
+                let copies = &self.stream_only[id];
+                if !known.contains_key(id) {
+                    found.foreign += copies.plain + copies.replayed;
+                    continue;
+                }
+                found.replayed += copies.replayed;
+                // Rows beyond the stretch that was compared are published meanwhile; they are no copies.
+                if copies.plain > 0 && log.find(*id).await?.is_some_and(|seq| seq <= up_to) {
+                    found.doubled.push(*id);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn set_aside(log: &dyn Log) -> anyhow::Result<HashMap<EventId, ()>> {
+    let mut all = HashMap::new();
+    let mut after = Seq::START;
+    loop {
+        let page = log.list_set_aside(relay::CURSOR, after, PAGE).await?;
+        let Some(last) = page.last() else { return Ok(all) };
+        after = last.seq;
+        all.extend(page.iter().map(|row| (row.event_id, ())));
+    }
+}
+
+/// What a comparison of a ledger with the log found.
+#[derive(Debug, Default, Serialize)]
+pub struct LedgerComparison {
+    /// Events that were acknowledged.
+    pub acknowledged: u64,
+    /// Acknowledged events that are not in the log.
+    pub missing: Vec<String>,
+    /// Events that are in the log more than once.
+    pub doubled: Vec<String>,
+    /// Acknowledged events that are beyond the retention.
+    pub expired: u64,
+    /// Lines that are no ledger lines; the last line of a killed simulator may be one.
+    pub unreadable_lines: u64,
+}
+
+/// Looks up every event of a ledger in the log. `kept_since`: older events may have been dropped by the retention.
+///
+/// # Errors
+/// If the database cannot be read.
+pub async fn compare_ledger(
+    log: &dyn Log,
+    ledger: impl Iterator<Item = std::io::Result<String>>,
+    kept_since: Option<EventId>,
+) -> anyhow::Result<LedgerComparison> {
+    #[derive(serde::Deserialize)]
+    struct Line {
+        event_id: uuid::Uuid,
+    }
+    let mut found = LedgerComparison::default();
+    let mut ids = Vec::with_capacity(500);
+    let mut lines = ledger.peekable();
+    while let Some(line) = lines.next() {
+        match serde_json::from_str::<Line>(&line.context("reading the ledger")?) {
+            Ok(line) => ids.push(EventId::from_uuid(line.event_id)),
+            Err(_) => found.unreadable_lines += 1,
+        }
+        if ids.len() == 500 || lines.peek().is_none() {
+            ids.sort_unstable();
+            ids.dedup();
+            let counts = log.count(&ids).await?;
+            for id in ids.drain(..) {
+                found.acknowledged += 1;
+                match counts.get(&id) {
+                    Some(1) => {}
+                    Some(_) => found.doubled.push(id.to_string()),
+                    None if kept_since.is_some_and(|since| id < since) => found.expired += 1,
+                    None => found.missing.push(id.to_string()),
+                }
+            }
+        }
+    }
+    Ok(found)
+}

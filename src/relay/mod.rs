@@ -1,0 +1,259 @@
+//! The cursor `bus`: publishes the log to JetStream, in the order of the log, at least once.
+//!
+//! It reads a page, publishes it as one window in which each message demands to follow the one before, awaits every
+//! acknowledgement, and moves its position past those that came without a gap. That demand is what keeps the order: a
+//! window that fails in the middle has no tail, and an owner that slept through its lease finds its messages refused.
+
+mod message;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use message::{Encoder, subject};
+
+use crate::bus::{Bus, Message, StreamState};
+use crate::cursor::{Cursor, LEASE, Progress, RENEW, Retry};
+use crate::event::{Record, Seq};
+use crate::log::{Log, LogError, Moved};
+use crate::metrics::{Metrics, PublishError};
+
+/// The cursor's name.
+pub const CURSOR: &str = "bus";
+
+/// Rows read, and messages published, at a time.
+pub const WINDOW: u32 = 512;
+
+/// How often an idle relay looks whether the stream is still there.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// The relay.
+#[derive(Debug)]
+pub struct Relay {
+    log: Arc<dyn Log>,
+    bus: Arc<Bus>,
+    encoder: Encoder,
+    metrics: Arc<Metrics>,
+    owner: String,
+    held: Option<Held>,
+    stream: Option<Seen>,
+    /// When the stream that was last seen was made; outlives `stream`.
+    created_at: Option<i128>,
+    differences: Vec<String>,
+}
+
+/// The lease, while we believe to hold it.
+#[derive(Debug)]
+struct Held {
+    position: Seq,
+    renewed: Instant,
+    /// The page after `position`, read ahead.
+    ahead: Option<Vec<Record>>,
+}
+
+/// What is known of the stream.
+#[derive(Debug)]
+struct Seen {
+    last_sequence: u64,
+    at: Instant,
+}
+
+impl Relay {
+    /// The relay from `log` to `bus`. `owner` names this process among the replicas.
+    #[must_use]
+    pub fn new(log: Arc<dyn Log>, bus: Arc<Bus>, encoder: Encoder, metrics: Arc<Metrics>, owner: String) -> Self {
+        Self { log, bus, encoder, metrics, owner, held: None, stream: None, created_at: None, differences: Vec::new() }
+    }
+
+    /// Takes or renews the lease, if need be; `None` if another process has it.
+    async fn hold(&mut self) -> Result<Option<&mut Held>, Retry> {
+        if self.held.as_ref().is_none_or(|held| held.renewed.elapsed() > RENEW) {
+            let asked = Instant::now();
+            let leased = self.log.lease(CURSOR, &self.owner, LEASE).await.map_err(|error| log_failed(&error))?;
+            self.held = match (leased, self.held.take()) {
+                (None, _) => None,
+                (Some(leased), Some(held)) if held.position == leased.position => Some(Held { renewed: asked, ..held }),
+                (Some(leased), _) => {
+                    // Taken anew, or moved by somebody in the meantime: the stream may have grown as well.
+                    self.stream = None;
+                    Some(Held { position: leased.position, renewed: asked, ahead: None })
+                }
+            };
+        }
+        Ok(self.held.as_mut())
+    }
+
+    /// Looks at the stream, making it if need be, unless that was done a moment ago.
+    async fn look(&mut self) -> Result<u64, Retry> {
+        if let Some(seen) = &self.stream {
+            return Ok(seen.last_sequence);
+        }
+        let state = self.bus.ensure_stream().await.map_err(|error| {
+            self.metrics
+                .publish_errors(if self.bus.connected() { PublishError::Other } else { PublishError::Disconnected })
+                .inc();
+            Retry { reason: error.to_string(), soon: false }
+        })?;
+        self.notice(&state);
+        self.stream = Some(Seen { last_sequence: state.last_sequence, at: Instant::now() });
+        Ok(state.last_sequence)
+    }
+
+    /// Says what people should know about the stream, once.
+    fn notice(&mut self, state: &StreamState) {
+        let stream = self.bus.stream();
+        if state.created_now {
+            tracing::info!(stream, "made the stream");
+        }
+        if self.created_at.is_some_and(|before| before != state.created_at) {
+            tracing::warn!(
+                stream,
+                "the stream was deleted and is a new one: what it held before is not in it; \
+                `convoke replay --missing` puts it back"
+            );
+        }
+        self.created_at = Some(state.created_at);
+        if state.differences != self.differences {
+            if !state.differences.is_empty() {
+                tracing::warn!(stream, differences = state.differences.join("; "), "the stream is not as configured");
+            }
+            self.differences.clone_from(&state.differences);
+        }
+    }
+
+    /// Publishes a page and moves the position as far as it was acknowledged without a gap.
+    async fn publish(&mut self, records: &[Record], last_sequence: u64) -> Result<Progress, Retry> {
+        // What was forgotten has nothing to say any more; the position passes it.
+        let window: Vec<(Seq, Message)> = records
+            .iter()
+            .filter_map(|record| self.encoder.encode(record, false).map(|message| (record.seq, message)))
+            .collect();
+        let (seqs, messages): (Vec<Seq>, Vec<Message>) = window.into_iter().unzip();
+        let end = records.last().map_or(Seq::START, |record| record.seq);
+        let full = records.len() >= WINDOW as usize;
+
+        // While the acknowledgements are under way, the next page can be.
+        let (results, ahead) = tokio::join!(self.bus.publish(&messages, Some(last_sequence)), async {
+            if full { self.log.read(end, WINDOW).await.ok() } else { None }
+        });
+
+        let acked = results.iter().take_while(|result| result.is_ok()).count();
+        let mut last = last_sequence;
+        for ack in results.iter().filter_map(|result| result.ok()) {
+            let published = if ack.duplicate { &self.metrics.published_duplicate } else { &self.metrics.published_new };
+            published.inc();
+            last = last.max(ack.sequence);
+        }
+        let failure = results.get(acked).and_then(|result| result.err());
+        let to = match failure {
+            None => Some(end),
+            Some(_) if acked == 0 => None,
+            Some(_) => seqs.get(acked - 1).copied(),
+        };
+        // A copy that was acknowledged takes no number, so the messages after it were refused, which is no failure.
+        let copies = results.iter().take(acked).any(|result| result.is_ok_and(|ack| ack.duplicate));
+        if let Some(reason) = failure.filter(|reason| !(copies && *reason == PublishError::WrongSequence)) {
+            self.metrics.publish_errors(reason).inc();
+        }
+        if let Some(to) = to {
+            self.advance(to).await?;
+        }
+        match failure {
+            None => {
+                self.stream = Some(Seen { last_sequence: last, at: Instant::now() });
+                if let Some(held) = &mut self.held {
+                    held.ahead = ahead.filter(|page| !page.is_empty());
+                }
+                Ok(Progress::Worked)
+            }
+            Some(PublishError::TooLarge) => {
+                let (seq, message) = (seqs[acked], &messages[acked]);
+                if let Some(record) = records.iter().find(|record| record.seq == seq) {
+                    self.set_aside(record, message.payload.len()).await?;
+                }
+                self.stream = None;
+                Ok(Progress::Worked)
+            }
+            Some(reason) => {
+                // Whatever was behind the gap may or may not be in the stream: look before going on.
+                self.stream = None;
+                if acked > 0 {
+                    return Ok(Progress::Worked);
+                }
+                let soon = reason == PublishError::WrongSequence;
+                Err(Retry { reason: format!("publishing to {}: {}", self.bus.stream(), reason.as_str()), soon })
+            }
+        }
+    }
+
+    async fn advance(&mut self, to: Seq) -> Result<(), Retry> {
+        let asked = Instant::now();
+        match self.log.advance(CURSOR, &self.owner, to, LEASE).await.map_err(|error| log_failed(&error))? {
+            Moved::Yes => {
+                if let Some(held) = &mut self.held {
+                    *held = Held { position: to, renewed: asked, ahead: None };
+                }
+                Ok(())
+            }
+            Moved::LeaseLost => {
+                self.held = None;
+                self.stream = None;
+                Err(Retry { reason: "the lease was lost".to_owned(), soon: true })
+            }
+        }
+    }
+
+    /// Passes by a row that the bus will never take.
+    async fn set_aside(&mut self, record: &Record, size: usize) -> Result<(), Retry> {
+        let reason = format!("too large for the bus: {size} bytes");
+        tracing::warn!(seq = record.seq.0, event_id = %record.event_id, size,
+            "an event is too large for the bus: it is in the log and in the table set_aside, and not in the stream");
+        self.log.set_aside(CURSOR, record.seq, record.event_id, &reason).await.map_err(|error| log_failed(&error))?;
+        self.metrics.set_aside(CURSOR).inc();
+        self.advance(record.seq).await
+    }
+}
+
+impl Cursor for Relay {
+    fn name(&self) -> &'static str {
+        CURSOR
+    }
+
+    async fn tick(&mut self) -> Result<Progress, Retry> {
+        if !self.bus.connected() {
+            // Do not sit on the lease: another replica may have a connection.
+            self.stream = None;
+            if self.held.is_some() {
+                self.release().await;
+            }
+            self.metrics.publish_errors(PublishError::Disconnected).inc();
+            return Err(Retry { reason: "no connection to NATS".to_owned(), soon: false });
+        }
+        let Some(held) = self.hold().await? else { return Ok(Progress::Standby) };
+        let position = held.position;
+        let ahead = held.ahead.take();
+        if self.stream.as_ref().is_some_and(|seen| seen.at.elapsed() > LOOK) {
+            self.stream = None;
+        }
+        let last_sequence = self.look().await?;
+        let records = match ahead {
+            Some(records) => records,
+            None => self.log.read(position, WINDOW).await.map_err(|error| log_failed(&error))?,
+        };
+        if records.is_empty() {
+            return Ok(Progress::Idle);
+        }
+        self.publish(&records, last_sequence).await
+    }
+
+    async fn release(&mut self) {
+        if self.held.take().is_some()
+            && let Err(error) = self.log.release(CURSOR, &self.owner).await
+        {
+            tracing::debug!(%error, "the lease ends by itself");
+        }
+    }
+}
+
+fn log_failed(error: &LogError) -> Retry {
+    Retry { reason: error.to_string(), soon: false }
+}
