@@ -139,3 +139,45 @@ pub fn read_key(path: &Path) -> Result<SecretString, Error> {
         _ => Err(Error::NoKey { path: path.to_owned() }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use secrecy::SecretString;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: SimulateArgs,
+    }
+
+    fn simulation(line: &str) -> Simulation {
+        let words = std::iter::once("simulate").chain(line.split_whitespace());
+        Line::parse_from(words).args.simulation("7700001234", SecretString::from("k"))
+    }
+
+    #[test]
+    fn without_options_a_small_run_is_made_against_the_default_listener() {
+        let simulation = simulation("");
+        assert_eq!(simulation.url, "http://127.0.0.1:8080/openapi/meetingevent");
+        assert_eq!((simulation.meetings, simulation.attendees, simulation.connections), (20, 10, 8));
+        assert_eq!((simulation.rate, simulation.duration, simulation.time_scale), (None, None, 1.0));
+    }
+
+    #[test]
+    fn every_option_of_the_contract_is_understood() {
+        let simulation = simulation(
+            "--url http://h/p --app-id 1 --app-key-file k --meetings 3 --attendees 4 --rate 5 --connections 6 --duration 7s \
+             --duplicates 0.1 --drop 0.2 --resign-retries --shuffle --time-scale 60 --seed 9 --ledger l --truth t --json",
+        );
+        assert_eq!(simulation.url, "http://h/p");
+        assert_eq!((simulation.meetings, simulation.attendees, simulation.connections), (3, 4, 6));
+        assert_eq!((simulation.rate, simulation.duration), (Some(5.0), Some(Duration::from_secs(7))));
+        assert_eq!((simulation.duplicates, simulation.drop, simulation.time_scale), (0.1, 0.2, 60.0));
+        assert!(simulation.resign_retries && simulation.shuffle);
+        assert_eq!(simulation.seed, 9);
+        assert_eq!((simulation.ledger, simulation.truth), (Some("l".into()), Some("t".into())));
+    }
+}

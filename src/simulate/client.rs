@@ -97,13 +97,16 @@ fn connector(ca_file: Option<&Path>) -> Result<TlsConnector, Error> {
 }
 
 /// Why a delivery got no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
     /// There is no connection to be had.
-    Connect,
+    #[error("cannot connect: {0}")]
+    Connect(io::Error),
     /// The connection broke before the answer was complete.
+    #[error("the connection broke before the answer was complete")]
     Broken,
     /// What came back is not HTTP.
+    #[error("what came back is not HTTP")]
     Malformed,
 }
 
@@ -129,7 +132,7 @@ impl Client {
         });
         let mut stream = match kept {
             Some(stream) => stream,
-            None => self.target.connect().await.map_err(|_| Fault::Connect)?,
+            None => self.target.connect().await.map_err(Fault::Connect)?,
         };
         // A receiver may answer and close before it has read everything (413): the answer counts, not the broken pipe.
         let written = stream.write_all(request).await.and(stream.flush().await);

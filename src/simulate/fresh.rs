@@ -149,7 +149,7 @@ impl Fresh {
     fn happen(&mut self, job: &mut Job) -> io::Result<bool> {
         while let Some(happened) = self.world.next(&mut job.info) {
             let (lost, again) = (self.dice.random_bool(self.odds.drop), self.dice.random_bool(self.odds.duplicates));
-            let (how, later) = (self.dice.random_range(0..3), self.dice.random_range(1_000..60_000));
+            let (how, later) = (self.dice.random_range(0..3), self.dice.random_range(100..2_000));
             if lost {
                 self.dropped += 1;
                 self.world.tell_dropped(&happened, &job.info);

@@ -5,9 +5,9 @@
 //! (`convoke simulate`), the demonstration, the fault tests (with a ledger of what was acknowledged and the truth of what
 //! happened) and the benchmarks (as the load). [`sign`] makes signed bodies for other tests.
 //!
-//! From the inside out: [`people`] and [`script`] plan one meeting, [`world`] merges many into a stream of events, [`fresh`] decides
-//! which are lost or repeated, [`queue`] what is delivered when, [`sender`] delivers over [`client`]. All but the last two are pure.
-//! Nothing grows with the length of a run.
+//! From the inside out: `people` and `script` plan one meeting, `world` merges many into a stream of events, `fresh` decides
+//! which are lost or repeated, `queue` what is delivered when, `sender` delivers over `client`. All but the last two do no
+//! networking. Nothing grows with the length of a run.
 
 mod args;
 mod body;
@@ -29,7 +29,6 @@ mod world;
 
 use std::io;
 use std::path::PathBuf;
-use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -37,7 +36,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use self::args::{SimulateArgs, command, read_key};
@@ -118,7 +117,7 @@ pub struct Simulation {
     /// How many people come to each.
     pub attendees: usize,
     /// New events per second, sent on time whether or not the receiver keeps up (open loop; latency counts from when the
-    /// event should have been sent). `None`: each connection sends as soon as it is free (closed loop).
+    /// event should have been sent; events that no connection was free for are counted). `None`: each connection sends as soon as it is free (closed loop).
     pub rate: Option<f64>,
     /// How many keep-alive connections are used at once.
     pub connections: usize,
@@ -231,8 +230,8 @@ impl Simulation {
         let mut queue = shared.queue();
         queue.finish().map_err(Error::Record)?;
         outcome.map_err(Error::Record)?;
-        let (events, unsettled) = (queue.events(), queue.unsettled());
-        Ok(queue.tally.report(Instant::now(), (self.seed, base.to_string()), events, unsettled))
+        let (events, open) = (queue.events(), (queue.behind(), queue.unsettled()));
+        Ok(queue.tally.report(Instant::now(), (self.seed, base.to_string()), events, open))
     }
 
     /// Runs all connections to their end.
@@ -287,11 +286,11 @@ impl Simulation {
         body::handshake(&mut info, HANDSHAKE, now);
         let mut request = RequestWriter::new(target);
         let bytes = request.write(signer, &self.clock, now, salt, &info);
-        let limit = pin!(sleep(self.timeout));
         let failed = |reason: String| Err(Error::Handshake { reason });
-        let answer = match sender::deliver(&mut Client::new(Arc::clone(target)), bytes, limit).await {
-            Ok(answer) => answer,
-            Err(failure) => return failed(format!("no answer from {} ({failure})", self.url)),
+        let answer = match timeout(self.timeout, Client::new(Arc::clone(target)).exchange(bytes)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(fault)) => return failed(format!("no answer from {}: {fault}", self.url)),
+            Err(_) => return failed(format!("no answer from {} within {:?}", self.url, self.timeout)),
         };
         let text: String = String::from_utf8_lossy(&answer.body).chars().take(200).collect();
         if answer.status != 200 {

@@ -101,6 +101,17 @@ impl Queue {
         u64::try_from(open).unwrap_or(u64::MAX)
     }
 
+    /// Events that were due by the rate, but not sent before the duration was over: no connection was free for them.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is not negative")]
+    pub(super) fn behind(&self) -> u64 {
+        match (self.pace.rate, self.pace.duration, self.exhausted) {
+            (Some(rate), Some(duration), Some(_)) => {
+                ((rate * duration.as_secs_f64()) as u64).saturating_sub(self.handed_out)
+            }
+            _ => 0,
+        }
+    }
+
     /// Completes the truth.
     pub(super) fn finish(&mut self) -> io::Result<()> {
         self.fresh.finish()

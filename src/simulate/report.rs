@@ -24,6 +24,9 @@ pub struct Report {
     pub events: u64,
     /// Events that the platform lost on purpose, and never sent.
     pub dropped: u64,
+    /// Events that were due at the given rate but not sent before the given duration was over, because all connections were
+    /// waiting for answers. The latencies do not contain them.
+    pub behind: u64,
     /// Events that were sent at least once.
     pub sent: u64,
     /// Events that were acknowledged with 200, each counted once.
@@ -71,6 +74,9 @@ impl fmt::Display for Report {
         writeln!(f, "duplicates    {}", self.duplicates)?;
         writeln!(f, "retried       {}", self.retried)?;
         writeln!(f, "given up      {}", self.given_up)?;
+        if self.behind > 0 {
+            writeln!(f, "behind        {} (due at this rate, but no connection was free)", self.behind)?;
+        }
         if self.unsettled > 0 {
             writeln!(f, "unsettled     {} (still waiting for a retry when the run ended)", self.unsettled)?;
         }
@@ -138,7 +144,7 @@ impl Tally {
         now: Instant,
         (seed, base): (u64, String),
         (events, dropped): (u64, u64),
-        unsettled: u64,
+        (behind, unsettled): (u64, u64),
     ) -> Report {
         let (until, acknowledged) = self.plateau;
         let sending = until.saturating_duration_since(self.started).as_secs_f64();
@@ -148,6 +154,7 @@ impl Tally {
             base,
             events,
             dropped,
+            behind,
             sent: self.sent,
             acknowledged: self.acknowledged,
             deliveries: self.deliveries,

@@ -125,15 +125,11 @@ pub(super) async fn connection(shared: &Shared) -> io::Result<()> {
 }
 
 /// Sends one request and waits for its answer, at most until `limit`.
-pub(super) async fn deliver(
-    client: &mut Client,
-    request: &[u8],
-    limit: std::pin::Pin<&mut Sleep>,
-) -> Result<Response, Failure> {
+async fn deliver(client: &mut Client, request: &[u8], limit: std::pin::Pin<&mut Sleep>) -> Result<Response, Failure> {
     tokio::select! {
         biased;
         answer = client.exchange(request) => answer.map_err(|fault| match fault {
-            Fault::Connect => Failure::Connect,
+            Fault::Connect(_) => Failure::Connect,
             Fault::Broken => Failure::Broken,
             Fault::Malformed => Failure::Malformed,
         }),
