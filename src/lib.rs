@@ -11,5 +11,6 @@ pub mod intake;
 pub mod log;
 pub mod metrics;
 pub mod relay;
+pub mod simulate;
 pub mod telemetry;
 pub mod verify;
