@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::connection::State;
@@ -156,7 +156,15 @@ pub struct Bus {
     windows: AtomicU64,
     /// When the server last said that we may not publish, by the count of windows.
     forbidden: Arc<AtomicU64>,
+    /// Set when the end of the connection is our own wish.
+    closing: Arc<AtomicBool>,
     acks: Mutex<Option<Subscriber>>,
+}
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        self.closing.store(true, Ordering::Relaxed);
+    }
 }
 
 impl std::fmt::Debug for Bus {
@@ -174,6 +182,8 @@ impl Bus {
         let settings = |error: &dyn std::fmt::Display| BusError::Settings(error.to_string());
         let forbidden = Arc::new(AtomicU64::new(0));
         let denials = Arc::clone(&forbidden);
+        let closing = Arc::new(AtomicBool::new(false));
+        let wished = Arc::clone(&closing);
         let mut connect = ConnectOptions::new()
             .name("convoke")
             .retry_on_initial_connect()
@@ -186,7 +196,7 @@ impl Bus {
                     .min(Duration::from_secs(2))
             })
             .event_callback(move |event| {
-                let (metrics, denials) = (Arc::clone(&metrics), Arc::clone(&denials));
+                let (metrics, denials, wished) = (Arc::clone(&metrics), Arc::clone(&denials), Arc::clone(&wished));
                 async move {
                     match event {
                         Event::Connected => {
@@ -194,7 +204,7 @@ impl Bus {
                             tracing::info!("connected to NATS");
                         }
                         Event::Disconnected | Event::Closed => {
-                            if metrics.bus_connected.get() == 1 {
+                            if metrics.bus_connected.get() == 1 && !wished.load(Ordering::Relaxed) {
                                 tracing::warn!("lost the connection to NATS; events are kept and published later");
                             }
                             metrics.bus_connected.set(0);
@@ -231,6 +241,7 @@ impl Bus {
             inbox,
             windows: AtomicU64::new(0),
             forbidden,
+            closing,
             acks: Mutex::new(None),
         })
     }

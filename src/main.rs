@@ -1,1 +1,7 @@
-fn main() {}
+//! The `convoke` program: parses its arguments, runs the command, and ends with its status.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    convoke::cli::main()
+}

@@ -26,6 +26,9 @@ pub const WINDOW: u32 = 512;
 /// How often an idle relay looks whether the stream is still there.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// A connection that was just lost, or is just being made, is waited for so long before it is called a failure.
+const CONNECT: Duration = Duration::from_millis(300);
+
 /// The relay.
 #[derive(Debug)]
 pub struct Relay {
@@ -219,7 +222,7 @@ impl Cursor for Relay {
     }
 
     async fn tick(&mut self) -> Result<Progress, Retry> {
-        if !self.bus.connected() {
+        if self.bus.wait_connected(CONNECT).await.is_err() {
             // Do not sit on the lease: another replica may have a connection.
             self.stream = None;
             if self.held.is_some() {

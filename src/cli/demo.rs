@@ -1,0 +1,278 @@
+//! `convoke demo`: a newcomer's first command. The service, a bus and a platform, all private, in one temporary folder.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use secrecy::SecretString;
+use serde::Deserialize;
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::audit::{Findings, compare_stream};
+use super::{Failure, Outcome, logging};
+use crate::app::{self, App};
+use crate::audit;
+use crate::config::{ConfigArgs, Env, Settings};
+use crate::log;
+use crate::simulate::{Report, Simulation};
+
+/// The stream and the subjects of the demo: apart from those of a service on the same server.
+const STREAM: &str = "CONVOKE_DEMO";
+const PREFIX: &str = "demo";
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// End after the run, with status 0 only if the audit is clean
+    #[arg(long)]
+    once: bool,
+    /// Publish to this NATS server instead of a private one
+    #[arg(long, value_name = "URL")]
+    nats_url: Option<String>,
+    /// The nats-server program to start
+    #[arg(long, value_name = "FILE", default_value = "nats-server")]
+    nats_server: PathBuf,
+    /// How many meetings are held
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    meetings: u64,
+    /// How many people come to each
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    attendees: usize,
+    /// Seed of everything that is left to chance
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
+}
+
+/// Events per second of the show, and of the trickle after it.
+const RATE: f64 = 250.0;
+const TRICKLE: f64 = 2.0;
+
+/// The platform's retries take seconds instead of hours.
+const TIME_SCALE: f64 = 120.0;
+
+pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
+    logging(env, "warn,async_nats=off", false)?;
+    let folder = tempfile::Builder::new().prefix("convoke-demo-").tempdir().context("a temporary folder")?;
+    let (mut server, nats_url) = match &arguments.nats_url {
+        Some(url) => (None, url.clone()),
+        None => {
+            let (child, url) = start_nats(&arguments.nats_server, folder.path()).await?;
+            println!("started a private nats-server at {url}");
+            (Some(child), url)
+        }
+    };
+    let result = show(arguments, folder.path(), &nats_url).await;
+    if let Some(server) = &mut server
+        && let Err(error) = server.kill().await
+    {
+        tracing::warn!(%error, "could not stop the private nats-server");
+    }
+    result
+}
+
+async fn show(arguments: &Arguments, folder: &Path, nats_url: &str) -> Outcome {
+    let key = format!("{:032x}", rand::random::<u128>());
+    let key_file = folder.join("subscriber.key");
+    std::fs::write(&key_file, format!("{key}\n")).context("the key file")?;
+    let app_id = "1988692299";
+    let settings = settings(folder, &key_file, app_id, nats_url).await?;
+    let app = App::start(&settings).await?;
+    let (events, admin) = (app.events, app.admin);
+    let health = std::sync::Arc::clone(&app.health);
+    let (stop, force) = (CancellationToken::new(), CancellationToken::new());
+    let mut running = std::pin::pin!(app.run(stop.clone(), force.clone()));
+
+    let story = async {
+        wait("the service to be ready", || health.ready()).await?;
+        println!("convoke takes events at http://{events}{}, database {}", settings.listen.path, settings.database.url);
+        let ledger = folder.join("ledger.ndjson");
+        let simulation = Simulation {
+            meetings: arguments.meetings,
+            attendees: arguments.attendees,
+            rate: Some(RATE),
+            duplicates: 0.05,
+            resign_retries: true,
+            time_scale: TIME_SCALE,
+            seed: arguments.seed.unwrap_or_else(|| u64::from(rand::random::<u32>())),
+            ledger: Some(ledger.clone()),
+            truth: Some(folder.join("truth.ndjson")),
+            progress: true,
+            ..Simulation::new(format!("http://{events}{}", settings.listen.path), app_id, SecretString::from(key))
+        };
+        println!("the platform plays {} meetings (seed {}) …", arguments.meetings, simulation.seed);
+        let report = simulation.run(stop.child_token()).await.map_err(anyhow::Error::from)?;
+        println!("{report}");
+        let findings = audit(&settings, &ledger).await?;
+        tell(&settings, &report, &findings, folder, nats_url, admin);
+        if !arguments.once && !stop.is_cancelled() {
+            println!("\nMeetings go on, {TRICKLE} events a second. Ctrl-C ends all of it and deletes the folder.");
+            let trickle = Simulation {
+                rate: Some(TRICKLE),
+                duration: Some(Duration::from_secs(7 * 24 * 3600)),
+                handshake: false,
+                progress: false,
+                seed: simulation.seed.wrapping_add(1),
+                ..simulation
+            };
+            trickle.run(stop.child_token()).await.map_err(anyhow::Error::from)?;
+        }
+        Ok::<_, anyhow::Error>(findings.clean)
+    };
+    let mut story = std::pin::pin!(story);
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let mut clean = None;
+    loop {
+        tokio::select! {
+            told = &mut story, if clean.is_none() => {
+                clean = Some(told?);
+                stop.cancel();
+            }
+            ended = &mut running => {
+                ended?;
+                break;
+            }
+            _ = terminate.recv() => next(&stop, &force),
+            _ = interrupt.recv() => next(&stop, &force),
+        }
+    }
+    // Ended by a signal: what was found until then, if anything, has been said.
+    if arguments.once && clean != Some(true) { Err(Failure::Found) } else { Ok(()) }
+}
+
+fn next(stop: &CancellationToken, force: &CancellationToken) {
+    if stop.is_cancelled() {
+        force.cancel();
+    } else {
+        println!("\nstopping");
+        stop.cancel();
+    }
+}
+
+/// The settings of the demo: nothing of the newcomer's own is read or touched.
+async fn settings(folder: &Path, key_file: &Path, app_id: &str, nats_url: &str) -> Result<Settings, Failure> {
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    // The usual ports, if they are free: what the README says then works as it is.
+    let events = free("127.0.0.1:8080").await;
+    let admin = free("127.0.0.1:8081").await;
+    let database = format!("sqlite://{}", text(&folder.join("convoke.db")));
+    let variables = [
+        ("CONVOKE_LISTEN", events.as_str()),
+        ("CONVOKE_ADMIN_LISTEN", admin.as_str()),
+        ("CONVOKE_DATABASE_URL", database.as_str()),
+        ("CONVOKE_NATS_URL", nats_url),
+        ("CONVOKE_NATS_STREAM", STREAM),
+        ("CONVOKE_NATS_SUBJECT_PREFIX", PREFIX),
+        ("CONVOKE_APP_ID", app_id),
+        ("CONVOKE_APP_KEY_FILE", &text(key_file)),
+        ("CONVOKE_SHUTDOWN_DELAY", "0s"),
+    ];
+    let settings = Settings::load(&ConfigArgs::default(), &Env::of(variables, folder))?;
+    Ok(settings)
+}
+
+async fn free(usual: &str) -> String {
+    match tokio::net::TcpListener::bind(usual).await {
+        Ok(_) => usual.to_owned(),
+        Err(_) => "127.0.0.1:0".to_owned(),
+    }
+}
+
+/// How long anything may take that should take no time.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn wait(what: &str, condition: impl Fn() -> bool) -> anyhow::Result<()> {
+    let reached = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, reached).await.map_err(|_| anyhow!("waited {PATIENCE:?} for {what}"))
+}
+
+async fn audit(settings: &Settings, ledger: &Path) -> anyhow::Result<Findings> {
+    use std::io::BufRead as _;
+    let log = log::open(&app::log_options(settings))?;
+    let options = app::bus_options(settings).context("the demo has a bus")?;
+    let bus = crate::bus::Bus::connect(options, std::sync::Arc::default()).await?;
+    bus.wait_connected(PATIENCE).await?;
+    let lines = std::io::BufReader::new(std::fs::File::open(ledger).context("the ledger")?).lines();
+    let ledger = audit::compare_ledger(&*log, lines, None).await?;
+    let stream = compare_stream(&*log, &bus, PATIENCE).await?;
+    log.close().await;
+    Ok(Findings::new(Some(ledger), Some(stream)))
+}
+
+fn tell(settings: &Settings, report: &Report, findings: &Findings, folder: &Path, nats_url: &str, admin: SocketAddr) {
+    println!("\nEvery event was verified, kept in SQLite, and published. The audit of ledger, log and stream:");
+    findings.print();
+    let database = folder.join("convoke.db");
+    let _ = (settings, report);
+    println!("\nLook for yourself:");
+    println!("  sqlite3 {} \"SELECT event, count(*) FROM events GROUP BY event\"", database.display());
+    println!("  nats --server {nats_url} stream view {STREAM}        (the NATS command line, if you have it)");
+    println!("  curl -s http://{admin}/metrics | grep convoke_deliveries_total");
+    println!("  curl -s 'http://{admin}/readyz?verbose'");
+    println!("  {}   the simulator's ledger and truth", folder.display());
+}
+
+/// Starts a nats-server of our own on a free port, with its store in `folder`.
+async fn start_nats(program: &Path, folder: &Path) -> Result<(Child, String), Failure> {
+    let ports = folder.join("ports");
+    let store = folder.join("nats");
+    std::fs::create_dir_all(&ports).context("a folder for nats-server")?;
+    let mut child = Command::new(program)
+        .args(["--addr", "127.0.0.1", "--port", "-1", "--jetstream"])
+        .arg("--store_dir")
+        .arg(&store)
+        .arg("--ports_file_dir")
+        .arg(&ports)
+        .arg("--log")
+        .arg(folder.join("nats-server.log"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        // A Ctrl-C is for us: the service publishes to it until its end.
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| {
+            Failure::Usage(format!(
+                "cannot start {}: {error}; `make demo` installs nats-server, or give --nats-server FILE or --nats-url URL",
+                program.display()
+            ))
+        })?;
+    let ready = async {
+        loop {
+            if let Some(url) = listening(&ports)? {
+                return Ok(url);
+            }
+            if let Some(status) = child.try_wait().context("nats-server")? {
+                bail!("nats-server ended: {status}");
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let url = tokio::time::timeout(PATIENCE, ready).await.context("waiting for nats-server")??;
+    Ok((child, url))
+}
+
+#[derive(Deserialize)]
+struct Ports {
+    nats: Vec<String>,
+}
+
+/// The address that nats-server has written down, once it has.
+fn listening(ports: &Path) -> anyhow::Result<Option<String>> {
+    for entry in std::fs::read_dir(ports)? {
+        let text = std::fs::read_to_string(entry?.path())?;
+        // It may be half written.
+        if let Ok(ports) = serde_json::from_str::<Ports>(&text) {
+            return Ok(ports.nats.into_iter().next());
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,26 @@
+//! `convoke migrate`.
+
+use super::Outcome;
+use crate::app;
+use crate::config::{ConfigArgs, Env};
+use crate::event::Clock;
+use crate::log;
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    settings: ConfigArgs,
+}
+
+pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
+    let settings = super::settings(&arguments.settings, env, "warn")?;
+    let log = log::open(&app::log_options(&settings))?;
+    let schema = log.migrate(true).await?;
+    log.maintain(Clock::System.now()).await?;
+    match schema.applied {
+        0 => println!("{}: up to date, version {}", log.describe(), schema.version),
+        n => println!("{}: applied {n} migrations, now version {}", log.describe(), schema.version),
+    }
+    log.close().await;
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! The commands, one file each, and how they end: 0 done, 1 failed while running, 2 wrong usage or settings.
+
+mod audit;
+mod check;
+mod demo;
+mod migrate;
+mod quarantine;
+mod replay;
+mod serve;
+mod simulate;
+mod verify;
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+use crate::app;
+use crate::bus::Bus;
+use crate::config::{ConfigArgs, ConfigError, Env, LogFormat, Settings};
+use crate::log::{self, Log};
+use crate::metrics::Metrics;
+use crate::telemetry;
+
+/// Receives Huawei Cloud Meeting's event push, verifies it, keeps it in SQL and republishes it onto NATS JetStream.
+///
+/// `convoke demo` shows all of it without any set-up. Exit status: 0 done; 1 failed while running; 2 wrong usage or
+/// settings.
+#[derive(Debug, Parser)]
+#[command(name = "convoke", version, max_term_width = 110)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service: both listeners and the relay
+    Serve(serve::Arguments),
+    /// Show the main job on this machine, with a private database, bus and platform
+    Demo(demo::Arguments),
+    /// Play the platform against any receiver: a handshake, then signed meetings
+    Simulate(crate::simulate::SimulateArgs),
+    /// Compare ledger, log and stream; status 1 if something is missing or doubled
+    Audit(audit::Arguments),
+    /// Check the signature of one captured request body, offline
+    Verify(verify::Arguments),
+    /// Publish a part of the log again
+    Replay(replay::Arguments),
+    /// Work on signed bodies of which no event could be made
+    Quarantine(quarantine::Arguments),
+    /// Check settings, database, bus, stream, clock; status 1 if something is wrong
+    Check(check::Arguments),
+    /// Bring the database's tables up to date
+    Migrate(migrate::Arguments),
+}
+
+/// How a command ends, if not well.
+enum Failure {
+    /// Wrong usage or settings: status 2.
+    Usage(String),
+    /// It failed: status 1.
+    Failed(anyhow::Error),
+    /// It did its work, and what it found is not well: status 1. It has said so itself.
+    Found,
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<crate::log::LogError> for Failure {
+    fn from(error: crate::log::LogError) -> Self {
+        match error {
+            crate::log::LogError::Url(_) => Self::Usage(error.to_string()),
+            error => Self::Failed(error.into()),
+        }
+    }
+}
+
+type Outcome = Result<(), Failure>;
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let env = Env::from_process();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("convoke: cannot start: {error}");
+            return ExitCode::from(1);
+        }
+    };
+    let outcome = runtime.block_on(run(arguments.command, &env));
+    // Nothing is left to wait for: whoever needs an orderly end has had it.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Found) => ExitCode::from(1),
+        Err(Failure::Failed(error)) => {
+            eprintln!("convoke: {error:#}");
+            ExitCode::from(1)
+        }
+        Err(Failure::Usage(message)) => {
+            eprintln!("convoke: {message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn run(command: Command, env: &Env) -> Outcome {
+    match command {
+        Command::Serve(arguments) => serve::run(&arguments, env).await,
+        Command::Demo(arguments) => demo::run(&arguments, env).await,
+        Command::Simulate(arguments) => simulate::run(&arguments, env).await,
+        Command::Audit(arguments) => audit::run(&arguments, env).await,
+        Command::Verify(arguments) => verify::run(&arguments, env),
+        Command::Replay(arguments) => replay::run(&arguments, env).await,
+        Command::Quarantine(arguments) => quarantine::run(&arguments, env).await,
+        Command::Check(arguments) => check::run(&arguments, env).await,
+        Command::Migrate(arguments) => migrate::run(&arguments, env).await,
+    }
+}
+
+/// Reads the settings and sets up logging: `level` unless `RUST_LOG` says otherwise.
+fn settings(args: &ConfigArgs, env: &Env, level: &str) -> Result<Settings, Failure> {
+    let settings = Settings::load(args, env)?;
+    let format = settings.log.format.unwrap_or_else(|| LogFormat::for_terminal(std::io::stderr().is_terminal()));
+    logging(env, level, matches!(format, LogFormat::Json))?;
+    Ok(settings)
+}
+
+fn logging(env: &Env, level: &str, json: bool) -> Result<(), Failure> {
+    telemetry::init(json, env.get("RUST_LOG").unwrap_or(level))
+        .map_err(|error| Failure::Usage(format!("RUST_LOG: {error}; write for example info or convoke=debug")))
+}
+
+/// The log that the settings name, which must be there and up to date.
+async fn open_log(settings: &Settings) -> Result<Arc<dyn Log>, Failure> {
+    let log = log::open(&app::log_options(settings))?;
+    log.migrate(false).await?;
+    Ok(log)
+}
+
+/// The bus that the settings name, connected.
+async fn open_bus(settings: &Settings) -> Result<Bus, Failure> {
+    let Some(options) = app::bus_options(settings) else {
+        return Err(Failure::Usage("nats.url is none: this command needs the stream; name a NATS server".to_owned()));
+    };
+    let shown = crate::config::redact_url(&options.url);
+    let bus = Bus::connect(options, Arc::new(Metrics::new())).await.map_err(anyhow::Error::from)?;
+    bus.wait_connected(Duration::from_secs(5)).await.with_context(|| shown)?;
+    Ok(bus)
+}
+
+/// Reads a point in time as people write it.
+fn parse_time(text: &str) -> Result<crate::event::Millis, String> {
+    let text = text.trim();
+    let full = match text.len() {
+        10 => format!("{text}T00:00:00Z"),
+        _ => text.to_owned(),
+    };
+    time::OffsetDateTime::parse(&full, &time::format_description::well_known::Rfc3339)
+        .map(crate::event::Millis::from_date_time)
+        .map_err(|error| format!("{error}; write for example 2026-03-01 or 2026-03-01T08:30:00Z"))
+}

@@ -1,0 +1,187 @@
+//! `convoke quarantine`.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+use clap::Subcommand;
+
+use super::{Failure, Outcome};
+use crate::config::{ConfigArgs, Env};
+use crate::event::Unreadable;
+use crate::log::{Append, Appended, Log, Quarantined};
+use crate::verify;
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the entries, oldest first
+    List {
+        /// As lines of JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        settings: ConfigArgs,
+    },
+    /// Show one entry; its body goes to the standard output as it came
+    Show {
+        /// The entry's number
+        id: i64,
+        #[command(flatten)]
+        settings: ConfigArgs,
+    },
+    /// Read entries again with today's code; those of which an event can be made now go into the log
+    Retry {
+        /// The entries' numbers
+        #[arg(required_unless_present = "all")]
+        ids: Vec<i64>,
+        /// All entries
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
+        #[command(flatten)]
+        settings: ConfigArgs,
+    },
+    /// Delete entries for good
+    Discard {
+        /// The entries' numbers
+        #[arg(required = true)]
+        ids: Vec<i64>,
+        #[command(flatten)]
+        settings: ConfigArgs,
+    },
+}
+
+pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
+    let (Command::List { settings, .. }
+    | Command::Show { settings, .. }
+    | Command::Retry { settings, .. }
+    | Command::Discard { settings, .. }) = &arguments.command;
+    let log = super::open_log(&super::settings(settings, env, "warn")?).await?;
+    let outcome = match &arguments.command {
+        Command::List { json, .. } => list(&*log, *json).await,
+        Command::Show { id, .. } => show(&*log, *id).await,
+        Command::Retry { ids, all, .. } => retry(&*log, ids, *all).await,
+        Command::Discard { ids, .. } => discard(&*log, ids).await,
+    };
+    log.close().await;
+    outcome
+}
+
+/// Entries read at a time: each may be as long as a body may be.
+const PAGE: u32 = 50;
+
+async fn list(log: &dyn Log, json: bool) -> Outcome {
+    let mut after = 0;
+    let mut count = 0_u64;
+    loop {
+        let page = log.list_quarantined(after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = last.id;
+        for entry in &page {
+            count += 1;
+            if json {
+                println!(
+                    "{}",
+                    serde_json::json!({"id": entry.id, "subscriber_id": entry.subscriber_id,
+                        "received_at": entry.received_at.to_string(), "deliveries": entry.deliveries,
+                        "bytes": entry.body.len(), "reason": entry.reason})
+                );
+            } else {
+                let Quarantined { id, subscriber_id, received_at, deliveries, reason, body } = entry;
+                let bytes = body.len();
+                println!("{id:>6}  {received_at}  {subscriber_id}  {deliveries} x  {bytes} bytes  {reason}");
+            }
+        }
+    }
+    if !json && count == 0 {
+        println!("the quarantine is empty");
+    }
+    Ok(())
+}
+
+async fn get(log: &dyn Log, id: i64) -> Result<Quarantined, Failure> {
+    let entry = log.get_quarantined(id).await?;
+    Ok(entry.ok_or_else(|| anyhow!("there is no entry {id}"))?)
+}
+
+async fn show(log: &dyn Log, id: i64) -> Outcome {
+    let entry = get(log, id).await?;
+    eprintln!("entry        {}", entry.id);
+    eprintln!("subscriber   {}", entry.subscriber_id);
+    eprintln!("received at  {}, {} deliveries", entry.received_at, entry.deliveries);
+    eprintln!("reason       {}", entry.reason);
+    std::io::stdout().write_all(&entry.body).context("the standard output")?;
+    println!();
+    Ok(())
+}
+
+async fn retry(log: &dyn Log, ids: &[i64], all: bool) -> Outcome {
+    let mut failed = 0;
+    if all {
+        let mut after = 0;
+        loop {
+            let page = log.list_quarantined(after, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = last.id;
+            for entry in page {
+                failed += u64::from(!retry_one(log, entry).await?);
+            }
+        }
+    } else {
+        for id in ids {
+            failed += u64::from(!retry_one(log, get(log, *id).await?).await?);
+        }
+    }
+    if failed > 0 { Err(Failure::Found) } else { Ok(()) }
+}
+
+/// Whether the entry is an event now.
+async fn retry_one(log: &dyn Log, entry: Quarantined) -> Result<bool, Failure> {
+    let unreadable = Unreadable {
+        subscriber_id: Arc::from(entry.subscriber_id),
+        received_at: entry.received_at,
+        reason: entry.reason,
+        body: entry.body,
+    };
+    let verified = match verify::reread(&unreadable) {
+        Ok(verified) => Arc::new(verified),
+        Err(reason) => {
+            println!("{}: stays: {reason}", entry.id);
+            return Ok(false);
+        }
+    };
+    let deliveries = u32::try_from(entry.deliveries).unwrap_or(u32::MAX);
+    let append = Append { verified, deliveries, last_delivered_at: entry.received_at };
+    // First into the log, then out of the quarantine: in between it is in both, which a second try puts right.
+    match log.append(&[append]).await {
+        Ok(appended) => {
+            log.discard_quarantined(entry.id).await?;
+            let new = appended.first() == Some(&Appended::Stored);
+            println!("{}: {}", entry.id, if new { "now in the log" } else { "was in the log already" });
+            Ok(true)
+        }
+        Err(crate::log::LogError::Rejected(cause)) => {
+            println!("{}: stays: the database refuses it: {cause}", entry.id);
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn discard(log: &dyn Log, ids: &[i64]) -> Outcome {
+    let mut missing = false;
+    for id in ids {
+        if log.discard_quarantined(*id).await? {
+            println!("{id}: deleted");
+        } else {
+            println!("{id}: there is no such entry");
+            missing = true;
+        }
+    }
+    if missing { Err(Failure::Found) } else { Ok(()) }
+}

@@ -1,0 +1,50 @@
+//! `convoke serve`.
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::Outcome;
+use crate::app::App;
+use crate::config::{ConfigArgs, Env};
+
+/// The level of the service's log, where its libraries speak up only about trouble of their own.
+const LEVEL: &str = "info,async_nats=error,sqlx=warn,hyper=warn,rustls=warn";
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    settings: ConfigArgs,
+}
+
+pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
+    let settings = super::settings(&arguments.settings, env, LEVEL)?;
+    settings.check_serve()?;
+    // Before anything is bound: a signal that comes early is not lost.
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let mut hang_up = signal(SignalKind::hangup()).context("SIGHUP")?;
+
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), subscribers = settings.subscribers.len(), "convoke starts");
+    let app = App::start(&settings).await?;
+    let reloader = app.reloader();
+    let (stop, force) = (CancellationToken::new(), CancellationToken::new());
+    let mut running = std::pin::pin!(app.run(stop.clone(), force.clone()));
+    loop {
+        tokio::select! {
+            result = &mut running => return Ok(result?),
+            _ = terminate.recv() => next(&stop, &force),
+            _ = interrupt.recv() => next(&stop, &force),
+            _ = hang_up.recv() => reloader.reload(&arguments.settings, env),
+        }
+    }
+}
+
+/// The first signal asks for an end, the second forces it.
+fn next(stop: &CancellationToken, force: &CancellationToken) {
+    if stop.is_cancelled() {
+        force.cancel();
+    } else {
+        stop.cancel();
+    }
+}

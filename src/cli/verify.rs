@@ -1,0 +1,125 @@
+//! `convoke verify`.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+
+use super::{Failure, Outcome};
+use crate::config::{self, ConfigArgs, Env, Settings};
+use crate::event::{Clock, Content, Delivery, Subscriber};
+use crate::verify::{self, Keyring, Refusal};
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The request body, as captured; the standard input if it is not given or `-`
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    settings: ConfigArgs,
+}
+
+pub fn run(arguments: &Arguments, env: &Env) -> Outcome {
+    let body = read(arguments)?;
+    let description = verify::describe(&body);
+    let subscribers = subscribers(arguments, env, description.as_ref().ok().and_then(|d| d.app_id.as_deref()))?;
+    let description = match description {
+        Ok(description) => description,
+        Err(malformed) => {
+            println!("not an envelope: {malformed}");
+            return Err(Failure::Found);
+        }
+    };
+    let keyring = Keyring::new(&subscribers);
+    let delivery = Delivery { received_at: Clock::System.now(), request_id: None, traceparent: None };
+    match verify::verify(&Bytes::from(body), &keyring, &delivery) {
+        Ok(checked) => {
+            println!("the signature matches");
+            println!("  form         {}", checked.form.as_str());
+            let keys = subscribers
+                .iter()
+                .find(|subscriber| subscriber.app_id == *checked.verified.subscriber_id())
+                .map_or(0, |subscriber| subscriber.keys.len());
+            println!(
+                "  key          number {} of {keys} of subscriber {}",
+                checked.key + 1,
+                checked.verified.subscriber_id()
+            );
+            match checked.verified.content() {
+                Content::Handshake(_) => println!("  event        meeting.verify, the handshake"),
+                Content::Event(event) => {
+                    println!("  event        {}", event.event);
+                    println!("  event_id     {}", event.event_id);
+                    println!("  occurred_at  {}", event.occurred_at);
+                }
+                Content::Unreadable(unreadable) => {
+                    println!("  event        none can be made of it: {}", unreadable.reason)
+                }
+            }
+            Ok(())
+        }
+        Err(refusal) => {
+            println!("{refusal}");
+            println!("  {}         {}", description.app_id_name, description.app_id.as_deref().unwrap_or("not text"));
+            match refusal {
+                Refusal::UnknownSubscriber => {
+                    let known: Vec<_> = subscribers.iter().map(|subscriber| &*subscriber.app_id).collect();
+                    println!(
+                        "  configured   {}",
+                        if known.is_empty() { "nobody".to_owned() } else { known.join(", ") }
+                    );
+                }
+                _ => explain(&description),
+            }
+            Err(Failure::Found)
+        }
+    }
+}
+
+/// What to look at when no key matches.
+fn explain(description: &verify::Description) {
+    if !description.signature_is_hex {
+        println!("  signature    is not 64 hexadecimal digits");
+    }
+    println!("  timestamp    {}", description.timestamp);
+    println!("  nonce        {}", description.nonce);
+    match &description.event {
+        Ok(event) => println!("  event        {event}"),
+        Err(reason) => println!("  event        none could be made of it: {reason}"),
+    }
+    if description.had_white_space {
+        println!("  eventInfo    came with white space, which was left out before checking");
+    }
+    println!("  tried        appID + timestamp + nonce + eventInfo, as sent, unescaped, and escaped, with every key");
+    println!("Is it the password of this subscriber ID in the platform's push configuration, and the body as it came?");
+}
+
+fn read(arguments: &Arguments) -> Result<Vec<u8>, Failure> {
+    let mut body = Vec::new();
+    match arguments.file.as_deref().filter(|path| path.as_os_str() != "-") {
+        Some(path) => {
+            body = std::fs::read(path).map_err(|error| {
+                Failure::Usage(format!("{}: {error}; name a file with a request body", path.display()))
+            })?;
+        }
+        None => {
+            std::io::stdin().lock().read_to_end(&mut body).context("the standard input")?;
+        }
+    }
+    Ok(body)
+}
+
+/// The configured subscribers; with a key file but no appID, the one that the body names.
+fn subscribers(arguments: &Arguments, env: &Env, named: Option<&str>) -> Result<Vec<Subscriber>, Failure> {
+    let mut args = arguments.settings.clone();
+    if args.app_id.is_none()
+        && let Some(file) = args.app_key_file.take()
+    {
+        let keys = config::load_key_file(file.as_ref())?;
+        return Ok(vec![Subscriber { app_id: Arc::from(named.unwrap_or_default()), keys, name: None }]);
+    }
+    let settings = Settings::load(&args, env)?;
+    settings.require_subscribers()?;
+    Ok(settings.subscribers)
+}
