@@ -159,7 +159,7 @@ impl App {
         let tls = certificates.as_ref().map(|(certificates, _)| certificates.clone());
         tasks.spawn(EVENTS, done(http::serve(events, tls, router, shutdown.clone())));
         let access = Arc::new(Access { token: settings.admin.token.clone() });
-        let router = http::admin_router(Arc::clone(&health), access);
+        let router = http::admin_router(&health, access);
         // Operators watch the end: this listener ends with the rest.
         let admin_shutdown = Shutdown { stop: steps.rest.clone(), ..shutdown.clone() };
         tasks.spawn(ADMIN, done(http::serve(admin, None, router, admin_shutdown)));

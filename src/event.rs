@@ -336,6 +336,7 @@ pub struct Handshake {
 
 /// What a delivery with a matching signature holds.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are events, and none is kept in bulk")]
 pub enum Content {
     /// The platform asks whether we are who we should be.
     Handshake(Handshake),

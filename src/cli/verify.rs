@@ -54,7 +54,7 @@ pub fn run(arguments: &Arguments, env: &Env) -> Outcome {
                     println!("  occurred_at  {}", event.occurred_at);
                 }
                 Content::Unreadable(unreadable) => {
-                    println!("  event        none can be made of it: {}", unreadable.reason)
+                    println!("  event        none can be made of it: {}", unreadable.reason);
                 }
             }
             Ok(())

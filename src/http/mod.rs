@@ -72,10 +72,10 @@ pub fn events_router(path: &str, ingest: Arc<ingest::Ingest>, health: Arc<ops::H
 }
 
 /// The routes of the admin listener.
-pub fn admin_router(health: Arc<ops::Health>, access: Arc<ops::Access>) -> Router {
+pub fn admin_router(health: &Arc<ops::Health>, access: Arc<ops::Access>) -> Router {
     Router::new()
-        .route("/metrics", get(ops::metrics).with_state(Arc::clone(&health)))
-        .route("/readyz", get(ops::readyz_verbose).with_state(Arc::clone(&health)))
+        .route("/metrics", get(ops::metrics).with_state(Arc::clone(health)))
+        .route("/readyz", get(ops::readyz_verbose).with_state(Arc::clone(health)))
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(axum::middleware::from_fn_with_state(access, ops::guard))

@@ -12,6 +12,7 @@ use crate::event::{Attendee, HANDSHAKE, Meeting, Millis};
 
 /// What `eventInfo` says.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
 pub enum EventInfo {
     /// `meeting.verify`.
     Handshake,
