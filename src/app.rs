@@ -77,19 +77,31 @@ type Ended = (&'static str, anyhow::Result<()>);
 
 /// Named tasks.
 #[derive(Default)]
-struct Tasks(JoinSet<Ended>);
+struct Tasks {
+    set: JoinSet<Ended>,
+    running: Vec<&'static str>,
+}
 
 impl Tasks {
     fn spawn(&mut self, name: &'static str, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
-        self.0.spawn(async move { (name, task.await) });
+        self.running.push(name);
+        self.set.spawn(async move { (name, task.await) });
     }
 
-    /// Waits until the tasks with these names have ended.
-    async fn finish(&mut self, running: &mut Vec<&'static str>, names: &[&'static str]) -> anyhow::Result<()> {
-        while running.iter().any(|name| names.contains(name)) {
-            let Some(ended) = self.0.join_next().await else { return Ok(()) };
-            let (name, result) = unwrap(ended)?;
-            running.retain(|other| *other != name);
+    /// Waits for the next task to end.
+    async fn next(&mut self) -> anyhow::Result<Ended> {
+        let (name, result) = match self.set.join_next().await {
+            Some(ended) => unwrap(ended)?,
+            None => bail!("nothing runs"),
+        };
+        self.running.retain(|other| *other != name);
+        Ok((name, result))
+    }
+
+    /// Waits until those of these tasks that run have ended.
+    async fn finish(&mut self, names: &[&'static str]) -> anyhow::Result<()> {
+        while self.running.iter().any(|name| names.contains(name)) {
+            let (name, result) = self.next().await?;
             result.with_context(|| format!("the {name}"))?;
         }
         Ok(())
@@ -198,15 +210,13 @@ impl App {
     pub async fn run(mut self, stop: CancellationToken, force: CancellationToken) -> anyhow::Result<()> {
         let early = tokio::select! {
             () = stop.cancelled() => None,
-            ended = self.tasks.0.join_next() => Some(ended),
+            ended = self.tasks.next() => Some(ended),
         };
         if let Some(ended) = early {
             self.shutdown.force.cancel();
-            match ended.map(unwrap).transpose()? {
-                Some((name, Ok(()))) => bail!("the {name} ended by itself"),
-                Some((name, Err(error))) => return Err(error.context(format!("the {name}"))),
-                None => bail!("nothing runs"),
-            }
+            let (name, result) = ended?;
+            result.with_context(|| format!("the {name}"))?;
+            bail!("the {name} ended by itself");
         }
         tracing::info!("stopping: not ready any more");
         self.shutdown.closing.cancel();
@@ -226,16 +236,15 @@ impl App {
     }
 
     async fn finish(&mut self, delay: Duration) -> anyhow::Result<()> {
-        let mut running = vec![EVENTS, ADMIN, WRITER, DATABASE, RELAY, GAUGES];
         tokio::time::sleep(delay).await;
         self.shutdown.stop.cancel();
-        self.tasks.finish(&mut running, &[EVENTS]).await?;
+        self.tasks.finish(&[EVENTS]).await?;
         self.steps.writer.cancel();
-        self.tasks.finish(&mut running, &[WRITER]).await?;
+        self.tasks.finish(&[WRITER]).await?;
         self.steps.cursors.cancel();
-        self.tasks.finish(&mut running, &[RELAY]).await?;
+        self.tasks.finish(&[RELAY]).await?;
         self.steps.rest.cancel();
-        self.tasks.finish(&mut running, &[ADMIN, DATABASE, GAUGES]).await?;
+        self.tasks.finish(&[ADMIN, DATABASE, GAUGES]).await?;
         self.parts.log.close().await;
         Ok(())
     }
