@@ -1,5 +1,31 @@
 //! Convoke receives Huawei Cloud Meeting's event push, verifies it, keeps it in SQL and republishes it
 //! onto NATS JetStream.
+//!
+//! **The `events` table is a log; everything else is a cursor over it.** Ingest only appends. The modules in the order in
+//! which data flows:
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`event`] | the words: subscribers, deliveries, events, ids, time; no I/O |
+//! | [`http`] | the listeners: routes, limits, answers |
+//! | [`verify`] | bytes and keys → what was signed, or a reason; pure |
+//! | [`intake`] | the queue and its one writer: batches, group commit |
+//! | [`log`] | the record, in SQLite or PostgreSQL, behind one trait |
+//! | [`cursor`] | readers of the log: the loop that ticks them, leases |
+//! | [`relay`] | the cursor `bus`: rows become CloudEvents in the stream, in order |
+//! | [`bus`] | NATS JetStream |
+//! | [`audit`] | log, stream and ledger compared |
+//! | [`simulate`] | the platform, played |
+//! | [`metrics`], [`telemetry`] | every metric, at zero from the start; log lines |
+//! | [`config`] | the settings, checked before anything binds; the only reader of the environment |
+//! | [`app`] | the composition root: settings → parts → named tasks, supervised; the end in order |
+//! | [`cli`] | the commands, one file each |
+//!
+//! Knowledge flows the same way. `verify`, `log` and `bus` know only `event`; `relay` alone knows both `log` and `bus`;
+//! nobody imports `http`, `app` or `cli` but `app` and `cli`. Every task of the service is spawned in `app`.
+//!
+//! Failures come in three tiers: enums with their sources in the modules, one place that chooses status and body
+//! ([`http::ingest`]), `anyhow` only in `app` and `cli`. They are logged once, at the edge.
 pub mod app;
 pub mod audit;
 pub mod bus;
