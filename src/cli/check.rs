@@ -47,7 +47,13 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
     let settings = super::settings(&arguments.settings, env, "error")?;
     let mut report = Report::default();
     match settings.check_serve() {
-        Ok(()) => report.ok("settings", format!("{} subscribers", settings.subscribers.len())),
+        Ok(()) => report.ok(
+            "settings",
+            match settings.subscribers.len() {
+                1 => "1 subscriber".to_owned(),
+                n => format!("{n} subscribers"),
+            },
+        ),
         Err(error) => report.fail("settings", error),
     }
     for source in &settings.subscriber_sources {
