@@ -85,7 +85,9 @@ impl SqliteLog {
             .pragma("temp_store", "memory");
         let connect = sqlx::ConnectOptions::disable_statement_logging(connect);
         let path = connect.get_filename().to_owned();
-        if path.as_os_str().is_empty() || path == Path::new(":memory:") || options.url.contains("mode=memory") {
+        // sqlx makes a name beginning with `file:` of every way to say `:memory:`.
+        let named = !path.as_os_str().is_empty() && !path.to_string_lossy().starts_with("file:");
+        if !named || path == Path::new(":memory:") || options.url.contains("mode=memory") {
             return Err(LogError::Url("must name a file: a database in memory keeps nothing".to_owned()));
         }
         let readers = SqlitePoolOptions::new()
