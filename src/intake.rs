@@ -358,3 +358,6 @@ fn refuse(jobs: impl Iterator<Item = Job>) {
         let _ = answer.send(Err(NotStored::Unavailable));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::fixture::{Backend, append, everything, is_unavailable};
 use crate::support::{
+    postgres,
     sign::{NOW, id_of, millis, numbered},
     wait::eventually,
 };
@@ -261,23 +262,30 @@ async fn a_server_that_vanished_without_a_word_does_not_keep_the_pools_places() 
     backend.url = format!("postgres://postgres@{address}/postgres");
     let log = backend.log().await;
     append(&log, &[numbered(1, NOW)]).await;
-    for _ in 0..2 {
-        // As many at once as there are places.
-        let all = async || {
-            futures_util::future::join_all((0..12).map(|n| {
-                let log = &log;
-                async move { log.lag(&format!("cursor {n}")).await }
-            }))
-            .await
-        };
-        assert!(all().await.iter().all(Result::is_ok));
+    let direct = backend.postgres.as_ref().expect("a server").url();
+    let mut analyst = PgConnection::connect(&direct).await.expect("a connection");
+    let waiting = "SELECT count(*) >= 6 FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    // As many at once as there are places, and more.
+    let all = async || {
+        futures_util::future::join_all((0..12).map(|n| {
+            let log = &log;
+            async move { log.lag(&format!("cursor {n}")).await }
+        }))
+        .await
+    };
+    assert!(all().await.iter().all(Result::is_ok));
+    // In the middle of their queries.
+    sqlx::raw_sql("BEGIN; LOCK TABLE cursors").execute(&mut analyst).await.expect("a lock");
+    let vanishing = async {
+        eventually("all places wait", WITHIN, async || postgres::psql(&direct, waiting) == "t").await;
         vanish.send_replace(());
-        let started = Instant::now();
-        let gone = all().await;
-        assert!(gone.iter().any(Result::is_err));
-        assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
-        eventually("all places are free again", WITHIN, async || all().await.iter().all(Result::is_ok)).await;
-    }
+    };
+    let started = Instant::now();
+    let (gone, ()) = tokio::join!(all(), vanishing);
+    assert!(gone.iter().all(Result::is_err));
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    sqlx::raw_sql("COMMIT").execute(&mut analyst).await.expect("the end");
+    eventually("all places are free again", WITHIN, async || all().await.iter().all(Result::is_ok)).await;
     eventually("it can be appended", WITHIN, async || log.append(&[]).await).await;
     assert_eq!(append(&log, &[numbered(2, NOW)]).await, [Appended::Stored]);
 }
