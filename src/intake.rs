@@ -363,3 +363,6 @@ fn refuse(jobs: impl Iterator<Item = Job>) {
         let _ = answer.send(Err(NotStored::Unavailable));
     }
 }
+
+#[cfg(test)]
+mod tests;

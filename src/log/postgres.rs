@@ -64,9 +64,11 @@ impl PostgresLog {
     /// [`LogError::Url`].
     pub fn new(options: &Options) -> Result<Self, LogError> {
         let connect = PgConnectOptions::from_str(&options.url).map_err(|error| LogError::Url(error.to_string()))?;
-        // `durable` whatever the database's or role's default is; the rest bounds how long a vanished process holds locks.
+        // Durable, and each statement seeing what was committed before it, whatever the database's or role's defaults are;
+        // the rest bounds how long a vanished process holds locks.
         let connect = connect.application_name("convoke").options([
             ("synchronous_commit", "on"),
+            ("default_transaction_isolation", "read committed"),
             ("idle_in_transaction_session_timeout", "5s"),
             ("lock_timeout", "2s"),
             ("tcp_keepalives_idle", "3"),
@@ -79,6 +81,9 @@ impl PostgresLog {
             .max_connections(6)
             .acquire_timeout(Duration::from_secs(2))
             .test_before_acquire(true)
+            // A connection that was given up waiting for is tested before it goes back, and that test must not wait for
+            // ever either: else a server that vanished without a word would keep all of the pool's places.
+            .after_release(|connection, _| Box::pin(tested(connection)))
             .connect_lazy_with(connect.clone());
         Ok(Self {
             options: connect,
@@ -220,6 +225,12 @@ async fn bounded<T>(work: impl Future<Output = Result<T, sqlx::Error>> + Send) -
     }
 }
 
+/// Whether a connection answers; an error if it does not in time, so that it is closed without asking it.
+async fn tested(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let answer = tokio::time::timeout(PATIENCE, connection.ping()).await;
+    answer.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into())).map(|()| true)
+}
+
 async fn insert_quarantined(
     connection: &mut PgConnection,
     unreadable: &Unreadable,
@@ -274,7 +285,13 @@ impl Log for PostgresLog {
     async fn append(&self, batch: &[Append]) -> Result<Vec<Appended>, LogError> {
         let (mut place, mut connection) = self.check_out().await?;
         let result = bounded(Self::append_on(&mut connection, batch)).await;
-        if !matches!(result, Err(LogError::Unavailable(_))) {
+        let sound = match &result {
+            Err(LogError::Unavailable(_)) => false,
+            // The rollback is sent with the next statement: at once, for until then the server waits in a transaction.
+            Err(_) => tested(&mut connection).await.is_ok(),
+            Ok(_) => true,
+        };
+        if sound {
             *place = Some(connection);
         }
         result
@@ -499,12 +516,24 @@ impl Log for PostgresLog {
         if maintained.is_some_and(|last| now.since(last) < partitions::EVERY && now >= last) {
             return Ok(());
         }
-        partitions::extend(&self.options, now).await.map_err(failed)?;
-        if let Some(retention) = self.retention {
-            partitions::expire(&self.options, now.minus(retention)).await.map_err(failed)?;
+        let done = async {
+            partitions::extend(&self.options, now).await?;
+            if let Some(retention) = self.retention {
+                partitions::expire(&self.options, now.minus(retention)).await?;
+            }
+            Ok(())
         }
-        *maintained = Some(now);
-        Ok(())
+        .await;
+        match &done {
+            Ok(()) => *maintained = Some(now),
+            // Somebody's transaction is in the way, a backup say. There is no hurry, and asking for the lock holds
+            // everybody else up for a moment.
+            Err(error) if partitions::is_lock_timeout(error) => {
+                *maintained = Some(now.minus(partitions::EVERY - partitions::AGAIN));
+            }
+            Err(_) => {}
+        }
+        done.map_err(failed)
     }
 
     fn maintenance_interval(&self) -> Duration {
@@ -520,6 +549,8 @@ impl Log for PostgresLog {
                 Ok(Ok(mut listener)) => {
                     if listener.listen(CHANNEL).await.is_ok() {
                         *guard = Some(listener);
+                    } else {
+                        tokio::time::sleep(poll).await;
                     }
                 }
                 Ok(Err(_)) => tokio::time::sleep(poll).await,

@@ -53,11 +53,16 @@ const BACKSTOP_PAGES: &str = "4096";
 /// Rows deleted at a time, when they are beyond the retention.
 const RETENTION_ROWS: u32 = 500;
 
+/// How soon to look again when there was nothing to delete.
+const RETENTION_AGAIN: Duration = Duration::from_secs(60);
+
 pub struct SqliteLog {
     path: PathBuf,
     options: SqliteConnectOptions,
     retention: Option<Duration>,
     writer: Mutex<Option<SqliteConnection>>,
+    /// When there was last nothing to delete.
+    expired: Mutex<Option<Millis>>,
     readers: SqlitePool,
     inserts: [Arc<str>; ROWS.len()],
 }
@@ -80,7 +85,9 @@ impl SqliteLog {
             .pragma("temp_store", "memory");
         let connect = sqlx::ConnectOptions::disable_statement_logging(connect);
         let path = connect.get_filename().to_owned();
-        if path.as_os_str().is_empty() || path == Path::new(":memory:") || options.url.contains("mode=memory") {
+        // sqlx makes a name beginning with `file:` of every way to say `:memory:`.
+        let named = !path.as_os_str().is_empty() && !path.to_string_lossy().starts_with("file:");
+        if !named || path == Path::new(":memory:") || options.url.contains("mode=memory") {
             return Err(LogError::Url("must name a file: a database in memory keeps nothing".to_owned()));
         }
         let readers = SqlitePoolOptions::new()
@@ -96,6 +103,7 @@ impl SqliteLog {
             options: connect.create_if_missing(true).pragma("wal_autocheckpoint", BACKSTOP_PAGES),
             retention: options.retention,
             writer: Mutex::new(None),
+            expired: Mutex::new(None),
             readers,
             inserts,
         })
@@ -163,28 +171,29 @@ impl SqliteLog {
     /// Deletes some of the rows that are beyond the retention and that every cursor has read.
     async fn expire(&self, now: Millis) -> Result<(), LogError> {
         let Some(retention) = self.retention else { return Ok(()) };
-        let bound = EventId::lower_bound(now.minus(retention)).to_string();
-        let expired = sqlx::query_scalar::<_, i64>("SELECT 1 FROM events WHERE event_id < ? LIMIT 1")
-            .bind(&bound)
-            .fetch_optional(&self.readers)
-            .await
-            .map_err(failed)?;
-        if expired.is_none() {
+        let mut nothing_at = self.expired.lock().await;
+        if nothing_at.is_some_and(|at| now >= at && now.since(at) < RETENTION_AGAIN) {
             return Ok(());
         }
-        self.write(
-            sqlx::query(
-                "DELETE FROM events WHERE seq IN (
-                     SELECT seq FROM events
-                      WHERE event_id < ?1
-                        AND seq <= coalesce((SELECT min(position) FROM cursors), 9223372036854775807)
-                      ORDER BY event_id LIMIT ?2)",
-            )
-            .bind(bound)
-            .bind(RETENTION_ROWS),
+        // Looked for without the writer: what is expired but unread, which may be much, is passed over here.
+        let expired: Vec<i64> = sqlx::query_scalar(
+            "SELECT seq FROM events
+              WHERE event_id < ? AND seq <= coalesce((SELECT min(position) FROM cursors), 9223372036854775807)
+              ORDER BY event_id LIMIT ?",
         )
-        .await?;
-        Ok(())
+        .bind(EventId::lower_bound(now.minus(retention)).to_string())
+        .bind(RETENTION_ROWS)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(failed)?;
+        if expired.is_empty() {
+            *nothing_at = Some(now);
+            return Ok(());
+        }
+        let list = serde_json::json!(expired).to_string();
+        self.write(sqlx::query("DELETE FROM events WHERE seq IN (SELECT value FROM json_each(?))").bind(list))
+            .await
+            .map(drop)
     }
 }
 
@@ -277,7 +286,13 @@ impl Log for SqliteLog {
             return Err(LogError::unavailable(format!("there is no database {}", self.path.display())));
         }
         let mut writer = self.writer().await?;
-        super::run_migrations(&MIGRATIONS, writer.connection(), apply).await
+        // One transaction around all of it: sqlx locks nothing in SQLite, so another process could be in the middle of the
+        // same migrations.
+        let begin = if apply { "BEGIN IMMEDIATE" } else { "BEGIN" };
+        let mut tx = writer.connection().begin_with(begin).await.map_err(failed)?;
+        let schema = super::run_migrations(&MIGRATIONS, &mut *tx, apply).await?;
+        tx.commit().await.map_err(failed)?;
+        Ok(schema)
     }
 
     async fn append(&self, batch: &[Append]) -> Result<Vec<Appended>, LogError> {
@@ -648,9 +663,11 @@ fn failed(error: sqlx::Error) -> LogError {
     const TOOBIG: i32 = 18;
     const CONSTRAINT: i32 = 19;
     const MISMATCH: i32 = 20;
+    const NOTADB: i32 = 26;
     let code = error.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<i32>().ok());
     match (&error, code.map(|code| code & 0xff)) {
         (sqlx::Error::Encode(_), _) | (_, Some(TOOBIG | CONSTRAINT | MISMATCH)) => LogError::Rejected(error.into()),
+        (_, Some(NOTADB)) => LogError::Schema("the file is not a SQLite database".to_owned()),
         _ => LogError::unavailable(error),
     }
 }

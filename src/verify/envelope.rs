@@ -47,8 +47,9 @@ pub struct Envelope<'a> {
     pub names: Names,
     /// 13 digits.
     pub timestamp: Cow<'a, str>,
-    /// Its characters, whether it was a string or an integer.
-    pub nonce: Cow<'a, str>,
+    /// Its characters, whether it was a string or an integer; `None` if it holds a lone surrogate, of which no signature
+    /// can be made.
+    pub nonce: Option<Cow<'a, str>>,
     /// `None` unless it is 64 hexadecimal digits of either case.
     pub signature: Option<[u8; 32]>,
     /// The object, as sent.
@@ -80,13 +81,14 @@ impl<'a> Envelope<'a> {
         if !event_info.starts_with('{') {
             return Err(Malformed::Wrong("eventInfo", "an object"));
         }
-        let characters = |token: &'a str| json::exact_text(token).unwrap_or(Cow::Borrowed(token));
-        let timestamp = characters(timestamp);
+        let timestamp = json::exact_text(timestamp).unwrap_or(Cow::Borrowed(timestamp));
         if timestamp.len() != 13 || !timestamp.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(Malformed::Wrong("timestamp", "13 digits"));
         }
-        let nonce = if nonce.starts_with('"') || is_integer(nonce) {
-            characters(nonce)
+        let nonce = if nonce.starts_with('"') {
+            json::exact_text(nonce)
+        } else if is_integer(nonce) {
+            Some(Cow::Borrowed(nonce))
         } else {
             return Err(Malformed::Wrong("nonce", "a string or an integer"));
         };
@@ -110,32 +112,10 @@ pub fn is_integer(token: &str) -> bool {
     !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// A member's name as bytes: unlike a `str`, it may hold a lone surrogate, which makes it none of ours but no error.
-pub struct Name<'a>(pub Cow<'a, [u8]>);
-
-impl<'de> Deserialize<'de> for Name<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct NameVisitor;
-        impl<'de> Visitor<'de> for NameVisitor {
-            type Value = Name<'de>;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a member's name")
-            }
-            fn visit_borrowed_bytes<E>(self, name: &'de [u8]) -> Result<Self::Value, E> {
-                Ok(Name(Cow::Borrowed(name)))
-            }
-            fn visit_bytes<E>(self, name: &[u8]) -> Result<Self::Value, E> {
-                Ok(Name(Cow::Owned(name.to_vec())))
-            }
-            fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Self::Value, E> {
-                Ok(Name(Cow::Borrowed(name.as_bytes())))
-            }
-            fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-                Ok(Name(Cow::Owned(name.as_bytes().to_vec())))
-            }
-        }
-        deserializer.deserialize_bytes(NameVisitor)
-    }
+/// The text of a member's name. `None` if it has a lone surrogate, which makes it none of ours but no error. Names are
+/// taken raw: `serde_json` checks the strings that it decodes to bytes less strictly than those that it skips.
+pub fn name(token: &RawValue) -> Option<Cow<'_, str>> {
+    json::exact_text(token.get())
 }
 
 #[derive(Default)]
@@ -159,17 +139,17 @@ impl<'de> Deserialize<'de> for Members<'de> {
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut members = Members::default();
-                while let Some(Name(name)) = map.next_key()? {
-                    let (slot, canonical) = match name.as_ref() {
-                        b"appID" => (&mut members.app_id, "appID"),
-                        b"appId" => {
+                while let Some(token) = map.next_key::<&'de RawValue>()? {
+                    let (slot, canonical) = match name(token).as_deref().unwrap_or_default() {
+                        "appID" => (&mut members.app_id, "appID"),
+                        "appId" => {
                             members.lower_case_d = true;
                             (&mut members.app_id, "appID")
                         }
-                        b"timestamp" => (&mut members.timestamp, "timestamp"),
-                        b"nonce" => (&mut members.nonce, "nonce"),
-                        b"signature" => (&mut members.signature, "signature"),
-                        b"eventInfo" => (&mut members.event_info, "eventInfo"),
+                        "timestamp" => (&mut members.timestamp, "timestamp"),
+                        "nonce" => (&mut members.nonce, "nonce"),
+                        "signature" => (&mut members.signature, "signature"),
+                        "eventInfo" => (&mut members.event_info, "eventInfo"),
                         _ => {
                             map.next_value::<IgnoredAny>()?;
                             continue;

@@ -116,8 +116,10 @@ pub fn authenticate<'a>(body: &'a [u8], keyring: &Keyring) -> Result<Authenticat
     let (event_info, shape) = json::compact(envelope.event_info);
 
     let mut matched = None;
-    if let (Some(app_id), Some(signature)) = (envelope.app_id.as_deref(), envelope.signature.as_ref()) {
-        let prefix = [app_id.as_bytes(), envelope.timestamp.as_bytes(), envelope.nonce.as_bytes()];
+    if let (Some(app_id), Some(nonce), Some(signature)) =
+        (envelope.app_id.as_deref(), envelope.nonce.as_deref(), envelope.signature.as_ref())
+    {
+        let prefix = [app_id.as_bytes(), envelope.timestamp.as_bytes(), nonce.as_bytes()];
         let mut tried: Vec<Cow<'_, str>> = Vec::new();
         for form in Form::ALL {
             let text = form.of(&event_info);
@@ -134,7 +136,7 @@ pub fn authenticate<'a>(body: &'a [u8], keyring: &Keyring) -> Result<Authenticat
     match (known, matched) {
         (Some((subscriber_id, _)), Some((form, key))) => Ok(Authenticated {
             subscriber_id: subscriber_id.clone(),
-            nonce: envelope.nonce,
+            nonce: envelope.nonce.unwrap_or_default(),
             event_info,
             shape,
             form,
@@ -183,7 +185,7 @@ pub fn reread(unreadable: &Unreadable) -> Result<Verified, String> {
     let (event_info, shape) = json::compact(envelope.event_info);
     let authenticated = Authenticated {
         subscriber_id: unreadable.subscriber_id.clone(),
-        nonce: envelope.nonce,
+        nonce: envelope.nonce.unwrap_or_default(),
         event_info,
         shape,
         form: Form::Raw,
@@ -247,7 +249,7 @@ pub fn describe(body: &[u8]) -> Result<Description, Malformed> {
             Names::AppId => "appId",
         },
         timestamp: envelope.timestamp.into_owned(),
-        nonce: envelope.nonce.into_owned(),
+        nonce: envelope.nonce.map(Cow::into_owned),
         signature_is_hex: envelope.signature.is_some(),
         had_white_space: event_info.len() != envelope.event_info.len(),
         event: match payload::EventInfo::read(&event_info) {
@@ -268,8 +270,8 @@ pub struct Description {
     pub app_id_name: &'static str,
     /// The 13 digits.
     pub timestamp: String,
-    /// The nonce's characters.
-    pub nonce: String,
+    /// The nonce's characters, unless it cannot be text.
+    pub nonce: Option<String>,
     /// Whether the signature is 64 hexadecimal digits.
     pub signature_is_hex: bool,
     /// Whether `eventInfo` came with insignificant white space.

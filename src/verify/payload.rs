@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::envelope::{Name, is_integer};
+use super::envelope::{is_integer, name};
 use super::json;
 use crate::event::{Attendee, HANDSHAKE, Meeting, Millis};
 
@@ -26,7 +26,7 @@ impl EventInfo {
     /// # Errors
     /// Why no event can be made of it, for the quarantine.
     pub fn read(event_info: &str) -> Result<Self, String> {
-        let members = object::<3>(event_info, [b"event", b"timestamp", b"payload"])
+        let members = object::<3>(event_info, ["event", "timestamp", "payload"])
             .map_err(|error| format!("eventInfo cannot be read: {error}"))?;
         let [event, timestamp, payload] = members.values;
         let event = match event.map(RawValue::get) {
@@ -45,21 +45,21 @@ impl EventInfo {
             None => return Err("eventInfo.timestamp is missing".to_owned()),
             Some(token) => integer(token).ok_or("eventInfo.timestamp is not an integer in 0…253402300799999")?,
         };
-        let [meeting_info, attendee_info] = optional::<2>(payload, [b"meetingInfo", b"attendeeInfo"]);
+        let [meeting_info, attendee_info] = optional::<2>(payload, ["meetingInfo", "attendeeInfo"]);
         let [id, uuid, cycle_sub_id] =
-            optional::<3>(meeting_info, [b"meetingID", b"meetingUUID", b"meetingCycleSubID"]).map(text);
+            optional::<3>(meeting_info, ["meetingID", "meetingUUID", "meetingCycleSubID"]).map(text);
         let attendee = optional::<9>(
             attendee_info,
             [
-                b"userUUID",
-                b"userAgent",
-                b"account",
-                b"participantID",
-                b"displayName",
-                b"role",
-                b"callNumber",
-                b"joinTime",
-                b"leftTime",
+                "userUUID",
+                "userAgent",
+                "account",
+                "participantID",
+                "displayName",
+                "role",
+                "callNumber",
+                "joinTime",
+                "leftTime",
             ],
         );
         let [user_uuid, user_agent, account, participant_id, display_name, role, call_number, join, left] = attendee;
@@ -112,7 +112,7 @@ fn integer(digits: &str) -> Option<Millis> {
 
 /// The members called `names` of `value`, none of them if it is not an object. Of a doubled member the last counts, as
 /// with most parsers.
-fn optional<'a, const N: usize>(value: Option<&'a RawValue>, names: [&[u8]; N]) -> [Option<&'a RawValue>; N] {
+fn optional<'a, const N: usize>(value: Option<&'a RawValue>, names: [&str; N]) -> [Option<&'a RawValue>; N] {
     value
         .map(RawValue::get)
         .filter(|token| token.starts_with('{'))
@@ -126,8 +126,8 @@ struct Members<'a, const N: usize> {
 }
 
 /// Finds the members called `names` of the object `token`, in one pass and without recursion.
-fn object<'a, const N: usize>(token: &'a str, names: [&[u8]; N]) -> Result<Members<'a, N>, serde_json::Error> {
-    struct MembersVisitor<'n, const N: usize>([&'n [u8]; N]);
+fn object<'a, const N: usize>(token: &'a str, names: [&str; N]) -> Result<Members<'a, N>, serde_json::Error> {
+    struct MembersVisitor<'n, const N: usize>([&'n str; N]);
     impl<'de, const N: usize> Visitor<'de> for MembersVisitor<'_, N> {
         type Value = Members<'de, N>;
         fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -135,9 +135,10 @@ fn object<'a, const N: usize>(token: &'a str, names: [&[u8]; N]) -> Result<Membe
         }
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
             let mut members = Members { values: [None; N], doubled: [false; N] };
-            while let Some(Name(name)) = map.next_key()? {
+            while let Some(token) = map.next_key::<&'de RawValue>()? {
                 let value: &'de RawValue = map.next_value()?;
-                if let Some(n) = self.0.iter().position(|wanted| *wanted == name.as_ref()) {
+                let name = name(token);
+                if let Some(n) = self.0.iter().position(|wanted| Some(*wanted) == name.as_deref()) {
                     members.doubled[n] |= members.values[n].replace(value).is_some();
                 }
             }

@@ -13,6 +13,19 @@ use crate::event::{EventId, Millis};
 /// How often to look.
 pub const EVERY: Duration = Duration::from_secs(3600);
 
+/// How soon to try again when somebody's transaction was in the way.
+pub const AGAIN: Duration = Duration::from_secs(60);
+
+/// How long the lock on the whole table may be waited for. Everybody who comes later waits behind.
+const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '100ms'";
+
+/// The comment on a month that is to be dropped: what was detached and not dropped, because the process ended in between,
+/// is known by it. Months that people detach have none, and are theirs.
+const EXPIRED: &str = "Convoke: beyond the retention, to be dropped";
+
+/// Taken by the one process that drops months.
+const EXPIRE_LOCK: i64 = 4_865_178_306;
+
 /// Months that exist ahead of the present one. Events lie in the future only if a clock is wrong.
 const AHEAD: u32 = 3;
 
@@ -66,6 +79,7 @@ pub async fn extend(options: &PgConnectOptions, now: Millis) -> Result<(), sqlx:
     if last <= wanted.bound() {
         let new_database = last.as_u128() < EventId::lower_bound(Millis::EPOCH).uuid().as_u128() + (1 << 80);
         let mut statements = vec![
+            LOCK_TIMEOUT.to_owned(),
             "ALTER TABLE events DETACH PARTITION events_future".to_owned(),
             "ALTER TABLE events_future RENAME TO events_to_sort".to_owned(),
         ];
@@ -103,12 +117,26 @@ pub async fn extend(options: &PgConnectOptions, now: Millis) -> Result<(), sqlx:
     connection.close().await
 }
 
-/// Drops the months that end at or before `bound` and that every cursor has read to the end.
+/// Drops the months that end at or before `before` and that every cursor has read to the end. Of the first partition,
+/// which has no beginning and stays, the rows are deleted.
 pub async fn expire(options: &PgConnectOptions, before: Millis) -> Result<(), sqlx::Error> {
     let mut connection = PgConnection::connect_with(options).await?;
+    // Held until the connection is closed.
+    let ours: bool =
+        sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(EXPIRE_LOCK).fetch_one(&mut connection).await?;
+    if !ours {
+        return connection.close().await;
+    }
     let bound = EventId::lower_bound(before).uuid();
-    for (name, upper) in partitions(&mut connection).await? {
-        if name == "events_past" || upper.is_none_or(|upper| upper > bound) {
+    // There can be one that is half detached, and none other can be detached before it.
+    let mut partitions = partitions(&mut connection).await?;
+    partitions.sort_by_key(|partition| !partition.half_detached);
+    for Partition { name, upper, half_detached } in partitions {
+        if half_detached {
+            execute(&mut connection, format!("ALTER TABLE events DETACH PARTITION {name} FINALIZE")).await?;
+            continue;
+        }
+        if name == PAST || upper.is_none_or(|upper| upper > bound) {
             continue;
         }
         let unread: bool = sqlx::query_scalar(AssertSqlSafe(format!(
@@ -120,15 +148,39 @@ pub async fn expire(options: &PgConnectOptions, before: Millis) -> Result<(), sq
             tracing::warn!(partition = name, "beyond the retention, but a cursor has not read it: kept");
             continue;
         }
-        // Concurrently: an analyst's open query holds up this statement, and nobody behind it. One that was cut short is
-        // finished first.
-        sqlx::query(AssertSqlSafe(format!("ALTER TABLE events DETACH PARTITION {name} CONCURRENTLY")))
-            .execute(&mut connection)
-            .await?;
-        sqlx::query(AssertSqlSafe(format!("DROP TABLE {name}"))).execute(&mut connection).await?;
+        execute(&mut connection, format!("COMMENT ON TABLE {name} IS '{EXPIRED}'")).await?;
+        // Concurrently: an analyst's open query holds up this statement, and nobody behind it.
+        execute(&mut connection, format!("ALTER TABLE events DETACH PARTITION {name} CONCURRENTLY")).await?;
+    }
+    let detached: Vec<String> = sqlx::query_scalar(
+        "SELECT relname::text FROM pg_class
+          WHERE relkind = 'r' AND NOT relispartition AND obj_description(oid, 'pg_class') = $1
+            AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'events'::regclass)",
+    )
+    .bind(EXPIRED)
+    .fetch_all(&mut connection)
+    .await?;
+    for name in detached {
+        execute(&mut connection, format!("DROP TABLE {name}")).await?;
         tracing::info!(partition = name, "dropped a month beyond the retention");
     }
+    let piece = format!(
+        "DELETE FROM {PAST} WHERE event_id IN (
+             SELECT event_id FROM {PAST}
+              WHERE event_id < $1 AND seq <= coalesce((SELECT min(position) FROM cursors), 9223372036854775807)
+              ORDER BY event_id LIMIT 1000)"
+    );
+    while sqlx::query(AssertSqlSafe(&*piece)).bind(bound).execute(&mut connection).await?.rows_affected() > 0 {}
     connection.close().await
+}
+
+async fn execute(connection: &mut PgConnection, statement: String) -> Result<(), sqlx::Error> {
+    sqlx::query(AssertSqlSafe(statement)).execute(connection).await.map(drop)
+}
+
+/// Whether a lock could not be had in time.
+pub fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "55P03")
 }
 
 /// The lower bound of the last partition.
@@ -140,16 +192,28 @@ async fn last_bound(connection: &mut PgConnection) -> Result<Uuid, sqlx::Error> 
     bounds(&text).0.ok_or_else(|| sqlx::Error::Decode(format!("unexpected partition bound {text}").into()))
 }
 
-/// The partitions and their upper bounds.
-async fn partitions(connection: &mut PgConnection) -> Result<Vec<(String, Option<Uuid>)>, sqlx::Error> {
+/// The first partition, which has no beginning.
+const PAST: &str = "events_past";
+
+struct Partition {
+    name: String,
+    upper: Option<Uuid>,
+    /// Its detaching was cut short, by an analyst's open transaction or by the end of a process.
+    half_detached: bool,
+}
+
+async fn partitions(connection: &mut PgConnection) -> Result<Vec<Partition>, sqlx::Error> {
     let rows = sqlx::query(
-        "SELECT c.relname::text, pg_get_expr(c.relpartbound, c.oid)
+        "SELECT c.relname::text, pg_get_expr(c.relpartbound, c.oid), i.inhdetachpending
            FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-          WHERE i.inhparent = 'events'::regclass AND NOT i.inhdetachpending ORDER BY 1",
+          WHERE i.inhparent = 'events'::regclass ORDER BY 1",
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows.iter().map(|row| (row.get(0), bounds(row.get(1)).1)).collect())
+    Ok(rows
+        .iter()
+        .map(|row| Partition { name: row.get(0), upper: bounds(row.get(1)).1, half_detached: row.get(2) })
+        .collect())
 }
 
 /// The two ends of `FOR VALUES FROM ('…') TO ('…')`; `None` for MINVALUE and MAXVALUE.

@@ -1,0 +1,212 @@
+//! A log that stores in memory, when it is let, and fails as it is told.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+
+use super::*;
+use crate::event::{Record, Seq};
+use crate::log::{Counts, CursorState, Filter, Lag, Leased, Moved, Quarantined, Schema, SetAside};
+
+#[derive(Debug)]
+pub struct Scripted {
+    script: Mutex<Script>,
+    /// One for each append that may go on.
+    through: Semaphore,
+    /// One for each append that has begun.
+    begun: Semaphore,
+}
+
+#[derive(Debug, Default)]
+struct Script {
+    refused: HashSet<&'static str>,
+    quarantine_fails: bool,
+    /// Whether each of the next appends fails.
+    failures: VecDeque<bool>,
+    batches: Vec<Vec<String>>,
+    merged: Vec<(u32, i64)>,
+    stored: Vec<String>,
+    quarantined: Vec<(Unreadable, u32)>,
+}
+
+impl Default for Scripted {
+    fn default() -> Self {
+        Self { script: Mutex::default(), through: Semaphore::new(0), begun: Semaphore::new(0) }
+    }
+}
+
+/// The event's name; `-` for what is none.
+fn name(append: &Append) -> String {
+    match append.verified.content() {
+        Content::Event(event) => event.event.to_string(),
+        Content::Handshake(_) => crate::event::HANDSHAKE.to_owned(),
+        Content::Unreadable(_) => "-".to_owned(),
+    }
+}
+
+fn unavailable() -> LogError {
+    LogError::Unavailable("by the script".into())
+}
+
+impl Scripted {
+    fn script(&self) -> std::sync::MutexGuard<'_, Script> {
+        self.script.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn let_through(&self, appends: usize) {
+        self.through.add_permits(appends);
+    }
+
+    /// Lets no more through, and counts from here.
+    pub fn hold(&self) {
+        self.through.forget_permits(usize::MAX);
+        self.begun.forget_permits(usize::MAX);
+    }
+
+    pub async fn wait_begun(&self) {
+        self.begun.acquire().await.expect("never closed").forget();
+    }
+
+    pub fn refuse<const N: usize>(&self, names: [&'static str; N]) {
+        self.script().refused.extend(names);
+    }
+
+    pub fn refuse_quarantine(&self) {
+        self.script().quarantine_fails = true;
+    }
+
+    pub fn fail_next(&self, failures: &[bool]) {
+        self.script().failures.extend(failures);
+    }
+
+    pub fn batches(&self) -> Vec<Vec<String>> {
+        self.script().batches.clone()
+    }
+
+    /// Deliveries and time of the newest one, of everything that was to be appended.
+    pub fn merged(&self) -> Vec<(u32, i64)> {
+        self.script().merged.clone()
+    }
+
+    pub fn stored(&self) -> Vec<String> {
+        self.script().stored.clone()
+    }
+
+    pub fn quarantined(&self) -> Vec<(Unreadable, u32)> {
+        self.script().quarantined.clone()
+    }
+}
+
+#[async_trait]
+impl Log for Scripted {
+    fn describe(&self) -> String {
+        "a script".to_owned()
+    }
+
+    async fn append(&self, batch: &[Append]) -> Result<Vec<Appended>, LogError> {
+        self.begun.add_permits(1);
+        self.through.acquire().await.expect("never closed").forget();
+        let mut script = self.script();
+        let names: Vec<_> = batch.iter().map(name).collect();
+        script.batches.push(names.clone());
+        if script.failures.pop_front() == Some(true) {
+            return Err(unavailable());
+        }
+        if names.iter().any(|name| script.refused.contains(&**name)) {
+            return Err(LogError::Rejected("by the script".into()));
+        }
+        script.merged.extend(batch.iter().map(|append| (append.deliveries, append.last_delivered_at.get())));
+        Ok(batch
+            .iter()
+            .zip(names)
+            .map(|(append, name)| match append.verified.content() {
+                Content::Handshake(_) => Appended::Noted,
+                Content::Unreadable(_) => Appended::Quarantined,
+                Content::Event(_) if script.stored.contains(&name) => Appended::Duplicate,
+                Content::Event(_) => {
+                    script.stored.push(name);
+                    Appended::Stored
+                }
+            })
+            .collect())
+    }
+
+    async fn quarantine(&self, unreadable: &Unreadable, deliveries: u32) -> Result<(), LogError> {
+        let mut script = self.script();
+        if script.quarantine_fails {
+            return Err(unavailable());
+        }
+        script.quarantined.push((unreadable.clone(), deliveries));
+        Ok(())
+    }
+
+    async fn probe(&self) -> Result<(), LogError> {
+        Ok(())
+    }
+
+    // The intake has no use for the rest.
+
+    async fn migrate(&self, _: bool) -> Result<Schema, LogError> {
+        Err(unavailable())
+    }
+    async fn read(&self, _: Seq, _: u32) -> Result<Vec<Record>, LogError> {
+        Err(unavailable())
+    }
+    async fn select(&self, _: &Filter, _: Seq, _: u32) -> Result<Vec<Record>, LogError> {
+        Err(unavailable())
+    }
+    async fn count(&self, _: &[EventId]) -> Result<HashMap<EventId, u64>, LogError> {
+        Err(unavailable())
+    }
+    async fn find(&self, _: EventId) -> Result<Option<Seq>, LogError> {
+        Err(unavailable())
+    }
+    async fn head(&self) -> Result<Seq, LogError> {
+        Err(unavailable())
+    }
+    async fn lease(&self, _: &str, _: &str, _: Duration) -> Result<Option<Leased>, LogError> {
+        Err(unavailable())
+    }
+    async fn advance(&self, _: &str, _: &str, _: Seq, _: Duration) -> Result<Moved, LogError> {
+        Err(unavailable())
+    }
+    async fn release(&self, _: &str, _: &str) -> Result<(), LogError> {
+        Err(unavailable())
+    }
+    async fn cursors(&self) -> Result<Vec<CursorState>, LogError> {
+        Err(unavailable())
+    }
+    async fn lag(&self, _: &str) -> Result<Lag, LogError> {
+        Err(unavailable())
+    }
+    async fn set_aside(&self, _: &str, _: Seq, _: EventId, _: &str) -> Result<(), LogError> {
+        Err(unavailable())
+    }
+    async fn list_set_aside(&self, _: &str, _: Seq, _: u32) -> Result<Vec<SetAside>, LogError> {
+        Err(unavailable())
+    }
+    async fn list_quarantined(&self, _: i64, _: u32) -> Result<Vec<Quarantined>, LogError> {
+        Err(unavailable())
+    }
+    async fn get_quarantined(&self, _: i64) -> Result<Option<Quarantined>, LogError> {
+        Err(unavailable())
+    }
+    async fn discard_quarantined(&self, _: i64) -> Result<bool, LogError> {
+        Err(unavailable())
+    }
+    async fn counts(&self) -> Result<Counts, LogError> {
+        Err(unavailable())
+    }
+    async fn maintain(&self, _: Millis) -> Result<(), LogError> {
+        Err(unavailable())
+    }
+    fn maintenance_interval(&self) -> Duration {
+        Duration::MAX
+    }
+    async fn appended_elsewhere(&self) {}
+    fn disk_free(&self) -> Option<u64> {
+        None
+    }
+    async fn close(&self) {}
+}

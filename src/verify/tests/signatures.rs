@@ -1,0 +1,285 @@
+//! Section 6.2 of the manual: the signature, its forms, and what does not pass for one.
+
+use sha2::Digest as _;
+
+use super::*;
+
+/// `appID`, envelope timestamp, nonce, key, eventInfo, signature: the two of the manual's samples that can be computed,
+/// and three of our own.
+const VECTORS: [[&str; 6]; 5] = [
+    [
+        "1988692299",
+        "1629183619116",
+        "85262798",
+        VENDOR_KEY,
+        r#"{"event":"meeting.verify","timestamp":1629183619116}"#,
+        "262ccb5f8854f824c41ea5854ba1798bfa850706fbc85b2be9fd7535ed6b8ff3",
+    ],
+    [
+        "123456789",
+        "1629813991351",
+        "60426560",
+        VENDOR_KEY,
+        r#"{"event":"meeting.started","timestamp":1629813991351,"payload":{"meetingInfo":{"meetingID":"987446316"}}}"#,
+        "e3945cab9c583f394ae5e4957b83905e779cacaa2377d9542e19e011cc60a139",
+    ],
+    [
+        APP_ID,
+        "1735700400123",
+        "10203040",
+        KEY,
+        r#"{"event":"meeting.verify","timestamp":1735700400123}"#,
+        "dc8c3a8dbd508aac5372116a8d0f6ac79baec3310c751c88de008f4aca18a447",
+    ],
+    [APP_ID, TIMESTAMP, NONCE, KEY, JOIN, "0cbe32bded83b43d0372403f3d4677a684215dc73695c90805ead985650848c3"],
+    [
+        APP_ID,
+        "1735704000456",
+        "90807060",
+        KEY,
+        r#"{"event":"meeting.end","timestamp":1735704000456,"payload":{"meetingInfo":{"meetingID":"960000017","meetingUUID":"11112222333344445555666677778888","meetingCycleSubID":"0f0e0d0c0b0a09080706050403020100"}}}"#,
+        "1e40fe2b09d22ef8d59ca64cf14514c82ddd9f9a39cde7cb1711619c950dfcc0",
+    ],
+];
+
+pub(super) const JOIN: &str = r#"{"event":"meeting.join","timestamp":1735700465789,"payload":{"meetingInfo":{"meetingID":"960000017","meetingUUID":"11112222333344445555666677778888"},"attendeeInfo":{"userUUID":"aaaabbbbccccddddeeeeffff00001111","userAgent":"WeLink-desktop","account":"demo.user","participantID":"99998888777766665555444433332222","displayName":"王小明","joinTime":1735700465001,"leftTime":0,"role":"CHAIR","callNumber":"+8657100000000001"}}}"#;
+
+/// The manual's verification request (004:12369-12378), laid out as it is printed there.
+const PRINTED: &str = r#"{
+    "appID": "1988692299",
+    "timestamp": 1629183619116,
+    "nonce": "85262798",
+    "signature": "262ccb5f8854f824c41ea5854ba1798bfa850706fbc85b2be9fd7535ed6b8ff3",
+    "eventInfo": {
+        "event": "meeting.verify",
+        "timestamp": 1629183619116
+    }
+}"#;
+
+fn vendor() -> Keyring {
+    Keyring::new(&[subscriber("1988692299", &[VENDOR_KEY])])
+}
+
+#[test]
+fn the_vectors_of_the_manual_and_our_own_verify_as_sent() {
+    for [app_id, timestamp, nonce, key, info, signature] in VECTORS {
+        let keyring = Keyring::new(&[subscriber(app_id, &[key])]);
+        for name in ["appID", "appId"] {
+            for signature in [signature.to_owned(), signature.to_uppercase()] {
+                for (timestamp, nonce) in
+                    [(timestamp.to_owned(), format!("\"{nonce}\"")), (format!("\"{timestamp}\""), nonce.to_owned())]
+                {
+                    let body = format!(
+                        r#"{{"{name}":"{app_id}","timestamp":{timestamp},"nonce":{nonce},"signature":"{signature}","eventInfo":{info}}}"#
+                    );
+                    let checked = verify(&body.clone().into(), &keyring, &delivery()).expect(&body);
+                    assert_eq!((checked.form, checked.key), (Form::Raw, 0));
+                    assert_eq!(&**checked.verified.subscriber_id(), app_id);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_verification_request_passes_as_printed_with_any_white_space() {
+    let spread = PRINTED.replace(':', " :\t").replace(',', " \r\n,").replace('{', "{ \n\t ");
+    // The colons within texts are none here: no value of this body has one.
+    for text in [
+        PRINTED.to_owned(),
+        PRINTED.replace("    ", "\t"),
+        PRINTED.replace('\n', "\r\n"),
+        spread,
+        format!("\r\n\t {PRINTED} \n"),
+        PRINTED.replace([' ', '\n'], ""),
+    ] {
+        let checked = verify(&text.clone().into(), &vendor(), &delivery()).expect(&text);
+        assert_eq!(checked.form, Form::Raw);
+        let Content::Handshake(handshake) = checked.verified.content() else { panic!("{text} is no handshake") };
+        assert_eq!(handshake.nonce, "85262798");
+        assert_eq!(handshake.received_at.get(), RECEIVED_AT);
+    }
+}
+
+#[test]
+fn a_name_escaped_to_sign_but_not_to_send_or_the_other_way_round_is_told_by_its_form() {
+    let escaped = JOIN.replace("王小明", r"\u738b\u5c0f\u660e");
+    assert_eq!(
+        sign(KEY, &format!("{APP_ID}{TIMESTAMP}{NONCE}{escaped}")),
+        "cef6bcafb9deda04111c6d08f095643ab4fdc24da75ec7551f25d0a3daede25a"
+    );
+    for (sent, signed, form) in [
+        (JOIN, JOIN, Form::Raw),
+        (&*escaped, &*escaped, Form::Raw),
+        (&*escaped, JOIN, Form::Unescaped),
+        (JOIN, &*escaped, Form::Escaped),
+    ] {
+        let checked = check(body_signed_over(sent, signed)).expect("it is signed");
+        assert_eq!(checked.form, form);
+        let Content::Event(event) = checked.verified.content() else { panic!("it is an event") };
+        assert_eq!(&*event.event_info, sent, "what was sent is kept, not what was signed");
+        assert_eq!(event.attendee.display_name.as_deref(), Some("王小明"));
+    }
+}
+
+#[test]
+fn slashes_surrogate_pairs_and_control_characters_are_unescaped_and_escaped_as_json_needs() {
+    let info = |text: &str| format!(r#"{{"event":"x","timestamp":1,"payload":{{"{text}":["{text}"]}}}}"#);
+    for (sent, signed, form) in [
+        (r"a\/b", "a/b", Form::Unescaped),
+        (r"\ud83d\ude00", "😀", Form::Unescaped),
+        (r"\uD83D\uDE00", "😀", Form::Unescaped),
+        ("😀", r"\ud83d\ude00", Form::Escaped),
+        (r"\uD83D\uDE00", r"\ud83d\ude00", Form::Escaped),
+        (r"\u0041\u0022\u005C", r#"A\"\\"#, Form::Unescaped),
+        (r"\u0008\u0009\u000A\u000C\u000D", r"\b\t\n\f\r", Form::Unescaped),
+        (r"\u001F\u0000é", r"\u001f\u0000é", Form::Unescaped),
+        (r"\u001F\u0000é", r"\u001f\u0000\u00e9", Form::Escaped),
+        (r"\u2028 \u007f", "\u{2028} \u{7f}", Form::Unescaped),
+        ("\u{2028} \u{7f}", "\\u2028 \u{7f}", Form::Escaped),
+        // Halves of a pair cannot be written as themselves.
+        (r"\uD800x王", r"\ud800x\u738b", Form::Escaped),
+        (r"\uDE00\uD83Dx", r"\ude00\ud83dx", Form::Unescaped),
+        (r"\uD83D\uD83D\uDE00", "\\ud83d😀", Form::Unescaped),
+    ] {
+        let checked = check(body_signed_over(&info(sent), &info(signed)));
+        assert_eq!(checked.unwrap_or_else(|refusal| panic!("{sent}: {refusal}")).form, form, "{sent}");
+    }
+}
+
+#[test]
+fn other_forms_are_not_guessed() {
+    let spaced = JOIN.replace(',', ", ").replace(':', ": ");
+    assert_eq!(
+        sign(KEY, &format!("{APP_ID}{TIMESTAMP}{NONCE}{spaced}")),
+        "fe24e1ac149fd9edbe087b5b7e971766a47c20f88b2fd753f61ec4617bf82204"
+    );
+    let reordered = r#"{"timestamp":1735700465789,"event":"meeting.join"}"#;
+    let in_order = r#"{"event":"meeting.join","timestamp":1735700465789}"#;
+    for (sent, signed) in [(JOIN, &*spaced), (&*spaced, &*spaced), (reordered, in_order)] {
+        assert_eq!(check(body_signed_over(sent, signed)).err(), Some(Refusal::Signature));
+    }
+}
+
+#[test]
+fn a_wrong_signature_of_any_shape_matches_no_key() {
+    let good = sign(KEY, &format!("{APP_ID}{TIMESTAMP}{NONCE}{JOIN}"));
+    let body = body(JOIN);
+    let with = |signature: &str| body.replace(&format!("\"{good}\""), signature);
+    let flipped = format!("{}{}", if good.starts_with('0') { '1' } else { '0' }, &good[1..]);
+    for wrong in [
+        "\"\"".to_owned(),
+        format!("\"{flipped}\""),
+        format!("\"{}\"", &good[..63]),
+        format!("\"{}\"", &good[..62]),
+        format!("\"{good}0\""),
+        format!("\"{good}00\""),
+        format!("\" {good}\""),
+        format!("\"0x{}\"", &good[2..]),
+        format!("\"{}g\"", &good[..63]),
+        format!("\"{}é\"", &good[..62]),
+        format!("\"{}\"", "0".repeat(64)),
+        format!("\"\\ud800{}\"", &good[..61]),
+        format!("\"{}\"", sign("another key", &format!("{APP_ID}{TIMESTAMP}{NONCE}{JOIN}"))),
+        format!("\"{}\"", sign("", &format!("{APP_ID}{TIMESTAMP}{NONCE}{JOIN}"))),
+        format!("\"{}\"", hex::encode(Sha256::digest(format!("{APP_ID}{TIMESTAMP}{NONCE}{JOIN}{KEY}")))),
+    ] {
+        assert_eq!(check(with(&wrong)).err(), Some(Refusal::Signature), "{wrong}");
+    }
+    // The same characters, written otherwise, are the same signature.
+    let first = format!("\\u{:04x}", u32::from(good.as_bytes()[0]));
+    for right in [format!("\"{}\"", good.to_uppercase()), format!("\"{first}{}\"", &good[1..])] {
+        assert!(check(with(&right)).is_ok(), "{right}");
+    }
+}
+
+#[test]
+fn digits_moved_between_the_signed_parts_do_not_pass() {
+    // The parts are joined without separators: the HMAC of all of these is the same.
+    let signature = sign(KEY, &format!("{APP_ID}{TIMESTAMP}{NONCE}{JOIN}"));
+    let with = |app_id: &str, timestamp: &str, nonce: &str| {
+        check(format!(
+            r#"{{"appID":"{app_id}","timestamp":{timestamp},"nonce":"{nonce}","signature":"{signature}","eventInfo":{JOIN}}}"#
+        ))
+        .map(|checked| checked.form)
+    };
+    let not_13_digits = Err(Refusal::Malformed(Malformed::Wrong("timestamp", "13 digits")));
+    assert_eq!(with(APP_ID, TIMESTAMP, NONCE), Ok(Form::Raw));
+    assert_eq!(with(APP_ID, &format!("{TIMESTAMP}5"), "0607080"), not_13_digits);
+    assert_eq!(with(APP_ID, "173570046579", "050607080"), not_13_digits);
+    assert_eq!(with("77000012341", "735700465790", NONCE), not_13_digits);
+    assert_eq!(with("770000123", "4173570046579", "050607080"), Err(Refusal::UnknownSubscriber));
+    assert_eq!(with("77000012341", "7357004657905", "0607080"), Err(Refusal::UnknownSubscriber));
+}
+
+#[test]
+fn digits_moved_from_one_subscriber_to_another_need_the_others_key() {
+    let keyring = Keyring::new(&[subscriber(APP_ID, &[KEY]), subscriber("77000012341", &["another key"])]);
+    let signature = sign(KEY, &format!("{APP_ID}{TIMESTAMP}{NONCE}{JOIN}"));
+    let body = format!(
+        r#"{{"appID":"77000012341","timestamp":7357004657905,"nonce":"0607080","signature":"{signature}","eventInfo":{JOIN}}}"#
+    );
+    assert_eq!(verify(&body.into(), &keyring, &delivery()).err(), Some(Refusal::Signature));
+}
+
+#[test]
+fn any_of_a_subscribers_keys_may_sign_and_no_other_subscribers() {
+    let keyring =
+        Keyring::new(&[subscriber(APP_ID, &["new", "newer", KEY]), subscriber("another", &["key of another"])]);
+    let checked = verify(&body(JOIN).into(), &keyring, &delivery()).expect("the last key fits");
+    assert_eq!(checked.key, 2);
+    // As the last of the forms, too.
+    let escaped = JOIN.replace("王小明", r"\u738b\u5c0f\u660e");
+    let checked = verify(&body_signed_over(JOIN, &escaped).into(), &keyring, &delivery()).expect("signed");
+    assert_eq!((checked.key, checked.form), (2, Form::Escaped));
+
+    for (keys, refusal) in [
+        ([subscriber(APP_ID, &["new", "newer"]), subscriber("another", &[KEY])], Refusal::Signature),
+        ([subscriber("7700001235", &[KEY]), subscriber("", &[KEY])], Refusal::UnknownSubscriber),
+    ] {
+        assert_eq!(verify(&body(JOIN).into(), &Keyring::new(&keys), &delivery()).err(), Some(refusal));
+    }
+}
+
+#[test]
+fn a_key_of_any_length_and_alphabet_signs_with_its_bytes() {
+    for key in ["k", "密码-пароль", "key with blanks ", &"k".repeat(64), &"k".repeat(65), &"k".repeat(1000)] {
+        let signature = sign(key, &format!("{APP_ID}{TIMESTAMP}{NONCE}{JOIN}"));
+        let body = body(JOIN).replace(&sign(KEY, &format!("{APP_ID}{TIMESTAMP}{NONCE}{JOIN}")), &signature);
+        assert!(verify(&body.into(), &Keyring::new(&[subscriber(APP_ID, &[key])]), &delivery()).is_ok(), "{key}");
+    }
+}
+
+#[test]
+fn the_decoy_that_answers_for_unknown_subscribers_lets_nobody_in() {
+    let signature = sign("no subscriber", &format!("x{TIMESTAMP}{NONCE}{JOIN}"));
+    let body = format!(
+        r#"{{"appID":"x","timestamp":{TIMESTAMP},"nonce":"{NONCE}","signature":"{signature}","eventInfo":{JOIN}}}"#
+    );
+    assert_eq!(check(body).err(), Some(Refusal::UnknownSubscriber));
+}
+
+#[test]
+fn no_more_than_three_forms_are_ever_tried_and_equal_ones_once() {
+    // A forgery costs one HMAC a key for each distinct form: this is all that there is to iterate over.
+    let distinct = |info: &str| {
+        let forms = Form::ALL.map(|form| form.of(info));
+        forms.iter().enumerate().filter(|(n, form)| !forms[..*n].contains(form)).count()
+    };
+    assert_eq!(Form::ALL.len(), 3);
+    assert_eq!(distinct(r#"{"event":"meeting.end","timestamp":1}"#), 1);
+    assert_eq!(distinct(JOIN), 2);
+    assert_eq!(distinct(r#"{"event":"\/"}"#), 2);
+    assert_eq!(distinct(r#"{"event":"\/王"}"#), 3);
+    // What does not change is not copied.
+    assert!(Form::ALL.iter().all(|form| matches!(form.of(r#"{"event":"a"}"#), Cow::Borrowed(_))));
+    // An escape is six bytes for two of UTF-8: no form is longer than thrice the text as sent.
+    let grown = Form::Escaped.of(r#"{"a":"éééé"}"#).len();
+    assert!(grown <= 3 * r#"{"a":"éééé"}"#.len(), "{grown}");
+}
+
+#[test]
+fn nothing_that_prints_a_keyring_prints_a_key() {
+    let text = format!("{:?}", Keyring::new(&[subscriber(APP_ID, &["s3cret"])]));
+    assert!(text.contains(APP_ID) && !text.contains("s3cret"), "{text}");
+}

@@ -1,0 +1,51 @@
+//! The promises of `convoke::log::Log`, kept by both back ends: one suite, run on each.
+//!
+//! What only one of them can promise is in [`only_sqlite`] and [`only_postgres`].
+
+mod fixture;
+mod only_postgres;
+mod only_sqlite;
+mod promises;
+mod schema;
+
+/// Each promise as a test of both back ends.
+macro_rules! on_both {
+    ($($module:ident: $($promise:ident)*;)*) => {
+        mod sqlite {
+            $($(#[tokio::test(flavor = "multi_thread")]
+            async fn $promise() {
+                super::$module::$promise(super::fixture::Backend::sqlite()).await;
+            })*)*
+        }
+        mod postgres {
+            $($(#[tokio::test(flavor = "multi_thread")]
+            async fn $promise() {
+                super::$module::$promise(super::fixture::Backend::postgres().await).await;
+            })*)*
+        }
+    };
+}
+
+on_both! {
+    promises:
+        a_batch_is_answered_in_its_order_and_read_back
+        a_duplicate_is_known_after_the_log_was_opened_again
+        copies_appended_at_once_by_several_replicas_are_stored_once
+        a_reader_never_finds_a_smaller_number_later
+        odd_values_are_stored_and_kept_verbatim
+        an_unreadable_body_is_in_the_quarantine_once
+        a_lease_is_refused_to_others_until_it_ends
+        two_replicas_that_ask_at_once_get_one_lease
+        what_is_set_aside_twice_is_listed_once
+        lag_is_exact_up_to_ten_thousand_and_no_less_beyond
+        a_selection_is_by_time_type_meeting_and_place
+        rows_are_counted_and_found_by_id
+        an_append_that_nobody_waits_for_any_more_leaves_the_log_usable
+        handshakes_leave_the_newest_time;
+    schema:
+        a_database_that_is_not_migrated_is_unavailable
+        migrating_again_changes_nothing_and_keeps_the_rows
+        several_processes_migrate_at_once
+        a_schema_of_a_newer_version_is_refused
+        somebody_elses_database_is_refused_and_left_alone;
+}

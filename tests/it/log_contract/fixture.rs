@@ -1,0 +1,103 @@
+//! A database of either kind, private to one test.
+
+use std::{sync::Arc, time::Duration};
+
+use convoke::log::{Append, Appended, Log, LogError, Options, open};
+use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
+use tempfile::TempDir;
+
+use crate::support::{
+    postgres::{self, Postgres},
+    sign::{NOW, millis, verified_at},
+};
+
+/// A database, and how to look into it behind the log's back.
+pub struct Backend {
+    pub url: String,
+    pub folder: TempDir,
+    pub postgres: Option<Postgres>,
+}
+
+impl Backend {
+    pub fn sqlite() -> Self {
+        let folder = tempfile::Builder::new().prefix("convoke-it-").tempdir().expect("a temporary folder");
+        let url = format!("sqlite://{}", folder.path().join("log.db").display());
+        Self { url, folder, postgres: None }
+    }
+
+    pub async fn postgres() -> Self {
+        let postgres = Postgres::start().await;
+        Self { url: postgres.url(), postgres: Some(postgres), ..Self::sqlite() }
+    }
+
+    /// Another handle, as another process has one.
+    pub fn open(&self) -> Arc<dyn Log> {
+        self.open_with(None)
+    }
+
+    pub fn open_with(&self, retention: Option<Duration>) -> Arc<dyn Log> {
+        open(&Options { url: self.url.clone(), retention }).expect("a URL of a database")
+    }
+
+    /// A handle on the migrated database.
+    pub async fn log(&self) -> Arc<dyn Log> {
+        let log = self.open();
+        log.migrate(true).await.expect("it can be migrated");
+        log
+    }
+
+    pub async fn execute(&self, sql: &str) {
+        if self.postgres.is_some() {
+            postgres::psql(&self.url, sql);
+        } else {
+            let mut connection = self.sqlite_connection().await;
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.expect(sql);
+            connection.close().await.expect("it closes");
+        }
+    }
+
+    /// The one value that a query gives, as text.
+    pub async fn value(&self, sql: &str) -> String {
+        if self.postgres.is_some() {
+            return postgres::psql(&self.url, sql);
+        }
+        let mut connection = self.sqlite_connection().await;
+        let sql = format!("SELECT coalesce(CAST(({sql}) AS TEXT), '')");
+        let value = sqlx::query_scalar(AssertSqlSafe(&*sql)).fetch_one(&mut connection).await.expect(&sql);
+        connection.close().await.expect("it closes");
+        value
+    }
+
+    async fn sqlite_connection(&self) -> SqliteConnection {
+        let url = format!("{}?mode=rwc", self.url);
+        SqliteConnection::connect(&url).await.expect("the file can be opened")
+    }
+}
+
+/// One delivery, at [`NOW`].
+pub fn delivered(event_info: &str) -> Append {
+    delivered_at(event_info, NOW)
+}
+
+pub fn delivered_at(event_info: &str, at: i64) -> Append {
+    Append { verified: verified_at(event_info, millis(at)), deliveries: 1, last_delivered_at: millis(at) }
+}
+
+pub async fn append(log: &Arc<dyn Log>, infos: &[impl AsRef<str>]) -> Vec<Appended> {
+    let batch: Vec<_> = infos.iter().map(|info| delivered(info.as_ref())).collect();
+    log.append(&batch).await.expect("it is appended")
+}
+
+/// All `eventInfo` texts, in the log's order.
+pub async fn everything(log: &Arc<dyn Log>) -> Vec<String> {
+    let rows = log.read(convoke::event::Seq::START, u32::MAX >> 1).await.expect("it can be read");
+    rows.into_iter().map(|row| row.event_info.expect("nothing was forgotten")).collect()
+}
+
+pub fn is_schema<T: std::fmt::Debug>(result: &Result<T, LogError>) -> bool {
+    matches!(result, Err(LogError::Schema(_)))
+}
+
+pub fn is_unavailable<T: std::fmt::Debug>(result: &Result<T, LogError>) -> bool {
+    matches!(result, Err(LogError::Unavailable(_)))
+}

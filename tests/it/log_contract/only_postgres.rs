@@ -1,0 +1,333 @@
+//! What only PostgreSQL does: months, other people's transactions, and a server that goes away.
+
+use std::{sync::Arc, time::Duration};
+
+use convoke::event::{Millis, Seq};
+use convoke::log::{Appended, Log};
+use sqlx::{Connection, PgConnection};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::fixture::{Backend, append, everything, is_unavailable};
+use crate::support::{
+    postgres,
+    sign::{NOW, id_of, millis, numbered},
+    wait::eventually,
+};
+
+const WITHIN: Duration = Duration::from_secs(20);
+const DAY: i64 = 86_400_000;
+const LONG: Duration = Duration::from_secs(60);
+const RETENTION: Duration = Duration::from_secs(48 * 3600);
+const FAR: i64 = 253_402_300_799_999;
+
+/// The partitions, with how many rows each has, in the order of their names.
+async fn partitions(backend: &Backend) -> String {
+    backend.execute("ANALYZE events").await;
+    backend
+        .value(
+            "SELECT string_agg(regexp_replace(c.relname, '^events_', '') || ':' || c.reltuples::bigint, ' ' ORDER BY c.relname)
+               FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'events'::regclass",
+        )
+        .await
+}
+
+async fn maintain(log: &Arc<dyn Log>, now: i64) {
+    log.maintain(millis(now)).await.expect("maintained");
+}
+
+/// A transaction of somebody else, who has looked at the log and does not go.
+async fn somebody(backend: &Backend) -> PgConnection {
+    let mut connection = PgConnection::connect(&backend.url).await.expect("a connection");
+    sqlx::raw_sql("BEGIN; SELECT count(*) FROM events").execute(&mut connection).await.expect("a transaction");
+    connection
+}
+
+#[tokio::test]
+async fn months_are_made_ahead_and_rows_move_to_where_they_belong() {
+    let backend = Backend::postgres().await;
+    let log = backend.log().await;
+    // In May, June, July and December of 2026, and at both ends of time.
+    let infos: Vec<_> = [0, NOW - 31 * DAY, NOW, NOW + 31 * DAY, NOW + 180 * DAY, FAR]
+        .iter()
+        .enumerate()
+        .map(|(n, at)| numbered(n, *at))
+        .collect();
+    append(&log, &infos).await;
+    assert_eq!(partitions(&backend).await, "future:6 past:0");
+    maintain(&log, NOW).await;
+    assert_eq!(partitions(&backend).await, "2026_05:1 2026_06:1 2026_07:1 2026_08:0 2026_09:0 future:2 past:1");
+    assert_eq!(everything(&log).await, infos, "their order is the same");
+    assert_eq!(append(&log, &infos).await, [Appended::Duplicate; 6], "and their ids are known");
+
+    maintain(&log, NOW + 3_599_999).await;
+    maintain(&backend.open(), NOW + 1).await;
+    assert_eq!(partitions(&backend).await.split(' ').count(), 7, "nothing to do");
+    // Half a year later, after the new year.
+    maintain(&log, NOW + 200 * DAY).await;
+    assert_eq!(
+        partitions(&backend).await,
+        "2026_05:1 2026_06:1 2026_07:1 2026_08:0 2026_09:0 2026_10:0 2026_11:0 2026_12:1 2027_01:0 2027_02:0 2027_03:0 2027_04:0 future:1 past:1"
+    );
+    assert_eq!(append(&log, &infos).await, [Appended::Duplicate; 6]);
+    assert_eq!(everything(&log).await, infos);
+    let seqs: Vec<_> = log.read(Seq::START, 10).await.expect("it can be read").iter().map(|row| row.seq).collect();
+    for (info, seq) in infos.iter().zip(seqs) {
+        assert_eq!(log.find(id_of(info)).await.expect("an answer"), Some(seq));
+    }
+    assert_eq!(log.lag("bus").await.expect("a lag").events, 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_make_months_at_once_while_others_append_lose_nothing() {
+    let backend = Backend::postgres().await;
+    backend.log().await;
+    let writing = async {
+        let log = backend.open();
+        for batch in 0..40 {
+            let infos: Vec<_> = (0..5).map(|n| numbered(batch * 5 + n, NOW + (batch as i64) * 5 * DAY)).collect();
+            assert_eq!(append(&log, &infos).await, [Appended::Stored; 5]);
+        }
+    };
+    let maintaining = async || {
+        for month in 0..4 {
+            let log = backend.open();
+            let now = millis(NOW + month * 31 * DAY);
+            eventually("it is maintained", WITHIN, async || log.maintain(now).await).await;
+            log.close().await;
+        }
+    };
+    tokio::join!(writing, maintaining(), maintaining());
+    assert_eq!(everything(&backend.open()).await.len(), 200);
+    assert_eq!(backend.value("SELECT count(*) FROM events_future").await, "0");
+}
+
+#[tokio::test]
+async fn whole_months_beyond_the_retention_are_dropped_but_none_that_a_cursor_has_not_read() {
+    let backend = Backend::postgres().await;
+    backend.log().await;
+    let log = backend.open_with(Some(RETENTION));
+    // Years ago, two in May, one in June, one in July.
+    let times = [1_000, NOW - 31 * DAY, NOW - 30 * DAY, NOW, NOW + 31 * DAY];
+    let infos: Vec<_> = times.iter().enumerate().map(|(n, at)| numbered(n, *at)).collect();
+    append(&log, &infos).await;
+    let rows = log.read(Seq::START, 10).await.expect("it can be read");
+    let advance = async |cursor: &str, n: usize| {
+        log.lease(cursor, "a", LONG).await.expect("a lease");
+        log.advance(cursor, "a", rows[n].seq, LONG).await.expect("moved");
+    };
+    log.lease("meetings", "a", LONG).await.expect("a lease");
+    advance("bus", 4).await;
+    maintain(&log, NOW).await;
+    assert_eq!(everything(&log).await, infos, "the slowest cursor has read nothing");
+    advance("meetings", 1).await;
+    maintain(&log, NOW + DAY).await;
+    assert_eq!(everything(&log).await, infos[1..], "half a month read is no month, the past has none");
+    advance("meetings", 2).await;
+    maintain(&log, NOW + 2 * DAY).await;
+    assert_eq!(everything(&log).await, infos[3..]);
+    assert_eq!(partitions(&backend).await, "2026_06:1 2026_07:1 2026_08:0 2026_09:0 future:0 past:0");
+    advance("meetings", 4).await;
+    maintain(&log, NOW + 17 * DAY - 1).await;
+    assert_eq!(everything(&log).await, infos[3..], "two days after the end of June, less a little");
+    maintain(&log, NOW + 18 * DAY).await;
+    assert_eq!(everything(&log).await, infos[4..]);
+    assert_eq!(append(&log, &infos[4..]).await, [Appended::Duplicate]);
+    assert_eq!(backend.value("SELECT count(*) FROM pg_class WHERE relname = 'events_2026_06'").await, "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drop_that_an_analyst_held_up_is_finished_later() {
+    let backend = Backend::postgres().await;
+    backend.log().await;
+    let log = backend.open_with(Some(RETENTION));
+    let infos = [numbered(1, NOW - 31 * DAY), numbered(2, NOW)];
+    append(&log, &infos).await;
+    maintain(&backend.open(), NOW).await;
+    let mut analyst = somebody(&backend).await;
+    assert!(is_unavailable(&log.maintain(millis(NOW)).await), "the analyst still reads it");
+    let half = "SELECT count(*) FROM pg_inherits WHERE inhdetachpending";
+    assert_eq!(backend.value(half).await, "1");
+    // Meanwhile all goes on.
+    assert_eq!(append(&log, &[numbered(3, NOW)]).await, [Appended::Stored]);
+    assert_eq!(everything(&log).await.len(), 2);
+    sqlx::raw_sql("COMMIT").execute(&mut analyst).await.expect("the end");
+    maintain(&log, NOW + 61_000).await;
+    assert_eq!(backend.value(half).await, "0");
+    assert_eq!(partitions(&backend).await, "2026_06:2 2026_07:0 2026_08:0 2026_09:0 future:0 past:0");
+    assert_eq!(backend.value("SELECT count(*) FROM pg_class WHERE relname = 'events_2026_05'").await, "0");
+    // Detached, and then the process ended: known by the comment. What people detach is theirs.
+    for (month, comment) in [("07", "Convoke: beyond the retention, to be dropped"), ("08", "for the archive")] {
+        backend.execute(&format!("COMMENT ON TABLE events_2026_{month} IS '{comment}'")).await;
+        backend.execute(&format!("ALTER TABLE events DETACH PARTITION events_2026_{month}")).await;
+    }
+    maintain(&log, NOW + DAY).await;
+    let left = "SELECT string_agg(relname, ' ') FROM pg_class WHERE relname IN ('events_2026_07', 'events_2026_08')";
+    assert_eq!(backend.value(left).await, "events_2026_08");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_elses_open_transaction_stalls_neither_readers_nor_writers() {
+    let backend = Backend::postgres().await;
+    let log = backend.log().await;
+    append(&log, &[numbered(1, NOW)]).await;
+    let mut reader = somebody(&backend).await;
+    let mut writer = PgConnection::connect(&backend.url).await.expect("a connection");
+    let idle = "CREATE TABLE notes (n int); BEGIN; INSERT INTO notes VALUES (1); SELECT txid_current()";
+    sqlx::raw_sql(idle).execute(&mut writer).await.expect("a transaction");
+
+    assert_eq!(append(&log, &[numbered(2, NOW)]).await, [Appended::Stored]);
+    assert_eq!(everything(&log).await.len(), 2, "what was committed after they began is there at once");
+    // Months cannot be made now. Asking for them must not hold anybody up for long, nor over and over.
+    assert!(is_unavailable(&log.maintain(millis(NOW)).await));
+    for _ in 0..20 {
+        log.maintain(millis(NOW + 5_000)).await.expect("put off for a while");
+    }
+    let mut slowest = Duration::ZERO;
+    let asking = async {
+        for turn in 1..5 {
+            assert!(is_unavailable(&log.maintain(millis(NOW + turn * 60_000)).await));
+        }
+    };
+    let mut appending = async |n| {
+        let started = Instant::now();
+        let info = [numbered(n, NOW)];
+        let (stored, _) = tokio::join!(append(&log, &info), everything(&log));
+        assert_eq!(stored, [Appended::Stored]);
+        slowest = slowest.max(started.elapsed());
+    };
+    let meanwhile = async {
+        for n in 10..60 {
+            appending(n).await;
+        }
+    };
+    tokio::join!(asking, meanwhile);
+    assert!(slowest < Duration::from_millis(1_500), "{slowest:?}");
+    sqlx::raw_sql("COMMIT").execute(&mut reader).await.expect("the end");
+    maintain(&log, NOW + 3_600_000).await;
+    assert!(partitions(&backend).await.contains("2026_06:52"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_killed_is_unavailable_and_the_same_handle_works_afterwards() {
+    let mut backend = Backend::postgres().await;
+    let log = backend.log().await;
+    append(&log, &[numbered(1, NOW)]).await;
+    log.lease("bus", "a", LONG).await.expect("a lease");
+    backend.postgres.as_mut().expect("a server").kill().await;
+    let batch = [super::fixture::delivered(&numbered(2, NOW))];
+    assert!(is_unavailable(&log.append(&batch).await));
+    assert!(is_unavailable(&log.append(&batch).await), "nor on a new connection");
+    assert!(is_unavailable(&log.read(Seq::START, 1).await));
+    assert!(is_unavailable(&log.probe().await));
+    assert!(is_unavailable(&log.lease("bus", "a", LONG).await));
+    assert!(is_unavailable(&log.maintain(millis(NOW)).await));
+    assert!(is_unavailable(&log.migrate(true).await));
+    backend.postgres.as_mut().expect("a server").restart().await;
+    eventually("it can be written again", WITHIN, async || log.probe().await).await;
+    assert_eq!(append(&log, &[numbered(1, NOW), numbered(2, NOW)]).await, [Appended::Duplicate, Appended::Stored]);
+    assert_eq!(everything(&log).await.len(), 2, "what was acknowledged before the crash is there");
+    assert!(log.lease("bus", "b", LONG).await.expect("an answer").is_none(), "the lease, too");
+    maintain(&log, NOW).await;
+}
+
+/// Passes connections on; those made before it was told that the server vanished get no byte more, and no end either.
+async fn vanishing(upstream: std::net::SocketAddr) -> (std::net::SocketAddr, watch::Sender<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let (vanish, _) = watch::channel(());
+    let told = vanish.clone();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut told = told.subscribe();
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(upstream).await.expect("the server is there");
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                    _ = told.changed() => std::future::pending::<()>().await,
+                }
+            });
+        }
+    });
+    (address, vanish)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_vanished_without_a_word_does_not_keep_the_pools_places() {
+    let mut backend = Backend::postgres().await;
+    let (address, vanish) = vanishing(backend.postgres.as_ref().expect("a server").address()).await;
+    backend.url = format!("postgres://postgres@{address}/postgres");
+    let log = backend.log().await;
+    append(&log, &[numbered(1, NOW)]).await;
+    let direct = backend.postgres.as_ref().expect("a server").url();
+    let mut analyst = PgConnection::connect(&direct).await.expect("a connection");
+    let waiting = "SELECT count(*) >= 6 FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    // As many at once as there are places, and more.
+    let all = async || {
+        futures_util::future::join_all((0..12).map(|n| {
+            let log = &log;
+            async move { log.lag(&format!("cursor {n}")).await }
+        }))
+        .await
+    };
+    assert!(all().await.iter().all(Result::is_ok));
+    // In the middle of their queries.
+    sqlx::raw_sql("BEGIN; LOCK TABLE cursors").execute(&mut analyst).await.expect("a lock");
+    let vanishing = async {
+        eventually("all places wait", WITHIN, async || postgres::psql(&direct, waiting) == "t").await;
+        vanish.send_replace(());
+    };
+    let started = Instant::now();
+    let (gone, ()) = tokio::join!(all(), vanishing);
+    assert!(gone.iter().all(Result::is_err));
+    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
+    sqlx::raw_sql("COMMIT").execute(&mut analyst).await.expect("the end");
+    eventually("all places are free again", WITHIN, async || all().await.iter().all(Result::is_ok)).await;
+    eventually("it can be appended", WITHIN, async || log.append(&[]).await).await;
+    assert_eq!(append(&log, &[numbered(2, NOW)]).await, [Appended::Stored]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_databases_defaults_do_not_weaken_the_log() {
+    let backend = Backend::postgres().await;
+    backend.execute("ALTER DATABASE postgres SET default_transaction_isolation = 'serializable'").await;
+    backend.execute("ALTER DATABASE postgres SET synchronous_commit = off").await;
+    backend.log().await;
+    let info = numbered(1, NOW);
+    let appending = futures_util::future::join_all((0..8).map(|_| async {
+        let log = backend.open();
+        let stored = append(&log, std::slice::from_ref(&info)).await;
+        log.close().await;
+        stored[0]
+    }))
+    .await;
+    assert_eq!(appending.iter().filter(|appended| **appended == Appended::Stored).count(), 1);
+    let used = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'convoke'";
+    assert_eq!(backend.value(used).await, "0", "closing ends the connections");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_replica_appends_is_announced() {
+    let backend = Backend::postgres().await;
+    let log = backend.log().await;
+    let other = backend.open();
+    // The first call begins to listen; a later one that returns early has heard something.
+    log.appended_elsewhere().await;
+    eventually("it is heard within less than the poll", WITHIN, async || {
+        let n = Millis::get(convoke::event::Clock::System.now()) as usize;
+        let started = Instant::now();
+        let info = [numbered(n, NOW)];
+        tokio::join!(log.appended_elsewhere(), append(&other, &info));
+        started.elapsed() < Duration::from_millis(700)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_password_is_printed() {
+    let log = Backend { url: "postgres://u:s3cret@127.0.0.1:1/db".to_owned(), ..Backend::sqlite() }.open();
+    for text in [log.describe(), format!("{log:?}"), log.migrate(true).await.unwrap_err().to_string()] {
+        assert!(!text.contains("s3cret"), "{text}");
+    }
+}
