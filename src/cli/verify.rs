@@ -83,7 +83,7 @@ fn explain(description: &verify::Description) {
         println!("  signature    is not 64 hexadecimal digits");
     }
     println!("  timestamp    {}", description.timestamp);
-    println!("  nonce        {}", description.nonce);
+    println!("  nonce        {}", description.nonce.as_deref().unwrap_or("not text"));
     match &description.event {
         Ok(event) => println!("  event        {event}"),
         Err(reason) => println!("  event        none could be made of it: {reason}"),

@@ -55,7 +55,7 @@ impl Harness {
             Intake::new(Arc::clone(&log) as Arc<dyn Log>, Arc::new(Metrics::new()), clock, Arc::clone(&appended));
         let migrated = CancellationToken::new();
         let mut set = JoinSet::new();
-        set.spawn(writer.run(migrated.clone()));
+        set.spawn(writer.run(migrated.clone(), CancellationToken::new()));
         Self { log, intake, appended, migrated, writer: set }
     }
 

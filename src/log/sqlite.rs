@@ -151,18 +151,29 @@ impl SqliteLog {
             return Ok(HashSet::new());
         }
         // Some had been there before: those that are no newer than the log was.
-        let mut duplicates = HashSet::new();
+        let ids = serde_json::Value::from_iter(events.iter().map(|(_, event)| event.event_id.to_string())).to_string();
+        let known: Vec<String> = sqlx::query_scalar(
+            "SELECT event_id FROM events WHERE event_id IN (SELECT value FROM json_each(?)) AND seq <= ?",
+        )
+        .bind(ids)
+        .bind(newest)
+        .fetch_all(&mut **tx)
+        .await?;
+        let known: HashSet<String> = known.into_iter().collect();
+        let mut duplicates = HashSet::with_capacity(known.len());
         for (append, event) in events {
-            let update = sqlx::query(
-                "UPDATE events SET deliveries = deliveries + ?, last_delivered_at = max(last_delivered_at, ?)
-                  WHERE event_id = ? AND seq <= ?",
-            )
-            .bind(append.deliveries)
-            .bind(append.last_delivered_at.to_string())
-            .bind(event.event_id.to_string())
-            .bind(newest);
-            if update.execute(&mut **tx).await?.rows_affected() > 0 {
+            let id = event.event_id.to_string();
+            if known.contains(&id) {
                 duplicates.insert(event.event_id);
+                sqlx::query(
+                    "UPDATE events SET deliveries = deliveries + ?, last_delivered_at = max(last_delivered_at, ?)
+                      WHERE event_id = ?",
+                )
+                .bind(append.deliveries)
+                .bind(append.last_delivered_at.to_string())
+                .bind(id)
+                .execute(&mut **tx)
+                .await?;
             }
         }
         Ok(duplicates)

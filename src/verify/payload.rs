@@ -151,7 +151,7 @@ fn object<'a, const N: usize>(token: &'a str, names: [&str; N]) -> Result<Member
 
 /// `payload` as it stands in `event_info`; the last one, if it is doubled.
 pub fn payload(event_info: &str) -> Option<&str> {
-    let members = object::<1>(event_info, [b"payload"]).ok()?;
+    let members = object::<1>(event_info, ["payload"]).ok()?;
     members.values[0].map(RawValue::get)
 }
 
@@ -159,29 +159,28 @@ pub fn payload(event_info: &str) -> Option<&str> {
 /// whole, since nobody can tell what is in it; a payload that is no object becomes null for the same reason.
 pub fn mask(payload: &str, hidden: &[String]) -> String {
     let Some(members) = members(payload) else { return "null".to_owned() };
-    let kept = members.into_iter().filter_map(|(name, value)| {
-        if name != "attendeeInfo" {
-            return Some((name, value.get().to_owned()));
+    join(members.into_iter().filter_map(|(token, value)| {
+        if name(token).as_deref() != Some("attendeeInfo") {
+            return Some((token, value.get().to_owned()));
         }
-        let attendee = self::members(value.get())?;
-        let shown = attendee.into_iter().filter(|(name, _)| !hidden.contains(name));
-        Some((name, join(shown.map(|(name, value)| (name, value.get().to_owned())))))
-    });
-    join(kept)
+        let mut attendee = self::members(value.get())?;
+        attendee.retain(|(token, _)| name(token).is_none_or(|name| hidden.iter().all(|hidden| *hidden != name)));
+        Some((token, join(attendee.into_iter().map(|(token, value)| (token, value.get().to_owned())))))
+    }))
 }
 
-/// All members of an object, in order, each value as it stands there.
-fn members(token: &str) -> Option<Vec<(String, &RawValue)>> {
+/// All members of an object, in order, each as it stands there.
+fn members(token: &str) -> Option<Vec<(&RawValue, &RawValue)>> {
     struct All;
     impl<'de> Visitor<'de> for All {
-        type Value = Vec<(String, &'de RawValue)>;
+        type Value = Vec<(&'de RawValue, &'de RawValue)>;
         fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
             f.write_str("an object")
         }
         fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
             let mut members = Vec::new();
-            while let Some(Name(name)) = map.next_key()? {
-                members.push((String::from_utf8_lossy(&name).into_owned(), map.next_value()?));
+            while let Some(member) = map.next_entry()? {
+                members.push(member);
             }
             Ok(members)
         }
@@ -189,8 +188,7 @@ fn members(token: &str) -> Option<Vec<(String, &RawValue)>> {
     serde_json::Deserializer::from_str(token).deserialize_map(All).ok()
 }
 
-fn join(members: impl Iterator<Item = (String, String)>) -> String {
-    let members: Vec<String> =
-        members.map(|(name, value)| format!("{}:{value}", serde_json::Value::from(name))).collect();
+fn join<'a>(members: impl Iterator<Item = (&'a RawValue, String)>) -> String {
+    let members: Vec<String> = members.map(|(name, value)| format!("{}:{value}", name.get())).collect();
     format!("{{{}}}", members.join(","))
 }

@@ -174,6 +174,10 @@ impl Log for Scripted {
     async fn release(&self, _: &str, _: &str) -> Result<(), LogError> {
         Err(unavailable())
     }
+    async fn now(&self) -> Result<Millis, LogError> {
+        Err(unavailable())
+    }
+
     async fn cursors(&self) -> Result<Vec<CursorState>, LogError> {
         Err(unavailable())
     }
