@@ -63,11 +63,16 @@ impl Harness {
     async fn open() -> Self {
         let harness = Self::not_migrated();
         harness.log.let_through(10_000);
-        harness.migrated.cancel();
-        while !harness.intake.accepting() {
+        harness.migrate().await;
+        harness
+    }
+
+    /// What comes in the same moment may still be refused.
+    async fn migrate(&self) {
+        self.migrated.cancel();
+        while !self.intake.accepting() {
             tokio::task::yield_now().await;
         }
-        harness
     }
 
     /// The log's next append waits to be let through, and has begun with this first delivery.
@@ -301,7 +306,7 @@ async fn until_the_log_is_migrated_everything_is_refused_at_once() {
     assert_eq!(harness.store("a").await, Err(NotStored::Unavailable));
     assert_eq!(harness.log.batches(), [[""; 0]; 0]);
     harness.log.let_through(10);
-    harness.migrated.cancel();
+    harness.migrate().await;
     assert_eq!(harness.store("a").await, Ok(Appended::Stored));
     assert!(harness.intake.accepting());
 }
