@@ -232,7 +232,8 @@ impl Writer {
         self.metrics.commit_duration.observe(started.elapsed().as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
         self.metrics.batch_size.observe(jobs.len() as f64);
-        if outcomes.contains(&Ok(Appended::Stored)) {
+        // Also for duplicates: the first try of a batch may have been committed without our learning it.
+        if outcomes.iter().any(Result::is_ok) {
             self.appended.notify_waiters();
         }
         // The first copy of a new event is the one that was stored; the others were merged into it.

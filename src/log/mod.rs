@@ -80,7 +80,7 @@ pub struct Leased {
 pub enum Moved {
     /// It stands at the new position, and the lease was renewed.
     Yes,
-    /// The lease had ended or another owner has it: nothing was changed.
+    /// The lease had ended, another owner has it, or the cursor is further already: nothing was changed.
     LeaseLost,
 }
 
@@ -244,7 +244,7 @@ pub trait Log: Send + Sync + std::fmt::Debug + 'static {
     /// [`LogError::Unavailable`].
     async fn lease(&self, cursor: &str, owner: &str, ttl: Duration) -> Result<Option<Leased>, LogError>;
 
-    /// Moves a cursor from one position to another and renews its lease, if `owner` still holds it.
+    /// Moves a cursor forward to a position and renews its lease, if `owner` still holds it.
     ///
     /// # Errors
     /// [`LogError::Unavailable`].

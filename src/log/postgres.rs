@@ -389,7 +389,7 @@ impl Log for PostgresLog {
         let advance = sqlx::query(
             "UPDATE cursors SET position = $3, updated_at = clock_timestamp(),
                     lease_until = clock_timestamp() + make_interval(secs => $4)
-              WHERE name = $1 AND lease_owner = $2 AND lease_until > clock_timestamp()",
+              WHERE name = $1 AND lease_owner = $2 AND lease_until > clock_timestamp() AND position <= $3",
         );
         let done =
             bounded(advance.bind(cursor).bind(owner).bind(to.0).bind(ttl.as_secs_f64()).execute(&self.pool)).await?;

@@ -451,7 +451,7 @@ impl Log for SqliteLog {
     async fn advance(&self, cursor: &str, owner: &str, to: Seq, ttl: Duration) -> Result<Moved, LogError> {
         let sql = format!(
             "UPDATE cursors SET position = ?3, lease_until = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ?4), updated_at = {NOW}
-              WHERE name = ?1 AND lease_owner = ?2 AND lease_until > {NOW}"
+              WHERE name = ?1 AND lease_owner = ?2 AND lease_until > {NOW} AND position <= ?3"
         );
         let moved = self
             .write(
