@@ -77,19 +77,24 @@ type Ended = (&'static str, anyhow::Result<()>);
 
 /// Named tasks.
 #[derive(Default)]
-struct Tasks(JoinSet<Ended>);
+struct Tasks {
+    set: JoinSet<Ended>,
+    /// The names of those that have not ended.
+    running: Vec<&'static str>,
+}
 
 impl Tasks {
     fn spawn(&mut self, name: &'static str, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
-        self.0.spawn(async move { (name, task.await) });
+        self.set.spawn(async move { (name, task.await) });
+        self.running.push(name);
     }
 
-    /// Waits until the tasks with these names have ended.
-    async fn finish(&mut self, running: &mut Vec<&'static str>, names: &[&'static str]) -> anyhow::Result<()> {
-        while running.iter().any(|name| names.contains(name)) {
-            let Some(ended) = self.0.join_next().await else { return Ok(()) };
+    /// Waits until the tasks with these names have ended, those of them that were started at all.
+    async fn finish(&mut self, names: &[&'static str]) -> anyhow::Result<()> {
+        while self.running.iter().any(|name| names.contains(name)) {
+            let Some(ended) = self.set.join_next().await else { return Ok(()) };
             let (name, result) = unwrap(ended)?;
-            running.retain(|other| *other != name);
+            self.running.retain(|other| *other != name);
             result.with_context(|| format!("the {name}"))?;
         }
         Ok(())
@@ -198,7 +203,7 @@ impl App {
     pub async fn run(mut self, stop: CancellationToken, force: CancellationToken) -> anyhow::Result<()> {
         let early = tokio::select! {
             () = stop.cancelled() => None,
-            ended = self.tasks.0.join_next() => Some(ended),
+            ended = self.tasks.set.join_next() => Some(ended),
         };
         if let Some(ended) = early {
             self.shutdown.force.cancel();
@@ -226,16 +231,15 @@ impl App {
     }
 
     async fn finish(&mut self, delay: Duration) -> anyhow::Result<()> {
-        let mut running = vec![EVENTS, ADMIN, WRITER, DATABASE, RELAY, GAUGES];
         tokio::time::sleep(delay).await;
         self.shutdown.stop.cancel();
-        self.tasks.finish(&mut running, &[EVENTS]).await?;
+        self.tasks.finish(&[EVENTS]).await?;
         self.steps.writer.cancel();
-        self.tasks.finish(&mut running, &[WRITER]).await?;
+        self.tasks.finish(&[WRITER]).await?;
         self.steps.cursors.cancel();
-        self.tasks.finish(&mut running, &[RELAY]).await?;
+        self.tasks.finish(&[RELAY]).await?;
         self.steps.rest.cancel();
-        self.tasks.finish(&mut running, &[ADMIN, DATABASE, GAUGES]).await?;
+        self.tasks.finish(&[ADMIN, DATABASE, GAUGES]).await?;
         self.parts.log.close().await;
         Ok(())
     }
