@@ -12,5 +12,6 @@ pub mod port;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod rig;
 pub mod tools;
 pub mod wait;
