@@ -3,7 +3,7 @@
 //! Log and stream are walked side by side. Both are in the order of the log, so what has to be remembered is only what
 //! one of them has and the other has not shown yet.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::Context as _;
 use serde::Serialize;
@@ -61,16 +61,14 @@ pub async fn compare(log: &dyn Log, bus: &Bus, up_to: Seq) -> anyhow::Result<Com
     let state = bus.stream_state().await?.with_context(|| format!("there is no stream {}", bus.stream()))?;
     let mut found = Comparison { messages: state.messages, up_to: Some(up_to), ..Comparison::default() };
     let set_aside = set_aside(log).await?;
-    if state.messages == 0 && state.last_sequence > 0 {
-        // Everything was discarded or purged: there is no oldest message to begin at.
-        found.before_stream = up_to.0.unsigned_abs();
-        return Ok(found);
-    }
+    let cursors = log.cursors().await?;
+    let published = cursors.iter().find(|cursor| cursor.name == relay::CURSOR).map_or(Seq::START, |it| it.position);
     let complete = state.first_sequence <= 1;
     let mut scan = bus.scan().await?;
-    let mut walk = Walk { first: Seq::START, log_only: HashMap::new(), stream_only: HashMap::new() };
+    let mut walk = Walk::default();
     if !complete {
-        walk.first = walk.oldest(log, &mut scan, &mut found).await?;
+        // What the relay has yet to publish is missing, whatever the stream has discarded.
+        walk.first = walk.oldest(log, &mut scan, &mut found).await?.min(Seq(published.0 + 1));
     }
     let mut position = Seq::START;
     let (mut log_ended, mut stream_ended) = (false, false);
@@ -95,10 +93,13 @@ pub async fn compare(log: &dyn Log, bus: &Bus, up_to: Seq) -> anyhow::Result<Com
     Ok(found)
 }
 
+#[derive(Default)]
 struct Walk {
     /// Rows before this one are not expected in the stream.
     first: Seq,
     log_only: HashMap<EventId, Seq>,
+    /// Rows that need not be in the stream, and whose messages may be in it all the same.
+    excused: HashSet<EventId>,
     /// Copies that the stream has shown and the log has not (yet), replayed ones apart.
     stream_only: HashMap<EventId, Copies>,
 }
@@ -126,13 +127,17 @@ impl Walk {
 
     fn row(&mut self, record: &Record, set_aside: &HashMap<EventId, ()>, found: &mut Comparison) {
         let copies = self.stream_only.remove(&record.event_id);
-        if let Some(copies) = copies {
+        if let Some(copies) = &copies {
+            self.surplus(record.event_id, copies, found);
+        }
+        let forgotten = record.event_info.is_none();
+        if forgotten || set_aside.contains_key(&record.event_id) {
+            *(if forgotten { &mut found.forgotten } else { &mut found.set_aside }) += 1;
+            if copies.is_none() {
+                self.excused.insert(record.event_id);
+            }
+        } else if copies.is_some() {
             found.expected += 1;
-            self.surplus(record.event_id, &copies, found);
-        } else if record.event_info.is_none() {
-            found.forgotten += 1;
-        } else if set_aside.contains_key(&record.event_id) {
-            found.set_aside += 1;
         } else if record.seq < self.first {
             found.before_stream += 1;
         } else {
@@ -155,7 +160,7 @@ impl Walk {
             found.foreign += 1;
             return;
         };
-        if self.log_only.remove(&id).is_some() {
+        if self.log_only.remove(&id).is_some() || self.excused.remove(&id) {
             return;
         }
         let copies = self.stream_only.entry(id).or_default();

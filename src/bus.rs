@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::jetstream::context::GetStreamErrorKind;
-use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::jetstream::stream::{
+    Config, DiscardPolicy, LastRawMessageErrorKind, RetentionPolicy, StorageType, Stream,
+};
 use async_nats::jetstream::{self, ErrorCode, consumer};
 use async_nats::{Client, ConnectOptions, Event, HeaderMap, HeaderName, HeaderValue, StatusCode, Subscriber};
 use bytes::Bytes;
@@ -22,6 +24,7 @@ use uuid::Uuid;
 
 use crate::event::EventId;
 use crate::metrics::{Metrics, PublishError};
+use crate::telemetry::Throttle;
 
 const MSG_ID: HeaderName = HeaderName::from_static("Nats-Msg-Id");
 const EXPECTED_STREAM: HeaderName = HeaderName::from_static("Nats-Expected-Stream");
@@ -30,8 +33,15 @@ const CONTENT_TYPE: HeaderName = HeaderName::from_static("Content-Type");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const REPLAY: HeaderName = HeaderName::from_static("Convoke-Replay");
 
-/// All acknowledgements of a window must be here by then.
-const ACK_TIME: Duration = Duration::from_secs(5);
+/// A window must be sent, and all of its acknowledgements must be here, by then. Well within the relay's lease, so that
+/// what was acknowledged until then still moves the position.
+const ACK_TIME: Duration = Duration::from_secs(3);
+
+/// While the bus complains of the same, it is said this often.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+
+/// How long the reader of a stream waits for a message before it asks whether there is one.
+const READ_TIME: Duration = Duration::from_secs(5);
 
 /// How the stream is reached, and how it is made if it is missing.
 #[derive(Clone)]
@@ -74,6 +84,9 @@ pub enum BusError {
     /// There is no connection now; one is being tried for.
     #[error("no connection to NATS")]
     Disconnected,
+    /// The server is there and does not let us in; it is tried again.
+    #[error("NATS refuses the credentials")]
+    Refused,
     /// A credentials or CA file cannot be used, or the URL.
     #[error("{0}")]
     Settings(String),
@@ -154,16 +167,68 @@ pub struct Bus {
     options: Options,
     inbox: String,
     windows: AtomicU64,
-    /// When the server last said that we may not publish, by the count of windows.
-    forbidden: Arc<AtomicU64>,
-    /// Set when the end of the connection is our own wish.
-    closing: Arc<AtomicBool>,
+    state: Arc<ConnectionState>,
     acks: Mutex<Option<Subscriber>>,
 }
 
 impl Drop for Bus {
     fn drop(&mut self) {
-        self.closing.store(true, Ordering::Relaxed);
+        self.state.closing.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What the connection has told of itself.
+struct ConnectionState {
+    /// How often the server said that we may not publish or subscribe somewhere.
+    denials: AtomicU64,
+    /// Whether the server refused our credentials when it was tried last.
+    refused: AtomicBool,
+    /// Set when the end of the connection is our own wish.
+    closing: AtomicBool,
+    metrics: Arc<Metrics>,
+    /// For the connection's coming and going …
+    throttle: Throttle,
+    /// … and for complaints, which come in great numbers.
+    complaints: Throttle,
+}
+
+impl ConnectionState {
+    fn note(&self, event: &Event) {
+        match event {
+            Event::Connected => {
+                self.refused.store(false, Ordering::Relaxed);
+                self.metrics.bus_connected.set(1);
+                self.throttle.run("connected", |suppressed| tracing::info!(suppressed, "connected to NATS"));
+            }
+            Event::Disconnected | Event::Closed => {
+                if self.metrics.bus_connected.get() == 1 && !self.closing.load(Ordering::Relaxed) {
+                    self.throttle.run("lost", |suppressed| {
+                        tracing::warn!(suppressed, "lost the connection to NATS; events are kept and published later");
+                    });
+                }
+                self.metrics.bus_connected.set(0);
+            }
+            // One comes for each message that was refused.
+            Event::ServerError(error) => {
+                let denied = error.to_string().to_ascii_lowercase().contains("permissions violation");
+                if denied {
+                    self.denials.fetch_add(1, Ordering::Relaxed);
+                }
+                self.complaints.run(if denied { "denied" } else { "server" }, |suppressed| {
+                    tracing::warn!(%error, suppressed, "NATS says");
+                });
+            }
+            // One comes for each attempt to connect that failed.
+            Event::ClientError(error) => {
+                let text = error.to_string().to_ascii_lowercase();
+                let refused = text.contains("authorization") || text.contains("authentication");
+                self.refused.store(refused, Ordering::Relaxed);
+                self.complaints.run(if refused { "refused" } else { "client" }, |suppressed| {
+                    tracing::warn!(%error, suppressed, "cannot connect to NATS; trying again");
+                });
+            }
+            event => tracing::debug!(%event, "NATS"),
+        }
     }
 }
 
@@ -180,10 +245,15 @@ impl Bus {
     /// [`BusError::Settings`].
     pub async fn connect(options: Options, metrics: Arc<Metrics>) -> Result<Self, BusError> {
         let settings = |error: &dyn std::fmt::Display| BusError::Settings(error.to_string());
-        let forbidden = Arc::new(AtomicU64::new(0));
-        let denials = Arc::clone(&forbidden);
-        let closing = Arc::new(AtomicBool::new(false));
-        let wished = Arc::clone(&closing);
+        let state = Arc::new(ConnectionState {
+            denials: AtomicU64::new(0),
+            refused: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            metrics,
+            throttle: Throttle::new(5, SAY_AGAIN),
+            complaints: Throttle::new(1, SAY_AGAIN),
+        });
+        let told = Arc::clone(&state);
         let mut connect = ConnectOptions::new()
             .name("convoke")
             .retry_on_initial_connect()
@@ -196,26 +266,8 @@ impl Bus {
                     .min(Duration::from_secs(2))
             })
             .event_callback(move |event| {
-                let (metrics, denials, wished) = (Arc::clone(&metrics), Arc::clone(&denials), Arc::clone(&wished));
-                async move {
-                    match event {
-                        Event::Connected => {
-                            metrics.bus_connected.set(1);
-                            tracing::info!("connected to NATS");
-                        }
-                        Event::Disconnected | Event::Closed => {
-                            if metrics.bus_connected.get() == 1 && !wished.load(Ordering::Relaxed) {
-                                tracing::warn!("lost the connection to NATS; events are kept and published later");
-                            }
-                            metrics.bus_connected.set(0);
-                        }
-                        Event::ServerError(error) => {
-                            denials.fetch_add(1, Ordering::Relaxed);
-                            tracing::warn!(%error, "NATS says");
-                        }
-                        event => tracing::debug!(%event, "NATS"),
-                    }
-                }
+                let told = Arc::clone(&told);
+                async move { told.note(&event) }
             });
         if let Some(ca) = &options.tls_ca {
             connect = connect.add_root_certificates(ca.clone());
@@ -240,8 +292,7 @@ impl Bus {
             options,
             inbox,
             windows: AtomicU64::new(0),
-            forbidden,
-            closing,
+            state,
             acks: Mutex::new(None),
         })
     }
@@ -264,10 +315,16 @@ impl Bus {
         self.client.connection_state() == State::Connected
     }
 
+    /// How often the server has said that we may not do something there.
+    #[must_use]
+    pub fn denials(&self) -> u64 {
+        self.state.denials.load(Ordering::Relaxed)
+    }
+
     /// Waits for a connection, for no longer than `patience`.
     ///
     /// # Errors
-    /// [`BusError::Disconnected`].
+    /// [`BusError::Disconnected`] or [`BusError::Refused`].
     pub async fn wait_connected(&self, patience: Duration) -> Result<(), BusError> {
         if self.connected() {
             return Ok(());
@@ -275,6 +332,7 @@ impl Bus {
         // The client flushes once it is connected.
         match tokio::time::timeout(patience, self.client.flush()).await {
             Ok(Ok(())) if self.connected() => Ok(()),
+            _ if self.state.refused.load(Ordering::Relaxed) => Err(BusError::Refused),
             _ => Err(BusError::Disconnected),
         }
     }
@@ -365,34 +423,42 @@ impl Bus {
             },
         };
         let number = self.windows.fetch_add(1, Ordering::Relaxed);
-        let denials = self.forbidden.load(Ordering::Relaxed);
+        let denials = self.denials();
+        let deadline = tokio::time::Instant::now() + ACK_TIME;
         let mut waiting = 0;
-        for (index, message) in window.iter().enumerate() {
-            let expected = last_sequence.map(|last| last + index as u64);
-            let reply = format!("{}.{number}.{index}", self.inbox);
-            let sent = self
-                .client
-                .publish_with_reply_and_headers(
-                    message.subject.clone(),
-                    reply,
-                    self.headers(message, expected),
-                    message.payload.clone(),
-                )
-                .await;
-            match sent {
-                Ok(()) => {
-                    results[index] = Err(PublishError::Timeout);
-                    waiting += 1;
-                }
-                Err(error) => {
-                    results[index] = Err(match error.kind() {
-                        async_nats::client::PublishErrorKind::MaxPayloadExceeded => PublishError::TooLarge,
-                        _ => PublishError::Other,
-                    });
-                    // What follows it would leave a gap.
-                    break;
+        let send = async {
+            for (index, message) in window.iter().enumerate() {
+                let expected = last_sequence.map(|last| last + index as u64);
+                let reply = format!("{}.{number}.{index}", self.inbox);
+                let sent = self
+                    .client
+                    .publish_with_reply_and_headers(
+                        message.subject.clone(),
+                        reply,
+                        self.headers(message, expected),
+                        message.payload.clone(),
+                    )
+                    .await;
+                match sent {
+                    Ok(()) => {
+                        results[index] = Err(PublishError::Timeout);
+                        waiting += 1;
+                    }
+                    Err(error) => {
+                        results[index] = Err(match error.kind() {
+                            async_nats::client::PublishErrorKind::MaxPayloadExceeded => PublishError::TooLarge,
+                            _ => PublishError::Other,
+                        });
+                        // What follows it would leave a gap.
+                        return;
+                    }
                 }
             }
+        };
+        if tokio::time::timeout_at(deadline, send).await.is_err() {
+            // The connection takes nothing any more: what was not sent was not lost either.
+            *guard = Some(acks);
+            return results;
         }
         let prefix = format!("{}.{number}.", self.inbox);
         let collect = async {
@@ -406,8 +472,8 @@ impl Bus {
                 }
             }
         };
-        let complete = tokio::time::timeout(ACK_TIME, collect).await.is_ok();
-        if !complete && self.forbidden.load(Ordering::Relaxed) != denials {
+        let complete = tokio::time::timeout_at(deadline, collect).await.is_ok();
+        if !complete && self.denials() != denials {
             for result in results.iter_mut().filter(|result| **result == Err(PublishError::Timeout)) {
                 *result = Err(PublishError::Permission);
             }
@@ -441,16 +507,16 @@ impl Bus {
         let reading = failed("reading the stream");
         let stream = self.jetstream.get_stream(&self.options.stream).await.map_err(|error| reading(&error))?;
         let state = &stream.cached_info().state;
-        if state.messages == 0 {
-            return Ok(Scan { messages: None, last: 0 });
-        }
         let last = state.last_sequence;
+        if state.messages == 0 {
+            return Ok(Scan { stream, messages: None, seen: 0, last });
+        }
         let consumer = stream
             .create_consumer(consumer::pull::OrderedConfig { headers_only: true, ..Default::default() })
             .await
             .map_err(|error| reading(&error))?;
         let messages = consumer.messages().await.map_err(|error| reading(&error))?;
-        Ok(Scan { messages: Some(messages), last })
+        Ok(Scan { stream, messages: Some(messages), seen: 0, last })
     }
 
     /// Whether the stream holds any message on `subject`.
@@ -462,9 +528,7 @@ impl Bus {
         let stream = self.jetstream.get_stream(&self.options.stream).await.map_err(|error| reading(&error))?;
         match stream.get_last_raw_message_by_subject(subject).await {
             Ok(_) => Ok(true),
-            Err(error) if error.kind() == async_nats::jetstream::stream::LastRawMessageErrorKind::NoMessageFound => {
-                Ok(false)
-            }
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(false),
             Err(error) => Err(reading(&error)),
         }
     }
@@ -483,7 +547,10 @@ impl Bus {
 
 /// The messages of a stream, one after the other; ends with the one that was the newest when it began.
 pub struct Scan {
+    stream: Stream,
     messages: Option<consumer::pull::Ordered>,
+    /// The number of the message that came last.
+    seen: u64,
     last: u64,
 }
 
@@ -501,19 +568,39 @@ impl Scan {
     pub async fn next(&mut self) -> Result<Option<Entry>, BusError> {
         let reading = failed("reading the stream");
         let Some(messages) = &mut self.messages else { return Ok(None) };
-        let message = match tokio::time::timeout(Duration::from_secs(15), messages.next()).await {
+        let message = match tokio::time::timeout(READ_TIME, messages.next()).await {
             Ok(Some(message)) => message.map_err(|error| reading(&error))?,
             Ok(None) => return Err(reading(&"the consumer ended")),
-            Err(_) => return Err(reading(&"no message within 15 s")),
+            Err(_) if self.more().await? => return Err(reading(&format!("no message within {READ_TIME:?}"))),
+            Err(_) => {
+                self.messages = None;
+                return Ok(None);
+            }
         };
-        let sequence = message.info().map_err(|error| reading(&error))?.stream_sequence;
+        let (sequence, pending) = {
+            let info = message.info().map_err(|error| reading(&error))?;
+            (info.stream_sequence, info.pending)
+        };
         let headers = message.headers.as_ref();
         let id = headers.and_then(|headers| headers.get(MSG_ID)).and_then(|id| event_id(id.as_str()));
         let replay = headers.is_some_and(|headers| headers.get(REPLAY).is_some());
-        if sequence >= self.last {
+        self.seen = sequence;
+        // The newest message may have been deleted, and then never comes.
+        if sequence >= self.last || (pending == 0 && !self.more().await?) {
             self.messages = None;
         }
         Ok((sequence <= self.last).then_some(Entry { sequence, id, replay }))
+    }
+}
+
+impl Scan {
+    /// Whether the stream holds a message after the one that came last.
+    async fn more(&self) -> Result<bool, BusError> {
+        match self.stream.get_first_raw_message_by_subject(">", self.seen + 1).await {
+            Ok(message) => Ok(message.sequence <= self.last),
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(false),
+            Err(error) => Err(failed("reading the stream")(&error)),
+        }
     }
 }
 
@@ -551,7 +638,8 @@ fn outcome(status: Option<StatusCode>, payload: &[u8]) -> Result<Ack, PublishErr
             ErrorCode::STREAM_STORE_FAILED
             | ErrorCode::STORAGE_RESOURCES_EXCEEDED
             | ErrorCode::MEMORY_RESOURCES_EXCEEDED
-            | ErrorCode::INSUFFICIENT_RESOURCES,
+            | ErrorCode::INSUFFICIENT_RESOURCES
+            | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
         ) => Err(PublishError::Full),
         Some(_) => Err(PublishError::Other),
     }
@@ -571,10 +659,21 @@ fn differences(is: &Config, want: &Config) -> Vec<String> {
     compare("storage", format!("{:?}", is.storage), format!("{:?}", want.storage));
     compare("replicas", is.num_replicas.to_string(), want.num_replicas.to_string());
     compare("max_age", format!("{:?}", is.max_age), format!("{:?}", want.max_age));
-    compare("max_bytes", is.max_bytes.to_string(), want.max_bytes.to_string());
+    compare("max_bytes", limit(is.max_bytes), limit(want.max_bytes));
     compare("duplicate_window", format!("{:?}", is.duplicate_window), format!("{:?}", want.duplicate_window));
+    compare("max_messages", limit(is.max_messages), limit(want.max_messages));
+    compare("max_messages_per_subject", limit(is.max_messages_per_subject), limit(want.max_messages_per_subject));
+    compare("max_message_size", limit(is.max_message_size.into()), limit(want.max_message_size.into()));
+    compare("no_ack", is.no_ack.to_string(), want.no_ack.to_string());
+    compare("sealed", is.sealed.to_string(), want.sealed.to_string());
     compare("deletes denied", is.deny_delete.to_string(), want.deny_delete.to_string());
+    compare("purges denied", is.deny_purge.to_string(), want.deny_purge.to_string());
     found
+}
+
+/// The server writes "no limit" as -1 or, where it was not asked, as 0.
+fn limit(value: i64) -> String {
+    if value > 0 { value.to_string() } else { "unlimited".to_owned() }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::log::Log;
+use crate::telemetry::Throttle;
 
 /// A lease lasts this long after it was renewed: the longest time for which a cursor stands still when its owner dies.
 pub const LEASE: Duration = Duration::from_secs(5);
@@ -55,6 +56,9 @@ pub trait Cursor: Send {
 const MIN_PAUSE: Duration = Duration::from_millis(50);
 const MAX_PAUSE: Duration = Duration::from_secs(3);
 
+/// So many failures in a row that are likely to pass are tried again without a growing pause.
+const SOON: u32 = 4;
+
 /// While something keeps failing, it is said this often.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 
@@ -62,22 +66,44 @@ const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// less for each event.
 const GATHER: Duration = Duration::from_millis(3);
 
+/// For how long a tick may go on when the process is to stop.
+const LAST_TICK: Duration = Duration::from_secs(3);
+
 /// For how long a cursor goes on reading at the end, to leave no lag behind.
 const LAST_DRAIN: Duration = Duration::from_secs(3);
+
+/// Failures in a row.
+#[derive(Default)]
+struct Failing {
+    times: u32,
+    said: Option<Instant>,
+}
 
 /// Runs `cursor` until `stop`, then once more to the end of the log, within bounds, and gives up its lease.
 pub async fn run(mut cursor: impl Cursor, log: Arc<dyn Log>, appended: Arc<Notify>, stop: CancellationToken) {
     let name = cursor.name();
-    let mut failing: Option<(Instant, Duration)> = None;
+    let mut failing: Option<Failing> = None;
+    let throttle = Throttle::new(5, SAY_AGAIN);
+    // A tick is given some time to come to its end when the process is to stop, and cut short then: whatever it was
+    // waiting for, the work is done again.
+    let overdue = async {
+        stop.cancelled().await;
+        tokio::time::sleep(LAST_TICK).await;
+    };
+    tokio::pin!(overdue);
     loop {
         // Armed before the log is read, so that no commit falls between reading and waiting.
         let notified = appended.notified();
         tokio::pin!(notified);
         notified.as_mut().enable();
-        let pause = match cursor.tick().await {
+        let ticked = tokio::select! {
+            ticked = cursor.tick() => ticked,
+            () = &mut overdue => break,
+        };
+        let pause = match ticked {
             Ok(progress) => {
-                if failing.take().is_some() {
-                    tracing::info!(cursor = name, "goes on");
+                if failing.take().is_some_and(|failing| failing.said.is_some()) {
+                    throttle.run("goes on", |suppressed| tracing::info!(cursor = name, suppressed, "goes on"));
                 }
                 match progress {
                     Progress::Worked => Some(GATHER),
@@ -86,19 +112,20 @@ pub async fn run(mut cursor: impl Cursor, log: Arc<dyn Log>, appended: Arc<Notif
                 }
             }
             Err(retry) => {
-                let (said, pause) = failing.unwrap_or((Instant::now(), Duration::ZERO));
-                let first = pause.is_zero();
-                let say = (first && !retry.soon) || said.elapsed() > SAY_AGAIN;
-                if say {
-                    tracing::warn!(cursor = name, reason = retry.reason, "cannot go on; trying again");
+                let failing = failing.get_or_insert_default();
+                failing.times += 1;
+                // A failure that is likely to pass is not worth a word, unless it does not pass.
+                let passing = retry.soon && failing.times <= SOON;
+                if !passing && failing.said.is_none_or(|said| said.elapsed() > SAY_AGAIN) {
+                    failing.said = Some(Instant::now());
+                    throttle.run("cannot go on", |suppressed| {
+                        tracing::warn!(cursor = name, reason = retry.reason, suppressed, "cannot go on; trying again");
+                    });
                 } else {
                     tracing::debug!(cursor = name, reason = retry.reason, "trying again");
                 }
-                let pause = (pause * 2).clamp(MIN_PAUSE, MAX_PAUSE);
-                // A first failure that is likely to pass is not worth a word; a second one is.
-                let remembered = if first && retry.soon { MIN_PAUSE / 2 } else { pause };
-                failing = Some((if say { Instant::now() } else { said }, remembered));
-                Some(if retry.soon { MIN_PAUSE } else { pause })
+                let doublings = if passing { 0 } else { failing.times.min(10) - 1 };
+                Some((MIN_PAUSE * 2_u32.pow(doublings)).min(MAX_PAUSE))
             }
         };
         tokio::select! {

@@ -193,7 +193,7 @@ impl fmt::Display for EventId {
 }
 
 /// A place in the log's order. Increasing, never reused; gaps are normal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seq(pub i64);
 
 impl Seq {

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::event::{Clock, Content, EventId, Millis, Unreadable, Verified};
 use crate::log::{Append, Appended, Log, LogError};
 use crate::metrics::Metrics;
+use crate::telemetry::Throttle;
 
 /// Deliveries that may wait. At 20,000 a second it is a fifth of a second's worth.
 const QUEUE: usize = 4096;
@@ -91,7 +92,8 @@ impl Intake {
             state: Arc::clone(&state),
             metrics: Arc::clone(&metrics),
         };
-        (intake, Writer { jobs, log, state, metrics, appended, ready: OnceLock::new() })
+        let throttle = Throttle::new(5, Duration::from_secs(60));
+        (intake, Writer { jobs, log, state, metrics, appended, ready: OnceLock::new(), throttle })
     }
 
     /// Stores what was verified. When it returns `Ok`, it is durable. `body` is what it was read from, in case that the
@@ -155,6 +157,7 @@ pub struct Writer {
     metrics: Arc<Metrics>,
     appended: Arc<Notify>,
     ready: OnceLock<()>,
+    throttle: Throttle,
 }
 
 impl Writer {
@@ -210,11 +213,14 @@ impl Writer {
     fn report_health(&self, error: Option<&LogError>) {
         let changed = self.state.accepting(error.is_none());
         match error {
-            Some(error) if changed => {
-                tracing::error!(%error, "cannot store events: they are answered 503, and the platform retries for 24 hours");
-            }
+            // A small write may succeed where a large one does not, and so on: these two may take turns.
+            Some(error) if changed => self.throttle.run("refusing", |suppressed| {
+                tracing::error!(%error, suppressed, "cannot store events: they are answered 503, and the platform retries for 24 hours");
+            }),
             None if self.ready.set(()).is_ok() => tracing::info!(database = self.log.describe(), "accepting events"),
-            None if changed => tracing::info!("events are being stored again"),
+            None if changed => {
+                self.throttle.run("again", |suppressed| tracing::info!(suppressed, "events are being stored again"));
+            }
             _ => {}
         }
     }

@@ -5,8 +5,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Bounds how often a line of one kind is logged, so that whoever sends rubbish does not fill the disk.
-#[derive(Debug, Default)]
-pub struct Throttle(Mutex<HashMap<&'static str, Window>>);
+#[derive(Debug)]
+pub struct Throttle {
+    lines: u32,
+    stretch: Duration,
+    windows: Mutex<HashMap<&'static str, Window>>,
+}
 
 #[derive(Debug)]
 struct Window {
@@ -15,23 +19,31 @@ struct Window {
     suppressed: u64,
 }
 
-/// In each stretch of this length …
-const WINDOW: Duration = Duration::from_secs(10);
-/// … so many lines of a kind.
-const LINES: u32 = 5;
+/// Five lines of a kind in ten seconds.
+impl Default for Throttle {
+    fn default() -> Self {
+        Self::new(5, Duration::from_secs(10))
+    }
+}
 
 impl Throttle {
+    /// At most `lines` of a kind in each `stretch` of time.
+    #[must_use]
+    pub fn new(lines: u32, stretch: Duration) -> Self {
+        Self { lines, stretch, windows: Mutex::default() }
+    }
+
     /// Calls `log` with the number of lines of this kind that were suppressed before, or suppresses this one.
     pub fn run(&self, kind: &'static str, log: impl FnOnce(u64)) {
         let suppressed = {
-            let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
             let now = Instant::now();
             let window = windows.entry(kind).or_insert(Window { since: now, lines: 0, suppressed: 0 });
-            if now.duration_since(window.since) >= WINDOW {
+            if now.duration_since(window.since) >= self.stretch {
                 window.since = now;
                 window.lines = 0;
             }
-            if window.lines == LINES {
+            if window.lines == self.lines {
                 window.suppressed += 1;
                 return;
             }

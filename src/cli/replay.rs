@@ -1,6 +1,6 @@
 //! `convoke replay`.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -38,6 +38,9 @@ pub struct Arguments {
     settings: ConfigArgs,
 }
 
+/// Windows in a row of which the bus takes nothing, before it is given up.
+const ATTEMPTS: u32 = 10;
+
 /// Messages published at a time.
 const WINDOW: u32 = 256;
 
@@ -66,8 +69,13 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
     let end = cursors.iter().find(|cursor| cursor.name == relay::CURSOR).map_or(Seq::START, |cursor| cursor.position);
     if arguments.missing {
         let found = audit::compare(&*log, &bus, end).await?;
-        for missing in &found.missing {
-            let page = log.read(Seq(missing.seq.0 - 1), 1).await?;
+        // Missing ones mostly follow one another.
+        let mut missing = found.missing.iter().map(|missing| missing.seq).peekable();
+        while let Some(first) = missing.peek() {
+            let mut page = log.read(Seq(first.0 - 1), WINDOW).await?;
+            let last = page.last().map_or(*first, |record| record.seq);
+            let wanted: HashSet<Seq> = std::iter::from_fn(|| missing.next_if(|seq| *seq <= last)).collect();
+            page.retain(|record| wanted.contains(&record.seq));
             replay.add(&page).await?;
         }
     } else {
@@ -124,7 +132,9 @@ impl Replay<'_> {
                 None => self.forgotten += 1,
             }
         }
-        for attempt in 0..10 {
+        let mut attempts = 0;
+        loop {
+            let before = self.settled();
             let window: Vec<Message> = waiting.drain(..).collect();
             let mut last = None;
             for (message, result) in window.iter().zip(self.bus.publish(&window, None).await) {
@@ -139,12 +149,19 @@ impl Replay<'_> {
                 }
             }
             let Some(reason) = last else { return Ok(()) };
-            if attempt == 9 {
+            // Only attempts that got nowhere count; after one that is too large, say, the others are still to be sent.
+            attempts = if self.settled() > before { 0 } else { attempts + 1 };
+            if attempts == ATTEMPTS {
                 bail!("the bus does not take it: {}; published {} until then", reason.as_str(), self.new);
             }
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            if attempts > 0 {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
             self.bus.wait_connected(Duration::from_secs(5)).await.context("publishing")?;
         }
-        Ok(())
+    }
+
+    fn settled(&self) -> u64 {
+        self.new + self.duplicate + self.too_large
     }
 }

@@ -45,6 +45,10 @@ const RECORD: &str = "seq, event_id, subscriber_id, event, occurred_at, received
 /// must be answered.
 const PATIENCE: Duration = Duration::from_millis(2_500);
 
+/// The same for migrations, which may have much to do, and for the upkeep of partitions.
+const MIGRATION: Duration = Duration::from_secs(600);
+const UPKEEP: Duration = Duration::from_secs(60);
+
 /// The channel on which a commit is announced to the other replicas.
 const CHANNEL: &str = "convoke_log";
 
@@ -273,9 +277,12 @@ impl Log for PostgresLog {
 
     async fn migrate(&self, apply: bool) -> Result<Schema, LogError> {
         let mut connection = bounded(PgConnection::connect_with(&self.options)).await?;
-        // A replica may be waiting for another one's migration, which may take long.
-        sqlx::query("SET lock_timeout = 0").execute(&mut connection).await.map_err(failed)?;
-        let schema = super::run_migrations(&MIGRATIONS, &mut connection, apply).await?;
+        // A replica may be waiting for another one's migration, which may take long; but a database that fell silent in the
+        // middle must not keep the service from ever starting.
+        bounded(sqlx::query("SET lock_timeout = 0").execute(&mut connection)).await?;
+        let schema = tokio::time::timeout(MIGRATION, super::run_migrations(&MIGRATIONS, &mut connection, apply))
+            .await
+            .map_err(|_| LogError::unavailable(format!("no answer within {MIGRATION:?}")))??;
         if let Err(error) = connection.close().await {
             tracing::debug!(%error, "closing the connection that migrated");
         }
@@ -516,14 +523,16 @@ impl Log for PostgresLog {
         if maintained.is_some_and(|last| now.since(last) < partitions::EVERY && now >= last) {
             return Ok(());
         }
-        let done = async {
+        let work = async {
             partitions::extend(&self.options, now).await?;
-            if let Some(retention) = self.retention {
-                partitions::expire(&self.options, now.minus(retention)).await?;
+            match self.retention {
+                Some(retention) => partitions::expire(&self.options, now.minus(retention)).await,
+                None => Ok(()),
             }
-            Ok(())
-        }
-        .await;
+        };
+        let Ok(done) = tokio::time::timeout(UPKEEP, work).await else {
+            return Err(LogError::unavailable(format!("no answer within {UPKEEP:?}")));
+        };
         match &done {
             Ok(()) => *maintained = Some(now),
             // Somebody's transaction is in the way, a backup say. There is no hurry, and asking for the lock holds
@@ -545,14 +554,13 @@ impl Log for PostgresLog {
         let mut guard = self.listener.lock().await;
         let poll = Duration::from_secs(1);
         if guard.is_none() {
-            match tokio::time::timeout(poll, PgListener::connect_with(&self.pool)).await {
-                Ok(Ok(mut listener)) => {
-                    if listener.listen(CHANNEL).await.is_ok() {
-                        *guard = Some(listener);
-                    } else {
-                        tokio::time::sleep(poll).await;
-                    }
-                }
+            let listen = async {
+                let mut listener = PgListener::connect_with(&self.pool).await?;
+                listener.listen(CHANNEL).await?;
+                Ok::<_, sqlx::Error>(listener)
+            };
+            match tokio::time::timeout(poll, listen).await {
+                Ok(Ok(listener)) => *guard = Some(listener),
                 Ok(Err(_)) => tokio::time::sleep(poll).await,
                 Err(_) => {}
             }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 pub use message::{Encoder, subject};
 
-use crate::bus::{Bus, Message, StreamState};
+use crate::bus::{Bus, BusError, Message, StreamState};
 use crate::cursor::{Cursor, LEASE, Progress, RENEW, Retry};
 use crate::event::{Record, Seq};
 use crate::log::{Log, LogError, Moved};
@@ -90,10 +90,16 @@ impl Relay {
         if let Some(seen) = &self.stream {
             return Ok(seen.last_sequence);
         }
+        let denials = self.bus.denials();
         let state = self.bus.ensure_stream().await.map_err(|error| {
-            self.metrics
-                .publish_errors(if self.bus.connected() { PublishError::Other } else { PublishError::Disconnected })
-                .inc();
+            let reason = if !self.bus.connected() {
+                PublishError::Disconnected
+            } else if self.bus.denials() != denials {
+                PublishError::Permission
+            } else {
+                PublishError::Other
+            };
+            self.metrics.publish_errors(reason).inc();
             Retry { reason: error.to_string(), soon: false }
         })?;
         self.notice(&state);
@@ -190,7 +196,13 @@ impl Relay {
 
     async fn advance(&mut self, to: Seq) -> Result<(), Retry> {
         let asked = Instant::now();
-        match self.log.advance(CURSOR, &self.owner, to, LEASE).await.map_err(|error| log_failed(&error))? {
+        let moved = self.log.advance(CURSOR, &self.owner, to, LEASE).await.map_err(|error| {
+            // While the database cannot be written, nothing is published again and again: the lease comes first, which
+            // is written too.
+            self.held = None;
+            log_failed(&error)
+        })?;
+        match moved {
             Moved::Yes => {
                 if let Some(held) = &mut self.held {
                     *held = Held { position: to, renewed: asked, ahead: None };
@@ -222,14 +234,16 @@ impl Cursor for Relay {
     }
 
     async fn tick(&mut self) -> Result<Progress, Retry> {
-        if self.bus.wait_connected(CONNECT).await.is_err() {
+        if let Err(error) = self.bus.wait_connected(CONNECT).await {
             // Do not sit on the lease: another replica may have a connection.
             self.stream = None;
             if self.held.is_some() {
                 self.release().await;
             }
-            self.metrics.publish_errors(PublishError::Disconnected).inc();
-            return Err(Retry { reason: "no connection to NATS".to_owned(), soon: false });
+            let refused = matches!(error, BusError::Refused);
+            let reason = if refused { PublishError::Permission } else { PublishError::Disconnected };
+            self.metrics.publish_errors(reason).inc();
+            return Err(Retry { reason: error.to_string(), soon: false });
         }
         let Some(held) = self.hold().await? else { return Ok(Progress::Standby) };
         let position = held.position;

@@ -2,5 +2,6 @@
 #![expect(clippy::disallowed_methods, reason = "tests spawn tasks, read the clock and find their tools by environment")]
 
 mod log_contract;
+mod relay;
 mod support;
 mod support_selftest;

@@ -12,6 +12,7 @@ pub mod port;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod rig;
 pub mod sign;
 pub mod tools;
 pub mod wait;

@@ -148,6 +148,11 @@ impl Convoke {
         .await;
     }
 
+    /// The id of the process that runs.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().expect("convoke was started").id()
+    }
+
     pub fn signal(&mut self, signal: Signal) {
         self.running().signal(signal);
     }
