@@ -9,6 +9,7 @@
 pub mod ingest;
 pub mod ops;
 mod problem;
+mod request_id;
 mod source;
 pub mod tls;
 
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use request_id::RequestId;
 pub use source::Sources;
 
 /// Connections of one listener; more wait in the kernel's queue.
@@ -145,12 +147,14 @@ where
 {
     let closing = shutdown.closing.clone();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        let request_id = RequestId::of(request.headers());
         request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(request_id.clone());
         let request: Request = request.map(axum::body::Body::new);
         let http1 = request.version() <= axum::http::Version::HTTP_11;
         let (router, closing) = (router.clone(), closing.clone());
         async move {
-            let mut response: Response = router.oneshot(request).await?;
+            let mut response: Response = request_id.on(router.oneshot(request).await?);
             if http1 && closing.is_cancelled() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -158,7 +162,8 @@ where
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIME).max_headers(64);
+    // Half-closed: who ends its side after a request, or within one, still listens for the answer.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIME).max_headers(64).half_close(true);
     builder
         .http2()
         .timer(TokioTimer::new())
