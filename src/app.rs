@@ -14,12 +14,12 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::Bus;
-use crate::config::{ConfigArgs, Env, Settings, TlsFiles};
+use crate::config::{ConfigArgs, ConfigError, Env, Settings, TlsFiles};
 use crate::cursor;
 use crate::event::{Clock, Subscriber};
 use crate::http::ingest::{Ingest, Limits};
 use crate::http::ops::{Access, CursorHealth, Health};
-use crate::http::tls::Certificates;
+use crate::http::tls::{Certificates, TlsError};
 use crate::http::{self, Shutdown, Sources};
 use crate::intake::Intake;
 use crate::log::{self, Log, LogError};
@@ -77,19 +77,24 @@ type Ended = (&'static str, anyhow::Result<()>);
 
 /// Named tasks.
 #[derive(Default)]
-struct Tasks(JoinSet<Ended>);
+struct Tasks {
+    set: JoinSet<Ended>,
+    /// Those that have not been seen to end. Not all of them exist in every service: one without a bus has no relay.
+    running: Vec<&'static str>,
+}
 
 impl Tasks {
     fn spawn(&mut self, name: &'static str, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
-        self.0.spawn(async move { (name, task.await) });
+        self.set.spawn(async move { (name, task.await) });
+        self.running.push(name);
     }
 
     /// Waits until the tasks with these names have ended.
-    async fn finish(&mut self, running: &mut Vec<&'static str>, names: &[&'static str]) -> anyhow::Result<()> {
-        while running.iter().any(|name| names.contains(name)) {
-            let Some(ended) = self.0.join_next().await else { return Ok(()) };
+    async fn finish(&mut self, names: &[&'static str]) -> anyhow::Result<()> {
+        while self.running.iter().any(|name| names.contains(name)) {
+            let Some(ended) = self.set.join_next().await else { return Ok(()) };
             let (name, result) = unwrap(ended)?;
-            running.retain(|other| *other != name);
+            self.running.retain(|other| *other != name);
             result.with_context(|| format!("the {name}"))?;
         }
         Ok(())
@@ -113,13 +118,13 @@ impl App {
     /// # Errors
     /// What keeps it from starting at all: an address in use, a certificate that cannot be used.
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
+        let certificates = match &settings.listen.tls {
+            Some(files) => Some((certificates(settings, files)?, files.clone())),
+            None => None,
+        };
         let events = bind(settings.listen.events, "listen.events").await?;
         let admin = bind(settings.listen.admin, "listen.admin").await?;
         let (events_at, admin_at) = (events.local_addr()?, admin.local_addr()?);
-        let certificates = match &settings.listen.tls {
-            Some(files) => Some((Certificates::load(&files.cert, &files.key)?, files.clone())),
-            None => None,
-        };
 
         let clock = Clock::System;
         let metrics = Arc::new(Metrics::new());
@@ -198,7 +203,7 @@ impl App {
     pub async fn run(mut self, stop: CancellationToken, force: CancellationToken) -> anyhow::Result<()> {
         let early = tokio::select! {
             () = stop.cancelled() => None,
-            ended = self.tasks.0.join_next() => Some(ended),
+            ended = self.tasks.set.join_next() => Some(ended),
         };
         if let Some(ended) = early {
             self.shutdown.force.cancel();
@@ -226,16 +231,15 @@ impl App {
     }
 
     async fn finish(&mut self, delay: Duration) -> anyhow::Result<()> {
-        let mut running = vec![EVENTS, ADMIN, WRITER, DATABASE, RELAY, GAUGES];
         tokio::time::sleep(delay).await;
         self.shutdown.stop.cancel();
-        self.tasks.finish(&mut running, &[EVENTS]).await?;
+        self.tasks.finish(&[EVENTS]).await?;
         self.steps.writer.cancel();
-        self.tasks.finish(&mut running, &[WRITER]).await?;
+        self.tasks.finish(&[WRITER]).await?;
         self.steps.cursors.cancel();
-        self.tasks.finish(&mut running, &[RELAY]).await?;
+        self.tasks.finish(&[RELAY]).await?;
         self.steps.rest.cancel();
-        self.tasks.finish(&mut running, &[ADMIN, DATABASE, GAUGES]).await?;
+        self.tasks.finish(&[ADMIN, DATABASE, GAUGES]).await?;
         self.parts.log.close().await;
         Ok(())
     }
@@ -308,6 +312,20 @@ pub fn bus_options(settings: &Settings) -> Option<crate::bus::Options> {
         max_age: nats.max_age,
         max_bytes: nats.max_bytes,
         duplicate_window: nats.duplicate_window,
+    })
+}
+
+/// The certificate to be shown. One that cannot be used is a wrong setting, like any other.
+fn certificates(settings: &Settings, files: &TlsFiles) -> Result<Certificates, ConfigError> {
+    Certificates::load(&files.cert, &files.key).map_err(|error| match error {
+        TlsError::File(..) | TlsError::Empty(_) => settings.refuse(
+            "listen.tls_cert",
+            &error,
+            "name a PEM file with the certificate and those that vouch for it",
+        ),
+        TlsError::Key(..) | TlsError::Unusable(_) => {
+            settings.refuse("listen.tls_key", &error, "name a PEM file with the private key of listen.tls_cert")
+        }
     })
 }
 
