@@ -259,7 +259,7 @@ impl Writer {
         outcomes: &mut [Result<Appended, NotStored>],
     ) {
         // Ranges of the batch still to be appended, the next one last.
-        let mut ranges: Vec<std::ops::Range<usize>> = Vec::from([0..batch.len()]);
+        let mut ranges: Vec<std::ops::Range<usize>> = std::iter::once(0..batch.len()).collect();
         while let Some(range) = ranges.pop() {
             match self.append_once(&batch[range.clone()]).await {
                 Ok(appended) => {

@@ -274,7 +274,10 @@ impl Log for SqliteLog {
 
     async fn migrate(&self, apply: bool) -> Result<Schema, LogError> {
         if !apply && !self.path.exists() {
-            return Err(LogError::unavailable(format!("there is no database {}", self.path.display())));
+            return Err(LogError::unavailable(format!(
+                "there is no database {}: run `convoke migrate`",
+                self.path.display()
+            )));
         }
         let mut writer = self.writer().await?;
         super::run_migrations(&MIGRATIONS, writer.connection(), apply).await

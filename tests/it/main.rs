@@ -2,6 +2,9 @@
 #![expect(clippy::disallowed_methods, reason = "tests spawn tasks, read the clock and find their tools by environment")]
 
 mod answers;
+mod commands;
+mod interop;
+mod operation;
 mod service;
 mod support;
 mod support_selftest;
