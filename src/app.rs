@@ -14,12 +14,12 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::Bus;
-use crate::config::{ConfigArgs, Env, Settings, TlsFiles};
+use crate::config::{ConfigArgs, ConfigError, Env, Settings, TlsFiles};
 use crate::cursor;
 use crate::event::{Clock, Subscriber};
 use crate::http::ingest::{Ingest, Limits};
 use crate::http::ops::{Access, CursorHealth, Health};
-use crate::http::tls::Certificates;
+use crate::http::tls::{Certificates, TlsError};
 use crate::http::{self, Shutdown, Sources};
 use crate::intake::Intake;
 use crate::log::{self, Log, LogError};
@@ -125,13 +125,13 @@ impl App {
     /// # Errors
     /// What keeps it from starting at all: an address in use, a certificate that cannot be used.
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
+        let certificates = match &settings.listen.tls {
+            Some(files) => Some((certificates(settings, files)?, files.clone())),
+            None => None,
+        };
         let events = bind(settings.listen.events, "listen.events").await?;
         let admin = bind(settings.listen.admin, "listen.admin").await?;
         let (events_at, admin_at) = (events.local_addr()?, admin.local_addr()?);
-        let certificates = match &settings.listen.tls {
-            Some(files) => Some((Certificates::load(&files.cert, &files.key)?, files.clone())),
-            None => None,
-        };
 
         let clock = Clock::System;
         let metrics = Arc::new(Metrics::new());
@@ -317,6 +317,20 @@ pub fn bus_options(settings: &Settings) -> Option<crate::bus::Options> {
         max_age: nats.max_age,
         max_bytes: nats.max_bytes,
         duplicate_window: nats.duplicate_window,
+    })
+}
+
+/// The certificate to be shown. One that cannot be used is a wrong setting, like any other.
+fn certificates(settings: &Settings, files: &TlsFiles) -> Result<Certificates, ConfigError> {
+    Certificates::load(&files.cert, &files.key).map_err(|error| match error {
+        TlsError::File(..) | TlsError::Empty(_) => settings.refuse(
+            "listen.tls_cert",
+            &error,
+            "name a PEM file with the certificate and those that vouch for it",
+        ),
+        TlsError::Key(..) | TlsError::Unusable(_) => {
+            settings.refuse("listen.tls_key", &error, "name a PEM file with the private key of listen.tls_cert")
+        }
     })
 }
 

@@ -14,7 +14,9 @@ use async_nats::jetstream::stream::{
     Config, DiscardPolicy, LastRawMessageErrorKind, RetentionPolicy, StorageType, Stream,
 };
 use async_nats::jetstream::{self, ErrorCode, consumer};
-use async_nats::{Client, ConnectOptions, Event, HeaderMap, HeaderName, HeaderValue, StatusCode, Subscriber};
+use async_nats::{
+    Client, ConnectOptions, Event, HeaderMap, HeaderName, HeaderValue, ServerAddr, StatusCode, Subscriber,
+};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use secrecy::{ExposeSecret, SecretString};
@@ -102,6 +104,30 @@ pub enum BusError {
 
 fn failed(doing: &'static str) -> impl Fn(&dyn std::fmt::Display) -> BusError {
     move |cause| BusError::Failed { doing, cause: cause.to_string() }
+}
+
+/// A user, or a token, and a password, as a URL may hold them.
+type Login = (String, Option<String>);
+
+/// The servers of a comma-separated list, and the first credentials in it. The client does not use those of a URL, and
+/// writes the URL to its log: so they are taken out.
+fn servers(urls: &str) -> std::io::Result<(Vec<ServerAddr>, Option<Login>)> {
+    let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let mut login = None;
+    let mut servers = Vec::new();
+    for part in urls.split(',').map(str::trim) {
+        let server: ServerAddr = part.parse()?;
+        if let Some(user) = server.username()
+            && login.is_none()
+        {
+            login = Some((decoded(user), server.password().map(decoded)));
+        }
+        servers.push(match part.rsplit_once('@') {
+            Some((_, host)) => format!("{}://{host}", server.scheme()).parse()?,
+            None => server,
+        });
+    }
+    Ok((servers, login))
 }
 
 /// A message to be published.
@@ -283,7 +309,18 @@ impl Bus {
         if let Some(token) = &options.token {
             connect = connect.token(token.expose_secret().to_owned());
         }
-        let servers: Vec<&str> = options.url.split(',').map(str::trim).collect();
+        let (servers, login) = servers(&options.url).map_err(|error| settings(&error))?;
+        if let Some((user, password)) = login
+            && options.user.is_none()
+            && options.token.is_none()
+            && options.creds_file.is_none()
+        {
+            connect = match password {
+                Some(password) => connect.user_and_password(user, password),
+                // As other clients of NATS read it.
+                None => connect.token(user),
+            };
+        }
         let client = connect.connect(servers).await.map_err(|error| settings(&error))?;
         let inbox = client.new_inbox();
         Ok(Self {

@@ -154,8 +154,21 @@ async fn stream(
     now: Millis,
 ) -> anyhow::Result<()> {
     let name = bus.stream();
+    let position = match log {
+        Some(log) => log.cursors().await?.into_iter().find(|cursor| cursor.name == relay::CURSOR),
+        None => None,
+    };
+    let position = position.map_or(Seq::START, |cursor| cursor.position);
     let Some(state) = bus.stream_state().await? else {
-        report.warn("stream", format!("there is no stream {name}: `convoke serve` makes it"));
+        let makes_it = "`convoke serve` makes it";
+        if position == Seq::START {
+            report.warn("stream", format!("there is no stream {name} yet: {makes_it}"));
+        } else {
+            report.fail("stream", format!(
+                "went backwards: there is no stream {name}, and the log was published up to seq {position}; {makes_it} \
+                 again, `convoke replay --missing` fills it"
+            ));
+        }
         return Ok(());
     };
     report.ok("stream", format!("{name}: {} messages, {}", state.messages, bytesize::ByteSize(state.bytes)));
@@ -175,9 +188,6 @@ async fn stream(
         );
     }
     let Some(log) = log else { return Ok(()) };
-    let cursors = log.cursors().await?;
-    let position =
-        cursors.iter().find(|cursor| cursor.name == relay::CURSOR).map_or(Seq::START, |cursor| cursor.position);
     // The newest row that was published, unless it may have left the stream by age.
     let newest = log.read(Seq(position.0 - 1), 1).await?.into_iter().find(|record| record.seq == position);
     let Some(record) = newest.filter(|record| record.event_info.is_some()) else { return Ok(()) };

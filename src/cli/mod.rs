@@ -68,9 +68,13 @@ enum Failure {
     Found,
 }
 
+/// Settings that turn out wrong only when they are used are wrong settings all the same.
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
-        Self::Failed(error)
+        match error.downcast::<ConfigError>() {
+            Ok(error) => error.into(),
+            Err(error) => Self::Failed(error),
+        }
     }
 }
 

@@ -251,6 +251,12 @@ impl Settings {
         Ok(())
     }
 
+    /// The refusal of a setting that only its user can judge, such as a certificate.
+    #[must_use]
+    pub fn refuse(&self, path: &str, problem: &dyn fmt::Display, instead: &str) -> ConfigError {
+        ConfigError::new(path, self.origin(path), problem.to_string(), instead)
+    }
+
     /// Where the value of a setting, for example `database.url`, came from.
     #[must_use]
     pub fn origin(&self, path: &str) -> &Origin {

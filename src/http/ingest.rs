@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 
 use super::problem::problem;
-use super::{Peer, Sources};
+use super::{Peer, RequestId, Sources};
 use crate::event::{Clock, Content, Delivery, HANDSHAKE, Subscriber};
 use crate::intake::{Intake, NotStored};
 use crate::log::Appended;
@@ -20,7 +20,6 @@ use crate::metrics::{Metrics, Outcome, Rejection};
 use crate::telemetry::Throttle;
 use crate::verify::{self, Keyring};
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// A body must be complete within this time.
@@ -116,7 +115,7 @@ impl Ingest {
         let received_at = self.clock.now();
         let delivery = Delivery {
             received_at,
-            request_id: Some(Arc::clone(&request_id.0)),
+            request_id: Some(request_id.shared()),
             traceparent: head.headers.get(&TRACEPARENT).and_then(traceparent),
         };
         let checked = verify::verify(&body, &self.keyring(), &delivery)
@@ -147,7 +146,7 @@ impl Ingest {
             Content::Unreadable(unreadable) => {
                 self.throttle.run("quarantined", |suppressed| {
                     tracing::warn!(subscriber = %unreadable.subscriber_id, reason = unreadable.reason,
-                        request_id = &*request_id.0, suppressed, "signed, but not an event: kept in the quarantine");
+                        request_id = request_id.as_str(), suppressed, "signed, but not an event: kept in the quarantine");
                 });
                 None
             }
@@ -171,7 +170,7 @@ impl Ingest {
         let reason = refused.reason;
         self.metrics.rejections(reason).inc();
         self.throttle.run(reason.as_str(), |suppressed| {
-            tracing::warn!(reason = reason.as_str(), detail = %refused.detail, request_id = &*request_id.0, suppressed,
+            tracing::warn!(reason = reason.as_str(), detail = %refused.detail, request_id = request_id.as_str(), suppressed,
                 "refused a delivery");
         });
         let status = match reason {
@@ -200,15 +199,18 @@ impl Ingest {
 }
 
 /// The handler.
-pub async fn deliver(State(ingest): State<Arc<Ingest>>, request: Request) -> Response {
+pub async fn deliver(
+    State(ingest): State<Arc<Ingest>>,
+    Extension(request_id): Extension<RequestId>,
+    request: Request,
+) -> Response {
     let started = Instant::now();
-    let request_id = RequestId::of(request.headers());
     let response = match ingest.take(request, &request_id).await {
         Ok(response) => response,
         Err(refused) => ingest.refuse(&refused, &request_id),
     };
     ingest.metrics.delivery_duration.observe(started.elapsed().as_secs_f64());
-    request_id.on(response)
+    response
 }
 
 /// Why a request was not answered `200`.
@@ -220,29 +222,6 @@ struct Refused {
 impl Refused {
     fn new(reason: Rejection, detail: impl Into<std::borrow::Cow<'static, str>>) -> Self {
         Self { reason, detail: detail.into() }
-    }
-}
-
-/// Identifies a request, from its sender to the log line and the table.
-#[derive(Clone, Debug)]
-pub struct RequestId(Arc<str>);
-
-impl RequestId {
-    /// `X-Request-ID`, if it is harmless, else a new one of the platform's kind: 32 hexadecimal digits.
-    pub fn of(headers: &HeaderMap) -> Self {
-        let sent = headers.get(&X_REQUEST_ID).and_then(|value| value.to_str().ok()).filter(|id| {
-            (1..=64).contains(&id.len())
-                && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
-        });
-        Self(sent.map_or_else(|| Arc::from(format!("{:032x}", rand::random::<u128>())), Arc::from))
-    }
-
-    /// Puts it on the answer.
-    pub fn on(&self, mut response: Response) -> Response {
-        if let Ok(value) = HeaderValue::from_str(&self.0) {
-            response.headers_mut().insert(X_REQUEST_ID, value);
-        }
-        response
     }
 }
 

@@ -9,6 +9,7 @@
 pub mod ingest;
 pub mod ops;
 mod problem;
+mod request_id;
 mod source;
 pub mod tls;
 
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use request_id::RequestId;
 pub use source::Sources;
 
 /// Connections of one listener; more wait in the kernel's queue.
@@ -40,6 +42,9 @@ const MAX_CONNECTIONS: usize = 8192;
 
 /// The whole head of a request must arrive within this time; a connection may be idle for as long.
 const HEADER_TIME: Duration = Duration::from_secs(30);
+
+/// At the end, the head of a request that has begun gets at least this long, and at most twice that.
+const LAST_HEAD: Duration = Duration::from_millis(500);
 
 /// A TLS handshake must be over within this time.
 const TLS_TIME: Duration = Duration::from_secs(10);
@@ -131,11 +136,27 @@ async fn connection(
     }
     match tls {
         None => requests(stream, peer, router, shutdown).await,
-        Some(certificates) => match tokio::time::timeout(TLS_TIME, certificates.acceptor().accept(stream)).await {
-            Ok(Ok(stream)) => requests(stream, peer, router, shutdown).await,
-            Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
-            Err(_) => tracing::debug!("TLS handshake took too long"),
-        },
+        Some(certificates) => {
+            let accepted = tokio::select! {
+                accepted = tokio::time::timeout(TLS_TIME, certificates.acceptor().accept(stream)) => accepted,
+                () = shutdown.stop.cancelled() => return,
+            };
+            match accepted {
+                Ok(Ok(stream)) => requests(stream, peer, router, shutdown).await,
+                Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+                Err(_) => tracing::debug!("TLS handshake took too long"),
+            }
+        }
+    }
+}
+
+/// Returns when no request was under way at two looks in a row: hyper waits for the rest of a head that has begun, for as
+/// long as a head may take, and nobody who sends no request may hold up the end for that long.
+async fn silent(under_way: &TaskTracker) {
+    let mut looks = 0;
+    while looks < 2 {
+        tokio::time::sleep(LAST_HEAD).await;
+        looks = if under_way.is_empty() { looks + 1 } else { 0 };
     }
 }
 
@@ -144,13 +165,18 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let closing = shutdown.closing.clone();
+    let under_way = TaskTracker::new();
+    let requests = under_way.clone();
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        let request_id = RequestId::of(request.headers());
         request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(request_id.clone());
         let request: Request = request.map(axum::body::Body::new);
         let http1 = request.version() <= axum::http::Version::HTTP_11;
-        let (router, closing) = (router.clone(), closing.clone());
+        let (router, closing, token) = (router.clone(), closing.clone(), requests.token());
         async move {
-            let mut response: Response = router.oneshot(request).await?;
+            let _under_way = token;
+            let mut response: Response = request_id.on(router.oneshot(request).await?);
             if http1 && closing.is_cancelled() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -158,7 +184,8 @@ where
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIME).max_headers(64);
+    // Half-closed: who ends its side after a request, or within one, still listens for the answer.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIME).max_headers(64).half_close(true);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -172,7 +199,10 @@ where
         result = served.as_mut() => result,
         () = shutdown.stop.cancelled() => {
             served.as_mut().graceful_shutdown();
-            served.await
+            tokio::select! {
+                result = served.as_mut() => result,
+                () = silent(&under_way) => Ok(()),
+            }
         }
     };
     if let Err(error) = result {

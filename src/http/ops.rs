@@ -5,7 +5,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::extract::{RawQuery, Request, State};
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, WWW_AUTHENTICATE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -102,7 +103,7 @@ pub struct Access {
 }
 
 impl Access {
-    fn check(&self, headers: &HeaderMap) -> Result<(), StatusCode> {
+    fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), StatusCode> {
         match &self.token {
             Some(token) => {
                 let sent = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
@@ -114,8 +115,11 @@ impl Access {
                 if bool::from(equal) { Ok(()) } else { Err(StatusCode::UNAUTHORIZED) }
             }
             None => {
-                let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-                if is_loopback(host) { Ok(()) } else { Err(StatusCode::FORBIDDEN) }
+                // HTTP/2 names the host in the URI; where both do, both must be ours.
+                let header = headers.get_all(HOST).into_iter().map(|host| host.to_str().unwrap_or_default());
+                let mut hosts = uri.authority().map(Authority::as_str).into_iter().chain(header).peekable();
+                let named = hosts.peek().is_some();
+                if named && hosts.all(is_loopback) { Ok(()) } else { Err(StatusCode::FORBIDDEN) }
             }
         }
     }
@@ -170,7 +174,7 @@ pub async fn metrics(State(health): State<Arc<Health>>) -> Response {
 /// Lets through what [`Access`] allows, and bare `/readyz`.
 pub async fn guard(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
     let open = access.token.is_some() && request.uri().path() == "/readyz" && !is_verbose(request.uri().query());
-    match access.check(request.headers()) {
+    match access.check(request.uri(), request.headers()) {
         Err(status) if !open => {
             let mut response = problem(status);
             if status == StatusCode::UNAUTHORIZED {

@@ -3,10 +3,8 @@
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{ALLOW, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::Response;
-
-use super::ingest::RequestId;
 
 /// A problem with this status. The body says what the status says.
 pub fn problem(status: StatusCode) -> Response {
@@ -19,8 +17,8 @@ pub fn problem(status: StatusCode) -> Response {
 }
 
 /// `404`, for every path that is not one of ours.
-pub async fn not_found(headers: HeaderMap) -> Response {
-    RequestId::of(&headers).on(problem(StatusCode::NOT_FOUND))
+pub async fn not_found() -> Response {
+    problem(StatusCode::NOT_FOUND)
 }
 
 /// `405`, for the paths of ours that are only read.
@@ -28,5 +26,5 @@ pub async fn method_not_allowed(request: Request) -> Response {
     let mut response = problem(StatusCode::METHOD_NOT_ALLOWED);
     debug_assert!(request.method() != Method::GET, "only paths that take GET come here");
     response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-    RequestId::of(request.headers()).on(response)
+    response
 }

@@ -12,12 +12,15 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 /// Why a certificate or its key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file cannot be read, or is not PEM.
+    /// The certificate cannot be read, or is not PEM.
     #[error("{0}: {1}")]
     File(String, #[source] tokio_rustls::rustls::pki_types::pem::Error),
     /// There is no certificate in the file.
     #[error("{0}: no certificate in it")]
     Empty(String),
+    /// The key cannot be read, or is not PEM.
+    #[error("{0}: {1}")]
+    Key(String, #[source] tokio_rustls::rustls::pki_types::pem::Error),
     /// The two do not go together, or are of a kind that rustls does not know.
     #[error("certificate and key: {0}")]
     Unusable(#[from] tokio_rustls::rustls::Error),
@@ -67,7 +70,7 @@ fn config(cert: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
     if chain.is_empty() {
         return Err(TlsError::Empty(file(cert)));
     }
-    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| TlsError::File(file(key), error))?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| TlsError::Key(file(key), error))?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()

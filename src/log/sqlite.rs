@@ -294,7 +294,10 @@ impl Log for SqliteLog {
 
     async fn migrate(&self, apply: bool) -> Result<Schema, LogError> {
         if !apply && !self.path.exists() {
-            return Err(LogError::unavailable(format!("there is no database {}", self.path.display())));
+            return Err(LogError::unavailable(format!(
+                "there is no database {}: run `convoke migrate`",
+                self.path.display()
+            )));
         }
         let mut writer = self.writer().await?;
         // One transaction around all of it: sqlx locks nothing in SQLite, so another process could be in the middle of the

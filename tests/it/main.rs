@@ -1,7 +1,12 @@
 //! Every integration test, in one binary: the real Convoke on real servers that are private to the test.
 #![expect(clippy::disallowed_methods, reason = "tests spawn tasks, read the clock and find their tools by environment")]
 
+mod answers;
+mod commands;
+mod interop;
 mod log_contract;
+mod operation;
 mod relay;
+mod service;
 mod support;
 mod support_selftest;
