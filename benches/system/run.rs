@@ -111,8 +111,10 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(options: Options) -> Self {
-        let program =
-            options.convoke.clone().unwrap_or_else(|| std::path::PathBuf::from(env!("CARGO_BIN_EXE_convoke")));
+        let program = match &options.convoke {
+            Some(path) => path.canonicalize().expect("--convoke names a program"),
+            None => std::path::PathBuf::from(env!("CARGO_BIN_EXE_convoke")),
+        };
         Self { options, program, postgres: None, databases: 0 }
     }
 
