@@ -4,6 +4,7 @@
 TOOLS_DIR ?= $(CURDIR)/.tools
 NATS_NEWEST := 2.15.1
 BENCH ?= cargo bench --locked --bench system --
+MICRO ?= cargo bench --locked --bench micro
 ARGS ?=
 
 export TOOLS_DIR
@@ -27,10 +28,10 @@ test: ## run every test, on real databases and a real bus (ARGS="a_name" selects
 	cargo test --locked --doc --quiet
 	cargo nextest run --locked --no-tests=fail $(ARGS)
 
-bench: ## measure throughput and latency of the whole service (ARGS goes to the benchmark)
+bench: ## measure the whole service beside a baseline (ARGS=--quick, or --help for more)
 	@scripts/setup.sh bench
-	cargo build --release --locked
 	$(BENCH) $(ARGS)
+	$(MICRO)
 
 lint: ## formatting, clippy, docs, licences; every warning is an error
 	cargo fmt --all --check

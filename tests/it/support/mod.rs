@@ -2,9 +2,9 @@
 //!
 //! Each owner removes what it made when it is dropped: its own children by their ids, its folder, its mount.
 //! Servers print their logs when the test that owns them panics. Nothing here sleeps and hopes: [`wait::eventually`]
-//! is the only way to wait.
+//! is the only way to wait. The benchmarks stand on it too.
 
-mod child;
+pub mod child;
 pub mod disk;
 pub mod http;
 pub mod nats;

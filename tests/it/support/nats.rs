@@ -48,6 +48,8 @@ pub struct NatsOptions {
     pub token: Option<String>,
     /// More text for the configuration file.
     pub config: String,
+    /// The folder that the server's folder is made in; else the system's for temporary files.
+    pub within: Option<PathBuf>,
 }
 
 /// A running, or stopped, server. Its port and its store stay the same through every restart.
@@ -64,7 +66,8 @@ pub struct NatsServer {
 impl NatsServer {
     /// Starts a server and waits until it answers.
     pub async fn start(version: NatsVersion, options: NatsOptions) -> Self {
-        let folder = tempfile::Builder::new().prefix("convoke-nats-").tempdir().expect("a temporary folder");
+        let within = options.within.clone().unwrap_or_else(std::env::temp_dir);
+        let folder = tempfile::Builder::new().prefix("convoke-nats-").tempdir_in(within).expect("a temporary folder");
         let mut server = Self { options, version, port: Port::lease(), folder, child: None };
         server.launch().await;
         server
@@ -73,6 +76,11 @@ impl NatsServer {
     /// Without credentials.
     pub fn url(&self) -> String {
         format!("nats://{}", self.port.address())
+    }
+
+    /// Its process id; 0 while it is stopped.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().map_or(0, OwnChild::id)
     }
 
     pub fn address(&self) -> std::net::SocketAddr {

@@ -83,6 +83,11 @@ impl Postgres {
         self.url_of(name)
     }
 
+    /// The postmaster's process id; 0 while it is stopped.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().map_or(0, OwnChild::id)
+    }
+
     pub fn address(&self) -> std::net::SocketAddr {
         self.port.address()
     }

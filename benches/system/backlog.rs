@@ -1,0 +1,192 @@
+//! An hour without a bus: the log fills, then the bus is back.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use serde::Serialize;
+use tokio::sync::Semaphore;
+
+use crate::run::{self, Bench, Case, Setup, messages};
+use crate::servers::Database;
+
+/// New events per second that come in while the backlog is published.
+const INGEST: f64 = 2_000.0;
+
+/// Messages on their way at once from the bare publisher.
+const IN_FLIGHT: usize = 1_024;
+
+/// How long the backlog may take.
+const WITHIN: Duration = Duration::from_secs(300);
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Backlog {
+    pub events: u64,
+    /// Messages per second that JetStream takes from a program that does nothing but publish.
+    pub bare: f64,
+    /// Messages per second from the backlog alone.
+    pub drained: f64,
+    /// The same while events come in at a steady rate, their own messages included …
+    pub drained_with_ingest: f64,
+    /// … and what part of that rate was acknowledged in time.
+    pub ingest: f64,
+    /// Their slowest percent.
+    pub ingest_p99_ms: f64,
+    /// Acknowledged events per second with all connections busy, while a backlog is published …
+    pub full_during: f64,
+    /// … and without one.
+    pub full_without: f64,
+}
+
+pub async fn drain(bench: &mut Bench, case: Case) -> Backlog {
+    let Case::Service { database, .. } = case else { panic!("only Convoke has a backlog") };
+    let mut setup = bench.start(Case::Service { database, bus: false }).await;
+    let mut events = fill(&mut setup, bench.options.backlog).await;
+    setup.server.stop().await;
+
+    let bare = bare(&mut setup, events / 4).await;
+    // Three times the same backlog, into an empty stream each time: the cursor is set back by its owner's hand.
+    let drained = {
+        let bus = open(&mut setup).await;
+        let started = Instant::now();
+        setup.server.start().await;
+        let connected = wait_first(&bus).await;
+        caught_up(&bus, events).await;
+        setup.server.stop().await;
+        run::count(events) / (started.elapsed().min(connected.elapsed())).as_secs_f64()
+    };
+    reset(bench, &setup, database).await;
+    let (drained_with_ingest, ingest, ingest_p99_ms) = {
+        let bus = open(&mut setup).await;
+        setup.server.start().await;
+        let connected = wait_first(&bus).await;
+        let url = setup.server.url();
+        let wanted = Duration::from_secs_f64(run::count(events) / drained * 0.8);
+        let report = run::load(&url, 64, Some(INGEST), wanted, Duration::ZERO).await;
+        let there = messages(&bus).await;
+        let rate = run::count(there) / connected.elapsed().as_secs_f64();
+        events += report.acknowledged;
+        caught_up(&bus, events).await;
+        setup.server.stop().await;
+        (rate, report.throughput_per_s / INGEST, report.latency.p99_ms)
+    };
+    reset(bench, &setup, database).await;
+    let bus = open(&mut setup).await;
+    setup.server.start().await;
+    wait_first(&bus).await;
+    let seconds = Duration::from_secs_f64(bench.options.seconds);
+    let url = setup.server.url();
+    let during = run::load(&url, 256, None, seconds, Duration::ZERO).await;
+    events += during.acknowledged;
+    assert!(messages(&bus).await < events, "the backlog must outlast the measurement");
+    caught_up(&bus, events).await;
+    let without = run::load(&url, 256, None, seconds, Duration::ZERO).await;
+    setup.server.stop().await;
+    Backlog {
+        events,
+        bare,
+        drained,
+        drained_with_ingest,
+        ingest,
+        ingest_p99_ms,
+        full_during: during.throughput_per_s,
+        full_without: without.throughput_per_s,
+    }
+}
+
+/// Lets the service itself fill its log.
+async fn fill(setup: &mut Setup, wanted: u64) -> u64 {
+    let mut events = 0;
+    while events < wanted {
+        let started = Instant::now();
+        let report =
+            run::load(&setup.server.url(), 64, None, Duration::from_secs(2), Duration::from_secs(30 * 86_400)).await;
+        events += report.acknowledged;
+        assert!(started.elapsed() < WITHIN, "the log does not fill");
+    }
+    events
+}
+
+/// A new bus with an empty store, and the service set to use it.
+async fn open(setup: &mut Setup) -> jetstream::Context {
+    setup.nats = None;
+    let nats = crate::servers::nats().await;
+    setup.server.set("NATS_URL", nats.url());
+    let bus = jetstream::new(nats.client().await);
+    setup.nats = Some(nats);
+    bus
+}
+
+/// Sets the cursor back to the log's beginning, as an operator may by SQL while the service is stopped.
+async fn reset(bench: &Bench, setup: &Setup, database: Database) {
+    let sql = "DELETE FROM cursors";
+    match database {
+        Database::Postgres => drop(bench.psql(sql)),
+        Database::Sqlite => {
+            use sqlx::Connection as _;
+            let mut connection =
+                sqlx::SqliteConnection::connect(&setup.server.sqlite_url()).await.expect("the service's database");
+            sqlx::query(sql).execute(&mut connection).await.expect("a cursor that nobody holds");
+            connection.close().await.expect("a connection that is of no more use");
+        }
+    }
+}
+
+async fn wait_first(bus: &jetstream::Context) -> Instant {
+    let started = Instant::now();
+    while messages(bus).await == 0 {
+        assert!(started.elapsed() < WITHIN, "nothing is published");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Instant::now()
+}
+
+async fn caught_up(bus: &jetstream::Context, events: u64) {
+    let started = Instant::now();
+    while messages(bus).await < events {
+        assert!(started.elapsed() < WITHIN, "the backlog is not published in time");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A publisher that has nothing else to do: messages of the same size with an id, as many on their way as help.
+async fn bare(setup: &mut Setup, messages: u64) -> f64 {
+    let bus = open(setup).await;
+    let config = jetstream::stream::Config {
+        name: "MEETINGS".to_owned(),
+        subjects: vec!["meetings.>".to_owned()],
+        ..Default::default()
+    };
+    bus.create_stream(config).await.expect("a stream");
+    let client = setup.nats.as_ref().expect("just started").client().await;
+    let mut acknowledgements = client.subscribe("_INBOX.bare").await.expect("a subscription");
+    let in_flight = Arc::new(Semaphore::new(IN_FLIGHT));
+    let room = Arc::clone(&in_flight);
+    let counting = tokio::spawn(async move {
+        for _ in 0..messages {
+            acknowledgements.next().await.expect("an acknowledgement");
+            room.add_permits(1);
+        }
+    });
+    let payload = Bytes::from(vec![b'x'; 880]);
+    let started = Instant::now();
+    for n in 0..messages {
+        in_flight.acquire().await.expect("never closed").forget();
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Nats-Msg-Id", format!("0178a0b1-c2d3-8e4f-8a5b-{n:012x}"));
+        headers.insert("Content-Type", "application/cloudevents+json");
+        client
+            .publish_with_reply_and_headers(
+                "meetings.1988692299.meeting.join.987446316",
+                "_INBOX.bare",
+                headers,
+                payload.clone(),
+            )
+            .await
+            .expect("a connection");
+    }
+    counting.await.expect("all are acknowledged");
+    run::count(messages) / started.elapsed().as_secs_f64()
+}

@@ -1,0 +1,156 @@
+//! The servers that Convoke is compared with. This program runs itself as one of them, so that each has a process of its
+//! own, like the service.
+//!
+//! All of them are behind Convoke's own listener: what differs is the handler alone.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::routing::{any, get};
+use convoke::bus::Message;
+use convoke::event::{Clock, Content, Delivery, Event, Millis, Subscriber};
+use convoke::http::{self, Shutdown};
+use convoke::relay::subject;
+use convoke::verify::{self, Keyring};
+use secrecy::SecretString;
+use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+use tokio::net::TcpListener;
+
+use crate::servers::PATH;
+
+/// As Convoke's own default.
+const MAX_BODY: usize = 256 << 10;
+
+/// Connections to PostgreSQL, as many as such services are usually given.
+const POOL: u32 = 16;
+
+fn setting(name: &str) -> String {
+    std::env::var(format!("CONVOKE_{name}")).unwrap_or_default()
+}
+
+fn keyring() -> Arc<Keyring> {
+    let subscriber =
+        Subscriber { app_id: setting("APP_ID").into(), keys: vec![SecretString::from(setting("APP_KEY"))], name: None };
+    Arc::new(Keyring::new(&[subscriber]))
+}
+
+/// Runs one of them until it is killed.
+pub async fn run(which: &str) {
+    let router = match which {
+        "bare" => Router::new().route(PATH, any(bare)),
+        "baseline" => Router::new().route(PATH, any(baseline)).with_state(keyring()),
+        "naive" => Router::new().route(PATH, any(naive)).with_state(Arc::new(Naive::open().await)),
+        other => panic!("there is no {other}"),
+    };
+    let listener = TcpListener::bind(setting("LISTEN")).await.expect("a free port");
+    let router = router.route("/readyz", get(|| async { StatusCode::OK }));
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).expect("a signal");
+    tokio::select! {
+        () = http::serve(listener, None, router, Shutdown::default()) => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+async fn whole(body: Body) -> Result<Bytes, StatusCode> {
+    to_bytes(body, MAX_BODY).await.map_err(|_| StatusCode::BAD_REQUEST)
+}
+
+/// L0: reads the body and answers. The load generator's ceiling.
+async fn bare(request: Request) -> StatusCode {
+    whole(request.into_body()).await.map_or_else(|status| status, |_| StatusCode::OK)
+}
+
+/// L1: what every receiver of these events must do, and nothing else. All ratios are to this.
+async fn baseline(State(keyring): State<Arc<Keyring>>, request: Request) -> StatusCode {
+    match whole(request.into_body()).await {
+        Ok(body) if verify::authenticate(&body, &keyring).is_ok() => StatusCode::OK,
+        Ok(_) => StatusCode::UNAUTHORIZED,
+        Err(status) => status,
+    }
+}
+
+/// What one would write first: an `INSERT` on a pool, a publish that is awaited, the answer; each request for itself.
+struct Naive {
+    keyring: Arc<Keyring>,
+    pool: PgPool,
+    jetstream: async_nats::jetstream::Context,
+}
+
+impl Naive {
+    async fn open() -> Self {
+        let pool =
+            PgPoolOptions::new().max_connections(POOL).connect(&setting("DATABASE_URL")).await.expect("PostgreSQL");
+        sqlx::raw_sql(
+            "CREATE TABLE IF NOT EXISTS naive (event_id uuid PRIMARY KEY, subscriber_id text, event text,
+                 occurred_at timestamptz, received_at timestamptz, meeting_id text, meeting_uuid text, user_uuid text,
+                 account text, display_name text, role text, join_time timestamptz, left_time timestamptz, event_info text)",
+        )
+        .execute(&pool)
+        .await
+        .expect("a table");
+        let client = async_nats::connect(setting("NATS_URL")).await.expect("NATS");
+        let jetstream = async_nats::jetstream::new(client);
+        let config = async_nats::jetstream::stream::Config {
+            name: "MEETINGS".to_owned(),
+            subjects: vec!["meetings.>".to_owned()],
+            ..Default::default()
+        };
+        jetstream.get_or_create_stream(config).await.expect("a stream");
+        Self { keyring: keyring(), pool, jetstream }
+    }
+
+    async fn insert(&self, event: &Event) -> Result<(), sqlx::Error> {
+        let (meeting, attendee) = (&event.meeting, &event.attendee);
+        sqlx::query(
+            "INSERT INTO naive VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT DO NOTHING",
+        )
+        .bind(event.event_id.uuid())
+        .bind(&*event.subscriber_id)
+        .bind(&*event.event)
+        .bind(event.occurred_at.date_time())
+        .bind(event.received_at.date_time())
+        .bind(meeting.id.as_deref())
+        .bind(meeting.uuid.as_deref())
+        .bind(attendee.user_uuid.as_deref())
+        .bind(attendee.account.as_deref())
+        .bind(attendee.display_name.as_deref())
+        .bind(attendee.role.as_deref())
+        .bind(attendee.join_time.map(Millis::date_time))
+        .bind(attendee.left_time.map(Millis::date_time))
+        .bind(&*event.event_info)
+        .execute(&self.pool)
+        .await
+        .map(drop)
+    }
+}
+
+async fn naive(State(naive): State<Arc<Naive>>, request: Request) -> StatusCode {
+    let body = match whole(request.into_body()).await {
+        Ok(body) => body,
+        Err(status) => return status,
+    };
+    let delivery = Delivery { received_at: Clock::System.now(), request_id: None, traceparent: None };
+    let Ok(checked) = verify::verify(&body, &naive.keyring, &delivery) else { return StatusCode::UNAUTHORIZED };
+    let Content::Event(event) = checked.verified.content() else { return StatusCode::OK };
+    if naive.insert(event).await.is_err() {
+        return StatusCode::SERVICE_UNAVAILABLE;
+    }
+    let message = Message {
+        subject: subject("meetings", &event.subscriber_id, &event.event, event.meeting.id.as_deref()),
+        id: event.event_id.to_string(),
+        traceparent: None,
+        replay: false,
+        payload: Bytes::copy_from_slice(event.event_info.as_bytes()),
+    };
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Nats-Msg-Id", message.id.as_str());
+    let Ok(acknowledgement) = naive.jetstream.publish_with_headers(message.subject, headers, message.payload).await
+    else {
+        return StatusCode::SERVICE_UNAVAILABLE;
+    };
+    if acknowledgement.await.is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}

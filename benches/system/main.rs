@@ -1,0 +1,109 @@
+//! How fast Convoke is: the real service, on real databases and a real bus, beside a baseline in the same run.
+//!
+//! Absolute figures depend on the machine; only ratios between lines of one run mean something. Everything runs on the
+//! same processors: the load generator, the service, PostgreSQL and NATS.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a benchmark reads the clock, its environment, and spawns its own tasks"
+)]
+
+mod backlog;
+mod child;
+mod choices;
+mod machine;
+mod moments;
+mod options;
+mod report;
+mod run;
+mod servers;
+#[expect(dead_code, reason = "the tests need more of it")]
+#[path = "../../tests/it/support/mod.rs"]
+mod support;
+
+use options::Options;
+use report::Findings;
+use run::{Bench, Case};
+
+/// The rate of the open loop: what a platform of several thousand companies sends on a busy morning.
+const OPEN_RATE: f64 = 2_000.0;
+
+#[tokio::main]
+async fn main() {
+    let options = Options::read();
+    if let Some(which) = &options.child {
+        return child::run(which).await;
+    }
+    let mut findings = Findings::new(&options);
+    let mut bench = Bench::new(options.clone());
+    for round in 1..=options.rounds {
+        eprintln!("round {round} of {}", options.rounds);
+        throughput(&mut bench, &mut findings).await;
+        if options.wants("open") {
+            for case in [Case::Baseline, Case::SQLITE_BUS, Case::POSTGRES_BUS] {
+                eprintln!("  {} at {OPEN_RATE}/s", case.name());
+                if let Some(measured) = bench.measure(case, 64, Some(OPEN_RATE)).await {
+                    findings.open(case, measured);
+                }
+            }
+        }
+        for case in [Case::SQLITE_BUS, Case::POSTGRES_BUS] {
+            if options.wants("burst") {
+                eprintln!("  {}: a burst", case.name());
+                findings.burst(case, moments::burst(&mut bench, case).await);
+            }
+            if options.wants("stream") {
+                eprintln!("  {}: from commit to stream", case.name());
+                findings.stream(case, moments::stream(&mut bench, case).await);
+            }
+        }
+    }
+    for case in [Case::SQLITE_BUS, Case::POSTGRES_BUS] {
+        if options.wants("start") {
+            eprintln!("{}: start", case.name());
+            findings.start(case, moments::start(&mut bench, case).await);
+        }
+        if options.wants("backlog") {
+            eprintln!("{}: a backlog of {}", case.name(), options.backlog);
+            findings.backlog(case, backlog::drain(&mut bench, case).await);
+        }
+    }
+    findings.print();
+    if options.wants("choices") {
+        choices::run(&mut bench).await;
+    }
+}
+
+/// The closed loop: each connection sends as soon as it is answered.
+async fn throughput(bench: &mut Bench, findings: &mut Findings) {
+    let wants = |part| bench.options.wants(part);
+    let mut cases = Vec::new();
+    if wants("bare") {
+        cases.push(Case::Bare);
+    }
+    // What every other line is compared with.
+    if ["bare", "sqlite", "postgres", "bus", "naive"].into_iter().any(wants) {
+        cases.push(Case::Baseline);
+    }
+    for (part, case) in [("sqlite", Case::SQLITE), ("postgres", Case::POSTGRES)] {
+        if wants(part) {
+            cases.push(case);
+        }
+    }
+    if wants("bus") {
+        cases.extend([Case::SQLITE_BUS, Case::POSTGRES_BUS]);
+    }
+    if wants("naive") {
+        cases.push(Case::Naive);
+    }
+    for connections in bench.options.connections.clone() {
+        let mut baseline = None;
+        for &case in &cases {
+            eprintln!("  {}, {connections} connections", case.name());
+            let Some(measured) = bench.measure(case, connections, None).await else { continue };
+            if case == Case::Baseline {
+                baseline = Some(measured.rate);
+            }
+            findings.closed(case, connections, measured, baseline);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The command line.
+
+use std::collections::BTreeSet;
+
+use clap::Parser;
+
+/// What can be asked for with `--only`, in the order in which it is run.
+pub const PARTS: [&str; 11] =
+    ["bare", "sqlite", "postgres", "bus", "naive", "open", "burst", "stream", "backlog", "start", "choices"];
+
+/// Not run unless asked for: it belongs to how Convoke came to be as it is, not to how fast it is.
+const ON_REQUEST: [&str; 1] = ["choices"];
+
+/// Measures the whole service, with its databases and its bus as real processes, side by side with a baseline.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "system", about)]
+pub struct Options {
+    /// Parts to run, separated by commas: bare (the load generator's ceiling), sqlite, postgres, bus (both databases with
+    /// JetStream), naive, open, burst, stream, backlog, start, choices. Default: all but choices
+    #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(PARTS))]
+    pub only: Vec<String>,
+
+    /// How long each measurement takes, in seconds
+    #[arg(long, default_value_t = 4.0)]
+    pub seconds: f64,
+
+    /// How often everything is measured; the medians are shown
+    #[arg(long, default_value_t = 3)]
+    pub rounds: usize,
+
+    /// Connections, separated by commas
+    #[arg(long, value_delimiter = ',', default_values_t = [256, 64])]
+    pub connections: Vec<usize>,
+
+    /// Events in the backlog
+    #[arg(long, default_value_t = 1_000_000)]
+    pub backlog: u64,
+
+    /// One short round at 256 connections with a small backlog: whether it works, not how fast it is
+    #[arg(long)]
+    pub quick: bool,
+
+    /// Rounds in which the host took more of the processors than this, in percent, are measured once more, then dropped
+    #[arg(long, default_value_t = 5.0)]
+    pub steal: f64,
+
+    /// Another convoke to measure, such as that of an earlier version
+    #[arg(long)]
+    pub convoke: Option<std::path::PathBuf>,
+
+    /// Passed by cargo
+    #[arg(long, hide = true)]
+    bench: bool,
+
+    /// Runs one of the servers that are compared with, instead
+    #[arg(long, hide = true)]
+    pub child: Option<String>,
+}
+
+impl Options {
+    pub fn read() -> Self {
+        let mut options = Self::parse();
+        if options.quick {
+            options.seconds = options.seconds.min(1.5);
+            options.rounds = 1;
+            options.connections = vec![256];
+            options.backlog = options.backlog.min(50_000);
+        }
+        options
+    }
+
+    pub fn wants(&self, part: &str) -> bool {
+        let only: BTreeSet<&str> = self.only.iter().map(String::as_str).collect();
+        if only.is_empty() { !ON_REQUEST.contains(&part) } else { only.contains(part) }
+    }
+}

@@ -1,0 +1,290 @@
+//! One measurement: servers, load, and what it cost.
+
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream;
+use convoke::event::Clock;
+use convoke::simulate::{Report, Simulation};
+use secrecy::SecretString;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::machine::{self, Processors};
+use crate::options::Options;
+use crate::servers::{self, APP_ID, Database, KEY, Server};
+use crate::support::nats::NatsServer;
+use crate::support::postgres::{Postgres, psql};
+
+/// People in each simulated meeting: most events are somebody joining or leaving, with the largest bodies.
+const ATTENDEES: usize = 50;
+
+/// Before each measurement, the same load for so long: statements are prepared, memory is there.
+const WARM_UP: Duration = Duration::from_millis(1_000);
+
+/// How long the relay may take to publish what is still in the log when the load ends, before the measurement fails.
+const DRAIN_WITHIN: Duration = Duration::from_secs(60);
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Case {
+    /// L0.
+    Bare,
+    /// L1.
+    Baseline,
+    /// Convoke; `bus`: with JetStream.
+    Service { database: Database, bus: bool },
+    /// An insert and a publish per request.
+    Naive,
+}
+
+impl Case {
+    pub const SQLITE: Self = Self::Service { database: Database::Sqlite, bus: false };
+    pub const SQLITE_BUS: Self = Self::Service { database: Database::Sqlite, bus: true };
+    pub const POSTGRES: Self = Self::Service { database: Database::Postgres, bus: false };
+    pub const POSTGRES_BUS: Self = Self::Service { database: Database::Postgres, bus: true };
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bare => "bare server, body read (L0)",
+            Self::Baseline => "baseline: verified, not kept (L1)",
+            Self::Service { database: Database::Sqlite, bus: false } => "Convoke, SQLite",
+            Self::Service { database: Database::Sqlite, bus: true } => "Convoke, SQLite + JetStream",
+            Self::Service { database: Database::Postgres, bus: false } => "Convoke, PostgreSQL",
+            Self::Service { database: Database::Postgres, bus: true } => "Convoke, PostgreSQL + JetStream",
+            Self::Naive => "naive: INSERT and publish per request",
+        }
+    }
+
+    const fn has_bus(self) -> bool {
+        matches!(self, Self::Naive | Self::Service { bus: true, .. })
+    }
+
+    const fn has_postgres(self) -> bool {
+        matches!(self, Self::Naive | Self::Service { database: Database::Postgres, .. })
+    }
+}
+
+/// Processor time, in microseconds per event (or seconds per million).
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Cpu {
+    pub service: f64,
+    pub database: f64,
+    pub bus: f64,
+    pub load: f64,
+}
+
+impl Cpu {
+    /// Without the load.
+    pub fn whole(&self) -> f64 {
+        self.service + self.database + self.bus
+    }
+}
+
+/// How it went.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measured {
+    pub events: u64,
+    pub rate: f64,
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+    pub p999_ms: f64,
+    pub max_ms: f64,
+    pub cpu: Cpu,
+    /// The service's memory at the end, and at most.
+    pub resident_mb: f64,
+    pub peak_mb: f64,
+    /// How long after the last acknowledgement everything was in the stream, and how much was missing until then.
+    pub drained_ms: Option<f64>,
+    pub lag_events: Option<u64>,
+    /// Percent of the processors: taken by the host, and by processes that are not part of this.
+    pub stolen: f64,
+    pub foreign: f64,
+}
+
+/// What all measurements share.
+pub struct Bench {
+    pub options: Options,
+    pub program: std::path::PathBuf,
+    postgres: Option<Postgres>,
+    databases: usize,
+}
+
+impl Bench {
+    pub fn new(options: Options) -> Self {
+        let program = match &options.convoke {
+            Some(path) => path.canonicalize().expect("--convoke names a program"),
+            None => std::path::PathBuf::from(env!("CARGO_BIN_EXE_convoke")),
+        };
+        Self { options, program, postgres: None, databases: 0 }
+    }
+
+    /// The URL of a new database in the cluster, which starts with nothing left to write.
+    pub async fn new_database(&mut self) -> String {
+        if self.postgres.is_none() {
+            self.postgres = Some(servers::postgres().await);
+        }
+        let postgres = self.postgres.as_ref().expect("just started");
+        if self.databases > 0 {
+            postgres.psql(&format!("DROP DATABASE IF EXISTS bench{} WITH (FORCE)", self.databases));
+        }
+        self.databases += 1;
+        let url = postgres.database(&format!("bench{}", self.databases));
+        postgres.psql("CHECKPOINT");
+        url
+    }
+
+    /// Runs SQL in the newest of these databases.
+    pub fn psql(&self, sql: &str) -> String {
+        let postgres = self.postgres.as_ref().expect("there is a cluster if there is a database");
+        psql(&format!("postgres://postgres@{}/bench{}", postgres.address(), self.databases), sql)
+    }
+
+    /// The servers of a case, started.
+    pub async fn start(&mut self, case: Case) -> Setup {
+        let nats = if case.has_bus() { Some(servers::nats().await) } else { None };
+        let database = if case.has_postgres() { Some(self.new_database().await) } else { None };
+        let url = nats.as_ref().map(NatsServer::url);
+        let mut server = match case {
+            Case::Bare => Server::child("bare", None, None),
+            Case::Baseline => Server::child("baseline", None, None),
+            Case::Naive => Server::child("naive", database, url),
+            Case::Service { .. } => Server::convoke(&self.program, database, url),
+        };
+        server.start().await;
+        let postgres = if case.has_postgres() { self.postgres.as_ref().map_or(0, Postgres::id) } else { 0 };
+        Setup { server, nats, postgres }
+    }
+
+    /// Measures a case under load, once more if the host took too much; `None` if it did so again.
+    pub async fn measure(&mut self, case: Case, connections: usize, rate: Option<f64>) -> Option<Measured> {
+        for _ in 0..2 {
+            let mut setup = self.start(case).await;
+            let measured = setup.measure(connections, rate, self.options.seconds).await;
+            setup.server.stop().await;
+            if measured.stolen <= self.options.steal {
+                return Some(measured);
+            }
+            eprintln!("  the host took {:.0} % of the processors", measured.stolen);
+        }
+        None
+    }
+}
+
+/// Running servers.
+pub struct Setup {
+    pub server: Server,
+    pub nats: Option<NatsServer>,
+    /// The postmaster's id; 0: none.
+    postgres: u32,
+}
+
+impl Setup {
+    fn cpu(&self) -> Cpu {
+        Cpu {
+            service: machine::cpu(self.server.id()),
+            database: if self.postgres == 0 { 0.0 } else { machine::cpu(self.postgres) },
+            bus: self.nats.as_ref().map_or(0.0, |nats| machine::cpu(nats.id())),
+            load: machine::cpu(std::process::id()),
+        }
+    }
+
+    /// Warms up, loads, and waits until everything is in the stream, if there is one.
+    pub async fn measure(&mut self, connections: usize, rate: Option<f64>, seconds: f64) -> Measured {
+        let day = Duration::from_secs(24 * 60 * 60);
+        let warmed = load(&self.server.url(), connections, rate, WARM_UP, day).await;
+        let bus = match &self.nats {
+            Some(nats) => Some(jetstream::new(nats.client().await)),
+            None => None,
+        };
+        if let Some(bus) = &bus {
+            drained(bus, warmed.acknowledged).await;
+        }
+        let (before, processors) = (self.cpu(), Processors::now());
+        let report =
+            load(&self.server.url(), connections, rate, Duration::from_secs_f64(seconds), Duration::ZERO).await;
+        let ended = Instant::now();
+        let total = warmed.acknowledged + report.acknowledged;
+        let mut lag = None;
+        if let Some(bus) = &bus {
+            lag = Some(total.saturating_sub(messages(bus).await));
+            drained(bus, total).await;
+        }
+        let drained = bus.is_some().then(|| ended.elapsed().as_secs_f64() * 1e3);
+        let (after, now) = (self.cpu(), Processors::now());
+        let (stolen, busy) = now.since(processors);
+        let events = count(report.acknowledged);
+        let per_event = |before: f64, after: f64| (after - before) * 1e6 / events;
+        let cpu = Cpu {
+            service: per_event(before.service, after.service),
+            database: per_event(before.database, after.database),
+            bus: per_event(before.bus, after.bus),
+            load: per_event(before.load, after.load),
+        };
+        let ours = (cpu.whole() + cpu.load) * events / 1e6;
+        let foreign = busy * (1.0 - ours / now.busy_since(processors).max(0.01)).max(0.0);
+        let (resident_mb, peak_mb) = machine::memory(self.server.id());
+        let latency = report.latency;
+        Measured {
+            events: report.acknowledged,
+            rate: report.throughput_per_s,
+            p50_ms: latency.p50_ms,
+            p99_ms: latency.p99_ms,
+            p999_ms: latency.p999_ms,
+            max_ms: latency.max_ms,
+            cpu,
+            resident_mb,
+            peak_mb,
+            drained_ms: drained,
+            lag_events: lag,
+            stolen,
+            foreign,
+        }
+    }
+}
+
+/// The platform's deliveries, all different, from a world that begins `ago`: later loads continue where time goes on.
+pub async fn load(url: &str, connections: usize, rate: Option<f64>, duration: Duration, ago: Duration) -> Report {
+    let simulation = Simulation {
+        attendees: ATTENDEES,
+        connections,
+        rate,
+        duration: Some(duration),
+        seed: rand::random(),
+        base: Some(Clock::System.now().minus(ago)),
+        handshake: false,
+        settle: Some(Duration::ZERO),
+        ..Simulation::new(url, APP_ID, SecretString::from(KEY))
+    };
+    let report = simulation.run(CancellationToken::new()).await.expect("a run of the load");
+    assert!(report.failures.is_empty(), "deliveries failed: {:?}", report.failures);
+    report
+}
+
+/// How many messages the stream holds.
+pub async fn messages(bus: &jetstream::Context) -> u64 {
+    match bus.get_stream("MEETINGS").await {
+        Ok(stream) => stream.cached_info().state.messages,
+        Err(_) => 0,
+    }
+}
+
+/// Waits until the stream holds `events` messages.
+///
+/// # Panics
+/// They are not there in time: something was lost, and no figure is worth anything.
+pub async fn drained(bus: &jetstream::Context, events: u64) {
+    let started = Instant::now();
+    loop {
+        let there = messages(bus).await;
+        if there >= events {
+            return;
+        }
+        assert!(started.elapsed() < DRAIN_WITHIN, "only {there} of {events} events came into the stream");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below the limit")]
+pub fn count(events: u64) -> f64 {
+    events.max(1) as f64
+}

@@ -1,0 +1,147 @@
+//! The servers that are measured: the service as it is shipped, and what it is compared with, each a process of its own.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::child::{OwnChild, read_log};
+use crate::support::nats::{NatsOptions, NatsServer, NatsVersion};
+use crate::support::port::Port;
+use crate::support::postgres::{Postgres, PostgresOptions};
+
+pub const APP_ID: &str = "1988692299";
+pub const KEY: &str = "benchmark-Key-1";
+pub const PATH: &str = "/openapi/meetingevent";
+
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// Where everything is kept while it is measured: on the disk of the target folder, never in memory.
+pub fn disk() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+}
+
+/// Starts the cluster that all databases are in, with its durable settings on.
+pub async fn postgres() -> Postgres {
+    Postgres::start_with(PostgresOptions { within: Some(disk().to_owned()), ..PostgresOptions::default() }).await
+}
+
+/// Starts a nats-server with an empty file store.
+pub async fn nats() -> NatsServer {
+    let options = NatsOptions { within: Some(disk().to_owned()), ..NatsOptions::default() };
+    NatsServer::start(NatsVersion::Newest, options).await
+}
+
+/// Which database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Database {
+    Sqlite,
+    Postgres,
+}
+
+/// A server that takes events. Its data stays the same through every restart.
+#[derive(Debug)]
+pub struct Server {
+    program: PathBuf,
+    arguments: Vec<String>,
+    settings: Vec<(String, String)>,
+    folder: TempDir,
+    ports: [Port; 2],
+    child: Option<OwnChild>,
+}
+
+impl Server {
+    /// The service on a database; with a bus, `nats` is its URL.
+    pub fn convoke(program: &Path, database_url: Option<String>, nats: Option<String>) -> Self {
+        let mut server = Self::new(program.to_owned(), vec!["serve".to_owned()]);
+        let database = database_url.unwrap_or_else(|| server.sqlite_url());
+        server.set("DATABASE_URL", database);
+        server.set("NATS_URL", nats.unwrap_or_else(|| "none".to_owned()));
+        server
+    }
+
+    /// One of the servers that this program is, when it is called as a child.
+    pub fn child(which: &str, database_url: Option<String>, nats: Option<String>) -> Self {
+        let program = std::env::current_exe().expect("this program's path");
+        let mut server = Self::new(program, vec!["--child".to_owned(), which.to_owned()]);
+        server.set("DATABASE_URL", database_url.unwrap_or_default());
+        server.set("NATS_URL", nats.unwrap_or_default());
+        server
+    }
+
+    fn new(program: PathBuf, arguments: Vec<String>) -> Self {
+        let folder = tempfile::Builder::new().prefix("convoke-bench-").tempdir_in(disk()).expect("a temporary folder");
+        let ports = [Port::lease(), Port::lease()];
+        let mut server = Self { program, arguments, settings: Vec::new(), folder, ports, child: None };
+        server.set("LISTEN", server.events().to_string());
+        server.set("ADMIN_LISTEN", server.ports[1].address().to_string());
+        server.set("APP_ID", APP_ID.to_owned());
+        server.set("APP_KEY", KEY.to_owned());
+        server.set("SHUTDOWN_DELAY", "0s".to_owned());
+        server
+    }
+
+    /// The database in its folder.
+    pub fn sqlite_url(&self) -> String {
+        format!("sqlite://{}", self.folder.path().join("convoke.db").display())
+    }
+
+    /// Sets `CONVOKE_{name}`, from the next start on.
+    pub fn set(&mut self, name: &str, value: String) {
+        self.settings.retain(|(set, _)| set != name);
+        self.settings.push((name.to_owned(), value));
+    }
+
+    /// Starts it, and returns how long it took until an event could be stored.
+    pub async fn start(&mut self) -> Duration {
+        let log = self.folder.path().join("log");
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).current_dir(self.folder.path()).env_clear();
+        command.envs(self.settings.iter().map(|(name, value)| (format!("CONVOKE_{name}"), value)));
+        let started = Instant::now();
+        let child = OwnChild::spawn("the server", &mut command, &log, &log);
+        self.child = Some(child);
+        while !self.ready().await {
+            let ended = self.child.as_mut().and_then(OwnChild::exited);
+            assert!(ended.is_none() && started.elapsed() < READY_WITHIN, "not ready:\n{}", read_log(&log));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        started.elapsed()
+    }
+
+    async fn ready(&self) -> bool {
+        let ask = async {
+            let mut stream = TcpStream::connect(self.events()).await?;
+            stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n").await?;
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await?;
+            Ok::<_, std::io::Error>(answer)
+        };
+        ask.await.is_ok_and(|answer| answer.starts_with(b"HTTP/1.1 200"))
+    }
+
+    /// An orderly end.
+    pub async fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.signal(Signal::TERM);
+            child.wait_exit(Duration::from_secs(30)).await;
+        }
+    }
+
+    pub fn events(&self) -> SocketAddr {
+        self.ports[0].address()
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}{PATH}", self.events())
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().map_or(0, OwnChild::id)
+    }
+}
