@@ -1,6 +1,6 @@
 //! The log: the `events` table, which is the record, and the few small tables beside it.
 //!
-//! [`Log`] is the contract of a back end, and its doc comments are the specification; [`sqlite`] and [`postgres`]
+//! [`Log`] is the contract of a back end, and its doc comments are the specification; `sqlite` and `postgres`
 //! implement it side by side, in plain SQL, and one suite runs every promise on both. One method is one transaction. No
 //! type of the database driver leaves this module.
 //!

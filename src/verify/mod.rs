@@ -1,8 +1,8 @@
 //! Bytes and keys in, [`Verified`] or a reason out. Pure: no I/O, no clock, no state but the keys.
 //!
 //! The signature of the platform's push hides inside the JSON that it signs, and covers one member of it as text. So
-//! `eventInfo` is cut out of the raw bytes ([`envelope`]), never taken from a re-serialised object, and checked in a
-//! few bounded forms ([`form`]) against every key of its subscriber. Only then is it read ([`payload`]).
+//! `eventInfo` is cut out of the raw bytes (`envelope`), never taken from a re-serialised object, and checked in a
+//! few bounded forms (`form`) against every key of its subscriber. Only then is it read (`payload`).
 
 mod envelope;
 mod form;
