@@ -121,7 +121,8 @@ impl Intake {
         received_at: Millis,
         answer: Option<oneshot::Sender<Result<Appended, NotStored>>>,
     ) -> Result<(), NotStored> {
-        let size = u32::try_from(body.len() + 512).unwrap_or(u32::MAX);
+        // One that is larger than the whole queue has it to itself: it must be possible to store it at all.
+        let size = u32::try_from((body.len() + 512).min(QUEUE_BYTES)).unwrap_or(u32::MAX);
         let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(size).map_err(|_| NotStored::QueueFull)?;
         let job = Job { verified: Arc::new(verified), body, received_at, answer, _bytes: bytes };
         self.queue.try_send(job).map_err(|error| match error {

@@ -46,6 +46,10 @@ pub struct Arguments {
     seed: Option<u64>,
 }
 
+/// Addresses of the two listeners.
+const USUAL: [&str; 2] = ["127.0.0.1:8080", "127.0.0.1:8081"];
+const ANY: [&str; 2] = ["127.0.0.1:0", "127.0.0.1:0"];
+
 /// Events per second of the show, and of the trickle after it.
 const RATE: f64 = 250.0;
 const TRICKLE: f64 = 2.0;
@@ -78,8 +82,16 @@ async fn show(arguments: &Arguments, folder: &Path, nats_url: &str) -> Outcome {
     let key_file = folder.join("subscriber.key");
     std::fs::write(&key_file, format!("{key}\n")).context("the key file")?;
     let app_id = "1988692299";
-    let settings = settings(folder, &key_file, app_id, nats_url).await?;
-    let app = App::start(&settings).await?;
+    // The usual ports, if they are free: what the README says then works as it is. That is known only by binding them.
+    let mut settings = demo_settings(folder, &key_file, app_id, nats_url, USUAL)?;
+    let app = match App::start(&settings).await {
+        Ok(app) => app,
+        Err(error) => {
+            tracing::debug!(error = format!("{error:#}"), "not on the usual ports");
+            settings = demo_settings(folder, &key_file, app_id, nats_url, ANY)?;
+            App::start(&settings).await?
+        }
+    };
     let (events, admin) = (app.events, app.admin);
     let health = std::sync::Arc::clone(&app.health);
     let (stop, force) = (CancellationToken::new(), CancellationToken::new());
@@ -153,15 +165,18 @@ fn next(stop: &CancellationToken, force: &CancellationToken) {
 }
 
 /// The settings of the demo: nothing of the newcomer's own is read or touched.
-async fn settings(folder: &Path, key_file: &Path, app_id: &str, nats_url: &str) -> Result<Settings, Failure> {
+fn demo_settings(
+    folder: &Path,
+    key_file: &Path,
+    app_id: &str,
+    nats_url: &str,
+    [events, admin]: [&str; 2],
+) -> Result<Settings, Failure> {
     let text = |path: &Path| path.to_string_lossy().into_owned();
-    // The usual ports, if they are free: what the README says then works as it is.
-    let events = free("127.0.0.1:8080").await;
-    let admin = free("127.0.0.1:8081").await;
     let database = format!("sqlite://{}", text(&folder.join("convoke.db")));
     let variables = [
-        ("CONVOKE_LISTEN", events.as_str()),
-        ("CONVOKE_ADMIN_LISTEN", admin.as_str()),
+        ("CONVOKE_LISTEN", events),
+        ("CONVOKE_ADMIN_LISTEN", admin),
         ("CONVOKE_DATABASE_URL", database.as_str()),
         ("CONVOKE_NATS_URL", nats_url),
         ("CONVOKE_NATS_STREAM", STREAM),
@@ -172,13 +187,6 @@ async fn settings(folder: &Path, key_file: &Path, app_id: &str, nats_url: &str) 
     ];
     let settings = Settings::load(&ConfigArgs::default(), &Env::of(variables, folder))?;
     Ok(settings)
-}
-
-async fn free(usual: &str) -> String {
-    match tokio::net::TcpListener::bind(usual).await {
-        Ok(_) => usual.to_owned(),
-        Err(_) => "127.0.0.1:0".to_owned(),
-    }
 }
 
 /// How long anything may take that should take no time.

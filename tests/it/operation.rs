@@ -193,6 +193,24 @@ async fn no_secret_shows_at_any_level_of_the_log_in_help_or_in_errors() {
     }
 }
 
+#[tokio::test]
+async fn credentials_in_the_url_of_the_bus_are_used() {
+    let user = Some(("con/voke".to_owned(), "p@ss, w:rd".to_owned()));
+    let by_password = NatsServer::start(NatsVersion::Newest, NatsOptions { user, ..NatsOptions::default() }).await;
+    let token = Some("t0ken".to_owned());
+    let by_token = NatsServer::start(NatsVersion::Oldest, NatsOptions { token, ..NatsOptions::default() }).await;
+    for (login, server) in [("con%2Fvoke:p%40ss%2C%20w%3Ard", &by_password), ("t0ken", &by_token)] {
+        let url = format!("nats://{login}@{}", server.address());
+        let service = Service::with(settings().setting("NATS_URL", url), Database::Sqlite).await;
+        service.acknowledged(&event("meeting.join", "1")).await;
+        eventually("it is published", SOON, async || {
+            service.metric(r#"convoke_published_total{outcome="new"}"#).await == 1.0
+        })
+        .await;
+        assert_eq!(service.convoke.run(&["audit"]).await.code(), 0);
+    }
+}
+
 /// Status and body of a page of the admin listener, asked for with this `Authorization`.
 async fn authorised(convoke: &Convoke, path: &str, authorization: &str) -> (u16, String) {
     let request = format!("GET {path} HTTP/1.1\r\nHost: admin.example\r\nAuthorization: {authorization}\r\n\r\n");
@@ -558,6 +576,15 @@ async fn https_is_served_in_both_versions_and_its_certificate_is_replaced_while_
     tls::connect(events, &at("one.cert"), b"h2").await.expect_err("the old certificate is gone");
     assert_eq!(post("4").await, "HTTP/1.1 200", "the connection under the old certificate goes on");
     assert_eq!(service.count("events"), 3);
+
+    // Who never says hello does not hold up the end.
+    let silent = RawConnection::open(events).await;
+    tls::connect(events, &at("two.cert"), b"h2").await.expect("accepted after the silent one");
+    service.convoke.signal(Signal::TERM);
+    let begun = Instant::now();
+    assert!(service.convoke.wait_exit(SOON).await.success());
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    drop(silent);
 }
 
 #[tokio::test]
