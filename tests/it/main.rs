@@ -1,6 +1,8 @@
 //! Every integration test, in one binary: the real Convoke on real servers that are private to the test.
 #![expect(clippy::disallowed_methods, reason = "tests spawn tasks, read the clock and find their tools by environment")]
 
+mod audit;
+mod faults_under_load;
 mod relay;
 mod support;
 mod support_selftest;
