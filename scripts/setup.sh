@@ -27,7 +27,7 @@ have() { command -v "$1" >/dev/null 2>&1; }
 case $set_name in
   demo) needs=(toolchain compiler nats_newest) ;;
   bench) needs=(toolchain compiler nats_newest postgres psql) ;;
-  test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql sqlite promtool interop) ;;
+  test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql sqlite openssl promtool interop) ;;
   *) die "unknown set '$set_name': write scripts/setup.sh demo, test or bench" ;;
 esac
 
@@ -42,6 +42,7 @@ why() {
     nats_newest) echo "nats-server $nats_newest, a private one is started for the demo, the tests and the benchmarks" ;;
     postgres) echo "PostgreSQL $postgres_oldest or newer; private clusters are started, none is created or left running" ;;
     psql) echo "psql, with which the tests look at PostgreSQL as an analyst would" ;;
+    openssl) echo "openssl, which makes the certificates of the TLS tests" ;;
     sqlite) echo "sqlite3, with which the tests look at SQLite as an analyst would" ;;
     promtool) echo "promtool, which checks the metrics and the alert rules" ;;
     interop) echo "a Python environment with ${interop[*]}: somebody else's clients read the stream" ;;
@@ -77,6 +78,7 @@ met() {
     postgres) postgres_bin >/dev/null ;;
     psql) have psql ;;
     sqlite) have sqlite3 ;;
+    openssl) have openssl ;;
     promtool) [ -x "$tools/promtool" ] || have promtool ;;
     interop) [ -e "$(interop_mark)" ] ;;
   esac
@@ -180,6 +182,7 @@ get() {
     postgres) install_postgres ;;
     psql) apt_install "psql" postgresql-client ;;
     sqlite) apt_install "sqlite3" sqlite3 ;;
+    openssl) apt_install "openssl" openssl ;;
     promtool) install_promtool ;;
     interop) install_interop ;;
   esac

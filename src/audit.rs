@@ -236,15 +236,20 @@ pub async fn compare_ledger(
     }
     let mut found = LedgerComparison::default();
     let mut ids = Vec::with_capacity(500);
+    // Runs that append to one ledger may acknowledge an event again.
+    let mut seen = HashSet::new();
     let mut lines = ledger.peekable();
     while let Some(line) = lines.next() {
         match serde_json::from_str::<Line>(&line.context("reading the ledger")?) {
-            Ok(line) => ids.push(EventId::from_uuid(line.event_id)),
+            Ok(line) => {
+                let id = EventId::from_uuid(line.event_id);
+                if seen.insert(id) {
+                    ids.push(id);
+                }
+            }
             Err(_) => found.unreadable_lines += 1,
         }
         if ids.len() == 500 || lines.peek().is_none() {
-            ids.sort_unstable();
-            ids.dedup();
             let counts = log.count(&ids).await?;
             for id in ids.drain(..) {
                 found.acknowledged += 1;

@@ -98,7 +98,10 @@ pub async fn run(mut cursor: impl Cursor, log: Arc<dyn Log>, appended: Arc<Notif
         notified.as_mut().enable();
         let ticked = tokio::select! {
             ticked = cursor.tick() => ticked,
-            () = &mut overdue => break,
+            () = &mut overdue => {
+                failing.get_or_insert_default();
+                break;
+            }
         };
         let pause = match ticked {
             Ok(progress) => {
@@ -140,6 +143,10 @@ pub async fn run(mut cursor: impl Cursor, log: Arc<dyn Log>, appended: Arc<Notif
                 }
             } => {}
         }
+    }
+    if failing.is_some() {
+        // There is no way to the end of the log now.
+        return cursor.release().await;
     }
     let drain = async { while matches!(cursor.tick().await, Ok(Progress::Worked)) {} };
     if tokio::time::timeout(LAST_DRAIN, drain).await.is_err() {

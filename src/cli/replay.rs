@@ -90,6 +90,13 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
     }
     log.close().await;
     println!("published {} new, {} that the stream knew already", replay.new, replay.duplicate);
+    if arguments.missing && replay.duplicate > 0 {
+        println!(
+            "  the stream does not hold the {} that it knew: they were deleted from it within its duplicate window; \
+             --again puts them back now, or come again when that is over",
+            replay.duplicate
+        );
+    }
     if replay.forgotten > 0 {
         println!("  {} forgotten, not published", replay.forgotten);
     }

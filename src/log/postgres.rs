@@ -49,6 +49,9 @@ const PATIENCE: Duration = Duration::from_millis(2_500);
 const MIGRATION: Duration = Duration::from_secs(600);
 const UPKEEP: Duration = Duration::from_secs(60);
 
+/// How long closing may take.
+const GOODBYE: Duration = Duration::from_secs(1);
+
 /// The channel on which a commit is announced to the other replicas.
 const CHANNEL: &str = "convoke_log";
 
@@ -580,13 +583,19 @@ impl Log for PostgresLog {
     }
 
     async fn close(&self) {
-        drop(self.listener.lock().await.take());
-        if let Some(connection) = self.writer.lock().await.take()
-            && let Err(error) = connection.close().await
-        {
-            tracing::debug!(%error, "closing the writing connection");
+        let politely = async {
+            drop(self.listener.lock().await.take());
+            if let Some(connection) = self.writer.lock().await.take()
+                && let Err(error) = connection.close().await
+            {
+                tracing::debug!(%error, "closing the writing connection");
+            }
+            self.pool.close().await;
+        };
+        // A database that fell silent takes no leave; the server ends what it hears no more of.
+        if tokio::time::timeout(GOODBYE, politely).await.is_err() {
+            tracing::debug!("the database did not answer when its connections were closed");
         }
-        self.pool.close().await;
     }
 }
 

@@ -39,8 +39,9 @@ pub struct Relay {
     owner: String,
     held: Option<Held>,
     stream: Option<Seen>,
-    /// When the stream that was last seen was made; outlives `stream`.
+    /// When the stream that was last seen was made, and the highest number seen in it; they outlive `stream`.
     created_at: Option<i128>,
+    highest: u64,
     differences: Vec<String>,
 }
 
@@ -64,7 +65,18 @@ impl Relay {
     /// The relay from `log` to `bus`. `owner` names this process among the replicas.
     #[must_use]
     pub fn new(log: Arc<dyn Log>, bus: Arc<Bus>, encoder: Encoder, metrics: Arc<Metrics>, owner: String) -> Self {
-        Self { log, bus, encoder, metrics, owner, held: None, stream: None, created_at: None, differences: Vec::new() }
+        Self {
+            log,
+            bus,
+            encoder,
+            metrics,
+            owner,
+            held: None,
+            stream: None,
+            created_at: None,
+            highest: 0,
+            differences: Vec::new(),
+        }
     }
 
     /// Takes or renews the lease, if need be; `None` if another process has it.
@@ -120,7 +132,16 @@ impl Relay {
                 `convoke replay --missing` puts it back"
             );
         }
+        // The server acknowledges before it fsyncs: after a power cut, or from a backup, its stream may have lost its end.
+        if self.created_at == Some(state.created_at) && state.last_sequence < self.highest {
+            tracing::warn!(
+                stream,
+                lost = self.highest - state.last_sequence,
+                "the stream went backwards: it has lost its newest messages; `convoke replay --missing` puts them back"
+            );
+        }
         self.created_at = Some(state.created_at);
+        self.highest = state.last_sequence;
         if state.differences != self.differences {
             if !state.differences.is_empty() {
                 tracing::warn!(stream, differences = state.differences.join("; "), "the stream is not as configured");
@@ -152,6 +173,7 @@ impl Relay {
             published.inc();
             last = last.max(ack.sequence);
         }
+        self.highest = self.highest.max(last);
         let failure = results.get(acked).and_then(|result| result.err());
         let to = match failure {
             None => Some(end),

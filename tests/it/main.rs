@@ -2,7 +2,9 @@
 #![expect(clippy::disallowed_methods, reason = "tests spawn tasks, read the clock and find their tools by environment")]
 
 mod answers;
+mod audit;
 mod commands;
+mod faults_under_load;
 mod interop;
 mod log_contract;
 mod operation;

@@ -40,6 +40,8 @@ on_both_versions! {
     a_bus_that_is_absent_at_the_start_gets_everything_when_it_appears
     a_bus_that_is_killed_again_and_again_misses_nothing_and_keeps_the_order
     a_deleted_stream_is_made_again_and_replay_puts_the_rest_back
+    a_stream_that_lost_its_newest_messages_is_noticed_and_replay_puts_them_back
+    a_replay_of_everything_does_not_hold_up_the_relay
     a_full_stream_is_tried_again_and_filled_when_there_is_room
     a_full_server_is_tried_again_and_filled_when_there_is_room
     a_message_over_the_servers_limit_is_set_aside_and_the_relay_goes_on
@@ -246,6 +248,46 @@ async fn a_deleted_stream_is_made_again_and_replay_puts_the_rest_back(version: N
     assert_eq!(replay.code(), 0, "{replay:?}");
     let (status, findings) = audit(&convoke, Some(&load.ledger)).await;
     assert_eq!(status, 0, "{findings:#}");
+}
+
+async fn a_stream_that_lost_its_newest_messages_is_noticed_and_replay_puts_them_back(version: NatsVersion) {
+    let (mut nats, convoke) = rig(version).await;
+    deliver(&convoke, 0..10).await;
+    stream_holds(&nats.jetstream().await, 10, TEN).await;
+    nats.stop().await;
+    let copy = nats.copy_store();
+    nats.restart().await;
+    let lost = deliver(&convoke, 10..15).await;
+    stream_holds(&nats.jetstream().await, 15, TEN).await;
+    nats.kill().await;
+    nats.restore_store(&copy);
+    nats.restart().await;
+    eventually("the warning names the way back", TEN, async || lines_with(&convoke, "replay --missing") == 1).await;
+    let after = deliver(&convoke, 15..20).await;
+    let js = nats.jetstream().await;
+    let messages = stream_holds(&js, 15, TEN).await;
+    assert_eq!(ids(&messages[10..]), sample_ids(&after));
+    let replay = convoke.run(&["replay", "--missing"]).await;
+    assert!(replay.code() == 0 && replay.stdout.contains("published 5 new, 0 that"), "{replay:?}");
+    assert_eq!(ids(&stream_holds(&js, 20, TEN).await[15..]), sample_ids(&lost));
+    assert_eq!(audit(&convoke, None).await.0, 0);
+}
+
+async fn a_replay_of_everything_does_not_hold_up_the_relay(version: NatsVersion) {
+    let (nats, convoke) = rig(version).await;
+    let mut load = Load::steady(convoke.events, 7);
+    load.proceeds(100).await;
+    for _ in 0..4 {
+        let replay = convoke.run(&["replay", "--since", "1970-01-01", "--again"]).await;
+        assert_eq!(replay.code(), 0, "{replay:?}");
+        load.proceeds(30).await;
+    }
+    load.stop().await;
+    let js = nats.jetstream().await;
+    nothing_is_lost(&convoke, &js, &load.ledger).await;
+    let (_, findings) = audit(&convoke, None).await;
+    assert_eq!(findings["stream"]["doubled"], json!([]), "{findings:#}");
+    assert!(findings["stream"]["replayed"].as_u64() > Some(100), "{findings:#}");
 }
 
 async fn a_full_stream_is_tried_again_and_filled_when_there_is_room(version: NatsVersion) {

@@ -125,6 +125,21 @@ impl NatsServer {
         let _ = fs::remove_dir_all(self.store());
     }
 
+    /// A copy of the store, as a backup or a disk has it that was not synchronised since. Only for a server that is
+    /// stopped.
+    pub fn copy_store(&self) -> TempDir {
+        assert!(self.child.is_none(), "a running server changes its store");
+        let copy = tempfile::Builder::new().prefix("convoke-nats-").tempdir().expect("a temporary folder");
+        tools::output_of(Command::new("cp").arg("-a").arg(self.store()).arg(copy.path().join("store")));
+        copy
+    }
+
+    /// Goes back to a copy of the store. Only for a server that is stopped.
+    pub fn restore_store(&mut self, copy: &TempDir) {
+        self.lose_store();
+        tools::output_of(Command::new("cp").arg("-a").arg(copy.path().join("store")).arg(self.store()));
+    }
+
     pub fn log(&self) -> String {
         read_log(&self.log_file())
     }
