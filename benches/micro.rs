@@ -86,9 +86,9 @@ fn main() {
     );
     let record = record(&genuine, &one, &delivery);
     let encoder = Encoder::new("meetings", Vec::new());
-    line("the row as a CloudEvent", cost(|| drop(black_box(encoder.encode(black_box(&record), false)))));
+    line("the row as a CloudEvent", cost(|| drop(black_box(encoder.encode(black_box(record.row()), false)))));
     let masked = Encoder::new("meetings", vec!["displayName".to_owned()]);
-    line("the same with a masked member", cost(|| drop(black_box(masked.encode(black_box(&record), false)))));
+    line("the same with a masked member", cost(|| drop(black_box(masked.encode(black_box(record.row()), false)))));
 
     println!("\n| a forged delivery, to a genuine one | keys | genuine ns | forged ns | ratio (must be ≤ {MOST}) | |");
     println!("|---|--:|--:|--:|--:|---|");

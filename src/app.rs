@@ -25,6 +25,7 @@ use crate::intake::Intake;
 use crate::log::{self, Log, LogError};
 use crate::metrics::{CURSORS, Metrics};
 use crate::relay::{self, Encoder, Relay};
+use crate::tail::Tail;
 
 /// How often the gauges that need the database are brought up to date.
 const GAUGES_EVERY: Duration = Duration::from_secs(1);
@@ -141,12 +142,18 @@ impl App {
             None => None,
         };
         let appended = Arc::new(Notify::new());
+        let tail = Arc::new(Tail::default());
         let migrated = CancellationToken::new();
         let shutdown = Shutdown::default();
         let steps = Steps::default();
 
-        let (intake, writer) =
-            Intake::new(Arc::clone(&log), Arc::clone(&metrics), clock.clone(), Arc::clone(&appended));
+        let (intake, writer) = Intake::new(
+            Arc::clone(&log),
+            Arc::clone(&metrics),
+            clock.clone(),
+            Arc::clone(&appended),
+            Arc::clone(&tail),
+        );
         let limits = Limits {
             sources: Sources {
                 allow_from: settings.listen.allow_from.clone(),
@@ -182,7 +189,7 @@ impl App {
         );
         if let Some(bus) = bus {
             let encoder = Encoder::new(bus.subject_prefix(), settings.privacy.mask.clone());
-            let relay = Relay::new(Arc::clone(&log), bus, encoder, Arc::clone(&metrics), owner());
+            let relay = Relay::new(Arc::clone(&log), tail, bus, encoder, Arc::clone(&metrics), owner());
             let (log, stop, migrated) = (Arc::clone(&log), steps.cursors.clone(), migrated.clone());
             tasks.spawn(RELAY, async move {
                 tokio::select! {

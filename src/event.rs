@@ -373,7 +373,74 @@ impl Verified {
     }
 }
 
-/// A row of the log, as cursors read it.
+/// A row of the log, wherever it came from: what of it is published.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    /// Its place in the log.
+    pub seq: Seq,
+    /// Its id.
+    pub event_id: EventId,
+    /// The subscriber.
+    pub subscriber_id: &'a str,
+    /// The event type, as sent.
+    pub event: &'a str,
+    /// When it happened.
+    pub occurred_at: Millis,
+    /// When it arrived first.
+    pub received_at: Millis,
+    /// The meeting's number.
+    pub meeting_id: Option<&'a str>,
+    /// The meeting's run.
+    pub meeting_uuid: Option<&'a str>,
+    /// `push`, `backfill` or `platform`.
+    pub source: &'a str,
+    /// W3C trace context of the first delivery.
+    pub traceparent: Option<&'a str>,
+    /// `eventInfo`, verbatim; `None` once the person in it was forgotten.
+    pub event_info: Option<&'a str>,
+}
+
+impl Event {
+    /// The row that it became.
+    #[must_use]
+    pub fn row(&self, seq: Seq) -> Row<'_> {
+        Row {
+            seq,
+            event_id: self.event_id,
+            subscriber_id: &self.subscriber_id,
+            event: &self.event,
+            occurred_at: self.occurred_at,
+            received_at: self.received_at,
+            meeting_id: self.meeting.id.as_deref(),
+            meeting_uuid: self.meeting.uuid.as_deref(),
+            source: self.source.as_str(),
+            traceparent: self.traceparent.as_deref(),
+            event_info: Some(&self.event_info),
+        }
+    }
+}
+
+impl Record {
+    /// What of it is published.
+    #[must_use]
+    pub fn row(&self) -> Row<'_> {
+        Row {
+            seq: self.seq,
+            event_id: self.event_id,
+            subscriber_id: &self.subscriber_id,
+            event: &self.event,
+            occurred_at: self.occurred_at,
+            received_at: self.received_at,
+            meeting_id: self.meeting_id.as_deref(),
+            meeting_uuid: self.meeting_uuid.as_deref(),
+            source: &self.source,
+            traceparent: self.traceparent.as_deref(),
+            event_info: self.event_info.as_deref(),
+        }
+    }
+}
+
+/// A row of the log, as it is read back.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// Its place in the log.

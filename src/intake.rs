@@ -14,9 +14,10 @@ use bytes::Bytes;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::event::{Clock, Content, EventId, Millis, Unreadable, Verified};
-use crate::log::{Append, Appended, Log, LogError};
+use crate::event::{Clock, Content, EventId, Millis, Seq, Unreadable, Verified};
+use crate::log::{Append, Appended, Committed, Log, LogError};
 use crate::metrics::Metrics;
+use crate::tail::Tail;
 use crate::telemetry::Throttle;
 
 /// Deliveries that may wait. At 20,000 a second it is a fifth of a second's worth.
@@ -83,7 +84,13 @@ impl State {
 impl Intake {
     /// The queue, and the writer that empties it. Not accepting until the writer has run.
     #[must_use]
-    pub fn new(log: Arc<dyn Log>, metrics: Arc<Metrics>, clock: Clock, appended: Arc<Notify>) -> (Self, Writer) {
+    pub fn new(
+        log: Arc<dyn Log>,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+        appended: Arc<Notify>,
+        tail: Arc<Tail>,
+    ) -> (Self, Writer) {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let state = Arc::new(State { refusing_since: AtomicI64::new(clock.now().get().max(1)), clock });
         let intake = Self {
@@ -93,7 +100,7 @@ impl Intake {
             metrics: Arc::clone(&metrics),
         };
         let throttle = Throttle::new(5, Duration::from_secs(60));
-        (intake, Writer { jobs, log, state, metrics, appended, ready: OnceLock::new(), throttle })
+        (intake, Writer { jobs, log, state, metrics, appended, tail, ready: OnceLock::new(), throttle })
     }
 
     /// Stores what was verified. When it returns `Ok`, it is durable. `body` is what it was read from, in case that the
@@ -157,6 +164,7 @@ pub struct Writer {
     state: Arc<State>,
     metrics: Arc<Metrics>,
     appended: Arc<Notify>,
+    tail: Arc<Tail>,
     ready: OnceLock<()>,
     throttle: Throttle,
 }
@@ -271,9 +279,14 @@ impl Writer {
         let mut ranges = vec![whole];
         while let Some(range) = ranges.pop() {
             match self.append_once(&batch[range.clone()]).await {
-                Ok(appended) => {
+                Ok(committed) => {
                     self.report_health(None);
-                    for (slot, appended) in outcomes[range].iter_mut().zip(appended) {
+                    if let Some(first) = committed.first {
+                        let events = batch[range.clone()].iter().map(|append| &append.verified);
+                        let events = events.filter(|verified| matches!(verified.content(), Content::Event(_)));
+                        self.tail.push((first.0..).map(Seq).zip(events.cloned()));
+                    }
+                    for (slot, appended) in outcomes[range].iter_mut().zip(committed.outcomes) {
                         *slot = Ok(appended);
                     }
                 }
@@ -299,7 +312,7 @@ impl Writer {
 
     /// A connection may have died since it was used last, which says nothing about the database: one more try on a new
     /// one. Appending twice is harmless.
-    async fn append_once(&self, batch: &[Append]) -> Result<Vec<Appended>, LogError> {
+    async fn append_once(&self, batch: &[Append]) -> Result<Committed, LogError> {
         match self.log.append(batch).await {
             Err(LogError::Unavailable(first)) => {
                 tracing::debug!(error = %first, "appending failed; trying once more");

@@ -11,6 +11,7 @@
 //! | [`verify`] | bytes and keys → what was signed, or a reason; pure |
 //! | [`intake`] | the queue and its one writer: batches, group commit |
 //! | [`log`] | the record, in SQLite or PostgreSQL, behind one trait |
+//! | [`tail`] | the newest rows, for a cursor that follows closely |
 //! | [`cursor`] | readers of the log: the loop that ticks them, leases |
 //! | [`relay`] | the cursor `bus`: rows become CloudEvents in the stream, in order |
 //! | [`bus`] | NATS JetStream |
@@ -39,5 +40,6 @@ pub mod log;
 pub mod metrics;
 pub mod relay;
 pub mod simulate;
+pub mod tail;
 pub mod telemetry;
 pub mod verify;

@@ -159,9 +159,9 @@ async fn retry_one(log: &dyn Log, entry: Quarantined) -> Result<bool, Failure> {
     let append = Append { verified, deliveries, last_delivered_at: entry.received_at };
     // First into the log, then out of the quarantine: in between it is in both, which a second try puts right.
     match log.append(&[append]).await {
-        Ok(appended) => {
+        Ok(committed) => {
             log.discard_quarantined(entry.id).await?;
-            let new = appended.first() == Some(&Appended::Stored);
+            let new = committed.outcomes.first() == Some(&Appended::Stored);
             println!("{}: {}", entry.id, if new { "now in the log" } else { "was in the log already" });
             Ok(true)
         }

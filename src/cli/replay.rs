@@ -131,7 +131,7 @@ impl Replay<'_> {
     async fn add(&mut self, records: &[Record]) -> anyhow::Result<()> {
         let mut waiting: VecDeque<Message> = VecDeque::new();
         for record in records {
-            match self.encoder.encode(record, true) {
+            match self.encoder.encode(record.row(), true) {
                 Some(message) => {
                     let id = format!("{}{}", message.id, self.suffix);
                     waiting.push_back(Message { id, ..message });

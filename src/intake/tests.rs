@@ -51,8 +51,13 @@ impl Harness {
         let log = Arc::new(Scripted::default());
         let appended = Arc::new(Notify::new());
         let clock = Clock::Set(Arc::new(AtomicI64::new(NOW)));
-        let (intake, writer) =
-            Intake::new(Arc::clone(&log) as Arc<dyn Log>, Arc::new(Metrics::new()), clock, Arc::clone(&appended));
+        let (intake, writer) = Intake::new(
+            Arc::clone(&log) as Arc<dyn Log>,
+            Arc::new(Metrics::new()),
+            clock,
+            Arc::clone(&appended),
+            Arc::default(),
+        );
         let migrated = CancellationToken::new();
         let mut set = JoinSet::new();
         set.spawn(writer.run(migrated.clone(), CancellationToken::new()));

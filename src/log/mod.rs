@@ -10,7 +10,7 @@
 mod postgres;
 mod sqlite;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,6 +66,15 @@ pub enum Appended {
     Quarantined,
     /// It is a handshake, whose time was noted.
     Noted,
+}
+
+/// What one commit did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// What became of each, in the order of the batch.
+    pub outcomes: Vec<Appended>,
+    /// The place of the batch's first event, if all of its events are new and their places follow one another.
+    pub first: Option<Seq>,
 }
 
 /// A cursor's lease and position, as found when the lease was taken.
@@ -193,7 +202,7 @@ pub trait Log: Send + Sync + std::fmt::Debug + 'static {
     ///
     /// # Errors
     /// [`LogError::Rejected`] if one of the rows can never be stored; the caller finds out which.
-    async fn append(&self, batch: &[Append]) -> Result<Vec<Appended>, LogError>;
+    async fn append(&self, batch: &[Append]) -> Result<Committed, LogError>;
 
     /// Puts a body into the quarantine whose event the database refused, with the reason.
     ///
@@ -329,6 +338,15 @@ pub trait Log: Send + Sync + std::fmt::Debug + 'static {
 
     /// Closes all connections.
     async fn close(&self);
+}
+
+/// What an `INSERT` of a batch's events did.
+#[derive(Default)]
+struct Inserted {
+    /// Those that had been there before.
+    duplicates: HashSet<EventId>,
+    /// As in [`Committed`].
+    first: Option<Seq>,
 }
 
 /// How to open a log.

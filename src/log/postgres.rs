@@ -20,8 +20,8 @@ use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 use super::{
-    Append, Appended, Counts, CursorState, Filter, Lag, Leased, Log, LogError, Moved, Options, Quarantined, Schema,
-    SetAside,
+    Append, Appended, Committed, Counts, CursorState, Filter, Inserted, Lag, Leased, Log, LogError, Moved, Options,
+    Quarantined, Schema, SetAside,
 };
 use crate::event::{Content, Event, EventId, Millis, Record, Seq, Unreadable};
 
@@ -113,7 +113,7 @@ impl PostgresLog {
         Ok((place, connection))
     }
 
-    async fn append_on(connection: &mut PgConnection, batch: &[Append]) -> Result<Vec<Appended>, sqlx::Error> {
+    async fn append_on(connection: &mut PgConnection, batch: &[Append]) -> Result<Committed, sqlx::Error> {
         let mut tx = connection.begin_with(BEGIN_APPEND).await?;
         let events: Vec<_> = batch
             .iter()
@@ -122,7 +122,7 @@ impl PostgresLog {
                 _ => None,
             })
             .collect();
-        let duplicates = Self::insert_events(&mut tx, &events).await?;
+        let Inserted { duplicates, first } = Self::insert_events(&mut tx, &events).await?;
         let mut outcomes = Vec::with_capacity(batch.len());
         for append in batch {
             outcomes.push(match append.verified.content() {
@@ -149,20 +149,17 @@ impl PostgresLog {
             sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(&mut *tx).await?;
         }
         tx.commit().await?;
-        Ok(outcomes)
+        Ok(Committed { outcomes, first })
     }
 
-    async fn insert_events(
-        tx: &mut PgTransaction<'_>,
-        events: &[(&Append, &Event)],
-    ) -> Result<HashSet<EventId>, sqlx::Error> {
+    async fn insert_events(tx: &mut PgTransaction<'_>, events: &[(&Append, &Event)]) -> Result<Inserted, sqlx::Error> {
         if events.is_empty() {
-            return Ok(HashSet::new());
+            return Ok(Inserted::default());
         }
         fn column<'a, T>(events: &'a [(&Append, &Event)], of: impl Fn(&'a Event) -> T) -> Vec<T> {
             events.iter().map(|(_, event)| of(event)).collect()
         }
-        let stored: Vec<Uuid> = sqlx::query_scalar(
+        let stored: Vec<(Uuid, i64)> = sqlx::query_as(
             "INSERT INTO events (event_id, subscriber_id, event, occurred_at, received_at, meeting_id, meeting_uuid,
                  meeting_cycle_sub_id, user_uuid, user_agent, account, participant_id, display_name, role, call_number,
                  join_time, left_time, source, deliveries, last_delivered_at, request_id, traceparent, event_info)
@@ -171,7 +168,7 @@ impl PostgresLog {
                  $15::text[], $16::timestamptz[], $17::timestamptz[], $18::text[], $19::int[], $20::timestamptz[],
                  $21::text[], $22::text[], $23::text[])
              ON CONFLICT (event_id) DO NOTHING
-             RETURNING event_id",
+             RETURNING event_id, seq",
         )
         .bind(column(events, |event| event.event_id.uuid()))
         .bind(column(events, |event| &*event.subscriber_id))
@@ -199,9 +196,14 @@ impl PostgresLog {
         .fetch_all(&mut **tx)
         .await?;
         if stored.len() == events.len() {
-            return Ok(HashSet::new());
+            let first = stored[0].1;
+            let follow = (first..)
+                .zip(&stored)
+                .zip(events)
+                .all(|((expected, (id, seq)), (_, event))| *seq == expected && *id == event.event_id.uuid());
+            return Ok(Inserted { duplicates: HashSet::new(), first: follow.then_some(Seq(first)) });
         }
-        let stored: HashSet<Uuid> = stored.into_iter().collect();
+        let stored: HashSet<Uuid> = stored.into_iter().map(|(id, _)| id).collect();
         let known: Vec<_> = events.iter().filter(|(_, event)| !stored.contains(&event.event_id.uuid())).collect();
         sqlx::query(
             "UPDATE events
@@ -215,7 +217,8 @@ impl PostgresLog {
         .bind(known.iter().map(|(append, _)| append.last_delivered_at.date_time()).collect::<Vec<_>>())
         .execute(&mut **tx)
         .await?;
-        Ok(known.iter().map(|(_, event)| event.event_id).collect())
+        let duplicates = known.iter().map(|(_, event)| event.event_id).collect();
+        Ok(Inserted { duplicates, first: None })
     }
 }
 
@@ -292,7 +295,7 @@ impl Log for PostgresLog {
         Ok(schema)
     }
 
-    async fn append(&self, batch: &[Append]) -> Result<Vec<Appended>, LogError> {
+    async fn append(&self, batch: &[Append]) -> Result<Committed, LogError> {
         let (mut place, mut connection) = self.check_out().await?;
         let result = bounded(Self::append_on(&mut connection, batch)).await;
         let sound = match &result {

@@ -21,8 +21,8 @@ use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 use super::{
-    Append, Appended, Counts, CursorState, Filter, Lag, Leased, Log, LogError, Moved, Options, Quarantined, Schema,
-    SetAside,
+    Append, Appended, Committed, Counts, CursorState, Filter, Inserted, Lag, Leased, Log, LogError, Moved, Options,
+    Quarantined, Schema, SetAside,
 };
 use crate::event::{Content, Event, EventId, Millis, Record, Seq, Unreadable};
 
@@ -90,10 +90,10 @@ impl SqliteLog {
         if !named || path == Path::new(":memory:") || options.url.contains("mode=memory") {
             return Err(LogError::Url("must name a file: a database in memory keeps nothing".to_owned()));
         }
-        let readers = SqlitePoolOptions::new()
-            .max_connections(4)
-            .acquire_timeout(Duration::from_secs(2))
-            .connect_lazy_with(connect.clone().create_if_missing(false).pragma("query_only", "on"));
+        let readers =
+            SqlitePoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(2)).connect_lazy_with(
+                connect.clone().row_buffer_size(512).create_if_missing(false).pragma("query_only", "on"),
+            );
         let inserts = ROWS.map(|rows| {
             let values = vec![PLACEHOLDERS; rows].join(", ");
             Arc::from(format!("INSERT INTO events ({COLUMNS}) VALUES {values} ON CONFLICT (event_id) DO NOTHING"))
@@ -128,9 +128,10 @@ impl SqliteLog {
         &self,
         tx: &mut SqliteTransaction<'_>,
         events: &[(&Append, &Event)],
-    ) -> Result<HashSet<EventId>, sqlx::Error> {
+    ) -> Result<Inserted, sqlx::Error> {
         let mut left = events;
         let mut inserted = 0;
+        let mut last = 0;
         let newest = newest(tx).await?;
         for (rows, sql) in ROWS.iter().zip(&self.inserts) {
             while left.len() >= *rows {
@@ -141,14 +142,15 @@ impl SqliteLog {
                 for (append, event) in now {
                     bind(&mut arguments, append, event).map_err(sqlx::Error::Encode)?;
                 }
-                inserted += sqlx::query_with(AssertSqlSafe(Arc::clone(sql)), arguments)
-                    .execute(&mut **tx)
-                    .await?
-                    .rows_affected();
+                let done = sqlx::query_with(AssertSqlSafe(Arc::clone(sql)), arguments).execute(&mut **tx).await?;
+                inserted += done.rows_affected();
+                last = done.last_insert_rowid();
             }
         }
         if usize::try_from(inserted) == Ok(events.len()) {
-            return Ok(HashSet::new());
+            // One writer, and nothing skipped: the numbers follow one another.
+            let first = i64::try_from(inserted).ok().filter(|n| *n > 0).map(|n| Seq(last - n + 1));
+            return Ok(Inserted { duplicates: HashSet::new(), first });
         }
         // Some had been there before: those that are no newer than the log was.
         let ids = serde_json::Value::from_iter(events.iter().map(|(_, event)| event.event_id.to_string())).to_string();
@@ -176,7 +178,7 @@ impl SqliteLog {
                 .await?;
             }
         }
-        Ok(duplicates)
+        Ok(Inserted { duplicates, first: None })
     }
 
     /// Deletes some of the rows that are beyond the retention and that every cursor has read.
@@ -309,7 +311,7 @@ impl Log for SqliteLog {
         Ok(schema)
     }
 
-    async fn append(&self, batch: &[Append]) -> Result<Vec<Appended>, LogError> {
+    async fn append(&self, batch: &[Append]) -> Result<Committed, LogError> {
         let mut writer = self.writer().await?;
         let result = async {
             let mut tx = writer.connection().begin_with("BEGIN IMMEDIATE").await?;
@@ -320,7 +322,7 @@ impl Log for SqliteLog {
                     _ => None,
                 })
                 .collect();
-            let duplicates = self.insert_events(&mut tx, &events).await?;
+            let Inserted { duplicates, first } = self.insert_events(&mut tx, &events).await?;
             let mut outcomes = Vec::with_capacity(batch.len());
             for append in batch {
                 outcomes.push(match append.verified.content() {
@@ -344,7 +346,7 @@ impl Log for SqliteLog {
                 });
             }
             tx.commit().await?;
-            Ok(outcomes)
+            Ok(Committed { outcomes, first })
         }
         .await
         .map_err(failed);

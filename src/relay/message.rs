@@ -7,7 +7,7 @@ use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::bus::Message;
-use crate::event::Record;
+use crate::event::Row;
 use crate::verify;
 
 /// What RFC 3986 calls unreserved is written as it is.
@@ -33,19 +33,19 @@ impl Encoder {
 
     /// The message of a row; `None` if the row was forgotten.
     #[must_use]
-    pub fn encode(&self, record: &Record, replay: bool) -> Option<Message> {
-        let event_info = record.event_info.as_deref()?;
+    pub fn encode(&self, row: Row<'_>, replay: bool) -> Option<Message> {
+        let event_info = row.event_info?;
         Some(Message {
-            subject: subject(&self.prefix, &record.subscriber_id, &record.event, record.meeting_id.as_deref()),
-            id: record.event_id.to_string(),
-            traceparent: record.traceparent.clone(),
+            subject: subject(&self.prefix, row.subscriber_id, row.event, row.meeting_id),
+            id: row.event_id.to_string(),
+            traceparent: row.traceparent.map(str::to_owned),
             replay,
-            payload: Bytes::from(self.cloud_event(record, event_info)),
+            payload: Bytes::from(self.cloud_event(row, event_info)),
         })
     }
 
     /// The row as a CloudEvent 1.0 in structured JSON. What is null is left out; `data` is the payload, verbatim.
-    fn cloud_event(&self, record: &Record, event_info: &str) -> String {
+    fn cloud_event(&self, row: Row<'_>, event_info: &str) -> String {
         let payload = verify::payload(event_info).map(|payload| {
             if self.mask.is_empty() { Cow::Borrowed(payload) } else { Cow::Owned(verify::mask(payload, &self.mask)) }
         });
@@ -54,28 +54,28 @@ impl Encoder {
         let _ = write!(
             out,
             r#"{{"specversion":"1.0","id":"{}","source":"/huawei-cloud-meeting/{}","type":{}"#,
-            record.event_id,
-            utf8_percent_encode(&record.subscriber_id, SOURCE),
-            quoted(&format!("com.huaweicloud.{}", record.event)),
+            row.event_id,
+            utf8_percent_encode(row.subscriber_id, SOURCE),
+            quoted(&format!("com.huaweicloud.{}", row.event)),
         );
         let mut text = |name: &str, value: Option<&str>| {
             if let Some(value) = value {
                 let _ = write!(out, r#","{name}":{}"#, quoted(value));
             }
         };
-        text("subject", record.meeting_uuid.as_deref());
+        text("subject", row.meeting_uuid);
         let _ = write!(
             out,
             r#","time":"{}","datacontenttype":"application/json","sequence":"{:019}","recordedtime":"{}""#,
-            record.occurred_at, record.seq.0, record.received_at
+            row.occurred_at, row.seq.0, row.received_at
         );
         let mut text = |name: &str, value: Option<&str>| {
             if let Some(value) = value {
                 let _ = write!(out, r#","{name}":{}"#, quoted(value));
             }
         };
-        text("meetingid", record.meeting_id.as_deref());
-        text("origin", Some(&record.source));
+        text("meetingid", row.meeting_id);
+        text("origin", Some(row.source));
         if let Some(payload) = payload {
             out.push_str(r#","data":"#);
             out.push_str(&payload);
@@ -117,7 +117,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::event::{EventId, Millis, Seq};
+    use crate::event::{EventId, Millis, Record, Seq};
 
     fn record(event: &str, event_info: Option<&str>) -> Record {
         Record {
@@ -137,7 +137,7 @@ mod tests {
 
     fn encoded(record: &Record, mask: &[&str]) -> String {
         let encoder = Encoder::new("meetings", mask.iter().map(|&field| field.to_owned()).collect());
-        String::from_utf8(encoder.encode(record, false).unwrap().payload.to_vec()).unwrap()
+        String::from_utf8(encoder.encode(record.row(), false).unwrap().payload.to_vec()).unwrap()
     }
 
     #[test]
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_forgotten_row_makes_no_message() {
-        assert!(Encoder::new("meetings", Vec::new()).encode(&record("meeting.join", None), false).is_none());
+        assert!(Encoder::new("meetings", Vec::new()).encode(record("meeting.join", None).row(), false).is_none());
     }
 
     #[test]

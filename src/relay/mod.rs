@@ -13,9 +13,10 @@ pub use message::{Encoder, subject};
 
 use crate::bus::{Bus, BusError, Message, StreamState};
 use crate::cursor::{Cursor, LEASE, Progress, RENEW, Retry};
-use crate::event::{Record, Seq};
+use crate::event::{Content, Record, Row, Seq};
 use crate::log::{Log, LogError, Moved};
 use crate::metrics::{Metrics, PublishError};
+use crate::tail::{Fresh, Tail};
 
 /// The cursor's name.
 pub const CURSOR: &str = "bus";
@@ -33,6 +34,7 @@ const CONNECT: Duration = Duration::from_millis(300);
 #[derive(Debug)]
 pub struct Relay {
     log: Arc<dyn Log>,
+    tail: Arc<Tail>,
     bus: Arc<Bus>,
     encoder: Encoder,
     metrics: Arc<Metrics>,
@@ -54,6 +56,28 @@ struct Held {
     ahead: Option<Vec<Record>>,
 }
 
+/// Rows to publish, in order.
+enum Page {
+    /// Read from the log.
+    Read(Vec<Record>),
+    /// Just appended by this process.
+    Fresh(Vec<Fresh>),
+}
+
+impl Page {
+    fn rows(&self) -> impl Iterator<Item = Row<'_>> {
+        let (read, fresh) = match self {
+            Self::Read(records) => (records.as_slice(), [].as_slice()),
+            Self::Fresh(fresh) => ([].as_slice(), fresh.as_slice()),
+        };
+        let fresh = fresh.iter().filter_map(|(seq, verified)| match verified.content() {
+            Content::Event(event) => Some(event.row(*seq)),
+            _ => None,
+        });
+        read.iter().map(Record::row).chain(fresh)
+    }
+}
+
 /// What is known of the stream.
 #[derive(Debug)]
 struct Seen {
@@ -64,9 +88,17 @@ struct Seen {
 impl Relay {
     /// The relay from `log` to `bus`. `owner` names this process among the replicas.
     #[must_use]
-    pub fn new(log: Arc<dyn Log>, bus: Arc<Bus>, encoder: Encoder, metrics: Arc<Metrics>, owner: String) -> Self {
+    pub fn new(
+        log: Arc<dyn Log>,
+        tail: Arc<Tail>,
+        bus: Arc<Bus>,
+        encoder: Encoder,
+        metrics: Arc<Metrics>,
+        owner: String,
+    ) -> Self {
         Self {
             log,
+            tail,
             bus,
             encoder,
             metrics,
@@ -151,15 +183,12 @@ impl Relay {
     }
 
     /// Publishes a page and moves the position as far as it was acknowledged without a gap.
-    async fn publish(&mut self, records: &[Record], last_sequence: u64) -> Result<Progress, Retry> {
+    async fn publish(&mut self, page: &Page, last_sequence: u64) -> Result<Progress, Retry> {
         // What was forgotten has nothing to say any more; the position passes it.
-        let window: Vec<(Seq, Message)> = records
-            .iter()
-            .filter_map(|record| self.encoder.encode(record, false).map(|message| (record.seq, message)))
-            .collect();
-        let (seqs, messages): (Vec<Seq>, Vec<Message>) = window.into_iter().unzip();
-        let end = records.last().map_or(Seq::START, |record| record.seq);
-        let full = records.len() >= WINDOW as usize;
+        let window = page.rows().filter_map(|row| self.encoder.encode(row, false).map(|message| (row.seq, message)));
+        let (seqs, messages): (Vec<Seq>, Vec<Message>) = window.unzip();
+        let end = page.rows().last().map_or(Seq::START, |row| row.seq);
+        let full = matches!(page, Page::Read(records) if records.len() >= WINDOW as usize);
 
         // While the acknowledgements are under way, the next page can be.
         let (results, ahead) = tokio::join!(self.bus.publish(&messages, Some(last_sequence)), async {
@@ -198,8 +227,8 @@ impl Relay {
             }
             Some(PublishError::TooLarge) => {
                 let (seq, message) = (seqs[acked], &messages[acked]);
-                if let Some(record) = records.iter().find(|record| record.seq == seq) {
-                    self.set_aside(record, message.payload.len()).await?;
+                if let Some(row) = page.rows().find(|row| row.seq == seq) {
+                    self.set_aside(row, message.payload.len()).await?;
                 }
                 self.stream = None;
                 Ok(Progress::Worked)
@@ -240,13 +269,13 @@ impl Relay {
     }
 
     /// Passes by a row that the bus will never take.
-    async fn set_aside(&mut self, record: &Record, size: usize) -> Result<(), Retry> {
+    async fn set_aside(&mut self, row: Row<'_>, size: usize) -> Result<(), Retry> {
         let reason = format!("too large for the bus: {size} bytes");
-        tracing::warn!(seq = record.seq.0, event_id = %record.event_id, size,
+        tracing::warn!(seq = row.seq.0, event_id = %row.event_id, size,
             "an event is too large for the bus: it is in the log and in the table set_aside, and not in the stream");
-        self.log.set_aside(CURSOR, record.seq, record.event_id, &reason).await.map_err(|error| log_failed(&error))?;
+        self.log.set_aside(CURSOR, row.seq, row.event_id, &reason).await.map_err(|error| log_failed(&error))?;
         self.metrics.set_aside(CURSOR).inc();
-        self.advance(record.seq).await
+        self.advance(row.seq).await
     }
 }
 
@@ -274,14 +303,17 @@ impl Cursor for Relay {
             self.stream = None;
         }
         let last_sequence = self.look().await?;
-        let records = match ahead {
-            Some(records) => records,
-            None => self.log.read(position, WINDOW).await.map_err(|error| log_failed(&error))?,
+        let page = match ahead {
+            Some(records) => Page::Read(records),
+            None => match self.tail.take(position, WINDOW as usize) {
+                fresh if !fresh.is_empty() => Page::Fresh(fresh),
+                _ => Page::Read(self.log.read(position, WINDOW).await.map_err(|error| log_failed(&error))?),
+            },
         };
-        if records.is_empty() {
+        if page.rows().next().is_none() {
             return Ok(Progress::Idle);
         }
-        self.publish(&records, last_sequence).await
+        self.publish(&page, last_sequence).await
     }
 
     async fn release(&mut self) {

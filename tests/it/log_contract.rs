@@ -30,6 +30,7 @@ on_both! {
     promises:
         a_batch_is_answered_in_its_order_and_read_back
         a_duplicate_is_known_after_the_log_was_opened_again
+        the_places_of_a_batch_are_told_only_if_they_follow_one_another
         copies_appended_at_once_by_several_replicas_are_stored_once
         a_reader_never_finds_a_smaller_number_later
         odd_values_are_stored_and_kept_verbatim

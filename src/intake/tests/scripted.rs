@@ -104,7 +104,7 @@ impl Log for Scripted {
         "a script".to_owned()
     }
 
-    async fn append(&self, batch: &[Append]) -> Result<Vec<Appended>, LogError> {
+    async fn append(&self, batch: &[Append]) -> Result<Committed, LogError> {
         self.begun.add_permits(1);
         self.through.acquire().await.expect("never closed").forget();
         let mut script = self.script();
@@ -117,7 +117,7 @@ impl Log for Scripted {
             return Err(LogError::Rejected("by the script".into()));
         }
         script.merged.extend(batch.iter().map(|append| (append.deliveries, append.last_delivered_at.get())));
-        Ok(batch
+        let outcomes = batch
             .iter()
             .zip(names)
             .map(|(append, name)| match append.verified.content() {
@@ -129,7 +129,8 @@ impl Log for Scripted {
                     Appended::Stored
                 }
             })
-            .collect())
+            .collect();
+        Ok(Committed { outcomes, first: None })
     }
 
     async fn quarantine(&self, unreadable: &Unreadable, deliveries: u32) -> Result<(), LogError> {

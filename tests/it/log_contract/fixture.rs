@@ -85,7 +85,7 @@ pub fn delivered_at(event_info: &str, at: i64) -> Append {
 
 pub async fn append(log: &Arc<dyn Log>, infos: &[impl AsRef<str>]) -> Vec<Appended> {
     let batch: Vec<_> = infos.iter().map(|info| delivered(info.as_ref())).collect();
-    log.append(&batch).await.expect("it is appended")
+    log.append(&batch).await.expect("it is appended").outcomes
 }
 
 /// All `eventInfo` texts, in the log's order.

@@ -30,8 +30,8 @@ pub async fn a_batch_is_answered_in_its_order_and_read_back(backend: Backend) {
     // Two copies merged, an hour later; one that arrived earlier than what is known changes no time.
     let hour = 3_600_000;
     let again = [Append { deliveries: 2, ..delivered_at(&b, NOW + hour) }, delivered(&c), delivered_at(&a, NOW - hour)];
-    assert_eq!(log.append(&again).await.expect("it is appended"), [Duplicate, Stored, Duplicate]);
-    assert_eq!(log.append(&[]).await.expect("nothing is appended"), []);
+    assert_eq!(log.append(&again).await.expect("it is appended").outcomes, [Duplicate, Stored, Duplicate]);
+    assert_eq!(log.append(&[]).await.expect("nothing is appended").outcomes, []);
 
     let rows = log.read(Seq::START, 100).await.expect("it can be read");
     assert_eq!(everything(&log).await, [a.clone(), b.clone(), c.clone()]);
@@ -50,6 +50,29 @@ pub async fn a_batch_is_answered_in_its_order_and_read_back(backend: Backend) {
     let next = log.read(rows[0].seq, 1).await.expect("it can be read");
     assert_eq!(next.iter().map(|row| row.seq).collect::<Vec<_>>(), [rows[1].seq]);
     assert!(log.read(rows[2].seq, 10).await.expect("it can be read").is_empty());
+}
+
+pub async fn the_places_of_a_batch_are_told_only_if_they_follow_one_another(backend: Backend) {
+    let log = backend.log().await;
+    let mut number = 0;
+    for size in [1, 2, 255, 256] {
+        let mut batch: Vec<_> = (0..size).map(|n| delivered(&numbered(number + n, NOW))).collect();
+        number += size;
+        batch.insert(batch.len() / 2, delivered(UNREADABLE));
+        let head = log.head().await.expect("it can be read");
+        let first = log.append(&batch).await.expect("it is appended").first.expect("all events are new");
+        let rows = log.read(head, 1000).await.expect("it can be read");
+        let places: Vec<_> = rows.iter().map(|row| (row.seq.0, row.event_info.clone())).collect();
+        let events = batch.iter().filter_map(|append| match append.verified.content() {
+            Content::Event(event) => Some(Some(event.event_info.to_string())),
+            _ => None,
+        });
+        assert_eq!(places, (first.0..).zip(events).collect::<Vec<_>>());
+    }
+    for batch in [vec![numbered(0, NOW)], vec![numbered(number, NOW), numbered(1, NOW)], vec![UNREADABLE.to_owned()]] {
+        let batch: Vec<_> = batch.iter().map(|info| delivered(info)).collect();
+        assert_eq!(log.append(&batch).await.expect("it is appended").first, None);
+    }
 }
 
 pub async fn a_duplicate_is_known_after_the_log_was_opened_again(backend: Backend) {
@@ -174,7 +197,7 @@ pub async fn an_unreadable_body_is_in_the_quarantine_once(backend: Backend) {
     let other = r#"{"event":[],"timestamp":1}"#;
     for deliveries in [1, 3] {
         let batch = [Append { deliveries, ..delivered(UNREADABLE) }, delivered_at(other, NOW + 1)];
-        let outcome = log.append(&batch).await.expect("it is appended");
+        let outcome = log.append(&batch).await.expect("it is appended").outcomes;
         assert_eq!(outcome, [Appended::Quarantined, Appended::Quarantined]);
     }
     let entries = log.list_quarantined(0, 10).await.expect("it can be listed");
@@ -398,7 +421,7 @@ pub async fn handshakes_leave_the_newest_time(backend: Backend) {
     for at in [NOW, NOW + 5, NOW + 2] {
         let noted = delivered_at(HANDSHAKE, at);
         assert!(matches!(noted.verified.content(), Content::Handshake(_)));
-        assert_eq!(log.append(&[noted]).await.expect("it is noted"), [Appended::Noted]);
+        assert_eq!(log.append(&[noted]).await.expect("it is noted").outcomes, [Appended::Noted]);
     }
     let newest = HashMap::from([(APP_ID.to_owned(), millis(NOW + 5))]);
     assert_eq!(log.counts().await.expect("counts").handshakes, newest);
