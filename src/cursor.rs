@@ -66,6 +66,13 @@ const SAY_AGAIN: Duration = Duration::from_secs(60);
 /// less for each event.
 const GATHER: Duration = Duration::from_millis(3);
 
+/// A tick that takes longer hangs, on whatever it waits for: it is dropped and tried again. All that a tick waits for
+/// has a limit of its own, and together they stay below this.
+const LONGEST_TICK: Duration = Duration::from_secs(30);
+
+/// A cursor looks this often, whatever it hears.
+const LONGEST_IDLE: Duration = Duration::from_secs(3);
+
 /// For how long a tick may go on when the process is to stop.
 const LAST_TICK: Duration = Duration::from_secs(3);
 
@@ -97,7 +104,9 @@ pub async fn run(mut cursor: impl Cursor, log: Arc<dyn Log>, appended: Arc<Notif
         tokio::pin!(notified);
         notified.as_mut().enable();
         let ticked = tokio::select! {
-            ticked = cursor.tick() => ticked,
+            ticked = tokio::time::timeout(LONGEST_TICK, cursor.tick()) => ticked.unwrap_or_else(|_| {
+                Err(Retry { reason: format!("a step took more than {LONGEST_TICK:?}"), soon: false })
+            }),
             () = &mut overdue => {
                 failing.get_or_insert_default();
                 break;
@@ -139,6 +148,7 @@ pub async fn run(mut cursor: impl Cursor, log: Arc<dyn Log>, appended: Arc<Notif
                     None => tokio::select! {
                         () = notified => {}
                         () = log.appended_elsewhere() => {}
+                        () = tokio::time::sleep(LONGEST_IDLE) => {}
                     }
                 }
             } => {}

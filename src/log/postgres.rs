@@ -60,6 +60,9 @@ pub struct PostgresLog {
     retention: Option<Duration>,
     writer: Mutex<Option<PgConnection>>,
     pool: PgPool,
+    /// A pool of its own for the listener's connection: waiting for a notification is cut short again and again, and such
+    /// a connection must never come into the hands of a query.
+    listeners: PgPool,
     listener: Mutex<Option<PgListener>>,
     maintained: Mutex<Option<Millis>>,
 }
@@ -92,11 +95,16 @@ impl PostgresLog {
             // ever either: else a server that vanished without a word would keep all of the pool's places.
             .after_release(|connection, _| Box::pin(tested(connection)))
             .connect_lazy_with(connect.clone());
+        let listeners = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(Duration::from_secs(2))
+            .connect_lazy_with(connect.clone());
         Ok(Self {
             options: connect,
             retention: options.retention,
             writer: Mutex::new(None),
             pool,
+            listeners,
             listener: Mutex::new(None),
             maintained: Mutex::new(None),
         })
@@ -561,7 +569,7 @@ impl Log for PostgresLog {
         let poll = Duration::from_secs(1);
         if guard.is_none() {
             let listen = async {
-                let mut listener = PgListener::connect_with(&self.pool).await?;
+                let mut listener = PgListener::connect_with(&self.listeners).await?;
                 listener.listen(CHANNEL).await?;
                 Ok::<_, sqlx::Error>(listener)
             };
@@ -593,7 +601,7 @@ impl Log for PostgresLog {
             {
                 tracing::debug!(%error, "closing the writing connection");
             }
-            self.pool.close().await;
+            tokio::join!(self.pool.close(), self.listeners.close());
         };
         // A database that fell silent takes no leave; the server ends what it hears no more of.
         if tokio::time::timeout(GOODBYE, politely).await.is_err() {

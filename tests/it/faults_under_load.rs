@@ -279,7 +279,10 @@ async fn nothing_is_lost_when_everything_fails_at_random_under_load() {
     let mut dice = StdRng::seed_from_u64(seed);
     let (mut nats, mut postgres) = tokio::join!(newest_bus(), Postgres::start());
     let (database, bus) = (Proxy::start(postgres.address()), Proxy::start(nats.address()));
-    let mut convoke = convoke(&through(&database), &format!("nats://{}", bus.address())).start().await;
+    let mut convoke = convoke(&through(&database), &format!("nats://{}", bus.address()))
+        .env("RUST_LOG", "info,convoke::cursor=debug,convoke::relay=debug,async_nats=warn")
+        .start()
+        .await;
     convoke.wait_ready(TEN).await;
     let simulation = Simulation { rate: Some(120.0), ..Load::simulation(convoke.events, seed) };
     let mut load = Load::start(Simulation {
