@@ -24,8 +24,10 @@ pub const RENEW: Duration = Duration::from_millis(1_500);
 pub enum Progress {
     /// Nothing: the log has been read to its end.
     Idle,
-    /// A piece of work; there may be more.
+    /// A piece of work, to where the log ended a moment ago.
     Worked,
+    /// A piece of work, and there is more.
+    More,
     /// Nothing: another process has the lease.
     Standby,
 }
@@ -118,6 +120,7 @@ pub async fn run(mut cursor: impl Cursor, log: Arc<dyn Log>, appended: Arc<Notif
                     throttle.run("goes on", |suppressed| tracing::info!(cursor = name, suppressed, "goes on"));
                 }
                 match progress {
+                    Progress::More => Some(Duration::ZERO),
                     Progress::Worked => Some(GATHER),
                     Progress::Idle => None,
                     Progress::Standby => Some(Duration::from_secs(1)),
@@ -158,7 +161,7 @@ pub async fn run(mut cursor: impl Cursor, log: Arc<dyn Log>, appended: Arc<Notif
         // There is no way to the end of the log now.
         return cursor.release().await;
     }
-    let drain = async { while matches!(cursor.tick().await, Ok(Progress::Worked)) {} };
+    let drain = async { while matches!(cursor.tick().await, Ok(Progress::Worked | Progress::More)) {} };
     if tokio::time::timeout(LAST_DRAIN, drain).await.is_err() {
         tracing::info!(cursor = name, "stopped before the end of the log; it goes on from there");
     }

@@ -65,6 +65,15 @@ enum Page {
 }
 
 impl Page {
+    /// Whether there may be more where it came from.
+    fn is_full(&self) -> bool {
+        let rows = match self {
+            Self::Read(records) => records.len(),
+            Self::Fresh(fresh) => fresh.len(),
+        };
+        rows >= WINDOW as usize
+    }
+
     fn rows(&self) -> impl Iterator<Item = Row<'_>> {
         let (read, fresh) = match self {
             Self::Read(records) => (records.as_slice(), [].as_slice()),
@@ -188,11 +197,12 @@ impl Relay {
         let window = page.rows().filter_map(|row| self.encoder.encode(row, false).map(|message| (row.seq, message)));
         let (seqs, messages): (Vec<Seq>, Vec<Message>) = window.unzip();
         let end = page.rows().last().map_or(Seq::START, |row| row.seq);
-        let full = matches!(page, Page::Read(records) if records.len() >= WINDOW as usize);
+        let progress = if page.is_full() { Progress::More } else { Progress::Worked };
+        let behind = page.is_full() && matches!(page, Page::Read(_));
 
         // While the acknowledgements are under way, the next page can be.
         let (results, ahead) = tokio::join!(self.bus.publish(&messages, Some(last_sequence)), async {
-            if full { self.log.read(end, WINDOW).await.ok() } else { None }
+            if behind { self.log.read(end, WINDOW).await.ok() } else { None }
         });
 
         let acked = results.iter().take_while(|result| result.is_ok()).count();
@@ -223,7 +233,7 @@ impl Relay {
                 if let Some(held) = &mut self.held {
                     held.ahead = ahead.filter(|page| !page.is_empty());
                 }
-                Ok(Progress::Worked)
+                Ok(progress)
             }
             Some(PublishError::TooLarge) => {
                 let (seq, message) = (seqs[acked], &messages[acked]);
