@@ -500,7 +500,7 @@ impl Bus {
         let prefix = format!("{}.{number}.", self.inbox);
         let collect = async {
             while waiting > 0 {
-                let Some(reply) = acks.next().await else { return };
+                let Some(reply) = acks.next().await else { return false };
                 // Late acknowledgements of an earlier window are of no use any more.
                 let index = reply.subject.strip_prefix(prefix.as_str()).and_then(|n| n.parse::<usize>().ok());
                 if let Some(slot) = index.and_then(|index| results.get_mut(index)) {
@@ -508,14 +508,25 @@ impl Bus {
                     waiting -= 1;
                 }
             }
+            true
         };
-        let complete = tokio::time::timeout_at(deadline, collect).await.is_ok();
-        if !complete && self.denials() != denials {
+        let complete = tokio::time::timeout_at(deadline, collect).await;
+        let denied = self.denials() != denials;
+        if complete != Ok(true) && denied {
             for result in results.iter_mut().filter(|result| **result == Err(PublishError::Timeout)) {
                 *result = Err(PublishError::Permission);
             }
         }
-        *guard = Some(acks);
+        // A subscription that has ended is not put back: the next window makes a new one.
+        *guard = (complete != Ok(false)).then_some(acks);
+        let silent = results.iter().all(|result| *result == Err(PublishError::Timeout));
+        if silent && !denied && !window.is_empty() {
+            // Not a word within the time: the connection may be dead without knowing it, which its pings would find out
+            // much later.
+            if let Err(error) = self.client.force_reconnect().await {
+                tracing::debug!(%error, "asking for a new connection to NATS");
+            }
+        }
         results
     }
 
