@@ -31,9 +31,12 @@ async fn a_stream_survives_a_killed_server(version: NatsVersion) {
     jetstream.create_stream(config()).await.expect("a new stream");
     jetstream.publish("kept.one", "1".into()).await.expect("sent").await.expect("acknowledged");
 
+    let before = server.id();
     server.kill().await;
+    assert_eq!(server.id(), 0, "nothing runs");
     assert!(TcpStream::connect(server.address()).await.is_err(), "a killed server still answers");
     server.restart().await;
+    assert!(server.id() != 0 && server.id() != before, "another process");
     let mut kept = server.jetstream().await.get_stream("KEPT").await.expect("the stream is still there");
     assert_eq!(kept.info().await.expect("its state").state.messages, 1);
 
@@ -90,6 +93,7 @@ async fn a_committed_row_survives_every_way_of_ending_postgresql() {
             2 => postgres.stop_immediate().await,
             _ => postgres.stop_fast().await,
         }
+        assert_eq!(postgres.id(), 0, "nothing runs");
         assert!(TcpStream::connect(postgres.address()).await.is_err(), "an ended server still answers");
         postgres.restart().await;
         assert_eq!(psql(&url, "SELECT count(*) FROM kept"), times.to_string());

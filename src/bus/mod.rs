@@ -1,0 +1,316 @@
+//! NATS JetStream, and nothing else of Convoke but the words of `event`.
+//!
+//! Publishing is done in windows: every message of a window is sent before the first acknowledgement is awaited, and
+//! every acknowledgement is awaited here, under one deadline. They come to one inbox that lives as long as the connection.
+
+mod publish;
+mod scan;
+mod stream;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::jetstream;
+use async_nats::{Client, ConnectOptions, Event, HeaderName, ServerAddr, Subscriber};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Mutex;
+
+use crate::metrics::Metrics;
+use crate::telemetry::Throttle;
+
+pub use publish::{Ack, Message};
+pub use scan::{Entry, Scan};
+pub use stream::StreamState;
+
+const MSG_ID: HeaderName = HeaderName::from_static("Nats-Msg-Id");
+const REPLAY: HeaderName = HeaderName::from_static("Convoke-Replay");
+
+/// While the bus complains of the same, it is said this often.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+
+/// How the stream is reached, and how it is made if it is missing.
+#[derive(Clone)]
+pub struct Options {
+    /// One URL, or several separated by commas.
+    pub url: String,
+    /// The stream's name.
+    pub stream: String,
+    /// The first tokens of every subject.
+    pub subject_prefix: String,
+    /// A NATS credentials file.
+    pub creds_file: Option<PathBuf>,
+    /// A CA to trust, in PEM.
+    pub tls_ca: Option<PathBuf>,
+    /// A user …
+    pub user: Option<String>,
+    /// … and its password.
+    pub password: Option<SecretString>,
+    /// A token instead.
+    pub token: Option<SecretString>,
+    /// Copies of the stream in a cluster.
+    pub replicas: usize,
+    /// How long messages stay.
+    pub max_age: Duration,
+    /// How many bytes of them.
+    pub max_bytes: Option<i64>,
+    /// How long the server recognises a message's copy.
+    pub duplicate_window: Duration,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+/// Why the bus did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum BusError {
+    /// There is no connection now; one is being tried for.
+    #[error("no connection to NATS")]
+    Disconnected,
+    /// The server is there and does not let us in; it is tried again.
+    #[error("NATS refuses the credentials")]
+    Refused,
+    /// A credentials or CA file cannot be used, or the URL.
+    #[error("{0}")]
+    Settings(String),
+    /// The server refused, or did not answer.
+    #[error("{doing}: {cause}")]
+    Failed {
+        /// What was tried.
+        doing: &'static str,
+        /// What came back.
+        cause: String,
+    },
+}
+
+fn failed(doing: &'static str) -> impl Fn(&dyn std::fmt::Display) -> BusError {
+    move |cause| BusError::Failed { doing, cause: cause.to_string() }
+}
+
+/// A user, or a token, and a password, as a URL may hold them.
+type Login = (String, Option<String>);
+
+/// The servers of a comma-separated list, and the first credentials in it. The client does not use those of a URL, and
+/// writes the URL to its log: so they are taken out.
+fn servers(urls: &str) -> std::io::Result<(Vec<ServerAddr>, Option<Login>)> {
+    let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let mut login = None;
+    let mut servers = Vec::new();
+    for part in urls.split(',').map(str::trim) {
+        let server: ServerAddr = part.parse()?;
+        if let Some(user) = server.username()
+            && login.is_none()
+        {
+            login = Some((decoded(user), server.password().map(decoded)));
+        }
+        servers.push(match part.rsplit_once('@') {
+            Some((_, host)) => format!("{}://{host}", server.scheme()).parse()?,
+            None => server,
+        });
+    }
+    Ok((servers, login))
+}
+
+/// A connection to NATS, which comes and goes by itself.
+pub struct Bus {
+    client: Client,
+    jetstream: jetstream::Context,
+    options: Options,
+    inbox: String,
+    windows: AtomicU64,
+    state: Arc<ConnectionState>,
+    acks: Mutex<Option<Subscriber>>,
+}
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        self.state.closing.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What the connection has told of itself.
+struct ConnectionState {
+    /// How often the server said that we may not publish or subscribe somewhere.
+    denials: AtomicU64,
+    /// Whether the server refused our credentials when it was tried last.
+    refused: AtomicBool,
+    /// Set when the end of the connection is our own wish.
+    closing: AtomicBool,
+    metrics: Arc<Metrics>,
+    /// For the connection's coming and going …
+    throttle: Throttle,
+    /// … and for complaints, which come in great numbers.
+    complaints: Throttle,
+}
+
+impl ConnectionState {
+    fn note(&self, event: &Event) {
+        match event {
+            Event::Connected => {
+                self.refused.store(false, Ordering::Relaxed);
+                self.metrics.bus_connected.set(1);
+                self.throttle.run("connected", |suppressed| tracing::info!(suppressed, "connected to NATS"));
+            }
+            Event::Disconnected | Event::Closed => {
+                if self.metrics.bus_connected.get() == 1 && !self.closing.load(Ordering::Relaxed) {
+                    self.throttle.run("lost", |suppressed| {
+                        tracing::warn!(suppressed, "lost the connection to NATS; events are kept and published later");
+                    });
+                }
+                self.metrics.bus_connected.set(0);
+            }
+            // One comes for each message that was refused.
+            Event::ServerError(error) => {
+                let denied = error.to_string().to_ascii_lowercase().contains("permissions violation");
+                if denied {
+                    self.denials.fetch_add(1, Ordering::Relaxed);
+                }
+                self.complaints.run(if denied { "denied" } else { "server" }, |suppressed| {
+                    tracing::warn!(%error, suppressed, "NATS says");
+                });
+            }
+            // One comes for each attempt to connect that failed.
+            Event::ClientError(error) => {
+                let text = error.to_string().to_ascii_lowercase();
+                let refused = text.contains("authorization") || text.contains("authentication");
+                self.refused.store(refused, Ordering::Relaxed);
+                self.complaints.run(if refused { "refused" } else { "client" }, |suppressed| {
+                    tracing::warn!(%error, suppressed, "cannot connect to NATS; trying again");
+                });
+            }
+            event => tracing::debug!(%event, "NATS"),
+        }
+    }
+}
+
+impl std::fmt::Debug for Bus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Bus({})", self.options.stream)
+    }
+}
+
+impl Bus {
+    /// Starts to connect, and returns while that goes on: a server that is away is tried again and again.
+    ///
+    /// # Errors
+    /// [`BusError::Settings`].
+    pub async fn connect(options: Options, metrics: Arc<Metrics>) -> Result<Self, BusError> {
+        let settings = |error: &dyn std::fmt::Display| BusError::Settings(error.to_string());
+        let state = Arc::new(ConnectionState {
+            denials: AtomicU64::new(0),
+            refused: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            metrics,
+            throttle: Throttle::new(5, SAY_AGAIN),
+            complaints: Throttle::new(1, SAY_AGAIN),
+        });
+        let told = Arc::clone(&state);
+        let mut connect = ConnectOptions::new()
+            .name("convoke")
+            .retry_on_initial_connect()
+            .connection_timeout(Duration::from_secs(3))
+            .ping_interval(Duration::from_secs(5))
+            .request_timeout(Some(Duration::from_secs(5)))
+            .reconnect_delay_callback(|attempts| {
+                Duration::from_millis(100)
+                    .saturating_mul(u32::try_from(attempts).unwrap_or(u32::MAX))
+                    .min(Duration::from_secs(2))
+            })
+            .event_callback(move |event| {
+                let told = Arc::clone(&told);
+                async move { told.note(&event) }
+            });
+        if let Some(ca) = &options.tls_ca {
+            connect = connect.add_root_certificates(ca.clone());
+        }
+        if let Some(creds) = &options.creds_file {
+            let text = std::fs::read_to_string(creds)
+                .map_err(|error| BusError::Settings(format!("nats.creds_file {}: {error}", creds.display())))?;
+            connect = connect.credentials(&text).map_err(|error| settings(&error))?;
+        }
+        if let (Some(user), Some(password)) = (&options.user, &options.password) {
+            connect = connect.user_and_password(user.clone(), password.expose_secret().to_owned());
+        }
+        if let Some(token) = &options.token {
+            connect = connect.token(token.expose_secret().to_owned());
+        }
+        let (servers, login) = servers(&options.url).map_err(|error| settings(&error))?;
+        if let Some((user, password)) = login
+            && options.user.is_none()
+            && options.token.is_none()
+            && options.creds_file.is_none()
+        {
+            connect = match password {
+                Some(password) => connect.user_and_password(user, password),
+                // As other clients of NATS read it.
+                None => connect.token(user),
+            };
+        }
+        let client = connect.connect(servers).await.map_err(|error| settings(&error))?;
+        let inbox = client.new_inbox();
+        Ok(Self {
+            jetstream: jetstream::new(client.clone()),
+            client,
+            options,
+            inbox,
+            windows: AtomicU64::new(0),
+            state,
+            acks: Mutex::new(None),
+        })
+    }
+
+    /// The stream's name.
+    #[must_use]
+    pub fn stream(&self) -> &str {
+        &self.options.stream
+    }
+
+    /// The first tokens of every subject.
+    #[must_use]
+    pub fn subject_prefix(&self) -> &str {
+        &self.options.subject_prefix
+    }
+
+    /// Whether there is a connection now.
+    #[must_use]
+    pub fn connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    /// How often the server has said that we may not do something there.
+    #[must_use]
+    pub fn denials(&self) -> u64 {
+        self.state.denials.load(Ordering::Relaxed)
+    }
+
+    /// Waits for a connection, for no longer than `patience`.
+    ///
+    /// # Errors
+    /// [`BusError::Disconnected`] or [`BusError::Refused`].
+    pub async fn wait_connected(&self, patience: Duration) -> Result<(), BusError> {
+        if self.connected() {
+            return Ok(());
+        }
+        // The client flushes once it is connected.
+        match tokio::time::timeout(patience, self.client.flush()).await {
+            Ok(Ok(())) if self.connected() => Ok(()),
+            _ if self.state.refused.load(Ordering::Relaxed) => Err(BusError::Refused),
+            _ => Err(BusError::Disconnected),
+        }
+    }
+    /// The server's version.
+    ///
+    /// # Errors
+    /// [`BusError::Disconnected`].
+    pub fn server_version(&self) -> Result<String, BusError> {
+        if !self.connected() {
+            return Err(BusError::Disconnected);
+        }
+        Ok(self.client.server_info().version)
+    }
+}

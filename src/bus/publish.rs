@@ -1,0 +1,212 @@
+//! Publishing in windows.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_nats::jetstream::ErrorCode;
+use async_nats::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use serde::Deserialize;
+
+use super::{Bus, MSG_ID, REPLAY};
+use crate::metrics::PublishError;
+
+const EXPECTED_STREAM: HeaderName = HeaderName::from_static("Nats-Expected-Stream");
+const EXPECTED_LAST_SEQUENCE: HeaderName = HeaderName::from_static("Nats-Expected-Last-Sequence");
+const CONTENT_TYPE: HeaderName = HeaderName::from_static("Content-Type");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// A window must be sent, and all of its acknowledgements must be here, by then. Well within the relay's lease, so that
+/// what was acknowledged until then still moves the position.
+const ACK_TIME: Duration = Duration::from_secs(3);
+
+/// A message to be published.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// Where.
+    pub subject: String,
+    /// What the server recognises a copy by.
+    pub id: String,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+    /// Whether it was published before, on purpose.
+    pub replay: bool,
+    /// A CloudEvent in structured JSON.
+    pub payload: Bytes,
+}
+
+/// An acknowledgement: the message is in the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// Its number there.
+    pub sequence: u64,
+    /// Whether it had been there before.
+    pub duplicate: bool,
+}
+
+impl Bus {
+    /// Publishes `window` in order, and tells of each message whether the stream has it.
+    ///
+    /// With `last_sequence`, the number of the stream's newest message, each message demands to follow the one before it:
+    /// after a gap, the rest of the window is refused, so that the stream keeps the window's order. A copy of what the
+    /// stream knows is acknowledged as a duplicate all the same.
+    pub async fn publish(&self, window: &[Message], last_sequence: Option<u64>) -> Vec<Result<Ack, PublishError>> {
+        let mut results = vec![Err(PublishError::Disconnected); window.len()];
+        let mut guard = self.acks.lock().await;
+        if !self.connected() {
+            return results;
+        }
+        let mut acks = match guard.take() {
+            Some(acks) => acks,
+            None => match self.client.subscribe(format!("{}.*.*", self.inbox)).await {
+                Ok(acks) => acks,
+                Err(_) => return results,
+            },
+        };
+        let number = self.windows.fetch_add(1, Ordering::Relaxed);
+        let denials = self.denials();
+        let deadline = tokio::time::Instant::now() + ACK_TIME;
+        let mut waiting = 0;
+        let send = async {
+            for (index, message) in window.iter().enumerate() {
+                let expected = last_sequence.map(|last| last + index as u64);
+                let reply = format!("{}.{number}.{index}", self.inbox);
+                let sent = self
+                    .client
+                    .publish_with_reply_and_headers(
+                        message.subject.clone(),
+                        reply,
+                        self.headers(message, expected),
+                        message.payload.clone(),
+                    )
+                    .await;
+                match sent {
+                    Ok(()) => {
+                        results[index] = Err(PublishError::Timeout);
+                        waiting += 1;
+                    }
+                    Err(error) => {
+                        results[index] = Err(match error.kind() {
+                            async_nats::client::PublishErrorKind::MaxPayloadExceeded => PublishError::TooLarge,
+                            _ => PublishError::Other,
+                        });
+                        // What follows it would leave a gap.
+                        return;
+                    }
+                }
+            }
+        };
+        if tokio::time::timeout_at(deadline, send).await.is_err() {
+            // The connection takes nothing any more: what was not sent was not lost either.
+            *guard = Some(acks);
+            return results;
+        }
+        let prefix = format!("{}.{number}.", self.inbox);
+        let collect = async {
+            while waiting > 0 {
+                let Some(reply) = acks.next().await else { return false };
+                // Late acknowledgements of an earlier window are of no use any more.
+                let index = reply.subject.strip_prefix(prefix.as_str()).and_then(|n| n.parse::<usize>().ok());
+                if let Some(slot) = index.and_then(|index| results.get_mut(index)) {
+                    *slot = outcome(reply.status, &reply.payload);
+                    waiting -= 1;
+                }
+            }
+            true
+        };
+        let complete = tokio::time::timeout_at(deadline, collect).await;
+        let denied = self.denials() != denials;
+        if complete != Ok(true) && denied {
+            for result in results.iter_mut().filter(|result| **result == Err(PublishError::Timeout)) {
+                *result = Err(PublishError::Permission);
+            }
+        }
+        // A subscription that has ended is not put back: the next window makes a new one.
+        *guard = (complete != Ok(false)).then_some(acks);
+        let silent = results.iter().all(|result| *result == Err(PublishError::Timeout));
+        if silent && !denied && !window.is_empty() {
+            // Not a word within the time: the connection may be dead without knowing it, which its pings would find out
+            // much later.
+            if let Err(error) = self.client.force_reconnect().await {
+                tracing::debug!(%error, "asking for a new connection to NATS");
+            }
+        }
+        results
+    }
+
+    fn headers(&self, message: &Message, expected_last: Option<u64>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(MSG_ID, HeaderValue::from(message.id.as_str()));
+        headers.insert(CONTENT_TYPE, HeaderValue::from("application/cloudevents+json"));
+        headers.insert(EXPECTED_STREAM, HeaderValue::from(self.options.stream.as_str()));
+        if let Some(expected) = expected_last {
+            headers.insert(EXPECTED_LAST_SEQUENCE, HeaderValue::from(expected));
+        }
+        if let Some(traceparent) = &message.traceparent {
+            headers.insert(TRACEPARENT, HeaderValue::from(traceparent.as_str()));
+        }
+        if message.replay {
+            headers.insert(REPLAY, HeaderValue::from("true"));
+        }
+        headers
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    seq: u64,
+    #[serde(default)]
+    duplicate: bool,
+    error: Option<ServerError>,
+}
+
+#[derive(Deserialize)]
+struct ServerError {
+    #[serde(default)]
+    err_code: u64,
+}
+
+fn outcome(status: Option<StatusCode>, payload: &[u8]) -> Result<Ack, PublishError> {
+    if status == Some(StatusCode::NO_RESPONDERS) {
+        return Err(PublishError::NoStream);
+    }
+    let answer: Answer = serde_json::from_slice(payload).map_err(|_| PublishError::Other)?;
+    match answer.error.map(|error| ErrorCode(error.err_code)) {
+        None => Ok(Ack { sequence: answer.seq, duplicate: answer.duplicate }),
+        Some(ErrorCode::STREAM_WRONG_LAST_SEQUENCE) => Err(PublishError::WrongSequence),
+        Some(ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM) => Err(PublishError::TooLarge),
+        Some(ErrorCode::STREAM_NOT_MATCH | ErrorCode::STREAM_NOT_FOUND) => Err(PublishError::NoStream),
+        Some(
+            ErrorCode::STREAM_STORE_FAILED
+            | ErrorCode::STORAGE_RESOURCES_EXCEEDED
+            | ErrorCode::MEMORY_RESOURCES_EXCEEDED
+            | ErrorCode::INSUFFICIENT_RESOURCES
+            | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
+        ) => Err(PublishError::Full),
+        Some(_) => Err(PublishError::Other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_acknowledgement_is_read_with_its_number() {
+        let ack = outcome(None, br#"{"stream":"MEETINGS","seq":7,"duplicate":true}"#);
+        assert_eq!(ack, Ok(Ack { sequence: 7, duplicate: true }));
+    }
+
+    #[test]
+    fn refusals_are_told_apart_by_their_code() {
+        let refused = |code: u64| outcome(None, format!(r#"{{"error":{{"code":400,"err_code":{code}}}}}"#).as_bytes());
+        assert_eq!(refused(10071), Err(PublishError::WrongSequence));
+        assert_eq!(refused(10054), Err(PublishError::TooLarge));
+        assert_eq!(refused(10077), Err(PublishError::Full));
+        assert_eq!(refused(10060), Err(PublishError::NoStream));
+        assert_eq!(refused(1), Err(PublishError::Other));
+        assert_eq!(outcome(Some(StatusCode::NO_RESPONDERS), b""), Err(PublishError::NoStream));
+    }
+}

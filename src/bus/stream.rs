@@ -1,0 +1,128 @@
+//! The stream itself: made if it is missing, looked at, never changed.
+
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::context::GetStreamErrorKind;
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+
+use super::{Bus, BusError, failed};
+
+/// What [`Bus::ensure_stream`] found or made.
+#[derive(Clone, Debug)]
+pub struct StreamState {
+    /// Whether it was made just now.
+    pub created_now: bool,
+    /// When it was made, in nanoseconds since the epoch: another time means another stream.
+    pub created_at: i128,
+    /// The number of its newest message, 0 if there was none yet.
+    pub last_sequence: u64,
+    /// The number of its oldest message.
+    pub first_sequence: u64,
+    /// How many there are.
+    pub messages: u64,
+    /// How many bytes they take.
+    pub bytes: u64,
+    /// What is not as the settings say, for people.
+    pub differences: Vec<String>,
+    /// Its limit in bytes, if it has one.
+    pub max_bytes: Option<i64>,
+}
+
+impl Bus {
+    fn config(&self) -> Config {
+        let options = &self.options;
+        Config {
+            name: options.stream.clone(),
+            subjects: vec![format!("{}.>", options.subject_prefix)],
+            retention: RetentionPolicy::Limits,
+            discard: DiscardPolicy::Old,
+            storage: StorageType::File,
+            num_replicas: options.replicas,
+            max_age: options.max_age,
+            max_bytes: options.max_bytes.unwrap_or(-1),
+            duplicate_window: options.duplicate_window,
+            deny_delete: false,
+            deny_purge: false,
+            description: Some("Meeting events, published by Convoke".to_owned()),
+            ..Config::default()
+        }
+    }
+
+    /// Looks at the stream, and makes it if it is missing. An existing one is never changed.
+    ///
+    /// # Errors
+    /// [`BusError`]; nothing is known of the stream then.
+    pub async fn ensure_stream(&self) -> Result<StreamState, BusError> {
+        if let Some(state) = self.stream_state().await? {
+            return Ok(state);
+        }
+        self.jetstream.create_stream(self.config()).await.map_err(|error| failed("making the stream")(&error))?;
+        let state = self.stream_state().await?.ok_or(BusError::Failed {
+            doing: "making the stream",
+            cause: "it is not there after it was made".to_owned(),
+        })?;
+        Ok(StreamState { created_now: true, ..state })
+    }
+
+    /// Looks at the stream; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`BusError`].
+    pub async fn stream_state(&self) -> Result<Option<StreamState>, BusError> {
+        if !self.connected() {
+            return Err(BusError::Disconnected);
+        }
+        let stream = match self.jetstream.get_stream(&self.options.stream).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                return match error.kind() {
+                    GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+                        Ok(None)
+                    }
+                    _ => Err(failed("looking at the stream")(&error)),
+                };
+            }
+        };
+        let info = stream.cached_info();
+        Ok(Some(StreamState {
+            created_now: false,
+            created_at: info.created.unix_timestamp_nanos(),
+            last_sequence: info.state.last_sequence,
+            first_sequence: info.state.first_sequence,
+            messages: info.state.messages,
+            bytes: info.state.bytes,
+            differences: differences(&info.config, &self.config()),
+            max_bytes: Some(info.config.max_bytes).filter(|bytes| *bytes > 0),
+        }))
+    }
+}
+
+/// What of an existing stream is not as it would be made, for people.
+fn differences(is: &Config, want: &Config) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut compare = |name: &str, is: String, want: String| {
+        if is != want {
+            found.push(format!("{name} is {is}, not {want}"));
+        }
+    };
+    compare("subjects", format!("{:?}", is.subjects), format!("{:?}", want.subjects));
+    compare("retention", format!("{:?}", is.retention), format!("{:?}", want.retention));
+    compare("discard", format!("{:?}", is.discard), format!("{:?}", want.discard));
+    compare("storage", format!("{:?}", is.storage), format!("{:?}", want.storage));
+    compare("replicas", is.num_replicas.to_string(), want.num_replicas.to_string());
+    compare("max_age", format!("{:?}", is.max_age), format!("{:?}", want.max_age));
+    compare("max_bytes", limit(is.max_bytes), limit(want.max_bytes));
+    compare("duplicate_window", format!("{:?}", is.duplicate_window), format!("{:?}", want.duplicate_window));
+    compare("max_messages", limit(is.max_messages), limit(want.max_messages));
+    compare("max_messages_per_subject", limit(is.max_messages_per_subject), limit(want.max_messages_per_subject));
+    compare("max_message_size", limit(is.max_message_size.into()), limit(want.max_message_size.into()));
+    compare("no_ack", is.no_ack.to_string(), want.no_ack.to_string());
+    compare("sealed", is.sealed.to_string(), want.sealed.to_string());
+    compare("deletes denied", is.deny_delete.to_string(), want.deny_delete.to_string());
+    compare("purges denied", is.deny_purge.to_string(), want.deny_purge.to_string());
+    found
+}
+
+/// The server writes "no limit" as -1 or, where it was not asked, as 0.
+fn limit(value: i64) -> String {
+    if value > 0 { value.to_string() } else { "unlimited".to_owned() }
+}
