@@ -226,7 +226,7 @@ impl App {
             bail!("the {name} ended by itself");
         }
         tracing::info!("stopping: not ready any more");
-        self.shutdown.closing.cancel();
+        self.shutdown.closing.set();
         let (delay, timeout) = (self.delay, self.timeout);
         tokio::select! {
             result = tokio::time::timeout(timeout.max(delay), self.finish(delay)) => {

@@ -15,6 +15,7 @@ pub mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -56,11 +57,28 @@ const MAX_STREAMS: u32 = 256;
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
+/// Whether an end is near. Looked at with every request, which is why it is no token: those take a lock.
+#[derive(Clone, Debug, Default)]
+pub struct Closing(Arc<AtomicBool>);
+
+impl Closing {
+    /// From now on it is.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// The three steps of an end.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
     /// An end is near: not ready any more, and answers close their connections.
-    pub closing: CancellationToken,
+    pub closing: Closing,
     /// Nothing new is accepted; what is under way is finished.
     pub stop: CancellationToken,
     /// What is under way is cut.
@@ -177,7 +195,7 @@ where
         async move {
             let _under_way = token;
             let mut response: Response = request_id.on(router.oneshot(request).await?);
-            if http1 && closing.is_cancelled() {
+            if http1 && closing.is_set() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, std::convert::Infallible>(response)

@@ -14,8 +14,8 @@ use axum::{Json, Router};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use subtle::ConstantTimeEq;
-use tokio_util::sync::CancellationToken;
 
+use super::Closing;
 use super::problem::problem;
 use crate::intake::Intake;
 use crate::metrics::Metrics;
@@ -26,7 +26,7 @@ pub struct Health {
     /// Whether events can be stored.
     pub intake: Intake,
     /// Whether an end is near.
-    pub closing: CancellationToken,
+    pub closing: Closing,
     /// All metrics.
     pub metrics: Arc<Metrics>,
     /// The database, for people.
@@ -75,14 +75,14 @@ impl Health {
     /// Whether an event that comes now could be stored.
     #[must_use]
     pub fn ready(&self) -> bool {
-        self.intake.accepting() && !self.closing.is_cancelled()
+        self.intake.accepting() && !self.closing.is_set()
     }
 
     fn report(&self) -> Report {
         Report {
             ready: self.ready(),
             accepting: self.intake.accepting(),
-            stopping: self.closing.is_cancelled(),
+            stopping: self.closing.is_set(),
             not_accepting_seconds: self.intake.refusing_for().as_secs_f64(),
             database: self.database.clone(),
             bus: BusReport {

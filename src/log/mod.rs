@@ -194,7 +194,7 @@ pub trait Log: Send + Sync + std::fmt::Debug + 'static {
     /// the database cannot be reached, or if migrations are pending and `apply` is false.
     async fn migrate(&self, apply: bool) -> Result<Schema, LogError>;
 
-    /// Appends a batch in one transaction and answers, in the same order, what became of each. When it returns, the
+    /// Appends a batch, its new events in one transaction, and answers, in the same order, what became of each. When it returns, the
     /// batch is durable: it survives the power going off.
     ///
     /// An event that is in the log already, whoever put it there and however concurrently, is a duplicate: only its

@@ -4,7 +4,7 @@
 //! Checkpoints are done by [`SqliteLog::maintain`] on a connection of its own, so that they do not stand in the writer's
 //! way; the writer's automatic checkpoint is only the backstop that keeps the WAL from growing without bound.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteRow,
     SqliteSynchronous,
 };
-use sqlx::{AssertSqlSafe, Connection, Row, SqlitePool, SqliteTransaction};
+use sqlx::{AssertSqlSafe, Connection, Row, SqlitePool};
 use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
@@ -34,8 +34,9 @@ const COLUMNS: &str = "event_id, subscriber_id, event, occurred_at, received_at,
 const PLACEHOLDERS: &str = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 const COLUMN_COUNT: usize = 23;
 
-/// Rows of one `INSERT`: powers of two, so that few distinct statements are prepared once and kept.
-const ROWS: [usize; 8] = [128, 64, 32, 16, 8, 4, 2, 1];
+/// Rows that one statement has room for: few distinct statements, each prepared once and kept. What a batch does not fill
+/// stays unbound, which is NULL, and is passed over.
+const ROWS: [usize; 14] = [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256];
 
 const RECORD: &str = "seq, event_id, subscriber_id, event, occurred_at, received_at, meeting_id, meeting_uuid, source, \
      traceparent, event_info";
@@ -64,6 +65,8 @@ pub struct SqliteLog {
     /// When there was last nothing to delete.
     expired: Mutex<Option<Millis>>,
     readers: SqlitePool,
+    /// A whole transaction for each of [`ROWS`], in one message to the connection's thread: on a busy machine every
+    /// message costs two waits for a processor.
     inserts: [Arc<str>; ROWS.len()],
 }
 
@@ -96,7 +99,14 @@ impl SqliteLog {
             );
         let inserts = ROWS.map(|rows| {
             let values = vec![PLACEHOLDERS; rows].join(", ");
-            Arc::from(format!("INSERT INTO events ({COLUMNS}) VALUES {values} ON CONFLICT (event_id) DO NOTHING"))
+            Arc::from(format!(
+                "BEGIN IMMEDIATE;
+                 SELECT coalesce(max(seq), 0) FROM events;
+                 INSERT INTO events ({COLUMNS}) SELECT * FROM (VALUES {values}) WHERE column1 IS NOT NULL
+                     ON CONFLICT (event_id) DO NOTHING;
+                 SELECT changes(), last_insert_rowid();
+                 COMMIT"
+            ))
         });
         Ok(Self {
             path,
@@ -124,61 +134,89 @@ impl SqliteLog {
         statement.execute(writer.connection()).await.map(|done| done.rows_affected()).map_err(failed)
     }
 
+    /// Commits the new ones among `events`, in transactions of as many rows as a statement has room for.
     async fn insert_events(
         &self,
-        tx: &mut SqliteTransaction<'_>,
+        connection: &mut SqliteConnection,
         events: &[(&Append, &Event)],
     ) -> Result<Inserted, sqlx::Error> {
-        let mut left = events;
-        let mut inserted = 0;
-        let mut last = 0;
-        let newest = newest(tx).await?;
-        for (rows, sql) in ROWS.iter().zip(&self.inserts) {
-            while left.len() >= *rows {
-                let (now, later) = left.split_at(*rows);
-                left = later;
-                let mut arguments = SqliteArguments::default();
-                sqlx::Arguments::reserve(&mut arguments, rows * COLUMN_COUNT, 0);
-                for (append, event) in now {
-                    bind(&mut arguments, append, event).map_err(sqlx::Error::Encode)?;
-                }
-                let done = sqlx::query_with(AssertSqlSafe(Arc::clone(sql)), arguments).execute(&mut **tx).await?;
-                inserted += done.rows_affected();
-                last = done.last_insert_rowid();
+        let mut all = Inserted::default();
+        for chunk in events.chunks(ROWS[ROWS.len() - 1]) {
+            let shape = ROWS.iter().position(|rows| *rows >= chunk.len()).unwrap_or(ROWS.len() - 1);
+            let mut arguments = SqliteArguments::default();
+            sqlx::Arguments::reserve(&mut arguments, chunk.len() * COLUMN_COUNT, 0);
+            for (append, event) in chunk {
+                bind(&mut arguments, append, event).map_err(sqlx::Error::Encode)?;
+            }
+            let sql = AssertSqlSafe(Arc::clone(&self.inserts[shape]));
+            let rows = sqlx::query_with(sql, arguments).fetch_all(&mut *connection).await?;
+            let [newest, done] = &rows[..] else {
+                return Err(sqlx::Error::Protocol("an INSERT answered otherwise than it should".to_owned()));
+            };
+            let (inserted, last): (i64, i64) = (done.try_get(0)?, done.try_get(1)?);
+            let count = i64::try_from(chunk.len()).unwrap_or(i64::MAX);
+            if inserted == count {
+                // One writer, and nothing skipped: the numbers follow one another. A batch is told where it begins if it
+                // went in as one.
+                all.first = (chunk.len() == events.len()).then_some(Seq(last - count + 1));
+            } else {
+                all.duplicates.extend(Self::known(connection, chunk, newest.try_get(0)?).await?);
             }
         }
-        if usize::try_from(inserted) == Ok(events.len()) {
-            // One writer, and nothing skipped: the numbers follow one another.
-            let first = i64::try_from(inserted).ok().filter(|n| *n > 0).map(|n| Seq(last - n + 1));
-            return Ok(Inserted { duplicates: HashSet::new(), first });
-        }
-        // Some had been there before: those that are no newer than the log was.
+        Ok(all)
+    }
+
+    /// Those of `events` that had been there before: they are no newer than the log was.
+    async fn known(
+        connection: &mut SqliteConnection,
+        events: &[(&Append, &Event)],
+        newest: i64,
+    ) -> Result<Vec<EventId>, sqlx::Error> {
         let ids = serde_json::Value::from_iter(events.iter().map(|(_, event)| event.event_id.to_string())).to_string();
-        let known: Vec<String> = sqlx::query_scalar(
-            "SELECT event_id FROM events WHERE event_id IN (SELECT value FROM json_each(?)) AND seq <= ?",
-        )
-        .bind(ids)
-        .bind(newest)
-        .fetch_all(&mut **tx)
-        .await?;
-        let known: HashSet<String> = known.into_iter().collect();
-        let mut duplicates = HashSet::with_capacity(known.len());
-        for (append, event) in events {
-            let id = event.event_id.to_string();
-            if known.contains(&id) {
-                duplicates.insert(event.event_id);
-                sqlx::query(
-                    "UPDATE events SET deliveries = deliveries + ?, last_delivered_at = max(last_delivered_at, ?)
-                      WHERE event_id = ?",
-                )
-                .bind(append.deliveries)
-                .bind(append.last_delivered_at.to_string())
-                .bind(id)
-                .execute(&mut **tx)
+        let rows =
+            sqlx::query("SELECT event_id FROM events WHERE event_id IN (SELECT value FROM json_each(?)) AND seq <= ?")
+                .bind(ids)
+                .bind(newest)
+                .fetch_all(connection)
                 .await?;
+        rows.iter().map(|row| event_id(row, 0)).collect()
+    }
+
+    /// Notes in one transaction what is not new: further deliveries, bodies for the quarantine, handshakes.
+    async fn note(
+        connection: &mut SqliteConnection,
+        batch: &[Append],
+        outcomes: &[Appended],
+    ) -> Result<(), sqlx::Error> {
+        let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
+        for (append, outcome) in batch.iter().zip(outcomes) {
+            match append.verified.content() {
+                Content::Event(event) if *outcome == Appended::Duplicate => {
+                    sqlx::query(
+                        "UPDATE events SET deliveries = deliveries + ?, last_delivered_at = max(last_delivered_at, ?)
+                          WHERE event_id = ?",
+                    )
+                    .bind(append.deliveries)
+                    .bind(append.last_delivered_at.to_string())
+                    .bind(event.event_id.to_string())
+                    .execute(&mut *tx)
+                    .await?;
+                }
+                Content::Event(_) => {}
+                Content::Unreadable(unreadable) => insert_quarantined(&mut tx, unreadable, append.deliveries).await?,
+                Content::Handshake(handshake) => {
+                    sqlx::query(
+                        "INSERT INTO handshakes (subscriber_id, at) VALUES (?, ?)
+                         ON CONFLICT (subscriber_id) DO UPDATE SET at = max(at, excluded.at)",
+                    )
+                    .bind(Arc::clone(&handshake.subscriber_id))
+                    .bind(handshake.received_at.to_string())
+                    .execute(&mut *tx)
+                    .await?;
+                }
             }
         }
-        Ok(Inserted { duplicates, first: None })
+        tx.commit().await
     }
 
     /// Deletes some of the rows that are beyond the retention and that every cursor has read.
@@ -217,10 +255,6 @@ impl Writer<'_> {
     fn connection(&mut self) -> &mut SqliteConnection {
         self.0.as_mut().expect("opened when it was taken")
     }
-}
-
-async fn newest(tx: &mut SqliteTransaction<'_>) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("SELECT coalesce(max(seq), 0) FROM events").fetch_one(&mut **tx).await
 }
 
 fn bind(to: &mut SqliteArguments, append: &Append, event: &Event) -> Result<(), sqlx::error::BoxDynError> {
@@ -313,8 +347,11 @@ impl Log for SqliteLog {
 
     async fn append(&self, batch: &[Append]) -> Result<Committed, LogError> {
         let mut writer = self.writer().await?;
+        // Out of its place while it is in use: if this future is dropped half-way, or anything fails, the connection goes
+        // with it, and so does the transaction that it may be in.
+        let Some(mut connection) = writer.0.take() else { return Err(LogError::unavailable("no connection")) };
         let result = async {
-            let mut tx = writer.connection().begin_with("BEGIN IMMEDIATE").await?;
+            let connection = &mut connection;
             let events: Vec<_> = batch
                 .iter()
                 .filter_map(|append| match append.verified.content() {
@@ -322,37 +359,25 @@ impl Log for SqliteLog {
                     _ => None,
                 })
                 .collect();
-            let Inserted { duplicates, first } = self.insert_events(&mut tx, &events).await?;
-            let mut outcomes = Vec::with_capacity(batch.len());
-            for append in batch {
-                outcomes.push(match append.verified.content() {
+            let Inserted { duplicates, first } = self.insert_events(connection, &events).await?;
+            let outcomes: Vec<_> = batch
+                .iter()
+                .map(|append| match append.verified.content() {
                     Content::Event(event) if duplicates.contains(&event.event_id) => Appended::Duplicate,
                     Content::Event(_) => Appended::Stored,
-                    Content::Unreadable(unreadable) => {
-                        insert_quarantined(&mut tx, unreadable, append.deliveries).await?;
-                        Appended::Quarantined
-                    }
-                    Content::Handshake(handshake) => {
-                        sqlx::query(
-                            "INSERT INTO handshakes (subscriber_id, at) VALUES (?, ?)
-                             ON CONFLICT (subscriber_id) DO UPDATE SET at = max(at, excluded.at)",
-                        )
-                        .bind(Arc::clone(&handshake.subscriber_id))
-                        .bind(handshake.received_at.to_string())
-                        .execute(&mut *tx)
-                        .await?;
-                        Appended::Noted
-                    }
-                });
+                    Content::Unreadable(_) => Appended::Quarantined,
+                    Content::Handshake(_) => Appended::Noted,
+                })
+                .collect();
+            if outcomes.iter().any(|outcome| *outcome != Appended::Stored) {
+                Self::note(connection, batch, &outcomes).await?;
             }
-            tx.commit().await?;
             Ok(Committed { outcomes, first })
         }
         .await
         .map_err(failed);
-        if matches!(result, Err(LogError::Unavailable(_))) {
-            // A commit that failed half-way (a full disk, say) leaves nothing behind on a new connection.
-            *writer.0 = None;
+        if result.is_ok() {
+            *writer.0 = Some(connection);
         }
         result
     }
