@@ -13,6 +13,7 @@ use axum::routing::{any, get};
 use convoke::bus::Message;
 use convoke::event::{Clock, Content, Delivery, Event, Millis, Subscriber};
 use convoke::http::{self, Shutdown};
+use convoke::log;
 use convoke::relay::subject;
 use convoke::verify::{self, Keyring};
 use secrecy::SecretString;
@@ -82,16 +83,13 @@ struct Naive {
 
 impl Naive {
     async fn open() -> Self {
-        let pool =
-            PgPoolOptions::new().max_connections(POOL).connect(&setting("DATABASE_URL")).await.expect("PostgreSQL");
-        sqlx::raw_sql(
-            "CREATE TABLE IF NOT EXISTS naive (event_id uuid PRIMARY KEY, subscriber_id text, event text,
-                 occurred_at timestamptz, received_at timestamptz, meeting_id text, meeting_uuid text, user_uuid text,
-                 account text, display_name text, role text, join_time timestamptz, left_time timestamptz, event_info text)",
-        )
-        .execute(&pool)
-        .await
-        .expect("a table");
+        // The same table as Convoke's, with the same columns and indexes.
+        let url = setting("DATABASE_URL");
+        let log = log::open(&log::Options { url: url.clone(), retention: None }).expect("a sound URL");
+        log.migrate(true).await.expect("a new database");
+        log.maintain(Clock::System.now()).await.expect("a new database");
+        log.close().await;
+        let pool = PgPoolOptions::new().max_connections(POOL).connect(&url).await.expect("PostgreSQL");
         let client = async_nats::connect(setting("NATS_URL")).await.expect("NATS");
         let jetstream = async_nats::jetstream::new(client);
         let config = async_nats::jetstream::stream::Config {
@@ -106,7 +104,11 @@ impl Naive {
     async fn insert(&self, event: &Event) -> Result<(), sqlx::Error> {
         let (meeting, attendee) = (&event.meeting, &event.attendee);
         sqlx::query(
-            "INSERT INTO naive VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT DO NOTHING",
+            "INSERT INTO events (event_id, subscriber_id, event, occurred_at, received_at, meeting_id, meeting_uuid,
+                 meeting_cycle_sub_id, user_uuid, user_agent, account, participant_id, display_name, role, call_number,
+                 join_time, left_time, source, deliveries, last_delivered_at, event_info)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, 'push', 1, $5, $18)
+             ON CONFLICT (event_id) DO UPDATE SET deliveries = events.deliveries + 1",
         )
         .bind(event.event_id.uuid())
         .bind(&*event.subscriber_id)
@@ -115,10 +117,14 @@ impl Naive {
         .bind(event.received_at.date_time())
         .bind(meeting.id.as_deref())
         .bind(meeting.uuid.as_deref())
+        .bind(meeting.cycle_sub_id.as_deref())
         .bind(attendee.user_uuid.as_deref())
+        .bind(attendee.user_agent.as_deref())
         .bind(attendee.account.as_deref())
+        .bind(attendee.participant_id.as_deref())
         .bind(attendee.display_name.as_deref())
         .bind(attendee.role.as_deref())
+        .bind(attendee.call_number.as_deref())
         .bind(attendee.join_time.map(Millis::date_time))
         .bind(attendee.left_time.map(Millis::date_time))
         .bind(&*event.event_info)

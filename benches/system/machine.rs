@@ -5,18 +5,25 @@ use std::fs;
 /// Clock ticks per second in `/proc`: part of the kernel's interface on every platform that Convoke is built for.
 const TICKS: f64 = 100.0;
 
+/// Ticks that a process has used itself, and for the children that it reaped.
+fn ticks(process: u32) -> Option<(f64, f64)> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name before the parenthesis may hold anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut next = || fields.next()?.parse::<f64>().ok();
+    Some((next()? + next()?, next()? + next()?))
+}
+
+/// Seconds of processor time that this program itself has used, without the servers that it started.
+pub fn own_cpu() -> f64 {
+    ticks(std::process::id()).map_or(0.0, |(own, _)| own) / TICKS
+}
+
 /// Seconds of processor time that a process has used, the children that it reaped and those that it has now included.
 pub fn cpu(process: u32) -> f64 {
-    fn ticks(process: u32) -> Option<f64> {
-        let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-        // The name before the parenthesis may hold anything.
-        let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-        let mut next = || fields.next()?.parse::<f64>().ok();
-        Some(next()? + next()? + next()? + next()?)
-    }
     let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
-    let children = children.split_whitespace().filter_map(|child| ticks(child.parse().ok()?));
-    (ticks(process).unwrap_or(0.0) + children.sum::<f64>()) / TICKS
+    let children = children.split_whitespace().filter_map(|child| child.parse().ok());
+    std::iter::once(process).chain(children).filter_map(ticks).map(|(own, reaped)| own + reaped).sum::<f64>() / TICKS
 }
 
 /// Resident memory in MB: now, and at most so far.

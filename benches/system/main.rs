@@ -23,6 +23,7 @@ mod support;
 use options::Options;
 use report::Findings;
 use run::{Bench, Case};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The rate of the open loop: what a platform of several thousand companies sends on a busy morning.
 const OPEN_RATE: f64 = 2_000.0;
@@ -33,6 +34,17 @@ async fn main() {
     if let Some(which) = &options.child {
         return child::run(which).await;
     }
+    let mut terminate = signal(SignalKind::terminate()).expect("a handler");
+    let mut interrupt = signal(SignalKind::interrupt()).expect("a handler");
+    // Cut short, what was started is still ended and removed, by those who own it.
+    tokio::select! {
+        () = run(options) => {}
+        _ = terminate.recv() => eprintln!("terminated"),
+        _ = interrupt.recv() => eprintln!("interrupted"),
+    }
+}
+
+async fn run(options: Options) {
     let mut findings = Findings::new(&options);
     let mut bench = Bench::new(options.clone());
     for round in 1..=options.rounds {

@@ -184,7 +184,7 @@ impl Setup {
             service: machine::cpu(self.server.id()),
             database: if self.postgres == 0 { 0.0 } else { machine::cpu(self.postgres) },
             bus: self.nats.as_ref().map_or(0.0, |nats| machine::cpu(nats.id())),
-            load: machine::cpu(std::process::id()),
+            load: machine::own_cpu(),
         }
     }
 
