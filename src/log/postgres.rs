@@ -59,6 +59,9 @@ const FRESH: Duration = Duration::from_millis(500);
 /// … and one that is tested must answer within this time.
 const TEST: Duration = Duration::from_millis(250);
 
+/// Bytes of a text that an index takes.
+const LONGEST_INDEXED: usize = 2_000;
+
 /// The channel on which a commit is announced to the other replicas.
 const CHANNEL: &str = "convoke_log";
 
@@ -195,7 +198,9 @@ impl PostgresLog {
         .bind(column(events, |event| &*event.event))
         .bind(column(events, |event| event.occurred_at.date_time()))
         .bind(column(events, |event| event.received_at.date_time()))
-        .bind(column(events, |event| event.meeting.id.as_deref()))
+        .bind(column(events, |event| {
+            event.meeting.id.as_deref().map(|id| &id[..id.floor_char_boundary(LONGEST_INDEXED)])
+        }))
         .bind(column(events, |event| event.meeting.uuid.as_deref()))
         .bind(column(events, |event| event.meeting.cycle_sub_id.as_deref()))
         .bind(column(events, |event| event.attendee.user_uuid.as_deref()))
