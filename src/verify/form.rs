@@ -6,7 +6,6 @@
 //! a forger's victim one more HMAC a key.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
 use super::json::{self, Unit};
 
@@ -50,15 +49,31 @@ impl Form {
             let (before, string) = rest.split_at(quote + 1);
             let end = json::string_end(string.as_bytes(), 0);
             out.push_str(before);
-            for unit in json::units(&string[..end - 1]) {
-                push(&mut out, unit, ascii);
-            }
+            rewrite(&mut out, &string[..end - 1], ascii);
             out.push('"');
             rest = &string[end..];
         }
         out.push_str(rest);
         Cow::Owned(out)
     }
+}
+
+/// Appends a string's content, as this form writes it.
+fn rewrite(out: &mut String, content: &str, ascii: bool) {
+    if content.contains('\\') {
+        json::units(content).for_each(|unit| push(out, unit, ascii));
+        return;
+    }
+    // Nothing is escaped, so there is nothing but runs that stay as they are, and characters outside of ASCII.
+    let mut rest = content;
+    while let Some(at) = rest.bytes().position(|byte| ascii && !byte.is_ascii()) {
+        let (run, other) = rest.split_at(at);
+        out.push_str(run);
+        let end = other.bytes().position(|byte| byte.is_ascii()).unwrap_or(other.len());
+        other[..end].encode_utf16().for_each(|unit| escape(out, unit));
+        rest = &other[end..];
+    }
+    out.push_str(rest);
 }
 
 fn push(out: &mut String, unit: Unit, ascii: bool) {
@@ -81,6 +96,6 @@ fn push(out: &mut String, unit: Unit, ascii: bool) {
 }
 
 fn escape(out: &mut String, unit: u16) {
-    // Writing to a String cannot fail.
-    let _ = write!(out, "\\u{unit:04x}");
+    let digit = |shift: u16| char::from(b"0123456789abcdef"[usize::from(unit >> shift & 0xf)]);
+    out.extend(['\\', 'u', digit(12), digit(8), digit(4), digit(0)]);
 }
