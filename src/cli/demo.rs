@@ -18,7 +18,7 @@ use crate::app::{self, App};
 use crate::audit;
 use crate::config::{ConfigArgs, Env, Settings};
 use crate::log;
-use crate::simulate::{Report, Simulation};
+use crate::simulate::Simulation;
 
 /// The stream and the subjects of the demo: apart from those of a service on the same server.
 const STREAM: &str = "CONVOKE_DEMO";
@@ -118,7 +118,12 @@ async fn show(arguments: &Arguments, folder: &Path, nats_url: &str) -> Outcome {
         let report = simulation.run(stop.child_token()).await.map_err(anyhow::Error::from)?;
         println!("{report}");
         let findings = audit(&settings, &ledger).await?;
-        tell(&settings, &report, &findings, folder, nats_url, admin);
+        println!(
+            "
+Every event was verified, kept in SQLite, and published. The audit of ledger, log and stream:"
+        );
+        findings.print();
+        tell(folder, nats_url, admin, arguments.once);
         if !arguments.once && !stop.is_cancelled() {
             println!("\nMeetings go on, {TRICKLE} events a second. Ctrl-C ends all of it and deletes the folder.");
             let trickle = Simulation {
@@ -214,12 +219,13 @@ async fn audit(settings: &Settings, ledger: &Path) -> anyhow::Result<Findings> {
     Ok(Findings::new(Some(ledger), Some(stream)))
 }
 
-fn tell(settings: &Settings, report: &Report, findings: &Findings, folder: &Path, nats_url: &str, admin: SocketAddr) {
-    println!("\nEvery event was verified, kept in SQLite, and published. The audit of ledger, log and stream:");
-    findings.print();
+/// Where to look while it goes on.
+fn tell(folder: &Path, nats_url: &str, admin: SocketAddr, once: bool) {
     let database = folder.join("convoke.db");
-    let _ = (settings, report);
-    println!("\nLook for yourself:");
+    println!(
+        "\n{}",
+        if once { "Without --once it goes on, and you can look for yourself:" } else { "Look for yourself:" }
+    );
     println!("  sqlite3 {} \"SELECT event, count(*) FROM events GROUP BY event\"", database.display());
     println!("  nats --server {nats_url} stream view {STREAM}        (the NATS command line, if you have it)");
     println!("  curl -s http://{admin}/metrics | grep convoke_deliveries_total");
