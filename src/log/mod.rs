@@ -18,7 +18,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::event::{EventId, Millis, Record, Seq, Verified};
+use crate::event::{Content, Event, EventId, Millis, Record, Seq, Verified};
 
 /// Why the log did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -347,6 +347,28 @@ struct Inserted {
     duplicates: HashSet<EventId>,
     /// As in [`Committed`].
     first: Option<Seq>,
+}
+
+/// The events of a batch.
+fn events(batch: &[Append]) -> Vec<(&Append, &Event)> {
+    batch
+        .iter()
+        .filter_map(|append| match append.verified.content() {
+            Content::Event(event) => Some((append, event)),
+            _ => None,
+        })
+        .collect()
+}
+
+/// What became of each of a batch, of whose events these were no news.
+fn outcomes(batch: &[Append], duplicates: &HashSet<EventId>) -> Vec<Appended> {
+    let outcome = |append: &Append| match append.verified.content() {
+        Content::Event(event) if duplicates.contains(&event.event_id) => Appended::Duplicate,
+        Content::Event(_) => Appended::Stored,
+        Content::Unreadable(_) => Appended::Quarantined,
+        Content::Handshake(_) => Appended::Noted,
+    };
+    batch.iter().map(outcome).collect()
 }
 
 /// How to open a log.

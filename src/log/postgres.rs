@@ -20,8 +20,8 @@ use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 use super::{
-    Append, Appended, Committed, Counts, CursorState, Filter, Inserted, Lag, Leased, Log, LogError, Moved, Options,
-    Quarantined, Schema, SetAside,
+    Append, Committed, Counts, CursorState, Filter, Inserted, Lag, Leased, Log, LogError, Moved, Options, Quarantined,
+    Schema, SetAside,
 };
 use crate::event::{Content, Event, EventId, Millis, Record, Seq, Unreadable};
 
@@ -141,23 +141,12 @@ impl PostgresLog {
 
     async fn append_on(connection: &mut PgConnection, batch: &[Append]) -> Result<Committed, sqlx::Error> {
         let mut tx = connection.begin_with(BEGIN_APPEND).await?;
-        let events: Vec<_> = batch
-            .iter()
-            .filter_map(|append| match append.verified.content() {
-                Content::Event(event) => Some((append, event)),
-                _ => None,
-            })
-            .collect();
-        let Inserted { duplicates, first } = Self::insert_events(&mut tx, &events).await?;
-        let mut outcomes = Vec::with_capacity(batch.len());
+        let Inserted { duplicates, first } = Self::insert_events(&mut tx, &super::events(batch)).await?;
         for append in batch {
-            outcomes.push(match append.verified.content() {
-                Content::Event(event) if duplicates.contains(&event.event_id) => Appended::Duplicate,
-                Content::Event(_) => Appended::Stored,
-                Content::Unreadable(unreadable) => {
-                    insert_quarantined(&mut tx, unreadable, append.deliveries).await?;
-                    Appended::Quarantined
-                }
+            match append.verified.content() {
+                // Further deliveries were noted with the insert.
+                Content::Event(_) => {}
+                Content::Unreadable(unreadable) => insert_quarantined(&mut tx, unreadable, append.deliveries).await?,
                 Content::Handshake(handshake) => {
                     sqlx::query(
                         "INSERT INTO handshakes AS h (subscriber_id, at) VALUES ($1, $2)
@@ -167,12 +156,11 @@ impl PostgresLog {
                     .bind(handshake.received_at.date_time())
                     .execute(&mut *tx)
                     .await?;
-                    Appended::Noted
                 }
-            });
+            }
         }
         tx.commit().await?;
-        Ok(Committed { outcomes, first })
+        Ok(Committed { outcomes: super::outcomes(batch, &duplicates), first })
     }
 
     async fn insert_events(tx: &mut PgTransaction<'_>, events: &[(&Append, &Event)]) -> Result<Inserted, sqlx::Error> {

@@ -352,23 +352,8 @@ impl Log for SqliteLog {
         let Some(mut connection) = writer.0.take() else { return Err(LogError::unavailable("no connection")) };
         let result = async {
             let connection = &mut connection;
-            let events: Vec<_> = batch
-                .iter()
-                .filter_map(|append| match append.verified.content() {
-                    Content::Event(event) => Some((append, event)),
-                    _ => None,
-                })
-                .collect();
-            let Inserted { duplicates, first } = self.insert_events(connection, &events).await?;
-            let outcomes: Vec<_> = batch
-                .iter()
-                .map(|append| match append.verified.content() {
-                    Content::Event(event) if duplicates.contains(&event.event_id) => Appended::Duplicate,
-                    Content::Event(_) => Appended::Stored,
-                    Content::Unreadable(_) => Appended::Quarantined,
-                    Content::Handshake(_) => Appended::Noted,
-                })
-                .collect();
+            let Inserted { duplicates, first } = self.insert_events(connection, &super::events(batch)).await?;
+            let outcomes = super::outcomes(batch, &duplicates);
             if outcomes.iter().any(|outcome| *outcome != Appended::Stored) {
                 Self::note(connection, batch, &outcomes).await?;
             }
