@@ -342,7 +342,8 @@ fn certificates(settings: &Settings, files: &TlsFiles) -> Result<Certificates, C
 }
 
 /// Names this process among the replicas.
-fn owner() -> String {
+#[must_use]
+pub fn owner() -> String {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     format!("{host}-{}-{:08x}", std::process::id(), rand::random::<u32>())
 }

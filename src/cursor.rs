@@ -19,6 +19,15 @@ pub const LEASE: Duration = Duration::from_secs(5);
 /// A lease is renewed when it is this old.
 pub const RENEW: Duration = Duration::from_millis(1_500);
 
+/// Who is asked for its lease ([`crate::log::Log::claim`]) keeps it this long at least, while it has something to do.
+pub const TURN: Duration = Duration::from_millis(100);
+
+/// How often who takes turns looks whether the turn is its own.
+pub const TURN_POLL: Duration = Duration::from_millis(10);
+
+/// A wish for a lease stands this long.
+pub const CLAIM: Duration = Duration::from_secs(2);
+
 /// What a tick has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -30,6 +39,8 @@ pub enum Progress {
     More,
     /// Nothing: another process has the lease.
     Standby,
+    /// Nothing: the lease goes to and fro between processes that take turns.
+    Waiting,
 }
 
 /// Why a tick failed. It is tried again, for ever, with growing pauses.
@@ -72,8 +83,8 @@ const GATHER: Duration = Duration::from_millis(3);
 /// has a limit of its own, and together they stay below this.
 const LONGEST_TICK: Duration = Duration::from_secs(30);
 
-/// A cursor looks this often, whatever it hears.
-const LONGEST_IDLE: Duration = Duration::from_secs(3);
+/// A cursor looks this often, whatever it hears; and so it learns soon that somebody asks for its lease.
+const LONGEST_IDLE: Duration = RENEW;
 
 /// For how long a tick may go on when the process is to stop.
 const LAST_TICK: Duration = Duration::from_secs(3);
@@ -124,6 +135,7 @@ pub async fn run(mut cursor: impl Cursor, log: Arc<dyn Log>, appended: Arc<Notif
                     Progress::Worked => Some(GATHER),
                     Progress::Idle => None,
                     Progress::Standby => Some(Duration::from_secs(1)),
+                    Progress::Waiting => Some(TURN_POLL),
                 }
             }
             Err(retry) => {

@@ -6,13 +6,13 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use super::{Failure, Outcome};
-use crate::audit;
 use crate::bus::{Bus, Message};
 use crate::config::{ConfigArgs, Env};
 use crate::event::{Clock, Millis, Record, Seq};
 use crate::log::{Filter, Log};
 use crate::metrics::PublishError;
-use crate::relay::{self, Encoder};
+use crate::relay::{self, Encoder, Turn};
+use crate::{app, audit};
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -62,7 +62,8 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
     bus.ensure_stream().await.map_err(anyhow::Error::from)?;
     let suffix = if arguments.again { format!(".r{}", Clock::System.now().get()) } else { String::new() };
     let encoder = Encoder::new(bus.subject_prefix(), settings.privacy.mask.clone());
-    let mut replay = Replay { bus: &bus, encoder, suffix, new: 0, duplicate: 0, too_large: 0, forgotten: 0 };
+    let turn = Turn::new(&*log, app::owner());
+    let mut replay = Replay { turn, bus: &bus, encoder, suffix, new: 0, duplicate: 0, too_large: 0, forgotten: 0 };
 
     // What the relay has not published yet is the relay's: first copies stand in the stream in the order of the log.
     let cursors = log.cursors().await?;
@@ -88,6 +89,8 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
         };
         replay.range(&*log, &filter).await?;
     }
+    let Replay { turn, .. } = replay;
+    turn.end().await.map_err(anyhow::Error::from)?;
     log.close().await;
     println!("published {} new, {} that the stream knew already", replay.new, replay.duplicate);
     if arguments.missing && replay.duplicate > 0 {
@@ -107,6 +110,7 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
 }
 
 struct Replay<'a> {
+    turn: Turn<'a>,
     bus: &'a Bus,
     encoder: Encoder,
     suffix: String,
@@ -144,6 +148,7 @@ impl Replay<'_> {
             let before = self.settled();
             let window: Vec<Message> = waiting.drain(..).collect();
             let mut last = None;
+            self.turn.take().await?;
             for (message, result) in window.iter().zip(self.bus.publish(&window, None).await) {
                 match result {
                     Ok(ack) if ack.duplicate => self.duplicate += 1,

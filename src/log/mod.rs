@@ -82,13 +82,18 @@ pub struct Committed {
 pub struct Leased {
     /// Everything up to here is done.
     pub position: Seq,
+    /// Whether somebody else asks for the lease ([`Log::claim`]).
+    pub wanted: bool,
 }
 
 /// What became of an attempt to move a cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moved {
     /// It stands at the new position, and the lease was renewed.
-    Yes,
+    Yes {
+        /// Whether somebody else asks for the lease ([`Log::claim`]).
+        wanted: bool,
+    },
     /// The lease had ended, another owner has it, or the cursor is further already: nothing was changed.
     LeaseLost,
 }
@@ -259,7 +264,15 @@ pub trait Log: Send + Sync + std::fmt::Debug + 'static {
     /// [`LogError::Unavailable`].
     async fn advance(&self, cursor: &str, owner: &str, to: Seq, ttl: Duration) -> Result<Moved, LogError>;
 
-    /// Ends the lease of `owner`, so that another need not wait for it.
+    /// Asks whoever holds the lease of a cursor to hand it over to `owner`; the wish is forgotten after `ttl`, and does
+    /// nothing while another's stands.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn claim(&self, cursor: &str, owner: &str, ttl: Duration) -> Result<(), LogError>;
+
+    /// Ends the lease of `owner`, so that another need not wait for it. Who has claimed it has it from now on, until its
+    /// claim would have ended.
     ///
     /// # Errors
     /// [`LogError::Unavailable`].

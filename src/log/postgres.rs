@@ -399,32 +399,43 @@ impl Log for PostgresLog {
     }
 
     async fn lease(&self, cursor: &str, owner: &str, ttl: Duration) -> Result<Option<Leased>, LogError> {
-        let lease = sqlx::query_scalar(
+        let lease = sqlx::query_as(
             "INSERT INTO cursors AS c (name, position, lease_owner, lease_until, updated_at)
              VALUES ($1, 0, $2, clock_timestamp() + make_interval(secs => $3), clock_timestamp())
              ON CONFLICT (name) DO UPDATE SET lease_owner = excluded.lease_owner, lease_until = excluded.lease_until
               WHERE c.lease_owner IS NULL OR c.lease_owner = excluded.lease_owner OR c.lease_until <= clock_timestamp()
-             RETURNING position",
+             RETURNING position, coalesce(wanted_by <> $2 AND wanted_until > clock_timestamp(), false)",
         );
         bounded(lease.bind(cursor).bind(owner).bind(ttl.as_secs_f64()).fetch_optional(&self.pool))
             .await
-            .map(|position| position.map(|position| Leased { position: Seq(position) }))
+            .map(|found| found.map(|(position, wanted)| Leased { position: Seq(position), wanted }))
     }
 
     async fn advance(&self, cursor: &str, owner: &str, to: Seq, ttl: Duration) -> Result<Moved, LogError> {
-        let advance = sqlx::query(
+        let advance = sqlx::query_scalar(
             "UPDATE cursors SET position = $3, updated_at = clock_timestamp(),
                     lease_until = clock_timestamp() + make_interval(secs => $4)
-              WHERE name = $1 AND lease_owner = $2 AND lease_until > clock_timestamp() AND position <= $3",
+              WHERE name = $1 AND lease_owner = $2 AND lease_until > clock_timestamp() AND position <= $3
+             RETURNING coalesce(wanted_by <> $2 AND wanted_until > clock_timestamp(), false)",
         );
-        let done =
-            bounded(advance.bind(cursor).bind(owner).bind(to.0).bind(ttl.as_secs_f64()).execute(&self.pool)).await?;
-        Ok(if done.rows_affected() == 1 { Moved::Yes } else { Moved::LeaseLost })
+        bounded(advance.bind(cursor).bind(owner).bind(to.0).bind(ttl.as_secs_f64()).fetch_optional(&self.pool))
+            .await
+            .map(|moved| moved.map_or(Moved::LeaseLost, |wanted| Moved::Yes { wanted }))
+    }
+
+    async fn claim(&self, cursor: &str, owner: &str, ttl: Duration) -> Result<(), LogError> {
+        let claim = sqlx::query(
+            "UPDATE cursors SET wanted_by = $2, wanted_until = clock_timestamp() + make_interval(secs => $3)
+              WHERE name = $1 AND (wanted_by IS NULL OR wanted_by = $2 OR wanted_until <= clock_timestamp())",
+        );
+        bounded(claim.bind(cursor).bind(owner).bind(ttl.as_secs_f64()).execute(&self.pool)).await.map(drop)
     }
 
     async fn release(&self, cursor: &str, owner: &str) -> Result<(), LogError> {
         let release = sqlx::query(
-            "UPDATE cursors SET lease_owner = NULL, lease_until = NULL WHERE name = $1 AND lease_owner = $2",
+            "UPDATE cursors SET lease_owner = CASE WHEN wanted_by <> $2 AND wanted_until > clock_timestamp() THEN wanted_by END,
+                    lease_until = wanted_until, wanted_by = NULL, wanted_until = NULL
+              WHERE name = $1 AND lease_owner = $2",
         );
         bounded(release.bind(cursor).bind(owner).execute(&self.pool)).await.map(drop)
     }

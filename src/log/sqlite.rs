@@ -451,43 +451,52 @@ impl Log for SqliteLog {
              VALUES (?1, 0, ?2, strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ?3), {NOW})
              ON CONFLICT (name) DO UPDATE SET lease_owner = excluded.lease_owner, lease_until = excluded.lease_until
               WHERE lease_owner IS NULL OR lease_owner = excluded.lease_owner OR lease_until <= {NOW}
-             RETURNING position"
+             RETURNING position, coalesce(wanted_by <> ?2 AND wanted_until > {NOW}, FALSE)"
         );
-        sqlx::query_scalar(AssertSqlSafe(sql))
+        sqlx::query_as(AssertSqlSafe(sql))
             .bind(cursor.to_owned())
             .bind(owner.to_owned())
             .bind(seconds(ttl))
             .fetch_optional(writer.connection())
             .await
-            .map(|position| position.map(|position| Leased { position: Seq(position) }))
+            .map(|found| found.map(|(position, wanted)| Leased { position: Seq(position), wanted }))
             .map_err(failed)
     }
 
     async fn advance(&self, cursor: &str, owner: &str, to: Seq, ttl: Duration) -> Result<Moved, LogError> {
         let sql = format!(
             "UPDATE cursors SET position = ?3, lease_until = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ?4), updated_at = {NOW}
-              WHERE name = ?1 AND lease_owner = ?2 AND lease_until > {NOW} AND position <= ?3"
+              WHERE name = ?1 AND lease_owner = ?2 AND lease_until > {NOW} AND position <= ?3
+             RETURNING coalesce(wanted_by <> ?2 AND wanted_until > {NOW}, FALSE)"
         );
-        let moved = self
-            .write(
-                sqlx::query(AssertSqlSafe(sql))
-                    .bind(cursor.to_owned())
-                    .bind(owner.to_owned())
-                    .bind(to.0)
-                    .bind(seconds(ttl)),
-            )
-            .await?;
-        Ok(if moved == 1 { Moved::Yes } else { Moved::LeaseLost })
+        let mut writer = self.writer().await?;
+        sqlx::query_scalar(AssertSqlSafe(sql))
+            .bind(cursor.to_owned())
+            .bind(owner.to_owned())
+            .bind(to.0)
+            .bind(seconds(ttl))
+            .fetch_optional(writer.connection())
+            .await
+            .map(|moved| moved.map_or(Moved::LeaseLost, |wanted| Moved::Yes { wanted }))
+            .map_err(failed)
+    }
+
+    async fn claim(&self, cursor: &str, owner: &str, ttl: Duration) -> Result<(), LogError> {
+        let sql = format!(
+            "UPDATE cursors SET wanted_by = ?2, wanted_until = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ?3)
+              WHERE name = ?1 AND (wanted_by IS NULL OR wanted_by = ?2 OR wanted_until <= {NOW})"
+        );
+        let claim = sqlx::query(AssertSqlSafe(sql));
+        self.write(claim.bind(cursor.to_owned()).bind(owner.to_owned()).bind(seconds(ttl))).await.map(drop)
     }
 
     async fn release(&self, cursor: &str, owner: &str) -> Result<(), LogError> {
-        self.write(
-            sqlx::query("UPDATE cursors SET lease_owner = NULL, lease_until = NULL WHERE name = ? AND lease_owner = ?")
-                .bind(cursor.to_owned())
-                .bind(owner.to_owned()),
-        )
-        .await
-        .map(drop)
+        let sql = format!(
+            "UPDATE cursors SET lease_owner = CASE WHEN wanted_by <> ?2 AND wanted_until > {NOW} THEN wanted_by END,
+                    lease_until = wanted_until, wanted_by = NULL, wanted_until = NULL
+              WHERE name = ?1 AND lease_owner = ?2"
+        );
+        self.write(sqlx::query(AssertSqlSafe(sql)).bind(cursor.to_owned()).bind(owner.to_owned())).await.map(drop)
     }
 
     async fn now(&self) -> Result<Millis, LogError> {

@@ -5,16 +5,18 @@
 //! window that fails in the middle has no tail, and an owner that slept through its lease finds its messages refused.
 
 mod message;
+mod turn;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use message::{Encoder, subject};
+pub use turn::{Turn, TurnError};
 
 use crate::bus::{Bus, BusError, Message, StreamState};
-use crate::cursor::{Cursor, LEASE, Progress, RENEW, Retry};
+use crate::cursor::{CLAIM, Cursor, LEASE, Progress, RENEW, Retry, TURN, TURN_POLL};
 use crate::event::{Content, Record, Row, Seq};
-use crate::log::{Log, LogError, Moved};
+use crate::log::{Leased, Log, LogError, Moved};
 use crate::metrics::{Metrics, PublishError};
 use crate::tail::{Fresh, Tail};
 
@@ -26,6 +28,10 @@ pub const WINDOW: u32 = 512;
 
 /// How often an idle relay looks whether the stream is still there.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// While there is more to publish, the position in the database trails what was acknowledged by this much: a move is a
+/// commit, for which ingest would have to wait. What a crash leaves unmoved is published again and recognised as a copy.
+const SETTLE: Duration = Duration::from_millis(50);
 
 /// A connection that was just lost, or is just being made, is waited for so long before it is called a failure.
 const CONNECT: Duration = Duration::from_millis(300);
@@ -45,15 +51,38 @@ pub struct Relay {
     created_at: Option<i128>,
     highest: u64,
     differences: Vec<String>,
+    /// When the lease was last handed over to who asked for it.
+    yielded: Option<Instant>,
 }
 
 /// The lease, while we believe to hold it.
 #[derive(Debug)]
 struct Held {
+    /// Where the cursor stands in the database.
     position: Seq,
+    /// Up to where the stream has acknowledged everything; `position` follows.
+    published: Seq,
+    /// When the turn began.
+    since: Instant,
     renewed: Instant,
-    /// The page after `position`, read ahead.
+    /// Whether somebody else asks for the lease.
+    wanted: bool,
+    /// When `position` was moved last.
+    settled: Instant,
+    /// The page after `published`, read ahead.
     ahead: Option<Vec<Record>>,
+}
+
+impl Held {
+    fn new(leased: Leased, renewed: Instant) -> Self {
+        let Leased { position, wanted } = leased;
+        Self { position, published: position, since: renewed, renewed, wanted, settled: renewed, ahead: None }
+    }
+
+    /// Where the position is to be moved, if it is behind.
+    fn unsettled(&self) -> Option<Seq> {
+        (self.published > self.position).then_some(self.published)
+    }
 }
 
 /// Rows to publish, in order.
@@ -117,21 +146,25 @@ impl Relay {
             created_at: None,
             highest: 0,
             differences: Vec::new(),
+            yielded: None,
         }
     }
 
     /// Takes or renews the lease, if need be; `None` if another process has it.
     async fn hold(&mut self) -> Result<Option<&mut Held>, Retry> {
-        if self.held.as_ref().is_none_or(|held| held.renewed.elapsed() > RENEW) {
+        let often = if self.takes_turns() { TURN_POLL } else { RENEW };
+        if self.held.as_ref().is_none_or(|held| held.renewed.elapsed() > often) {
             let asked = Instant::now();
             let leased = self.log.lease(CURSOR, &self.owner, LEASE).await.map_err(|error| log_failed(&error))?;
             self.held = match (leased, self.held.take()) {
                 (None, _) => None,
-                (Some(leased), Some(held)) if held.position == leased.position => Some(Held { renewed: asked, ..held }),
+                (Some(leased), Some(held)) if held.position == leased.position => {
+                    Some(Held { renewed: asked, wanted: leased.wanted, ..held })
+                }
                 (Some(leased), _) => {
                     // Taken anew, or moved by somebody in the meantime: the stream may have grown as well.
                     self.stream = None;
-                    Some(Held { position: leased.position, renewed: asked, ahead: None })
+                    Some(Held::new(leased, asked))
                 }
             };
         }
@@ -191,7 +224,7 @@ impl Relay {
         }
     }
 
-    /// Publishes a page and moves the position as far as it was acknowledged without a gap.
+    /// Publishes a page. What was acknowledged without a gap is moved past: soon, if all was, else at once.
     async fn publish(&mut self, page: &Page, last_sequence: u64) -> Result<Progress, Retry> {
         // What was forgotten has nothing to say any more; the position passes it.
         let window = page.rows().filter_map(|row| self.encoder.encode(row, false).map(|message| (row.seq, message)));
@@ -200,10 +233,22 @@ impl Relay {
         let progress = if page.is_full() { Progress::More } else { Progress::Worked };
         let behind = page.is_full() && matches!(page, Page::Read(_));
 
-        // While the acknowledgements are under way, the next page can be.
-        let (results, ahead) = tokio::join!(self.bus.publish(&messages, Some(last_sequence)), async {
-            if behind { self.log.read(end, WINDOW).await.ok() } else { None }
-        });
+        let due = self.held.as_ref().filter(|held| held.settled.elapsed() >= SETTLE).and_then(Held::unsettled);
+
+        // While the acknowledgements are under way, the next page can be, and the position can follow the last one. Who
+        // has lost the lease learns it from that, maybe after this window: its messages are the same ones that the new
+        // owner publishes, each behind the same one, so the order holds.
+        let asked = Instant::now();
+        let (results, ahead, moved) = tokio::join!(
+            self.bus.publish(&messages, Some(last_sequence)),
+            async { if behind { self.log.read(end, WINDOW).await.ok() } else { None } },
+            async {
+                match due {
+                    Some(to) => Some((to, self.log.advance(CURSOR, &self.owner, to, LEASE).await)),
+                    None => None,
+                }
+            },
+        );
 
         let acked = results.iter().take_while(|result| result.is_ok()).count();
         let mut last = last_sequence;
@@ -213,29 +258,28 @@ impl Relay {
             last = last.max(ack.sequence);
         }
         self.highest = self.highest.max(last);
+        if let Some((to, moved)) = moved {
+            self.moved(to, asked, moved)?;
+        }
         let failure = results.get(acked).and_then(|result| result.err());
-        let to = match failure {
-            None => Some(end),
-            Some(_) if acked == 0 => None,
-            Some(_) => seqs.get(acked - 1).copied(),
-        };
         // A copy that was acknowledged takes no number, so the messages after it were refused, which is no failure.
         let copies = results.iter().take(acked).any(|result| result.is_ok_and(|ack| ack.duplicate));
         if let Some(reason) = failure.filter(|reason| !(copies && *reason == PublishError::WrongSequence)) {
             self.metrics.publish_errors(reason).inc();
         }
-        if let Some(to) = to {
-            self.advance(to).await?;
-        }
-        match failure {
-            None => {
-                self.stream = Some(Seen { last_sequence: last, at: Instant::now() });
-                if let Some(held) = &mut self.held {
-                    held.ahead = ahead.filter(|page| !page.is_empty());
-                }
-                Ok(progress)
+        let Some(reason) = failure else {
+            self.stream = Some(Seen { last_sequence: last, at: Instant::now() });
+            if let Some(held) = &mut self.held {
+                held.published = end;
+                held.ahead = ahead.filter(|page| !page.is_empty());
             }
-            Some(PublishError::TooLarge) => {
+            return Ok(progress);
+        };
+        if let Some(to) = acked.checked_sub(1).and_then(|last| seqs.get(last)) {
+            self.advance(*to).await?;
+        }
+        match reason {
+            PublishError::TooLarge => {
                 let (seq, message) = (seqs[acked], &messages[acked]);
                 if let Some(row) = page.rows().find(|row| row.seq == seq) {
                     self.set_aside(row, message.payload.len()).await?;
@@ -243,7 +287,7 @@ impl Relay {
                 self.stream = None;
                 Ok(Progress::Worked)
             }
-            Some(reason) => {
+            reason => {
                 // Whatever was behind the gap may or may not be in the stream: look before going on.
                 self.stream = None;
                 if acked > 0 {
@@ -257,16 +301,49 @@ impl Relay {
 
     async fn advance(&mut self, to: Seq) -> Result<(), Retry> {
         let asked = Instant::now();
-        let moved = self.log.advance(CURSOR, &self.owner, to, LEASE).await.map_err(|error| {
+        let moved = self.log.advance(CURSOR, &self.owner, to, LEASE).await;
+        self.moved(to, asked, moved)?;
+        if let Some(held) = &mut self.held {
+            (held.published, held.ahead) = (to, None);
+        }
+        Ok(())
+    }
+
+    /// Gives the lease to who asked for it. Only who holds it publishes, so that nothing comes between the messages of a
+    /// window: as many strangers as were refused would let the rest pass.
+    async fn hand_over(&mut self) -> Progress {
+        self.release().await;
+        self.stream = None;
+        self.yielded = Some(Instant::now());
+        Progress::Waiting
+    }
+
+    /// Whether somebody asked for the lease a moment ago, and will again.
+    fn takes_turns(&self) -> bool {
+        self.yielded.is_some_and(|at| at.elapsed() < LEASE)
+    }
+
+    /// Moves the position to where the stream has acknowledged everything.
+    async fn settle(&mut self) -> Result<(), Retry> {
+        match self.held.as_ref().and_then(Held::unsettled) {
+            Some(to) => self.advance(to).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Notes what became of moving the position to `to`.
+    fn moved(&mut self, to: Seq, asked: Instant, moved: Result<Moved, LogError>) -> Result<(), Retry> {
+        let moved = moved.map_err(|error| {
             // While the database cannot be written, nothing is published again and again: the lease comes first, which
             // is written too.
             self.held = None;
             log_failed(&error)
         })?;
         match moved {
-            Moved::Yes => {
+            Moved::Yes { wanted } => {
                 if let Some(held) = &mut self.held {
-                    *held = Held { position: to, renewed: asked, ahead: None };
+                    (held.position, held.wanted) = (to, wanted);
+                    (held.renewed, held.settled) = (asked, Instant::now());
                 }
                 Ok(())
             }
@@ -306,8 +383,17 @@ impl Cursor for Relay {
             self.metrics.publish_errors(reason).inc();
             return Err(Retry { reason: error.to_string(), soon: false });
         }
-        let Some(held) = self.hold().await? else { return Ok(Progress::Standby) };
-        let position = held.position;
+        let Some(held) = self.hold().await? else {
+            if !self.takes_turns() {
+                return Ok(Progress::Standby);
+            }
+            self.log.claim(CURSOR, &self.owner, CLAIM).await.map_err(|error| log_failed(&error))?;
+            return Ok(Progress::Waiting);
+        };
+        if held.wanted && held.since.elapsed() >= TURN {
+            return Ok(self.hand_over().await);
+        }
+        let position = held.published;
         let ahead = held.ahead.take();
         if self.stream.as_ref().is_some_and(|seen| seen.at.elapsed() > LOOK) {
             self.stream = None;
@@ -321,12 +407,19 @@ impl Cursor for Relay {
             },
         };
         if page.rows().next().is_none() {
-            return Ok(Progress::Idle);
+            self.settle().await?;
+            if self.held.as_ref().is_some_and(|held| held.wanted) {
+                return Ok(self.hand_over().await);
+            }
+            return Ok(if self.takes_turns() { Progress::Waiting } else { Progress::Idle });
         }
         self.publish(&page, last_sequence).await
     }
 
     async fn release(&mut self) {
+        if let Err(error) = self.settle().await {
+            tracing::debug!(%error, "the position stays behind: some events will be published again");
+        }
         if self.held.take().is_some()
             && let Err(error) = self.log.release(CURSOR, &self.owner).await
         {

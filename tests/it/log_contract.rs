@@ -36,6 +36,7 @@ on_both! {
         odd_values_are_stored_and_kept_verbatim
         an_unreadable_body_is_in_the_quarantine_once
         a_lease_is_refused_to_others_until_it_ends
+        a_lease_is_handed_over_to_who_claims_it
         two_replicas_that_ask_at_once_get_one_lease
         what_is_set_aside_twice_is_listed_once
         lag_is_exact_up_to_ten_thousand_and_no_less_beyond

@@ -172,6 +172,9 @@ impl Log for Scripted {
     async fn advance(&self, _: &str, _: &str, _: Seq, _: Duration) -> Result<Moved, LogError> {
         Err(unavailable())
     }
+    async fn claim(&self, _: &str, _: &str, _: Duration) -> Result<(), LogError> {
+        Err(unavailable())
+    }
     async fn release(&self, _: &str, _: &str) -> Result<(), LogError> {
         Err(unavailable())
     }

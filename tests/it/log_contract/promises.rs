@@ -236,7 +236,7 @@ pub async fn an_unreadable_body_is_in_the_quarantine_once(backend: Backend) {
 pub async fn a_lease_is_refused_to_others_until_it_ends(backend: Backend) {
     let log = backend.log().await;
     let other = backend.open();
-    let at = |position| Some(Leased { position: Seq(position) });
+    let at = |position| Some(Leased { position: Seq(position), wanted: false });
     let cursors = async || log.cursors().await.expect("cursors");
     let state = |position, owner: Option<&str>| {
         vec![CursorState { name: "bus".to_owned(), position: Seq(position), owner: owner.map(str::to_owned) }]
@@ -245,7 +245,7 @@ pub async fn a_lease_is_refused_to_others_until_it_ends(backend: Backend) {
     assert_eq!(log.lease("bus", "a", LONG).await.expect("a lease"), at(0));
     assert_eq!(other.lease("bus", "b", LONG).await.expect("no lease"), None);
     assert_eq!(cursors().await, state(0, Some("a")));
-    assert_eq!(log.advance("bus", "a", Seq(7), LONG).await.expect("moved"), Moved::Yes);
+    assert_eq!(log.advance("bus", "a", Seq(7), LONG).await.expect("moved"), Moved::Yes { wanted: false });
     assert_eq!(other.advance("bus", "b", Seq(9), LONG).await.expect("not moved"), Moved::LeaseLost);
     assert_eq!(other.advance("none", "b", Seq(9), LONG).await.expect("not moved"), Moved::LeaseLost);
     assert_eq!(log.lease("bus", "a", LONG).await.expect("renewed"), at(7));
@@ -265,13 +265,42 @@ pub async fn a_lease_is_refused_to_others_until_it_ends(backend: Backend) {
     assert_eq!(other.advance("bus", "b", Seq(10), LONG).await.expect("not moved"), Moved::LeaseLost);
     // Moving renews: the lease is as long as was said last.
     let moment = Duration::from_millis(50);
-    assert_eq!(log.advance("bus", "a", Seq(11), moment).await.expect("moved"), Moved::Yes);
+    assert_eq!(log.advance("bus", "a", Seq(11), moment).await.expect("moved"), Moved::Yes { wanted: false });
     // Looked at, not asked for: each move would renew it.
     eventually("the lease ends", WITHIN, async || cursors().await == state(11, None)).await;
     assert_eq!(log.advance("bus", "a", Seq(12), LONG).await.expect("not moved"), Moved::LeaseLost);
     assert_eq!(cursors().await, state(11, None));
     assert_eq!(log.lease("meetings", "a", LONG).await.expect("another cursor"), at(0));
     assert_eq!(cursors().await.len(), 2);
+}
+
+pub async fn a_lease_is_handed_over_to_who_claims_it(backend: Backend) {
+    let log = backend.log().await;
+    let other = backend.open();
+    let at = |position, wanted| Some(Leased { position: Seq(position), wanted });
+    log.claim("bus", "b", LONG).await.expect("there is no such cursor yet, and nothing to do");
+    assert_eq!(log.lease("bus", "a", LONG).await.expect("a lease"), at(0, false));
+    other.claim("bus", "b", LONG).await.expect("claimed");
+    assert_eq!(other.lease("bus", "b", LONG).await.expect("no lease"), None, "a wish takes nothing");
+    assert_eq!(log.lease("bus", "a", LONG).await.expect("renewed"), at(0, true));
+    assert_eq!(log.advance("bus", "a", Seq(3), LONG).await.expect("moved"), Moved::Yes { wanted: true });
+    // A second wish waits until the first is over.
+    other.claim("bus", "c", LONG).await.expect("nothing happens");
+    log.release("bus", "a").await.expect("handed over");
+    assert_eq!(log.lease("bus", "a", LONG).await.expect("no lease"), None);
+    assert_eq!(other.lease("bus", "c", LONG).await.expect("no lease"), None);
+    assert_eq!(other.lease("bus", "b", LONG).await.expect("the lease"), at(3, false));
+
+    // One's own wish is none, and one that is over is forgotten.
+    other.claim("bus", "b", LONG).await.expect("claimed");
+    assert_eq!(other.lease("bus", "b", LONG).await.expect("renewed"), at(3, false));
+    other.release("bus", "b").await.expect("released");
+    assert_eq!(log.lease("bus", "a", LONG).await.expect("a lease"), at(3, false));
+    other.claim("bus", "b", Duration::from_millis(50)).await.expect("claimed");
+    eventually("the wish is forgotten", WITHIN, async || log.lease("bus", "a", LONG).await.ok() == Some(at(3, false)))
+        .await;
+    log.release("bus", "a").await.expect("released");
+    assert_eq!(other.lease("bus", "c", LONG).await.expect("a lease"), at(3, false));
 }
 
 pub async fn two_replicas_that_ask_at_once_get_one_lease(backend: Backend) {

@@ -1,0 +1,2 @@
+-- Who publishes takes turns: a replay asks the relay for the lease of its cursor, and is asked for it in turn.
+ALTER TABLE cursors ADD COLUMN wanted_by text, ADD COLUMN wanted_until timestamptz;
