@@ -381,6 +381,12 @@ async fn upkeep(
                     applied = schema.applied,
                     "the database is up to date"
                 );
+                match log.weaknesses().await {
+                    Ok(weaknesses) => weaknesses.iter().for_each(|weakness| {
+                        tracing::warn!(weakness, "what is answered 200 may not survive a power cut");
+                    }),
+                    Err(error) => tracing::debug!(%error, "whether the database is durable is not known"),
+                }
                 migrated.cancel();
                 break;
             }

@@ -105,6 +105,9 @@ async fn database(report: &mut Report, log: &dyn Log, now: Millis) -> Result<(),
         Ok(()) => report.ok("writing", "the database takes events"),
         Err(error) => report.fail("writing", error),
     }
+    for weakness in log.weaknesses().await? {
+        report.fail("durable", weakness);
+    }
     if let Some(free) = log.disk_free() {
         let text = format!("{} free", bytesize::ByteSize(free));
         if free < LITTLE_DISK { report.warn("disk", text) } else { report.ok("disk", text) }

@@ -346,6 +346,13 @@ pub trait Log: Send + Sync + std::fmt::Debug + 'static {
     /// What this process appends, it knows by itself.
     async fn appended_elsewhere(&self);
 
+    /// What about the database itself breaks the promise that what was committed survives a power cut: a sentence each,
+    /// which says what to change.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn weaknesses(&self) -> Result<Vec<String>, LogError>;
+
     /// Bytes free on the file system of an embedded database.
     fn disk_free(&self) -> Option<u64>;
 

@@ -609,6 +609,22 @@ impl Log for PostgresLog {
         None
     }
 
+    async fn weaknesses(&self) -> Result<Vec<String>, LogError> {
+        let off: Vec<String> = bounded(
+            sqlx::query_scalar(
+                "SELECT name FROM pg_settings WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off' ORDER BY name",
+            )
+            .fetch_all(&self.pool),
+        )
+        .await?;
+        Ok(off
+            .iter()
+            .map(|name| {
+                format!("the server has {name} = off, so a power cut may destroy the database: set {name} = on")
+            })
+            .collect())
+    }
+
     async fn close(&self) {
         let politely = async {
             drop(self.listener.lock().await.take());

@@ -119,6 +119,11 @@ impl SqliteLog {
         })
     }
 
+    /// Where the file is.
+    fn directory(&self) -> &Path {
+        self.path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    }
+
     /// The writing connection, opened if need be.
     async fn writer(&self) -> Result<Writer<'_>, LogError> {
         let mut guard = self.writer.lock().await;
@@ -637,9 +642,24 @@ impl Log for SqliteLog {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 
+    async fn weaknesses(&self) -> Result<Vec<String>, LogError> {
+        // As in Linux's statfs(2).
+        let weakness = match rustix::fs::statfs(self.directory()).map(|stat| stat.f_type & 0xffff_ffff) {
+            Ok(0x6969) => "on NFS, whose locks and shared memory SQLite cannot rely on: put it on a local disk",
+            Ok(0xff53_4d42 | 0xfe53_4d42 | 0x517b) => {
+                "on an SMB share, where SQLite's WAL does not work: put it on a local disk"
+            }
+            Ok(0x0102_1994) => "in memory (tmpfs), and gone with the next restart of the machine: put it on a disk",
+            Ok(0x794c_7630) => {
+                "in a container's own layer (overlayfs), and gone with the container: put it on a volume"
+            }
+            _ => return Ok(Vec::new()),
+        };
+        Ok(vec![format!("{} lies {weakness}", self.path.display())])
+    }
+
     fn disk_free(&self) -> Option<u64> {
-        let directory = self.path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        rustix::fs::statvfs(directory).ok().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+        rustix::fs::statvfs(self.directory()).ok().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
     async fn close(&self) {

@@ -4,6 +4,7 @@
 mod answers;
 mod audit;
 mod commands;
+mod durable;
 mod faults_under_load;
 mod interop;
 mod log_contract;

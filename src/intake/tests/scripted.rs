@@ -172,6 +172,9 @@ impl Log for Scripted {
     async fn advance(&self, _: &str, _: &str, _: Seq, _: Duration) -> Result<Moved, LogError> {
         Err(unavailable())
     }
+    async fn weaknesses(&self) -> Result<Vec<String>, LogError> {
+        Err(unavailable())
+    }
     async fn claim(&self, _: &str, _: &str, _: Duration) -> Result<(), LogError> {
         Err(unavailable())
     }
