@@ -6,13 +6,14 @@ NATS_NEWEST := 2.15.1
 BENCH ?= cargo bench --locked --bench system --
 MICRO ?= cargo bench --locked --bench micro
 ARGS ?=
+SECONDS ?= 240
 
 export TOOLS_DIR
 # So that `convoke demo`, which starts a private nats-server, finds one.
 export PATH := $(TOOLS_DIR)/nats-server/$(NATS_NEWEST):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench lint fmt clean
+.PHONY: help demo test bench soak lint fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-7s %s\n", $$1, $$2 }'
@@ -32,6 +33,10 @@ bench: ## measure the whole service beside a baseline (ARGS=--quick, or --help f
 	@scripts/setup.sh bench
 	$(BENCH) $(ARGS)
 	$(MICRO)
+
+soak: ## kill, stop and cut off everything at random under load, then audit (SECONDS=600 SEED=1)
+	@scripts/setup.sh bench
+	cargo bench --locked --bench soak -- --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 lint: ## formatting, clippy, docs, licences; every warning is an error
 	cargo fmt --all --check

@@ -7,10 +7,10 @@ use std::{
 };
 
 use convoke::simulate::{Simulation, sign};
-use rand::{RngExt, SeedableRng, rngs::StdRng};
 use rustix::process::Signal;
 use tokio::task::JoinSet;
 
+use crate::soak::{self, Backend};
 use crate::support::{
     disk::SmallDisk,
     http,
@@ -272,59 +272,24 @@ async fn a_full_disk_under_postgresql_is_answered_503_and_recovered_from_under_l
     full_and_free_again(&convoke, &nats, &disk, load).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_lost_when_everything_fails_at_random_under_load() {
-    let seed: u64 = std::env::var("FAULTS_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
-    eprintln!("FAULTS_SEED={seed} repeats the order of these faults");
-    let mut dice = StdRng::seed_from_u64(seed);
-    let (mut nats, mut postgres) = tokio::join!(newest_bus(), Postgres::start());
-    let (database, bus) = (Proxy::start(postgres.address()), Proxy::start(nats.address()));
-    let mut convoke = convoke(&through(&database), &format!("nats://{}", bus.address()))
-        .env("RUST_LOG", "info,convoke::cursor=debug,convoke::relay=debug,async_nats=warn")
-        .start()
-        .await;
-    convoke.wait_ready(TEN).await;
-    let simulation = Simulation { rate: Some(120.0), ..Load::simulation(convoke.events, seed) };
-    let mut load = Load::start(Simulation {
-        duration: Some(Duration::from_secs(100)),
-        duplicates: 0.2,
-        time_scale: 2_000.0,
-        ..simulation
-    });
-    load.proceeds(50).await;
-    let end = Instant::now() + Duration::from_secs(20);
-    while Instant::now() < end {
-        let fault = dice.random_range(0..7_u8);
-        match fault {
-            0 => {
-                convoke.kill().await;
-                convoke.restart().await;
-            }
-            1 => {
-                postgres.kill().await;
-                postgres.restart().await;
-            }
-            2 => {
-                nats.kill().await;
-                nats.restart().await;
-            }
-            3 => database.cut(),
-            4 => bus.cut(),
-            5 => database.stall(),
-            _ => bus.stall(),
-        }
-        tokio::time::sleep(Duration::from_millis(dice.random_range(50..1_200))).await;
-        if dice.random_bool(0.7) {
-            database.heal();
-            bus.heal();
-        }
+/// What `make soak` does, for some seconds.
+async fn everything_fails_at_random(backend: Backend) {
+    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random::<u32>);
+    eprintln!("SEED={seed} repeats the order of these faults");
+    match soak::run(backend, 120.0, Duration::from_secs(12), u64::from(seed), |line| eprintln!("{line}")).await {
+        Ok(summary) => eprintln!("{summary}"),
+        Err(kept) => panic!("not clean with SEED={seed}; everything is kept in {}", kept.display()),
     }
-    database.heal();
-    bus.heal();
-    convoke.wait_ready(LONG).await;
-    load.proceeds(50).await;
-    load.stop().await;
-    nothing_is_lost(&convoke, &nats.jetstream().await, &load.ledger).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_everything_fails_at_random_under_load_on_sqlite() {
+    everything_fails_at_random(Backend::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_when_everything_fails_at_random_under_load_on_two_replicas() {
+    everything_fails_at_random(Backend::Postgres).await;
 }
 
 /// Copies of one event on many connections at once, to all of these listeners.

@@ -11,5 +11,6 @@ mod log_contract;
 mod operation;
 mod relay;
 mod service;
+mod soak;
 mod support;
 mod support_selftest;

@@ -1,6 +1,11 @@
 //! A nats-server with JetStream, private to one test.
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -108,6 +113,11 @@ impl NatsServer {
         self.end(Signal::KILL).await;
     }
 
+    /// To a server that runs.
+    pub fn signal(&mut self, signal: Signal) {
+        self.child.as_mut().expect("nats-server was started").signal(signal);
+    }
+
     /// An orderly end.
     pub async fn stop(&mut self) {
         self.end(Signal::TERM).await;
@@ -142,6 +152,11 @@ impl NatsServer {
 
     pub fn log(&self) -> String {
         read_log(&self.log_file())
+    }
+
+    /// Where its store and its log are.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     async fn end(&mut self, signal: Signal) {

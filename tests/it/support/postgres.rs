@@ -100,18 +100,34 @@ impl Postgres {
     /// A crash: `SIGKILL` to the postmaster and all of its processes, and they are gone when this returns.
     pub async fn kill(&mut self) {
         let Some(mut child) = self.child.take() else { return };
-        let id = child.id();
         set_child_subreaper(Pid::from_raw(1)).expect("a process may reap its orphans");
-        let backends = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        // Stopped, it starts no further one.
+        let backends = stop_and_list(&mut child).await;
         child.kill();
         // They would end by themselves without their postmaster, but in their own time, and a new one waits for that.
         // Having outlived their parent they are ours to reap.
-        for backend in backends.split_whitespace() {
-            if let Some(pid) = backend.parse().ok().and_then(Pid::from_raw) {
-                let _ = kill_process(pid, Signal::KILL);
-                let _ = waitpid(Some(pid), WaitOptions::empty());
-            }
+        for pid in backends {
+            let _ = kill_process(pid, Signal::KILL);
+            let _ = waitpid(Some(pid), WaitOptions::empty());
         }
+    }
+
+    /// `SIGSTOP` to all of its processes: connections stay open, and nothing happens on them.
+    pub async fn freeze(&mut self) {
+        let Some(child) = &mut self.child else { return };
+        for pid in stop_and_list(child).await {
+            // One that has ended meanwhile is not there to be stopped.
+            let _ = kill_process(pid, Signal::STOP);
+        }
+    }
+
+    /// Ends [`Self::freeze`].
+    pub fn thaw(&mut self) {
+        let Some(child) = &mut self.child else { return };
+        for pid in processes_of(child) {
+            let _ = kill_process(pid, Signal::CONT);
+        }
+        child.signal(Signal::CONT);
     }
 
     /// An immediate shutdown: connections are told, nothing is written, recovery follows.
@@ -132,6 +148,11 @@ impl Postgres {
 
     pub fn log(&self) -> String {
         read_log(&self.log_file())
+    }
+
+    /// Where its data and its log are.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     fn url_of(&self, database: &str) -> String {
@@ -201,6 +222,24 @@ impl Drop for Postgres {
         }
         print_if_failing("PostgreSQL", &self.log_file());
     }
+}
+
+/// Stops the postmaster, and tells which processes it has.
+async fn stop_and_list(postmaster: &mut OwnChild) -> Vec<Pid> {
+    postmaster.signal(Signal::STOP);
+    let stat = format!("/proc/{}/stat", postmaster.id());
+    eventually("the postmaster stands still", STOP_WITHIN, async || {
+        let stat = fs::read_to_string(&stat).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with(['T', 'Z']))
+    })
+    .await;
+    processes_of(postmaster)
+}
+
+fn processes_of(postmaster: &OwnChild) -> Vec<Pid> {
+    let id = postmaster.id();
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+    children.split_whitespace().filter_map(|id| id.parse().ok().and_then(Pid::from_raw)).collect()
 }
 
 /// Runs SQL as an analyst would and returns what `psql` prints, unaligned and without headers; panics on an error.

@@ -1,10 +1,11 @@
-//! A TCP proxy that takes the network away, between Convoke and its database or its bus.
+//! A TCP proxy that takes the network away, between Convoke and its database, its bus, or those who deliver to it.
 
 use std::{
     io,
     net::SocketAddr,
     sync::mpsc as blocking,
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use tokio::{
@@ -20,6 +21,8 @@ use super::port::Port;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Network {
     Up,
+    /// Whatever passes is late by so much.
+    Slow(Duration),
     /// Connections are taken, bytes are not passed on.
     Stalled,
     /// Connections are reset and refused.
@@ -39,12 +42,17 @@ pub struct Proxy {
 impl Proxy {
     /// Starts to pass connections on to `upstream`, which need not be there yet.
     pub fn start(upstream: SocketAddr) -> Self {
+        Self::balance(vec![upstream])
+    }
+
+    /// The same for several servers, which take turns; one that takes no connection is passed over.
+    pub fn balance(upstreams: Vec<SocketAddr>) -> Self {
         let port = Port::lease();
         let address = port.address();
         let (orders, inbox) = mpsc::unbounded_channel();
         let thread = thread::Builder::new().name("proxy".to_owned()).spawn(move || {
             let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(run(address, upstream, inbox));
+            runtime.block_on(run(address, upstreams, inbox));
         });
         let proxy = Self { port, orders: Some(orders), thread: Some(thread.expect("a thread")) };
         proxy.heal();
@@ -64,6 +72,11 @@ impl Proxy {
     /// Accepts, and keeps what there is open, but passes no byte on, as a vanished peer or a silent firewall does.
     pub fn stall(&self) {
         self.order(Network::Stalled);
+    }
+
+    /// Passes everything on, but later, in both directions.
+    pub fn slow(&self, by: Duration) {
+        self.order(Network::Slow(by));
     }
 
     /// All is well again; what was held back while stalled is passed on.
@@ -88,7 +101,7 @@ impl Drop for Proxy {
     }
 }
 
-async fn run(address: SocketAddr, upstream: SocketAddr, mut inbox: mpsc::UnboundedReceiver<Order>) {
+async fn run(address: SocketAddr, mut upstreams: Vec<SocketAddr>, mut inbox: mpsc::UnboundedReceiver<Order>) {
     let (network, _) = watch::channel(Network::Cut);
     let mut listener = None;
     let mut connections = JoinSet::new();
@@ -107,7 +120,8 @@ async fn run(address: SocketAddr, upstream: SocketAddr, mut inbox: mpsc::Unbound
             }
             Some(accepted) = accept(listener.as_ref()) => {
                 if let Ok((downstream, _)) = accepted {
-                    connections.spawn(pass_on(downstream, upstream, network.subscribe()));
+                    connections.spawn(pass_on(downstream, upstreams.clone(), network.subscribe()));
+                    upstreams.rotate_left(1);
                 }
             }
             Some(_) = connections.join_next() => {}
@@ -141,10 +155,14 @@ impl Drop for Side {
 }
 
 /// One connection, until both sides have ended it, one was reset, or the network is cut.
-async fn pass_on(client: TcpStream, upstream: SocketAddr, mut network: watch::Receiver<Network>) -> io::Result<()> {
+async fn pass_on(
+    client: TcpStream,
+    upstreams: Vec<SocketAddr>,
+    mut network: watch::Receiver<Network>,
+) -> io::Result<()> {
     let mut client = Side::new(client)?;
     passing(&mut network).await?;
-    let mut server = Side::new(TcpStream::connect(upstream).await?)?;
+    let mut server = Side::new(TcpStream::connect(upstreams.as_slice()).await?)?;
     let (mut from_client, mut to_client) = client.stream.split();
     let (mut from_server, mut to_server) = server.stream.split();
     let mut other = network.clone();
@@ -172,5 +190,10 @@ async fn pump(
 }
 
 async fn passing(network: &mut watch::Receiver<Network>) -> io::Result<()> {
-    network.wait_for(|network| *network == Network::Up).await.map(drop).map_err(io::Error::other)
+    let passes = |network: &Network| matches!(network, Network::Up | Network::Slow(_));
+    let now = *network.wait_for(passes).await.map_err(io::Error::other)?;
+    if let Network::Slow(by) = now {
+        tokio::time::sleep(by).await;
+    }
+    Ok(())
 }
