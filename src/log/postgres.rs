@@ -403,7 +403,8 @@ impl Log for PostgresLog {
             "INSERT INTO cursors AS c (name, position, lease_owner, lease_until, updated_at)
              VALUES ($1, 0, $2, clock_timestamp() + make_interval(secs => $3), clock_timestamp())
              ON CONFLICT (name) DO UPDATE SET lease_owner = excluded.lease_owner, lease_until = excluded.lease_until
-              WHERE c.lease_owner IS NULL OR c.lease_owner = excluded.lease_owner OR c.lease_until <= clock_timestamp()
+              WHERE c.lease_owner IS NULL OR c.lease_owner = excluded.lease_owner
+                 OR c.lease_until NOT BETWEEN clock_timestamp() AND clock_timestamp() + make_interval(secs => 2 * $3)
              RETURNING position",
         );
         bounded(lease.bind(cursor).bind(owner).bind(ttl.as_secs_f64()).fetch_optional(&self.pool))
