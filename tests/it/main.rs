@@ -8,6 +8,7 @@ mod faults_under_load;
 mod interop;
 mod log_contract;
 mod operation;
+mod pooler;
 mod relay;
 mod service;
 mod support;
