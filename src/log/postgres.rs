@@ -38,6 +38,9 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres
 const BEGIN_APPEND: &str = "BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; \
      SET LOCAL enable_mergejoin = off; SELECT pg_advisory_xact_lock(4865178305); NOTIFY convoke_log";
 
+/// Finds out whether a transaction could append, which a replica that vanished may keep all others from.
+const BEGIN_PROBE: &str = "BEGIN; SELECT pg_advisory_xact_lock(4865178305)";
+
 /// Begins a transaction that reads along the log.
 const BEGIN_READ: &str =
     "BEGIN READ ONLY; SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off";
@@ -375,14 +378,16 @@ impl Log for PostgresLog {
     }
 
     async fn probe(&self) -> Result<(), LogError> {
-        bounded(
+        bounded(async {
+            let mut tx = self.pool.begin_with(BEGIN_PROBE).await?;
             sqlx::query(
                 "INSERT INTO heartbeat (id, at) VALUES (1, now()) ON CONFLICT (id) DO UPDATE SET at = excluded.at",
             )
-            .execute(&self.pool),
-        )
+            .execute(&mut *tx)
+            .await?;
+            tx.commit().await
+        })
         .await
-        .map(drop)
     }
 
     async fn read(&self, after: Seq, limit: u32) -> Result<Vec<Record>, LogError> {

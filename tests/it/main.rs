@@ -10,6 +10,7 @@ mod log_contract;
 mod operation;
 mod pooler;
 mod relay;
+mod replicas;
 mod service;
 mod support;
 mod support_selftest;
