@@ -27,6 +27,10 @@ pub const WINDOW: u32 = 512;
 /// How often an idle relay looks whether the stream is still there.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// … and how long it waits for the answer. A cluster whose stream has lost its leader answers nobody, and what was asked
+/// before there is a new one is never answered: so it is asked again soon.
+const LOOK_TIME: Duration = Duration::from_millis(2_500);
+
 /// A connection that was just lost, or is just being made, is waited for so long before it is called a failure.
 const CONNECT: Duration = Duration::from_millis(300);
 
@@ -144,16 +148,20 @@ impl Relay {
             return Ok(seen.last_sequence);
         }
         let denials = self.bus.denials();
-        let state = self.bus.ensure_stream().await.map_err(|error| {
-            let reason = if !self.bus.connected() {
+        let looked = match tokio::time::timeout(LOOK_TIME, self.bus.ensure_stream()).await {
+            Ok(looked) => looked.map_err(|error| (PublishError::Other, error.to_string())),
+            Err(_) => Err((PublishError::Timeout, format!("looking at the stream: no answer within {LOOK_TIME:?}"))),
+        };
+        let state = looked.map_err(|(otherwise, reason)| {
+            let kind = if !self.bus.connected() {
                 PublishError::Disconnected
             } else if self.bus.denials() != denials {
                 PublishError::Permission
             } else {
-                PublishError::Other
+                otherwise
             };
-            self.metrics.publish_errors(reason).inc();
-            Retry { reason: error.to_string(), soon: false }
+            self.metrics.publish_errors(kind).inc();
+            Retry { reason, soon: false }
         })?;
         self.notice(&state);
         self.stream = Some(Seen { last_sequence: state.last_sequence, at: Instant::now() });

@@ -3,6 +3,7 @@
 
 mod answers;
 mod audit;
+mod cluster_under_load;
 mod commands;
 mod faults_under_load;
 mod interop;
