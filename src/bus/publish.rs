@@ -21,9 +21,6 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// what was acknowledged until then still moves the position.
 const ACK_TIME: Duration = Duration::from_secs(3);
 
-/// Asking for a new connection takes no longer.
-const RECONNECT_TIME: Duration = Duration::from_millis(100);
-
 /// A message to be published.
 #[derive(Clone, Debug)]
 pub struct Message {
@@ -132,12 +129,8 @@ impl Bus {
         *guard = (complete != Ok(false)).then_some(acks);
         let silent = results.iter().all(|result| *result == Err(PublishError::Timeout));
         if silent && !denied && !window.is_empty() {
-            // Not a word within the time: the connection may be dead without knowing it, which its pings would find out
-            // much later.
-            let asked = tokio::time::timeout(RECONNECT_TIME, self.client.force_reconnect()).await;
-            if !matches!(asked, Ok(Ok(()))) {
-                tracing::debug!("a new connection to NATS could not be asked for");
-            }
+            // Not a word within the time.
+            self.reconnect().await;
         }
         results
     }

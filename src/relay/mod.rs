@@ -150,7 +150,12 @@ impl Relay {
         let denials = self.bus.denials();
         let looked = match tokio::time::timeout(LOOK_TIME, self.bus.ensure_stream()).await {
             Ok(looked) => looked.map_err(|error| (PublishError::Other, error.to_string())),
-            Err(_) => Err((PublishError::Timeout, format!("looking at the stream: no answer within {LOOK_TIME:?}"))),
+            Err(_) => {
+                if self.bus.denials() == denials {
+                    self.bus.reconnect().await;
+                }
+                Err((PublishError::Timeout, format!("looking at the stream: no answer within {LOOK_TIME:?}")))
+            }
         };
         let state = looked.map_err(|(otherwise, reason)| {
             let kind = if !self.bus.connected() {
