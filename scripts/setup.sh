@@ -27,7 +27,7 @@ have() { command -v "$1" >/dev/null 2>&1; }
 case $set_name in
   demo) needs=(toolchain compiler nats_newest) ;;
   bench) needs=(toolchain compiler nats_newest postgres psql) ;;
-  test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql sqlite openssl promtool interop) ;;
+  test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql pgbouncer sqlite openssl promtool interop) ;;
   *) die "unknown set '$set_name': write scripts/setup.sh demo, test or bench" ;;
 esac
 
@@ -42,6 +42,7 @@ why() {
     nats_newest) echo "nats-server $nats_newest, a private one is started for the demo, the tests and the benchmarks" ;;
     postgres) echo "PostgreSQL $postgres_oldest or newer; private clusters are started, none is created or left running" ;;
     psql) echo "psql, with which the tests look at PostgreSQL as an analyst would" ;;
+    pgbouncer) echo "pgbouncer, a pooler that the tests put before PostgreSQL" ;;
     openssl) echo "openssl, which makes the certificates of the TLS tests" ;;
     sqlite) echo "sqlite3, with which the tests look at SQLite as an analyst would" ;;
     promtool) echo "promtool, which checks the metrics and the alert rules" ;;
@@ -80,6 +81,7 @@ met() {
     sqlite) have sqlite3 ;;
     openssl) have openssl ;;
     promtool) [ -x "$tools/promtool" ] || have promtool ;;
+    pgbouncer) [ -x "$tools/pgbouncer" ] || have pgbouncer ;;
     interop) [ -e "$(interop_mark)" ] ;;
   esac
 }
@@ -142,20 +144,40 @@ install_postgres() {
   met postgres || die "make $set_name needs PostgreSQL $postgres_oldest or newer; this system's package is older"
 }
 
-# Only the program is taken out of the package: installing it would start a Prometheus server.
-install_promtool() {
+# fetch_package WHAT PACKAGE: unpacks a package into $scratch/PACKAGE, without installing it, which would start a server.
+fetch_package() {
   local tmp
   have apt-get && have dpkg-deb ||
-    die "make $set_name needs promtool, and this is no Debian-like system: install it by hand"
+    die "make $set_name needs $1, and this is no Debian-like system: install it by hand"
   tmp=$(mktemp -d "$scratch/XXXXXX")
-  (cd "$tmp" && apt-get -o APT::Sandbox::User=root download -qq prometheus >/dev/null 2>&1) || {
-    apt_update || die "make $set_name needs promtool; you are not root and there is no sudo: ask for 'apt-get update' to be run, or for the package prometheus"
-    (cd "$tmp" && apt-get -o APT::Sandbox::User=root download -qq prometheus >&2) ||
-      die "promtool could not be fetched (package prometheus); make $set_name needs it"
+  (cd "$tmp" && apt-get -o APT::Sandbox::User=root download -qq "$2" >/dev/null 2>&1) || {
+    apt_update || die "make $set_name needs $1; you are not root and there is no sudo: ask for 'apt-get update' to be run, or for the package $2"
+    (cd "$tmp" && apt-get -o APT::Sandbox::User=root download -qq "$2" >&2) ||
+      die "$1 could not be fetched (package $2); make $set_name needs it"
   }
-  dpkg-deb -x "$tmp"/prometheus_*.deb "$tmp/root"
-  cp "$tmp/root/usr/bin/promtool" "$tools/.promtool.new.$$"
-  mv "$tools/.promtool.new.$$" "$tools/promtool"
+  mv "$tmp/$2"_*.deb "$scratch/$2.deb"
+  dpkg-deb -x "$scratch/$2.deb" "$scratch/$2"
+}
+
+# Through a rename, so that an interrupted copy is never taken for the program.
+keep_program() {
+  cp "$1" "$tools/.$2.new.$$"
+  mv "$tools/.$2.new.$$" "$tools/$2"
+}
+
+install_promtool() {
+  fetch_package promtool prometheus
+  keep_program "$scratch/prometheus/usr/bin/promtool" promtool
+}
+
+install_pgbouncer() {
+  local program="$scratch/pgbouncer/usr/sbin/pgbouncer"
+  fetch_package pgbouncer pgbouncer
+  # Its libraries are wanted, its service is not.
+  "$program" --version >/dev/null 2>&1 ||
+    apt_install "pgbouncer's libraries" --no-upgrade $(dpkg-deb -f "$scratch/pgbouncer.deb" Depends | tr ',' '\n' | grep -oE '^ *lib[^ (|]+')
+  "$program" --version >/dev/null || die "pgbouncer does not run on this machine"
+  keep_program "$program" pgbouncer
 }
 
 install_interop() {
@@ -184,6 +206,7 @@ get() {
     sqlite) apt_install "sqlite3" sqlite3 ;;
     openssl) apt_install "openssl" openssl ;;
     promtool) install_promtool ;;
+    pgbouncer) install_pgbouncer ;;
     interop) install_interop ;;
   esac
 }

@@ -366,15 +366,15 @@ async fn upkeep(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut pause = FIRST_PAUSE;
-    let mut said = false;
+    let mut said = String::new();
+    let throttle = crate::telemetry::Throttle::default();
     loop {
-        let ready = async {
-            let schema = log.migrate(migrate).await?;
-            log.maintain(clock.now()).await?;
-            Ok(schema)
-        };
-        match ready.await {
+        match log.migrate(migrate).await {
             Ok(schema) => {
+                // Somebody's open transaction may be in the way of new partitions, for hours: there is room without them.
+                if let Err(error) = log.maintain(clock.now()).await {
+                    tracing::warn!(%error, "the database's upkeep failed; trying again");
+                }
                 tracing::info!(
                     database = log.describe(),
                     version = schema.version,
@@ -391,9 +391,13 @@ async fn upkeep(
                 break;
             }
             Err(LogError::Unavailable(error)) => {
-                if !said {
-                    tracing::error!(database = log.describe(), error, "the database is not there yet; trying again");
-                    said = true;
+                let reason = error.to_string();
+                if said != reason {
+                    throttle.run("start", |suppressed| {
+                        let database = log.describe();
+                        tracing::error!(database, error, suppressed, "the database is not there yet; trying again");
+                    });
+                    said = reason;
                 }
             }
             Err(error) => return Err(error.into()),
@@ -403,7 +407,6 @@ async fn upkeep(
             () = stop.cancelled() => return Ok(()),
         }
     }
-    let throttle = crate::telemetry::Throttle::default();
     loop {
         tokio::select! {
             () = tokio::time::sleep(log.maintenance_interval()) => {}

@@ -81,7 +81,7 @@ const GATHER: Duration = Duration::from_millis(3);
 
 /// A tick that takes longer hangs, on whatever it waits for: it is dropped and tried again. All that a tick waits for
 /// has a limit of its own, and together they stay below this.
-const LONGEST_TICK: Duration = Duration::from_secs(30);
+const LONGEST_TICK: Duration = Duration::from_secs(20);
 
 /// A cursor looks this often, whatever it hears; and so it learns soon that somebody asks for its lease.
 const LONGEST_IDLE: Duration = RENEW;
@@ -104,6 +104,7 @@ pub async fn run(mut cursor: impl Cursor, log: Arc<dyn Log>, appended: Arc<Notif
     let name = cursor.name();
     let mut failing: Option<Failing> = None;
     let throttle = Throttle::new(5, SAY_AGAIN);
+    let mut standby = false;
     // A tick is given some time to come to its end when the process is to stop, and cut short then: whatever it was
     // waiting for, the work is done again.
     let overdue = async {
@@ -129,6 +130,14 @@ pub async fn run(mut cursor: impl Cursor, log: Arc<dyn Log>, appended: Arc<Notif
             Ok(progress) => {
                 if failing.take().is_some_and(|failing| failing.said.is_some()) {
                     throttle.run("goes on", |suppressed| tracing::info!(cursor = name, suppressed, "goes on"));
+                }
+                if standby != (progress == Progress::Standby) {
+                    standby = !standby;
+                    throttle.run(if standby { "stands by" } else { "takes over" }, |suppressed| {
+                        let role =
+                            if standby { "another replica moves the cursor" } else { "this replica moves the cursor" };
+                        tracing::info!(cursor = name, suppressed, "{role}");
+                    });
                 }
                 match progress {
                     Progress::More => Some(Duration::ZERO),

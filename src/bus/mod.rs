@@ -31,6 +31,9 @@ const REPLAY: HeaderName = HeaderName::from_static("Convoke-Replay");
 /// While the bus complains of the same, it is said this often.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 
+/// Asking for a new connection takes no longer: it may have to wait for room in the client's queue.
+const RECONNECT_TIME: Duration = Duration::from_millis(100);
+
 /// How the stream is reached, and how it is made if it is missing.
 #[derive(Clone)]
 pub struct Options {
@@ -303,6 +306,15 @@ impl Bus {
             _ => Err(BusError::Disconnected),
         }
     }
+
+    /// Gives up a connection that may be dead without knowing it, which its pings would find out much later.
+    pub async fn reconnect(&self) {
+        let asked = tokio::time::timeout(RECONNECT_TIME, self.client.force_reconnect()).await;
+        if !matches!(asked, Ok(Ok(()))) {
+            tracing::debug!("a new connection to NATS could not be asked for");
+        }
+    }
+
     /// The server's version.
     ///
     /// # Errors

@@ -57,16 +57,19 @@ impl Bus {
         if !self.connected() {
             return results;
         }
+        let deadline = tokio::time::Instant::now() + ACK_TIME;
+        // Every word to the client may have to wait for room in its queue, which a stalled connection does not empty.
         let mut acks = match guard.take() {
             Some(acks) => acks,
-            None => match self.client.subscribe(format!("{}.*.*", self.inbox)).await {
-                Ok(acks) => acks,
-                Err(_) => return results,
-            },
+            None => {
+                match tokio::time::timeout_at(deadline, self.client.subscribe(format!("{}.*.*", self.inbox))).await {
+                    Ok(Ok(acks)) => acks,
+                    Ok(Err(_)) | Err(_) => return results,
+                }
+            }
         };
         let number = self.windows.fetch_add(1, Ordering::Relaxed);
         let denials = self.denials();
-        let deadline = tokio::time::Instant::now() + ACK_TIME;
         let mut waiting = 0;
         let send = async {
             for (index, message) in window.iter().enumerate() {
@@ -126,11 +129,8 @@ impl Bus {
         *guard = (complete != Ok(false)).then_some(acks);
         let silent = results.iter().all(|result| *result == Err(PublishError::Timeout));
         if silent && !denied && !window.is_empty() {
-            // Not a word within the time: the connection may be dead without knowing it, which its pings would find out
-            // much later.
-            if let Err(error) = self.client.force_reconnect().await {
-                tracing::debug!(%error, "asking for a new connection to NATS");
-            }
+            // Not a word within the time.
+            self.reconnect().await;
         }
         results
     }

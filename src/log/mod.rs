@@ -252,7 +252,8 @@ pub trait Log: Send + Sync + std::fmt::Debug + 'static {
     async fn head(&self) -> Result<Seq, LogError>;
 
     /// Takes or renews the lease of a cursor for `owner`, by the database's clock, until `ttl` from now. `None` if
-    /// another owner's lease has not ended. A cursor that does not exist starts before the first row.
+    /// another owner's lease has not ended. A lease that would last more than twice `ttl` has ended: it is from before the
+    /// clock was set back. A cursor that does not exist starts before the first row.
     ///
     /// # Errors
     /// [`LogError::Unavailable`].

@@ -5,6 +5,9 @@
 //! costs little, and one writer is the fastest anyway. The session's time-outs and TCP keepalives bound how long a
 //! replica that vanished in the middle can hold the lock. Readers take no lock at all: somebody else's long transaction
 //! does not stall a cursor.
+//!
+//! All of that is the session's, so a connection must be a session of its own: a pooler that hands the session on after
+//! each transaction is found out at the start, and refused.
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -35,6 +38,9 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres
 const BEGIN_APPEND: &str = "BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; \
      SET LOCAL enable_mergejoin = off; SELECT pg_advisory_xact_lock(4865178305); NOTIFY convoke_log";
 
+/// Finds out whether a transaction could append, which a replica that vanished may keep all others from.
+const BEGIN_PROBE: &str = "BEGIN; SELECT pg_advisory_xact_lock(4865178305)";
+
 /// Begins a transaction that reads along the log.
 const BEGIN_READ: &str =
     "BEGIN READ ONLY; SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off";
@@ -56,8 +62,21 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// A connection that was used so short a time ago is not tested before it is used again …
 const FRESH: Duration = Duration::from_millis(500);
 
-/// … and one that is tested must answer within this time.
+/// … and one that is tested must answer within this time. One that is given back is tested as well: what was given up
+/// waiting for may still be at work for nobody, and is not to take up one of the pool's places.
 const TEST: Duration = Duration::from_millis(250);
+
+/// What a session is to be like, whatever the defaults of the database and the role are: durable, each statement seeing what
+/// was committed before it, and the locks of a vanished process bounded in time. Said after connecting and not while: a
+/// pooler refuses start-up options, or drops them without a word.
+const SESSION: &str = "SET synchronous_commit = on; SET default_transaction_isolation = 'read committed'; \
+     SET idle_in_transaction_session_timeout = '5s'; SET lock_timeout = '2s'; \
+     SET tcp_keepalives_idle = 3; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 2; \
+     SET tcp_user_timeout = '8s'";
+
+const POOLED: &str = "database.url leads through a connection pooler that gives the session away after each transaction, \
+     and Convoke's time-outs, prepared statements and notifications need a session that stays: write the address of \
+     PostgreSQL itself into database.url, or let the pooler pool sessions (pgbouncer: pool_mode = session)";
 
 /// Bytes of a text that an index takes.
 const LONGEST_INDEXED: usize = 2_000;
@@ -84,18 +103,8 @@ impl PostgresLog {
     /// [`LogError::Url`].
     pub fn new(options: &Options) -> Result<Self, LogError> {
         let connect = PgConnectOptions::from_str(&options.url).map_err(|error| LogError::Url(error.to_string()))?;
-        // Durable, and each statement seeing what was committed before it, whatever the database's or role's defaults are;
-        // the rest bounds how long a vanished process holds locks.
-        let connect = connect.application_name("convoke").options([
-            ("synchronous_commit", "on"),
-            ("default_transaction_isolation", "read committed"),
-            ("idle_in_transaction_session_timeout", "5s"),
-            ("lock_timeout", "2s"),
-            ("tcp_keepalives_idle", "3"),
-            ("tcp_keepalives_interval", "2"),
-            ("tcp_keepalives_count", "2"),
-            ("tcp_user_timeout", "8s"),
-        ]);
+        // No floating-point number is ever read, and poolers refuse the parameter for them.
+        let connect = connect.application_name("convoke").extra_float_digits(None);
         let connect = sqlx::ConnectOptions::disable_statement_logging(connect);
         let pool = PgPoolOptions::new()
             .max_connections(6)
@@ -112,10 +121,12 @@ impl PostgresLog {
             // A connection that was given up waiting for is tested before it goes back, and that test must not wait for
             // ever either: else a server that vanished without a word would keep all of the pool's places.
             .after_release(|connection, _| Box::pin(tested(connection)))
+            .after_connect(|connection, _| Box::pin(prepare_session(connection)))
             .connect_lazy_with(connect.clone());
         let listeners = PgPoolOptions::new()
             .max_connections(1)
             .acquire_timeout(Duration::from_secs(2))
+            .after_connect(|connection, _| Box::pin(prepare_session(connection)))
             .connect_lazy_with(connect.clone());
         Ok(Self {
             options: connect,
@@ -134,7 +145,7 @@ impl PostgresLog {
         let mut place = self.writer.lock().await;
         let connection = match place.take() {
             Some(connection) => connection,
-            None => bounded(PgConnection::connect_with(&self.options)).await?,
+            None => bounded(connect(&self.options)).await?,
         };
         Ok((place, connection))
     }
@@ -240,6 +251,41 @@ fn deliveries(count: u32) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
+/// Opens a session.
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    let mut connection = PgConnection::connect_with(options).await?;
+    prepare_session(&mut connection).await?;
+    Ok(connection)
+}
+
+async fn prepare_session(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(SESSION).execute(connection).await.map(drop)
+}
+
+/// Opens a session, having found out that it is one: while it is open it has one server process, and nobody else has it.
+/// A pooler that hands sessions on gives the process that became free last, or the next in turn: two clients then meet in
+/// one process, or one of them finds another process the second time.
+async fn connect_to_session(options: &PgConnectOptions) -> Result<PgConnection, LogError> {
+    async fn process(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
+        sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(connection).await?.try_get(0)
+    }
+    // Nothing may be set before it is clear whose session it would be set in.
+    let (mut connection, pooled) = bounded(async {
+        let mut connection = PgConnection::connect_with(options).await?;
+        let mut other = PgConnection::connect_with(options).await?;
+        let first = (process(&mut connection).await?, process(&mut other).await?);
+        let again = (process(&mut other).await?, process(&mut connection).await?);
+        other.close().await?;
+        Ok((connection, first != (again.1, again.0) || first.0 == first.1))
+    })
+    .await?;
+    if pooled {
+        return Err(LogError::unavailable(POOLED));
+    }
+    bounded(prepare_session(&mut connection)).await?;
+    Ok(connection)
+}
+
 /// Gives up on a database that does not answer.
 async fn bounded<T>(work: impl Future<Output = Result<T, sqlx::Error>> + Send) -> Result<T, LogError> {
     match tokio::time::timeout(PATIENCE, work).await {
@@ -250,7 +296,7 @@ async fn bounded<T>(work: impl Future<Output = Result<T, sqlx::Error>> + Send) -
 
 /// Whether a connection answers; an error if it does not in time, so that it is closed without asking it.
 async fn tested(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    let answer = tokio::time::timeout(PATIENCE, connection.ping()).await;
+    let answer = tokio::time::timeout(TEST, connection.ping()).await;
     answer.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into())).map(|()| true)
 }
 
@@ -295,7 +341,7 @@ impl Log for PostgresLog {
     }
 
     async fn migrate(&self, apply: bool) -> Result<Schema, LogError> {
-        let mut connection = bounded(PgConnection::connect_with(&self.options)).await?;
+        let mut connection = connect_to_session(&self.options).await?;
         // A replica may be waiting for another one's migration, which may take long; but a database that fell silent in the
         // middle must not keep the service from ever starting.
         bounded(sqlx::query("SET lock_timeout = 0").execute(&mut connection)).await?;
@@ -332,14 +378,16 @@ impl Log for PostgresLog {
     }
 
     async fn probe(&self) -> Result<(), LogError> {
-        bounded(
+        bounded(async {
+            let mut tx = self.pool.begin_with(BEGIN_PROBE).await?;
             sqlx::query(
                 "INSERT INTO heartbeat (id, at) VALUES (1, now()) ON CONFLICT (id) DO UPDATE SET at = excluded.at",
             )
-            .execute(&self.pool),
-        )
+            .execute(&mut *tx)
+            .await?;
+            tx.commit().await
+        })
         .await
-        .map(drop)
     }
 
     async fn read(&self, after: Seq, limit: u32) -> Result<Vec<Record>, LogError> {
@@ -403,7 +451,8 @@ impl Log for PostgresLog {
             "INSERT INTO cursors AS c (name, position, lease_owner, lease_until, updated_at)
              VALUES ($1, 0, $2, clock_timestamp() + make_interval(secs => $3), clock_timestamp())
              ON CONFLICT (name) DO UPDATE SET lease_owner = excluded.lease_owner, lease_until = excluded.lease_until
-              WHERE c.lease_owner IS NULL OR c.lease_owner = excluded.lease_owner OR c.lease_until <= clock_timestamp()
+              WHERE c.lease_owner IS NULL OR c.lease_owner = excluded.lease_owner
+                 OR c.lease_until NOT BETWEEN clock_timestamp() AND clock_timestamp() + make_interval(secs => 2 * $3)
              RETURNING position, coalesce(wanted_by <> $2 AND wanted_until > clock_timestamp(), false)",
         );
         bounded(lease.bind(cursor).bind(owner).bind(ttl.as_secs_f64()).fetch_optional(&self.pool))

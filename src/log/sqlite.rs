@@ -455,7 +455,8 @@ impl Log for SqliteLog {
             "INSERT INTO cursors (name, position, lease_owner, lease_until, updated_at)
              VALUES (?1, 0, ?2, strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ?3), {NOW})
              ON CONFLICT (name) DO UPDATE SET lease_owner = excluded.lease_owner, lease_until = excluded.lease_until
-              WHERE lease_owner IS NULL OR lease_owner = excluded.lease_owner OR lease_until <= {NOW}
+              WHERE lease_owner IS NULL OR lease_owner = excluded.lease_owner
+                 OR lease_until NOT BETWEEN {NOW} AND strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ?3, ?3)
              RETURNING position, coalesce(wanted_by <> ?2 AND wanted_until > {NOW}, FALSE)"
         );
         sqlx::query_as(AssertSqlSafe(sql))

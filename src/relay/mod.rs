@@ -29,6 +29,10 @@ pub const WINDOW: u32 = 512;
 /// How often an idle relay looks whether the stream is still there.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// … and how long it waits for the answer. A cluster whose stream has lost its leader answers nobody, and what was asked
+/// before there is a new one is never answered: so it is asked again soon.
+const LOOK_TIME: Duration = Duration::from_millis(2_500);
+
 /// While there is more to publish, the position in the database trails what was acknowledged by this much: a move is a
 /// commit, for which ingest would have to wait. What a crash leaves unmoved is published again and recognised as a copy.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -177,16 +181,25 @@ impl Relay {
             return Ok(seen.last_sequence);
         }
         let denials = self.bus.denials();
-        let state = self.bus.ensure_stream().await.map_err(|error| {
-            let reason = if !self.bus.connected() {
+        let looked = match tokio::time::timeout(LOOK_TIME, self.bus.ensure_stream()).await {
+            Ok(looked) => looked.map_err(|error| (PublishError::Other, error.to_string())),
+            Err(_) => {
+                if self.bus.denials() == denials {
+                    self.bus.reconnect().await;
+                }
+                Err((PublishError::Timeout, format!("looking at the stream: no answer within {LOOK_TIME:?}")))
+            }
+        };
+        let state = looked.map_err(|(otherwise, reason)| {
+            let kind = if !self.bus.connected() {
                 PublishError::Disconnected
             } else if self.bus.denials() != denials {
                 PublishError::Permission
             } else {
-                PublishError::Other
+                otherwise
             };
-            self.metrics.publish_errors(reason).inc();
-            Retry { reason: error.to_string(), soon: false }
+            self.metrics.publish_errors(kind).inc();
+            Retry { reason, soon: false }
         })?;
         self.notice(&state);
         self.stream = Some(Seen { last_sequence: state.last_sequence, at: Instant::now() });

@@ -147,7 +147,10 @@ async fn a_purged_stream_misses_nothing_but_what_was_not_published_yet() {
     assert!(clean);
     found(&stream, json!({"before_stream": 10}));
     // A row that the relay has yet to publish is a difference all the same, as soon as nobody waits for it any more.
-    scene.sql("UPDATE cursors SET position = position - 1, lease_owner = 'another', lease_until = '2999-01-01T00:00:00.000Z'").await;
+    let lease = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '+9 seconds')";
+    scene
+        .sql(&format!("UPDATE cursors SET position = position - 1, lease_owner = 'another', lease_until = {lease}"))
+        .await;
     let unpublished = scene.convoke.run(&["audit", "--json", "--wait", "0s"]).await;
     let findings: Value = serde_json::from_str(&unpublished.stdout).expect("JSON");
     assert_eq!((unpublished.code(), &findings["stream"]["missing"][0]["event_id"]), (1, &json!(scene.id(9))));

@@ -1,7 +1,7 @@
 //! Databases that would break the promise behind a `200`.
 
 use crate::support::{
-    postgres::{PostgresOptions, Postgres},
+    postgres::{Postgres, PostgresOptions},
     process::Convoke,
     rig::convoke,
     wait::eventually,

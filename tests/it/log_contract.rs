@@ -38,6 +38,7 @@ on_both! {
         a_lease_is_refused_to_others_until_it_ends
         a_lease_is_handed_over_to_who_claims_it
         two_replicas_that_ask_at_once_get_one_lease
+        a_lease_from_before_the_clock_was_set_back_has_ended
         what_is_set_aside_twice_is_listed_once
         lag_is_exact_up_to_ten_thousand_and_no_less_beyond
         a_selection_is_by_time_type_meeting_and_place

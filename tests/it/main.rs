@@ -3,13 +3,16 @@
 
 mod answers;
 mod audit;
+mod cluster_under_load;
 mod commands;
 mod durable;
 mod faults_under_load;
 mod interop;
 mod log_contract;
 mod operation;
+mod pooler;
 mod relay;
+mod replicas;
 mod service;
 mod soak;
 mod support;

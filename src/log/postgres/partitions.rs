@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, Row};
 use time::{Date, Month, OffsetDateTime};
 use uuid::Uuid;
 
-use super::BEGIN_APPEND;
+use super::{BEGIN_APPEND, connect};
 use crate::event::{EventId, Millis};
 
 /// How often to look.
@@ -68,14 +68,14 @@ impl MonthStart {
 /// The last partition, which reaches to the end of time, is replaced by months and a new last one, in one short transaction
 /// that holds the log's lock; the rows in it, if any, move to where they now belong.
 pub async fn extend(options: &PgConnectOptions, now: Millis) -> Result<(), sqlx::Error> {
-    let mut connection = PgConnection::connect_with(options).await?;
+    let mut connection = connect(options).await?;
     let wanted = (0..AHEAD).fold(MonthStart::of(now), |month, _| month.next());
-    if last_bound(&mut connection).await? > wanted.bound() {
+    if last_bound(&mut connection).await?.is_some_and(|last| last > wanted.bound()) {
         return connection.close().await;
     }
     let mut tx = connection.begin_with(BEGIN_APPEND).await?;
     // Another replica may have done it while we waited for the lock.
-    let last = last_bound(&mut tx).await?;
+    let last = last_bound(&mut tx).await?.ok_or(sqlx::Error::RowNotFound)?;
     if last <= wanted.bound() {
         let new_database = last.as_u128() < EventId::lower_bound(Millis::EPOCH).uuid().as_u128() + (1 << 80);
         let mut statements = vec![
@@ -120,7 +120,7 @@ pub async fn extend(options: &PgConnectOptions, now: Millis) -> Result<(), sqlx:
 /// Drops the months that end at or before `before` and that every cursor has read to the end. Of the first partition,
 /// which has no beginning and stays, the rows are deleted.
 pub async fn expire(options: &PgConnectOptions, before: Millis) -> Result<(), sqlx::Error> {
-    let mut connection = PgConnection::connect_with(options).await?;
+    let mut connection = connect(options).await?;
     // Held until the connection is closed.
     let ours: bool =
         sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(EXPIRE_LOCK).fetch_one(&mut connection).await?;
@@ -183,13 +183,14 @@ pub fn is_lock_timeout(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "55P03")
 }
 
-/// The lower bound of the last partition.
-async fn last_bound(connection: &mut PgConnection) -> Result<Uuid, sqlx::Error> {
-    let text: String =
-        sqlx::query_scalar("SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE oid = 'events_future'::regclass")
-            .fetch_one(connection)
-            .await?;
-    bounds(&text).0.ok_or_else(|| sqlx::Error::Decode(format!("unexpected partition bound {text}").into()))
+/// The lower bound of the last partition; `None` while another replica, which holds the log's lock, is replacing it.
+async fn last_bound(connection: &mut PgConnection) -> Result<Option<Uuid>, sqlx::Error> {
+    let text: Option<Option<String>> = sqlx::query_scalar(
+        "SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE oid = to_regclass('events_future')",
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(text.flatten().and_then(|text| bounds(&text).0))
 }
 
 /// The first partition, which has no beginning.

@@ -303,6 +303,16 @@ pub async fn a_lease_is_handed_over_to_who_claims_it(backend: Backend) {
     assert_eq!(other.lease("bus", "c", LONG).await.expect("a lease"), at(3, false));
 }
 
+pub async fn a_lease_from_before_the_clock_was_set_back_has_ended(backend: Backend) {
+    let log = backend.log().await;
+    log.lease("bus", "a", LONG).await.expect("a lease");
+    log.advance("bus", "a", Seq(7), LONG).await.expect("moved");
+    backend.execute("UPDATE cursors SET lease_until = '2999-01-01T00:00:00.000Z'").await;
+    assert_eq!(log.lease("bus", "b", LONG).await.expect("a lease"), Some(Leased { position: Seq(7), wanted: false }));
+    assert_eq!(log.advance("bus", "a", Seq(8), LONG).await.expect("not moved"), Moved::LeaseLost);
+    assert_eq!(log.lease("bus", "a", LONG).await.expect("no lease"), None);
+}
+
 pub async fn two_replicas_that_ask_at_once_get_one_lease(backend: Backend) {
     let log = backend.log().await;
     for round in 0..10 {

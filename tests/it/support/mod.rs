@@ -8,6 +8,7 @@ pub mod child;
 pub mod disk;
 pub mod http;
 pub mod nats;
+pub mod pgbouncer;
 pub mod port;
 pub mod postgres;
 pub mod process;

@@ -24,6 +24,12 @@ pub fn promtool() -> PathBuf {
     if installed.exists() { installed } else { PathBuf::from("promtool") }
 }
 
+/// A connection pooler for PostgreSQL.
+pub fn pgbouncer() -> PathBuf {
+    let installed = folder().join("pgbouncer");
+    if installed.exists() { installed } else { PathBuf::from("pgbouncer") }
+}
+
 /// A Python that has somebody else's clients for NATS and CloudEvents.
 pub fn python() -> PathBuf {
     expect_program(folder().join("venv/bin/python"))
