@@ -131,7 +131,7 @@ pub async fn run(mut cursor: impl Cursor, log: Arc<dyn Log>, appended: Arc<Notif
                 if failing.take().is_some_and(|failing| failing.said.is_some()) {
                     throttle.run("goes on", |suppressed| tracing::info!(cursor = name, suppressed, "goes on"));
                 }
-                if standby != (progress == Progress::Standby) {
+                if progress != Progress::Waiting && standby != (progress == Progress::Standby) {
                     standby = !standby;
                     throttle.run(if standby { "stands by" } else { "takes over" }, |suppressed| {
                         let role =
