@@ -29,6 +29,7 @@ use super::{
 use crate::event::{Content, Event, EventId, Millis, Record, Seq, Unreadable};
 
 mod partitions;
+mod session;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres");
 
@@ -65,18 +66,6 @@ const FRESH: Duration = Duration::from_millis(500);
 /// … and one that is tested must answer within this time. One that is given back is tested as well: what was given up
 /// waiting for may still be at work for nobody, and is not to take up one of the pool's places.
 const TEST: Duration = Duration::from_millis(250);
-
-/// What a session is to be like, whatever the defaults of the database and the role are: durable, each statement seeing what
-/// was committed before it, and the locks of a vanished process bounded in time. Said after connecting and not while: a
-/// pooler refuses start-up options, or drops them without a word.
-const SESSION: &str = "SET synchronous_commit = on; SET default_transaction_isolation = 'read committed'; \
-     SET idle_in_transaction_session_timeout = '5s'; SET lock_timeout = '2s'; \
-     SET tcp_keepalives_idle = 3; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 2; \
-     SET tcp_user_timeout = '8s'";
-
-const POOLED: &str = "database.url leads through a connection pooler that gives the session away after each transaction, \
-     and Convoke's time-outs, prepared statements and notifications need a session that stays: write the address of \
-     PostgreSQL itself into database.url, or let the pooler pool sessions (pgbouncer: pool_mode = session)";
 
 /// Bytes of a text that an index takes.
 const LONGEST_INDEXED: usize = 2_000;
@@ -121,12 +110,12 @@ impl PostgresLog {
             // A connection that was given up waiting for is tested before it goes back, and that test must not wait for
             // ever either: else a server that vanished without a word would keep all of the pool's places.
             .after_release(|connection, _| Box::pin(tested(connection)))
-            .after_connect(|connection, _| Box::pin(prepare_session(connection)))
+            .after_connect(|connection, _| Box::pin(session::prepare(connection)))
             .connect_lazy_with(connect.clone());
         let listeners = PgPoolOptions::new()
             .max_connections(1)
             .acquire_timeout(Duration::from_secs(2))
-            .after_connect(|connection, _| Box::pin(prepare_session(connection)))
+            .after_connect(|connection, _| Box::pin(session::prepare(connection)))
             .connect_lazy_with(connect.clone());
         Ok(Self {
             options: connect,
@@ -145,7 +134,7 @@ impl PostgresLog {
         let mut place = self.writer.lock().await;
         let connection = match place.take() {
             Some(connection) => connection,
-            None => bounded(connect(&self.options)).await?,
+            None => bounded(session::connect(&self.options)).await?,
         };
         Ok((place, connection))
     }
@@ -251,41 +240,6 @@ fn deliveries(count: u32) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }
 
-/// Opens a session.
-async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
-    let mut connection = PgConnection::connect_with(options).await?;
-    prepare_session(&mut connection).await?;
-    Ok(connection)
-}
-
-async fn prepare_session(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::raw_sql(SESSION).execute(connection).await.map(drop)
-}
-
-/// Opens a session, having found out that it is one: while it is open it has one server process, and nobody else has it.
-/// A pooler that hands sessions on gives the process that became free last, or the next in turn: two clients then meet in
-/// one process, or one of them finds another process the second time.
-async fn connect_to_session(options: &PgConnectOptions) -> Result<PgConnection, LogError> {
-    async fn process(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
-        sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(connection).await?.try_get(0)
-    }
-    // Nothing may be set before it is clear whose session it would be set in.
-    let (mut connection, pooled) = bounded(async {
-        let mut connection = PgConnection::connect_with(options).await?;
-        let mut other = PgConnection::connect_with(options).await?;
-        let first = (process(&mut connection).await?, process(&mut other).await?);
-        let again = (process(&mut other).await?, process(&mut connection).await?);
-        other.close().await?;
-        Ok((connection, first != (again.1, again.0) || first.0 == first.1))
-    })
-    .await?;
-    if pooled {
-        return Err(LogError::unavailable(POOLED));
-    }
-    bounded(prepare_session(&mut connection)).await?;
-    Ok(connection)
-}
-
 /// Gives up on a database that does not answer.
 async fn bounded<T>(work: impl Future<Output = Result<T, sqlx::Error>> + Send) -> Result<T, LogError> {
     match tokio::time::timeout(PATIENCE, work).await {
@@ -341,7 +295,7 @@ impl Log for PostgresLog {
     }
 
     async fn migrate(&self, apply: bool) -> Result<Schema, LogError> {
-        let mut connection = connect_to_session(&self.options).await?;
+        let mut connection = session::open(&self.options).await?;
         // A replica may be waiting for another one's migration, which may take long; but a database that fell silent in the
         // middle must not keep the service from ever starting.
         bounded(sqlx::query("SET lock_timeout = 0").execute(&mut connection)).await?;

@@ -18,7 +18,7 @@ const REFUSAL: &str = "connection pooler that gives the session away";
 async fn replicas_behind_a_pooler_of_sessions_work_as_without_it_under_load() {
     let (nats, postgres) =
         tokio::join!(NatsServer::start(NatsVersion::Newest, NatsOptions::default()), Postgres::start());
-    let pooler = PgBouncer::start(postgres.address(), "session", "").await;
+    let pooler = PgBouncer::start(postgres.address(), "session", "default_pool_size = 50").await;
     // A default of the database that would lose events: behind a pooler, too, the session's own settings count.
     postgres.psql("ALTER DATABASE postgres SET synchronous_commit = off");
     let (mut one, two) =
@@ -36,10 +36,9 @@ async fn replicas_behind_a_pooler_of_sessions_work_as_without_it_under_load() {
     let (mut load, mut other) = (Load::steady(one.events, 31), Load::steady(two.events, 32));
     load.proceeds(100).await;
     other.proceeds(100).await;
-    let sessions = "SELECT count(*), count(DISTINCT pid) FROM pg_stat_activity WHERE application_name = 'convoke'";
-    let sessions = postgres.psql(sessions);
-    let (rows, processes) = sessions.split_once('|').expect("two numbers");
-    assert_eq!(rows, processes);
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'convoke'";
+    let sessions: u32 = postgres.psql(sessions).parse().expect("a number");
+    assert!((4..=20).contains(&sessions), "{sessions} sessions of two replicas");
     // The pooler hands a session of the replica that died to its next start.
     one.kill().await;
     one.restart().await;

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, Row};
 use time::{Date, Month, OffsetDateTime};
 use uuid::Uuid;
 
-use super::{BEGIN_APPEND, connect};
+use super::{BEGIN_APPEND, session::connect};
 use crate::event::{EventId, Millis};
 
 /// How often to look.
