@@ -8,6 +8,8 @@ mod faults_under_load;
 mod interop;
 mod log_contract;
 mod operation;
+mod packages;
+mod packages_watch;
 mod relay;
 mod service;
 mod support;
