@@ -334,7 +334,7 @@ async fn the_three_parts_of_the_compose_file_work_together_with_its_settings_and
     let config = folder.path().join("convoke.toml");
     fs::write(&config, toml).expect("a file");
 
-    let convoke = Convoke::builder().env("CONVOKE_CONFIG", &config).env("PGPASSFILE", &passwords).start().await;
+    let mut convoke = Convoke::builder().env("CONVOKE_CONFIG", &config).env("PGPASSFILE", &passwords).start().await;
     convoke.wait_ready(SOON).await;
     let answer = http::post(convoke.events, PATH, signed(&event("meeting.join", "42")), &[]).await;
     assert_eq!(answer.status, 200);
@@ -349,10 +349,12 @@ async fn the_three_parts_of_the_compose_file_work_together_with_its_settings_and
     let checked = convoke.run(&["check"]).await;
     assert_eq!(checked.code(), 0, "{checked:?}");
     assert!(!checked.stdout.contains("not as configured"), "{}", checked.stdout);
-    // The same file, not private: it is as if there were none.
+    // The same file, not private: it is as if there were none, and the log says so.
     output_of_chmod(&passwords, "0440");
     let checked = convoke.run(&["check"]).await;
     assert!(checked.code() == 1 && checked.stdout.contains("FAIL  database"), "{checked:?}");
+    convoke.restart().await;
+    eventually("the log says why", SOON, async || convoke.logs().contains("not strict enough")).await;
 }
 
 fn output_of_chmod(path: &Path, mode: &str) {
@@ -379,10 +381,9 @@ fn systemd_accepts_the_unit_and_calls_its_exposure_ok() {
 
 #[test]
 fn the_manifests_fit_their_schemas_and_one_another() {
-    let resources: Vec<String> = items(&yaml("kubernetes/kustomization.yaml")[0]["resources"])
-        .iter()
-        .map(|name| format!("kubernetes/{}", text(name)))
-        .collect();
+    let kustomization = &yaml("kubernetes/kustomization.yaml")[0];
+    let resources: Vec<String> =
+        items(&kustomization["resources"]).iter().map(|name| format!("kubernetes/{}", text(name))).collect();
     let validator = tools::python().with_file_name("kubernetes-validate");
     tools::output_of(Command::new(&validator).args(["--strict", "--quiet"]).args(resources.iter().map(|r| deploy(r))));
     match Command::new("kubectl").arg("kustomize").arg(deploy("kubernetes")).output() {
@@ -396,10 +397,9 @@ fn the_manifests_fit_their_schemas_and_one_another() {
         Err(error) => eprintln!("kubectl is not here ({error}): the kustomization as a whole is not checked"),
     }
 
-    let of = |kind: &str| {
-        let found = resources.iter().flat_map(|path| yaml(path)).find(|document| document["kind"] == kind);
-        found.unwrap_or_else(|| panic!("no {kind}"))
-    };
+    let documents: Vec<Value> = resources.iter().flat_map(|path| yaml(path)).collect();
+    let of =
+        |kind: &str| documents.iter().find(|document| document["kind"] == kind).unwrap_or_else(|| panic!("no {kind}"));
     let deployment = of("Deployment");
     let pod = &deployment["spec"]["template"];
     let labels = &pod["metadata"]["labels"];
@@ -419,7 +419,7 @@ fn the_manifests_fit_their_schemas_and_one_another() {
         &of("NetworkPolicy")["spec"]["ingress"][1]["ports"][0]["port"],
     ];
     assert!(named.iter().all(|name| ports.contains(&text(name))), "{named:?} of {ports:?}");
-    let generated = &yaml("kubernetes/kustomization.yaml")[0]["configMapGenerator"][0]["name"];
+    let generated = &kustomization["configMapGenerator"][0]["name"];
     assert_eq!(pod["spec"]["volumes"][0]["configMap"]["name"], *generated);
 }
 
