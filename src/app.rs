@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,7 @@ use crate::bus::Bus;
 use crate::config::{ConfigArgs, ConfigError, Env, Settings, TlsFiles};
 use crate::cursor;
 use crate::event::{Clock, Subscriber};
+use crate::http::connections::{Connections, Gauges, room_by_descriptors};
 use crate::http::ingest::{Ingest, Limits};
 use crate::http::ops::{Access, CursorHealth, Health};
 use crate::http::tls::{Certificates, TlsError};
@@ -29,6 +30,9 @@ use crate::tail::Tail;
 
 /// How often the gauges that need the database are brought up to date.
 const GAUGES_EVERY: Duration = Duration::from_secs(1);
+
+/// Connections of the admin listener: operators and their machines, and nobody's flood.
+const ADMIN_CONNECTIONS: usize = 128;
 
 /// The pauses between tries to reach the database at the start.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -130,8 +134,8 @@ impl App {
             Some(files) => Some((certificates(settings, files)?, files.clone())),
             None => None,
         };
-        let events = bind(settings.listen.events, "listen.events").await?;
-        let admin = bind(settings.listen.admin, "listen.admin").await?;
+        let events = bind(settings.listen.events, "listen.events")?;
+        let admin = bind(settings.listen.admin, "listen.admin")?;
         let (events_at, admin_at) = (events.local_addr()?, admin.local_addr()?);
 
         let clock = Clock::System;
@@ -176,12 +180,15 @@ impl App {
         let mut tasks = Tasks::default();
         let router = http::events_router(&settings.listen.path, Arc::clone(&ingest), Arc::clone(&health));
         let tls = certificates.as_ref().map(|(certificates, _)| certificates.clone());
-        tasks.spawn(EVENTS, done(http::serve(events, tls, router, shutdown.clone())));
+        let counted = Gauges { open: metrics.connections.clone(), evicted: metrics.connections_evicted.clone() };
+        let connections = Connections::new(room_by_descriptors(), Some(counted));
+        tasks.spawn(EVENTS, done(http::serve(events, tls, router, shutdown.clone(), connections)));
         let access = Arc::new(Access { token: settings.admin.token.clone() });
         let router = http::admin_router(&health, access);
         // Operators watch the end: this listener ends with the rest.
         let admin_shutdown = Shutdown { stop: steps.rest.clone(), ..shutdown.clone() };
-        tasks.spawn(ADMIN, done(http::serve(admin, None, router, admin_shutdown)));
+        let connections = Connections::new(ADMIN_CONNECTIONS, None);
+        tasks.spawn(ADMIN, done(http::serve(admin, None, router, admin_shutdown, connections)));
         tasks.spawn(WRITER, done(writer.run(migrated.clone(), steps.writer.clone())));
         tasks.spawn(
             DATABASE,
@@ -347,8 +354,15 @@ fn owner() -> String {
     format!("{host}-{}-{:08x}", std::process::id(), rand::random::<u32>())
 }
 
-async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("{setting}: cannot listen on {address}"))
+fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // Or a restart would have to wait for the old connections' ends.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(http::BACKLOG)
+    };
+    listen().with_context(|| format!("{setting}: cannot listen on {address}"))
 }
 
 async fn done(task: impl Future<Output = ()>) -> anyhow::Result<()> {
