@@ -3,7 +3,8 @@
 //! There is no cap for a source: behind a proxy all requests have one source, and whoever attacks from many would not meet
 //! it. Instead nobody is turned away, and when the table is full, room is made at the cost of whoever is least likely to be
 //! the platform: connections that never brought a signed delivery go before those that did, among them those of the source
-//! that holds the most, among those the ones that were silent for longest. What waits for its commit is never cut. So a
+//! that holds the most, among those the ones that were silent for longest. What waits for its commit is never cut, and
+//! everybody has [`TENURE`] to send a request; until room can be made, new connections wait in the kernel's queue. So a
 //! flood pays for itself, and who stands behind one proxy with others loses nothing but what is idle.
 
 use std::cmp::Reverse;
@@ -27,6 +28,9 @@ const RESERVED: u64 = 256;
 
 /// When there is no room, this part of the table is emptied at once, so that the search for victims costs little each.
 const BATCH: usize = 128;
+
+/// Nobody is sent away so soon: time for a TLS handshake and a request from the other side of the world.
+const TENURE: Duration = Duration::from_secs(2);
 
 /// Room that was made is waited for this long before more is made.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -217,7 +221,7 @@ impl Connections {
                 break permit;
             }
             self.make_room();
-            // If all of them wait for their commits, that takes as long as it takes.
+            // If all of them are new, or wait for their commits, that takes a while.
             if let Ok(Ok(permit)) = tokio::time::timeout(SETTLE, Arc::clone(&self.room).acquire_owned()).await {
                 break permit;
             }
@@ -241,6 +245,9 @@ impl Connections {
             victims.iter().for_each(|victim| victim.evicted.notify_one());
             victims.len()
         };
+        if evicted == 0 {
+            return;
+        }
         if let Some(gauges) = &self.gauges {
             gauges.evicted.inc_by(evicted as u64);
         }
@@ -250,17 +257,20 @@ impl Connections {
     }
 }
 
-/// Who has to go, at most `count` of them.
+/// Who has to go, at most `count` of them. While there are strangers, also such as are too new to go, it is one of them.
 fn victims<'a>(connections: impl Iterator<Item = &'a Arc<Connection>>, count: usize) -> Vec<&'a Arc<Connection>> {
-    let mut candidates: Vec<&Arc<Connection>> =
-        connections.filter(|connection| connection.storing.load(Ordering::Relaxed) == 0).collect();
+    let proven = |connection: &&Arc<Connection>| connection.proven.load(Ordering::Relaxed);
+    let (known, strangers): (Vec<_>, Vec<_>) = connections.partition(proven);
+    let mut candidates = if strangers.is_empty() { known } else { strangers };
     let mut holdings: HashMap<IpAddr, usize> = HashMap::new();
     for connection in &candidates {
         *holdings.entry(connection.source).or_default() += 1;
     }
+    candidates
+        .retain(|connection| connection.storing.load(Ordering::Relaxed) == 0 && connection.opened.elapsed() >= TENURE);
     let rank = |connection: &&Arc<Connection>| {
         let holds = holdings.get(&connection.source).copied().unwrap_or(0);
-        (connection.proven.load(Ordering::Relaxed), Reverse(holds), connection.heard_at())
+        (Reverse(holds), connection.heard_at())
     };
     if count < candidates.len() {
         candidates.select_nth_unstable_by_key(count, rank);
@@ -293,7 +303,8 @@ mod tests {
     use super::*;
 
     fn from(address: &str, heard: u64) -> Arc<Connection> {
-        let connection = Connection::new(SocketAddr::new(address.parse().unwrap(), 1));
+        let mut connection = Connection::new(SocketAddr::new(address.parse().unwrap(), 1));
+        connection.opened = Instant::now().checked_sub(TENURE).unwrap();
         connection.heard.store(heard, Ordering::Relaxed);
         Arc::new(connection)
     }
@@ -325,9 +336,19 @@ mod tests {
         drop(all[0].proven());
         let storing = all[1].proven();
         assert_eq!(chosen(&all, 1), [2]);
-        assert_eq!(chosen(&all, 3), [0, 2]);
+        assert_eq!(chosen(&all, 3), [2]);
+        assert_eq!(chosen(&all[..2], 2), [0]);
         drop(storing);
-        assert_eq!(chosen(&all, 3), [0, 1, 2]);
+        assert_eq!(chosen(&all[..2], 2), [0, 1]);
+        let new = Arc::new(Connection::new("192.0.2.1:1".parse().unwrap()));
+        assert_eq!(chosen(&[new, Arc::clone(&all[0])], 1), [0_usize; 0], "a stranger goes first, when it may");
+    }
+
+    #[test]
+    fn whoever_has_just_come_has_time_to_say_something() {
+        let all = [Arc::new(Connection::new("198.51.100.1:1".parse().unwrap())), from("192.0.2.1", 90_000)];
+        assert_eq!(chosen(&all, 1), [1]);
+        assert_eq!(chosen(&all[..1], 1), [0_usize; 0]);
     }
 
     #[test]

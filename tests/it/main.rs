@@ -12,3 +12,4 @@ mod relay;
 mod service;
 mod support;
 mod support_selftest;
+mod wild;
