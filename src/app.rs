@@ -134,6 +134,9 @@ impl App {
             Some(files) => Some((certificates(settings, files)?, files.clone())),
             None => None,
         };
+        if let Some((certificates, _)) = &certificates {
+            warn_of_validity(certificates);
+        }
         let events = bind(settings.listen.events, "listen.events")?;
         let admin = bind(settings.listen.admin, "listen.admin")?;
         let (events_at, admin_at) = (events.local_addr()?, admin.local_addr()?);
@@ -183,7 +186,7 @@ impl App {
         let counted = Gauges { open: metrics.connections.clone(), evicted: metrics.connections_evicted.clone() };
         let connections = Connections::new(room_by_descriptors(), Some(counted));
         tasks.spawn(EVENTS, done(http::serve(events, tls, router, shutdown.clone(), connections)));
-        let access = Arc::new(Access { token: settings.admin.token.clone() });
+        let access = Arc::new(Access::new(settings.admin.token.as_ref()));
         let router = http::admin_router(&health, access);
         // Operators watch the end: this listener ends with the rest.
         let admin_shutdown = Shutdown { stop: steps.rest.clone(), ..shutdown.clone() };
@@ -236,7 +239,7 @@ impl App {
         self.shutdown.closing.set();
         let (delay, timeout) = (self.delay, self.timeout);
         tokio::select! {
-            result = tokio::time::timeout(timeout.max(delay), self.finish(delay)) => {
+            result = tokio::time::timeout(timeout, self.finish(delay)) => {
                 if let Ok(result) = result {
                     result?;
                     tracing::info!("stopped");
@@ -302,6 +305,7 @@ impl Reloader {
         let subscribers = Settings::reload_subscribers(args, env)?;
         if let Some((certificates, files)) = &self.certificates {
             certificates.reload(&files.cert, &files.key)?;
+            warn_of_validity(certificates);
         }
         self.ingest.set_subscribers(&subscribers);
         Ok(subscribers)
@@ -334,15 +338,25 @@ pub fn bus_options(settings: &Settings) -> Option<crate::bus::Options> {
     })
 }
 
+/// Who posts to us refuses a certificate that is out of date; to say so is all that can be done here.
+fn warn_of_validity(certificates: &Certificates) {
+    if let Some(trouble) = certificates.trouble(Clock::System.now()) {
+        tracing::warn!("the certificate in listen.tls_cert {trouble}: replace it, and send SIGHUP");
+    }
+}
+
 /// The certificate to be shown. One that cannot be used is a wrong setting, like any other.
-fn certificates(settings: &Settings, files: &TlsFiles) -> Result<Certificates, ConfigError> {
+///
+/// # Errors
+/// The refusal, with what to write instead.
+pub fn certificates(settings: &Settings, files: &TlsFiles) -> Result<Certificates, ConfigError> {
     Certificates::load(&files.cert, &files.key).map_err(|error| match error {
         TlsError::File(..) | TlsError::Empty(_) => settings.refuse(
             "listen.tls_cert",
             &error,
             "name a PEM file with the certificate and those that vouch for it",
         ),
-        TlsError::Key(..) | TlsError::Unusable(_) => {
+        TlsError::Key(..) | TlsError::Mismatch(..) | TlsError::Unusable(_) => {
             settings.refuse("listen.tls_key", &error, "name a PEM file with the private key of listen.tls_cert")
         }
     })

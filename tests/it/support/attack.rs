@@ -115,7 +115,7 @@ async fn attack(kind: Kind, target: Target, blows: &AtomicU64) -> std::io::Resul
         Kind::Idle => {
             let mut stream = TcpStream::connect(events).await?;
             blow();
-            stream.read(&mut [0]).await?;
+            stream.read_exact(&mut [0]).await?;
         }
         Kind::Churn => {
             TcpStream::connect(events).await?;
@@ -176,7 +176,7 @@ async fn attack(kind: Kind, target: Target, blows: &AtomicU64) -> std::io::Resul
                 blow();
                 stream.write_all(&piece).await?;
             }
-            stream.read(&mut [0; 2048]).await?;
+            stream.read_exact(&mut [0; 12]).await?;
         }
         Kind::Cancelled => {
             let mut stream = TcpStream::connect(events).await?;
