@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,7 @@ use crate::bus::Bus;
 use crate::config::{ConfigArgs, ConfigError, Env, Settings, TlsFiles};
 use crate::cursor;
 use crate::event::{Clock, Subscriber};
+use crate::http::connections::{Connections, Gauges, room_by_descriptors};
 use crate::http::ingest::{Ingest, Limits};
 use crate::http::ops::{Access, CursorHealth, Health};
 use crate::http::tls::{Certificates, TlsError};
@@ -29,6 +30,9 @@ use crate::tail::Tail;
 
 /// How often the gauges that need the database are brought up to date.
 const GAUGES_EVERY: Duration = Duration::from_secs(1);
+
+/// Connections of the admin listener: operators and their machines, and nobody's flood.
+const ADMIN_CONNECTIONS: usize = 128;
 
 /// The pauses between tries to reach the database at the start.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -130,8 +134,11 @@ impl App {
             Some(files) => Some((certificates(settings, files)?, files.clone())),
             None => None,
         };
-        let events = bind(settings.listen.events, "listen.events").await?;
-        let admin = bind(settings.listen.admin, "listen.admin").await?;
+        if let Some((certificates, _)) = &certificates {
+            warn_of_validity(certificates);
+        }
+        let events = bind(settings.listen.events, "listen.events")?;
+        let admin = bind(settings.listen.admin, "listen.admin")?;
         let (events_at, admin_at) = (events.local_addr()?, admin.local_addr()?);
 
         let clock = Clock::System;
@@ -176,12 +183,15 @@ impl App {
         let mut tasks = Tasks::default();
         let router = http::events_router(&settings.listen.path, Arc::clone(&ingest), Arc::clone(&health));
         let tls = certificates.as_ref().map(|(certificates, _)| certificates.clone());
-        tasks.spawn(EVENTS, done(http::serve(events, tls, router, shutdown.clone())));
-        let access = Arc::new(Access { token: settings.admin.token.clone() });
+        let counted = Gauges { open: metrics.connections.clone(), evicted: metrics.connections_evicted.clone() };
+        let connections = Connections::new(room_by_descriptors(), Some(counted));
+        tasks.spawn(EVENTS, done(http::serve(events, tls, router, shutdown.clone(), connections)));
+        let access = Arc::new(Access::new(settings.admin.token.as_ref()));
         let router = http::admin_router(&health, access);
         // Operators watch the end: this listener ends with the rest.
         let admin_shutdown = Shutdown { stop: steps.rest.clone(), ..shutdown.clone() };
-        tasks.spawn(ADMIN, done(http::serve(admin, None, router, admin_shutdown)));
+        let connections = Connections::new(ADMIN_CONNECTIONS, None);
+        tasks.spawn(ADMIN, done(http::serve(admin, None, router, admin_shutdown, connections)));
         tasks.spawn(WRITER, done(writer.run(migrated.clone(), steps.writer.clone())));
         tasks.spawn(
             DATABASE,
@@ -229,7 +239,7 @@ impl App {
         self.shutdown.closing.set();
         let (delay, timeout) = (self.delay, self.timeout);
         tokio::select! {
-            result = tokio::time::timeout(timeout.max(delay), self.finish(delay)) => {
+            result = tokio::time::timeout(timeout, self.finish(delay)) => {
                 if let Ok(result) = result {
                     result?;
                     tracing::info!("stopped");
@@ -295,6 +305,7 @@ impl Reloader {
         let subscribers = Settings::reload_subscribers(args, env)?;
         if let Some((certificates, files)) = &self.certificates {
             certificates.reload(&files.cert, &files.key)?;
+            warn_of_validity(certificates);
         }
         self.ingest.set_subscribers(&subscribers);
         Ok(subscribers)
@@ -327,15 +338,25 @@ pub fn bus_options(settings: &Settings) -> Option<crate::bus::Options> {
     })
 }
 
+/// Who posts to us refuses a certificate that is out of date; to say so is all that can be done here.
+fn warn_of_validity(certificates: &Certificates) {
+    if let Some(trouble) = certificates.trouble(Clock::System.now()) {
+        tracing::warn!("the certificate in listen.tls_cert {trouble}: replace it, and send SIGHUP");
+    }
+}
+
 /// The certificate to be shown. One that cannot be used is a wrong setting, like any other.
-fn certificates(settings: &Settings, files: &TlsFiles) -> Result<Certificates, ConfigError> {
+///
+/// # Errors
+/// The refusal, with what to write instead.
+pub fn certificates(settings: &Settings, files: &TlsFiles) -> Result<Certificates, ConfigError> {
     Certificates::load(&files.cert, &files.key).map_err(|error| match error {
         TlsError::File(..) | TlsError::Empty(_) => settings.refuse(
             "listen.tls_cert",
             &error,
             "name a PEM file with the certificate and those that vouch for it",
         ),
-        TlsError::Key(..) | TlsError::Unusable(_) => {
+        TlsError::Key(..) | TlsError::Mismatch(..) | TlsError::Unusable(_) => {
             settings.refuse("listen.tls_key", &error, "name a PEM file with the private key of listen.tls_cert")
         }
     })
@@ -348,8 +369,15 @@ pub fn owner() -> String {
     format!("{host}-{}-{:08x}", std::process::id(), rand::random::<u32>())
 }
 
-async fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("{setting}: cannot listen on {address}"))
+fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // Or a restart would have to wait for the old connections' ends.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(http::BACKLOG)
+    };
+    listen().with_context(|| format!("{setting}: cannot listen on {address}"))
 }
 
 async fn done(task: impl Future<Output = ()>) -> anyhow::Result<()> {

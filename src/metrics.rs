@@ -72,13 +72,15 @@ pub enum Rejection {
     Slow,
     /// More is waiting to be stored than the queue holds.
     QueueFull,
+    /// Too many bodies were arriving, and this one was the slowest.
+    Crowded,
     /// Not a `POST`.
     Method,
 }
 
 impl Rejection {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Malformed,
         Self::NotUtf8,
         Self::NotJson,
@@ -91,6 +93,7 @@ impl Rejection {
         Self::Unavailable,
         Self::Slow,
         Self::QueueFull,
+        Self::Crowded,
         Self::Method,
     ];
 
@@ -110,6 +113,7 @@ impl Rejection {
             Self::Unavailable => "unavailable",
             Self::Slow => "slow",
             Self::QueueFull => "queue_full",
+            Self::Crowded => "crowded",
             Self::Method => "method",
         }
     }
@@ -242,6 +246,10 @@ pub struct Metrics {
     pub disk_free: IntGauge,
     /// 0 after a reload of the settings failed.
     pub reload_ok: IntGauge,
+    /// Connections to the events listener.
+    pub connections: IntGauge,
+    /// Connections that had to make room for others.
+    pub connections_evicted: IntCounter,
 }
 
 /// The cursors that exist in this version.
@@ -356,6 +364,14 @@ impl Metrics {
             ),
             disk_free: gauge("convoke_disk_free_bytes", "Bytes free where the embedded database lies."),
             reload_ok,
+            connections: gauge("convoke_connections", "Open connections to the events listener."),
+            connections_evicted: register(
+                &r,
+                IntCounter::new(
+                    "convoke_connections_evicted_total",
+                    "Connections to the events listener that were closed to make room for others.",
+                ),
+            ),
             registry: r,
         }
     }

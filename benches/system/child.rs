@@ -12,6 +12,7 @@ use axum::http::StatusCode;
 use axum::routing::{any, get};
 use convoke::bus::Message;
 use convoke::event::{Clock, Content, Delivery, Event, Millis, Subscriber};
+use convoke::http::connections::Connections;
 use convoke::http::{self, Shutdown};
 use convoke::log;
 use convoke::relay::subject;
@@ -51,7 +52,7 @@ pub async fn run(which: &str) {
     let router = router.route("/readyz", get(|| async { StatusCode::OK }));
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).expect("a signal");
     tokio::select! {
-        () = http::serve(listener, None, router, Shutdown::default()) => {}
+        () = http::serve(listener, None, router, Shutdown::default(), Connections::new(8192, None)) => {}
         _ = terminate.recv() => {}
     }
 }

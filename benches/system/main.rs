@@ -7,6 +7,7 @@
     reason = "a benchmark reads the clock, its environment, and spawns its own tasks"
 )]
 
+mod attack;
 mod backlog;
 mod child;
 mod choices;
@@ -82,6 +83,9 @@ async fn run(options: Options) {
     findings.print();
     if options.wants("choices") {
         choices::run(&mut bench).await;
+    }
+    if options.wants("attack") {
+        attack::run(&mut bench).await;
     }
 }
 

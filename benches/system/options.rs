@@ -5,18 +5,18 @@ use std::collections::BTreeSet;
 use clap::Parser;
 
 /// What can be asked for with `--only`, in the order in which it is run.
-pub const PARTS: [&str; 11] =
-    ["bare", "sqlite", "postgres", "bus", "naive", "open", "burst", "stream", "backlog", "start", "choices"];
+pub const PARTS: [&str; 12] =
+    ["bare", "sqlite", "postgres", "bus", "naive", "open", "burst", "stream", "backlog", "start", "choices", "attack"];
 
-/// Not run unless asked for: it belongs to how Convoke came to be as it is, not to how fast it is.
-const ON_REQUEST: [&str; 1] = ["choices"];
+/// Not run unless asked for: how Convoke came to be as it is, and how it fares among enemies, is not how fast it is.
+const ON_REQUEST: [&str; 2] = ["choices", "attack"];
 
 /// Measures the whole service, with its databases and its bus as real processes, side by side with a baseline.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "system", about)]
 pub struct Options {
     /// Parts to run, separated by commas: bare (the load generator's ceiling), sqlite, postgres, bus (both databases with
-    /// JetStream), naive, open, burst, stream, backlog, start, choices. Default: all but choices
+    /// JetStream), naive, open, burst, stream, backlog, start, choices, attack. Default: all but the last two
     #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(PARTS))]
     pub only: Vec<String>,
 

@@ -17,6 +17,7 @@ use async_nats::jetstream;
 use async_nats::{Client, ConnectOptions, Event, HeaderName, ServerAddr, Subscriber};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
+use zeroize::Zeroizing;
 
 use crate::metrics::Metrics;
 use crate::telemetry::Throttle;
@@ -233,6 +234,7 @@ impl Bus {
         }
         if let Some(creds) = &options.creds_file {
             let text = std::fs::read_to_string(creds)
+                .map(Zeroizing::new)
                 .map_err(|error| BusError::Settings(format!("nats.creds_file {}: {error}", creds.display())))?;
             connect = connect.credentials(&text).map_err(|error| settings(&error))?;
         }
@@ -313,6 +315,12 @@ impl Bus {
         if !matches!(asked, Ok(Ok(()))) {
             tracing::debug!("a new connection to NATS could not be asked for");
         }
+    }
+
+    /// The largest message that the server takes, in bytes.
+    #[must_use]
+    pub fn max_message(&self) -> usize {
+        self.client.server_info().max_payload
     }
 
     /// The server's version.

@@ -1,7 +1,7 @@
 //! The stream itself: made if it is missing, looked at, never changed.
 
 use async_nats::jetstream::ErrorCode;
-use async_nats::jetstream::context::GetStreamErrorKind;
+use async_nats::jetstream::context::{CreateStreamError, CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 
 use super::{Bus, BusError, failed};
@@ -55,12 +55,67 @@ impl Bus {
         if let Some(state) = self.stream_state().await? {
             return Ok(state);
         }
-        self.jetstream.create_stream(self.config()).await.map_err(|error| failed("making the stream")(&error))?;
+        self.jetstream.create_stream(self.config()).await.map_err(|error| match self.contradiction(&error) {
+            Some(sentence) => failed("making the stream")(&sentence),
+            None => failed("making the stream")(&error),
+        })?;
         let state = self.stream_state().await?.ok_or(BusError::Failed {
             doing: "making the stream",
             cause: "it is not there after it was made".to_owned(),
         })?;
         Ok(StreamState { created_now: true, ..state })
+    }
+
+    /// Whether the server would make the stream: makes one of another name with the same bounds, and deletes it. `Some`
+    /// says which setting it cannot keep, and what to write instead.
+    ///
+    /// # Errors
+    /// [`BusError`]; the server said nothing about the settings.
+    pub async fn try_stream(&self) -> Result<Option<String>, BusError> {
+        let name = format!("{}_TRIAL_{:08x}", self.options.stream, rand::random::<u32>());
+        let config = Config { name: name.clone(), subjects: vec![format!("{name}.>")], ..self.config() };
+        match self.jetstream.create_stream(config).await {
+            Ok(_) => {
+                self.jetstream.delete_stream(&name).await.map_err(|error| failed("deleting a trial stream")(&error))?;
+                Ok(None)
+            }
+            Err(error) => match self.contradiction(&error) {
+                Some(sentence) => Ok(Some(sentence)),
+                None => Err(failed("making a trial stream")(&error)),
+            },
+        }
+    }
+
+    /// Which of our settings the server refuses, and what to write instead.
+    fn contradiction(&self, error: &CreateStreamError) -> Option<String> {
+        let CreateStreamErrorKind::JetStream(error) = error.kind() else { return None };
+        let options = &self.options;
+        let bound = options.max_bytes.and_then(|bytes| u64::try_from(bytes).ok()).map(bytesize::ByteSize);
+        match (error.error_code(), bound) {
+            (
+                ErrorCode::STORAGE_RESOURCES_EXCEEDED
+                | ErrorCode::INSUFFICIENT_RESOURCES
+                | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
+                | ErrorCode::STREAM_MAX_STREAM_BYTES_EXCEEDED,
+                Some(bound),
+            ) => Some(format!(
+                "the server cannot hold nats.max_bytes = {bound} ({error}): write a smaller nats.max_bytes, or give JetStream \
+                 (max_file_store) or the account more room"
+            )),
+            (ErrorCode::STREAM_MAX_BYTES_REQUIRED, _) => {
+                Some(format!("the account wants a bound ({error}): set nats.max_bytes"))
+            }
+            (ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED | ErrorCode::CLUSTER_NO_PEERS, _) => Some(format!(
+                "there are not enough servers for nats.replicas = {} ({error}): write a smaller nats.replicas, 1 for a single \
+                 server, or add servers",
+                options.replicas
+            )),
+            (ErrorCode::STREAM_SUBJECT_OVERLAP, _) => Some(format!(
+                "another stream takes subjects below {} ({error}): write another nats.subject_prefix, or delete that stream",
+                options.subject_prefix
+            )),
+            _ => None,
+        }
     }
 
     /// Looks at the stream; `None` if there is none.

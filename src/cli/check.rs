@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::{Failure, Outcome};
 use crate::app;
 use crate::bus::Bus;
-use crate::config::{ConfigArgs, Env, Settings, redact_url};
+use crate::config::{ConfigArgs, Env, Settings, TlsFiles, redact_url};
 use crate::event::{Clock, Millis, Seq};
+use crate::http::tls::Trouble;
 use crate::log::{self, Log};
 use crate::relay::{self, subject};
 
@@ -56,6 +57,9 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
         ),
         Err(error) => report.fail("settings", error),
     }
+    if let Some(files) = &settings.listen.tls {
+        certificate(&mut report, &settings, files);
+    }
     for source in &settings.subscriber_sources {
         for file in &source.key_files {
             // Loading the settings has read them.
@@ -98,6 +102,18 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
         log.close().await;
     }
     if report.failed { Err(Failure::Found) } else { Ok(()) }
+}
+
+fn certificate(report: &mut Report, settings: &Settings, files: &TlsFiles) {
+    let what = "TLS";
+    match app::certificates(settings, files) {
+        Err(error) => report.fail(what, error),
+        Ok(certificates) => match certificates.trouble(Clock::System.now()) {
+            Some(trouble @ Trouble::Soon(_)) => report.warn(what, format!("the certificate {trouble}")),
+            Some(trouble @ Trouble::Now(_)) => report.fail(what, format!("the certificate {trouble}")),
+            None => report.ok(what, format!("{}, with its key", files.cert.display())),
+        },
+    }
 }
 
 async fn database(report: &mut Report, log: &dyn Log, now: Millis) -> Result<(), log::LogError> {
@@ -157,6 +173,17 @@ async fn stream(
     now: Millis,
 ) -> anyhow::Result<()> {
     let name = bus.stream();
+    // An event is a little larger as a message.
+    if bus.max_message() < settings.listen.max_body + 1024 {
+        report.warn(
+            "bus",
+            format!(
+                "takes messages of {}, and listen.max_body is {}: larger events are set aside; raise max_payload there",
+                bytesize::ByteSize(bus.max_message() as u64),
+                bytesize::ByteSize(settings.listen.max_body as u64)
+            ),
+        );
+    }
     let position = match log {
         Some(log) => log.cursors().await?.into_iter().find(|cursor| cursor.name == relay::CURSOR),
         None => None,
@@ -164,6 +191,11 @@ async fn stream(
     let position = position.map_or(Seq::START, |cursor| cursor.position);
     let Some(state) = bus.stream_state().await? else {
         let makes_it = "`convoke serve` makes it";
+        match bus.try_stream().await {
+            Ok(None) => {}
+            Ok(Some(sentence)) => report.fail("stream", sentence),
+            Err(error) => report.warn("stream", format!("could not try whether it can be made: {error}")),
+        }
         if position == Seq::START {
             report.warn("stream", format!("there is no stream {name} yet: {makes_it}"));
         } else {

@@ -27,6 +27,8 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
 
     tracing::info!(version = env!("CARGO_PKG_VERSION"), subscribers = settings.subscribers.len(), "convoke starts");
     let app = App::start(&settings).await?;
+    // From here on nobody needs the keys as they are.
+    drop(settings);
     let reloader = app.reloader();
     let (stop, force) = (CancellationToken::new(), CancellationToken::new());
     let mut running = std::pin::pin!(app.run(stop.clone(), force.clone()));

@@ -79,7 +79,7 @@ fn listen(layers: &Layers, env: &Env) -> Result<Listen, ConfigError> {
         // A size within these bounds fits any `usize`.
         max_body: layers.read("listen.max_body", |text| parse::size(text, LEAST_BODY..=MOST_BODY))? as usize,
         allow_from: layers.read("listen.allow_from", parse::networks)?,
-        trusted_proxies: layers.read("listen.trusted_proxies", parse::networks)?,
+        trusted_proxies: layers.read("listen.trusted_proxies", parse::proxies)?,
         shutdown_delay: layers.read("listen.shutdown_delay", |text| parse::duration(text, Duration::ZERO..=HOUR))?,
         shutdown_timeout: layers
             .read("listen.shutdown_timeout", |text| parse::duration(text, Duration::ZERO..=HOUR))?,
@@ -97,6 +97,22 @@ fn listen(layers: &Layers, env: &Env) -> Result<Listen, ConfigError> {
             Refusal::new(
                 format!("listen.events ({events}) and listen.admin ({admin}) are the same address"),
                 "write another port for one of them",
+            ),
+        ));
+    }
+    if listen.shutdown_delay > listen.shutdown_timeout {
+        let (delay, timeout) = (layers.found("listen.shutdown_delay"), layers.found("listen.shutdown_timeout"));
+        return Err(layers.refuse(
+            match timeout.origin {
+                Origin::Default => "listen.shutdown_delay",
+                _ => "listen.shutdown_timeout",
+            },
+            Refusal::new(
+                format!(
+                    "a stop may take {} in all, and listen.shutdown_delay alone is {} (from {})",
+                    timeout.text, delay.text, delay.origin
+                ),
+                "write a longer listen.shutdown_timeout or a shorter listen.shutdown_delay",
             ),
         ));
     }
@@ -120,14 +136,26 @@ fn nats(layers: &Layers, env: &Env) -> Result<Nats, ConfigError> {
         ("nats.user", user.is_some()),
         ("nats.token_file", token_file.is_some()),
     ];
-    let mut ways = ways.iter().filter(|(_, set)| *set).map(|(path, _)| *path);
-    if let (Some(one), Some(other)) = (ways.next(), ways.next()) {
+    let mut used = ways.iter().filter(|(_, set)| *set).map(|(path, _)| *path);
+    if let (Some(one), Some(other)) = (used.next(), used.next()) {
         let from = &layers.found(one).origin;
         return Err(layers.refuse(
             other,
             Refusal::new(
                 format!("{one} (from {from}) is set too, and NATS takes one way to log in"),
                 format!("leave one of them out, or set it to {NONE}"),
+            ),
+        ));
+    }
+    if let Some(way) = ways.into_iter().find(|(_, set)| *set).map(|(path, _)| path)
+        && url.as_deref().is_some_and(|url| url.contains('@'))
+    {
+        let from = &layers.found("nats.url").origin;
+        return Err(layers.refuse(
+            way,
+            Refusal::new(
+                format!("nats.url (from {from}) holds credentials too, and NATS takes one way to log in"),
+                format!("take them out of the URL, or set this to {NONE}"),
             ),
         ));
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+use zeroize::Zeroizing;
 
 use super::env::{ConfigArgs, Env};
 use super::error::{ConfigError, Origin};
@@ -21,7 +22,7 @@ pub(super) struct File {
     pub values: BTreeMap<&'static str, Found>,
     /// In the file's order.
     pub subscribers: Vec<Entry>,
-    text: String,
+    text: Zeroizing<String>,
 }
 
 impl File {
@@ -56,7 +57,8 @@ pub(super) fn read(args: &ConfigArgs, env: &Env) -> Result<File, ConfigError> {
         None => env.resolve(&path),
     };
     match std::fs::read_to_string(resolved) {
-        Ok(text) => Reader { path: &path, text: &text, env }.file(),
+        // It may hold keys.
+        Ok(text) => Reader { path: &path, text: &Zeroizing::new(text), env }.file(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && origin == Origin::Default => Ok(File::default()),
         Err(error) => Err(ConfigError::new(
             "config",
@@ -80,7 +82,7 @@ impl Reader<'_> {
             let origin = self.origin(error.span().map_or(0, |span| span.start));
             ConfigError::new("config", &origin, format!("not TOML: {}", error.message()), "correct this line")
         })?;
-        let mut file = File { text: self.text.to_owned(), ..File::default() };
+        let mut file = File { text: Zeroizing::new(self.text.to_owned()), ..File::default() };
         self.table("", table.get_ref(), &mut file)?;
         Ok(file)
     }

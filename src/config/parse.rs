@@ -99,8 +99,8 @@ fn items(text: &str) -> impl Iterator<Item = &str> {
 /// Networks, or single addresses.
 pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, Refusal> {
     let parse = |item: &str| {
-        let network = item.parse::<IpNet>().map(|network| network.trunc());
-        network.or_else(|_| item.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
+        let network = item.parse::<IpNet>().map(|network| canonical(network.trunc()));
+        network.or_else(|_| item.parse::<IpAddr>().map(|address| address.to_canonical().into())).map_err(|_| {
             Refusal::new(
                 format!("`{item}` is neither a network nor an IP address"),
                 "write networks as in 10.0.0.0/8 or 2001:db8::/32; in a variable, comma separated",
@@ -108,6 +108,30 @@ pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, Refusal> {
         })
     };
     items(text).map(parse).collect()
+}
+
+/// IPv4 networks that are written as IPv6 ones as what they are, as addresses are before they are compared.
+fn canonical(network: IpNet) -> IpNet {
+    match (network.addr().to_canonical(), network.prefix_len().checked_sub(96)) {
+        (IpAddr::V4(address), Some(length)) if network.addr().is_ipv6() => {
+            IpNet::new(address.into(), length).unwrap_or(network)
+        }
+        _ => network,
+    }
+}
+
+/// Proxies: not everybody, or anybody could write what is believed.
+pub(super) fn proxies(text: &str) -> Result<Vec<IpNet>, Refusal> {
+    let networks = networks(text)?;
+    match networks.iter().find(|network| network.prefix_len() == 0) {
+        Some(everyone) => Err(Refusal::new(
+            format!(
+                "`{everyone}` trusts everybody's word on where a request comes from, so anybody can say what is allowed"
+            ),
+            "write the addresses of the proxies in front of Convoke, as in 10.0.0.0/8",
+        )),
+        None => Ok(networks),
+    }
 }
 
 /// Attendee fields, each once.
@@ -144,6 +168,9 @@ pub(super) fn database_url(text: &str) -> Result<String, Refusal> {
                 Err(_) => refused("is not a URL of SQLite"),
                 Ok(_) if file == ":memory:" || rest.contains("mode=memory") => {
                     refused("is in memory, where events would not outlive the process")
+                }
+                Ok(_) if rest.contains("mode=ro") || rest.contains("immutable=") => {
+                    refused("can only be read, so no event could ever be stored")
                 }
                 Ok(_) => Ok(text.to_owned()),
             }

@@ -323,12 +323,13 @@ fn no_secret_shows_in_debug_output() {
         ("CONVOKE_DATABASE_URL", "postgres://me:Hidden4@db/x?password=Hidden5"),
         ("CONVOKE_NATS_URL", "nats://me:Hidden6@a:4222,nats://Hidden7@b:4222"),
         ("CONVOKE_ADMIN_TOKEN", "Hidden8"),
-        ("CONVOKE_NATS_USER", "u"),
-        ("CONVOKE_NATS_PASSWORD_FILE", "pw"),
     ];
+    let by_file =
+        [("CONVOKE_NATS_URL", "nats://a:4222"), ("CONVOKE_NATS_USER", "u"), ("CONVOKE_NATS_PASSWORD_FILE", "pw")];
     let mut args = desk.args.clone();
     args.database_url = Some("postgres://me:Hidden9@db/x".to_owned());
-    let shown = format!("{:?} {:?} {args:?}", desk.load(&variables), desk.env(&variables));
+    let (one, other) = (desk.load(&variables), desk.load(&by_file));
+    let shown = format!("{one:?} {other:?} {:?} {args:?}", desk.env(&variables));
     assert!(!shown.contains("Hidden") && shown.contains("@db/x"), "{shown}");
 }
 

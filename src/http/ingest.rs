@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
-use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, RETRY_AFTER};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
-use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt as _;
 
+use super::body::{self, Announced, BODY_TIME, Bodies, NoBody};
+use super::connections::Connection;
 use super::problem::problem;
-use super::{Peer, RequestId, Sources};
+use super::{RequestId, Sources};
 use crate::event::{Clock, Content, Delivery, HANDSHAKE, Subscriber};
 use crate::intake::{Intake, NotStored};
 use crate::log::Appended;
@@ -22,15 +22,8 @@ use crate::verify::{self, Keyring};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// A body must be complete within this time.
-const BODY_TIME: Duration = Duration::from_secs(10);
-
 /// An answer must be out within 3 s of the body; what is not stored by now is refused.
 const ANSWER_TIME: Duration = Duration::from_millis(2_800);
-
-/// How much of a body that is too large is read and thrown away, so that the sender gets to see the answer.
-const DRAIN_BYTES: usize = 4 << 20;
-const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// Seconds after which a sender that was answered `503` may come again.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
@@ -42,7 +35,7 @@ pub struct Ingest {
     metrics: Arc<Metrics>,
     clock: Clock,
     sources: Sources,
-    max_body: usize,
+    bodies: Bodies,
     retention: Option<Duration>,
     throttle: Throttle,
 }
@@ -80,7 +73,7 @@ impl Ingest {
             metrics,
             clock,
             sources: limits.sources,
-            max_body: limits.max_body,
+            bodies: Bodies::new(limits.max_body),
             retention: limits.retention,
             throttle: Throttle::default(),
         };
@@ -102,25 +95,30 @@ impl Ingest {
     }
 
     async fn take(&self, request: Request, request_id: &RequestId) -> Result<Response, Refused> {
-        let (head, body) = request.into_parts();
-        if let Some(Peer(peer)) = head.extensions.get()
-            && !self.sources.allow(peer.ip(), &head.headers)
-        {
-            return Err(Refused::new(Rejection::Forbidden, "the source is not in listen.allow_from"));
-        }
-        if head.method != Method::POST {
-            return Err(Refused::new(Rejection::Method, "not a POST"));
-        }
-        let body = read_body(&head.headers, body, self.max_body).await?;
-        let received_at = self.clock.now();
-        let delivery = Delivery {
-            received_at,
-            request_id: Some(request_id.shared()),
-            traceparent: head.headers.get(&TRACEPARENT).and_then(traceparent),
+        let (head, mut body) = request.into_parts();
+        let announced = Announced::of(&head.headers);
+        let connection = head.extensions.get::<Arc<Connection>>().cloned();
+        let refused = if connection.as_ref().is_some_and(|it| !self.sources.allow(it.peer().ip(), &head.headers)) {
+            Some(Refused::new(Rejection::Forbidden, "the source is not in listen.allow_from"))
+        } else if head.method != Method::POST {
+            Some(Refused::new(Rejection::Method, "not a POST"))
+        } else {
+            None
         };
+        let traceparent = head.headers.get(&TRACEPARENT).and_then(traceparent);
+        // Headers are not held while the body is waited for.
+        drop(head);
+        if let Some(refused) = refused {
+            body::drain(announced, &mut body).await;
+            return Err(refused);
+        }
+        let body = self.bodies.read(announced, &mut body).await?;
+        let received_at = self.clock.now();
+        let delivery = Delivery { received_at, request_id: Some(request_id.shared()), traceparent };
         let checked = verify::verify(&body, &self.keyring(), &delivery)
             .map_err(|refusal| Refused::new(Rejection::from(&refusal), refusal.to_string()))?;
         self.metrics.forms(checked.form).inc();
+        let _storing = connection.as_ref().map(|connection| connection.proven());
 
         let verified = checked.verified;
         let series = self.metrics.subscriber(verified.subscriber_id());
@@ -181,7 +179,9 @@ impl Ingest {
             Rejection::Forbidden => StatusCode::FORBIDDEN,
             Rejection::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Rejection::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Rejection::Unavailable | Rejection::Slow | Rejection::QueueFull => StatusCode::SERVICE_UNAVAILABLE,
+            Rejection::Unavailable | Rejection::Slow | Rejection::QueueFull | Rejection::Crowded => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Rejection::Method => StatusCode::METHOD_NOT_ALLOWED,
         };
         let mut response = problem(status);
@@ -225,6 +225,17 @@ impl Refused {
     }
 }
 
+impl From<NoBody> for Refused {
+    fn from(why: NoBody) -> Self {
+        match why {
+            NoBody::TooLarge => Self::new(Rejection::TooLarge, "the body is over listen.max_body"),
+            NoBody::TooSlow => Self::new(Rejection::BodyTimeout, format!("the body took more than {BODY_TIME:?}")),
+            NoBody::Crowded => Self::new(Rejection::Crowded, "the slowest of too many bodies that are still arriving"),
+            NoBody::Cut(error) => Self::new(Rejection::BodyCut, error),
+        }
+    }
+}
+
 fn empty() -> Response {
     Response::new(Body::empty())
 }
@@ -250,59 +261,4 @@ fn traceparent(value: &HeaderValue) -> Option<Arc<str>> {
         }
         _ => None,
     }
-}
-
-/// The whole body, if it is not too large and arrives in time.
-async fn read_body(headers: &HeaderMap, mut body: Body, limit: usize) -> Result<Bytes, Refused> {
-    let too_large = || Refused::new(Rejection::TooLarge, format!("the body is over {limit} bytes"));
-    let announced: Option<usize> =
-        headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|value| value.parse().ok());
-    if announced.is_some_and(|length| length > limit) {
-        // A sender that asks first gets the answer instead of a go-ahead.
-        if !headers.contains_key(EXPECT) {
-            drain(&mut body, 0).await;
-        }
-        return Err(too_large());
-    }
-    let read = async {
-        let mut first = Bytes::new();
-        let mut all = BytesMut::new();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| Refused::new(Rejection::BodyCut, error.to_string()))?;
-            let Ok(data) = frame.into_data() else { continue };
-            let length = first.len() + all.len() + data.len();
-            if length > limit {
-                drain(&mut body, length).await;
-                return Err(too_large());
-            }
-            if first.is_empty() && all.is_empty() {
-                // Nearly always the only one, and then nothing is copied.
-                first = data;
-                continue;
-            }
-            if all.is_empty() {
-                all.reserve(announced.unwrap_or(length * 2).min(limit));
-                all.extend_from_slice(&std::mem::take(&mut first));
-            }
-            all.extend_from_slice(&data);
-        }
-        Ok(if all.is_empty() { first } else { all.freeze() })
-    };
-    match tokio::time::timeout(BODY_TIME, read).await {
-        Ok(result) => result,
-        Err(_) => Err(Refused::new(Rejection::BodyTimeout, format!("the body took more than {BODY_TIME:?}"))),
-    }
-}
-
-async fn drain(body: &mut Body, mut read: usize) {
-    let rest = async {
-        while let Some(Ok(frame)) = body.frame().await {
-            read += frame.data_ref().map_or(0, Bytes::len);
-            if read > DRAIN_BYTES {
-                return;
-            }
-        }
-    };
-    // Bounded on purpose; a sender that goes on for longer may not get to see the answer.
-    let _ = tokio::time::timeout(DRAIN_TIME, rest).await;
 }

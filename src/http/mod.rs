@@ -6,6 +6,8 @@
 //! | both | `GET /livez`, `GET /readyz` | [`ops`] |
 //! | admin | `GET /metrics`, `GET /readyz?verbose` | [`ops`], behind the token or on loopback only |
 
+mod body;
+pub mod connections;
 pub mod ingest;
 pub mod ops;
 mod problem;
@@ -13,7 +15,6 @@ mod request_id;
 mod source;
 pub mod tls;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -30,19 +31,17 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use connections::{Connection, Connections};
 use request_id::RequestId;
 pub use source::Sources;
 
-/// Connections of one listener; more wait in the kernel's queue.
-const MAX_CONNECTIONS: usize = 8192;
-
-/// The whole head of a request must arrive within this time; a connection may be idle for as long.
-const HEADER_TIME: Duration = Duration::from_secs(30);
+/// The whole head of a request must arrive within this time; a connection may be idle for as long, whatever it does
+/// instead of a request: say nothing, send half of a head or pings, or not read its answers.
+const IDLE_TIME: Duration = Duration::from_secs(30);
 
 /// At the end, the head of a request that has begun gets at least this long, and at most twice that.
 const LAST_HEAD: Duration = Duration::from_millis(500);
@@ -50,12 +49,24 @@ const LAST_HEAD: Duration = Duration::from_millis(500);
 /// A TLS handshake must be over within this time.
 const TLS_TIME: Duration = Duration::from_secs(10);
 
+/// The head of a request, in bytes, in either version, and its headers in HTTP/1.
+const HEAD_BYTES: usize = 16 << 10;
+const MAX_HEADERS: usize = 64;
+
 /// Requests under way at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 256;
 
-/// The address of the other end of the connection.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(pub SocketAddr);
+/// How much of its bodies an HTTP/2 connection may send ahead of what is read: of one, and of all.
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 256 << 10;
+
+/// An HTTP/2 connection is ended when so many requests were cancelled before they were looked at, or so many were reset for
+/// errors of its own.
+const MAX_CANCELLED: usize = 20;
+const MAX_ERRORS: usize = 256;
+
+/// Connections that the kernel completes and we have not accepted yet.
+pub const BACKLOG: u32 = 4096;
 
 /// Whether an end is near. Looked at with every request, which is why it is no token: those take a lock.
 #[derive(Clone, Debug, Default)]
@@ -106,14 +117,15 @@ pub fn admin_router(health: &Arc<ops::Health>, access: Arc<ops::Access>) -> Rout
 }
 
 /// Serves `router` on `listener` until `shutdown.stop`, then finishes what is under way; cuts it at `shutdown.force`.
-pub async fn serve(listener: TcpListener, tls: Option<tls::Certificates>, router: Router, shutdown: Shutdown) {
-    let connections = TaskTracker::new();
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<tls::Certificates>,
+    router: Router,
+    shutdown: Shutdown,
+    connections: Arc<Connections>,
+) {
+    let tasks = TaskTracker::new();
     loop {
-        let permit = tokio::select! {
-            permit = Arc::clone(&room).acquire_owned() => permit,
-            () = shutdown.stop.cancelled() => break,
-        };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = shutdown.stop.cancelled() => break,
@@ -127,24 +139,28 @@ pub async fn serve(listener: TcpListener, tls: Option<tls::Certificates>, router
                 continue;
             }
         };
+        let admitted = tokio::select! {
+            admitted = connections.admit(peer) => admitted,
+            () = shutdown.stop.cancelled() => break,
+        };
         let (router, tls, shutdown) = (router.clone(), tls.clone(), shutdown.clone());
-        connections.spawn(async move {
-            let force = shutdown.force.clone();
+        tasks.spawn(async move {
+            let (this, force) = (&admitted.connection, shutdown.force.clone());
             tokio::select! {
-                () = connection(stream, peer, tls, router, shutdown) => {}
+                () = connection(stream, this, tls, router, shutdown) => {}
+                () = this.evicted() => {}
                 () = force.cancelled() => {}
             }
-            drop(permit);
         });
     }
     drop(listener);
-    connections.close();
-    connections.wait().await;
+    tasks.close();
+    tasks.wait().await;
 }
 
 async fn connection(
     stream: TcpStream,
-    peer: SocketAddr,
+    this: &Arc<Connection>,
     tls: Option<tls::Certificates>,
     router: Router,
     shutdown: Shutdown,
@@ -153,14 +169,14 @@ async fn connection(
         tracing::debug!(%error, "set_nodelay");
     }
     match tls {
-        None => requests(stream, peer, router, shutdown).await,
+        None => requests(stream, this, router, shutdown).await,
         Some(certificates) => {
             let accepted = tokio::select! {
                 accepted = tokio::time::timeout(TLS_TIME, certificates.acceptor().accept(stream)) => accepted,
                 () = shutdown.stop.cancelled() => return,
             };
             match accepted {
-                Ok(Ok(stream)) => requests(stream, peer, router, shutdown).await,
+                Ok(Ok(stream)) => requests(stream, this, router, shutdown).await,
                 Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
                 Err(_) => tracing::debug!("TLS handshake took too long"),
             }
@@ -170,30 +186,41 @@ async fn connection(
 
 /// Returns when no request was under way at two looks in a row: hyper waits for the rest of a head that has begun, for as
 /// long as a head may take, and nobody who sends no request may hold up the end for that long.
-async fn silent(under_way: &TaskTracker) {
+async fn silent(connection: &Connection) {
     let mut looks = 0;
     while looks < 2 {
         tokio::time::sleep(LAST_HEAD).await;
-        looks = if under_way.is_empty() { looks + 1 } else { 0 };
+        looks = if connection.is_idle() { looks + 1 } else { 0 };
     }
 }
 
-async fn requests<S>(stream: S, peer: SocketAddr, router: Router, shutdown: Shutdown)
+/// Returns when no request was under way for [`IDLE_TIME`]. Hyper knows no such limit in HTTP/2, before it knows the
+/// version, or while it cannot write.
+async fn idle(connection: &Connection) {
+    loop {
+        let left = IDLE_TIME.saturating_sub(connection.idle_for());
+        if left.is_zero() {
+            return;
+        }
+        tokio::time::sleep(left).await;
+    }
+}
+
+async fn requests<S>(stream: S, this: &Arc<Connection>, router: Router, shutdown: Shutdown)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let closing = shutdown.closing.clone();
-    let under_way = TaskTracker::new();
-    let requests = under_way.clone();
-    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+    let service = service_fn(|mut request: hyper::Request<Incoming>| {
+        let under_way = this.request();
         let request_id = RequestId::of(request.headers());
-        request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(Arc::clone(this));
         request.extensions_mut().insert(request_id.clone());
         let request: Request = request.map(axum::body::Body::new);
         let http1 = request.version() <= axum::http::Version::HTTP_11;
-        let (router, closing, token) = (router.clone(), closing.clone(), requests.token());
+        let (router, closing) = (router.clone(), closing.clone());
         async move {
-            let _under_way = token;
+            let _under_way = under_way;
             let mut response: Response = request_id.on(router.oneshot(request).await?);
             if http1 && closing.is_set() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -203,28 +230,42 @@ where
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // Half-closed: who ends its side after a request, or within one, still listens for the answer.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIME).max_headers(64).half_close(true);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE_TIME)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(HEAD_BYTES)
+        .half_close(true);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(16 << 10)
-        .keep_alive_interval(HEADER_TIME)
-        .keep_alive_timeout(HEADER_TIME);
+        .max_header_list_size(HEAD_BYTES as u32)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_pending_accept_reset_streams(MAX_CANCELLED)
+        .max_local_error_reset_streams(MAX_ERRORS);
     let served = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(served);
-    let result = tokio::select! {
-        result = served.as_mut() => result,
-        () = shutdown.stop.cancelled() => {
+    let ended = tokio::select! {
+        result = served.as_mut() => Some(result),
+        () = shutdown.stop.cancelled() => None,
+        () = idle(this) => None,
+    };
+    let result = match ended {
+        Some(result) => result,
+        None => {
+            // HTTP/2 says goodbye; a request that crosses that is still answered.
             served.as_mut().graceful_shutdown();
             tokio::select! {
                 result = served.as_mut() => result,
-                () = silent(&under_way) => Ok(()),
+                () = silent(this) => Ok(()),
             }
         }
     };
     if let Err(error) = result {
         // The other end went away or spoke no HTTP. What became of a delivery is counted where it was read.
-        tracing::debug!(%peer, error, "connection ended");
+        tracing::debug!(peer = %this.peer(), error, "connection ended");
     }
 }

@@ -6,6 +6,8 @@ use axum::http::header::{ALLOW, CONTENT_TYPE};
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::Response;
 
+use super::body::{self, Announced};
+
 /// A problem with this status. The body says what the status says.
 pub fn problem(status: StatusCode) -> Response {
     let title = status.canonical_reason().unwrap_or("Error");
@@ -17,14 +19,21 @@ pub fn problem(status: StatusCode) -> Response {
 }
 
 /// `404`, for every path that is not one of ours.
-pub async fn not_found() -> Response {
+pub async fn not_found(request: Request) -> Response {
+    drain(request).await;
     problem(StatusCode::NOT_FOUND)
 }
 
 /// `405`, for the paths of ours that are only read.
 pub async fn method_not_allowed(request: Request) -> Response {
-    let mut response = problem(StatusCode::METHOD_NOT_ALLOWED);
     debug_assert!(request.method() != Method::GET, "only paths that take GET come here");
+    drain(request).await;
+    let mut response = problem(StatusCode::METHOD_NOT_ALLOWED);
     response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
     response
+}
+
+async fn drain(request: Request) {
+    let announced = Announced::of(request.headers());
+    body::drain(announced, &mut request.into_body()).await;
 }

@@ -2,12 +2,23 @@
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
+use time::OffsetDateTime;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::client::WebPkiServerVerifier;
+use tokio_rustls::rustls::client::danger::ServerCertVerifier as _;
 use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
+use tokio_rustls::rustls::{CertificateError, Error, RootCertStore, ServerConfig};
+use zeroize::{Zeroize as _, Zeroizing};
+
+use crate::event::Millis;
+
+/// From so long before a certificate's end on, it is worth a word.
+const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 /// Why a certificate or its key cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -21,14 +32,23 @@ pub enum TlsError {
     /// The key cannot be read, or is not PEM.
     #[error("{0}: {1}")]
     Key(String, #[source] tokio_rustls::rustls::pki_types::pem::Error),
-    /// The two do not go together, or are of a kind that rustls does not know.
+    /// The key is not the certificate's.
+    #[error("the key in {0} is not that of the certificate in {1}")]
+    Mismatch(String, String),
+    /// One of them is of a kind that rustls does not know.
     #[error("certificate and key: {0}")]
-    Unusable(#[from] tokio_rustls::rustls::Error),
+    Unusable(#[from] Error),
 }
 
 /// The certificate in use. Clones share it.
 #[derive(Clone)]
-pub struct Certificates(Arc<RwLock<Arc<ServerConfig>>>);
+pub struct Certificates(Arc<RwLock<Shown>>);
+
+/// What connections are shown.
+struct Shown {
+    config: Arc<ServerConfig>,
+    leaf: CertificateDer<'static>,
+}
 
 impl std::fmt::Debug for Certificates {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -42,7 +62,7 @@ impl Certificates {
     /// # Errors
     /// [`TlsError`], which names the file.
     pub fn load(cert: &Path, key: &Path) -> Result<Self, TlsError> {
-        Ok(Self(Arc::new(RwLock::new(Arc::new(config(cert, key)?)))))
+        Ok(Self(Arc::new(RwLock::new(read(cert, key)?))))
     }
 
     /// Reads them again; new connections use them. The old ones stay if the new ones cannot be used.
@@ -50,31 +70,98 @@ impl Certificates {
     /// # Errors
     /// As [`Certificates::load`].
     pub fn reload(&self, cert: &Path, key: &Path) -> Result<(), TlsError> {
-        let config = Arc::new(config(cert, key)?);
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = config;
+        let shown = read(cert, key)?;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = shown;
         Ok(())
     }
 
     /// For the next connection.
     #[must_use]
     pub fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
+        TlsAcceptor::from(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner).config))
+    }
+
+    /// What is wrong with the certificate's time: it is over, not yet come, or over soon.
+    #[must_use]
+    pub fn trouble(&self, now: Millis) -> Option<Trouble> {
+        let leaf = self.0.read().unwrap_or_else(PoisonError::into_inner).leaf.clone();
+        let now = Duration::from_millis(now.get().unsigned_abs());
+        match untimely(&leaf, now) {
+            Some(Untimely::Before(start)) => Some(Trouble::Now(format!("is not valid before {start}"))),
+            Some(Untimely::After(end)) => Some(Trouble::Now(format!("has expired on {end}"))),
+            None => match untimely(&leaf, now + SOON) {
+                Some(Untimely::After(end)) => Some(Trouble::Soon(format!("expires on {end}"))),
+                _ => None,
+            },
+        }
     }
 }
 
-fn config(cert: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
+/// What is wrong with a certificate's time, for people.
+#[derive(Clone, Debug)]
+pub enum Trouble {
+    /// Nobody believes it now.
+    Now(String),
+    /// Nobody will believe it in some days.
+    Soon(String),
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Now(text) | Self::Soon(text) => f.write_str(text),
+        }
+    }
+}
+
+enum Untimely {
+    Before(String),
+    After(String),
+}
+
+/// Whether a certificate is not valid at `at` (since 1970), and from or until when it is. What a client would ask, with the
+/// certificate itself as the one that it trusts: its time is looked at first.
+fn untimely(leaf: &CertificateDer<'static>, at: Duration) -> Option<Untimely> {
+    let mut roots = RootCertStore::empty();
+    roots.add(leaf.clone()).ok()?;
+    let provider = Arc::new(ring::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().ok()?;
+    let name = ServerName::try_from("localhost").ok()?;
+    let date = |at: UnixTime| {
+        let at = i64::try_from(at.as_secs()).ok().and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok());
+        at.map(|at| at.date().to_string()).unwrap_or_default()
+    };
+    match verifier.verify_server_cert(leaf, &[], &name, &[], UnixTime::since_unix_epoch(at)) {
+        Err(Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
+            Some(Untimely::After(date(not_after)))
+        }
+        Err(Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. })) => {
+            Some(Untimely::Before(date(not_before)))
+        }
+        _ => None,
+    }
+}
+
+fn read(cert: &Path, key: &Path) -> Result<Shown, TlsError> {
     let file = |path: &Path| path.display().to_string();
     let chain = CertificateDer::pem_file_iter(cert)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| TlsError::File(file(cert), error))?;
-    if chain.is_empty() {
-        return Err(TlsError::Empty(file(cert)));
+    let leaf = chain.first().cloned().ok_or_else(|| TlsError::Empty(file(cert)))?;
+    let unreadable = |error| TlsError::Key(file(key), error);
+    let pem = Zeroizing::new(std::fs::read(key).map_err(|error| unreadable(pem::Error::Io(error)))?);
+    let mut der = PrivateKeyDer::from_pem_slice(&pem).map_err(unreadable)?;
+    let signing = ring::sign::any_supported_type(&der);
+    der.zeroize();
+    let certified = CertifiedKey::new(chain, signing?);
+    match certified.keys_match() {
+        Err(Error::InconsistentKeys(_)) => return Err(TlsError::Mismatch(file(key), file(cert))),
+        matched => matched?,
     }
-    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| TlsError::Key(file(key), error))?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(chain, key)?;
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+    Ok(Shown { config: Arc::new(config), leaf })
 }

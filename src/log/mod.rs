@@ -392,13 +392,19 @@ fn outcomes(batch: &[Append], duplicates: &HashSet<EventId>) -> Vec<Appended> {
     batch.iter().map(outcome).collect()
 }
 
-/// How to open a log.
-#[derive(Clone, Debug)]
+/// How to open a log. Its `Debug` output leaves the URL out, which may hold a password.
+#[derive(Clone)]
 pub struct Options {
     /// `sqlite://…` or `postgres://…`.
     pub url: String,
     /// How long events are kept, by their own time; `None`: for ever.
     pub retention: Option<Duration>,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options").field("retention", &self.retention).finish_non_exhaustive()
+    }
 }
 
 /// Opens the log that `options` describe. Connects to nothing yet, so it succeeds while the database is away.

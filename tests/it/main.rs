@@ -19,3 +19,4 @@ mod service;
 mod soak;
 mod support;
 mod support_selftest;
+mod wild;

@@ -125,6 +125,29 @@ fn listeners_that_cannot_work_are_refused() {
     }
     refused("CONVOKE_SHUTDOWN_DELAY", "2", &["`listen.shutdown_delay`", "unit"]);
     refused("CONVOKE_SHUTDOWN_TIMEOUT", "2h", &["`listen.shutdown_timeout`", "more than 1h"]);
+    for everybody in ["0.0.0.0/0", "10.0.0.0/8,::/0", "::ffff:0.0.0.0/96"] {
+        refused("CONVOKE_TRUSTED_PROXIES", everybody, &["`listen.trusted_proxies`", "everybody", "10.0.0.0/8"]);
+    }
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused() {
+    let delay = "listen.shutdown_delay alone is 2s (from the default, as nothing sets it)";
+    refused("CONVOKE_SHUTDOWN_TIMEOUT", "1s", &["`listen.shutdown_timeout`", delay, "longer"]);
+    refused("CONVOKE_SHUTDOWN_DELAY", "1m", &["`listen.shutdown_delay`", "25s in all", "shorter"]);
+    Desk::new(&[]).load(&[("CONVOKE_SHUTDOWN_DELAY", "5s"), ("CONVOKE_SHUTDOWN_TIMEOUT", "5s")]);
+    for read_only in ["sqlite://c.db?mode=ro", "sqlite://c.db?immutable=true"] {
+        refused("CONVOKE_DATABASE_URL", read_only, &["`database.url`", "can only be read", "sqlite://FILE"]);
+    }
+    let desk = Desk::new(&[("f", "HIDDEN")]);
+    let url = ("CONVOKE_NATS_URL", "nats://a,nats://HIDDEN@b");
+    for (name, value) in [("CONVOKE_NATS_TOKEN_FILE", "f"), ("CONVOKE_NATS_CREDS_FILE", "f")] {
+        let message = desk.refusal(&[url, (name, value)]);
+        assert_holds(&message, &[name, "nats.url (from CONVOKE_NATS_URL) holds credentials too", "out of the URL"]);
+        assert!(!message.contains("HIDDEN"), "{message}");
+    }
+    let message = desk.refusal(&[url, ("CONVOKE_NATS_USER", "u"), ("CONVOKE_NATS_PASSWORD_FILE", "f")]);
+    assert_holds(&message, &["`nats.user`", "holds credentials too"]);
 }
 
 #[test]

@@ -124,6 +124,14 @@ impl RawConnection {
         }
     }
 
+    /// What has come by now, at least a byte.
+    pub async fn read_some(&mut self) -> Vec<u8> {
+        let mut bytes = std::mem::take(&mut self.ahead);
+        let read = timeout(PATIENCE, self.stream.read_buf(&mut bytes)).await.expect("something in time");
+        assert!(read.expect("a readable connection") > 0, "closed");
+        bytes
+    }
+
     /// All that comes until the server closes; a reset ends it too.
     pub async fn read_to_end(&mut self) -> Vec<u8> {
         let mut bytes = std::mem::take(&mut self.ahead);

@@ -4,9 +4,11 @@
 //! Servers print their logs when the test that owns them panics. Nothing here sleeps and hopes: [`wait::eventually`]
 //! is the only way to wait. The benchmarks stand on it too.
 
+pub mod attack;
 pub mod child;
 pub mod disk;
 pub mod http;
+pub mod http2;
 pub mod nats;
 pub mod pgbouncer;
 pub mod port;

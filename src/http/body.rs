@@ -1,0 +1,284 @@
+//! Bodies while they arrive: limits on size and time, and on the memory that all of them together take.
+//!
+//! A body that is whole within [`GRACE`] is never counted. The others are, and when they hold too much, the oldest has to
+//! go: whoever sends slowly on purpose loses, however many there are, and an event of a few kilobytes is through by then.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_LENGTH, EXPECT};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use hyper::body::Body as _;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// A body must be complete within this time.
+pub const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// How much of a body that nobody wants is read and thrown away, so that the sender gets to see the answer.
+const DRAIN_BYTES: usize = 4 << 20;
+const DRAIN_TIME: Duration = Duration::from_secs(1);
+
+/// After this time, or above this size, a body that is not complete is counted.
+const GRACE: Duration = Duration::from_millis(20);
+const GRACE_BYTES: usize = 64 << 10;
+
+/// What a body that is counted takes at least, its request included.
+const LEAST: usize = 4 << 10;
+
+/// What bodies that are counted may hold together, unless one alone may be larger.
+const MOST: usize = 32 << 20;
+
+/// Why there is no body.
+#[derive(Debug)]
+pub enum NoBody {
+    /// It is larger than it may be.
+    TooLarge,
+    /// It took longer than [`BODY_TIME`].
+    TooSlow,
+    /// It was the oldest of too many.
+    Crowded,
+    /// The connection ended before it did.
+    Cut(String),
+}
+
+/// What the head says of the body.
+#[derive(Clone, Copy, Debug)]
+pub struct Announced {
+    length: Option<usize>,
+    asks: bool,
+}
+
+impl Announced {
+    /// Reads the two headers.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        Self { length, asks: headers.contains_key(EXPECT) }
+    }
+}
+
+/// All bodies that are counted.
+#[derive(Debug)]
+pub struct Bodies {
+    limit: usize,
+    most: usize,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    bytes: usize,
+    next: u64,
+    /// By age: the oldest first.
+    bodies: BTreeMap<u64, (usize, Arc<Notify>)>,
+}
+
+/// A body that is counted, until dropped.
+#[derive(Debug)]
+struct Counted<'a> {
+    bodies: &'a Bodies,
+    id: u64,
+    crowded: Arc<Notify>,
+}
+
+impl Bodies {
+    /// For bodies of at most `limit` bytes each.
+    pub fn new(limit: usize) -> Self {
+        Self { limit, most: MOST.max(limit), held: Mutex::default() }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, bytes: usize) -> Counted<'_> {
+        let crowded = Arc::new(Notify::new());
+        let mut held = self.held();
+        let id = held.next;
+        held.next += 1;
+        held.bodies.insert(id, (0, Arc::clone(&crowded)));
+        self.grow(&mut held, id, LEAST + bytes);
+        Counted { bodies: self, id, crowded }
+    }
+
+    /// Counts `bytes` more for one body, and sends the oldest away while there are too many; it may be the same.
+    fn grow(&self, held: &mut Held, id: u64, bytes: usize) {
+        let Some((size, _)) = held.bodies.get_mut(&id) else { return };
+        *size += bytes;
+        held.bytes += bytes;
+        while held.bytes > self.most && held.bodies.len() > 1 {
+            let Some((_, (size, crowded))) = held.bodies.pop_first() else { return };
+            held.bytes -= size;
+            crowded.notify_one();
+        }
+    }
+
+    /// The whole body, if it is not too large and arrives in time. One that is too large is read on for a while, unless its
+    /// sender asked first.
+    ///
+    /// # Errors
+    /// [`NoBody`].
+    pub async fn read(&self, announced: Announced, body: &mut Body) -> Result<Bytes, NoBody> {
+        if announced.length.is_some_and(|length| length > self.limit) {
+            drain(announced, body).await;
+            return Err(NoBody::TooLarge);
+        }
+        let deadline = Instant::now() + BODY_TIME;
+        let mut reading = Reading { first: Bytes::new(), all: BytesMut::new(), limit: self.limit };
+        let early = timeout(GRACE, reading.read(body, None)).await;
+        let result = match early {
+            Ok(Step::Done(result)) => result,
+            Ok(Step::Large) | Err(_) => {
+                let counted = self.count(reading.settle());
+                tokio::select! {
+                    biased;
+                    () = counted.crowded.notified() => Err(NoBody::Crowded),
+                    step = timeout_at(deadline, reading.read(body, Some(&counted))) => match step {
+                        Ok(Step::Done(result)) => result,
+                        Ok(Step::Large) => Err(NoBody::TooLarge),
+                        Err(_) => Err(NoBody::TooSlow),
+                    }
+                }
+            }
+        };
+        if let Err(NoBody::TooLarge) = result {
+            drop(reading);
+            drain(announced, body).await;
+            return Err(NoBody::TooLarge);
+        }
+        result.map(|()| reading.whole())
+    }
+}
+
+impl Counted<'_> {
+    fn grow(&self, bytes: usize) {
+        self.bodies.grow(&mut self.bodies.held(), self.id, bytes);
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        let mut held = self.bodies.held();
+        if let Some((size, _)) = held.bodies.remove(&self.id) {
+            held.bytes -= size;
+        }
+    }
+}
+
+/// What has arrived.
+struct Reading {
+    /// Nearly always the only piece, and then nothing is copied.
+    first: Bytes,
+    all: BytesMut,
+    limit: usize,
+}
+
+enum Step {
+    Done(Result<(), NoBody>),
+    /// It is not whole, and too large to go uncounted.
+    Large,
+}
+
+impl Reading {
+    /// Reads on. May be dropped at any time and called again.
+    async fn read(&mut self, body: &mut Body, counted: Option<&Counted<'_>>) -> Step {
+        while !body.is_end_stream() {
+            let data = match body.frame().await {
+                None => break,
+                Some(Err(error)) => return Step::Done(Err(NoBody::Cut(error.to_string()))),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => data,
+                    Err(_) => continue,
+                },
+            };
+            let length = self.first.len() + self.all.len() + data.len();
+            if length > self.limit {
+                return Step::Done(Err(NoBody::TooLarge));
+            }
+            if self.first.is_empty() && self.all.is_empty() {
+                self.first = data;
+            } else {
+                self.settle();
+                let room = self.all.capacity();
+                self.all.extend_from_slice(&data);
+                if let Some(counted) = counted {
+                    counted.grow(self.all.capacity() - room);
+                }
+            }
+            if counted.is_none() && length > GRACE_BYTES && !body.is_end_stream() {
+                return Step::Large;
+            }
+        }
+        Step::Done(Ok(()))
+    }
+
+    /// Makes a copy of the first piece, which holds on to the connection's whole buffer. Returns what is held then.
+    fn settle(&mut self) -> usize {
+        if !self.first.is_empty() {
+            self.all.extend_from_slice(&std::mem::take(&mut self.first));
+        }
+        self.all.capacity()
+    }
+
+    fn whole(self) -> Bytes {
+        if self.all.is_empty() { self.first } else { self.all.freeze() }
+    }
+}
+
+/// Reads on for a while and throws it away. An answer before the end of the request would otherwise be lost with the
+/// connection. A sender that asks first gets the answer instead of a go-ahead.
+pub async fn drain(announced: Announced, body: &mut Body) {
+    if announced.asks {
+        return;
+    }
+    let rest = async {
+        let mut read = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            read += frame.data_ref().map_or(0, Bytes::len);
+            if read > DRAIN_BYTES {
+                return;
+            }
+        }
+    };
+    // Bounded on purpose; a sender that goes on for longer may not get to see the answer.
+    let _ = timeout(DRAIN_TIME, rest).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_crowded(counted: &Counted<'_>) -> bool {
+        use futures_util::FutureExt as _;
+        counted.crowded.notified().now_or_never().is_some()
+    }
+
+    #[test]
+    fn the_oldest_bodies_go_when_all_together_hold_too_much() {
+        let bodies = Bodies::new(256 << 10);
+        let size = (8 << 20) - LEAST;
+        let mut counted: Vec<_> = (0..4).map(|_| bodies.count(size)).collect();
+        assert!(!counted.iter().any(is_crowded));
+        counted.push(bodies.count(size));
+        assert_eq!(counted.iter().map(is_crowded).collect::<Vec<_>>(), [true, false, false, false, false]);
+        counted[2].grow(1);
+        assert!(is_crowded(&counted[1]));
+        drop(counted);
+        assert_eq!(bodies.held().bytes, 0);
+    }
+
+    #[test]
+    fn one_body_alone_may_be_larger_than_all_together() {
+        let bodies = Bodies::new(64 << 20);
+        let one = bodies.count(80 << 20);
+        assert!(!is_crowded(&one));
+        let next = bodies.count(0);
+        assert!(is_crowded(&one) && !is_crowded(&next));
+        drop((one, next));
+        assert_eq!(bodies.held().bytes, 0);
+    }
+}

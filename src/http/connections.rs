@@ -1,0 +1,376 @@
+//! The connections of one listener: how many there may be, and which of them go when there are too many.
+//!
+//! There is no cap for a source: behind a proxy all requests have one source, and whoever attacks from many would not meet
+//! it. Instead nobody is turned away, and when the table is full, room is made at the cost of whoever is least likely to be
+//! the platform: connections that never brought a signed delivery go before those that did, among them those of the source
+//! that holds the most, among those the ones that were silent for longest. What waits for its commit is never cut, and
+//! everybody has [`TENURE`] to send a request; until room can be made, new connections wait in the kernel's queue. So a
+//! flood pays for itself, and who stands behind one proxy with others loses nothing but what is idle.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use prometheus::{IntCounter, IntGauge};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use crate::telemetry::Throttle;
+
+/// Connections of the events listener, if there are file descriptors for so many.
+const MOST: usize = 8192;
+
+/// File descriptors kept for everything else: databases, the bus, the admin listener, files.
+const RESERVED: u64 = 256;
+
+/// When there is no room, this part of the table is emptied at once, so that the search for victims costs little each.
+const BATCH: usize = 128;
+
+/// Nobody is sent away so soon: time for a TLS handshake and a request from the other side of the world.
+const TENURE: Duration = Duration::from_secs(2);
+
+/// Room that was made is waited for this long before more is made.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// How many connections the events listener may hold. Raises the soft limit of file descriptors to the hard one first.
+#[must_use]
+pub fn room_by_descriptors() -> usize {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let mut limit = current;
+    if current.is_some() && current != maximum {
+        match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+            Ok(()) => limit = maximum,
+            Err(error) => tracing::warn!(%error, "could not raise the limit of open files"),
+        }
+    }
+    let room = connections_within(limit);
+    if room < MOST {
+        tracing::warn!(
+            open_files = limit,
+            connections = room,
+            "few open files are allowed: raise the limit (ulimit -n, LimitNOFILE) to {}",
+            MOST as u64 + RESERVED
+        );
+    }
+    room
+}
+
+/// `None`: without a limit.
+fn connections_within(descriptors: Option<u64>) -> usize {
+    let Some(descriptors) = descriptors else { return MOST };
+    // A quarter, if there is next to nothing: then connections are not what will fail first.
+    let room = descriptors.saturating_sub(RESERVED).max(descriptors / 4);
+    usize::try_from(room).unwrap_or(MOST).clamp(1, MOST)
+}
+
+/// The part of an address that one party holds: IPv6 gives everybody a /64.
+fn source(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+/// One connection: who is at the other end, and what it does.
+#[derive(Debug)]
+pub struct Connection {
+    peer: SocketAddr,
+    source: IpAddr,
+    opened: Instant,
+    /// When something of it was last heard, in milliseconds after it was opened.
+    heard: AtomicU64,
+    under_way: AtomicUsize,
+    storing: AtomicUsize,
+    proven: AtomicBool,
+    evicted: Notify,
+}
+
+impl Connection {
+    fn new(peer: SocketAddr) -> Self {
+        Self {
+            peer,
+            source: source(peer.ip()),
+            opened: Instant::now(),
+            heard: AtomicU64::new(0),
+            under_way: AtomicUsize::new(0),
+            storing: AtomicUsize::new(0),
+            proven: AtomicBool::new(false),
+            evicted: Notify::new(),
+        }
+    }
+
+    /// The address of the other end.
+    #[must_use]
+    pub const fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    fn touch(&self) {
+        let now = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.heard.store(now, Ordering::Relaxed);
+    }
+
+    fn heard_at(&self) -> Instant {
+        self.opened + Duration::from_millis(self.heard.load(Ordering::Relaxed))
+    }
+
+    /// A request has begun; it is under way until what is returned is dropped.
+    #[must_use]
+    pub fn request(self: &Arc<Self>) -> UnderWay {
+        self.touch();
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        UnderWay(Arc::clone(self))
+    }
+
+    /// Whether no request is under way.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.under_way.load(Ordering::Relaxed) == 0
+    }
+
+    /// For how long nothing was under way; zero while something is.
+    #[must_use]
+    pub fn idle_for(&self) -> Duration {
+        if self.is_idle() { self.heard_at().elapsed() } else { Duration::ZERO }
+    }
+
+    /// It brought something signed: it is among the last to go, and does not go at all until what is returned is dropped.
+    #[must_use]
+    pub fn proven(&self) -> Storing<'_> {
+        self.proven.store(true, Ordering::Relaxed);
+        self.storing.fetch_add(1, Ordering::Relaxed);
+        Storing(self)
+    }
+
+    /// Waits until it has to make room.
+    pub async fn evicted(&self) {
+        self.evicted.notified().await;
+    }
+}
+
+/// A request that is under way.
+#[derive(Debug)]
+pub struct UnderWay(Arc<Connection>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.touch();
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A signed delivery that waits for its commit.
+#[derive(Debug)]
+pub struct Storing<'a>(&'a Connection);
+
+impl Drop for Storing<'_> {
+    fn drop(&mut self) {
+        self.0.storing.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// All connections of one listener.
+#[derive(Debug)]
+pub struct Connections {
+    room: Arc<Semaphore>,
+    batch: usize,
+    held: Mutex<Held>,
+    gauges: Option<Gauges>,
+    throttle: Throttle,
+}
+
+/// Where the events listener's connections are counted.
+#[derive(Clone, Debug)]
+pub struct Gauges {
+    /// Those that are open.
+    pub open: IntGauge,
+    /// Those that had to make room.
+    pub evicted: IntCounter,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    next: u64,
+    connections: HashMap<u64, Arc<Connection>>,
+}
+
+impl Connections {
+    /// Room for so many.
+    #[must_use]
+    pub fn new(most: usize, gauges: Option<Gauges>) -> Arc<Self> {
+        Arc::new(Self {
+            room: Arc::new(Semaphore::new(most)),
+            batch: (most / BATCH).max(1),
+            held: Mutex::default(),
+            gauges,
+            throttle: Throttle::new(1, Duration::from_secs(60)),
+        })
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in a connection that was accepted, and makes room for it if there is none.
+    pub async fn admit(self: &Arc<Self>, peer: SocketAddr) -> Admitted {
+        let permit = loop {
+            if let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() {
+                break permit;
+            }
+            self.make_room();
+            // If all of them are new, or wait for their commits, that takes a while.
+            if let Ok(Ok(permit)) = tokio::time::timeout(SETTLE, Arc::clone(&self.room).acquire_owned()).await {
+                break permit;
+            }
+        };
+        let connection = Arc::new(Connection::new(peer));
+        let mut held = self.held();
+        let id = held.next;
+        held.next += 1;
+        held.connections.insert(id, Arc::clone(&connection));
+        if let Some(gauges) = &self.gauges {
+            gauges.open.inc();
+        }
+        drop(held);
+        Admitted { connection, id, connections: Arc::clone(self), _permit: permit }
+    }
+
+    fn make_room(&self) {
+        let evicted = {
+            let held = self.held();
+            let victims = victims(held.connections.values(), self.batch);
+            victims.iter().for_each(|victim| victim.evicted.notify_one());
+            victims.len()
+        };
+        if evicted == 0 {
+            return;
+        }
+        if let Some(gauges) = &self.gauges {
+            gauges.evicted.inc_by(evicted as u64);
+        }
+        self.throttle.run("crowded", |suppressed| {
+            tracing::warn!(evicted, suppressed, "too many connections: the most idle ones are closed");
+        });
+    }
+}
+
+/// Who has to go, at most `count` of them. While there are strangers, also such as are too new to go, it is one of them.
+fn victims<'a>(connections: impl Iterator<Item = &'a Arc<Connection>>, count: usize) -> Vec<&'a Arc<Connection>> {
+    let proven = |connection: &&Arc<Connection>| connection.proven.load(Ordering::Relaxed);
+    let (known, strangers): (Vec<_>, Vec<_>) = connections.partition(proven);
+    let mut candidates = if strangers.is_empty() { known } else { strangers };
+    let mut holdings: HashMap<IpAddr, usize> = HashMap::new();
+    for connection in &candidates {
+        *holdings.entry(connection.source).or_default() += 1;
+    }
+    candidates
+        .retain(|connection| connection.storing.load(Ordering::Relaxed) == 0 && connection.opened.elapsed() >= TENURE);
+    let rank = |connection: &&Arc<Connection>| {
+        let holds = holdings.get(&connection.source).copied().unwrap_or(0);
+        (Reverse(holds), connection.heard_at())
+    };
+    if count < candidates.len() {
+        candidates.select_nth_unstable_by_key(count, rank);
+        candidates.truncate(count);
+    }
+    candidates
+}
+
+/// A connection in the table, until dropped.
+#[derive(Debug)]
+pub struct Admitted {
+    /// The connection.
+    pub connection: Arc<Connection>,
+    id: u64,
+    connections: Arc<Connections>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.connections.held().connections.remove(&self.id);
+        if let Some(gauges) = &self.connections.gauges {
+            gauges.open.dec();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn from(address: &str, heard: u64) -> Arc<Connection> {
+        let mut connection = Connection::new(SocketAddr::new(address.parse().unwrap(), 1));
+        connection.opened = Instant::now().checked_sub(TENURE).unwrap();
+        connection.heard.store(heard, Ordering::Relaxed);
+        Arc::new(connection)
+    }
+
+    fn chosen(connections: &[Arc<Connection>], count: usize) -> Vec<usize> {
+        let victims = victims(connections.iter(), count);
+        let mut places: Vec<usize> =
+            victims.iter().map(|victim| connections.iter().position(|it| Arc::ptr_eq(it, victim)).unwrap()).collect();
+        places.sort_unstable();
+        places
+    }
+
+    #[test]
+    fn the_source_that_holds_the_most_gives_up_those_that_were_silent_for_longest() {
+        let all = [
+            from("192.0.2.1", 0),
+            from("198.51.100.1", 50_000),
+            from("198.51.100.1", 10_000),
+            from("198.51.100.1", 90_000),
+        ];
+        assert_eq!(chosen(&all, 1), [2]);
+        assert_eq!(chosen(&all, 2), [1, 2]);
+        assert_eq!(chosen(&all, 4), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn one_that_brought_something_signed_goes_last_and_one_that_is_being_stored_not_at_all() {
+        let all = [from("198.51.100.1", 0), from("198.51.100.1", 0), from("198.51.100.1", 10_000)];
+        drop(all[0].proven());
+        let storing = all[1].proven();
+        assert_eq!(chosen(&all, 1), [2]);
+        assert_eq!(chosen(&all, 3), [2]);
+        assert_eq!(chosen(&all[..2], 2), [0]);
+        drop(storing);
+        assert_eq!(chosen(&all[..2], 2), [0, 1]);
+        let new = Arc::new(Connection::new("192.0.2.1:1".parse().unwrap()));
+        assert_eq!(chosen(&[new, Arc::clone(&all[0])], 1), [0_usize; 0], "a stranger goes first, when it may");
+    }
+
+    #[test]
+    fn whoever_has_just_come_has_time_to_say_something() {
+        let all = [Arc::new(Connection::new("198.51.100.1:1".parse().unwrap())), from("192.0.2.1", 90_000)];
+        assert_eq!(chosen(&all, 1), [1]);
+        assert_eq!(chosen(&all[..1], 1), [0_usize; 0]);
+    }
+
+    #[test]
+    fn behind_one_proxy_the_idle_ones_go() {
+        let all = [from("10.0.0.1", 20_000), from("10.0.0.1", 0), from("10.0.0.1", 10_000)];
+        assert_eq!(chosen(&all, 1), [1]);
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_source_and_a_mapped_address_is_its_ipv4_one() {
+        let source = |text: &str| source(text.parse().unwrap());
+        assert_eq!(source("2001:db8::1"), source("2001:db8::ffff:1"));
+        assert_ne!(source("2001:db8::1"), source("2001:db8:0:1::1"));
+        assert_eq!(source("::ffff:192.0.2.1"), source("192.0.2.1"));
+    }
+
+    #[test]
+    fn descriptors_are_kept_for_everything_else() {
+        assert_eq!(connections_within(None), MOST);
+        assert_eq!(connections_within(Some(1 << 20)), MOST);
+        assert_eq!(connections_within(Some(1024)), 768);
+        assert_eq!(connections_within(Some(64)), 16);
+        assert_eq!(connections_within(Some(0)), 1);
+    }
+}

@@ -1,0 +1,129 @@
+//! The known floods of HTTP/2, frame by frame.
+
+use crate::service::{PATH, SOON, Service, event};
+use crate::support::http::RawConnection;
+use crate::support::http2::{
+    self, ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, frame,
+};
+use crate::support::wait::eventually;
+
+/// The setting of a connection that bounds its requests under way, and its code.
+const MAX_CONCURRENT_STREAMS: [u8; 2] = [0, 3];
+const MAX_HEADER_LIST_SIZE: [u8; 2] = [0, 6];
+const ENHANCE_YOUR_CALM: u32 = 11;
+
+/// All that is said until the connection is closed.
+async fn last_words(mut connection: RawConnection) -> Vec<Frame> {
+    http2::frames(&connection.read_to_end().await)
+}
+
+/// The error that the connection was ended with.
+fn goodbye(frames: &[Frame]) -> Option<u32> {
+    let last = frames.iter().rfind(|frame| frame.kind == GOAWAY)?;
+    Some(u32::from_be_bytes(last.payload[4..8].try_into().expect("four bytes")))
+}
+
+#[tokio::test]
+async fn limits_of_a_connection_are_announced() {
+    let service = Service::start().await;
+    let mut connection = http2::open(service.convoke.events).await;
+    connection.finish_sending().await;
+    let frames = last_words(connection).await;
+    let settings = frames.iter().find(|frame| frame.kind == SETTINGS && frame.flags & ACK == 0).expect("settings");
+    let value = |code: [u8; 2]| {
+        let entry = settings.payload.chunks_exact(6).find(|entry| entry[..2] == code).expect("the setting");
+        u32::from_be_bytes(entry[2..].try_into().expect("four bytes"))
+    };
+    assert_eq!((value(MAX_CONCURRENT_STREAMS), value(MAX_HEADER_LIST_SIZE)), (256, 16 << 10));
+}
+
+#[tokio::test]
+async fn requests_cancelled_as_soon_as_they_are_sent_end_the_connection() {
+    let service = Service::start().await;
+    let mut connection = http2::open(service.convoke.events).await;
+    let mut burst = Vec::new();
+    for id in (1..2_000).step_by(2) {
+        burst.extend(frame(HEADERS, END_HEADERS, id, &http2::post(PATH)));
+        burst.extend(frame(RST_STREAM, 0, id, &8_u32.to_be_bytes()));
+    }
+    // It may be over before all is sent.
+    let _ = connection.try_send(&burst).await;
+    assert_eq!(goodbye(&last_words(connection).await), Some(ENHANCE_YOUR_CALM));
+    service.acknowledged(&event("meeting.join", "1")).await;
+}
+
+#[tokio::test]
+async fn a_head_that_is_continued_without_end_ends_the_connection() {
+    let service = Service::start().await;
+    let mut connection = http2::open(service.convoke.events).await;
+    let mut flood = frame(HEADERS, END_STREAM, 1, &http2::post(PATH));
+    for _ in 0..1_000 {
+        flood.extend(frame(CONTINUATION, 0, 1, &http2::header("x", "y")));
+    }
+    let _ = connection.try_send(&flood).await;
+    assert_eq!(goodbye(&last_words(connection).await), Some(ENHANCE_YOUR_CALM));
+    service.acknowledged(&event("meeting.join", "1")).await;
+}
+
+#[tokio::test]
+async fn headers_over_the_limit_are_not_taken() {
+    let service = Service::start().await;
+    let mut connection = http2::open(service.convoke.events).await;
+    let value = "y".repeat(100);
+    let mut block = http2::post(PATH);
+    // 32 bytes more are counted for each (RFC 9113, section 6.5.2).
+    (0..150).for_each(|_| block.extend(http2::header("x", &value)));
+    let (first, rest) = block.split_at(15_000);
+    connection.send(&frame(HEADERS, END_STREAM, 1, first)).await;
+    connection.send(&frame(CONTINUATION, END_HEADERS, 1, rest)).await;
+    let mut bytes = Vec::new();
+    let answer = eventually("it is answered", SOON, async || {
+        bytes.extend(connection.read_some().await);
+        http2::frames(&bytes).into_iter().find(|frame| frame.kind == HEADERS)
+    })
+    .await;
+    // `:status`, and `431` in Huffman's code.
+    assert_eq!(answer.payload, [0x48, 0x83, 0x69, 0x90, 0xff]);
+}
+
+#[tokio::test]
+async fn streams_beyond_the_limit_are_refused_and_empty_frames_do_not_go_on_for_ever() {
+    let service = Service::start().await;
+    let mut connection = http2::open(service.convoke.events).await;
+    let mut requests = Vec::new();
+    // None of them has a body yet.
+    for id in (1..=601).step_by(2) {
+        requests.extend(frame(HEADERS, END_HEADERS, id, &http2::post(PATH)));
+    }
+    connection.send(&requests).await;
+    connection.send(&frame(PING, 0, 0, b"are you?")).await;
+    connection.finish_sending().await;
+    let frames = last_words(connection).await;
+    let refused = frames.iter().filter(|frame| frame.kind == RST_STREAM && frame.payload == 7_u32.to_be_bytes());
+    assert_eq!(refused.count(), 301 - 256);
+
+    let mut connection = http2::open(service.convoke.events).await;
+    let mut flood = frame(HEADERS, END_HEADERS, 1, &http2::post(PATH));
+    (0..50_000).for_each(|_| flood.extend(frame(DATA, 0, 1, b"")));
+    let _ = connection.try_send(&flood).await;
+    assert_eq!(goodbye(&last_words(connection).await), Some(ENHANCE_YOUR_CALM));
+    service.acknowledged(&event("meeting.join", "1")).await;
+}
+
+#[tokio::test]
+async fn floods_of_pings_and_settings_are_answered_and_nothing_more() {
+    let service = Service::start().await;
+    let before = super::memory(service.convoke.id(), "VmRSS");
+    let mut connection = http2::open(service.convoke.events).await;
+    for _ in 0..100 {
+        let mut flood = Vec::new();
+        (0..100).for_each(|_| flood.extend(frame(PING, 0, 0, b"12345678")));
+        (0..100).for_each(|_| flood.extend(frame(SETTINGS, 0, 0, b"")));
+        if connection.try_send(&flood).await.is_err() {
+            break;
+        }
+    }
+    service.acknowledged(&event("meeting.join", "1")).await;
+    let after = super::memory(service.convoke.id(), "VmRSS");
+    assert!(after.saturating_sub(before) < 20_000, "from {before} to {after} kB");
+}
