@@ -3,7 +3,9 @@
 
 mod answers;
 mod audit;
+mod clock;
 mod commands;
+mod disk;
 mod faults_under_load;
 mod interop;
 mod log_contract;
@@ -12,3 +14,4 @@ mod relay;
 mod service;
 mod support;
 mod support_selftest;
+mod watch;
