@@ -11,6 +11,7 @@ mod interop;
 mod log_contract;
 mod operation;
 mod relay;
+mod restore;
 mod service;
 mod support;
 mod support_selftest;
