@@ -1,15 +1,20 @@
-//! Compares the log with the stream, and a ledger with the log. `audit`, `check` and `replay --missing` are its faces.
+//! Compares the log with the stream, and a ledger with the log. `audit`, `check`, `replay --missing` and the stream watch
+//! ([`watch`]) are its faces.
 //!
 //! Log and stream are walked side by side. Both are in the order of the log, so what has to be remembered is only what
 //! one of them has and the other has not shown yet.
 
+mod places;
+pub mod watch;
+
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::Serialize;
 
-use crate::bus::{Bus, Scan};
-use crate::event::{EventId, Record, Seq};
+use crate::bus::{Bus, Scan, StreamState};
+use crate::event::{EventId, Millis, Record, Seq};
 use crate::log::Log;
 use crate::relay;
 
@@ -34,6 +39,9 @@ pub struct Comparison {
     pub messages: u64,
     /// Rows that should be in the stream and are not.
     pub missing: Vec<Missing>,
+    /// Rows before the stream's oldest message that it discarded neither for their age nor for its size: somebody purged
+    /// it of them.
+    pub purged: Vec<Missing>,
     /// Events of which the stream has more than one copy that nobody asked for.
     pub doubled: Vec<EventId>,
     /// Copies that were replayed on purpose.
@@ -65,7 +73,7 @@ pub async fn compare(log: &dyn Log, bus: &Bus, up_to: Seq) -> anyhow::Result<Com
     let published = cursors.iter().find(|cursor| cursor.name == relay::CURSOR).map_or(Seq::START, |it| it.position);
     let complete = state.first_sequence <= 1;
     let mut scan = bus.scan().await?;
-    let mut walk = Walk::default();
+    let mut walk = Walk::new(state, log.now().await?);
     if !complete {
         // What the relay has yet to publish is missing, whatever the stream has discarded.
         walk.first = walk.oldest(log, &mut scan, &mut found).await?.min(Seq(published.0 + 1));
@@ -93,10 +101,13 @@ pub async fn compare(log: &dyn Log, bus: &Bus, up_to: Seq) -> anyhow::Result<Com
     Ok(found)
 }
 
-#[derive(Default)]
 struct Walk {
     /// Rows before this one are not expected in the stream.
     first: Seq,
+    state: StreamState,
+    now: Millis,
+    /// Rows before `first` that nothing explains but a purge.
+    purged: HashMap<EventId, Seq>,
     log_only: HashMap<EventId, Seq>,
     /// Rows that need not be in the stream, and whose messages may be in it all the same.
     excused: HashSet<EventId>,
@@ -111,6 +122,18 @@ struct Copies {
 }
 
 impl Walk {
+    fn new(state: StreamState, now: Millis) -> Self {
+        Self {
+            first: Seq::START,
+            state,
+            now,
+            purged: HashMap::new(),
+            log_only: HashMap::new(),
+            excused: HashSet::new(),
+            stream_only: HashMap::new(),
+        }
+    }
+
     /// The place in the log of the oldest message that is a first copy; the messages read on the way are counted.
     async fn oldest(&mut self, log: &dyn Log, scan: &mut Scan, found: &mut Comparison) -> anyhow::Result<Seq> {
         while let Some(entry) = scan.next().await? {
@@ -140,6 +163,9 @@ impl Walk {
             found.expected += 1;
         } else if record.seq < self.first {
             found.before_stream += 1;
+            if !self.state.discards && !self.state.thins && !aged_out(record.received_at, &self.state, self.now) {
+                self.purged.insert(record.event_id, record.seq);
+            }
         } else {
             found.expected += 1;
             self.log_only.insert(record.event_id, record.seq);
@@ -163,6 +189,12 @@ impl Walk {
         if self.log_only.remove(&id).is_some() || self.excused.remove(&id) {
             return;
         }
+        if self.purged.remove(&id).is_some() {
+            // A copy of it stands further on.
+            found.before_stream -= 1;
+            found.expected += 1;
+            return;
+        }
         let copies = self.stream_only.entry(id).or_default();
         if replay {
             copies.replayed += 1;
@@ -173,8 +205,8 @@ impl Walk {
 
     /// What is left over on either side.
     async fn finish(self, log: &dyn Log, up_to: Seq, found: &mut Comparison) -> anyhow::Result<()> {
-        found.missing = self.log_only.into_iter().map(|(event_id, seq)| Missing { seq, event_id }).collect();
-        found.missing.sort_by_key(|missing| missing.seq);
+        found.missing = in_order(self.log_only);
+        found.purged = in_order(self.purged);
         let left: Vec<EventId> = self.stream_only.keys().copied().collect();
         for ids in left.chunks(500) {
             let known = log.count(ids).await?;
@@ -193,6 +225,18 @@ impl Walk {
         }
         Ok(())
     }
+}
+
+fn in_order(rows: HashMap<EventId, Seq>) -> Vec<Missing> {
+    let mut rows: Vec<Missing> = rows.into_iter().map(|(event_id, seq)| Missing { seq, event_id }).collect();
+    rows.sort_by_key(|missing| missing.seq);
+    rows
+}
+
+/// Whether the stream may have discarded a message for its age that was published when this arrived, or later.
+fn aged_out(received_at: Millis, stream: &StreamState, now: Millis) -> bool {
+    // The clocks of the database and of the bus may differ a little.
+    stream.max_age.is_some_and(|age| now.since(received_at) + age / 50 + Duration::from_secs(60) >= age)
 }
 
 async fn set_aside(log: &dyn Log) -> anyhow::Result<HashMap<EventId, ()>> {

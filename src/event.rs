@@ -131,6 +131,16 @@ impl Clock {
             Self::Set(ms) => Millis(ms.load(Ordering::Relaxed)),
         }
     }
+
+    /// A time for measuring how long something takes, which nobody sets back or forward: it says nothing about the day.
+    #[must_use]
+    pub fn steady(&self) -> Duration {
+        static START: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
+        match self {
+            Self::System => START.elapsed(),
+            Self::Set(ms) => Duration::from_millis(ms.load(Ordering::Relaxed).unsigned_abs()),
+        }
+    }
 }
 
 /// One entry of the platform's push configuration: an `appID` (its subscriber ID) and the keys (its password) that

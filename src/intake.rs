@@ -5,8 +5,9 @@
 //! reason that is not its health is split until the culprit is alone, which goes to the quarantine: one bad row never
 //! fails its neighbours.
 
+mod outage;
+
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,16 @@ use crate::log::{Append, Appended, Committed, Log, LogError};
 use crate::metrics::Metrics;
 use crate::tail::Tail;
 use crate::telemetry::Throttle;
+use outage::{BEAT_EVERY, By, Outage, Over};
+
+pub use outage::{GIVEN_UP, MISSED, rounded};
+
+/// What to do when nobody accepts events.
+const REMEDY: &str = "make the database take events again (`convoke check` says what is wrong with it)";
+
+/// What to do about events that the platform has dropped.
+const LOST: &str = "events that the platform first tried more than 24 h before it ends are lost to the push: ask the \
+    platform's history API for them";
 
 /// Deliveries that may wait. At 20,000 a second it is a fifth of a second's worth.
 const QUEUE: usize = 4096;
@@ -58,27 +69,8 @@ struct Job {
 pub struct Intake {
     queue: mpsc::Sender<Job>,
     bytes: Arc<Semaphore>,
-    state: Arc<State>,
+    outage: Arc<Outage>,
     metrics: Arc<Metrics>,
-}
-
-/// Whether events can be stored, as last seen.
-#[derive(Debug)]
-struct State {
-    /// Since when they cannot, in milliseconds; 0 while they can.
-    refusing_since: AtomicI64,
-    clock: Clock,
-}
-
-impl State {
-    fn accepting(&self, yes: bool) -> bool {
-        if yes {
-            self.refusing_since.swap(0, Ordering::Relaxed) != 0
-        } else {
-            let now = self.clock.now().get().max(1);
-            self.refusing_since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-        }
-    }
 }
 
 impl Intake {
@@ -92,15 +84,27 @@ impl Intake {
         tail: Arc<Tail>,
     ) -> (Self, Writer) {
         let (queue, jobs) = mpsc::channel(QUEUE);
-        let state = Arc::new(State { refusing_since: AtomicI64::new(clock.now().get().max(1)), clock });
+        let outage = Arc::new(Outage::new(clock.clone()));
         let intake = Self {
             queue,
             bytes: Arc::new(Semaphore::new(QUEUE_BYTES)),
-            state: Arc::clone(&state),
+            outage: Arc::clone(&outage),
             metrics: Arc::clone(&metrics),
         };
         let throttle = Throttle::new(5, Duration::from_secs(60));
-        (intake, Writer { jobs, log, state, metrics, appended, tail, ready: OnceLock::new(), throttle })
+        let writer = Writer {
+            jobs,
+            log,
+            outage,
+            clock,
+            beaten: None,
+            metrics,
+            appended,
+            tail,
+            ready: OnceLock::new(),
+            throttle,
+        };
+        (intake, writer)
     }
 
     /// Stores what was verified. When it returns `Ok`, it is durable. `body` is what it was read from, in case that the
@@ -143,15 +147,39 @@ impl Intake {
     /// Whether an event could be stored, as last seen.
     #[must_use]
     pub fn accepting(&self) -> bool {
-        self.state.refusing_since.load(Ordering::Relaxed) == 0
+        self.outage.accepting()
     }
 
-    /// How long events have been refused; zero while they are accepted.
+    /// How long events have been refused, by this process and before it began by all; zero while they are accepted.
     #[must_use]
     pub fn refusing_for(&self) -> Duration {
-        match self.state.refusing_since.load(Ordering::Relaxed) {
-            0 => Duration::ZERO,
-            since => Millis::new(since).map_or(Duration::ZERO, |since| self.state.clock.now().since(since)),
+        self.outage.refused_for()
+    }
+
+    /// Whether [`Intake::refusing_for`] is the least that it can be, because the database has not told the rest yet.
+    #[must_use]
+    pub fn refusing_at_least(&self) -> bool {
+        self.outage.at_least()
+    }
+
+    /// Says that events have been refused for 1, 12, 20 or 24 hours, once each in an outage. To be called now and then.
+    pub fn warn_if_due(&self) {
+        let Some(lasted) = self.outage.due() else { return };
+        let (refused_for, at_least) = (rounded(lasted).to_string(), self.outage.at_least());
+        if lasted < GIVEN_UP {
+            let left = rounded(GIVEN_UP - lasted).to_string();
+            tracing::error!(
+                refused_for,
+                at_least,
+                left,
+                "events are refused, and the platform drops an event 24 h after its first try: {REMEDY}"
+            );
+        } else {
+            tracing::error!(
+                refused_for,
+                at_least,
+                "events are refused, and the platform drops them now: {REMEDY}; {LOST}"
+            );
         }
     }
 }
@@ -161,7 +189,10 @@ impl Intake {
 pub struct Writer {
     jobs: mpsc::Receiver<Job>,
     log: Arc<dyn Log>,
-    state: Arc<State>,
+    outage: Arc<Outage>,
+    clock: Clock,
+    /// When the heartbeat was written last, by the steady clock.
+    beaten: Option<Duration>,
     metrics: Arc<Metrics>,
     appended: Arc<Notify>,
     tail: Arc<Tail>,
@@ -181,8 +212,9 @@ impl Writer {
                 // From here on nothing more is taken; what was taken is still written.
                 self.jobs.close();
             }
-            let healthy = self.state.refusing_since.load(Ordering::Relaxed) == 0;
-            let probe_in = if healthy { PROBE_EVERY } else { PROBE_AGAIN }.saturating_sub(last_write.elapsed());
+            self.beat().await;
+            let probe_in =
+                if self.outage.accepting() { PROBE_EVERY } else { PROBE_AGAIN }.saturating_sub(last_write.elapsed());
             let received = tokio::select! {
                 biased;
                 received = self.jobs.recv_many(&mut jobs, MAX_BATCH) => received,
@@ -198,7 +230,8 @@ impl Writer {
                 }
             };
             if received == 0 {
-                return;
+                self.beaten = None;
+                return self.beat().await;
             }
             self.metrics.store_queue.set(i64::try_from(self.jobs.len()).unwrap_or(0));
             if migrated.is_cancelled() {
@@ -211,26 +244,70 @@ impl Writer {
     }
 
     async fn probe(&self) -> Instant {
+        if !self.outage.known() {
+            self.read_heartbeat().await;
+        }
         match self.log.probe().await {
-            Ok(()) => self.report_health(None),
-            Err(error) => self.report_health(Some(&error)),
+            Ok(()) => self.stored(By::Probe).await,
+            Err(error) => self.refused(By::Probe, &error),
         }
         Instant::now()
     }
 
-    /// Notes whether events can be stored; says so once, when it changes.
-    fn report_health(&self, error: Option<&LogError>) {
-        let changed = self.state.accepting(error.is_none());
-        match error {
-            // A small write may succeed where a large one does not, and so on: these two may take turns.
-            Some(error) if changed => self.throttle.run("refusing", |suppressed| {
+    /// Writes the heartbeat, if its time has come.
+    async fn beat(&mut self) {
+        let now = self.clock.steady();
+        if !self.outage.settled() || self.beaten.is_some_and(|beaten| now.saturating_sub(beaten) < BEAT_EVERY) {
+            return;
+        }
+        match self.log.beat().await {
+            Ok(()) => self.beaten = Some(now),
+            Err(error) => self.refused(By::Probe, &error),
+        }
+    }
+
+    /// Asks how long nobody has accepted events, and at the start says so.
+    async fn read_heartbeat(&self) {
+        let first = !self.outage.known();
+        let heartbeat = match self.log.heartbeat().await {
+            Ok(heartbeat) => heartbeat,
+            Err(error) => return tracing::debug!(%error, "the heartbeat cannot be read"),
+        };
+        self.outage.heartbeat(heartbeat.map(|heartbeat| heartbeat.age));
+        let Some(heartbeat) = heartbeat.filter(|heartbeat| first && heartbeat.age > MISSED) else { return };
+        let (gap, since) = (rounded(heartbeat.age).to_string(), heartbeat.at);
+        if heartbeat.age < GIVEN_UP {
+            tracing::warn!(
+                gap,
+                %since,
+                "nobody accepted events before this start; the platform tries each again until 24 h after its first try, \
+                so none is lost if they are accepted from now on"
+            );
+        } else {
+            tracing::error!(gap, %since, "nobody accepted events for more than a day before this start; {LOST}");
+        }
+    }
+
+    /// Notes that events cannot be stored; says so once.
+    fn refused(&self, by: By, error: &LogError) {
+        // A small write may succeed where a large one does not, and so on: this and its end may take turns.
+        if self.outage.refused(by) {
+            self.throttle.run("refusing", |suppressed| {
                 tracing::error!(%error, suppressed, "cannot store events: they are answered 503, and the platform retries for 24 hours");
-            }),
-            None if self.ready.set(()).is_ok() => tracing::info!(database = self.log.describe(), "accepting events"),
-            None if changed => {
-                self.throttle.run("again", |suppressed| tracing::info!(suppressed, "events are being stored again"));
-            }
-            _ => {}
+            });
+        }
+    }
+
+    /// Notes that events can be stored; says so once.
+    async fn stored(&self, by: By) {
+        if !self.outage.accepting() {
+            self.read_heartbeat().await;
+        }
+        let Some(over) = self.outage.accepted(by) else { return };
+        if self.ready.set(()).is_ok() {
+            tracing::info!(database = self.log.describe(), "accepting events");
+        } else {
+            self.throttle.run("again", |suppressed| say_over(over, suppressed));
         }
     }
 
@@ -280,7 +357,7 @@ impl Writer {
         while let Some(range) = ranges.pop() {
             match self.append_once(&batch[range.clone()]).await {
                 Ok(committed) => {
-                    self.report_health(None);
+                    self.stored(By::Event).await;
                     if let Some(first) = committed.first {
                         let events = batch[range.clone()].iter().map(|append| &append.verified);
                         let events = events.filter(|verified| matches!(verified.content(), Content::Event(_)));
@@ -302,7 +379,7 @@ impl Writer {
                     outcomes[place] = self.set_apart(&batch[place], body, &cause.to_string()).await;
                 }
                 Err(error) => {
-                    self.report_health(Some(&error));
+                    self.refused(By::Event, &error);
                     // What is left of the batch would meet the same; it was not answered and will come again.
                     return;
                 }
@@ -333,10 +410,20 @@ impl Writer {
         match self.log.quarantine(&unreadable, append.deliveries).await {
             Ok(()) => Ok(Appended::Quarantined),
             Err(error) => {
-                self.report_health(Some(&error));
+                self.refused(By::Event, &error);
                 Err(NotStored::Unavailable)
             }
         }
+    }
+}
+
+/// Says that an outage is over, and what it may have cost.
+fn say_over(over: Over, suppressed: u64) {
+    let (refused_for, nobody_for) = (rounded(over.refused_for).to_string(), rounded(over.nobody_for).to_string());
+    if over.nobody_for < GIVEN_UP {
+        tracing::info!(suppressed, refused_for, nobody_for, "events are being stored again; the platform dropped none");
+    } else {
+        tracing::error!(suppressed, refused_for, nobody_for, "events are being stored again; {LOST}");
     }
 }
 

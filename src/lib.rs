@@ -11,18 +11,19 @@
 //! | [`verify`] | bytes and keys → what was signed, or a reason; pure |
 //! | [`intake`] | the queue and its one writer: batches, group commit |
 //! | [`log`] | the record, in SQLite or PostgreSQL, behind one trait |
+//! | [`disk`] | how full the embedded database's disk is |
 //! | [`tail`] | the newest rows, for a cursor that follows closely |
 //! | [`cursor`] | readers of the log: the loop that ticks them, leases |
 //! | [`relay`] | the cursor `bus`: rows become CloudEvents in the stream, in order |
 //! | [`bus`] | NATS JetStream |
-//! | [`audit`] | log, stream and ledger compared |
+//! | [`audit`] | log, stream and ledger compared; the stream watch |
 //! | [`simulate`] | the platform, played |
 //! | [`metrics`], [`telemetry`] | every metric, at zero from the start; log lines |
 //! | [`config`] | the settings, checked before anything binds; the only reader of the environment |
 //! | [`app`] | the composition root: settings → parts → named tasks, supervised; the end in order |
 //! | [`cli`] | the commands, one file each |
 //!
-//! Knowledge flows the same way. `verify`, `log` and `bus` know only `event`; `relay` alone knows both `log` and `bus`;
+//! Knowledge flows the same way. `verify`, `log` and `bus` know only `event` (and `log` the word `disk`); `relay` alone knows both `log` and `bus`;
 //! nobody imports `http`, `app` or `cli` but `app` and `cli`. Every task of the service is spawned in `app`.
 //!
 //! Failures come in three tiers: enums with their sources in the modules, one place that chooses status and body
@@ -33,6 +34,7 @@ pub mod bus;
 pub mod cli;
 pub mod config;
 pub mod cursor;
+pub mod disk;
 pub mod event;
 pub mod http;
 pub mod intake;

@@ -180,6 +180,34 @@ impl PublishError {
     }
 }
 
+/// How a stream lost messages that neither age nor size explain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Setback {
+    /// It is another stream of the same name.
+    Recreated,
+    /// Its newest messages are gone.
+    Backwards,
+    /// Its oldest messages are gone.
+    Purged,
+    /// Messages in its middle are gone.
+    Deleted,
+}
+
+impl Setback {
+    const ALL: [Self; 4] = [Self::Recreated, Self::Backwards, Self::Purged, Self::Deleted];
+
+    /// As in the label `kind`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Recreated => "recreated",
+            Self::Backwards => "backwards",
+            Self::Purged => "purged",
+            Self::Deleted => "deleted",
+        }
+    }
+}
+
 /// The event types that have a series of their own; the last stands for all others.
 const EVENT_LABELS: usize = KNOWN_EVENTS.len() + 2;
 const OTHER: usize = EVENT_LABELS - 1;
@@ -244,6 +272,13 @@ pub struct Metrics {
     pub not_accepting: Gauge,
     /// Bytes free where an embedded database lies.
     pub disk_free: IntGauge,
+    /// Events of the log that the stream should hold and does not.
+    pub stream_missing: IntGauge,
+    /// Messages of the stream whose event the log does not know.
+    pub stream_unknown: IntGauge,
+    /// When log and stream were last compared, in seconds since the epoch.
+    pub stream_checked: Gauge,
+    stream_setbacks: Vec<IntCounter>,
     /// 0 after a reload of the settings failed.
     pub reload_ok: IntGauge,
     /// Connections to the events listener.
@@ -267,6 +302,12 @@ impl Metrics {
         let publish_errors =
             counters(&r, "convoke_publish_errors_total", "Publishes that the bus did not take.", "reason");
         let published = counters(&r, "convoke_published_total", "Messages that the stream acknowledged.", "outcome");
+        let setbacks = counters(
+            &r,
+            "convoke_stream_setbacks_total",
+            "Times that the stream was seen to have lost messages.",
+            "kind",
+        );
         let set_aside = register(
             &r,
             IntGaugeVec::new(
@@ -359,9 +400,26 @@ impl Metrics {
                 &r,
                 Gauge::new(
                     "convoke_not_accepting_seconds",
-                    "How long events have been refused. The platform drops an event 24 h after its first try.",
+                    "How long events have been refused, by this process and before its start by all. At the start, until the \
+                     database is back, at least so long. The platform drops an event 24 h after its first try.",
                 ),
             ),
+            stream_missing: gauge(
+                "convoke_stream_missing_events",
+                "Events of the log that the stream should hold and does not, when they were last compared.",
+            ),
+            stream_unknown: gauge(
+                "convoke_stream_unknown_events",
+                "Messages of the stream whose event the log does not know, when they were last compared.",
+            ),
+            stream_checked: register(
+                &r,
+                Gauge::new(
+                    "convoke_stream_checked_timestamp_seconds",
+                    "When this process last compared log and stream; 0: not yet, or another replica does it.",
+                ),
+            ),
+            stream_setbacks: Setback::ALL.iter().map(|kind| setbacks.with_label_values(&[kind.as_str()])).collect(),
             disk_free: gauge("convoke_disk_free_bytes", "Bytes free where the embedded database lies."),
             reload_ok,
             connections: gauge("convoke_connections", "Open connections to the events listener."),
@@ -424,6 +482,12 @@ impl Metrics {
     #[must_use]
     pub fn publish_errors(&self, reason: PublishError) -> &IntCounter {
         &self.publish_errors[reason as usize]
+    }
+
+    /// The series of times that the stream lost messages in this way.
+    #[must_use]
+    pub fn stream_setbacks(&self, kind: Setback) -> &IntCounter {
+        &self.stream_setbacks[kind as usize]
     }
 
     /// Rows that a cursor set aside.

@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use uuid::Uuid;
 
 use super::{Bus, BusError, MSG_ID, REPLAY, failed};
-use crate::event::EventId;
+use crate::event::{EventId, Seq};
 
 /// How long the reader of a stream waits for a message before it asks whether there is one.
 const READ_TIME: Duration = Duration::from_secs(5);
@@ -30,19 +30,48 @@ impl Bus {
     /// # Errors
     /// [`BusError`].
     pub async fn scan(&self) -> Result<Scan, BusError> {
+        self.scan_after(0).await
+    }
+
+    /// The same from the message after this one on.
+    ///
+    /// # Errors
+    /// [`BusError`].
+    pub async fn scan_after(&self, sequence: u64) -> Result<Scan, BusError> {
         let reading = failed("reading the stream");
         let stream = self.jetstream.get_stream(&self.options.stream).await.map_err(|error| reading(&error))?;
-        let state = &stream.cached_info().state;
-        let last = state.last_sequence;
-        if state.messages == 0 {
-            return Ok(Scan { stream, messages: None, seen: 0, last });
+        let (last, messages) = (stream.cached_info().state.last_sequence, stream.cached_info().state.messages);
+        if messages == 0 || !more(&stream, sequence, last).await? {
+            return Ok(Scan { stream, messages: None, seen: sequence, last });
         }
+        let deliver_policy = consumer::DeliverPolicy::ByStartSequence { start_sequence: sequence + 1 };
         let consumer = stream
-            .create_consumer(consumer::pull::OrderedConfig { headers_only: true, ..Default::default() })
+            .create_consumer(consumer::pull::OrderedConfig { headers_only: true, deliver_policy, ..Default::default() })
             .await
             .map_err(|error| reading(&error))?;
         let messages = consumer.messages().await.map_err(|error| reading(&error))?;
-        Ok(Scan { stream, messages: Some(messages), seen: 0, last })
+        Ok(Scan { stream, messages: Some(messages), seen: sequence, last })
+    }
+
+    /// The newest message that says which event it is: the event's id and its place in the log when it was published.
+    ///
+    /// # Errors
+    /// [`BusError`].
+    pub async fn newest_event(&self) -> Result<Option<(EventId, Seq)>, BusError> {
+        #[derive(serde::Deserialize)]
+        struct Body {
+            id: uuid::Uuid,
+            sequence: String,
+        }
+        let reading = failed("reading the stream");
+        let stream = self.jetstream.get_stream(&self.options.stream).await.map_err(|error| reading(&error))?;
+        match stream.get_last_raw_message_by_subject(&format!("{}.>", self.options.subject_prefix)).await {
+            Ok(message) => Ok(serde_json::from_slice::<Body>(&message.payload)
+                .ok()
+                .and_then(|body| Some((EventId::from_uuid(body.id), Seq(body.sequence.parse().ok()?))))),
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(reading(&error)),
+        }
     }
 
     /// Whether the stream holds any message on `subject`.
@@ -76,6 +105,12 @@ impl std::fmt::Debug for Scan {
 }
 
 impl Scan {
+    /// The number of the message with which it ends.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
     /// The next message; `None` at the end.
     ///
     /// # Errors
@@ -86,7 +121,9 @@ impl Scan {
         let message = match tokio::time::timeout(READ_TIME, messages.next()).await {
             Ok(Some(message)) => message.map_err(|error| reading(&error))?,
             Ok(None) => return Err(reading(&"the consumer ended")),
-            Err(_) if self.more().await? => return Err(reading(&format!("no message within {READ_TIME:?}"))),
+            Err(_) if more(&self.stream, self.seen, self.last).await? => {
+                return Err(reading(&format!("no message within {READ_TIME:?}")));
+            }
             Err(_) => {
                 self.messages = None;
                 return Ok(None);
@@ -101,21 +138,19 @@ impl Scan {
         let replay = headers.is_some_and(|headers| headers.get(REPLAY).is_some());
         self.seen = sequence;
         // The newest message may have been deleted, and then never comes.
-        if sequence >= self.last || (pending == 0 && !self.more().await?) {
+        if sequence >= self.last || (pending == 0 && !more(&self.stream, self.seen, self.last).await?) {
             self.messages = None;
         }
         Ok((sequence <= self.last).then_some(Entry { sequence, id, replay }))
     }
 }
 
-impl Scan {
-    /// Whether the stream holds a message after the one that came last.
-    async fn more(&self) -> Result<bool, BusError> {
-        match self.stream.get_first_raw_message_by_subject(">", self.seen + 1).await {
-            Ok(message) => Ok(message.sequence <= self.last),
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(false),
-            Err(error) => Err(failed("reading the stream")(&error)),
-        }
+/// Whether the stream holds a message after `after`, up to `last`.
+async fn more(stream: &Stream, after: u64, last: u64) -> Result<bool, BusError> {
+    match stream.get_first_raw_message_by_subject(">", after + 1).await {
+        Ok(message) => Ok(message.sequence <= last),
+        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(false),
+        Err(error) => Err(failed("reading the stream")(&error)),
     }
 }
 

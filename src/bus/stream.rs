@@ -1,10 +1,13 @@
 //! The stream itself: made if it is missing, looked at, never changed.
 
+use std::time::Duration;
+
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{CreateStreamError, CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 
 use super::{Bus, BusError, failed};
+use crate::event::Millis;
 
 /// What [`Bus::ensure_stream`] found or made.
 #[derive(Clone, Debug)]
@@ -17,6 +20,10 @@ pub struct StreamState {
     pub last_sequence: u64,
     /// The number of its oldest message.
     pub first_sequence: u64,
+    /// When that arrived; the epoch if there is none.
+    pub first_at: Millis,
+    /// How many numbers after it have no message any more.
+    pub deleted: u64,
     /// How many there are.
     pub messages: u64,
     /// How many bytes they take.
@@ -25,6 +32,12 @@ pub struct StreamState {
     pub differences: Vec<String>,
     /// Its limit in bytes, if it has one.
     pub max_bytes: Option<i64>,
+    /// How long messages stay, as the stream itself has it; `None`: for ever.
+    pub max_age: Option<Duration>,
+    /// Whether it discards messages for their number or size, by a limit that it has come near to.
+    pub discards: bool,
+    /// Whether, as somebody set it up, messages leave it from anywhere: when they are acknowledged, or by subject.
+    pub thins: bool,
 }
 
 impl Bus {
@@ -143,10 +156,16 @@ impl Bus {
             created_at: info.created.unix_timestamp_nanos(),
             last_sequence: info.state.last_sequence,
             first_sequence: info.state.first_sequence,
+            first_at: Millis::from_date_time(info.state.first_timestamp),
+            deleted: info.state.deleted_count.unwrap_or(0),
             messages: info.state.messages,
             bytes: info.state.bytes,
             differences: differences(&info.config, &self.config()),
             max_bytes: Some(info.config.max_bytes).filter(|bytes| *bytes > 0),
+            max_age: Some(info.config.max_age).filter(|age| !age.is_zero()),
+            discards: near(info.state.bytes, info.config.max_bytes)
+                || near(info.state.messages, info.config.max_messages),
+            thins: info.config.retention != RetentionPolicy::Limits || info.config.max_messages_per_subject > 0,
         }))
     }
 }
@@ -175,6 +194,11 @@ fn differences(is: &Config, want: &Config) -> Vec<String> {
     compare("deletes denied", is.deny_delete.to_string(), want.deny_delete.to_string());
     compare("purges denied", is.deny_purge.to_string(), want.deny_purge.to_string());
     found
+}
+
+/// Whether nine tenths of a limit are used, if there is one.
+fn near(used: u64, limit: i64) -> bool {
+    u64::try_from(limit).is_ok_and(|limit| limit > 0 && used >= limit / 10 * 9)
 }
 
 /// The server writes "no limit" as -1 or, where it was not asked, as 0.

@@ -94,6 +94,7 @@ struct Stream {
     expected: u64,
     messages: u64,
     missing: Vec<MissingEvent>,
+    purged: u64,
     doubled: Vec<String>,
     replayed: u64,
     set_aside: u64,
@@ -125,6 +126,7 @@ impl Findings {
                 .iter()
                 .map(|missing| MissingEvent { seq: missing.seq.0, event_id: missing.event_id.to_string() })
                 .collect(),
+            purged: found.purged.len() as u64,
             doubled: found.doubled.iter().map(ToString::to_string).collect(),
             replayed: found.replayed,
             set_aside: found.set_aside,
@@ -162,8 +164,9 @@ impl Findings {
             note("set aside as too large for the bus", stream.set_aside);
             note("forgotten", stream.forgotten);
             note("older than the stream's oldest message", stream.before_stream);
+            note("of these too young to have been discarded: the stream was purged of them", stream.purged);
             note("messages that are of no event of this log", stream.foreign);
-            if !stream.missing.is_empty() {
+            if !stream.missing.is_empty() || stream.purged > 0 {
                 println!("`convoke replay --missing` publishes what is missing");
             }
         }

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use super::{Failure, Outcome};
 use crate::app;
-use crate::bus::Bus;
+use crate::audit::watch::Mark;
+use crate::bus::{Bus, StreamState};
 use crate::config::{ConfigArgs, Env, Settings, TlsFiles, redact_url};
-use crate::event::{Clock, Millis, Seq};
+use crate::disk::Level;
+use crate::event::{Clock, EventId, Millis, Seq};
 use crate::http::tls::Trouble;
+use crate::intake::{GIVEN_UP, MISSED, rounded};
 use crate::log::{self, Log};
 use crate::relay::{self, subject};
 
@@ -41,8 +44,11 @@ impl Report {
 /// Clocks may differ by so much.
 const CLOCK: Duration = Duration::from_secs(5);
 
-/// Less free disk than this is worth a word.
-const LITTLE_DISK: u64 = 1 << 30;
+/// The stream's newest messages, whose events should be in the log.
+const NEWEST: u64 = 1_000;
+
+/// Nobody has accepted events for so long: somebody should have been told.
+const LONG: Duration = Duration::from_secs(3600);
 
 pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
     let settings = super::settings(&arguments.settings, env, "error")?;
@@ -124,9 +130,29 @@ async fn database(report: &mut Report, log: &dyn Log, now: Millis) -> Result<(),
     for weakness in log.weaknesses().await? {
         report.fail("durable", weakness);
     }
-    if let Some(free) = log.disk_free() {
-        let text = format!("{} free", bytesize::ByteSize(free));
-        if free < LITTLE_DISK { report.warn("disk", text) } else { report.ok("disk", text) }
+    if let Some(disk) = log.disk() {
+        let text = format!("{} free", bytesize::ByteSize(disk.free));
+        if disk.level() == Level::Plenty { report.ok("disk", text) } else { report.warn("disk", text) }
+    }
+    match log.heartbeat().await? {
+        None => report.warn("heartbeat", "none yet: no `convoke serve` has accepted events with this database"),
+        Some(heartbeat) => {
+            let text = format!("events were accepted at {}, {} ago", heartbeat.at, rounded(heartbeat.age));
+            if heartbeat.age <= MISSED {
+                report.ok("heartbeat", text);
+            } else if heartbeat.age < LONG {
+                report.warn("heartbeat", format!("{text}, and by nobody since: is a `convoke serve` running?"));
+            } else {
+                let left = match GIVEN_UP.checked_sub(heartbeat.age) {
+                    Some(left) => format!("drops the first events in {}", rounded(left)),
+                    None => "drops events now; ask its history API for them".to_owned(),
+                };
+                report.fail(
+                    "heartbeat",
+                    format!("{text}, and by nobody since: start `convoke serve`; the platform {left}"),
+                );
+            }
+        }
     }
     let theirs = log.now().await?;
     let apart = now.since(theirs).max(theirs.since(now));
@@ -223,6 +249,20 @@ async fn stream(
         );
     }
     let Some(log) = log else { return Ok(()) };
+    newest_published(report, settings, bus, log, position, now).await?;
+    seen_before(report, bus, log, &state).await?;
+    older_log(report, settings, bus, log, &state, now).await
+}
+
+/// Looks for what was published last.
+async fn newest_published(
+    report: &mut Report,
+    settings: &Settings,
+    bus: &Bus,
+    log: &dyn Log,
+    position: Seq,
+    now: Millis,
+) -> anyhow::Result<()> {
     // The newest row that was published, unless it may have left the stream by age.
     let newest = log.read(Seq(position.0 - 1), 1).await?.into_iter().find(|record| record.seq == position);
     let Some(record) = newest.filter(|record| record.event_info.is_some()) else { return Ok(()) };
@@ -239,5 +279,58 @@ async fn stream(
             ));
         }
     }
+    Ok(())
+}
+
+/// Compares the stream with what the stream watch last saw.
+async fn seen_before(report: &mut Report, bus: &Bus, log: &dyn Log, state: &StreamState) -> anyhow::Result<()> {
+    let Some(mark) = Mark::load(log, bus.stream()).await? else { return Ok(()) };
+    if let Some((_, what)) = mark.setback(state, log.now().await?) {
+        report.fail("stream", format!(
+            "{what} since `convoke serve` looked at it; if it was not meant, `convoke replay --missing` puts back what is \
+             missing"
+        ));
+    }
+    if mark.missing > 0 {
+        report.fail(
+            "stream",
+            format!(
+                "{} events of the log were missing in it when they were last compared: `convoke audit` names them, \
+             `convoke replay --missing` puts them back",
+                mark.missing
+            ),
+        );
+    }
+    Ok(())
+}
+
+/// A log that was restored from a backup does not know what was stored after it; the stream may.
+async fn older_log(
+    report: &mut Report,
+    settings: &Settings,
+    bus: &Bus,
+    log: &dyn Log,
+    state: &StreamState,
+    now: Millis,
+) -> anyhow::Result<()> {
+    let kept_since = settings.database.retention.map(|retention| EventId::lower_bound(now.minus(retention)));
+    let mut newest = bus.scan_after(state.last_sequence.saturating_sub(NEWEST)).await?;
+    let mut ids = Vec::new();
+    while let Some(entry) = newest.next().await? {
+        ids.extend(entry.id.filter(|id| kept_since.is_none_or(|since| *id >= since)));
+    }
+    let known = log.places(&ids).await?;
+    let unknown = ids.iter().filter(|id| !known.contains_key(id)).count();
+    if unknown == 0 {
+        return Ok(());
+    }
+    let head = log.head().await?;
+    let newest = bus.newest_event().await?.map(|(_, seq)| format!(", up to seq {seq}")).unwrap_or_default();
+    report.fail("stream", format!(
+        "is newer than the log: of its newest {} messages {unknown} are of events that the log does not know{newest}, and the \
+         log ends at seq {head}. Was an older log restored? What the platform was told is stored is in the stream only: keep \
+         it, and see deploy/backup-sqlite.md or deploy/backup-postgres.md, \"When the log is older than the stream\"",
+        ids.len()
+    ));
     Ok(())
 }

@@ -28,7 +28,7 @@ pub struct Arguments {
     /// Events of the meeting with this number or UUID
     #[arg(long, value_name = "ID")]
     meeting: Option<String>,
-    /// Exactly the events that `convoke audit` misses in the stream
+    /// Exactly the events that `convoke audit` misses in the stream, or finds purged from it
     #[arg(long, conflicts_with_all = ["since", "until", "event", "meeting"])]
     missing: bool,
     /// Publish also what the stream got within its duplicate window: `.r` and the time are added to Nats-Msg-Id
@@ -70,8 +70,8 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
     let end = cursors.iter().find(|cursor| cursor.name == relay::CURSOR).map_or(Seq::START, |cursor| cursor.position);
     if arguments.missing {
         let found = audit::compare(&*log, &bus, end).await?;
-        // Missing ones mostly follow one another.
-        let mut missing = found.missing.iter().map(|missing| missing.seq).peekable();
+        // Missing ones mostly follow one another; purged ones come before them.
+        let mut missing = found.purged.iter().chain(&found.missing).map(|missing| missing.seq).peekable();
         while let Some(first) = missing.peek() {
             let mut page = log.read(Seq(first.0 - 1), WINDOW).await?;
             let last = page.last().map_or(*first, |record| record.seq);

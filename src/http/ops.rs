@@ -59,6 +59,8 @@ struct Report {
     accepting: bool,
     stopping: bool,
     not_accepting_seconds: f64,
+    /// Whether that is the least: the database has not told yet how long nobody accepted events before the start.
+    not_accepting_is_lower_bound: bool,
     database: String,
     bus: BusReport,
     cursors: Vec<CursorHealth>,
@@ -85,6 +87,7 @@ impl Health {
             accepting: self.intake.accepting(),
             stopping: self.closing.is_set(),
             not_accepting_seconds: self.intake.refusing_for().as_secs_f64(),
+            not_accepting_is_lower_bound: self.intake.refusing_at_least(),
             database: self.database.clone(),
             bus: BusReport {
                 enabled: self.bus.is_some(),

@@ -4,6 +4,7 @@ mod scripted;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -43,6 +44,8 @@ struct Harness {
     intake: Intake,
     appended: Arc<Notify>,
     migrated: CancellationToken,
+    time: Arc<AtomicI64>,
+    finish: CancellationToken,
     writer: JoinSet<()>,
 }
 
@@ -50,18 +53,18 @@ impl Harness {
     fn not_migrated() -> Self {
         let log = Arc::new(Scripted::default());
         let appended = Arc::new(Notify::new());
-        let clock = Clock::Set(Arc::new(AtomicI64::new(NOW)));
+        let time = Arc::new(AtomicI64::new(NOW));
         let (intake, writer) = Intake::new(
             Arc::clone(&log) as Arc<dyn Log>,
             Arc::new(Metrics::new()),
-            clock,
+            Clock::Set(Arc::clone(&time)),
             Arc::clone(&appended),
             Arc::default(),
         );
-        let migrated = CancellationToken::new();
+        let (migrated, finish) = (CancellationToken::new(), CancellationToken::new());
         let mut set = JoinSet::new();
-        set.spawn(writer.run(migrated.clone(), CancellationToken::new()));
-        Self { log, intake, appended, migrated, writer: set }
+        set.spawn(writer.run(migrated.clone(), finish.clone()));
+        Self { log, intake, appended, migrated, time, finish, writer: set }
     }
 
     /// On a log that answers at once.
@@ -327,4 +330,39 @@ async fn the_writer_stores_what_is_queued_before_it_ends() {
     assert_eq!(answers(waiting).await, [Ok(Appended::Stored), Ok(Appended::Stored)]);
     writer.join_next().await.expect("the writer").expect("it ends by itself");
     assert_eq!(log.stored(), ["first", "a", "b"]);
+}
+
+#[tokio::test]
+async fn while_events_are_accepted_the_heartbeat_is_written_each_minute_and_at_the_end() {
+    let mut harness = Harness::open().await;
+    assert_eq!(harness.store("first").await, Ok(Appended::Stored));
+    let begun = harness.log.beats();
+    assert!(begun <= 1, "one at the start");
+    for (minute, name) in ["second", "third", "fourth"].into_iter().enumerate() {
+        harness.time.fetch_add(60_000, Ordering::Relaxed);
+        // Answered before the writer looks at the clock, and the next one after it.
+        assert_eq!(harness.store(name).await, Ok(Appended::Stored));
+        assert_eq!(harness.store(name).await, Ok(Appended::Duplicate));
+        assert_eq!(harness.log.beats(), 2 + u32::try_from(minute).unwrap());
+    }
+    harness.finish.cancel();
+    harness.writer.join_next().await.expect("it ends").expect("no panic");
+    assert_eq!(harness.log.beats(), 5);
+}
+
+#[tokio::test]
+async fn how_long_nobody_accepted_events_before_the_start_counts_while_they_are_refused() {
+    let harness = Harness::not_migrated();
+    harness.log.set_heartbeat(Duration::from_secs(5 * 3600));
+    harness.log.refuse_probes(true);
+    harness.time.fetch_add(60_000, Ordering::Relaxed);
+    assert_eq!((harness.intake.refusing_for().as_secs(), harness.intake.refusing_at_least()), (60, true));
+    harness.migrated.cancel();
+    while harness.intake.refusing_at_least() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((harness.intake.refusing_for().as_secs(), harness.intake.accepting()), (5 * 3600, false));
+    harness.log.refuse_probes(false);
+    harness.migrate().await;
+    assert_eq!(harness.intake.refusing_for(), Duration::ZERO);
 }

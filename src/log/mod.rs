@@ -18,6 +18,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::disk::Disk;
 use crate::event::{Content, Event, EventId, Millis, Record, Seq, Verified};
 
 /// Why the log did not do what it was asked.
@@ -123,6 +124,15 @@ pub struct CursorState {
     pub owner: Option<String>,
 }
 
+/// When events were last accepted, by whichever process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// When.
+    pub at: Millis,
+    /// How long ago that is. Both ends are the database's clock.
+    pub age: Duration,
+}
+
 /// Which rows of the log are wanted.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
@@ -221,6 +231,30 @@ pub trait Log: Send + Sync + std::fmt::Debug + 'static {
     /// The reason why not.
     async fn probe(&self) -> Result<(), LogError>;
 
+    /// Notes that events are accepted now.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn beat(&self) -> Result<(), LogError>;
+
+    /// The newest [`Log::beat`], of whichever process; `None` if there never was one.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn heartbeat(&self) -> Result<Option<Heartbeat>, LogError>;
+
+    /// What was kept under this name with [`Log::keep_note`].
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn note(&self, name: &str) -> Result<Option<String>, LogError>;
+
+    /// Keeps what a background task wants to remember, in place of what it kept before.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn keep_note(&self, name: &str, note: &str) -> Result<(), LogError>;
+
     /// The first `limit` rows after `after`, in the order of the log.
     ///
     /// # Errors
@@ -244,6 +278,12 @@ pub trait Log: Send + Sync + std::fmt::Debug + 'static {
     /// # Errors
     /// [`LogError::Unavailable`].
     async fn find(&self, id: EventId) -> Result<Option<Seq>, LogError>;
+
+    /// The places of the rows with these ids; an id that the log does not know is left out.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn places(&self, ids: &[EventId]) -> Result<HashMap<EventId, Seq>, LogError>;
 
     /// The newest row's place; [`Seq::START`] if the log is empty.
     ///
@@ -354,8 +394,8 @@ pub trait Log: Send + Sync + std::fmt::Debug + 'static {
     /// [`LogError::Unavailable`].
     async fn weaknesses(&self) -> Result<Vec<String>, LogError>;
 
-    /// Bytes free on the file system of an embedded database.
-    fn disk_free(&self) -> Option<u64>;
+    /// The file system of an embedded database.
+    fn disk(&self) -> Option<Disk>;
 
     /// Closes all connections.
     async fn close(&self);

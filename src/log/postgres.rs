@@ -23,9 +23,10 @@ use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 use super::{
-    Append, Committed, Counts, CursorState, Filter, Inserted, Lag, Leased, Log, LogError, Moved, Options, Quarantined,
-    Schema, SetAside,
+    Append, Committed, Counts, CursorState, Filter, Heartbeat, Inserted, Lag, Leased, Log, LogError, Moved, Options,
+    Quarantined, Schema, SetAside,
 };
+use crate::disk::Disk;
 use crate::event::{Content, Event, EventId, Millis, Record, Seq, Unreadable};
 
 mod partitions;
@@ -334,14 +335,45 @@ impl Log for PostgresLog {
     async fn probe(&self) -> Result<(), LogError> {
         bounded(async {
             let mut tx = self.pool.begin_with(BEGIN_PROBE).await?;
-            sqlx::query(
-                "INSERT INTO heartbeat (id, at) VALUES (1, now()) ON CONFLICT (id) DO UPDATE SET at = excluded.at",
-            )
-            .execute(&mut *tx)
-            .await?;
+            sqlx::query("INSERT INTO probe (id, at) VALUES (1, now()) ON CONFLICT (id) DO UPDATE SET at = excluded.at")
+                .execute(&mut *tx)
+                .await?;
             tx.commit().await
         })
         .await
+    }
+
+    async fn beat(&self) -> Result<(), LogError> {
+        bounded(
+            sqlx::query(
+                "INSERT INTO heartbeat (id, at) VALUES (1, now()) ON CONFLICT (id) DO UPDATE SET at = excluded.at",
+            )
+            .execute(&self.pool),
+        )
+        .await
+        .map(drop)
+    }
+
+    async fn heartbeat(&self) -> Result<Option<Heartbeat>, LogError> {
+        let row =
+            bounded(sqlx::query("SELECT at, clock_timestamp() FROM heartbeat").fetch_optional(&self.pool)).await?;
+        Ok(row.map(|row| {
+            let at = Millis::from_date_time(row.get(0));
+            Heartbeat { at, age: Millis::from_date_time(row.get(1)).since(at) }
+        }))
+    }
+
+    async fn note(&self, name: &str) -> Result<Option<String>, LogError> {
+        bounded(sqlx::query_scalar("SELECT note FROM task_notes WHERE name = $1").bind(name).fetch_optional(&self.pool))
+            .await
+    }
+
+    async fn keep_note(&self, name: &str, note: &str) -> Result<(), LogError> {
+        let keep = sqlx::query(
+            "INSERT INTO task_notes (name, note, at) VALUES ($1, $2, now())
+             ON CONFLICT (name) DO UPDATE SET note = excluded.note, at = excluded.at",
+        );
+        bounded(keep.bind(name).bind(note).execute(&self.pool)).await.map(drop)
     }
 
     async fn read(&self, after: Seq, limit: u32) -> Result<Vec<Record>, LogError> {
@@ -394,6 +426,13 @@ impl Log for PostgresLog {
         )
         .await
         .map(|seq| seq.map(Seq))
+    }
+
+    async fn places(&self, ids: &[EventId]) -> Result<HashMap<EventId, Seq>, LogError> {
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
+        let places = sqlx::query("SELECT event_id, seq FROM events WHERE event_id = ANY ($1)").bind(ids);
+        let rows = bounded(places.fetch_all(&self.pool)).await?;
+        Ok(rows.iter().map(|row| (EventId::from_uuid(row.get(0)), Seq(row.get(1)))).collect())
     }
 
     async fn head(&self) -> Result<Seq, LogError> {
@@ -608,7 +647,7 @@ impl Log for PostgresLog {
         }
     }
 
-    fn disk_free(&self) -> Option<u64> {
+    fn disk(&self) -> Option<Disk> {
         None
     }
 

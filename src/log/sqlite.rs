@@ -21,9 +21,10 @@ use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 use super::{
-    Append, Appended, Committed, Counts, CursorState, Filter, Inserted, Lag, Leased, Log, LogError, Moved, Options,
-    Quarantined, Schema, SetAside,
+    Append, Appended, Committed, Counts, CursorState, Filter, Heartbeat, Inserted, Lag, Leased, Log, LogError, Moved,
+    Options, Quarantined, Schema, SetAside,
 };
+use crate::disk::Disk;
 use crate::event::{Content, Event, EventId, Millis, Record, Seq, Unreadable};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
@@ -379,10 +380,44 @@ impl Log for SqliteLog {
 
     async fn probe(&self) -> Result<(), LogError> {
         self.write(sqlx::query(AssertSqlSafe(format!(
+            "INSERT INTO probe (id, at) VALUES (1, {NOW}) ON CONFLICT (id) DO UPDATE SET at = excluded.at"
+        ))))
+        .await
+        .map(drop)
+    }
+
+    async fn beat(&self) -> Result<(), LogError> {
+        self.write(sqlx::query(AssertSqlSafe(format!(
             "INSERT INTO heartbeat (id, at) VALUES (1, {NOW}) ON CONFLICT (id) DO UPDATE SET at = excluded.at"
         ))))
         .await
         .map(drop)
+    }
+
+    async fn heartbeat(&self) -> Result<Option<Heartbeat>, LogError> {
+        let sql = format!("SELECT at, {NOW} FROM heartbeat");
+        let row = sqlx::query(AssertSqlSafe(sql)).fetch_optional(&self.readers).await.map_err(failed)?;
+        let heartbeat = |row: SqliteRow| {
+            let at = time(row.try_get(0)?)?;
+            Ok(Heartbeat { at, age: time(row.try_get(1)?)?.since(at) })
+        };
+        row.map(heartbeat).transpose().map_err(failed)
+    }
+
+    async fn note(&self, name: &str) -> Result<Option<String>, LogError> {
+        sqlx::query_scalar("SELECT note FROM task_notes WHERE name = ?")
+            .bind(name.to_owned())
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(failed)
+    }
+
+    async fn keep_note(&self, name: &str, note: &str) -> Result<(), LogError> {
+        let sql = format!(
+            "INSERT INTO task_notes (name, note, at) VALUES (?, ?, {NOW})
+             ON CONFLICT (name) DO UPDATE SET note = excluded.note, at = excluded.at"
+        );
+        self.write(sqlx::query(AssertSqlSafe(sql)).bind(name.to_owned()).bind(note.to_owned())).await.map(drop)
     }
 
     async fn read(&self, after: Seq, limit: u32) -> Result<Vec<Record>, LogError> {
@@ -439,6 +474,16 @@ impl Log for SqliteLog {
             .await
             .map(|seq| seq.map(Seq))
             .map_err(failed)
+    }
+
+    async fn places(&self, ids: &[EventId]) -> Result<HashMap<EventId, Seq>, LogError> {
+        let list = serde_json::Value::from_iter(ids.iter().map(ToString::to_string)).to_string();
+        let rows = sqlx::query("SELECT event_id, seq FROM events WHERE event_id IN (SELECT value FROM json_each(?))")
+            .bind(list)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(failed)?;
+        rows.iter().map(|row| Ok((event_id(row, 0)?, Seq(row.try_get(1)?)))).collect::<Result<_, _>>().map_err(failed)
     }
 
     async fn head(&self) -> Result<Seq, LogError> {
@@ -659,8 +704,10 @@ impl Log for SqliteLog {
         Ok(vec![format!("{} lies {weakness}", self.path.display())])
     }
 
-    fn disk_free(&self) -> Option<u64> {
-        rustix::fs::statvfs(self.directory()).ok().map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+    fn disk(&self) -> Option<Disk> {
+        let stat = rustix::fs::statvfs(self.directory()).ok()?;
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Some(Disk { free: bytes(stat.f_bavail), total: bytes(stat.f_blocks) })
     }
 
     async fn close(&self) {

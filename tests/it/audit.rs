@@ -131,11 +131,14 @@ async fn a_stream_that_discarded_its_beginning_is_compared_from_its_oldest_messa
     scene.stream().await.purge().sequence(5).await.expect("purged up to there");
     let (clean, stream) = scene.stream_findings().await;
     assert!(clean);
-    found(&stream, json!({"expected": 6, "messages": 6, "before_stream": 4}));
+    found(&stream, json!({"expected": 6, "messages": 6, "before_stream": 4, "purged": 4}));
     scene.delete(&[7]).await;
     let (clean, stream) = scene.stream_findings().await;
     assert!(!clean);
-    found(&stream, json!({"expected": 6, "messages": 5, "before_stream": 4, "missing": [stream["missing"][0]]}));
+    found(
+        &stream,
+        json!({"expected": 6, "messages": 5, "before_stream": 4, "purged": 4, "missing": [stream["missing"][0]]}),
+    );
     assert_eq!(stream["missing"][0]["event_id"], scene.id(6));
 }
 
@@ -145,7 +148,7 @@ async fn a_purged_stream_misses_nothing_but_what_was_not_published_yet() {
     scene.stream().await.purge().await.expect("purged");
     let (clean, stream) = scene.stream_findings().await;
     assert!(clean);
-    found(&stream, json!({"before_stream": 10}));
+    found(&stream, json!({"before_stream": 10, "purged": 10}));
     // A row that the relay has yet to publish is a difference all the same, as soon as nobody waits for it any more.
     let lease = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '+9 seconds')";
     scene
@@ -156,7 +159,7 @@ async fn a_purged_stream_misses_nothing_but_what_was_not_published_yet() {
     assert_eq!((unpublished.code(), &findings["stream"]["missing"][0]["event_id"]), (1, &json!(scene.id(9))));
     found(
         &findings["stream"],
-        json!({"expected": 1, "before_stream": 9, "missing": [findings["stream"]["missing"][0]]}),
+        json!({"expected": 1, "before_stream": 9, "purged": 9, "missing": [findings["stream"]["missing"][0]]}),
     );
 }
 

@@ -43,6 +43,9 @@ on_both! {
         lag_is_exact_up_to_ten_thousand_and_no_less_beyond
         a_selection_is_by_time_type_meeting_and_place
         rows_are_counted_and_found_by_id
+        places_are_told_of_the_ids_that_are_known
+        a_heartbeat_is_read_back_with_its_age_and_a_probe_is_none
+        a_note_is_kept_until_it_is_replaced
         an_append_that_nobody_waits_for_any_more_leaves_the_log_usable
         handshakes_leave_the_newest_time;
     schema:

@@ -3,20 +3,24 @@
 
 mod answers;
 mod audit;
+mod clock;
 mod cluster_under_load;
 mod commands;
+mod disk;
 mod durable;
 mod faults_under_load;
 mod interop;
 mod log_contract;
 mod operation;
-mod pooler;
 mod packages;
 mod packages_watch;
+mod pooler;
 mod relay;
 mod replicas;
+mod restore;
 mod service;
 mod soak;
 mod support;
 mod support_selftest;
+mod watch;
 mod wild;

@@ -221,7 +221,10 @@ async fn a_deleted_stream_is_made_again_and_replay_puts_the_rest_back(version: N
     js.delete_stream(STREAM).await.expect("deleted");
     // Nothing is published meanwhile: it is missed all the same.
     eventually("the stream is made again", TEN, async || js.get_stream(STREAM).await).await;
-    eventually("the warning names the way back", TEN, async || lines_with(&convoke, "replay --missing") == 1).await;
+    eventually("the warning names the way back", TEN, async || {
+        lines_with(&convoke, "what it held before is not in it") == 1
+    })
+    .await;
     let after = deliver(&convoke, 30..60).await;
     let messages = stream_holds(&js, 30, TEN).await;
     assert_eq!(ids(&messages), sample_ids(&after));
@@ -262,7 +265,10 @@ async fn a_stream_that_lost_its_newest_messages_is_noticed_and_replay_puts_them_
     nats.kill().await;
     nats.restore_store(&copy);
     nats.restart().await;
-    eventually("the warning names the way back", TEN, async || lines_with(&convoke, "replay --missing") == 1).await;
+    eventually("the warning names the way back", TEN, async || {
+        lines_with(&convoke, "it has lost its newest messages;") == 1
+    })
+    .await;
     let after = deliver(&convoke, 15..20).await;
     let js = nats.jetstream().await;
     let messages = stream_holds(&js, 15, TEN).await;

@@ -6,8 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 
 use super::*;
+use crate::disk::Disk;
 use crate::event::{Record, Seq};
-use crate::log::{Counts, CursorState, Filter, Lag, Leased, Moved, Quarantined, Schema, SetAside};
+use crate::log::{Counts, CursorState, Filter, Heartbeat, Lag, Leased, Moved, Quarantined, Schema, SetAside};
 
 #[derive(Debug)]
 pub struct Scripted {
@@ -28,6 +29,9 @@ struct Script {
     merged: Vec<(u32, i64)>,
     stored: Vec<String>,
     quarantined: Vec<(Unreadable, u32)>,
+    probes_fail: bool,
+    heartbeat: Option<Heartbeat>,
+    beats: u32,
 }
 
 impl Default for Scripted {
@@ -78,6 +82,19 @@ impl Scripted {
 
     pub fn fail_next(&self, failures: &[bool]) {
         self.script().failures.extend(failures);
+    }
+
+    /// Somebody accepted events so long ago.
+    pub fn set_heartbeat(&self, age: Duration) {
+        self.script().heartbeat = Some(Heartbeat { at: Millis::EPOCH, age });
+    }
+
+    pub fn refuse_probes(&self, refuse: bool) {
+        self.script().probes_fail = refuse;
+    }
+
+    pub fn beats(&self) -> u32 {
+        self.script().beats
     }
 
     pub fn batches(&self) -> Vec<Vec<String>> {
@@ -143,10 +160,29 @@ impl Log for Scripted {
     }
 
     async fn probe(&self) -> Result<(), LogError> {
+        if self.script().probes_fail { Err(unavailable()) } else { Ok(()) }
+    }
+
+    async fn beat(&self) -> Result<(), LogError> {
+        self.script().beats += 1;
         Ok(())
     }
 
+    async fn heartbeat(&self) -> Result<Option<Heartbeat>, LogError> {
+        Ok(self.script().heartbeat)
+    }
+
     // The intake has no use for the rest.
+
+    async fn note(&self, _: &str) -> Result<Option<String>, LogError> {
+        Err(unavailable())
+    }
+    async fn keep_note(&self, _: &str, _: &str) -> Result<(), LogError> {
+        Err(unavailable())
+    }
+    async fn places(&self, _: &[EventId]) -> Result<HashMap<EventId, Seq>, LogError> {
+        Err(unavailable())
+    }
 
     async fn migrate(&self, _: bool) -> Result<Schema, LogError> {
         Err(unavailable())
@@ -216,7 +252,7 @@ impl Log for Scripted {
         Duration::MAX
     }
     async fn appended_elsewhere(&self) {}
-    fn disk_free(&self) -> Option<u64> {
+    fn disk(&self) -> Option<Disk> {
         None
     }
     async fn close(&self) {}

@@ -25,7 +25,7 @@ async fn the_file_is_made_and_holds_a_wal_database_with_large_pages() {
     let header = fs::read(&file).expect("the file is there");
     assert_eq!((&header[16..18], &header[18..20]), (&[0x20, 0x00][..], &[2, 2][..]));
     assert!(backend.folder.path().join("log.db-wal").exists());
-    assert!(log.disk_free().expect("it has a disk") > 0);
+    assert!(log.disk().expect("it has a disk").free > 0);
     assert!(log.describe().contains("log.db"));
     log.close().await;
     assert!(!backend.folder.path().join("log.db-wal").exists(), "closing leaves one whole file");

@@ -435,6 +435,43 @@ pub async fn rows_are_counted_and_found_by_id(backend: Backend) {
     assert!(counts.values().all(|count| *count == 1) && !counts.contains_key(&unknown));
 }
 
+pub async fn places_are_told_of_the_ids_that_are_known(backend: Backend) {
+    let log = backend.log().await;
+    append(&log, &(0..3).map(|n| format!(r#"{{"event":"e","timestamp":{}}}"#, NOW + n)).collect::<Vec<_>>()).await;
+    let rows = log.read(Seq::START, 10).await.expect("it can be read");
+    let unknown = EventId::lower_bound(millis(NOW - 1));
+    let ids: Vec<EventId> = rows.iter().map(|row| row.event_id).chain([unknown]).collect();
+    let places = log.places(&ids).await.expect("it can be read");
+    assert_eq!(places, rows.iter().map(|row| (row.event_id, row.seq)).collect());
+    assert!(log.places(&[]).await.expect("it can be read").is_empty());
+}
+
+pub async fn a_heartbeat_is_read_back_with_its_age_and_a_probe_is_none(backend: Backend) {
+    let log = backend.log().await;
+    log.probe().await.expect("it can be written");
+    assert_eq!(log.heartbeat().await.expect("it can be read"), None);
+    log.beat().await.expect("it can be written");
+    let fresh = log.heartbeat().await.expect("it can be read").expect("there is one");
+    assert!(fresh.age < Duration::from_secs(60), "{fresh:?}");
+    let at = "2026-01-01T00:00:00.000Z";
+    backend.execute(&format!("UPDATE heartbeat SET at = '{at}'")).await;
+    log.probe().await.expect("it can be written");
+    let old = backend.open().heartbeat().await.expect("it can be read").expect("there is one");
+    assert_eq!(old.at.to_string(), at);
+    let later = log.now().await.expect("a clock").since(old.at);
+    assert!(old.age <= later && later - old.age < Duration::from_secs(60), "{old:?}");
+}
+
+pub async fn a_note_is_kept_until_it_is_replaced(backend: Backend) {
+    let log = backend.log().await;
+    assert_eq!(log.note("a").await.expect("it can be read"), None);
+    for note in ["one", "", "{\"two\":2}"] {
+        log.keep_note("a", note).await.expect("it can be written");
+        log.keep_note("b", "another").await.expect("it can be written");
+        assert_eq!(backend.open().note("a").await.expect("it can be read").as_deref(), Some(note));
+    }
+}
+
 pub async fn an_append_that_nobody_waits_for_any_more_leaves_the_log_usable(backend: Backend) {
     const TURNS: usize = 60;
     let log = backend.log().await;

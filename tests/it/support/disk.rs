@@ -14,7 +14,7 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// `None`, with the reason printed, where mounting is not permitted: only root may, and not in every container.
+    /// `None`, with the reason printed, for who is not root and so may not mount; that root may not, is a failure.
     pub fn mount(bytes: u64) -> Option<Self> {
         let folder = tempfile::Builder::new().prefix("convoke-disk-").tempdir().expect("a temporary folder");
         let options = format!("size={bytes},mode=0777");
@@ -26,7 +26,9 @@ impl SmallDisk {
         match mount {
             Ok(output) if output.status.success() => Some(Self { folder }),
             Ok(output) => {
-                eprintln!("no small disk here: {}", String::from_utf8_lossy(&output.stderr).trim());
+                let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+                assert!(!rustix::process::geteuid().is_root(), "root cannot mount a small disk: {reason}");
+                eprintln!("no small disk here: {reason}");
                 None
             }
             Err(error) => {

@@ -146,6 +146,18 @@ impl Postgres {
         self.launch().await;
     }
 
+    /// Where its data is.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Makes the server's user the owner of a folder and of all in it.
+    pub fn give(&self, folder: &Path) {
+        if let Some((uid, gid)) = self.user.instead_of_root {
+            output_of(Command::new("chown").arg("-R").arg(format!("{uid}:{gid}")).arg(folder));
+        }
+    }
+
     pub fn log(&self) -> String {
         read_log(&self.log_file())
     }
@@ -190,10 +202,6 @@ impl Postgres {
             lines.next() == Some(&child.id().to_string()) && lines.nth(6).is_some_and(|line| line.trim() == "ready")
         })
         .await;
-    }
-
-    fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
     }
 
     fn log_file(&self) -> PathBuf {

@@ -1,0 +1,438 @@
+//! The stream watch: a slow look in the background, by the replica that publishes.
+//!
+//! Each look asks the stream for its numbers, which costs nothing, and compares them with those of the look before: a
+//! stream that was made anew, went backwards, was purged, or has new holes has lost messages. Then it goes on comparing,
+//! a page at a time and at rest most of the time: first the stream's new messages, then the log's new rows. Everything is
+//! compared again once a day, and whenever the numbers say that something was lost. What it remembers of either side is a
+//! bit for a row.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use super::aged_out;
+use super::places::Places;
+use crate::bus::{Bus, StreamState};
+use crate::event::{EventId, Millis, Seq};
+use crate::log::Log;
+use crate::metrics::{Metrics, Setback};
+use crate::relay;
+use crate::telemetry::Throttle;
+
+/// How long a look may go on comparing, and how long after it the next one comes.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// How soon a replica that does not publish asks whether it does.
+const STANDBY: Duration = Duration::from_secs(2);
+
+/// What is found is said no more often than this while it goes on changing.
+const SAY_AGAIN: Duration = Duration::from_secs(600);
+
+/// Everything is compared again so long after it was.
+const AGAIN: Duration = Duration::from_secs(24 * 3600);
+
+/// The same while the stream has messages that the log does not know.
+const AGAIN_UNKNOWN: Duration = Duration::from_secs(3600);
+
+/// Messages, or rows, between two rests.
+const PAGE: u32 = 256;
+
+/// Messages that are read a second time after a start: first copies of rows that the relay had not passed yet.
+const OVERLAP: u64 = 4 * relay::WINDOW as u64;
+
+/// No rest between two pages is longer.
+const LONGEST_REST: Duration = Duration::from_secs(2);
+
+/// What was found when the stream was last looked at, and how far log and stream have been compared.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// When the stream was made, in nanoseconds since the epoch.
+    made_at: i64,
+    first: u64,
+    first_at: i64,
+    last: u64,
+    deleted: u64,
+    /// All messages up to here have been read,
+    message: u64,
+    /// and all rows up to here looked for among them.
+    place: i64,
+    /// When everything was last begun to be compared.
+    whole_at: i64,
+    /// Rows that were not in the stream.
+    pub missing: u64,
+    /// Messages whose event is not in the log.
+    pub unknown: u64,
+}
+
+impl Mark {
+    /// What was kept in the database, if anything was.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn load(log: &dyn Log, stream: &str) -> anyhow::Result<Option<Self>> {
+        // One that cannot be read is of another version: everything is compared again.
+        Ok(log.note(&name(stream)).await?.and_then(|note| serde_json::from_str(&note).ok()))
+    }
+
+    /// How the stream lost messages since, if it did, and a word on it.
+    #[must_use]
+    pub fn setback(&self, state: &StreamState, now: Millis) -> Option<(Setback, String)> {
+        if self.made_at != nanos(state) {
+            return Some((Setback::Recreated, "it was deleted and is a new one".to_owned()));
+        }
+        if state.last_sequence < self.last {
+            let lost = self.last - state.last_sequence;
+            return Some((Setback::Backwards, format!("it went backwards, and has lost its newest {lost} messages")));
+        }
+        let first_at = Millis::new(self.first_at).unwrap_or(Millis::EPOCH);
+        if state.first_sequence > self.first && !state.discards && !state.thins && !aged_out(first_at, state, now) {
+            let lost = state.first_sequence - self.first;
+            return Some((Setback::Purged, format!("it was purged of up to {lost} messages that were not old")));
+        }
+        if state.deleted > self.deleted && !state.thins {
+            let lost = state.deleted - self.deleted;
+            return Some((Setback::Deleted, format!("{lost} messages in its middle were deleted")));
+        }
+        None
+    }
+
+    fn note_numbers(&mut self, state: &StreamState) {
+        self.made_at = nanos(state);
+        self.first = state.first_sequence;
+        self.first_at = state.first_at.get();
+        self.last = state.last_sequence;
+        self.deleted = state.deleted;
+    }
+}
+
+fn nanos(state: &StreamState) -> i64 {
+    i64::try_from(state.created_at).unwrap_or(0)
+}
+
+fn name(stream: &str) -> String {
+    format!("stream watch {stream}")
+}
+
+/// What one look came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Looked {
+    /// Another replica publishes, or nobody does yet, or there is no stream.
+    NotMine,
+    /// There is more to compare.
+    More,
+    /// Everything has been compared up to now.
+    Done,
+}
+
+/// The watch.
+#[derive(Debug)]
+pub struct Watch {
+    log: Arc<dyn Log>,
+    bus: Arc<Bus>,
+    metrics: Arc<Metrics>,
+    owner: String,
+    retention: Option<Duration>,
+    /// For each stretch of work so many times its length is rested.
+    rest: u32,
+    /// `None` until the lease was seen to be ours.
+    mark: Option<Mark>,
+    /// What the database has of it.
+    kept: Option<Mark>,
+    goal: Option<Goal>,
+    /// Rows whose messages were read and that have not been looked for yet.
+    seen: Places,
+    missing: Places,
+    /// The first row whose message the stream has.
+    oldest: Option<Seq>,
+    /// Messages up to here were counted before.
+    counted: u64,
+    told: (u64, u64),
+    throttle: Throttle,
+}
+
+/// To where log and stream are being compared.
+#[derive(Clone, Copy, Debug)]
+struct Goal {
+    message: u64,
+    place: Seq,
+}
+
+impl Watch {
+    /// The watch over `bus` for the process that takes the relay's lease as `owner`. `rest` times as long as it works, it
+    /// does nothing.
+    #[must_use]
+    pub fn new(
+        log: Arc<dyn Log>,
+        bus: Arc<Bus>,
+        metrics: Arc<Metrics>,
+        owner: String,
+        retention: Option<Duration>,
+        rest: u32,
+    ) -> Self {
+        Self {
+            log,
+            bus,
+            metrics,
+            owner,
+            retention,
+            rest,
+            mark: None,
+            kept: None,
+            goal: None,
+            seen: Places::default(),
+            missing: Places::default(),
+            oldest: None,
+            counted: 0,
+            told: (0, 0),
+            throttle: Throttle::new(2, SAY_AGAIN),
+        }
+    }
+
+    /// Looks at the stream again and again until `stop`, from when `migrated` says that the log can be read.
+    pub async fn run(mut self, migrated: CancellationToken, stop: CancellationToken) {
+        let looks = async {
+            migrated.cancelled().await;
+            loop {
+                let pause = match self.look(LOOK).await {
+                    Ok(Looked::More) => Duration::ZERO,
+                    Ok(Looked::Done) => LOOK,
+                    Ok(Looked::NotMine) => STANDBY,
+                    Err(error) => {
+                        tracing::debug!(
+                            error = format!("{error:#}"),
+                            "the stream could not be compared with the log; trying again"
+                        );
+                        LOOK
+                    }
+                };
+                tokio::time::sleep(pause).await;
+            }
+        };
+        tokio::select! {
+            () = looks => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    /// Looks at the stream's numbers, and goes on comparing for `budget`.
+    ///
+    /// # Errors
+    /// If the database or the bus cannot be read; the next look goes on.
+    pub async fn look(&mut self, budget: Duration) -> anyhow::Result<Looked> {
+        let begun = Instant::now();
+        let cursors = self.log.cursors().await?;
+        let cursor = cursors.iter().find(|cursor| cursor.name == relay::CURSOR);
+        let Some(position) =
+            cursor.filter(|cursor| cursor.owner.as_ref() == Some(&self.owner)).map(|cursor| cursor.position)
+        else {
+            self.forget();
+            return Ok(Looked::NotMine);
+        };
+        let Some(state) = self.bus.stream_state().await? else { return Ok(Looked::NotMine) };
+        let now = self.log.now().await?;
+        self.notice(&state, position, now).await?;
+        let goal = *self.goal.get_or_insert(Goal { message: state.last_sequence, place: position });
+        if !self.read_messages(goal, now, begun, budget).await?
+            || !self.read_rows(goal, &state, now, begun, budget).await?
+        {
+            return Ok(Looked::More);
+        }
+        self.goal = None;
+        self.report(now);
+        if self.mark != self.kept
+            && let Some(mark) = &self.mark
+        {
+            self.log.keep_note(&name(self.bus.stream()), &serde_json::to_string(mark)?).await?;
+            self.kept = Some(mark.clone());
+        }
+        Ok(Looked::Done)
+    }
+
+    /// Another replica publishes now, and watches.
+    fn forget(&mut self) {
+        if self.mark.take().is_some() {
+            self.goal = None;
+            self.told = (0, 0);
+            self.metrics.stream_missing.set(0);
+            self.metrics.stream_unknown.set(0);
+            self.metrics.stream_checked.set(0.0);
+        }
+    }
+
+    /// Compares the stream's numbers with those of the last look; begins from the beginning where that is called for.
+    async fn notice(&mut self, state: &StreamState, position: Seq, now: Millis) -> anyhow::Result<()> {
+        let stream = self.bus.stream();
+        let (mut mark, fresh) = match self.mark.take() {
+            Some(mark) => (mark, false),
+            None => (Mark::load(&*self.log, stream).await?.unwrap_or_default(), true),
+        };
+        let known = mark.made_at != 0;
+        let setback = mark.setback(state, now).filter(|_| known);
+        if let Some((kind, what)) = &setback {
+            self.metrics.stream_setbacks(*kind).inc();
+            tracing::warn!(
+                stream,
+                kind = kind.as_str(),
+                "the stream is not as it was: {what}; comparing it with the log"
+            );
+        }
+        let again = if mark.unknown > 0 { AGAIN_UNKNOWN } else { AGAIN };
+        // One that takes longer than that comes to its end all the same.
+        let due = self.goal.is_none() && now.since(Millis::new(mark.whole_at).unwrap_or(Millis::EPOCH)) > again;
+        // What was missing before the start is known by its number only.
+        let lost_count = fresh && mark.missing > 0;
+        if !known || setback.is_some() || due || lost_count || mark.place > position.0 {
+            mark = Mark { whole_at: now.get(), message: state.first_sequence.saturating_sub(1), ..Mark::default() };
+            (self.seen, self.missing) = (Places::default(), Places::default());
+            (self.oldest, self.counted, self.goal) = (None, mark.message, None);
+        } else if fresh {
+            self.counted = mark.message;
+            mark.message = mark.message.saturating_sub(OVERLAP);
+            (self.seen, self.missing, self.goal) = (Places::default(), Places::default(), None);
+        }
+        mark.note_numbers(state);
+        self.mark = Some(mark);
+        Ok(())
+    }
+
+    /// Reads the stream up to the goal; whether it got there.
+    async fn read_messages(
+        &mut self,
+        goal: Goal,
+        now: Millis,
+        begun: Instant,
+        budget: Duration,
+    ) -> anyhow::Result<bool> {
+        let kept_since = self.retention.map(|retention| EventId::lower_bound(now.minus(retention)));
+        let Some(mark) = &mut self.mark else { return Ok(false) };
+        if mark.message >= goal.message {
+            return Ok(true);
+        }
+        let mut scan = self.bus.scan_after(mark.message).await?;
+        loop {
+            let started = Instant::now();
+            let mut entries = Vec::with_capacity(PAGE as usize);
+            while entries.len() < PAGE as usize
+                && let Some(entry) = scan.next().await?
+            {
+                entries.push(entry);
+            }
+            let ids: Vec<EventId> = entries.iter().filter_map(|entry| entry.id).collect();
+            let places = self.log.places(&ids).await?;
+            for entry in &entries {
+                let Some(id) = entry.id else { continue };
+                match places.get(&id) {
+                    Some(place) => {
+                        if !entry.replay {
+                            self.oldest.get_or_insert(*place);
+                        }
+                        if place.0 > mark.place {
+                            self.seen.insert(*place);
+                        } else {
+                            self.missing.remove(*place);
+                        }
+                    }
+                    // What the retention dropped is still in the stream.
+                    None if entry.sequence <= self.counted || kept_since.is_some_and(|since| id < since) => {}
+                    None => mark.unknown += 1,
+                }
+            }
+            mark.message = match entries.last() {
+                Some(entry) => entry.sequence,
+                None => goal.message.max(scan.last()),
+            };
+            self.counted = self.counted.max(mark.message);
+            let arrived = mark.message >= goal.message;
+            if arrived || begun.elapsed() > budget {
+                return Ok(arrived);
+            }
+            pause(self.rest, started).await;
+        }
+    }
+
+    /// Looks for the log's rows up to the goal among the messages; whether it got there.
+    async fn read_rows(
+        &mut self,
+        goal: Goal,
+        state: &StreamState,
+        now: Millis,
+        begun: Instant,
+        budget: Duration,
+    ) -> anyhow::Result<bool> {
+        let Some(mark) = &mut self.mark else { return Ok(false) };
+        if mark.place >= goal.place.0 {
+            return Ok(true);
+        }
+        loop {
+            let started = Instant::now();
+            let from = Seq(mark.place);
+            let page = self.log.read(from, PAGE).await?;
+            let aside = self.log.list_set_aside(relay::CURSOR, from, PAGE).await?;
+            for record in page.iter().take_while(|record| record.seq <= goal.place) {
+                let seen = self.seen.remove(record.seq);
+                let excused = record.event_info.is_none()
+                    || aside.iter().any(|row| row.seq == record.seq)
+                    || state.thins
+                    || aged_out(record.received_at, state, now)
+                    || (state.discards && self.oldest.is_none_or(|oldest| record.seq < oldest));
+                if !seen && !excused {
+                    self.missing.insert(record.seq);
+                }
+            }
+            let full = page.len() == PAGE as usize;
+            mark.place = page.last().filter(|_| full).map_or(goal.place.0, |last| last.seq.0.min(goal.place.0));
+            let arrived = mark.place >= goal.place.0;
+            if arrived || begun.elapsed() > budget {
+                return Ok(arrived);
+            }
+            pause(self.rest, started).await;
+        }
+    }
+
+    /// Says what was found, when it is news.
+    fn report(&mut self, now: Millis) {
+        let Some(mark) = &mut self.mark else { return };
+        mark.missing = self.missing.count();
+        let (missing, unknown) = (mark.missing, mark.unknown);
+        self.metrics.stream_missing.set(i64::try_from(missing).unwrap_or(i64::MAX));
+        self.metrics.stream_unknown.set(i64::try_from(unknown).unwrap_or(i64::MAX));
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds since the epoch fit")]
+        self.metrics.stream_checked.set(now.get() as f64 / 1e3);
+        let stream = self.bus.stream();
+        if missing > self.told.0 {
+            self.throttle.run("missing", |suppressed| {
+                tracing::warn!(
+                    stream,
+                    missing,
+                    suppressed,
+                    "events of the log are missing in the stream: `convoke audit` names them, `convoke replay --missing` \
+                    puts them back"
+                );
+            });
+        } else if missing == 0 && self.told.0 > 0 {
+            tracing::info!(stream, "no event of the log is missing in the stream any more");
+        }
+        if unknown > self.told.1 {
+            self.throttle.run("unknown", |suppressed| {
+                tracing::warn!(
+                    stream,
+                    unknown,
+                    suppressed,
+                    "the stream has events that the log does not know: was an older log restored? `convoke check` says what \
+                    to do"
+                );
+            });
+        } else if unknown == 0 && self.told.1 > 0 {
+            tracing::info!(stream, "the log knows every event of the stream again");
+        }
+        self.told = (missing, unknown);
+    }
+}
+
+async fn pause(rest: u32, worked_since: Instant) {
+    if rest > 0 {
+        tokio::time::sleep((worked_since.elapsed() * rest).min(LONGEST_REST)).await;
+    }
+}

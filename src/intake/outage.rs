@@ -1,0 +1,321 @@
+//! The 24-hour clock: since when events have been refused.
+//!
+//! The platform drops an event 24 h after its first try. While events are accepted, a heartbeat is written each minute; its
+//! age, by the database's clock, is how long nobody accepted any, whichever process was down. Within the process time is
+//! measured by a clock that nobody sets.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::event::Clock;
+
+/// How often the heartbeat is written while events are accepted.
+pub const BEAT_EVERY: Duration = Duration::from_secs(60);
+
+/// The platform gives an event up so long after its first try.
+pub const GIVEN_UP: Duration = Duration::from_secs(24 * 3600);
+
+/// A heartbeat that is older has missed its turn: nobody accepts events.
+pub const MISSED: Duration = Duration::from_secs(90);
+
+/// An outage is spoken of when it has lasted so long.
+const WARN_AT: [Duration; 4] =
+    [Duration::from_secs(3600), Duration::from_secs(12 * 3600), Duration::from_secs(20 * 3600), GIVEN_UP];
+
+/// What showed that events can be stored, or cannot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// An event.
+    Event,
+    /// A small write that asks.
+    Probe,
+}
+
+/// An outage that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Over {
+    /// How long this process refused events, and how long nobody had accepted any when it began to run.
+    pub refused_for: Duration,
+    /// The same, unless another process accepted events meanwhile.
+    pub nobody_for: Duration,
+}
+
+/// Whether events are refused, and since when.
+#[derive(Debug)]
+pub struct Outage {
+    clock: Clock,
+    refusing: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The outage, while there is one.
+    now: Option<Refusing>,
+    /// One that a probe ended: if events are refused again at once, it never was over.
+    ended: Option<(Refusing, Duration)>,
+    /// Whether the heartbeat was asked for since the process began.
+    known: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Refusing {
+    /// By the steady clock.
+    since: Duration,
+    /// How long nobody had accepted events before that.
+    before: Duration,
+    /// The heartbeat's age, and when it was asked for.
+    heartbeat: Option<(Duration, Duration)>,
+    /// Whether an event could not be stored.
+    by_event: bool,
+    /// How many of [`WARN_AT`] have been spoken of.
+    said: usize,
+}
+
+impl Refusing {
+    fn lasted(&self, now: Duration) -> Duration {
+        self.before + now.saturating_sub(self.since)
+    }
+
+    fn nobody(&self, now: Duration) -> Duration {
+        let theirs = self.heartbeat.map(|(age, asked)| age + now.saturating_sub(asked));
+        theirs.map_or(self.lasted(now), |theirs| theirs.min(self.lasted(now)))
+    }
+}
+
+impl Outage {
+    /// Of a process that has just begun, and accepts nothing yet.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        let since = clock.steady();
+        let now = Refusing { since, before: Duration::ZERO, heartbeat: None, by_event: false, said: 0 };
+        let state = State { now: Some(now), ended: None, known: false };
+        Self { clock, refusing: AtomicBool::new(true), state: Mutex::new(state) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether events are accepted.
+    #[must_use]
+    pub fn accepting(&self) -> bool {
+        !self.refusing.load(Ordering::Relaxed)
+    }
+
+    /// How long events have been refused; zero while they are accepted.
+    #[must_use]
+    pub fn refused_for(&self) -> Duration {
+        self.state().now.map_or(Duration::ZERO, |refusing| refusing.lasted(self.clock.steady()))
+    }
+
+    /// Whether that is the least: how long nobody accepted events before the start is not known yet.
+    #[must_use]
+    pub fn at_least(&self) -> bool {
+        let state = self.state();
+        !state.known && state.now.is_some()
+    }
+
+    /// Whether the heartbeat before this process began is known.
+    #[must_use]
+    pub fn known(&self) -> bool {
+        self.state().known
+    }
+
+    /// Notes that an event, or a probe, could not be stored; whether that is new.
+    pub fn refused(&self, by: By) -> bool {
+        let mut state = self.state();
+        let now = self.clock.steady();
+        self.refusing.store(true, Ordering::Relaxed);
+        if let Some(refusing) = &mut state.now {
+            refusing.by_event |= by == By::Event;
+            return false;
+        }
+        let resumed = state.ended.take().filter(|(_, ended)| now.saturating_sub(*ended) < BEAT_EVERY);
+        let fresh = Refusing { since: now, before: Duration::ZERO, heartbeat: None, by_event: false, said: 0 };
+        let refusing = resumed.map_or(fresh, |(refusing, _)| refusing);
+        state.now = Some(Refusing { by_event: refusing.by_event || by == By::Event, ..refusing });
+        true
+    }
+
+    /// Notes that an event, or a probe, was stored; the outage, if that ended one.
+    pub fn accepted(&self, by: By) -> Option<Over> {
+        if self.accepting() && by == By::Probe {
+            return None;
+        }
+        let mut state = self.state();
+        if by == By::Event {
+            state.ended = None;
+        }
+        let refusing = state.now.take()?;
+        self.refusing.store(false, Ordering::Relaxed);
+        let now = self.clock.steady();
+        // What is small may still find room where an event does not.
+        state.ended = (by == By::Probe && refusing.by_event).then_some((refusing, now));
+        Some(Over { refused_for: refusing.lasted(now), nobody_for: refusing.nobody(now) })
+    }
+
+    /// Notes the age of the heartbeat while events are refused; `None`: there never was one.
+    pub fn heartbeat(&self, age: Option<Duration>) {
+        let mut state = self.state();
+        let first = !std::mem::replace(&mut state.known, true);
+        let now = self.clock.steady();
+        let (Some(refusing), Some(age)) = (&mut state.now, age) else { return };
+        if first {
+            // Down, or on its way up, this process accepted nothing; but another one may have.
+            *refusing = Refusing { since: now, before: age, ..*refusing };
+            refusing.said = WARN_AT.iter().filter(|at| **at <= age).count();
+        }
+        refusing.heartbeat = Some((age, now));
+    }
+
+    /// Whether a heartbeat would tell the truth: events are accepted, and not for a moment only.
+    #[must_use]
+    pub fn settled(&self) -> bool {
+        let state = self.state();
+        let now = self.clock.steady();
+        state.now.is_none() && state.ended.is_none_or(|(_, ended)| now.saturating_sub(ended) >= BEAT_EVERY)
+    }
+
+    /// How long the outage has lasted, if that is to be spoken of now; each length once.
+    pub fn due(&self) -> Option<Duration> {
+        let now = self.clock.steady();
+        let mut state = self.state();
+        let refusing = state.now.as_mut()?;
+        let lasted = refusing.lasted(now);
+        let reached = WARN_AT.iter().filter(|at| **at <= lasted).count();
+        let due = reached > refusing.said;
+        refusing.said = refusing.said.max(reached);
+        due.then_some(lasted)
+    }
+}
+
+/// A duration for people: to the second.
+#[must_use]
+pub fn rounded(duration: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(Duration::from_secs(duration.as_secs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicI64;
+
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    struct Scene {
+        time: Arc<AtomicI64>,
+        outage: Outage,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let time = Arc::new(AtomicI64::new(1_781_524_800_000));
+            Self { outage: Outage::new(Clock::Set(Arc::clone(&time))), time }
+        }
+
+        /// Accepting, on an installation that never accepted anything before.
+        fn accepting() -> Self {
+            let scene = Self::new();
+            scene.outage.heartbeat(None);
+            scene.outage.accepted(By::Probe).expect("it began by refusing");
+            scene
+        }
+
+        fn pass(&self, duration: Duration) {
+            self.time.fetch_add(i64::try_from(duration.as_millis()).unwrap(), Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_first_start_has_no_gap_but_its_own() {
+        let scene = Scene::new();
+        scene.pass(MINUTE);
+        assert_eq!((scene.outage.refused_for(), scene.outage.at_least()), (MINUTE, true));
+        scene.outage.heartbeat(None);
+        assert_eq!((scene.outage.refused_for(), scene.outage.at_least()), (MINUTE, false));
+        let over = scene.outage.accepted(By::Probe).expect("it is over");
+        assert_eq!(over, Over { refused_for: MINUTE, nobody_for: MINUTE });
+        assert_eq!((scene.outage.refused_for(), scene.outage.accepting()), (Duration::ZERO, true));
+    }
+
+    #[test]
+    fn after_a_restart_the_heartbeat_tells_since_when_and_until_it_is_read_the_figure_is_the_least() {
+        let scene = Scene::new();
+        scene.pass(MINUTE);
+        assert!(scene.outage.at_least());
+        scene.outage.heartbeat(Some(5 * HOUR));
+        scene.pass(MINUTE);
+        assert_eq!(scene.outage.refused_for(), 5 * HOUR + MINUTE);
+        assert!(!scene.outage.at_least());
+        let over = scene.outage.accepted(By::Event).expect("it is over");
+        assert_eq!(over.nobody_for, 5 * HOUR + MINUTE);
+    }
+
+    #[test]
+    fn another_process_that_accepted_meanwhile_leaves_a_gap_no_longer_than_its_heartbeats() {
+        let scene = Scene::new();
+        scene.pass(HOUR);
+        scene.outage.heartbeat(Some(MINUTE));
+        assert_eq!(scene.outage.refused_for(), MINUTE);
+        let scene = Scene::accepting();
+        scene.outage.refused(By::Probe);
+        scene.pass(2 * HOUR);
+        scene.outage.heartbeat(Some(MINUTE));
+        let over = scene.outage.accepted(By::Probe).expect("it is over");
+        assert_eq!(over, Over { refused_for: 2 * HOUR, nobody_for: MINUTE });
+    }
+
+    #[test]
+    fn each_length_is_spoken_of_once_in_an_outage_and_again_in_the_next() {
+        let scene = Scene::accepting();
+        for _ in 0..2 {
+            assert_eq!(scene.outage.due(), None);
+            scene.outage.refused(By::Event);
+            let mut said = Vec::new();
+            for _ in 0..(30 * 60) {
+                scene.pass(MINUTE);
+                said.extend(scene.outage.due());
+            }
+            assert_eq!(said, [HOUR, 12 * HOUR, 20 * HOUR, 24 * HOUR]);
+            scene.outage.accepted(By::Event).expect("it is over");
+        }
+    }
+
+    #[test]
+    fn what_the_start_says_is_not_said_again() {
+        let scene = Scene::new();
+        scene.outage.heartbeat(Some(13 * HOUR));
+        assert_eq!(scene.outage.due(), None);
+        scene.pass(7 * HOUR);
+        assert_eq!(scene.outage.due(), Some(20 * HOUR));
+    }
+
+    #[test]
+    fn an_outage_in_which_only_small_writes_succeed_now_and_then_is_one_outage() {
+        let scene = Scene::accepting();
+        scene.outage.refused(By::Event);
+        for _ in 0..60 {
+            scene.pass(MINUTE / 2);
+            assert!(scene.outage.accepted(By::Probe).is_some());
+            assert!(!scene.outage.settled(), "a heartbeat would say that events are stored");
+            scene.pass(MINUTE / 2);
+            assert!(scene.outage.refused(By::Event));
+        }
+        assert_eq!((scene.outage.refused_for(), scene.outage.due()), (HOUR, Some(HOUR)));
+        // An event that is stored ends it, and so does a minute without any that is not.
+        scene.outage.accepted(By::Event).expect("it is over");
+        assert!(scene.outage.settled());
+        scene.outage.refused(By::Event);
+        assert_eq!(scene.outage.refused_for(), Duration::ZERO);
+        scene.outage.accepted(By::Probe).expect("it is over");
+        scene.pass(MINUTE);
+        assert!(scene.outage.settled());
+        scene.outage.refused(By::Event);
+        assert_eq!(scene.outage.refused_for(), Duration::ZERO);
+    }
+}
