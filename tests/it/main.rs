@@ -4,10 +4,12 @@
 mod answers;
 mod audit;
 mod commands;
+mod corpus;
 mod faults_under_load;
 mod interop;
 mod log_contract;
 mod operation;
+mod payloads;
 mod relay;
 mod service;
 mod soak;
