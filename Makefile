@@ -6,14 +6,13 @@ NATS_NEWEST := 2.15.1
 BENCH ?= cargo bench --locked --bench system --
 MICRO ?= cargo bench --locked --bench micro
 ARGS ?=
-SECONDS ?= 240
 
 export TOOLS_DIR
 # So that `convoke demo`, which starts a private nats-server, finds one.
 export PATH := $(TOOLS_DIR)/nats-server/$(NATS_NEWEST):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench soak lint fmt clean
+.PHONY: help demo test bench soak fuzz lint fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-7s %s\n", $$1, $$2 }'
@@ -36,7 +35,11 @@ bench: ## measure the whole service beside a baseline (ARGS=--quick, or --help f
 
 soak: ## kill, stop and cut off everything at random under load, then audit (SECONDS=600 SEED=1)
 	@scripts/setup.sh bench
-	cargo bench --locked --bench soak -- --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
+	cargo bench --locked --bench soak -- --seconds $(or $(SECONDS),240) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+# Without a sanitizer: there is no unsafe code of ours for one to watch.
+fuzz: ## look for bytes that break a promise (TARGET=verify, settings or cloudevent; SECONDS=300); needs cargo-fuzz
+	cargo +nightly fuzz run --sanitizer none $(or $(TARGET),verify) -- -max_total_time=$(or $(SECONDS),300) $(ARGS)
 
 lint: ## formatting, clippy, docs, licences; every warning is an error
 	cargo fmt --all --check

@@ -71,7 +71,8 @@ async fn soak(options: &Options) -> ExitCode {
             Ok(summary) => summaries.push(summary),
             Err(kept) => {
                 eprintln!("{backend}: NOT CLEAN; everything is kept in {}", kept.display());
-                eprintln!("again: make soak SEED={seed} SECONDS={}", options.seconds);
+                let only = options.only.as_ref().map(|only| format!(" ARGS=\"--only {only}\"")).unwrap_or_default();
+                eprintln!("again: make soak SEED={seed} SECONDS={}{only}", options.seconds);
                 return ExitCode::FAILURE;
             }
         }

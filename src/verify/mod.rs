@@ -205,12 +205,7 @@ pub fn reread(unreadable: &Unreadable) -> Result<Verified, String> {
 /// Makes the most of a signed body: a handshake, an event, or a piece for the quarantine.
 fn read(authenticated: &Authenticated<'_>, delivery: &Delivery, body: &Bytes) -> Verified {
     let Authenticated { subscriber_id, nonce, event_info, shape, .. } = authenticated;
-    let read = if shape.depth > MAX_DEPTH {
-        Err(format!("eventInfo is nested {} levels deep, over {MAX_DEPTH}", shape.depth))
-    } else {
-        payload::EventInfo::read(event_info)
-    };
-    Verified::vouch(match read {
+    Verified::vouch(match read_info(event_info, *shape) {
         Ok(payload::EventInfo::Handshake) => Content::Handshake(Handshake {
             subscriber_id: subscriber_id.clone(),
             nonce: nonce.clone().into_owned(),
@@ -238,13 +233,20 @@ fn read(authenticated: &Authenticated<'_>, delivery: &Delivery, body: &Bytes) ->
     })
 }
 
+fn read_info(event_info: &str, shape: Shape) -> Result<payload::EventInfo, String> {
+    if shape.depth > MAX_DEPTH {
+        return Err(format!("eventInfo is nested {} levels deep, over {MAX_DEPTH}", shape.depth));
+    }
+    payload::EventInfo::read(event_info)
+}
+
 /// What stands in the envelope of a body, for people who look for the reason of a refusal (`convoke verify`).
 ///
 /// # Errors
 /// The reason why it is no envelope.
 pub fn describe(body: &[u8]) -> Result<Description, Malformed> {
     let envelope = Envelope::parse(body)?;
-    let (event_info, _) = json::compact(envelope.event_info);
+    let (event_info, shape) = json::compact(envelope.event_info);
     Ok(Description {
         app_id: envelope.app_id.map(Cow::into_owned),
         app_id_name: match envelope.names {
@@ -255,7 +257,7 @@ pub fn describe(body: &[u8]) -> Result<Description, Malformed> {
         nonce: envelope.nonce.map(Cow::into_owned),
         signature_is_hex: envelope.signature.is_some(),
         had_white_space: event_info.len() != envelope.event_info.len(),
-        event: match payload::EventInfo::read(&event_info) {
+        event: match read_info(&event_info, shape) {
             Ok(payload::EventInfo::Handshake) => Ok(HANDSHAKE.to_owned()),
             Ok(payload::EventInfo::Event { event, .. }) => Ok(event.to_string()),
             Err(reason) => Err(reason),

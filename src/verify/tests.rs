@@ -1,5 +1,6 @@
 //! What the platform may send, what a forger may send, and what is made of both.
 
+mod json_text;
 mod malformed;
 mod properties;
 mod reading;

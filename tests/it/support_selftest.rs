@@ -1,6 +1,12 @@
 //! The support is tested itself: a test on a server that was never really killed would prove nothing.
 
-use std::{io, os::unix::fs::PermissionsExt, path::PathBuf, process::Command, time::Duration};
+use std::{
+    io,
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use async_nats::jetstream::stream;
 use rustix::process::Signal;
@@ -14,6 +20,7 @@ use crate::support::{
     disk::SmallDisk,
     http::{self, RawConnection},
     nats::{NatsOptions, NatsServer, NatsVersion},
+    port::Port,
     postgres::{Postgres, PostgresOptions, psql},
     process::{Convoke, ConvokeBuilder, run_convoke},
     proxy::Proxy,
@@ -143,6 +150,33 @@ async fn a_proxy_cuts_stalls_and_heals() {
     assert_eq!(echoed(&mut third, "again").await.expect("an echo"), "again");
     third.shutdown().await.expect("an open connection");
     assert_eq!(third.read(&mut buffer).await.expect("a polite end, not a reset"), 0);
+}
+
+#[tokio::test]
+async fn a_proxy_passes_over_a_server_that_is_gone_and_can_be_slow() {
+    let gone = Port::lease();
+    let proxy = Proxy::balance(vec![gone.address(), echo().await]);
+    for _ in 0..3 {
+        let mut connection = TcpStream::connect(proxy.address()).await.expect("the network is up");
+        assert_eq!(echoed(&mut connection, "up").await.expect("an echo"), "up");
+    }
+    let late = Duration::from_millis(50);
+    proxy.slow(late);
+    let started = Instant::now();
+    let mut connection = TcpStream::connect(proxy.address()).await.expect("a slow network takes connections");
+    assert_eq!(echoed(&mut connection, "slow").await.expect("an echo"), "slow");
+    assert!(started.elapsed() >= 2 * late, "late in both directions");
+}
+
+#[tokio::test]
+async fn a_frozen_cluster_answers_when_it_is_thawed_and_not_before() {
+    let mut postgres = Postgres::start().await;
+    let url = postgres.url();
+    postgres.freeze().await;
+    let mut asked = tokio::task::spawn_blocking(move || psql(&url, "SELECT 1"));
+    timeout(Duration::from_millis(200), &mut asked).await.expect_err("a frozen server answers");
+    postgres.thaw();
+    assert_eq!(timeout(SOON, asked).await.expect("an answer in time").expect("no panic"), "1");
 }
 
 #[tokio::test]

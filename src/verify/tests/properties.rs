@@ -3,59 +3,8 @@
 use proptest::prelude::*;
 use serde_json::Value;
 
+use super::json_text::{spread, value, white_space};
 use super::*;
-
-/// A JSON string token of any characters, each written as itself or as an escape, halves of pairs included.
-fn string_token() -> impl Strategy<Value = String> {
-    let escape = |unit: u16, upper: bool| if upper { format!("\\u{unit:04X}") } else { format!("\\u{unit:04x}") };
-    let unit = prop_oneof![
-        6 => any::<char>().prop_map(|c| match c {
-            '"' => "\\\"".to_owned(),
-            '\\' => "\\\\".to_owned(),
-            c if c < ' ' => format!("\\u{:04x}", u32::from(c)),
-            c => c.to_string(),
-        }),
-        2 => (any::<char>(), any::<bool>())
-            .prop_map(move |(c, upper)| c.encode_utf16(&mut [0; 2]).iter().map(|unit| escape(*unit, upper)).collect()),
-        1 => (0xd800_u16..0xe000, any::<bool>()).prop_map(move |(unit, upper)| escape(unit, upper)),
-        1 => prop::sample::select(vec![r"\/", "/", r"\b", r"\f", r"\n", r"\r", r"\t", "{", "}", "[", ":", ",", " "])
-            .prop_map(str::to_owned),
-    ];
-    prop::collection::vec(unit, 0..12).prop_map(|units| format!("\"{}\"", units.concat()))
-}
-
-/// JSON as a list of tokens, so that white space can be put between them.
-fn value() -> impl Strategy<Value = Vec<String>> {
-    let number = prop::sample::select(vec!["0", "-0", "1e400", "-1.50E-3", "12345678901234567890123", "1735700465001"]);
-    let leaf = prop_oneof![
-        string_token().prop_map(|token| vec![token]),
-        number.prop_map(|number| vec![number.to_owned()]),
-        any::<i64>().prop_map(|n| vec![n.to_string()]),
-        prop::sample::select(vec!["null", "true", "false"]).prop_map(|word| vec![word.to_owned()]),
-    ];
-    leaf.prop_recursive(4, 40, 6, |inner| {
-        let separated = |parts: Vec<Vec<String>>, open: &str, close: &str| {
-            let parts = parts.join(&",".to_owned());
-            [vec![open.to_owned()], parts, vec![close.to_owned()]].concat()
-        };
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..6).prop_map(move |values| separated(values, "[", "]")),
-            object(inner, 6).prop_map(move |members| separated(members, "{", "}")),
-        ]
-    })
-}
-
-/// The members of an object, some of them with names that mean something to us.
-fn object(value: impl Strategy<Value = Vec<String>>, most: usize) -> impl Strategy<Value = Vec<Vec<String>>> {
-    let known = ["meetingInfo", "attendeeInfo", "meetingID", "displayName", "joinTime", "event", "timestamp"];
-    let name = prop_oneof![string_token(), prop::sample::select(known.to_vec()).prop_map(|name| format!("\"{name}\""))];
-    let member = (name, value).prop_map(|(name, value)| [vec![name, ":".to_owned()], value].concat());
-    prop::collection::vec(member, 0..most)
-}
-
-fn white_space() -> impl Strategy<Value = String> {
-    prop::string::string_regex("[ \t\r\n]{0,3}").expect("a regular expression")
-}
 
 /// The tokens of an `eventInfo` with this payload.
 fn event_info(payload: Vec<String>) -> Vec<String> {
@@ -73,16 +22,6 @@ fn event_info(payload: Vec<String>) -> Vec<String> {
         ":",
     ];
     [head.map(str::to_owned).to_vec(), payload, vec!["}".to_owned()]].concat()
-}
-
-fn spread(tokens: &[String], spaces: &[String]) -> String {
-    let mut spaces = spaces.iter().cycle();
-    let mut out = String::new();
-    for token in tokens {
-        out.push_str(token);
-        out.push_str(spaces.next().map_or("", String::as_str));
-    }
-    out
 }
 
 /// A value without escapes in its strings, which there is one way to write.

@@ -127,3 +127,16 @@ impl fmt::Display for Summary {
         write!(f, "{}", self.stalls)
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_acknowledged_event_that_is_nowhere_is_noticed() {
+    use std::io::Write;
+    let mut parts = Parts::start(Backend::Sqlite, 50.0).await;
+    parts.simulator.start(1).await;
+    parts.simulator.come_to_an_end().await;
+    let sound = verdict::judge(&parts).await;
+    let mut ledger = std::fs::File::options().append(true).open(parts.simulator.ledger()).expect("a ledger");
+    writeln!(ledger, r#"{{"event_id":"0178aaaa-aaaa-8aaa-aaaa-aaaaaaaaaaaa"}}"#).expect("our own file");
+    let judged = AssertUnwindSafe(verdict::judge(&parts)).catch_unwind().await;
+    assert!(judged.is_err(), "{sound:?}, and then {judged:?}");
+}
