@@ -91,8 +91,11 @@ fn main() {
     let masked = Encoder::new("meetings", vec!["displayName".to_owned()]);
     line("the same with a masked member", cost(|| drop(black_box(masked.encode(black_box(record.row()), false)))));
 
-    println!("\n| a forged delivery, to a genuine one | keys | genuine ns | forged ns | ratio (must be ≤ {MOST}) | |");
-    println!("|---|--:|--:|--:|--:|---|");
+    println!(
+        "\n| a forged delivery, to a genuine one | keys | genuine ns | forged ns | ratio (must be ≤ {MOST}) | | \
+         unknown appID, to forged |"
+    );
+    println!("|---|--:|--:|--:|--:|---|--:|");
     // All three forms differ, and the last is two or three times as long.
     let (escapes, worst) = (info(&r"\/王".repeat(100)), info(&format!(r"\/{}", "é".repeat(20_000))));
     let kinds =
@@ -105,10 +108,14 @@ fn main() {
                 verify::authenticate(&genuine, &keyring).is_ok() && verify::authenticate(&forged, &keyring).is_err()
             );
             let genuine = cost(|| drop(black_box(verify::authenticate(black_box(&genuine), &keyring))));
-            let forged = cost(|| drop(black_box(verify::authenticate(black_box(&forged), &keyring))));
+            let bytes = forged;
+            let forged = cost(|| drop(black_box(verify::authenticate(black_box(&bytes), &keyring))));
+            let unknown = Bytes::from(String::from_utf8_lossy(&bytes).replace(APP_ID, &"0".repeat(APP_ID.len())));
+            assert!(matches!(verify::authenticate(&unknown, &keyring), Err(verify::Refusal::UnknownSubscriber)));
+            let unknown = cost(|| drop(black_box(verify::authenticate(black_box(&unknown), &keyring)))) / forged;
             let ratio = forged / genuine;
             let mark = if ratio <= MOST { "PASS" } else { "MISS" };
-            println!("| {what} | {keys} | {genuine:.0} | {forged:.0} | {ratio:.2} | {mark} |");
+            println!("| {what} | {keys} | {genuine:.0} | {forged:.0} | {ratio:.2} | {mark} | {unknown:.2} |");
         }
     }
 }
