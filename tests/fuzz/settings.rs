@@ -15,7 +15,9 @@ pub fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let said = said(text);
     for secret in secrets(text) {
-        if secret.len() < 6 || text.matches(&secret).count() != 1 || !said.contains(&secret) {
+        // The name of a variable is said, and is none.
+        let variable = secret.starts_with("${") && secret.ends_with('}');
+        if variable || secret.len() < 6 || text.matches(&secret).count() != 1 || !said.contains(&secret) {
             continue;
         }
         // It may be a word that is said anyway.
