@@ -4,8 +4,11 @@
 //! it. Instead nobody is turned away, and when the table is full, room is made at the cost of whoever is least likely to be
 //! the platform: connections that never brought a signed delivery go before those that did, among them those of the source
 //! that holds the most, among those the ones that were silent for longest. What waits for its commit is never cut, and
-//! everybody has [`TENURE`] to send a request; until room can be made, new connections wait in the kernel's queue. So a
-//! flood pays for itself, and who stands behind one proxy with others loses nothing but what is idle.
+//! everybody has [`TENURE`] to send a request. So a flood pays for itself, and who stands behind one proxy with others loses
+//! nothing but what is idle.
+//!
+//! Room is made before it runs out, so that accepting need not wait for those who leave: while it waits, the kernel's queue
+//! is full, and who finds it full comes again a second later, the platform as well as its attackers.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -26,14 +29,16 @@ const MOST: usize = 8192;
 /// File descriptors kept for everything else: databases, the bus, the admin listener, files.
 const RESERVED: u64 = 256;
 
-/// When there is no room, this part of the table is emptied at once, so that the search for victims costs little each.
-const BATCH: usize = 128;
+/// When less than this part of the table is free, room is made until twice as much is: many leave at once, so that the
+/// search for them costs little each.
+const SPARE: usize = 16;
 
-/// Nobody is sent away so soon: time for a TLS handshake and a request from the other side of the world.
-const TENURE: Duration = Duration::from_secs(2);
+/// Nobody is sent away so soon: time for a request from the other side of the world. Longer would be kinder to the slow,
+/// and let a flood fill the table with newcomers of whom none may be sent away.
+const TENURE: Duration = Duration::from_millis(500);
 
-/// Room that was made is waited for this long before more is made.
-const SETTLE: Duration = Duration::from_millis(50);
+/// If there is no room at all, it is looked for again after this time; while there is little, not more often.
+const AGAIN: Duration = Duration::from_millis(5);
 
 /// How many connections the events listener may hold. Raises the soft limit of file descriptors to the hard one first.
 #[must_use]
@@ -85,6 +90,7 @@ pub struct Connection {
     under_way: AtomicUsize,
     storing: AtomicUsize,
     proven: AtomicBool,
+    leaving: AtomicBool,
     evicted: Notify,
 }
 
@@ -98,6 +104,7 @@ impl Connection {
             under_way: AtomicUsize::new(0),
             storing: AtomicUsize::new(0),
             proven: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             evicted: Notify::new(),
         }
     }
@@ -145,6 +152,11 @@ impl Connection {
         Storing(self)
     }
 
+    fn evict(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+        self.evicted.notify_one();
+    }
+
     /// Waits until it has to make room.
     pub async fn evicted(&self) {
         self.evicted.notified().await;
@@ -176,7 +188,7 @@ impl Drop for Storing<'_> {
 #[derive(Debug)]
 pub struct Connections {
     room: Arc<Semaphore>,
-    batch: usize,
+    spare: usize,
     held: Mutex<Held>,
     gauges: Option<Gauges>,
     throttle: Throttle,
@@ -195,6 +207,8 @@ pub struct Gauges {
 struct Held {
     next: u64,
     connections: HashMap<u64, Arc<Connection>>,
+    /// When room was last looked for.
+    searched: Option<Instant>,
 }
 
 impl Connections {
@@ -203,7 +217,7 @@ impl Connections {
     pub fn new(most: usize, gauges: Option<Gauges>) -> Arc<Self> {
         Arc::new(Self {
             room: Arc::new(Semaphore::new(most)),
-            batch: (most / BATCH).max(1),
+            spare: most / SPARE,
             held: Mutex::default(),
             gauges,
             throttle: Throttle::new(1, Duration::from_secs(60)),
@@ -217,12 +231,11 @@ impl Connections {
     /// Takes in a connection that was accepted, and makes room for it if there is none.
     pub async fn admit(self: &Arc<Self>, peer: SocketAddr) -> Admitted {
         let permit = loop {
-            if let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() {
-                break permit;
+            if self.room.available_permits() <= self.spare {
+                self.make_room();
             }
-            self.make_room();
             // If all of them are new, or wait for their commits, that takes a while.
-            if let Ok(Ok(permit)) = tokio::time::timeout(SETTLE, Arc::clone(&self.room).acquire_owned()).await {
+            if let Ok(Ok(permit)) = tokio::time::timeout(AGAIN, Arc::clone(&self.room).acquire_owned()).await {
                 break permit;
             }
         };
@@ -240,9 +253,16 @@ impl Connections {
 
     fn make_room(&self) {
         let evicted = {
-            let held = self.held();
-            let victims = victims(held.connections.values(), self.batch);
-            victims.iter().for_each(|victim| victim.evicted.notify_one());
+            let mut held = self.held();
+            if held.searched.is_some_and(|at| at.elapsed() < AGAIN) {
+                return;
+            }
+            held.searched = Some(Instant::now());
+            let leaving =
+                held.connections.values().filter(|connection| connection.leaving.load(Ordering::Relaxed)).count();
+            let wanted = (2 * self.spare).max(1).saturating_sub(self.room.available_permits() + leaving);
+            let victims = victims(held.connections.values(), wanted);
+            victims.iter().for_each(|victim| victim.evict());
             victims.len()
         };
         if evicted == 0 {
@@ -266,8 +286,11 @@ fn victims<'a>(connections: impl Iterator<Item = &'a Arc<Connection>>, count: us
     for connection in &candidates {
         *holdings.entry(connection.source).or_default() += 1;
     }
-    candidates
-        .retain(|connection| connection.storing.load(Ordering::Relaxed) == 0 && connection.opened.elapsed() >= TENURE);
+    candidates.retain(|connection| {
+        !connection.leaving.load(Ordering::Relaxed)
+            && connection.storing.load(Ordering::Relaxed) == 0
+            && connection.opened.elapsed() >= TENURE
+    });
     let rank = |connection: &&Arc<Connection>| {
         let holds = holdings.get(&connection.source).copied().unwrap_or(0);
         (Reverse(holds), connection.heard_at())
