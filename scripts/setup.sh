@@ -26,7 +26,7 @@ have() { command -v "$1" >/dev/null 2>&1; }
 
 case $set_name in
   demo) needs=(toolchain compiler nats_newest) ;;
-  bench) needs=(toolchain compiler nats_newest postgres psql) ;;
+  bench) needs=(toolchain compiler nats_newest postgres psql openssl) ;;
   test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql sqlite openssl promtool interop) ;;
   *) die "unknown set '$set_name': write scripts/setup.sh demo, test or bench" ;;
 esac
@@ -42,7 +42,7 @@ why() {
     nats_newest) echo "nats-server $nats_newest, a private one is started for the demo, the tests and the benchmarks" ;;
     postgres) echo "PostgreSQL $postgres_oldest or newer; private clusters are started, none is created or left running" ;;
     psql) echo "psql, with which the tests look at PostgreSQL as an analyst would" ;;
-    openssl) echo "openssl, which makes the certificates of the TLS tests" ;;
+    openssl) echo "openssl, which makes the certificates with which TLS is tested and measured" ;;
     sqlite) echo "sqlite3, with which the tests look at SQLite as an analyst would" ;;
     promtool) echo "promtool, which checks the metrics and the alert rules" ;;
     interop) echo "a Python environment with ${interop[*]}: somebody else's clients read the stream" ;;
