@@ -20,21 +20,38 @@ use crate::run::{Bench, Case};
 use crate::servers::Database;
 use table::{Must, Table};
 
-type Tables<'a> = Pin<Box<dyn Future<Output = Vec<Table>> + 'a>>;
+type Running<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 struct Part {
     name: &'static str,
-    run: for<'a> fn(&'a mut Bench, &'a Scale) -> Tables<'a>,
+    run: for<'a> fn(&'a mut Bench, &'a Scale, &'a mut Tables) -> Running<'a>,
+}
+
+/// What was found. Shown at once: the next part may take long.
+#[derive(Default)]
+struct Tables(Vec<Table>);
+
+impl Tables {
+    fn add(&mut self, table: Table) {
+        println!("\n{}", table.text());
+        self.0.push(table);
+    }
 }
 
 /// What can be asked for with `--only`, in the order in which it is run.
 const PARTS: [Part; 6] = [
-    Part { name: "tls", run: |bench, _| Box::pin(tls::run(bench)) },
-    Part { name: "replicas", run: |bench, _| Box::pin(replicas::run(bench)) },
-    Part { name: "backlog", run: |bench, _| Box::pin(drained(bench)) },
-    Part { name: "growth-sqlite", run: |bench, scale| Box::pin(growth::run(bench, scale, Database::Sqlite)) },
-    Part { name: "growth-postgres", run: |bench, scale| Box::pin(growth::run(bench, scale, Database::Postgres)) },
-    Part { name: "steady", run: |bench, scale| Box::pin(steady::run(bench, scale)) },
+    Part { name: "tls", run: |bench, _, tables| Box::pin(tls::run(bench, tables)) },
+    Part { name: "replicas", run: |bench, _, tables| Box::pin(replicas::run(bench, tables)) },
+    Part { name: "backlog", run: |bench, _, tables| Box::pin(drained(bench, tables)) },
+    Part {
+        name: "growth-sqlite",
+        run: |bench, scale, tables| Box::pin(growth::run(bench, scale, tables, Database::Sqlite)),
+    },
+    Part {
+        name: "growth-postgres",
+        run: |bench, scale, tables| Box::pin(growth::run(bench, scale, tables, Database::Postgres)),
+    },
+    Part { name: "steady", run: |bench, scale, tables| Box::pin(steady::run(bench, scale, tables)) },
 ];
 
 /// Measure what becomes of the figures with many rows, two replicas, TLS, a backlog, and over time
@@ -63,23 +80,20 @@ pub async fn run(bench: &mut Bench, scale: &Scale) {
         machine::describe(),
         bench.options.rounds
     );
-    let mut all = Vec::new();
+    let mut tables = Tables::default();
     for part in &PARTS {
         if scale.only.is_empty() || scale.only.iter().any(|only| only == part.name) {
             eprintln!("{}", part.name);
-            for table in (part.run)(bench, scale).await {
-                println!("\n{}", table.text());
-                all.push(table);
-            }
+            (part.run)(bench, scale, &mut tables).await;
         }
     }
     let file = crate::servers::disk().parent().expect("within the target folder").join("bench-scale.json");
-    std::fs::write(&file, format!("{:#}\n", serde_json::json!(all))).expect("the target folder can be written");
+    std::fs::write(&file, format!("{:#}\n", serde_json::json!(tables.0))).expect("the target folder can be written");
     println!("\nevery measurement: {}", file.display());
 }
 
 /// The backlog, as `make bench` measures it.
-async fn drained(bench: &mut Bench) -> Vec<Table> {
+async fn drained(bench: &mut Bench, tables: &mut Tables) {
     let mut table = Table::new(
         format!("A backlog of {} events after an outage of the bus", bench.options.backlog),
         "bare",
@@ -95,5 +109,5 @@ async fn drained(bench: &mut Bench) -> Vec<Table> {
         let full = format!("{name}: events/s at full load, without a backlog and with one");
         table.pair(&full, Must::Nothing, found.full_without, found.full_during);
     }
-    vec![table]
+    tables.add(table);
 }

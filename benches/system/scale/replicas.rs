@@ -1,12 +1,13 @@
 //! Two replicas on one PostgreSQL and one JetStream, beside one.
 
+use super::Tables;
 use super::table::{Must, Table};
 use crate::run::{Bench, Case};
 use crate::servers::Server;
 
 const CONNECTIONS: usize = 256;
 
-pub async fn run(bench: &mut Bench) -> Vec<Table> {
+pub(super) async fn run(bench: &mut Bench, tables: &mut Tables) {
     let case = Case::POSTGRES_BUS;
     let mut table = Table::new(format!("{}, {CONNECTIONS} connections", case.name()), "one replica", "two");
     for round in 1..=bench.options.rounds {
@@ -39,5 +40,5 @@ pub async fn run(bench: &mut Bench) -> Vec<Table> {
             table.note(format!("two: {}", two.shares()));
         }
     }
-    vec![table]
+    tables.add(table);
 }

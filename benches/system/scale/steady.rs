@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
 
-use super::Scale;
 use super::table::{Must, Table};
+use super::{Scale, Tables};
 use crate::machine;
 use crate::report::median;
 use crate::run::{Bench, Case, Setup, count};
@@ -31,7 +31,7 @@ struct Sample {
     acknowledged: f64,
 }
 
-pub async fn run(bench: &mut Bench, scale: &Scale) -> Vec<Table> {
+pub(super) async fn run(bench: &mut Bench, scale: &Scale, tables: &mut Tables) {
     let case = Case::POSTGRES_BUS;
     let mut limits = Vec::new();
     for _ in 0..bench.options.rounds {
@@ -55,7 +55,7 @@ pub async fn run(bench: &mut Bench, scale: &Scale) -> Vec<Table> {
     setup.server.start().await;
     let samples = samples(&setup, &bus, rate, Duration::from_secs_f64(seconds)).await;
     setup.server.stop().await;
-    vec![judge(case, rate, scale.minutes, &samples)]
+    tables.add(judge(case, rate, scale.minutes, &samples));
 }
 
 async fn samples(setup: &Setup, bus: &jetstream::Context, rate: f64, length: Duration) -> Vec<Sample> {

@@ -1,11 +1,12 @@
 //! TLS on connections that stay open, beside plain HTTP.
 
+use super::Tables;
 use super::table::{Must, Table};
 use crate::run::{Bench, Case};
 
 const CONNECTIONS: usize = 256;
 
-pub async fn run(bench: &mut Bench) -> Vec<Table> {
+pub(super) async fn run(bench: &mut Bench, tables: &mut Tables) {
     let mut table = Table::new(format!("TLS, {CONNECTIONS} keep-alive connections"), "plain", "TLS");
     for round in 1..=bench.options.rounds {
         for case in [Case::SQLITE, Case::POSTGRES, Case::POSTGRES_BUS] {
@@ -33,5 +34,5 @@ pub async fn run(bench: &mut Bench) -> Vec<Table> {
             }
         }
     }
-    vec![table]
+    tables.add(table);
 }
