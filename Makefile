@@ -12,10 +12,10 @@ export TOOLS_DIR
 export PATH := $(TOOLS_DIR)/nats-server/$(NATS_NEWEST):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench soak fuzz lint fmt clean
+.PHONY: help demo test bench bench-scale fill soak fuzz lint fmt clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-7s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-11s %s\n", $$1, $$2 }'
 
 demo: ## build Convoke and show it at work (ARGS="--once" ends after one run)
 	@scripts/setup.sh demo
@@ -32,6 +32,14 @@ bench: ## measure the whole service beside a baseline (ARGS=--quick, or --help f
 	@scripts/setup.sh bench
 	$(BENCH) $(ARGS)
 	$(MICRO)
+
+bench-scale: ## measure with 20 million rows, two replicas, TLS, a backlog, and over time (ARGS="--only tls", or --help)
+	@scripts/setup.sh bench
+	$(BENCH) scale $(ARGS)
+
+fill: ## fill a new log with the past (make fill ROWS=20000000 URL=sqlite:///tmp/large.db)
+	@[ -n "$(ROWS)" ] && [ -n "$(URL)" ] || { echo "make fill needs ROWS=… and URL=sqlite://… or postgres://…" >&2; exit 2; }
+	$(BENCH) fill --rows $(ROWS) --url '$(URL)' $(ARGS)
 
 soak: ## kill, stop and cut off everything at random under load, then audit (SECONDS=600 SEED=1)
 	@scripts/setup.sh bench

@@ -26,7 +26,7 @@ have() { command -v "$1" >/dev/null 2>&1; }
 
 case $set_name in
   demo) needs=(toolchain compiler nats_newest) ;;
-  bench) needs=(toolchain compiler nats_newest postgres psql) ;;
+  bench) needs=(toolchain compiler nats_newest postgres psql openssl) ;;
   test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql pgbouncer sqlite openssl promtool systemd interop) ;;
   *) die "unknown set '$set_name': write scripts/setup.sh demo, test or bench" ;;
 esac
@@ -43,7 +43,7 @@ why() {
     postgres) echo "PostgreSQL $postgres_oldest or newer; private clusters are started, none is created or left running" ;;
     psql) echo "psql, with which the tests look at PostgreSQL as an analyst would" ;;
     pgbouncer) echo "pgbouncer, a pooler that the tests put before PostgreSQL" ;;
-    openssl) echo "openssl, which makes the certificates of the TLS tests" ;;
+    openssl) echo "openssl, which makes the certificates with which TLS is tested and measured" ;;
     sqlite) echo "sqlite3, with which the tests look at SQLite as an analyst would" ;;
     promtool) echo "promtool, which checks the metrics and the alert rules" ;;
     systemd) echo "systemd-analyze, which judges the service's unit" ;;

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::run::{self, Bench, Case, Setup, messages};
 use crate::servers::Database;
+use crate::support::postgres::psql;
 
 /// New events per second that come in while the backlog is published.
 const INGEST: f64 = 2_000.0;
@@ -57,7 +58,7 @@ pub async fn drain(bench: &mut Bench, case: Case) -> Backlog {
         setup.server.stop().await;
         run::count(events) / (started.elapsed().min(connected.elapsed())).as_secs_f64()
     };
-    reset(bench, &setup, database).await;
+    reset(setup.server.database_url(), database).await;
     let (drained_with_ingest, ingest, ingest_p99_ms) = {
         let bus = open(&mut setup).await;
         setup.server.start().await;
@@ -72,7 +73,7 @@ pub async fn drain(bench: &mut Bench, case: Case) -> Backlog {
         setup.server.stop().await;
         (rate, report.throughput_per_s / INGEST, report.latency.p99_ms)
     };
-    reset(bench, &setup, database).await;
+    reset(setup.server.database_url(), database).await;
     let bus = open(&mut setup).await;
     setup.server.start().await;
     wait_first(&bus).await;
@@ -110,7 +111,7 @@ async fn fill(setup: &mut Setup, wanted: u64) -> u64 {
 }
 
 /// A new bus with an empty store, and the service set to use it.
-async fn open(setup: &mut Setup) -> jetstream::Context {
+pub async fn open(setup: &mut Setup) -> jetstream::Context {
     setup.nats = None;
     let nats = crate::servers::nats().await;
     setup.server.set("NATS_URL", nats.url());
@@ -120,21 +121,20 @@ async fn open(setup: &mut Setup) -> jetstream::Context {
 }
 
 /// Sets the cursor back to the log's beginning, as an operator may by SQL while the service is stopped.
-async fn reset(bench: &Bench, setup: &Setup, database: Database) {
+pub async fn reset(url: &str, database: Database) {
     let sql = "DELETE FROM cursors";
     match database {
-        Database::Postgres => drop(bench.psql(sql)),
+        Database::Postgres => drop(psql(url, sql)),
         Database::Sqlite => {
             use sqlx::Connection as _;
-            let mut connection =
-                sqlx::SqliteConnection::connect(&setup.server.sqlite_url()).await.expect("the service's database");
+            let mut connection = sqlx::SqliteConnection::connect(url).await.expect("the service's database");
             sqlx::query(sql).execute(&mut connection).await.expect("a cursor that nobody holds");
             connection.close().await.expect("a connection that is of no more use");
         }
     }
 }
 
-async fn wait_first(bus: &jetstream::Context) -> Instant {
+pub async fn wait_first(bus: &jetstream::Context) -> Instant {
     let started = Instant::now();
     while messages(bus).await == 0 {
         assert!(started.elapsed() < WITHIN, "nothing is published");
@@ -143,7 +143,7 @@ async fn wait_first(bus: &jetstream::Context) -> Instant {
     Instant::now()
 }
 
-async fn caught_up(bus: &jetstream::Context, events: u64) {
+pub async fn caught_up(bus: &jetstream::Context, events: u64) {
     let started = Instant::now();
     while messages(bus).await < events {
         assert!(started.elapsed() < WITHIN, "the backlog is not published in time");

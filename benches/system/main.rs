@@ -11,17 +11,19 @@ mod attack;
 mod backlog;
 mod child;
 mod choices;
+mod fill;
 mod machine;
 mod moments;
 mod options;
 mod report;
 mod run;
+mod scale;
 mod servers;
 #[expect(dead_code, reason = "the tests need more of it")]
 #[path = "../../tests/it/support/mod.rs"]
 mod support;
 
-use options::Options;
+use options::{Command, Options};
 use report::Findings;
 use run::{Bench, Case};
 use tokio::signal::unix::{SignalKind, signal};
@@ -39,9 +41,28 @@ async fn main() {
     let mut interrupt = signal(SignalKind::interrupt()).expect("a handler");
     // Cut short, what was started is still ended and removed, by those who own it.
     tokio::select! {
-        () = run(options) => {}
+        () = command(options) => {}
         _ = terminate.recv() => eprintln!("terminated"),
         _ = interrupt.recv() => eprintln!("interrupted"),
+    }
+}
+
+async fn command(options: Options) {
+    match &options.command {
+        None => run(options).await,
+        Some(Command::Scale(parts)) => scale::run(&mut Bench::new(options.clone()), parts).await,
+        Some(Command::Fill(fill)) => match fill.run().await {
+            Ok(filled) => println!(
+                "{} rows in {:.0} s; {:.0} bytes each on the disk, indexes included",
+                filled.rows,
+                filled.seconds,
+                filled.bytes_per_row()
+            ),
+            Err(error) => {
+                eprintln!("fill: {error:#}");
+                std::process::exit(1);
+            }
+        },
     }
 }
 

@@ -1,5 +1,6 @@
 //! What throughput does not show: a burst, the way from the commit to the stream, the start, and memory without load.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -43,13 +44,25 @@ pub async fn burst(bench: &mut Bench, case: Case) -> Burst {
     let before =
         run::load(&setup.server.url(), 64, None, Duration::from_millis(500), Duration::from_secs(86_400)).await;
     run::drained(&bus, before.acknowledged).await;
-    let requests: Arc<Vec<Vec<u8>>> = Arc::new((0..BURST).map(leaving).collect());
+    let requests = (0..BURST).map(leaving).collect();
+    let started = send_all(setup.server.events(), requests, BURST_CONNECTIONS).await;
+    let acknowledged_ms = started.elapsed().as_secs_f64() * 1e3;
+    run::drained(&bus, before.acknowledged + BURST as u64).await;
+    let in_stream_ms = started.elapsed().as_secs_f64() * 1e3;
+    setup.server.stop().await;
+    Burst { acknowledged_ms, in_stream_ms }
+}
+
+/// Sends all of the requests over so many connections, which are open before it begins, each as soon as the one before it is
+/// answered with 200; when it began.
+pub async fn send_all(to: SocketAddr, requests: Vec<Vec<u8>>, over: usize) -> Instant {
     let mut connections = Vec::new();
-    for _ in 0..BURST_CONNECTIONS {
-        let stream = TcpStream::connect(setup.server.events()).await.expect("a connection");
+    for _ in 0..over {
+        let stream = TcpStream::connect(to).await.expect("a connection");
         stream.set_nodelay(true).expect("a socket option");
         connections.push(stream);
     }
+    let requests = Arc::new(requests);
     let next = Arc::new(AtomicUsize::new(0));
     let started = Instant::now();
     let mut tasks = JoinSet::new();
@@ -67,19 +80,21 @@ pub async fn burst(bench: &mut Bench, case: Case) -> Burst {
     while let Some(ended) = tasks.join_next().await {
         ended.expect("no connection fails");
     }
-    let acknowledged_ms = started.elapsed().as_secs_f64() * 1e3;
-    run::drained(&bus, before.acknowledged + BURST as u64).await;
-    let in_stream_ms = started.elapsed().as_secs_f64() * 1e3;
-    setup.server.stop().await;
-    Burst { acknowledged_ms, in_stream_ms }
+    started
 }
 
 /// The request that tells of the `n`th person leaving.
-fn leaving(n: usize) -> Vec<u8> {
+pub fn leaving(n: usize) -> Vec<u8> {
     let now = Clock::System.now().get();
     let info = format!(
         r#"{{"event":"meeting.left","timestamp":{now},"payload":{{"meetingInfo":{{"meetingID":"987446316","meetingUUID":"0f0e0d0c0b0a09080706050403020100"}},"attendeeInfo":{{"userUUID":"{n:032x}","userAgent":"WeLink-desktop","account":"all.hands.{n}","participantID":"{n:032x}","displayName":"王小明 {n}","joinTime":{now},"leftTime":{now},"role":"GUEST","callNumber":"+86571{n:011}"}}}}}}"#
     );
+    request(&info)
+}
+
+/// The request that delivers this `eventInfo`, signed now.
+pub fn request(info: &str) -> Vec<u8> {
+    let now = Clock::System.now().get();
     let body = sign::envelope(APP_ID, now, "10203040", info.as_bytes(), KEY.as_bytes());
     let mut request = format!(
         "POST {PATH} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
+
+use crate::fill::Fill;
+use crate::scale::Scale;
 
 /// What can be asked for with `--only`, in the order in which it is run.
 pub const PARTS: [&str; 12] =
@@ -13,19 +16,22 @@ const ON_REQUEST: [&str; 2] = ["choices", "attack"];
 
 /// Measures the whole service, with its databases and its bus as real processes, side by side with a baseline.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "system", about)]
+#[command(name = "system", about, args_conflicts_with_subcommands = true)]
 pub struct Options {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Parts to run, separated by commas: bare (the load generator's ceiling), sqlite, postgres, bus (both databases with
     /// JetStream), naive, open, burst, stream, backlog, start, choices, attack. Default: all but the last two
     #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(PARTS))]
     pub only: Vec<String>,
 
     /// How long each measurement takes, in seconds
-    #[arg(long, default_value_t = 4.0)]
+    #[arg(long, default_value_t = 4.0, global = true)]
     pub seconds: f64,
 
     /// How often everything is measured; the medians are shown
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, global = true)]
     pub rounds: usize,
 
     /// Connections, separated by commas
@@ -33,28 +39,35 @@ pub struct Options {
     pub connections: Vec<usize>,
 
     /// Events in the backlog
-    #[arg(long, default_value_t = 1_000_000)]
+    #[arg(long, default_value_t = 1_000_000, global = true)]
     pub backlog: u64,
 
     /// One short round at 256 connections with a small backlog: whether it works, not how fast it is
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub quick: bool,
 
     /// Rounds in which the host took more of the processors than this, in percent, are measured once more, then dropped
-    #[arg(long, default_value_t = 5.0)]
+    #[arg(long, default_value_t = 5.0, global = true)]
     pub steal: f64,
 
     /// Another convoke to measure, such as that of an earlier version
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub convoke: Option<std::path::PathBuf>,
 
     /// Passed by cargo
-    #[arg(long, hide = true)]
+    #[arg(long, hide = true, global = true)]
     bench: bool,
 
     /// Runs one of the servers that are compared with, instead
     #[arg(long, hide = true)]
     pub child: Option<String>,
+}
+
+/// What else this program does.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    Fill(Fill),
+    Scale(Scale),
 }
 
 impl Options {

@@ -13,10 +13,10 @@ use crate::machine::{self, Processors};
 use crate::options::Options;
 use crate::servers::{self, APP_ID, Database, KEY, Server};
 use crate::support::nats::NatsServer;
-use crate::support::postgres::{Postgres, psql};
+use crate::support::postgres::Postgres;
 
 /// People in each simulated meeting: most events are somebody joining or leaving, with the largest bodies.
-const ATTENDEES: usize = 50;
+pub const ATTENDEES: usize = 50;
 
 /// Before each measurement, the same load for so long: statements are prepared, memory is there.
 const WARM_UP: Duration = Duration::from_millis(1_000);
@@ -101,6 +101,22 @@ pub struct Measured {
     pub foreign: f64,
 }
 
+impl Measured {
+    /// Who used the processors, as shares of all of them.
+    pub fn shares(&self) -> String {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let of = |per_event: f64| per_event * self.rate / 1e4 / count(cores as u64);
+        format!(
+            "of the processors: load {:.0} %, service {:.0} %, database {:.0} %, NATS {:.0} %, others {:.0} %",
+            of(self.cpu.load),
+            of(self.cpu.service),
+            of(self.cpu.database),
+            of(self.cpu.bus),
+            self.foreign
+        )
+    }
+}
+
 /// What all measurements share.
 pub struct Bench {
     pub options: Options,
@@ -118,31 +134,42 @@ impl Bench {
         Self { options, program, postgres: None, databases: 0 }
     }
 
-    /// The URL of a new database in the cluster, which starts with nothing left to write.
+    /// The URL of a new database in the cluster, which starts with nothing left to write. The one before it is gone then.
     pub async fn new_database(&mut self) -> String {
-        if self.postgres.is_none() {
-            self.postgres = Some(servers::postgres().await);
-        }
-        let postgres = self.postgres.as_ref().expect("just started");
-        if self.databases > 0 {
-            postgres.psql(&format!("DROP DATABASE IF EXISTS bench{} WITH (FORCE)", self.databases));
-        }
+        self.drop_database(&format!("bench{}", self.databases)).await;
         self.databases += 1;
-        let url = postgres.database(&format!("bench{}", self.databases));
+        self.database(&format!("bench{}", self.databases)).await
+    }
+
+    /// The URL of a new database of that name, which stays until it is dropped.
+    pub async fn database(&mut self, name: &str) -> String {
+        self.drop_database(name).await;
+        let postgres = self.cluster().await;
+        let url = postgres.database(name);
         postgres.psql("CHECKPOINT");
         url
     }
 
-    /// Runs SQL in the newest of these databases.
-    pub fn psql(&self, sql: &str) -> String {
-        let postgres = self.postgres.as_ref().expect("there is a cluster if there is a database");
-        psql(&format!("postgres://postgres@{}/bench{}", postgres.address(), self.databases), sql)
+    pub async fn drop_database(&mut self, name: &str) {
+        self.cluster().await.psql(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"));
+    }
+
+    async fn cluster(&mut self) -> &Postgres {
+        if self.postgres.is_none() {
+            self.postgres = Some(servers::postgres().await);
+        }
+        self.postgres.as_ref().expect("just started")
     }
 
     /// The servers of a case, started.
     pub async fn start(&mut self, case: Case) -> Setup {
-        let nats = if case.has_bus() { Some(servers::nats().await) } else { None };
         let database = if case.has_postgres() { Some(self.new_database().await) } else { None };
+        self.start_on(case, database).await
+    }
+
+    /// The same on a database that is there; `None`: a new SQLite file, or none.
+    pub async fn start_on(&mut self, case: Case, database: Option<String>) -> Setup {
+        let nats = if case.has_bus() { Some(servers::nats().await) } else { None };
         let url = nats.as_ref().map(NatsServer::url);
         let mut server = match case {
             Case::Bare => Server::child("bare", None, None),
@@ -152,7 +179,7 @@ impl Bench {
         };
         server.start().await;
         let postgres = if case.has_postgres() { self.postgres.as_ref().map_or(0, Postgres::id) } else { 0 };
-        Setup { server, nats, postgres }
+        Setup { server, replicas: Vec::new(), nats, postgres }
     }
 
     /// Measures a case under load, once more if the host took too much; `None` if it did so again.
@@ -173,15 +200,33 @@ impl Bench {
 /// Running servers.
 pub struct Setup {
     pub server: Server,
+    /// More of the same on the same database and bus, which share the load with it.
+    pub replicas: Vec<Server>,
     pub nats: Option<NatsServer>,
     /// The postmaster's id; 0: none.
     postgres: u32,
 }
 
 impl Setup {
+    fn servers(&self) -> impl Iterator<Item = &Server> {
+        std::iter::once(&self.server).chain(&self.replicas)
+    }
+
+    /// Loads all replicas alike; what they did together, with the latencies of the slowest of them.
+    pub async fn load(&self, connections: usize, rate: Option<f64>, duration: Duration, ago: Duration) -> Report {
+        let servers = 1 + self.replicas.len();
+        let share = rate.map(|rate| rate / count(servers as u64));
+        let loads = self.servers().map(|server| {
+            let run = Run { rate: share, connections: connections / servers, ca_file: server.certificate() };
+            run.load(server.url(), duration, ago)
+        });
+        let reports = futures_util::future::join_all(loads).await;
+        reports.into_iter().reduce(together).expect("at least one server")
+    }
+
     fn cpu(&self) -> Cpu {
         Cpu {
-            service: machine::cpu(self.server.id()),
+            service: self.servers().map(|server| machine::cpu(server.id())).sum(),
             database: if self.postgres == 0 { 0.0 } else { machine::cpu(self.postgres) },
             bus: self.nats.as_ref().map_or(0.0, |nats| machine::cpu(nats.id())),
             load: machine::own_cpu(),
@@ -191,7 +236,7 @@ impl Setup {
     /// Warms up, loads, and waits until everything is in the stream, if there is one.
     pub async fn measure(&mut self, connections: usize, rate: Option<f64>, seconds: f64) -> Measured {
         let day = Duration::from_secs(24 * 60 * 60);
-        let warmed = load(&self.server.url(), connections, rate, WARM_UP, day).await;
+        let warmed = self.load(connections, rate, WARM_UP, day).await;
         let bus = match &self.nats {
             Some(nats) => Some(jetstream::new(nats.client().await)),
             None => None,
@@ -200,8 +245,7 @@ impl Setup {
             drained(bus, warmed.acknowledged).await;
         }
         let (before, processors) = (self.cpu(), Processors::now());
-        let report =
-            load(&self.server.url(), connections, rate, Duration::from_secs_f64(seconds), Duration::ZERO).await;
+        let report = self.load(connections, rate, Duration::from_secs_f64(seconds), Duration::ZERO).await;
         let ended = Instant::now();
         let total = warmed.acknowledged + report.acknowledged;
         let mut lag = None;
@@ -244,20 +288,42 @@ impl Setup {
 
 /// The platform's deliveries, all different, from a world that begins `ago`: later loads continue where time goes on.
 pub async fn load(url: &str, connections: usize, rate: Option<f64>, duration: Duration, ago: Duration) -> Report {
-    let simulation = Simulation {
-        attendees: ATTENDEES,
-        connections,
-        rate,
-        duration: Some(duration),
-        seed: rand::random(),
-        base: Some(Clock::System.now().minus(ago)),
-        handshake: false,
-        settle: Some(Duration::ZERO),
-        ..Simulation::new(url, APP_ID, SecretString::from(KEY))
-    };
-    let report = simulation.run(CancellationToken::new()).await.expect("a run of the load");
-    assert!(report.failures.is_empty(), "deliveries failed: {:?}", report.failures);
-    report
+    Run { rate, connections, ca_file: None }.load(url.to_owned(), duration, ago).await
+}
+
+/// How a server is loaded.
+struct Run {
+    rate: Option<f64>,
+    connections: usize,
+    ca_file: Option<std::path::PathBuf>,
+}
+
+impl Run {
+    async fn load(self, url: String, duration: Duration, ago: Duration) -> Report {
+        let simulation = Simulation {
+            ca_file: self.ca_file,
+            attendees: ATTENDEES,
+            connections: self.connections,
+            rate: self.rate,
+            duration: Some(duration),
+            seed: rand::random(),
+            base: Some(Clock::System.now().minus(ago)),
+            handshake: false,
+            settle: Some(Duration::ZERO),
+            ..Simulation::new(url, APP_ID, SecretString::from(KEY))
+        };
+        let report = simulation.run(CancellationToken::new()).await.expect("a run of the load");
+        assert!(report.failures.is_empty(), "deliveries failed: {:?}", report.failures);
+        report
+    }
+}
+
+/// Two loads at the same time: what they sent together, with the latencies of the slower one.
+fn together(one: Report, two: Report) -> Report {
+    let acknowledged = one.acknowledged + two.acknowledged;
+    let throughput_per_s = one.throughput_per_s + two.throughput_per_s;
+    let slower = if one.latency.p99_ms > two.latency.p99_ms { one } else { two };
+    Report { acknowledged, throughput_per_s, ..slower }
 }
 
 /// How many messages the stream holds.

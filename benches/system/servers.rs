@@ -14,6 +14,7 @@ use crate::support::child::{OwnChild, read_log};
 use crate::support::nats::{NatsOptions, NatsServer, NatsVersion};
 use crate::support::port::Port;
 use crate::support::postgres::{Postgres, PostgresOptions};
+use crate::support::tools::output_of;
 
 pub const APP_ID: &str = "1988692299";
 pub const KEY: &str = "benchmark-Key-1";
@@ -52,6 +53,8 @@ pub struct Server {
     settings: Vec<(String, String)>,
     folder: TempDir,
     ports: [Port; 2],
+    /// Its certificate, if it speaks TLS.
+    tls: Option<PathBuf>,
     child: Option<OwnChild>,
 }
 
@@ -77,7 +80,7 @@ impl Server {
     fn new(program: PathBuf, arguments: Vec<String>) -> Self {
         let folder = tempfile::Builder::new().prefix("convoke-bench-").tempdir_in(disk()).expect("a temporary folder");
         let ports = [Port::lease(), Port::lease()];
-        let mut server = Self { program, arguments, settings: Vec::new(), folder, ports, child: None };
+        let mut server = Self { program, arguments, settings: Vec::new(), folder, ports, tls: None, child: None };
         server.set("LISTEN", server.events().to_string());
         server.set("ADMIN_LISTEN", server.ports[1].address().to_string());
         server.set("APP_ID", APP_ID.to_owned());
@@ -114,15 +117,44 @@ impl Server {
         started.elapsed()
     }
 
+    /// The servers that are compared with have one listener.
+    fn ready_at(&self) -> SocketAddr {
+        if self.tls.is_some() { self.ports[1].address() } else { self.events() }
+    }
+
     async fn ready(&self) -> bool {
-        let ask = async {
-            let mut stream = TcpStream::connect(self.events()).await?;
-            stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n").await?;
-            let mut answer = Vec::new();
-            stream.read_to_end(&mut answer).await?;
-            Ok::<_, std::io::Error>(answer)
-        };
-        ask.await.is_ok_and(|answer| answer.starts_with(b"HTTP/1.1 200"))
+        get(self.ready_at(), "/readyz").await.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    }
+
+    /// The value of one of the service's metrics, named as it is written there.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let text = get(self.ports[1].address(), "/metrics").await.expect("the service's metrics");
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("there is no metric {name}"))
+    }
+
+    /// The database that it was given.
+    pub fn database_url(&self) -> &str {
+        self.settings.iter().find(|(name, _)| name == "DATABASE_URL").map_or("", |(_, url)| url)
+    }
+
+    /// From the next start on it speaks TLS, with a certificate of its own.
+    pub fn use_tls(&mut self) {
+        let at = |name: &str| self.folder.path().join(name).display().to_string();
+        let (certificate, key) = (at("cert.pem"), at("key.pem"));
+        let mut openssl = Command::new("openssl");
+        openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]);
+        openssl.args(["-days", "2", "-subj", "/CN=convoke-bench", "-addext", "subjectAltName=IP:127.0.0.1"]);
+        openssl.args(["-addext", "basicConstraints=critical,CA:FALSE", "-out", &certificate, "-keyout", &key]);
+        output_of(&mut openssl);
+        self.tls = Some(PathBuf::from(&certificate));
+        self.set("TLS_CERT", certificate);
+        self.set("TLS_KEY", key);
+    }
+
+    /// What to check it with, if it speaks TLS.
+    pub fn certificate(&self) -> Option<PathBuf> {
+        self.tls.clone()
     }
 
     /// An orderly end.
@@ -138,10 +170,21 @@ impl Server {
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}{PATH}", self.events())
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}{PATH}", self.events())
     }
 
     pub fn id(&self) -> u32 {
         self.child.as_ref().map_or(0, OwnChild::id)
     }
+}
+
+/// A whole answer.
+async fn get(from: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(from).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }

@@ -3,7 +3,7 @@
 //! A [`Simulation`] enables the push with the handshake, lets a simulated enterprise hold its meetings, delivers every event as the
 //! platform would, signed, and retries by the platform's schedule whatever is not answered with exactly 200. It serves people
 //! (`convoke simulate`), the demonstration, the fault tests (with a ledger of what was acknowledged and the truth of what
-//! happened) and the benchmarks (as the load). [`sign`] makes signed bodies for other tests.
+//! happened) and the benchmarks (as the load). [`sign`] makes signed bodies for other tests; [`History`] makes months of them.
 //!
 //! From the inside out: `people` and `script` plan one meeting, `world` merges many into a stream of events, `fresh` decides
 //! which are lost or repeated, `queue` what is delivered when, `sender` delivers over `client`. All but the last two do no
@@ -13,6 +13,7 @@ mod args;
 mod body;
 mod client;
 mod fresh;
+mod history;
 mod ledger;
 mod people;
 mod queue;
@@ -40,6 +41,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 pub use self::args::{SimulateArgs, command, read_key};
+pub use self::history::History;
 pub use self::report::{Latency, Report};
 use crate::event::{Clock, HANDSHAKE, Millis};
 use client::{Client, Target};

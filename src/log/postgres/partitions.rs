@@ -1,4 +1,7 @@
-//! The months of the `events` table: made ahead of time, dropped when they are beyond the retention.
+//! The partitions of the `events` table: made ahead of time, dropped when they are beyond the retention.
+//!
+//! Months while there is a retention, because they are dropped whole; years while there is none, because whoever asks for
+//! something without naming a time asks every partition, and pays for each.
 
 use std::time::Duration;
 
@@ -26,83 +29,121 @@ const EXPIRED: &str = "Convoke: beyond the retention, to be dropped";
 /// Taken by the one process that drops months.
 const EXPIRE_LOCK: i64 = 4_865_178_306;
 
-/// Months that exist ahead of the present one. Events lie in the future only if a clock is wrong.
-const AHEAD: u32 = 3;
+/// This many months from now, this one included, have their place. Events lie in the future only if a clock is wrong.
+const AHEAD: u32 = 4;
 
-/// The first moment of a month, and the month.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct MonthStart {
-    year: i32,
-    month: Month,
+/// Rows deleted at a time.
+const PIECE: u32 = 1_000;
+
+/// Pieces deleted before others have their turn.
+const PIECES: u32 = 50;
+
+/// How long a partition is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// A calendar month.
+    Month,
+    /// A calendar year.
+    Year,
 }
 
-impl MonthStart {
-    fn of(at: Millis) -> Self {
+/// A calendar month or year, by its first month.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Period {
+    year: i32,
+    month: Month,
+    span: Span,
+}
+
+impl Period {
+    fn of(at: Millis, span: Span) -> Self {
         let date = at.date_time().date();
-        Self { year: date.year(), month: date.month() }
+        let month = if span == Span::Year { Month::January } else { date.month() };
+        Self { year: date.year(), month, span }
     }
 
-    fn next(self) -> Self {
-        let year = if self.month == Month::December { self.year + 1 } else { self.year };
-        Self { year, month: self.month.next() }
+    /// The one that begins at `bound`: a month, if no year begins there.
+    fn from(bound: Uuid, span: Span) -> Self {
+        let month = Self::of(time_of(bound), Span::Month);
+        if month.month == Month::January { Self { span, ..month } } else { month }
     }
 
-    fn previous(self) -> Self {
-        let year = if self.month == Month::January { self.year - 1 } else { self.year };
-        Self { year, month: self.month.previous() }
+    /// The one that begins where this one ends; of a year's months, the last is followed by what is wanted.
+    fn next(self, span: Span) -> Self {
+        let next = match self.span {
+            Span::Year => Self { year: self.year + 1, ..self },
+            Span::Month if self.month == Month::December => Self { year: self.year + 1, month: Month::January, ..self },
+            Span::Month => Self { month: self.month.next(), ..self },
+        };
+        if next.month == Month::January { Self { span, ..next } } else { next }
     }
 
-    /// The smallest id of the month.
+    /// Its smallest id.
     fn bound(self) -> Uuid {
         let first = Date::from_calendar_date(self.year, self.month, 1).unwrap_or(Date::MIN);
         EventId::lower_bound(Millis::from_date_time(OffsetDateTime::new_utc(first, time::Time::MIDNIGHT))).uuid()
     }
 
     fn table(self) -> String {
-        format!("events_{:04}_{:02}", self.year, u8::from(self.month))
+        match self.span {
+            Span::Month => format!("events_{:04}_{:02}", self.year, u8::from(self.month)),
+            Span::Year => format!("events_{:04}", self.year),
+        }
     }
 }
 
-/// Makes the months up to [`AHEAD`] from now; on a new database also the one before, for late deliveries.
+/// The time that leads an id.
+fn time_of(id: Uuid) -> Millis {
+    i64::try_from(id.as_u128() >> 80).ok().and_then(Millis::new).unwrap_or(Millis::MAX)
+}
+
+/// Makes partitions for the next [`AHEAD`] months; on a new database also for the one before, for late deliveries.
 ///
-/// The last partition, which reaches to the end of time, is replaced by months and a new last one, in one short transaction
-/// that holds the log's lock; the rows in it, if any, move to where they now belong.
-pub async fn extend(options: &PgConnectOptions, now: Millis) -> Result<(), sqlx::Error> {
+/// The last partition, which reaches to the end of time, is replaced by new ones and a new last one, in one short
+/// transaction that holds the log's lock; the rows in it, if any, move to where they now belong.
+pub async fn extend(options: &PgConnectOptions, now: Millis, span: Span) -> Result<(), sqlx::Error> {
     let mut connection = connect(options).await?;
-    let wanted = (0..AHEAD).fold(MonthStart::of(now), |month, _| month.next());
-    if last_bound(&mut connection).await?.is_some_and(|last| last > wanted.bound()) {
+    let this = Period::of(now, Span::Month);
+    let wanted = (1..AHEAD).fold(this, |month, _| month.next(Span::Month)).next(Span::Month).bound();
+    if last_bound(&mut connection).await?.is_some_and(|last| last >= wanted) {
         return connection.close().await;
     }
     let mut tx = connection.begin_with(BEGIN_APPEND).await?;
     // Another replica may have done it while we waited for the lock.
     let last = last_bound(&mut tx).await?.ok_or(sqlx::Error::RowNotFound)?;
-    if last <= wanted.bound() {
+    if last < wanted {
         let new_database = last.as_u128() < EventId::lower_bound(Millis::EPOCH).uuid().as_u128() + (1 << 80);
         let mut statements = vec![
             LOCK_TIMEOUT.to_owned(),
             "ALTER TABLE events DETACH PARTITION events_future".to_owned(),
             "ALTER TABLE events_future RENAME TO events_to_sort".to_owned(),
         ];
-        let mut month = if new_database { MonthStart::of(now).previous() } else { month_of(last) };
+        let mut period = if new_database {
+            let before = time_of(this.bound()).minus(Duration::from_millis(1));
+            Period::of(before, span)
+        } else {
+            Period::from(last, span)
+        };
         if new_database {
-            statements.push("ALTER TABLE events DETACH PARTITION events_past".to_owned());
+            statements.push(format!("ALTER TABLE events DETACH PARTITION {PAST}"));
             statements.push(format!(
-                "ALTER TABLE events ATTACH PARTITION events_past FOR VALUES FROM (MINVALUE) TO ('{}')",
-                month.bound()
+                "ALTER TABLE events ATTACH PARTITION {PAST} FOR VALUES FROM (MINVALUE) TO ('{}')",
+                period.bound()
             ));
         }
-        while month <= wanted {
+        while period.bound() < wanted {
+            let next = period.next(span);
             statements.push(format!(
                 "CREATE TABLE {} PARTITION OF events FOR VALUES FROM ('{}') TO ('{}')",
-                month.table(),
-                month.bound(),
-                month.next().bound()
+                period.table(),
+                period.bound(),
+                next.bound()
             ));
-            month = month.next();
+            period = next;
         }
         statements.push(format!(
             "CREATE TABLE events_future PARTITION OF events FOR VALUES FROM ('{}') TO (MAXVALUE)",
-            month.bound()
+            period.bound()
         ));
         statements.push("INSERT INTO events SELECT * FROM events_to_sort".to_owned());
         statements.push("DROP TABLE events_to_sort".to_owned());
@@ -110,33 +151,42 @@ pub async fn extend(options: &PgConnectOptions, now: Millis) -> Result<(), sqlx:
             sqlx::query(AssertSqlSafe(statement)).execute(&mut *tx).await?;
         }
         tx.commit().await?;
-        tracing::info!(until = %month.table(), "made partitions of the events table");
+        tracing::info!(before = %time_of(period.bound()), "made partitions of the events table");
     } else {
         tx.rollback().await?;
     }
     connection.close().await
 }
 
-/// Drops the months that end at or before `before` and that every cursor has read to the end. Of the first partition,
-/// which has no beginning and stays, the rows are deleted.
-pub async fn expire(options: &PgConnectOptions, before: Millis) -> Result<(), sqlx::Error> {
+/// Drops the partitions that end at or before `before` and that every cursor has read to the end. Of the first one, which
+/// has no beginning and stays, and of a year, which would stay for too long, rows are deleted. Returns whether there is more
+/// to delete.
+pub async fn expire(options: &PgConnectOptions, before: Millis) -> Result<bool, sqlx::Error> {
     let mut connection = connect(options).await?;
     // Held until the connection is closed.
     let ours: bool =
         sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(EXPIRE_LOCK).fetch_one(&mut connection).await?;
     if !ours {
-        return connection.close().await;
+        connection.close().await?;
+        return Ok(false);
     }
     let bound = EventId::lower_bound(before).uuid();
     // There can be one that is half detached, and none other can be detached before it.
     let mut partitions = partitions(&mut connection).await?;
     partitions.sort_by_key(|partition| !partition.half_detached);
-    for Partition { name, upper, half_detached } in partitions {
+    let mut shrinking = Vec::new();
+    for Partition { name, lower, upper, half_detached } in partitions {
         if half_detached {
             execute(&mut connection, format!("ALTER TABLE events DETACH PARTITION {name} FINALIZE")).await?;
             continue;
         }
         if name == PAST || upper.is_none_or(|upper| upper > bound) {
+            let begun = lower.is_none_or(|lower| lower < bound);
+            let long = lower
+                .is_none_or(|lower| upper > Some(Period::of(time_of(lower), Span::Month).next(Span::Month).bound()));
+            if begun && long && name != FUTURE {
+                shrinking.push(name);
+            }
             continue;
         }
         let unread: bool = sqlx::query_scalar(AssertSqlSafe(format!(
@@ -162,16 +212,26 @@ pub async fn expire(options: &PgConnectOptions, before: Millis) -> Result<(), sq
     .await?;
     for name in detached {
         execute(&mut connection, format!("DROP TABLE {name}")).await?;
-        tracing::info!(partition = name, "dropped a month beyond the retention");
+        tracing::info!(partition = name, "dropped a partition beyond the retention");
     }
-    let piece = format!(
-        "DELETE FROM {PAST} WHERE event_id IN (
-             SELECT event_id FROM {PAST}
-              WHERE event_id < $1 AND seq <= coalesce((SELECT min(position) FROM cursors), 9223372036854775807)
-              ORDER BY event_id LIMIT 1000)"
-    );
-    while sqlx::query(AssertSqlSafe(&*piece)).bind(bound).execute(&mut connection).await?.rows_affected() > 0 {}
-    connection.close().await
+    let mut more = false;
+    for name in shrinking {
+        let piece = format!(
+            "DELETE FROM {name} WHERE event_id IN (
+                 SELECT event_id FROM {name}
+                  WHERE event_id < $1 AND seq <= coalesce((SELECT min(position) FROM cursors), 9223372036854775807)
+                  ORDER BY event_id LIMIT {PIECE})"
+        );
+        let mut pieces = 0;
+        while pieces < PIECES
+            && sqlx::query(AssertSqlSafe(&*piece)).bind(bound).execute(&mut connection).await?.rows_affected() > 0
+        {
+            pieces += 1;
+        }
+        more |= pieces == PIECES;
+    }
+    connection.close().await?;
+    Ok(more)
 }
 
 async fn execute(connection: &mut PgConnection, statement: String) -> Result<(), sqlx::Error> {
@@ -193,11 +253,13 @@ async fn last_bound(connection: &mut PgConnection) -> Result<Option<Uuid>, sqlx:
     Ok(text.flatten().and_then(|text| bounds(&text).0))
 }
 
-/// The first partition, which has no beginning.
+/// The first partition, which has no beginning, and the last one, which has no end.
 const PAST: &str = "events_past";
+const FUTURE: &str = "events_future";
 
 struct Partition {
     name: String,
+    lower: Option<Uuid>,
     upper: Option<Uuid>,
     /// Its detaching was cut short, by an analyst's open transaction or by the end of a process.
     half_detached: bool,
@@ -213,7 +275,10 @@ async fn partitions(connection: &mut PgConnection) -> Result<Vec<Partition>, sql
     .await?;
     Ok(rows
         .iter()
-        .map(|row| Partition { name: row.get(0), upper: bounds(row.get(1)).1, half_detached: row.get(2) })
+        .map(|row| {
+            let (lower, upper) = bounds(row.get(1));
+            Partition { name: row.get(0), lower, upper, half_detached: row.get(2) }
+        })
         .collect())
 }
 
@@ -222,10 +287,4 @@ fn bounds(text: &str) -> (Option<Uuid>, Option<Uuid>) {
     let (from, to) = text.split_once(" TO ").unwrap_or((text, ""));
     let uuid = |part: &str| part.split('\'').nth(1).and_then(|id| Uuid::try_parse(id).ok());
     (uuid(from), uuid(to))
-}
-
-/// The month whose first id `bound` is.
-fn month_of(bound: Uuid) -> MonthStart {
-    let ms = i64::try_from(bound.as_u128() >> 80).unwrap_or(0);
-    MonthStart::of(Millis::new(ms).unwrap_or(Millis::MAX))
 }

@@ -20,6 +20,8 @@ const WITHIN: Duration = Duration::from_secs(20);
 const DAY: i64 = 86_400_000;
 const LONG: Duration = Duration::from_secs(60);
 const RETENTION: Duration = Duration::from_secs(48 * 3600);
+/// Nothing expires, and the partitions are months.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 const FAR: i64 = 253_402_300_799_999;
 
 /// The partitions, with how many rows each has, in the order of their names.
@@ -47,7 +49,8 @@ async fn somebody(backend: &Backend) -> PgConnection {
 #[tokio::test]
 async fn months_are_made_ahead_and_rows_move_to_where_they_belong() {
     let backend = Backend::postgres().await;
-    let log = backend.log().await;
+    backend.log().await;
+    let log = backend.open_with(Some(FOR_EVER));
     // In May, June, July and December of 2026, and at both ends of time.
     let infos: Vec<_> = [0, NOW - 31 * DAY, NOW, NOW + 31 * DAY, NOW + 180 * DAY, FAR]
         .iter()
@@ -62,7 +65,7 @@ async fn months_are_made_ahead_and_rows_move_to_where_they_belong() {
     assert_eq!(append(&log, &infos).await, [Appended::Duplicate; 6], "and their ids are known");
 
     maintain(&log, NOW + 3_599_999).await;
-    maintain(&backend.open(), NOW + 1).await;
+    maintain(&backend.open_with(Some(FOR_EVER)), NOW + 1).await;
     assert_eq!(partitions(&backend).await.split(' ').count(), 7, "nothing to do");
     // Half a year later, after the new year.
     maintain(&log, NOW + 200 * DAY).await;
@@ -79,6 +82,39 @@ async fn months_are_made_ahead_and_rows_move_to_where_they_belong() {
     assert_eq!(log.lag("bus").await.expect("a lag").events, 6);
 }
 
+#[tokio::test]
+async fn years_are_made_while_there_is_no_retention_and_shrink_when_there_is_one() {
+    let backend = Backend::postgres().await;
+    let log = backend.log().await;
+    let infos: Vec<_> = [NOW - 190 * DAY, NOW - 31 * DAY, NOW, NOW + 80 * DAY, NOW + 181 * DAY, NOW + 220 * DAY]
+        .iter()
+        .enumerate()
+        .map(|(n, at)| numbered(n, *at))
+        .collect();
+    append(&log, &infos[..4]).await;
+    maintain(&log, NOW).await;
+    assert_eq!(partitions(&backend).await, "2026:3 future:0 past:1", "from June nobody sees the new year");
+    maintain(&log, NOW + 80 * DAY).await;
+    assert_eq!(partitions(&backend).await, "2026:3 future:0 past:1");
+    maintain(&log, NOW + 120 * DAY).await;
+    assert_eq!(partitions(&backend).await, "2026:3 2027:0 future:0 past:1");
+    append(&log, &infos[4..]).await;
+
+    // A retention from now on: months come after the years that there are, whose rows are deleted as they expire.
+    let log = backend.open_with(Some(RETENTION));
+    maintain(&log, NOW + 200 * DAY).await;
+    assert_eq!(everything(&log).await, infos[5..]);
+    assert_eq!(partitions(&backend).await, "2026:0 2027:1 future:0 past:0", "on the first of January");
+    maintain(&log, NOW + 500 * DAY).await;
+    assert_eq!(everything(&log).await, [""; 0]);
+    let months = "2027:0 2028_01:0";
+    assert!(partitions(&backend).await.starts_with(months), "{}", partitions(&backend).await);
+    // And none again: from the next year on.
+    let log = backend.open();
+    maintain(&log, NOW + 850 * DAY).await;
+    assert!(partitions(&backend).await.ends_with("2028_12:0 2029:0 future:0 past:0"), "{}", partitions(&backend).await);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn replicas_that_make_months_at_once_while_others_append_lose_nothing() {
     let backend = Backend::postgres().await;
@@ -92,7 +128,7 @@ async fn replicas_that_make_months_at_once_while_others_append_lose_nothing() {
     };
     let maintaining = async || {
         for month in 0..4 {
-            let log = backend.open();
+            let log = backend.open_with(Some(FOR_EVER));
             let now = millis(NOW + month * 31 * DAY);
             eventually("it is maintained", WITHIN, async || log.maintain(now).await).await;
             log.close().await;
@@ -144,7 +180,7 @@ async fn a_drop_that_an_analyst_held_up_is_finished_later() {
     let log = backend.open_with(Some(RETENTION));
     let infos = [numbered(1, NOW - 31 * DAY), numbered(2, NOW)];
     append(&log, &infos).await;
-    maintain(&backend.open(), NOW).await;
+    maintain(&backend.open_with(Some(FOR_EVER)), NOW).await;
     let mut analyst = somebody(&backend).await;
     assert!(is_unavailable(&log.maintain(millis(NOW)).await), "the analyst still reads it");
     let half = "SELECT count(*) FROM pg_inherits WHERE inhdetachpending";
@@ -206,7 +242,7 @@ async fn somebody_elses_open_transaction_stalls_neither_readers_nor_writers() {
     assert!(slowest < Duration::from_millis(1_500), "{slowest:?}");
     sqlx::raw_sql("COMMIT").execute(&mut reader).await.expect("the end");
     maintain(&log, NOW + 3_600_000).await;
-    assert!(partitions(&backend).await.contains("2026_06:52"));
+    assert!(partitions(&backend).await.contains("2026:52"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,227 @@
+//! Fills a log with the past: rows that the service would have made of what the platform would have delivered.
+//!
+//! The bodies are signed, verified and read by the service's own code; only the way into the database is another, and
+//! faster, one. So a new log is filled, with nobody else at it: what a fill that was cut short leaves behind is no log.
+
+mod postgres;
+mod sqlite;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use convoke::event::{Clock, Content, Delivery, Event, EventId, Millis, Seq, Subscriber};
+use convoke::log::{self, Log};
+use convoke::simulate::History;
+use convoke::verify::{self, Keyring};
+use secrecy::SecretString;
+use tokio::sync::mpsc;
+
+use crate::run::{ATTENDEES, count};
+use crate::servers::{APP_ID, KEY};
+
+/// The columns that a row of the past has, in the order in which both writers send them.
+const COLUMNS: &str = "event_id, subscriber_id, event, occurred_at, received_at, meeting_id, meeting_uuid, \
+     meeting_cycle_sub_id, user_uuid, user_agent, account, participant_id, display_name, role, call_number, join_time, \
+     left_time, source, deliveries, last_delivered_at, request_id, event_info";
+const COLUMN_COUNT: usize = 22;
+
+/// Events that travel together.
+const CHUNK: usize = 4096;
+
+/// What a row is taken to need on the disk, indexes and write-ahead log included, before it is known.
+const ROW: u64 = 1_100;
+/// What must stay free on the disk besides: the write-ahead log's most, and room for everybody else.
+const SPARE: u64 = 3 << 30;
+
+/// Rows that are read back and looked at.
+const SAMPLE: u32 = 1_000;
+
+/// Fill a new log with the past
+#[derive(Clone, Debug, Args)]
+pub struct Fill {
+    /// Events to make
+    #[arg(long)]
+    pub rows: u64,
+
+    /// The database: postgres://… or sqlite://…; its log must be empty, and no service may be running on it
+    #[arg(long)]
+    pub url: String,
+
+    /// How many days they are spread over, up to yesterday
+    #[arg(long, default_value_t = 365)]
+    pub days: u32,
+}
+
+/// What it came to.
+#[derive(Clone, Copy, Debug)]
+pub struct Filled {
+    pub rows: u64,
+    pub seconds: f64,
+    /// On the disk, indexes included.
+    pub bytes: u64,
+}
+
+impl Filled {
+    pub fn bytes_per_row(&self) -> f64 {
+        count(self.bytes) / count(self.rows)
+    }
+}
+
+impl Fill {
+    /// Fills, looks at a sample, and leaves the database as a service leaves it that has run for long.
+    pub async fn run(&self) -> anyhow::Result<Filled> {
+        let started = Instant::now();
+        let now = Clock::System.now();
+        let log = self.log()?;
+        log.migrate(true).await?;
+        ensure!(log.head().await? == Seq::START, "the log is not empty: name a new database");
+        self.room(log.as_ref()).await?;
+        let history = History::new(APP_ID, KEY.as_bytes(), self.rows, (self.days, now), ATTENDEES);
+        // The months, as the service would have made them then and since.
+        log.maintain(history.begins()).await?;
+        log.maintain(now).await?;
+        // The writer wants it for itself.
+        log.close().await;
+        let (sender, chunks) = mpsc::channel(4);
+        let reader = std::thread::spawn(move || read(history, &sender));
+        let bytes = if self.is_postgres() {
+            postgres::write(&self.url, Progress::new(self.rows, chunks)).await?
+        } else {
+            sqlite::write(&self.url, Progress::new(self.rows, chunks)).await?
+        };
+        reader.join().ok().context("the thread that makes the events")?;
+        let log = self.log()?;
+        look(log.as_ref(), self.rows).await?;
+        log.close().await;
+        Ok(Filled { rows: self.rows, seconds: started.elapsed().as_secs_f64(), bytes })
+    }
+
+    fn log(&self) -> anyhow::Result<Arc<dyn Log>> {
+        Ok(log::open(&log::Options { url: self.url.clone(), retention: None })?)
+    }
+
+    fn is_postgres(&self) -> bool {
+        self.url.starts_with("postgres")
+    }
+
+    /// Refuses what the disk has no room for, as far as that can be known from here.
+    async fn room(&self, log: &dyn Log) -> anyhow::Result<()> {
+        let free = if self.is_postgres() { postgres::disk_free(&self.url).await? } else { log.disk().map(|disk| disk.free) };
+        let Some(free) = free else {
+            eprintln!("the database's disk cannot be seen from here: it needs about {} GB", gigabytes(self.needs()));
+            return Ok(());
+        };
+        if free < self.needs() {
+            bail!(
+                "{} rows need about {} GB, and the disk has {} GB free: name fewer rows or a larger disk",
+                self.rows,
+                gigabytes(self.needs()),
+                gigabytes(free)
+            );
+        }
+        Ok(())
+    }
+
+    fn needs(&self) -> u64 {
+        self.rows.saturating_mul(ROW).saturating_add(SPARE)
+    }
+}
+
+fn gigabytes(bytes: u64) -> u64 {
+    bytes.div_ceil(1_000_000_000)
+}
+
+/// Bytes free where `path` is; `None` if it cannot be seen from here.
+pub fn free_at(path: &Path) -> Option<u64> {
+    rustix::fs::statvfs(path).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// Makes the events, in the order in which they happened, until nobody wants them any more.
+fn read(history: History, to: &mpsc::Sender<Vec<Event>>) {
+    let subscriber = Subscriber { app_id: APP_ID.into(), keys: vec![SecretString::from(KEY)], name: None };
+    let keyring = Keyring::new(&[subscriber]);
+    let mut chunk = Vec::with_capacity(CHUNK);
+    for (number, (at, body)) in (0_u128..).zip(history) {
+        // A moment later, as on the way through a network, and a request id such as the service gives.
+        let received_at = at.get() + 40 + i64::try_from(number % 97).unwrap_or(0);
+        let delivery = Delivery {
+            received_at: Millis::new(received_at).unwrap_or(at),
+            request_id: Some(format!("{:032x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)).into()),
+            traceparent: None,
+        };
+        let checked = verify::verify(&body, &keyring, &delivery).expect("our own signature");
+        let Content::Event(event) = checked.verified.content() else { panic!("the platform sends events") };
+        chunk.push(event.clone());
+        if chunk.len() == CHUNK && to.blocking_send(std::mem::replace(&mut chunk, Vec::with_capacity(CHUNK))).is_err() {
+            return;
+        }
+    }
+    // A writer that is gone has failed, and says why.
+    let _ = to.blocking_send(chunk);
+}
+
+/// The events on their way to the writer, who is told of on the standard error.
+struct Progress {
+    chunks: mpsc::Receiver<Vec<Event>>,
+    rows: u64,
+    done: u64,
+    started: Instant,
+    said: Instant,
+}
+
+impl Progress {
+    fn new(rows: u64, chunks: mpsc::Receiver<Vec<Event>>) -> Self {
+        Self { chunks, rows, done: 0, started: Instant::now(), said: Instant::now() }
+    }
+
+    async fn next(&mut self) -> Option<Vec<Event>> {
+        let chunk = self.chunks.recv().await?;
+        self.done += chunk.len() as u64;
+        if self.said.elapsed() > Duration::from_secs(15) {
+            self.said = Instant::now();
+            let rate = count(self.done) / self.started.elapsed().as_secs_f64();
+            eprintln!("  {} of {} rows, {rate:.0}/s", self.done, self.rows);
+        }
+        Some(chunk)
+    }
+}
+
+/// Reads rows back from the beginning, the middle and the end: their ids must follow from their content, and a row must
+/// be found by its id.
+async fn look(log: &dyn Log, rows: u64) -> anyhow::Result<()> {
+    let rows = i64::try_from(rows).context("too many rows")?;
+    for after in [0, rows / 2, (rows - i64::from(SAMPLE)).max(0)] {
+        let sample = log.read(Seq(after), SAMPLE).await?;
+        ensure!(!sample.is_empty(), "no rows after {after}");
+        let ids: Vec<EventId> = sample.iter().map(|row| row.event_id).collect();
+        let found = log.count(&ids).await?;
+        for row in sample {
+            let info = row.event_info.context("a row without its event")?;
+            let id = EventId::of(&row.subscriber_id, row.occurred_at, info.as_bytes());
+            ensure!(id == row.event_id, "row {} has the id {} instead of {id}", row.seq, row.event_id);
+            ensure!(found.get(&id) == Some(&1), "row {} is not there once by its id", row.seq);
+        }
+    }
+    ensure!(log.head().await? == Seq(rows), "the log ends at {} instead of {rows}", log.head().await?);
+    Ok(())
+}
+
+/// The texts that may be missing, in the order of [`COLUMNS`].
+fn optional(event: &Event) -> [&Option<Arc<str>>; 10] {
+    let (meeting, attendee) = (&event.meeting, &event.attendee);
+    [
+        &meeting.id,
+        &meeting.uuid,
+        &meeting.cycle_sub_id,
+        &attendee.user_uuid,
+        &attendee.user_agent,
+        &attendee.account,
+        &attendee.participant_id,
+        &attendee.display_name,
+        &attendee.role,
+        &attendee.call_number,
+    ]
+}
