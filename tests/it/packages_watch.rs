@@ -222,15 +222,19 @@ fn each_alert_says_how_bad_it_is_and_has_its_section_in_the_runbook() {
     let without: Vec<_> = sections.keys().filter(|name| !alerts.contains(*name)).collect();
     assert!(without.is_empty(), "sections of alerts that do not exist: {without:?}");
 
-    // Every link within the page leads somewhere.
+    // Every link of the page leads somewhere.
     let anchors: BTreeSet<String> = runbook
         .lines()
         .filter(|line| line.starts_with('#'))
         .map(|line| line.trim_start_matches(['#', ' ']).to_lowercase().replace(' ', "-"))
         .collect();
-    for (at, _) in runbook.match_indices("](#") {
-        let anchor = up_to(&runbook[at + 3..], ')');
-        assert!(anchors.contains(anchor), "#{anchor} leads nowhere");
+    for (at, _) in runbook.match_indices("](") {
+        let target = up_to(&runbook[at + 2..], ')');
+        let there = match target.strip_prefix('#') {
+            Some(anchor) => anchors.contains(anchor),
+            None => deploy(target).is_file(),
+        };
+        assert!(there, "{target} leads nowhere");
     }
 }
 
