@@ -138,6 +138,12 @@ impl Connection {
         self.under_way.load(Ordering::Relaxed) == 0
     }
 
+    /// Whether no request of it has begun so far.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.is_idle() && self.heard.load(Ordering::Relaxed) == 0
+    }
+
     /// For how long nothing was under way; zero while something is.
     #[must_use]
     pub fn idle_for(&self) -> Duration {

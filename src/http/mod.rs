@@ -250,7 +250,13 @@ where
     tokio::pin!(served);
     let ended = tokio::select! {
         result = served.as_mut() => Some(result),
-        () = shutdown.stop.cancelled() => None,
+        () = async {
+            shutdown.stop.cancelled().await;
+            // It was accepted, so its request, which may be on its way, is answered; hyper would give it up unread.
+            if this.is_fresh() {
+                tokio::time::sleep(LAST_HEAD).await;
+            }
+        } => None,
         () = idle(this) => None,
     };
     let result = match ended {

@@ -109,7 +109,8 @@ impl Fill {
 
     /// Refuses what the disk has no room for, as far as that can be known from here.
     async fn room(&self, log: &dyn Log) -> anyhow::Result<()> {
-        let free = if self.is_postgres() { postgres::disk_free(&self.url).await? } else { log.disk().map(|disk| disk.free) };
+        let free =
+            if self.is_postgres() { postgres::disk_free(&self.url).await? } else { log.disk().map(|disk| disk.free) };
         let Some(free) = free else {
             eprintln!("the database's disk cannot be seen from here: it needs about {} GB", gigabytes(self.needs()));
             return Ok(());
