@@ -2,6 +2,9 @@
 //!
 //! A body that is whole within [`GRACE`] is never counted. The others are, and when they hold too much, the oldest has to
 //! go: whoever sends slowly on purpose loses, however many there are, and an event of a few kilobytes is through by then.
+//!
+//! Large bodies, which hardly any event has, are read a few at a time, and not for long; the others wait unread, which costs
+//! their senders more than us. So a flood of them leaves the processors to small ones.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +16,7 @@ use axum::http::header::{CONTENT_LENGTH, EXPECT};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// A body must be complete within this time.
@@ -25,7 +28,13 @@ const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// After this time, or above this size, a body that is not complete is counted.
 const GRACE: Duration = Duration::from_millis(20);
-const GRACE_BYTES: usize = 64 << 10;
+const GRACE_BYTES: usize = 16 << 10;
+
+/// So many bodies above that size are read at once …
+const LARGE: usize = 64;
+
+/// … and each for no longer, its wait for its turn apart.
+const LARGE_TIME: Duration = Duration::from_secs(2);
 
 /// What a body that is counted takes at least, its request included.
 const LEAST: usize = 4 << 10;
@@ -67,6 +76,7 @@ pub struct Bodies {
     limit: usize,
     most: usize,
     held: Mutex<Held>,
+    large: Semaphore,
 }
 
 #[derive(Debug, Default)]
@@ -88,7 +98,7 @@ struct Counted<'a> {
 impl Bodies {
     /// For bodies of at most `limit` bytes each.
     pub fn new(limit: usize) -> Self {
-        Self { limit, most: MOST.max(limit), held: Mutex::default() }
+        Self { limit, most: MOST.max(limit), held: Mutex::default(), large: Semaphore::new(LARGE) }
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -129,10 +139,16 @@ impl Bodies {
         }
         let deadline = Instant::now() + BODY_TIME;
         let mut reading = Reading { first: Bytes::new(), all: BytesMut::new(), limit: self.limit };
-        let early = timeout(GRACE, reading.read(body, None)).await;
+        let is_large = announced.length.is_some_and(|length| length > GRACE_BYTES);
+        let early = if is_large { Ok(Step::Large) } else { timeout(GRACE, reading.read(body, None)).await };
         let result = match early {
             Ok(Step::Done(result)) => result,
-            Ok(Step::Large) | Err(_) => {
+            early @ (Ok(Step::Large) | Err(_)) => {
+                let turn = match early {
+                    Ok(_) => Some(timeout_at(deadline, self.large.acquire()).await.map_err(|_| NoBody::Crowded)?),
+                    Err(_) => None,
+                };
+                let deadline = if turn.is_some() { deadline.min(Instant::now() + LARGE_TIME) } else { deadline };
                 let counted = self.count(reading.settle());
                 tokio::select! {
                     biased;
@@ -269,6 +285,26 @@ mod tests {
         assert!(is_crowded(&counted[1]));
         drop(counted);
         assert_eq!(bodies.held().bytes, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_bodies_wait_their_turn_and_small_ones_do_not() {
+        let bodies = Bodies::new(256 << 10);
+        let read = async |length: usize, mut body: Body| {
+            bodies.read(Announced { length: Some(length), asks: false }, &mut body).await
+        };
+        let whole = |length: usize| Body::from(vec![b' '; length]);
+        let stalled = || Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
+        let begun = Instant::now();
+        let slow = futures_util::future::join_all((0..LARGE + 1).map(|_| read(100_000, stalled())));
+        let (slow, large, small) = tokio::join!(
+            slow,
+            async { (read(100_000, whole(100_000)).await.map(|body| body.len()), begun.elapsed()) },
+            async { (read(1_000, whole(1_000)).await.map(|body| body.len()), begun.elapsed()) },
+        );
+        assert!(slow.iter().all(|result| matches!(result, Err(NoBody::TooSlow))), "{slow:?}");
+        assert!(matches!(small, (Ok(1_000), took) if took < GRACE), "{small:?}");
+        assert!(matches!(large, (Ok(100_000), took) if took >= LARGE_TIME && took < 2 * LARGE_TIME), "{large:?}");
     }
 
     #[test]

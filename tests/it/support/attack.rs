@@ -108,21 +108,30 @@ pub fn many_files() {
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).expect("a soft limit may be raised");
 }
 
+/// A connection from one of many addresses, as from many machines: one address has 28,000 ports, and those of closed
+/// connections are taken for a minute, from who attacks as from who does not.
+async fn connect(events: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    let [_, b, c, d] = rand::random::<[u8; 4]>();
+    socket.bind(SocketAddr::from(([127, b | 1, c, d.clamp(1, 254)], 0)))?;
+    socket.connect(events).await
+}
+
 async fn attack(kind: Kind, target: Target, blows: &AtomicU64) -> std::io::Result<()> {
     let Target { events, path, .. } = target;
     let blow = || blows.fetch_add(1, Ordering::Relaxed);
     match kind {
         Kind::Idle => {
-            let mut stream = TcpStream::connect(events).await?;
+            let mut stream = connect(events).await?;
             blow();
             stream.read_exact(&mut [0]).await?;
         }
         Kind::Churn => {
-            TcpStream::connect(events).await?;
+            connect(events).await?;
             blow();
         }
         Kind::SlowHeads => {
-            let mut stream = TcpStream::connect(events).await?;
+            let mut stream = connect(events).await?;
             stream.write_all(format!("POST {path} HTTP/1.1\r\nHost: h\r\n").as_bytes()).await?;
             loop {
                 blow();
@@ -131,7 +140,7 @@ async fn attack(kind: Kind, target: Target, blows: &AtomicU64) -> std::io::Resul
             }
         }
         Kind::SlowBodies => {
-            let mut stream = TcpStream::connect(events).await?;
+            let mut stream = connect(events).await?;
             let head = format!("POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: 260000\r\n\r\n");
             stream.write_all(head.as_bytes()).await?;
             stream.write_all(&vec![b' '; 200_000]).await?;
@@ -153,7 +162,7 @@ async fn attack(kind: Kind, target: Target, blows: &AtomicU64) -> std::io::Resul
             }
         }
         Kind::Forgeries => {
-            let mut stream = TcpStream::connect(events).await?;
+            let mut stream = connect(events).await?;
             let info = r#"{"event":"meeting.join","timestamp":1790000000000,"payload":{"meetingInfo":{"meetingID":"987446316","meetingUUID":"0f0e0d0c0b0a09080706050403020100"},"attendeeInfo":{"displayName":"王小明","role":"CHAIR","callNumber":"+8657100000001"}}}"#;
             let body = sign::envelope(target.app_id, 1_790_000_000_000, "12345678", info.as_bytes(), b"a wrong key");
             let head = format!("POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n", body.len());
@@ -168,7 +177,7 @@ async fn attack(kind: Kind, target: Target, blows: &AtomicU64) -> std::io::Resul
             }
         }
         Kind::HugeBodies => {
-            let mut stream = TcpStream::connect(events).await?;
+            let mut stream = connect(events).await?;
             let head = format!("POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n", 8 << 20);
             stream.write_all(head.as_bytes()).await?;
             let piece = vec![b' '; 64 << 10];
@@ -179,7 +188,7 @@ async fn attack(kind: Kind, target: Target, blows: &AtomicU64) -> std::io::Resul
             stream.read_exact(&mut [0; 12]).await?;
         }
         Kind::Cancelled => {
-            let mut stream = TcpStream::connect(events).await?;
+            let mut stream = connect(events).await?;
             stream.write_all(http2::PREFACE).await?;
             let (mut reading, mut writing) = stream.split();
             let mut id = 1_u32;
