@@ -4,7 +4,7 @@
 //! it. Instead nobody is turned away, and when the table is full, room is made at the cost of whoever is least likely to be
 //! the platform: connections that never brought a signed delivery go before those that did, among them those of the source
 //! that holds the most, among those the ones that were silent for longest. What waits for its commit is never cut, and
-//! everybody has [`TENURE`] to send a request. So a flood pays for itself, and who stands behind one proxy with others loses
+//! everybody has half a second to send a request. So a flood pays for itself, and who stands behind one proxy with others loses
 //! nothing but what is idle.
 //!
 //! Room is made before it runs out, so that accepting need not wait for those who leave: while it waits, the kernel's queue
