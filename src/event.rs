@@ -411,6 +411,24 @@ pub struct Row<'a> {
 }
 
 impl Event {
+    /// The texts that may be missing, in the order of the table's columns.
+    #[must_use]
+    pub fn optional_texts(&self) -> [&Option<Arc<str>>; 10] {
+        let Self { meeting, attendee, .. } = self;
+        [
+            &meeting.id,
+            &meeting.uuid,
+            &meeting.cycle_sub_id,
+            &attendee.user_uuid,
+            &attendee.user_agent,
+            &attendee.account,
+            &attendee.participant_id,
+            &attendee.display_name,
+            &attendee.role,
+            &attendee.call_number,
+        ]
+    }
+
     /// The row that it became.
     #[must_use]
     pub fn row(&self, seq: Seq) -> Row<'_> {

@@ -277,23 +277,11 @@ fn bind(to: &mut SqliteArguments, append: &Append, event: &Event) -> Result<(), 
     to.add(Arc::clone(&event.event))?;
     to.add(text(event.occurred_at))?;
     to.add(received_at)?;
-    let (meeting, attendee) = (&event.meeting, &event.attendee);
-    for column in [
-        &meeting.id,
-        &meeting.uuid,
-        &meeting.cycle_sub_id,
-        &attendee.user_uuid,
-        &attendee.user_agent,
-        &attendee.account,
-        &attendee.participant_id,
-        &attendee.display_name,
-        &attendee.role,
-        &attendee.call_number,
-    ] {
+    for column in event.optional_texts() {
         to.add(column.clone())?;
     }
-    to.add(attendee.join_time.map(text))?;
-    to.add(attendee.left_time.map(text))?;
+    to.add(event.attendee.join_time.map(text))?;
+    to.add(event.attendee.left_time.map(text))?;
     to.add(event.source.as_str())?;
     to.add(append.deliveries)?;
     to.add(last_delivered_at)?;

@@ -209,20 +209,3 @@ async fn look(log: &dyn Log, rows: u64) -> anyhow::Result<()> {
     ensure!(log.head().await? == Seq(rows), "the log ends at {} instead of {rows}", log.head().await?);
     Ok(())
 }
-
-/// The texts that may be missing, in the order of [`COLUMNS`].
-fn optional(event: &Event) -> [&Option<Arc<str>>; 10] {
-    let (meeting, attendee) = (&event.meeting, &event.attendee);
-    [
-        &meeting.id,
-        &meeting.uuid,
-        &meeting.cycle_sub_id,
-        &attendee.user_uuid,
-        &attendee.user_agent,
-        &attendee.account,
-        &attendee.participant_id,
-        &attendee.display_name,
-        &attendee.role,
-        &attendee.call_number,
-    ]
-}

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use convoke::event::{Event, Millis};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::{COLUMN_COUNT, COLUMNS, Progress, free_at, optional};
+use super::{COLUMN_COUNT, COLUMNS, Progress, free_at};
 
 /// Rows in one transaction.
 const COMMIT_AFTER: usize = 500_000;
@@ -70,7 +70,7 @@ fn encode(to: &mut Vec<u8>, event: &Event) -> anyhow::Result<()> {
     field(to, event.event.as_bytes())?;
     time(to, Some(event.occurred_at))?;
     time(to, Some(event.received_at))?;
-    for text in optional(event) {
+    for text in event.optional_texts() {
         match text {
             Some(text) => field(to, text.as_bytes())?,
             None => to.extend_from_slice(&(-1_i32).to_be_bytes()),

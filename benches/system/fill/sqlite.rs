@@ -8,7 +8,7 @@ use convoke::event::{Event, Millis};
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{Arguments as _, AssertSqlSafe, Connection};
 
-use super::{COLUMN_COUNT, COLUMNS, Progress, optional};
+use super::{COLUMN_COUNT, COLUMNS, Progress};
 
 /// Rows in one statement.
 const ROWS: usize = 256;
@@ -66,7 +66,7 @@ fn bind(to: &mut SqliteArguments, event: &Event) -> Result<(), sqlx::error::BoxD
     to.add(Arc::clone(&event.event))?;
     to.add(text(event.occurred_at))?;
     to.add(text(event.received_at))?;
-    for column in optional(event) {
+    for column in event.optional_texts() {
         to.add(column.clone())?;
     }
     to.add(event.attendee.join_time.map(text))?;
