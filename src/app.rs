@@ -39,6 +39,9 @@ const ADMIN_CONNECTIONS: usize = 128;
 /// The stream watch rests so many times as long as it works: on a large table it takes about two hundredths of a processor.
 const WATCH_REST: u32 = 60;
 
+/// An answer of the platform's API that takes longer is a failure.
+const VENDOR_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// The pauses between tries to reach the database at the start.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -351,6 +354,21 @@ pub fn bus_options(settings: &Settings) -> Option<crate::bus::Options> {
         max_age: nats.max_age,
         max_bytes: nats.max_bytes,
         duplicate_window: nats.duplicate_window,
+    })
+}
+
+/// The client of the platform's API that the settings describe; `None`: it is not used.
+#[must_use]
+pub fn vendor_options(settings: &Settings) -> Option<crate::vendor::Options> {
+    let platform = settings.platform.as_ref()?;
+    Some(crate::vendor::Options {
+        url: platform.url.clone(),
+        app_id: platform.app_id.clone(),
+        app_key: platform.app_key.clone(),
+        user_id: platform.user_id.clone(),
+        corp_id: platform.corp_id.clone(),
+        sp_id: platform.sp_id.clone(),
+        timeout: VENDOR_TIMEOUT,
     })
 }
 

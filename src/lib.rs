@@ -16,6 +16,7 @@
 //! | [`cursor`] | readers of the log: the loop that ticks them, leases |
 //! | [`relay`] | the cursor `bus`: rows become CloudEvents in the stream, in order |
 //! | [`bus`] | NATS JetStream |
+//! | [`vendor`] | the client of the platform's REST API |
 //! | [`audit`] | log, stream and ledger compared; the stream watch |
 //! | [`simulate`] | the platform, played |
 //! | [`metrics`], [`telemetry`] | every metric, at zero from the start; log lines |
@@ -23,7 +24,7 @@
 //! | [`app`] | the composition root: settings → parts → named tasks, supervised; the end in order |
 //! | [`cli`] | the commands, one file each |
 //!
-//! Knowledge flows the same way. `verify`, `log` and `bus` know only `event` (and `log` the word `disk`); `relay` alone knows both `log` and `bus`;
+//! Knowledge flows the same way. `verify`, `log`, `bus` and `vendor` know only `event` (and `log` the word `disk`); `relay` alone knows both `log` and `bus`;
 //! nobody imports `http`, `app` or `cli` but `app` and `cli`. Every task of the service is spawned in `app`.
 //!
 //! Failures come in three tiers: enums with their sources in the modules, one place that chooses status and body
@@ -44,4 +45,5 @@ pub mod relay;
 pub mod simulate;
 pub mod tail;
 pub mod telemetry;
+pub mod vendor;
 pub mod verify;

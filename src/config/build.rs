@@ -7,7 +7,7 @@ use secrecy::SecretString;
 
 use super::env::Env;
 use super::error::{ConfigError, Origin};
-use super::keys::{KEYS, NONE, Shape};
+use super::keys::NONE;
 use super::layers::{Layers, Refusal};
 use super::subscribers::{self, SubscriberSource, load_subscribers};
 use super::{Admin, Database, Listen, Log, Nats, Privacy, Settings, TlsFiles, parse};
@@ -29,7 +29,6 @@ pub(super) fn settings(
     subscriber_sources: Vec<SubscriberSource>,
     env: &Env,
 ) -> Result<Settings, ConfigError> {
-    refuse_platform(&layers)?;
     Ok(Settings {
         listen: listen(&layers, env)?,
         subscribers: load_subscribers(&subscriber_sources)?,
@@ -43,23 +42,10 @@ pub(super) fn settings(
         nats: nats(&layers, env)?,
         admin: Admin { token: admin_token(&layers, env)? },
         privacy: Privacy { mask: layers.read("privacy.mask", parse::mask)? },
+        platform: super::platform::platform(&layers, env)?,
         log: Log { format: layers.read("log.format", parse::log_format)? },
         origins: layers.into_origins(),
     })
-}
-
-/// Settings of the platform's API are known, so that a later version's file fails with the right reason.
-fn refuse_platform(layers: &Layers) -> Result<(), ConfigError> {
-    for key in KEYS.iter().filter(|key| key.shape == Shape::Platform) {
-        layers.read(key.path, |text| match text {
-            NONE | "off" | "false" => Ok(()),
-            _ => Err(Refusal::new(
-                "this version of Convoke does not use the platform's API yet",
-                format!("leave it out, or write {}", key.default),
-            )),
-        })?;
-    }
-    Ok(())
 }
 
 fn listen(layers: &Layers, env: &Env) -> Result<Listen, ConfigError> {
@@ -243,6 +229,6 @@ fn file(text: &str) -> Result<PathBuf, Refusal> {
 }
 
 /// `set` makes no sense without `missing`.
-fn alone(layers: &Layers, set: &str, missing: &str) -> ConfigError {
+pub(super) fn alone(layers: &Layers, set: &str, missing: &str) -> ConfigError {
     layers.refuse(set, Refusal::new(format!("{missing} is not set"), format!("set both, or set this to {NONE}")))
 }

@@ -119,18 +119,18 @@ impl Reader<'_> {
     /// The value of `key` as one would write it in the environment.
     fn value(&self, key: &Key, value: &Spanned<DeValue<'_>>, origin: &Origin) -> Result<String, ConfigError> {
         match (key.shape, value.get_ref()) {
-            (Shape::Integer | Shape::Bytes | Shape::Platform, DeValue::Integer(number)) => {
+            (Shape::Integer | Shape::Bytes, DeValue::Integer(number)) => {
                 i64::from_str_radix(number.as_str(), number.radix()).map(|number| number.to_string()).map_err(|_| {
                     ConfigError::new(key.path, origin, format!("{number} is out of range"), "write a smaller number")
                 })
             }
-            (Shape::Bool | Shape::Platform, DeValue::Boolean(value)) => Ok(value.to_string()),
+            (Shape::Bool, DeValue::Boolean(value)) => Ok(value.to_string()),
             (Shape::List, DeValue::Array(_)) => {
                 let items = self.strings(key.path, value, origin)?;
                 Ok(if items.is_empty() { NONE.to_owned() } else { items.join(",") })
             }
             // A string may stand for anything if it was filled from the environment, where all is text.
-            (Shape::Text | Shape::Bytes | Shape::Platform, DeValue::String(text)) => self.fill(key.path, text, origin),
+            (Shape::Text | Shape::Bytes, DeValue::String(text)) => self.fill(key.path, text, origin),
             (_, DeValue::String(text)) if text.contains("${") || text == NONE => self.fill(key.path, text, origin),
             (Shape::Text, _) => Err(wrong_type(key.path, origin, value, "a string", "put it in quotes")),
             (Shape::List, _) => Err(wrong_type(key.path, origin, value, "an array of strings", "write [\"…\"]")),
@@ -139,8 +139,6 @@ impl Reader<'_> {
             (Shape::Bytes, _) => {
                 Err(wrong_type(key.path, origin, value, "a number of bytes", "write it as in \"256 KiB\""))
             }
-            // Refused later, with the reason.
-            (Shape::Platform, _) => Ok("set".to_owned()),
         }
     }
 

@@ -15,8 +15,6 @@ pub(super) enum Shape {
     Integer,
     /// A whole number of bytes, or a string with a unit.
     Bytes,
-    /// Anything: the setting belongs to the platform's API, which this version does not use.
-    Platform,
 }
 
 /// One setting and all of its names.
@@ -77,17 +75,17 @@ pub(super) const KEYS: [Key; 40] = [
     key("admin.token", "ADMIN_TOKEN", None, Shape::Text, NONE),
     key("admin.token_file", "ADMIN_TOKEN_FILE", None, Shape::Text, NONE),
     key("privacy.mask", "PRIVACY_MASK", None, Shape::List, NONE),
-    key("platform.url", "PLATFORM_URL", None, Shape::Platform, NONE),
-    key("platform.app_id", "PLATFORM_APP_ID", None, Shape::Platform, NONE),
-    key("platform.app_key_file", "PLATFORM_APP_KEY_FILE", None, Shape::Platform, NONE),
-    key("platform.user_id", "PLATFORM_USER_ID", None, Shape::Platform, NONE),
-    key("platform.corp_id", "PLATFORM_CORP_ID", None, Shape::Platform, NONE),
-    key("platform.sp_id", "PLATFORM_SP_ID", None, Shape::Platform, NONE),
-    key("platform.callback_url", "PLATFORM_CALLBACK_URL", None, Shape::Platform, NONE),
-    key("platform.watch_every", "PLATFORM_WATCH_EVERY", None, Shape::Platform, "off"),
-    key("backfill.every", "BACKFILL_EVERY", None, Shape::Platform, "off"),
-    key("recordings.enabled", "RECORDINGS_ENABLED", None, Shape::Platform, "false"),
-    key("enrich.enabled", "ENRICH_ENABLED", None, Shape::Platform, "false"),
+    key("platform.url", "PLATFORM_URL", None, Shape::Text, NONE),
+    key("platform.app_id", "PLATFORM_APP_ID", None, Shape::Text, NONE),
+    key("platform.app_key_file", "PLATFORM_APP_KEY_FILE", None, Shape::Text, NONE),
+    key("platform.user_id", "PLATFORM_USER_ID", None, Shape::Text, NONE),
+    key("platform.corp_id", "PLATFORM_CORP_ID", None, Shape::Text, NONE),
+    key("platform.sp_id", "PLATFORM_SP_ID", None, Shape::Text, NONE),
+    key("platform.callback_url", "PLATFORM_CALLBACK_URL", None, Shape::Text, NONE),
+    key("platform.watch_every", "PLATFORM_WATCH_EVERY", None, Shape::Text, "off"),
+    key("backfill.every", "BACKFILL_EVERY", None, Shape::Text, "off"),
+    key("recordings.enabled", "RECORDINGS_ENABLED", None, Shape::Bool, "false"),
+    key("enrich.enabled", "ENRICH_ENABLED", None, Shape::Bool, "false"),
     key("log.format", "LOG_FORMAT", Some("--log-format"), Shape::Text, "auto"),
 ];
 

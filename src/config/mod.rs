@@ -12,6 +12,7 @@ mod file;
 mod keys;
 mod layers;
 mod parse;
+mod platform;
 mod subscribers;
 #[cfg(test)]
 mod tests;
@@ -53,6 +54,8 @@ pub struct Settings {
     pub admin: Admin,
     /// What the stream must not hold.
     pub privacy: Privacy,
+    /// The platform's API; `None`: it is not used.
+    pub platform: Option<Platform>,
     /// The process's own log.
     pub log: Log,
     origins: BTreeMap<&'static str, Origin>,
@@ -172,6 +175,33 @@ pub struct Admin {
 pub struct Privacy {
     /// Fields of `payload.attendeeInfo`, by the platform's names.
     pub mask: Vec<String>,
+}
+
+/// The platform's API: where it is, who we are there, and what it is used for.
+#[derive(Clone, Debug)]
+pub struct Platform {
+    /// Its base, without a slash at the end. `https`, or `http` to a loopback address.
+    pub url: String,
+    /// The App ID …
+    pub app_id: String,
+    /// … and its key.
+    pub app_key: SecretString,
+    /// The third-party user to act as; `None`: the default administrator.
+    pub user_id: Option<String>,
+    /// The enterprise.
+    pub corp_id: Option<String>,
+    /// The service provider. With it, we act as one: for the enterprise `corp_id`, or without that as its administrator.
+    pub sp_id: Option<String>,
+    /// Where the platform is to push events.
+    pub callback_url: Option<String>,
+    /// How often the subscription is looked at; `None`: never.
+    pub watch_every: Option<Duration>,
+    /// How often gaps are looked for and filled; `None`: never.
+    pub backfill_every: Option<Duration>,
+    /// Whether recordings' details are fetched.
+    pub recordings: bool,
+    /// Whether meetings' details are fetched.
+    pub enrich: bool,
 }
 
 /// The process's own log.

@@ -253,3 +253,35 @@ pub(super) fn token(text: &str) -> Result<(), Refusal> {
         "write one made of letters, digits and punctuation",
     ))
 }
+
+/// Whether a URL is `https`, or goes no further than this machine.
+fn secure_url(text: &str, instead: &str) -> Result<axum::http::Uri, Refusal> {
+    let refused = |problem: &str| Refusal::new(format!("`{}` {problem}", text.escape_debug()), instead);
+    let uri: axum::http::Uri = text.parse().map_err(|_| refused("is not a URL"))?;
+    let host = uri.host().ok_or_else(|| refused("names no host"))?;
+    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
+    let loopback = host == "localhost" || address.is_ok_and(|address| address.to_canonical().is_loopback());
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err(Refusal::new("the URL holds credentials", instead));
+    }
+    match uri.scheme_str() {
+        Some("https") => Ok(uri),
+        Some("http") if loopback => Ok(uri),
+        Some("http") => Err(refused("is not protected: http goes to loopback addresses only")),
+        _ => Err(refused("is neither https nor http")),
+    }
+}
+
+/// The base of the platform's API, without a slash at the end.
+pub(super) fn api_url(text: &str) -> Result<String, Refusal> {
+    let uri = secure_url(text, "write it as in https://api.meeting.huaweicloud.com")?;
+    match uri.query() {
+        None => Ok(text.trim_end_matches('/').to_owned()),
+        Some(_) => Err(Refusal::new("a base has no query", "write it as in https://api.meeting.huaweicloud.com")),
+    }
+}
+
+/// Where the platform is to push: HTTPS, as it demands (manual, 6.3.2.1).
+pub(super) fn callback_url(text: &str) -> Result<String, Refusal> {
+    secure_url(text, "write it as in https://hooks.example.com/openapi/meetingevent").map(|_| text.to_owned())
+}

@@ -25,7 +25,9 @@ pub use form::Form;
 use json::Shape;
 pub use payload::{mask, payload};
 
-use crate::event::{Content, Delivery, Event, EventId, HANDSHAKE, Handshake, Source, Subscriber, Unreadable, Verified};
+use crate::event::{
+    Content, Delivery, Event, EventId, HANDSHAKE, Handshake, Millis, Source, Subscriber, Unreadable, Verified,
+};
 
 /// `eventInfo` may nest this deep, itself being the first level; deeper ones are kept, but not read.
 pub const MAX_DEPTH: usize = 512;
@@ -199,6 +201,37 @@ pub fn reread(unreadable: &Unreadable) -> Result<Verified, String> {
     match verified.content() {
         Content::Unreadable(still) => Err(still.reason.clone()),
         _ => Ok(verified),
+    }
+}
+
+/// Reads an `eventInfo` that was made from what the platform's API told in an authenticated answer: the same door, and the
+/// same columns, as for what is pushed. `event_info` has no insignificant white space.
+///
+/// # Errors
+/// The reason why it is no event.
+pub fn pulled(
+    subscriber_id: &Arc<str>,
+    event_info: &str,
+    source: Source,
+    received_at: Millis,
+) -> Result<Verified, String> {
+    match payload::EventInfo::read(event_info)? {
+        payload::EventInfo::Handshake => Err("a handshake is no event".to_owned()),
+        payload::EventInfo::Event { event, occurred_at, meeting, attendee } => {
+            Ok(Verified::vouch(Content::Event(Event {
+                event_id: EventId::of(subscriber_id, occurred_at, event_info.as_bytes()),
+                subscriber_id: subscriber_id.clone(),
+                event,
+                occurred_at,
+                received_at,
+                meeting,
+                attendee,
+                source,
+                request_id: None,
+                traceparent: None,
+                event_info: Arc::from(event_info),
+            })))
+        }
     }
 }
 

@@ -266,13 +266,18 @@ fn masks_and_log_forms_that_do_not_exist_are_refused() {
 }
 
 #[test]
-fn the_platforms_api_cannot_be_switched_on_yet() {
-    for key in KEYS.iter().filter(|key| key.shape == super::super::keys::Shape::Platform) {
-        refused(&variable(key), "HIDDEN", &[key.path, "does not use the platform's API yet"]);
+fn what_needs_the_platforms_api_is_refused_without_credentials_for_it() {
+    for (variable, value) in [
+        ("CONVOKE_PLATFORM_URL", "https://api.example.com"),
+        ("CONVOKE_PLATFORM_CORP_ID", "1"),
+        ("CONVOKE_PLATFORM_WATCH_EVERY", "5m"),
+        ("CONVOKE_BACKFILL_EVERY", "1h"),
+        ("CONVOKE_RECORDINGS_ENABLED", "true"),
+        ("CONVOKE_ENRICH_ENABLED", "true"),
+    ] {
+        refused(variable, value, &[variable, "platform.app_id is not set"]);
     }
-    file_refused("recordings.enabled = true\n", &["`recordings.enabled`", "yet", "false"]);
-    file_refused("backfill.every = 3\n", &["`backfill.every`", "yet"]);
-    file_refused("platform.url = ['x']\n", &["`platform.url`", "yet"]);
+    refused("CONVOKE_PLATFORM_APP_ID", "a", &["`platform.app_id`", "platform.app_key_file is not set"]);
 }
 
 #[test]

@@ -1,0 +1,82 @@
+//! The settings of the platform's API, and of what uses it.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::env::Env;
+use super::error::ConfigError;
+use super::keys::NONE;
+use super::layers::{Layers, Refusal};
+use super::{Platform, parse, subscribers};
+
+/// The platform's mainland site, the only one that its manual names (section 1.4).
+const MAINLAND: &str = "https://api.meeting.huaweicloud.com";
+
+/// More often would spend the platform's patience on nothing: it allows about 100 calls a minute.
+const LEAST_WATCH: Duration = Duration::from_secs(60);
+/// Gaps are looked for in what is older than a day: there is no hurry.
+const LEAST_BACKFILL: Duration = Duration::from_secs(60);
+const WEEK: Duration = Duration::from_secs(7 * 86_400);
+
+/// What uses the platform's API, and is off unless it is asked for.
+const OFF: &str = "off";
+
+/// Settings that mean nothing without the credentials.
+const DEPENDENT: [&str; 9] = [
+    "platform.url",
+    "platform.user_id",
+    "platform.corp_id",
+    "platform.sp_id",
+    "platform.callback_url",
+    "platform.watch_every",
+    "backfill.every",
+    "recordings.enabled",
+    "enrich.enabled",
+];
+
+/// The platform's API; `None` without credentials.
+pub(super) fn platform(layers: &Layers, env: &Env) -> Result<Option<Platform>, ConfigError> {
+    let text = |path: &str| layers.read_optional(path, |text| Ok(text.to_owned()));
+    let app_id = text("platform.app_id")?;
+    let read_key = |text: &str| Ok(SecretString::from(subscribers::secret_of(&env.resolve(text))?.as_str()));
+    let app_key = layers.read_optional("platform.app_key_file", read_key)?;
+    let (app_id, app_key) = match (app_id, app_key) {
+        (Some(app_id), Some(app_key)) => (app_id, app_key),
+        (Some(_), None) => return Err(super::build::alone(layers, "platform.app_id", "platform.app_key_file")),
+        (None, Some(_)) => return Err(super::build::alone(layers, "platform.app_key_file", "platform.app_id")),
+        (None, None) => {
+            let set = |path: &&str| !matches!(layers.found(path).text.as_str(), NONE | OFF | "false");
+            return match DEPENDENT.into_iter().find(set) {
+                None => Ok(None),
+                Some(path) => Err(layers.refuse(
+                    path,
+                    Refusal::new(
+                        "it needs the platform's API, and platform.app_id is not set",
+                        "set platform.app_id and platform.app_key_file too, or leave this out",
+                    ),
+                )),
+            };
+        }
+    };
+    Ok(Some(Platform {
+        url: layers.read_optional("platform.url", parse::api_url)?.unwrap_or_else(|| MAINLAND.to_owned()),
+        app_id,
+        app_key,
+        user_id: text("platform.user_id")?,
+        corp_id: text("platform.corp_id")?,
+        sp_id: text("platform.sp_id")?,
+        callback_url: layers.read_optional("platform.callback_url", parse::callback_url)?,
+        watch_every: every(layers, "platform.watch_every", LEAST_WATCH)?,
+        backfill_every: every(layers, "backfill.every", LEAST_BACKFILL)?,
+        recordings: layers.read("recordings.enabled", parse::boolean)?,
+        enrich: layers.read("enrich.enabled", parse::boolean)?,
+    }))
+}
+
+fn every(layers: &Layers, path: &str, least: Duration) -> Result<Option<Duration>, ConfigError> {
+    layers.read(path, |text| match text {
+        OFF | NONE => Ok(None),
+        _ => parse::duration(text, least..=WEEK).map(Some),
+    })
+}
