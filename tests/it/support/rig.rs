@@ -197,14 +197,19 @@ impl Message {
 
 /// Everything that a stream holds, in its order.
 pub async fn read_stream(jetstream: &jetstream::Context, name: &str) -> Vec<Message> {
-    let stream = jetstream.get_stream(name).await.expect("the stream is there");
-    let state = &stream.cached_info().state;
     let mut all = Vec::new();
-    if state.messages == 0 {
-        return all;
-    }
-    let consumer = stream.create_consumer(pull::OrderedConfig::default()).await.expect("a consumer");
-    let mut messages = consumer.messages().await.expect("messages");
+    // A cluster that has just got a node back refuses one or the other for a moment.
+    let opened = eventually("the stream can be read", LONG, async || {
+        let stream = jetstream.get_stream(name).await.map_err(|error| error.to_string())?;
+        if stream.cached_info().state.messages == 0 {
+            return Ok(None);
+        }
+        let consumer =
+            stream.create_consumer(pull::OrderedConfig::default()).await.map_err(|error| error.to_string())?;
+        consumer.messages().await.map(Some).map_err(|error| error.to_string())
+    })
+    .await;
+    let Some(mut messages) = opened else { return all };
     loop {
         let next = timeout(TEN, messages.next()).await.expect("a message in time");
         let message = next.expect("not ended").expect("a message");
