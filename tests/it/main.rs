@@ -24,5 +24,6 @@ mod service;
 mod soak;
 mod support;
 mod support_selftest;
+mod tables;
 mod watch;
 mod wild;
