@@ -8,7 +8,10 @@ use async_trait::async_trait;
 use super::*;
 use crate::disk::Disk;
 use crate::event::{Record, Seq};
-use crate::log::{Counts, CursorState, Filter, Heartbeat, Lag, Leased, Moved, Quarantined, Schema, SetAside};
+use crate::log::{
+    Changes, Counts, CursorState, Fact, Filter, Heartbeat, Lag, Lease, Leased, Moved, Quarantined, RunKey, Schema,
+    SetAside, Stored, Tables,
+};
 
 #[derive(Debug)]
 pub struct Scripted {
@@ -256,4 +259,26 @@ impl Log for Scripted {
         None
     }
     async fn close(&self) {}
+}
+
+#[async_trait]
+impl Tables for Scripted {
+    async fn read_facts(&self, _: Seq, _: u32) -> Result<Vec<Fact>, LogError> {
+        Err(unavailable())
+    }
+    async fn load_runs(&self, _: &[RunKey]) -> Result<Vec<Stored>, LogError> {
+        Err(unavailable())
+    }
+    async fn project(&self, _: Lease<'_>, _: Seq, _: &Changes) -> Result<Moved, LogError> {
+        Err(unavailable())
+    }
+    async fn runs_before_log(&self) -> Result<i64, LogError> {
+        Err(unavailable())
+    }
+    async fn table_counts(&self) -> Result<[i64; 3], LogError> {
+        Err(unavailable())
+    }
+    async fn clear_tables(&self, _: Lease<'_>) -> Result<Moved, LogError> {
+        Err(unavailable())
+    }
 }
