@@ -17,6 +17,7 @@
 //! | [`relay`] | the cursor `bus`: rows become CloudEvents in the stream, in order |
 //! | [`bus`] | NATS JetStream |
 //! | [`vendor`] | the client of the platform's REST API |
+//! | [`backfill`] | the platform's history and the tables compared; what is missing, through the same door |
 //! | [`audit`] | log, stream and ledger compared; the stream watch |
 //! | [`simulate`] | the platform, played |
 //! | [`metrics`], [`telemetry`] | every metric, at zero from the start; log lines |
@@ -31,6 +32,7 @@
 //! ([`http::ingest`]), `anyhow` only in `app` and `cli`. They are logged once, at the edge.
 pub mod app;
 pub mod audit;
+pub mod backfill;
 pub mod bus;
 pub mod cli;
 pub mod config;

@@ -7,6 +7,7 @@
 //! The order of the log is the order in which commits became visible: whoever has read up to `seq` N never finds a
 //! smaller number later.
 
+mod gaps;
 mod postgres;
 mod sqlite;
 
@@ -17,6 +18,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+
+pub use gaps::{Gaps, KnownRun, KnownStay};
 
 use crate::disk::Disk;
 use crate::event::{Content, Event, EventId, Millis, Record, Seq, Verified};
@@ -198,7 +201,7 @@ pub struct Schema {
 
 /// A back end of the log. See the module's documentation for the order it keeps.
 #[async_trait]
-pub trait Log: Send + Sync + std::fmt::Debug + 'static {
+pub trait Log: Gaps + Send + Sync + std::fmt::Debug + 'static {
     /// What it is and where, for people: no password in it.
     fn describe(&self) -> String;
 

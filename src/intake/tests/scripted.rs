@@ -8,7 +8,10 @@ use async_trait::async_trait;
 use super::*;
 use crate::disk::Disk;
 use crate::event::{Record, Seq};
-use crate::log::{Counts, CursorState, Filter, Heartbeat, Lag, Leased, Moved, Quarantined, Schema, SetAside};
+use crate::log::{
+    Counts, CursorState, Filter, Gaps, Heartbeat, KnownRun, KnownStay, Lag, Leased, Moved, Quarantined, Schema,
+    SetAside,
+};
 
 #[derive(Debug)]
 pub struct Scripted {
@@ -256,4 +259,14 @@ impl Log for Scripted {
         None
     }
     async fn close(&self) {}
+}
+
+#[async_trait]
+impl Gaps for Scripted {
+    async fn known_runs(&self, _: &str, _: &[String]) -> Result<Vec<KnownRun>, LogError> {
+        Err(unavailable())
+    }
+    async fn known_stays(&self, _: &str, _: &str) -> Result<Vec<KnownStay>, LogError> {
+        Err(unavailable())
+    }
 }
