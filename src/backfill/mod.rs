@@ -41,6 +41,9 @@ pub const HISTORY: Duration = Duration::from_secs(184 * 86_400);
 /// The longest time for which it can be told to keep it.
 pub const LONGEST_HISTORY: Duration = Duration::from_secs(366 * 86_400);
 
+/// Clocks that are so many seconds apart are worth a word.
+const WORTH_A_WORD: u64 = 60;
+
 /// How often it is noted how far it came.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
 
@@ -112,12 +115,22 @@ pub async fn tables_are_current(log: &dyn Log, cursor: &str) -> Result<(), LogEr
 }
 
 impl Backfill {
-    /// The youngest time that may be looked at: by our clock or the database's, whichever is behind.
+    /// The youngest time that may be looked at: by our clock, the database's or the platform's, whichever is behind.
     ///
     /// # Errors
-    /// [`LogError::Unavailable`].
-    pub async fn boundary(&self) -> Result<Millis, LogError> {
-        Ok(self.clock.now().min(self.log.now().await?).minus(MARGIN))
+    /// The platform or the database does not say what time it is.
+    pub async fn boundary(&self) -> Result<Millis, Error> {
+        // Its answer has the time.
+        self.vendor.identity().await?;
+        let ahead = u64::try_from(-self.vendor.clock_behind()).unwrap_or(0);
+        let now = self.clock.now();
+        if ahead > WORTH_A_WORD {
+            tracing::warn!(
+                ahead,
+                "the clock is so many seconds ahead of the platform's: check NTP; gaps are looked for by the platform's"
+            );
+        }
+        Ok(now.minus(Duration::from_secs(ahead)).min(self.log.now().await?).minus(MARGIN))
     }
 
     /// Looks at the range and fills what is missing. `progress` hears of every run: what was found until now, and how many

@@ -155,7 +155,7 @@ impl Task {
     }
 
     /// The next range: the rest of the one that was broken off, or what came after the last.
-    async fn request(&self, last: Option<Note>, backfill: &Backfill) -> Result<Request, LogError> {
+    async fn request(&self, last: Option<Note>, backfill: &Backfill) -> Result<Request, Error> {
         let boundary = backfill.boundary().await?;
         let kept = self.retention.map_or(Millis::EPOCH, |retention| self.clock.now().minus(retention));
         let range = |note: &Note| Some((Millis::new(note.since)?, Millis::new(note.until?)?));
