@@ -14,6 +14,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::watch::Watch;
+use crate::backfill;
 use crate::bus::Bus;
 use crate::config::{ConfigArgs, ConfigError, Env, Settings, TlsFiles};
 use crate::cursor;
@@ -26,9 +27,11 @@ use crate::http::tls::{Certificates, TlsError};
 use crate::http::{self, Shutdown, Sources};
 use crate::intake::Intake;
 use crate::log::{self, Log, LogError};
+use crate::meetings::Meetings;
 use crate::metrics::{CURSORS, Metrics};
 use crate::relay::{self, Encoder, Relay};
 use crate::tail::Tail;
+use crate::vendor::Vendor;
 
 /// How often the gauges that need the database are brought up to date.
 const GAUGES_EVERY: Duration = Duration::from_secs(1);
@@ -130,7 +133,9 @@ const ADMIN: &str = "admin listener";
 const WRITER: &str = "writer";
 const DATABASE: &str = "database's upkeep";
 const RELAY: &str = "relay";
+const TABLES: &str = "analyst tables";
 const WATCH: &str = "stream watch";
+const BACKFILL: &str = "backfill";
 const GAUGES: &str = "gauges";
 
 impl App {
@@ -157,6 +162,7 @@ impl App {
             Some(options) => Some(Arc::new(Bus::connect(options, Arc::clone(&metrics)).await?)),
             None => None,
         };
+        let vendor = vendor_options(settings).map(|options| Vendor::new(options, clock.clone())).transpose()?;
         let appended = Arc::new(Notify::new());
         let tail = Arc::new(Tail::default());
         let migrated = CancellationToken::new();
@@ -206,9 +212,9 @@ impl App {
             DATABASE,
             upkeep(Arc::clone(&log), settings.database.migrate, clock.clone(), migrated.clone(), steps.rest.clone()),
         );
+        let owner = owner();
         if let Some(bus) = bus {
             let encoder = Encoder::new(bus.subject_prefix(), settings.privacy.mask.clone());
-            let owner = owner();
             let watch = Watch::new(
                 Arc::clone(&log),
                 Arc::clone(&bus),
@@ -218,16 +224,29 @@ impl App {
                 WATCH_REST,
             );
             tasks.spawn(WATCH, done(watch.run(migrated.clone(), steps.cursors.clone())));
-            let relay = Relay::new(Arc::clone(&log), tail, bus, encoder, Arc::clone(&metrics), owner);
+            let relay = Relay::new(Arc::clone(&log), tail, bus, encoder, Arc::clone(&metrics), owner.clone());
             let (log, stop, migrated) = (Arc::clone(&log), steps.cursors.clone(), migrated.clone());
-            tasks.spawn(RELAY, async move {
-                tokio::select! {
-                    () = migrated.cancelled() => cursor::run(relay, log, appended, stop).await,
-                    () = stop.cancelled() => {}
-                }
-                Ok(())
-            });
+            tasks.spawn(RELAY, moved(relay, log, Arc::clone(&appended), migrated, stop));
         }
+        if let (Some(vendor), Some(every)) =
+            (vendor, settings.platform.as_ref().and_then(|platform| platform.backfill_every))
+        {
+            let task = backfill::task::Task {
+                every,
+                owner: owner.clone(),
+                cursor: crate::meetings::CURSOR,
+                subscribers: settings.subscribers.clone(),
+                retention: settings.database.retention,
+                log: Arc::clone(&log),
+                intake: health.intake.clone(),
+                vendor,
+                metrics: Arc::clone(&metrics),
+                clock: clock.clone(),
+            };
+            tasks.spawn(BACKFILL, done(task.run(migrated.clone(), shutdown.stop.clone())));
+        }
+        let tables = Meetings::new(Arc::clone(&log), Arc::clone(&metrics), owner);
+        tasks.spawn(TABLES, moved(tables, Arc::clone(&log), appended, migrated.clone(), steps.cursors.clone()));
         tasks.spawn(GAUGES, done(gauges(Arc::clone(&log), Arc::clone(&health), clock, migrated, steps.rest.clone())));
 
         for (listener, address) in [("events", events_at), ("admin", admin_at)] {
@@ -274,11 +293,11 @@ impl App {
     async fn finish(&mut self, delay: Duration) -> anyhow::Result<()> {
         tokio::time::sleep(delay).await;
         self.shutdown.stop.cancel();
-        self.tasks.finish(&[EVENTS]).await?;
+        self.tasks.finish(&[EVENTS, BACKFILL]).await?;
         self.steps.writer.cancel();
         self.tasks.finish(&[WRITER]).await?;
         self.steps.cursors.cancel();
-        self.tasks.finish(&[RELAY, WATCH]).await?;
+        self.tasks.finish(&[RELAY, TABLES, WATCH]).await?;
         self.steps.rest.cancel();
         self.tasks.finish(&[ADMIN, DATABASE, GAUGES]).await?;
         self.parts.log.close().await;
@@ -416,6 +435,21 @@ fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
 
 async fn done(task: impl Future<Output = ()>) -> anyhow::Result<()> {
     task.await;
+    Ok(())
+}
+
+/// Moves a cursor, once there is a database to move it in.
+async fn moved(
+    cursor: impl cursor::Cursor,
+    log: Arc<dyn Log>,
+    appended: Arc<Notify>,
+    migrated: CancellationToken,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        () = migrated.cancelled() => cursor::run(cursor, log, appended, stop).await,
+        () = stop.cancelled() => {}
+    }
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 
 mod answers;
 mod audit;
+mod backfill;
 mod clock;
 mod cluster_under_load;
 mod commands;
@@ -25,5 +26,6 @@ mod service;
 mod soak;
 mod support;
 mod support_selftest;
+mod tables;
 mod watch;
 mod wild;

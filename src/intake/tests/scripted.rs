@@ -9,8 +9,8 @@ use super::*;
 use crate::disk::Disk;
 use crate::event::{Record, Seq};
 use crate::log::{
-    Counts, CursorState, Filter, Gaps, Heartbeat, KnownRun, KnownStay, Lag, Leased, Moved, Quarantined, Schema,
-    SetAside,
+    Changes, Counts, CursorState, Fact, Filter, Gaps, Heartbeat, KnownRun, KnownStay, Lag, Lease, Leased, Moved,
+    Quarantined, RunKey, Schema, SetAside, Stored, Tables,
 };
 
 #[derive(Debug)]
@@ -267,6 +267,22 @@ impl Gaps for Scripted {
         Err(unavailable())
     }
     async fn known_stays(&self, _: &str, _: &str) -> Result<Vec<KnownStay>, LogError> {
+        Err(unavailable())
+    }
+}
+
+#[async_trait]
+impl Tables for Scripted {
+    async fn read_facts(&self, _: Seq, _: u32) -> Result<Vec<Fact>, LogError> {
+        Err(unavailable())
+    }
+    async fn load_runs(&self, _: &[RunKey]) -> Result<Vec<Stored>, LogError> {
+        Err(unavailable())
+    }
+    async fn project(&self, _: Lease<'_>, _: Seq, _: &Changes) -> Result<Moved, LogError> {
+        Err(unavailable())
+    }
+    async fn clear_tables(&self, _: Lease<'_>) -> Result<Moved, LogError> {
         Err(unavailable())
     }
 }

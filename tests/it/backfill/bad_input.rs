@@ -61,7 +61,8 @@ async fn without_credentials_or_with_wrong_ones_it_says_what_to_set() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_a_clock_that_is_an_hour_ahead_nothing_is_touched_that_may_still_be_pushed() {
-    let ended = |hours: i64, uuid: &str| Run::over(uuid, "960000017", at(now() - (hours + 1) * HOUR), at(now() - hours * HOUR));
+    let ended =
+        |hours: i64, uuid: &str| Run::over(uuid, "960000017", at(now() - (hours + 1) * HOUR), at(now() - hours * HOUR));
     let scene = Scene::with([ended(27, "older"), ended(25, "younger")]).await;
     // Seen from the platform, the younger one ended 24 hours ago.
     scene.platform.set_ahead(-HOUR);

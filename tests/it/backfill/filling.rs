@@ -3,7 +3,7 @@
 use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 use serde_json::{Value, json};
 
-use super::scene::{Scene, at, lost, now, options, pushes, HOUR};
+use super::scene::{HOUR, Scene, at, lost, now, options, pushes};
 use crate::support::postgres::{self, Postgres};
 use convoke::simulate::platform::{Call, PlatformOptions, Run};
 
@@ -53,9 +53,13 @@ async fn it_fills_the_same_on_postgresql() {
     let pushed: Vec<String> = pushes(&runs[0]).into_iter().map(|(_, info)| info).collect();
     scene.push(&pushed).await;
     let report = scene.backfill().await;
-    assert_eq!((&report["complete"], &report["gaps"]["stays"], &report["gaps"]["ends"]), (&json!(1), &json!(24), &json!(8)));
+    assert_eq!(
+        (&report["complete"], &report["gaps"]["stays"], &report["gaps"]["ends"]),
+        (&json!(1), &json!(24), &json!(8))
+    );
     nothing(&scene.backfill().await);
-    let told = "SELECT count(*) || ' ' || sum(stays) || ' ' || sum(recordings) FROM meetings WHERE ended_at > started_at";
+    let told =
+        "SELECT count(*) || ' ' || sum(stays) || ' ' || sum(recordings) FROM meetings WHERE ended_at > started_at";
     assert_eq!(postgres::psql(&postgres.url(), told), "9 27 3");
 }
 
@@ -70,7 +74,8 @@ async fn a_dry_run_says_the_same_and_writes_nothing() {
         assert_eq!(dry[part], report[part], "{part}");
     }
     let human = scene.run(&["--since", &since, "--dry-run"]).await;
-    let expected = ["looked at    5 runs and 15 stays of subscriber 7700001234", "complete     5 runs", "would fill   nothing"];
+    let expected =
+        ["looked at    5 runs and 15 stays of subscriber 7700001234", "complete     5 runs", "would fill   nothing"];
     assert!(expected.iter().all(|line| human.stdout.contains(line)), "{}", human.stdout);
 }
 
@@ -113,11 +118,12 @@ async fn a_leave_that_was_lost_comes_back_with_the_ids_of_the_join() {
     scene.push(&pushed).await;
     let report = scene.backfill().await;
     assert_eq!((&report["gaps"]["leaves"], &report["gaps"]["stays"]), (&json!(2), &json!(0)));
-    let told = scene
-        .rows("SELECT participant_id, user_uuid, role, closed_by FROM attendance ORDER BY participant_id")
-        .await;
+    let told =
+        scene.rows("SELECT participant_id, user_uuid, role, closed_by FROM attendance ORDER BY participant_id").await;
     let expected = |number: u32| {
-        [format!("participant{number}"), format!("user{number}"), "GENERAL".to_owned(), "left".to_owned()].map(Some).to_vec()
+        [format!("participant{number}"), format!("user{number}"), "GENERAL".to_owned(), "left".to_owned()]
+            .map(Some)
+            .to_vec()
     };
     assert_eq!(told, [expected(0), expected(1)]);
 }

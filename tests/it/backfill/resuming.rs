@@ -33,7 +33,11 @@ async fn a_process_that_is_killed_in_the_middle_goes_on_where_it_was() {
 async fn whatever_the_platform_answers_in_the_middle_the_next_run_completes_it() {
     let faults = [
         ("a login page", Fault::Html(200), "web page"),
-        ("a refusal", Fault::Refuse(Refusal::new(403, "MMC.111070002", "CONF_INSUFFICIENT_PERMISSIONS")), "MMC.111070002"),
+        (
+            "a refusal",
+            Fault::Refuse(Refusal::new(403, "MMC.111070002", "CONF_INSUFFICIENT_PERMISSIONS")),
+            "MMC.111070002",
+        ),
     ];
     for (what, fault, words) in faults {
         let scene = Scene::with(lost(20, 2)).await;

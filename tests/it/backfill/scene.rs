@@ -177,7 +177,8 @@ impl Scene {
         stays.sort();
         let sql = "SELECT meeting_uuid, call_number, joined_at, left_at FROM attendance ORDER BY 1, 2, 3, 4";
         assert_eq!(self.rows(sql).await, stays);
-        let held = "meetings WHERE started_at IS NOT NULL AND ended_at > started_at AND status IN ('ended', 'concluded')";
+        let held =
+            "meetings WHERE started_at IS NOT NULL AND ended_at > started_at AND status IN ('ended', 'concluded')";
         assert_eq!(self.count(held).await, runs.len() as u64);
         let recorded = runs.iter().filter(|run| !run.recordings.is_empty()).count() as u64;
         assert_eq!(self.count("meetings WHERE recordings > 0").await, recorded);
