@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::matching::{self, PastStay, TOLERANCE};
+use super::matching::{self, PastStay};
 use super::synthesis::{self, Kind, Run};
 use crate::event::Millis;
 use crate::log::{KnownRun, KnownStay};
@@ -10,6 +10,10 @@ use crate::vendor::{AttendeeRecord, Conference};
 
 /// A start that the log has is not the first, and an end not the last, if somebody was there so much earlier, or later.
 const SESSION: Duration = Duration::from_secs(60);
+
+/// Who left within this time of the run's end was there until the end, which closes the stay: whether that is pushed as a
+/// leave, too, the manual does not say.
+const UNTIL_THE_END: Duration = Duration::from_secs(1);
 
 /// A kind of gap. What fills it is one or two events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -235,7 +239,7 @@ impl Plan {
 }
 
 fn near(one: Option<Millis>, other: Option<Millis>) -> bool {
-    one.zip(other).is_some_and(|(one, other)| one.since(other).max(other.since(one)) <= TOLERANCE)
+    one.zip(other).is_some_and(|(one, other)| one.since(other).max(other.since(one)) < UNTIL_THE_END)
 }
 
 #[cfg(test)]

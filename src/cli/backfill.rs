@@ -169,12 +169,12 @@ async fn look(backfill: &Backfill, request: &Request, quiet: bool) -> Result<Rep
     done.map_err(|error| {
         let failure = match error {
             backfill::Error::Vendor(error) => said(&error),
-            error => anyhow::Error::from(error),
+            error => anyhow::anyhow!("{:#}.", anyhow::Error::from(error)),
         };
         Failure::Failed(if request.dry_run {
             failure
         } else {
-            anyhow::anyhow!("{failure:#}; what was found until then is filled, and the same command goes on from there")
+            anyhow::anyhow!("{failure:#} What was found until then is filled, and the same command goes on from there.")
         })
     })
 }
@@ -183,6 +183,6 @@ async fn look(backfill: &Backfill, request: &Request, quiet: bool) -> Result<Rep
 fn said(error: &VendorError) -> anyhow::Error {
     match error.advice {
         "" => anyhow::anyhow!("{error}"),
-        advice => anyhow::anyhow!("{error}: {advice}"),
+        advice => anyhow::anyhow!("{error}. {advice}"),
     }
 }

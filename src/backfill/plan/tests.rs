@@ -110,9 +110,10 @@ fn a_join_without_a_leave_gets_the_leave_with_the_ids_of_the_join() {
 #[test]
 fn who_was_there_until_the_end_needs_no_leave() {
     let there = [past("+1", 5, 69)];
-    let open = KnownStay { left: false, left_at: Some(at(71)), ..known(&there[0]) };
-    let with_end = compared(&there, Some(&run(Some(4), Some(71))), std::slice::from_ref(&open));
-    assert_eq!(with_end, Plan::default(), "the end has told it");
+    let open = KnownStay { left: false, left_at: Some(at(69)), ..known(&there[0]) };
+    let with_end = |end| compared(&there, Some(&run(Some(4), Some(end))), std::slice::from_ref(&open));
+    assert_eq!(with_end(69), Plan::default(), "the end has told it");
+    assert_eq!(made(&with_end(70)), [("meeting.left", 69)]);
     let without = KnownStay { left_at: None, ..open };
     let plan = compared(&there, Some(&run(Some(4), None)), &[without]);
     assert_eq!(made(&plan), [("meeting.left", 69), ("meeting.end", 69)], "exact, where nothing tells it");

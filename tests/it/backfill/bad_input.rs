@@ -60,7 +60,7 @@ async fn without_credentials_or_with_wrong_ones_it_says_what_to_set() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_a_clock_that_is_an_hour_ahead_nothing_is_touched_that_may_still_be_pushed() {
+async fn with_a_clock_that_is_an_hour_wrong_nothing_is_touched_that_may_still_be_pushed() {
     let ended =
         |hours: i64, uuid: &str| Run::over(uuid, "960000017", at(now() - (hours + 1) * HOUR), at(now() - hours * HOUR));
     let scene = Scene::with([ended(27, "older"), ended(25, "younger")]).await;
@@ -72,6 +72,7 @@ async fn with_a_clock_that_is_an_hour_ahead_nothing_is_touched_that_may_still_be
     let known = scene.rows("SELECT meeting_uuid FROM meetings").await;
     assert_eq!(known, [[Some("older".to_owned())]]);
     scene.platform.set_ahead(HOUR);
-    assert_eq!(scene.backfill().await["runs"], 2, "that the platform's is ahead does no harm");
-    assert_eq!(scene.count("meetings").await, 2);
+    let behind = scene.run(&["--since", &scene.since()]).await;
+    assert_eq!(behind.code(), 1, "what is signed by such a clock has expired");
+    assert!(behind.stderr.contains("our clock is 1h behind the platform's"), "{}", behind.stderr);
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use convoke::simulate::platform::{Call, Fault, Refusal};
+use convoke::simulate::platform::{Call, Fault, PlatformOptions, Refusal};
 use serde_json::json;
 
-use super::scene::{Scene, lost};
+use super::scene::{Scene, lost, options};
 use crate::support::{rig::LONG, wait::eventually};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -32,7 +32,7 @@ async fn a_process_that_is_killed_in_the_middle_goes_on_where_it_was() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_the_platform_answers_in_the_middle_the_next_run_completes_it() {
     let faults = [
-        ("a login page", Fault::Html(200), "web page"),
+        ("a login page", Fault::Html(200), "an HTML page came instead of JSON"),
         (
             "a refusal",
             Fault::Refuse(Refusal::new(403, "MMC.111070002", "CONF_INSUFFICIENT_PERMISSIONS")),
@@ -58,7 +58,7 @@ async fn mended(scene: Scene) -> Scene {
     let runs: Vec<_> = scene.platform.edit(|archive| archive.runs().cloned().collect());
     let Scene { platform, folder, database } = scene;
     platform.stop().await;
-    let scene = Scene::on(super::scene::options(), folder, database).await;
+    let scene = Scene::on(options(), folder, database).await;
     scene.remember(runs);
     scene
 }
@@ -74,7 +74,9 @@ async fn what_passes_is_passed_over() {
         Fault::ExpireTokens,
         Fault::ForgetTokens,
     ];
-    let scene = Scene::with(lost(24, 2)).await;
+    // Whoever is throttled waits for the end of the minute, which is short here.
+    let scene = Scene::new(PlatformOptions { minute: Duration::from_secs(2), ..options() }).await;
+    scene.remember(lost(24, 2));
     for fault in faults {
         scene.platform.inject_after(Call::Attendees, 2, fault, 1);
     }

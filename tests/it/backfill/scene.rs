@@ -1,6 +1,6 @@
 //! A platform with a history, a database, and what of that history was pushed.
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{process::Command, time::Duration};
 
 use convoke::{
     event::{Clock, Millis},
@@ -11,7 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::{
-    child::{OwnChild, read_log},
+    child::OwnChild,
     process::{Convoke, ConvokeBuilder, Finished},
     rig,
     sign::{APP_ID, KEY, verified_at},
@@ -116,15 +116,12 @@ impl Scene {
             ("PLATFORM_APP_KEY_FILE", self.folder.path().join("api.key").display().to_string()),
         ];
         command.envs(settings.map(|(name, value)| (format!("CONVOKE_{name}"), value)));
-        OwnChild::spawn("backfill", &mut command, &self.output(), &self.folder.path().join("stderr"))
-    }
-
-    pub fn output(&self) -> PathBuf {
-        self.folder.path().join("stdout")
-    }
-
-    pub fn said(&self) -> String {
-        read_log(&self.folder.path().join("stderr"))
+        OwnChild::spawn(
+            "backfill",
+            &mut command,
+            &self.folder.path().join("stdout"),
+            &self.folder.path().join("stderr"),
+        )
     }
 
     /// What of the platform's history was pushed.

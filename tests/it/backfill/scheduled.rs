@@ -6,7 +6,7 @@ use convoke::simulate::platform::{Call, Fault};
 
 use super::scene::{Scene, lost};
 use crate::support::{
-    nats::{Nats, NatsOptions, NatsVersion},
+    nats::{NatsOptions, NatsServer, NatsVersion},
     rig::{self, LONG, metric_over, stream_holds},
     wait::eventually,
 };
@@ -14,7 +14,7 @@ use crate::support::{
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_is_asked_to_fills_the_gaps_of_a_week_and_publishes_them_as_such() {
     let scene = Scene::with(lost(6, 2)).await;
-    let nats = Nats::start(NatsVersion::Newest, NatsOptions::default()).await;
+    let nats = NatsServer::start(NatsVersion::Newest, NatsOptions::default()).await;
     let convoke = scene.builder().setting("NATS_URL", nats.url()).setting("BACKFILL_EVERY", "1h").start().await;
     let made = r#"convoke_backfill_events_total{event="meeting.end"}"#;
     metric_over(&convoke, made, 5.0, LONG).await;
