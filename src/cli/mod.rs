@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod migrate;
 mod quarantine;
+mod rebuild;
 mod replay;
 mod serve;
 mod simulate;
@@ -59,6 +60,8 @@ enum Command {
     Backfill(backfill::Arguments),
     /// Bring the database's tables up to date
     Migrate(migrate::Arguments),
+    /// Make the analyst tables anew from the log, also while the service runs
+    Rebuild(rebuild::Arguments),
 }
 
 /// How a command ends, if not well.
@@ -139,6 +142,7 @@ async fn run(command: Command, env: &Env) -> Outcome {
         Command::Check(arguments) => check::run(&arguments, env).await,
         Command::Backfill(arguments) => backfill::run(&arguments, env).await,
         Command::Migrate(arguments) => migrate::run(&arguments, env).await,
+        Command::Rebuild(arguments) => rebuild::run(&arguments, env).await,
     }
 }
 

@@ -27,5 +27,6 @@ mod soak;
 mod support;
 mod support_selftest;
 mod tables;
+mod vendor;
 mod watch;
 mod wild;
