@@ -14,6 +14,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::watch::Watch;
+use crate::backfill;
 use crate::bus::Bus;
 use crate::config::{ConfigArgs, ConfigError, Env, Settings, TlsFiles};
 use crate::cursor;
@@ -30,6 +31,7 @@ use crate::meetings::Meetings;
 use crate::metrics::{CURSORS, Metrics};
 use crate::relay::{self, Encoder, Relay};
 use crate::tail::Tail;
+use crate::vendor::Vendor;
 
 /// How often the gauges that need the database are brought up to date.
 const GAUGES_EVERY: Duration = Duration::from_secs(1);
@@ -133,6 +135,7 @@ const DATABASE: &str = "database's upkeep";
 const RELAY: &str = "relay";
 const TABLES: &str = "analyst tables";
 const WATCH: &str = "stream watch";
+const BACKFILL: &str = "backfill";
 const GAUGES: &str = "gauges";
 
 impl App {
@@ -159,6 +162,7 @@ impl App {
             Some(options) => Some(Arc::new(Bus::connect(options, Arc::clone(&metrics)).await?)),
             None => None,
         };
+        let vendor = vendor_options(settings).map(|options| Vendor::new(options, clock.clone())).transpose()?;
         let appended = Arc::new(Notify::new());
         let tail = Arc::new(Tail::default());
         let migrated = CancellationToken::new();
@@ -224,6 +228,23 @@ impl App {
             let (log, stop, migrated) = (Arc::clone(&log), steps.cursors.clone(), migrated.clone());
             tasks.spawn(RELAY, moved(relay, log, Arc::clone(&appended), migrated, stop));
         }
+        if let (Some(vendor), Some(every)) =
+            (vendor, settings.platform.as_ref().and_then(|platform| platform.backfill_every))
+        {
+            let task = backfill::task::Task {
+                every,
+                owner: owner.clone(),
+                cursor: crate::meetings::CURSOR,
+                subscribers: settings.subscribers.clone(),
+                retention: settings.database.retention,
+                log: Arc::clone(&log),
+                intake: health.intake.clone(),
+                vendor,
+                metrics: Arc::clone(&metrics),
+                clock: clock.clone(),
+            };
+            tasks.spawn(BACKFILL, done(task.run(migrated.clone(), shutdown.stop.clone())));
+        }
         let tables = Meetings::new(Arc::clone(&log), Arc::clone(&metrics), owner);
         tasks.spawn(TABLES, moved(tables, Arc::clone(&log), appended, migrated.clone(), steps.cursors.clone()));
         tasks.spawn(GAUGES, done(gauges(Arc::clone(&log), Arc::clone(&health), clock, migrated, steps.rest.clone())));
@@ -272,7 +293,7 @@ impl App {
     async fn finish(&mut self, delay: Duration) -> anyhow::Result<()> {
         tokio::time::sleep(delay).await;
         self.shutdown.stop.cancel();
-        self.tasks.finish(&[EVENTS]).await?;
+        self.tasks.finish(&[EVENTS, BACKFILL]).await?;
         self.steps.writer.cancel();
         self.tasks.finish(&[WRITER]).await?;
         self.steps.cursors.cancel();

@@ -18,6 +18,7 @@
 //! | [`bus`] | NATS JetStream |
 //! | [`meetings`] | the cursor `meetings`: rows become the tables that analysts ask |
 //! | [`vendor`] | the client of the platform's REST API |
+//! | [`backfill`] | the platform's history and the tables compared; what is missing, through the same door |
 //! | [`audit`] | log, stream and ledger compared; the stream watch |
 //! | [`simulate`] | the platform, played |
 //! | [`metrics`], [`telemetry`] | every metric, at zero from the start; log lines |
@@ -32,6 +33,7 @@
 //! ([`http::ingest`]), `anyhow` only in `app` and `cli`. They are logged once, at the edge.
 pub mod app;
 pub mod audit;
+pub mod backfill;
 pub mod bus;
 pub mod cli;
 pub mod config;

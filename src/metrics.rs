@@ -11,6 +11,8 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use crate::backfill::plan::Unfillable;
+use crate::backfill::synthesis::Kind;
 use crate::event::{HANDSHAKE, KNOWN_EVENTS, Millis};
 use crate::verify::{Form, Malformed, Refusal};
 
@@ -279,6 +281,12 @@ pub struct Metrics {
     /// When log and stream were last compared, in seconds since the epoch.
     pub stream_checked: Gauge,
     stream_setbacks: Vec<IntCounter>,
+    backfill_events: Vec<IntCounter>,
+    backfill_not_fillable: Vec<IntCounter>,
+    /// Backfills that were broken off.
+    pub backfill_failed: IntCounter,
+    /// When the last backfill came to its end, in seconds since the epoch.
+    pub backfill_completed: Gauge,
     /// 0 after a reload of the settings failed.
     pub reload_ok: IntGauge,
     /// Connections to the events listener.
@@ -307,6 +315,18 @@ impl Metrics {
             "convoke_stream_setbacks_total",
             "Times that the stream was seen to have lost messages.",
             "kind",
+        );
+        let backfilled = counters(
+            &r,
+            "convoke_backfill_events_total",
+            "Events that were made from the platform's history, because nobody had pushed them.",
+            "event",
+        );
+        let not_fillable = counters(
+            &r,
+            "convoke_backfill_not_fillable_total",
+            "What the platform's history says too little of to make an event.",
+            "reason",
         );
         let set_aside = register(
             &r,
@@ -420,6 +440,25 @@ impl Metrics {
                 ),
             ),
             stream_setbacks: Setback::ALL.iter().map(|kind| setbacks.with_label_values(&[kind.as_str()])).collect(),
+            backfill_events: Kind::ALL.iter().map(|kind| backfilled.with_label_values(&[kind.as_str()])).collect(),
+            backfill_not_fillable: Unfillable::ALL
+                .iter()
+                .map(|reason| not_fillable.with_label_values(&[reason.as_str()]))
+                .collect(),
+            backfill_failed: register(
+                &r,
+                IntCounter::new(
+                    "convoke_backfill_failures_total",
+                    "Times that looking for gaps in the platform's history was broken off.",
+                ),
+            ),
+            backfill_completed: register(
+                &r,
+                Gauge::new(
+                    "convoke_backfill_completed_timestamp_seconds",
+                    "When this process last looked for gaps to the end; 0: not yet, or another replica does it.",
+                ),
+            ),
             disk_free: gauge("convoke_disk_free_bytes", "Bytes free where the embedded database lies."),
             reload_ok,
             connections: gauge("convoke_connections", "Open connections to the events listener."),
@@ -488,6 +527,18 @@ impl Metrics {
     #[must_use]
     pub fn stream_setbacks(&self, kind: Setback) -> &IntCounter {
         &self.stream_setbacks[kind as usize]
+    }
+
+    /// The series of events of this type that were made from the platform's history.
+    #[must_use]
+    pub fn backfill_events(&self, kind: Kind) -> &IntCounter {
+        &self.backfill_events[kind as usize]
+    }
+
+    /// The series of what could not be made, for this reason.
+    #[must_use]
+    pub fn backfill_not_fillable(&self, reason: Unfillable) -> &IntCounter {
+        &self.backfill_not_fillable[reason as usize]
     }
 
     /// Rows that a cursor set aside.

@@ -7,6 +7,7 @@
 //! The order of the log is the order in which commits became visible: whoever has read up to `seq` N never finds a
 //! smaller number later.
 
+mod gaps;
 mod postgres;
 mod sqlite;
 mod tables;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub use gaps::{Gaps, KnownRun, KnownStay};
 pub use tables::{
     Changes, ClosedBy, Fact, Lease, MeetingRow, Ready, RecordingRow, RunKey, Status, StayRow, Stored, Tables,
 };
@@ -203,7 +205,7 @@ pub struct Schema {
 
 /// A back end of the log. See the module's documentation for the order it keeps.
 #[async_trait]
-pub trait Log: Tables + Send + Sync + std::fmt::Debug + 'static {
+pub trait Log: Tables + Gaps + Send + Sync + std::fmt::Debug + 'static {
     /// What it is and where, for people: no password in it.
     fn describe(&self) -> String;
 

@@ -3,6 +3,7 @@
 
 mod answers;
 mod audit;
+mod backfill;
 mod clock;
 mod cluster_under_load;
 mod commands;

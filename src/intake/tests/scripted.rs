@@ -9,8 +9,8 @@ use super::*;
 use crate::disk::Disk;
 use crate::event::{Record, Seq};
 use crate::log::{
-    Changes, Counts, CursorState, Fact, Filter, Heartbeat, Lag, Lease, Leased, Moved, Quarantined, RunKey, Schema,
-    SetAside, Stored, Tables,
+    Changes, Counts, CursorState, Fact, Filter, Gaps, Heartbeat, KnownRun, KnownStay, Lag, Lease, Leased, Moved,
+    Quarantined, RunKey, Schema, SetAside, Stored, Tables,
 };
 
 #[derive(Debug)]
@@ -259,6 +259,16 @@ impl Log for Scripted {
         None
     }
     async fn close(&self) {}
+}
+
+#[async_trait]
+impl Gaps for Scripted {
+    async fn known_runs(&self, _: &str, _: &[String]) -> Result<Vec<KnownRun>, LogError> {
+        Err(unavailable())
+    }
+    async fn known_stays(&self, _: &str, _: &str) -> Result<Vec<KnownStay>, LogError> {
+        Err(unavailable())
+    }
 }
 
 #[async_trait]
