@@ -17,6 +17,9 @@
 //! | [`relay`] | the cursor `bus`: rows become CloudEvents in the stream, in order |
 //! | [`bus`] | NATS JetStream |
 //! | [`vendor`] | the client of the platform's REST API |
+//! | [`recordings`] | the cursor `recordings`: asks until a recording is decoded, appends `record.ready` |
+//! | [`enrich`] | what events do not carry, asked once for each run |
+//! | [`patience`] | how long a task leaves the platform alone after a failure |
 //! | [`audit`] | log, stream and ledger compared; the stream watch |
 //! | [`simulate`] | the platform, played |
 //! | [`metrics`], [`telemetry`] | every metric, at zero from the start; log lines |
@@ -36,11 +39,14 @@ pub mod cli;
 pub mod config;
 pub mod cursor;
 pub mod disk;
+pub mod enrich;
 pub mod event;
 pub mod http;
 pub mod intake;
 pub mod log;
 pub mod metrics;
+pub mod patience;
+pub mod recordings;
 pub mod relay;
 pub mod simulate;
 pub mod tail;

@@ -7,6 +7,7 @@
 //! The order of the log is the order in which commits became visible: whoever has read up to `seq` N never finds a
 //! smaller number later.
 
+mod fetches;
 mod postgres;
 mod sqlite;
 
@@ -20,6 +21,8 @@ use bytes::Bytes;
 
 use crate::disk::Disk;
 use crate::event::{Content, Event, EventId, Millis, Record, Seq, Verified};
+
+pub use fetches::{Details, Enriched, Fetch, Fetched, Fetches, Finish, Run, WorkCounts};
 
 /// Why the log did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -198,7 +201,7 @@ pub struct Schema {
 
 /// A back end of the log. See the module's documentation for the order it keeps.
 #[async_trait]
-pub trait Log: Send + Sync + std::fmt::Debug + 'static {
+pub trait Log: Fetches + Send + Sync + std::fmt::Debug + 'static {
     /// What it is and where, for people: no password in it.
     fn describe(&self) -> String;
 

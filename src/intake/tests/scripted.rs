@@ -8,7 +8,10 @@ use async_trait::async_trait;
 use super::*;
 use crate::disk::Disk;
 use crate::event::{Record, Seq};
-use crate::log::{Counts, CursorState, Filter, Heartbeat, Lag, Leased, Moved, Quarantined, Schema, SetAside};
+use crate::log::{
+    Counts, CursorState, Enriched, Fetch, Fetched, Fetches, Filter, Finish, Heartbeat, Lag, Leased, Moved, Quarantined,
+    Run, Schema, SetAside, WorkCounts,
+};
 
 #[derive(Debug)]
 pub struct Scripted {
@@ -256,4 +259,32 @@ impl Log for Scripted {
         None
     }
     async fn close(&self) {}
+}
+
+#[async_trait]
+impl Fetches for Scripted {
+    async fn finishes(&self, _: Seq, _: Seq) -> Result<Vec<Finish>, LogError> {
+        Err(unavailable())
+    }
+    async fn queue(&self, _: &str, _: &str, _: Seq, _: Duration, _: &[Finish]) -> Result<Moved, LogError> {
+        Err(unavailable())
+    }
+    async fn due_fetches(&self, _: Millis, _: u32) -> Result<Vec<Fetch>, LogError> {
+        Err(unavailable())
+    }
+    async fn settle_fetch(&self, _: &Fetch, _: &Fetched) -> Result<bool, LogError> {
+        Err(unavailable())
+    }
+    async fn queue_enrichments(&self, _: Millis) -> Result<u64, LogError> {
+        Err(unavailable())
+    }
+    async fn due_enrichments(&self, _: Millis, _: u32) -> Result<Vec<Run>, LogError> {
+        Err(unavailable())
+    }
+    async fn settle_enrichment(&self, _: &Run, _: &Enriched) -> Result<(), LogError> {
+        Err(unavailable())
+    }
+    async fn work_counts(&self) -> Result<(WorkCounts, WorkCounts), LogError> {
+        Err(unavailable())
+    }
 }
