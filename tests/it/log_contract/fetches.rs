@@ -105,12 +105,12 @@ pub async fn recordings_are_queued_once_and_with_the_cursors_move_or_not_at_all(
         ready: false,
         event_info: None,
     };
-    assert_eq!(due(&log, NOW + 60_000).await, [expected.clone()]);
+    assert_eq!(due(&log, NOW + 60_000).await, std::slice::from_ref(&expected));
     // The cursor was deleted, and begins anew.
     backend.execute("DELETE FROM cursors").await;
     leased(&log).await;
     queue(&log, &first).await;
-    assert_eq!(due(&log, NOW + 60_000).await, [expected.clone()]);
+    assert_eq!(due(&log, NOW + 60_000).await, std::slice::from_ref(&expected));
     let older = Finish { meeting_id: None, ..finish(5, "a", NOW - HOUR) };
     queue(&log, &[older]).await;
     let now_due = due(&log, NOW + 60_000).await;
