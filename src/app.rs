@@ -18,6 +18,7 @@ use crate::bus::Bus;
 use crate::config::{ConfigArgs, ConfigError, Env, Settings, TlsFiles};
 use crate::cursor;
 use crate::disk::DiskWatch;
+use crate::enrich::{self, Enrich, Enterprise};
 use crate::event::{Clock, Subscriber};
 use crate::http::connections::{Connections, Gauges, room_by_descriptors};
 use crate::http::ingest::{Ingest, Limits};
@@ -26,9 +27,12 @@ use crate::http::tls::{Certificates, TlsError};
 use crate::http::{self, Shutdown, Sources};
 use crate::intake::Intake;
 use crate::log::{self, Log, LogError};
+use crate::meetings::{self, Meetings};
 use crate::metrics::{CURSORS, Metrics};
+use crate::recordings::{self, Recordings};
 use crate::relay::{self, Encoder, Relay};
 use crate::tail::Tail;
+use crate::vendor::Vendor;
 
 /// How often the gauges that need the database are brought up to date.
 const GAUGES_EVERY: Duration = Duration::from_secs(1);
@@ -80,6 +84,8 @@ struct Parts {
 /// In which order the parts end, after the listeners.
 #[derive(Clone, Default)]
 struct Steps {
+    /// What asks the platform and appends the answers, for which the writer must still run.
+    askers: CancellationToken,
     writer: CancellationToken,
     cursors: CancellationToken,
     rest: CancellationToken,
@@ -130,7 +136,10 @@ const ADMIN: &str = "admin listener";
 const WRITER: &str = "writer";
 const DATABASE: &str = "database's upkeep";
 const RELAY: &str = "relay";
+const TABLES: &str = "analyst tables";
 const WATCH: &str = "stream watch";
+const RECORDINGS: &str = "recordings";
+const ENRICHMENT: &str = enrich::TASK;
 const GAUGES: &str = "gauges";
 
 impl App {
@@ -206,9 +215,9 @@ impl App {
             DATABASE,
             upkeep(Arc::clone(&log), settings.database.migrate, clock.clone(), migrated.clone(), steps.rest.clone()),
         );
+        let owner = owner();
         if let Some(bus) = bus {
             let encoder = Encoder::new(bus.subject_prefix(), settings.privacy.mask.clone());
-            let owner = owner();
             let watch = Watch::new(
                 Arc::clone(&log),
                 Arc::clone(&bus),
@@ -218,17 +227,41 @@ impl App {
                 WATCH_REST,
             );
             tasks.spawn(WATCH, done(watch.run(migrated.clone(), steps.cursors.clone())));
-            let relay = Relay::new(Arc::clone(&log), tail, bus, encoder, Arc::clone(&metrics), owner);
+            let relay = Relay::new(Arc::clone(&log), tail, bus, encoder, Arc::clone(&metrics), owner.clone());
             let (log, stop, migrated) = (Arc::clone(&log), steps.cursors.clone(), migrated.clone());
-            tasks.spawn(RELAY, async move {
-                tokio::select! {
-                    () = migrated.cancelled() => cursor::run(relay, log, appended, stop).await,
-                    () = stop.cancelled() => {}
-                }
-                Ok(())
-            });
+            tasks.spawn(RELAY, moved(relay, log, Arc::clone(&appended), migrated, stop));
         }
-        tasks.spawn(GAUGES, done(gauges(Arc::clone(&log), Arc::clone(&health), clock, migrated, steps.rest.clone())));
+        let tables = Meetings::new(Arc::clone(&log), Arc::clone(&metrics), owner.clone());
+        let stop = steps.cursors.clone();
+        tasks.spawn(TABLES, moved(tables, Arc::clone(&log), Arc::clone(&appended), migrated.clone(), stop));
+        let mut cursors = vec![meetings::CURSOR];
+        cursors.extend(health.bus.as_ref().map(|_| relay::CURSOR));
+        if let (Some(platform), Some(options)) = (&settings.platform, vendor_options(settings)) {
+            let vendor = Vendor::new(options, clock.clone())?;
+            let stop = steps.askers.clone();
+            if platform.recordings {
+                cursors.push(recordings::CURSOR);
+                let recordings = Recordings::new(
+                    Arc::clone(&log),
+                    health.intake.clone(),
+                    vendor.clone(),
+                    Arc::clone(&metrics),
+                    clock.clone(),
+                    owner.clone(),
+                    stop.clone(),
+                );
+                tasks.spawn(RECORDINGS, moved(recordings, Arc::clone(&log), appended, migrated.clone(), stop.clone()));
+            }
+            if platform.enrich {
+                let enterprise = Enterprise::of(platform.sp_id.as_deref(), platform.corp_id.as_deref());
+                let leader = (meetings::CURSOR, owner);
+                let (log, metrics, clock) = (Arc::clone(&log), Arc::clone(&metrics), clock.clone());
+                let enrich = Enrich::new(log, vendor, metrics, clock, enterprise, leader);
+                tasks.spawn(ENRICHMENT, done(enrich.run(migrated.clone(), stop)));
+            }
+        }
+        let shown = gauges(Arc::clone(&log), Arc::clone(&health), clock, cursors, migrated, steps.rest.clone());
+        tasks.spawn(GAUGES, done(shown));
 
         for (listener, address) in [("events", events_at), ("admin", admin_at)] {
             tracing::info!(listener, %address, "listening");
@@ -274,11 +307,12 @@ impl App {
     async fn finish(&mut self, delay: Duration) -> anyhow::Result<()> {
         tokio::time::sleep(delay).await;
         self.shutdown.stop.cancel();
-        self.tasks.finish(&[EVENTS]).await?;
+        self.steps.askers.cancel();
+        self.tasks.finish(&[EVENTS, RECORDINGS, ENRICHMENT]).await?;
         self.steps.writer.cancel();
         self.tasks.finish(&[WRITER]).await?;
         self.steps.cursors.cancel();
-        self.tasks.finish(&[RELAY, WATCH]).await?;
+        self.tasks.finish(&[RELAY, TABLES, WATCH]).await?;
         self.steps.rest.cancel();
         self.tasks.finish(&[ADMIN, DATABASE, GAUGES]).await?;
         self.parts.log.close().await;
@@ -419,6 +453,21 @@ async fn done(task: impl Future<Output = ()>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Moves a cursor, once there is a database to move it in.
+async fn moved(
+    cursor: impl cursor::Cursor,
+    log: Arc<dyn Log>,
+    appended: Arc<Notify>,
+    migrated: CancellationToken,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        () = migrated.cancelled() => cursor::run(cursor, log, appended, stop).await,
+        () = stop.cancelled() => {}
+    }
+    Ok(())
+}
+
 /// Reaches and migrates the database, however long that takes, then does what it needs doing from time to time.
 async fn upkeep(
     log: Arc<dyn Log>,
@@ -487,6 +536,7 @@ async fn gauges(
     log: Arc<dyn Log>,
     health: Arc<Health>,
     clock: Clock,
+    cursors: Vec<&'static str>,
     migrated: CancellationToken,
     stop: CancellationToken,
 ) {
@@ -500,7 +550,7 @@ async fn gauges(
         }
         health.intake.warn_if_due();
         if migrated.is_cancelled()
-            && let Err(error) = look(&*log, &health, &clock).await
+            && let Err(error) = look(&*log, &health, &clock, &cursors).await
         {
             tracing::debug!(%error, "the gauges are as they were");
         }
@@ -511,14 +561,11 @@ async fn gauges(
     }
 }
 
-async fn look(log: &dyn Log, health: &Health, clock: &Clock) -> Result<(), LogError> {
+async fn look(log: &dyn Log, health: &Health, clock: &Clock, running: &[&'static str]) -> Result<(), LogError> {
     let metrics = &health.metrics;
     let states = log.cursors().await?;
     let mut cursors = Vec::new();
-    for name in CURSORS {
-        if name == relay::CURSOR && health.bus.is_none() {
-            continue;
-        }
+    for name in CURSORS.into_iter().filter(|name| running.contains(name)) {
         let lag = log.lag(name).await?;
         let seconds = lag.oldest.map_or(0.0, |oldest| clock.now().since(oldest).as_secs_f64());
         metrics.set_lag(name, lag.events, seconds);
@@ -537,6 +584,9 @@ async fn look(log: &dyn Log, health: &Health, clock: &Clock) -> Result<(), LogEr
     for name in CURSORS {
         metrics.set_aside(name).set(counts.set_aside.get(name).copied().unwrap_or(0));
     }
+    let (fetches, enrichments) = log.work_counts().await?;
+    metrics.set_fetches(recordings::CURSOR, fetches);
+    metrics.set_fetches(enrich::TASK, enrichments);
     for (subscriber, at) in counts.handshakes {
         metrics.note_handshake(&subscriber, at);
     }

@@ -16,6 +16,7 @@
 //! | [`cursor`] | readers of the log: the loop that ticks them, leases |
 //! | [`relay`] | the cursor `bus`: rows become CloudEvents in the stream, in order |
 //! | [`bus`] | NATS JetStream |
+//! | [`meetings`] | the cursor `meetings`: rows become the tables that analysts ask |
 //! | [`vendor`] | the client of the platform's REST API |
 //! | [`recordings`] | the cursor `recordings`: asks until a recording is decoded, appends `record.ready` |
 //! | [`enrich`] | what events do not carry, asked once for each run |
@@ -44,6 +45,7 @@ pub mod event;
 pub mod http;
 pub mod intake;
 pub mod log;
+pub mod meetings;
 pub mod metrics;
 pub mod patience;
 pub mod recordings;

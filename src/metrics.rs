@@ -292,7 +292,7 @@ pub struct Metrics {
 }
 
 /// The cursors that exist in this version.
-pub const CURSORS: [&str; 2] = ["bus", "recordings"];
+pub const CURSORS: [&str; 3] = ["bus", "meetings", "recordings"];
 
 /// The tasks that ask the platform for more about what it pushed.
 const FETCHERS: [&str; 2] = [crate::recordings::CURSOR, crate::enrich::TASK];

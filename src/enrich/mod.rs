@@ -41,6 +41,17 @@ pub enum Enterprise {
     OfMeeting,
 }
 
+impl Enterprise {
+    /// As the settings say who we are.
+    #[must_use]
+    pub fn of(sp_id: Option<&str>, corp_id: Option<&str>) -> Self {
+        match (sp_id, corp_id) {
+            (Some(_), None) => Self::OfMeeting,
+            (_, corp_id) => Self::One(corp_id.map(str::to_owned)),
+        }
+    }
+}
+
 /// The task.
 #[derive(Debug)]
 pub struct Enrich {

@@ -14,13 +14,11 @@ mod ready;
 #[cfg(test)]
 mod tests;
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, ReusableBoxFuture};
 
 use crate::cursor::{Cursor, LEASE, Progress, RENEW, Retry};
 use crate::event::{Clock, Seq, Source};
@@ -78,7 +76,7 @@ struct Held {
 /// A question that is under way.
 struct Asking {
     fetch: Fetch,
-    answer: Pin<Box<dyn Future<Output = Result<Found, VendorError>> + Send>>,
+    answer: ReusableBoxFuture<'static, Result<Found, VendorError>>,
 }
 
 impl Recordings {
@@ -202,7 +200,8 @@ impl Recordings {
             Some(fetch) if fetch.ready => self.publish(&fetch).await.map(|()| true),
             Some(fetch) if self.patience.left(self.clock.steady()).is_zero() => {
                 let (vendor, uuid) = (self.vendor.clone(), fetch.meeting_uuid.clone());
-                self.asking = Some(Asking { fetch, answer: Box::pin(async move { ask(&vendor, &uuid).await }) });
+                self.asking =
+                    Some(Asking { fetch, answer: ReusableBoxFuture::new(async move { ask(&vendor, &uuid).await }) });
                 Ok(true)
             }
             _ => {

@@ -9,8 +9,8 @@ use super::*;
 use crate::disk::Disk;
 use crate::event::{Record, Seq};
 use crate::log::{
-    Counts, CursorState, Enriched, Fetch, Fetched, Fetches, Filter, Finish, Heartbeat, Lag, Leased, Moved, Quarantined,
-    Run, Schema, SetAside, WorkCounts,
+    Changes, Counts, CursorState, Enriched, Fact, Fetch, Fetched, Fetches, Filter, Finish, Heartbeat, Lag, Lease,
+    Leased, Moved, Quarantined, Run, RunKey, Schema, SetAside, Stored, Tables, WorkCounts,
 };
 
 #[derive(Debug)]
@@ -285,6 +285,22 @@ impl Fetches for Scripted {
         Err(unavailable())
     }
     async fn work_counts(&self) -> Result<(WorkCounts, WorkCounts), LogError> {
+        Err(unavailable())
+    }
+}
+
+#[async_trait]
+impl Tables for Scripted {
+    async fn read_facts(&self, _: Seq, _: u32) -> Result<Vec<Fact>, LogError> {
+        Err(unavailable())
+    }
+    async fn load_runs(&self, _: &[RunKey]) -> Result<Vec<Stored>, LogError> {
+        Err(unavailable())
+    }
+    async fn project(&self, _: Lease<'_>, _: Seq, _: &Changes) -> Result<Moved, LogError> {
+        Err(unavailable())
+    }
+    async fn clear_tables(&self, _: Lease<'_>) -> Result<Moved, LogError> {
         Err(unavailable())
     }
 }

@@ -193,11 +193,11 @@ pub async fn a_further_recording_of_a_run_is_asked_for_and_what_was_made_is_stil
 async fn meeting(backend: &Backend, uuid: &str, status: &str, modifications: i64, last: i64) {
     let (first, last) = (millis(NOW), millis(last));
     let columns = "subscriber_id, meeting_uuid, meeting_id, status, modifications, stays, participants, \
-         peak_participants, recordings, first_event_at, last_event_at";
+         peak_participants, recordings, first_event_at, last_event_at, internal";
     backend
         .execute(&format!(
             "INSERT INTO meetings ({columns})
-             VALUES ('{APP_ID}', '{uuid}', '960000017', '{status}', {modifications}, 0, 0, 0, 0, '{first}', '{last}')"
+             VALUES ('{APP_ID}', '{uuid}', '960000017', '{status}', {modifications}, 0, 0, 0, 0, '{first}', '{last}', '{{}}')"
         ))
         .await;
 }
