@@ -9,6 +9,15 @@ use uuid::Uuid;
 use super::{LogError, Moved};
 use crate::event::{Attendee, EventId, Meeting, Millis, Seq};
 
+/// Ids are led by their time: the first one is the oldest event's.
+pub(super) const RUNS_BEFORE_LOG: &str = "SELECT CASE WHEN EXISTS (SELECT 1 FROM events)
+                 THEN (SELECT count(*) FROM meetings
+                        WHERE first_event_at < (SELECT occurred_at FROM events ORDER BY event_id LIMIT 1))
+                 ELSE (SELECT count(*) FROM meetings) END";
+
+pub(super) const TABLE_COUNTS: &str =
+    "SELECT (SELECT count(*) FROM meetings), (SELECT count(*) FROM attendance), (SELECT count(*) FROM recordings)";
+
 /// A row of the log, as far as the analyst tables are made of it.
 #[derive(Clone, Debug)]
 pub struct Fact {
@@ -269,4 +278,16 @@ pub trait Tables {
     /// # Errors
     /// [`LogError::Unavailable`].
     async fn clear_tables(&self, lease: Lease<'_>) -> Result<Moved, LogError>;
+
+    /// How many runs in the tables began before the oldest event that the log still has.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn runs_before_log(&self) -> Result<i64, LogError>;
+
+    /// How many meetings, stays and recordings there are.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn table_counts(&self) -> Result<[i64; 3], LogError>;
 }

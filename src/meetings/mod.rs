@@ -31,6 +31,7 @@
 //! row that the database never takes is found by halving the page, and set aside.
 
 mod ready;
+mod rebuild;
 mod run;
 mod stay;
 
@@ -42,6 +43,7 @@ use crate::cursor::{Cursor, LEASE, Progress, RENEW, Retry};
 use crate::event::Seq;
 use crate::log::{Changes, Fact, Lease, Log, LogError, Moved, RunKey};
 use crate::metrics::Metrics;
+pub use rebuild::RebuildError;
 use run::Run;
 
 /// The cursor's name.
@@ -254,3 +256,6 @@ impl Cursor for Meetings {
 fn log_failed(error: &LogError) -> Retry {
     Retry { reason: error.to_string(), soon: false }
 }
+
+#[cfg(test)]
+mod tests;

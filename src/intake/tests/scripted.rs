@@ -300,6 +300,12 @@ impl Tables for Scripted {
     async fn project(&self, _: Lease<'_>, _: Seq, _: &Changes) -> Result<Moved, LogError> {
         Err(unavailable())
     }
+    async fn runs_before_log(&self) -> Result<i64, LogError> {
+        Err(unavailable())
+    }
+    async fn table_counts(&self) -> Result<[i64; 3], LogError> {
+        Err(unavailable())
+    }
     async fn clear_tables(&self, _: Lease<'_>) -> Result<Moved, LogError> {
         Err(unavailable())
     }

@@ -10,10 +10,11 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{BEGIN_READ, PostgresLog, bounded};
+use super::{BEGIN_READ, PostgresLog, bounded, failed};
 use crate::event::{Attendee, EventId, Meeting, Millis, Seq};
 use crate::log::tables::{
-    Changes, ClosedBy, Fact, Lease, MeetingRow, Ready, RecordingRow, RunKey, Status, StayRow, Stored, Tables,
+    Changes, ClosedBy, Fact, Lease, MeetingRow, RUNS_BEFORE_LOG, Ready, RecordingRow, RunKey, Status, StayRow, Stored,
+    TABLE_COUNTS, Tables,
 };
 use crate::log::{LogError, Moved};
 
@@ -105,6 +106,16 @@ impl Tables for PostgresLog {
     async fn clear_tables(&self, lease: Lease<'_>) -> Result<Moved, LogError> {
         self.move_with(lease, None).await
     }
+
+    async fn runs_before_log(&self) -> Result<i64, LogError> {
+        sqlx::query_scalar(RUNS_BEFORE_LOG).fetch_one(&self.pool).await.map_err(failed)
+    }
+
+    async fn table_counts(&self) -> Result<[i64; 3], LogError> {
+        let counts = sqlx::query_as(TABLE_COUNTS).fetch_one(&self.pool).await.map_err(failed)?;
+        let (meetings, stays, recordings) = counts;
+        Ok([meetings, stays, recordings])
+    }
 }
 
 impl PostgresLog {
@@ -134,10 +145,8 @@ async fn write(connection: &mut PgConnection, changes: Option<&Changes>) -> Resu
             write_stays(connection, &changes.stays).await?;
             write_recordings(connection, &changes.recordings).await
         }
-        None => sqlx::raw_sql("DELETE FROM meetings; DELETE FROM attendance; DELETE FROM recordings")
-            .execute(connection)
-            .await
-            .map(drop),
+        // A long query of these tables is in the way: then this fails in time, and nothing has changed.
+        None => sqlx::raw_sql("TRUNCATE meetings, attendance, recordings").execute(connection).await.map(drop),
     }
 }
 

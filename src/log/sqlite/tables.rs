@@ -12,7 +12,8 @@ use uuid::Uuid;
 use super::{SqliteLog, event_id, failed, time};
 use crate::event::{Attendee, Meeting, Millis, Seq};
 use crate::log::tables::{
-    Changes, ClosedBy, Fact, Lease, MeetingRow, Ready, RecordingRow, RunKey, Status, StayRow, Stored, Tables,
+    Changes, ClosedBy, Fact, Lease, MeetingRow, RUNS_BEFORE_LOG, Ready, RecordingRow, RunKey, Status, StayRow, Stored,
+    TABLE_COUNTS, Tables,
 };
 use crate::log::{LogError, Moved};
 
@@ -129,6 +130,16 @@ impl Tables for SqliteLog {
 
     async fn clear_tables(&self, lease: Lease<'_>) -> Result<Moved, LogError> {
         self.move_with(lease, None).await
+    }
+
+    async fn runs_before_log(&self) -> Result<i64, LogError> {
+        sqlx::query_scalar(RUNS_BEFORE_LOG).fetch_one(&self.readers).await.map_err(failed)
+    }
+
+    async fn table_counts(&self) -> Result<[i64; 3], LogError> {
+        let counts = sqlx::query_as(TABLE_COUNTS).fetch_one(&self.readers).await.map_err(failed)?;
+        let (meetings, stays, recordings) = counts;
+        Ok([meetings, stays, recordings])
     }
 }
 
