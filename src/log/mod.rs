@@ -8,6 +8,7 @@
 //! smaller number later.
 
 mod postgres;
+mod probes;
 mod sqlite;
 
 use std::collections::{HashMap, HashSet};
@@ -20,6 +21,8 @@ use bytes::Bytes;
 
 use crate::disk::Disk;
 use crate::event::{Content, Event, EventId, Millis, Record, Seq, Verified};
+
+pub use probes::{Handshakes, Probes};
 
 /// Why the log did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +68,7 @@ pub enum Appended {
     Duplicate,
     /// It is in the quarantine, whether new or not.
     Quarantined,
-    /// It is a handshake, whose time was noted.
+    /// It is a handshake, which was noted.
     Noted,
 }
 
@@ -198,7 +201,7 @@ pub struct Schema {
 
 /// A back end of the log. See the module's documentation for the order it keeps.
 #[async_trait]
-pub trait Log: Send + Sync + std::fmt::Debug + 'static {
+pub trait Log: Probes + Send + Sync + std::fmt::Debug + 'static {
     /// What it is and where, for people: no password in it.
     fn describe(&self) -> String;
 

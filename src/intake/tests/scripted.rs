@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use super::*;
 use crate::disk::Disk;
 use crate::event::{Record, Seq};
-use crate::log::{Counts, CursorState, Filter, Heartbeat, Lag, Leased, Moved, Quarantined, Schema, SetAside};
+use crate::log::{
+    Counts, CursorState, Filter, Handshakes, Heartbeat, Lag, Leased, Moved, Probes, Quarantined, Schema, SetAside,
+};
 
 #[derive(Debug)]
 pub struct Scripted {
@@ -256,4 +258,17 @@ impl Log for Scripted {
         None
     }
     async fn close(&self) {}
+}
+
+#[async_trait]
+impl Probes for Scripted {
+    async fn expect_probe(&self, _: &str, _: &str) -> Result<(), LogError> {
+        Err(unavailable())
+    }
+    async fn probe_arrived(&self, _: &str) -> Result<bool, LogError> {
+        Err(unavailable())
+    }
+    async fn handshakes(&self, _: &str) -> Result<Handshakes, LogError> {
+        Err(unavailable())
+    }
 }
