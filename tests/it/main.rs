@@ -16,6 +16,7 @@ mod operation;
 mod packages;
 mod packages_watch;
 mod payloads;
+mod platform;
 mod pooler;
 mod relay;
 mod replicas;
