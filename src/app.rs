@@ -26,6 +26,7 @@ use crate::http::tls::{Certificates, TlsError};
 use crate::http::{self, Shutdown, Sources};
 use crate::intake::Intake;
 use crate::log::{self, Log, LogError};
+use crate::meetings::Meetings;
 use crate::metrics::{CURSORS, Metrics};
 use crate::relay::{self, Encoder, Relay};
 use crate::tail::Tail;
@@ -130,6 +131,7 @@ const ADMIN: &str = "admin listener";
 const WRITER: &str = "writer";
 const DATABASE: &str = "database's upkeep";
 const RELAY: &str = "relay";
+const TABLES: &str = "analyst tables";
 const WATCH: &str = "stream watch";
 const GAUGES: &str = "gauges";
 
@@ -206,9 +208,9 @@ impl App {
             DATABASE,
             upkeep(Arc::clone(&log), settings.database.migrate, clock.clone(), migrated.clone(), steps.rest.clone()),
         );
+        let owner = owner();
         if let Some(bus) = bus {
             let encoder = Encoder::new(bus.subject_prefix(), settings.privacy.mask.clone());
-            let owner = owner();
             let watch = Watch::new(
                 Arc::clone(&log),
                 Arc::clone(&bus),
@@ -218,16 +220,12 @@ impl App {
                 WATCH_REST,
             );
             tasks.spawn(WATCH, done(watch.run(migrated.clone(), steps.cursors.clone())));
-            let relay = Relay::new(Arc::clone(&log), tail, bus, encoder, Arc::clone(&metrics), owner);
+            let relay = Relay::new(Arc::clone(&log), tail, bus, encoder, Arc::clone(&metrics), owner.clone());
             let (log, stop, migrated) = (Arc::clone(&log), steps.cursors.clone(), migrated.clone());
-            tasks.spawn(RELAY, async move {
-                tokio::select! {
-                    () = migrated.cancelled() => cursor::run(relay, log, appended, stop).await,
-                    () = stop.cancelled() => {}
-                }
-                Ok(())
-            });
+            tasks.spawn(RELAY, moved(relay, log, Arc::clone(&appended), migrated, stop));
         }
+        let tables = Meetings::new(Arc::clone(&log), Arc::clone(&metrics), owner);
+        tasks.spawn(TABLES, moved(tables, Arc::clone(&log), appended, migrated.clone(), steps.cursors.clone()));
         tasks.spawn(GAUGES, done(gauges(Arc::clone(&log), Arc::clone(&health), clock, migrated, steps.rest.clone())));
 
         for (listener, address) in [("events", events_at), ("admin", admin_at)] {
@@ -278,7 +276,7 @@ impl App {
         self.steps.writer.cancel();
         self.tasks.finish(&[WRITER]).await?;
         self.steps.cursors.cancel();
-        self.tasks.finish(&[RELAY, WATCH]).await?;
+        self.tasks.finish(&[RELAY, TABLES, WATCH]).await?;
         self.steps.rest.cancel();
         self.tasks.finish(&[ADMIN, DATABASE, GAUGES]).await?;
         self.parts.log.close().await;
@@ -416,6 +414,21 @@ fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
 
 async fn done(task: impl Future<Output = ()>) -> anyhow::Result<()> {
     task.await;
+    Ok(())
+}
+
+/// Moves a cursor, once there is a database to move it in.
+async fn moved(
+    cursor: impl cursor::Cursor,
+    log: Arc<dyn Log>,
+    appended: Arc<Notify>,
+    migrated: CancellationToken,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        () = migrated.cancelled() => cursor::run(cursor, log, appended, stop).await,
+        () = stop.cancelled() => {}
+    }
     Ok(())
 }
 

@@ -182,6 +182,14 @@ impl EventId {
         Self(Uuid::from_bytes(id))
     }
 
+    /// When the event happened: what leads the id.
+    #[must_use]
+    pub fn occurred_at(self) -> Millis {
+        let mut ms = [0_u8; 8];
+        ms[2..].copy_from_slice(&self.0.as_bytes()[..6]);
+        Millis(i64::from_be_bytes(ms).min(Millis::MAX.0))
+    }
+
     /// As a UUID.
     #[must_use]
     pub const fn uuid(self) -> Uuid {

@@ -16,6 +16,7 @@
 //! | [`cursor`] | readers of the log: the loop that ticks them, leases |
 //! | [`relay`] | the cursor `bus`: rows become CloudEvents in the stream, in order |
 //! | [`bus`] | NATS JetStream |
+//! | [`meetings`] | the cursor `meetings`: rows become the tables that analysts ask |
 //! | [`vendor`] | the client of the platform's REST API |
 //! | [`audit`] | log, stream and ledger compared; the stream watch |
 //! | [`simulate`] | the platform, played |
@@ -40,6 +41,7 @@ pub mod event;
 pub mod http;
 pub mod intake;
 pub mod log;
+pub mod meetings;
 pub mod metrics;
 pub mod relay;
 pub mod simulate;

@@ -288,7 +288,7 @@ pub struct Metrics {
 }
 
 /// The cursors that exist in this version.
-pub const CURSORS: [&str; 1] = ["bus"];
+pub const CURSORS: [&str; 2] = ["bus", "meetings"];
 
 impl Metrics {
     /// All metrics, at zero.

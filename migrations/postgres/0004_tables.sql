@@ -1,4 +1,5 @@
--- What analysts ask. Made from the log by the cursor `meetings`, and can be made again from it at any time.
+-- What analysts ask. Made from the log by the cursor `meetings`, and can be made again from it at any time: columns named
+-- `internal` hold what the cursor needs to go on, in whatever order events arrive.
 
 -- A run of a meeting: numbers are used again, UUIDs are not.
 CREATE TABLE meetings (
@@ -25,12 +26,13 @@ CREATE TABLE meetings (
     scheduled_end_at     timestamptz,
     host                 text,
     corp_id              text,
+    internal             text NOT NULL,
     PRIMARY KEY (subscriber_id, meeting_uuid)
-);
+) WITH (fillfactor = 70);
 
--- Somebody's stay in a run, from joining to leaving.
+-- Somebody's stay in a run, from joining to leaving. Kept by runs, which are read as a whole when they go on.
 CREATE TABLE attendance (
-    stay_id        text NOT NULL,
+    stay_id        uuid NOT NULL,
     subscriber_id  text NOT NULL,
     meeting_uuid   text NOT NULL,
     meeting_id     text,
@@ -46,10 +48,9 @@ CREATE TABLE attendance (
     left_at        timestamptz,
     duration_s     double precision,
     closed_by      text NOT NULL,
-    PRIMARY KEY (stay_id)
-);
-
-CREATE INDEX attendance_run ON attendance (subscriber_id, meeting_uuid);
+    internal       text NOT NULL,
+    PRIMARY KEY (subscriber_id, meeting_uuid, stay_id)
+) WITH (fillfactor = 80);
 
 -- A finished recording.
 CREATE TABLE recordings (

@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod migrate;
 mod quarantine;
+mod rebuild;
 mod replay;
 mod serve;
 mod simulate;
@@ -56,6 +57,8 @@ enum Command {
     Check(check::Arguments),
     /// Bring the database's tables up to date
     Migrate(migrate::Arguments),
+    /// Make the analyst tables anew from the log, also while the service runs
+    Rebuild(rebuild::Arguments),
 }
 
 /// How a command ends, if not well.
@@ -135,6 +138,7 @@ async fn run(command: Command, env: &Env) -> Outcome {
         Command::Quarantine(arguments) => quarantine::run(&arguments, env).await,
         Command::Check(arguments) => check::run(&arguments, env).await,
         Command::Migrate(arguments) => migrate::run(&arguments, env).await,
+        Command::Rebuild(arguments) => rebuild::run(&arguments, env).await,
     }
 }
 

@@ -10,6 +10,7 @@
 mod postgres;
 mod probes;
 mod sqlite;
+mod tables;
 
 use std::collections::{HashMap, HashSet};
 use std::error::Error as StdError;
@@ -18,6 +19,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+
+pub use tables::{
+    Changes, ClosedBy, Fact, Lease, MeetingRow, Ready, RecordingRow, RunKey, Status, StayRow, Stored, Tables,
+};
 
 use crate::disk::Disk;
 use crate::event::{Content, Event, EventId, Millis, Record, Seq, Verified};
@@ -201,7 +206,7 @@ pub struct Schema {
 
 /// A back end of the log. See the module's documentation for the order it keeps.
 #[async_trait]
-pub trait Log: Probes + Send + Sync + std::fmt::Debug + 'static {
+pub trait Log: Probes + Tables + Send + Sync + std::fmt::Debug + 'static {
     /// What it is and where, for people: no password in it.
     fn describe(&self) -> String;
 

@@ -32,6 +32,7 @@ use crate::event::{Content, Event, EventId, Millis, Record, Seq, Unreadable};
 mod partitions;
 mod probes;
 mod session;
+mod tables;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres");
 
@@ -249,6 +250,28 @@ async fn tested(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     answer.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into())).map(|()| true)
 }
 
+/// Moves a cursor forward, or back to the beginning, if `owner` holds its lease: whether somebody else asks for it.
+async fn advance(
+    database: impl sqlx::PgExecutor<'_>,
+    cursor: &str,
+    owner: &str,
+    to: Option<Seq>,
+    ttl: Duration,
+) -> Result<Option<bool>, sqlx::Error> {
+    sqlx::query_scalar(
+        "UPDATE cursors SET position = coalesce($3, 0), updated_at = clock_timestamp(),
+                lease_until = clock_timestamp() + make_interval(secs => $4)
+          WHERE name = $1 AND lease_owner = $2 AND lease_until > clock_timestamp() AND ($3 IS NULL OR position <= $3)
+         RETURNING coalesce(wanted_by <> $2 AND wanted_until > clock_timestamp(), false)",
+    )
+    .bind(cursor)
+    .bind(owner)
+    .bind(to.map(|to| to.0))
+    .bind(ttl.as_secs_f64())
+    .fetch_optional(database)
+    .await
+}
+
 async fn insert_quarantined(
     connection: &mut PgConnection,
     unreadable: &Unreadable,
@@ -448,13 +471,7 @@ impl Log for PostgresLog {
     }
 
     async fn advance(&self, cursor: &str, owner: &str, to: Seq, ttl: Duration) -> Result<Moved, LogError> {
-        let advance = sqlx::query_scalar(
-            "UPDATE cursors SET position = $3, updated_at = clock_timestamp(),
-                    lease_until = clock_timestamp() + make_interval(secs => $4)
-              WHERE name = $1 AND lease_owner = $2 AND lease_until > clock_timestamp() AND position <= $3
-             RETURNING coalesce(wanted_by <> $2 AND wanted_until > clock_timestamp(), false)",
-        );
-        bounded(advance.bind(cursor).bind(owner).bind(to.0).bind(ttl.as_secs_f64()).fetch_optional(&self.pool))
+        bounded(advance(&self.pool, cursor, owner, Some(to), ttl))
             .await
             .map(|moved| moved.map_or(Moved::LeaseLost, |wanted| Moved::Yes { wanted }))
     }

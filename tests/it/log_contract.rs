@@ -2,7 +2,7 @@
 //!
 //! What only one of them can promise is in [`only_sqlite`] and [`only_postgres`].
 
-mod fixture;
+pub mod fixture;
 mod only_postgres;
 mod only_sqlite;
 mod promises;

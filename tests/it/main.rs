@@ -25,5 +25,6 @@ mod service;
 mod soak;
 mod support;
 mod support_selftest;
+mod tables;
 mod watch;
 mod wild;

@@ -9,7 +9,8 @@ use super::*;
 use crate::disk::Disk;
 use crate::event::{Record, Seq};
 use crate::log::{
-    Counts, CursorState, Filter, Handshakes, Heartbeat, Lag, Leased, Moved, Probes, Quarantined, Schema, SetAside,
+    Changes, Counts, CursorState, Fact, Filter, Handshakes, Heartbeat, Lag, Lease, Leased, Moved, Probes, Quarantined,
+    RunKey, Schema, SetAside, Stored, Tables,
 };
 
 #[derive(Debug)]
@@ -269,6 +270,28 @@ impl Probes for Scripted {
         Err(unavailable())
     }
     async fn handshakes(&self, _: &str) -> Result<Handshakes, LogError> {
+        Err(unavailable())
+    }
+}
+
+#[async_trait]
+impl Tables for Scripted {
+    async fn read_facts(&self, _: Seq, _: u32) -> Result<Vec<Fact>, LogError> {
+        Err(unavailable())
+    }
+    async fn load_runs(&self, _: &[RunKey]) -> Result<Vec<Stored>, LogError> {
+        Err(unavailable())
+    }
+    async fn project(&self, _: Lease<'_>, _: Seq, _: &Changes) -> Result<Moved, LogError> {
+        Err(unavailable())
+    }
+    async fn runs_before_log(&self) -> Result<i64, LogError> {
+        Err(unavailable())
+    }
+    async fn table_counts(&self) -> Result<[i64; 3], LogError> {
+        Err(unavailable())
+    }
+    async fn clear_tables(&self, _: Lease<'_>) -> Result<Moved, LogError> {
         Err(unavailable())
     }
 }
