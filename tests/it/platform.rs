@@ -1,6 +1,11 @@
 //! The simulated platform's REST API, spoken to over plain HTTP: what the platform's manual says of each call.
 
 mod auth;
+mod faults;
+mod history;
+mod recordings;
+mod simulate;
+mod subscription;
 
 use std::time::Duration;
 
@@ -67,7 +72,7 @@ pub struct Login {
 
 impl Login {
     /// A right one: `parts` stand between App ID and expiry in the signed text, `body` is added to the usual members.
-    pub fn new(parts: &str, body: Value) -> Self {
+    pub fn new(parts: &str, body: &Value) -> Self {
         let expires = 4_000_000_000_i64;
         let mut whole = json!({ "appId": APP_ID, "clientType": 72, "expireTime": expires, "nonce": NONCE });
         for (name, value) in body.as_object().expect("an object") {
@@ -82,7 +87,7 @@ impl Login {
 
     /// As the enterprise's default administrator.
     pub fn administrator() -> Self {
-        Self::new("", json!({}))
+        Self::new("", &json!({}))
     }
 
     pub fn authorization(&self) -> String {

@@ -183,7 +183,8 @@ impl Archive {
 
     /// Those that began within `since..=until`.
     pub(super) fn within(&self, since: Millis, until: Millis) -> impl DoubleEndedIterator<Item = &Run> {
-        let after = Millis::new(until.max(since).get() + 1).unwrap_or(Millis::MAX);
+        // A window that ends before it begins is empty.
+        let after = Millis::new(until.get() + 1).unwrap_or(Millis::MAX).max(since);
         self.runs.range((since, String::new())..(after, String::new())).map(|(_, run)| run)
     }
 }

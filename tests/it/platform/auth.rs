@@ -25,7 +25,7 @@ async fn the_five_forms_of_the_signature_are_told_apart_and_taken() {
         (&multi, &*format!("{CORP}:"), json!({ "corpId": CORP }), json!(CORP), (2, 0)),
         (&multi, ":", json!({}), Value::Null, (1, 0)),
     ] {
-        let answer = Login::new(parts, body.clone()).send(platform).await;
+        let answer = Login::new(parts, &body).send(platform).await;
         assert_eq!(answer.status, 200, "{parts:?} {body}: {}", answer.text());
         let user = &answer.json()["user"];
         assert_eq!(user["companyId"], company, "{parts:?}");
@@ -38,7 +38,7 @@ async fn the_five_forms_of_the_signature_are_told_apart_and_taken() {
 fn the_vectors_of_the_signature_reproduce() {
     let tail = "1735701000:demoNonce0demoNonce1demoNonce2demoNonce3";
     for (parts, expected) in [
-        (&*format!("{USER}"), "3bc976010855a13baf2ecdbb0c3aed15dd8d6bfe9ff7225e09e5d88162f3a545"),
+        (USER, "3bc976010855a13baf2ecdbb0c3aed15dd8d6bfe9ff7225e09e5d88162f3a545"),
         ("", "fca028e9795b2046462d69f9e6a39953dbe2b18a7570fe2d834e24f22afc9ab1"),
         (&*format!("{CORP}:{USER}"), "28ee37bef115859bba234c2b1a677419e1dee83b384a28a4bdc833800e51f781"),
         (&*format!("{CORP}:"), "7787ce36009848ffcc12df58548666933d876bef2a869214295592c522f8b276"),
@@ -138,7 +138,7 @@ async fn the_65th_token_of_a_user_silently_kills_the_oldest_and_nobody_elses() {
     let platform = started(options()).await;
     let oldest = Client::new(&platform).await;
     let other =
-        Client { platform: &platform, token: Login::new(USER, json!({ "userId": USER })).token(&platform).await };
+        Client { platform: &platform, token: Login::new(USER, &json!({ "userId": USER })).token(&platform).await };
     let mut tokens = Vec::new();
     for _ in 0..63 {
         tokens.push(Login::administrator().token(&platform).await);
@@ -169,10 +169,10 @@ async fn a_token_is_needed_known_and_not_expired() {
 #[tokio::test]
 async fn a_service_provider_names_enterprises_that_are_its_own() {
     let platform = started(provider()).await;
-    let unknown = Login::new("1:", json!({ "corpId": "1" })).send(&platform).await;
+    let unknown = Login::new("1:", &json!({ "corpId": "1" })).send(&platform).await;
     assert_refused(&unknown, 400, "USG.201020000");
-    let nobodys = Login::new(&format!(":{USER}"), json!({ "userId": USER })).send(&platform).await;
+    let nobodys = Login::new(&format!(":{USER}"), &json!({ "userId": USER })).send(&platform).await;
     assert_refused(&nobodys, 401, "USG.206010025");
-    let three_colons = Login::new(&format!("{CORP}::"), json!({ "corpId": CORP })).send(&platform).await;
+    let three_colons = Login::new(&format!("{CORP}::"), &json!({ "corpId": CORP })).send(&platform).await;
     assert_refused(&three_colons, 401, "USG.206010025");
 }
