@@ -29,7 +29,9 @@ use crate::log::{self, Log, LogError};
 use crate::meetings::Meetings;
 use crate::metrics::{CURSORS, Metrics};
 use crate::relay::{self, Encoder, Relay};
+use crate::subscription::{self, Expected};
 use crate::tail::Tail;
+use crate::vendor::Vendor;
 
 /// How often the gauges that need the database are brought up to date.
 const GAUGES_EVERY: Duration = Duration::from_secs(1);
@@ -134,6 +136,7 @@ const RELAY: &str = "relay";
 const TABLES: &str = "analyst tables";
 const WATCH: &str = "stream watch";
 const GAUGES: &str = "gauges";
+const SUBSCRIPTION: &str = "subscription watch";
 
 impl App {
     /// Binds, and starts everything; the database and the bus may still be away.
@@ -224,8 +227,11 @@ impl App {
             let (log, stop, migrated) = (Arc::clone(&log), steps.cursors.clone(), migrated.clone());
             tasks.spawn(RELAY, moved(relay, log, Arc::clone(&appended), migrated, stop));
         }
-        let tables = Meetings::new(Arc::clone(&log), Arc::clone(&metrics), owner);
+        let tables = Meetings::new(Arc::clone(&log), Arc::clone(&metrics), owner.clone());
         tasks.spawn(TABLES, moved(tables, Arc::clone(&log), appended, migrated.clone(), steps.cursors.clone()));
+        if let Some(watch) = subscription_watch(settings, &log, &metrics, owner)? {
+            tasks.spawn(SUBSCRIPTION, done(watch.run(migrated.clone(), steps.rest.clone())));
+        }
         tasks.spawn(GAUGES, done(gauges(Arc::clone(&log), Arc::clone(&health), clock, migrated, steps.rest.clone())));
 
         for (listener, address) in [("events", events_at), ("admin", admin_at)] {
@@ -278,7 +284,7 @@ impl App {
         self.steps.cursors.cancel();
         self.tasks.finish(&[RELAY, TABLES, WATCH]).await?;
         self.steps.rest.cancel();
-        self.tasks.finish(&[ADMIN, DATABASE, GAUGES]).await?;
+        self.tasks.finish(&[ADMIN, DATABASE, GAUGES, SUBSCRIPTION]).await?;
         self.parts.log.close().await;
         Ok(())
     }
@@ -368,6 +374,20 @@ pub fn vendor_options(settings: &Settings) -> Option<crate::vendor::Options> {
         sp_id: platform.sp_id.clone(),
         timeout: VENDOR_TIMEOUT,
     })
+}
+
+/// The watchdog over the subscription; `None`: it is off.
+fn subscription_watch(
+    settings: &Settings,
+    log: &Arc<dyn Log>,
+    metrics: &Arc<Metrics>,
+    owner: String,
+) -> anyhow::Result<Option<subscription::watch::Watch>> {
+    let every = settings.platform.as_ref().and_then(|platform| platform.watch_every);
+    let (Some(every), Some(options)) = (every, vendor_options(settings)) else { return Ok(None) };
+    let vendor = Vendor::new(options, Clock::System)?;
+    let (log, metrics, expected) = (Arc::clone(log), Arc::clone(metrics), Expected::by(settings));
+    Ok(Some(subscription::watch::Watch::new(vendor, log, metrics, expected, owner, every, Clock::System)))
 }
 
 /// Who posts to us refuses a certificate that is out of date; to say so is all that can be done here.

@@ -18,6 +18,7 @@
 //! | [`bus`] | NATS JetStream |
 //! | [`meetings`] | the cursor `meetings`: rows become the tables that analysts ask |
 //! | [`vendor`] | the client of the platform's REST API |
+//! | [`subscription`] | the subscription at the platform: set, probed, enabled, watched |
 //! | [`audit`] | log, stream and ledger compared; the stream watch |
 //! | [`simulate`] | the platform, played |
 //! | [`metrics`], [`telemetry`] | every metric, at zero from the start; log lines |
@@ -45,6 +46,7 @@ pub mod meetings;
 pub mod metrics;
 pub mod relay;
 pub mod simulate;
+pub mod subscription;
 pub mod tail;
 pub mod telemetry;
 pub mod vendor;
