@@ -32,6 +32,7 @@ use crate::meetings::{self, Meetings};
 use crate::metrics::{CURSORS, Metrics};
 use crate::recordings::{self, Recordings};
 use crate::relay::{self, Encoder, Relay};
+use crate::subscription::{self, Expected};
 use crate::tail::Tail;
 use crate::vendor::Vendor;
 
@@ -143,6 +144,7 @@ const BACKFILL: &str = "backfill";
 const RECORDINGS: &str = "recordings";
 const ENRICHMENT: &str = enrich::TASK;
 const GAUGES: &str = "gauges";
+const SUBSCRIPTION: &str = "subscription watch";
 
 impl App {
     /// Binds, and starts everything; the database and the bus may still be away.
@@ -273,11 +275,14 @@ impl App {
             }
             if platform.enrich {
                 let enterprise = Enterprise::of(platform.sp_id.as_deref(), platform.corp_id.as_deref());
-                let leader = (meetings::CURSOR, owner);
+                let leader = (meetings::CURSOR, owner.clone());
                 let (log, metrics, clock) = (Arc::clone(&log), Arc::clone(&metrics), clock.clone());
                 let enrich = Enrich::new(log, vendor, metrics, clock, enterprise, leader);
                 tasks.spawn(ENRICHMENT, done(enrich.run(migrated.clone(), stop)));
             }
+        }
+        if let Some(watch) = subscription_watch(settings, &log, &metrics, owner)? {
+            tasks.spawn(SUBSCRIPTION, done(watch.run(migrated.clone(), steps.rest.clone())));
         }
         let shown = gauges(Arc::clone(&log), Arc::clone(&health), clock, cursors, migrated, steps.rest.clone());
         tasks.spawn(GAUGES, done(shown));
@@ -333,7 +338,7 @@ impl App {
         self.steps.cursors.cancel();
         self.tasks.finish(&[RELAY, TABLES, WATCH]).await?;
         self.steps.rest.cancel();
-        self.tasks.finish(&[ADMIN, DATABASE, GAUGES]).await?;
+        self.tasks.finish(&[ADMIN, DATABASE, GAUGES, SUBSCRIPTION]).await?;
         self.parts.log.close().await;
         Ok(())
     }
@@ -423,6 +428,20 @@ pub fn vendor_options(settings: &Settings) -> Option<crate::vendor::Options> {
         sp_id: platform.sp_id.clone(),
         timeout: VENDOR_TIMEOUT,
     })
+}
+
+/// The watchdog over the subscription; `None`: it is off.
+fn subscription_watch(
+    settings: &Settings,
+    log: &Arc<dyn Log>,
+    metrics: &Arc<Metrics>,
+    owner: String,
+) -> anyhow::Result<Option<subscription::watch::Watch>> {
+    let every = settings.platform.as_ref().and_then(|platform| platform.watch_every);
+    let (Some(every), Some(options)) = (every, vendor_options(settings)) else { return Ok(None) };
+    let vendor = Vendor::new(options, Clock::System)?;
+    let (log, metrics, expected) = (Arc::clone(log), Arc::clone(metrics), Expected::by(settings));
+    Ok(Some(subscription::watch::Watch::new(vendor, log, metrics, expected, owner, every, Clock::System)))
 }
 
 /// Who posts to us refuses a certificate that is out of date; to say so is all that can be done here.

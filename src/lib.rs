@@ -22,6 +22,7 @@
 //! | [`recordings`] | the cursor `recordings`: asks until a recording is decoded, appends `record.ready` |
 //! | [`enrich`] | what events do not carry, asked once for each run |
 //! | [`patience`] | how long a task leaves the platform alone after a failure |
+//! | [`subscription`] | the subscription at the platform: set, probed, enabled, watched |
 //! | [`audit`] | log, stream and ledger compared; the stream watch |
 //! | [`simulate`] | the platform, played |
 //! | [`metrics`], [`telemetry`] | every metric, at zero from the start; log lines |
@@ -53,6 +54,7 @@ pub mod patience;
 pub mod recordings;
 pub mod relay;
 pub mod simulate;
+pub mod subscription;
 pub mod tail;
 pub mod telemetry;
 pub mod vendor;

@@ -212,6 +212,40 @@ impl Setback {
     }
 }
 
+/// How the subscription at the platform stands, to whoever wants its events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Standing {
+    /// Events are pushed, to where they should be.
+    Enabled,
+    /// It could not be read.
+    Unknown,
+    /// Events are pushed, but somewhere else.
+    Elsewhere,
+    /// It is switched off.
+    Disabled,
+    /// It was locked, because enabling failed too often.
+    Locked,
+    /// There is none.
+    Missing,
+}
+
+impl Standing {
+    const ALL: [Self; 6] = [Self::Enabled, Self::Unknown, Self::Elsewhere, Self::Disabled, Self::Locked, Self::Missing];
+
+    /// As in the label `status`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enabled => "enabled",
+            Self::Unknown => "unknown",
+            Self::Elsewhere => "elsewhere",
+            Self::Disabled => "disabled",
+            Self::Locked => "locked",
+            Self::Missing => "missing",
+        }
+    }
+}
+
 /// The event types that have a series of their own; the last stands for all others.
 const EVENT_LABELS: usize = KNOWN_EVENTS.len() + 2;
 const OTHER: usize = EVENT_LABELS - 1;
@@ -291,6 +325,7 @@ pub struct Metrics {
     pub backfill_completed: Gauge,
     fetches: IntGaugeVec,
     fetch_failures: Vec<Vec<IntCounter>>,
+    standings: Vec<IntGauge>,
     /// 0 after a reload of the settings failed.
     pub reload_ok: IntGauge,
     /// Connections to the events listener.
@@ -344,6 +379,16 @@ impl Metrics {
             "convoke_backfill_not_fillable_total",
             "What the platform's history says too little of to make an event.",
             "reason",
+        );
+        let standings = register(
+            &r,
+            IntGaugeVec::new(
+                Opts::new(
+                    "convoke_subscription_status",
+                    "1 for how the subscription at the platform stands; all 0 where it is not watched, or by another replica.",
+                ),
+                &["status"],
+            ),
         );
         let set_aside = register(
             &r,
@@ -501,6 +546,7 @@ impl Metrics {
                     "When this process last looked for gaps to the end; 0: not yet, or another replica does it.",
                 ),
             ),
+            standings: Standing::ALL.iter().map(|one| standings.with_label_values(&[one.as_str()])).collect(),
             disk_free: gauge("convoke_disk_free_bytes", "Bytes free where the embedded database lies."),
             fetches,
             fetch_failures: FETCHERS
@@ -600,6 +646,13 @@ impl Metrics {
         let task = FETCHERS.iter().position(|known| *known == task).unwrap_or_default();
         let class = CLASSES.iter().position(|(known, _)| *known == class).unwrap_or_default();
         &self.fetch_failures[task][class]
+    }
+
+    /// Shows how the subscription stands; `None`: this process does not know.
+    pub fn set_standing(&self, standing: Option<Standing>) {
+        for (one, series) in Standing::ALL.iter().zip(&self.standings) {
+            series.set(i64::from(standing == Some(*one)));
+        }
     }
 
     /// Rows that a cursor set aside.

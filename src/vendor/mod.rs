@@ -9,7 +9,7 @@ mod pages;
 mod parse;
 mod sign;
 mod token;
-mod transport;
+pub(crate) mod transport;
 mod walk;
 
 pub use error::{Class, VendorError};

@@ -24,6 +24,7 @@ mod replicas;
 mod restore;
 mod service;
 mod soak;
+mod subscription;
 mod support;
 mod support_selftest;
 mod tables;

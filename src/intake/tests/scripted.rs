@@ -9,8 +9,9 @@ use super::*;
 use crate::disk::Disk;
 use crate::event::{Record, Seq};
 use crate::log::{
-    Changes, Counts, CursorState, Enriched, Fact, Fetch, Fetched, Fetches, Filter, Finish, Gaps, Heartbeat, KnownRun,
-    KnownStay, Lag, Lease, Leased, Moved, Quarantined, Run, RunKey, Schema, SetAside, Stored, Tables, WorkCounts,
+    Changes, Counts, CursorState, Enriched, Fact, Fetch, Fetched, Fetches, Filter, Finish, Gaps, Handshakes, Heartbeat,
+    KnownRun, KnownStay, Lag, Lease, Leased, Moved, Probes, Quarantined, Run, RunKey, Schema, SetAside, Stored, Tables,
+    WorkCounts,
 };
 
 #[derive(Debug)]
@@ -295,6 +296,19 @@ impl Fetches for Scripted {
         Err(unavailable())
     }
     async fn work_counts(&self) -> Result<(WorkCounts, WorkCounts), LogError> {
+        Err(unavailable())
+    }
+}
+
+#[async_trait]
+impl Probes for Scripted {
+    async fn expect_probe(&self, _: &str, _: &str) -> Result<(), LogError> {
+        Err(unavailable())
+    }
+    async fn probe_arrived(&self, _: &str) -> Result<bool, LogError> {
+        Err(unavailable())
+    }
+    async fn handshakes(&self, _: &str) -> Result<Handshakes, LogError> {
         Err(unavailable())
     }
 }
