@@ -113,6 +113,7 @@ async fn show(arguments: &Arguments, folder: &Path, nats_url: &str) -> Outcome {
         println!("the platform is played, its API at {}\n", place.platform.url());
         place.command(&["subscription", "set"]).await?;
         place.command(&["subscription", "enable"]).await?;
+        println!("(What was refused there is a probe with a wrong key, as it must be.)\n");
         let subscribed = tokio::time::timeout(PATIENCE, place.platform.enabled()).await.context("the subscription")?;
 
         let ledger = folder.join("ledger.ndjson");
@@ -146,7 +147,9 @@ async fn show(arguments: &Arguments, folder: &Path, nats_url: &str) -> Outcome {
             println!("the platform has decoded {ready} meetings' recordings: a record.ready for each is in the log\n");
         }
         let findings = audit(&settings, &ledger).await?;
-        println!("Every event was verified, kept in SQLite, and published. The audit of ledger, log and stream:");
+        println!(
+            "What was pushed was verified, all of it kept in SQLite and published. The audit of ledger, log and stream:"
+        );
         findings.print();
         tell(folder, nats_url, admin, arguments.once);
         if !arguments.once && !stop.is_cancelled() {
