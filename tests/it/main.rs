@@ -29,5 +29,6 @@ mod support;
 mod support_selftest;
 mod tables;
 mod vendor;
+mod vendor_against_platform;
 mod watch;
 mod wild;
