@@ -2,6 +2,8 @@
 
 mod look;
 mod projection;
+mod questions;
+mod service;
 mod whole_runs;
 
 /// Each promise as a test of both back ends.
@@ -32,6 +34,12 @@ on_both! {
         an_event_that_the_tables_never_take_is_set_aside_and_the_others_go_on
         a_rebuild_makes_the_same_tables_as_the_steps_did
         a_rebuild_that_was_broken_off_is_gone_on_with;
+    questions:
+        the_queries_of_the_readme_answer_what_they_say;
+    service:
+        events_are_taken_while_the_tables_cannot_be_written
+        a_rebuild_beside_the_service_repairs_the_tables
+        the_report_shows_where_the_cursor_is_without_a_bus;
     whole_runs:
         the_tables_of_a_shuffled_run_are_what_happened;
 }

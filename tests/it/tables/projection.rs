@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-const UUID: &str = "11112222333344445555666677778888";
+pub const UUID: &str = "11112222333344445555666677778888";
 
 pub fn cursor(log: &Arc<dyn Log>, owner: &str) -> Meetings {
     Meetings::new(Arc::clone(log), Arc::new(Metrics::new()), owner.to_owned())
@@ -47,7 +47,7 @@ fn happened(events: u64) -> Vec<Append> {
 }
 
 /// An event of the run at `ms` after [`NOW`].
-fn event(event: &str, ms: i64, attendee: &str) -> String {
+pub fn event(event: &str, ms: i64, attendee: &str) -> String {
     event_of(UUID, event, ms, attendee)
 }
 
@@ -60,7 +60,7 @@ fn event_of(uuid: &str, event: &str, ms: i64, attendee: &str) -> String {
 }
 
 /// Members of `attendeeInfo`: who came `joined` ms after [`NOW`], and has left unless that is 0.
-fn who(participant: &str, joined: i64, left: i64) -> String {
+pub fn who(participant: &str, joined: i64, left: i64) -> String {
     let left = if left > 0 { NOW + left } else { 0 };
     format!(
         r#""userUUID":"user-{participant}","participantID":"{participant}","displayName":"Li","joinTime":{},"leftTime":{left}"#,
