@@ -1,5 +1,6 @@
 //! One call: its pace, its token, its repetitions.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -136,6 +137,9 @@ impl Core {
             if let (true, Ok(value)) = (name.as_str().starts_with("x-apig-ratelimit-"), value.to_str()) {
                 self.pace.note(call.path, name.as_str(), value, now);
             }
+        }
+        if let Some(behind) = answer::clock_behind(&answer.headers, self.clock.now()) {
+            self.behind.store(behind, Ordering::Relaxed);
         }
         answer::read(call.doing, &answer).map_err(|error| failed(self.with_headers(error, &answer, credentials)))
     }

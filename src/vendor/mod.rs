@@ -9,7 +9,7 @@ mod pages;
 mod parse;
 mod sign;
 mod token;
-mod transport;
+pub(crate) mod transport;
 mod walk;
 
 pub use error::{Class, VendorError};
@@ -20,6 +20,7 @@ pub use pages::{Item, Pages};
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use hyper::Method;
@@ -78,6 +79,8 @@ struct Core {
     transport: Transport,
     pace: Pace,
     tokens: Tokens,
+    /// How far our clock was behind the platform's when it last said so, in seconds.
+    behind: AtomicI64,
 }
 
 impl std::fmt::Debug for Vendor {
@@ -103,7 +106,22 @@ impl Vendor {
                 in SSL_CERT_FILE.",
             wait: None,
         })?;
-        Ok(Self { core: Arc::new(Core { options, clock, transport, pace: Pace::new(), tokens: Tokens::new() }) })
+        Ok(Self {
+            core: Arc::new(Core {
+                options,
+                clock,
+                transport,
+                pace: Pace::new(),
+                tokens: Tokens::new(),
+                behind: AtomicI64::new(0),
+            }),
+        })
+    }
+
+    /// How many seconds our clock is behind the platform's, by its newest answer; negative: ahead. 0 before there was one.
+    #[must_use]
+    pub fn clock_behind(&self) -> i64 {
+        self.core.behind.load(Ordering::Relaxed)
     }
 
     /// Who we are to the platform, from the answer to the authentication.
