@@ -14,10 +14,12 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::watch::Watch;
+use crate::backfill;
 use crate::bus::Bus;
 use crate::config::{ConfigArgs, ConfigError, Env, Settings, TlsFiles};
 use crate::cursor;
 use crate::disk::DiskWatch;
+use crate::enrich::{self, Enrich, Enterprise};
 use crate::event::{Clock, Subscriber};
 use crate::http::connections::{Connections, Gauges, room_by_descriptors};
 use crate::http::ingest::{Ingest, Limits};
@@ -26,9 +28,13 @@ use crate::http::tls::{Certificates, TlsError};
 use crate::http::{self, Shutdown, Sources};
 use crate::intake::Intake;
 use crate::log::{self, Log, LogError};
+use crate::meetings::{self, Meetings};
 use crate::metrics::{CURSORS, Metrics};
+use crate::recordings::{self, Recordings};
 use crate::relay::{self, Encoder, Relay};
+use crate::subscription::{self, Expected};
 use crate::tail::Tail;
+use crate::vendor::Vendor;
 
 /// How often the gauges that need the database are brought up to date.
 const GAUGES_EVERY: Duration = Duration::from_secs(1);
@@ -80,6 +86,8 @@ struct Parts {
 /// In which order the parts end, after the listeners.
 #[derive(Clone, Default)]
 struct Steps {
+    /// What asks the platform and appends the answers, for which the writer must still run.
+    askers: CancellationToken,
     writer: CancellationToken,
     cursors: CancellationToken,
     rest: CancellationToken,
@@ -130,8 +138,13 @@ const ADMIN: &str = "admin listener";
 const WRITER: &str = "writer";
 const DATABASE: &str = "database's upkeep";
 const RELAY: &str = "relay";
+const TABLES: &str = "analyst tables";
 const WATCH: &str = "stream watch";
+const BACKFILL: &str = "backfill";
+const RECORDINGS: &str = "recordings";
+const ENRICHMENT: &str = enrich::TASK;
 const GAUGES: &str = "gauges";
+const SUBSCRIPTION: &str = "subscription watch";
 
 impl App {
     /// Binds, and starts everything; the database and the bus may still be away.
@@ -157,6 +170,7 @@ impl App {
             Some(options) => Some(Arc::new(Bus::connect(options, Arc::clone(&metrics)).await?)),
             None => None,
         };
+        let vendor = vendor_options(settings).map(|options| Vendor::new(options, clock.clone())).transpose()?;
         let appended = Arc::new(Notify::new());
         let tail = Arc::new(Tail::default());
         let migrated = CancellationToken::new();
@@ -206,9 +220,9 @@ impl App {
             DATABASE,
             upkeep(Arc::clone(&log), settings.database.migrate, clock.clone(), migrated.clone(), steps.rest.clone()),
         );
+        let owner = owner();
         if let Some(bus) = bus {
             let encoder = Encoder::new(bus.subject_prefix(), settings.privacy.mask.clone());
-            let owner = owner();
             let watch = Watch::new(
                 Arc::clone(&log),
                 Arc::clone(&bus),
@@ -218,17 +232,60 @@ impl App {
                 WATCH_REST,
             );
             tasks.spawn(WATCH, done(watch.run(migrated.clone(), steps.cursors.clone())));
-            let relay = Relay::new(Arc::clone(&log), tail, bus, encoder, Arc::clone(&metrics), owner);
+            let relay = Relay::new(Arc::clone(&log), tail, bus, encoder, Arc::clone(&metrics), owner.clone());
             let (log, stop, migrated) = (Arc::clone(&log), steps.cursors.clone(), migrated.clone());
-            tasks.spawn(RELAY, async move {
-                tokio::select! {
-                    () = migrated.cancelled() => cursor::run(relay, log, appended, stop).await,
-                    () = stop.cancelled() => {}
-                }
-                Ok(())
-            });
+            tasks.spawn(RELAY, moved(relay, log, Arc::clone(&appended), migrated, stop));
         }
-        tasks.spawn(GAUGES, done(gauges(Arc::clone(&log), Arc::clone(&health), clock, migrated, steps.rest.clone())));
+        if let (Some(vendor), Some(every)) =
+            (vendor.clone(), settings.platform.as_ref().and_then(|platform| platform.backfill_every))
+        {
+            let task = backfill::task::Task {
+                every,
+                owner: owner.clone(),
+                cursor: crate::meetings::CURSOR,
+                subscribers: settings.subscribers.clone(),
+                retention: settings.database.retention,
+                log: Arc::clone(&log),
+                intake: health.intake.clone(),
+                vendor,
+                metrics: Arc::clone(&metrics),
+                clock: clock.clone(),
+            };
+            tasks.spawn(BACKFILL, done(task.run(migrated.clone(), shutdown.stop.clone())));
+        }
+        let tables = Meetings::new(Arc::clone(&log), Arc::clone(&metrics), owner.clone());
+        let stop = steps.cursors.clone();
+        tasks.spawn(TABLES, moved(tables, Arc::clone(&log), Arc::clone(&appended), migrated.clone(), stop));
+        let mut cursors = vec![meetings::CURSOR];
+        cursors.extend(health.bus.as_ref().map(|_| relay::CURSOR));
+        if let (Some(platform), Some(vendor)) = (&settings.platform, vendor) {
+            let stop = steps.askers.clone();
+            if platform.recordings {
+                cursors.push(recordings::CURSOR);
+                let recordings = Recordings::new(
+                    Arc::clone(&log),
+                    health.intake.clone(),
+                    vendor.clone(),
+                    Arc::clone(&metrics),
+                    clock.clone(),
+                    owner.clone(),
+                    stop.clone(),
+                );
+                tasks.spawn(RECORDINGS, moved(recordings, Arc::clone(&log), appended, migrated.clone(), stop.clone()));
+            }
+            if platform.enrich {
+                let enterprise = Enterprise::of(platform.sp_id.as_deref(), platform.corp_id.as_deref());
+                let leader = (meetings::CURSOR, owner.clone());
+                let (log, metrics, clock) = (Arc::clone(&log), Arc::clone(&metrics), clock.clone());
+                let enrich = Enrich::new(log, vendor, metrics, clock, enterprise, leader);
+                tasks.spawn(ENRICHMENT, done(enrich.run(migrated.clone(), stop)));
+            }
+        }
+        if let Some(watch) = subscription_watch(settings, &log, &metrics, owner)? {
+            tasks.spawn(SUBSCRIPTION, done(watch.run(migrated.clone(), steps.rest.clone())));
+        }
+        let shown = gauges(Arc::clone(&log), Arc::clone(&health), clock, cursors, migrated, steps.rest.clone());
+        tasks.spawn(GAUGES, done(shown));
 
         for (listener, address) in [("events", events_at), ("admin", admin_at)] {
             tracing::info!(listener, %address, "listening");
@@ -274,13 +331,14 @@ impl App {
     async fn finish(&mut self, delay: Duration) -> anyhow::Result<()> {
         tokio::time::sleep(delay).await;
         self.shutdown.stop.cancel();
-        self.tasks.finish(&[EVENTS]).await?;
+        self.steps.askers.cancel();
+        self.tasks.finish(&[EVENTS, BACKFILL, RECORDINGS, ENRICHMENT]).await?;
         self.steps.writer.cancel();
         self.tasks.finish(&[WRITER]).await?;
         self.steps.cursors.cancel();
-        self.tasks.finish(&[RELAY, WATCH]).await?;
+        self.tasks.finish(&[RELAY, TABLES, WATCH]).await?;
         self.steps.rest.cancel();
-        self.tasks.finish(&[ADMIN, DATABASE, GAUGES]).await?;
+        self.tasks.finish(&[ADMIN, DATABASE, GAUGES, SUBSCRIPTION]).await?;
         self.parts.log.close().await;
         Ok(())
     }
@@ -372,6 +430,20 @@ pub fn vendor_options(settings: &Settings) -> Option<crate::vendor::Options> {
     })
 }
 
+/// The watchdog over the subscription; `None`: it is off.
+fn subscription_watch(
+    settings: &Settings,
+    log: &Arc<dyn Log>,
+    metrics: &Arc<Metrics>,
+    owner: String,
+) -> anyhow::Result<Option<subscription::watch::Watch>> {
+    let every = settings.platform.as_ref().and_then(|platform| platform.watch_every);
+    let (Some(every), Some(options)) = (every, vendor_options(settings)) else { return Ok(None) };
+    let vendor = Vendor::new(options, Clock::System)?;
+    let (log, metrics, expected) = (Arc::clone(log), Arc::clone(metrics), Expected::by(settings));
+    Ok(Some(subscription::watch::Watch::new(vendor, log, metrics, expected, owner, every, Clock::System)))
+}
+
 /// Who posts to us refuses a certificate that is out of date; to say so is all that can be done here.
 fn warn_of_validity(certificates: &Certificates) {
     if let Some(trouble) = certificates.trouble(Clock::System.now()) {
@@ -416,6 +488,21 @@ fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
 
 async fn done(task: impl Future<Output = ()>) -> anyhow::Result<()> {
     task.await;
+    Ok(())
+}
+
+/// Moves a cursor, once there is a database to move it in.
+async fn moved(
+    cursor: impl cursor::Cursor,
+    log: Arc<dyn Log>,
+    appended: Arc<Notify>,
+    migrated: CancellationToken,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    tokio::select! {
+        () = migrated.cancelled() => cursor::run(cursor, log, appended, stop).await,
+        () = stop.cancelled() => {}
+    }
     Ok(())
 }
 
@@ -487,6 +574,7 @@ async fn gauges(
     log: Arc<dyn Log>,
     health: Arc<Health>,
     clock: Clock,
+    cursors: Vec<&'static str>,
     migrated: CancellationToken,
     stop: CancellationToken,
 ) {
@@ -500,7 +588,7 @@ async fn gauges(
         }
         health.intake.warn_if_due();
         if migrated.is_cancelled()
-            && let Err(error) = look(&*log, &health, &clock).await
+            && let Err(error) = look(&*log, &health, &clock, &cursors).await
         {
             tracing::debug!(%error, "the gauges are as they were");
         }
@@ -511,14 +599,11 @@ async fn gauges(
     }
 }
 
-async fn look(log: &dyn Log, health: &Health, clock: &Clock) -> Result<(), LogError> {
+async fn look(log: &dyn Log, health: &Health, clock: &Clock, running: &[&'static str]) -> Result<(), LogError> {
     let metrics = &health.metrics;
     let states = log.cursors().await?;
     let mut cursors = Vec::new();
-    for name in CURSORS {
-        if name == relay::CURSOR && health.bus.is_none() {
-            continue;
-        }
+    for name in CURSORS.into_iter().filter(|name| running.contains(name)) {
         let lag = log.lag(name).await?;
         let seconds = lag.oldest.map_or(0.0, |oldest| clock.now().since(oldest).as_secs_f64());
         metrics.set_lag(name, lag.events, seconds);
@@ -537,6 +622,9 @@ async fn look(log: &dyn Log, health: &Health, clock: &Clock) -> Result<(), LogEr
     for name in CURSORS {
         metrics.set_aside(name).set(counts.set_aside.get(name).copied().unwrap_or(0));
     }
+    let (fetches, enrichments) = log.work_counts().await?;
+    metrics.set_fetches(recordings::CURSOR, fetches);
+    metrics.set_fetches(enrich::TASK, enrichments);
     for (subscriber, at) in counts.handshakes {
         metrics.note_handshake(&subscriber, at);
     }

@@ -63,6 +63,17 @@ pub trait Cursor: Send {
 
     /// Gives up the lease.
     fn release(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// After a tick that found less than a full page, the next one waits so long: under load it then finds more, and costs
+    /// less for each event.
+    fn gather(&self) -> Duration {
+        GATHER
+    }
+
+    /// How often it looks for what other processes append; `None`: it is told at once.
+    fn looks_every(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// The first pause after a failure; it doubles up to [`MAX_PAUSE`].
@@ -75,8 +86,7 @@ const SOON: u32 = 4;
 /// While something keeps failing, it is said this often.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 
-/// After a tick that found less than a full page, the next one waits so long: under load it then finds more, and costs
-/// less for each event.
+/// How long a cursor gathers, unless it says otherwise.
 const GATHER: Duration = Duration::from_millis(3);
 
 /// A tick that takes longer hangs, on whatever it waits for: it is dropped and tried again. All that a tick waits for
@@ -141,7 +151,7 @@ pub async fn run(mut cursor: impl Cursor, log: Arc<dyn Log>, appended: Arc<Notif
                 }
                 match progress {
                     Progress::More => Some(Duration::ZERO),
-                    Progress::Worked => Some(GATHER),
+                    Progress::Worked => Some(cursor.gather()),
                     Progress::Idle => None,
                     Progress::Standby => Some(Duration::from_secs(1)),
                     Progress::Waiting => Some(TURN_POLL),
@@ -171,7 +181,7 @@ pub async fn run(mut cursor: impl Cursor, log: Arc<dyn Log>, appended: Arc<Notif
                     Some(pause) => tokio::time::sleep(pause).await,
                     None => tokio::select! {
                         () = notified => {}
-                        () = log.appended_elsewhere() => {}
+                        () = elsewhere(&*log, cursor.looks_every()) => {}
                         () = tokio::time::sleep(LONGEST_IDLE) => {}
                     }
                 }
@@ -187,4 +197,12 @@ pub async fn run(mut cursor: impl Cursor, log: Arc<dyn Log>, appended: Arc<Notif
         tracing::info!(cursor = name, "stopped before the end of the log; it goes on from there");
     }
     cursor.release().await;
+}
+
+/// Returns when another process may have appended something.
+async fn elsewhere(log: &dyn Log, looks_every: Option<Duration>) {
+    match looks_every {
+        Some(pause) => tokio::time::sleep(pause).await,
+        None => log.appended_elsewhere().await,
+    }
 }

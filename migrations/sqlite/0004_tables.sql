@@ -1,4 +1,5 @@
--- What analysts ask. Made from the log by the cursor `meetings`, and can be made again from it at any time.
+-- What analysts ask. Made from the log by the cursor `meetings`, and can be made again from it at any time: columns named
+-- `internal` hold what the cursor needs to go on, in whatever order events arrive.
 
 -- A run of a meeting: numbers are used again, UUIDs are not.
 CREATE TABLE meetings (
@@ -25,10 +26,11 @@ CREATE TABLE meetings (
     scheduled_end_at     TEXT,
     host                 TEXT,
     corp_id              TEXT,
+    internal             TEXT NOT NULL,
     PRIMARY KEY (subscriber_id, meeting_uuid)
-) STRICT;
+) WITHOUT ROWID, STRICT;
 
--- Somebody's stay in a run, from joining to leaving.
+-- Somebody's stay in a run, from joining to leaving. Kept by runs, which are read as a whole when they go on.
 CREATE TABLE attendance (
     stay_id        TEXT NOT NULL,
     subscriber_id  TEXT NOT NULL,
@@ -46,10 +48,9 @@ CREATE TABLE attendance (
     left_at        TEXT,
     duration_s     REAL,
     closed_by      TEXT NOT NULL,
-    PRIMARY KEY (stay_id)
-) STRICT;
-
-CREATE INDEX attendance_run ON attendance (subscriber_id, meeting_uuid);
+    internal       TEXT NOT NULL,
+    PRIMARY KEY (subscriber_id, meeting_uuid, stay_id)
+) WITHOUT ROWID, STRICT;
 
 -- A finished recording.
 CREATE TABLE recordings (
@@ -64,6 +65,6 @@ CREATE TABLE recordings (
     files         INTEGER,
     view_url      TEXT,
     PRIMARY KEY (event_id)
-) STRICT;
+) WITHOUT ROWID, STRICT;
 
 CREATE INDEX recordings_run ON recordings (subscriber_id, meeting_uuid);

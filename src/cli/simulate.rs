@@ -1,25 +1,102 @@
 //! `convoke simulate`.
 
+use std::io::{ErrorKind, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use anyhow::Context as _;
 use secrecy::SecretString;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, Outcome};
 use crate::config::{ConfigArgs, Env, Settings};
-use crate::simulate::{self, Error, SimulateArgs};
+use crate::simulate::platform::{Platform, PlatformOptions};
+use crate::simulate::{self, Error, Report, SimulateArgs, Simulation};
+
+/// The App ID of the simulated platform's API.
+const APP_ID: &str = "0123456789abcdef0123456789abcdef";
 
 pub async fn run(arguments: &SimulateArgs, env: &Env) -> Outcome {
+    if let Some(address) = arguments.platform {
+        return platform(arguments, address).await;
+    }
     let (app_id, key) = credentials(arguments, env)?;
     let simulation = arguments.simulation(app_id, key);
     let report = simulate::command(&simulation, CancellationToken::new()).await.map_err(|error| match error {
         Error::Handshake { .. } | Error::Record { .. } => Failure::Failed(error.into()),
         error => Failure::Usage(error.to_string()),
     })?;
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report).map_err(anyhow::Error::from)?);
+    print(&report, arguments.json)
+}
+
+fn print(report: &Report, json: bool) -> Outcome {
+    if json {
+        println!("{}", serde_json::to_string_pretty(report).map_err(anyhow::Error::from)?);
     } else {
         println!("{report}");
     }
     Ok(())
+}
+
+/// Plays the platform with its API until Ctrl-C. All but the report goes to the standard error.
+async fn platform(arguments: &SimulateArgs, address: SocketAddr) -> Outcome {
+    let file = &arguments.platform_key_file;
+    let key = match simulate::read_key(file) {
+        Err(Error::File { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            write_key(file).with_context(|| format!("cannot write {}", file.display()))?
+        }
+        key => key.map_err(|error| Failure::Usage(error.to_string()))?,
+    };
+    let options = PlatformOptions { listen: address, ..PlatformOptions::new(APP_ID, key) };
+    let platform = Platform::start(options).await.map_err(anyhow::Error::from)?;
+    let key_file = std::path::absolute(file).context("the current folder")?;
+    eprintln!("the platform's API is at {}; settings for Convoke:", platform.url());
+    eprintln!("  export CONVOKE_PLATFORM_URL={}", platform.url());
+    eprintln!("  export CONVOKE_PLATFORM_APP_ID={APP_ID}");
+    eprintln!("  export CONVOKE_PLATFORM_APP_KEY_FILE={}", key_file.display());
+    eprintln!("waiting until a subscription is enabled");
+
+    let stop = CancellationToken::new();
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let subscribed = tokio::select! {
+        subscribed = platform.enabled() => subscribed,
+        _ = interrupt.recv() => return Ok(()),
+    };
+    eprintln!("enabled: pushing to {} as {}", subscribed.url, subscribed.subscriber_id);
+    let simulation = Simulation {
+        url: subscribed.url,
+        handshake: false,
+        chronicle: Some(platform.chronicle()),
+        ..arguments.simulation(subscribed.subscriber_id, subscribed.subscriber_key)
+    };
+    eprintln!("seed {}", simulation.seed);
+    let report = {
+        let mut run = std::pin::pin!(simulation.run(stop.clone()));
+        tokio::select! {
+            report = &mut run => report,
+            _ = interrupt.recv() => {
+                stop.cancel();
+                run.await
+            }
+        }
+    };
+    print(&report.map_err(anyhow::Error::from)?, arguments.json)?;
+    if !stop.is_cancelled() {
+        eprintln!("the meetings are over; the API answers until Ctrl-C");
+        interrupt.recv().await;
+    }
+    platform.stop().await;
+    Ok(())
+}
+
+/// A new key, in a file that only we may read.
+fn write_key(file: &Path) -> anyhow::Result<SecretString> {
+    let key = format!("{:032x}", rand::random::<u128>());
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+    writeln!(file, "{key}")?;
+    Ok(SecretString::from(key))
 }
 
 /// Whose events to sign, and with which key: the flags, else the first configured subscriber.

@@ -29,8 +29,12 @@ use super::{
 use crate::disk::Disk;
 use crate::event::{Content, Event, EventId, Millis, Record, Seq, Unreadable};
 
+mod fetches;
+mod gaps;
 mod partitions;
+mod probes;
 mod session;
+mod tables;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres");
 
@@ -150,16 +154,7 @@ impl PostgresLog {
                 // Further deliveries were noted with the insert.
                 Content::Event(_) => {}
                 Content::Unreadable(unreadable) => insert_quarantined(&mut tx, unreadable, append.deliveries).await?,
-                Content::Handshake(handshake) => {
-                    sqlx::query(
-                        "INSERT INTO handshakes AS h (subscriber_id, at) VALUES ($1, $2)
-                         ON CONFLICT (subscriber_id) DO UPDATE SET at = greatest(h.at, excluded.at)",
-                    )
-                    .bind(&*handshake.subscriber_id)
-                    .bind(handshake.received_at.date_time())
-                    .execute(&mut *tx)
-                    .await?;
-                }
+                Content::Handshake(handshake) => probes::note_handshake(&mut tx, handshake, append.deliveries).await?,
             }
         }
         tx.commit().await?;
@@ -255,6 +250,28 @@ async fn bounded<T>(work: impl Future<Output = Result<T, sqlx::Error>> + Send) -
 async fn tested(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     let answer = tokio::time::timeout(TEST, connection.ping()).await;
     answer.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into())).map(|()| true)
+}
+
+/// Moves a cursor forward, or back to the beginning, if `owner` holds its lease: whether somebody else asks for it.
+async fn advance(
+    database: impl sqlx::PgExecutor<'_>,
+    cursor: &str,
+    owner: &str,
+    to: Option<Seq>,
+    ttl: Duration,
+) -> Result<Option<bool>, sqlx::Error> {
+    sqlx::query_scalar(
+        "UPDATE cursors SET position = coalesce($3, 0), updated_at = clock_timestamp(),
+                lease_until = clock_timestamp() + make_interval(secs => $4)
+          WHERE name = $1 AND lease_owner = $2 AND lease_until > clock_timestamp() AND ($3 IS NULL OR position <= $3)
+         RETURNING coalesce(wanted_by <> $2 AND wanted_until > clock_timestamp(), false)",
+    )
+    .bind(cursor)
+    .bind(owner)
+    .bind(to.map(|to| to.0))
+    .bind(ttl.as_secs_f64())
+    .fetch_optional(database)
+    .await
 }
 
 async fn insert_quarantined(
@@ -456,13 +473,7 @@ impl Log for PostgresLog {
     }
 
     async fn advance(&self, cursor: &str, owner: &str, to: Seq, ttl: Duration) -> Result<Moved, LogError> {
-        let advance = sqlx::query_scalar(
-            "UPDATE cursors SET position = $3, updated_at = clock_timestamp(),
-                    lease_until = clock_timestamp() + make_interval(secs => $4)
-              WHERE name = $1 AND lease_owner = $2 AND lease_until > clock_timestamp() AND position <= $3
-             RETURNING coalesce(wanted_by <> $2 AND wanted_until > clock_timestamp(), false)",
-        );
-        bounded(advance.bind(cursor).bind(owner).bind(to.0).bind(ttl.as_secs_f64()).fetch_optional(&self.pool))
+        bounded(advance(&self.pool, cursor, owner, Some(to), ttl))
             .await
             .map(|moved| moved.map_or(Moved::LeaseLost, |wanted| Moved::Yes { wanted }))
     }

@@ -4,6 +4,8 @@
 //! Checkpoints are done by [`SqliteLog::maintain`] on a connection of its own, so that they do not stand in the writer's
 //! way; the writer's automatic checkpoint is only the backstop that keeps the WAL from growing without bound.
 
+mod tables;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -26,6 +28,10 @@ use super::{
 };
 use crate::disk::Disk;
 use crate::event::{Content, Event, EventId, Millis, Record, Seq, Unreadable};
+
+mod fetches;
+mod gaps;
+mod probes;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -210,16 +216,7 @@ impl SqliteLog {
                 }
                 Content::Event(_) => {}
                 Content::Unreadable(unreadable) => insert_quarantined(&mut tx, unreadable, append.deliveries).await?,
-                Content::Handshake(handshake) => {
-                    sqlx::query(
-                        "INSERT INTO handshakes (subscriber_id, at) VALUES (?, ?)
-                         ON CONFLICT (subscriber_id) DO UPDATE SET at = max(at, excluded.at)",
-                    )
-                    .bind(Arc::clone(&handshake.subscriber_id))
-                    .bind(handshake.received_at.to_string())
-                    .execute(&mut *tx)
-                    .await?;
-                }
+                Content::Handshake(handshake) => probes::note_handshake(&mut tx, handshake, append.deliveries).await?,
             }
         }
         tx.commit().await
@@ -288,6 +285,29 @@ fn bind(to: &mut SqliteArguments, append: &Append, event: &Event) -> Result<(), 
     to.add(event.request_id.clone())?;
     to.add(event.traceparent.clone())?;
     to.add(Arc::clone(&event.event_info))
+}
+
+/// Moves a cursor forward, or back to the beginning, if `owner` holds its lease: whether somebody else asks for it.
+async fn advance(
+    connection: &mut SqliteConnection,
+    cursor: &str,
+    owner: &str,
+    to: Option<Seq>,
+    ttl: Duration,
+) -> Result<Option<bool>, sqlx::Error> {
+    let sql = format!(
+        "UPDATE cursors SET position = coalesce(?3, 0), updated_at = {NOW},
+                lease_until = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ?4)
+          WHERE name = ?1 AND lease_owner = ?2 AND lease_until > {NOW} AND (?3 IS NULL OR position <= ?3)
+         RETURNING coalesce(wanted_by <> ?2 AND wanted_until > {NOW}, FALSE)"
+    );
+    sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(cursor.to_owned())
+        .bind(owner.to_owned())
+        .bind(to.map(|to| to.0))
+        .bind(seconds(ttl))
+        .fetch_optional(connection)
+        .await
 }
 
 async fn insert_quarantined(
@@ -503,18 +523,8 @@ impl Log for SqliteLog {
     }
 
     async fn advance(&self, cursor: &str, owner: &str, to: Seq, ttl: Duration) -> Result<Moved, LogError> {
-        let sql = format!(
-            "UPDATE cursors SET position = ?3, lease_until = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ?4), updated_at = {NOW}
-              WHERE name = ?1 AND lease_owner = ?2 AND lease_until > {NOW} AND position <= ?3
-             RETURNING coalesce(wanted_by <> ?2 AND wanted_until > {NOW}, FALSE)"
-        );
         let mut writer = self.writer().await?;
-        sqlx::query_scalar(AssertSqlSafe(sql))
-            .bind(cursor.to_owned())
-            .bind(owner.to_owned())
-            .bind(to.0)
-            .bind(seconds(ttl))
-            .fetch_optional(writer.connection())
+        advance(writer.connection(), cursor, owner, Some(to), ttl)
             .await
             .map(|moved| moved.map_or(Moved::LeaseLost, |wanted| Moved::Yes { wanted }))
             .map_err(failed)

@@ -1,5 +1,6 @@
 //! `convoke simulate`: its options, and how it talks to people.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use super::{Error, Report, Simulation};
+use crate::event::Clock;
 
 /// Plays Huawei Cloud Meeting's event push against a receiver: the handshake, then signed meetings, with the platform's retries.
 ///
@@ -66,6 +68,20 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     pub time_scale: f64,
 
+    /// Let the simulated world begin so long ago (for example 2d), instead of now; its clock runs ahead from there
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub ago: Option<Duration>,
+
+    /// Serve the platform's REST API too: wait until a subscription is enabled there, hold the meetings and push to it, then stay
+    /// for backfill until Ctrl-C
+    #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:8090",
+        conflicts_with_all = ["url", "app_id", "app_key_file"])]
+    pub platform: Option<SocketAddr>,
+
+    /// File whose first line is the App Key of that API; written if it is not there
+    #[arg(long, value_name = "FILE", default_value = "platform.key", requires = "platform")]
+    pub platform_key_file: PathBuf,
+
     /// Seed of everything that is left to chance (default: a new one, which is printed)
     #[arg(long, value_name = "NUMBER")]
     pub seed: Option<u64>,
@@ -101,6 +117,7 @@ impl SimulateArgs {
             time_scale: self.time_scale,
             // Short enough to be typed again.
             seed: self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>())),
+            base: self.ago.map(|ago| Clock::System.now().minus(ago)),
             ledger: self.ledger.clone(),
             truth: self.truth.clone(),
             progress: true,
@@ -170,7 +187,7 @@ mod tests {
     fn every_option_of_the_contract_is_understood() {
         let simulation = simulation(
             "--url http://h/p --app-id 1 --app-key-file k --meetings 3 --attendees 4 --rate 5 --connections 6 --duration 7s \
-             --duplicates 0.1 --drop 0.2 --resign-retries --shuffle --time-scale 60 --seed 9 --ledger l --truth t --json",
+             --duplicates 0.1 --drop 0.2 --resign-retries --shuffle --time-scale 60 --seed 9 --ledger l --truth t --ago 2d --json",
         );
         assert_eq!(simulation.url, "http://h/p");
         assert_eq!((simulation.meetings, simulation.attendees, simulation.connections), (3, 4, 6));
@@ -179,5 +196,19 @@ mod tests {
         assert!(simulation.resign_retries && simulation.shuffle);
         assert_eq!(simulation.seed, 9);
         assert_eq!((simulation.ledger, simulation.truth), (Some("l".into()), Some("t".into())));
+        let (base, now) = (simulation.base.expect("two days ago"), Clock::System.now());
+        assert!((172_800_000..172_860_000).contains(&(now.get() - base.get())), "{base} is two days before {now}");
+    }
+
+    #[test]
+    fn the_platform_listens_where_it_is_told_to_and_leaves_url_and_key_to_who_subscribes() {
+        let parse = |line: &str| {
+            Line::try_parse_from(std::iter::once("simulate").chain(line.split_whitespace()))
+                .map(|line| line.args.platform)
+        };
+        assert_eq!(parse("").ok(), Some(None));
+        assert_eq!(parse("--platform").ok(), Some("127.0.0.1:8090".parse().ok()));
+        assert_eq!(parse("--platform 127.0.0.1:0 --meetings 3").ok(), Some("127.0.0.1:0".parse().ok()));
+        assert!(parse("--platform --url http://h/p").is_err() && parse("--platform-key-file k").is_err());
     }
 }

@@ -13,9 +13,11 @@ mod args;
 mod body;
 mod client;
 mod fresh;
+mod handshake;
 mod history;
 mod ledger;
 mod people;
+pub mod platform;
 mod queue;
 mod report;
 mod response;
@@ -37,19 +39,20 @@ use indicatif::{ProgressBar, ProgressStyle};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 pub use self::args::{SimulateArgs, command, read_key};
 pub use self::history::History;
 pub use self::report::{Latency, Report};
-use crate::event::{Clock, HANDSHAKE, Millis};
-use client::{Client, Target};
+use crate::event::{Clock, Millis};
+use client::Target;
 use fresh::{Fresh, Odds};
 use ledger::Ledger;
+use platform::Chronicle;
 use queue::{Pace, Queue};
 use schedule::Schedule;
-use sender::{RequestWriter, Shared};
+use sender::Shared;
 use sign::Signer;
 use world::{World, WorldSettings};
 
@@ -91,6 +94,14 @@ pub enum Error {
     NoKey {
         /// Which.
         path: PathBuf,
+    },
+    /// The platform's address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Which.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: io::Error,
     },
     /// The receiver did not pass the handshake. The platform would refuse to enable the push.
     #[error("the handshake failed, the platform would not enable the push: {reason}")]
@@ -140,6 +151,8 @@ pub struct Simulation {
     pub seed: u64,
     /// When the simulated world begins; `None` for now. Its clock runs ahead from there, faster than ours.
     pub base: Option<Millis>,
+    /// The platform whose memory this world becomes.
+    pub chronicle: Option<Chronicle>,
     /// Where acknowledged events are noted (NDJSON, appended).
     pub ledger: Option<PathBuf>,
     /// Where is noted what happened in the simulated world (NDJSON, appended).
@@ -178,6 +191,7 @@ impl Simulation {
             time_scale: 1.0,
             seed: 0,
             base: None,
+            chronicle: None,
             ledger: None,
             truth: None,
             handshake: true,
@@ -203,11 +217,11 @@ impl Simulation {
         let moment = u64::try_from(base.get()).unwrap_or(0);
         let salt = people::mix(self.seed) ^ people::mix(moment);
         if self.handshake {
-            self.handshake(&target, &signer, salt).await?;
+            handshake::shake(&target, &signer, (&self.url, self.timeout), &self.clock, salt).await?;
         }
         let meetings = if self.duration.is_some() { None } else { Some(self.meetings) };
         let settings = WorldSettings { seed: self.seed, base, meetings, attendees: self.attendees };
-        let world = World::new(&self.app_id, settings, truth.is_some());
+        let world = World::new(&self.app_id, settings, truth.is_some()).told_to(self.chronicle.clone());
         let odds = Odds { duplicates: self.duplicates, drop: self.drop, shuffle: self.shuffle };
         let fresh = Fresh::new(world, odds, self.seed, truth);
         let pace = Pace { rate: self.rate, duration: self.duration, settle: self.settle };
@@ -278,31 +292,6 @@ impl Simulation {
         }
         bar.finish_and_clear();
         outcome
-    }
-
-    /// Enables the push as the platform does (manual, section 6.2.3.1): the answer must be 200 and echo the nonce.
-    async fn handshake(&self, target: &Arc<Target>, signer: &Signer, salt: u64) -> Result<(), Error> {
-        let now = self.clock.now().get();
-        let nonce = sender::nonce(salt).to_string();
-        let mut info = Vec::new();
-        body::handshake(&mut info, HANDSHAKE, now);
-        let mut request = RequestWriter::new(target);
-        let bytes = request.write(signer, &self.clock, now, salt, &info);
-        let failed = |reason: String| Err(Error::Handshake { reason });
-        let answer = match timeout(self.timeout, Client::new(Arc::clone(target)).exchange(bytes)).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(fault)) => return failed(format!("no answer from {}: {fault}", self.url)),
-            Err(_) => return failed(format!("no answer from {} within {:?}", self.url, self.timeout)),
-        };
-        let text: String = String::from_utf8_lossy(&answer.body).chars().take(200).collect();
-        if answer.status != 200 {
-            return failed(format!("status {} instead of 200, with the body {text:?}", answer.status));
-        }
-        let echo = serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap_or_default();
-        if echo["nonce"].as_str() == Some(nonce.as_str()) {
-            return Ok(());
-        }
-        failed(format!("the nonce {nonce:?} did not come back, but the body {text:?}"))
     }
 
     fn check(&self) -> Result<(), Error> {

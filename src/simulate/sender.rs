@@ -18,7 +18,7 @@ use super::people::mix;
 use super::queue::{Failure, Outcome, Queue, Turn};
 use super::response::Response;
 use super::sign::{Signer, hex_into, itoa};
-use crate::event::{Clock, EventId};
+use crate::event::{Clock, EventId, Millis};
 
 /// How long a connection rests when the receiver cannot be reached, if nothing else sets the pace.
 const REST: Duration = Duration::from_millis(100);
@@ -175,10 +175,7 @@ impl RequestWriter {
         self.body.clear();
         signer.envelope_into(&mut self.body, timestamp, itoa(nonce(salt), &mut [0; 20]), info);
         if self.date_written.is_none_or(|at| at.elapsed() >= Duration::from_secs(1)) {
-            let format = format_description!(
-                "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
-            );
-            self.date = clock.now().date_time().format(format).unwrap_or_default().into_bytes();
+            self.date = http_date(clock.now()).into_bytes();
             self.date_written = Some(Instant::now());
         }
         let mut request_id = [0; 32];
@@ -197,6 +194,13 @@ impl RequestWriter {
         bytes.extend_from_slice(&self.body);
         bytes
     }
+}
+
+/// The form of the header `Date`.
+pub(super) fn http_date(at: Millis) -> String {
+    let format =
+        format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
+    at.date_time().format(format).unwrap_or_default()
 }
 
 /// Eight decimal digits, as in the manual's samples.

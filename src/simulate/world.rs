@@ -11,6 +11,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::body::{self, MeetingRef, Uuid};
 use super::people::mix;
+use super::platform::Chronicle;
 use super::script::{self, Plan, Script, What};
 use super::truth;
 use crate::event::Millis;
@@ -57,6 +58,7 @@ pub(super) struct World {
     next: BinaryHeap<Reverse<(i64, usize)>>,
     retired: VecDeque<u32>,
     truth: Option<Vec<u8>>,
+    chronicle: Option<Chronicle>,
 }
 
 #[derive(Debug)]
@@ -82,6 +84,7 @@ impl World {
             next: BinaryHeap::with_capacity(at_once),
             retired: VecDeque::with_capacity(RETIRED_IDS),
             truth: with_truth.then(Vec::new),
+            chronicle: None,
         };
         let mut not_before = settings.base.get();
         for slot in 0..at_once {
@@ -94,6 +97,12 @@ impl World {
         world
     }
 
+    /// The same world, watched by the platform.
+    pub(super) fn told_to(mut self, chronicle: Option<Chronicle>) -> Self {
+        self.chronicle = chronicle;
+        self
+    }
+
     /// Lets the next thing happen and writes its `eventInfo` to `info` (cleared first), or `None` if all is over.
     pub(super) fn next(&mut self, info: &mut Vec<u8>) -> Option<Happened> {
         let Reverse((at, slot)) = self.next.pop()?;
@@ -103,6 +112,11 @@ impl World {
         info.clear();
         let event = write(info, &live.script, step.what, at);
         let meeting_uuid = live.script.meeting.uuid;
+        if let Some(chronicle) = &self.chronicle
+            && !matches!(step.what, What::Join(_) | What::Left(_))
+        {
+            chronicle.note(&live.script, live.done);
+        }
         match live.script.steps.get(live.done) {
             Some(following) => self.next.push(Reverse((following.at, slot))),
             None => self.replace(slot, at),
@@ -131,6 +145,11 @@ impl World {
     }
 
     fn tell(&mut self, script: &Script, done: usize) {
+        if let Some(chronicle) = &self.chronicle
+            && done > 0
+        {
+            chronicle.note(script, done);
+        }
         if let Some(truth) = &mut self.truth {
             truth::run(truth, &self.subscriber, script, done);
         }

@@ -1,18 +1,51 @@
 //! The client of the platform's REST API. Knows HTTP and the platform's words, and nothing of the log or the bus.
 
+mod answer;
+mod call;
 mod error;
 mod model;
+mod pace;
+mod pages;
+mod parse;
+mod sign;
+mod token;
+pub(crate) mod transport;
+mod walk;
 
 pub use error::{Class, VendorError};
 pub use model::{
     AttendeeRecord, Conference, Identity, NewSubscription, RecordFile, Segment, SegmentFile, Status, Subscription,
 };
+pub use pages::{Item, Pages};
 
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use secrecy::SecretString;
+use hyper::Method;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::{Value, json};
 
+use self::call::Call;
+use self::pace::Pace;
+use self::token::Tokens;
+use self::transport::Transport;
 use crate::event::{Clock, Millis};
+
+const LINK_CONFIG: &str = "/v1/mmc/management/webhook/link-config";
+const CHANGE_STATUS: &str = "/v1/mmc/management/webhook/change-status";
+const HISTORY: &str = "/v1/mmc/management/conferences/history";
+const HISTORY_DETAIL: &str = "/v1/mmc/management/conferences/history/confDetail";
+const HISTORY_ATTENDEES: &str = "/v1/mmc/management/conferences/history/confAttendeeRecord";
+const DETAIL: &str = "/v1/mmc/management/conferences/confDetail";
+const RECORDINGS: &str = "/v1/mmc/management/record/files";
+const RECORDING: &str = "/v1/mmc/management/conferences/record/files";
+const SEGMENTS: &str = "/v1/mmc/rlm/record/info";
+const ENTERPRISE: &str = "/v1/mmc/management/conferences/confOrg";
+
+/// Segments that are asked for at once; the platform names no most, and gives 20 by itself.
+const SEGMENTS_AT_ONCE: u64 = 20;
 
 /// Where the platform's API is, and who we are there.
 #[derive(Clone, Debug)]
@@ -34,30 +67,25 @@ pub struct Options {
 }
 
 /// The client. Cheap to clone; clones share the token, the connections and the pace.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Vendor {
-    _options: std::sync::Arc<Options>,
+    core: Arc<Core>,
 }
 
-/// The items of a list that the platform gives in pages, one page after the other, each item once.
-#[derive(Debug)]
-pub struct Pages<T> {
-    _items: std::marker::PhantomData<T>,
+/// What clones share.
+struct Core {
+    options: Options,
+    clock: Clock,
+    transport: Transport,
+    pace: Pace,
+    tokens: Tokens,
+    /// How far our clock was behind the platform's when it last said so, in seconds.
+    behind: AtomicI64,
 }
 
-impl<T> Pages<T> {
-    /// The next items, at least one; `None` at the end. May be called again after an error, and goes on where it was.
-    ///
-    /// # Errors
-    /// [`VendorError`].
-    pub async fn next(&mut self) -> Result<Option<Vec<T>>, VendorError> {
-        todo!()
-    }
-
-    /// How many items the platform said that there are, once a page has come.
-    #[must_use]
-    pub fn total(&self) -> Option<u64> {
-        todo!()
+impl std::fmt::Debug for Vendor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vendor").field("options", &self.core.options).finish_non_exhaustive()
     }
 }
 
@@ -66,8 +94,34 @@ impl Vendor {
     ///
     /// # Errors
     /// There is nothing to check the platform's certificate with.
-    pub fn new(_options: Options, _clock: Clock) -> Result<Self, VendorError> {
-        todo!()
+    pub fn new(options: Options, clock: Clock) -> Result<Self, VendorError> {
+        let transport = Transport::new(&options.url).map_err(|problem| VendorError {
+            doing: "preparing to call the platform",
+            problem,
+            class: Class::Configuration,
+            status: None,
+            code: None,
+            request_id: None,
+            advice: "Install the certificates of the usual authorities (ca-certificates), or name a file with them \
+                in SSL_CERT_FILE.",
+            wait: None,
+        })?;
+        Ok(Self {
+            core: Arc::new(Core {
+                options,
+                clock,
+                transport,
+                pace: Pace::new(),
+                tokens: Tokens::new(),
+                behind: AtomicI64::new(0),
+            }),
+        })
+    }
+
+    /// How many seconds our clock is behind the platform's, by its newest answer; negative: ahead. 0 before there was one.
+    #[must_use]
+    pub fn clock_behind(&self) -> i64 {
+        self.core.behind.load(Ordering::Relaxed)
     }
 
     /// Who we are to the platform, from the answer to the authentication.
@@ -75,7 +129,7 @@ impl Vendor {
     /// # Errors
     /// [`VendorError`].
     pub async fn identity(&self) -> Result<Identity, VendorError> {
-        todo!()
+        Ok(self.core.tokens.current(&self.core, None).await?.identity)
     }
 
     /// The subscription; `None` if there is none.
@@ -83,89 +137,224 @@ impl Vendor {
     /// # Errors
     /// [`VendorError`].
     pub async fn subscription(&self) -> Result<Option<Subscription>, VendorError> {
-        todo!()
+        let (name, value) = self.owner().await?;
+        let call = Call::get("asking for the subscription", LINK_CONFIG, vec![(name, value)]);
+        Ok(existing(self.core.call(&call).await)?.as_ref().and_then(parse::subscription))
     }
 
     /// Sets the subscription.
     ///
     /// # Errors
     /// [`VendorError`].
-    pub async fn set_subscription(&self, _new: &NewSubscription) -> Result<(), VendorError> {
-        todo!()
+    pub async fn set_subscription(&self, new: &NewSubscription) -> Result<(), VendorError> {
+        let (name, value) = self.owner().await?;
+        let body = json!({
+            name: value,
+            "subscriberId": new.subscriber_id,
+            "subscriberKey": new.subscriber_key.expose_secret(),
+            "url": new.url,
+        });
+        let call = Call {
+            doing: "setting the subscription",
+            method: Method::POST,
+            path: LINK_CONFIG,
+            query: Vec::new(),
+            body: Some(body.to_string().into_bytes()),
+            secret: Some(new.subscriber_key.clone()),
+            repeatable: true,
+        };
+        self.core.call(&call).await.map(drop)
     }
 
     /// Enables or disables it. Never tried again by itself: failures are counted by the platform.
     ///
     /// # Errors
     /// [`VendorError`]; [`Class::Locked`] if it was tried too often.
-    pub async fn change_status(&self, _id: &str, _status: Status) -> Result<(), VendorError> {
-        todo!()
+    pub async fn change_status(&self, id: &str, status: Status) -> Result<(), VendorError> {
+        let (doing, status) = match status {
+            Status::Enabled => ("enabling the subscription", 0),
+            Status::Disabled => ("disabling the subscription", 1),
+            Status::Locked => ("locking the subscription", 2),
+            Status::Other(status) => ("changing the subscription's status", status),
+        };
+        let query = vec![("id", id.to_owned()), ("status", status.to_string())];
+        let call = Call {
+            doing,
+            method: Method::PUT,
+            path: CHANGE_STATUS,
+            query,
+            body: None,
+            secret: None,
+            repeatable: false,
+        };
+        self.core.call(&call).await.map(drop)
     }
 
-    /// Deletes it.
+    /// Deletes it. That it was not there is no error.
     ///
     /// # Errors
     /// [`VendorError`].
-    pub async fn delete_subscription(&self, _id: &str) -> Result<(), VendorError> {
-        todo!()
+    pub async fn delete_subscription(&self, id: &str) -> Result<(), VendorError> {
+        let call = Call {
+            doing: "deleting the subscription",
+            method: Method::DELETE,
+            path: LINK_CONFIG,
+            query: vec![("id", id.to_owned())],
+            body: None,
+            secret: None,
+            repeatable: true,
+        };
+        existing(self.core.call(&call).await).map(drop)
     }
 
-    /// The runs of the enterprise that were over by now, whose start lies in `since..=until`, by start. No meeting in the window is
-    /// no error, but an empty list.
+    /// The runs of the enterprise that are over, in `since..=until`, by start. By which of its times a run belongs to a window,
+    /// and whether the ends do, the manual does not say. No meeting in the window is no error, but an empty list.
     #[must_use]
-    pub fn history(&self, _since: Millis, _until: Millis) -> Pages<Conference> {
-        todo!()
+    pub fn history(&self, since: Millis, until: Millis) -> Pages<Conference> {
+        Pages::new(&self.core, "asking for the history", HISTORY, window(since, until))
     }
 
     /// The stays of a run that is over.
     #[must_use]
-    pub fn attendees(&self, _conf_uuid: &str) -> Pages<AttendeeRecord> {
-        todo!()
+    pub fn attendees(&self, conf_uuid: &str) -> Pages<AttendeeRecord> {
+        let query = vec![("confUUID", conf_uuid.to_owned())];
+        Pages::new(&self.core, "asking for a meeting's participants", HISTORY_ATTENDEES, query)
     }
 
     /// The recordings in `since..=until`.
     #[must_use]
-    pub fn recordings(&self, _since: Millis, _until: Millis) -> Pages<RecordFile> {
-        todo!()
+    pub fn recordings(&self, since: Millis, until: Millis) -> Pages<RecordFile> {
+        Pages::new(&self.core, "asking for the recordings", RECORDINGS, window(since, until))
     }
 
     /// The recording of one run; `None` if there is none.
     ///
     /// # Errors
     /// [`VendorError`].
-    pub async fn recording(&self, _conf_uuid: &str) -> Result<Option<RecordFile>, VendorError> {
-        todo!()
+    pub async fn recording(&self, conf_uuid: &str) -> Result<Option<RecordFile>, VendorError> {
+        let call = Call::get("asking for a recording", RECORDING, vec![("confUUID", conf_uuid.to_owned())]);
+        let file = existing(self.core.call(&call).await)?.map(|answer| parse::record_file(&answer));
+        // An empty object is none, too.
+        Ok(file.filter(|file| *file != RecordFile::default()))
     }
 
     /// The same in the newer recording system (5.2.43), as segments; empty if there is none.
     ///
     /// # Errors
     /// [`VendorError`].
-    pub async fn segments(&self, _conf_uuid: &str) -> Result<Vec<Segment>, VendorError> {
-        todo!()
+    pub async fn segments(&self, conf_uuid: &str) -> Result<Vec<Segment>, VendorError> {
+        let (mut segments, mut seen) = (Vec::new(), HashSet::new());
+        let mut offset = 0;
+        loop {
+            let body = json!({
+                "confUUID": conf_uuid, "segmentOffset": offset, "segmentLimit": SEGMENTS_AT_ONCE,
+            });
+            let call = Call {
+                doing: "asking for a recording's segments",
+                method: Method::POST,
+                path: SEGMENTS,
+                query: Vec::new(),
+                body: Some(body.to_string().into_bytes()),
+                secret: None,
+                repeatable: true,
+            };
+            let Some(answer) = existing(self.core.call(&call).await)? else { return Ok(segments) };
+            // The manual has a level more than the platform's own SDK.
+            let page = answer.get("data").filter(|data| data.is_object()).unwrap_or(&answer);
+            let count = parse::integer(page, &["segmentCount"]).and_then(|count| u64::try_from(count).ok());
+            let list = page.get("segmentList").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            let before = segments.len();
+            for segment in list.iter().filter(|segment| segment.is_object()).map(parse::segment) {
+                if seen.insert((segment.manual_order, segment.segment_order)) {
+                    segments.push(segment);
+                }
+            }
+            offset += list.len() as u64;
+            // Whatever the total says: a page that brings nothing new is the end.
+            if segments.len() == before || count.is_some_and(|count| offset >= count) {
+                return Ok(segments);
+            }
+        }
     }
 
     /// A meeting that is not over, by its number; `None` if there is none.
     ///
     /// # Errors
     /// [`VendorError`].
-    pub async fn conference(&self, _conference_id: &str) -> Result<Option<Conference>, VendorError> {
-        todo!()
+    pub async fn conference(&self, conference_id: &str) -> Result<Option<Conference>, VendorError> {
+        self.detail("asking for a meeting", DETAIL, "conferenceID", conference_id).await
     }
 
     /// A run that is over; `None` if there is none.
     ///
     /// # Errors
     /// [`VendorError`].
-    pub async fn past_conference(&self, _conf_uuid: &str) -> Result<Option<Conference>, VendorError> {
-        todo!()
+    pub async fn past_conference(&self, conf_uuid: &str) -> Result<Option<Conference>, VendorError> {
+        self.detail("asking for a past meeting", HISTORY_DETAIL, "confUUID", conf_uuid).await
     }
 
     /// The enterprise of a meeting, for service providers; `None` if the platform does not know the meeting.
     ///
     /// # Errors
     /// [`VendorError`].
-    pub async fn enterprise_of(&self, _conference_id: &str) -> Result<Option<String>, VendorError> {
-        todo!()
+    pub async fn enterprise_of(&self, conference_id: &str) -> Result<Option<String>, VendorError> {
+        let query = vec![("conferenceID", conference_id.to_owned())];
+        let call = Call::get("asking for a meeting's enterprise", ENTERPRISE, query);
+        Ok(existing(self.core.call(&call).await)?.and_then(|answer| parse::text(&answer, &["orgID"])))
     }
+
+    async fn detail(
+        &self,
+        doing: &'static str,
+        path: &'static str,
+        name: &'static str,
+        value: &str,
+    ) -> Result<Option<Conference>, VendorError> {
+        // The page is one of invitees, of whom none is wanted.
+        let query = vec![(name, value.to_owned()), ("offset", "0".to_owned()), ("limit", "1".to_owned())];
+        let answer = existing(self.core.call(&Call::get(doing, path, query)).await)?;
+        Ok(answer
+            .and_then(|answer| answer.get("conferenceData").filter(|data| data.is_object()).map(parse::conference)))
+    }
+
+    /// Whose subscription is meant: that of the enterprise, or of the service provider that acts for none.
+    async fn owner(&self) -> Result<(&'static str, String), VendorError> {
+        let options = &self.core.options;
+        match (&options.corp_id, &options.sp_id) {
+            (Some(corp_id), _) => Ok(("corpId", corp_id.clone())),
+            (None, Some(sp_id)) => Ok(("spId", sp_id.clone())),
+            (None, None) => match self.identity().await?.corp_id {
+                Some(corp_id) => Ok(("corpId", corp_id)),
+                None => Err(VendorError {
+                    doing: "finding out our enterprise",
+                    problem: "the platform's answer to the authentication names no enterprise".to_owned(),
+                    class: Class::Configuration,
+                    status: None,
+                    code: None,
+                    request_id: None,
+                    advice: "Set platform.corp_id to the enterprise's ID, which the platform's console shows.",
+                    wait: None,
+                }),
+            },
+        }
+    }
+}
+
+/// What does not exist is none.
+fn existing(answer: Result<Value, VendorError>) -> Result<Option<Value>, VendorError> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if error.class == Class::Gone => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// All of the enterprise's, oldest first.
+fn window(since: Millis, until: Millis) -> Vec<(&'static str, String)> {
+    vec![
+        ("startDate", since.get().to_string()),
+        ("endDate", until.get().to_string()),
+        ("queryAll", "true".to_owned()),
+        ("sortType", "ASC_StartTIME".to_owned()),
+    ]
 }

@@ -3,6 +3,8 @@
 
 mod answers;
 mod audit;
+mod backfill;
+mod backfill_story;
 mod clock;
 mod cluster_under_load;
 mod commands;
@@ -16,13 +18,18 @@ mod operation;
 mod packages;
 mod packages_watch;
 mod payloads;
+mod platform;
 mod pooler;
 mod relay;
 mod replicas;
 mod restore;
 mod service;
 mod soak;
+mod subscription;
 mod support;
 mod support_selftest;
+mod tables;
+mod vendor;
+mod vendor_against_platform;
 mod watch;
 mod wild;

@@ -1,0 +1,261 @@
+//! The cursor `meetings`: keeps the analyst tables `meetings`, `attendance` and `recordings`.
+//!
+//! # The rules
+//!
+//! Events come late, and in any order. So what is kept of a run is a merge that is commutative, associative and idempotent:
+//! of each fact the least or the greatest, or a set of them; the rows are a function of that, and the same in whatever order, how
+//! often, and in whatever pieces the events came.
+//!
+//! - A **run** is a subscriber and a `meeting_uuid`; an event without one makes no row. Of meeting numbers, if there are
+//!   several, the greatest counts.
+//! - **Times.** `created_at` and `started_at` are the first, `modified_at`, `cancelled_at`, `ended_at`, `concluded_at` the last
+//!   of their events.
+//! - **Status.** `concluded` once there is a conclusion, whatever comes after. Else, if it was held (a start, a stay or a
+//!   recording): `ended` if it neither started, nor did anybody come, after its last end, else `live`, and `ended_at` is
+//!   null. Else `cancelled` or `scheduled`.
+//! - A **stay** is the joins and lefts of a run with one participant (without `participant_id`: one call number, else one
+//!   name, else user, else account) and one `joinTime`. Of several joins, or lefts, the one with the greatest event id counts,
+//!   which is the newest. What the left tells counts more than what the join tells.
+//! - A stay ends with its left; if there is none, at the run's first end or conclusion at or after its beginning
+//!   (`meeting_end`), whether or not the run goes on later; if there is none of these either, it is `open`. So an end that becomes known
+//!   closes stays, and a left or an earlier end that becomes known later corrects that.
+//! - A stay without `joinTime` begins when its newest join happened; a left without `leftTime` ends it when the left happened.
+//! - **People** are distinct `person`s, or else names, or else stays. The peak counts each once, on however many
+//!   devices; who leaves in the same millisecond makes room first.
+//! - A **recording** is a `record.finish`. The run's newest `record.ready` describes all that were finished before it.
+//!
+//! # The work
+//!
+//! A step reads a page of the log, folds it into the runs that it concerns, and writes the rows that changed and the position in one
+//! transaction, if the lease is still held. Runs stay in memory as long as it is, up to a bound; the others are read back. A
+//! row that the database never takes is found by halving the page, and set aside.
+
+mod ready;
+mod rebuild;
+mod run;
+mod stay;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::cursor::{Cursor, LEASE, Progress, RENEW, Retry};
+use crate::event::Seq;
+use crate::log::{Changes, Fact, Lease, Log, LogError, Moved, RunKey};
+use crate::metrics::Metrics;
+pub use rebuild::RebuildError;
+use run::Run;
+
+/// The cursor's name.
+pub const CURSOR: &str = "meetings";
+
+/// Rows of the log in one step.
+const PAGE: u32 = 2048;
+
+/// At the end of the log so much time is left for more to gather: a step is a commit, for which ingest has to wait.
+const GATHER: Duration = Duration::from_millis(250);
+
+/// How often the log is looked at for what other processes append.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Rows of the tables that are kept in memory.
+const KEPT: usize = 100_000;
+
+/// A UUID that is longer than this is none, and too long for an index.
+const LONGEST_UUID: usize = 512;
+
+/// The cursor.
+#[derive(Debug)]
+pub struct Meetings {
+    log: Arc<dyn Log>,
+    metrics: Arc<Metrics>,
+    owner: String,
+    held: Option<Held>,
+    /// How many rows of the log are tried at once.
+    page: u32,
+}
+
+/// The lease, while we believe to hold it, and what only its holder may rely on.
+#[derive(Debug)]
+struct Held {
+    position: Seq,
+    renewed: Instant,
+    runs: Runs,
+}
+
+/// Runs as the tables have them.
+#[derive(Debug, Default)]
+struct Runs {
+    /// With the number of the step that used it last.
+    runs: HashMap<RunKey, (Run, u64)>,
+    step: u64,
+}
+
+impl Runs {
+    /// Forgets those that were not used for longest, if there are too many.
+    fn trim(&mut self) {
+        let rows = |runs: &HashMap<RunKey, (Run, u64)>| runs.values().map(|(run, _)| run.rows()).sum::<usize>();
+        let total = rows(&self.runs);
+        if total <= KEPT {
+            return;
+        }
+        let mut by_age: Vec<(u64, usize)> = self.runs.values().map(|(run, used)| (*used, run.rows())).collect();
+        by_age.sort_unstable();
+        let mut left = total;
+        let since = by_age.iter().find(|(_, rows)| {
+            left -= rows;
+            left <= KEPT / 2
+        });
+        let since = since.map_or(u64::MAX, |(used, _)| *used);
+        self.runs.retain(|_, (_, used)| *used > since);
+    }
+}
+
+impl Meetings {
+    /// The cursor over `log`. `owner` names this process among the replicas.
+    #[must_use]
+    pub fn new(log: Arc<dyn Log>, metrics: Arc<Metrics>, owner: String) -> Self {
+        Self { log, metrics, owner, held: None, page: PAGE }
+    }
+
+    fn lease(&self) -> Lease<'_> {
+        Lease { cursor: CURSOR, owner: &self.owner, ttl: LEASE }
+    }
+
+    /// Takes or renews the lease, if need be; whether this process has it.
+    async fn hold(&mut self) -> Result<bool, LogError> {
+        if self.held.as_ref().is_some_and(|held| held.renewed.elapsed() < RENEW) {
+            return Ok(true);
+        }
+        let asked = Instant::now();
+        let before = self.held.take();
+        let Some(leased) = self.log.lease(CURSOR, &self.owner, LEASE).await? else { return Ok(false) };
+        if leased.wanted {
+            // Somebody is going to make the tables anew.
+            self.log.release(CURSOR, &self.owner).await?;
+            return Ok(false);
+        }
+        // What is in memory is what is written only if nobody else had the lease since.
+        let kept = before.filter(|held| held.position == leased.position && held.renewed.elapsed() < LEASE);
+        let runs = kept.map(|held| held.runs).unwrap_or_default();
+        self.held = Some(Held { position: leased.position, renewed: asked, runs });
+        Ok(true)
+    }
+
+    /// Folds a page of the log into the tables.
+    async fn project(&mut self, page: &[Fact]) -> Result<(), Retry> {
+        let (Some(mut held), Some(last)) = (self.held.take(), page.last()) else { return Ok(()) };
+        let mut changes = Changes::default();
+        let mut by_run: HashMap<RunKey, Vec<&Fact>> = HashMap::new();
+        for fact in page {
+            match &fact.meeting.uuid {
+                Some(uuid) if uuid.len() > LONGEST_UUID => {
+                    self.set_aside(fact, "its meetingUUID is too long").await?;
+                }
+                Some(uuid) => {
+                    let key = RunKey { subscriber_id: fact.subscriber_id.clone(), meeting_uuid: uuid.clone() };
+                    by_run.entry(key).or_default().push(fact);
+                }
+                None if &*fact.event == "record.finish" => changes.recordings.push(ready::finished(fact)),
+                None => {}
+            }
+        }
+        held.runs.step += 1;
+        let unknown: Vec<RunKey> = by_run.keys().filter(|key| !held.runs.runs.contains_key(key)).cloned().collect();
+        if !unknown.is_empty() {
+            let stored = self.log.load_runs(&unknown).await.map_err(|error| log_failed(&error))?;
+            for stored in stored {
+                let key = stored.meeting.run.clone();
+                match Run::of(stored) {
+                    Some(run) => drop(held.runs.runs.insert(key, (run, 0))),
+                    None => tracing::warn!(
+                        meeting_uuid = &*key.meeting_uuid,
+                        "the analyst tables hold a run that this version did not write: `convoke rebuild` makes them anew"
+                    ),
+                }
+            }
+        }
+        for (key, facts) in by_run {
+            let (run, used) = held.runs.runs.entry(key).or_insert_with_key(|key| (Run::new(key.clone()), 0));
+            *used = held.runs.step;
+            facts.into_iter().for_each(|fact| run.add(fact));
+            run.settle(&mut changes);
+        }
+        let asked = Instant::now();
+        match self.log.project(self.lease(), last.seq, &changes).await {
+            Ok(Moved::Yes { wanted }) => {
+                held.runs.trim();
+                // Looked at at once, if somebody asks for the lease.
+                let renewed = if wanted { asked.checked_sub(RENEW).unwrap_or(asked) } else { asked };
+                self.held = Some(Held { position: last.seq, renewed, runs: held.runs });
+                self.page = (self.page * 2).min(PAGE);
+                Ok(())
+            }
+            Ok(Moved::LeaseLost) => Err(Retry { reason: "the lease was lost".to_owned(), soon: true }),
+            Err(LogError::Rejected(reason)) => match page {
+                [poison] => {
+                    self.set_aside(poison, &format!("the analyst tables cannot hold it: {reason}")).await?;
+                    let moved = self.log.advance(CURSOR, &self.owner, poison.seq, LEASE).await;
+                    moved.map(drop).map_err(|error| log_failed(&error))
+                }
+                _ => {
+                    self.page = (u32::try_from(page.len()).unwrap_or(PAGE) / 2).max(1);
+                    Ok(())
+                }
+            },
+            Err(error) => Err(log_failed(&error)),
+        }
+    }
+
+    /// Passes by a row that the tables can never take.
+    async fn set_aside(&self, fact: &Fact, reason: &str) -> Result<(), Retry> {
+        tracing::warn!(seq = fact.seq.0, event_id = %fact.event_id, reason,
+            "an event is left out of the analyst tables: it is in the log and in the table set_aside");
+        let set_aside = self.log.set_aside(CURSOR, fact.seq, fact.event_id, reason).await;
+        self.metrics.set_aside(CURSOR).inc();
+        set_aside.map_err(|error| log_failed(&error))
+    }
+}
+
+impl Cursor for Meetings {
+    fn name(&self) -> &'static str {
+        CURSOR
+    }
+
+    async fn tick(&mut self) -> Result<Progress, Retry> {
+        if !self.hold().await.map_err(|error| log_failed(&error))? {
+            return Ok(Progress::Standby);
+        }
+        let position = self.held.as_ref().map_or(Seq::START, |held| held.position);
+        let limit = self.page;
+        let page = self.log.read_facts(position, limit).await.map_err(|error| log_failed(&error))?;
+        if page.is_empty() {
+            return Ok(Progress::Idle);
+        }
+        self.project(&page).await?;
+        Ok(if page.len() >= limit as usize { Progress::More } else { Progress::Worked })
+    }
+
+    async fn release(&mut self) {
+        if self.held.take().is_some()
+            && let Err(error) = self.log.release(CURSOR, &self.owner).await
+        {
+            tracing::debug!(%error, "the lease ends by itself");
+        }
+    }
+
+    fn gather(&self) -> Duration {
+        GATHER
+    }
+
+    fn looks_every(&self) -> Option<Duration> {
+        Some(LOOK)
+    }
+}
+
+fn log_failed(error: &LogError) -> Retry {
+    Retry { reason: error.to_string(), soon: false }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,78 @@
+//! Recordings: that one was finished, and that the platform has made it ready.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::event::Millis;
+use crate::log::{Fact, Ready, RecordingRow};
+
+/// The row that a finished recording makes.
+pub fn finished(fact: &Fact) -> RecordingRow {
+    RecordingRow {
+        event_id: fact.event_id,
+        subscriber_id: fact.subscriber_id.clone(),
+        meeting_uuid: fact.meeting.uuid.clone(),
+        meeting_id: fact.meeting.id.clone(),
+        finished_at: fact.event_id.occurred_at(),
+        ready: None,
+    }
+}
+
+/// What a `record.ready` tells; the newest one counts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Of the event, which is led by its time.
+    event_id: Uuid,
+    at: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    length_s: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    size_mb: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    files: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    view_url: Option<String>,
+}
+
+impl Eq for Seen {}
+
+impl Ord for Seen {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.event_id.cmp(&other.event_id)
+    }
+}
+
+impl PartialOrd for Seen {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Seen {
+    /// Reads it; `None` if nothing can be made of it, or if it was forgotten.
+    pub fn read(fact: &Fact) -> Option<Self> {
+        let info: serde_json::Value = serde_json::from_str(fact.event_info.as_deref()?).ok()?;
+        let told = info.get("payload")?.get("recordInfo")?;
+        let text = |value: &serde_json::Value| value.as_str().map(|text| text.replace('\0', "\u{fffd}"));
+        Some(Self {
+            event_id: fact.event_id.uuid(),
+            at: fact.event_id.occurred_at().get(),
+            length_s: told["lengthSeconds"].as_i64(),
+            size_mb: told["sizeMB"].as_f64(),
+            files: told["files"].as_i64(),
+            view_url: text(&told["viewUrl"]),
+        })
+    }
+
+    /// What it tells of a recording: nothing, if that was finished later.
+    pub fn of(&self, recording: &RecordingRow) -> Option<Ready> {
+        let at = Millis::new(self.at)?;
+        (recording.finished_at <= at).then(|| Ready {
+            at,
+            length_s: self.length_s,
+            size_mb: self.size_mb,
+            files: self.files,
+            view_url: self.view_url.clone(),
+        })
+    }
+}

@@ -1,0 +1,91 @@
+//! The tables made anew, by the same steps as ever.
+
+use std::time::{Duration, Instant};
+
+use super::{CURSOR, Meetings};
+use crate::cursor::{CLAIM, Cursor as _, LEASE, Progress, TURN_POLL};
+use crate::event::Seq;
+use crate::log::{Lease, LogError, Moved};
+
+/// Who has the lease hands it over when it is asked, and a dead one loses it; who does neither by then never will. Whatever
+/// fails for so long is not going to pass.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The pause before what failed is tried again.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// Why the tables were not made anew.
+#[derive(Debug, thiserror::Error)]
+pub enum RebuildError {
+    /// The database is away. If the tables are empty already, whoever moves the cursor next fills them.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The lease is not to be had.
+    #[error(
+        "another process keeps the lease of the cursor {CURSOR}: is it of an older version, which hands nothing over?"
+    )]
+    Kept,
+    /// A step fails again and again; the tables are filled up to there.
+    #[error("the tables are filled up to {at} of the log, and not further: {reason}")]
+    Stuck {
+        /// How far they got.
+        at: Seq,
+        /// What the database says.
+        reason: String,
+    },
+    /// Another process has the lease now.
+    #[error("another process took the lease, and goes on from {at}")]
+    Overtaken {
+        /// How far this one got.
+        at: Seq,
+    },
+}
+
+impl Meetings {
+    /// Empties the tables and fills them from the whole log; what was fetched from the platform is kept elsewhere. Asks who
+    /// moves the cursor for its lease, and gives it back in the end. `progress` hears how far it is.
+    ///
+    /// If it is broken off, whoever moves the cursor next goes on with it.
+    ///
+    /// # Errors
+    /// [`RebuildError`].
+    pub async fn rebuild(mut self, mut progress: impl FnMut(Seq)) -> Result<(), RebuildError> {
+        self.take_over().await?;
+        let lease = Lease { cursor: CURSOR, owner: &self.owner, ttl: LEASE };
+        if self.log.clear_tables(lease).await? == Moved::LeaseLost {
+            return Err(RebuildError::Overtaken { at: Seq::START });
+        }
+        let mut at = Seq::START;
+        let mut failing: Option<Instant> = None;
+        loop {
+            match self.tick().await {
+                Ok(Progress::Idle) => break,
+                Ok(Progress::Standby | Progress::Waiting) => return Err(RebuildError::Overtaken { at }),
+                Ok(Progress::Worked | Progress::More) => failing = None,
+                Err(retry) if failing.get_or_insert_with(Instant::now).elapsed() > PATIENCE => {
+                    return Err(RebuildError::Stuck { at, reason: retry.reason });
+                }
+                Err(_) => tokio::time::sleep(AGAIN).await,
+            }
+            if let Some(held) = &self.held {
+                at = held.position;
+                progress(at);
+            }
+        }
+        self.release().await;
+        Ok(())
+    }
+
+    /// Waits until the lease is ours.
+    async fn take_over(&self) -> Result<(), RebuildError> {
+        let begun = Instant::now();
+        while self.log.lease(CURSOR, &self.owner, LEASE).await?.is_none() {
+            if begun.elapsed() > PATIENCE {
+                return Err(RebuildError::Kept);
+            }
+            self.log.claim(CURSOR, &self.owner, CLAIM).await?;
+            tokio::time::sleep(TURN_POLL).await;
+        }
+        Ok(())
+    }
+}

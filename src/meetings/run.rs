@@ -1,0 +1,312 @@
+//! One run of a meeting: the merge of everything that its events tell, in whatever order they come.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::ready::{self, Seen};
+use super::stay::{Stay, stay_id};
+use crate::event::{EventId, Millis};
+use crate::log::{Changes, Fact, MeetingRow, RecordingRow, RunKey, Status, Stored};
+
+/// So many ends, and so many edits, are remembered of a run: the newest ones. That bounds its row.
+const REMEMBERED: usize = 1_000;
+
+/// What the events of a run tell, without its stays and recordings: the column `internal`. Every member is a least or a
+/// greatest one, or a set.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Marks {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    meeting_id: Option<Arc<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cycle_sub_id: Option<Arc<str>>,
+    first_event: Option<i64>,
+    last_event: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created: Option<i64>,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    modified: BTreeSet<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cancelled: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_start: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_start: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_end: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    concluded: Option<i64>,
+    /// Whenever everybody was gone: ends and conclusions.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    closings: BTreeSet<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ready: Option<Seen>,
+}
+
+fn least(mark: &mut Option<i64>, at: i64) {
+    *mark = Some(mark.map_or(at, |before| before.min(at)));
+}
+
+fn greatest<T: Ord>(mark: &mut Option<T>, value: T) {
+    if mark.as_ref().is_none_or(|before| *before < value) {
+        *mark = Some(value);
+    }
+}
+
+fn remember<T: Ord>(set: &mut BTreeSet<T>, value: T) -> bool {
+    let new = set.insert(value);
+    if set.len() > REMEMBERED {
+        set.pop_first();
+    }
+    new
+}
+
+impl Marks {
+    /// When the run ended for who came at `joined`.
+    fn closing(&self, joined: Option<Millis>) -> Option<Millis> {
+        let from = joined.map_or(0, Millis::get);
+        self.closings.range(from..).next().copied().and_then(Millis::new)
+    }
+}
+
+/// A stay, and whether the run's end closed it in the row that is written.
+#[derive(Debug)]
+struct Kept {
+    stay: Stay,
+    closed: Option<Millis>,
+}
+
+/// One run.
+#[derive(Debug)]
+pub struct Run {
+    key: RunKey,
+    marks: Marks,
+    stays: HashMap<Uuid, Kept>,
+    recordings: BTreeMap<EventId, RecordingRow>,
+    /// The row, as it is written.
+    written: Option<MeetingRow>,
+    /// Stays of which something new is known.
+    touched: BTreeSet<Uuid>,
+    /// Recordings of which something new is known.
+    recorded: BTreeSet<EventId>,
+    /// Whether it ended, at a time not known before.
+    closes: bool,
+    /// Whether recordings became ready.
+    readies: bool,
+    /// People and peak, which change with the stays only.
+    people: (i64, i64),
+    last_join: Option<Millis>,
+}
+
+impl Run {
+    /// A run of which nothing is known.
+    pub fn new(key: RunKey) -> Self {
+        Self {
+            key,
+            marks: Marks::default(),
+            stays: HashMap::new(),
+            recordings: BTreeMap::new(),
+            written: None,
+            touched: BTreeSet::new(),
+            recorded: BTreeSet::new(),
+            closes: false,
+            readies: false,
+            people: (0, 0),
+            last_join: None,
+        }
+    }
+
+    /// What the tables hold of it; `None` if these rows are not of this version's making.
+    pub fn of(stored: Stored) -> Option<Self> {
+        let Stored { meeting, stays, recordings } = stored;
+        let mut run = Self::new(meeting.run.clone());
+        run.marks = serde_json::from_str(&meeting.internal).ok()?;
+        run.people = (meeting.participants, meeting.peak_participants);
+        for row in stays {
+            let stay = Stay::of(&row)?;
+            let closed = row.left_at.filter(|_| row.closed_by == crate::log::ClosedBy::MeetingEnd);
+            run.last_join = run.last_join.max(stay.joined_at());
+            run.stays.insert(row.stay_id, Kept { stay, closed });
+        }
+        run.recordings = recordings.into_iter().map(|row| (row.event_id, row)).collect();
+        run.written = Some(meeting);
+        Some(run)
+    }
+
+    /// How many rows of the tables it stands for.
+    pub fn rows(&self) -> usize {
+        1 + self.stays.len() + self.recordings.len()
+    }
+
+    /// Adds what an event tells. Doing it again changes nothing, nor does the order.
+    pub fn add(&mut self, fact: &Fact) {
+        let at = fact.event_id.occurred_at().get();
+        let marks = &mut self.marks;
+        least(&mut marks.first_event, at);
+        greatest(&mut marks.last_event, at);
+        for (mark, told) in
+            [(&mut marks.meeting_id, &fact.meeting.id), (&mut marks.cycle_sub_id, &fact.meeting.cycle_sub_id)]
+        {
+            if let Some(told) = told {
+                greatest(mark, Arc::clone(told));
+            }
+        }
+        match &*fact.event {
+            "meeting.create" => least(&mut marks.created, at),
+            "meeting.modify" => drop(remember(&mut marks.modified, fact.event_id.uuid())),
+            "meeting.cancel" => greatest(&mut marks.cancelled, at),
+            "meeting.started" => {
+                least(&mut marks.first_start, at);
+                greatest(&mut marks.last_start, at);
+            }
+            "meeting.end" => {
+                greatest(&mut marks.last_end, at);
+                self.closes |= remember(&mut marks.closings, at);
+            }
+            "meeting.conclude" => {
+                greatest(&mut marks.concluded, at);
+                self.closes |= remember(&mut marks.closings, at);
+            }
+            "meeting.join" => self.stay(fact).joined(fact),
+            "meeting.left" => self.stay(fact).left(fact),
+            "record.finish" => {
+                let row = ready::finished(fact);
+                self.recorded.insert(row.event_id);
+                self.recordings.entry(row.event_id).or_insert(row);
+            }
+            Fact::DETAILED => {
+                if let Some(seen) = Seen::read(fact) {
+                    greatest(&mut marks.ready, seen);
+                    self.readies = true;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn stay(&mut self, fact: &Fact) -> &mut Stay {
+        let id = stay_id(&self.key, &fact.attendee);
+        self.touched.insert(id);
+        &mut self.stays.entry(id).or_insert_with(|| Kept { stay: Stay::new(id), closed: None }).stay
+    }
+
+    /// Adds to `changes` the rows that are not written yet as they should be, and takes them for written.
+    pub fn settle(&mut self, changes: &mut Changes) {
+        let touched = std::mem::take(&mut self.touched);
+        for id in &touched {
+            let Some(kept) = self.stays.get_mut(id) else { continue };
+            kept.closed = ended(&self.marks, &kept.stay);
+            changes.stays.push(kept.stay.row(*id, &self.key, kept.closed));
+        }
+        if std::mem::take(&mut self.closes) {
+            for (id, kept) in &mut self.stays {
+                let closed = ended(&self.marks, &kept.stay);
+                if kept.closed != closed && !touched.contains(id) {
+                    kept.closed = closed;
+                    changes.stays.push(kept.stay.row(*id, &self.key, closed));
+                }
+            }
+            self.people = self.count();
+        } else if !touched.is_empty() {
+            self.people = self.count();
+        }
+        if !touched.is_empty() {
+            self.last_join = self.stays.values().filter_map(|kept| kept.stay.joined_at()).max();
+        }
+        let mut recorded = std::mem::take(&mut self.recorded);
+        if std::mem::take(&mut self.readies) {
+            recorded.extend(self.recordings.keys());
+        }
+        for id in recorded {
+            let Some(row) = self.recordings.get_mut(&id) else { continue };
+            row.ready = self.marks.ready.as_ref().and_then(|seen| seen.of(row));
+            changes.recordings.push(row.clone());
+        }
+        let row = self.row();
+        if self.written.as_ref() != Some(&row) {
+            changes.meetings.push(row.clone());
+            self.written = Some(row);
+        }
+    }
+
+    fn row(&self) -> MeetingRow {
+        let marks = &self.marks;
+        let time = |mark: Option<i64>| mark.and_then(Millis::new);
+        let count = |length: usize| i64::try_from(length).unwrap_or(i64::MAX);
+        let status = self.status();
+        MeetingRow {
+            run: self.key.clone(),
+            meeting_id: marks.meeting_id.clone(),
+            meeting_cycle_sub_id: marks.cycle_sub_id.clone(),
+            status,
+            created_at: time(marks.created),
+            modified_at: marks.modified.last().map(|id| EventId::from_uuid(*id).occurred_at()),
+            modifications: count(marks.modified.len()),
+            cancelled_at: time(marks.cancelled),
+            started_at: time(marks.first_start),
+            ended_at: time(marks.last_end).filter(|_| status != Status::Live),
+            concluded_at: time(marks.concluded),
+            stays: count(self.stays.len()),
+            participants: self.people.0,
+            peak_participants: self.people.1,
+            recordings: count(self.recordings.len()),
+            first_event_at: time(marks.first_event).unwrap_or(Millis::EPOCH),
+            last_event_at: time(marks.last_event).unwrap_or(Millis::EPOCH),
+            internal: serde_json::to_string(marks).unwrap_or_default(),
+        }
+    }
+
+    /// See the module's rules.
+    fn status(&self) -> Status {
+        let marks = &self.marks;
+        let going = marks.last_start.max(self.last_join.map(Millis::get));
+        let held = going.is_some() || !self.stays.is_empty() || !self.recordings.is_empty();
+        match marks.last_end {
+            _ if marks.concluded.is_some() => Status::Concluded,
+            Some(end) if going > Some(end) => Status::Live,
+            Some(_) => Status::Ended,
+            None if held => Status::Live,
+            None if marks.cancelled.is_some() => Status::Cancelled,
+            None => Status::Scheduled,
+        }
+    }
+
+    /// How many people there were, and how many at most at one moment. Who leaves in the same millisecond makes room first;
+    /// who leaves in the millisecond of joining was there for one.
+    fn count(&self) -> (i64, i64) {
+        let mut numbers: HashMap<Arc<str>, usize> = HashMap::with_capacity(self.stays.len());
+        let mut changes: Vec<(i64, bool, usize)> = Vec::with_capacity(2 * self.stays.len());
+        for (id, kept) in &self.stays {
+            let next = numbers.len();
+            let number = *numbers.entry(kept.stay.somebody(*id)).or_insert(next);
+            if let Some(joined) = kept.stay.joined_at() {
+                let joined = joined.get();
+                changes.push((joined, true, number));
+                let left = kept.stay.left_at().or(kept.closed).map(|left| left.get().max(joined + 1));
+                changes.extend(left.map(|left| (left, false, number)));
+            }
+        }
+        changes.sort_unstable();
+        let mut devices = vec![0_u32; numbers.len()];
+        let (mut inside, mut most) = (0_i64, 0_i64);
+        for (_, joins, number) in changes {
+            if joins {
+                inside += i64::from(devices[number] == 0);
+                devices[number] += 1;
+            } else {
+                devices[number] -= 1;
+                inside -= i64::from(devices[number] == 0);
+            }
+            most = most.max(inside);
+        }
+        (i64::try_from(numbers.len()).unwrap_or(i64::MAX), most)
+    }
+}
+
+/// When the run's end closed this stay, if nobody left.
+fn ended(marks: &Marks, stay: &Stay) -> Option<Millis> {
+    if stay.left_at().is_some() { None } else { marks.closing(stay.joined_at()) }
+}

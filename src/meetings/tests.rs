@@ -1,0 +1,341 @@
+//! The rules, and that order, repetition and delay do not matter.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+use uuid::Uuid;
+
+use super::run::Run;
+use crate::event::{Attendee, EventId, Meeting, Millis, Seq};
+use crate::log::{Changes, ClosedBy, Fact, MeetingRow, RecordingRow, RunKey, Status, StayRow, Stored};
+
+const SUBSCRIBER: &str = "7700001234";
+
+fn key() -> RunKey {
+    RunKey { subscriber_id: SUBSCRIBER.into(), meeting_uuid: "11112222333344445555666677778888".into() }
+}
+
+fn at(ms: i64) -> Millis {
+    Millis::new(ms).expect("a time")
+}
+
+/// An event of the run at `ms`; events that differ in nothing have one id.
+fn fact(event: &str, ms: i64, attendee: Attendee) -> Fact {
+    fact_of(event, ms, attendee, None)
+}
+
+fn fact_of(event: &str, ms: i64, attendee: Attendee, info: Option<&str>) -> Fact {
+    let content = format!("{event} {attendee:?} {info:?}");
+    Fact {
+        seq: Seq(1),
+        event_id: EventId::of(SUBSCRIBER, at(ms), content.as_bytes()),
+        subscriber_id: SUBSCRIBER.into(),
+        event: event.into(),
+        meeting: Meeting { id: Some("960000017".into()), uuid: Some(key().meeting_uuid), cycle_sub_id: None },
+        attendee,
+        event_info: info.map(Arc::from),
+    }
+}
+
+/// Somebody who came at `joined` and has left, if that is not 0.
+fn who(participant: &str, user: &str, joined: i64, left: i64) -> Attendee {
+    let some = |text: &str| Some(text).filter(|text| !text.is_empty()).map(Arc::from);
+    Attendee {
+        participant_id: some(participant),
+        user_uuid: some(user),
+        join_time: Some(joined).filter(|ms| *ms > 0).map(at),
+        left_time: Some(left).filter(|ms| *ms > 0).map(at),
+        ..Attendee::default()
+    }
+}
+
+/// The tables, in memory.
+#[derive(Debug, Default, Clone, PartialEq)]
+struct Database {
+    meetings: BTreeMap<RunKey, MeetingRow>,
+    stays: BTreeMap<Uuid, StayRow>,
+    recordings: BTreeMap<EventId, RecordingRow>,
+}
+
+impl Database {
+    fn of(facts: &[Fact]) -> Self {
+        let mut database = Self::default();
+        let mut run = Run::new(key());
+        database.take(&mut run, facts);
+        database
+    }
+
+    /// Folds these facts into `run`, and writes what changed.
+    fn take(&mut self, run: &mut Run, facts: &[Fact]) {
+        let mut changes = Changes::default();
+        facts.iter().for_each(|fact| run.add(fact));
+        run.settle(&mut changes);
+        self.meetings.extend(changes.meetings.into_iter().map(|row| (row.run.clone(), row)));
+        self.stays.extend(changes.stays.into_iter().map(|row| (row.stay_id, row)));
+        self.recordings.extend(changes.recordings.into_iter().map(|row| (row.event_id, row)));
+    }
+
+    /// The run, read back.
+    fn load(&self) -> Run {
+        let stored = self.meetings.get(&key()).map(|meeting| Stored {
+            meeting: meeting.clone(),
+            stays: self.stays.values().cloned().collect(),
+            recordings: self.recordings.values().cloned().collect(),
+        });
+        stored.map_or_else(|| Run::new(key()), |stored| Run::of(stored).expect("rows of our own"))
+    }
+
+    fn meeting(&self) -> &MeetingRow {
+        &self.meetings[&key()]
+    }
+
+    /// Joined, left, by what, of each stay.
+    fn stays(&self) -> Vec<(Option<i64>, Option<i64>, ClosedBy)> {
+        let ms = |time: Option<Millis>| time.map(Millis::get);
+        self.stays.values().map(|row| (ms(row.joined_at), ms(row.left_at), row.closed_by)).collect()
+    }
+}
+
+fn ready(ms: i64, length: i64) -> Fact {
+    let info = format!(r#"{{"payload":{{"recordInfo":{{"lengthSeconds":{length},"sizeMB":1.5,"files":2}}}}}}"#);
+    fact_of("record.ready", ms, Attendee::default(), Some(&info))
+}
+
+/// Any event of a run, of few people at few moments, so that everything meets everything.
+fn any_fact() -> impl Strategy<Value = Fact> {
+    let names = || prop_oneof![2 => Just(None), 3 => (0..3_u8).prop_map(|n| Some(Arc::from(format!("n{n}"))))];
+    let moment = || prop_oneof![1 => Just(None), 4 => (1..12_i64).prop_map(|ms| Some(at(ms * 10)))];
+    let texts = (names(), names(), names(), names(), names(), names());
+    let attendee = (texts, moment(), moment()).prop_map(
+        |((user_uuid, account, participant_id, display_name, role, call_number), join_time, left_time)| Attendee {
+            user_uuid,
+            account,
+            participant_id,
+            display_name,
+            role,
+            call_number,
+            user_agent: None,
+            join_time,
+            left_time,
+        },
+    );
+    let kind = prop_oneof![
+        5 => Just("meeting.join"),
+        5 => Just("meeting.left"),
+        2 => Just("meeting.started"),
+        2 => Just("meeting.end"),
+        1 => Just("meeting.conclude"),
+        1 => Just("meeting.create"),
+        1 => Just("meeting.modify"),
+        1 => Just("meeting.cancel"),
+        1 => Just("record.finish"),
+        1 => Just("record.ready"),
+        1 => Just("meeting.unheard-of"),
+    ];
+    (kind, 0..130_i64, attendee, 0..4_i64, names(), names()).prop_map(|(kind, ms, attendee, length, id, cycle)| {
+        let fact = match kind {
+            "record.ready" => ready(ms, length),
+            "meeting.join" | "meeting.left" => fact(kind, ms, attendee),
+            _ => fact(kind, ms, Attendee::default()),
+        };
+        let meeting = Meeting { id, cycle_sub_id: cycle, ..fact.meeting };
+        let event_id = EventId::of(SUBSCRIBER, at(ms), format!("{} {meeting:?}", fact.event_id).as_bytes());
+        Fact { meeting, event_id, ..fact }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn the_tables_do_not_depend_on_order_repetition_or_pieces(
+        facts in prop::collection::vec(any_fact(), 1..30),
+        order in prop::collection::vec(any::<(Index, Index, bool, bool)>(), 30),
+        repeated in prop::collection::vec(any::<Index>(), 0..10),
+    ) {
+        let expected = Database::of(&facts);
+        let mut shuffled = facts.clone();
+        shuffled.extend(repeated.iter().map(|index| index.get(&facts).clone()));
+        for (one, other, ..) in &order {
+            let length = shuffled.len();
+            shuffled.swap(one.index(length), other.index(length));
+        }
+        let mut database = Database::default();
+        let mut run = Run::new(key());
+        let mut piece = Vec::new();
+        for (fact, (_, _, ends, forgets)) in shuffled.into_iter().zip(order.into_iter().cycle()) {
+            piece.push(fact);
+            if ends {
+                database.take(&mut run, &std::mem::take(&mut piece));
+                if forgets {
+                    run = database.load();
+                }
+            }
+        }
+        database.take(&mut run, &piece);
+        prop_assert_eq!(&database, &expected);
+        // Whatever was read back and found to say nothing new is not written again.
+        let mut changes = Changes::default();
+        database.load().settle(&mut changes);
+        prop_assert!(changes.meetings.is_empty() && changes.stays.is_empty() && changes.recordings.is_empty());
+    }
+}
+
+#[test]
+fn a_stay_pairs_join_and_left_and_a_left_alone_makes_one() {
+    let facts = [
+        fact("meeting.join", 105, who("p1", "u1", 100, 0)),
+        fact("meeting.left", 205, who("p1", "u1", 100, 200)),
+        // Again, as the same participant.
+        fact("meeting.join", 255, who("p1", "u1", 250, 0)),
+        fact("meeting.left", 405, who("p2", "u2", 300, 400)),
+    ];
+    let tables = Database::of(&facts);
+    let mut stays = tables.stays();
+    stays.sort_by_key(|(joined, ..)| *joined);
+    assert_eq!(
+        stays,
+        [
+            (Some(100), Some(200), ClosedBy::Left),
+            (Some(250), None, ClosedBy::Open),
+            (Some(300), Some(400), ClosedBy::Left)
+        ]
+    );
+    assert_eq!((tables.meeting().stays, tables.meeting().participants, tables.meeting().peak_participants), (3, 2, 2));
+    assert_eq!(tables.stays.values().map(|row| row.duration.map(|it| it.as_millis())).max(), Some(Some(100)));
+}
+
+#[test]
+fn without_a_participant_id_stays_pair_by_number_or_else_by_name() {
+    let dial = |number: Option<&str>, name: &str, left| Attendee {
+        call_number: number.map(Arc::from),
+        display_name: Some(name.into()),
+        ..who("", "", 100, left)
+    };
+    let facts = [
+        fact("meeting.join", 105, dial(Some("+861"), "Li", 0)),
+        fact("meeting.left", 205, dial(Some("+861"), "Li Si", 200)),
+        fact("meeting.join", 105, dial(None, "Li", 0)),
+        fact("meeting.left", 305, dial(None, "Li", 300)),
+    ];
+    let tables = Database::of(&facts);
+    let stays: Vec<_> =
+        tables.stays.values().map(|row| (row.person.as_deref(), row.left_at.map(Millis::get))).collect();
+    assert_eq!(stays.len(), 2);
+    assert!(stays.contains(&(Some("+861"), Some(200))) && stays.contains(&(None, Some(300))), "{stays:?}");
+    let names: Vec<_> = tables.stays.values().filter_map(|row| row.attendee.display_name.as_deref()).collect();
+    assert!(names.contains(&"Li Si"), "the left tells it as it was in the end: {names:?}");
+    assert_eq!(tables.meeting().participants, 2);
+}
+
+#[test]
+fn an_end_closes_stays_and_a_left_that_comes_later_corrects_that() {
+    let mut facts = vec![
+        fact("meeting.started", 50, Attendee::default()),
+        fact("meeting.join", 105, who("p1", "u1", 100, 0)),
+        fact("meeting.end", 500, Attendee::default()),
+    ];
+    let tables = Database::of(&facts);
+    assert_eq!(tables.stays(), [(Some(100), Some(500), ClosedBy::MeetingEnd)]);
+    assert_eq!((tables.meeting().status, tables.meeting().ended_at), (Status::Ended, Some(at(500))));
+    facts.push(fact("meeting.left", 450, who("p1", "u1", 100, 440)));
+    assert_eq!(Database::of(&facts).stays(), [(Some(100), Some(440), ClosedBy::Left)]);
+}
+
+#[test]
+fn a_run_goes_on_after_an_end_and_is_over_after_its_conclusion() {
+    let mut facts = vec![
+        fact("meeting.started", 50, Attendee::default()),
+        fact("meeting.join", 105, who("p1", "u1", 100, 0)),
+        fact("meeting.end", 500, Attendee::default()),
+        fact("meeting.started", 600, Attendee::default()),
+        fact("meeting.join", 705, who("p1", "u1", 700, 0)),
+    ];
+    let seen = |facts: &[Fact]| {
+        let tables = Database::of(facts);
+        let mut stays = tables.stays();
+        stays.sort_by_key(|(joined, ..)| *joined);
+        let row = tables.meeting();
+        let ms = |time: Option<Millis>| time.map(Millis::get);
+        (row.status, ms(row.started_at), ms(row.ended_at), ms(row.concluded_at), stays)
+    };
+    let first = (Some(100), Some(500), ClosedBy::MeetingEnd);
+    let open = (Some(700), None, ClosedBy::Open);
+    assert_eq!(seen(&facts), (Status::Live, Some(50), None, None, vec![first, open]));
+    facts.push(fact("meeting.end", 900, Attendee::default()));
+    let closed = (Some(700), Some(900), ClosedBy::MeetingEnd);
+    assert_eq!(seen(&facts), (Status::Ended, Some(50), Some(900), None, vec![first, closed]));
+    facts.push(fact("meeting.conclude", 950, Attendee::default()));
+    facts.push(fact("meeting.started", 960, Attendee::default()));
+    assert_eq!(seen(&facts), (Status::Concluded, Some(50), Some(900), Some(950), vec![first, closed]));
+}
+
+#[test]
+fn somebody_who_came_after_the_last_end_keeps_the_run_live() {
+    let facts = [fact("meeting.end", 500, Attendee::default()), fact("meeting.join", 605, who("p1", "u1", 600, 0))];
+    let tables = Database::of(&facts);
+    assert_eq!((tables.meeting().status, tables.meeting().ended_at), (Status::Live, None));
+    assert_eq!(tables.stays(), [(Some(600), None, ClosedBy::Open)]);
+}
+
+#[test]
+fn what_was_never_held_is_scheduled_or_cancelled() {
+    let mut facts = vec![
+        fact("meeting.create", 10, Attendee::default()),
+        fact("meeting.modify", 20, Attendee::default()),
+        fact("meeting.modify", 30, Attendee::default()),
+    ];
+    let row = Database::of(&facts).meeting().clone();
+    assert_eq!((row.status, row.modifications, row.modified_at), (Status::Scheduled, 2, Some(at(30))));
+    assert_eq!((row.first_event_at, row.last_event_at), (at(10), at(30)));
+    facts.push(fact("meeting.cancel", 40, Attendee::default()));
+    let row = Database::of(&facts).meeting().clone();
+    assert_eq!((row.status, row.cancelled_at), (Status::Cancelled, Some(at(40))));
+}
+
+#[test]
+fn two_devices_are_two_stays_and_one_person() {
+    let facts = [
+        fact("meeting.left", 505, who("p1", "u1", 100, 500)),
+        fact("meeting.left", 405, who("p2", "u1", 200, 400)),
+        // Comes in the millisecond in which somebody leaves.
+        fact("meeting.join", 401, who("p3", "u2", 400, 0)),
+        fact("meeting.left", 101, who("p4", "u3", 90, 100)),
+    ];
+    let row = Database::of(&facts).meeting().clone();
+    assert_eq!((row.stays, row.participants, row.peak_participants), (4, 3, 2));
+}
+
+#[test]
+fn times_that_are_missing_are_taken_from_the_events() {
+    let joined = fact("meeting.join", 100, who("p1", "u1", 0, 0));
+    let left = fact("meeting.left", 200, who("p1", "u1", 0, 0));
+    let again = fact("meeting.join", 300, who("p1", "u1", 0, 0));
+    assert_eq!(Database::of(&[joined.clone(), left.clone()]).stays(), [(Some(100), Some(200), ClosedBy::Left)]);
+    assert_eq!(Database::of(&[again, left, joined]).stays(), [(Some(300), None, ClosedBy::Open)]);
+}
+
+#[test]
+fn the_newest_word_on_recordings_describes_those_that_were_finished_before_it() {
+    let finished = |ms| fact("record.finish", ms, Attendee::default());
+    let tables = Database::of(&[finished(100), ready(150, 60), finished(200), ready(250, 90), finished(300)]);
+    let told: Vec<_> = tables
+        .recordings
+        .values()
+        .map(|row| {
+            (row.finished_at.get(), row.ready.as_ref().map(|it| (it.at.get(), it.length_s, it.size_mb, it.files)))
+        })
+        .collect();
+    let newest = Some((250, Some(90), Some(1.5), Some(2)));
+    assert_eq!(told, [(100, newest), (200, newest), (300, None)]);
+    assert_eq!((tables.meeting().recordings, tables.meeting().status), (3, Status::Live));
+}
+
+#[test]
+fn what_a_run_remembers_is_bounded() {
+    let facts: Vec<_> = (0..3_000).map(|ms| fact("meeting.modify", ms, Attendee::default())).collect();
+    let row = Database::of(&facts).meeting().clone();
+    assert_eq!((row.modifications, row.modified_at), (1_000, Some(at(2_999))));
+}

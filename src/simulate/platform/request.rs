@@ -1,0 +1,139 @@
+//! What a request asks for: which call, with which parameters.
+
+use hyper::Method;
+use percent_encoding::percent_decode_str;
+
+use super::Refusal;
+
+/// The calls of the API, by the manual's sections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Call {
+    /// 3.2.1 `POST /v2/usg/acs/auth/appauth`
+    Authenticate,
+    /// 6.3.2.1 `POST /v1/mmc/management/webhook/link-config`
+    SetSubscription,
+    /// 6.3.2.2 `GET` of the same
+    ShowSubscription,
+    /// 6.3.2.3 `DELETE` of the same
+    DeleteSubscription,
+    /// 6.3.2.4 `PUT /v1/mmc/management/webhook/change-status`
+    ChangeStatus,
+    /// 4.2.9 `GET /v1/mmc/management/conferences`
+    NotOver,
+    /// 4.2.10 `GET /v1/mmc/management/conferences/confDetail`
+    NotOverDetail,
+    /// 4.2.12 `GET /v1/mmc/management/conferences/online`
+    Running,
+    /// 4.2.13 `GET /v1/mmc/management/conferences/online/confDetail`
+    RunningDetail,
+    /// 4.2.14 `GET /v1/mmc/management/record/files`
+    Recordings,
+    /// 4.2.15 `GET /v1/mmc/management/conferences/record/files`
+    Recording,
+    /// 4.2.16 `GET /v1/mmc/management/record/downloadurls`
+    Downloads,
+    /// 4.2.18 `GET /v1/mmc/management/conferences/history`
+    History,
+    /// 4.2.19 `GET /v1/mmc/management/conferences/history/confDetail`
+    HistoryDetail,
+    /// 4.2.21 `GET /v1/mmc/management/conferences/history/confAttendeeRecord`
+    Attendees,
+    /// 4.2.23 `GET /v1/mmc/management/conferences/confOrg`
+    Enterprise,
+    /// 5.2.43 `POST /v1/mmc/rlm/record/info`
+    Segments,
+}
+
+impl Call {
+    /// The call at this address.
+    pub(super) fn of(method: &Method, path: &str) -> Option<Self> {
+        Some(match (method.as_str(), path) {
+            ("POST", "/v2/usg/acs/auth/appauth") => Self::Authenticate,
+            ("POST", "/v1/mmc/rlm/record/info") => Self::Segments,
+            (method, path) => match (method, path.strip_prefix("/v1/mmc/management/")?) {
+                ("POST", "webhook/link-config") => Self::SetSubscription,
+                ("GET", "webhook/link-config") => Self::ShowSubscription,
+                ("DELETE", "webhook/link-config") => Self::DeleteSubscription,
+                ("PUT", "webhook/change-status") => Self::ChangeStatus,
+                ("GET", "conferences") => Self::NotOver,
+                ("GET", "conferences/confDetail") => Self::NotOverDetail,
+                ("GET", "conferences/online") => Self::Running,
+                ("GET", "conferences/online/confDetail") => Self::RunningDetail,
+                ("GET", "record/files") => Self::Recordings,
+                ("GET", "conferences/record/files") => Self::Recording,
+                ("GET", "record/downloadurls") => Self::Downloads,
+                ("GET", "conferences/history") => Self::History,
+                ("GET", "conferences/history/confDetail") => Self::HistoryDetail,
+                ("GET", "conferences/history/confAttendeeRecord") => Self::Attendees,
+                ("GET", "conferences/confOrg") => Self::Enterprise,
+                _ => return None,
+            },
+        })
+    }
+}
+
+/// The parameters of a query string.
+#[derive(Debug)]
+pub(super) struct Query(Vec<(String, String)>);
+
+/// One page of a list: `offset` counts records (sections 4.2.9 to 4.2.21).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Paging {
+    pub offset: usize,
+    pub limit: usize,
+}
+
+/// `limit`, if it is not given, and the most that it may be where the manual states a maximum.
+const USUAL: usize = 20;
+pub(super) const MOST: usize = 500;
+
+impl Query {
+    pub(super) fn of(text: &str) -> Self {
+        let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+        let pairs =
+            text.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        Self(pairs.map(|(name, value)| (decoded(name), decoded(value))).collect())
+    }
+
+    /// A parameter that is not empty.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(its, _)| its == name).map(|(_, value)| value.as_str());
+        found.filter(|value| !value.is_empty())
+    }
+
+    /// A parameter that must be there.
+    pub(super) fn required(&self, name: &str) -> Result<&str, Refusal> {
+        self.get(name).ok_or(Refusal::BAD_PARAMETER)
+    }
+
+    pub(super) fn number(&self, name: &str) -> Result<Option<i64>, Refusal> {
+        self.get(name).map(|text| text.parse().map_err(|_| Refusal::BAD_REQUEST)).transpose()
+    }
+
+    pub(super) fn flag(&self, name: &str) -> Result<bool, Refusal> {
+        match self.get(name) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(Refusal::BAD_REQUEST),
+        }
+    }
+
+    /// `offset` and `limit`. What lies outside of its range is refused rather than moved into it: the manual says neither.
+    pub(super) fn paging(&self, most: usize) -> Result<Paging, Refusal> {
+        let number = |name, or: usize, range: std::ops::RangeInclusive<usize>| match self.number(name)? {
+            None => Ok(or),
+            Some(number) => {
+                usize::try_from(number).ok().filter(|number| range.contains(number)).ok_or(Refusal::BAD_PARAMETER)
+            }
+        };
+        Ok(Paging { offset: number("offset", 0, 0..=usize::MAX)?, limit: number("limit", USUAL, 1..=most)? })
+    }
+
+    /// `searchKey`, 1 to 128 characters.
+    pub(super) fn search(&self) -> Result<Option<&str>, Refusal> {
+        match self.get("searchKey") {
+            Some(key) if key.chars().count() > 128 => Err(Refusal::BAD_PARAMETER),
+            key => Ok(key),
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! One call: its pace, its token, its repetitions.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::{Method, Request};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use rand::RngExt as _;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::error::{Class, VendorError, throttled};
+use super::token::{Authenticated, Token};
+use super::transport::Answer;
+use super::{Core, answer, token};
+
+/// Longer waits are the caller's: the error names them.
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(120);
+/// Times that a call is made before its failure is believed.
+const TRIES: u32 = 6;
+/// Before the second try; doubles with each further one, and is shortened by up to a half at random.
+const BACK_OFF: Duration = Duration::from_millis(500);
+/// The same for throttled calls ("2 to 5 seconds"): all together more than the minute that the limits count by.
+const THROTTLE_PAUSE: Duration = Duration::from_secs(2);
+
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A call of the API.
+pub(super) struct Call {
+    /// For people, as in `asking for the history`.
+    pub doing: &'static str,
+    pub method: Method,
+    /// Names its pace, too.
+    pub path: &'static str,
+    pub query: Vec<(&'static str, String)>,
+    /// JSON.
+    pub body: Option<Vec<u8>>,
+    /// What `body` holds that must not be shown.
+    pub secret: Option<SecretString>,
+    /// It may be made again without harm when it is not known whether it was carried out.
+    pub repeatable: bool,
+}
+
+impl Call {
+    pub(super) const fn get(doing: &'static str, path: &'static str, query: Vec<(&'static str, String)>) -> Self {
+        Self { doing, method: Method::GET, path, query, body: None, secret: None, repeatable: true }
+    }
+}
+
+impl Core {
+    /// The answer to `call`, with a token.
+    pub(super) async fn call(&self, call: &Call) -> Result<Value, VendorError> {
+        let mut refused = None;
+        let mut tries = 0;
+        loop {
+            self.pace.wait(call.path).await;
+            let token = self.tokens.current(self, refused).await?;
+            let error = match self.attempt(call, &Credentials::Token(&token)).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            if error.class == Class::Token && refused.is_none() {
+                refused = Some(token.generation);
+                continue;
+            }
+            tries += 1;
+            if !call.repeatable {
+                return Err(error);
+            }
+            self.pause(call.path, error, tries).await?;
+        }
+    }
+
+    /// Signs in. To be called by [`super::token::Tokens`] alone.
+    pub(super) async fn authenticate(&self) -> Result<Authenticated, VendorError> {
+        const PATH: &str = "/v2/usg/acs/auth/appauth";
+        let mut tries = 0;
+        loop {
+            self.pace.wait(PATH).await;
+            let (authorization, body) = token::claim(self);
+            let call = Call {
+                doing: "authenticating",
+                method: Method::POST,
+                path: PATH,
+                query: Vec::new(),
+                body: Some(body.to_vec()),
+                secret: None,
+                repeatable: true,
+            };
+            let outcome = self.attempt(&call, &Credentials::Claim(&authorization)).await;
+            let read = |answer| Authenticated::read(&answer).ok_or_else(|| no_token(call.doing));
+            let error = match outcome.and_then(read) {
+                Ok(authenticated) => return Ok(authenticated),
+                Err(error) => error,
+            };
+            tries += 1;
+            self.pause(PATH, error, tries).await?;
+        }
+    }
+
+    /// Waits before the next try, or says that there is none.
+    async fn pause(&self, path: &'static str, error: VendorError, tries: u32) -> Result<(), VendorError> {
+        if error.class != Class::Transient || tries >= TRIES {
+            return Err(error);
+        }
+        let most = BACK_OFF * 2_u32.pow(tries - 1);
+        let back_off = rand::rng().random_range(most / 2..=most);
+        if !error.status.is_some_and(|status| throttled(status, error.code.as_deref())) {
+            let pause = error.wait.unwrap_or_default().max(back_off);
+            if pause > LONGEST_WAIT {
+                return Err(error);
+            }
+            tokio::time::sleep(pause).await;
+            return Ok(());
+        }
+        // All who make this call wait, not this one alone; where the gateway has said more, `Pace` knows it.
+        let pause = error.wait.unwrap_or(THROTTLE_PAUSE * 2_u32.pow(tries - 1)).max(back_off);
+        if pause > LONGEST_WAIT {
+            return Err(error);
+        }
+        self.pace.stay_away(path, Instant::now() + pause);
+        Ok(())
+    }
+
+    /// Sends `call` once.
+    async fn attempt(&self, call: &Call, credentials: &Credentials<'_>) -> Result<Value, VendorError> {
+        let request = self.request(call, credentials)?;
+        let exchanged = self.transport.exchange(request, self.options.timeout).await;
+        let failed = |error: VendorError| self.without_secrets(error, call, credentials);
+        let answer = exchanged.map_err(|fault| failed(answer::unanswered(call.doing, fault)))?;
+        let now = Instant::now();
+        for (name, value) in &answer.headers {
+            if let (true, Ok(value)) = (name.as_str().starts_with("x-apig-ratelimit-"), value.to_str()) {
+                self.pace.note(call.path, name.as_str(), value, now);
+            }
+        }
+        if let Some(behind) = answer::clock_behind(&answer.headers, self.clock.now()) {
+            self.behind.store(behind, Ordering::Relaxed);
+        }
+        answer::read(call.doing, &answer).map_err(|error| failed(self.with_headers(error, &answer, credentials)))
+    }
+
+    /// What else the head of an answer says of a failure.
+    fn with_headers(&self, mut error: VendorError, answer: &Answer, credentials: &Credentials<'_>) -> VendorError {
+        if error.class == Class::Transient
+            && let Some(seconds) = answer::header(&answer.headers, "retry-after").and_then(|text| text.parse().ok())
+        {
+            error.wait = Some(Duration::from_secs(seconds));
+        }
+        if matches!(credentials, Credentials::Claim(_)) {
+            // There is no token yet that could be at fault.
+            if error.class == Class::Token {
+                error.class = Class::Configuration;
+                error.advice = "The platform does not accept our credentials: compare platform.app_id, the key in \
+                    platform.app_key_file and platform.user_id with the platform's console, and see that this \
+                    machine's clock is right.";
+            }
+            if error.status == Some(401)
+                && let Some(behind) = answer::clock_behind(&answer.headers, self.clock.now())
+            {
+                error.problem.push_str(&clocks(behind));
+            }
+        }
+        error
+    }
+
+    fn request(&self, call: &Call, credentials: &Credentials<'_>) -> Result<Request<Full<Bytes>>, VendorError> {
+        let mut uri = format!("{}{}", self.options.url, call.path);
+        for (n, (name, value)) in call.query.iter().enumerate() {
+            let separator = if n == 0 { '?' } else { '&' };
+            uri.push(separator);
+            uri.push_str(name);
+            uri.push('=');
+            uri.extend(utf8_percent_encode(value, UNRESERVED));
+        }
+        let mut request = Request::builder()
+            .method(&call.method)
+            .uri(uri)
+            .header("accept", "application/json")
+            // Device types and the platform's own texts come in one language.
+            .header("accept-language", "en-US")
+            .header("user-agent", concat!("convoke/", env!("CARGO_PKG_VERSION")));
+        if call.body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json; charset=UTF-8");
+        }
+        let (name, secret) = match credentials {
+            Credentials::Token(token) => (HeaderName::from_static("x-access-token"), token.exposed()),
+            Credentials::Claim(authorization) => {
+                request = request
+                    .header("x-token-type", "LongTicket")
+                    .header("x-request-id", uuid::Builder::from_random_bytes(rand::random()).into_uuid().to_string());
+                (AUTHORIZATION, *authorization)
+            }
+        };
+        let unusable = |_| unsendable(call.doing);
+        let mut secret = HeaderValue::from_str(secret).map_err(|_| unsendable(call.doing))?;
+        secret.set_sensitive(true);
+        request.header(name, secret).body(Full::from(call.body.clone().unwrap_or_default())).map_err(unusable)
+    }
+
+    /// What comes from the platform might hold what was sent to it.
+    fn without_secrets(&self, mut error: VendorError, call: &Call, credentials: &Credentials<'_>) -> VendorError {
+        let sent = match credentials {
+            Credentials::Token(token) => token.exposed(),
+            Credentials::Claim(authorization) => authorization,
+        };
+        let secrets =
+            [Some(sent), Some(self.options.app_key.expose_secret()), call.secret.as_ref().map(|it| it.expose_secret())];
+        for secret in secrets.into_iter().flatten() {
+            error.problem = error.problem.replace(secret, "***");
+            error.code = error.code.map(|code| code.replace(secret, "***"));
+        }
+        error
+    }
+}
+
+/// Who makes a call.
+enum Credentials<'a> {
+    Token(&'a Token),
+    /// The header `Authorization`.
+    Claim(&'a str),
+}
+
+fn no_token(doing: &'static str) -> VendorError {
+    VendorError {
+        doing,
+        problem: "the platform's answer holds no token".to_owned(),
+        class: Class::Bug,
+        status: Some(200),
+        code: None,
+        request_id: None,
+        advice: "Something else than the platform answered, or the platform has changed: see platform.url.",
+        wait: None,
+    }
+}
+
+fn unsendable(doing: &'static str) -> VendorError {
+    VendorError {
+        doing,
+        problem: "the request cannot be written down".to_owned(),
+        class: Class::Configuration,
+        status: None,
+        code: None,
+        request_id: None,
+        advice: "See that platform.url is the base of the platform's API.",
+        wait: None,
+    }
+}
+
+/// Less than this between two clocks breaks nothing.
+const CLOCKS_AGREE_S: i64 = 60;
+
+fn clocks(behind: i64) -> String {
+    let apart = humantime::format_duration(Duration::from_secs(behind.unsigned_abs()));
+    match behind {
+        _ if behind.abs() < CLOCKS_AGREE_S => "; our clock and the platform's agree".to_owned(),
+        1.. => format!("; our clock is {apart} behind the platform's"),
+        _ => format!("; our clock is {apart} ahead of the platform's"),
+    }
+}

@@ -1,0 +1,218 @@
+//! The access token (manual, 3.2.1): fetched when it is first needed, renewed before it ends and when it is refused, one
+//! authentication at a time for all who share the client.
+//!
+//! The platform keeps 64 tokens for a user and silently kills the oldest for the 65th, so authentications are few: a
+//! failed one is not repeated at once, whoever asks, and refused tokens are replaced five times at once and then every half
+//! hour. Expiry is judged by our steady clock from the moment of the answer, whatever the two clocks say.
+
+use std::time::Duration;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use zeroize::Zeroizing;
+
+use super::error::{Class, VendorError};
+use super::model::Identity;
+use super::sign::{Actor, Claim};
+use super::{Core, parse};
+
+/// The signature's validity that the manual suggests.
+const CLAIM_VALID_S: i64 = 600;
+/// "Valid for 12 to 24 hours": of a token whose answer does not say.
+const LEAST_VALID: Duration = Duration::from_secs(12 * 3600);
+/// A token is renewed this long before its end, or after nine tenths of its life.
+const AHEAD: Duration = Duration::from_secs(600);
+/// After a failed authentication the next waits so long, and twice as long after each further one.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Somebody has to change something first.
+const LONG_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(900);
+/// After one that nobody waited for to the end, which may have brought a token.
+const LONGEST_PAUSE_UNKNOWN: Duration = Duration::from_secs(30);
+/// Refused tokens that are replaced at once, and how often another one may be: fewer than 64 in a token's longest life.
+const REPLACEMENTS: u32 = 5;
+const REPLACED_EVERY: Duration = Duration::from_secs(1800);
+
+/// A token that is taken for good.
+#[derive(Clone)]
+pub(super) struct Token {
+    pub text: SecretString,
+    /// Which authentication brought it.
+    pub generation: u64,
+    pub identity: Identity,
+}
+
+/// The one token of a client.
+pub(super) struct Tokens(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    kept: Option<Kept>,
+    generation: u64,
+    failures: u32,
+    /// No authentication before this moment of the steady clock, and why.
+    pause: Option<(Duration, Option<VendorError>)>,
+    replaced: u32,
+    replaced_since: Duration,
+}
+
+/// A token, and moments of the steady clock.
+struct Kept {
+    token: Token,
+    renew_at: Duration,
+    ends_at: Duration,
+}
+
+impl Tokens {
+    pub(super) fn new() -> Self {
+        Self(Mutex::default())
+    }
+
+    /// A token: the kept one, unless it is about to end or is the one that was `refused`.
+    pub(super) async fn current(&self, core: &Core, refused: Option<u64>) -> Result<Token, VendorError> {
+        // Held while authenticating: whoever else needs a token waits for this one.
+        let mut state = self.0.lock().await;
+        let now = core.clock.steady();
+        let mut still_good = None;
+        match &state.kept {
+            Some(kept) if refused == Some(kept.token.generation) => state.may_replace(now)?,
+            Some(kept) if now < kept.renew_at => return Ok(kept.token.clone()),
+            Some(kept) if now < kept.ends_at => still_good = Some(kept.token.clone()),
+            _ => {}
+        }
+        match state.renew(core).await {
+            Ok(token) => Ok(token),
+            Err(error) => still_good.ok_or(error),
+        }
+    }
+}
+
+impl State {
+    fn next_pause(&self, least: Duration) -> Duration {
+        (least * 2_u32.saturating_pow(self.failures.saturating_sub(1).min(16))).min(LONGEST_PAUSE)
+    }
+
+    async fn renew(&mut self, core: &Core) -> Result<Token, VendorError> {
+        self.wait_for_turn(core).await?;
+        // Until it has succeeded it counts as failed, so that one that nobody waits for any more is not followed at once
+        // by another.
+        self.failures += 1;
+        self.pause = Some((core.clock.steady() + self.next_pause(PAUSE).min(LONGEST_PAUSE_UNKNOWN), None));
+        match core.authenticate().await {
+            Ok(answer) => Ok(self.keep(&answer, core.clock.steady())),
+            Err(error) => {
+                let least = if error.class == Class::Transient { PAUSE } else { LONG_PAUSE };
+                let pause = error.wait.unwrap_or_else(|| self.next_pause(least));
+                self.pause = Some((core.clock.steady() + pause, Some(error.clone())));
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits out a short pause; of a longer one it says why it is there.
+    async fn wait_for_turn(&self, core: &Core) -> Result<(), VendorError> {
+        let Some((until, reason)) = &self.pause else { return Ok(()) };
+        let left = until.saturating_sub(core.clock.steady());
+        match reason {
+            Some(error) if !left.is_zero() && (left > super::call::LONGEST_WAIT || error.class != Class::Transient) => {
+                return Err(VendorError { wait: Some(left), ..error.clone() });
+            }
+            _ => tokio::time::sleep(left).await,
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, answer: &Authenticated, now: Duration) -> Token {
+        self.failures = 0;
+        self.pause = None;
+        self.generation += 1;
+        let token =
+            Token { text: answer.token.clone(), generation: self.generation, identity: answer.identity.clone() };
+        let ahead = AHEAD.min(answer.valid / 10);
+        let ends_at = now + answer.valid;
+        self.kept = Some(Kept { token: token.clone(), renew_at: ends_at - ahead, ends_at });
+        token
+    }
+
+    /// Whether a refused token may be replaced.
+    fn may_replace(&mut self, now: Duration) -> Result<(), VendorError> {
+        let earned = now.saturating_sub(self.replaced_since).as_secs() / REPLACED_EVERY.as_secs();
+        if self.replaced == 0 {
+            self.replaced_since = now;
+        } else if earned > 0 {
+            self.replaced = self.replaced.saturating_sub(u32::try_from(earned).unwrap_or(u32::MAX));
+            self.replaced_since += REPLACED_EVERY * u32::try_from(earned).unwrap_or(0);
+        }
+        if self.replaced < REPLACEMENTS {
+            self.replaced += 1;
+            return Ok(());
+        }
+        Err(VendorError {
+            doing: "authenticating",
+            problem: "the platform refuses one new token after the other".to_owned(),
+            class: Class::Token,
+            status: None,
+            code: None,
+            request_id: None,
+            advice: "See whether the account still exists and has the right to this, and whether other programs use \
+                the same App ID and user so much that their tokens push ours out (the platform keeps 64).",
+            wait: Some((self.replaced_since + REPLACED_EVERY).saturating_sub(now)),
+        })
+    }
+}
+
+/// The answer to an authentication, as far as it is used.
+pub(super) struct Authenticated {
+    token: SecretString,
+    valid: Duration,
+    identity: Identity,
+}
+
+impl Authenticated {
+    /// `None`: there is no token in it.
+    pub(super) fn read(answer: &Value) -> Option<Self> {
+        let seconds = |name: &str| parse::integer(answer, &[name]).filter(|seconds| *seconds > 0);
+        // `validPeriod` and `expireTime` are seconds, `createTime` milliseconds.
+        let counted = || Some(seconds("expireTime")? - seconds("createTime")? / 1000).filter(|seconds| *seconds > 0);
+        let valid = seconds("validPeriod").or_else(counted).and_then(|seconds| u64::try_from(seconds).ok());
+        Some(Self {
+            token: SecretString::from(parse::text(answer, &["accessToken"])?),
+            valid: valid.map_or(LEAST_VALID, |seconds| Duration::from_secs(seconds.min(7 * 86_400))),
+            identity: parse::identity(answer),
+        })
+    }
+}
+
+/// The body and the header `Authorization` of an authentication. Each is made anew: a nonce is good once.
+pub(super) fn claim(core: &Core) -> (Zeroizing<String>, Zeroizing<Vec<u8>>) {
+    let options = &core.options;
+    let filled = |text: &'_ Option<String>| text.clone().filter(|text| !text.is_empty());
+    let (user, corp) = (filled(&options.user_id), filled(&options.corp_id));
+    let provider = options.sp_id.is_some();
+    let actor = if provider {
+        Actor::Provider { corp: corp.as_deref(), user: user.as_deref() }
+    } else {
+        Actor::Enterprise { user: user.as_deref() }
+    };
+    let nonce = Zeroizing::new(hex::encode(rand::random::<[u8; 24]>()));
+    let expires = core.clock.now().get() / 1000 + CLAIM_VALID_S;
+    let claim = Claim { app_id: &options.app_id, actor, expires, nonce: &nonce };
+    let authorization = claim.authorization(&options.app_key);
+    let mut body = json!({ "appId": options.app_id, "clientType": 72, "expireTime": expires, "nonce": *nonce });
+    if let Some(user) = user {
+        body["userId"] = user.into();
+    }
+    // A single enterprise must not send it, or the authentication fails.
+    if let Some(corp) = corp.filter(|_| provider) {
+        body["corpId"] = corp.into();
+    }
+    (authorization, Zeroizing::new(body.to_string().into_bytes()))
+}
+
+impl Token {
+    /// The value of `X-Access-Token`.
+    pub(super) fn exposed(&self) -> &str {
+        self.text.expose_secret()
+    }
+}

@@ -1,0 +1,62 @@
+//! Whole runs of the simulated platform, through the service: the tables are what happened.
+
+use convoke::simulate::Simulation;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::look::Seen;
+use crate::{
+    log_contract::fixture::Backend,
+    support::{http, rig::*, wait::eventually},
+};
+
+/// The members of `row` that the truth has.
+fn like(row: &Value, truth: &Value) -> Value {
+    let members = truth.as_object().expect("an object").keys().filter(|name| *name != "kind");
+    members.map(|name| (name.clone(), row.get(name).unwrap_or_else(|| panic!("no {name} in {row}")).clone())).collect()
+}
+
+/// What the tables say, in the words of the truth.
+fn told(rows: &[Value], truth: &[Value]) -> Vec<String> {
+    let Some(first) = truth.first() else { return Vec::new() };
+    let mut told: Vec<String> = rows.iter().map(|row| like(row, first).to_string()).collect();
+    told.sort();
+    told
+}
+
+fn of_kind(truth: &str, kind: &str) -> Vec<Value> {
+    let lines = truth.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line of the truth"));
+    lines.filter(|line| line["kind"] == kind).collect()
+}
+
+pub async fn the_tables_of_a_shuffled_run_are_what_happened(backend: Backend) {
+    let convoke = convoke(&backend.url, "none").start().await;
+    convoke.wait_ready(LONG).await;
+    let truth = backend.folder.path().join("truth.ndjson");
+    let simulation = Simulation { meetings: 60, truth: Some(truth.clone()), ..Load::simulation(convoke.events, 5) };
+    let report = simulation.run(CancellationToken::new()).await.expect("a run");
+    assert_eq!((report.given_up, report.unsettled), (0, 0), "{report}");
+    eventually("the tables have everything", LONG, async || {
+        let position = backend.value("SELECT position FROM cursors WHERE name = 'meetings'").await;
+        let head = backend.value("SELECT max(seq) FROM events").await;
+        if position == head { Ok(()) } else { Err(format!("{position} of {head}")) }
+    })
+    .await;
+    let truth = std::fs::read_to_string(truth).expect("the truth");
+    let seen = Seen::of(&backend).await;
+    for (kind, rows) in [("meeting", &seen.meetings), ("stay", &seen.attendance), ("recording", &seen.recordings)] {
+        let happened = of_kind(&truth, kind);
+        assert!(happened.len() > 10, "too little happened: {} of {kind}", happened.len());
+        let told = told(rows, &happened);
+        let mut happened: Vec<String> = happened.iter().map(|line| like(line, line).to_string()).collect();
+        happened.sort();
+        for (told, happened) in told.iter().zip(&happened) {
+            assert_eq!(told, happened);
+        }
+        assert_eq!(told.len(), happened.len());
+    }
+    eventually("the lag is shown", LONG, async || {
+        http::metric(convoke.admin, r#"convoke_cursor_lag_events{cursor="meetings"}"#).await == 0.0
+    })
+    .await;
+}
