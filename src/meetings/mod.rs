@@ -58,8 +58,8 @@ const GATHER: Duration = Duration::from_millis(250);
 /// How often the log is looked at for what other processes append.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Rows of the tables that are kept in memory.
-const KEPT: usize = 100_000;
+/// Rows of the tables that are kept in memory: about 20 MB.
+const KEPT: usize = 30_000;
 
 /// A UUID that is longer than this is none, and too long for an index.
 const LONGEST_UUID: usize = 512;

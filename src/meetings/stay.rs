@@ -108,12 +108,12 @@ impl Stay {
 
     /// Adds what a join tells.
     pub fn joined(&mut self, fact: &Fact) {
-        merge(&mut self.join, fact);
+        merge(&mut self.join, self.left.as_ref(), fact);
     }
 
     /// Adds what a left tells.
     pub fn left(&mut self, fact: &Fact) {
-        if merge(&mut self.left, fact) {
+        if merge(&mut self.left, self.join.as_ref(), fact) {
             self.left_time = fact.attendee.left_time;
         }
     }
@@ -201,11 +201,12 @@ impl Stay {
     }
 }
 
-/// Takes what `fact` tells if it is newer than what is there.
-fn merge(side: &mut Option<Side>, fact: &Fact) -> bool {
+/// Takes what `fact` tells if it is newer than what is there. What the other side told too is kept once.
+fn merge(side: &mut Option<Side>, other: Option<&Side>, fact: &Fact) -> bool {
     let newer = side.as_ref().is_none_or(|side| side.event_id < fact.event_id);
     if newer {
         let told = Told::of(fact.meeting.id.as_ref(), &fact.attendee);
+        let told = other.filter(|other| other.told == told).map_or(told, |other| other.told.clone());
         *side = Some(Side { event_id: fact.event_id, told });
     }
     newer

@@ -808,6 +808,7 @@ async fn nothing_of_a_forged_body_is_stored_logged_or_sent_back() {
     let tables =
         ["events", "quarantine", "handshakes", "set_aside", "cursors", "heartbeat", "probe", "task_notes", "probes"];
     let counts = || tables.map(|table| service.count(table));
+    eventually("the tables' cursor has its row", SOON, async || service.count("cursors") == 1).await;
     let before = counts();
     let info =
         format!(r#"{{"event":"{MARKER}","timestamp":1,"payload":{{"attendeeInfo":{{"displayName":"{MARKER}"}}}}}}"#);
