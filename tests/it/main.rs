@@ -28,5 +28,7 @@ mod soak;
 mod support;
 mod support_selftest;
 mod tables;
+mod vendor;
+mod vendor_against_platform;
 mod watch;
 mod wild;
