@@ -235,6 +235,14 @@ async fn a_service_provider_learns_the_enterprise_of_each_meeting(backend: Backe
     assert_eq!(rig.row("one").await, "Subject of one|60|Demo User|corp-a");
     assert_eq!(rig.row("two").await, "Subject of two|60|Demo User|corp-b");
     assert_eq!(rig.platform.count(Call::Enterprise), 2);
+
+    // One who is told nothing else about a meeting still learns whose it is.
+    rig.happens("meeting.conclude", "three", "1002", NOW).await;
+    let refused = Fault::Refuse(Refusal::new(403, "MMC.111070002", "CONF_INSUFFICIENT_PERMISSIONS"));
+    rig.platform.inject(Call::HistoryDetail, refused, 1);
+    let mut task = rig.task(Enterprise::OfMeeting, Some("provider"));
+    rig.works(&mut task).await;
+    assert_eq!(rig.row("three").await, "-|-|-|corp-b");
 }
 
 async fn only_who_moves_the_cursor_of_the_tables_asks(backend: Backend) {
