@@ -29,7 +29,7 @@ use crate::patience::Patience;
 use crate::vendor::{Class, Vendor, VendorError};
 use crate::verify;
 
-pub use ready::{EVENT, Found};
+use ready::{EVENT, Found};
 
 /// The cursor's name.
 pub const CURSOR: &str = "recordings";
