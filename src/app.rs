@@ -14,6 +14,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::watch::Watch;
+use crate::backfill;
 use crate::bus::Bus;
 use crate::config::{ConfigArgs, ConfigError, Env, Settings, TlsFiles};
 use crate::cursor;
@@ -31,6 +32,7 @@ use crate::meetings::{self, Meetings};
 use crate::metrics::{CURSORS, Metrics};
 use crate::recordings::{self, Recordings};
 use crate::relay::{self, Encoder, Relay};
+use crate::subscription::{self, Expected};
 use crate::tail::Tail;
 use crate::vendor::Vendor;
 
@@ -138,9 +140,11 @@ const DATABASE: &str = "database's upkeep";
 const RELAY: &str = "relay";
 const TABLES: &str = "analyst tables";
 const WATCH: &str = "stream watch";
+const BACKFILL: &str = "backfill";
 const RECORDINGS: &str = "recordings";
 const ENRICHMENT: &str = enrich::TASK;
 const GAUGES: &str = "gauges";
+const SUBSCRIPTION: &str = "subscription watch";
 
 impl App {
     /// Binds, and starts everything; the database and the bus may still be away.
@@ -166,6 +170,7 @@ impl App {
             Some(options) => Some(Arc::new(Bus::connect(options, Arc::clone(&metrics)).await?)),
             None => None,
         };
+        let vendor = vendor_options(settings).map(|options| Vendor::new(options, clock.clone())).transpose()?;
         let appended = Arc::new(Notify::new());
         let tail = Arc::new(Tail::default());
         let migrated = CancellationToken::new();
@@ -231,13 +236,29 @@ impl App {
             let (log, stop, migrated) = (Arc::clone(&log), steps.cursors.clone(), migrated.clone());
             tasks.spawn(RELAY, moved(relay, log, Arc::clone(&appended), migrated, stop));
         }
+        if let (Some(vendor), Some(every)) =
+            (vendor.clone(), settings.platform.as_ref().and_then(|platform| platform.backfill_every))
+        {
+            let task = backfill::task::Task {
+                every,
+                owner: owner.clone(),
+                cursor: crate::meetings::CURSOR,
+                subscribers: settings.subscribers.clone(),
+                retention: settings.database.retention,
+                log: Arc::clone(&log),
+                intake: health.intake.clone(),
+                vendor,
+                metrics: Arc::clone(&metrics),
+                clock: clock.clone(),
+            };
+            tasks.spawn(BACKFILL, done(task.run(migrated.clone(), shutdown.stop.clone())));
+        }
         let tables = Meetings::new(Arc::clone(&log), Arc::clone(&metrics), owner.clone());
         let stop = steps.cursors.clone();
         tasks.spawn(TABLES, moved(tables, Arc::clone(&log), Arc::clone(&appended), migrated.clone(), stop));
         let mut cursors = vec![meetings::CURSOR];
         cursors.extend(health.bus.as_ref().map(|_| relay::CURSOR));
-        if let (Some(platform), Some(options)) = (&settings.platform, vendor_options(settings)) {
-            let vendor = Vendor::new(options, clock.clone())?;
+        if let (Some(platform), Some(vendor)) = (&settings.platform, vendor) {
             let stop = steps.askers.clone();
             if platform.recordings {
                 cursors.push(recordings::CURSOR);
@@ -254,11 +275,14 @@ impl App {
             }
             if platform.enrich {
                 let enterprise = Enterprise::of(platform.sp_id.as_deref(), platform.corp_id.as_deref());
-                let leader = (meetings::CURSOR, owner);
+                let leader = (meetings::CURSOR, owner.clone());
                 let (log, metrics, clock) = (Arc::clone(&log), Arc::clone(&metrics), clock.clone());
                 let enrich = Enrich::new(log, vendor, metrics, clock, enterprise, leader);
                 tasks.spawn(ENRICHMENT, done(enrich.run(migrated.clone(), stop)));
             }
+        }
+        if let Some(watch) = subscription_watch(settings, &log, &metrics, owner)? {
+            tasks.spawn(SUBSCRIPTION, done(watch.run(migrated.clone(), steps.rest.clone())));
         }
         let shown = gauges(Arc::clone(&log), Arc::clone(&health), clock, cursors, migrated, steps.rest.clone());
         tasks.spawn(GAUGES, done(shown));
@@ -308,13 +332,13 @@ impl App {
         tokio::time::sleep(delay).await;
         self.shutdown.stop.cancel();
         self.steps.askers.cancel();
-        self.tasks.finish(&[EVENTS, RECORDINGS, ENRICHMENT]).await?;
+        self.tasks.finish(&[EVENTS, BACKFILL, RECORDINGS, ENRICHMENT]).await?;
         self.steps.writer.cancel();
         self.tasks.finish(&[WRITER]).await?;
         self.steps.cursors.cancel();
         self.tasks.finish(&[RELAY, TABLES, WATCH]).await?;
         self.steps.rest.cancel();
-        self.tasks.finish(&[ADMIN, DATABASE, GAUGES]).await?;
+        self.tasks.finish(&[ADMIN, DATABASE, GAUGES, SUBSCRIPTION]).await?;
         self.parts.log.close().await;
         Ok(())
     }
@@ -404,6 +428,20 @@ pub fn vendor_options(settings: &Settings) -> Option<crate::vendor::Options> {
         sp_id: platform.sp_id.clone(),
         timeout: VENDOR_TIMEOUT,
     })
+}
+
+/// The watchdog over the subscription; `None`: it is off.
+fn subscription_watch(
+    settings: &Settings,
+    log: &Arc<dyn Log>,
+    metrics: &Arc<Metrics>,
+    owner: String,
+) -> anyhow::Result<Option<subscription::watch::Watch>> {
+    let every = settings.platform.as_ref().and_then(|platform| platform.watch_every);
+    let (Some(every), Some(options)) = (every, vendor_options(settings)) else { return Ok(None) };
+    let vendor = Vendor::new(options, Clock::System)?;
+    let (log, metrics, expected) = (Arc::clone(log), Arc::clone(metrics), Expected::by(settings));
+    Ok(Some(subscription::watch::Watch::new(vendor, log, metrics, expected, owner, every, Clock::System)))
 }
 
 /// Who posts to us refuses a certificate that is out of date; to say so is all that can be done here.

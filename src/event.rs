@@ -358,6 +358,18 @@ pub struct Handshake {
     pub received_at: Millis,
 }
 
+/// The nonce of a probe begins so. The platform's are digits; and as this begins with a letter, no digit of the timestamp
+/// before it, with which it is signed in one run, can be taken for a part of it.
+pub const PROBE: &str = "convoke-probe-";
+
+impl Handshake {
+    /// Whether it is a probe: a handshake of Convoke with itself, which says nothing about the platform.
+    #[must_use]
+    pub fn is_probe(&self) -> bool {
+        self.nonce.starts_with(PROBE)
+    }
+}
+
 /// What a delivery with a matching signature holds.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "nearly all of them are events, and none is kept in bulk")]

@@ -11,6 +11,8 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use crate::backfill::plan::Unfillable;
+use crate::backfill::synthesis::Kind;
 use crate::event::{HANDSHAKE, KNOWN_EVENTS, Millis};
 use crate::log::WorkCounts;
 use crate::vendor::Class;
@@ -210,6 +212,40 @@ impl Setback {
     }
 }
 
+/// How the subscription at the platform stands, to whoever wants its events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Standing {
+    /// Events are pushed, to where they should be.
+    Enabled,
+    /// It could not be read.
+    Unknown,
+    /// Events are pushed, but somewhere else.
+    Elsewhere,
+    /// It is switched off.
+    Disabled,
+    /// It was locked, because enabling failed too often.
+    Locked,
+    /// There is none.
+    Missing,
+}
+
+impl Standing {
+    const ALL: [Self; 6] = [Self::Enabled, Self::Unknown, Self::Elsewhere, Self::Disabled, Self::Locked, Self::Missing];
+
+    /// As in the label `status`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enabled => "enabled",
+            Self::Unknown => "unknown",
+            Self::Elsewhere => "elsewhere",
+            Self::Disabled => "disabled",
+            Self::Locked => "locked",
+            Self::Missing => "missing",
+        }
+    }
+}
+
 /// The event types that have a series of their own; the last stands for all others.
 const EVENT_LABELS: usize = KNOWN_EVENTS.len() + 2;
 const OTHER: usize = EVENT_LABELS - 1;
@@ -281,8 +317,15 @@ pub struct Metrics {
     /// When log and stream were last compared, in seconds since the epoch.
     pub stream_checked: Gauge,
     stream_setbacks: Vec<IntCounter>,
+    backfill_events: Vec<IntCounter>,
+    backfill_not_fillable: Vec<IntCounter>,
+    /// Backfills that were broken off.
+    pub backfill_failed: IntCounter,
+    /// When the last backfill came to its end, in seconds since the epoch.
+    pub backfill_completed: Gauge,
     fetches: IntGaugeVec,
     fetch_failures: Vec<Vec<IntCounter>>,
+    standings: Vec<IntGauge>,
     /// 0 after a reload of the settings failed.
     pub reload_ok: IntGauge,
     /// Connections to the events listener.
@@ -324,6 +367,28 @@ impl Metrics {
             "convoke_stream_setbacks_total",
             "Times that the stream was seen to have lost messages.",
             "kind",
+        );
+        let backfilled = counters(
+            &r,
+            "convoke_backfill_events_total",
+            "Events that were made from the platform's history, because nobody had pushed them.",
+            "event",
+        );
+        let not_fillable = counters(
+            &r,
+            "convoke_backfill_not_fillable_total",
+            "What the platform's history says too little of to make an event.",
+            "reason",
+        );
+        let standings = register(
+            &r,
+            IntGaugeVec::new(
+                Opts::new(
+                    "convoke_subscription_status",
+                    "1 for how the subscription at the platform stands; all 0 where it is not watched, or by another replica.",
+                ),
+                &["status"],
+            ),
         );
         let set_aside = register(
             &r,
@@ -463,6 +528,26 @@ impl Metrics {
                 ),
             ),
             stream_setbacks: Setback::ALL.iter().map(|kind| setbacks.with_label_values(&[kind.as_str()])).collect(),
+            backfill_events: Kind::ALL.iter().map(|kind| backfilled.with_label_values(&[kind.as_str()])).collect(),
+            backfill_not_fillable: Unfillable::ALL
+                .iter()
+                .map(|reason| not_fillable.with_label_values(&[reason.as_str()]))
+                .collect(),
+            backfill_failed: register(
+                &r,
+                IntCounter::new(
+                    "convoke_backfill_failures_total",
+                    "Times that looking for gaps in the platform's history was broken off.",
+                ),
+            ),
+            backfill_completed: register(
+                &r,
+                Gauge::new(
+                    "convoke_backfill_completed_timestamp_seconds",
+                    "When this process last looked for gaps to the end; 0: not yet, or another replica does it.",
+                ),
+            ),
+            standings: Standing::ALL.iter().map(|one| standings.with_label_values(&[one.as_str()])).collect(),
             disk_free: gauge("convoke_disk_free_bytes", "Bytes free where the embedded database lies."),
             fetches,
             fetch_failures: FETCHERS
@@ -538,6 +623,18 @@ impl Metrics {
         &self.stream_setbacks[kind as usize]
     }
 
+    /// The series of events of this type that were made from the platform's history.
+    #[must_use]
+    pub fn backfill_events(&self, kind: Kind) -> &IntCounter {
+        &self.backfill_events[kind as usize]
+    }
+
+    /// The series of what could not be made, for this reason.
+    #[must_use]
+    pub fn backfill_not_fillable(&self, reason: Unfillable) -> &IntCounter {
+        &self.backfill_not_fillable[reason as usize]
+    }
+
     /// How much a task has to ask of the platform, and how much it has given up.
     pub fn set_fetches(&self, task: &str, counts: WorkCounts) {
         self.fetches.with_label_values(&[task, "waiting"]).set(counts.waiting);
@@ -550,6 +647,13 @@ impl Metrics {
         let task = FETCHERS.iter().position(|known| *known == task).unwrap_or_default();
         let class = CLASSES.iter().position(|(known, _)| *known == class).unwrap_or_default();
         &self.fetch_failures[task][class]
+    }
+
+    /// Shows how the subscription stands; `None`: this process does not know.
+    pub fn set_standing(&self, standing: Option<Standing>) {
+        for (one, series) in Standing::ALL.iter().zip(&self.standings) {
+            series.set(i64::from(standing == Some(*one)));
+        }
     }
 
     /// Rows that a cursor set aside.

@@ -1,6 +1,7 @@
 //! The commands, one file each, and how they end: 0 done, 1 failed while running, 2 wrong usage or settings.
 
 mod audit;
+mod backfill;
 mod check;
 mod demo;
 mod migrate;
@@ -9,6 +10,7 @@ mod rebuild;
 mod replay;
 mod serve;
 mod simulate;
+mod subscription;
 mod verify;
 
 use std::io::IsTerminal as _;
@@ -53,8 +55,12 @@ enum Command {
     Replay(replay::Arguments),
     /// Work on signed bodies of which no event could be made
     Quarantine(quarantine::Arguments),
+    /// Show, set, enable, disable or delete the subscription at the platform
+    Subscription(subscription::Arguments),
     /// Check settings, database, bus, stream, clock; status 1 if something is wrong
     Check(check::Arguments),
+    /// Find what the platform dropped in its history, and fill it
+    Backfill(backfill::Arguments),
     /// Bring the database's tables up to date
     Migrate(migrate::Arguments),
     /// Make the analyst tables anew from the log, also while the service runs
@@ -136,7 +142,9 @@ async fn run(command: Command, env: &Env) -> Outcome {
         Command::Verify(arguments) => verify::run(&arguments, env),
         Command::Replay(arguments) => replay::run(&arguments, env).await,
         Command::Quarantine(arguments) => quarantine::run(&arguments, env).await,
+        Command::Subscription(arguments) => subscription::run(&arguments, env).await,
         Command::Check(arguments) => check::run(&arguments, env).await,
+        Command::Backfill(arguments) => backfill::run(&arguments, env).await,
         Command::Migrate(arguments) => migrate::run(&arguments, env).await,
         Command::Rebuild(arguments) => rebuild::run(&arguments, env).await,
     }

@@ -48,7 +48,8 @@ on_both! {
         a_heartbeat_is_read_back_with_its_age_and_a_probe_is_none
         a_note_is_kept_until_it_is_replaced
         an_append_that_nobody_waits_for_any_more_leaves_the_log_usable
-        handshakes_leave_the_newest_time;
+        handshakes_leave_the_newest_time_and_their_number
+        a_probe_is_noted_only_if_it_is_expected_and_is_no_handshake_of_the_platform;
     fetches:
         finished_recordings_are_found_between_two_places
         recordings_are_queued_once_and_with_the_cursors_move_or_not_at_all

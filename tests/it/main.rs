@@ -3,6 +3,8 @@
 
 mod answers;
 mod audit;
+mod backfill;
+mod backfill_story;
 mod clock;
 mod cluster_under_load;
 mod commands;
@@ -25,6 +27,7 @@ mod replicas;
 mod restore;
 mod service;
 mod soak;
+mod subscription;
 mod support;
 mod support_selftest;
 mod tables;

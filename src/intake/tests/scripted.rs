@@ -9,8 +9,9 @@ use super::*;
 use crate::disk::Disk;
 use crate::event::{Record, Seq};
 use crate::log::{
-    Changes, Counts, CursorState, Enriched, Fact, Fetch, Fetched, Fetches, Filter, Finish, Heartbeat, Lag, Lease,
-    Leased, Moved, Quarantined, Run, RunKey, Schema, SetAside, Stored, Tables, WorkCounts,
+    Changes, Counts, CursorState, Enriched, Fact, Fetch, Fetched, Fetches, Filter, Finish, Gaps, Handshakes, Heartbeat,
+    KnownRun, KnownStay, Lag, Lease, Leased, Moved, Probes, Quarantined, Run, RunKey, Schema, SetAside, Stored, Tables,
+    WorkCounts,
 };
 
 #[derive(Debug)]
@@ -262,6 +263,16 @@ impl Log for Scripted {
 }
 
 #[async_trait]
+impl Gaps for Scripted {
+    async fn known_runs(&self, _: &str, _: &[String]) -> Result<Vec<KnownRun>, LogError> {
+        Err(unavailable())
+    }
+    async fn known_stays(&self, _: &str, _: &str) -> Result<Vec<KnownStay>, LogError> {
+        Err(unavailable())
+    }
+}
+
+#[async_trait]
 impl Fetches for Scripted {
     async fn finishes(&self, _: Seq, _: Seq) -> Result<Vec<Finish>, LogError> {
         Err(unavailable())
@@ -285,6 +296,19 @@ impl Fetches for Scripted {
         Err(unavailable())
     }
     async fn work_counts(&self) -> Result<(WorkCounts, WorkCounts), LogError> {
+        Err(unavailable())
+    }
+}
+
+#[async_trait]
+impl Probes for Scripted {
+    async fn expect_probe(&self, _: &str, _: &str) -> Result<(), LogError> {
+        Err(unavailable())
+    }
+    async fn probe_arrived(&self, _: &str) -> Result<bool, LogError> {
+        Err(unavailable())
+    }
+    async fn handshakes(&self, _: &str) -> Result<Handshakes, LogError> {
         Err(unavailable())
     }
 }
