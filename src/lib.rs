@@ -30,7 +30,8 @@
 //! | [`app`] | the composition root: settings → parts → named tasks, supervised; the end in order |
 //! | [`cli`] | the commands, one file each |
 //!
-//! Knowledge flows the same way. `verify`, `log`, `bus` and `vendor` know only `event` (and `log` the word `disk`); `relay` alone knows both `log` and `bus`;
+//! Knowledge flows the same way. `verify`, `log`, `bus` and `vendor` know only `event` (and `log` the word `disk`); `relay` alone knows both `log` and `bus`, and
+//! only what fetches (`recordings`, `enrich`, …) both `log` and `vendor`;
 //! nobody imports `http`, `app` or `cli` but `app` and `cli`. Every task of the service is spawned in `app`.
 //!
 //! Failures come in three tiers: enums with their sources in the modules, one place that chooses status and body

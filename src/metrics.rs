@@ -421,7 +421,8 @@ impl Metrics {
             IntGaugeVec::new(
                 Opts::new(
                     "convoke_fetches",
-                    "What is asked of the platform's API: still (waiting), or in vain until it made no sense any more (given_up).",
+                    "What is asked of the platform's API: still (waiting), or in vain until it made no sense any more (given_up). 10000 \
+                     is that or more.",
                 ),
                 &["task", "state"],
             ),

@@ -149,6 +149,19 @@ impl Enrich {
 
     async fn ask(&self, run: &Run) -> Result<Enriched, VendorError> {
         let corp_id = self.enterprise_of(run).await?;
+        match self.details_of(run).await {
+            Ok(Some(details)) => Ok(Enriched::Known(Details { corp_id, ..details })),
+            Ok(None) => Ok(decide::unknown(run, corp_id, self.clock.now())),
+            // A service provider may be told whose meeting it is, and nothing else about it.
+            Err(error) if error.class == Class::Configuration && self.enterprise == Enterprise::OfMeeting => {
+                let details = Details { corp_id, ..Details::default() };
+                Ok(Enriched::GivenUp { details, reason: error.to_string() })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn details_of(&self, run: &Run) -> Result<Option<Details>, VendorError> {
         for call in decide::calls(run) {
             let answer = match (call, &run.meeting_id) {
                 (Call::Past, _) => self.vendor.past_conference(&run.meeting_uuid).await,
@@ -158,10 +171,10 @@ impl Enrich {
             if let Some(conference) = absent(answer)?
                 && let Some(details) = decide::details(run, *call, &conference)
             {
-                return Ok(Enriched::Known(Details { corp_id, ..details }));
+                return Ok(Some(details));
             }
         }
-        Ok(decide::unknown(run, corp_id, self.clock.now()))
+        Ok(None)
     }
 
     async fn enterprise_of(&self, run: &Run) -> Result<Option<String>, VendorError> {

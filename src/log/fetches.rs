@@ -10,6 +10,13 @@ use crate::event::{Millis, Seq};
 /// A run whose UUID takes more bytes, which none does, is left out: an index entry has no room for it.
 pub(super) const LONGEST_UUID: i64 = 1_000;
 
+/// The four counts of both lists, to 10,000 each: they are asked for every second.
+pub(super) const WORK_COUNTS: &str = "SELECT
+    (SELECT count(*) FROM (SELECT 1 FROM fetches WHERE due_at IS NOT NULL LIMIT 10000) AS f),
+    (SELECT count(*) FROM (SELECT 1 FROM fetches WHERE state = 'given_up' LIMIT 10000) AS f),
+    (SELECT count(*) FROM (SELECT 1 FROM enrichments WHERE due_at IS NOT NULL LIMIT 10000) AS e),
+    (SELECT count(*) FROM (SELECT 1 FROM enrichments WHERE state = 'given_up' LIMIT 10000) AS e)";
+
 /// A `record.finish` of the log, of a run that it names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finish {
@@ -153,7 +160,7 @@ impl Enriched {
     }
 }
 
-/// How many entries of a work list are in which state.
+/// How many entries of a work list are in which state; more than 10,000 count as so many.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WorkCounts {
     /// Still to be asked for, or to be appended.

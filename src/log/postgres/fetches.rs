@@ -7,9 +7,11 @@ use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row};
 use time::OffsetDateTime;
 
-use super::{BEGIN_READ, PostgresLog, bounded, failed};
+use super::{BEGIN_READ, PostgresLog, UPKEEP, advance, bounded, failed};
 use crate::event::{Millis, Seq};
-use crate::log::fetches::{Enriched, Fetch, Fetched, Fetches, Finish, LONGEST_UUID, Run, Settled, WorkCounts};
+use crate::log::fetches::{
+    Enriched, Fetch, Fetched, Fetches, Finish, LONGEST_UUID, Run, Settled, WORK_COUNTS, WorkCounts,
+};
 use crate::log::{LogError, Moved};
 
 #[async_trait]
@@ -55,18 +57,7 @@ impl Fetches for PostgresLog {
     ) -> Result<Moved, LogError> {
         bounded(async {
             let mut tx = self.pool.begin().await?;
-            let moved = sqlx::query_scalar(
-                "UPDATE cursors SET position = $3, updated_at = clock_timestamp(),
-                        lease_until = clock_timestamp() + make_interval(secs => $4)
-                  WHERE name = $1 AND lease_owner = $2 AND lease_until > clock_timestamp() AND position <= $3
-                 RETURNING coalesce(wanted_by <> $2 AND wanted_until > clock_timestamp(), false)",
-            )
-            .bind(cursor)
-            .bind(owner)
-            .bind(to.0)
-            .bind(ttl.as_secs_f64())
-            .fetch_optional(&mut *tx)
-            .await?;
+            let moved = advance(&mut *tx, cursor, owner, Some(to), ttl).await?;
             let Some(wanted) = moved else { return Ok(Moved::LeaseLost) };
             for finish in finishes {
                 sqlx::query(
@@ -167,9 +158,12 @@ impl Fetches for PostgresLog {
                 SET status = excluded.status, modifications = excluded.modifications, state = 'waiting', tries = 0,
                     due_at = excluded.due_at",
         );
-        bounded(queue.bind(now.date_time()).bind(LONGEST_UUID).execute(&self.pool))
-            .await
-            .map(|done| done.rows_affected())
+        // A scan of all runs, and nobody waits for it.
+        let queue = queue.bind(now.date_time()).bind(LONGEST_UUID).execute(&self.pool);
+        match tokio::time::timeout(UPKEEP, queue).await {
+            Ok(done) => done.map(|done| done.rows_affected()).map_err(failed),
+            Err(_) => Err(LogError::unavailable(format!("no answer within {UPKEEP:?}"))),
+        }
     }
 
     async fn due_enrichments(&self, now: Millis, limit: u32) -> Result<Vec<Run>, LogError> {
@@ -237,12 +231,7 @@ impl Fetches for PostgresLog {
     }
 
     async fn work_counts(&self) -> Result<(WorkCounts, WorkCounts), LogError> {
-        let counts = sqlx::query(
-            "SELECT (SELECT count(*) FROM fetches WHERE due_at IS NOT NULL),
-                    (SELECT count(*) FROM fetches WHERE state = 'given_up'),
-                    (SELECT count(*) FROM enrichments WHERE due_at IS NOT NULL),
-                    (SELECT count(*) FROM enrichments WHERE state = 'given_up')",
-        );
+        let counts = sqlx::query(WORK_COUNTS);
         let row = bounded(counts.fetch_one(&self.pool)).await?;
         let counts = |at: usize| WorkCounts { waiting: row.get(at), given_up: row.get(at + 1) };
         Ok((counts(0), counts(2)))

@@ -6,9 +6,11 @@ use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Connection, Row};
 
-use super::{NOW, SqliteLog, failed, seconds, time};
+use super::{SqliteLog, advance, failed, time};
 use crate::event::{Millis, Seq};
-use crate::log::fetches::{Enriched, Fetch, Fetched, Fetches, Finish, LONGEST_UUID, Run, Settled, WorkCounts};
+use crate::log::fetches::{
+    Enriched, Fetch, Fetched, Fetches, Finish, LONGEST_UUID, Run, Settled, WORK_COUNTS, WorkCounts,
+};
 use crate::log::{LogError, Moved};
 
 #[async_trait]
@@ -46,21 +48,9 @@ impl Fetches for SqliteLog {
         ttl: Duration,
         finishes: &[Finish],
     ) -> Result<Moved, LogError> {
-        let advance = format!(
-            "UPDATE cursors SET position = ?3, lease_until = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ?4), updated_at = {NOW}
-              WHERE name = ?1 AND lease_owner = ?2 AND lease_until > {NOW} AND position <= ?3
-             RETURNING coalesce(wanted_by <> ?2 AND wanted_until > {NOW}, FALSE)"
-        );
         let mut writer = self.writer().await?;
         let mut tx = writer.connection().begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-        let moved = sqlx::query_scalar(AssertSqlSafe(advance))
-            .bind(cursor.to_owned())
-            .bind(owner.to_owned())
-            .bind(to.0)
-            .bind(seconds(ttl))
-            .fetch_optional(&mut *tx)
-            .await
-            .map_err(failed)?;
+        let moved = advance(&mut tx, cursor, owner, Some(to), ttl).await.map_err(failed)?;
         let Some(wanted) = moved else { return Ok(Moved::LeaseLost) };
         for finish in finishes {
             sqlx::query(
@@ -249,15 +239,7 @@ impl Fetches for SqliteLog {
     }
 
     async fn work_counts(&self) -> Result<(WorkCounts, WorkCounts), LogError> {
-        let row = sqlx::query(
-            "SELECT (SELECT count(*) FROM fetches WHERE due_at IS NOT NULL),
-                    (SELECT count(*) FROM fetches WHERE state = 'given_up'),
-                    (SELECT count(*) FROM enrichments WHERE due_at IS NOT NULL),
-                    (SELECT count(*) FROM enrichments WHERE state = 'given_up')",
-        )
-        .fetch_one(&self.readers)
-        .await
-        .map_err(failed)?;
+        let row = sqlx::query(WORK_COUNTS).fetch_one(&self.readers).await.map_err(failed)?;
         let counts = |at: usize| WorkCounts { waiting: row.get(at), given_up: row.get(at + 1) };
         Ok((counts(0), counts(2)))
     }
