@@ -106,9 +106,12 @@ fn fault(error: &(dyn StdError + 'static)) -> Fault {
 }
 
 fn certificate(error: &(dyn StdError + 'static)) -> Option<String> {
-    // An `io::Error` hides what it was made of from `source`, and shows that one's source instead.
-    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    let error = inner.map_or(error, |inner| inner as &(dyn StdError + 'static));
+    let mut error = error;
+    // An `io::Error` hides what it was made of from `source`, and shows that one's source instead; and one may be made of
+    // another.
+    while let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        error = inner;
+    }
     match error.downcast_ref::<rustls::Error>()? {
         rustls::Error::InvalidCertificate(reason) => Some(format!("{reason}")),
         _ => None,

@@ -9,8 +9,12 @@ use axum::{
 };
 use serde_json::{Value, json};
 
+use convoke::simulate::platform::PlatformOptions;
+
 use super::{Rig, says};
 use crate::{
+    operation::tls,
+    platform::options,
     service::{APP_ID, Database, KEY, PATH, Service, settings},
     support::port::Port,
 };
@@ -147,5 +151,21 @@ async fn a_service_that_is_down_is_named_and_a_probe_that_was_caught_is_worth_no
 
     rig.service.convoke.kill().await;
     rig.refuses(&service_url, &["cannot be reached"]).await;
+    rig.platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_https_the_certificate_is_checked_first() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    tls::certificate(&cert, &key);
+    let service = settings().setting("TLS_CERT", &cert).setting("TLS_KEY", &key);
+    let platform = PlatformOptions { ca_file: Some(cert.clone()), ..options() };
+    let mut rig = Rig::with(Service::with(service, Database::Sqlite).await, platform).await;
+    let url = rig.url.replace("http:", "https:");
+    rig.refuses(&url, &["certificate", "platform would refuse it too"]).await;
+    let trusting = rig.run_with(&["enable"], |builder| builder.env("SSL_CERT_FILE", &cert)).await;
+    assert_eq!(trusting.code(), 0, "{trusting:?}");
+    assert_eq!((rig.status(), rig.asked()), (Some(0), 1));
     rig.platform.stop().await;
 }
