@@ -68,13 +68,19 @@ const NOT_JSON: &str =
 /// The code and text of a failure in any of the platform's envelopes (manual, chapter 22; 6.3.2.2; 5.2.43). Codes that say
 /// that all went well are none.
 fn stated(json: &Value) -> (Option<String>, String) {
+    let mut told = String::new();
     for (code, message) in [("error_code", "error_msg"), ("returnCode", "returnDesc"), ("code", "message")] {
         // A subscription or a recording has no member of these names, so they are the envelope's.
-        if let Some(code) = parse::text(json, &[code]).filter(|code| !matches!(code.trim_matches('0'), "" | ".")) {
-            return (Some(full(&code)), parse::text(json, &[message]).unwrap_or_default());
+        let code = parse::text(json, &[code]).filter(|code| !code.trim_matches('0').is_empty());
+        let message = parse::text(json, &[message]).unwrap_or_default();
+        if let Some(code) = code {
+            return (Some(full(&code)), message);
+        }
+        if told.is_empty() {
+            told = message;
         }
     }
-    (None, String::new())
+    (None, told)
 }
 
 /// Where only the digits of a code are given: nine with the leading 1, or the eight after it.

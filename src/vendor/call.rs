@@ -8,7 +8,7 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Method, Request};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rand::RngExt as _;
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -38,13 +38,15 @@ pub(super) struct Call {
     pub query: Vec<(&'static str, String)>,
     /// JSON.
     pub body: Option<Vec<u8>>,
+    /// What `body` holds that must not be shown.
+    pub secret: Option<SecretString>,
     /// It may be made again without harm when it is not known whether it was carried out.
     pub repeatable: bool,
 }
 
 impl Call {
     pub(super) const fn get(doing: &'static str, path: &'static str, query: Vec<(&'static str, String)>) -> Self {
-        Self { doing, method: Method::GET, path, query, body: None, repeatable: true }
+        Self { doing, method: Method::GET, path, query, body: None, secret: None, repeatable: true }
     }
 }
 
@@ -85,6 +87,7 @@ impl Core {
                 path: PATH,
                 query: Vec::new(),
                 body: Some(body.to_vec()),
+                secret: None,
                 repeatable: true,
             };
             let outcome = self.attempt(&call, &Credentials::Claim(&authorization)).await;
@@ -126,7 +129,7 @@ impl Core {
     async fn attempt(&self, call: &Call, credentials: &Credentials<'_>) -> Result<Value, VendorError> {
         let request = self.request(call, credentials)?;
         let exchanged = self.transport.exchange(request, self.options.timeout).await;
-        let failed = |error: VendorError| self.without_secrets(error, credentials);
+        let failed = |error: VendorError| self.without_secrets(error, call, credentials);
         let answer = exchanged.map_err(|fault| failed(answer::unanswered(call.doing, fault)))?;
         let now = Instant::now();
         for (name, value) in &answer.headers {
@@ -194,12 +197,14 @@ impl Core {
     }
 
     /// What comes from the platform might hold what was sent to it.
-    fn without_secrets(&self, mut error: VendorError, credentials: &Credentials<'_>) -> VendorError {
-        let secret = match credentials {
+    fn without_secrets(&self, mut error: VendorError, call: &Call, credentials: &Credentials<'_>) -> VendorError {
+        let sent = match credentials {
             Credentials::Token(token) => token.exposed(),
             Credentials::Claim(authorization) => authorization,
         };
-        for secret in [secret, self.options.app_key.expose_secret()] {
+        let secrets =
+            [Some(sent), Some(self.options.app_key.expose_secret()), call.secret.as_ref().map(|it| it.expose_secret())];
+        for secret in secrets.into_iter().flatten() {
             error.problem = error.problem.replace(secret, "***");
             error.code = error.code.map(|code| code.replace(secret, "***"));
         }

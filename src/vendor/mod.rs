@@ -141,6 +141,7 @@ impl Vendor {
             path: LINK_CONFIG,
             query: Vec::new(),
             body: Some(body.to_string().into_bytes()),
+            secret: Some(new.subscriber_key.clone()),
             repeatable: true,
         };
         self.core.call(&call).await.map(drop)
@@ -158,7 +159,15 @@ impl Vendor {
             Status::Other(status) => ("changing the subscription's status", status),
         };
         let query = vec![("id", id.to_owned()), ("status", status.to_string())];
-        let call = Call { doing, method: Method::PUT, path: CHANGE_STATUS, query, body: None, repeatable: false };
+        let call = Call {
+            doing,
+            method: Method::PUT,
+            path: CHANGE_STATUS,
+            query,
+            body: None,
+            secret: None,
+            repeatable: false,
+        };
         self.core.call(&call).await.map(drop)
     }
 
@@ -173,6 +182,7 @@ impl Vendor {
             path: LINK_CONFIG,
             query: vec![("id", id.to_owned())],
             body: None,
+            secret: None,
             repeatable: true,
         };
         existing(self.core.call(&call).await).map(drop)
@@ -226,6 +236,7 @@ impl Vendor {
                 path: SEGMENTS,
                 query: Vec::new(),
                 body: Some(body.to_string().into_bytes()),
+                secret: None,
                 repeatable: true,
             };
             let Some(answer) = existing(self.core.call(&call).await)? else { return Ok(segments) };

@@ -10,8 +10,10 @@ use tokio::time::Instant;
 /// Limits that the gateway's samples show.
 const DEFAULT_LIMIT: usize = 100;
 const DEFAULT_PERIOD: Duration = Duration::from_secs(60);
-/// As many calls are remembered; a limit above is not kept, since the network keeps it.
-const MOST: usize = 10_000;
+/// As many calls are remembered; a higher limit is taken for this one.
+const MOST: usize = 100_000;
+/// As many limits of one call are kept.
+const MOST_WINDOWS: usize = 8;
 /// A header that names a longer period is not believed.
 const LONGEST: Duration = Duration::from_secs(86_400);
 
@@ -70,6 +72,33 @@ impl Window {
     }
 }
 
+impl Limits {
+    /// The limit that a header speaks of; headers of one name may state several, which differ in their periods. `None`:
+    /// there are too many.
+    fn window(&mut self, name: &str, stated: &Stated) -> Option<&mut Window> {
+        let same = |window: &Window| window.name.as_deref() == Some(name) && window.period == stated.period;
+        if let Some(at) = self.windows.iter().position(same) {
+            return self.windows.get_mut(at);
+        }
+        // What all callers may do together says nothing of what one may do.
+        let ours = self.windows.iter().position(|window| window.name.is_none() && !name.ends_with("-allenv"));
+        if let Some(at) = ours {
+            let window = &mut self.windows[at];
+            window.name = Some(name.to_owned());
+            window.period = stated.period;
+            return Some(window);
+        }
+        if self.windows.len() == MOST_WINDOWS {
+            return None;
+        }
+        // It counted what we did before we knew of it.
+        let made = self.windows.iter().map(|window| &window.made).max_by_key(|made| made.len()).cloned();
+        let window = Window::new(Some(name.to_owned()), stated.limit, stated.period);
+        self.windows.push(Window { made: made.unwrap_or_default(), ..window });
+        self.windows.last_mut()
+    }
+}
+
 impl Pace {
     pub(super) const fn new() -> Self {
         Self { calls: Mutex::new(BTreeMap::new()) }
@@ -101,24 +130,7 @@ impl Pace {
     pub(super) fn note(&self, call: &'static str, name: &str, value: &str, now: Instant) {
         let Some(stated) = Stated::read(value) else { return };
         self.with(call, |limits| {
-            // Headers of one name may state several limits, which differ in their periods.
-            let same = |window: &Window| window.name.as_deref() == Some(name) && window.period == stated.period;
-            let at = limits.windows.iter().position(same).unwrap_or_else(|| {
-                let unnamed = limits.windows.iter().position(|window| window.name.is_none());
-                match unnamed {
-                    Some(at) if !name.ends_with("-allenv") => {
-                        let window = &mut limits.windows[at];
-                        window.name = Some(name.to_owned());
-                        window.period = stated.period;
-                        at
-                    }
-                    _ => {
-                        limits.windows.push(Window::new(Some(name.to_owned()), stated.limit, stated.period));
-                        limits.windows.len() - 1
-                    }
-                }
-            });
-            let window = &mut limits.windows[at];
+            let Some(window) = limits.window(name, &stated) else { return };
             window.limit = stated.limit;
             while window.made.len() > window.limit {
                 window.made.pop_front();
@@ -181,4 +193,119 @@ fn length(text: &str) -> Option<Duration> {
         _ => return None,
     };
     number.checked_mul(unit_ms).map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const API: &str = "x-apig-ratelimit-api";
+    const ALL: &str = "x-apig-ratelimit-api-allenv";
+
+    /// Makes calls for so long, each at once when it may be made; when each of them was made, in ms.
+    fn made(pace: &Pace, from: Instant, within: Duration, mut after: impl FnMut(usize, Instant)) -> Vec<u128> {
+        let (mut now, mut made) = (from, Vec::new());
+        while now <= from + within {
+            match pace.take("call", now) {
+                Some(later) => now = later,
+                None => {
+                    made.push((now - from).as_millis());
+                    after(made.len(), now);
+                }
+            }
+        }
+        made
+    }
+
+    #[test]
+    fn a_call_that_nobody_limits_is_made_a_hundred_times_in_any_minute() {
+        let (pace, start) = (Pace::new(), Instant::now());
+        let made = made(&pace, start, Duration::from_secs(180), |_, _| {});
+        assert_eq!(made.len(), 400, "at 0, 1, 2 and 3 minutes");
+        assert!(made.iter().zip(&made[100..]).all(|(earlier, later)| later - earlier >= 60_000));
+        assert_eq!(pace.take("another", start), None, "each call counts for itself");
+    }
+
+    #[test]
+    fn the_gateways_own_limit_replaces_ours_in_both_directions() {
+        for (limit, expected) in [(250, 500), (7, 14)] {
+            let (pace, start) = (Pace::new(), Instant::now());
+            let header = format!("remain:5,limit:{limit},time:1 minute");
+            let made = made(&pace, start, Duration::from_secs(119), |_, now| pace.note("call", API, &header, now));
+            assert_eq!(made.len(), expected);
+        }
+    }
+
+    #[test]
+    fn nothing_left_means_waiting_until_the_period_is_over_that_began_before_its_first_answer() {
+        let (pace, start) = (Pace::new(), Instant::now());
+        // Somebody else uses the same App ID: five are left for us, the first of which comes after 10 s.
+        let made = made(&pace, start + Duration::from_secs(10), Duration::from_secs(50), |nth, now| {
+            pace.note("call", API, &format!("remain:{},limit:100,time:1 minute", 5_usize.saturating_sub(nth)), now);
+        });
+        assert_eq!(made.len(), 5);
+        assert_eq!(pace.take("call", start + Duration::from_secs(65)), Some(start + Duration::from_secs(70)));
+        assert_eq!(pace.take("call", start + Duration::from_secs(70)), None);
+    }
+
+    #[test]
+    fn several_limits_hold_together() {
+        let (pace, start) = (Pace::new(), Instant::now());
+        let made = made(&pace, start, Duration::from_secs(59), |_, now| {
+            pace.note("call", API, "remain:9,limit:20,time:1 minute", now);
+            pace.note("call", ALL, "remain:9,limit:3,time:1 second", now);
+        });
+        assert_eq!(made.len(), 20);
+        let in_a_second = |at: &u128| made.iter().filter(|other| **other >= *at && **other < at + 1000).count();
+        assert_eq!(made.iter().map(in_a_second).max(), Some(3));
+    }
+
+    #[test]
+    fn a_limit_of_all_callers_together_does_not_lift_ours() {
+        let (pace, start) = (Pace::new(), Instant::now());
+        let header = "remain:199,limit:200,time:1 second";
+        let made = made(&pace, start, Duration::from_secs(59), |_, now| pace.note("call", ALL, header, now));
+        assert_eq!(made.len(), 100);
+    }
+
+    #[test]
+    fn headers_that_make_no_sense_change_nothing() {
+        let (pace, start) = (Pace::new(), Instant::now());
+        for header in [
+            "",
+            "x",
+            "remain:1",
+            "remain:-1,limit:100,time:1 minute",
+            "remain:0,limit:0,time:1 minute",
+            "remain:0,limit:5,time:0 second",
+            "remain:0,limit:5,time:1 fortnight",
+            "remain:0,limit:5,time:minute",
+            "remain:0,limit:5,time:99999999999999999999 second",
+            "remain:0,limit:5,time:9999 day",
+        ] {
+            pace.note("call", API, header, start);
+        }
+        for n in 0..100 {
+            pace.note("call", &format!("x-apig-ratelimit-{n}"), "remain:9,limit:9,time:1 day", start);
+        }
+        pace.with("call", |limits| assert!(limits.windows.len() <= MOST_WINDOWS));
+        let fresh = Pace::new();
+        fresh.note("call", API, "remain:0, limit: 1000000000000, time: 10 seconds", start);
+        assert_eq!(
+            fresh.take("call", start),
+            Some(start + Duration::from_secs(10)),
+            "blanks and large numbers are read"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_was_throttled_waits_and_the_others_do_not() {
+        let (pace, start) = (Pace::new(), Instant::now());
+        pace.stay_away("call", start + Duration::from_secs(30));
+        pace.stay_away("call", start + Duration::from_secs(20));
+        pace.wait("another").await;
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        pace.wait("call").await;
+        assert_eq!(start.elapsed().as_secs(), 30);
+    }
 }

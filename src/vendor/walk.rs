@@ -180,3 +180,6 @@ impl Walk {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,5 +27,7 @@ mod subscription;
 mod support;
 mod support_selftest;
 mod tables;
+mod vendor;
+mod vendor_against_platform;
 mod watch;
 mod wild;

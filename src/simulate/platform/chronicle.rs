@@ -1,15 +1,17 @@
 //! How the simulated world becomes the platform's memory: what happens there is remembered whether or not its event arrives.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::Shared;
 use super::archive::{Recorded, Run, State, Stay};
+use super::{PlatformOptions, Shared};
 use crate::event::Millis;
 use crate::simulate::body::uuid_text;
 use crate::simulate::people::DEVICES;
-use crate::simulate::script::{Script, What};
+use crate::simulate::script::{Script, Step, What};
 
-/// Tells the platform what happens in a world.
+/// Tells the platform what happens in a world. Who comes and goes is told when something else happens: a running meeting may
+/// have more people in it than the platform says.
 #[derive(Clone)]
 pub struct Chronicle(pub(super) Arc<Shared>);
 
@@ -67,7 +69,6 @@ impl Chronicle {
         let conference_id = script.meeting.id.to_string();
         let corps = options.corp_ids.len().max(1);
         let corp_id = options.corp_ids.get(usize::try_from(script.meeting.id).unwrap_or(0) % corps).cloned();
-        let ended = happened(What::End);
         Some(Run {
             conf_uuid: uuid_text(script.meeting.uuid),
             cycle_sub_conf_id: script.meeting.cycle_sub_id.map(uuid_text),
@@ -79,16 +80,23 @@ impl Chronicle {
             state: latest?,
             scheduled: (at(begins - begins % MINUTE), at(ends - ends % SLOT + SLOT)),
             started: steps.iter().find(|step| step.what == What::Started).map(|step| at(step.at)),
-            ended: ended.map(at),
-            stays: stays(script, done, ended),
-            recordings: recordings(script, done, options, now),
+            ended: happened(What::End).map(at),
+            stays: stays(steps, script),
+            recordings: recordings(steps, options, now),
         })
     }
 }
 
-/// The stays that have begun. Who never left was there until the meeting ended.
-fn stays(script: &Script, done: usize, ended: Option<i64>) -> Vec<Stay> {
-    let steps = &script.steps[..done];
+/// The stays that have begun. Who never left was there until the meeting ended, the first time after he came.
+fn stays(steps: &[Step], script: &Script) -> Vec<Stay> {
+    let gone: HashSet<usize> = steps
+        .iter()
+        .filter_map(|step| match step.what {
+            What::Left(number) => Some(number),
+            _ => None,
+        })
+        .collect();
+    let ends: Vec<i64> = steps.iter().filter(|step| step.what == What::End).map(|step| step.at).collect();
     let joined = steps.iter().filter_map(|step| match step.what {
         What::Join(number) => script.stays.get(number).map(|stay| (number, stay)),
         _ => None,
@@ -96,18 +104,14 @@ fn stays(script: &Script, done: usize, ended: Option<i64>) -> Vec<Stay> {
     joined
         .filter_map(|(number, stay)| {
             let person = script.people.get(stay.person)?;
-            let left = steps.iter().any(|step| step.what == What::Left(number)).then_some(stay.left_at);
-            // The end that closes it is the first one after it began.
-            let closed = || {
-                let end = steps.iter().find(|step| step.what == What::End && step.at > stay.joined_at);
-                end.map(|step| step.at).or(ended.filter(|end| *end > stay.joined_at))
-            };
+            let closed = || ends.iter().copied().find(|end| *end > stay.joined_at);
+            let left = if gone.contains(&number) { Some(stay.left_at) } else { closed() };
             Some(Stay {
                 display_name: person.display_name.as_str().into(),
                 call_number: person.call_number.as_str().into(),
                 device_type: device(stay.user_agent),
                 joined: at(stay.joined_at),
-                left: left.or_else(closed).map(at),
+                left: left.map(at),
             })
         })
         .collect()
@@ -124,10 +128,10 @@ fn device(user_agent: &str) -> &'static str {
 }
 
 /// Each recording began half way between what was before it and its end.
-fn recordings(script: &Script, done: usize, options: &super::PlatformOptions, now: Millis) -> Vec<Recorded> {
+fn recordings(steps: &[Step], options: &PlatformOptions, now: Millis) -> Vec<Recorded> {
     let decode_ms = i64::try_from(options.decode_for.as_millis()).unwrap_or(0);
-    let mut before = script.steps.iter().find(|step| step.what == What::Started).map_or(0, |step| step.at);
-    let finished = script.steps[..done].iter().filter(|step| step.what == What::Record);
+    let mut before = steps.iter().find(|step| step.what == What::Started).map_or(0, |step| step.at);
+    let finished = steps.iter().filter(|step| step.what == What::Record);
     finished
         .map(|step| {
             let length_s = ((step.at - before) / 2_000).max(1);
