@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use secrecy::{ExposeSecret as _, SecretString};
-
 use super::memory::Memory;
 use super::probe::{Unproven, probe};
 use super::report::{Kind, Problem, Report, Shown};
@@ -77,6 +75,7 @@ impl<'a> Actions<'a> {
             (self.say)("there is no subscription: `convoke subscription set` makes one");
             return Ok(());
         };
+        self.warn_of_differences(&is);
         (self.say)(&format!("record      {}", plain(&is.id)));
         (self.say)(&format!("subscriber  {}", plain(is.subscriber_id.as_deref().unwrap_or("none"))));
         (self.say)(&format!("url         {}", plain(is.url.as_deref().unwrap_or("none"))));
@@ -117,10 +116,9 @@ impl<'a> Actions<'a> {
                 ),
             ));
         }
-        let key = how.subscriber.keys.first().map_or("", |key| key.expose_secret());
         let new = NewSubscription {
             subscriber_id: id.to_string(),
-            subscriber_key: SecretString::from(key),
+            subscriber_key: how.subscriber.keys.first().cloned().unwrap_or_default(),
             url: how.url.to_owned(),
         };
         self.vendor.set_subscription(&new).await?;
@@ -158,6 +156,7 @@ impl<'a> Actions<'a> {
         let Some(is) = self.read().await? else {
             return Err(Problem::new(Kind::Missing, "there is no subscription: run `convoke subscription set` first"));
         };
+        self.warn_of_differences(&is);
         let log = self.log()?;
         let memory = Memory::load(log).await?;
         if is.status != Status::Enabled && !how.force {
@@ -215,6 +214,7 @@ impl<'a> Actions<'a> {
             (self.say)("there is no subscription: nothing is pushed");
             return Ok(());
         };
+        self.warn_of_differences(&is);
         if is.status != Status::Enabled {
             (self.say)(&format!("it is {}, not enabled: left as it is", in_words(is.status)));
             return Ok(());
@@ -241,6 +241,7 @@ impl<'a> Actions<'a> {
             (self.say)("there is no subscription");
             return Ok(());
         };
+        self.warn_of_differences(&is);
         if is.status == Status::Enabled {
             let message = "it is enabled, and events are pushed: run `convoke subscription disable` first";
             return Err(Problem::new(Kind::Enabled, message));
@@ -276,13 +277,14 @@ impl<'a> Actions<'a> {
         });
         if let Some(is) = &read {
             self.handshakes(is).await?;
-            for difference in self.expected.differences(is) {
-                if !self.report.warnings.contains(&difference) {
-                    self.warn(difference);
-                }
-            }
         }
         Ok(read)
+    }
+
+    fn warn_of_differences(&mut self, is: &Subscription) {
+        for difference in self.expected.differences(is) {
+            self.warn(difference);
+        }
     }
 
     fn log(&self) -> Result<&'a dyn Log, Problem> {

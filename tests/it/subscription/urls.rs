@@ -86,9 +86,13 @@ async fn a_url_that_does_not_end_in_this_convoke_is_found_out_before_the_platfor
     let broken = receiver(|_| StatusCode::BAD_GATEWAY.into_response());
     rig.refuses(&broken.await, &["answers 502"]).await;
 
-    // Nothing of all that is in the way of the right one.
+    // Nothing of all that is in the way of the right one, nor held against it.
     rig.url = own;
-    rig.done(&["set", "--replace"], &["set:"]).await;
+    assert!(
+        rig.json(&["show"]).await.1["warnings"][0].as_str().is_some_and(|warning| warning.contains("it pushes to"))
+    );
+    let set = rig.done(&["set", "--replace"], &["set:"]).await;
+    assert!(!set.stdout.contains("warning"), "{set:?}");
     rig.done(&["enable"], &["enabled"]).await;
     assert_eq!(rig.asked(), 1);
     rig.platform.stop().await;
