@@ -14,10 +14,12 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::watch::Watch;
+use crate::backfill;
 use crate::bus::Bus;
 use crate::config::{ConfigArgs, ConfigError, Env, Settings, TlsFiles};
 use crate::cursor;
 use crate::disk::DiskWatch;
+use crate::enrich::{self, Enrich, Enterprise};
 use crate::event::{Clock, Subscriber};
 use crate::http::connections::{Connections, Gauges, room_by_descriptors};
 use crate::http::ingest::{Ingest, Limits};
@@ -26,8 +28,9 @@ use crate::http::tls::{Certificates, TlsError};
 use crate::http::{self, Shutdown, Sources};
 use crate::intake::Intake;
 use crate::log::{self, Log, LogError};
-use crate::meetings::Meetings;
+use crate::meetings::{self, Meetings};
 use crate::metrics::{CURSORS, Metrics};
+use crate::recordings::{self, Recordings};
 use crate::relay::{self, Encoder, Relay};
 use crate::subscription::{self, Expected};
 use crate::tail::Tail;
@@ -83,6 +86,8 @@ struct Parts {
 /// In which order the parts end, after the listeners.
 #[derive(Clone, Default)]
 struct Steps {
+    /// What asks the platform and appends the answers, for which the writer must still run.
+    askers: CancellationToken,
     writer: CancellationToken,
     cursors: CancellationToken,
     rest: CancellationToken,
@@ -135,6 +140,9 @@ const DATABASE: &str = "database's upkeep";
 const RELAY: &str = "relay";
 const TABLES: &str = "analyst tables";
 const WATCH: &str = "stream watch";
+const BACKFILL: &str = "backfill";
+const RECORDINGS: &str = "recordings";
+const ENRICHMENT: &str = enrich::TASK;
 const GAUGES: &str = "gauges";
 const SUBSCRIPTION: &str = "subscription watch";
 
@@ -162,6 +170,7 @@ impl App {
             Some(options) => Some(Arc::new(Bus::connect(options, Arc::clone(&metrics)).await?)),
             None => None,
         };
+        let vendor = vendor_options(settings).map(|options| Vendor::new(options, clock.clone())).transpose()?;
         let appended = Arc::new(Notify::new());
         let tail = Arc::new(Tail::default());
         let migrated = CancellationToken::new();
@@ -227,12 +236,56 @@ impl App {
             let (log, stop, migrated) = (Arc::clone(&log), steps.cursors.clone(), migrated.clone());
             tasks.spawn(RELAY, moved(relay, log, Arc::clone(&appended), migrated, stop));
         }
+        if let (Some(vendor), Some(every)) =
+            (vendor.clone(), settings.platform.as_ref().and_then(|platform| platform.backfill_every))
+        {
+            let task = backfill::task::Task {
+                every,
+                owner: owner.clone(),
+                cursor: crate::meetings::CURSOR,
+                subscribers: settings.subscribers.clone(),
+                retention: settings.database.retention,
+                log: Arc::clone(&log),
+                intake: health.intake.clone(),
+                vendor,
+                metrics: Arc::clone(&metrics),
+                clock: clock.clone(),
+            };
+            tasks.spawn(BACKFILL, done(task.run(migrated.clone(), shutdown.stop.clone())));
+        }
         let tables = Meetings::new(Arc::clone(&log), Arc::clone(&metrics), owner.clone());
-        tasks.spawn(TABLES, moved(tables, Arc::clone(&log), appended, migrated.clone(), steps.cursors.clone()));
+        let stop = steps.cursors.clone();
+        tasks.spawn(TABLES, moved(tables, Arc::clone(&log), Arc::clone(&appended), migrated.clone(), stop));
+        let mut cursors = vec![meetings::CURSOR];
+        cursors.extend(health.bus.as_ref().map(|_| relay::CURSOR));
+        if let (Some(platform), Some(vendor)) = (&settings.platform, vendor) {
+            let stop = steps.askers.clone();
+            if platform.recordings {
+                cursors.push(recordings::CURSOR);
+                let recordings = Recordings::new(
+                    Arc::clone(&log),
+                    health.intake.clone(),
+                    vendor.clone(),
+                    Arc::clone(&metrics),
+                    clock.clone(),
+                    owner.clone(),
+                    stop.clone(),
+                );
+                tasks.spawn(RECORDINGS, moved(recordings, Arc::clone(&log), appended, migrated.clone(), stop.clone()));
+            }
+            if platform.enrich {
+                let enterprise = Enterprise::of(platform.sp_id.as_deref(), platform.corp_id.as_deref());
+                let leader = (meetings::CURSOR, owner.clone());
+                let (log, metrics, clock) = (Arc::clone(&log), Arc::clone(&metrics), clock.clone());
+                let enrich = Enrich::new(log, vendor, metrics, clock, enterprise, leader);
+                tasks.spawn(ENRICHMENT, done(enrich.run(migrated.clone(), stop)));
+            }
+        }
         if let Some(watch) = subscription_watch(settings, &log, &metrics, owner)? {
             tasks.spawn(SUBSCRIPTION, done(watch.run(migrated.clone(), steps.rest.clone())));
         }
-        tasks.spawn(GAUGES, done(gauges(Arc::clone(&log), Arc::clone(&health), clock, migrated, steps.rest.clone())));
+        let shown = gauges(Arc::clone(&log), Arc::clone(&health), clock, cursors, migrated, steps.rest.clone());
+        tasks.spawn(GAUGES, done(shown));
 
         for (listener, address) in [("events", events_at), ("admin", admin_at)] {
             tracing::info!(listener, %address, "listening");
@@ -278,7 +331,8 @@ impl App {
     async fn finish(&mut self, delay: Duration) -> anyhow::Result<()> {
         tokio::time::sleep(delay).await;
         self.shutdown.stop.cancel();
-        self.tasks.finish(&[EVENTS]).await?;
+        self.steps.askers.cancel();
+        self.tasks.finish(&[EVENTS, BACKFILL, RECORDINGS, ENRICHMENT]).await?;
         self.steps.writer.cancel();
         self.tasks.finish(&[WRITER]).await?;
         self.steps.cursors.cancel();
@@ -520,6 +574,7 @@ async fn gauges(
     log: Arc<dyn Log>,
     health: Arc<Health>,
     clock: Clock,
+    cursors: Vec<&'static str>,
     migrated: CancellationToken,
     stop: CancellationToken,
 ) {
@@ -533,7 +588,7 @@ async fn gauges(
         }
         health.intake.warn_if_due();
         if migrated.is_cancelled()
-            && let Err(error) = look(&*log, &health, &clock).await
+            && let Err(error) = look(&*log, &health, &clock, &cursors).await
         {
             tracing::debug!(%error, "the gauges are as they were");
         }
@@ -544,14 +599,11 @@ async fn gauges(
     }
 }
 
-async fn look(log: &dyn Log, health: &Health, clock: &Clock) -> Result<(), LogError> {
+async fn look(log: &dyn Log, health: &Health, clock: &Clock, running: &[&'static str]) -> Result<(), LogError> {
     let metrics = &health.metrics;
     let states = log.cursors().await?;
     let mut cursors = Vec::new();
-    for name in CURSORS {
-        if name == relay::CURSOR && health.bus.is_none() {
-            continue;
-        }
+    for name in CURSORS.into_iter().filter(|name| running.contains(name)) {
         let lag = log.lag(name).await?;
         let seconds = lag.oldest.map_or(0.0, |oldest| clock.now().since(oldest).as_secs_f64());
         metrics.set_lag(name, lag.events, seconds);
@@ -570,6 +622,9 @@ async fn look(log: &dyn Log, health: &Health, clock: &Clock) -> Result<(), LogEr
     for name in CURSORS {
         metrics.set_aside(name).set(counts.set_aside.get(name).copied().unwrap_or(0));
     }
+    let (fetches, enrichments) = log.work_counts().await?;
+    metrics.set_fetches(recordings::CURSOR, fetches);
+    metrics.set_fetches(enrich::TASK, enrichments);
     for (subscriber, at) in counts.handshakes {
         metrics.note_handshake(&subscriber, at);
     }

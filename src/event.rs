@@ -87,6 +87,12 @@ impl Millis {
         Self(self.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)).max(0))
     }
 
+    /// This time and `more`, not after [`Millis::MAX`].
+    #[must_use]
+    pub fn plus(self, more: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(more.as_millis()).unwrap_or(i64::MAX)).min(Self::MAX.0))
+    }
+
     /// The same instant as a date of the `time` crate.
     #[must_use]
     pub fn date_time(self) -> OffsetDateTime {

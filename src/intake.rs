@@ -98,6 +98,7 @@ impl Intake {
             outage,
             clock,
             beaten: None,
+            beats: true,
             metrics,
             appended,
             tail,
@@ -193,6 +194,8 @@ pub struct Writer {
     clock: Clock,
     /// When the heartbeat was written last, by the steady clock.
     beaten: Option<Duration>,
+    /// Whether it is written at all.
+    beats: bool,
     metrics: Arc<Metrics>,
     appended: Arc<Notify>,
     tail: Arc<Tail>,
@@ -201,6 +204,12 @@ pub struct Writer {
 }
 
 impl Writer {
+    /// The writer of a command that takes no deliveries: it writes no heartbeat, which says that somebody does.
+    #[must_use]
+    pub fn without_heartbeat(self) -> Self {
+        Self { beats: false, ..self }
+    }
+
     /// Commits batch after batch until `finish`, and then what is still in the queue. `migrated` says when the log may be
     /// written at all; until then everything is refused at once.
     pub async fn run(mut self, migrated: CancellationToken, finish: CancellationToken) {
@@ -257,7 +266,10 @@ impl Writer {
     /// Writes the heartbeat, if its time has come.
     async fn beat(&mut self) {
         let now = self.clock.steady();
-        if !self.outage.settled() || self.beaten.is_some_and(|beaten| now.saturating_sub(beaten) < BEAT_EVERY) {
+        if !self.beats
+            || !self.outage.settled()
+            || self.beaten.is_some_and(|beaten| now.saturating_sub(beaten) < BEAT_EVERY)
+        {
             return;
         }
         match self.log.beat().await {

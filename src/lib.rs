@@ -18,6 +18,10 @@
 //! | [`bus`] | NATS JetStream |
 //! | [`meetings`] | the cursor `meetings`: rows become the tables that analysts ask |
 //! | [`vendor`] | the client of the platform's REST API |
+//! | [`backfill`] | the platform's history and the tables compared; what is missing, through the same door |
+//! | [`recordings`] | the cursor `recordings`: asks until a recording is decoded, appends `record.ready` |
+//! | [`enrich`] | what events do not carry, asked once for each run |
+//! | [`patience`] | how long a task leaves the platform alone after a failure |
 //! | [`subscription`] | the subscription at the platform: set, probed, enabled, watched |
 //! | [`audit`] | log, stream and ledger compared; the stream watch |
 //! | [`simulate`] | the platform, played |
@@ -33,17 +37,21 @@
 //! ([`http::ingest`]), `anyhow` only in `app` and `cli`. They are logged once, at the edge.
 pub mod app;
 pub mod audit;
+pub mod backfill;
 pub mod bus;
 pub mod cli;
 pub mod config;
 pub mod cursor;
 pub mod disk;
+pub mod enrich;
 pub mod event;
 pub mod http;
 pub mod intake;
 pub mod log;
 pub mod meetings;
 pub mod metrics;
+pub mod patience;
+pub mod recordings;
 pub mod relay;
 pub mod simulate;
 pub mod subscription;

@@ -11,7 +11,11 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use crate::backfill::plan::Unfillable;
+use crate::backfill::synthesis::Kind;
 use crate::event::{HANDSHAKE, KNOWN_EVENTS, Millis};
+use crate::log::WorkCounts;
+use crate::vendor::Class;
 use crate::verify::{Form, Malformed, Refusal};
 
 /// What became of a delivery that was answered `200`.
@@ -313,6 +317,14 @@ pub struct Metrics {
     /// When log and stream were last compared, in seconds since the epoch.
     pub stream_checked: Gauge,
     stream_setbacks: Vec<IntCounter>,
+    backfill_events: Vec<IntCounter>,
+    backfill_not_fillable: Vec<IntCounter>,
+    /// Backfills that were broken off.
+    pub backfill_failed: IntCounter,
+    /// When the last backfill came to its end, in seconds since the epoch.
+    pub backfill_completed: Gauge,
+    fetches: IntGaugeVec,
+    fetch_failures: Vec<Vec<IntCounter>>,
     standings: Vec<IntGauge>,
     /// 0 after a reload of the settings failed.
     pub reload_ok: IntGauge,
@@ -323,7 +335,20 @@ pub struct Metrics {
 }
 
 /// The cursors that exist in this version.
-pub const CURSORS: [&str; 2] = ["bus", "meetings"];
+pub const CURSORS: [&str; 3] = ["bus", "meetings", "recordings"];
+
+/// The tasks that ask the platform for more about what it pushed.
+const FETCHERS: [&str; 2] = [crate::recordings::CURSOR, crate::enrich::TASK];
+
+/// What is to be done about a failed call, as in the label `class`.
+const CLASSES: [(Class, &str); 6] = [
+    (Class::Token, "token"),
+    (Class::Configuration, "configuration"),
+    (Class::Locked, "locked"),
+    (Class::Gone, "gone"),
+    (Class::Transient, "transient"),
+    (Class::Bug, "bug"),
+];
 
 impl Metrics {
     /// All metrics, at zero.
@@ -342,6 +367,18 @@ impl Metrics {
             "convoke_stream_setbacks_total",
             "Times that the stream was seen to have lost messages.",
             "kind",
+        );
+        let backfilled = counters(
+            &r,
+            "convoke_backfill_events_total",
+            "Events that were made from the platform's history, because nobody had pushed them.",
+            "event",
+        );
+        let not_fillable = counters(
+            &r,
+            "convoke_backfill_not_fillable_total",
+            "What the platform's history says too little of to make an event.",
+            "reason",
         );
         let standings = register(
             &r,
@@ -379,6 +416,31 @@ impl Metrics {
             lag_events.with_label_values(&[cursor]);
             lag_seconds.with_label_values(&[cursor]);
         }
+        let fetches = register(
+            &r,
+            IntGaugeVec::new(
+                Opts::new(
+                    "convoke_fetches",
+                    "What is asked of the platform's API: still (waiting), or in vain until it made no sense any more (given_up).",
+                ),
+                &["task", "state"],
+            ),
+        );
+        for task in FETCHERS {
+            for state in ["waiting", "given_up"] {
+                fetches.with_label_values(&[task, state]);
+            }
+        }
+        let fetch_failures = register(
+            &r,
+            IntCounterVec::new(
+                Opts::new(
+                    "convoke_fetch_failures_total",
+                    "Calls of the platform's API that failed, by what is to be done.",
+                ),
+                &["task", "class"],
+            ),
+        );
         let info = register(
             &r,
             IntGaugeVec::new(Opts::new("convoke_build_info", "The version that runs; always 1."), &["version"]),
@@ -465,8 +527,32 @@ impl Metrics {
                 ),
             ),
             stream_setbacks: Setback::ALL.iter().map(|kind| setbacks.with_label_values(&[kind.as_str()])).collect(),
+            backfill_events: Kind::ALL.iter().map(|kind| backfilled.with_label_values(&[kind.as_str()])).collect(),
+            backfill_not_fillable: Unfillable::ALL
+                .iter()
+                .map(|reason| not_fillable.with_label_values(&[reason.as_str()]))
+                .collect(),
+            backfill_failed: register(
+                &r,
+                IntCounter::new(
+                    "convoke_backfill_failures_total",
+                    "Times that looking for gaps in the platform's history was broken off.",
+                ),
+            ),
+            backfill_completed: register(
+                &r,
+                Gauge::new(
+                    "convoke_backfill_completed_timestamp_seconds",
+                    "When this process last looked for gaps to the end; 0: not yet, or another replica does it.",
+                ),
+            ),
             standings: Standing::ALL.iter().map(|one| standings.with_label_values(&[one.as_str()])).collect(),
             disk_free: gauge("convoke_disk_free_bytes", "Bytes free where the embedded database lies."),
+            fetches,
+            fetch_failures: FETCHERS
+                .iter()
+                .map(|task| CLASSES.iter().map(|(_, class)| fetch_failures.with_label_values(&[task, class])).collect())
+                .collect(),
             reload_ok,
             connections: gauge("convoke_connections", "Open connections to the events listener."),
             connections_evicted: register(
@@ -534,6 +620,32 @@ impl Metrics {
     #[must_use]
     pub fn stream_setbacks(&self, kind: Setback) -> &IntCounter {
         &self.stream_setbacks[kind as usize]
+    }
+
+    /// The series of events of this type that were made from the platform's history.
+    #[must_use]
+    pub fn backfill_events(&self, kind: Kind) -> &IntCounter {
+        &self.backfill_events[kind as usize]
+    }
+
+    /// The series of what could not be made, for this reason.
+    #[must_use]
+    pub fn backfill_not_fillable(&self, reason: Unfillable) -> &IntCounter {
+        &self.backfill_not_fillable[reason as usize]
+    }
+
+    /// How much a task has to ask of the platform, and how much it has given up.
+    pub fn set_fetches(&self, task: &str, counts: WorkCounts) {
+        self.fetches.with_label_values(&[task, "waiting"]).set(counts.waiting);
+        self.fetches.with_label_values(&[task, "given_up"]).set(counts.given_up);
+    }
+
+    /// The series of a task's calls of the platform's API that failed in this way.
+    #[must_use]
+    pub fn fetch_failures(&self, task: &str, class: Class) -> &IntCounter {
+        let task = FETCHERS.iter().position(|known| *known == task).unwrap_or_default();
+        let class = CLASSES.iter().position(|(known, _)| *known == class).unwrap_or_default();
+        &self.fetch_failures[task][class]
     }
 
     /// Shows how the subscription stands; `None`: this process does not know.

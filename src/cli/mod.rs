@@ -1,6 +1,7 @@
 //! The commands, one file each, and how they end: 0 done, 1 failed while running, 2 wrong usage or settings.
 
 mod audit;
+mod backfill;
 mod check;
 mod demo;
 mod migrate;
@@ -58,6 +59,8 @@ enum Command {
     Subscription(subscription::Arguments),
     /// Check settings, database, bus, stream, clock; status 1 if something is wrong
     Check(check::Arguments),
+    /// Find what the platform dropped in its history, and fill it
+    Backfill(backfill::Arguments),
     /// Bring the database's tables up to date
     Migrate(migrate::Arguments),
     /// Make the analyst tables anew from the log, also while the service runs
@@ -141,6 +144,7 @@ async fn run(command: Command, env: &Env) -> Outcome {
         Command::Quarantine(arguments) => quarantine::run(&arguments, env).await,
         Command::Subscription(arguments) => subscription::run(&arguments, env).await,
         Command::Check(arguments) => check::run(&arguments, env).await,
+        Command::Backfill(arguments) => backfill::run(&arguments, env).await,
         Command::Migrate(arguments) => migrate::run(&arguments, env).await,
         Command::Rebuild(arguments) => rebuild::run(&arguments, env).await,
     }

@@ -7,6 +7,8 @@
 //! The order of the log is the order in which commits became visible: whoever has read up to `seq` N never finds a
 //! smaller number later.
 
+mod fetches;
+mod gaps;
 mod postgres;
 mod probes;
 mod sqlite;
@@ -20,6 +22,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub use gaps::{Gaps, KnownRun, KnownStay};
 pub use tables::{
     Changes, ClosedBy, Fact, Lease, MeetingRow, Ready, RecordingRow, RunKey, Status, StayRow, Stored, Tables,
 };
@@ -27,6 +30,7 @@ pub use tables::{
 use crate::disk::Disk;
 use crate::event::{Content, Event, EventId, Millis, Record, Seq, Verified};
 
+pub use fetches::{Details, Enriched, Fetch, Fetched, Fetches, Finish, Run, WorkCounts};
 pub use probes::{Handshakes, Probes};
 
 /// Why the log did not do what it was asked.
@@ -206,7 +210,7 @@ pub struct Schema {
 
 /// A back end of the log. See the module's documentation for the order it keeps.
 #[async_trait]
-pub trait Log: Probes + Tables + Send + Sync + std::fmt::Debug + 'static {
+pub trait Log: Tables + Gaps + Fetches + Probes + Send + Sync + std::fmt::Debug + 'static {
     /// What it is and where, for people: no password in it.
     fn describe(&self) -> String;
 

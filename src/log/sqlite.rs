@@ -29,6 +29,8 @@ use super::{
 use crate::disk::Disk;
 use crate::event::{Content, Event, EventId, Millis, Record, Seq, Unreadable};
 
+mod fetches;
+mod gaps;
 mod probes;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");

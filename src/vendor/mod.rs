@@ -20,6 +20,7 @@ pub use pages::{Item, Pages};
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use hyper::Method;
@@ -78,6 +79,8 @@ struct Core {
     transport: Transport,
     pace: Pace,
     tokens: Tokens,
+    /// How far our clock was behind the platform's when it last said so, in seconds.
+    behind: AtomicI64,
 }
 
 impl std::fmt::Debug for Vendor {
@@ -99,10 +102,26 @@ impl Vendor {
             status: None,
             code: None,
             request_id: None,
-            advice: "Install the certificates of the usual authorities (ca-certificates), or name a file with them in SSL_CERT_FILE.",
+            advice: "Install the certificates of the usual authorities (ca-certificates), or name a file with them \
+                in SSL_CERT_FILE.",
             wait: None,
         })?;
-        Ok(Self { core: Arc::new(Core { options, clock, transport, pace: Pace::new(), tokens: Tokens::new() }) })
+        Ok(Self {
+            core: Arc::new(Core {
+                options,
+                clock,
+                transport,
+                pace: Pace::new(),
+                tokens: Tokens::new(),
+                behind: AtomicI64::new(0),
+            }),
+        })
+    }
+
+    /// How many seconds our clock is behind the platform's, by its newest answer; negative: ahead. 0 before there was one.
+    #[must_use]
+    pub fn clock_behind(&self) -> i64 {
+        self.core.behind.load(Ordering::Relaxed)
     }
 
     /// Who we are to the platform, from the answer to the authentication.
@@ -188,8 +207,8 @@ impl Vendor {
         existing(self.core.call(&call).await).map(drop)
     }
 
-    /// The runs of the enterprise that were over by now, whose start lies in `since..=until`, by start. No meeting in the window is
-    /// no error, but an empty list.
+    /// The runs of the enterprise that are over, in `since..=until`, by start. By which of its times a run belongs to a window,
+    /// and whether the ends do, the manual does not say. No meeting in the window is no error, but an empty list.
     #[must_use]
     pub fn history(&self, since: Millis, until: Millis) -> Pages<Conference> {
         Pages::new(&self.core, "asking for the history", HISTORY, window(since, until))

@@ -106,9 +106,8 @@ fn fault(error: &(dyn StdError + 'static)) -> Fault {
 }
 
 fn certificate(error: &(dyn StdError + 'static)) -> Option<String> {
+    // An `io::Error` hides what it was made of from `source`, and shows that one's source instead.
     let mut error = error;
-    // An `io::Error` hides what it was made of from `source`, and shows that one's source instead; and one may be made of
-    // another.
     while let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         error = inner;
     }

@@ -3,6 +3,8 @@
 
 mod answers;
 mod audit;
+mod backfill;
+mod backfill_story;
 mod clock;
 mod cluster_under_load;
 mod commands;

@@ -278,7 +278,7 @@ async fn without_a_token_only_requests_that_name_this_machine_are_answered() {
 }
 
 /// Name, type and labels of every metric, as the contract lists them.
-const METRICS: [(&str, &str, &[&str]); 27] = [
+const METRICS: [(&str, &str, &[&str]); 29] = [
     ("convoke_deliveries_total", "counter", &["subscriber", "event", "outcome"]),
     ("convoke_rejections_total", "counter", &["reason"]),
     ("convoke_delivery_duration_seconds", "histogram", &[]),
@@ -301,6 +301,8 @@ const METRICS: [(&str, &str, &[&str]); 27] = [
     ("convoke_stream_unknown_events", "gauge", &[]),
     ("convoke_stream_checked_timestamp_seconds", "gauge", &[]),
     ("convoke_stream_setbacks_total", "counter", &["kind"]),
+    ("convoke_fetches", "gauge", &["task", "state"]),
+    ("convoke_fetch_failures_total", "counter", &["task", "class"]),
     ("convoke_subscription_status", "gauge", &["status"]),
     ("convoke_reload_ok", "gauge", &[]),
     ("convoke_connections", "gauge", &[]),

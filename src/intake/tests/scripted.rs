@@ -9,8 +9,9 @@ use super::*;
 use crate::disk::Disk;
 use crate::event::{Record, Seq};
 use crate::log::{
-    Changes, Counts, CursorState, Fact, Filter, Handshakes, Heartbeat, Lag, Lease, Leased, Moved, Probes, Quarantined,
-    RunKey, Schema, SetAside, Stored, Tables,
+    Changes, Counts, CursorState, Enriched, Fact, Fetch, Fetched, Fetches, Filter, Finish, Gaps, Handshakes, Heartbeat,
+    KnownRun, KnownStay, Lag, Lease, Leased, Moved, Probes, Quarantined, Run, RunKey, Schema, SetAside, Stored, Tables,
+    WorkCounts,
 };
 
 #[derive(Debug)]
@@ -259,6 +260,44 @@ impl Log for Scripted {
         None
     }
     async fn close(&self) {}
+}
+
+#[async_trait]
+impl Gaps for Scripted {
+    async fn known_runs(&self, _: &str, _: &[String]) -> Result<Vec<KnownRun>, LogError> {
+        Err(unavailable())
+    }
+    async fn known_stays(&self, _: &str, _: &str) -> Result<Vec<KnownStay>, LogError> {
+        Err(unavailable())
+    }
+}
+
+#[async_trait]
+impl Fetches for Scripted {
+    async fn finishes(&self, _: Seq, _: Seq) -> Result<Vec<Finish>, LogError> {
+        Err(unavailable())
+    }
+    async fn queue(&self, _: &str, _: &str, _: Seq, _: Duration, _: &[Finish]) -> Result<Moved, LogError> {
+        Err(unavailable())
+    }
+    async fn due_fetches(&self, _: Millis, _: u32) -> Result<Vec<Fetch>, LogError> {
+        Err(unavailable())
+    }
+    async fn settle_fetch(&self, _: &Fetch, _: &Fetched) -> Result<bool, LogError> {
+        Err(unavailable())
+    }
+    async fn queue_enrichments(&self, _: Millis) -> Result<u64, LogError> {
+        Err(unavailable())
+    }
+    async fn due_enrichments(&self, _: Millis, _: u32) -> Result<Vec<Run>, LogError> {
+        Err(unavailable())
+    }
+    async fn settle_enrichment(&self, _: &Run, _: &Enriched) -> Result<(), LogError> {
+        Err(unavailable())
+    }
+    async fn work_counts(&self) -> Result<(WorkCounts, WorkCounts), LogError> {
+        Err(unavailable())
+    }
 }
 
 #[async_trait]

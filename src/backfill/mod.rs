@@ -1,0 +1,320 @@
+//! What the platform dropped, got back from its history: compares the history with the analyst tables, and puts the events
+//! that are missing into the log, through the same door as those that are pushed, with the source `backfill`.
+//!
+//! Pure parts: [`matching`] (which stay is which), [`synthesis`] (the bytes of an event), [`plan`] (what a run lacks). The
+//! rest streams: a page of runs at a time, the stays of one run at a time. What is made depends on nothing but the history
+//! and the tables, so that doing it again, also after a crash half-way, makes the same events, which the log knows.
+
+pub mod matching;
+mod note;
+pub mod plan;
+mod report;
+mod subscriber;
+pub mod synthesis;
+pub mod task;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+
+pub use note::Note;
+pub use report::Report;
+pub use subscriber::{NoSubscriber, subscriber};
+
+use crate::event::{Clock, Millis, Source};
+use crate::intake::{Intake, MAX_BATCH};
+use crate::log::{Appended, KnownRun, Log, LogError};
+use crate::metrics::Metrics;
+use crate::vendor::{Conference, Vendor, VendorError};
+use crate::verify;
+use plan::{Plan, Planned, Unfillable};
+
+/// What is younger may still be pushed: the platform tries for 24 hours. The rest is for clocks that differ.
+pub const MARGIN: Duration = Duration::from_secs(24 * 3_600 + 30 * 60);
+
+/// How long the platform keeps its history, unless its administrator has chosen otherwise (4.2.18): six months.
+pub const HISTORY: Duration = Duration::from_secs(184 * 86_400);
+
+/// The longest time for which it can be told to keep it.
+pub const LONGEST_HISTORY: Duration = Duration::from_secs(366 * 86_400);
+
+/// Clocks that are so many seconds apart are worth a word.
+const WORTH_A_WORD: u64 = 60;
+
+/// How often it is noted how far it came.
+const NOTE_EVERY: Duration = Duration::from_secs(1);
+
+/// How often, and for how long, an event is offered to a log that does not take it.
+const OFFER_AGAIN: Duration = Duration::from_millis(500);
+const OFFERS: u32 = 120;
+
+/// How often it is looked whether the tables are as new as the log.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Why a backfill was broken off. What was done until then is done, and the next one of the same range goes on there.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The platform's API.
+    #[error(transparent)]
+    Vendor(#[from] VendorError),
+    /// The database.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The database does not take events.
+    #[error("the database has not taken an event for a minute: `convoke check` says what is wrong with it")]
+    NotStored,
+}
+
+/// What to look at.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// Runs that began at this time or later …
+    pub since: Millis,
+    /// … and at this time or before; in any case only what is older than [`MARGIN`].
+    pub until: Option<Millis>,
+    /// Only say what is missing.
+    pub dry_run: bool,
+    /// The name under which it is noted how far this came.
+    pub note: &'static str,
+}
+
+/// What it needs.
+#[derive(Clone, Debug)]
+pub struct Backfill {
+    /// Whose tables are compared. They must be as new as the log: see [`tables_are_current`].
+    pub log: Arc<dyn Log>,
+    /// Whose history.
+    pub vendor: Vendor,
+    /// The way into the log.
+    pub intake: Intake,
+    /// For what was made.
+    pub metrics: Arc<Metrics>,
+    /// The time now.
+    pub clock: Clock,
+    /// Whose events.
+    pub subscriber_id: Arc<str>,
+}
+
+/// Waits until the analyst tables are as new as the log is now. Somebody must be moving the cursor.
+///
+/// # Errors
+/// [`LogError::Unavailable`].
+pub async fn tables_are_current(log: &dyn Log, cursor: &str) -> Result<(), LogError> {
+    let head = log.head().await?;
+    loop {
+        let states = log.cursors().await?;
+        if states.iter().any(|state| state.name == cursor && state.position >= head) || head == crate::event::Seq::START
+        {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+impl Backfill {
+    /// The youngest time that may be looked at: by our clock, the database's or the platform's, whichever is behind.
+    ///
+    /// # Errors
+    /// The platform or the database does not say what time it is.
+    pub async fn boundary(&self) -> Result<Millis, Error> {
+        // Its answer has the time.
+        self.vendor.identity().await?;
+        let ahead = u64::try_from(-self.vendor.clock_behind()).unwrap_or(0);
+        let now = self.clock.now();
+        if ahead > WORTH_A_WORD {
+            tracing::warn!(
+                ahead,
+                "the clock is so many seconds ahead of the platform's: check NTP; gaps are looked for by the platform's"
+            );
+        }
+        Ok(now.minus(Duration::from_secs(ahead)).min(self.log.now().await?).minus(MARGIN))
+    }
+
+    /// Looks at the range and fills what is missing. `progress` hears of every run: what was found until now, and how many
+    /// runs the platform says there are.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn run(
+        &self,
+        request: &Request,
+        mut progress: impl FnMut(&Report, Option<u64>),
+    ) -> Result<Report, Error> {
+        let boundary = self.boundary().await?;
+        let until = request.until.map_or(boundary, |until| until.min(boundary));
+        let mut report = Report::new(Arc::clone(&self.subscriber_id), request.since, until, request.dry_run);
+        let mut note = Note {
+            subscriber_id: self.subscriber_id.to_string(),
+            since: request.since.get(),
+            until: request.until.map(Millis::get),
+            place: request.since.get(),
+            young: None,
+            finished_at: None,
+        };
+        if !request.dry_run
+            && let Some(last) = Note::load(&*self.log, request.note).await?
+            && last.resumes(&self.subscriber_id, request.since, request.until)
+        {
+            report.resumed_at = Millis::new(last.place).filter(|place| *place > request.since);
+            report.young = last.young.and_then(Millis::new);
+            note = last;
+        }
+        let place = report.resumed_at.unwrap_or(request.since);
+        let walked = self.walk(place, until, boundary, request, &mut report, &mut note, &mut progress).await;
+        if !request.dry_run {
+            if walked.is_ok() {
+                note.finished_at = Some(self.clock.now().get());
+            }
+            let kept = note.keep(&*self.log, request.note).await;
+            // What broke it off is the news.
+            walked?;
+            kept?;
+        } else {
+            walked?;
+        }
+        Ok(report)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the state of one walk, in one place")]
+    async fn walk(
+        &self,
+        place: Millis,
+        until: Millis,
+        boundary: Millis,
+        request: &Request,
+        report: &mut Report,
+        note: &mut Note,
+        progress: &mut impl FnMut(&Report, Option<u64>),
+    ) -> Result<(), Error> {
+        let mut noted = self.clock.steady();
+        if place > until {
+            return Ok(());
+        }
+        let mut pages = self.vendor.history(place, until);
+        while let Some(page) = pages.next().await? {
+            let uuids: Vec<String> = page.iter().filter_map(|conference| conference.conf_uuid.clone()).collect();
+            let known = self.log.known_runs(&self.subscriber_id, &uuids).await?;
+            let known: HashMap<&str, &KnownRun> = known.iter().map(|run| (&*run.meeting_uuid, run)).collect();
+            for conference in &page {
+                let known = conference.conf_uuid.as_deref().and_then(|uuid| known.get(uuid).copied());
+                self.one(conference, known, boundary, request.dry_run, report).await?;
+                if let Some(start) = conference.start {
+                    note.place = note.place.max(start.get());
+                }
+                note.young = report.young.map(Millis::get);
+                progress(report, pages.total());
+                let now = self.clock.steady();
+                if !request.dry_run && now.saturating_sub(noted) >= NOTE_EVERY {
+                    note.keep(&*self.log, request.note).await?;
+                    noted = now;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at one run of the history.
+    async fn one(
+        &self,
+        conference: &Conference,
+        known: Option<&KnownRun>,
+        boundary: Millis,
+        dry_run: bool,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        report.runs += 1;
+        let unfillable = |report: &mut Report, reason: Unfillable| {
+            *report.not_fillable.entry(reason).or_default() += 1;
+            self.metrics.backfill_not_fillable(reason).inc();
+        };
+        let Some(uuid) = conference.conf_uuid.as_deref() else {
+            unfillable(report, Unfillable::NoRun);
+            return Ok(());
+        };
+        let plan = if plan::is_over(conference, boundary) {
+            let mut records = Vec::new();
+            let mut pages = self.vendor.attendees(uuid);
+            while let Some(page) = pages.next().await? {
+                records.extend(page);
+            }
+            let past = plan::past_stays(records);
+            report.stays += past.len() as u64;
+            let stays = match known {
+                Some(_) => self.log.known_stays(&self.subscriber_id, uuid).await?,
+                None => Vec::new(),
+            };
+            plan::plan(conference, uuid, &past, known, &stays, boundary)
+        } else {
+            Plan { unfillable: vec![Unfillable::TooYoung], ..Plan::default() }
+        };
+        if plan == Plan::default() {
+            report.complete += 1;
+        }
+        for gap in &plan.gaps {
+            *report.gaps.entry(*gap).or_default() += 1;
+        }
+        for reason in &plan.unfillable {
+            if *reason == Unfillable::TooYoung {
+                report.young = report.young.into_iter().chain(conference.start).min();
+            }
+            unfillable(report, *reason);
+        }
+        if dry_run {
+            for event in &plan.events {
+                *report.filled.entry(event.kind).or_default() += 1;
+            }
+            return Ok(());
+        }
+        for chunk in plan.events.chunks(MAX_BATCH) {
+            for (event, appended) in chunk.iter().zip(self.store(chunk).await?) {
+                match appended {
+                    Some(Appended::Stored) => {
+                        *report.filled.entry(event.kind).or_default() += 1;
+                        self.metrics.backfill_events(event.kind).inc();
+                    }
+                    Some(Appended::Duplicate | Appended::Noted) => report.already_there += 1,
+                    Some(Appended::Quarantined) | None => unfillable(report, Unfillable::Refused),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts events into the log, in their order and together; what became of each. `None`: it is no event.
+    async fn store(&self, events: &[Planned]) -> Result<Vec<Option<Appended>>, Error> {
+        let mut outcomes = vec![None; events.len()];
+        let mut waiting: Vec<usize> = (0..events.len()).collect();
+        for _ in 0..OFFERS {
+            let offers = waiting.iter().filter_map(|place| {
+                let event_info = &events[*place].event_info;
+                let now = self.clock.now();
+                match verify::pulled(&self.subscriber_id, event_info, Source::Backfill, now) {
+                    Ok(verified) => {
+                        let body = Bytes::copy_from_slice(event_info.as_bytes());
+                        Some(async move { (*place, self.intake.store(verified, body, now).await) })
+                    }
+                    Err(reason) => {
+                        tracing::warn!(reason, "what the history tells makes no event");
+                        None
+                    }
+                }
+            });
+            let mut again = Vec::new();
+            for (place, stored) in join_all(offers).await {
+                match stored {
+                    Ok(appended) => outcomes[place] = Some(appended),
+                    Err(_) => again.push(place),
+                }
+            }
+            if again.is_empty() {
+                return Ok(outcomes);
+            }
+            waiting = again;
+            tokio::time::sleep(OFFER_AGAIN).await;
+        }
+        Err(Error::NotStored)
+    }
+}

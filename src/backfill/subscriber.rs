@@ -1,0 +1,68 @@
+//! Whose events those are that the platform's API tells of.
+
+use std::sync::Arc;
+
+use crate::event::Subscriber;
+use crate::vendor::{Vendor, VendorError};
+
+/// Why nobody is known to whom they belong.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum NoSubscriber {
+    /// The platform was asked for its subscription, in vain.
+    #[error(transparent)]
+    Vendor(#[from] VendorError),
+    /// The settings and the platform do not name one.
+    #[error("{0}")]
+    Unknown(String),
+}
+
+/// The one subscriber that is configured; of several the one that the platform's subscription names.
+///
+/// # Errors
+/// [`NoSubscriber`].
+pub async fn subscriber(subscribers: &[Subscriber], vendor: &Vendor) -> Result<Arc<str>, NoSubscriber> {
+    match subscribers {
+        [] => Err(NoSubscriber::Unknown(
+            "no subscriber is configured, and what the platform's API tells belongs to one: configure the one whose events \
+             are pushed (subscriber.app_id)"
+                .to_owned(),
+        )),
+        [only] => Ok(Arc::clone(&only.app_id)),
+        several => {
+            let named = vendor.subscription().await?.and_then(|subscription| subscription.subscriber_id);
+            choose(several, named.as_deref())
+        }
+    }
+}
+
+fn choose(several: &[Subscriber], named: Option<&str>) -> Result<Arc<str>, NoSubscriber> {
+    let found = several.iter().find(|subscriber| Some(&*subscriber.app_id) == named);
+    found.map(|subscriber| Arc::clone(&subscriber.app_id)).ok_or_else(|| {
+        let several = several.len();
+        NoSubscriber::Unknown(match named {
+            Some(named) => format!(
+                "the platform's subscription names the subscriber {named}, which is none of the {several} that are \
+                 configured: configure it, or set the subscription anew"
+            ),
+            None => format!(
+                "{several} subscribers are configured, and the platform has no subscription that says whose its events \
+                 are: set one (`convoke subscription set`), or run this with the one subscriber in question"
+            ),
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_subscribers_the_one_that_the_subscription_names_is_taken() {
+        let several = ["1", "2"].map(|id| Subscriber { app_id: Arc::from(id), keys: vec!["k".into()], name: None });
+        assert_eq!(&*choose(&several, Some("2")).expect("it is configured"), "2");
+        for (named, words) in [(Some("3"), "names the subscriber 3"), (None, "no subscription")] {
+            let refused = choose(&several, named).expect_err("it is not").to_string();
+            assert!(refused.contains(words), "{refused}");
+        }
+    }
+}

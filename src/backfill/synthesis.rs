@@ -1,0 +1,215 @@
+//! The `eventInfo` of an event that was never pushed, to the byte: compact, the members in the order of the manual's tables
+//! 6-34 to 6-37, times in milliseconds, and `null` for what nobody has told us.
+
+use serde::Serialize;
+
+use super::matching::PastStay;
+use crate::event::Millis;
+use crate::log::KnownStay;
+
+/// The types of event that history tells of, in the order in which they happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// `meeting.started`.
+    Started,
+    /// `meeting.join`.
+    Join,
+    /// `meeting.left`.
+    Left,
+    /// `record.finish`.
+    Record,
+    /// `meeting.end`.
+    End,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Started, Self::Join, Self::Left, Self::Record, Self::End];
+
+    /// The event type.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Started => "meeting.started",
+            Self::Join => "meeting.join",
+            Self::Left => "meeting.left",
+            Self::Record => "record.finish",
+            Self::End => "meeting.end",
+        }
+    }
+}
+
+/// The run that an event is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    /// `meetingID`.
+    pub meeting_id: Option<&'a str>,
+    /// `meetingUUID`.
+    pub meeting_uuid: &'a str,
+    /// `meetingCycleSubID`.
+    pub cycle_sub_id: Option<&'a str>,
+}
+
+/// A start, an end, a finished recording. The occurrence is named if it is known, as the platform does in these.
+#[must_use]
+pub fn of_meeting(kind: Kind, at: Millis, run: &Run<'_>) -> String {
+    write(kind, at, run, run.cycle_sub_id, None)
+}
+
+/// A join of somebody of whom only the history tells.
+#[must_use]
+pub fn join(joined_at: Millis, run: &Run<'_>, stay: &PastStay) -> String {
+    write(Kind::Join, joined_at, run, None, Some(&unknown(joined_at, 0, stay)))
+}
+
+/// The leave to [`join`].
+#[must_use]
+pub fn left(joined_at: Millis, left_at: Millis, run: &Run<'_>, stay: &PastStay) -> String {
+    write(Kind::Left, left_at, run, None, Some(&unknown(joined_at, left_at.get(), stay)))
+}
+
+/// The leave to a join that the log has: with the ids that came with that, and its own time of joining, so that the two are
+/// one stay.
+#[must_use]
+pub fn left_of(known: &KnownStay, joined_at: Millis, left_at: Millis, run: &Run<'_>) -> String {
+    let attendee = AttendeeInfo {
+        user_uuid: known.user_uuid.as_deref(),
+        user_agent: known.user_agent.as_deref(),
+        account: known.account.as_deref(),
+        participant_id: known.participant_id.as_deref(),
+        display_name: known.display_name.as_deref(),
+        join_time: joined_at.get(),
+        left_time: left_at.get(),
+        role: known.role.as_deref(),
+        call_number: known.call_number.as_deref(),
+    };
+    write(Kind::Left, left_at, run, None, Some(&attendee))
+}
+
+fn unknown(joined_at: Millis, left_time: i64, stay: &PastStay) -> AttendeeInfo<'_> {
+    AttendeeInfo {
+        display_name: stay.display_name.as_deref(),
+        join_time: joined_at.get(),
+        left_time,
+        call_number: stay.call_number.as_deref(),
+        ..AttendeeInfo::default()
+    }
+}
+
+#[derive(Serialize)]
+struct EventInfo<'a> {
+    event: &'static str,
+    timestamp: i64,
+    payload: Payload<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Payload<'a> {
+    meeting_info: MeetingInfo<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attendee_info: Option<&'a AttendeeInfo<'a>>,
+}
+
+#[derive(Serialize)]
+struct MeetingInfo<'a> {
+    #[serde(rename = "meetingID")]
+    id: Option<&'a str>,
+    #[serde(rename = "meetingUUID")]
+    uuid: &'a str,
+    #[serde(rename = "meetingCycleSubID", skip_serializing_if = "Option::is_none")]
+    cycle_sub_id: Option<&'a str>,
+}
+
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AttendeeInfo<'a> {
+    #[serde(rename = "userUUID")]
+    user_uuid: Option<&'a str>,
+    user_agent: Option<&'a str>,
+    account: Option<&'a str>,
+    #[serde(rename = "participantID")]
+    participant_id: Option<&'a str>,
+    display_name: Option<&'a str>,
+    join_time: i64,
+    left_time: i64,
+    role: Option<&'a str>,
+    call_number: Option<&'a str>,
+}
+
+fn write(
+    kind: Kind,
+    at: Millis,
+    run: &Run<'_>,
+    cycle_sub_id: Option<&str>,
+    attendee_info: Option<&AttendeeInfo<'_>>,
+) -> String {
+    let meeting_info = MeetingInfo { id: run.meeting_id, uuid: run.meeting_uuid, cycle_sub_id };
+    let info =
+        EventInfo { event: kind.as_str(), timestamp: at.get(), payload: Payload { meeting_info, attendee_info } };
+    serde_json::to_string(&info).expect("texts and numbers have a JSON form")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUN: Run<'_> = Run {
+        meeting_id: Some("960000017"),
+        meeting_uuid: "11112222333344445555666677778888",
+        cycle_sub_id: Some("0f0e0d0c0b0a09080706050403020100"),
+    };
+
+    fn at(ms: i64) -> Millis {
+        Millis::new(ms).expect("a time in range")
+    }
+
+    fn guest() -> PastStay {
+        PastStay {
+            display_name: Some("Guest \"One\" 王".to_owned()),
+            call_number: Some("+991110000001".to_owned()),
+            ..PastStay::default()
+        }
+    }
+
+    #[test]
+    fn a_start_and_an_end_name_the_occurrence_if_it_is_known() {
+        assert_eq!(
+            of_meeting(Kind::Started, at(1_735_700_465_003), &RUN),
+            r#"{"event":"meeting.started","timestamp":1735700465003,"payload":{"meetingInfo":{"meetingID":"960000017","meetingUUID":"11112222333344445555666677778888","meetingCycleSubID":"0f0e0d0c0b0a09080706050403020100"}}}"#
+        );
+        assert_eq!(
+            of_meeting(Kind::End, at(1_735_703_899_872), &Run { cycle_sub_id: None, meeting_id: None, ..RUN }),
+            r#"{"event":"meeting.end","timestamp":1735703899872,"payload":{"meetingInfo":{"meetingID":null,"meetingUUID":"11112222333344445555666677778888"}}}"#
+        );
+    }
+
+    #[test]
+    fn a_stay_that_only_history_knows_has_null_for_what_history_does_not_give() {
+        assert_eq!(
+            join(at(1_735_700_465_003), &RUN, &guest()),
+            r#"{"event":"meeting.join","timestamp":1735700465003,"payload":{"meetingInfo":{"meetingID":"960000017","meetingUUID":"11112222333344445555666677778888"},"attendeeInfo":{"userUUID":null,"userAgent":null,"account":null,"participantID":null,"displayName":"Guest \"One\" 王","joinTime":1735700465003,"leftTime":0,"role":null,"callNumber":"+991110000001"}}}"#
+        );
+        assert_eq!(
+            left(at(1_735_700_465_003), at(1_735_703_899_872), &RUN, &guest()),
+            r#"{"event":"meeting.left","timestamp":1735703899872,"payload":{"meetingInfo":{"meetingID":"960000017","meetingUUID":"11112222333344445555666677778888"},"attendeeInfo":{"userUUID":null,"userAgent":null,"account":null,"participantID":null,"displayName":"Guest \"One\" 王","joinTime":1735700465003,"leftTime":1735703899872,"role":null,"callNumber":"+991110000001"}}}"#
+        );
+    }
+
+    #[test]
+    fn a_leave_to_a_join_of_the_log_has_the_ids_and_the_time_of_that() {
+        let known = KnownStay {
+            participant_id: Some("99998888777766665555444433332222".to_owned()),
+            user_uuid: Some("aaaabbbbccccddddeeeeffff00001111".to_owned()),
+            account: Some("demo.user".to_owned()),
+            display_name: Some("Demo User".to_owned()),
+            user_agent: Some("WeLink-desktop".to_owned()),
+            role: Some("CHAIR".to_owned()),
+            ..KnownStay::default()
+        };
+        assert_eq!(
+            left_of(&known, at(1_735_700_465_001), at(1_735_703_899_872), &RUN),
+            r#"{"event":"meeting.left","timestamp":1735703899872,"payload":{"meetingInfo":{"meetingID":"960000017","meetingUUID":"11112222333344445555666677778888"},"attendeeInfo":{"userUUID":"aaaabbbbccccddddeeeeffff00001111","userAgent":"WeLink-desktop","account":"demo.user","participantID":"99998888777766665555444433332222","displayName":"Demo User","joinTime":1735700465001,"leftTime":1735703899872,"role":"CHAIR","callNumber":null}}}"#
+        );
+    }
+}

@@ -1,0 +1,174 @@
+//! The backfill that `serve` does by itself, every so often: on the replica that moves the cursor of the tables.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Backfill, Error, NoSubscriber, Note, Request, subscriber, tables_are_current};
+use crate::event::{Clock, Millis, Subscriber};
+use crate::intake::Intake;
+use crate::log::{Log, LogError};
+use crate::metrics::Metrics;
+use crate::telemetry::Throttle;
+use crate::vendor::{Vendor, VendorError};
+
+/// The name under which it is noted how far it came.
+const NOTE: &str = "backfill.every";
+
+/// How often it is looked whether it is time.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The first time it goes so far back.
+const FIRST: Duration = Duration::from_secs(7 * 86_400);
+
+/// The next range begins so much before the end of the last: times in lists are whole minutes, and clocks are set.
+const OVERLAP: Duration = Duration::from_secs(3_600);
+
+/// The pause after a failure; it doubles with each that follows.
+const PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 3_600);
+
+/// The task.
+#[derive(Debug)]
+pub struct Task {
+    /// How often.
+    pub every: Duration,
+    /// Who this process is to the cursor's lease.
+    pub owner: String,
+    /// The cursor of the analyst tables.
+    pub cursor: &'static str,
+    /// Those that are configured.
+    pub subscribers: Vec<Subscriber>,
+    /// Events are not kept for longer.
+    pub retention: Option<Duration>,
+    /// The log …
+    pub log: Arc<dyn Log>,
+    /// … and the way into it.
+    pub intake: Intake,
+    /// The platform.
+    pub vendor: Vendor,
+    /// For what was made.
+    pub metrics: Arc<Metrics>,
+    /// The time now.
+    pub clock: Clock,
+}
+
+/// Why it did not come to its end.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Nobody(#[from] NoSubscriber),
+    #[error(transparent)]
+    Backfill(#[from] Error),
+}
+
+impl From<LogError> for Failed {
+    fn from(error: LogError) -> Self {
+        Self::Backfill(error.into())
+    }
+}
+
+impl Failed {
+    const fn vendor(&self) -> Option<&VendorError> {
+        match self {
+            Self::Nobody(NoSubscriber::Vendor(error)) | Self::Backfill(Error::Vendor(error)) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl Task {
+    /// Looks for gaps whenever it is time, until `stop`.
+    pub async fn run(self, migrated: CancellationToken, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = async {
+                migrated.cancelled().await;
+                self.for_ever().await;
+            } => {}
+        }
+    }
+
+    async fn for_ever(&self) {
+        let mut pause = PAUSE;
+        let throttle = Throttle::new(2, Duration::from_secs(3_600));
+        loop {
+            tokio::time::sleep(LOOK).await;
+            match self.turn().await {
+                Ok(true) => pause = PAUSE,
+                Ok(false) => {}
+                Err(failed) => {
+                    self.metrics.backfill_failed.inc();
+                    let advice = failed.vendor().map_or("", |error| error.advice);
+                    let wait = failed.vendor().and_then(|error| error.wait).unwrap_or_default().max(pause);
+                    throttle.run("failed", |suppressed| {
+                        tracing::warn!(error = %failed, advice, ?wait, suppressed, "looking for gaps was broken off; it goes on later");
+                    });
+                    tokio::time::sleep(wait).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+
+    /// Does it, if it is time and this replica's turn; whether it did.
+    async fn turn(&self) -> Result<bool, Failed> {
+        let ours = |name: &str, owner: Option<&str>| name == self.cursor && owner == Some(&*self.owner);
+        if !self.log.cursors().await?.iter().any(|state| ours(&state.name, state.owner.as_deref())) {
+            return Ok(false);
+        }
+        let last = Note::load(&*self.log, NOTE).await?;
+        let now = self.clock.now();
+        let finished = last.as_ref().and_then(|note| note.finished_at).and_then(Millis::new);
+        if finished.is_some_and(|finished| finished <= now && now.since(finished) < self.every) {
+            return Ok(false);
+        }
+        let subscriber_id = subscriber(&self.subscribers, &self.vendor).await?;
+        tables_are_current(&*self.log, self.cursor).await?;
+        let backfill = Backfill {
+            log: Arc::clone(&self.log),
+            vendor: self.vendor.clone(),
+            intake: self.intake.clone(),
+            metrics: Arc::clone(&self.metrics),
+            clock: self.clock.clone(),
+            subscriber_id,
+        };
+        let request =
+            self.request(last.filter(|note| *note.subscriber_id == *backfill.subscriber_id), &backfill).await?;
+        tracing::info!(since = %request.since, "looking for gaps in the platform's history");
+        let report = backfill.run(&request, |_, _| {}).await?;
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds since the epoch fit")]
+        self.metrics.backfill_completed.set(self.clock.now().get() as f64 / 1e3);
+        if report.events() > 0 {
+            tracing::warn!(
+                events = report.events(),
+                runs = report.runs,
+                since = %report.since,
+                until = %report.until,
+                "the platform had not pushed these events, or nobody took them: they are in the log now"
+            );
+        } else {
+            tracing::info!(runs = report.runs, since = %report.since, until = %report.until, "no gaps that could be filled");
+        }
+        Ok(true)
+    }
+
+    /// The next range: the rest of the one that was broken off, or what came after the last.
+    async fn request(&self, last: Option<Note>, backfill: &Backfill) -> Result<Request, Error> {
+        let boundary = backfill.boundary().await?;
+        let kept = self.retention.map_or(Millis::EPOCH, |retention| self.clock.now().minus(retention));
+        let range = |note: &Note| Some((Millis::new(note.since)?, Millis::new(note.until?)?));
+        let (since, until) = match last {
+            Some(note) if note.finished_at.is_none() && range(&note).is_some() => {
+                range(&note).unwrap_or((boundary, boundary))
+            }
+            Some(note) => {
+                let end = note.until.into_iter().chain(note.young).min().and_then(Millis::new);
+                (end.map_or_else(|| boundary.minus(FIRST), |end| end.minus(OVERLAP)).max(kept), boundary)
+            }
+            None => (boundary.minus(FIRST).max(kept), boundary),
+        };
+        Ok(Request { since, until: Some(until), dry_run: false, note: NOTE })
+    }
+}

@@ -1,0 +1,188 @@
+//! `convoke backfill`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::{Failure, Outcome};
+use crate::backfill::{self, Backfill, HISTORY, LONGEST_HISTORY, MARGIN, NoSubscriber, Report, Request};
+use crate::config::{ConfigArgs, Env, Settings};
+use crate::event::{Clock, Millis};
+use crate::intake::Intake;
+use crate::log::Log;
+use crate::meetings::{self, Meetings};
+use crate::metrics::Metrics;
+use crate::tail::Tail;
+use crate::vendor::{Vendor, VendorError};
+use crate::{app, cursor};
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Runs that began at this time or later, for example 2026-03-01 or 2026-03-01T08:30:00Z
+    #[arg(long, value_name = "TIME", value_parser = super::parse_time)]
+    since: Millis,
+    /// Runs that began at this time or before; left out: all that are old enough (24 h 30 min)
+    #[arg(long, value_name = "TIME", value_parser = super::parse_time)]
+    until: Option<Millis>,
+    /// Say what is missing, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// How long the platform keeps its history, if its administrator has chosen other than six months; at most 366d
+    #[arg(long, value_name = "DURATION", default_value = "184d", value_parser = history)]
+    history: Duration,
+    /// Write the report as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    settings: ConfigArgs,
+}
+
+/// The name under which it is noted how far it came.
+const NOTE: &str = "backfill";
+
+fn history(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| format!("{error}; write for example 184d"))?;
+    if duration <= LONGEST_HISTORY {
+        Ok(duration)
+    } else {
+        Err("the platform keeps it for 12 months at most".to_owned())
+    }
+}
+
+pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
+    let settings = super::settings(&arguments.settings, env, "warn")?;
+    let Some(options) = app::vendor_options(&settings) else {
+        return Err(Failure::Usage(
+            "platform.app_id is not set: this command asks the platform's API; set platform.app_id and \
+             platform.app_key_file"
+                .to_owned(),
+        ));
+    };
+    let clock = Clock::System;
+    let since = check_range(arguments, &settings, clock.now())?;
+    let vendor = Vendor::new(options, clock.clone()).map_err(|error| said(&error))?;
+    let log = super::open_log(&settings).await?;
+    let subscriber_id = backfill::subscriber(&settings.subscribers, &vendor).await.map_err(|error| match error {
+        NoSubscriber::Vendor(error) => Failure::Failed(said(&error)),
+        NoSubscriber::Unknown(sentence) => Failure::Usage(sentence),
+    })?;
+
+    let metrics = Arc::new(Metrics::new());
+    let appended = Arc::new(Notify::new());
+    let (intake, writer) = Intake::new(
+        Arc::clone(&log),
+        Arc::clone(&metrics),
+        clock.clone(),
+        Arc::clone(&appended),
+        Arc::new(Tail::default()),
+    );
+    // The tables it compares with: kept by `serve` if one runs, else from here.
+    let tables = Meetings::new(Arc::clone(&log), Arc::clone(&metrics), app::owner());
+    let (stop, migrated) = (CancellationToken::new(), CancellationToken::new());
+    migrated.cancel();
+    let backfill = Backfill { log: Arc::clone(&log), vendor, intake, metrics, clock, subscriber_id };
+    let request = Request { since, until: arguments.until, dry_run: arguments.dry_run, note: NOTE };
+    let work = async {
+        let report = look(&backfill, &request, arguments.json).await;
+        stop.cancel();
+        report
+    };
+    let (report, (), ()) = tokio::join!(
+        work,
+        writer.without_heartbeat().run(migrated, stop.clone()),
+        cursor::run(tables, Arc::clone(&log), appended, stop.clone())
+    );
+    log.close().await;
+    let report = report?;
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&report).map_err(anyhow::Error::from)?);
+    } else {
+        println!("{report}");
+    }
+    Ok(())
+}
+
+/// The range must be one of which the platform and the log know something.
+fn check_range(arguments: &Arguments, settings: &Settings, now: Millis) -> Result<Millis, Failure> {
+    let Arguments { since, until, history, .. } = arguments;
+    let (youngest, oldest) = (now.minus(MARGIN), now.minus(*history));
+    if *since < oldest {
+        let days = history.as_secs() / 86_400;
+        let longer = if *history == HISTORY {
+            ", unless its administrator has chosen up to 12 months (then say so by --history)"
+        } else {
+            ""
+        };
+        return Err(Failure::Usage(format!(
+            "--since {since}: the platform keeps its history for {days} days{longer}, and of what is older it would say \
+             that nothing happened: write --since {oldest} or later"
+        )));
+    }
+    if let Some(retention) = settings.database.retention
+        && *since < now.minus(retention)
+    {
+        return Err(Failure::Usage(format!(
+            "--since {since}: events are kept for {} days here (database.retention), and what is older would be deleted at \
+             once: write --since {} or later",
+            retention.as_secs() / 86_400,
+            now.minus(retention)
+        )));
+    }
+    if *since > youngest {
+        return Err(Failure::Usage(format!(
+            "--since {since}: the platform may still push what happened then; only what is older than 24 h 30 min is looked \
+             at: write --since {youngest} or earlier"
+        )));
+    }
+    match until {
+        Some(until) if until < since => {
+            Err(Failure::Usage(format!("--until {until} lies before --since {since}: change one of them")))
+        }
+        Some(until) if *until > youngest => {
+            eprintln!("--until {until}: the platform may still push what is younger than {youngest}, so it ends there");
+            Ok(*since)
+        }
+        _ => Ok(*since),
+    }
+}
+
+async fn look(backfill: &Backfill, request: &Request, quiet: bool) -> Result<Report, Failure> {
+    let log: &dyn Log = &*backfill.log;
+    backfill::tables_are_current(log, meetings::CURSOR).await?;
+    let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };
+    if let Ok(style) =
+        ProgressStyle::with_template("{spinner} {elapsed_precise} {bar:30} {pos}/{len} runs, {msg} (ETA {eta})")
+    {
+        bar.set_style(style);
+    }
+    let done = backfill
+        .run(request, |report, total| {
+            bar.set_length(total.unwrap_or(report.runs));
+            bar.set_position(report.runs);
+            bar.set_message(format!("{} stays, {} events", report.stays, report.events()));
+        })
+        .await;
+    bar.finish_and_clear();
+    done.map_err(|error| {
+        let failure = match error {
+            backfill::Error::Vendor(error) => said(&error),
+            error => anyhow::anyhow!("{:#}.", anyhow::Error::from(error)),
+        };
+        Failure::Failed(if request.dry_run {
+            failure
+        } else {
+            anyhow::anyhow!("{failure:#} What was found until then is filled, and the same command goes on from there.")
+        })
+    })
+}
+
+/// What the platform said, and what to do about it.
+fn said(error: &VendorError) -> anyhow::Error {
+    match error.advice {
+        "" => anyhow::anyhow!("{error}"),
+        advice => anyhow::anyhow!("{error}. {advice}"),
+    }
+}
