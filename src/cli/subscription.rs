@@ -11,7 +11,8 @@ use crate::app;
 use crate::config::{ConfigArgs, Env, Settings};
 use crate::event::{Clock, Subscriber};
 use crate::subscription::Expected;
-use crate::subscription::actions::{Actions, Enable, Problem, Report, Set};
+use crate::subscription::actions::{Actions, Enable, Set};
+use crate::subscription::report::{Problem, Report};
 use crate::vendor::Vendor;
 
 /// Works on the subscription at the platform, by its API: needs platform.app_id and platform.app_key_file.
@@ -118,11 +119,16 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
         _ => None,
     };
     let vendor = Vendor::new(options, Clock::System).map_err(anyhow::Error::from)?;
-    let log = super::open_log(&settings).await?;
+    let enables = matches!(arguments.command, Command::Enable { .. });
+    let (log, away) = match super::open_log(&settings).await {
+        Ok(log) => (Some(log), None),
+        Err(Failure::Failed(error)) if !enables => (None, Some(format!("{error:#}"))),
+        Err(failure) => return Err(failure),
+    };
     let json = common.json;
     let mut actions = Actions {
         vendor: &vendor,
-        log: &*log,
+        log: log.as_deref(),
         expected: Expected::by(&settings),
         subscribers: &settings.subscribers,
         clock: Clock::System,
@@ -133,6 +139,9 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
             }
         },
     };
+    if let Some(error) = away {
+        actions.warn(format!("what is known of handshakes and locks cannot be read: {error}"));
+    }
     let result = match (&arguments.command, set) {
         (_, Some(set)) => actions.set(set).await,
         (Command::Enable { without_probe, force, wait, .. }, None) => {
@@ -143,7 +152,9 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
         (Command::Show { .. } | Command::Set { .. }, None) => actions.show().await,
     };
     let report = actions.report;
-    log.close().await;
+    if let Some(log) = log {
+        log.close().await;
+    }
     if json {
         let all = Json { action, done: result.is_ok(), report: &report, problem: result.as_ref().err() };
         println!("{}", serde_json::to_string_pretty(&all).map_err(anyhow::Error::from)?);

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::LogError;
 use crate::event::Millis;
 
-/// The platform's handshakes with one subscriber.
+/// The platform's handshakes with one subscriber. Whatever differs later, one more has arrived.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Handshakes {
     /// How many were answered, by whichever process. Noted for people and for comparing with itself: what arrived while the

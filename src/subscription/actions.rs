@@ -2,11 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use secrecy::{ExposeSecret as _, SecretString};
-use serde::Serialize;
-
 use super::memory::Memory;
 use super::probe::{Unproven, probe};
+use super::report::{Kind, Problem, Report, Shown};
 use super::{Expected, in_words, plain, same_url};
 use crate::event::{Clock, Millis, Subscriber};
 use crate::intake::rounded;
@@ -20,98 +18,6 @@ const LOCKED: &str = "MMC.111071120";
 
 /// How often the database is asked whether the platform's handshake is there.
 const POLL: Duration = Duration::from_millis(200);
-
-/// What kept an action from being done. The names are part of the JSON that people's scripts read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// There is no subscription.
-    Missing,
-    /// There is another one already.
-    Exists,
-    /// It is for a subscriber that is not configured here.
-    Subscriber,
-    /// The URL did not pass the probe.
-    Probe,
-    /// It is locked, or was a short time ago.
-    Locked,
-    /// The platform could not enable it.
-    Refused,
-    /// It is enabled, but the platform's handshake did not arrive here.
-    Handshake,
-    /// It is not what it was set to.
-    Unchanged,
-    /// It has to be disabled first.
-    Enabled,
-    /// The platform's API failed.
-    Platform,
-    /// The database failed.
-    Database,
-}
-
-/// A failure, for people and for scripts.
-#[derive(Clone, Debug, Serialize)]
-pub struct Problem {
-    /// What kind.
-    pub kind: Kind,
-    /// A sentence.
-    pub message: String,
-    /// The platform's code, if it gave one.
-    pub code: Option<String>,
-    /// The platform's name for the request, for its support.
-    pub request_id: Option<String>,
-}
-
-impl Problem {
-    fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), code: None, request_id: None }
-    }
-
-    fn of(kind: Kind, message: impl Into<String>, error: &VendorError) -> Self {
-        Self {
-            code: error.code.clone(),
-            request_id: error.request_id.as_deref().map(str::to_owned),
-            ..Self::new(kind, message)
-        }
-    }
-}
-
-impl From<VendorError> for Problem {
-    fn from(error: VendorError) -> Self {
-        let request = error.request_id.as_ref().map(|id| format!(" (request {})", plain(id))).unwrap_or_default();
-        Self::of(Kind::Platform, format!("{error}{request}. {}", error.advice), &error)
-    }
-}
-
-impl From<LogError> for Problem {
-    fn from(error: LogError) -> Self {
-        Self::new(Kind::Database, error.to_string())
-    }
-}
-
-/// The subscription, as it is shown.
-#[derive(Clone, Debug, Serialize)]
-pub struct Shown {
-    id: String,
-    subscriber_id: Option<String>,
-    url: Option<String>,
-    status: String,
-}
-
-/// What is known when an action is over.
-#[derive(Debug, Default, Serialize)]
-pub struct Report {
-    /// As it was last read; `None`: there is none, or it was not read.
-    pub subscription: Option<Shown>,
-    /// The newest handshake of the platform with its subscriber, by whichever process.
-    pub handshake_at: Option<String>,
-    /// Until when the platform refuses to enable it, as far as is known.
-    pub locked_until: Option<String>,
-    /// Whether the probe through the public URL arrived; `None`: it was not sent.
-    pub probed: Option<bool>,
-    /// What is not as it should be, a sentence each.
-    pub warnings: Vec<String>,
-}
 
 /// How to set.
 #[derive(Debug)]
@@ -139,8 +45,8 @@ pub struct Enable {
 pub struct Actions<'a> {
     /// The platform.
     pub vendor: &'a Vendor,
-    /// The database that handshakes and probes arrive in.
-    pub log: &'a dyn Log,
+    /// The database that handshakes and probes arrive in. Only enabling cannot do without it.
+    pub log: Option<&'a dyn Log>,
     /// What it should be.
     pub expected: Expected,
     /// Whoever may sign.
@@ -159,7 +65,7 @@ impl std::fmt::Debug for Actions<'_> {
     }
 }
 
-impl Actions<'_> {
+impl<'a> Actions<'a> {
     /// Shows it.
     ///
     /// # Errors
@@ -169,13 +75,16 @@ impl Actions<'_> {
             (self.say)("there is no subscription: `convoke subscription set` makes one");
             return Ok(());
         };
+        self.warn_of_differences(&is);
         (self.say)(&format!("record      {}", plain(&is.id)));
         (self.say)(&format!("subscriber  {}", plain(is.subscriber_id.as_deref().unwrap_or("none"))));
         (self.say)(&format!("url         {}", plain(is.url.as_deref().unwrap_or("none"))));
         (self.say)(&format!("status      {}", in_words(is.status)));
-        let handshakes = self.handshakes(&is).await?;
-        let newest = handshakes.newest.map_or_else(|| "none yet".to_owned(), |at| format!("newest at {at}"));
-        (self.say)(&format!("handshakes  {newest}"));
+        if self.log.is_some() {
+            let newest = self.handshakes(&is).await?.newest;
+            let newest = newest.map_or_else(|| "none yet".to_owned(), |at| format!("newest at {at}"));
+            (self.say)(&format!("handshakes  {newest}"));
+        }
         if let Some(until) = &self.report.locked_until {
             (self.say)(&format!("locked      until {until} as far as is known here"));
         }
@@ -207,10 +116,9 @@ impl Actions<'_> {
                 ),
             ));
         }
-        let key = how.subscriber.keys.first().map_or("", |key| key.expose_secret());
         let new = NewSubscription {
             subscriber_id: id.to_string(),
-            subscriber_key: SecretString::from(key),
+            subscriber_key: how.subscriber.keys.first().cloned().unwrap_or_default(),
             url: how.url.to_owned(),
         };
         self.vendor.set_subscription(&new).await?;
@@ -248,19 +156,21 @@ impl Actions<'_> {
         let Some(is) = self.read().await? else {
             return Err(Problem::new(Kind::Missing, "there is no subscription: run `convoke subscription set` first"));
         };
-        let mut memory = Memory::load(self.log).await?;
+        self.warn_of_differences(&is);
+        let log = self.log()?;
+        let memory = Memory::load(log).await?;
         if is.status != Status::Enabled && !how.force {
-            self.refuse_if_locked(&memory).await?;
+            refuse_if_locked(&memory, log).await?;
         }
         let subscriber = self.subscriber_of(&is)?.clone();
         if how.probe {
-            self.probe(&is, &subscriber).await?;
+            self.probe(log, &is, &subscriber).await?;
         }
         if is.status == Status::Enabled {
             (self.say)("it was enabled already: the platform was not asked again");
             return Ok(());
         }
-        if let Some(ago) = memory.failed_lately(self.log.now().await?) {
+        if let Some(ago) = memory.failed_lately(log.now().await?) {
             self.warn(format!(
                 "enabling failed {} ago: too many failures lock the subscription for an hour",
                 rounded(ago)
@@ -269,7 +179,7 @@ impl Actions<'_> {
         let before = self.handshakes(&is).await?;
         let asked = self.vendor.change_status(&is.id, Status::Enabled).await;
         if let Err(error) = asked {
-            self.after_failure(&is, &mut memory, before, error).await?;
+            self.after_failure(log, &is, memory, before, error).await?;
         }
         let arrived = self.wait_for_handshake(&is, before, how.wait).await?;
         let now = self.read().await?.map(|is| is.status);
@@ -304,6 +214,7 @@ impl Actions<'_> {
             (self.say)("there is no subscription: nothing is pushed");
             return Ok(());
         };
+        self.warn_of_differences(&is);
         if is.status != Status::Enabled {
             (self.say)(&format!("it is {}, not enabled: left as it is", in_words(is.status)));
             return Ok(());
@@ -330,6 +241,7 @@ impl Actions<'_> {
             (self.say)("there is no subscription");
             return Ok(());
         };
+        self.warn_of_differences(&is);
         if is.status == Status::Enabled {
             let message = "it is enabled, and events are pushed: run `convoke subscription disable` first";
             return Err(Problem::new(Kind::Enabled, message));
@@ -343,7 +255,8 @@ impl Actions<'_> {
         Ok(())
     }
 
-    fn warn(&mut self, warning: String) {
+    /// Says what is not as it should be, and keeps it for the report.
+    pub fn warn(&mut self, warning: String) {
         (self.say)(&format!("warning: {warning}"));
         self.report.warnings.push(warning);
     }
@@ -351,14 +264,11 @@ impl Actions<'_> {
     /// Reads it, and what belongs to it, into the report.
     async fn read(&mut self) -> Result<Option<Subscription>, Problem> {
         let read = self.vendor.subscription().await?;
-        let now = self.log.now().await?;
-        let before = Memory::load(self.log).await?;
-        let mut memory = before;
-        memory.see(read.as_ref().map(|is| is.status), now);
-        if memory != before {
-            memory.keep(self.log).await?;
+        if let Some(log) = self.log {
+            let now = log.now().await?;
+            let memory = Memory::noticed(log, read.as_ref().map(|is| is.status), now).await?;
+            self.report.locked_until = memory.locked_until(now).map(|until| until.to_string());
         }
-        self.report.locked_until = memory.locked_until(now).map(|until| until.to_string());
         self.report.subscription = read.as_ref().map(|is| Shown {
             id: is.id.clone(),
             subscriber_id: is.subscriber_id.clone(),
@@ -367,19 +277,24 @@ impl Actions<'_> {
         });
         if let Some(is) = &read {
             self.handshakes(is).await?;
-            for difference in self.expected.differences(is) {
-                if !self.report.warnings.contains(&difference) {
-                    self.warn(difference);
-                }
-            }
         }
         Ok(read)
     }
 
+    fn warn_of_differences(&mut self, is: &Subscription) {
+        for difference in self.expected.differences(is) {
+            self.warn(difference);
+        }
+    }
+
+    fn log(&self) -> Result<&'a dyn Log, Problem> {
+        self.log.ok_or_else(|| Problem::new(Kind::Database, "there is no database to expect the handshake in"))
+    }
+
     async fn handshakes(&mut self, is: &Subscription) -> Result<Handshakes, LogError> {
-        let known = match &is.subscriber_id {
-            Some(id) => self.log.handshakes(id).await?,
-            None => Handshakes::default(),
+        let known = match (&is.subscriber_id, self.log) {
+            (Some(id), Some(log)) => log.handshakes(id).await?,
+            _ => Handshakes::default(),
         };
         self.report.handshake_at = known.newest.map(|at| at.to_string());
         Ok(known)
@@ -399,22 +314,10 @@ impl Actions<'_> {
         })
     }
 
-    /// A lock is not tried out.
-    async fn refuse_if_locked(&self, memory: &Memory) -> Result<(), Problem> {
-        let Some(until) = memory.locked_until(self.log.now().await?) else { return Ok(()) };
-        Err(Problem::new(
-            Kind::Locked,
-            format!(
-                "the subscription is locked, because enabling it failed too often; as far as is known here until {until}. The \
-                 platform was not asked: another failure might begin the hour anew. --force asks it all the same"
-            ),
-        ))
-    }
-
-    async fn probe(&mut self, is: &Subscription, subscriber: &Subscriber) -> Result<(), Problem> {
+    async fn probe(&mut self, log: &dyn Log, is: &Subscription, subscriber: &Subscriber) -> Result<(), Problem> {
         let url = is.url.as_deref().unwrap_or_default();
         let shown = plain(url);
-        match probe(self.log, url, subscriber, &self.clock).await {
+        match probe(log, url, subscriber, &self.clock).await {
             Ok(()) => {
                 self.report.probed = Some(true);
                 (self.say)(&format!("a probe sent to {shown} arrived in this Convoke"));
@@ -431,16 +334,17 @@ impl Actions<'_> {
     /// Remembers what failed. `Ok` if it may have worked all the same.
     async fn after_failure(
         &mut self,
+        log: &dyn Log,
         is: &Subscription,
-        memory: &mut Memory,
+        mut memory: Memory,
         before: Handshakes,
         error: VendorError,
     ) -> Result<(), Problem> {
-        let now = self.log.now().await?;
+        let now = log.now().await?;
         let code = error.code.as_deref();
         if code == Some(LOCKED) || (code.is_none() && error.status == Some(423)) {
             memory.lock(now);
-            memory.keep(self.log).await?;
+            memory.keep(log).await?;
             let until = memory.locked_until(now).unwrap_or(now);
             self.report.locked_until = Some(until.to_string());
             let message = format!(
@@ -452,10 +356,10 @@ impl Actions<'_> {
             return Err(error.into());
         }
         memory.fail(now);
-        memory.keep(self.log).await?;
+        memory.keep(log).await?;
         if code == Some(ENABLE_FAILED) {
             let after = self.handshakes(is).await?;
-            let why = if after.answered > before.answered {
+            let why = if after != before {
                 "its handshake did arrive here and was answered, so the answer did not reach it, or too late: look at what \
                  stands between"
             } else {
@@ -491,7 +395,7 @@ impl Actions<'_> {
         let begun = Instant::now();
         loop {
             let now = self.handshakes(is).await?;
-            if now.answered > before.answered {
+            if now != before {
                 return Ok(now.newest);
             }
             if begun.elapsed() >= wait {
@@ -500,4 +404,16 @@ impl Actions<'_> {
             tokio::time::sleep(POLL).await;
         }
     }
+}
+
+/// A lock is not tried out.
+async fn refuse_if_locked(memory: &Memory, log: &dyn Log) -> Result<(), Problem> {
+    let Some(until) = memory.locked_until(log.now().await?) else { return Ok(()) };
+    Err(Problem::new(
+        Kind::Locked,
+        format!(
+            "the subscription is locked, because enabling it failed too often; as far as is known here until {until}. The \
+             platform was not asked: another failure might begin the hour anew. --force asks it all the same"
+        ),
+    ))
 }

@@ -32,6 +32,20 @@ impl Memory {
         Ok(log.note(NOTE).await?.and_then(|note| serde_json::from_str(&note).ok()).unwrap_or_default())
     }
 
+    /// What was kept, once it has taken notice of a status that was read at `now`.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    pub async fn noticed(log: &dyn Log, status: Option<Status>, now: Millis) -> Result<Self, LogError> {
+        let before = Self::load(log).await?;
+        let mut memory = before;
+        memory.see(status, now);
+        if memory != before {
+            memory.keep(log).await?;
+        }
+        Ok(memory)
+    }
+
     /// Keeps it for the next command, on whichever machine.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 pub mod actions;
 pub mod memory;
 pub mod probe;
+pub mod report;
 pub mod watch;
 
 use std::sync::Arc;

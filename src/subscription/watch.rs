@@ -148,12 +148,7 @@ impl Watch {
             }
         }
         if let Ok(is) = read {
-            let before = Memory::load(&*self.log).await?;
-            let mut memory = before;
-            memory.see(is.map(|is| is.status), self.log.now().await?);
-            if memory != before {
-                memory.keep(&*self.log).await?;
-            }
+            Memory::noticed(&*self.log, is.map(|is| is.status), self.log.now().await?).await?;
         }
         Ok(())
     }

@@ -472,7 +472,7 @@ fn lines(log: &str) -> Vec<Value> {
     log.lines().map(parse).collect()
 }
 
-mod tls {
+pub mod tls {
     //! A certificate authority by `openssl`, and a client that trusts it.
 
     use std::{path::Path, process::Command, sync::Arc};

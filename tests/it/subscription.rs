@@ -394,6 +394,31 @@ async fn a_wrong_key_of_the_app_id_and_a_platform_that_is_away_are_told_apart() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn all_but_enabling_works_while_the_database_is_away() {
+    let rig = Rig::start().await;
+    rig.done(&["set"], &["set:"]).await;
+    rig.done(&["enable"], &["enabled"]).await;
+    let run = async |action: &str| {
+        let away = |builder: ConvokeBuilder| builder.setting("DATABASE_URL", "sqlite://nowhere.db");
+        let run = rig.run_with(&[action], away).await;
+        (run.code(), format!("{}{}", run.stdout, run.stderr))
+    };
+    for (action, code, words) in [
+        ("enable", 1, ["no database", "nowhere.db"]),
+        ("show", 0, ["warning", "enabled"]),
+        ("disable", 0, ["warning", "disabled"]),
+        ("set", 0, ["warning", "set:"]),
+        ("delete", 0, ["warning", "deleted"]),
+    ] {
+        let (ended, text) = run(action).await;
+        assert_eq!(ended, code, "{action}: {text}");
+        says(&text, &words);
+    }
+    assert!(rig.platform.subscription().is_none());
+    rig.platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn check_tells_of_the_platform_only_with_credentials() {
     let mut rig = Rig::start().await;
     let check = async |rig: &Rig| {

@@ -275,9 +275,10 @@ async fn partitions(connection: &mut PgConnection) -> Result<Vec<Partition>, sql
     .await?;
     Ok(rows
         .iter()
-        .map(|row| {
-            let (lower, upper) = bounds(row.get(1));
-            Partition { name: row.get(0), lower, upper, half_detached: row.get(2) }
+        .filter_map(|row| {
+            // It is null for one that another replica has taken away since the query began.
+            let (lower, upper) = bounds(row.get::<Option<&str>, _>(1)?);
+            Some(Partition { name: row.get(0), lower, upper, half_detached: row.get(2) })
         })
         .collect())
 }

@@ -9,8 +9,12 @@ use axum::{
 };
 use serde_json::{Value, json};
 
+use convoke::simulate::platform::PlatformOptions;
+
 use super::{Rig, says};
 use crate::{
+    operation::tls,
+    platform::options,
     service::{APP_ID, Database, KEY, PATH, Service, settings},
     support::port::Port,
 };
@@ -82,9 +86,13 @@ async fn a_url_that_does_not_end_in_this_convoke_is_found_out_before_the_platfor
     let broken = receiver(|_| StatusCode::BAD_GATEWAY.into_response());
     rig.refuses(&broken.await, &["answers 502"]).await;
 
-    // Nothing of all that is in the way of the right one.
+    // Nothing of all that is in the way of the right one, nor held against it.
     rig.url = own;
-    rig.done(&["set", "--replace"], &["set:"]).await;
+    assert!(
+        rig.json(&["show"]).await.1["warnings"][0].as_str().is_some_and(|warning| warning.contains("it pushes to"))
+    );
+    let set = rig.done(&["set", "--replace"], &["set:"]).await;
+    assert!(!set.stdout.contains("warning"), "{set:?}");
     rig.done(&["enable"], &["enabled"]).await;
     assert_eq!(rig.asked(), 1);
     rig.platform.stop().await;
@@ -147,5 +155,21 @@ async fn a_service_that_is_down_is_named_and_a_probe_that_was_caught_is_worth_no
 
     rig.service.convoke.kill().await;
     rig.refuses(&service_url, &["cannot be reached"]).await;
+    rig.platform.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_https_the_certificate_is_checked_first() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    tls::certificate(&cert, &key);
+    let service = settings().setting("TLS_CERT", &cert).setting("TLS_KEY", &key);
+    let platform = PlatformOptions { ca_file: Some(cert.clone()), ..options() };
+    let mut rig = Rig::with(Service::with(service, Database::Sqlite).await, platform).await;
+    let url = rig.url.replace("http:", "https:");
+    rig.refuses(&url, &["certificate", "platform would refuse it too"]).await;
+    let trusting = rig.run_with(&["enable"], |builder| builder.env("SSL_CERT_FILE", &cert)).await;
+    assert_eq!(trusting.code(), 0, "{trusting:?}");
+    assert_eq!((rig.status(), rig.asked()), (Some(0), 1));
     rig.platform.stop().await;
 }

@@ -1,0 +1,103 @@
+//! What an action on the subscription came to, for people and for scripts.
+
+use serde::Serialize;
+
+use super::plain;
+use crate::log::LogError;
+use crate::vendor::VendorError;
+
+/// What kept an action from being done. The names are part of the JSON that people's scripts read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// There is no subscription.
+    Missing,
+    /// There is another one already.
+    Exists,
+    /// It is for a subscriber that is not configured here.
+    Subscriber,
+    /// The URL did not pass the probe.
+    Probe,
+    /// It is locked, or was a short time ago.
+    Locked,
+    /// The platform could not enable it.
+    Refused,
+    /// It is enabled, but the platform's handshake did not arrive here.
+    Handshake,
+    /// It is not what it was set to.
+    Unchanged,
+    /// It has to be disabled first.
+    Enabled,
+    /// The platform's API failed.
+    Platform,
+    /// The database failed.
+    Database,
+}
+
+/// A failure, for people and for scripts.
+#[derive(Clone, Debug, Serialize)]
+pub struct Problem {
+    /// What kind.
+    pub kind: Kind,
+    /// A sentence.
+    pub message: String,
+    /// The platform's code, if it gave one.
+    pub code: Option<String>,
+    /// The platform's name for the request, for its support.
+    pub request_id: Option<String>,
+}
+
+impl Problem {
+    pub(super) fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), code: None, request_id: None }
+    }
+
+    pub(super) fn of(kind: Kind, message: impl Into<String>, error: &VendorError) -> Self {
+        Self {
+            code: error.code.clone(),
+            request_id: error.request_id.as_deref().map(str::to_owned),
+            ..Self::new(kind, message)
+        }
+    }
+}
+
+impl From<VendorError> for Problem {
+    fn from(error: VendorError) -> Self {
+        let request = error.request_id.as_ref().map(|id| format!(" (request {})", plain(id))).unwrap_or_default();
+        Self::of(Kind::Platform, format!("{error}{request}. {}", error.advice), &error)
+    }
+}
+
+impl From<LogError> for Problem {
+    fn from(error: LogError) -> Self {
+        Self::new(Kind::Database, error.to_string())
+    }
+}
+
+/// The subscription, as it is shown.
+#[derive(Clone, Debug, Serialize)]
+pub struct Shown {
+    /// Of the record.
+    pub id: String,
+    /// Whose events.
+    pub subscriber_id: Option<String>,
+    /// Where to.
+    pub url: Option<String>,
+    /// `enabled`, `disabled`, `locked`, or `unknown (…)`.
+    pub status: String,
+}
+
+/// What is known when an action is over.
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    /// As it was last read; `None`: there is none, or it was not read.
+    pub subscription: Option<Shown>,
+    /// The newest handshake of the platform with its subscriber, by whichever process.
+    pub handshake_at: Option<String>,
+    /// Until when the platform refuses to enable it, as far as is known.
+    pub locked_until: Option<String>,
+    /// Whether the probe through the public URL arrived; `None`: it was not sent.
+    pub probed: Option<bool>,
+    /// What is not as it should be, a sentence each.
+    pub warnings: Vec<String>,
+}
