@@ -129,16 +129,25 @@ fn megabytes(bytes: i64) -> Option<serde_json::Number> {
     serde_json::Number::from_f64((bytes as f64 / 1e3).round() / 1e3)
 }
 
-/// The address up to where secrets begin: no user, no parameters, no query, no fragment.
+/// The one parameter that is no secret: which recording it is (sample of 4.2.14). Who may watch it is what the others say.
+const RECORDING: &str = "recordId";
+
+/// The address without what lets anybody in: no user, no fragment, and of the parameters only [`RECORDING`].
 fn without_token(url: &str) -> Option<String> {
     let (scheme, rest) = url.split_once("://")?;
     if !matches!(scheme, "https" | "http") || url.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return None;
     }
-    let rest = rest.split(['?', '#', ';']).next()?;
-    let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    let rest = rest.split('#').next()?;
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let place = place.split(';').next()?;
+    let (authority, path) = place.find('/').map_or((place, ""), |at| place.split_at(at));
     let host = authority.rsplit('@').next().filter(|host| !host.is_empty())?;
-    Some(format!("{scheme}://{host}{path}"))
+    let plain =
+        |id: &&str| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    let recording = query.split('&').filter_map(|part| part.split_once('=')).find(|(name, _)| *name == RECORDING);
+    let id = recording.map(|(_, id)| id).filter(plain).map_or(String::new(), |id| format!("?{RECORDING}={id}"));
+    Some(format!("{scheme}://{host}{path}{id}"))
 }
 
 impl Ready {

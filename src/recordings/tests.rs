@@ -58,7 +58,7 @@ fn the_event_is_these_bytes_and_holds_no_secret() {
     let info = event_info(judge(&fetch(), &Found::of_file(&decoded()), now()));
     assert_eq!(
         info,
-        r#"{"event":"record.ready","timestamp":1781525100000,"payload":{"meetingInfo":{"meetingID":"960000017","meetingUUID":"11112222333344445555666677778888"},"recordInfo":{"lengthSeconds":3400,"sizeMB":210,"files":1,"viewUrl":"https://192.0.2.30/rse/play.html"}}}"#
+        r#"{"event":"record.ready","timestamp":1781525100000,"payload":{"meetingInfo":{"meetingID":"960000017","meetingUUID":"11112222333344445555666677778888"},"recordInfo":{"lengthSeconds":3400,"sizeMB":210,"files":1,"viewUrl":"https://192.0.2.30/rse/play.html?recordId=demo"}}}"#
     );
 }
 

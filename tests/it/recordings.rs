@@ -198,8 +198,8 @@ fn ready(at: i64, info: &str) -> String {
     )
 }
 
-const ONE: &str = r#""lengthSeconds":600,"sizeMB":14,"files":1,"viewUrl":"https://192.0.2.30/rse/play.html""#;
-const TWO: &str = r#""lengthSeconds":1200,"sizeMB":28,"files":2,"viewUrl":"https://192.0.2.30/rse/play.html""#;
+const ONE: &str = r#""lengthSeconds":600,"sizeMB":14,"files":1,"viewUrl":"https://192.0.2.30/rse/play.html?recordId=11112222333344445555666677778888-0""#;
+const TWO: &str = r#""lengthSeconds":1200,"sizeMB":28,"files":2,"viewUrl":"https://192.0.2.30/rse/play.html?recordId=11112222333344445555666677778888-0""#;
 
 async fn a_recording_is_asked_for_until_it_is_decoded_and_announced_once(backend: Backend) {
     let rig = Rig::new(backend).await;
