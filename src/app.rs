@@ -19,6 +19,7 @@ use crate::bus::Bus;
 use crate::config::{ConfigArgs, ConfigError, Env, Settings, TlsFiles};
 use crate::cursor;
 use crate::disk::DiskWatch;
+use crate::enrich::{self, Enrich, Enterprise};
 use crate::event::{Clock, Subscriber};
 use crate::http::connections::{Connections, Gauges, room_by_descriptors};
 use crate::http::ingest::{Ingest, Limits};
@@ -27,9 +28,11 @@ use crate::http::tls::{Certificates, TlsError};
 use crate::http::{self, Shutdown, Sources};
 use crate::intake::Intake;
 use crate::log::{self, Log, LogError};
-use crate::meetings::Meetings;
+use crate::meetings::{self, Meetings};
 use crate::metrics::{CURSORS, Metrics};
+use crate::recordings::{self, Recordings};
 use crate::relay::{self, Encoder, Relay};
+use crate::subscription::{self, Expected};
 use crate::tail::Tail;
 use crate::vendor::Vendor;
 
@@ -83,6 +86,8 @@ struct Parts {
 /// In which order the parts end, after the listeners.
 #[derive(Clone, Default)]
 struct Steps {
+    /// What asks the platform and appends the answers, for which the writer must still run.
+    askers: CancellationToken,
     writer: CancellationToken,
     cursors: CancellationToken,
     rest: CancellationToken,
@@ -136,7 +141,10 @@ const RELAY: &str = "relay";
 const TABLES: &str = "analyst tables";
 const WATCH: &str = "stream watch";
 const BACKFILL: &str = "backfill";
+const RECORDINGS: &str = "recordings";
+const ENRICHMENT: &str = enrich::TASK;
 const GAUGES: &str = "gauges";
+const SUBSCRIPTION: &str = "subscription watch";
 
 impl App {
     /// Binds, and starts everything; the database and the bus may still be away.
@@ -229,7 +237,7 @@ impl App {
             tasks.spawn(RELAY, moved(relay, log, Arc::clone(&appended), migrated, stop));
         }
         if let (Some(vendor), Some(every)) =
-            (vendor, settings.platform.as_ref().and_then(|platform| platform.backfill_every))
+            (vendor.clone(), settings.platform.as_ref().and_then(|platform| platform.backfill_every))
         {
             let task = backfill::task::Task {
                 every,
@@ -245,9 +253,39 @@ impl App {
             };
             tasks.spawn(BACKFILL, done(task.run(migrated.clone(), shutdown.stop.clone())));
         }
-        let tables = Meetings::new(Arc::clone(&log), Arc::clone(&metrics), owner);
-        tasks.spawn(TABLES, moved(tables, Arc::clone(&log), appended, migrated.clone(), steps.cursors.clone()));
-        tasks.spawn(GAUGES, done(gauges(Arc::clone(&log), Arc::clone(&health), clock, migrated, steps.rest.clone())));
+        let tables = Meetings::new(Arc::clone(&log), Arc::clone(&metrics), owner.clone());
+        let stop = steps.cursors.clone();
+        tasks.spawn(TABLES, moved(tables, Arc::clone(&log), Arc::clone(&appended), migrated.clone(), stop));
+        let mut cursors = vec![meetings::CURSOR];
+        cursors.extend(health.bus.as_ref().map(|_| relay::CURSOR));
+        if let (Some(platform), Some(vendor)) = (&settings.platform, vendor) {
+            let stop = steps.askers.clone();
+            if platform.recordings {
+                cursors.push(recordings::CURSOR);
+                let recordings = Recordings::new(
+                    Arc::clone(&log),
+                    health.intake.clone(),
+                    vendor.clone(),
+                    Arc::clone(&metrics),
+                    clock.clone(),
+                    owner.clone(),
+                    stop.clone(),
+                );
+                tasks.spawn(RECORDINGS, moved(recordings, Arc::clone(&log), appended, migrated.clone(), stop.clone()));
+            }
+            if platform.enrich {
+                let enterprise = Enterprise::of(platform.sp_id.as_deref(), platform.corp_id.as_deref());
+                let leader = (meetings::CURSOR, owner.clone());
+                let (log, metrics, clock) = (Arc::clone(&log), Arc::clone(&metrics), clock.clone());
+                let enrich = Enrich::new(log, vendor, metrics, clock, enterprise, leader);
+                tasks.spawn(ENRICHMENT, done(enrich.run(migrated.clone(), stop)));
+            }
+        }
+        if let Some(watch) = subscription_watch(settings, &log, &metrics, owner)? {
+            tasks.spawn(SUBSCRIPTION, done(watch.run(migrated.clone(), steps.rest.clone())));
+        }
+        let shown = gauges(Arc::clone(&log), Arc::clone(&health), clock, cursors, migrated, steps.rest.clone());
+        tasks.spawn(GAUGES, done(shown));
 
         for (listener, address) in [("events", events_at), ("admin", admin_at)] {
             tracing::info!(listener, %address, "listening");
@@ -293,13 +331,14 @@ impl App {
     async fn finish(&mut self, delay: Duration) -> anyhow::Result<()> {
         tokio::time::sleep(delay).await;
         self.shutdown.stop.cancel();
-        self.tasks.finish(&[EVENTS, BACKFILL]).await?;
+        self.steps.askers.cancel();
+        self.tasks.finish(&[EVENTS, BACKFILL, RECORDINGS, ENRICHMENT]).await?;
         self.steps.writer.cancel();
         self.tasks.finish(&[WRITER]).await?;
         self.steps.cursors.cancel();
         self.tasks.finish(&[RELAY, TABLES, WATCH]).await?;
         self.steps.rest.cancel();
-        self.tasks.finish(&[ADMIN, DATABASE, GAUGES]).await?;
+        self.tasks.finish(&[ADMIN, DATABASE, GAUGES, SUBSCRIPTION]).await?;
         self.parts.log.close().await;
         Ok(())
     }
@@ -389,6 +428,20 @@ pub fn vendor_options(settings: &Settings) -> Option<crate::vendor::Options> {
         sp_id: platform.sp_id.clone(),
         timeout: VENDOR_TIMEOUT,
     })
+}
+
+/// The watchdog over the subscription; `None`: it is off.
+fn subscription_watch(
+    settings: &Settings,
+    log: &Arc<dyn Log>,
+    metrics: &Arc<Metrics>,
+    owner: String,
+) -> anyhow::Result<Option<subscription::watch::Watch>> {
+    let every = settings.platform.as_ref().and_then(|platform| platform.watch_every);
+    let (Some(every), Some(options)) = (every, vendor_options(settings)) else { return Ok(None) };
+    let vendor = Vendor::new(options, Clock::System)?;
+    let (log, metrics, expected) = (Arc::clone(log), Arc::clone(metrics), Expected::by(settings));
+    Ok(Some(subscription::watch::Watch::new(vendor, log, metrics, expected, owner, every, Clock::System)))
 }
 
 /// Who posts to us refuses a certificate that is out of date; to say so is all that can be done here.
@@ -521,6 +574,7 @@ async fn gauges(
     log: Arc<dyn Log>,
     health: Arc<Health>,
     clock: Clock,
+    cursors: Vec<&'static str>,
     migrated: CancellationToken,
     stop: CancellationToken,
 ) {
@@ -534,7 +588,7 @@ async fn gauges(
         }
         health.intake.warn_if_due();
         if migrated.is_cancelled()
-            && let Err(error) = look(&*log, &health, &clock).await
+            && let Err(error) = look(&*log, &health, &clock, &cursors).await
         {
             tracing::debug!(%error, "the gauges are as they were");
         }
@@ -545,14 +599,11 @@ async fn gauges(
     }
 }
 
-async fn look(log: &dyn Log, health: &Health, clock: &Clock) -> Result<(), LogError> {
+async fn look(log: &dyn Log, health: &Health, clock: &Clock, running: &[&'static str]) -> Result<(), LogError> {
     let metrics = &health.metrics;
     let states = log.cursors().await?;
     let mut cursors = Vec::new();
-    for name in CURSORS {
-        if name == relay::CURSOR && health.bus.is_none() {
-            continue;
-        }
+    for name in CURSORS.into_iter().filter(|name| running.contains(name)) {
         let lag = log.lag(name).await?;
         let seconds = lag.oldest.map_or(0.0, |oldest| clock.now().since(oldest).as_secs_f64());
         metrics.set_lag(name, lag.events, seconds);
@@ -571,6 +622,9 @@ async fn look(log: &dyn Log, health: &Health, clock: &Clock) -> Result<(), LogEr
     for name in CURSORS {
         metrics.set_aside(name).set(counts.set_aside.get(name).copied().unwrap_or(0));
     }
+    let (fetches, enrichments) = log.work_counts().await?;
+    metrics.set_fetches(recordings::CURSOR, fetches);
+    metrics.set_fetches(enrich::TASK, enrichments);
     for (subscriber, at) in counts.handshakes {
         metrics.note_handshake(&subscriber, at);
     }

@@ -87,6 +87,12 @@ impl Millis {
         Self(self.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)).max(0))
     }
 
+    /// This time and `more`, not after [`Millis::MAX`].
+    #[must_use]
+    pub fn plus(self, more: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(more.as_millis()).unwrap_or(i64::MAX)).min(Self::MAX.0))
+    }
+
     /// The same instant as a date of the `time` crate.
     #[must_use]
     pub fn date_time(self) -> OffsetDateTime {
@@ -350,6 +356,18 @@ pub struct Handshake {
     pub nonce: String,
     /// When it arrived.
     pub received_at: Millis,
+}
+
+/// The nonce of a probe begins so. The platform's are digits; and as this begins with a letter, no digit of the timestamp
+/// before it, with which it is signed in one run, can be taken for a part of it.
+pub const PROBE: &str = "convoke-probe-";
+
+impl Handshake {
+    /// Whether it is a probe: a handshake of Convoke with itself, which says nothing about the platform.
+    #[must_use]
+    pub fn is_probe(&self) -> bool {
+        self.nonce.starts_with(PROBE)
+    }
 }
 
 /// What a delivery with a matching signature holds.

@@ -467,12 +467,14 @@ enum Key {
     Event(EventId),
     Unreadable([u8; 32]),
     Handshake(Arc<str>),
+    Probe(String),
 }
 
 fn key(verified: &Verified) -> Key {
     match verified.content() {
         Content::Event(event) => Key::Event(event.event_id),
         Content::Unreadable(unreadable) => Key::Unreadable(unreadable.digest()),
+        Content::Handshake(handshake) if handshake.is_probe() => Key::Probe(handshake.nonce.clone()),
         Content::Handshake(handshake) => Key::Handshake(Arc::clone(&handshake.subscriber_id)),
     }
 }

@@ -19,6 +19,10 @@
 //! | [`meetings`] | the cursor `meetings`: rows become the tables that analysts ask |
 //! | [`vendor`] | the client of the platform's REST API |
 //! | [`backfill`] | the platform's history and the tables compared; what is missing, through the same door |
+//! | [`recordings`] | the cursor `recordings`: asks until a recording is decoded, appends `record.ready` |
+//! | [`enrich`] | what events do not carry, asked once for each run |
+//! | [`patience`] | how long a task leaves the platform alone after a failure |
+//! | [`subscription`] | the subscription at the platform: set, probed, enabled, watched |
 //! | [`audit`] | log, stream and ledger compared; the stream watch |
 //! | [`simulate`] | the platform, played |
 //! | [`metrics`], [`telemetry`] | every metric, at zero from the start; log lines |
@@ -39,14 +43,18 @@ pub mod cli;
 pub mod config;
 pub mod cursor;
 pub mod disk;
+pub mod enrich;
 pub mod event;
 pub mod http;
 pub mod intake;
 pub mod log;
 pub mod meetings;
 pub mod metrics;
+pub mod patience;
+pub mod recordings;
 pub mod relay;
 pub mod simulate;
+pub mod subscription;
 pub mod tail;
 pub mod telemetry;
 pub mod vendor;

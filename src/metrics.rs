@@ -14,6 +14,8 @@ use prometheus::{
 use crate::backfill::plan::Unfillable;
 use crate::backfill::synthesis::Kind;
 use crate::event::{HANDSHAKE, KNOWN_EVENTS, Millis};
+use crate::log::WorkCounts;
+use crate::vendor::Class;
 use crate::verify::{Form, Malformed, Refusal};
 
 /// What became of a delivery that was answered `200`.
@@ -210,6 +212,40 @@ impl Setback {
     }
 }
 
+/// How the subscription at the platform stands, to whoever wants its events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Standing {
+    /// Events are pushed, to where they should be.
+    Enabled,
+    /// It could not be read.
+    Unknown,
+    /// Events are pushed, but somewhere else.
+    Elsewhere,
+    /// It is switched off.
+    Disabled,
+    /// It was locked, because enabling failed too often.
+    Locked,
+    /// There is none.
+    Missing,
+}
+
+impl Standing {
+    const ALL: [Self; 6] = [Self::Enabled, Self::Unknown, Self::Elsewhere, Self::Disabled, Self::Locked, Self::Missing];
+
+    /// As in the label `status`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enabled => "enabled",
+            Self::Unknown => "unknown",
+            Self::Elsewhere => "elsewhere",
+            Self::Disabled => "disabled",
+            Self::Locked => "locked",
+            Self::Missing => "missing",
+        }
+    }
+}
+
 /// The event types that have a series of their own; the last stands for all others.
 const EVENT_LABELS: usize = KNOWN_EVENTS.len() + 2;
 const OTHER: usize = EVENT_LABELS - 1;
@@ -287,6 +323,9 @@ pub struct Metrics {
     pub backfill_failed: IntCounter,
     /// When the last backfill came to its end, in seconds since the epoch.
     pub backfill_completed: Gauge,
+    fetches: IntGaugeVec,
+    fetch_failures: Vec<Vec<IntCounter>>,
+    standings: Vec<IntGauge>,
     /// 0 after a reload of the settings failed.
     pub reload_ok: IntGauge,
     /// Connections to the events listener.
@@ -296,7 +335,20 @@ pub struct Metrics {
 }
 
 /// The cursors that exist in this version.
-pub const CURSORS: [&str; 2] = ["bus", "meetings"];
+pub const CURSORS: [&str; 3] = ["bus", "meetings", "recordings"];
+
+/// The tasks that ask the platform for more about what it pushed.
+const FETCHERS: [&str; 2] = [crate::recordings::CURSOR, crate::enrich::TASK];
+
+/// What is to be done about a failed call, as in the label `class`.
+const CLASSES: [(Class, &str); 6] = [
+    (Class::Token, "token"),
+    (Class::Configuration, "configuration"),
+    (Class::Locked, "locked"),
+    (Class::Gone, "gone"),
+    (Class::Transient, "transient"),
+    (Class::Bug, "bug"),
+];
 
 impl Metrics {
     /// All metrics, at zero.
@@ -328,6 +380,16 @@ impl Metrics {
             "What the platform's history says too little of to make an event.",
             "reason",
         );
+        let standings = register(
+            &r,
+            IntGaugeVec::new(
+                Opts::new(
+                    "convoke_subscription_status",
+                    "1 for how the subscription at the platform stands; all 0 where it is not watched, or by another replica.",
+                ),
+                &["status"],
+            ),
+        );
         let set_aside = register(
             &r,
             IntGaugeVec::new(
@@ -354,6 +416,31 @@ impl Metrics {
             lag_events.with_label_values(&[cursor]);
             lag_seconds.with_label_values(&[cursor]);
         }
+        let fetches = register(
+            &r,
+            IntGaugeVec::new(
+                Opts::new(
+                    "convoke_fetches",
+                    "What is asked of the platform's API: still (waiting), or in vain until it made no sense any more (given_up).",
+                ),
+                &["task", "state"],
+            ),
+        );
+        for task in FETCHERS {
+            for state in ["waiting", "given_up"] {
+                fetches.with_label_values(&[task, state]);
+            }
+        }
+        let fetch_failures = register(
+            &r,
+            IntCounterVec::new(
+                Opts::new(
+                    "convoke_fetch_failures_total",
+                    "Calls of the platform's API that failed, by what is to be done.",
+                ),
+                &["task", "class"],
+            ),
+        );
         let info = register(
             &r,
             IntGaugeVec::new(Opts::new("convoke_build_info", "The version that runs; always 1."), &["version"]),
@@ -459,7 +546,13 @@ impl Metrics {
                     "When this process last looked for gaps to the end; 0: not yet, or another replica does it.",
                 ),
             ),
+            standings: Standing::ALL.iter().map(|one| standings.with_label_values(&[one.as_str()])).collect(),
             disk_free: gauge("convoke_disk_free_bytes", "Bytes free where the embedded database lies."),
+            fetches,
+            fetch_failures: FETCHERS
+                .iter()
+                .map(|task| CLASSES.iter().map(|(_, class)| fetch_failures.with_label_values(&[task, class])).collect())
+                .collect(),
             reload_ok,
             connections: gauge("convoke_connections", "Open connections to the events listener."),
             connections_evicted: register(
@@ -539,6 +632,27 @@ impl Metrics {
     #[must_use]
     pub fn backfill_not_fillable(&self, reason: Unfillable) -> &IntCounter {
         &self.backfill_not_fillable[reason as usize]
+    }
+
+    /// How much a task has to ask of the platform, and how much it has given up.
+    pub fn set_fetches(&self, task: &str, counts: WorkCounts) {
+        self.fetches.with_label_values(&[task, "waiting"]).set(counts.waiting);
+        self.fetches.with_label_values(&[task, "given_up"]).set(counts.given_up);
+    }
+
+    /// The series of a task's calls of the platform's API that failed in this way.
+    #[must_use]
+    pub fn fetch_failures(&self, task: &str, class: Class) -> &IntCounter {
+        let task = FETCHERS.iter().position(|known| *known == task).unwrap_or_default();
+        let class = CLASSES.iter().position(|(known, _)| *known == class).unwrap_or_default();
+        &self.fetch_failures[task][class]
+    }
+
+    /// Shows how the subscription stands; `None`: this process does not know.
+    pub fn set_standing(&self, standing: Option<Standing>) {
+        for (one, series) in Standing::ALL.iter().zip(&self.standings) {
+            series.set(i64::from(standing == Some(*one)));
+        }
     }
 
     /// Rows that a cursor set aside.

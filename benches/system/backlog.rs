@@ -122,7 +122,7 @@ pub async fn open(setup: &mut Setup) -> jetstream::Context {
 
 /// Sets the cursor back to the log's beginning, as an operator may by SQL while the service is stopped.
 pub async fn reset(url: &str, database: Database) {
-    let sql = "DELETE FROM cursors";
+    let sql = "DELETE FROM cursors WHERE name = 'bus'";
     match database {
         Database::Postgres => drop(psql(url, sql)),
         Database::Sqlite => {

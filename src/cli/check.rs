@@ -13,6 +13,8 @@ use crate::http::tls::Trouble;
 use crate::intake::{GIVEN_UP, MISSED, rounded};
 use crate::log::{self, Log};
 use crate::relay::{self, subject};
+use crate::subscription::{Expected, Standing};
+use crate::vendor::Vendor;
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -46,6 +48,9 @@ const CLOCK: Duration = Duration::from_secs(5);
 
 /// The stream's newest messages, whose events should be in the log.
 const NEWEST: u64 = 1_000;
+
+/// The platform's API may take so long in all.
+const PLATFORM: Duration = Duration::from_secs(30);
 
 /// Nobody has accepted events for so long: somebody should have been told.
 const LONG: Duration = Duration::from_secs(3600);
@@ -88,6 +93,13 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
     if let Some(log) = &log {
         database(&mut report, &**log, now).await?;
         handshakes(&report, &settings, &**log).await?;
+    }
+    if let Some(options) = app::vendor_options(&settings) {
+        let vendor = Vendor::new(options, Clock::System).map_err(anyhow::Error::from)?;
+        let asked = tokio::time::timeout(PLATFORM, platform(&mut report, &settings, &vendor)).await;
+        if asked.is_err() {
+            report.fail("platform", format!("no answer within {PLATFORM:?}"));
+        }
     }
     match app::bus_options(&settings) {
         None => report.warn("bus", "nats.url is none: nothing is published"),
@@ -189,6 +201,31 @@ async fn handshakes(report: &Report, settings: &Settings, log: &dyn Log) -> Resu
         }
     }
     Ok(())
+}
+
+async fn platform(report: &mut Report, settings: &Settings, vendor: &Vendor) {
+    let identity = match vendor.identity().await {
+        Ok(identity) => identity,
+        Err(error) => return report.fail("platform", format!("{error}. {}", error.advice)),
+    };
+    let enterprise = identity.corp_id.map(|id| format!(", as enterprise {}", id.escape_debug())).unwrap_or_default();
+    report.ok("platform", format!("its API takes our credentials{enterprise}"));
+    let (what, expected) = ("subscribed", Expected::by(settings));
+    let is = match vendor.subscription().await {
+        Ok(is) => is,
+        Err(error) => return report.fail(what, format!("{error}. {}", error.advice)),
+    };
+    let differences = is.as_ref().map(|is| expected.differences(is)).unwrap_or_default().join("; ");
+    match expected.standing(is.as_ref()) {
+        Standing::Enabled => report.ok(what, "the platform's subscription is enabled, and as configured"),
+        Standing::Elsewhere => report.fail(what, format!("the platform's subscription is enabled, but {differences}")),
+        Standing::Locked => {
+            report.fail(what, "the platform has locked the subscription, as enabling it failed too often");
+        }
+        Standing::Missing => report.warn(what, "there is none by the API: `convoke subscription set`, then `enable`"),
+        Standing::Disabled => report.warn(what, "it is disabled: `convoke subscription enable`"),
+        Standing::Unknown => report.warn(what, "the platform gave a status that its manual does not list"),
+    }
 }
 
 async fn stream(

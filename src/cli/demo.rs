@@ -1,5 +1,6 @@
 //! `convoke demo`: a newcomer's first command. The service, a bus and a platform, all private, in one temporary folder.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -17,8 +18,10 @@ use super::{Failure, Outcome, logging};
 use crate::app::{self, App};
 use crate::audit;
 use crate::config::{ConfigArgs, Env, Settings};
-use crate::log;
+use crate::event::{Clock, Seq};
+use crate::log::{self, Filter};
 use crate::simulate::Simulation;
+use crate::simulate::platform::{Platform, PlatformOptions};
 
 /// The stream and the subjects of the demo: apart from those of a service on the same server.
 const STREAM: &str = "CONVOKE_DEMO";
@@ -50,6 +53,15 @@ pub struct Arguments {
 const USUAL: [&str; 2] = ["127.0.0.1:8080", "127.0.0.1:8081"];
 const ANY: [&str; 2] = ["127.0.0.1:0", "127.0.0.1:0"];
 
+/// The sample's subscriber, and an App ID at the platform's API.
+const SUBSCRIBER_ID: &str = "1988692299";
+const PLATFORM_APP_ID: &str = "0123456789abcdef0123456789abcdef";
+
+/// The meetings were held so long ago: what is younger than a day the platform could still push by itself.
+const AGO: Duration = Duration::from_secs(2 * 86_400);
+/// The fraction of events that the platform loses.
+const LOST: f64 = 0.05;
+
 /// Events per second of the show, and of the trickle after it.
 const RATE: f64 = 250.0;
 const TRICKLE: f64 = 2.0;
@@ -78,49 +90,65 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
 }
 
 async fn show(arguments: &Arguments, folder: &Path, nats_url: &str) -> Outcome {
-    let key = format!("{:032x}", rand::random::<u128>());
-    let key_file = folder.join("subscriber.key");
-    std::fs::write(&key_file, format!("{key}\n")).context("the key file")?;
-    let app_id = "1988692299";
+    let mut place = Place::prepare(folder, nats_url).await?;
     // The usual ports, if they are free: what the README says then works as it is. That is known only by binding them.
-    let mut settings = demo_settings(folder, &key_file, app_id, nats_url, USUAL)?;
+    let mut settings = place.settings(USUAL)?;
     let app = match App::start(&settings).await {
         Ok(app) => app,
         Err(error) => {
             tracing::debug!(error = format!("{error:#}"), "not on the usual ports");
-            settings = demo_settings(folder, &key_file, app_id, nats_url, ANY)?;
+            settings = place.settings(ANY)?;
             App::start(&settings).await?
         }
     };
     let (events, admin) = (app.events, app.admin);
+    place.callback_url = format!("http://{events}{}", settings.listen.path);
     let health = std::sync::Arc::clone(&app.health);
     let (stop, force) = (CancellationToken::new(), CancellationToken::new());
     let mut running = std::pin::pin!(app.run(stop.clone(), force.clone()));
 
     let story = async {
         wait("the service to be ready", || health.ready()).await?;
-        println!("convoke takes events at http://{events}{}, database {}", settings.listen.path, settings.database.url);
+        println!("convoke takes events at {}, database {}", place.callback_url, settings.database.url);
+        println!("the platform is played, its API at {}\n", place.platform.url());
+        place.command(&["subscription", "set"]).await?;
+        place.command(&["subscription", "enable"]).await?;
+        println!("(What was refused there is a probe with a wrong key, as it must be.)\n");
+        let subscribed = tokio::time::timeout(PATIENCE, place.platform.enabled()).await.context("the subscription")?;
+
         let ledger = folder.join("ledger.ndjson");
+        let began = Clock::System.now().minus(AGO);
         let simulation = Simulation {
             meetings: arguments.meetings,
             attendees: arguments.attendees,
             rate: Some(RATE),
             duplicates: 0.05,
+            drop: LOST,
             resign_retries: true,
             time_scale: TIME_SCALE,
             seed: arguments.seed.unwrap_or_else(|| u64::from(rand::random::<u32>())),
+            base: Some(began),
             ledger: Some(ledger.clone()),
             truth: Some(folder.join("truth.ndjson")),
+            handshake: false,
+            chronicle: Some(place.platform.chronicle()),
             progress: true,
-            ..Simulation::new(format!("http://{events}{}", settings.listen.path), app_id, SecretString::from(key))
+            ..Simulation::new(subscribed.url, subscribed.subscriber_id, subscribed.subscriber_key)
         };
-        println!("the platform plays {} meetings (seed {}) …", arguments.meetings, simulation.seed);
+        println!(
+            "the platform plays {} meetings of two days ago (seed {}), and loses some events …",
+            arguments.meetings, simulation.seed
+        );
         let report = simulation.run(stop.child_token()).await.map_err(anyhow::Error::from)?;
-        println!("{report}");
+        println!("{report}\n");
+        if !stop.is_cancelled() {
+            place.command(&["backfill", "--since", &began.to_string()]).await?;
+            let ready = place.recordings(&settings).await?;
+            println!("the platform has decoded {ready} meetings' recordings: a record.ready for each is in the log\n");
+        }
         let findings = audit(&settings, &ledger).await?;
         println!(
-            "
-Every event was verified, kept in SQLite, and published. The audit of ledger, log and stream:"
+            "What was pushed was verified, all of it kept in SQLite and published. The audit of ledger, log and stream:"
         );
         findings.print();
         tell(folder, nats_url, admin, arguments.once);
@@ -129,7 +157,8 @@ Every event was verified, kept in SQLite, and published. The audit of ledger, lo
             let trickle = Simulation {
                 rate: Some(TRICKLE),
                 duration: Some(Duration::from_secs(7 * 24 * 3600)),
-                handshake: false,
+                drop: 0.0,
+                base: None,
                 progress: false,
                 seed: simulation.seed.wrapping_add(1),
                 ..simulation
@@ -169,29 +198,105 @@ fn next(stop: &CancellationToken, force: &CancellationToken) {
     }
 }
 
-/// The settings of the demo: nothing of the newcomer's own is read or touched.
-fn demo_settings(
-    folder: &Path,
-    key_file: &Path,
-    app_id: &str,
-    nats_url: &str,
-    [events, admin]: [&str; 2],
-) -> Result<Settings, Failure> {
-    let text = |path: &Path| path.to_string_lossy().into_owned();
-    let database = format!("sqlite://{}", text(&folder.join("convoke.db")));
-    let variables = [
-        ("CONVOKE_LISTEN", events),
-        ("CONVOKE_ADMIN_LISTEN", admin),
-        ("CONVOKE_DATABASE_URL", database.as_str()),
-        ("CONVOKE_NATS_URL", nats_url),
-        ("CONVOKE_NATS_STREAM", STREAM),
-        ("CONVOKE_NATS_SUBJECT_PREFIX", PREFIX),
-        ("CONVOKE_APP_ID", app_id),
-        ("CONVOKE_APP_KEY_FILE", &text(key_file)),
-        ("CONVOKE_SHUTDOWN_DELAY", "0s"),
-    ];
-    let settings = Settings::load(&ConfigArgs::default(), &Env::of(variables, folder))?;
-    Ok(settings)
+/// What the demo's Convoke, and its commands, stand on: nothing of the newcomer's own is read or touched.
+struct Place {
+    folder: PathBuf,
+    nats_url: String,
+    key_file: PathBuf,
+    platform: Platform,
+    platform_key_file: PathBuf,
+    /// Where the platform is to push, once that is known.
+    callback_url: String,
+}
+
+impl Place {
+    async fn prepare(folder: &Path, nats_url: &str) -> anyhow::Result<Self> {
+        let random = || format!("{:032x}", rand::random::<u128>());
+        let write = |name: &str, key: &str| {
+            let file = folder.join(name);
+            std::fs::write(&file, format!("{key}\n")).context("a key file").map(|()| file)
+        };
+        let platform_key = random();
+        let options = PlatformOptions {
+            // However many meetings are asked for: nobody came to see it wait.
+            limit: 100_000,
+            decode_for: Duration::ZERO,
+            ..PlatformOptions::new(PLATFORM_APP_ID, SecretString::from(platform_key.clone()))
+        };
+        Ok(Self {
+            folder: folder.to_owned(),
+            nats_url: nats_url.to_owned(),
+            key_file: write("subscriber.key", &random())?,
+            platform: Platform::start(options).await?,
+            platform_key_file: write("platform.key", &platform_key)?,
+            callback_url: String::new(),
+        })
+    }
+
+    fn variables(&self, [events, admin]: [&str; 2]) -> Vec<(&'static str, String)> {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        vec![
+            ("CONVOKE_LISTEN", events.to_owned()),
+            ("CONVOKE_ADMIN_LISTEN", admin.to_owned()),
+            ("CONVOKE_DATABASE_URL", format!("sqlite://{}", text(&self.folder.join("convoke.db")))),
+            ("CONVOKE_NATS_URL", self.nats_url.clone()),
+            ("CONVOKE_NATS_STREAM", STREAM.to_owned()),
+            ("CONVOKE_NATS_SUBJECT_PREFIX", PREFIX.to_owned()),
+            ("CONVOKE_APP_ID", SUBSCRIBER_ID.to_owned()),
+            ("CONVOKE_APP_KEY_FILE", text(&self.key_file)),
+            ("CONVOKE_SHUTDOWN_DELAY", "0s".to_owned()),
+            ("CONVOKE_PLATFORM_URL", self.platform.url()),
+            ("CONVOKE_PLATFORM_APP_ID", PLATFORM_APP_ID.to_owned()),
+            ("CONVOKE_PLATFORM_APP_KEY_FILE", text(&self.platform_key_file)),
+            ("CONVOKE_RECORDINGS_ENABLED", "true".to_owned()),
+        ]
+    }
+
+    fn settings(&self, listen: [&str; 2]) -> Result<Settings, Failure> {
+        let variables = self.variables(listen);
+        let variables = variables.iter().map(|(name, value)| (*name, value.as_str()));
+        Ok(Settings::load(&ConfigArgs::default(), &Env::of(variables, &self.folder))?)
+    }
+
+    /// Runs a command as the newcomer would, with the settings of the demo, and shows what it says.
+    async fn command(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        println!("$ convoke {}", arguments.join(" "));
+        let mut command = Command::new(std::env::current_exe().context("our own program")?);
+        command.args(arguments).env_clear().envs(self.variables(ANY));
+        command.env("CONVOKE_PLATFORM_CALLBACK_URL", &self.callback_url).current_dir(&self.folder);
+        // A Ctrl-C is for us: what has begun is finished.
+        let output = command.stdin(Stdio::null()).process_group(0).kill_on_drop(true).output();
+        let output =
+            tokio::time::timeout(PATIENCE * 3, output).await.context("too slow")?.context("our own program")?;
+        print!("{}", String::from_utf8_lossy(&output.stdout));
+        if !output.status.success() {
+            bail!("convoke {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim_end());
+        }
+        println!();
+        Ok(())
+    }
+
+    /// Waits until there is a `record.ready` for every meeting that was recorded; how many there are.
+    async fn recordings(&self, settings: &Settings) -> anyhow::Result<usize> {
+        let expected = self.platform.edit(|archive| archive.runs().filter(|run| !run.recordings.is_empty()).count());
+        let log = log::open(&app::log_options(settings))?;
+        let filter = Filter { event: Some("record.ready".to_owned()), ..Filter::default() };
+        let all_ready = async {
+            let (mut after, mut ready) = (Seq::START, HashSet::new());
+            while ready.len() < expected {
+                let records = log.select(&filter, after, 500).await?;
+                match records.last() {
+                    Some(last) => after = last.seq,
+                    None => tokio::time::sleep(Duration::from_millis(100)).await,
+                }
+                ready.extend(records.into_iter().map(|record| record.meeting_uuid));
+            }
+            anyhow::Ok(())
+        };
+        tokio::time::timeout(PATIENCE, all_ready).await.context("waiting for the recordings")??;
+        log.close().await;
+        Ok(expected)
+    }
 }
 
 /// How long anything may take that should take no time.

@@ -10,6 +10,7 @@ mod rebuild;
 mod replay;
 mod serve;
 mod simulate;
+mod subscription;
 mod verify;
 
 use std::io::IsTerminal as _;
@@ -54,6 +55,8 @@ enum Command {
     Replay(replay::Arguments),
     /// Work on signed bodies of which no event could be made
     Quarantine(quarantine::Arguments),
+    /// Show, set, enable, disable or delete the subscription at the platform
+    Subscription(subscription::Arguments),
     /// Check settings, database, bus, stream, clock; status 1 if something is wrong
     Check(check::Arguments),
     /// Find what the platform dropped in its history, and fill it
@@ -139,6 +142,7 @@ async fn run(command: Command, env: &Env) -> Outcome {
         Command::Verify(arguments) => verify::run(&arguments, env),
         Command::Replay(arguments) => replay::run(&arguments, env).await,
         Command::Quarantine(arguments) => quarantine::run(&arguments, env).await,
+        Command::Subscription(arguments) => subscription::run(&arguments, env).await,
         Command::Check(arguments) => check::run(&arguments, env).await,
         Command::Backfill(arguments) => backfill::run(&arguments, env).await,
         Command::Migrate(arguments) => migrate::run(&arguments, env).await,

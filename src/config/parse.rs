@@ -256,7 +256,11 @@ pub(super) fn token(text: &str) -> Result<(), Refusal> {
 
 /// Whether a URL is `https`, or goes no further than this machine.
 fn secure_url(text: &str, instead: &str) -> Result<axum::http::Uri, Refusal> {
-    let refused = |problem: &str| Refusal::new(format!("`{}` {problem}", text.escape_debug()), instead);
+    let refused = |problem: &str| Refusal::new(format!("`{}` {problem}", redact_url(text).escape_debug()), instead);
+    // What parses URLs drops it without a word.
+    if text.contains('#') {
+        return Err(refused("has a fragment (#), which nobody is sent"));
+    }
     let uri: axum::http::Uri = text.parse().map_err(|_| refused("is not a URL"))?;
     let host = uri.host().ok_or_else(|| refused("names no host"))?;
     let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
@@ -284,4 +288,14 @@ pub(super) fn api_url(text: &str) -> Result<String, Refusal> {
 /// Where the platform is to push: HTTPS, as it demands (manual, 6.3.2.1).
 pub(super) fn callback_url(text: &str) -> Result<String, Refusal> {
     secure_url(text, "write it as in https://hooks.example.com/openapi/meetingevent").map(|_| text.to_owned())
+}
+
+/// An ID that the platform gave: what stands around it by mistake would only fail there.
+pub(super) fn platform_id(text: &str) -> Result<String, Refusal> {
+    if text.trim() != text || text.chars().any(char::is_control) {
+        let problem =
+            format!("`{}` begins or ends with white space, or holds a control character", text.escape_debug());
+        return Err(Refusal::new(problem, "write the ID as the platform's console shows it"));
+    }
+    Ok(text.to_owned())
 }

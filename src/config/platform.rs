@@ -37,7 +37,7 @@ const DEPENDENT: [&str; 9] = [
 
 /// The platform's API; `None` without credentials.
 pub(super) fn platform(layers: &Layers, env: &Env) -> Result<Option<Platform>, ConfigError> {
-    let text = |path: &str| layers.read_optional(path, |text| Ok(text.to_owned()));
+    let text = |path: &str| layers.read_optional(path, parse::platform_id);
     let app_id = text("platform.app_id")?;
     let read_key = |text: &str| Ok(SecretString::from(subscribers::secret_of(&env.resolve(text))?.as_str()));
     let app_key = layers.read_optional("platform.app_key_file", read_key)?;
@@ -59,13 +59,23 @@ pub(super) fn platform(layers: &Layers, env: &Env) -> Result<Option<Platform>, C
             };
         }
     };
+    let (user_id, corp_id, sp_id) = (text("platform.user_id")?, text("platform.corp_id")?, text("platform.sp_id")?);
+    if user_id.is_some() && corp_id.is_none() && sp_id.is_some() {
+        return Err(layers.refuse(
+            "platform.user_id",
+            Refusal::new(
+                "a service provider's user belongs to one of its enterprises, and platform.corp_id is not set",
+                "set platform.corp_id too, or leave this out to act as the provider's or the enterprise's administrator",
+            ),
+        ));
+    }
     Ok(Some(Platform {
         url: layers.read_optional("platform.url", parse::api_url)?.unwrap_or_else(|| MAINLAND.to_owned()),
         app_id,
         app_key,
-        user_id: text("platform.user_id")?,
-        corp_id: text("platform.corp_id")?,
-        sp_id: text("platform.sp_id")?,
+        user_id,
+        corp_id,
+        sp_id,
         callback_url: layers.read_optional("platform.callback_url", parse::callback_url)?,
         watch_every: every(layers, "platform.watch_every", LEAST_WATCH)?,
         backfill_every: every(layers, "backfill.every", LEAST_BACKFILL)?,

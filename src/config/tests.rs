@@ -1,5 +1,6 @@
 //! Which value counts, how files are read, and that nothing secret shows. What is refused is in `refusals`.
 
+mod platform;
 mod refusals;
 
 use std::time::Duration;

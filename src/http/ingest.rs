@@ -125,6 +125,11 @@ impl Ingest {
         let event = match verified.content() {
             Content::Handshake(handshake) => {
                 let answer = handshake_answer(&handshake.nonce);
+                if handshake.is_probe() {
+                    tracing::info!(subscriber = %handshake.subscriber_id, "answered a probe of our own");
+                    self.intake.note(verified, received_at);
+                    return Ok(answer);
+                }
                 #[expect(clippy::cast_precision_loss, reason = "milliseconds since the epoch fit")]
                 series.last_handshake.set(received_at.get() as f64 / 1e3);
                 series.deliveries(HANDSHAKE, Outcome::Verified).inc();

@@ -24,11 +24,15 @@ fn millis(ms: i64) -> Millis {
 
 /// A delivery of this `eventInfo`, through the one door.
 fn delivery(event_info: &str) -> (Verified, Bytes) {
+    delivery_with("1", event_info)
+}
+
+fn delivery_with(nonce: &str, event_info: &str) -> (Verified, Bytes) {
     let mut mac = Hmac::<Sha256>::new_from_slice(b"key").expect("a key of any length");
-    mac.update(format!("a17815248000001{event_info}").as_bytes());
+    mac.update(format!("a1781524800000{nonce}{event_info}").as_bytes());
     let signature = hex::encode(mac.finalize().into_bytes());
     let body = Bytes::from(format!(
-        r#"{{"appID":"a","timestamp":1781524800000,"nonce":1,"signature":"{signature}","eventInfo":{event_info}}}"#
+        r#"{{"appID":"a","timestamp":1781524800000,"nonce":"{nonce}","signature":"{signature}","eventInfo":{event_info}}}"#
     ));
     let keyring = Keyring::new(&[Subscriber { app_id: "a".into(), keys: vec!["key".into()], name: None }]);
     let delivery = Delivery { received_at: millis(NOW), request_id: None, traceparent: None };
@@ -305,6 +309,18 @@ async fn a_handshake_is_noted_and_nobody_waits_for_it() {
     harness.log.let_through(10);
     assert_eq!((first.await, waiting.await), (Ok(Appended::Stored), Ok(Appended::Stored)));
     assert_eq!(harness.log.batches()[1], ["meeting.verify", "a"]);
+}
+
+#[tokio::test]
+async fn a_probe_is_not_taken_for_a_copy_of_a_handshake() {
+    let (harness, first) = Harness::held().await;
+    for nonce in ["1", "convoke-probe-1", "2", "convoke-probe-2"] {
+        harness.intake.note(delivery_with(nonce, r#"{"event":"meeting.verify"}"#).0, millis(NOW));
+    }
+    harness.log.let_through(10);
+    assert_eq!(first.await, Ok(Appended::Stored));
+    assert_eq!(harness.store("a").await, Ok(Appended::Stored));
+    assert_eq!(harness.log.batches()[1], ["meeting.verify"; 3]);
 }
 
 #[tokio::test]

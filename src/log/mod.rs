@@ -7,8 +7,10 @@
 //! The order of the log is the order in which commits became visible: whoever has read up to `seq` N never finds a
 //! smaller number later.
 
+mod fetches;
 mod gaps;
 mod postgres;
+mod probes;
 mod sqlite;
 mod tables;
 
@@ -27,6 +29,9 @@ pub use tables::{
 
 use crate::disk::Disk;
 use crate::event::{Content, Event, EventId, Millis, Record, Seq, Verified};
+
+pub use fetches::{Details, Enriched, Fetch, Fetched, Fetches, Finish, Run, WorkCounts};
+pub use probes::{Handshakes, Probes};
 
 /// Why the log did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +77,7 @@ pub enum Appended {
     Duplicate,
     /// It is in the quarantine, whether new or not.
     Quarantined,
-    /// It is a handshake, whose time was noted.
+    /// It is a handshake, which was noted.
     Noted,
 }
 
@@ -205,7 +210,7 @@ pub struct Schema {
 
 /// A back end of the log. See the module's documentation for the order it keeps.
 #[async_trait]
-pub trait Log: Tables + Gaps + Send + Sync + std::fmt::Debug + 'static {
+pub trait Log: Tables + Gaps + Fetches + Probes + Send + Sync + std::fmt::Debug + 'static {
     /// What it is and where, for people: no password in it.
     fn describe(&self) -> String;
 

@@ -29,8 +29,10 @@ use super::{
 use crate::disk::Disk;
 use crate::event::{Content, Event, EventId, Millis, Record, Seq, Unreadable};
 
+mod fetches;
 mod gaps;
 mod partitions;
+mod probes;
 mod session;
 mod tables;
 
@@ -152,16 +154,7 @@ impl PostgresLog {
                 // Further deliveries were noted with the insert.
                 Content::Event(_) => {}
                 Content::Unreadable(unreadable) => insert_quarantined(&mut tx, unreadable, append.deliveries).await?,
-                Content::Handshake(handshake) => {
-                    sqlx::query(
-                        "INSERT INTO handshakes AS h (subscriber_id, at) VALUES ($1, $2)
-                         ON CONFLICT (subscriber_id) DO UPDATE SET at = greatest(h.at, excluded.at)",
-                    )
-                    .bind(&*handshake.subscriber_id)
-                    .bind(handshake.received_at.date_time())
-                    .execute(&mut *tx)
-                    .await?;
-                }
+                Content::Handshake(handshake) => probes::note_handshake(&mut tx, handshake, append.deliveries).await?,
             }
         }
         tx.commit().await?;

@@ -29,7 +29,9 @@ use super::{
 use crate::disk::Disk;
 use crate::event::{Content, Event, EventId, Millis, Record, Seq, Unreadable};
 
+mod fetches;
 mod gaps;
+mod probes;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -214,16 +216,7 @@ impl SqliteLog {
                 }
                 Content::Event(_) => {}
                 Content::Unreadable(unreadable) => insert_quarantined(&mut tx, unreadable, append.deliveries).await?,
-                Content::Handshake(handshake) => {
-                    sqlx::query(
-                        "INSERT INTO handshakes (subscriber_id, at) VALUES (?, ?)
-                         ON CONFLICT (subscriber_id) DO UPDATE SET at = max(at, excluded.at)",
-                    )
-                    .bind(Arc::clone(&handshake.subscriber_id))
-                    .bind(handshake.received_at.to_string())
-                    .execute(&mut *tx)
-                    .await?;
-                }
+                Content::Handshake(handshake) => probes::note_handshake(&mut tx, handshake, append.deliveries).await?,
             }
         }
         tx.commit().await

@@ -272,8 +272,8 @@ pub trait Tables {
     /// [`LogError::Rejected`] if one of the rows can never be stored; the caller finds out which.
     async fn project(&self, lease: Lease<'_>, to: Seq, changes: &Changes) -> Result<Moved, LogError>;
 
-    /// Empties the tables and moves the cursor back to before the first row, in one transaction, if the lease's owner still
-    /// holds it; else nothing is changed.
+    /// Empties the tables, forgets what the cursor has set aside, and moves it back to before the first row, in one transaction,
+    /// if the lease's owner still holds it; else nothing is changed.
     ///
     /// # Errors
     /// [`LogError::Unavailable`].

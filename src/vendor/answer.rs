@@ -61,7 +61,8 @@ pub(super) fn read(doing: &'static str, answer: &Answer) -> Result<Value, Vendor
 }
 
 const HTML: &str = "an HTML page came instead of JSON";
-const PROXY: &str = "A proxy or a login page answered instead of the platform: see platform.url, and what stands between here and there.";
+const PROXY: &str = "A proxy or a login page answered instead of the platform: see platform.url, and what stands \
+    between here and there.";
 const NOT_JSON: &str =
     "The answer was cut off or spoilt on its way: try again, and see whether a proxy stands in between.";
 
@@ -119,7 +120,8 @@ pub(super) fn unanswered(doing: &'static str, fault: Fault) -> VendorError {
         Fault::Certificate(reason) => (
             format!("the platform's certificate cannot be trusted: {reason}"),
             Class::Configuration,
-            "See platform.url, this machine's clock and its certificate authorities (SSL_CERT_FILE names others); a proxy that opens TLS has an authority of its own.",
+            "See platform.url, this machine's clock and its certificate authorities (SSL_CERT_FILE names others); a \
+                proxy that opens TLS has an authority of its own.",
         ),
         Fault::Connection(reason) => (
             format!("no answer from the platform: {reason}"),

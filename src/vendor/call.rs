@@ -24,7 +24,7 @@ pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(120);
 const TRIES: u32 = 6;
 /// Before the second try; doubles with each further one, and is shortened by up to a half at random.
 const BACK_OFF: Duration = Duration::from_millis(500);
-/// Throttled calls have at least this pause ("2 to 5 seconds").
+/// The same for throttled calls ("2 to 5 seconds"): all together more than the minute that the limits count by.
 const THROTTLE_PAUSE: Duration = Duration::from_secs(2);
 
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -118,7 +118,7 @@ impl Core {
             return Ok(());
         }
         // All who make this call wait, not this one alone; where the gateway has said more, `Pace` knows it.
-        let pause = error.wait.unwrap_or(THROTTLE_PAUSE * tries).max(back_off);
+        let pause = error.wait.unwrap_or(THROTTLE_PAUSE * 2_u32.pow(tries - 1)).max(back_off);
         if pause > LONGEST_WAIT {
             return Err(error);
         }
@@ -155,7 +155,9 @@ impl Core {
             // There is no token yet that could be at fault.
             if error.class == Class::Token {
                 error.class = Class::Configuration;
-                error.advice = "The platform does not accept our credentials: compare platform.app_id, the key in platform.app_key_file and platform.user_id with the platform's console, and see that this machine's clock is right.";
+                error.advice = "The platform does not accept our credentials: compare platform.app_id, the key in \
+                    platform.app_key_file and platform.user_id with the platform's console, and see that this \
+                    machine's clock is right.";
             }
             if error.status == Some(401)
                 && let Some(behind) = answer::clock_behind(&answer.headers, self.clock.now())

@@ -63,23 +63,27 @@ pub(super) fn judge(status: u16, code: Option<&str>, message: &str) -> Judgement
     match status {
         401 => plain(
             Class::Token,
-            "The platform accepts no token of ours: see whether the account that platform.user_id names, or the default administrator, still exists and is not locked.",
+            "The platform accepts no token of ours: see whether the account that platform.user_id names, or the \
+                default administrator, still exists and is not locked.",
         ),
         403 => plain(Class::Configuration, RIGHTS),
         404 | 405 => plain(
             Class::Configuration,
-            "There is no such call at that address: see that platform.url is the base of the platform's API, without a path of its own.",
+            "There is no such call at that address: see that platform.url is the base of the platform's API, without \
+                a path of its own.",
         ),
         412 => plain(Class::Configuration, "The account is disabled: ask the enterprise's administrator to enable it."),
         423 => wait(
             Class::Locked,
-            "The platform has locked this after too many failures: wait half an hour to an hour, and do not try meanwhile.",
+            "The platform has locked this after too many failures: wait half an hour to an hour, and do not try \
+                meanwhile.",
             HALF_AN_HOUR,
         ),
         429 => plain(Class::Transient, THROTTLED),
         300..=399 => plain(
             Class::Configuration,
-            "The platform's API does not redirect: see that platform.url is its base, and that no proxy or login page stands in between.",
+            "The platform's API does not redirect: see that platform.url is its base, and that no proxy or login \
+                page stands in between.",
         ),
         500.. => plain(
             Class::Transient,
@@ -87,13 +91,16 @@ pub(super) fn judge(status: u16, code: Option<&str>, message: &str) -> Judgement
         ),
         _ => plain(
             Class::Bug,
-            "The platform does not understand this request, which is a defect of Convoke or a change of the platform: report it with the request id.",
+            "The platform does not understand this request, which is a defect of Convoke or a change of the \
+                platform: report it with the request id.",
         ),
     }
 }
 
-const RIGHTS: &str = "The account has no right to this: it takes an administrator of the enterprise (without platform.user_id the default administrator is used), and the flagship edition.";
-const THROTTLED: &str = "The platform limits how often each call may be made, about 100 times a minute, for all who use this App ID together: let fewer ask, or wait.";
+const RIGHTS: &str = "The account has no right to this: it takes an administrator of the enterprise (without \
+    platform.user_id the default administrator is used), and the flagship edition.";
+const THROTTLED: &str = "The platform limits how often each call may be made, about 100 times a minute, for all who \
+    use this App ID together: let fewer ask, or wait.";
 const BUSY: &str = "The platform is busy: try again later.";
 
 fn of_code(code: &str, message: &str) -> Option<Judgement> {
@@ -102,27 +109,34 @@ fn of_code(code: &str, message: &str) -> Option<Judgement> {
     match code {
         "MMC.111071120" => wait(
             Class::Locked,
-            "The subscription is locked, because enabling it failed too often: wait an hour, and meanwhile make sure that the URL answers the handshake.",
+            "The subscription is locked, because enabling it failed too often: wait an hour, and meanwhile make sure \
+                that the URL answers the handshake.",
             HOUR,
         ),
         "MMC.111071121" => plain(
             Class::Configuration,
-            "Our URL did not answer the platform's handshake: see that it can be reached from the internet by HTTPS with a valid certificate, and that the subscriber's key is the one that Convoke has. Do not repeat this before: too many failures lock the subscription for an hour.",
+            "Our URL did not answer the platform's handshake: see that it can be reached from the internet by HTTPS \
+                with a valid certificate, and that the subscriber's key is the one that Convoke has. Do not \
+                repeat this before: too many failures lock the subscription for an hour.",
         ),
 
         "USG.206010025" => plain(
             Class::Configuration,
-            "The App ID authentication failed: compare platform.app_id and the key in platform.app_key_file with the platform's console (a key that was reset dies within the hour), see whether platform.sp_id should be set or not, and that this machine's clock is right.",
+            "The App ID authentication failed: compare platform.app_id and the key in platform.app_key_file with the \
+                platform's console (a key that was reset dies within the hour), see whether platform.sp_id should \
+                be set or not, and that this machine's clock is right.",
         ),
         "USG.201200003" | "USG.206110009" => plain(
             Class::Configuration,
-            "The platform does not know this App ID, or it belongs to another enterprise: compare platform.app_id with the platform's console.",
+            "The platform does not know this App ID, or it belongs to another enterprise: compare platform.app_id \
+                with the platform's console.",
         ),
         "USG.201010000" => plain(Class::Configuration, "The service provider does not exist: see platform.sp_id."),
         "USG.201020000" => plain(Class::Configuration, "The enterprise does not exist: see platform.corp_id."),
         "USG.206010000" | "USG.206010007" | "USG.206010008" | "USG.206010028" => plain(
             Class::Configuration,
-            "The account cannot be used: it is missing, not activated, or signs in elsewhere. See platform.user_id; without it the default administrator is used.",
+            "The account cannot be used: it is missing, not activated, or signs in elsewhere. See platform.user_id; \
+                without it the default administrator is used.",
         ),
         "MBI.104030001" => {
             plain(Class::Configuration, "The enterprise needs the platform's flagship edition for this.")
@@ -132,18 +146,21 @@ fn of_code(code: &str, message: &str) -> Option<Judgement> {
         }
         "MMC.111071117" => plain(
             Class::Configuration,
-            "The enterprise is not on the platform's list of those that may have download links: ask the platform to add it.",
+            "The enterprise is not on the platform's list of those that may have download links: ask the platform to \
+                add it.",
         ),
 
         "MMC.118000000" | "MMC.118000001" | "MMC.111070111" | "MMC.111081006" | "USG.000000004" | "USG.201000000"
         | "USG.206020000" | "USG.206030017" | "MBI.000000004" | "WSS.000000004" => plain(
             Class::Token,
-            "The platform accepts no token of ours, not a new one either: see whether the account still exists and is not locked, and that no other program uses up its 64 tokens.",
+            "The platform accepts no token of ours, not a new one either: see whether the account still exists and \
+                is not locked, and that no other program uses up its 64 tokens.",
         ),
 
         "USG.206030015" => wait(
             Class::Locked,
-            "The account is locked for the time that the platform names: wait, and find out who signs in with a wrong password.",
+            "The account is locked for the time that the platform names: wait, and find out who signs in with a \
+                wrong password.",
             seconds(message).unwrap_or(HALF_AN_HOUR),
         ),
         "USG.201040012" => wait(Class::Locked, "Too many wrong verification codes: wait half an hour.", HALF_AN_HOUR),
@@ -157,7 +174,8 @@ fn of_code(code: &str, message: &str) -> Option<Judgement> {
         | "MMC.111072005" | "MMC.111072006" | "MMC.111072065" | "MBI.104000007" | "MBI.104000008" | "MBI.104000009"
         | "USG.201000004" | "USG.201000005" => plain(
             Class::Gone,
-            "There is nothing of that kind on the platform, or not any more: history is kept for 6 months unless an administrator has set another time.",
+            "There is nothing of that kind on the platform, or not any more: history is kept for 6 months unless an \
+                administrator has set another time.",
         ),
 
         "APIG.0308" | "APIGW.0308" | "WSS.301000016" => plain(Class::Transient, THROTTLED),
@@ -183,4 +201,48 @@ pub(super) fn throttled(status: u16, code: Option<&str>) -> bool {
 fn seconds(message: &str) -> Option<Duration> {
     let digits = message.split(|c: char| !c.is_ascii_digit()).find(|digits| !digits.is_empty())?;
     digits.parse().ok().filter(|seconds| (1..=86_400).contains(seconds)).map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_count_more_than_the_status_that_they_come_with() {
+        for (status, code, class) in [
+            (400, "MMC.118000001", Class::Token),
+            (400, "USG.000000004", Class::Token),
+            (400, "MMC.111070111", Class::Token),
+            (400, "MMC.111081006", Class::Token),
+            (401, "USG.206010025", Class::Configuration),
+            (401, "MMC.118000000", Class::Token),
+            (401, "a code that nobody knows", Class::Token),
+            (500, "MMC.111071117", Class::Configuration),
+            (423, "MMC.111071120", Class::Locked),
+            (423, "MMC.111071124", Class::Locked),
+            (400, "MMC.111070005", Class::Gone),
+            (400, "MMC.111071069", Class::Gone),
+            (500, "MMC.111071118", Class::Gone),
+            (400, "MBI.104000007", Class::Gone),
+            (429, "APIG.0308", Class::Transient),
+            (503, "USG.000000008", Class::Transient),
+            (500, "MMC.111070003", Class::Transient),
+            (400, "MMC.111072049", Class::Transient),
+            (400, "MMC.111071062", Class::Bug),
+        ] {
+            assert_eq!(judge(status, Some(code), "").class, class, "{status} {code}");
+        }
+        assert!(throttled(429, None) && throttled(400, Some("APIGW.0308")) && !throttled(503, None));
+    }
+
+    #[test]
+    fn a_lock_says_how_long_it_lasts() {
+        let wait = |code, message| judge(423, Some(code), message).wait.map(|wait| wait.as_secs());
+        assert_eq!(wait("MMC.111071120", ""), Some(3600));
+        assert_eq!(wait("USG.206030015", "User locked for 600 seconds"), Some(600));
+        for odd in ["locked", "locked for 0 seconds", "locked for 99999999999999999999 seconds"] {
+            assert_eq!(wait("USG.206030015", odd), Some(1800), "{odd}");
+        }
+        assert_eq!(wait("MMC.111072064", ""), Some(1800));
+    }
 }

@@ -9,7 +9,7 @@ mod pages;
 mod parse;
 mod sign;
 mod token;
-mod transport;
+pub(crate) mod transport;
 mod walk;
 
 pub use error::{Class, VendorError};
@@ -102,7 +102,8 @@ impl Vendor {
             status: None,
             code: None,
             request_id: None,
-            advice: "Install the certificates of the usual authorities (ca-certificates), or name a file with them in SSL_CERT_FILE.",
+            advice: "Install the certificates of the usual authorities (ca-certificates), or name a file with them \
+                in SSL_CERT_FILE.",
             wait: None,
         })?;
         Ok(Self {
@@ -206,8 +207,8 @@ impl Vendor {
         existing(self.core.call(&call).await).map(drop)
     }
 
-    /// The runs of the enterprise that were over by now, whose start lies in `since..=until`, by start. No meeting in the window is
-    /// no error, but an empty list.
+    /// The runs of the enterprise that are over, in `since..=until`, by start. By which of its times a run belongs to a window,
+    /// and whether the ends do, the manual does not say. No meeting in the window is no error, but an empty list.
     #[must_use]
     pub fn history(&self, since: Millis, until: Millis) -> Pages<Conference> {
         Pages::new(&self.core, "asking for the history", HISTORY, window(since, until))

@@ -48,13 +48,20 @@ pub(super) struct Tokens(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    token: Option<(Token, Duration)>,
+    kept: Option<Kept>,
     generation: u64,
     failures: u32,
     /// No authentication before this moment of the steady clock, and why.
     pause: Option<(Duration, Option<VendorError>)>,
     replaced: u32,
     replaced_since: Duration,
+}
+
+/// A token, and moments of the steady clock.
+struct Kept {
+    token: Token,
+    renew_at: Duration,
+    ends_at: Duration,
 }
 
 impl Tokens {
@@ -67,26 +74,16 @@ impl Tokens {
         // Held while authenticating: whoever else needs a token waits for this one.
         let mut state = self.0.lock().await;
         let now = core.clock.steady();
-        if let Some((token, renew_at)) = &state.token {
-            if refused == Some(token.generation) {
-                state.may_replace(now)?;
-            } else if now < *renew_at {
-                return Ok(token.clone());
-            }
+        let mut still_good = None;
+        match &state.kept {
+            Some(kept) if refused == Some(kept.token.generation) => state.may_replace(now)?,
+            Some(kept) if now < kept.renew_at => return Ok(kept.token.clone()),
+            Some(kept) if now < kept.ends_at => still_good = Some(kept.token.clone()),
+            _ => {}
         }
-        state.wait_for_turn(core).await?;
-        // Until it has succeeded it counts as failed, so that one that nobody waits for any more is not followed at once
-        // by another.
-        state.failures += 1;
-        state.pause = Some((core.clock.steady() + state.next_pause(PAUSE).min(LONGEST_PAUSE_UNKNOWN), None));
-        match core.authenticate().await {
-            Ok(answer) => Ok(state.keep(&answer, core.clock.steady())),
-            Err(error) => {
-                let least = if error.class == Class::Transient { PAUSE } else { LONG_PAUSE };
-                let pause = error.wait.unwrap_or_else(|| state.next_pause(least));
-                state.pause = Some((core.clock.steady() + pause, Some(error.clone())));
-                Err(error)
-            }
+        match state.renew(core).await {
+            Ok(token) => Ok(token),
+            Err(error) => still_good.ok_or(error),
         }
     }
 }
@@ -94,6 +91,23 @@ impl Tokens {
 impl State {
     fn next_pause(&self, least: Duration) -> Duration {
         (least * 2_u32.saturating_pow(self.failures.saturating_sub(1).min(16))).min(LONGEST_PAUSE)
+    }
+
+    async fn renew(&mut self, core: &Core) -> Result<Token, VendorError> {
+        self.wait_for_turn(core).await?;
+        // Until it has succeeded it counts as failed, so that one that nobody waits for any more is not followed at once
+        // by another.
+        self.failures += 1;
+        self.pause = Some((core.clock.steady() + self.next_pause(PAUSE).min(LONGEST_PAUSE_UNKNOWN), None));
+        match core.authenticate().await {
+            Ok(answer) => Ok(self.keep(&answer, core.clock.steady())),
+            Err(error) => {
+                let least = if error.class == Class::Transient { PAUSE } else { LONG_PAUSE };
+                let pause = error.wait.unwrap_or_else(|| self.next_pause(least));
+                self.pause = Some((core.clock.steady() + pause, Some(error.clone())));
+                Err(error)
+            }
+        }
     }
 
     /// Waits out a short pause; of a longer one it says why it is there.
@@ -116,7 +130,8 @@ impl State {
         let token =
             Token { text: answer.token.clone(), generation: self.generation, identity: answer.identity.clone() };
         let ahead = AHEAD.min(answer.valid / 10);
-        self.token = Some((token.clone(), now + answer.valid - ahead));
+        let ends_at = now + answer.valid;
+        self.kept = Some(Kept { token: token.clone(), renew_at: ends_at - ahead, ends_at });
         token
     }
 
@@ -140,7 +155,8 @@ impl State {
             status: None,
             code: None,
             request_id: None,
-            advice: "See whether the account still exists and has the right to this, and whether other programs use the same App ID and user so much that their tokens push ours out (the platform keeps 64).",
+            advice: "See whether the account still exists and has the right to this, and whether other programs use \
+                the same App ID and user so much that their tokens push ours out (the platform keeps 64).",
             wait: Some((self.replaced_since + REPLACED_EVERY).saturating_sub(now)),
         })
     }

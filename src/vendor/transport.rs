@@ -21,12 +21,12 @@ const IDLE: Duration = Duration::from_secs(30);
 
 /// Connections to the platform. Certificates are always checked, against the system's roots.
 #[derive(Clone)]
-pub(super) struct Transport {
+pub(crate) struct Transport {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 /// What came back.
-pub(super) struct Answer {
+pub(crate) struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
@@ -34,7 +34,7 @@ pub(super) struct Answer {
 
 /// Why nothing came back.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// The certificate cannot be trusted.
     Certificate(String),
     /// No connection, or one that broke.
@@ -47,7 +47,7 @@ pub(super) enum Fault {
 
 impl Transport {
     /// For a base that begins with `https://`, or with `http://` (which the settings allow to loopback only).
-    pub(super) fn new(base: &str) -> Result<Self, String> {
+    pub(crate) fn new(base: &str) -> Result<Self, String> {
         let https = base.starts_with("https://");
         let mut roots = RootCertStore::empty();
         if https {
@@ -74,7 +74,7 @@ impl Transport {
     }
 
     /// The whole answer, within `timeout`.
-    pub(super) async fn exchange(&self, request: Request<Full<Bytes>>, timeout: Duration) -> Result<Answer, Fault> {
+    pub(crate) async fn exchange(&self, request: Request<Full<Bytes>>, timeout: Duration) -> Result<Answer, Fault> {
         let whole = async {
             let answer = self.client.request(request).await.map_err(|error| fault(&error))?;
             let (head, body) = answer.into_parts();
@@ -107,8 +107,10 @@ fn fault(error: &(dyn StdError + 'static)) -> Fault {
 
 fn certificate(error: &(dyn StdError + 'static)) -> Option<String> {
     // An `io::Error` hides what it was made of from `source`, and shows that one's source instead.
-    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-    let error = inner.map_or(error, |inner| inner as &(dyn StdError + 'static));
+    let mut error = error;
+    while let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        error = inner;
+    }
     match error.downcast_ref::<rustls::Error>()? {
         rustls::Error::InvalidCertificate(reason) => Some(format!("{reason}")),
         _ => None,

@@ -805,7 +805,8 @@ async fn nothing_of_a_forged_body_is_stored_logged_or_sent_back() {
     const MARKER: &str = "MaRkEr7Q9";
     let service = Service::start().await;
     service.acknowledged(&event("meeting.join", "1")).await;
-    let tables = ["events", "quarantine", "handshakes", "set_aside", "cursors", "heartbeat", "probe", "task_notes"];
+    let tables =
+        ["events", "quarantine", "handshakes", "set_aside", "cursors", "heartbeat", "probe", "task_notes", "probes"];
     let counts = || tables.map(|table| service.count(table));
     let before = counts();
     let info =

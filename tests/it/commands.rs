@@ -307,6 +307,13 @@ async fn the_demo_runs_once_with_a_bus_of_its_own_and_leaves_nothing() {
     assert_eq!(finished.code(), 0, "{finished:?}");
     for word in
         ["started a private nats-server", "acknowledged", "0 of them missing", "\nclean\n", "sqlite3 ", "CONVOKE_DEMO"]
+            .into_iter()
+            .chain([
+                "$ convoke subscription enable\n",
+                "\nenabled\n",
+                "$ convoke backfill --since",
+                "a record.ready for each",
+            ])
     {
         assert!(finished.stdout.contains(word), "{word} in {}", finished.stdout);
     }

@@ -2,6 +2,7 @@
 //!
 //! What only one of them can promise is in [`only_sqlite`] and [`only_postgres`].
 
+mod fetches;
 pub mod fixture;
 mod only_postgres;
 mod only_sqlite;
@@ -47,7 +48,16 @@ on_both! {
         a_heartbeat_is_read_back_with_its_age_and_a_probe_is_none
         a_note_is_kept_until_it_is_replaced
         an_append_that_nobody_waits_for_any_more_leaves_the_log_usable
-        handshakes_leave_the_newest_time;
+        handshakes_leave_the_newest_time_and_their_number
+        a_probe_is_noted_only_if_it_is_expected_and_is_no_handshake_of_the_platform;
+    fetches:
+        finished_recordings_are_found_between_two_places
+        recordings_are_queued_once_and_with_the_cursors_move_or_not_at_all
+        the_newest_recordings_come_first_and_before_them_what_is_to_be_appended
+        a_recording_is_settled_by_whoever_asked_first
+        a_further_recording_of_a_run_is_asked_for_and_what_was_made_is_still_appended
+        runs_are_enriched_once_the_newest_first_and_cancelled_ones_are_not
+        a_run_that_changes_is_enriched_again_and_a_row_made_anew_has_what_was_known;
     schema:
         a_database_that_is_not_migrated_is_unavailable
         migrating_again_changes_nothing_and_keeps_the_rows

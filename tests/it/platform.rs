@@ -4,6 +4,7 @@ mod auth;
 mod faults;
 mod history;
 mod recordings;
+mod session;
 mod simulate;
 mod subscription;
 

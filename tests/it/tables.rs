@@ -1,6 +1,9 @@
 //! The analyst tables, on both databases.
 
 mod look;
+mod projection;
+mod questions;
+mod service;
 mod whole_runs;
 
 /// Each promise as a test of both back ends.
@@ -22,6 +25,21 @@ macro_rules! on_both {
 }
 
 on_both! {
+    projection:
+        the_order_and_the_pieces_in_which_events_come_do_not_matter
+        a_cursor_that_was_set_back_changes_nothing
+        the_tables_move_only_while_the_lease_is_held
+        what_was_backfilled_pairs_with_what_was_pushed
+        a_recording_that_is_ready_has_its_details
+        an_event_that_the_tables_never_take_is_set_aside_and_the_others_go_on
+        a_rebuild_makes_the_same_tables_as_the_steps_did
+        a_rebuild_that_was_broken_off_is_gone_on_with;
+    questions:
+        the_queries_of_the_readme_answer_what_they_say;
+    service:
+        events_are_taken_while_the_tables_cannot_be_written
+        a_rebuild_beside_the_service_repairs_the_tables
+        the_report_shows_where_the_cursor_is_without_a_bus;
     whole_runs:
         the_tables_of_a_shuffled_run_are_what_happened;
 }

@@ -5,3 +5,4 @@ mod calls;
 mod faults;
 mod lists;
 mod scripted;
+mod tls;

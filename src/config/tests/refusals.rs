@@ -4,18 +4,18 @@ use super::*;
 
 /// The message for one variable's value must hold all of `parts`.
 #[track_caller]
-fn refused(name: &str, value: &str, parts: &[&str]) {
+pub(super) fn refused(name: &str, value: &str, parts: &[&str]) {
     let message = Desk::new(&[]).refusal(&[(name, value)]);
     assert_holds(&message, &[&[name], parts].concat());
 }
 
 #[track_caller]
-fn file_refused(text: &str, parts: &[&str]) {
+pub(super) fn file_refused(text: &str, parts: &[&str]) {
     assert_holds(&Desk::with_file(text).refusal(&[]), parts);
 }
 
 #[track_caller]
-fn assert_holds(message: &str, parts: &[&str]) {
+pub(super) fn assert_holds(message: &str, parts: &[&str]) {
     for part in parts {
         assert!(message.contains(part), "{part:?} is not in: {message}");
     }
@@ -263,21 +263,6 @@ fn masks_and_log_forms_that_do_not_exist_are_refused() {
     refused("CONVOKE_PRIVACY_MASK", "displayname", &["`privacy.mask`", "did you mean displayName?"]);
     refused("CONVOKE_PRIVACY_MASK", "shoeSize", &["`privacy.mask`", "callNumber"]);
     refused("CONVOKE_LOG_FORMAT", "xml", &["`log.format`", "json"]);
-}
-
-#[test]
-fn what_needs_the_platforms_api_is_refused_without_credentials_for_it() {
-    for (variable, value) in [
-        ("CONVOKE_PLATFORM_URL", "https://api.example.com"),
-        ("CONVOKE_PLATFORM_CORP_ID", "1"),
-        ("CONVOKE_PLATFORM_WATCH_EVERY", "5m"),
-        ("CONVOKE_BACKFILL_EVERY", "1h"),
-        ("CONVOKE_RECORDINGS_ENABLED", "true"),
-        ("CONVOKE_ENRICH_ENABLED", "true"),
-    ] {
-        refused(variable, value, &[variable, "platform.app_id is not set"]);
-    }
-    refused("CONVOKE_PLATFORM_APP_ID", "a", &["`platform.app_id`", "platform.app_key_file is not set"]);
 }
 
 #[test]

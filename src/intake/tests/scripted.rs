@@ -9,8 +9,9 @@ use super::*;
 use crate::disk::Disk;
 use crate::event::{Record, Seq};
 use crate::log::{
-    Changes, Counts, CursorState, Fact, Filter, Gaps, Heartbeat, KnownRun, KnownStay, Lag, Lease, Leased, Moved,
-    Quarantined, RunKey, Schema, SetAside, Stored, Tables,
+    Changes, Counts, CursorState, Enriched, Fact, Fetch, Fetched, Fetches, Filter, Finish, Gaps, Handshakes, Heartbeat,
+    KnownRun, KnownStay, Lag, Lease, Leased, Moved, Probes, Quarantined, Run, RunKey, Schema, SetAside, Stored, Tables,
+    WorkCounts,
 };
 
 #[derive(Debug)]
@@ -267,6 +268,47 @@ impl Gaps for Scripted {
         Err(unavailable())
     }
     async fn known_stays(&self, _: &str, _: &str) -> Result<Vec<KnownStay>, LogError> {
+        Err(unavailable())
+    }
+}
+
+#[async_trait]
+impl Fetches for Scripted {
+    async fn finishes(&self, _: Seq, _: Seq) -> Result<Vec<Finish>, LogError> {
+        Err(unavailable())
+    }
+    async fn queue(&self, _: &str, _: &str, _: Seq, _: Duration, _: &[Finish]) -> Result<Moved, LogError> {
+        Err(unavailable())
+    }
+    async fn due_fetches(&self, _: Millis, _: u32) -> Result<Vec<Fetch>, LogError> {
+        Err(unavailable())
+    }
+    async fn settle_fetch(&self, _: &Fetch, _: &Fetched) -> Result<bool, LogError> {
+        Err(unavailable())
+    }
+    async fn queue_enrichments(&self, _: Millis) -> Result<u64, LogError> {
+        Err(unavailable())
+    }
+    async fn due_enrichments(&self, _: Millis, _: u32) -> Result<Vec<Run>, LogError> {
+        Err(unavailable())
+    }
+    async fn settle_enrichment(&self, _: &Run, _: &Enriched) -> Result<(), LogError> {
+        Err(unavailable())
+    }
+    async fn work_counts(&self) -> Result<(WorkCounts, WorkCounts), LogError> {
+        Err(unavailable())
+    }
+}
+
+#[async_trait]
+impl Probes for Scripted {
+    async fn expect_probe(&self, _: &str, _: &str) -> Result<(), LogError> {
+        Err(unavailable())
+    }
+    async fn probe_arrived(&self, _: &str) -> Result<bool, LogError> {
+        Err(unavailable())
+    }
+    async fn handshakes(&self, _: &str) -> Result<Handshakes, LogError> {
         Err(unavailable())
     }
 }

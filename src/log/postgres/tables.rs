@@ -129,7 +129,7 @@ impl PostgresLog {
                 tx.rollback().await?;
                 return Ok(Moved::LeaseLost);
             };
-            write(&mut tx, forward.map(|(_, changes)| changes)).await?;
+            write(&mut tx, lease.cursor, forward.map(|(_, changes)| changes)).await?;
             tx.commit().await?;
             Ok(Moved::Yes { wanted })
         })
@@ -137,8 +137,8 @@ impl PostgresLog {
     }
 }
 
-/// Writes the changes, or, without any, empties the tables.
-async fn write(connection: &mut PgConnection, changes: Option<&Changes>) -> Result<(), sqlx::Error> {
+/// Writes the changes, or, without any, empties the tables and forgets what the cursor had set aside.
+async fn write(connection: &mut PgConnection, cursor: &str, changes: Option<&Changes>) -> Result<(), sqlx::Error> {
     match changes {
         Some(changes) => {
             write_meetings(connection, &changes.meetings).await?;
@@ -146,7 +146,11 @@ async fn write(connection: &mut PgConnection, changes: Option<&Changes>) -> Resu
             write_recordings(connection, &changes.recordings).await
         }
         // A long query of these tables is in the way: then this fails in time, and nothing has changed.
-        None => sqlx::raw_sql("TRUNCATE meetings, attendance, recordings").execute(connection).await.map(drop),
+        None => {
+            sqlx::raw_sql("TRUNCATE meetings, attendance, recordings").execute(&mut *connection).await?;
+            let aside = sqlx::query("DELETE FROM set_aside WHERE cursor = $1").bind(cursor);
+            aside.execute(connection).await.map(drop)
+        }
     }
 }
 

@@ -156,7 +156,7 @@ impl SqliteLog {
                 super::advance(connection, lease.cursor, lease.owner, forward.map(|(to, _)| to), lease.ttl).await?;
             let end = match wanted {
                 Some(_) => {
-                    write(connection, forward.map(|(_, changes)| changes)).await?;
+                    write(connection, lease.cursor, forward.map(|(_, changes)| changes)).await?;
                     "COMMIT"
                 }
                 None => "ROLLBACK",
@@ -173,18 +173,21 @@ impl SqliteLog {
     }
 }
 
-/// Writes the changes, or, without any, empties the tables.
-async fn write(connection: &mut SqliteConnection, changes: Option<&Changes>) -> Result<(), sqlx::Error> {
+/// Writes the changes, or, without any, empties the tables and forgets what the cursor had set aside.
+async fn write(connection: &mut SqliteConnection, cursor: &str, changes: Option<&Changes>) -> Result<(), sqlx::Error> {
     match changes {
         Some(changes) => {
             MEETINGS.run(connection, &changes.meetings, bind_meeting).await?;
             ATTENDANCE.run(connection, &changes.stays, bind_stay).await?;
             RECORDINGS.run(connection, &changes.recordings, bind_recording).await
         }
-        None => sqlx::raw_sql("DELETE FROM meetings; DELETE FROM attendance; DELETE FROM recordings")
-            .execute(connection)
-            .await
-            .map(drop),
+        None => {
+            sqlx::raw_sql("DELETE FROM meetings; DELETE FROM attendance; DELETE FROM recordings")
+                .execute(&mut *connection)
+                .await?;
+            let aside = sqlx::query("DELETE FROM set_aside WHERE cursor = ?").bind(cursor.to_owned());
+            aside.execute(connection).await.map(drop)
+        }
     }
 }
 

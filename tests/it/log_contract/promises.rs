@@ -2,14 +2,14 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use convoke::event::{Content, EventId, Seq, Unreadable};
-use convoke::log::{Append, Appended, CursorState, Filter, Lag, Leased, Moved, SetAside};
+use convoke::event::{Content, EventId, PROBE, Seq, Unreadable};
+use convoke::log::{Append, Appended, CursorState, Filter, Handshakes, Lag, Leased, Moved, SetAside};
 use sha2::{Digest, Sha256};
 use tokio::task::JoinSet;
 
 use super::fixture::{Backend, append, delivered, delivered_at, everything};
 use crate::support::{
-    sign::{APP_ID, NOW, id_of, millis, numbered, signed},
+    sign::{APP_ID, NOW, id_of, millis, numbered, signed, signed_with, verified},
     wait::eventually,
 };
 
@@ -494,7 +494,7 @@ pub async fn an_append_that_nobody_waits_for_any_more_leaves_the_log_usable(back
     log.probe().await.expect("it can be written");
 }
 
-pub async fn handshakes_leave_the_newest_time(backend: Backend) {
+pub async fn handshakes_leave_the_newest_time_and_their_number(backend: Backend) {
     let log = backend.log().await;
     for at in [NOW, NOW + 5, NOW + 2] {
         let noted = delivered_at(HANDSHAKE, at);
@@ -503,5 +503,36 @@ pub async fn handshakes_leave_the_newest_time(backend: Backend) {
     }
     let newest = HashMap::from([(APP_ID.to_owned(), millis(NOW + 5))]);
     assert_eq!(log.counts().await.expect("counts").handshakes, newest);
+    let merged = Append { deliveries: 2, ..delivered_at(HANDSHAKE, NOW) };
+    log.append(&[merged]).await.expect("it is noted");
+    let known = Handshakes { answered: 5, newest: Some(millis(NOW + 5)) };
+    assert_eq!(log.handshakes(APP_ID).await.expect("handshakes"), known);
+    assert_eq!(log.handshakes("another").await.expect("handshakes"), Handshakes::default());
     assert_eq!(log.head().await.expect("a head"), Seq::START, "it is no event");
+}
+
+pub async fn a_probe_is_noted_only_if_it_is_expected_and_is_no_handshake_of_the_platform(backend: Backend) {
+    let log = backend.log().await;
+    let [expected, other] = ["expected", "other"].map(|name| format!("{PROBE}{name}"));
+    let arrive = async |nonce: &str| {
+        let verified = verified(&signed_with(nonce, HANDSHAKE), millis(NOW));
+        let append = Append { verified, deliveries: 1, last_delivered_at: millis(NOW) };
+        assert_eq!(log.append(&[append]).await.expect("it is noted").outcomes, [Appended::Noted]);
+    };
+    let arrived = async |nonce: &str| log.probe_arrived(nonce).await.expect("it can be asked");
+    log.expect_probe(APP_ID, &expected).await.expect("it is expected");
+    log.expect_probe("another subscriber", &other).await.expect("it is expected");
+    assert!(!arrived(&expected).await && !arrived("a stranger").await);
+    for nonce in [&other, &format!("{PROBE}a stranger"), &expected, &expected] {
+        arrive(nonce).await;
+    }
+    assert!(arrived(&expected).await);
+    assert!(!arrived(&other).await, "another subscriber's key signed it");
+    assert_eq!(backend.value("SELECT count(*) FROM probes").await, "2", "who is not expected leaves nothing");
+    assert_eq!(log.handshakes(APP_ID).await.expect("handshakes"), Handshakes::default());
+    assert!(log.counts().await.expect("counts").handshakes.is_empty());
+
+    backend.execute("UPDATE probes SET expected_at = '2026-01-01T00:00:00.000Z'").await;
+    log.expect_probe(APP_ID, &format!("{PROBE}next")).await.expect("it is expected");
+    assert_eq!(backend.value("SELECT count(*) FROM probes").await, "1", "after a day nobody waits for it");
 }

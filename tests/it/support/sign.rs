@@ -15,7 +15,11 @@ pub const NOW: i64 = 1_781_524_800_000;
 
 /// A body as the platform sends it, signed by [`KEY`].
 pub fn signed(event_info: &str) -> Bytes {
-    let (timestamp, nonce) = ("1781524800000", "50607080");
+    signed_with("50607080", event_info)
+}
+
+pub fn signed_with(nonce: &str, event_info: &str) -> Bytes {
+    let timestamp = "1781524800000";
     let mut mac = Hmac::<Sha256>::new_from_slice(KEY.as_bytes()).expect("a key of any length");
     for part in [APP_ID, timestamp, nonce, event_info] {
         mac.update(part.as_bytes());
@@ -28,9 +32,13 @@ pub fn signed(event_info: &str) -> Bytes {
 
 /// What [`convoke::verify`] makes of a signed body that arrived at `received_at`.
 pub fn verified_at(event_info: &str, received_at: Millis) -> Arc<Verified> {
+    verified(&signed(event_info), received_at)
+}
+
+pub fn verified(body: &Bytes, received_at: Millis) -> Arc<Verified> {
     let keyring = Keyring::new(&[Subscriber { app_id: APP_ID.into(), keys: vec![KEY.into()], name: None }]);
     let delivery = Delivery { received_at, request_id: Some("a-request".into()), traceparent: None };
-    Arc::new(verify(&signed(event_info), &keyring, &delivery).expect("it is signed").verified)
+    Arc::new(verify(body, &keyring, &delivery).expect("it is signed").verified)
 }
 
 /// The `eventInfo` of a small event that only its number tells from others of its time.

@@ -131,6 +131,26 @@ async fn a_token_is_renewed_ten_minutes_before_its_end_whatever_the_two_clocks_s
 }
 
 #[tokio::test]
+async fn a_token_that_cannot_be_renewed_serves_until_its_end() {
+    let platform = Scripted::start(|asked| match (asked.path.as_str(), asked.nth) {
+        (AUTHENTICATION, 0) => signed_in(asked),
+        (AUTHENTICATION, _) => Reply::refusal(401, "USG.206010025", "App auth failed."),
+        _ => no_subscription(asked),
+    })
+    .await;
+    let (clock, now) = standing_clock();
+    let client = Vendor::new(platform.options(), clock).expect("a client");
+    client.subscription().await.expect("an answer");
+    now.fetch_add((64_800 - 300) * 1000, Ordering::Relaxed);
+    for _ in 0..3 {
+        client.subscription().await.expect("an answer");
+    }
+    assert_eq!(platform.asked(AUTHENTICATION).len(), 2, "tried once, and not again at once");
+    now.fetch_add(301_000, Ordering::Relaxed);
+    assert_eq!(client.subscription().await.expect_err("no token").class, Class::Configuration);
+}
+
+#[tokio::test]
 async fn a_new_token_that_is_refused_too_is_a_failure_and_does_not_lead_to_endless_authentications() {
     let platform = Scripted::signed_in(|_| Reply::refusal(401, "MMC.118000000", "USER_AUTHENTICATION_FAILED")).await;
     let (clock, now) = standing_clock();

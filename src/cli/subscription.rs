@@ -1,0 +1,188 @@
+//! `convoke subscription`.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::{Failure, Outcome};
+use crate::app;
+use crate::config::{ConfigArgs, Env, Settings};
+use crate::event::{Clock, Subscriber};
+use crate::subscription::Expected;
+use crate::subscription::actions::{Actions, Enable, Problem, Report, Set};
+use crate::vendor::Vendor;
+
+/// Works on the subscription at the platform, by its API: needs platform.app_id and platform.app_key_file.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Args)]
+struct Common {
+    /// Print what was done and found as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    settings: ConfigArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the subscription, and in what it differs from the settings
+    Show {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Have events pushed to platform.callback_url, signed with the subscriber's first key
+    Set {
+        /// Which of the configured subscribers, if there are several
+        #[arg(long, value_name = "ID")]
+        subscriber: Option<String>,
+        /// Replace a subscription for another subscriber or to another URL
+        #[arg(long)]
+        replace: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Probe the public URL, then have the platform enable the subscription, and wait for its handshake
+    ///
+    /// Failures are counted by the platform, and too many lock the subscription for an hour. So it is asked only once a signed
+    /// probe, sent to the URL that it has, has arrived in this Convoke. `convoke serve` must be running with the same
+    /// database.
+    Enable {
+        /// Ask the platform without a probe, if this machine has no way to the public URL
+        #[arg(long)]
+        without_probe: bool,
+        /// Ask the platform although it has locked the subscription less than an hour ago
+        #[arg(long)]
+        force: bool,
+        /// How long to wait for the platform's handshake to arrive
+        #[arg(long, value_name = "TIME", default_value = "15s", value_parser = humantime::parse_duration)]
+        wait: Duration,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Have the platform push no more
+    Disable {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Delete the subscription, once it is disabled
+    Delete {
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+impl Command {
+    fn common(&self) -> (&'static str, &Common) {
+        match self {
+            Self::Show { common } => ("show", common),
+            Self::Set { common, .. } => ("set", common),
+            Self::Enable { common, .. } => ("enable", common),
+            Self::Disable { common } => ("disable", common),
+            Self::Delete { common } => ("delete", common),
+        }
+    }
+}
+
+/// The same members for every action and outcome.
+#[derive(Serialize)]
+struct Json<'a> {
+    action: &'static str,
+    done: bool,
+    #[serde(flatten)]
+    report: &'a Report,
+    problem: Option<&'a Problem>,
+}
+
+pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
+    let (action, common) = arguments.command.common();
+    let settings = super::settings(&common.settings, env, "warn")?;
+    let Some(options) = app::vendor_options(&settings) else {
+        let problem = "the platform's API is not configured";
+        let instead =
+            "set platform.app_id and platform.app_key_file (CONVOKE_PLATFORM_APP_ID, CONVOKE_PLATFORM_APP_KEY_FILE)";
+        return Err(settings.refuse("platform.app_id", &problem, instead).into());
+    };
+    let set = match &arguments.command {
+        Command::Set { subscriber, replace, .. } => Some(Set {
+            subscriber: choose(&settings, subscriber.as_deref())?,
+            url: callback_url(&settings)?,
+            replace: *replace,
+        }),
+        _ => None,
+    };
+    let vendor = Vendor::new(options, Clock::System).map_err(anyhow::Error::from)?;
+    let log = super::open_log(&settings).await?;
+    let json = common.json;
+    let mut actions = Actions {
+        vendor: &vendor,
+        log: &*log,
+        expected: Expected::by(&settings),
+        subscribers: &settings.subscribers,
+        clock: Clock::System,
+        report: Report::default(),
+        say: &mut |line| {
+            if !json {
+                println!("{line}");
+            }
+        },
+    };
+    let result = match (&arguments.command, set) {
+        (_, Some(set)) => actions.set(set).await,
+        (Command::Enable { without_probe, force, wait, .. }, None) => {
+            actions.enable(Enable { probe: !without_probe, force: *force, wait: *wait }).await
+        }
+        (Command::Disable { .. }, None) => actions.disable().await,
+        (Command::Delete { .. }, None) => actions.delete().await,
+        (Command::Show { .. } | Command::Set { .. }, None) => actions.show().await,
+    };
+    let report = actions.report;
+    log.close().await;
+    if json {
+        let all = Json { action, done: result.is_ok(), report: &report, problem: result.as_ref().err() };
+        println!("{}", serde_json::to_string_pretty(&all).map_err(anyhow::Error::from)?);
+        return result.map_err(|_| Failure::Found);
+    }
+    result.map_err(|problem| Failure::Failed(anyhow!(problem.message)))
+}
+
+/// The subscriber to be set.
+fn choose<'a>(settings: &'a Settings, wanted: Option<&str>) -> Result<&'a Subscriber, Failure> {
+    settings.require_subscribers()?;
+    let all = &settings.subscribers;
+    let names = || all.iter().map(|subscriber| &*subscriber.app_id).collect::<Vec<_>>().join(", ");
+    match (&all[..], wanted) {
+        (_, Some(id)) => all.iter().find(|subscriber| &*subscriber.app_id == id).ok_or_else(|| {
+            Failure::Usage(format!(
+                "--subscriber {}: it is not configured; write one of {}",
+                id.escape_debug(),
+                names()
+            ))
+        }),
+        ([one], None) => Ok(one),
+        _ => Err(Failure::Usage(format!(
+            "several subscribers are configured, and the platform takes one: add --subscriber with one of {}",
+            names()
+        ))),
+    }
+}
+
+fn callback_url(settings: &Settings) -> Result<&str, Failure> {
+    settings.platform.as_ref().and_then(|platform| platform.callback_url.as_deref()).ok_or_else(|| {
+        let instead =
+            "set it to where the platform reaches this Convoke, as in https://hooks.example.com/openapi/meetingevent";
+        settings
+            .refuse(
+                "platform.callback_url",
+                &"it is not set, and the platform has to be told where to push to",
+                instead,
+            )
+            .into()
+    })
+}

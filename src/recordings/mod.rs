@@ -1,0 +1,275 @@
+//! The cursor `recordings`: asks the platform for what a `record.finish` announces, until it is decoded, and appends a
+//! `record.ready` to the log.
+//!
+//! A `record.finish` says that a recording has ended, not that it can be watched. So the cursor puts its run into a work list in
+//! the database, asks for it (`decide` says when), writes the `record.ready` that the answer makes into the work list, appends
+//! exactly that through the one door, and notes that it did. Whoever dies in between, or does it beside another replica, appends
+//! the same bytes, which the log knows already.
+//!
+//! A question may take longer than the lease lasts: it is kept from one tick to the next, beside which the lease is renewed and the
+//! log is read.
+
+mod decide;
+mod ready;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio_util::sync::{CancellationToken, ReusableBoxFuture};
+
+use crate::cursor::{Cursor, LEASE, Progress, RENEW, Retry};
+use crate::event::{Clock, Seq, Source};
+use crate::intake::Intake;
+use crate::log::{Fetch, Fetched, Finish, Log, LogError, Moved};
+use crate::metrics::Metrics;
+use crate::patience::Patience;
+use crate::vendor::{Class, Vendor, VendorError};
+use crate::verify;
+
+pub use ready::{EVENT, Found};
+
+/// The cursor's name.
+pub const CURSOR: &str = "recordings";
+
+/// Nothing is urgent here: the log, and the work list, are looked at this often.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Places of the log in which recordings are looked for at a time.
+const SPAN: i64 = 10_000;
+
+/// How long a tick waits for an answer, before the next one does.
+const SLICE: Duration = Duration::from_millis(500);
+
+/// What the platform is asked, and where the answer goes.
+pub struct Recordings {
+    log: Arc<dyn Log>,
+    intake: Intake,
+    vendor: Vendor,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    owner: String,
+    stop: CancellationToken,
+    held: Option<Held>,
+    asking: Option<Asking>,
+    patience: Patience,
+    /// When there was last nothing to be done.
+    rested: Option<Instant>,
+}
+
+impl std::fmt::Debug for Recordings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Recordings({})", self.owner)
+    }
+}
+
+/// The lease, while we believe to hold it.
+struct Held {
+    position: Seq,
+    renewed: Instant,
+    /// When the log was read last.
+    read: Option<Instant>,
+}
+
+/// A question that is under way.
+struct Asking {
+    fetch: Fetch,
+    answer: ReusableBoxFuture<'static, Result<Found, VendorError>>,
+}
+
+impl Recordings {
+    /// The cursor. `owner` names this process among the replicas; after `stop` nothing more is asked.
+    #[must_use]
+    pub fn new(
+        log: Arc<dyn Log>,
+        intake: Intake,
+        vendor: Vendor,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+        owner: String,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            log,
+            intake,
+            vendor,
+            metrics,
+            clock,
+            owner,
+            stop,
+            held: None,
+            asking: None,
+            patience: Patience::new(CURSOR),
+            rested: None,
+        }
+    }
+
+    /// Takes or renews the lease, if need be; false if another process has it.
+    async fn hold(&mut self) -> Result<bool, Retry> {
+        if self.held.as_ref().is_none_or(|held| held.renewed.elapsed() > RENEW) {
+            let renewed = Instant::now();
+            let leased = self.log.lease(CURSOR, &self.owner, LEASE).await.map_err(|error| self.log_failed(&error))?;
+            let read = self.held.as_ref().and_then(|held| held.read);
+            self.held = leased.map(|leased| Held { position: leased.position, renewed, read });
+        }
+        if self.held.is_none() {
+            self.asking = None;
+        }
+        Ok(self.held.is_some())
+    }
+
+    fn log_failed(&mut self, error: &LogError) -> Retry {
+        self.held = None;
+        Retry { reason: error.to_string(), soon: false }
+    }
+
+    /// Reads on in the log.
+    async fn follow(&mut self) -> Result<Progress, Retry> {
+        let Some(held) = &mut self.held else { return Ok(Progress::Standby) };
+        if held.read.is_some_and(|read| read.elapsed() < LOOK) {
+            return Ok(Progress::Idle);
+        }
+        let (from, renewed) = (held.position, Instant::now());
+        held.read = Some(renewed);
+        let read = async {
+            let head = self.log.head().await?;
+            let to = head.min(Seq(from.0 + SPAN));
+            if to == from {
+                return Ok(None);
+            }
+            let now = self.clock.now();
+            let due = |finish: Finish| Finish { due_at: decide::first(finish.finished_at, now), ..finish };
+            let finishes: Vec<_> = self.log.finishes(from, to).await?.into_iter().map(due).collect();
+            let moved = self.log.queue(CURSOR, &self.owner, to, LEASE, &finishes).await?;
+            Ok(Some((to, to < head, finishes.len(), moved)))
+        }
+        .await;
+        match read.map_err(|error| self.log_failed(&error))? {
+            None => Ok(Progress::Idle),
+            Some((_, _, _, Moved::LeaseLost)) => {
+                self.held = None;
+                Err(Retry { reason: "the lease was lost".to_owned(), soon: true })
+            }
+            Some((to, more, found, Moved::Yes { .. })) => {
+                self.held = Some(Held { position: to, renewed, read: Some(renewed).filter(|_| !more) });
+                self.rested = self.rested.filter(|_| found == 0);
+                Ok(if more { Progress::More } else { Progress::Worked })
+            }
+        }
+    }
+
+    /// Does a piece of the work list, or goes on with the one that is under way. Whether it did.
+    async fn work(&mut self) -> Result<bool, Retry> {
+        if self.stop.is_cancelled() {
+            self.asking = None;
+            return Ok(false);
+        }
+        let Some(asking) = &mut self.asking else { return self.begin().await };
+        let Ok(answer) = tokio::time::timeout(SLICE, &mut asking.answer).await else { return Ok(true) };
+        let fetch = asking.fetch.clone();
+        self.asking = None;
+        let now = self.clock.now();
+        let fetched = match &answer {
+            Ok(found) => {
+                self.patience.answered();
+                Some(decide::judge(&fetch, found, now))
+            }
+            Err(error) => {
+                self.metrics.fetch_failures(CURSOR, error.class).inc();
+                self.patience.failed(self.clock.steady(), error, rand::random());
+                decide::judge_failure(&fetch, error.class, &error.to_string(), now)
+            }
+        };
+        let Some(fetched) = fetched else { return Ok(false) };
+        if let Fetched::GivenUp { reason } = &fetched {
+            tracing::warn!(meeting_uuid = fetch.meeting_uuid, reason, "gave up asking for a recording");
+        }
+        self.log.settle_fetch(&fetch, &fetched).await.map_err(|error| self.log_failed(&error))?;
+        Ok(true)
+    }
+
+    /// Begins with what is due.
+    async fn begin(&mut self) -> Result<bool, Retry> {
+        if self.rested.is_some_and(|rested| rested.elapsed() < LOOK) {
+            return Ok(false);
+        }
+        let due = self.log.due_fetches(self.clock.now(), 1).await.map_err(|error| self.log_failed(&error))?;
+        match due.into_iter().next() {
+            Some(fetch) if fetch.ready => self.publish(&fetch).await.map(|()| true),
+            Some(fetch) if self.patience.left(self.clock.steady()).is_zero() => {
+                let (vendor, uuid) = (self.vendor.clone(), fetch.meeting_uuid.clone());
+                self.asking =
+                    Some(Asking { fetch, answer: ReusableBoxFuture::new(async move { ask(&vendor, &uuid).await }) });
+                Ok(true)
+            }
+            _ => {
+                self.rested = Some(Instant::now());
+                Ok(false)
+            }
+        }
+    }
+
+    /// Appends a `record.ready` as it was made, and notes that it is in the log.
+    async fn publish(&mut self, fetch: &Fetch) -> Result<(), Retry> {
+        let info = fetch.event_info.as_deref().unwrap_or_default();
+        let now = self.clock.now();
+        let made = verify::pulled(&Arc::from(fetch.subscriber_id.as_str()), info, Source::Platform, now);
+        let verified =
+            made.map_err(|reason| Retry { reason: format!("a {EVENT} that is no event: {reason}"), soon: false })?;
+        let stored = self.intake.store(verified, Bytes::copy_from_slice(info.as_bytes()), now).await;
+        stored.map_err(|_| Retry { reason: format!("a {EVENT} cannot be stored now"), soon: false })?;
+        let fetched = Fetched::Published { due_at: decide::again(0, now) };
+        self.log.settle_fetch(fetch, &fetched).await.map_err(|error| self.log_failed(&error)).map(drop)
+    }
+}
+
+impl Cursor for Recordings {
+    fn name(&self) -> &'static str {
+        CURSOR
+    }
+
+    async fn tick(&mut self) -> Result<Progress, Retry> {
+        if !self.hold().await? {
+            return Ok(Progress::Standby);
+        }
+        let progress = self.follow().await?;
+        let worked = self.work().await?;
+        Ok(if worked && progress == Progress::Idle { Progress::Worked } else { progress })
+    }
+
+    async fn release(&mut self) {
+        self.asking = None;
+        if self.held.take().is_some()
+            && let Err(error) = self.log.release(CURSOR, &self.owner).await
+        {
+            tracing::debug!(%error, "the lease ends by itself");
+        }
+    }
+}
+
+/// Asks the older system, and, if that has nothing, the newer one. An enterprise has the one or the other; that the newer one
+/// turns us away says nothing, as long as the older one answers.
+async fn ask(vendor: &Vendor, conf_uuid: &str) -> Result<Found, VendorError> {
+    let refused = match vendor.recording(conf_uuid).await {
+        Ok(Some(file)) => return Ok(Found::of_file(&file)),
+        Ok(None) => None,
+        Err(error) => match error.class {
+            Class::Gone => None,
+            Class::Configuration | Class::Bug => Some(error),
+            Class::Token | Class::Locked | Class::Transient => return Err(error),
+        },
+    };
+    let found = match vendor.segments(conf_uuid).await {
+        Ok(segments) => Found::of_segments(&segments),
+        Err(error) => match error.class {
+            Class::Gone | Class::Configuration | Class::Bug => Found::Nothing,
+            Class::Token | Class::Locked | Class::Transient => return Err(error),
+        },
+    };
+    match refused {
+        Some(error) if found == Found::Nothing => Err(error),
+        _ => Ok(found),
+    }
+}

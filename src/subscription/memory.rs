@@ -1,0 +1,138 @@
+//! What is remembered of failed enables: the platform tells nobody how often it failed, nor until when a lock lasts.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::Millis;
+use crate::log::{Log, LogError};
+use crate::vendor::Status;
+
+/// A lock lasts this long, and nothing says that it does not begin anew with every further try.
+pub const HOUR: Duration = Duration::from_millis(HOUR_MS.unsigned_abs());
+const HOUR_MS: i64 = 3_600_000;
+
+/// The name of the note in the database.
+const NOTE: &str = "subscription enable";
+
+/// What failed, by the database's clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    failed_at: Option<i64>,
+    locked_at: Option<i64>,
+}
+
+impl Memory {
+    /// What was kept.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    pub async fn load(log: &dyn Log) -> Result<Self, LogError> {
+        // One that cannot be read is of another version, and worth nothing.
+        Ok(log.note(NOTE).await?.and_then(|note| serde_json::from_str(&note).ok()).unwrap_or_default())
+    }
+
+    /// Keeps it for the next command, on whichever machine.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    pub async fn keep(&self, log: &dyn Log) -> Result<(), LogError> {
+        let note = serde_json::to_string(self).map_err(|error| LogError::Rejected(error.into()))?;
+        log.keep_note(NOTE, &note).await
+    }
+
+    /// Enabling failed.
+    pub fn fail(&mut self, now: Millis) {
+        self.failed_at = Some(now.get());
+    }
+
+    /// The platform said that it is locked.
+    pub fn lock(&mut self, now: Millis) {
+        self.locked_at = Some(now.get());
+    }
+
+    /// Takes notice of a status that was read. A lock that nobody here has caused begins, for us, when it is first seen.
+    pub fn see(&mut self, status: Option<Status>, now: Millis) {
+        match (status, self.locked_at) {
+            (Some(Status::Locked), None) => self.lock(now),
+            (Some(Status::Locked), Some(_)) => {}
+            (Some(Status::Enabled), _) => *self = Self::default(),
+            _ if self.locked_until(now).is_none() => self.locked_at = None,
+            _ => {}
+        }
+    }
+
+    /// Until when the platform refuses to enable, as far as is known; `None`: it may be asked.
+    #[must_use]
+    pub fn locked_until(&self, now: Millis) -> Option<Millis> {
+        let locked_at = Millis::new(self.locked_at?)?;
+        let until = Millis::new(locked_at.get().saturating_add(HOUR_MS))?;
+        // One from the future is from before the clock was set back.
+        (now < until && locked_at <= now).then_some(until)
+    }
+
+    /// How long ago enabling failed, if that is less than an hour: one more failure may be one too many.
+    #[must_use]
+    pub fn failed_lately(&self, now: Millis) -> Option<Duration> {
+        let failed_at = Millis::new(self.failed_at?)?;
+        Some(now.since(failed_at)).filter(|ago| *ago < HOUR && failed_at <= now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: i64 = 60_000;
+
+    fn at(minutes: i64) -> Millis {
+        Millis::new(1_781_524_800_000 + minutes * MINUTE).expect("a time in range")
+    }
+
+    #[test]
+    fn a_lock_lasts_an_hour_from_when_it_was_told_however_often_it_is_seen() {
+        let mut memory = Memory::default();
+        memory.lock(at(0));
+        for minute in [1, 30, 59] {
+            memory.see(Some(Status::Locked), at(minute));
+            assert_eq!(memory.locked_until(at(minute)), Some(at(60)));
+        }
+        memory.see(Some(Status::Locked), at(60));
+        assert_eq!(memory.locked_until(at(60)), None, "it may be asked again, whatever the status says");
+    }
+
+    #[test]
+    fn a_lock_that_others_caused_is_counted_from_when_it_was_first_seen() {
+        let mut memory = Memory::default();
+        memory.see(Some(Status::Disabled), at(0));
+        memory.see(Some(Status::Locked), at(10));
+        memory.see(Some(Status::Locked), at(40));
+        assert_eq!(memory.locked_until(at(50)), Some(at(70)));
+        // It was lifted, and came again.
+        memory.see(Some(Status::Disabled), at(75));
+        memory.see(Some(Status::Locked), at(80));
+        assert_eq!(memory.locked_until(at(81)), Some(at(140)));
+    }
+
+    #[test]
+    fn a_lock_that_was_told_outlasts_a_status_that_does_not_show_it_but_no_success() {
+        let mut memory = Memory::default();
+        memory.lock(at(0));
+        memory.see(Some(Status::Disabled), at(5));
+        memory.see(None, at(6));
+        assert_eq!(memory.locked_until(at(7)), Some(at(60)));
+        memory.see(Some(Status::Enabled), at(8));
+        assert_eq!(memory, Memory::default());
+    }
+
+    #[test]
+    fn a_failure_is_remembered_for_an_hour_and_none_from_the_future() {
+        let mut memory = Memory::default();
+        assert_eq!(memory.failed_lately(at(0)), None);
+        memory.fail(at(0));
+        assert_eq!(memory.failed_lately(at(59)), Some(Duration::from_secs(59 * 60)));
+        assert_eq!(memory.failed_lately(at(60)), None);
+        memory.lock(at(10));
+        assert_eq!((memory.failed_lately(at(-5)), memory.locked_until(at(-5))), (None, None));
+    }
+}

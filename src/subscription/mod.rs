@@ -1,0 +1,152 @@
+//! The subscription at the platform: what it should be, what it is, and the way from one to the other.
+//!
+//! To enable it is the one call with a price: the platform counts what fails, and locks the subscription for an hour
+//! (manual, table of error codes, `MMC.111071120`). So [`actions`] asks for it only after a [`probe`] has shown that a
+//! handshake to the public URL ends in this very Convoke, and keeps in the database what failed ([`memory`]). [`watch`]
+//! looks now and then whether it is still enabled.
+
+pub mod actions;
+pub mod memory;
+pub mod probe;
+pub mod watch;
+
+use std::sync::Arc;
+
+use axum::http::Uri;
+
+pub use crate::metrics::Standing;
+use crate::vendor::{Status, Subscription};
+
+/// What the subscription should be, as far as the settings say.
+#[derive(Clone, Debug, Default)]
+pub struct Expected {
+    /// `platform.callback_url`.
+    pub url: Option<String>,
+    /// The subscribers whose events are taken.
+    pub subscribers: Vec<Arc<str>>,
+}
+
+impl Expected {
+    /// What the settings say.
+    #[must_use]
+    pub fn by(settings: &crate::config::Settings) -> Self {
+        Self {
+            url: settings.platform.as_ref().and_then(|platform| platform.callback_url.clone()),
+            subscribers: settings.subscribers.iter().map(|subscriber| Arc::clone(&subscriber.app_id)).collect(),
+        }
+    }
+
+    /// In what the subscription differs from what it should be, a sentence each.
+    #[must_use]
+    pub fn differences(&self, is: &Subscription) -> Vec<String> {
+        let mut found = Vec::new();
+        match &is.subscriber_id {
+            Some(id) if self.subscribers.iter().any(|known| **known == **id) => {}
+            Some(id) => found.push(format!("it is for subscriber {}, which is not configured here", plain(id))),
+            None => found.push("it names no subscriber".to_owned()),
+        }
+        match (&is.url, &self.url) {
+            (None, _) => found.push("it names no URL".to_owned()),
+            (Some(is), Some(should)) if !same_url(is, should) => {
+                found.push(format!("it pushes to {}, and platform.callback_url is {should}", plain(is)));
+            }
+            _ => {}
+        }
+        found
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn standing(&self, is: Option<&Subscription>) -> Standing {
+        match is.map(|is| (is, is.status)) {
+            None => Standing::Missing,
+            Some((_, Status::Disabled)) => Standing::Disabled,
+            Some((_, Status::Locked)) => Standing::Locked,
+            Some((_, Status::Other(_))) => Standing::Unknown,
+            Some((is, Status::Enabled)) if self.differences(is).is_empty() => Standing::Enabled,
+            Some(_) => Standing::Elsewhere,
+        }
+    }
+}
+
+/// Whether two URLs are one: scheme and host in any case, everything else as it is written.
+fn same_url(one: &str, other: &str) -> bool {
+    match (one.parse::<Uri>(), other.parse::<Uri>()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => one == other,
+    }
+}
+
+/// What the platform told, fit for a terminal.
+fn plain(text: &str) -> String {
+    text.chars().take(300).flat_map(char::escape_debug).collect()
+}
+
+/// A status in words.
+#[must_use]
+pub fn in_words(status: Status) -> String {
+    match status {
+        Status::Enabled => "enabled".to_owned(),
+        Status::Disabled => "disabled".to_owned(),
+        Status::Locked => "locked".to_owned(),
+        Status::Other(number) => format!("unknown ({number})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expected() -> Expected {
+        let url = Some("https://hooks.example.com/openapi/meetingevent".to_owned());
+        Expected { url, subscribers: vec!["7700001234".into(), "2".into()] }
+    }
+
+    fn subscription(status: Status) -> Subscription {
+        Subscription {
+            id: "0a1b".to_owned(),
+            subscriber_id: Some("2".to_owned()),
+            url: Some("HTTPS://Hooks.example.com/openapi/meetingevent".to_owned()),
+            status,
+        }
+    }
+
+    #[test]
+    fn what_is_enabled_and_as_configured_stands_well_and_everything_else_does_not() {
+        let standing = |is: Option<Subscription>| expected().standing(is.as_ref());
+        assert_eq!(standing(None), Standing::Missing);
+        for (status, expected) in [
+            (Status::Enabled, Standing::Enabled),
+            (Status::Disabled, Standing::Disabled),
+            (Status::Locked, Standing::Locked),
+            (Status::Other(7), Standing::Unknown),
+        ] {
+            assert_eq!(standing(Some(subscription(status))), expected);
+        }
+        for (subscriber_id, url) in [
+            (Some("3"), Some("https://hooks.example.com/openapi/meetingevent")),
+            (None, Some("https://hooks.example.com/openapi/meetingevent")),
+            (Some("2"), Some("https://hooks.example.com/openapi/MeetingEvent")),
+            (Some("2"), Some("https://hooks.example.com:8443/openapi/meetingevent")),
+            (Some("2"), Some("not a URL")),
+            (Some("2"), None),
+        ] {
+            let is = Subscription {
+                subscriber_id: subscriber_id.map(str::to_owned),
+                url: url.map(str::to_owned),
+                ..subscription(Status::Enabled)
+            };
+            assert_eq!(expected().differences(&is).len(), 1, "{is:?}");
+            assert_eq!(standing(Some(is)), Standing::Elsewhere);
+        }
+        let anywhere = Expected { url: None, ..expected() };
+        assert_eq!(anywhere.standing(Some(&subscription(Status::Enabled))), Standing::Enabled);
+    }
+
+    #[test]
+    fn what_the_platform_told_cannot_drive_a_terminal() {
+        let is = Subscription { url: Some("https://x/\u{1b}[2J\n".to_owned()), ..subscription(Status::Enabled) };
+        let said = expected().differences(&is).concat();
+        assert!(!said.contains(char::is_control), "{said:?}");
+    }
+}

@@ -1,0 +1,182 @@
+//! Whether a handshake that is sent to the public URL ends in this very Convoke.
+//!
+//! The probe is a handshake like the platform's: signed with the subscriber's key, over a nonce that nobody can guess. That
+//! the nonce comes back proves little, as anything may send back what it gets. So the database is told beforehand which
+//! nonce to expect, and whoever takes the probe notes it there, but only after the signature was checked: a nonce that
+//! arrives was sent with the key, now, through this URL. Somebody who catches a probe can send it on, as a proxy does, and
+//! gains nothing by sending it later. A second probe, with a wrong key, must be refused.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{CONTENT_TYPE, USER_AGENT};
+use hyper::{Method, Request};
+use secrecy::ExposeSecret as _;
+use serde::Deserialize;
+
+use super::plain;
+use crate::event::{Clock, HANDSHAKE, PROBE, Subscriber};
+use crate::intake::MISSED;
+use crate::log::{Log, LogError};
+use crate::simulate::sign;
+use crate::vendor::transport::{Answer, Fault, Transport};
+
+/// The platform does not say how long it waits; whoever takes longer than this is in danger.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// A probe that was answered is in the database a moment later.
+const NOTED: Duration = Duration::from_secs(5);
+
+/// How often the database is asked meanwhile.
+const POLL: Duration = Duration::from_millis(100);
+
+/// Why the URL should not be given to the platform's handshake.
+#[derive(Debug, thiserror::Error)]
+pub enum Unproven {
+    /// It is no URL that deliveries should go to.
+    #[error("{0}; set platform.callback_url, then run `convoke subscription set`")]
+    Url(String),
+    /// Nothing can vouch for a certificate here.
+    #[error("{0}")]
+    NoRoots(String),
+    /// Its certificate is not to be trusted.
+    #[error("its certificate is refused: {0}; the platform would refuse it too")]
+    Certificate(String),
+    /// Nobody is there, or somebody who does not speak HTTP.
+    #[error(
+        "it cannot be reached from here: {0}. If it can be from outside, and only this machine has no way to it, add \
+         --without-probe"
+    )]
+    Unreachable(String),
+    /// It takes too long.
+    #[error("it did not answer within {0:?}")]
+    Slow(Duration),
+    /// 401.
+    #[error(
+        "whoever answers there does not know subscriber {0} or its first key (401): another Convoke, or this one before it \
+         has read a new key (send it SIGHUP)"
+    )]
+    Key(String),
+    /// 403.
+    #[error(
+        "this machine may not post there (403): if listen.allow_from or a firewall lets only the platform in, add \
+         --without-probe"
+    )]
+    Source,
+    /// 404, 405.
+    #[error(
+        "nobody takes events at that path ({0}): compare it with listen.path, and with what a proxy in front does to it"
+    )]
+    Path(u16),
+    /// A redirect.
+    #[error("it redirects ({0}): give the platform the URL at which events are taken")]
+    Redirect(u16),
+    /// Any other status.
+    #[error("it answers {0}")]
+    Status(u16),
+    /// 200, and something else in it.
+    #[error("it answers 200, but not with the nonce of the handshake: that is not Convoke")]
+    NoEcho,
+    /// The nonce came back, also for a wrong key.
+    #[error(
+        "it answers every handshake, also one that is signed with a wrong key: that is not Convoke, or something in front \
+             of it answers in its place"
+    )]
+    Anything,
+    /// The nonce came back, and is not in the database.
+    #[error(
+        "a receiver that knows the key answers there, but the probe is not in the database of this command: that is another \
+         Convoke, or one with another database.url, or one whose database is away{0}"
+    )]
+    Elsewhere(&'static str),
+    /// The database cannot be asked.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+/// Sends the two probes to `url`.
+///
+/// # Errors
+/// Why the platform's handshake is not to be risked.
+pub async fn probe(log: &dyn Log, url: &str, subscriber: &Subscriber, clock: &Clock) -> Result<(), Unproven> {
+    if let Some(problem) = crate::config::callback_url_problem(url) {
+        return Err(Unproven::Url(problem));
+    }
+    let transport = Transport::new(url).map_err(Unproven::NoRoots)?;
+    let send = async |nonce: &str, key: &str| {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(url)
+            .header(CONTENT_TYPE, "application/json")
+            .header(USER_AGENT, concat!("convoke/", env!("CARGO_PKG_VERSION"), " (probe)"))
+            .body(Full::new(Bytes::from(body(subscriber, nonce, key, clock))))
+            .map_err(|error| Unproven::Url(error.to_string()))?;
+        transport.exchange(request, ANSWER).await.map_err(Unproven::from)
+    };
+    let nonce = || format!("{PROBE}{:032x}", rand::random::<u128>());
+
+    let expected = nonce();
+    log.expect_probe(&subscriber.app_id, &expected).await?;
+    let Some(key) = subscriber.keys.first() else { return Err(Unproven::Key(subscriber.app_id.to_string())) };
+    let answer = send(&expected, key.expose_secret()).await?;
+    judge(&answer, &expected, subscriber)?;
+    let arrived = arrives(log, &expected).await?;
+    // A key that nobody has, and a nonce that nobody expects.
+    let forged = send(&nonce(), &format!("{:032x}", rand::random::<u128>())).await?;
+    if forged.status.is_success() {
+        return Err(Unproven::Anything);
+    }
+    if arrived {
+        return Ok(());
+    }
+    let alive = log.heartbeat().await?.is_some_and(|heartbeat| heartbeat.age <= MISSED);
+    Err(Unproven::Elsewhere(if alive { "" } else { ". No `convoke serve` has accepted events with this one lately" }))
+}
+
+fn body(subscriber: &Subscriber, nonce: &str, key: &str, clock: &Clock) -> Vec<u8> {
+    let now = clock.now().get();
+    let event_info = format!(r#"{{"event":"{HANDSHAKE}","timestamp":{now}}}"#);
+    sign::envelope(&subscriber.app_id, now, nonce, event_info.as_bytes(), key.as_bytes())
+}
+
+async fn arrives(log: &dyn Log, nonce: &str) -> Result<bool, LogError> {
+    let asking = async {
+        while !log.probe_arrived(nonce).await? {
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(true)
+    };
+    tokio::time::timeout(NOTED, asking).await.unwrap_or(Ok(false))
+}
+
+/// What the platform would make of the answer.
+fn judge(answer: &Answer, nonce: &str, subscriber: &Subscriber) -> Result<(), Unproven> {
+    #[derive(Deserialize)]
+    struct Echo {
+        event: String,
+        nonce: String,
+    }
+    match answer.status.as_u16() {
+        200 => match serde_json::from_slice::<Echo>(&answer.body) {
+            Ok(echo) if echo.event == HANDSHAKE && echo.nonce == nonce => Ok(()),
+            _ => Err(Unproven::NoEcho),
+        },
+        401 => Err(Unproven::Key(subscriber.app_id.to_string())),
+        403 => Err(Unproven::Source),
+        status @ (404 | 405) => Err(Unproven::Path(status)),
+        status @ 300..=399 => Err(Unproven::Redirect(status)),
+        status => Err(Unproven::Status(status)),
+    }
+}
+
+impl From<Fault> for Unproven {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Certificate(reason) => Self::Certificate(plain(&reason)),
+            Fault::Connection(reason) => Self::Unreachable(plain(&reason)),
+            Fault::Slow(time) => Self::Slow(time),
+            Fault::TooLong => Self::NoEcho,
+        }
+    }
+}

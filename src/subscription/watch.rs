@@ -1,0 +1,216 @@
+//! The watchdog: reads the status now and then, shows it, and says when it is not as it should be. Of the replicas, the one
+//! that holds the lease of the cursor `meetings` watches.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::memory::Memory;
+use super::{Expected, Standing};
+use crate::event::Clock;
+use crate::log::{Log, LogError};
+use crate::meetings;
+use crate::metrics::Metrics;
+use crate::vendor::Vendor;
+
+/// How soon a replica that does not watch asks whether it does.
+const STANDBY: Duration = Duration::from_secs(5);
+
+/// While it stays as it is, it is said this often.
+const SAY_AGAIN: Duration = Duration::from_secs(3600);
+
+/// One that comes and goes is said no more often than this, unless it gets worse.
+const SAY_AT_MOST: Duration = Duration::from_secs(600);
+
+/// What there is to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Say {
+    /// It is not as it should be.
+    Bad,
+    /// It is well again.
+    Well,
+}
+
+/// Decides when something is said.
+#[derive(Debug, Default)]
+pub struct Voice {
+    /// What was last said to be bad, and when.
+    said: Option<(Standing, Duration)>,
+    /// Whether that is still so, as far as has been said.
+    bad: bool,
+}
+
+impl Voice {
+    /// Takes notice of how it stands at `now`, by a steady clock; what there is to say about it.
+    pub fn note(&mut self, standing: Standing, now: Duration) -> Option<Say> {
+        if standing == Standing::Enabled {
+            return std::mem::take(&mut self.bad).then_some(Say::Well);
+        }
+        let due = self.said.is_none_or(|(said, at)| {
+            let pause = if standing == said && self.bad { SAY_AGAIN } else { SAY_AT_MOST };
+            standing > said || now.saturating_sub(at) >= pause
+        });
+        if !due {
+            return None;
+        }
+        self.said = Some((standing, now));
+        self.bad = true;
+        Some(Say::Bad)
+    }
+}
+
+/// The watchdog of one process.
+#[derive(Debug)]
+pub struct Watch {
+    vendor: Vendor,
+    log: Arc<dyn Log>,
+    metrics: Arc<Metrics>,
+    expected: Expected,
+    owner: String,
+    every: Duration,
+    clock: Clock,
+    voice: Voice,
+    /// When it was read last, while it is ours to read.
+    read_at: Option<Duration>,
+}
+
+impl Watch {
+    /// Reads the status every so often, in the process that takes leases as `owner`.
+    #[must_use]
+    pub fn new(
+        vendor: Vendor,
+        log: Arc<dyn Log>,
+        metrics: Arc<Metrics>,
+        expected: Expected,
+        owner: String,
+        every: Duration,
+        clock: Clock,
+    ) -> Self {
+        Self { vendor, log, metrics, expected, owner, every, clock, voice: Voice::default(), read_at: None }
+    }
+
+    /// Watches until `stop`, once the database is migrated.
+    pub async fn run(mut self, migrated: CancellationToken, stop: CancellationToken) {
+        let looks = async {
+            migrated.cancelled().await;
+            loop {
+                if let Err(error) = self.look().await {
+                    tracing::debug!(%error, "whether the subscription is watched here is not known");
+                }
+                tokio::time::sleep(STANDBY.min(self.every)).await;
+            }
+        };
+        tokio::select! {
+            () = looks => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    /// Reads the status, if that is this process's task and it is time to.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn look(&mut self) -> Result<(), LogError> {
+        let cursors = self.log.cursors().await?;
+        let mine = cursors.iter().any(|one| one.name == meetings::CURSOR && one.owner.as_ref() == Some(&self.owner));
+        if !mine {
+            if self.read_at.take().is_some() {
+                self.metrics.set_standing(None);
+            }
+            return Ok(());
+        }
+        let now = self.clock.steady();
+        if self.read_at.is_some_and(|at| now.saturating_sub(at) < self.every) {
+            return Ok(());
+        }
+        self.read_at = Some(now);
+        let read = self.vendor.subscription().await;
+        let standing = match &read {
+            Ok(is) => self.expected.standing(is.as_ref()),
+            Err(_) => Standing::Unknown,
+        };
+        self.metrics.set_standing(Some(standing));
+        match self.voice.note(standing, now) {
+            None => {}
+            Some(Say::Well) => tracing::info!("the subscription at the platform is enabled"),
+            Some(Say::Bad) => {
+                let detail = match &read {
+                    Ok(None) => "there is none: run `convoke subscription set`, then `enable`".to_owned(),
+                    Ok(Some(is)) => detail(standing, self.expected.differences(is)),
+                    Err(error) => format!("it could not be read: {error}. {}", error.advice),
+                };
+                tracing::warn!(
+                    status = standing.as_str(),
+                    detail,
+                    "the subscription at the platform is not as it should be"
+                );
+            }
+        }
+        if let Ok(is) = read {
+            let before = Memory::load(&*self.log).await?;
+            let mut memory = before;
+            memory.see(is.map(|is| is.status), self.log.now().await?);
+            if memory != before {
+                memory.keep(&*self.log).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn detail(standing: Standing, differences: Vec<String>) -> String {
+    let what = match standing {
+        Standing::Disabled => "no events are pushed: run `convoke subscription enable`",
+        Standing::Locked => {
+            "enabling it failed too often, and no events are pushed: see what keeps the platform's handshake from \
+             us, wait an hour, then run `convoke subscription enable`"
+        }
+        Standing::Unknown => "the platform gave a status that its manual does not list",
+        Standing::Elsewhere | Standing::Enabled | Standing::Missing => "events are pushed somewhere else",
+    };
+    std::iter::once(what.to_owned()).chain(differences).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Standing::{Disabled, Elsewhere, Enabled, Locked, Missing, Unknown};
+
+    /// What is said, by the minute, while it stands so.
+    fn said(course: impl IntoIterator<Item = (u64, Standing)>) -> Vec<(u64, Say)> {
+        let mut voice = Voice::default();
+        course
+            .into_iter()
+            .filter_map(|(minute, standing)| {
+                voice.note(standing, Duration::from_secs(minute * 60)).map(|say| (minute, say))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_is_well_is_not_mentioned_and_what_stays_bad_is_hourly() {
+        assert_eq!(said((0..100).map(|minute| (minute, Enabled))), []);
+        let course = (0..150).map(|minute| (minute, if minute < 10 { Enabled } else { Disabled }));
+        assert_eq!(said(course), [(10, Say::Bad), (70, Say::Bad), (130, Say::Bad)]);
+    }
+
+    #[test]
+    fn what_gets_worse_is_said_at_once_and_what_is_well_again_once() {
+        let course =
+            [(0, Unknown), (1, Elsewhere), (2, Disabled), (3, Locked), (4, Missing), (5, Enabled), (6, Enabled)];
+        let bad = [0, 1, 2, 3, 4].map(|minute| (minute, Say::Bad));
+        assert_eq!(said(course), [&bad[..], &[(5, Say::Well)]].concat());
+    }
+
+    #[test]
+    fn what_comes_and_goes_is_said_every_ten_minutes_at_most() {
+        let wavering = (0..60).map(|minute| (minute, if minute % 2 == 0 { Unknown } else { Enabled }));
+        let expected: Vec<_> =
+            (0..60).step_by(10).flat_map(|minute| [(minute, Say::Bad), (minute + 1, Say::Well)]).collect();
+        assert_eq!(said(wavering), expected);
+        let wavering = (0..60).map(|minute| (minute, if minute % 2 == 0 { Locked } else { Disabled }));
+        // And what gets worse in between.
+        assert_eq!(said(wavering).len(), 10);
+    }
+}
