@@ -8,6 +8,7 @@
 )]
 
 mod attack;
+mod backfill;
 mod backlog;
 mod child;
 mod choices;
@@ -51,6 +52,7 @@ async fn command(options: Options) {
     match &options.command {
         None => run(options).await,
         Some(Command::Scale(parts)) => scale::run(&mut Bench::new(options.clone()), parts).await,
+        Some(Command::Backfill(backfill)) => backfill.run().await,
         Some(Command::Fill(fill)) => match fill.run().await {
             Ok(filled) => println!(
                 "{} rows in {:.0} s; {:.0} bytes each on the disk, indexes included",

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use clap::{Parser, Subcommand};
 
+use crate::backfill::Backfill;
 use crate::fill::Fill;
 use crate::scale::Scale;
 
@@ -66,6 +67,7 @@ pub struct Options {
 /// What else this program does.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
+    Backfill(Backfill),
     Fill(Fill),
     Scale(Scale),
 }

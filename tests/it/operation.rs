@@ -278,7 +278,7 @@ async fn without_a_token_only_requests_that_name_this_machine_are_answered() {
 }
 
 /// Name, type and labels of every metric, as the contract lists them.
-const METRICS: [(&str, &str, &[&str]); 29] = [
+const METRICS: [(&str, &str, &[&str]); 33] = [
     ("convoke_deliveries_total", "counter", &["subscriber", "event", "outcome"]),
     ("convoke_rejections_total", "counter", &["reason"]),
     ("convoke_delivery_duration_seconds", "histogram", &[]),
@@ -301,6 +301,10 @@ const METRICS: [(&str, &str, &[&str]); 29] = [
     ("convoke_stream_unknown_events", "gauge", &[]),
     ("convoke_stream_checked_timestamp_seconds", "gauge", &[]),
     ("convoke_stream_setbacks_total", "counter", &["kind"]),
+    ("convoke_backfill_events_total", "counter", &["event"]),
+    ("convoke_backfill_not_fillable_total", "counter", &["reason"]),
+    ("convoke_backfill_failures_total", "counter", &[]),
+    ("convoke_backfill_completed_timestamp_seconds", "gauge", &[]),
     ("convoke_fetches", "gauge", &["task", "state"]),
     ("convoke_fetch_failures_total", "counter", &["task", "class"]),
     ("convoke_subscription_status", "gauge", &["status"]),
