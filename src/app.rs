@@ -172,7 +172,8 @@ impl App {
         };
         let vendor = vendor_options(settings).map(|options| Vendor::new(options, clock.clone())).transpose()?;
         let appended = Arc::new(Notify::new());
-        let tail = Arc::new(Tail::default());
+        let tables_tail = Arc::new(Tail::with_room(meetings::FOLLOWED));
+        let relay_tail = bus.as_ref().map(|_| Arc::new(Tail::default()));
         let migrated = CancellationToken::new();
         let shutdown = Shutdown::default();
         let steps = Steps::default();
@@ -182,7 +183,7 @@ impl App {
             Arc::clone(&metrics),
             clock.clone(),
             Arc::clone(&appended),
-            Arc::clone(&tail),
+            [Some(&tables_tail), relay_tail.as_ref()].into_iter().flatten().cloned().collect(),
         );
         let limits = Limits {
             sources: Sources {
@@ -232,6 +233,7 @@ impl App {
                 WATCH_REST,
             );
             tasks.spawn(WATCH, done(watch.run(migrated.clone(), steps.cursors.clone())));
+            let tail = relay_tail.unwrap_or_default();
             let relay = Relay::new(Arc::clone(&log), tail, bus, encoder, Arc::clone(&metrics), owner.clone());
             let (log, stop, migrated) = (Arc::clone(&log), steps.cursors.clone(), migrated.clone());
             tasks.spawn(RELAY, moved(relay, log, Arc::clone(&appended), migrated, stop));
@@ -253,7 +255,7 @@ impl App {
             };
             tasks.spawn(BACKFILL, done(task.run(migrated.clone(), shutdown.stop.clone())));
         }
-        let tables = Meetings::new(Arc::clone(&log), Arc::clone(&metrics), owner.clone());
+        let tables = Meetings::new(Arc::clone(&log), Arc::clone(&metrics), owner.clone()).following(tables_tail);
         let stop = steps.cursors.clone();
         tasks.spawn(TABLES, moved(tables, Arc::clone(&log), Arc::clone(&appended), migrated.clone(), stop));
         let mut cursors = vec![meetings::CURSOR];

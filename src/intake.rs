@@ -81,7 +81,7 @@ impl Intake {
         metrics: Arc<Metrics>,
         clock: Clock,
         appended: Arc<Notify>,
-        tail: Arc<Tail>,
+        tails: Vec<Arc<Tail>>,
     ) -> (Self, Writer) {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let outage = Arc::new(Outage::new(clock.clone()));
@@ -101,7 +101,7 @@ impl Intake {
             beats: true,
             metrics,
             appended,
-            tail,
+            tails,
             ready: OnceLock::new(),
             throttle,
         };
@@ -198,7 +198,7 @@ pub struct Writer {
     beats: bool,
     metrics: Arc<Metrics>,
     appended: Arc<Notify>,
-    tail: Arc<Tail>,
+    tails: Vec<Arc<Tail>>,
     ready: OnceLock<()>,
     throttle: Throttle,
 }
@@ -373,7 +373,9 @@ impl Writer {
                     if let Some(first) = committed.first {
                         let events = batch[range.clone()].iter().map(|append| &append.verified);
                         let events = events.filter(|verified| matches!(verified.content(), Content::Event(_)));
-                        self.tail.push((first.0..).map(Seq).zip(events.cloned()));
+                        for tail in &self.tails {
+                            tail.push((first.0..).map(Seq).zip(events.clone().cloned()));
+                        }
                     }
                     for (slot, appended) in outcomes[range].iter_mut().zip(committed.outcomes) {
                         *slot = Ok(appended);

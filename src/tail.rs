@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::event::{Content, Seq, Verified};
 
-/// Rows kept; older ones are dropped, and read from the log by who wants them.
+/// Rows kept for a reader that rests for milliseconds; older ones are dropped, and read from the log by who wants them.
 const ROWS: usize = 2048;
 
 /// Bytes of `eventInfo` kept.
@@ -17,9 +17,18 @@ const BYTES: usize = 8 << 20;
 /// A row, and what it was made of.
 pub type Fresh = (Seq, Arc<Verified>);
 
-/// The rows. Filled by the writer after a commit, emptied by the one cursor that follows closely.
-#[derive(Debug, Default)]
-pub struct Tail(Mutex<Rows>);
+/// The rows. Filled by the writer after a commit, emptied by the one cursor that follows closely: each has its own.
+#[derive(Debug)]
+pub struct Tail {
+    room: usize,
+    rows: Mutex<Rows>,
+}
+
+impl Default for Tail {
+    fn default() -> Self {
+        Self::with_room(ROWS)
+    }
+}
 
 #[derive(Debug, Default)]
 struct Rows {
@@ -36,21 +45,27 @@ impl Rows {
 }
 
 impl Tail {
+    /// One that keeps so many rows.
+    #[must_use]
+    pub fn with_room(room: usize) -> Self {
+        Self { room, rows: Mutex::default() }
+    }
+
     /// Adds rows that are committed, in the order of the log.
     pub fn push(&self, committed: impl Iterator<Item = Fresh>) {
-        let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         for row in committed {
             rows.bytes += size(&row.1);
             rows.rows.push_back(row);
         }
-        while rows.rows.len() > ROWS || rows.bytes > BYTES {
+        while rows.rows.len() > self.room || rows.bytes > BYTES {
             rows.pop();
         }
     }
 
     /// Takes the rows that follow `position` without a gap, `limit` at the most. None of them: read the log.
     pub fn take(&self, position: Seq, limit: usize) -> Vec<Fresh> {
-        let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         let mut taken = Vec::new();
         let mut next = position.0 + 1;
         while let Some((seq, _)) = rows.rows.front() {

@@ -15,7 +15,6 @@ use crate::intake::Intake;
 use crate::log::Log;
 use crate::meetings::{self, Meetings};
 use crate::metrics::Metrics;
-use crate::tail::Tail;
 use crate::vendor::{Vendor, VendorError};
 use crate::{app, cursor};
 
@@ -72,13 +71,8 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
 
     let metrics = Arc::new(Metrics::new());
     let appended = Arc::new(Notify::new());
-    let (intake, writer) = Intake::new(
-        Arc::clone(&log),
-        Arc::clone(&metrics),
-        clock.clone(),
-        Arc::clone(&appended),
-        Arc::new(Tail::default()),
-    );
+    let (intake, writer) =
+        Intake::new(Arc::clone(&log), Arc::clone(&metrics), clock.clone(), Arc::clone(&appended), Vec::new());
     // The tables it compares with: kept by `serve` if one runs, else from here.
     let tables = Meetings::new(Arc::clone(&log), Arc::clone(&metrics), app::owner());
     let (stop, migrated) = (CancellationToken::new(), CancellationToken::new());

@@ -63,7 +63,7 @@ impl Harness {
             Arc::new(Metrics::new()),
             Clock::Set(Arc::clone(&time)),
             Arc::clone(&appended),
-            Arc::default(),
+            Vec::new(),
         );
         let (migrated, finish) = (CancellationToken::new(), CancellationToken::new());
         let mut set = JoinSet::new();

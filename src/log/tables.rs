@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{LogError, Moved};
-use crate::event::{Attendee, EventId, Meeting, Millis, Seq};
+use crate::event::{Attendee, Content, EventId, Meeting, Millis, Seq, Verified};
 
 /// Ids are led by their time: the first one is the oldest event's.
 pub(super) const RUNS_BEFORE_LOG: &str = "SELECT CASE WHEN EXISTS (SELECT 1 FROM events)
@@ -38,6 +38,21 @@ pub struct Fact {
 }
 
 impl Fact {
+    /// A row of the log as it was appended; `None` if it is no event.
+    #[must_use]
+    pub fn of(seq: Seq, verified: &Verified) -> Option<Self> {
+        let Content::Event(event) = verified.content() else { return None };
+        Some(Self {
+            seq,
+            event_id: event.event_id,
+            subscriber_id: event.subscriber_id.clone(),
+            event: event.event.clone(),
+            meeting: event.meeting.clone(),
+            attendee: event.attendee.clone(),
+            event_info: (&*event.event == Self::DETAILED).then(|| event.event_info.clone()),
+        })
+    }
+
     /// The type whose `eventInfo` is needed beside its columns.
     pub const DETAILED: &'static str = "record.ready";
 }
@@ -237,6 +252,32 @@ pub struct Changes {
     pub stays: Vec<StayRow>,
     /// To `recordings`.
     pub recordings: Vec<RecordingRow>,
+}
+
+impl Changes {
+    /// The same in pieces of `rows` at the most.
+    #[must_use]
+    pub fn pieces(mut self, rows: usize) -> Vec<Self> {
+        let mut pieces = Vec::new();
+        loop {
+            let mut piece = Self::default();
+            let mut room = rows.max(1);
+            room -= take(&mut self.meetings, &mut piece.meetings, room);
+            room -= take(&mut self.stays, &mut piece.stays, room);
+            room -= take(&mut self.recordings, &mut piece.recordings, room);
+            if room == rows.max(1) {
+                return pieces;
+            }
+            pieces.push(piece);
+        }
+    }
+}
+
+/// Moves `most` rows at the most from one to the other; how many.
+fn take<T>(from: &mut Vec<T>, to: &mut Vec<T>, most: usize) -> usize {
+    let count = from.len().min(most);
+    to.extend(from.drain(from.len() - count..));
+    count
 }
 
 /// Who moves which cursor, and how long its lease lasts from now on.

@@ -26,8 +26,9 @@
 //!
 //! # The work
 //!
-//! A step reads a page of the log, folds it into the runs that it concerns, and writes the rows that changed and the position in one
-//! transaction, if the lease is still held. Runs stay in memory as long as it is, up to a bound; the others are read back. A
+//! A step takes a page of the log, folds it into the runs that it concerns, and writes the rows that changed in pieces, the position
+//! with the last one, each in a transaction that asks whether the lease is still held. What is written ahead of the position
+//! does no harm: to fold a page again changes nothing. Runs stay in memory as long as it is, up to a bound; the others are read back. A
 //! row that the database never takes is found by halving the page, and set aside.
 
 mod ready;
@@ -43,6 +44,7 @@ use crate::cursor::{Cursor, LEASE, Progress, RENEW, Retry};
 use crate::event::Seq;
 use crate::log::{Changes, Fact, Lease, Log, LogError, Moved, RunKey};
 use crate::metrics::Metrics;
+use crate::tail::Tail;
 pub use rebuild::RebuildError;
 use run::Run;
 
@@ -51,6 +53,12 @@ pub const CURSOR: &str = "meetings";
 
 /// Rows of the log in one step.
 const PAGE: u32 = 2048;
+
+/// Rows of the log that may wait in memory: what comes in while this cursor rests, and some.
+pub const FOLLOWED: usize = 8192;
+
+/// Rows of the tables in one transaction. While it lasts, an embedded database cannot store events.
+const PIECE: usize = 256;
 
 /// At the end of the log so much time is left for more to gather: a step is a commit, for which ingest has to wait.
 const GATHER: Duration = Duration::from_millis(250);
@@ -71,6 +79,7 @@ pub struct Meetings {
     metrics: Arc<Metrics>,
     owner: String,
     held: Option<Held>,
+    tail: Option<Arc<Tail>>,
     /// How many rows of the log are tried at once.
     page: u32,
 }
@@ -115,7 +124,22 @@ impl Meetings {
     /// The cursor over `log`. `owner` names this process among the replicas.
     #[must_use]
     pub fn new(log: Arc<dyn Log>, metrics: Arc<Metrics>, owner: String) -> Self {
-        Self { log, metrics, owner, held: None, page: PAGE }
+        Self { log, metrics, owner, held: None, tail: None, page: PAGE }
+    }
+
+    /// Takes the newest rows from here, as far as they are there, instead of reading them back.
+    #[must_use]
+    pub fn following(self, tail: Arc<Tail>) -> Self {
+        Self { tail: Some(tail), ..self }
+    }
+
+    /// The rows after `position`.
+    async fn read(&self, position: Seq) -> Result<Vec<Fact>, LogError> {
+        let fresh = self.tail.as_ref().map(|tail| tail.take(position, self.page as usize)).unwrap_or_default();
+        if fresh.is_empty() {
+            return self.log.read_facts(position, self.page).await;
+        }
+        Ok(fresh.iter().filter_map(|(seq, verified)| Fact::of(*seq, verified)).collect())
     }
 
     fn lease(&self) -> Lease<'_> {
@@ -182,7 +206,7 @@ impl Meetings {
             run.settle(&mut changes);
         }
         let asked = Instant::now();
-        match self.log.project(self.lease(), last.seq, &changes).await {
+        match self.write(held.position, last.seq, changes).await {
             Ok(Moved::Yes { wanted }) => {
                 held.runs.trim();
                 // Looked at at once, if somebody asks for the lease.
@@ -207,6 +231,19 @@ impl Meetings {
         }
     }
 
+    /// Writes the changes in pieces, the position with the last of them. What was written before it is what the same rows of
+    /// the log make of it again, if this process ends in between.
+    async fn write(&self, from: Seq, to: Seq, changes: Changes) -> Result<Moved, LogError> {
+        let mut pieces = changes.pieces(PIECE);
+        let last = pieces.pop().unwrap_or_default();
+        for piece in pieces {
+            if self.log.project(self.lease(), from, &piece).await? == Moved::LeaseLost {
+                return Ok(Moved::LeaseLost);
+            }
+        }
+        self.log.project(self.lease(), to, &last).await
+    }
+
     /// Passes by a row that the tables can never take.
     async fn set_aside(&self, fact: &Fact, reason: &str) -> Result<(), Retry> {
         tracing::warn!(seq = fact.seq.0, event_id = %fact.event_id, reason,
@@ -228,7 +265,7 @@ impl Cursor for Meetings {
         }
         let position = self.held.as_ref().map_or(Seq::START, |held| held.position);
         let limit = self.page;
-        let page = self.log.read_facts(position, limit).await.map_err(|error| log_failed(&error))?;
+        let page = self.read(position).await.map_err(|error| log_failed(&error))?;
         if page.is_empty() {
             return Ok(Progress::Idle);
         }

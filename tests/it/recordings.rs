@@ -19,7 +19,6 @@ use convoke::{
     metrics::Metrics,
     recordings::Recordings,
     simulate::platform::{Call, Fault, Platform, PlatformOptions, Recorded, Refusal, Run},
-    tail::Tail,
     vendor::{Options, Vendor},
 };
 use tokio::sync::Notify;
@@ -95,13 +94,8 @@ impl Rig {
         let platform = platform::started(options).await;
         let log = backend.log().await;
         let (metrics, stop) = (Arc::new(Metrics::new()), CancellationToken::new());
-        let (intake, writer) = Intake::new(
-            Arc::clone(&log),
-            Arc::clone(&metrics),
-            Clock::System,
-            Arc::new(Notify::new()),
-            Arc::new(Tail::default()),
-        );
+        let (intake, writer) =
+            Intake::new(Arc::clone(&log), Arc::clone(&metrics), Clock::System, Arc::new(Notify::new()), Vec::new());
         let migrated = CancellationToken::new();
         migrated.cancel();
         tokio::spawn(writer.run(migrated, stop.clone()));
