@@ -26,8 +26,8 @@
 //!
 //! # The work
 //!
-//! A step takes a page of the log, folds it into the runs that it concerns, and writes the rows that changed in pieces, the position
-//! with the last one, each in a transaction that asks whether the lease is still held. What is written ahead of the position
+//! A step takes a page of the log and folds it into the runs that it concerns. Each second the rows that changed are written in
+//! pieces, the position with the last one, each in a transaction that asks whether the lease is still held. What is written ahead of the position
 //! does no harm: to fold a page again changes nothing. Runs stay in memory as long as it is, up to a bound; the others are read back. A
 //! row that the database never takes is found by halving the page, and set aside.
 
@@ -36,13 +36,13 @@ mod rebuild;
 mod run;
 mod stay;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cursor::{Cursor, LEASE, Progress, RENEW, Retry};
 use crate::event::Seq;
-use crate::log::{Changes, Fact, Lease, Log, LogError, Moved, RunKey};
+use crate::log::{Changes, Fact, Lease, Log, LogError, Moved, RecordingRow, RunKey};
 use crate::metrics::Metrics;
 use crate::tail::Tail;
 pub use rebuild::RebuildError;
@@ -60,14 +60,21 @@ pub const FOLLOWED: usize = 8192;
 /// Rows of the tables in one transaction. While it lasts, an embedded database cannot store events.
 const PIECE: usize = 256;
 
-/// At the end of the log so much time is left for more to gather: a step is a commit, for which ingest has to wait.
+/// While it follows the log, the tables are written this often: ingest waits for each commit, and who joins and leaves
+/// in between, or meets with many, is written once.
+const WRITE_EVERY: Duration = Duration::from_secs(1);
+
+/// At so many rows of the log they are written in any case.
+const UNWRITTEN: usize = 8_192;
+
+/// At the end of the log so much time is left for more to gather.
 const GATHER: Duration = Duration::from_millis(250);
 
 /// How often the log is looked at for what other processes append.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Rows of the tables that are kept in memory: about 20 MB.
-const KEPT: usize = 30_000;
+/// Rows of the tables that are kept in memory: about 14 MB. Fewer than twice those of all live runs are read back all the time.
+const KEPT: usize = 20_000;
 
 /// A UUID that is longer than this is none, and too long for an index.
 const LONGEST_UUID: usize = 512;
@@ -87,9 +94,25 @@ pub struct Meetings {
 /// The lease, while we believe to hold it, and what only its holder may rely on.
 #[derive(Debug)]
 struct Held {
+    /// The tables are as new as this …
     position: Seq,
+    /// … and the runs in memory as this.
+    folded: Seq,
     renewed: Instant,
+    written: Instant,
     runs: Runs,
+    unwritten: Unwritten,
+}
+
+/// What was folded and is not in the tables yet.
+#[derive(Debug, Default)]
+struct Unwritten {
+    /// So many rows of the log.
+    facts: usize,
+    last: Option<Fact>,
+    runs: HashSet<RunKey>,
+    /// Recordings of no run.
+    loose: Vec<RecordingRow>,
 }
 
 /// Runs as the tables have them.
@@ -161,15 +184,24 @@ impl Meetings {
         }
         // What is in memory is what is written only if nobody else had the lease since.
         let kept = before.filter(|held| held.position == leased.position && held.renewed.elapsed() < LEASE);
-        let runs = kept.map(|held| held.runs).unwrap_or_default();
-        self.held = Some(Held { position: leased.position, renewed: asked, runs });
+        self.held = Some(match kept {
+            Some(held) => Held { renewed: asked, ..held },
+            None => Held {
+                position: leased.position,
+                folded: leased.position,
+                renewed: asked,
+                // Long enough ago.
+                written: asked.checked_sub(WRITE_EVERY).unwrap_or(asked),
+                runs: Runs::default(),
+                unwritten: Unwritten::default(),
+            },
+        });
         Ok(true)
     }
 
-    /// Folds a page of the log into the tables.
-    async fn project(&mut self, page: &[Fact]) -> Result<(), Retry> {
+    /// Folds a page of the log into the runs in memory.
+    async fn fold(&mut self, page: &[Fact]) -> Result<(), Retry> {
         let (Some(mut held), Some(last)) = (self.held.take(), page.last()) else { return Ok(()) };
-        let mut changes = Changes::default();
         let mut by_run: HashMap<RunKey, Vec<&Fact>> = HashMap::new();
         for fact in page {
             match &fact.meeting.uuid {
@@ -180,7 +212,7 @@ impl Meetings {
                     let key = RunKey { subscriber_id: fact.subscriber_id.clone(), meeting_uuid: uuid.clone() };
                     by_run.entry(key).or_default().push(fact);
                 }
-                None if &*fact.event == "record.finish" => changes.recordings.push(ready::finished(fact)),
+                None if &*fact.event == "record.finish" => held.unwritten.loose.push(ready::finished(fact)),
                 None => {}
             }
         }
@@ -200,35 +232,63 @@ impl Meetings {
             }
         }
         for (key, facts) in by_run {
+            held.unwritten.runs.insert(key.clone());
             let (run, used) = held.runs.runs.entry(key).or_insert_with_key(|key| (Run::new(key.clone()), 0));
             *used = held.runs.step;
             facts.into_iter().for_each(|fact| run.add(fact));
-            run.settle(&mut changes);
+        }
+        held.unwritten.facts += page.len();
+        held.unwritten.last = Some(last.clone());
+        held.folded = last.seq;
+        self.held = Some(held);
+        Ok(())
+    }
+
+    /// Writes what was folded since the last time.
+    async fn flush(&mut self) -> Result<(), Retry> {
+        let Some(mut held) = self.held.take() else { return Ok(()) };
+        let unwritten = std::mem::take(&mut held.unwritten);
+        let mut changes = Changes { recordings: unwritten.loose, ..Changes::default() };
+        for key in &unwritten.runs {
+            if let Some((run, _)) = held.runs.runs.get_mut(key) {
+                run.settle(&mut changes);
+            }
         }
         let asked = Instant::now();
-        match self.write(held.position, last.seq, changes).await {
+        match self.write(held.position, held.folded, changes).await {
             Ok(Moved::Yes { wanted }) => {
                 held.runs.trim();
                 // Looked at at once, if somebody asks for the lease.
-                let renewed = if wanted { asked.checked_sub(RENEW).unwrap_or(asked) } else { asked };
-                self.held = Some(Held { position: last.seq, renewed, runs: held.runs });
+                held.renewed = if wanted { asked.checked_sub(RENEW).unwrap_or(asked) } else { asked };
+                held.position = held.folded;
+                held.written = Instant::now();
+                self.held = Some(held);
                 self.page = (self.page * 2).min(PAGE);
                 Ok(())
             }
             Ok(Moved::LeaseLost) => Err(Retry { reason: "the lease was lost".to_owned(), soon: true }),
-            Err(LogError::Rejected(reason)) => match page {
-                [poison] => {
-                    self.set_aside(poison, &format!("the analyst tables cannot hold it: {reason}")).await?;
+            Err(LogError::Rejected(reason)) => match unwritten.last {
+                Some(poison) if unwritten.facts == 1 => {
+                    self.set_aside(&poison, &format!("the analyst tables cannot hold it: {reason}")).await?;
                     let moved = self.log.advance(CURSOR, &self.owner, poison.seq, LEASE).await;
                     moved.map(drop).map_err(|error| log_failed(&error))
                 }
                 _ => {
-                    self.page = (u32::try_from(page.len()).unwrap_or(PAGE) / 2).max(1);
+                    self.page = (u32::try_from(unwritten.facts).unwrap_or(PAGE) / 2).clamp(1, PAGE / 2);
                     Ok(())
                 }
             },
             Err(error) => Err(log_failed(&error)),
         }
+    }
+
+    /// Whether what was folded is to be written now.
+    fn due(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| {
+            let waits = self.tail.is_some() && self.page == PAGE;
+            held.unwritten.facts > 0
+                && (!waits || held.written.elapsed() >= WRITE_EVERY || held.unwritten.facts >= UNWRITTEN)
+        })
     }
 
     /// Writes the changes in pieces, the position with the last of them. What was written before it is what the same rows of
@@ -263,17 +323,28 @@ impl Cursor for Meetings {
         if !self.hold().await.map_err(|error| log_failed(&error))? {
             return Ok(Progress::Standby);
         }
-        let position = self.held.as_ref().map_or(Seq::START, |held| held.position);
+        let folded = self.held.as_ref().map_or(Seq::START, |held| held.folded);
         let limit = self.page;
-        let page = self.read(position).await.map_err(|error| log_failed(&error))?;
-        if page.is_empty() {
-            return Ok(Progress::Idle);
+        let page = self.read(folded).await.map_err(|error| log_failed(&error))?;
+        if !page.is_empty() {
+            self.fold(&page).await?;
         }
-        self.project(&page).await?;
-        Ok(if page.len() >= limit as usize { Progress::More } else { Progress::Worked })
+        if self.due() {
+            self.flush().await?;
+        }
+        Ok(match page.len() {
+            0 => Progress::Idle,
+            rows if rows >= limit as usize => Progress::More,
+            _ => Progress::Worked,
+        })
     }
 
     async fn release(&mut self) {
+        if self.held.as_ref().is_some_and(|held| held.unwritten.facts > 0)
+            && let Err(Retry { reason, .. }) = self.flush().await
+        {
+            tracing::debug!(reason, "what was folded last is folded again at the next start");
+        }
         if self.held.take().is_some()
             && let Err(error) = self.log.release(CURSOR, &self.owner).await
         {
