@@ -65,7 +65,7 @@ const PIECE: usize = 256;
 const WRITE_EVERY: Duration = Duration::from_secs(1);
 
 /// At so many rows of the log they are written in any case.
-const UNWRITTEN: usize = 8_192;
+const UNWRITTEN: usize = 4_096;
 
 /// At the end of the log so much time is left for more to gather.
 const GATHER: Duration = Duration::from_millis(250);
@@ -73,8 +73,8 @@ const GATHER: Duration = Duration::from_millis(250);
 /// How often the log is looked at for what other processes append.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Rows of the tables that are kept in memory: about 14 MB. Fewer than twice those of all live runs are read back all the time.
-const KEPT: usize = 20_000;
+/// Rows of the tables that are kept in memory, of runs that are not over: about 20 MB.
+const KEPT: usize = 30_000;
 
 /// A UUID that is longer than this is none, and too long for an index.
 const LONGEST_UUID: usize = 512;
@@ -124,8 +124,10 @@ struct Runs {
 }
 
 impl Runs {
-    /// Forgets those that were not used for longest, if there are too many.
+    /// Forgets those that are over, of which hardly anything is heard again, and those that were not used for longest, if
+    /// there are too many.
     fn trim(&mut self) {
+        self.runs.retain(|_, (run, _)| !run.is_over());
         let rows = |runs: &HashMap<RunKey, (Run, u64)>| runs.values().map(|(run, _)| run.rows()).sum::<usize>();
         let total = rows(&self.runs);
         if total <= KEPT {

@@ -136,6 +136,11 @@ impl Run {
         Some(run)
     }
 
+    /// Whether it was closed or cancelled.
+    pub fn is_over(&self) -> bool {
+        matches!(self.status(), Status::Concluded | Status::Cancelled)
+    }
+
     /// How many rows of the tables it stands for.
     pub fn rows(&self) -> usize {
         1 + self.stays.len() + self.recordings.len()
