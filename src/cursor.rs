@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::log::Log;
+use crate::event::Seq;
+use crate::log::{Log, LogError};
 use crate::telemetry::Throttle;
 
 /// A lease lasts this long after it was renewed: the longest time for which a cursor stands still when its owner dies.
@@ -51,6 +52,16 @@ pub struct Retry {
     pub reason: String,
     /// Whether the next try is likely to succeed at once.
     pub soon: bool,
+}
+
+/// Where a cursor stands, if `owner` moves it: what is to be done by one replica only is done by that one.
+///
+/// # Errors
+/// [`LogError::Unavailable`].
+pub async fn moved_by(log: &dyn Log, cursor: &str, owner: &str) -> Result<Option<Seq>, LogError> {
+    let states = log.cursors().await?;
+    let ours = states.iter().find(|state| state.name == cursor && state.owner.as_deref() == Some(owner));
+    Ok(ours.map(|state| state.position))
 }
 
 /// A reader of the log.

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::aged_out;
 use super::places::Places;
 use crate::bus::{Bus, StreamState};
+use crate::cursor;
 use crate::event::{EventId, Millis, Seq};
 use crate::log::Log;
 use crate::metrics::{Metrics, Setback};
@@ -222,11 +223,7 @@ impl Watch {
     /// If the database or the bus cannot be read; the next look goes on.
     pub async fn look(&mut self, budget: Duration) -> anyhow::Result<Looked> {
         let begun = Instant::now();
-        let cursors = self.log.cursors().await?;
-        let cursor = cursors.iter().find(|cursor| cursor.name == relay::CURSOR);
-        let Some(position) =
-            cursor.filter(|cursor| cursor.owner.as_ref() == Some(&self.owner)).map(|cursor| cursor.position)
-        else {
+        let Some(position) = cursor::moved_by(&*self.log, relay::CURSOR, &self.owner).await? else {
             self.forget();
             return Ok(Looked::NotMine);
         };

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::{Backfill, Error, NoSubscriber, Note, Request, subscriber, tables_are_current};
+use crate::cursor;
 use crate::event::{Clock, Millis, Subscriber};
 use crate::intake::Intake;
 use crate::log::{Log, LogError};
@@ -114,8 +115,7 @@ impl Task {
 
     /// Does it, if it is time and this replica's turn; whether it did.
     async fn turn(&self) -> Result<bool, Failed> {
-        let ours = |name: &str, owner: Option<&str>| name == self.cursor && owner == Some(&*self.owner);
-        if !self.log.cursors().await?.iter().any(|state| ours(&state.name, state.owner.as_deref())) {
+        if cursor::moved_by(&*self.log, self.cursor, &self.owner).await?.is_none() {
             return Ok(false);
         }
         let last = Note::load(&*self.log, NOTE).await?;

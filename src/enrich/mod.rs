@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::cursor;
 use crate::event::Clock;
 use crate::log::{Details, Enriched, Log, LogError, Run};
 use crate::metrics::Metrics;
@@ -143,8 +144,7 @@ impl Enrich {
 
     async fn leads(&self) -> Result<bool, LogError> {
         let (cursor, us) = &self.leader;
-        let cursors = self.log.cursors().await?;
-        Ok(cursors.iter().any(|state| state.name == *cursor && state.owner.as_ref() == Some(us)))
+        Ok(cursor::moved_by(&*self.log, cursor, us).await?.is_some())
     }
 
     async fn ask(&self, run: &Run) -> Result<Enriched, VendorError> {

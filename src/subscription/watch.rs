@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::memory::Memory;
 use super::{Expected, Standing};
+use crate::cursor;
 use crate::event::Clock;
 use crate::log::{Log, LogError};
 use crate::meetings;
@@ -112,9 +113,7 @@ impl Watch {
     /// # Errors
     /// If the database cannot be read.
     pub async fn look(&mut self) -> Result<(), LogError> {
-        let cursors = self.log.cursors().await?;
-        let mine = cursors.iter().any(|one| one.name == meetings::CURSOR && one.owner.as_ref() == Some(&self.owner));
-        if !mine {
+        if cursor::moved_by(&*self.log, meetings::CURSOR, &self.owner).await?.is_none() {
             if self.read_at.take().is_some() {
                 self.metrics.set_standing(None);
             }

@@ -20,26 +20,13 @@ use convoke::{
 };
 
 use crate::{
-    log_contract::fixture::{Backend, append},
+    log_contract::fixture::{Backend, append, on_both},
     platform,
     support::{
         sign::{NOW, millis},
         wait::eventually,
     },
 };
-
-macro_rules! on_both {
-    ($($promise:ident)*) => {
-        mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $promise() { super::$promise(super::Backend::sqlite()).await; })*
-        }
-        mod postgres {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $promise() { super::$promise(super::Backend::postgres().await).await; })*
-        }
-    };
-}
 
 on_both! {
     scheduled_live_and_past_runs_are_asked_for_once

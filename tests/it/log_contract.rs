@@ -9,23 +9,7 @@ mod only_sqlite;
 mod promises;
 mod schema;
 
-/// Each promise as a test of both back ends.
-macro_rules! on_both {
-    ($($module:ident: $($promise:ident)*;)*) => {
-        mod sqlite {
-            $($(#[tokio::test(flavor = "multi_thread")]
-            async fn $promise() {
-                super::$module::$promise(super::fixture::Backend::sqlite()).await;
-            })*)*
-        }
-        mod postgres {
-            $($(#[tokio::test(flavor = "multi_thread")]
-            async fn $promise() {
-                super::$module::$promise(super::fixture::Backend::postgres().await).await;
-            })*)*
-        }
-    };
-}
+use fixture::on_both;
 
 on_both! {
     promises:

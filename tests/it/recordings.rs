@@ -25,26 +25,13 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    log_contract::fixture::{Backend, append},
+    log_contract::fixture::{Backend, append, on_both},
     platform,
     support::{
         sign::{self, NOW, millis},
         wait::eventually,
     },
 };
-
-macro_rules! on_both {
-    ($($promise:ident)*) => {
-        mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $promise() { super::$promise(super::Backend::sqlite()).await; })*
-        }
-        mod postgres {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $promise() { super::$promise(super::Backend::postgres().await).await; })*
-        }
-    };
-}
 
 on_both! {
     a_recording_is_asked_for_until_it_is_decoded_and_announced_once

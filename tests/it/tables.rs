@@ -6,23 +6,7 @@ mod questions;
 mod service;
 mod whole_runs;
 
-/// Each promise as a test of both back ends.
-macro_rules! on_both {
-    ($($module:ident: $($promise:ident)*;)*) => {
-        mod sqlite {
-            $($(#[tokio::test(flavor = "multi_thread")]
-            async fn $promise() {
-                super::$module::$promise(crate::log_contract::fixture::Backend::sqlite()).await;
-            })*)*
-        }
-        mod postgres {
-            $($(#[tokio::test(flavor = "multi_thread")]
-            async fn $promise() {
-                super::$module::$promise(crate::log_contract::fixture::Backend::postgres().await).await;
-            })*)*
-        }
-    };
-}
+use crate::log_contract::fixture::on_both;
 
 on_both! {
     projection:

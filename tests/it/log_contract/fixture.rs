@@ -101,3 +101,32 @@ pub fn is_schema<T: std::fmt::Debug>(result: &Result<T, LogError>) -> bool {
 pub fn is_unavailable<T: std::fmt::Debug>(result: &Result<T, LogError>) -> bool {
     matches!(result, Err(LogError::Unavailable(_)))
 }
+
+/// Each promise, of a module or of the place where this stands, as a test of both back ends.
+macro_rules! on_both {
+    ($($module:ident: $($promise:ident)*;)*) => {
+        mod sqlite {
+            $($(#[tokio::test(flavor = "multi_thread")]
+            async fn $promise() {
+                super::$module::$promise(crate::log_contract::fixture::Backend::sqlite()).await;
+            })*)*
+        }
+        mod postgres {
+            $($(#[tokio::test(flavor = "multi_thread")]
+            async fn $promise() {
+                super::$module::$promise(crate::log_contract::fixture::Backend::postgres().await).await;
+            })*)*
+        }
+    };
+    ($($promise:ident)*) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $promise() { super::$promise(crate::log_contract::fixture::Backend::sqlite()).await; })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $promise() { super::$promise(crate::log_contract::fixture::Backend::postgres().await).await; })*
+        }
+    };
+}
+pub(crate) use on_both;
