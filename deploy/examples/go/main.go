@@ -1,11 +1,11 @@
 // Counts who is in which meeting, and for how long, from Convoke's stream. Ends with SIGTERM, and goes on where it stopped.
 //
-//	go mod download && go build -o consumer .      # needs a C compiler, for SQLite
+//	go build -o consumer .
 //	NATS_URL=nats://127.0.0.1:4222 ./consumer
-//	sqlite3 -box attendance.db 'SELECT * FROM presence'
+//	./consumer show                                # when it is stopped: bbolt's file has one user at a time
 //
-// Also from the environment: NATS_STREAM (MEETINGS), SUBJECT_PREFIX (meetings), NATS_DURABLE (attendance), DATABASE
-// (attendance.db). Processes of one durable name share the work, and have to share the database.
+// Also from the environment: NATS_STREAM (MEETINGS), SUBJECT_PREFIX (meetings), NATS_DURABLE (attendance), ACK_WAIT (30 s: what
+// is not acknowledged by then comes again), DATABASE (attendance.db).
 //
 // Every event is delivered at least once, in any order. Here is what makes that exactly once for the table: an event's id is
 // kept in the same transaction as what the event did, and the message is acknowledged after that. The counts only add up, so
@@ -15,7 +15,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,9 +24,9 @@ import (
 	"syscall"
 	"time"
 
-	_ "github.com/mattn/go-sqlite3"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.etcd.io/bbolt"
 )
 
 const (
@@ -35,13 +34,10 @@ const (
 	latest = 253_402_300_799_999 // the end of the year 9999, in milliseconds
 )
 
-const schema = `
-	CREATE TABLE IF NOT EXISTS done (event_id TEXT PRIMARY KEY) WITHOUT ROWID;
-	CREATE TABLE IF NOT EXISTS presence (
-		source TEXT NOT NULL, meeting TEXT NOT NULL, person TEXT NOT NULL, name TEXT,
-		devices INTEGER NOT NULL, milliseconds INTEGER NOT NULL,
-		PRIMARY KEY (source, meeting, person)
-	) WITHOUT ROWID`
+var (
+	done     = []byte("done")     // ids of events
+	presence = []byte("presence") // what was made of them
+)
 
 // The types are those of asyncapi.yaml, as far as they are read here. Zero values are null, masked, or not sent.
 
@@ -68,11 +64,25 @@ type attendeeInfo struct {
 	CallNumber    string  `json:"callNumber"`
 }
 
-// change is what an event does to the table.
+// key is who is counted, and where.
+type key struct {
+	Source  string `json:"source"`
+	Meeting string `json:"meeting"`
+	Person  string `json:"person"`
+}
+
+// counts are what is counted. They only add up.
+type counts struct {
+	Name         *string `json:"name"`
+	Devices      int64   `json:"devices"`
+	Milliseconds int64   `json:"milliseconds"`
+}
+
+// change is what an event does.
 type change struct {
-	eventID, source, meeting, person string
-	name                             *string
-	devices, milliseconds            int64
+	eventID string
+	key     key
+	counts  counts
 }
 
 // changeOf fails if this is no event that this consumer can use, however often it is delivered. encoding/json refuses what is of
@@ -88,12 +98,14 @@ func changeOf(body []byte) (*change, error) {
 	attendee := event.Data.AttendeeInfo
 	result := &change{
 		eventID: event.ID,
-		source:  event.Source,
-		meeting: cmp.Or(event.Subject, event.MeetingID),
-		person:  cmp.Or(attendee.UserUUID, attendee.Account, attendee.CallNumber, attendee.ParticipantID),
-		name:    attendee.DisplayName,
+		key: key{
+			Source:  event.Source,
+			Meeting: cmp.Or(event.Subject, event.MeetingID),
+			Person:  cmp.Or(attendee.UserUUID, attendee.Account, attendee.CallNumber, attendee.ParticipantID),
+		},
+		counts: counts{Name: attendee.DisplayName},
 	}
-	if result.person == "" || result.meeting == "" {
+	if result.key.Person == "" || result.key.Meeting == "" {
 		return nil, errors.New("it does not say who, or where")
 	}
 	joined, left := attendee.JoinTime, attendee.LeftTime
@@ -102,11 +114,11 @@ func changeOf(body []byte) (*change, error) {
 	}
 	switch event.Type {
 	case "com.huaweicloud.meeting.join":
-		result.devices = 1
+		result.counts.Devices = 1
 	case "com.huaweicloud.meeting.left":
-		result.devices = -1
+		result.counts.Devices = -1
 		if joined > 0 {
-			result.milliseconds = max(left-joined, 0)
+			result.counts.Milliseconds = max(left-joined, 0)
 		}
 	default:
 		return nil, fmt.Errorf("it is of type %q", event.Type)
@@ -114,31 +126,37 @@ func changeOf(body []byte) (*change, error) {
 	return result, nil
 }
 
-func (c *change) apply(ctx context.Context, database *sql.DB) error {
-	transaction, err := database.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer transaction.Rollback() // does nothing after a commit
-	result, err := transaction.ExecContext(ctx, "INSERT OR IGNORE INTO done VALUES (?)", c.eventID)
-	if err != nil {
-		return err
-	}
-	if added, err := result.RowsAffected(); err != nil || added == 0 {
-		return err // nil: a copy
-	}
-	_, err = transaction.ExecContext(ctx, `
-		INSERT INTO presence VALUES (?, ?, ?, ?, ?, ?)
-		ON CONFLICT DO UPDATE SET name = coalesce(excluded.name, name),
-			devices = devices + excluded.devices, milliseconds = milliseconds + excluded.milliseconds`,
-		c.source, c.meeting, c.person, c.name, c.devices, c.milliseconds)
-	if err != nil {
-		return err
-	}
-	return transaction.Commit()
+func (c *change) apply(database *bbolt.DB) error {
+	return database.Update(func(transaction *bbolt.Tx) error {
+		ids, table := transaction.Bucket(done), transaction.Bucket(presence)
+		if ids.Get([]byte(c.eventID)) != nil {
+			return nil // a copy
+		}
+		if err := ids.Put([]byte(c.eventID), []byte{1}); err != nil {
+			return err
+		}
+		at, err := json.Marshal(c.key)
+		if err != nil {
+			return err
+		}
+		var now counts
+		if before := table.Get(at); before != nil {
+			if err := json.Unmarshal(before, &now); err != nil {
+				return err
+			}
+		}
+		now.Name = cmp.Or(c.counts.Name, now.Name)
+		now.Devices += c.counts.Devices
+		now.Milliseconds += c.counts.Milliseconds
+		row, err := json.Marshal(now)
+		if err != nil {
+			return err
+		}
+		return table.Put(at, row)
+	})
 }
 
-func handle(message jetstream.Msg, database *sql.DB) error {
+func handle(message jetstream.Msg, database *bbolt.DB) error {
 	metadata, err := message.Metadata()
 	if err != nil {
 		return err
@@ -149,8 +167,7 @@ func handle(message jetstream.Msg, database *sql.DB) error {
 		log.Warn("terminated", "reason", err)
 		return message.TermWithReason(err.Error())
 	}
-	// Not the context that SIGTERM ends: what has begun is finished.
-	if err := change.apply(context.Background(), database); err != nil {
+	if err := change.apply(database); err != nil {
 		delay := time.Second << min(metadata.NumDelivered, 6)
 		log.Error("tried again", "in", delay, "error", err)
 		return message.NakWithDelay(delay)
@@ -162,18 +179,49 @@ func setting(name, otherwise string) string {
 	return cmp.Or(os.Getenv(name), otherwise)
 }
 
-func run(ctx context.Context) error {
-	stream, durable := setting("NATS_STREAM", "MEETINGS"), setting("NATS_DURABLE", "attendance")
-	prefix := setting("SUBJECT_PREFIX", "meetings")
+func open() (*bbolt.DB, error) {
+	database, err := bbolt.Open(setting("DATABASE", "attendance.db"), 0o600, &bbolt.Options{Timeout: 5 * time.Second})
+	if err != nil {
+		return nil, err
+	}
+	return database, database.Update(func(transaction *bbolt.Tx) error {
+		for _, bucket := range [][]byte{done, presence} {
+			if _, err := transaction.CreateBucketIfNotExists(bucket); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
 
-	database, err := sql.Open("sqlite3", "file:"+setting("DATABASE", "attendance.db")+"?_txlock=immediate&_busy_timeout=5000")
+// show prints the table, an array of who and what a line.
+func show() error {
+	database, err := open()
 	if err != nil {
 		return err
 	}
 	defer database.Close()
-	if _, err := database.ExecContext(ctx, schema); err != nil {
+	return database.View(func(transaction *bbolt.Tx) error {
+		return transaction.Bucket(presence).ForEach(func(at, row []byte) error {
+			_, err := fmt.Printf("[%s,%s]\n", at, row)
+			return err
+		})
+	})
+}
+
+func run(ctx context.Context) error {
+	stream, durable := setting("NATS_STREAM", "MEETINGS"), setting("NATS_DURABLE", "attendance")
+	prefix := setting("SUBJECT_PREFIX", "meetings")
+
+	ackWait, err := time.ParseDuration(setting("ACK_WAIT", "30") + "s")
+	if err != nil {
+		return fmt.Errorf("ACK_WAIT: %w", err)
+	}
+	database, err := open()
+	if err != nil {
 		return err
 	}
+	defer database.Close()
 
 	connection, err := nats.Connect(setting("NATS_URL", nats.DefaultURL), nats.MaxReconnects(-1))
 	if err != nil {
@@ -189,7 +237,7 @@ func run(ctx context.Context) error {
 		Durable:        durable,
 		FilterSubjects: []string{prefix + ".*.meeting.join.>", prefix + ".*.meeting.left.>"},
 		AckPolicy:      jetstream.AckExplicitPolicy,
-		AckWait:        30 * time.Second,
+		AckWait:        ackWait,
 		MaxAckPending:  2 * batch,
 	})
 	if err != nil {
@@ -220,7 +268,13 @@ func run(ctx context.Context) error {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	if err := run(ctx); err != nil {
+	err := error(nil)
+	if len(os.Args) > 1 && os.Args[1] == "show" {
+		err = show()
+	} else {
+		err = run(ctx)
+	}
+	if err != nil {
 		slog.Error("ended", "error", err)
 		os.Exit(1)
 	}

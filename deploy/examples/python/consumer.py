@@ -4,8 +4,8 @@
     NATS_URL=nats://127.0.0.1:4222 python consumer.py
     sqlite3 -box attendance.db 'SELECT * FROM presence'
 
-Also from the environment: NATS_STREAM (MEETINGS), SUBJECT_PREFIX (meetings), NATS_DURABLE (attendance), DATABASE
-(attendance.db). Processes of one durable name share the work, and have to share the database.
+Also from the environment: NATS_STREAM (MEETINGS), SUBJECT_PREFIX (meetings), NATS_DURABLE (attendance), ACK_WAIT (30 s: what is
+not acknowledged by then comes again), DATABASE (attendance.db). Processes of one durable name share the work, and have to share the database.
 
 Every event is delivered at least once, in any order. Here is what makes that exactly once for the table: an event's id is kept
 in the same transaction as what the event did, and the message is acknowledged after that. The counts only add up, so the order
@@ -177,7 +177,7 @@ async def main() -> None:
         durable_name=durable,
         filter_subjects=[f"{prefix}.*.meeting.join.>", f"{prefix}.*.meeting.left.>"],
         ack_policy=AckPolicy.EXPLICIT,
-        ack_wait=30,
+        ack_wait=float(setting("ACK_WAIT", "30")),
         max_ack_pending=2 * BATCH,
     )
     await jetstream.add_consumer(stream, config)  # makes it, or finds it as it is

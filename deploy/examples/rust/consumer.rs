@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Also from the environment: `NATS_STREAM` (`MEETINGS`), `SUBJECT_PREFIX` (`meetings`), `NATS_DURABLE` (`attendance`),
-//! `DATABASE` (`attendance.db`). Processes of one durable name share the work, and have to share the database.
+//! `ACK_WAIT` (30 s: what is not acknowledged by then comes again), `DATABASE` (`attendance.db`). Processes of one durable name share the work, and have to share the database.
 //!
 //! Every event is delivered at least once, in any order. Here is what makes that exactly once for the table: an event's id is
 //! kept in the same transaction as what the event did, and the message is acknowledged after that. The counts only add up, so
@@ -172,7 +172,7 @@ async fn main() -> anyhow::Result<()> {
         durable_name: Some(durable.clone()),
         filter_subjects: vec![format!("{prefix}.*.meeting.join.>"), format!("{prefix}.*.meeting.left.>")],
         ack_policy: jetstream::consumer::AckPolicy::Explicit,
-        ack_wait: Duration::from_secs(30),
+        ack_wait: Duration::from_secs(setting("ACK_WAIT", "30").parse().context("ACK_WAIT")?),
         max_ack_pending: 2 * BATCH as i64,
         ..pull::Config::default()
     };

@@ -4,8 +4,8 @@
 //     NATS_URL=nats://127.0.0.1:4222 node consumer.ts
 //     sqlite3 -box attendance.db 'SELECT * FROM presence'
 //
-// Also from the environment: NATS_STREAM (MEETINGS), SUBJECT_PREFIX (meetings), NATS_DURABLE (attendance), DATABASE
-// (attendance.db). Processes of one durable name share the work, and have to share the database.
+// Also from the environment: NATS_STREAM (MEETINGS), SUBJECT_PREFIX (meetings), NATS_DURABLE (attendance), ACK_WAIT (30 s: what
+// is not acknowledged by then comes again), DATABASE (attendance.db). Processes of one durable name share the work, and have to share the database.
 //
 // Every event is delivered at least once, in any order. Here is what makes that exactly once for the table: an event's id is
 // kept in the same transaction as what the event did, and the message is acknowledged after that. The counts only add up, so
@@ -200,7 +200,7 @@ async function main(): Promise<void> {
     durable_name: durable,
     filter_subjects: [`${prefix}.*.meeting.join.>`, `${prefix}.*.meeting.left.>`],
     ack_policy: AckPolicy.Explicit,
-    ack_wait: nanos(30_000),
+    ack_wait: nanos(Number(setting("ACK_WAIT", "30")) * 1_000),
     max_ack_pending: 2 * BATCH,
   });
   const consumer = await jetstream(connection).consumers.get(stream, durable);
