@@ -42,7 +42,7 @@ fn the_official_parser_would_find_what_is_wrong() {
     let text = read("asyncapi.yaml");
     let folder = tempfile::tempdir().expect("a temporary folder");
     for (right, wrong, code) in [
-        ("action: receive", "action: listen", "asyncapi-document-unresolved"),
+        ("action: receive", "action: listen", "asyncapi-document-resolved"),
         ("schemas/AttendeeInfo'", "schemas/Attendee'", "invalid-ref"),
         ("{group}.{action}.{meeting}", "{group}.{action}", "asyncapi3-channel-parameters"),
     ] {
@@ -87,7 +87,11 @@ fn with(message: &Value, pointer: &str, value: Value) -> Value {
     let mut changed = message.clone();
     let (parent, member) = pointer.rsplit_once('/').expect("a pointer");
     let parent = changed.pointer_mut(parent).and_then(Value::as_object_mut).expect("an object");
-    if value == json!("absent") { parent.remove(member) } else { parent.insert(member.to_owned(), value) };
+    if value == json!("absent") {
+        parent.remove(member)
+    } else {
+        parent.insert(member.to_owned(), value)
+    };
     changed
 }
 

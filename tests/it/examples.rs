@@ -1,6 +1,8 @@
 //! The consumers in `deploy/examples`, each at work on a real stream: refused, killed, started again, with copies and with what
 //! can never be read.
 
+mod types;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -81,10 +83,12 @@ impl Drop for Example {
 fn stay(person: &str, device: u8, joined: i64, left: Option<i64>) -> String {
     let (joined, left) = (BEGIN + joined * MINUTE, left.map(|left| BEGIN + left * MINUTE));
     let (kind, at) = left.map_or(("join", joined), |left| ("left", left));
-    // As from the platform's history, which does not give ids.
-    let ids = match person.strip_prefix('+') {
-        Some(_) => format!(r#""userUUID":null,"account":null,"participantID":null,"callNumber":"{person}""#),
-        None => format!(r#""userUUID":"{person}","participantID":"{person}-{device}""#),
+    // Told by the first id that there is; the platform's history gives few.
+    let ids = match person.chars().next() {
+        Some('+') => format!(r#""userUUID":null,"account":null,"participantID":null,"callNumber":"{person}""#),
+        Some('@') => format!(r#""userUUID":"","account":"{person}","participantID":"{person}-{device}""#),
+        Some('#') => format!(r#""participantID":"{person}""#),
+        _ => format!(r#""userUUID":"{person}","participantID":"{person}-{device}""#),
     };
     format!(
         r#"{{"event":"meeting.{kind}","timestamp":{at},"payload":{{"meetingInfo":{{"meetingID":"42","meetingUUID":"run-1"}},"attendeeInfo":{{{ids},"displayName":"{person} '王'","joinTime":{joined},"leftTime":{}}}}}}}"#,
@@ -151,7 +155,9 @@ async fn comes_through(example: &Example) {
     // A failure undoes all that the event did, and the event comes again.
     let database = example.folder.path().join("attendance.db");
     let change = |statement: &str| tools::output_of(Command::new("sqlite3").arg(&database).arg(statement));
-    change("CREATE TRIGGER refuse BEFORE INSERT ON presence WHEN new.person = 'unlucky' BEGIN SELECT RAISE(ABORT, 'not now'); END");
+    change(
+        "CREATE TRIGGER refuse BEFORE INSERT ON presence WHEN new.person = 'unlucky' BEGIN SELECT RAISE(ABORT, 'not now'); END",
+    );
     published(&service, &[stay("unlucky", 1, 7, None)]).await;
     eventually("it is tried again", LONG, async || example.said("is tried again") >= 2).await;
     assert_eq!(example.sql("SELECT count(*) FROM done"), "2", "the id is kept only with what the event did");
@@ -161,7 +167,8 @@ async fn comes_through(example: &Example) {
     published(&service, &[stay("Wang", 2, 1, None), stay("Wang", 1, 0, Some(10))]).await;
     eventually("messages are in its hands", LONG, async || {
         let info = known(&jetstream).await?;
-        if info.num_ack_pending >= 3 { Ok(()) } else { Err(format!("{}", info.num_ack_pending)) }
+        // The refused one is, until it has come again; how many more depends on how the client pulls.
+        if info.num_ack_pending >= 2 { Ok(()) } else { Err(format!("{}", info.num_ack_pending)) }
     })
     .await;
     child.kill();
@@ -170,8 +177,9 @@ async fn comes_through(example: &Example) {
     // Copies of all, beyond the duplicate window, and more.
     let replay = service.convoke.run(&["replay", "--meeting", "42", "--again"]).await;
     assert_eq!(replay.code(), 0, "{replay:?}");
-    published(&service, &[stay("Li", 1, 5, None), stay("+8657100000001", 1, 2, None), stay("+8657100000001", 1, 2, Some(3))])
-        .await;
+    let phone = |left| stay("+8657100000001", 1, 2, left);
+    let more = [stay("Li", 1, 5, None), phone(None), phone(Some(3)), stay("@zhao", 1, 4, None), stay("#7", 1, 4, None)];
+    published(&service, &more).await;
     let mut child = example.start(&nats);
     eventually("the second start has begun", LONG, async || example.said("reading MEETINGS as attendance") == 2).await;
     let last = has_read_all(&jetstream).await;
@@ -185,14 +193,16 @@ async fn comes_through(example: &Example) {
     assert_eq!(
         example.sql("SELECT source, meeting, person, name, devices, milliseconds FROM presence ORDER BY person"),
         [
+            format!("{source}|run-1|#7|#7 '王'|1|0"),
             format!("{source}|run-1|+8657100000001|+8657100000001 '王'|0|60000"),
+            format!("{source}|run-1|@zhao|@zhao '王'|1|0"),
             format!("{source}|run-1|Li|Li '王'|0|900000"),
             format!("{source}|run-1|Wang|Wang '王'|1|600000"),
             format!("{source}|run-1|unlucky|unlucky '王'|1|0"),
         ]
         .join("\n")
     );
-    assert_eq!(example.sql("SELECT count(*) FROM done"), "8");
+    assert_eq!(example.sql("SELECT count(*) FROM done"), "10");
     assert_eq!(example.said("is terminated"), POISON.len(), "each once");
 }
 

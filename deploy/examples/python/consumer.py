@@ -204,4 +204,5 @@ async def main() -> None:
     store.database.close()
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())

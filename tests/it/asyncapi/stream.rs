@@ -51,7 +51,12 @@ const ODD: [&str; 6] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_that_is_published_is_as_the_document_says() {
     let begin = Clock::System.now().get() - 72 * HOUR;
-    let options = PlatformOptions { limit: 1_000_000, skew: Duration::ZERO, ..PlatformOptions::new(API_APP, API_KEY.into()) };
+    let options = PlatformOptions {
+        limit: 1_000_000,
+        skew: Duration::ZERO,
+        decode_for: Duration::ZERO,
+        ..PlatformOptions::new(API_APP, API_KEY.into())
+    };
     let platform = Platform::start(options).await.expect("a free port");
     let nats = NatsServer::start(NatsVersion::Newest, NatsOptions::default()).await;
     let folder = tempfile::tempdir().expect("a temporary folder");
