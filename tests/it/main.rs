@@ -12,6 +12,7 @@ mod corpus;
 mod disk;
 mod durable;
 mod enrich;
+mod export;
 mod faults_under_load;
 mod interop;
 mod log_contract;

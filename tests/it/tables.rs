@@ -1,6 +1,6 @@
 //! The analyst tables, on both databases.
 
-mod look;
+pub mod look;
 pub mod projection;
 mod questions;
 mod service;

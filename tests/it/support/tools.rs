@@ -35,6 +35,11 @@ pub fn python() -> PathBuf {
     expect_program(folder().join("venv/bin/python"))
 }
 
+/// A Python that has DuckDB and Polars.
+pub fn table_readers() -> PathBuf {
+    expect_program(folder().join("venv-export/bin/python"))
+}
+
 /// The folder with `initdb` and `postgres`: `PG_BIN`, or the newest that Debian's packages brought, or on the `PATH`.
 pub fn postgres_bin() -> PathBuf {
     let packaged = || {
