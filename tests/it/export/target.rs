@@ -125,7 +125,10 @@ async fn a_terminal_gets_no_parquet_and_a_bar_beside_a_file() {
     assert!(code == Some(2) && said.contains("Parquet is not for a terminal"), "{said}");
     let file = backend.folder.path().join("events.csv");
     let (code, said) = on_a_terminal(&["--output", file.to_str().expect("text")]);
-    assert!(code == Some(0) && said.contains("100 %") && said.contains("exported"), "{said}");
+    assert!(
+        code == Some(0) && said.contains(" rows, ") && said.contains(" %  ") && said.contains("exported"),
+        "{said}"
+    );
     let (code, said) = on_a_terminal(&["--meeting", "960000017"]);
     assert!(code == Some(0) && said.contains("\r\n") && !said.contains(" %  "), "{said}");
 }
