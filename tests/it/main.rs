@@ -14,6 +14,7 @@ mod disk;
 mod durable;
 mod enrich;
 mod examples;
+mod export;
 mod faults_under_load;
 mod interop;
 mod log_contract;

@@ -53,6 +53,11 @@ pub fn example(name: &str) -> PathBuf {
     program
 }
 
+/// A Python that has DuckDB and Polars.
+pub fn table_readers() -> PathBuf {
+    expect_program(folder().join("venv-export/bin/python"))
+}
+
 /// The folder with `initdb` and `postgres`: `PG_BIN`, or the newest that Debian's packages brought, or on the `PATH`.
 pub fn postgres_bin() -> PathBuf {
     let packaged = || {
