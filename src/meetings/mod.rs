@@ -16,12 +16,14 @@
 //! - A **stay** is the joins and lefts of a run with one participant (without `participant_id`: one call number, else one
 //!   name, else user, else account) and one `joinTime`. Of several joins, or lefts, the one with the greatest event id counts,
 //!   which is the newest. What the left tells counts more than what the join tells.
-//! - A stay ends with its left; if there is none, at the run's first end or conclusion at or after its beginning
-//!   (`meeting_end`), whether or not the run goes on later; if there is none of these either, it is `open`. So an end that becomes known
-//!   closes stays, and a left or an earlier end that becomes known later corrects that.
+//! - A stay ends with its left. If there is none, it is `open` while the run is `live`; once it is not, the stay ended at the
+//!   run's first end or conclusion at or after its beginning (`meeting_end`), for an end puts everybody out. So an end closes
+//!   stays, a run that goes on opens them again, its next end closes them as before, and a left or an earlier end that
+//!   becomes known later corrects that.
 //! - A stay without `joinTime` begins when its newest join happened; a left without `leftTime` ends it when the left happened.
 //! - **People** are distinct `person`s, or else names, or else stays. The peak counts each once, on however many
-//!   devices; who leaves in the same millisecond makes room first.
+//!   devices; who leaves in the same millisecond makes room first. Who has not left counts until the first end, also while the
+//!   run goes on.
 //! - A **recording** is a `record.finish`. The run's newest `record.ready` describes all that were finished before it.
 //!
 //! # The work

@@ -65,14 +65,14 @@ fn remember<T: Ord>(set: &mut BTreeSet<T>, value: T) -> bool {
 }
 
 impl Marks {
-    /// When the run ended for who came at `joined`.
+    /// When the run ended first for who came at `joined`.
     fn closing(&self, joined: Option<Millis>) -> Option<Millis> {
         let from = joined.map_or(0, Millis::get);
         self.closings.range(from..).next().copied().and_then(Millis::new)
     }
 }
 
-/// A stay, and whether the run's end closed it in the row that is written.
+/// A stay, and whether the run's end closes it in the row that is written: as long as the run goes on, none does.
 #[derive(Debug)]
 struct Kept {
     stay: Stay,
@@ -94,6 +94,8 @@ pub struct Run {
     recorded: BTreeSet<EventId>,
     /// Whether it ended, at a time not known before.
     closes: bool,
+    /// Whether it goes on, in the rows that are written.
+    live: bool,
     /// Whether recordings became ready.
     readies: bool,
     /// People and peak, which change with the stays only.
@@ -113,6 +115,7 @@ impl Run {
             touched: BTreeSet::new(),
             recorded: BTreeSet::new(),
             closes: false,
+            live: false,
             readies: false,
             people: (0, 0),
             last_join: None,
@@ -125,6 +128,7 @@ impl Run {
         let mut run = Self::new(meeting.run.clone());
         run.marks = serde_json::from_str(&meeting.internal).ok()?;
         run.people = (meeting.participants, meeting.peak_participants);
+        run.live = meeting.status == Status::Live;
         for row in stays {
             let stay = Stay::of(&row)?;
             let closed = row.left_at.filter(|_| row.closed_by == crate::log::ClosedBy::MeetingEnd);
@@ -201,25 +205,27 @@ impl Run {
     /// Adds to `changes` the rows that are not written yet as they should be, and takes them for written.
     pub fn settle(&mut self, changes: &mut Changes) {
         let touched = std::mem::take(&mut self.touched);
-        for id in &touched {
-            let Some(kept) = self.stays.get_mut(id) else { continue };
-            kept.closed = ended(&self.marks, &kept.stay);
-            changes.stays.push(kept.stay.row(*id, &self.key, kept.closed));
-        }
-        if std::mem::take(&mut self.closes) {
+        let joined = touched.iter().filter_map(|id| self.stays.get(id)?.stay.joined_at()).max();
+        self.last_join = self.last_join.max(joined);
+        let live = self.status() == Status::Live;
+        let ends = std::mem::take(&mut self.closes);
+        if ends || self.live != live {
             for (id, kept) in &mut self.stays {
-                let closed = ended(&self.marks, &kept.stay);
+                let closed = ended(&self.marks, live, &kept.stay);
                 if kept.closed != closed && !touched.contains(id) {
                     kept.closed = closed;
                     changes.stays.push(kept.stay.row(*id, &self.key, closed));
                 }
             }
-            self.people = self.count();
-        } else if !touched.is_empty() {
-            self.people = self.count();
         }
-        if !touched.is_empty() {
-            self.last_join = self.stays.values().filter_map(|kept| kept.stay.joined_at()).max();
+        self.live = live;
+        for id in &touched {
+            let Some(kept) = self.stays.get_mut(id) else { continue };
+            kept.closed = ended(&self.marks, live, &kept.stay);
+            changes.stays.push(kept.stay.row(*id, &self.key, kept.closed));
+        }
+        if ends || !touched.is_empty() {
+            self.people = self.count();
         }
         let mut recorded = std::mem::take(&mut self.recorded);
         if std::mem::take(&mut self.readies) {
@@ -280,7 +286,8 @@ impl Run {
     }
 
     /// How many people there were, and how many at most at one moment. Who leaves in the same millisecond makes room first;
-    /// who leaves in the millisecond of joining was there for one.
+    /// who leaves in the millisecond of joining was there for one. Who has not left was there until the first end, also
+    /// while the run goes on.
     fn count(&self) -> (i64, i64) {
         let mut numbers: HashMap<Arc<str>, usize> = HashMap::with_capacity(self.stays.len());
         let mut changes: Vec<(i64, bool, usize)> = Vec::with_capacity(2 * self.stays.len());
@@ -290,7 +297,8 @@ impl Run {
             if let Some(joined) = kept.stay.joined_at() {
                 let joined = joined.get();
                 changes.push((joined, true, number));
-                let left = kept.stay.left_at().or(kept.closed).map(|left| left.get().max(joined + 1));
+                let left = kept.stay.left_at().or_else(|| self.marks.closing(kept.stay.joined_at()));
+                let left = left.map(|left| left.get().max(joined + 1));
                 changes.extend(left.map(|left| (left, false, number)));
             }
         }
@@ -311,7 +319,7 @@ impl Run {
     }
 }
 
-/// When the run's end closed this stay, if nobody left.
-fn ended(marks: &Marks, stay: &Stay) -> Option<Millis> {
-    if stay.left_at().is_some() { None } else { marks.closing(stay.joined_at()) }
+/// When the run's end closed this stay, if nobody left, and if the run does not go on.
+fn ended(marks: &Marks, live: bool, stay: &Stay) -> Option<Millis> {
+    if live || stay.left_at().is_some() { None } else { marks.closing(stay.joined_at()) }
 }
