@@ -69,7 +69,7 @@ const PIECE: std::ops::RangeInclusive<usize> = 256..=4_096;
 
 /// While it follows the log, the tables are written this often: who joins and leaves in between, or meets with many, is
 /// written once. With [`GATHER`] and the writing itself it stays below the two seconds that are promised.
-const WRITE_EVERY: Duration = Duration::from_millis(1_200);
+const WRITE_EVERY: Duration = Duration::from_secs(1);
 
 /// At so many rows of the log they are written in any case.
 const UNWRITTEN: usize = 32_768;
@@ -242,7 +242,7 @@ impl Meetings {
                     by_run.entry(key).or_default().push(fact);
                 }
                 None if &*fact.event == "record.finish" => {
-                    held.unwritten.changes.recordings.push(ready::finished(fact))
+                    held.unwritten.changes.recordings.push(ready::finished(fact));
                 }
                 None => {}
             }
