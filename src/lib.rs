@@ -23,6 +23,7 @@
 //! | [`enrich`] | what events do not carry, asked once for each run |
 //! | [`patience`] | how long a task leaves the platform alone after a failure |
 //! | [`subscription`] | the subscription at the platform: set, probed, enabled, watched |
+//! | [`forget`] | a person erased: from the log, the tables, the quarantine and the stream; what keeps them from coming back |
 //! | [`audit`] | log, stream and ledger compared; the stream watch |
 //! | [`simulate`] | the platform, played |
 //! | [`metrics`], [`telemetry`] | every metric, at zero from the start; log lines |
@@ -30,7 +31,7 @@
 //! | [`app`] | the composition root: settings → parts → named tasks, supervised; the end in order |
 //! | [`cli`] | the commands, one file each |
 //!
-//! Knowledge flows the same way. `verify`, `log`, `bus` and `vendor` know only `event` (and `log` the word `disk`); `relay` alone knows both `log` and `bus`, and
+//! Knowledge flows the same way. `verify`, `log`, `bus` and `vendor` know only `event` (and `log` the word `disk`); `relay`, and what looks after it (`audit`, `forget`), knows both `log` and `bus`, and
 //! only what fetches (`recordings`, `enrich`, …) both `log` and `vendor`;
 //! nobody imports `http`, `app` or `cli` but `app` and `cli`. Every task of the service is spawned in `app`.
 //!
@@ -46,6 +47,7 @@ pub mod cursor;
 pub mod disk;
 pub mod enrich;
 pub mod event;
+pub mod forget;
 pub mod http;
 pub mod intake;
 pub mod log;

@@ -4,6 +4,7 @@ mod audit;
 mod backfill;
 mod check;
 mod demo;
+mod forget;
 mod migrate;
 mod quarantine;
 mod rebuild;
@@ -65,6 +66,8 @@ enum Command {
     Migrate(migrate::Arguments),
     /// Make the analyst tables anew from the log, also while the service runs
     Rebuild(rebuild::Arguments),
+    /// Erase one person: from the log, the tables, the quarantine and the stream; also while the service runs
+    Forget(forget::Arguments),
 }
 
 /// How a command ends, if not well.
@@ -147,6 +150,7 @@ async fn run(command: Command, env: &Env) -> Outcome {
         Command::Backfill(arguments) => backfill::run(&arguments, env).await,
         Command::Migrate(arguments) => migrate::run(&arguments, env).await,
         Command::Rebuild(arguments) => rebuild::run(&arguments, env).await,
+        Command::Forget(arguments) => forget::run(&arguments, env).await,
     }
 }
 

@@ -1,6 +1,6 @@
 //! One run of a meeting: the merge of everything that its events tell, in whatever order they come.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -196,6 +196,19 @@ impl Run {
         let id = stay_id(&self.key, &fact.attendee);
         self.touched.insert(id);
         &mut self.stays.entry(id).or_insert_with(|| Kept { stay: Stay::new(id), closed: None }).stay
+    }
+
+    /// Takes away whose these stays were, as if their events had never told it. Which of them there were: their rows are to be
+    /// deleted, for a stay's id tells of who it is.
+    pub fn forget(&mut self, ids: &HashSet<Uuid>) -> Vec<Uuid> {
+        let there: Vec<Uuid> = ids.iter().filter(|id| self.stays.contains_key(id)).copied().collect();
+        for id in &there {
+            let Some(kept) = self.stays.remove(id) else { continue };
+            let (id, stay) = kept.stay.forgotten(&self.key);
+            self.touched.insert(id);
+            self.stays.entry(id).or_insert_with(|| Kept { stay: Stay::new(id), closed: None }).stay.absorb(stay);
+        }
+        there
     }
 
     /// Adds to `changes` the rows that are not written yet as they should be, and takes them for written.

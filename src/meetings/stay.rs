@@ -137,6 +137,27 @@ impl Stay {
         person(&told).or(told.display_name).unwrap_or_else(|| Arc::from(stay_id.to_string()))
     }
 
+    /// The same without whose it was: what its events make of it once they are erased, and its id then.
+    pub fn forgotten(self, run: &RunKey) -> (Uuid, Self) {
+        let nobody = Attendee { join_time: self.join_time, ..Attendee::default() };
+        let side = |side: Side| Side { told: Told { meeting_id: side.told.meeting_id, ..Told::default() }, ..side };
+        (stay_id(run, &nobody), Self { join: self.join.map(side), left: self.left.map(side), ..self })
+    }
+
+    /// Adds what another one knows, which has the same id.
+    pub fn absorb(&mut self, other: Self) {
+        let newer = |ours: &Option<Side>, theirs: &Option<Side>| {
+            let id = |side: &Option<Side>| side.as_ref().map(|side| side.event_id);
+            id(theirs) > id(ours)
+        };
+        if newer(&self.join, &other.join) {
+            self.join = other.join;
+        }
+        if newer(&self.left, &other.left) {
+            (self.left, self.left_time) = (other.left, other.left_time);
+        }
+    }
+
     fn told(&self) -> Told {
         match (&self.left, &self.join) {
             (Some(left), Some(join)) => left.told.or(&join.told),

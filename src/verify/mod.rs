@@ -23,7 +23,8 @@ pub use envelope::Malformed;
 use envelope::{Envelope, Names};
 pub use form::Form;
 use json::Shape;
-pub use payload::{mask, payload};
+pub use json::scalars;
+pub use payload::{columns, mask, payload};
 
 use crate::event::{
     Content, Delivery, Event, EventId, HANDSHAKE, Handshake, Millis, Source, Subscriber, Unreadable, Verified,

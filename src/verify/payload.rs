@@ -45,41 +45,43 @@ impl EventInfo {
             None => return Err("eventInfo.timestamp is missing".to_owned()),
             Some(token) => integer(token).ok_or("eventInfo.timestamp is not an integer in 0…253402300799999")?,
         };
-        let [meeting_info, attendee_info] = optional::<2>(payload, ["meetingInfo", "attendeeInfo"]);
-        let [id, uuid, cycle_sub_id] =
-            optional::<3>(meeting_info, ["meetingID", "meetingUUID", "meetingCycleSubID"]).map(text);
-        let attendee = optional::<9>(
-            attendee_info,
-            [
-                "userUUID",
-                "userAgent",
-                "account",
-                "participantID",
-                "displayName",
-                "role",
-                "callNumber",
-                "joinTime",
-                "leftTime",
-            ],
-        );
-        let [user_uuid, user_agent, account, participant_id, display_name, role, call_number, join, left] = attendee;
-        Ok(Self::Event {
-            event: Arc::from(event.as_ref()),
-            occurred_at,
-            meeting: Meeting { id, uuid, cycle_sub_id },
-            attendee: Attendee {
-                user_uuid: text(user_uuid),
-                user_agent: text(user_agent),
-                account: text(account),
-                participant_id: text(participant_id),
-                display_name: text(display_name),
-                role: text(role),
-                call_number: text(call_number),
-                join_time: millis(join),
-                left_time: millis(left),
-            },
-        })
+        let (meeting, attendee) = columns(payload);
+        Ok(Self::Event { event: Arc::from(event.as_ref()), occurred_at, meeting, attendee })
     }
+}
+
+/// What the typed columns have of a payload.
+pub fn columns(payload: Option<&RawValue>) -> (Meeting, Attendee) {
+    let [meeting_info, attendee_info] = optional::<2>(payload, ["meetingInfo", "attendeeInfo"]);
+    let [id, uuid, cycle_sub_id] =
+        optional::<3>(meeting_info, ["meetingID", "meetingUUID", "meetingCycleSubID"]).map(text);
+    let attendee = optional::<9>(
+        attendee_info,
+        [
+            "userUUID",
+            "userAgent",
+            "account",
+            "participantID",
+            "displayName",
+            "role",
+            "callNumber",
+            "joinTime",
+            "leftTime",
+        ],
+    );
+    let [user_uuid, user_agent, account, participant_id, display_name, role, call_number, join, left] = attendee;
+    let attendee = Attendee {
+        user_uuid: text(user_uuid),
+        user_agent: text(user_agent),
+        account: text(account),
+        participant_id: text(participant_id),
+        display_name: text(display_name),
+        role: text(role),
+        call_number: text(call_number),
+        join_time: millis(join),
+        left_time: millis(left),
+    };
+    (Meeting { id, uuid, cycle_sub_id }, attendee)
 }
 
 /// A text column: a string as it is (U+FFFD for what no database holds), an integer as its digits, else null; empty is
