@@ -13,6 +13,7 @@ mod disk;
 mod durable;
 mod enrich;
 mod faults_under_load;
+mod forget;
 mod interop;
 mod log_contract;
 mod operation;
