@@ -86,8 +86,9 @@ impl Meetings {
                 }
                 let removed: Vec<StayKey> =
                     removed.into_iter().map(|stay_id| StayKey { run: key.clone(), stay_id }).collect();
-                let mut changes = Changes::default();
-                run.settle(&mut changes);
+                let (mut changes, mut stays) = (Changes::default(), Vec::new());
+                run.settle(&mut changes, &mut stays);
+                changes.stays.extend(stays.into_iter().filter_map(|id| run.stay_row(id)));
                 if self.log.erase_stays(lease, at, erasure, &removed, &changes).await? == Moved::LeaseLost {
                     *held = None;
                     return Ok(false);
