@@ -90,10 +90,9 @@ async fn forget_with(forget: &Forget, arguments: &Arguments, settings: &Settings
             return Err(Failure::Found);
         }
     }
-    let report = progressing(async |say| forget.erase(arguments.vacuum, say).await).await.map_err(|failure| {
-        eprintln!("convoke: what was erased until now stays erased; the same command goes on");
-        failure
-    })?;
+    let report = progressing(async |say| forget.erase(arguments.vacuum, say).await)
+        .await
+        .inspect_err(|_| eprintln!("convoke: what was erased until now stays erased; the same command goes on"))?;
     print_report(&report, settings, arguments.json);
     Ok(())
 }

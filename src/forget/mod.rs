@@ -223,8 +223,8 @@ impl Forget {
             let found = stream::find(log, bus, &person, meetings).await?;
             stream::delete(log, bus, begun.id, &found).await?;
         }
-        patient(async || log.finish_erasure(begun.id).await).await?;
         let left = patient(async || log.scrub(vacuum).await).await?;
+        patient(async || log.finish_erasure(begun.id).await).await?;
         let erasure = log.erasure(begun.id).await?;
         Ok(Report { erasure, resumed, others: traces.into_others(), left })
     }

@@ -243,7 +243,7 @@ impl Meetings {
                     by_run.entry(key).or_default().push(fact);
                 }
                 None if &*fact.event == "record.finish" => {
-                    held.unwritten.changes.recordings.push(ready::finished(fact))
+                    held.unwritten.changes.recordings.push(ready::finished(fact));
                 }
                 None => {}
             }

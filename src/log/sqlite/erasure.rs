@@ -277,7 +277,7 @@ impl Erasures for SqliteLog {
     async fn erase_quarantined(&self, erasure: i64, id: i64) -> Result<(), LogError> {
         let mut writer = self.eraser().await?;
         let mut tx = writer.connection().begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-        let erase = sqlx::query("UPDATE quarantine SET body = x'', reason = ? WHERE id = ? AND reason <> ?1");
+        let erase = sqlx::query("UPDATE quarantine SET body = x'', reason = ?1 WHERE id = ?2 AND reason <> ?1");
         let erased = erase.bind(FORGOTTEN).bind(id).execute(&mut *tx).await.map_err(failed)?;
         count(&mut tx, erasure, "quarantined", i64::from(erased.rows_affected() > 0)).await?;
         tx.commit().await.map_err(failed)

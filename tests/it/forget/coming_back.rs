@@ -122,6 +122,9 @@ async fn a_backfill_fills_everybodys_gaps_but_of_who_was_forgotten() {
         (&json!(1), &json!(2), &json!(1), &json!(6)),
         "{filled:#}"
     );
+    // Nothing is missing any more, but what is left out.
+    let whole = scene.backfill().await;
+    assert_eq!((&whole["complete"], &whole["forgotten"]), (&json!(6), &json!(6)), "{whole:#}");
     assert_eq!(scene.count(&format!("events WHERE display_name = '{name}' OR event_info LIKE '%{name}%'")).await, 0);
     assert_eq!(scene.count("attendance WHERE display_name = 'Guest 2'").await, 6);
     assert_eq!(scene.count(&format!("attendance WHERE call_number = '{}'", runs[0].stays[1].call_number)).await, 0);
