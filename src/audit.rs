@@ -52,6 +52,8 @@ pub struct Comparison {
     pub set_aside: u64,
     /// Rows whose person was forgotten.
     pub forgotten: u64,
+    /// Those of them whose message is in the stream all the same.
+    pub forgotten_there: u64,
     /// Rows older than the oldest message of a stream that has discarded its beginning.
     pub before_stream: u64,
     /// The last row that was compared.
@@ -109,8 +111,8 @@ struct Walk {
     /// Rows before `first` that nothing explains but a purge.
     purged: HashMap<EventId, Seq>,
     log_only: HashMap<EventId, Seq>,
-    /// Rows that need not be in the stream, and whose messages may be in it all the same.
-    excused: HashSet<EventId>,
+    /// Rows that need not be in the stream, and whose messages may be in it all the same; whether they were forgotten.
+    excused: HashMap<EventId, bool>,
     /// Copies that the stream has shown and the log has not (yet), replayed ones apart.
     stream_only: HashMap<EventId, Copies>,
 }
@@ -129,7 +131,7 @@ impl Walk {
             now,
             purged: HashMap::new(),
             log_only: HashMap::new(),
-            excused: HashSet::new(),
+            excused: HashMap::new(),
             stream_only: HashMap::new(),
         }
     }
@@ -156,8 +158,9 @@ impl Walk {
         let forgotten = record.event_info.is_none();
         if forgotten || set_aside.contains_key(&record.event_id) {
             *(if forgotten { &mut found.forgotten } else { &mut found.set_aside }) += 1;
-            if copies.is_none() {
-                self.excused.insert(record.event_id);
+            match copies {
+                Some(_) => found.forgotten_there += u64::from(forgotten),
+                None => drop(self.excused.insert(record.event_id, forgotten)),
             }
         } else if copies.is_some() {
             found.expected += 1;
@@ -186,7 +189,11 @@ impl Walk {
             found.foreign += 1;
             return;
         };
-        if self.log_only.remove(&id).is_some() || self.excused.remove(&id) {
+        if self.log_only.remove(&id).is_some() {
+            return;
+        }
+        if let Some(forgotten) = self.excused.remove(&id) {
+            found.forgotten_there += u64::from(forgotten);
             return;
         }
         if self.purged.remove(&id).is_some() {

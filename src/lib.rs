@@ -24,6 +24,7 @@
 //! | [`patience`] | how long a task leaves the platform alone after a failure |
 //! | [`subscription`] | the subscription at the platform: set, probed, enabled, watched |
 //! | [`export`] | the log and its tables as files for other programs |
+//! | [`forget`] | a person erased: from the log, the tables, the quarantine and the stream; what keeps them from coming back |
 //! | [`audit`] | log, stream and ledger compared; the stream watch |
 //! | [`simulate`] | the platform, played |
 //! | [`metrics`], [`telemetry`] | every metric, at zero from the start; log lines |
@@ -31,7 +32,7 @@
 //! | [`app`] | the composition root: settings → parts → named tasks, supervised; the end in order |
 //! | [`cli`] | the commands, one file each |
 //!
-//! Knowledge flows the same way. `verify`, `log`, `bus` and `vendor` know only `event` (and `log` the word `disk`); `relay` alone knows both `log` and `bus`, and
+//! Knowledge flows the same way. `verify`, `log`, `bus` and `vendor` know only `event` (and `log` the word `disk`); `relay`, and what looks after it (`audit`, `forget`), knows both `log` and `bus`, and
 //! only what fetches (`recordings`, `enrich`, …) both `log` and `vendor`;
 //! nobody imports `http`, `app` or `cli` but `app` and `cli`. Every task of the service is spawned in `app`.
 //!
@@ -48,6 +49,7 @@ pub mod disk;
 pub mod enrich;
 pub mod event;
 pub mod export;
+pub mod forget;
 pub mod http;
 pub mod intake;
 pub mod log;

@@ -63,6 +63,13 @@ impl Tail {
         }
     }
 
+    /// Drops all rows. To be called by a reader that was not the only one for a while: the log may have forgotten what stands
+    /// here.
+    pub fn clear(&self) {
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        *rows = Rows::default();
+    }
+
     /// Takes the rows that follow `position` without a gap, `limit` at the most. None of them: read the log.
     pub fn take(&self, position: Seq, limit: usize) -> Vec<Fresh> {
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
@@ -136,6 +143,16 @@ mod tests {
         tail.push(rows(&[5, 6, 7]));
         assert_eq!(taken(&tail, 6, 10), [7]);
         assert_eq!(taken(&tail, 4, 10), [0; 0]);
+    }
+
+    #[test]
+    fn what_was_cleared_is_read_from_the_log() {
+        let tail = Tail::default();
+        tail.push(rows(&[5, 6]));
+        tail.clear();
+        assert_eq!(taken(&tail, 4, 10), [0; 0]);
+        tail.push(rows(&[7]));
+        assert_eq!(taken(&tail, 6, 10), [7]);
     }
 
     #[test]

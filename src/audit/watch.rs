@@ -61,6 +61,12 @@ pub struct Mark {
     place: i64,
     /// When everything was last begun to be compared.
     whole_at: i64,
+    /// Messages that erasures had counted for deletion when the stream was last looked at,
+    #[serde(default)]
+    erased: u64,
+    /// and so many of them that the stream may still have.
+    #[serde(default)]
+    to_erase: u64,
     /// Rows that were not in the stream.
     pub missing: u64,
     /// Messages whose event is not in the log.
@@ -77,7 +83,20 @@ impl Mark {
         Ok(log.note(&name(stream)).await?.and_then(|note| serde_json::from_str(&note).ok()))
     }
 
-    /// How the stream lost messages since, if it did, and a word on it.
+    /// How many messages that were in the stream's middle, or its oldest, are gone.
+    fn gone(&self, state: &StreamState) -> u64 {
+        let holes = |first: u64, deleted: u64| first.saturating_sub(1) + deleted;
+        holes(state.first_sequence, state.deleted).saturating_sub(holes(self.first, self.deleted))
+    }
+
+    /// Takes what `convoke forget` deleted for no loss: it counts in the database before it deletes, so `erased` is to be read
+    /// there after the stream's numbers.
+    pub fn allow(&mut self, erased: u64) {
+        self.to_erase += erased.saturating_sub(self.erased);
+        self.erased = erased;
+    }
+
+    /// How the stream lost messages since, if it did, and a word on it. Those that [`Mark::allow`] allows are none.
     #[must_use]
     pub fn setback(&self, state: &StreamState, now: Millis) -> Option<(Setback, String)> {
         if self.made_at != nanos(state) {
@@ -87,19 +106,26 @@ impl Mark {
             let lost = self.last - state.last_sequence;
             return Some((Setback::Backwards, format!("it went backwards, and has lost its newest {lost} messages")));
         }
+        if self.to_erase > 0 && self.gone(state) <= self.to_erase {
+            return None;
+        }
         let first_at = Millis::new(self.first_at).unwrap_or(Millis::EPOCH);
         if state.first_sequence > self.first && !state.discards && !state.thins && !aged_out(first_at, state, now) {
             let lost = state.first_sequence - self.first;
             return Some((Setback::Purged, format!("it was purged of up to {lost} messages that were not old")));
         }
-        if state.deleted > self.deleted && !state.thins {
-            let lost = state.deleted - self.deleted;
+        // What aged out meanwhile says nothing about the middle.
+        let lost = state.deleted.saturating_sub(self.deleted);
+        if lost > self.to_erase && !state.thins {
             return Some((Setback::Deleted, format!("{lost} messages in its middle were deleted")));
         }
         None
     }
 
     fn note_numbers(&mut self, state: &StreamState) {
+        if self.made_at == nanos(state) {
+            self.to_erase = self.to_erase.saturating_sub(self.gone(state));
+        }
         self.made_at = nanos(state);
         self.first = state.first_sequence;
         self.first_at = state.first_at.get();
@@ -266,6 +292,10 @@ impl Watch {
             None => (Mark::load(&*self.log, stream).await?.unwrap_or_default(), true),
         };
         let known = mark.made_at != 0;
+        let erased = self.log.erased_messages().await?;
+        if known {
+            mark.allow(erased);
+        }
         let setback = mark.setback(state, now).filter(|_| known);
         if let Some((kind, what)) = &setback {
             self.metrics.stream_setbacks(*kind).inc();
@@ -281,7 +311,8 @@ impl Watch {
         // What was missing before the start is known by its number only.
         let lost_count = fresh && mark.missing > 0;
         if !known || setback.is_some() || due || lost_count || mark.place > position.0 {
-            mark = Mark { whole_at: now.get(), message: state.first_sequence.saturating_sub(1), ..Mark::default() };
+            let message = state.first_sequence.saturating_sub(1);
+            mark = Mark { whole_at: now.get(), message, erased, to_erase: mark.to_erase, ..Mark::default() };
             (self.seen, self.missing) = (Places::default(), Places::default());
             (self.oldest, self.counted, self.goal) = (None, mark.message, None);
         } else if fresh {

@@ -20,16 +20,18 @@ pub struct PastStay {
     pub joined_at: Option<Millis>,
     /// `leftTime`.
     pub left_at: Option<Millis>,
+    /// Whether it is of somebody who was forgotten since: nothing is made of it.
+    pub forgotten: bool,
 }
 
 /// For each stay of the history the place of the known stay that it is, if any.
 ///
 /// Two stays can be one if their call numbers are equal (or, where either has none, their names), and if they began within
 /// [`TOLERANCE`] of one another, or both ended by a leave within it. Of those the nearest in time are paired first, and each
-/// is paired once.
+/// is paired once. A stay of somebody who was forgotten is none of those that are told of somebody.
 pub fn pair(past: &[PastStay], known: &[KnownStay]) -> Vec<Option<usize>> {
     let mut candidates = Vec::new();
-    for (p, one) in past.iter().enumerate() {
+    for (p, one) in past.iter().enumerate().filter(|(_, one)| !one.forgotten) {
         for (k, other) in known.iter().enumerate() {
             if same_person(one, other)
                 && let Some(distance) = distance(one, other)
@@ -82,7 +84,13 @@ mod tests {
 
     fn past(number: &str, name: &str, joined: f64, left: f64) -> PastStay {
         let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-        PastStay { call_number: text(number), display_name: text(name), joined_at: at(joined), left_at: at(left) }
+        PastStay {
+            call_number: text(number),
+            display_name: text(name),
+            joined_at: at(joined),
+            left_at: at(left),
+            forgotten: false,
+        }
     }
 
     fn known(number: &str, name: &str, joined: f64, left: Option<f64>) -> KnownStay {

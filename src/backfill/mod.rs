@@ -25,11 +25,13 @@ pub use report::Report;
 pub use subscriber::{NoSubscriber, subscriber};
 
 use crate::event::{Clock, Millis, Source};
+use crate::forget::veil::{self, Told};
 use crate::intake::{Intake, MAX_BATCH};
-use crate::log::{Appended, KnownRun, Log, LogError};
+use crate::log::{Appended, KnownRun, Log, LogError, RunKey};
 use crate::metrics::Metrics;
 use crate::vendor::{Conference, Vendor, VendorError};
 use crate::verify;
+use matching::PastStay;
 use plan::{Plan, Planned, Unfillable};
 
 /// What is younger may still be pushed: the platform tries for 24 hours. The rest is for clocks that differ.
@@ -240,8 +242,9 @@ impl Backfill {
             while let Some(page) = pages.next().await? {
                 records.extend(page);
             }
-            let past = plan::past_stays(records);
+            let mut past = plan::past_stays(records);
             report.stays += past.len() as u64;
+            report.forgotten += self.mark_forgotten(uuid, &mut past).await?;
             let stays = match known {
                 Some(_) => self.log.known_stays(&self.subscriber_id, uuid).await?,
                 None => Vec::new(),
@@ -281,6 +284,24 @@ impl Backfill {
             }
         }
         Ok(())
+    }
+
+    /// Marks the stays of people who were forgotten since; how many.
+    async fn mark_forgotten(&self, uuid: &str, past: &mut [PastStay]) -> Result<u64, LogError> {
+        let run = RunKey { subscriber_id: Arc::clone(&self.subscriber_id), meeting_uuid: Arc::from(uuid) };
+        let told: Vec<Told<'_>> = past
+            .iter()
+            .map(|stay| Told {
+                name: stay.display_name.as_deref(),
+                number: stay.call_number.as_deref(),
+                at: stay.joined_at.or(stay.left_at),
+            })
+            .collect();
+        let forgotten = veil::forgotten_stays(&*self.log, &run, &told).await?;
+        for (stay, forgotten) in past.iter_mut().zip(&forgotten) {
+            stay.forgotten = *forgotten;
+        }
+        Ok(forgotten.iter().filter(|forgotten| **forgotten).count() as u64)
     }
 
     /// Puts events into the log, in their order and together; what became of each. `None`: it is no event.

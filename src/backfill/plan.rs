@@ -137,6 +137,7 @@ pub fn past_stays(records: Vec<AttendeeRecord>) -> Vec<PastStay> {
         call_number: record.call_number,
         joined_at: time(record.joined_at),
         left_at: time(record.left_at),
+        forgotten: false,
     };
     records.into_iter().map(stay).collect()
 }
@@ -191,6 +192,7 @@ pub fn plan(
     }
     for (stay, place) in past.iter().zip(matching::pair(past, stays)) {
         match place.and_then(|place| stays.get(place)) {
+            None if stay.forgotten => {}
             None => plan.stay(&run, stay),
             // The end of the run has told it.
             Some(known) if known.left || near(stay.left_at, was.ended_at) => {}

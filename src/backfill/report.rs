@@ -35,6 +35,8 @@ pub struct Report {
     pub complete: u64,
     /// Stays in the platform's history that were looked at.
     pub stays: u64,
+    /// Of which so many are of people who were forgotten since: nothing is made of them.
+    pub forgotten: u64,
     /// What was missing.
     #[serde(serialize_with = "by_gap")]
     pub gaps: Counts<Gap>,
@@ -64,6 +66,7 @@ impl Report {
             runs: 0,
             complete: 0,
             stays: 0,
+            forgotten: 0,
             gaps: Gap::ALL.map(|gap| (gap, 0)).into(),
             filled: Kind::ALL.map(|kind| (kind, 0)).into(),
             already_there: 0,
@@ -127,6 +130,9 @@ impl fmt::Display for Report {
         write!(f, "{} {filled}", if self.dry_run { "would fill  " } else { "filled      " })?;
         if self.already_there > 0 {
             write!(f, "\nalready there {} events, from an earlier backfill", self.already_there)?;
+        }
+        if self.forgotten > 0 {
+            write!(f, "\nleft out     {} stays of people who were forgotten", self.forgotten)?;
         }
         for (reason, count) in self.not_fillable.iter().filter(|(_, count)| **count > 0) {
             write!(f, "\nnot filled   {count} {}", reason.sentence())?;

@@ -3,6 +3,7 @@
 //! Publishing is done in windows: every message of a window is sent before the first acknowledgement is awaited, and
 //! every acknowledgement is awaited here, under one deadline. They come to one inbox that lives as long as the connection.
 
+mod erase;
 mod publish;
 mod scan;
 mod stream;
@@ -22,6 +23,7 @@ use zeroize::Zeroizing;
 use crate::metrics::Metrics;
 use crate::telemetry::Throttle;
 
+pub use erase::{Eraser, Found, Reading};
 pub use publish::{Ack, Message};
 pub use scan::{Entry, Scan};
 pub use stream::StreamState;

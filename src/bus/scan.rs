@@ -12,16 +12,16 @@ use super::{Bus, BusError, MSG_ID, REPLAY, failed};
 use crate::event::{EventId, Seq};
 
 /// How long the reader of a stream waits for a message before it asks whether there is one.
-const READ_TIME: Duration = Duration::from_secs(5);
+pub(super) const READ_TIME: Duration = Duration::from_secs(5);
 
 /// For so long a read is begun again and again: a cluster that has just lost a node, or got one back, leaves requests
 /// unanswered or refuses them until it has chosen its leaders.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The pause before.
 const AGAIN: Duration = Duration::from_millis(250);
 
-const READING: &str = "reading the stream";
+pub(super) const READING: &str = "reading the stream";
 
 /// One message of the stream, without its body.
 #[derive(Clone, Debug)]
@@ -98,7 +98,7 @@ impl Bus {
 }
 
 /// Why the stream cannot be read.
-enum Broken {
+pub(super) enum Broken {
     /// It is likely to pass.
     For(String),
     /// The server said so.
@@ -111,9 +111,17 @@ impl<E: std::fmt::Display> From<E> for Broken {
     }
 }
 
-async fn wait(reason: &str) {
+pub(super) async fn wait(reason: &str) {
     tracing::debug!(reason, "the stream cannot be read now; trying again");
     tokio::time::sleep(AGAIN).await;
+}
+
+/// The stream; for good broken if there is none.
+pub(super) async fn get(jetstream: &jetstream::Context, name: &str) -> Result<Stream, Broken> {
+    jetstream.get_stream(name).await.map_err(|error| match error.kind() {
+        GetStreamErrorKind::JetStream(answer) if answer.code() == 404 => Broken::ForGood(error.to_string()),
+        _ => error.into(),
+    })
 }
 
 /// Begins to read after `after`, up to the newest message or to `last`.
@@ -123,10 +131,7 @@ async fn open(
     after: u64,
     last: Option<u64>,
 ) -> Result<(Stream, u64, Option<consumer::pull::Ordered>), Broken> {
-    let stream = jetstream.get_stream(name).await.map_err(|error| match error.kind() {
-        GetStreamErrorKind::JetStream(answer) if answer.code() == 404 => Broken::ForGood(error.to_string()),
-        _ => error.into(),
-    })?;
+    let stream = get(jetstream, name).await?;
     let state = &stream.cached_info().state;
     let (last, messages) = (last.unwrap_or(state.last_sequence), state.messages);
     if messages == 0 || !more(&stream, after, last).await? {
@@ -224,7 +229,7 @@ async fn more(stream: &Stream, after: u64, last: u64) -> Result<bool, Broken> {
 }
 
 /// The id of an event in a `Nats-Msg-Id`, which may have a suffix that marks a second replay.
-fn event_id(header: &str) -> Option<EventId> {
+pub(super) fn event_id(header: &str) -> Option<EventId> {
     Uuid::try_parse(header.get(..36)?).ok().map(EventId::from_uuid)
 }
 

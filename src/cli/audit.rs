@@ -99,6 +99,7 @@ struct Stream {
     replayed: u64,
     set_aside: u64,
     forgotten: u64,
+    forgotten_there: u64,
     before_stream: u64,
     foreign: u64,
 }
@@ -131,6 +132,7 @@ impl Findings {
             replayed: found.replayed,
             set_aside: found.set_aside,
             forgotten: found.forgotten,
+            forgotten_there: found.forgotten_there,
             before_stream: found.before_stream,
             foreign: found.foreign,
         });
@@ -163,6 +165,7 @@ impl Findings {
             note("copies replayed on purpose", stream.replayed);
             note("set aside as too large for the bus", stream.set_aside);
             note("forgotten", stream.forgotten);
+            note("of these still in the stream: run `convoke forget` once more", stream.forgotten_there);
             note("older than the stream's oldest message", stream.before_stream);
             note("of these too young to have been discarded: the stream was purged of them", stream.purged);
             note("messages that are of no event of this log", stream.foreign);

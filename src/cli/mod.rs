@@ -5,6 +5,7 @@ mod backfill;
 mod check;
 mod demo;
 mod export;
+mod forget;
 mod migrate;
 mod quarantine;
 mod rebuild;
@@ -68,6 +69,8 @@ enum Command {
     Export(export::Arguments),
     /// Make the analyst tables anew from the log, also while the service runs
     Rebuild(rebuild::Arguments),
+    /// Erase one person: from the log, the tables, the quarantine and the stream; also while the service runs
+    Forget(forget::Arguments),
 }
 
 /// How a command ends, if not well.
@@ -151,6 +154,7 @@ async fn run(command: Command, env: &Env) -> Outcome {
         Command::Migrate(arguments) => migrate::run(&arguments, env).await,
         Command::Export(arguments) => export::run(&arguments, env).await,
         Command::Rebuild(arguments) => rebuild::run(&arguments, env).await,
+        Command::Forget(arguments) => forget::run(&arguments, env).await,
     }
 }
 

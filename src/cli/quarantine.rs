@@ -9,7 +9,7 @@ use clap::Subcommand;
 use super::{Failure, Outcome};
 use crate::config::{ConfigArgs, Env};
 use crate::event::Unreadable;
-use crate::log::{Append, Appended, Log, Quarantined};
+use crate::log::{Append, Appended, FORGOTTEN, Log, Quarantined};
 use crate::verify;
 
 #[derive(Debug, clap::Args)]
@@ -142,6 +142,10 @@ async fn retry(log: &dyn Log, ids: &[i64], all: bool) -> Outcome {
 
 /// Whether the entry is an event now.
 async fn retry_one(log: &dyn Log, entry: Quarantined) -> Result<bool, Failure> {
+    if entry.reason == FORGOTTEN {
+        println!("{}: stays: {FORGOTTEN}", entry.id);
+        return Ok(false);
+    }
     let unreadable = Unreadable {
         subscriber_id: Arc::from(entry.subscriber_id),
         received_at: entry.received_at,

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cursor;
 use crate::event::Clock;
+use crate::forget::veil;
 use crate::log::{Details, Enriched, Log, LogError, Run};
 use crate::metrics::Metrics;
 use crate::patience::Patience;
@@ -137,7 +138,10 @@ impl Enrich {
                 decide::failed(&run, error.class, &error.to_string(), now)
             }
         };
-        let Some(enriched) = enriched else { return Ok(false) };
+        let Some(mut enriched) = enriched else { return Ok(false) };
+        if let Enriched::Known(details) | Enriched::GivenUp { details, .. } = &mut enriched {
+            veil::without_forgotten(&*self.log, run.first_event_at, details).await?;
+        }
         self.log.settle_enrichment(&run, &enriched).await?;
         Ok(true)
     }

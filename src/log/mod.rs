@@ -7,6 +7,7 @@
 //! The order of the log is the order in which commits became visible: whoever has read up to `seq` N never finds a
 //! smaller number later.
 
+mod erasure;
 mod fetches;
 mod gaps;
 mod postgres;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub use erasure::{Erased, Erasure, Erasures, FORGOTTEN, Handles, Host, PersonRow, PersonStay, StayKey};
 pub use gaps::{Gaps, KnownRun, KnownStay};
 pub use reading::{
     APART, EventFilter, ListedEvent, ListedMeeting, ListedQuarantined, ListedStay, Listing, MeetingFilter, MeetingKey,
@@ -220,7 +222,7 @@ pub struct Schema {
 
 /// A back end of the log. See the module's documentation for the order it keeps.
 #[async_trait]
-pub trait Log: Tables + Gaps + Fetches + Probes + Reading + Send + Sync + std::fmt::Debug + 'static {
+pub trait Log: Tables + Gaps + Fetches + Probes + Reading + Erasures + Send + Sync + std::fmt::Debug + 'static {
     /// What it is and where, for people: no password in it.
     fn describe(&self) -> String;
 

@@ -29,6 +29,7 @@ use super::{
 use crate::disk::Disk;
 use crate::event::{Content, Event, EventId, Millis, Record, Seq, Unreadable};
 
+mod erasure;
 mod fetches;
 mod gaps;
 mod probes;

@@ -34,6 +34,7 @@
 //! stay in memory as long as it is, up to a bound; the others are read back. A row that the database never takes is found by
 //! halving the page, and set aside.
 
+mod forget;
 mod ready;
 mod rebuild;
 mod run;
@@ -50,6 +51,7 @@ use crate::metrics::Metrics;
 use crate::tail::Tail;
 pub use rebuild::RebuildError;
 use run::Run;
+pub use stay::stay_id;
 use uuid::Uuid;
 
 /// The cursor's name.
@@ -84,7 +86,7 @@ const LOOK: Duration = Duration::from_millis(500);
 const KEPT: usize = 30_000;
 
 /// A UUID that is longer than this is none, and too long for an index.
-const LONGEST_UUID: usize = 512;
+pub const LONGEST_UUID: usize = 512;
 
 /// The cursor.
 #[derive(Debug)]
@@ -211,6 +213,10 @@ impl Meetings {
         }
         // What is in memory is what is written only if nobody else had the lease since.
         let kept = before.filter(|held| held.position == leased.position && held.renewed.elapsed() < LEASE);
+        if let (None, Some(tail)) = (&kept, &self.tail) {
+            // Somebody in it may have been forgotten meanwhile.
+            tail.clear();
+        }
         self.held = Some(match kept {
             Some(held) => Held { renewed: asked, ..held },
             None => Held {

@@ -33,6 +33,9 @@ pub enum RebuildError {
         /// What the database says.
         reason: String,
     },
+    /// The tables hold what this version does not read.
+    #[error("the tables hold a run that this version did not write: `convoke rebuild` makes them anew")]
+    Unreadable,
     /// Another process has the lease now.
     #[error("another process took the lease, and goes on from {at}")]
     Overtaken {
@@ -76,16 +79,18 @@ impl Meetings {
         Ok(())
     }
 
-    /// Waits until the lease is ours.
-    async fn take_over(&self) -> Result<(), RebuildError> {
+    /// Waits until the lease is ours; where the cursor stands.
+    pub(super) async fn take_over(&self) -> Result<Seq, RebuildError> {
         let begun = Instant::now();
-        while self.log.lease(CURSOR, &self.owner, LEASE).await?.is_none() {
+        loop {
+            if let Some(leased) = self.log.lease(CURSOR, &self.owner, LEASE).await? {
+                return Ok(leased.position);
+            }
             if begun.elapsed() > PATIENCE {
                 return Err(RebuildError::Kept);
             }
             self.log.claim(CURSOR, &self.owner, CLAIM).await?;
             tokio::time::sleep(TURN_POLL).await;
         }
-        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! One run of a meeting: the merge of everything that its events tell, in whatever order they come.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -181,8 +181,8 @@ impl Run {
                 greatest(&mut marks.concluded, at);
                 self.closes |= remember(&mut marks.closings, at);
             }
-            "meeting.join" => self.stay(fact).joined(fact),
-            "meeting.left" => self.stay(fact).left(fact),
+            "meeting.join" => self.stay_of(fact).joined(fact),
+            "meeting.left" => self.stay_of(fact).left(fact),
             "record.finish" => {
                 let row = ready::finished(fact);
                 self.recorded.insert(row.event_id);
@@ -198,13 +198,28 @@ impl Run {
         }
     }
 
-    fn stay(&mut self, fact: &Fact) -> &mut Stay {
-        let id = stay_id(&self.key, &fact.attendee);
+    fn stay_of(&mut self, fact: &Fact) -> &mut Stay {
+        self.stay(stay_id(&self.key, &fact.attendee))
+    }
+
+    fn stay(&mut self, id: Uuid) -> &mut Stay {
         let kept = self.stays.entry(id).or_insert_with(|| Kept { stay: Stay::new(id), closed: None, touched: false });
         if !std::mem::replace(&mut kept.touched, true) {
             self.touched.push(id);
         }
         &mut kept.stay
+    }
+
+    /// Takes away whose these stays were, as if their events had never told it. Which of them there were: their rows are to be
+    /// deleted, for a stay's id tells of who it is.
+    pub fn forget(&mut self, ids: &HashSet<Uuid>) -> Vec<Uuid> {
+        let there: Vec<Uuid> = ids.iter().filter(|id| self.stays.contains_key(id)).copied().collect();
+        for id in &there {
+            let Some(kept) = self.stays.remove(id) else { continue };
+            let (id, stay) = kept.stay.forgotten(&self.key);
+            self.stay(id).absorb(stay);
+        }
+        there
     }
 
     /// Adds to `changes` the rows of the run and of recordings that are not written yet as they should be, and to `stays`

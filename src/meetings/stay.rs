@@ -141,6 +141,30 @@ impl Stay {
         texts.person().or(texts.display_name)
     }
 
+    /// The same without whose it was: what its events make of it once they are erased, and its id then.
+    pub fn forgotten(self, run: &RunKey) -> (Uuid, Self) {
+        let nobody = Attendee { join_time: self.join_time, ..Attendee::default() };
+        let side = |side: Side| {
+            let told = Texts { meeting_id: side.told.texts().meeting_id, ..Texts::default() }.told();
+            Side { told, ..side }
+        };
+        (stay_id(run, &nobody), Self { join: self.join.map(side), left: self.left.map(side), ..self })
+    }
+
+    /// Adds what another one knows, which has the same id.
+    pub fn absorb(&mut self, other: Self) {
+        let newer = |ours: &Option<Side>, theirs: &Option<Side>| {
+            let id = |side: &Option<Side>| side.as_ref().map(|side| side.event_id);
+            id(theirs) > id(ours)
+        };
+        if newer(&self.join, &other.join) {
+            self.join = other.join;
+        }
+        if newer(&self.left, &other.left) {
+            (self.left, self.left_time) = (other.left, other.left_time);
+        }
+    }
+
     /// What is known of who it is. What the left tells counts more.
     fn texts(&self) -> Texts<&str> {
         match (&self.left, &self.join) {

@@ -102,6 +102,14 @@ pub fn subject(prefix: &str, subscriber: &str, event: &str, meeting: Option<&str
     subject
 }
 
+/// Every message of a meeting, of whichever event and subscriber.
+#[must_use]
+pub fn meeting_subjects(prefix: &str, meeting: Option<&str>) -> String {
+    let mut subject = format!("{prefix}.*.*.*.");
+    token(&mut subject, meeting.unwrap_or_default());
+    subject
+}
+
 fn token(to: &mut String, part: &str) {
     if part.is_empty() {
         to.push('-');

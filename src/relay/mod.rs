@@ -10,7 +10,7 @@ mod turn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use message::{Encoder, subject};
+pub use message::{Encoder, meeting_subjects, subject};
 pub use turn::{Turn, TurnError};
 
 use crate::bus::{Bus, BusError, Message, StreamState};
@@ -162,12 +162,14 @@ impl Relay {
             let leased = self.log.lease(CURSOR, &self.owner, LEASE).await.map_err(|error| log_failed(&error))?;
             self.held = match (leased, self.held.take()) {
                 (None, _) => None,
-                (Some(leased), Some(held)) if held.position == leased.position => {
+                (Some(leased), Some(held)) if held.position == leased.position && held.renewed.elapsed() < LEASE => {
                     Some(Held { renewed: asked, wanted: leased.wanted, ..held })
                 }
                 (Some(leased), _) => {
-                    // Taken anew, or moved by somebody in the meantime: the stream may have grown as well.
+                    // Taken anew, or moved by somebody in the meantime: the stream may have grown as well, and what is in memory
+                    // may have been forgotten.
                     self.stream = None;
+                    self.tail.clear();
                     Some(Held::new(leased, asked))
                 }
             };

@@ -53,6 +53,30 @@ pub fn string_end(bytes: &[u8], mut at: usize) -> usize {
     }
 }
 
+/// The strings and the numbers of a JSON text, wherever they stand in it, in their order, each as a text column would have it.
+/// Without recursion, and of whatever depth.
+pub fn scalars(text: &str) -> impl Iterator<Item = Cow<'_, str>> + '_ {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        loop {
+            let start = at;
+            match bytes.get(at)? {
+                b'"' => {
+                    at = string_end(bytes, at + 1).min(bytes.len());
+                    return storable_text(text.get(start..at)?);
+                }
+                b'-' | b'0'..=b'9' => {
+                    let length = bytes[at..].iter().position(|byte| b",]} \t\r\n".contains(byte));
+                    at = length.map_or(bytes.len(), |length| at + length);
+                    return text.get(start..at).map(Cow::Borrowed);
+                }
+                _ => at += 1,
+            }
+        }
+    })
+}
+
 /// One unit of a JSON string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {

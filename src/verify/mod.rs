@@ -7,6 +7,7 @@
 mod envelope;
 mod form;
 mod json;
+mod mask;
 mod payload;
 
 use std::borrow::Cow;
@@ -23,7 +24,9 @@ pub use envelope::Malformed;
 use envelope::{Envelope, Names};
 pub use form::Form;
 use json::Shape;
-pub use payload::{mask, payload};
+pub use json::scalars;
+pub use mask::mask;
+pub use payload::{columns, payload};
 
 use crate::event::{
     Content, Delivery, Event, EventId, HANDSHAKE, Handshake, Millis, Source, Subscriber, Unreadable, Verified,

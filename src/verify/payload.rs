@@ -45,41 +45,43 @@ impl EventInfo {
             None => return Err("eventInfo.timestamp is missing".to_owned()),
             Some(token) => integer(token).ok_or("eventInfo.timestamp is not an integer in 0…253402300799999")?,
         };
-        let [meeting_info, attendee_info] = optional::<2>(payload, ["meetingInfo", "attendeeInfo"]);
-        let [id, uuid, cycle_sub_id] =
-            optional::<3>(meeting_info, ["meetingID", "meetingUUID", "meetingCycleSubID"]).map(text);
-        let attendee = optional::<9>(
-            attendee_info,
-            [
-                "userUUID",
-                "userAgent",
-                "account",
-                "participantID",
-                "displayName",
-                "role",
-                "callNumber",
-                "joinTime",
-                "leftTime",
-            ],
-        );
-        let [user_uuid, user_agent, account, participant_id, display_name, role, call_number, join, left] = attendee;
-        Ok(Self::Event {
-            event: Arc::from(event.as_ref()),
-            occurred_at,
-            meeting: Meeting { id, uuid, cycle_sub_id },
-            attendee: Attendee {
-                user_uuid: text(user_uuid),
-                user_agent: text(user_agent),
-                account: text(account),
-                participant_id: text(participant_id),
-                display_name: text(display_name),
-                role: text(role),
-                call_number: text(call_number),
-                join_time: millis(join),
-                left_time: millis(left),
-            },
-        })
+        let (meeting, attendee) = columns(payload);
+        Ok(Self::Event { event: Arc::from(event.as_ref()), occurred_at, meeting, attendee })
     }
+}
+
+/// What the typed columns have of a payload.
+pub fn columns(payload: Option<&RawValue>) -> (Meeting, Attendee) {
+    let [meeting_info, attendee_info] = optional::<2>(payload, ["meetingInfo", "attendeeInfo"]);
+    let [id, uuid, cycle_sub_id] =
+        optional::<3>(meeting_info, ["meetingID", "meetingUUID", "meetingCycleSubID"]).map(text);
+    let attendee = optional::<9>(
+        attendee_info,
+        [
+            "userUUID",
+            "userAgent",
+            "account",
+            "participantID",
+            "displayName",
+            "role",
+            "callNumber",
+            "joinTime",
+            "leftTime",
+        ],
+    );
+    let [user_uuid, user_agent, account, participant_id, display_name, role, call_number, join, left] = attendee;
+    let attendee = Attendee {
+        user_uuid: text(user_uuid),
+        user_agent: text(user_agent),
+        account: text(account),
+        participant_id: text(participant_id),
+        display_name: text(display_name),
+        role: text(role),
+        call_number: text(call_number),
+        join_time: millis(join),
+        left_time: millis(left),
+    };
+    (Meeting { id, uuid, cycle_sub_id }, attendee)
 }
 
 /// A text column: a string as it is (U+FFFD for what no database holds), an integer as its digits, else null; empty is
@@ -153,42 +155,4 @@ fn object<'a, const N: usize>(token: &'a str, names: [&str; N]) -> Result<Member
 pub fn payload(event_info: &str) -> Option<&str> {
     let members = object::<1>(event_info, ["payload"]).ok()?;
     members.values[0].map(RawValue::get)
-}
-
-/// `payload` without the members of `attendeeInfo` that `hidden` names. An `attendeeInfo` that is no object is left out
-/// whole, since nobody can tell what is in it; a payload that is no object becomes null for the same reason.
-pub fn mask(payload: &str, hidden: &[String]) -> String {
-    let Some(members) = members(payload) else { return "null".to_owned() };
-    join(members.into_iter().filter_map(|(token, value)| {
-        if name(token).as_deref() != Some("attendeeInfo") {
-            return Some((token, value.get().to_owned()));
-        }
-        let mut attendee = self::members(value.get())?;
-        attendee.retain(|(token, _)| name(token).is_none_or(|name| hidden.iter().all(|hidden| *hidden != name)));
-        Some((token, join(attendee.into_iter().map(|(token, value)| (token, value.get().to_owned())))))
-    }))
-}
-
-/// All members of an object, in order, each as it stands there.
-fn members(token: &str) -> Option<Vec<(&RawValue, &RawValue)>> {
-    struct All;
-    impl<'de> Visitor<'de> for All {
-        type Value = Vec<(&'de RawValue, &'de RawValue)>;
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("an object")
-        }
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut members = Vec::new();
-            while let Some(member) = map.next_entry()? {
-                members.push(member);
-            }
-            Ok(members)
-        }
-    }
-    serde_json::Deserializer::from_str(token).deserialize_map(All).ok()
-}
-
-fn join<'a>(members: impl Iterator<Item = (&'a RawValue, String)>) -> String {
-    let members: Vec<String> = members.map(|(name, value)| format!("{}:{value}", name.get())).collect();
-    format!("{{{}}}", members.join(","))
 }

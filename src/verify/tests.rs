@@ -2,6 +2,7 @@
 
 mod json_text;
 mod malformed;
+mod masking;
 mod properties;
 mod reading;
 mod signatures;

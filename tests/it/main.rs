@@ -16,6 +16,7 @@ mod enrich;
 mod examples;
 mod export;
 mod faults_under_load;
+mod forget;
 mod interop;
 mod log_contract;
 mod operation;

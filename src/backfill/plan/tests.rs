@@ -23,7 +23,7 @@ fn conference() -> Conference {
 fn past(number: &str, joined: i64, left: i64) -> PastStay {
     let name = format!("Person {number}");
     let (joined_at, left_at) = (Some(at(joined)), Some(at(left)));
-    PastStay { display_name: Some(name), call_number: Some(number.to_owned()), joined_at, left_at }
+    PastStay { display_name: Some(name), call_number: Some(number.to_owned()), joined_at, left_at, forgotten: false }
 }
 
 /// As the tables know it if both events were pushed.

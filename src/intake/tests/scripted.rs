@@ -10,10 +10,11 @@ use super::*;
 use crate::disk::Disk;
 use crate::event::{EventId, Record, Seq};
 use crate::log::{
-    Changes, Counts, CursorState, Enriched, EventFilter, Fact, Fetch, Fetched, Fetches, Filter, Finish, Gaps,
-    Handshakes, Heartbeat, KnownRun, KnownStay, Lag, Lease, Leased, ListedEvent, ListedMeeting, ListedQuarantined,
-    ListedStay, Listing, MeetingFilter, MeetingKey, Moved, Page, Probes, QuarantineFilter, Quarantined, Reading,
-    RecordingFilter, RecordingRow, Run, RunKey, Schema, SetAside, StayFilter, Stored, Tables, WorkCounts,
+    Changes, Counts, CursorState, Enriched, Erasure, Erasures, EventFilter, Fact, Fetch, Fetched, Fetches, Filter,
+    Finish, Gaps, Handles, Handshakes, Heartbeat, Host, KnownRun, KnownStay, Lag, Lease, Leased, ListedEvent,
+    ListedMeeting, ListedQuarantined, ListedStay, Listing, MeetingFilter, MeetingKey, Moved, Page, PersonRow,
+    PersonStay, Probes, QuarantineFilter, Quarantined, Reading, RecordingFilter, RecordingRow, Run, RunKey, Schema,
+    SetAside, StayFilter, StayKey, Stored, Tables, WorkCounts,
 };
 
 #[derive(Debug)]
@@ -298,6 +299,78 @@ impl Fetches for Scripted {
         Err(unavailable())
     }
     async fn work_counts(&self) -> Result<(WorkCounts, WorkCounts), LogError> {
+        Err(unavailable())
+    }
+}
+
+#[async_trait]
+impl Erasures for Scripted {
+    async fn make_forgotten_key(&self, _: &str) -> Result<String, LogError> {
+        Err(unavailable())
+    }
+    async fn forgotten_key(&self) -> Result<Option<String>, LogError> {
+        Err(unavailable())
+    }
+    async fn remember_forgotten(&self, _: &[String], _: Millis) -> Result<(), LogError> {
+        Err(unavailable())
+    }
+    async fn forgotten(&self, _: &[String]) -> Result<HashMap<String, Millis>, LogError> {
+        Err(unavailable())
+    }
+    async fn begin_erasure(&self, _: &str, _: &str) -> Result<Erasure, LogError> {
+        Err(unavailable())
+    }
+    async fn erasure(&self, _: i64) -> Result<Erasure, LogError> {
+        Err(unavailable())
+    }
+    async fn finish_erasure(&self, _: i64) -> Result<(), LogError> {
+        Err(unavailable())
+    }
+    async fn person_rows(&self, _: &Handles, _: &[RunKey], _: Seq, _: Seq) -> Result<Vec<PersonRow>, LogError> {
+        Err(unavailable())
+    }
+    async fn person_stays(
+        &self,
+        _: &Handles,
+        _: Option<Uuid>,
+        _: u32,
+    ) -> Result<(Vec<PersonStay>, Option<Uuid>), LogError> {
+        Err(unavailable())
+    }
+    async fn note_stays(&self, _: &Erasure, _: &[(StayKey, Option<String>)], _: &[String]) -> Result<(), LogError> {
+        Err(unavailable())
+    }
+    async fn noted_stays(&self, _: i64) -> Result<Vec<StayKey>, LogError> {
+        Err(unavailable())
+    }
+    async fn erase_rows(&self, _: &Erasure, _: &[PersonRow]) -> Result<(), LogError> {
+        Err(unavailable())
+    }
+    async fn erase_stays(&self, _: Lease<'_>, _: Seq, _: i64, _: &[StayKey], _: &Changes) -> Result<Moved, LogError> {
+        Err(unavailable())
+    }
+    async fn erase_quarantined(&self, _: i64, _: i64) -> Result<(), LogError> {
+        Err(unavailable())
+    }
+    async fn hosts(&self, _: Option<&RunKey>, _: u32) -> Result<Vec<Host>, LogError> {
+        Err(unavailable())
+    }
+    async fn erase_host(&self, _: i64, _: &RunKey, _: bool) -> Result<(), LogError> {
+        Err(unavailable())
+    }
+    async fn erased_events(&self, _: i64) -> Result<Vec<EventId>, LogError> {
+        Err(unavailable())
+    }
+    async fn erased_meetings(&self, _: i64) -> Result<Vec<Option<String>>, LogError> {
+        Err(unavailable())
+    }
+    async fn count_messages(&self, _: i64, _: u64) -> Result<(), LogError> {
+        Err(unavailable())
+    }
+    async fn erased_messages(&self) -> Result<u64, LogError> {
+        Err(unavailable())
+    }
+    async fn scrub(&self, _: bool) -> Result<Vec<String>, LogError> {
         Err(unavailable())
     }
 }

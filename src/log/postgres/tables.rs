@@ -138,7 +138,11 @@ impl PostgresLog {
 }
 
 /// Writes the changes, or, without any, empties the tables and forgets what the cursor had set aside.
-async fn write(connection: &mut PgConnection, cursor: &str, changes: Option<&Changes>) -> Result<(), sqlx::Error> {
+pub(super) async fn write(
+    connection: &mut PgConnection,
+    cursor: &str,
+    changes: Option<&Changes>,
+) -> Result<(), sqlx::Error> {
     match changes {
         Some(changes) => {
             write_meetings(connection, &changes.meetings).await?;
@@ -297,11 +301,11 @@ async fn write_recordings(connection: &mut PgConnection, rows: &[RecordingRow]) 
         .map(drop)
 }
 
-fn shared(row: &PgRow, index: usize) -> Result<Option<Arc<str>>, sqlx::Error> {
+pub(super) fn shared(row: &PgRow, index: usize) -> Result<Option<Arc<str>>, sqlx::Error> {
     Ok(row.try_get::<Option<&str>, _>(index)?.map(Arc::from))
 }
 
-fn known(row: &PgRow, index: usize) -> Result<Arc<str>, sqlx::Error> {
+pub(super) fn known(row: &PgRow, index: usize) -> Result<Arc<str>, sqlx::Error> {
     row.try_get::<&str, _>(index).map(Arc::from)
 }
 

@@ -176,7 +176,11 @@ impl SqliteLog {
 }
 
 /// Writes the changes, or, without any, empties the tables and forgets what the cursor had set aside.
-async fn write(connection: &mut SqliteConnection, cursor: &str, changes: Option<&Changes>) -> Result<(), sqlx::Error> {
+pub(super) async fn write(
+    connection: &mut SqliteConnection,
+    cursor: &str,
+    changes: Option<&Changes>,
+) -> Result<(), sqlx::Error> {
     match changes {
         Some(changes) => {
             MEETINGS.run(connection, &changes.meetings, bind_meeting).await?;
@@ -258,11 +262,11 @@ fn bind_recording(to: &mut SqliteArguments, row: &RecordingRow) -> Bound {
     to.add(ready.and_then(|ready| ready.view_url.clone()))
 }
 
-fn shared(row: &SqliteRow, index: usize) -> Result<Option<Arc<str>>, sqlx::Error> {
+pub(super) fn shared(row: &SqliteRow, index: usize) -> Result<Option<Arc<str>>, sqlx::Error> {
     Ok(row.try_get::<Option<&str>, _>(index)?.map(Arc::from))
 }
 
-fn known(row: &SqliteRow, index: usize) -> Result<Arc<str>, sqlx::Error> {
+pub(super) fn known(row: &SqliteRow, index: usize) -> Result<Arc<str>, sqlx::Error> {
     row.try_get::<&str, _>(index).map(Arc::from)
 }
 

@@ -1,0 +1,204 @@
+//! `convoke forget`.
+
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use super::{Failure, Outcome};
+use crate::app;
+use crate::config::{ConfigArgs, Env, Settings};
+use crate::event::Seq;
+use crate::forget::{Forget, ForgetError, Others, Part, Report, Survey};
+use crate::log::{Erased, Handles};
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The person's user UUID, as in the column user_uuid; may be repeated
+    #[arg(long = "user", value_name = "UUID", required_unless_present_any = ["accounts", "call_numbers"], value_parser = handle)]
+    users: Vec<String>,
+    /// The person's account, as in the column account; may be repeated
+    #[arg(long = "account", value_name = "NAME", value_parser = handle)]
+    accounts: Vec<String>,
+    /// The person's call number, as in the column call_number; may be repeated. A number that others use, too, of a room
+    /// say, finds their events as well
+    #[arg(long = "call-number", value_name = "NUMBER", allow_hyphen_values = true, value_parser = handle)]
+    call_numbers: Vec<String>,
+    /// Only say how much there is, and what else names the person in the same events
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    /// Also clean up the database's files (VACUUM). An embedded database is written anew, and takes no events meanwhile
+    #[arg(long, conflicts_with = "dry_run")]
+    vacuum: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    settings: ConfigArgs,
+}
+
+fn handle(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("must not be empty: it would name everybody who has none".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// What no command can reach, whatever the database.
+const OUT_OF_REACH: [&str; 4] = [
+    "backups of the database and of the stream: what is restored from them has the person in it, until forget is run again",
+    "what consumers of the stream have kept, and copies of the stream (mirrors, sources)",
+    "files that were exported, and the results of queries",
+    "what the platform itself keeps; and logs, and a shell's history that has this command in it",
+];
+
+pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
+    let settings = super::settings(&arguments.settings, env, "warn")?;
+    let terminal = std::io::stdin().is_terminal();
+    if !arguments.dry_run && !arguments.yes && !terminal {
+        return Err(Failure::Usage(
+            "what is erased does not come back: look with --dry-run first, then say --yes where nobody can be asked"
+                .to_owned(),
+        ));
+    }
+    let log = super::open_log(&settings).await?;
+    let bus =
+        if app::bus_options(&settings).is_some() { Some(Arc::new(super::open_bus(&settings).await?)) } else { None };
+    let Arguments { users, accounts, call_numbers, .. } = arguments;
+    let handles = Handles { users: users.clone(), accounts: accounts.clone(), call_numbers: call_numbers.clone() };
+    let forget = Forget::new(Arc::clone(&log), bus, handles, app::owner());
+    let outcome = forget_with(&forget, arguments, &settings).await;
+    log.close().await;
+    outcome
+}
+
+async fn forget_with(forget: &Forget, arguments: &Arguments, settings: &Settings) -> Outcome {
+    if arguments.dry_run || !arguments.yes {
+        let survey = progressing(async |say| forget.survey(say).await).await?;
+        if arguments.dry_run {
+            print_survey(&survey, arguments.json);
+            return Ok(());
+        }
+        print_survey(&survey, false);
+        if !confirmed()? {
+            println!("nothing was erased");
+            return Err(Failure::Found);
+        }
+    }
+    let report = progressing(async |say| forget.erase(arguments.vacuum, say).await)
+        .await
+        .inspect_err(|_| eprintln!("convoke: what was erased until now stays erased; the same command goes on"))?;
+    print_report(&report, settings, arguments.json);
+    Ok(())
+}
+
+/// Shows on a terminal how far it is.
+async fn progressing<T>(work: impl AsyncFnOnce(&mut dyn FnMut(Part)) -> Result<T, ForgetError>) -> Result<T, Failure> {
+    let bar = ProgressBar::new(100);
+    if let Ok(style) = ProgressStyle::with_template("{msg:22} {bar:40} {percent:>3} %  {elapsed}") {
+        bar.set_style(style);
+    }
+    let mut say = |part: Part| {
+        let (doing, share) = match part {
+            Part::Finding(at, head) => ("looking in the log", Some((at, head))),
+            Part::Log(at, head) => ("going through the log", Some((at, head))),
+            Part::Quarantine => ("the quarantine", None),
+            Part::Tables => ("the analyst tables", None),
+            Part::Stream => ("the stream", None),
+        };
+        bar.set_message(doing);
+        let (at, head) = share.unwrap_or((Seq(1), Seq(1)));
+        bar.set_length(head.0.unsigned_abs());
+        bar.set_position(at.0.unsigned_abs());
+    };
+    let done = work(&mut say).await;
+    bar.finish_and_clear();
+    done.map_err(|error| Failure::Failed(error.into()))
+}
+
+fn confirmed() -> anyhow::Result<bool> {
+    print!("erase this? What is erased does not come back. Type yes: ");
+    std::io::stdout().flush().context("the standard output")?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).context("the standard input")?;
+    Ok(answer.trim() == "yes")
+}
+
+fn rows(erased: &Erased, done: &str) {
+    let Erased { events, stays, quarantined, hosts, messages } = erased;
+    println!("log          {events} events {done}");
+    println!("tables       {stays} stays, {hosts} hosts of meetings");
+    println!("quarantine   {quarantined} bodies");
+    println!("stream       {messages} messages");
+}
+
+fn print_survey(survey: &Survey, json: bool) {
+    let between = survey.between.map(|(first, last)| (first.to_string(), last.to_string()));
+    if json {
+        let report = json!({"dry_run": true, "found": survey.found, "first_event_at": between.as_ref().map(|it| &it.0),
+            "last_event_at": between.as_ref().map(|it| &it.1), "also_named_by": survey.others});
+        println!("{report:#}");
+        return;
+    }
+    rows(&survey.found, "would be erased");
+    if let Some((first, last)) = between {
+        println!("between      {first} and {last}");
+    }
+    let Others { users, accounts, call_numbers } = &survey.others;
+    for (option, values) in [("--user", users), ("--account", accounts), ("--call-number", call_numbers)] {
+        for value in values {
+            println!("also named   {option} {}", shown(value));
+        }
+    }
+    if !survey.others.is_empty() {
+        println!("events that only these name are not found: add those that are this person's alone");
+    }
+}
+
+/// A name as people may copy it: names are hostile.
+fn shown(text: &str) -> String {
+    if text.chars().any(|c| c.is_control() || c.is_whitespace() || "'\"\\$`".contains(c)) {
+        format!("{text:?}")
+    } else {
+        text.to_owned()
+    }
+}
+
+fn print_report(report: &Report, settings: &Settings, json: bool) {
+    let mut left: Vec<&str> = report.left.iter().map(String::as_str).collect();
+    left.extend(OUT_OF_REACH);
+    if app::bus_options(settings).is_none() {
+        left.push("a stream, if there ever was one: nats.url is none");
+    }
+    let [users, accounts, call_numbers] = report.others.counts();
+    let erasure = &report.erasure;
+    if json {
+        let report = json!({"dry_run": false, "erasure": erasure.id, "begun_at": erasure.begun_at.to_string(),
+            "finished_at": erasure.finished_at.map(|at| at.to_string()), "resumed": report.resumed,
+            "erased": erasure.counts,
+            "also_named_by": {"users": users, "accounts": accounts, "call_numbers": call_numbers},
+            "out_of_reach": left});
+        println!("{report:#}");
+        return;
+    }
+    if report.resumed {
+        println!("went on with an erasure that was broken off; counted from its beginning:");
+    }
+    rows(&erasure.counts, "erased");
+    println!("record       erasure {}, begun at {}", erasure.id, erasure.begun_at);
+    if !report.others.is_empty() {
+        println!(
+            "also named   by {users} user UUIDs, {accounts} accounts and {call_numbers} call numbers that were not given: events \
+             that only these name are still there"
+        );
+    }
+    println!("out of reach:");
+    for part in left {
+        println!("  {part}");
+    }
+}

@@ -1,0 +1,386 @@
+//! One person erased: what `convoke forget` does.
+//!
+//! Everything is found by comparing columns with what the person is named by; a stay of which one event names the person is the
+//! person's, with all of its events. The parts, in this order, because each makes the next one final:
+//!
+//! 1. **What is found is noted**: keyed hashes ([`veil`]), by which the person is recognised when the platform tells of it again,
+//!    and which stays they are, before what tells it is gone.
+//! 2. **The log.** A row keeps its place, its id, its times and its meeting. Who reads it from now on reads nothing personal.
+//! 3. **The quarantine**, body by body.
+//! 4. **The analyst tables**, by the lease of their cursor; whoever had it forgets what it had in memory.
+//! 5. **Hosts**, as enrichment found them.
+//! 6. **The stream**: the lease of the relay is taken once, after which no relay has in memory what was erased; then the messages
+//!    on the subjects of the person's meetings are read, and the person's deleted.
+//!
+//! Every step is a transaction that can be done again, so an erasure that was broken off goes on when it is run again. What comes
+//! in while it runs is found in a second round; what comes later is new.
+
+mod stream;
+mod traces;
+pub mod veil;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::bus::{Bus, BusError};
+use crate::event::{Millis, Seq};
+use crate::log::{Erased, Erasure, FORGOTTEN, Handles, Log, LogError, PersonRow, RunKey, StayKey};
+use crate::meetings::{Meetings, RebuildError};
+use crate::metrics::Metrics;
+use crate::relay::TurnError;
+use crate::verify;
+use traces::{Traces, key_of};
+use veil::Veil;
+
+pub use traces::Others;
+
+/// Places of the log that are looked at in one query.
+const SPAN: i64 = 20_000;
+
+/// Rows of the log that one transaction erases: events wait for it.
+const PIECE: usize = 200;
+
+/// Stays, runs with a host, and entries of the quarantine that are looked at in one query.
+const STAYS: u32 = 20_000;
+const PAGE: u32 = 500;
+const BODIES: u32 = 50;
+
+/// For so long what the database refuses is tried again: two processes that write to one SQLite database get into each other's
+/// way now and then.
+const PATIENCE: Duration = Duration::from_secs(30);
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// Why a person is not wholly erased. What was erased until then is; running it again goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum ForgetError {
+    /// The database.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The analyst tables.
+    #[error("the analyst tables: {0}")]
+    Tables(#[from] RebuildError),
+    /// The relay.
+    #[error(transparent)]
+    Relay(#[from] TurnError),
+    /// The stream.
+    #[error("the stream: {0}")]
+    Bus(#[from] BusError),
+}
+
+/// What an erasure is at work on, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Looking for the person in the log, up to a place.
+    Finding(Seq, Seq),
+    /// Erasing rows of the log.
+    Log(Seq, Seq),
+    /// Bodies in the quarantine.
+    Quarantine,
+    /// The analyst tables.
+    Tables,
+    /// The stream.
+    Stream,
+}
+
+/// What there is of a person.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Survey {
+    /// How much would be erased.
+    pub found: Erased,
+    /// When the first and the last of these events happened.
+    #[serde(skip)]
+    pub between: Option<(Millis, Millis)>,
+    /// What else names the person in the same rows.
+    pub others: Others,
+}
+
+/// What an erasure came to.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Its number, when it began, and how much it erased.
+    pub erasure: Erasure,
+    /// Whether an earlier run of it was broken off.
+    pub resumed: bool,
+    /// What else named the person in the rows that this run erased.
+    pub others: Others,
+    /// What the database may still have in its files.
+    pub left: Vec<String>,
+}
+
+/// An erasure of one person.
+#[derive(Debug)]
+pub struct Forget {
+    log: Arc<dyn Log>,
+    /// `None`: there is no stream.
+    bus: Option<Arc<Bus>>,
+    handles: Handles,
+    owner: String,
+}
+
+impl Forget {
+    /// Of the person that `handles` name. `owner` names this process among the replicas.
+    #[must_use]
+    pub fn new(log: Arc<dyn Log>, bus: Option<Arc<Bus>>, handles: Handles, owner: String) -> Self {
+        Self { log, bus, handles, owner }
+    }
+
+    /// Counts what there is, and changes nothing.
+    ///
+    /// # Errors
+    /// [`ForgetError`].
+    pub async fn survey(&self, mut progress: impl FnMut(Part)) -> Result<Survey, ForgetError> {
+        // Nothing that it hashes is kept.
+        let veil = Veil::new(&Veil::fresh_key());
+        let mut traces = Traces::new(&self.handles, &veil);
+        let head = self.log.head().await?;
+        self.find(Seq::START, head, &mut traces, None, &mut progress).await?;
+        let mut survey = Survey::default();
+        self.find_stays(&mut traces, None).await?;
+        let (stays, runs) = of_runs(traces.stays());
+        survey.found.stays = count(stays.len());
+        let mut events = HashSet::new();
+        let mut meetings: HashSet<Option<String>> = traces.meetings().cloned().collect();
+        let mut at = Seq::START;
+        while at < head {
+            let to = Seq(head.0.min(at.0 + SPAN));
+            for row in self.person_rows(&runs, &stays, at, to).await? {
+                events.insert(row.event_id);
+                meetings.insert(row.meeting.id.as_deref().map(str::to_owned));
+                traces.others(&row.attendee);
+                let happened = row.event_id.occurred_at();
+                let (first, last) = survey.between.unwrap_or((happened, happened));
+                survey.between = Some((first.min(happened), last.max(happened)));
+            }
+            at = to;
+            progress(Part::Log(at, head));
+        }
+        survey.found.events = count(events.len());
+        progress(Part::Quarantine);
+        survey.found.quarantined = count(self.quarantined().await?.len());
+        let known: HashSet<String> = veil.of_handles(&self.handles).into_iter().chain(traces.take_hashes()).collect();
+        let mut after = None;
+        loop {
+            let page = self.log.hosts(after.as_ref(), PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.run.clone());
+            let hosts = page.iter().filter(|host| veil.of_host(&host.host).iter().any(|hash| known.contains(hash)));
+            survey.found.hosts += count(hosts.count());
+        }
+        if let Some(bus) = &self.bus {
+            progress(Part::Stream);
+            let person = stream::Person { events: &events, handles: &self.handles, stays: &stays };
+            survey.found.messages = count(stream::find(&*self.log, bus, &person, meetings).await?.len());
+        }
+        survey.others = traces.into_others();
+        Ok(survey)
+    }
+
+    /// Erases. `vacuum` as in [`crate::log::Erasures::scrub`].
+    ///
+    /// # Errors
+    /// [`ForgetError`].
+    pub async fn erase(&self, vacuum: bool, mut progress: impl FnMut(Part)) -> Result<Report, ForgetError> {
+        let log = &*self.log;
+        let fresh = Veil::fresh_key();
+        let veil = Veil::new(&patient(async || log.make_forgotten_key(&fresh).await).await?);
+        let person = veil.person(&self.handles);
+        let named_by = self.named_by();
+        let begun = patient(async || log.begin_erasure(&person, &named_by).await).await?;
+        let resumed = begun.counts != Erased::default();
+        let hashes = veil.of_handles(&self.handles);
+        patient(async || log.remember_forgotten(&hashes, begun.begun_at).await).await?;
+
+        let mut traces = Traces::new(&self.handles, &veil);
+        let mut done = Seq::START;
+        // What came in during the first round is found in the second.
+        for _ in 0..2 {
+            let head = log.head().await?;
+            self.find(done, head, &mut traces, Some(&begun), &mut progress).await?;
+            self.find_stays(&mut traces, Some(&begun)).await?;
+            let noted = log.noted_stays(begun.id).await?;
+            self.erase_rows(&begun, noted.iter(), (done, head), &mut traces, &mut progress).await?;
+            done = head;
+        }
+        progress(Part::Quarantine);
+        for id in self.quarantined().await? {
+            patient(async || log.erase_quarantined(begun.id, id).await).await?;
+        }
+        progress(Part::Tables);
+        let noted = log.noted_stays(begun.id).await?;
+        let tables = Meetings::new(Arc::clone(&self.log), Arc::new(Metrics::new()), self.owner.clone());
+        tables.forget(begun.id, &noted, |_| progress(Part::Tables)).await?;
+        self.erase_hosts(&begun, &veil).await?;
+        if let Some(bus) = &self.bus {
+            progress(Part::Stream);
+            stream::wait_for_relay(log, &self.owner, done).await?;
+            let events: HashSet<_> = log.erased_events(begun.id).await?.into_iter().collect();
+            let meetings = log.erased_meetings(begun.id).await?.into_iter().collect();
+            let (stays, _) = of_runs(noted.iter());
+            let person = stream::Person { events: &events, handles: &self.handles, stays: &stays };
+            let found = stream::find(log, bus, &person, meetings).await?;
+            stream::delete(log, bus, begun.id, &found).await?;
+        }
+        let left = patient(async || log.scrub(vacuum).await).await?;
+        patient(async || log.finish_erasure(begun.id).await).await?;
+        let erasure = log.erasure(begun.id).await?;
+        Ok(Report { erasure, resumed, others: traces.into_others(), left })
+    }
+
+    /// The kinds of what the person is named by.
+    fn named_by(&self) -> String {
+        let Handles { users, accounts, call_numbers } = &self.handles;
+        let kinds = [("user", users.len()), ("account", accounts.len()), ("call_number", call_numbers.len())];
+        kinds.iter().filter(|(_, count)| *count > 0).map(|(kind, _)| *kind).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Looks for rows of the log that name the person, and notes, for an erasure, what will be needed once they are erased.
+    async fn find(
+        &self,
+        from: Seq,
+        head: Seq,
+        traces: &mut Traces<'_>,
+        erasure: Option<&Erasure>,
+        progress: &mut impl FnMut(Part),
+    ) -> Result<(), LogError> {
+        let mut at = from;
+        while at < head {
+            let to = Seq(head.0.min(at.0 + SPAN));
+            for row in patient(async || self.log.person_rows(&self.handles, &[], at, to).await).await? {
+                traces.row(&row);
+            }
+            if let Some(erasure) = erasure {
+                self.note(traces, erasure).await?;
+            }
+            at = to;
+            progress(Part::Finding(at, head));
+        }
+        Ok(())
+    }
+
+    /// The same in the analyst tables, which may know more than the log still has.
+    async fn find_stays(&self, traces: &mut Traces<'_>, erasure: Option<&Erasure>) -> Result<(), LogError> {
+        let mut after = None;
+        loop {
+            let (page, last) = patient(async || self.log.person_stays(&self.handles, after, STAYS).await).await?;
+            if last.is_none() {
+                return Ok(());
+            }
+            after = last;
+            page.iter().for_each(|stay| traces.stay(stay));
+            if let Some(erasure) = erasure {
+                self.note(traces, erasure).await?;
+            }
+        }
+    }
+
+    async fn note(&self, traces: &mut Traces<'_>, erasure: &Erasure) -> Result<(), LogError> {
+        let (stays, hashes) = traces.take();
+        if stays.is_empty() && hashes.is_empty() {
+            return Ok(());
+        }
+        patient(async || self.log.note_stays(erasure, &stays, &hashes).await).await
+    }
+
+    /// The rows of a stretch of the log that are the person's: named, or of one of `stays`.
+    async fn person_rows(
+        &self,
+        runs: &[RunKey],
+        stays: &HashSet<StayKey>,
+        after: Seq,
+        up_to: Seq,
+    ) -> Result<Vec<PersonRow>, LogError> {
+        let mut rows = patient(async || self.log.person_rows(&self.handles, runs, after, up_to).await).await?;
+        rows.retain(|row| self.handles.name(&row.attendee) || key_of(row).is_some_and(|key| stays.contains(&key)));
+        Ok(rows)
+    }
+
+    async fn erase_rows(
+        &self,
+        erasure: &Erasure,
+        stays: impl Iterator<Item = &StayKey>,
+        (from, head): (Seq, Seq),
+        traces: &mut Traces<'_>,
+        progress: &mut impl FnMut(Part),
+    ) -> Result<(), LogError> {
+        let (stays, runs) = of_runs(stays);
+        let mut at = from;
+        while at < head {
+            let to = Seq(head.0.min(at.0 + SPAN));
+            let rows = self.person_rows(&runs, &stays, at, to).await?;
+            // The names of those that only their stay betrays.
+            rows.iter().for_each(|row| traces.row(row));
+            self.note(traces, erasure).await?;
+            for piece in rows.chunks(PIECE) {
+                let begun = Instant::now();
+                patient(async || self.log.erase_rows(erasure, piece).await).await?;
+                // Half of the time is the others'.
+                tokio::time::sleep(begun.elapsed().min(AGAIN)).await;
+            }
+            at = to;
+            progress(Part::Log(at, head));
+        }
+        Ok(())
+    }
+
+    /// The entries of the quarantine in which one of the handles stands, wherever.
+    async fn quarantined(&self) -> Result<Vec<i64>, LogError> {
+        let handles: HashSet<&str> = self.handles.all().collect();
+        let mut found = Vec::new();
+        let mut after = 0;
+        loop {
+            let page = self.log.list_quarantined(after, BODIES).await?;
+            let Some(last) = page.last() else { return Ok(found) };
+            after = last.id;
+            for entry in page.iter().filter(|entry| entry.reason != FORGOTTEN) {
+                let body = String::from_utf8_lossy(&entry.body);
+                if verify::scalars(&body).any(|text| handles.contains(&*text)) {
+                    found.push(entry.id);
+                }
+            }
+        }
+    }
+
+    async fn erase_hosts(&self, erasure: &Erasure, veil: &Veil) -> Result<(), LogError> {
+        let mut after: Option<RunKey> = None;
+        loop {
+            let page = patient(async || self.log.hosts(after.as_ref(), PAGE).await).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.run.clone());
+            for host in &page {
+                if veil.host_forgotten(&*self.log, &host.host).await?.is_some() {
+                    let named = host.subject.as_deref().is_some_and(|subject| subject.contains(&host.host));
+                    patient(async || self.log.erase_host(erasure.id, &host.run, named).await).await?;
+                }
+            }
+        }
+    }
+}
+
+/// The stays as a set, and their runs, each once.
+fn of_runs<'a>(stays: impl Iterator<Item = &'a StayKey>) -> (HashSet<StayKey>, Vec<RunKey>) {
+    let stays: HashSet<StayKey> = stays.cloned().collect();
+    let runs: HashSet<&RunKey> = stays.iter().map(|key| &key.run).collect();
+    let runs = runs.into_iter().cloned().collect();
+    (stays, runs)
+}
+
+fn count(length: usize) -> i64 {
+    i64::try_from(length).unwrap_or(i64::MAX)
+}
+
+/// Tries again for a while what the database could not do just now.
+async fn patient<T>(mut work: impl AsyncFnMut() -> Result<T, LogError>) -> Result<T, LogError> {
+    let begun = Instant::now();
+    loop {
+        match work().await {
+            Err(LogError::Unavailable(error)) if begun.elapsed() < PATIENCE => {
+                tracing::debug!(%error, "trying again");
+                tokio::time::sleep(AGAIN).await;
+            }
+            done => return done,
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! A person's messages in the stream: found on the subjects of its meetings, deleted by their number.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{ForgetError, patient};
+use crate::bus::{Bus, Found};
+use crate::event::{EventId, Meeting, Seq};
+use crate::log::{Handles, Log, StayKey};
+use crate::meetings::stay_id;
+use crate::relay::{self, Turn, meeting_subjects};
+use crate::verify;
+
+/// Subjects that are read at a time.
+const SUBJECTS: usize = 100;
+
+/// Messages that are judged at a time.
+const PAGE: usize = 256;
+
+/// Messages that are counted before they are deleted: a run that is broken off leaves no more of them counted in vain.
+const PIECE: usize = 64;
+
+/// Deletes under way at once.
+const AT_ONCE: usize = 16;
+
+/// How long a relay that is at work may take to publish what it had read; how often it is looked at.
+const RELAY_PATIENCE: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Whose messages.
+pub struct Person<'a> {
+    /// Of these events …
+    pub events: &'a HashSet<EventId>,
+    /// … or, if the log does not have the event any more, that name the person, …
+    pub handles: &'a Handles,
+    /// … or are of one of these stays.
+    pub stays: &'a HashSet<StayKey>,
+}
+
+/// Waits until no relay has anything in memory that was erased from the log up to `place`.
+///
+/// Whoever takes the lease anew reads from the log what it publishes, so to have had it once is enough; what the owner before
+/// had sent is in the stream. A relay that is at work is given time to come past the place, too: one that slept through the loss
+/// of its lease has then been found out.
+pub async fn wait_for_relay(log: &dyn Log, owner: &str, place: Seq) -> Result<(), ForgetError> {
+    let mut turn = Turn::new(log, owner.to_owned());
+    turn.take().await?;
+    turn.end().await?;
+    let begun = Instant::now();
+    while begun.elapsed() < RELAY_PATIENCE {
+        let states = log.cursors().await?;
+        let behind = |state: &crate::log::CursorState| {
+            state.name == relay::CURSOR && state.owner.is_some() && state.position < place
+        };
+        if !states.iter().any(behind) {
+            break;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
+}
+
+/// The numbers of the person's messages.
+pub async fn find(
+    log: &dyn Log,
+    bus: &Bus,
+    person: &Person<'_>,
+    meetings: HashSet<Option<String>>,
+) -> Result<Vec<u64>, ForgetError> {
+    // Different meetings may share a subject.
+    let subjects: BTreeSet<String> =
+        meetings.iter().map(|meeting| meeting_subjects(bus.subject_prefix(), meeting.as_deref())).collect();
+    let subjects: Vec<String> = subjects.into_iter().collect();
+    let mut found = Vec::new();
+    if bus.eraser().await?.is_none() {
+        return Ok(found);
+    }
+    for subjects in subjects.chunks(SUBJECTS) {
+        let mut reading = bus.read_subjects(subjects.to_vec());
+        loop {
+            let mut page = Vec::with_capacity(PAGE);
+            while page.len() < PAGE
+                && let Some(message) = reading.next().await?
+            {
+                page.push(message);
+            }
+            if page.is_empty() {
+                break;
+            }
+            let unsure: Vec<EventId> =
+                page.iter().filter_map(|message| message.id).filter(|id| !person.events.contains(id)).collect();
+            let known: HashMap<EventId, Seq> = log.places(&unsure).await?;
+            found.extend(page.iter().filter(|message| is_of(message, person, &known)).map(|message| message.sequence));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+fn is_of(message: &Found, person: &Person<'_>, known: &HashMap<EventId, Seq>) -> bool {
+    match message.id {
+        Some(id) if person.events.contains(&id) => true,
+        // The log says that it is somebody else's, or new.
+        Some(id) if known.contains_key(&id) => false,
+        Some(_) => tells_of(&message.payload, person),
+        None => false,
+    }
+}
+
+/// Whether a message is of the person by what it says itself.
+fn tells_of(payload: &[u8], person: &Person<'_>) -> bool {
+    #[derive(Deserialize)]
+    struct Body<'a> {
+        source: String,
+        subject: Option<String>,
+        #[serde(borrow)]
+        data: Option<&'a RawValue>,
+    }
+    let Ok(body) = serde_json::from_slice::<Body<'_>>(payload) else { return false };
+    let (_, attendee) = verify::columns(body.data);
+    if person.handles.name(&attendee) {
+        return true;
+    }
+    let subscriber = body.source.rsplit('/').next().unwrap_or_default();
+    let subscriber = percent_encoding::percent_decode_str(subscriber).decode_utf8_lossy();
+    let meeting = Meeting { uuid: body.subject.map(Arc::from), ..Meeting::default() };
+    super::traces::run_of(&Arc::from(&*subscriber), &meeting).is_some_and(|run| {
+        let stay_id = stay_id(&run, &attendee);
+        person.stays.contains(&StayKey { run, stay_id })
+    })
+}
+
+/// Deletes messages, each piece counted before it is gone: the stream watch then knows that it is no loss.
+pub async fn delete(log: &dyn Log, bus: &Bus, erasure: i64, messages: &[u64]) -> Result<(), ForgetError> {
+    let Some(eraser) = bus.eraser().await? else { return Ok(()) };
+    for piece in messages.chunks(PIECE) {
+        patient(async || log.count_messages(erasure, piece.len() as u64).await).await?;
+        stream::iter(piece)
+            .map(|sequence| eraser.delete(*sequence))
+            .buffer_unordered(AT_ONCE)
+            .try_collect::<Vec<()>>()
+            .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! What is learnt of a person on the way: in which stays, under which names, by which other handles.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::veil::Veil;
+use crate::event::{Attendee, Meeting};
+use crate::log::{Handles, PersonRow, PersonStay, RunKey, StayKey};
+use crate::meetings::{LONGEST_UUID, stay_id};
+
+/// So many of a kind are named to people.
+const NAMED: usize = 20;
+
+/// What names the person in its rows, and was not given. To be shown only before anything is erased.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Others {
+    /// User UUIDs.
+    pub users: BTreeSet<String>,
+    /// Accounts.
+    pub accounts: BTreeSet<String>,
+    /// Call numbers.
+    pub call_numbers: BTreeSet<String>,
+}
+
+impl Others {
+    /// How many there are, of each kind.
+    #[must_use]
+    pub fn counts(&self) -> [usize; 3] {
+        [self.users.len(), self.accounts.len(), self.call_numbers.len()]
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.counts() == [0; 3]
+    }
+}
+
+/// The run of a meeting, if it makes a row of the tables.
+pub fn run_of(subscriber_id: &Arc<str>, meeting: &Meeting) -> Option<RunKey> {
+    let uuid = meeting.uuid.as_ref().filter(|uuid| uuid.len() <= LONGEST_UUID)?;
+    Some(RunKey { subscriber_id: Arc::clone(subscriber_id), meeting_uuid: Arc::clone(uuid) })
+}
+
+/// The stay that a row tells of.
+pub fn key_of(row: &PersonRow) -> Option<StayKey> {
+    let run = run_of(&row.subscriber_id, &row.meeting)?;
+    let stay_id = stay_id(&run, &row.attendee);
+    Some(StayKey { run, stay_id })
+}
+
+/// Gathers.
+#[derive(Debug)]
+pub struct Traces<'a> {
+    handles: &'a Handles,
+    veil: &'a Veil,
+    /// With the meeting's number. Those that were taken are still here.
+    stays: HashMap<StayKey, Option<String>>,
+    new: Vec<(StayKey, Option<String>)>,
+    hashes: HashSet<String>,
+    new_hashes: Vec<String>,
+    others: Others,
+}
+
+impl<'a> Traces<'a> {
+    pub fn new(handles: &'a Handles, veil: &'a Veil) -> Self {
+        Self {
+            handles,
+            veil,
+            stays: HashMap::new(),
+            new: Vec::new(),
+            hashes: HashSet::new(),
+            new_hashes: Vec::new(),
+            others: Others::default(),
+        }
+    }
+
+    /// A row that is the person's.
+    pub fn row(&mut self, row: &PersonRow) {
+        let key = key_of(row);
+        let who = &row.attendee;
+        let run = key.as_ref().map(|key| key.run.clone());
+        self.told(run.as_ref(), who.display_name.as_deref(), who.call_number.as_deref());
+        self.others(who);
+        if let Some(key) = key {
+            self.add(key, row.meeting.id.as_deref().map(str::to_owned));
+        }
+    }
+
+    /// A stay that is.
+    pub fn stay(&mut self, stay: &PersonStay) {
+        self.told(Some(&stay.key.run), stay.display_name.as_deref(), stay.call_number.as_deref());
+        let text = |text: &Option<String>| text.as_deref().map(Arc::from);
+        self.others(&Attendee {
+            user_uuid: text(&stay.user_uuid),
+            account: text(&stay.account),
+            call_number: text(&stay.call_number),
+            ..Attendee::default()
+        });
+        self.add(stay.key.clone(), stay.meeting_id.clone());
+    }
+
+    fn add(&mut self, key: StayKey, meeting_id: Option<String>) {
+        if !self.stays.contains_key(&key) {
+            self.stays.insert(key.clone(), meeting_id.clone());
+            self.new.push((key, meeting_id));
+        }
+    }
+
+    fn told(&mut self, run: Option<&RunKey>, name: Option<&str>, number: Option<&str>) {
+        for hash in self.veil.of_stay(run, name, number) {
+            if self.hashes.insert(hash.clone()) {
+                self.new_hashes.push(hash);
+            }
+        }
+    }
+
+    /// Notes what of these names was not given.
+    pub fn others(&mut self, who: &Attendee) {
+        let note = |others: &mut BTreeSet<String>, given: &[String], value: &Option<Arc<str>>| {
+            if let Some(value) = value.as_deref().filter(|value| given.iter().all(|given| given != value))
+                && others.len() < NAMED
+            {
+                others.insert(value.to_owned());
+            }
+        };
+        note(&mut self.others.users, &self.handles.users, &who.user_uuid);
+        note(&mut self.others.accounts, &self.handles.accounts, &who.account);
+        note(&mut self.others.call_numbers, &self.handles.call_numbers, &who.call_number);
+    }
+
+    /// The stays and the hashes that are new since the last time.
+    pub fn take(&mut self) -> (Vec<(StayKey, Option<String>)>, Vec<String>) {
+        (std::mem::take(&mut self.new), std::mem::take(&mut self.new_hashes))
+    }
+
+    /// All hashes that were not taken yet.
+    pub fn take_hashes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.new_hashes)
+    }
+
+    /// All stays.
+    pub fn stays(&self) -> impl Iterator<Item = &StayKey> {
+        self.stays.keys()
+    }
+
+    /// The numbers of their meetings.
+    pub fn meetings(&self) -> impl Iterator<Item = &Option<String>> {
+        self.stays.values()
+    }
+
+    pub fn into_others(self) -> Others {
+        self.others
+    }
+}

@@ -1,0 +1,259 @@
+//! Keyed hashes of what somebody is told by: enough to recognise a forgotten person when the platform tells of them again, and
+//! nothing to read.
+//!
+//! The platform's history knows a stay by a name and a number, of which a name may be anybody's. So a number that was given to
+//! `convoke forget` is recognised everywhere; a name together with its number, too; and either by itself only in a run in which
+//! a stay was erased that had it.
+
+use std::collections::HashMap;
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+
+use crate::event::Millis;
+use crate::log::{Details, Handles, Log, LogError, RunKey};
+
+/// Bytes of a key.
+const KEY: usize = 32;
+
+/// Makes the hashes.
+#[derive(Clone)]
+pub struct Veil(Hmac<Sha256>);
+
+impl std::fmt::Debug for Veil {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Veil")
+    }
+}
+
+/// What tells a person, in one of the ways that are recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trace<'a> {
+    User(&'a str),
+    Account(&'a str),
+    Number(&'a str),
+    /// The name of somebody who was forgotten, which is looked for among hosts.
+    Name(&'a str),
+    NameAndNumber(&'a str, &'a str),
+    NumberInRun(&'a RunKey, &'a str),
+    /// Of a stay without a number.
+    NameInRun(&'a RunKey, &'a str),
+    /// Of a stay with a number: it tells only who has none.
+    NameBesideNumberInRun(&'a RunKey, &'a str),
+}
+
+impl Veil {
+    /// A key for a database that has none: 64 random hex digits.
+    #[must_use]
+    pub fn fresh_key() -> String {
+        hex::encode(rand::random::<[u8; KEY]>())
+    }
+
+    /// With the key that the database keeps.
+    #[must_use]
+    pub fn new(key: &str) -> Self {
+        Self(Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("HMAC takes keys of any length"))
+    }
+
+    /// With the key of `log`; `None` if nobody was ever forgotten there.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    pub async fn of(log: &dyn Log) -> Result<Option<Self>, LogError> {
+        Ok(log.forgotten_key().await?.as_deref().map(Self::new))
+    }
+
+    fn hash(&self, trace: Trace<'_>) -> String {
+        let (kind, run, values): (u8, Option<&RunKey>, [&str; 2]) = match trace {
+            Trace::User(user) => (1, None, [user, ""]),
+            Trace::Account(account) => (2, None, [account, ""]),
+            Trace::Number(number) => (3, None, [number, ""]),
+            Trace::Name(name) => (4, None, [name, ""]),
+            Trace::NameAndNumber(name, number) => (5, None, [name, number]),
+            Trace::NumberInRun(run, number) => (6, Some(run), [number, ""]),
+            Trace::NameInRun(run, name) => (7, Some(run), [name, ""]),
+            Trace::NameBesideNumberInRun(run, name) => (8, Some(run), [name, ""]),
+        };
+        let mut mac = self.0.clone();
+        mac.update(&[kind]);
+        let (subscriber, uuid) = run.map_or(("", ""), |run| (&*run.subscriber_id, &*run.meeting_uuid));
+        for part in [subscriber, uuid, values[0], values[1]] {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part.as_bytes());
+        }
+        hex::encode(mac.finalize().into_bytes())
+    }
+
+    /// The person that is named so, for the record of erasures: the same in whatever order the handles are given.
+    #[must_use]
+    pub fn person(&self, handles: &Handles) -> String {
+        let mut hashes = self.of_handles(handles);
+        hashes.sort_unstable();
+        hashes.dedup();
+        let mut mac = self.0.clone();
+        hashes.iter().for_each(|hash| mac.update(hash.as_bytes()));
+        hex::encode(mac.finalize().into_bytes())
+    }
+
+    /// By which the handles are recognised.
+    #[must_use]
+    pub fn of_handles(&self, handles: &Handles) -> Vec<String> {
+        let users = handles.users.iter().map(|user| Trace::User(user));
+        let accounts = handles.accounts.iter().map(|account| Trace::Account(account));
+        let numbers = handles.call_numbers.iter().map(|number| Trace::Number(number));
+        users.chain(accounts).chain(numbers).map(|trace| self.hash(trace)).collect()
+    }
+
+    /// By which a stay is recognised that was erased.
+    #[must_use]
+    pub fn of_stay(&self, run: Option<&RunKey>, name: Option<&str>, number: Option<&str>) -> Vec<String> {
+        let mut traces: Vec<Trace<'_>> = name.map(Trace::Name).into_iter().collect();
+        if let (Some(name), Some(number)) = (name, number) {
+            traces.push(Trace::NameAndNumber(name, number));
+        }
+        if let Some(run) = run {
+            traces.extend(number.map(|number| Trace::NumberInRun(run, number)));
+            traces.extend(name.map(|name| match number {
+                Some(_) => Trace::NameBesideNumberInRun(run, name),
+                None => Trace::NameInRun(run, name),
+            }));
+        }
+        traces.into_iter().map(|trace| self.hash(trace)).collect()
+    }
+
+    /// What a stay that the platform tells of is looked for by.
+    fn of_told(&self, run: &RunKey, name: Option<&str>, number: Option<&str>) -> Vec<String> {
+        let mut traces = Vec::new();
+        if let Some(number) = number {
+            traces.extend([Trace::Number(number), Trace::NumberInRun(run, number)]);
+            traces.extend(name.map(|name| Trace::NameAndNumber(name, number)));
+        }
+        if let Some(name) = name {
+            traces.push(Trace::NameInRun(run, name));
+            traces.extend(number.is_none().then_some(Trace::NameBesideNumberInRun(run, name)));
+        }
+        traces.into_iter().map(|trace| self.hash(trace)).collect()
+    }
+
+    /// What a host is looked for by: the platform tells an id or a name.
+    #[must_use]
+    pub fn of_host(&self, host: &str) -> Vec<String> {
+        [Trace::User(host), Trace::Account(host), Trace::Name(host)].map(|trace| self.hash(trace)).into()
+    }
+
+    /// When the host of a run was forgotten, if it was.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    pub async fn host_forgotten(&self, log: &dyn Log, host: &str) -> Result<Option<Millis>, LogError> {
+        Ok(log.forgotten(&self.of_host(host)).await?.into_values().max())
+    }
+}
+
+/// A stay that the platform tells of.
+#[derive(Clone, Copy, Debug)]
+pub struct Told<'a> {
+    /// `displayName`.
+    pub name: Option<&'a str>,
+    /// `callNumber`.
+    pub number: Option<&'a str>,
+    /// When it began, or else when it ended.
+    pub at: Option<Millis>,
+}
+
+/// Which of these stays of a run are of somebody who was forgotten since.
+///
+/// # Errors
+/// [`LogError::Unavailable`].
+pub async fn forgotten_stays(log: &dyn Log, run: &RunKey, told: &[Told<'_>]) -> Result<Vec<bool>, LogError> {
+    let Some(veil) = Veil::of(log).await? else { return Ok(vec![false; told.len()]) };
+    let hashes: Vec<Vec<String>> = told.iter().map(|told| veil.of_told(run, told.name, told.number)).collect();
+    let mut found: HashMap<String, Millis> = HashMap::new();
+    for chunk in hashes.concat().chunks(1_000) {
+        found.extend(log.forgotten(chunk).await?);
+    }
+    let forgotten = |(told, hashes): (&Told<'_>, &Vec<String>)| {
+        let until = hashes.iter().filter_map(|hash| found.get(hash)).max();
+        // Without a time it cannot be told from before.
+        until.is_some_and(|until| told.at.is_none_or(|at| at <= *until))
+    };
+    Ok(told.iter().zip(&hashes).map(forgotten).collect())
+}
+
+/// What the platform tells of a run that began at `began`, without a host who was forgotten since, and without a subject with the
+/// host's name in it.
+///
+/// # Errors
+/// [`LogError::Unavailable`].
+pub async fn without_forgotten(log: &dyn Log, began: Millis, details: &mut Details) -> Result<(), LogError> {
+    let Some(host) = details.host.as_deref() else { return Ok(()) };
+    let Some(veil) = Veil::of(log).await? else { return Ok(()) };
+    if veil.host_forgotten(log, host).await?.is_some_and(|until| began <= until) {
+        let named = details.subject.as_deref().is_some_and(|subject| subject.contains(host));
+        details.host = None;
+        details.subject = details.subject.take().filter(|_| !named);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn veil() -> Veil {
+        Veil::new("a key of a test")
+    }
+
+    fn run(uuid: &str) -> RunKey {
+        RunKey { subscriber_id: "1".into(), meeting_uuid: uuid.into() }
+    }
+
+    /// Whether who is told so in run `r` is recognised, once a stay with this name and number in run `r` was erased.
+    fn recognised(erased: (&str, &str), told: (&str, &str), in_run: &str) -> bool {
+        let some = |text: &'static str| Some(text).filter(|text| !text.is_empty());
+        let leak = |text: &str| some(Box::leak(text.to_owned().into_boxed_str()));
+        let known = veil().of_stay(Some(&run("r")), leak(erased.0), leak(erased.1));
+        veil().of_told(&run(in_run), leak(told.0), leak(told.1)).iter().any(|hash| known.contains(hash))
+    }
+
+    #[test]
+    fn in_its_run_an_erased_stay_is_known_by_its_number_or_without_one_by_its_name() {
+        assert!(recognised(("Ada", "+1"), ("Renamed", "+1"), "r"));
+        assert!(recognised(("Ada", "+1"), ("Ada", ""), "r"));
+        assert!(recognised(("Ada", ""), ("Ada", "+1"), "r"));
+        assert!(recognised(("Ada", ""), ("Ada", ""), "r"));
+        assert!(!recognised(("iPhone", "+1"), ("iPhone", "+2"), "r"), "another number is another person");
+        assert!(!recognised(("Ada", "+1"), ("Bob", ""), "r"));
+    }
+
+    #[test]
+    fn in_other_runs_it_takes_the_name_and_the_number() {
+        assert!(recognised(("Ada", "+1"), ("Ada", "+1"), "other"));
+        for told in [("Ada", ""), ("Ada", "+2"), ("Bob", "+1")] {
+            assert!(!recognised(("Ada", "+1"), told, "other"), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_was_given_is_known_everywhere() {
+        let handles = Handles { call_numbers: vec!["+1".to_owned()], ..Handles::default() };
+        let known = veil().of_handles(&handles);
+        assert!(veil().of_told(&run("any"), Some("Anybody"), Some("+1")).contains(&known[0]));
+    }
+
+    #[test]
+    fn a_person_is_the_same_in_whatever_order_it_is_named() {
+        let named = |accounts: &[&str]| {
+            let accounts = accounts.iter().map(|&account| account.to_owned()).collect();
+            veil().person(&Handles { accounts, ..Handles::default() })
+        };
+        assert_eq!(named(&["a", "b"]), named(&["b", "a", "b"]));
+        assert_ne!(named(&["a", "b"]), named(&["ab"]));
+        let user = Handles { users: vec!["a".to_owned()], ..Handles::default() };
+        assert_ne!(named(&["a"]), veil().person(&user), "another kind of name is another name");
+        assert_ne!(
+            named(&["a"]),
+            Veil::new("another key").person(&Handles { accounts: vec!["a".to_owned()], ..Handles::default() })
+        );
+    }
+}

@@ -1,0 +1,100 @@
+//! Taking somebody out of the tables: by the code that makes them, of what they hold, so that it does not matter whether the
+//! log still has the events.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::{CURSOR, Meetings, RebuildError, Run};
+use crate::cursor::LEASE;
+use crate::event::Seq;
+use crate::log::{Changes, Lease, Moved, RunKey, StayKey};
+
+/// Runs that are read at a time.
+const RUNS: usize = 16;
+
+/// Rows of stays that are rewritten in one transaction: while it lasts, an embedded database cannot store events.
+const STAYS: usize = 200;
+
+/// The tables stand still for no longer, and then have so much time to follow the log.
+const HOLD: Duration = Duration::from_millis(500);
+const REST: Duration = Duration::from_millis(1_200);
+
+impl Meetings {
+    /// Takes away whose these stays were; their times stay. Asks who moves the cursor for its lease, again and again if there is
+    /// much to do: whoever has it next has forgotten what it had in memory. `progress` hears how many stays are done.
+    ///
+    /// Doing it again changes nothing, so it can be broken off anywhere.
+    ///
+    /// # Errors
+    /// [`RebuildError`].
+    pub async fn forget(
+        &self,
+        erasure: i64,
+        stays: &[StayKey],
+        mut progress: impl FnMut(usize),
+    ) -> Result<(), RebuildError> {
+        let mut by_run: BTreeMap<&RunKey, HashSet<Uuid>> = BTreeMap::new();
+        for stay in stays {
+            by_run.entry(&stay.run).or_default().insert(stay.stay_id);
+        }
+        let runs: Vec<(&RunKey, HashSet<Uuid>)> = by_run.into_iter().collect();
+        let mut held: Option<(Seq, Instant)> = None;
+        let mut done = 0;
+        for chunk in runs.chunks(RUNS) {
+            while !self.forget_some(erasure, chunk, &mut held).await? {}
+            done += chunk.iter().map(|(_, ids)| ids.len()).sum::<usize>();
+            progress(done);
+            if held.is_some_and(|(_, since)| since.elapsed() > HOLD) {
+                held = None;
+                self.log.release(CURSOR, &self.owner).await?;
+                tokio::time::sleep(REST).await;
+            }
+        }
+        // Also if there was nothing to do: what the holder has in memory is dropped.
+        if held.is_none() {
+            self.take_over().await?;
+        }
+        self.log.release(CURSOR, &self.owner).await?;
+        Ok(())
+    }
+
+    /// Rewrites some runs; false if the lease was lost on the way.
+    async fn forget_some(
+        &self,
+        erasure: i64,
+        runs: &[(&RunKey, HashSet<Uuid>)],
+        held: &mut Option<(Seq, Instant)>,
+    ) -> Result<bool, RebuildError> {
+        let (at, _) = match *held {
+            Some(held) => held,
+            None => *held.insert((self.take_over().await?, Instant::now())),
+        };
+        let keys: Vec<RunKey> = runs.iter().map(|(key, _)| (*key).clone()).collect();
+        let lease = Lease { cursor: CURSOR, owner: &self.owner, ttl: LEASE };
+        for stored in self.log.load_runs(&keys).await? {
+            let key = stored.meeting.run.clone();
+            let Some((_, ids)) = runs.iter().find(|(wanted, _)| **wanted == key) else { continue };
+            let mut run = Run::of(stored).ok_or(RebuildError::Unreadable)?;
+            let ids: Vec<Uuid> = ids.iter().copied().collect();
+            // Each piece leaves the run's rows as they are to be.
+            for ids in ids.chunks(STAYS) {
+                let removed = run.forget(&ids.iter().copied().collect());
+                if removed.is_empty() {
+                    continue;
+                }
+                let removed: Vec<StayKey> =
+                    removed.into_iter().map(|stay_id| StayKey { run: key.clone(), stay_id }).collect();
+                let (mut changes, mut stays) = (Changes::default(), Vec::new());
+                run.settle(&mut changes, &mut stays);
+                changes.stays.extend(stays.into_iter().filter_map(|id| run.stay_row(id)));
+                if self.log.erase_stays(lease, at, erasure, &removed, &changes).await? == Moved::LeaseLost {
+                    *held = None;
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+}
