@@ -108,16 +108,16 @@ pub async fn the_order_and_the_pieces_in_which_events_come_do_not_matter(backend
 
 pub async fn a_cursor_that_follows_closely_goes_on_while_it_writes(backend: Backend) {
     let log = backend.log().await;
-    let events = happened(4_000);
+    let events = happened(1_500);
     log.append(&events).await.expect("appended");
     catch_up(&mut cursor(&log, "a")).await;
     let expected = Seen::of(&backend).await;
-    assert!(expected.attendance.len() > 1_024, "more than one piece");
+    assert!(expected.attendance.len() > 512, "more than one piece");
     forget_everything(&backend).await;
     // Some of it comes from memory, some of it from the log.
-    let tail = Arc::new(Tail::with_room(1_500));
+    let tail = Arc::new(Tail::with_room(400));
     let mut tables = cursor(&log, "b").following(Arc::clone(&tail));
-    for piece in events.chunks(1_600) {
+    for piece in events.chunks(600) {
         for batch in piece.chunks(200) {
             let first = log.append(batch).await.expect("appended").first.expect("they follow one another");
             tail.push((first.0..).map(Seq).zip(batch.iter().map(|append| Arc::clone(&append.verified))));
