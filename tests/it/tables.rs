@@ -3,7 +3,9 @@
 mod look;
 mod projection;
 mod questions;
+mod role;
 mod service;
+mod views;
 mod whole_runs;
 
 use crate::log_contract::fixture::on_both;
@@ -20,6 +22,9 @@ on_both! {
         a_rebuild_that_was_broken_off_is_gone_on_with;
     questions:
         the_queries_of_the_readme_answer_what_they_say;
+    views:
+        the_views_say_what_counting_by_hand_says
+        a_condition_on_a_run_a_number_or_a_day_goes_by_an_index;
     service:
         events_are_taken_while_the_tables_cannot_be_written
         a_rebuild_beside_the_service_repairs_the_tables

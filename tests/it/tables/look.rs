@@ -1,5 +1,7 @@
 //! The analyst tables as JSON, the same from either database.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::log_contract::fixture::Backend;
@@ -57,28 +59,88 @@ const RECORDINGS: [&str; 10] = [
     "view_url",
 ];
 
-/// All rows of all three tables, in an order of their own.
+/// The views, and their columns, without `silent_hours`, which the clock moves.
+pub const VIEWS: [(&str, &[&str]); 7] = [
+    (
+        "presence",
+        &[
+            "stay_id",
+            "subscriber_id",
+            "meeting_uuid",
+            "person",
+            "display_name",
+            "joined_at",
+            "left_at",
+            "present_from",
+            "present_until",
+        ],
+    ),
+    (
+        "person_attendance",
+        &[
+            "subscriber_id",
+            "meeting_uuid",
+            "meeting_id",
+            "began_at",
+            "person",
+            "display_name",
+            "stays",
+            "devices",
+            "minutes",
+            "first_joined_at",
+            "last_left_at",
+            "still_in",
+        ],
+    ),
+    (
+        "late_joiners",
+        &[
+            "subscriber_id",
+            "meeting_uuid",
+            "meeting_id",
+            "started_at",
+            "person",
+            "display_name",
+            "joined_at",
+            "minutes_late",
+        ],
+    ),
+    ("no_end_seen", &["subscriber_id", "meeting_uuid", "meeting_id", "began_at", "last_event_at", "open_stays"]),
+    ("daily_usage", &["day", "subscriber_id", "meetings", "participants", "stays", "minutes", "recordings"]),
+    ("daily_peak", &["day", "subscriber_id", "participants", "devices", "peak_at"]),
+    ("daily_events", &["day", "subscriber_id", "event", "events"]),
+];
+
+/// All rows of all three tables, and of the views on them, in an order of their own. (The other view, `daily_events`, is on
+/// the log itself.)
 #[derive(Debug, PartialEq)]
 pub struct Seen {
     pub meetings: Vec<Value>,
     pub attendance: Vec<Value>,
     pub recordings: Vec<Value>,
+    pub views: BTreeMap<&'static str, Vec<Value>>,
 }
 
 impl Seen {
     pub async fn of(backend: &Backend) -> Self {
+        let mut views = BTreeMap::new();
+        for (view, columns) in VIEWS.into_iter().filter(|(view, _)| *view != "daily_events") {
+            views.insert(view, rows(backend, view, columns).await);
+        }
         Self {
             meetings: rows(backend, "meetings", &MEETINGS).await,
             attendance: rows(backend, "attendance", &ATTENDANCE).await,
             recordings: rows(backend, "recordings", &RECORDINGS).await,
+            views,
         }
     }
 }
 
-async fn rows(backend: &Backend, table: &str, columns: &[&str]) -> Vec<Value> {
+/// What a table, a view, or a query in parentheses answers.
+pub async fn rows(backend: &Backend, table: &str, columns: &[&str]) -> Vec<Value> {
     let postgres = backend.postgres.is_some();
     let value = |name: &str| {
-        if postgres && name.ends_with("_at") {
+        if postgres && (name.ends_with("_at") || name.starts_with("present_")) {
             format!(r#"to_char({name} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"#)
         } else {
             name.to_owned()
@@ -86,9 +148,9 @@ async fn rows(backend: &Backend, table: &str, columns: &[&str]) -> Vec<Value> {
     };
     let members = columns.iter().map(|name| format!("'{name}', {}", value(name))).collect::<Vec<_>>().join(", ");
     let sql = if postgres {
-        format!("SELECT coalesce(json_agg(json_build_object({members})), '[]') FROM {table}")
+        format!("SELECT coalesce(json_agg(json_build_object({members})), '[]') FROM {table} AS t")
     } else {
-        format!("SELECT json_group_array(json_object({members})) FROM {table}")
+        format!("SELECT json_group_array(json_object({members})) FROM {table} AS t")
     };
     let mut rows: Vec<Value> = serde_json::from_str(&backend.value(&sql).await).expect("an array");
     rows.sort_by_cached_key(ToString::to_string);

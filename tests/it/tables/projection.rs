@@ -36,7 +36,7 @@ pub async fn catch_up(tables: &mut Meetings) {
 }
 
 /// The first events of a simulated enterprise's days, as they are appended.
-fn happened(events: u64) -> Vec<Append> {
+pub fn happened(events: u64) -> Vec<Append> {
     let keyring = Keyring::new(&[Subscriber { app_id: APP_ID.into(), keys: vec![KEY.into()], name: None }]);
     let read = |(at, body): (Millis, Bytes)| {
         let delivery = Delivery { received_at: at, request_id: None, traceparent: None };
@@ -51,7 +51,7 @@ pub fn event(event: &str, ms: i64, attendee: &str) -> String {
     event_of(UUID, event, ms, attendee)
 }
 
-fn event_of(uuid: &str, event: &str, ms: i64, attendee: &str) -> String {
+pub fn event_of(uuid: &str, event: &str, ms: i64, attendee: &str) -> String {
     let attendee = if attendee.is_empty() { String::new() } else { format!(r#","attendeeInfo":{{{attendee}}}"#) };
     format!(
         r#"{{"event":"{event}","timestamp":{},"payload":{{"meetingInfo":{{"meetingID":"960000017","meetingUUID":"{uuid}"}}{attendee}}}}}"#,
