@@ -233,12 +233,13 @@ impl Session {
             Self::Sqlite(_) => "substr(began_at, 1, 10)",
             Self::Postgres(_) => "to_char(began_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
         };
-        let run = "SELECT meeting_uuid FROM meetings ORDER BY coalesce(started_at, first_event_at) DESC LIMIT 200";
+        let newest = "SELECT meeting_uuid FROM meetings ORDER BY coalesce(started_at, first_event_at) DESC LIMIT 200";
         let run = format!(
-            "SELECT meeting_uuid FROM meetings WHERE meeting_uuid IN ({run}) ORDER BY stays DESC, meeting_uuid LIMIT 1"
+            "SELECT meeting_uuid FROM meetings WHERE meeting_uuid IN ({newest}) ORDER BY stays DESC, meeting_uuid LIMIT 1"
         );
+        let run = self.texts(&run).await?.concat();
         let sql = format!(
-            "SELECT {day}, meeting_id, meeting_uuid, person FROM person_attendance WHERE meeting_uuid = ({run})
+            "SELECT {day}, meeting_id, meeting_uuid, person FROM person_attendance WHERE meeting_uuid = '{run}'
               ORDER BY person LIMIT 1"
         );
         let texts = self.texts(&sql).await?;

@@ -36,9 +36,9 @@ SELECT subscriber_id, meeting_uuid, meeting_id, began_at, person, min(display_na
                             ELSE greatest(p.present_until, p.present_from + interval '1 millisecond') END AS at
                   FROM meetings m JOIN presence p USING (subscriber_id, meeting_uuid)
                  CROSS JOIN (VALUES (1), (-1)) AS d (comes)) AS changes
-        WINDOW moments AS (PARTITION BY meeting_uuid, subscriber_id, meeting_id, began_at, person
+        WINDOW moments AS (PARTITION BY began_at, meeting_uuid, subscriber_id, meeting_id, person
                            ORDER BY at, comes)) AS moments
- GROUP BY meeting_uuid, subscriber_id, meeting_id, began_at, person;
+ GROUP BY began_at, meeting_uuid, subscriber_id, meeting_id, person;
 
 CREATE VIEW late_joiners AS
 SELECT *, round(extract(epoch FROM joined_at - started_at) / 60, 2)::float8 AS minutes_late
@@ -46,7 +46,7 @@ SELECT *, round(extract(epoch FROM joined_at - started_at) / 60, 2)::float8 AS m
                p.person, min(p.display_name) AS display_name, min(p.joined_at) AS joined_at
           FROM meetings m JOIN presence p USING (subscriber_id, meeting_uuid)
          WHERE m.started_at IS NOT NULL AND p.joined_at IS NOT NULL
-         GROUP BY m.subscriber_id, m.meeting_uuid, m.meeting_id, coalesce(m.started_at, m.first_event_at), p.person) AS first
+         GROUP BY coalesce(m.started_at, m.first_event_at), m.meeting_uuid, m.subscriber_id, m.meeting_id, p.person) AS first
  WHERE joined_at > started_at + interval '1 minute';
 
 -- The platform tries to deliver an event for 24 hours: an end that has not come after that is not going to.

@@ -37,9 +37,9 @@ SELECT subscriber_id, meeting_uuid, meeting_id, began_at, person, display_name, 
                                     ELSE strftime('%Y-%m-%dT%H:%M:%fZ', p.present_from, '+0.001 seconds') END AS at
                           FROM meetings m CROSS JOIN presence p USING (subscriber_id, meeting_uuid)
                           CROSS JOIN (SELECT 1 AS comes UNION ALL SELECT -1) d)
-                WINDOW moments AS (PARTITION BY meeting_uuid, subscriber_id, meeting_id, began_at, person
+                WINDOW moments AS (PARTITION BY began_at, meeting_uuid, subscriber_id, meeting_id, person
                                    ORDER BY at, comes))
-        WINDOW whole AS (PARTITION BY meeting_uuid, subscriber_id, meeting_id, began_at, person))
+        WINDOW whole AS (PARTITION BY began_at, meeting_uuid, subscriber_id, meeting_id, person))
  WHERE number = 1;
 
 CREATE VIEW late_joiners AS
@@ -48,7 +48,7 @@ SELECT *, round((julianday(joined_at) - julianday(started_at)) * 1440, 2) AS min
                p.person, min(p.display_name) AS display_name, min(p.joined_at) AS joined_at
           FROM meetings m CROSS JOIN presence p USING (subscriber_id, meeting_uuid)
          WHERE m.started_at IS NOT NULL AND p.joined_at IS NOT NULL
-         GROUP BY m.subscriber_id, m.meeting_uuid, m.meeting_id, started_at, p.person)
+         GROUP BY coalesce(m.started_at, m.first_event_at), m.meeting_uuid, m.subscriber_id, m.meeting_id, p.person)
  WHERE joined_at > strftime('%Y-%m-%dT%H:%M:%fZ', started_at, '+1 minute');
 
 -- The platform tries to deliver an event for 24 hours: an end that has not come after that is not going to.
@@ -97,8 +97,7 @@ SELECT days.day, u.value ->> 0 AS subscriber_id, u.value ->> 1 AS meetings, u.va
  WHERE days.day IS NOT NULL;
 
 -- From each day on which somebody joined to the next one: ids of stays are led by the time of joining, and those that are
--- not, because it was not told, are few. A stay counts on the day on which it began, and the next. The plus keeps SQLite
--- from walking along the runs, in whose order it would not have to sort.
+-- not, because it was not told, are few. A stay counts on the day on which it began, and the next.
 CREATE VIEW daily_peak AS
 WITH RECURSIVE joined (day) AS (
     SELECT (SELECT substr(joined_at, 1, 10) FROM attendance WHERE stay_id >= '00000000-0001' ORDER BY stay_id LIMIT 1)
@@ -130,7 +129,7 @@ SELECT days.day, u.value ->> 0 AS subscriber_id, u.value ->> 1 AS participants, 
                                  FROM (SELECT subscriber_id, at, comes,
                                               sum(comes) OVER (PARTITION BY subscriber_id, person ORDER BY at, comes
                                                                ROWS UNBOUNDED PRECEDING) AS has
-                                         FROM (SELECT +subscriber_id AS subscriber_id, person, d.comes,
+                                         FROM (SELECT subscriber_id, person, d.comes,
                                                       CASE WHEN d.comes = 1 THEN max(present_from, days.begins)
                                                            WHEN present_until > present_from
                                                            THEN min(present_until, days.ends)

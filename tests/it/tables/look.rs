@@ -118,27 +118,43 @@ pub struct Seen {
     pub meetings: Vec<Value>,
     pub attendance: Vec<Value>,
     pub recordings: Vec<Value>,
-    pub views: BTreeMap<&'static str, Vec<Value>>,
+    pub views: BTreeMap<String, Vec<Value>>,
 }
 
 impl Seen {
     pub async fn of(backend: &Backend) -> Self {
-        let mut views = BTreeMap::new();
-        for (view, columns) in VIEWS.into_iter().filter(|(view, _)| *view != "daily_events") {
-            views.insert(view, rows(backend, view, columns).await);
-        }
+        let views = VIEWS.into_iter().filter(|(view, _)| *view != "daily_events");
+        let tables = [("meetings", &MEETINGS[..]), ("attendance", &ATTENDANCE), ("recordings", &RECORDINGS)];
+        let postgres = backend.postgres.is_some();
+        let member = |(name, columns)| match postgres {
+            true => format!("'{name}', ({})", array(postgres, name, columns)),
+            false => format!("'{name}', json(({}))", array(postgres, name, columns)),
+        };
+        // One statement, so that it is one moment, and one session.
+        let members = tables.into_iter().chain(views).map(member).collect::<Vec<_>>().join(", ");
+        let object = if postgres { "json_build_object" } else { "json_object" };
+        let all = backend.value(&format!("SELECT {object}({members})")).await;
+        let mut all: BTreeMap<String, Vec<Value>> = serde_json::from_str(&all).expect("arrays");
+        all.values_mut().for_each(|rows| rows.sort_by_cached_key(ToString::to_string));
+        let mut table = |name: &str| all.remove(name).expect(name);
         Self {
-            meetings: rows(backend, "meetings", &MEETINGS).await,
-            attendance: rows(backend, "attendance", &ATTENDANCE).await,
-            recordings: rows(backend, "recordings", &RECORDINGS).await,
-            views,
+            meetings: table("meetings"),
+            attendance: table("attendance"),
+            recordings: table("recordings"),
+            views: all,
         }
     }
 }
 
-/// What a table, a view, or a query in parentheses answers.
-pub async fn rows(backend: &Backend, table: &str, columns: &[&str]) -> Vec<Value> {
-    let postgres = backend.postgres.is_some();
+/// What a query answers.
+pub async fn rows(backend: &Backend, query: &str, columns: &[&str]) -> Vec<Value> {
+    let sql = array(backend.postgres.is_some(), &format!("(\n{query}\n)"), columns);
+    let mut rows: Vec<Value> = serde_json::from_str(&backend.value(&sql).await).expect("an array");
+    rows.sort_by_cached_key(ToString::to_string);
+    rows
+}
+
+fn array(postgres: bool, table: &str, columns: &[&str]) -> String {
     let value = |name: &str| {
         if postgres && (name.ends_with("_at") || name.starts_with("present_")) {
             format!(r#"to_char({name} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"#)
@@ -147,12 +163,9 @@ pub async fn rows(backend: &Backend, table: &str, columns: &[&str]) -> Vec<Value
         }
     };
     let members = columns.iter().map(|name| format!("'{name}', {}", value(name))).collect::<Vec<_>>().join(", ");
-    let sql = if postgres {
+    if postgres {
         format!("SELECT coalesce(json_agg(json_build_object({members})), '[]') FROM {table} AS t")
     } else {
         format!("SELECT json_group_array(json_object({members})) FROM {table} AS t")
-    };
-    let mut rows: Vec<Value> = serde_json::from_str(&backend.value(&sql).await).expect("an array");
-    rows.sort_by_cached_key(ToString::to_string);
-    rows
+    }
 }

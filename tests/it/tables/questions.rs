@@ -8,7 +8,10 @@ use super::{
 };
 use crate::{
     log_contract::fixture::{Backend, append},
-    support::readme::{self, PERSON},
+    support::{
+        readme::{self, PERSON},
+        sign::{NOW, millis},
+    },
 };
 
 const MINUTE: i64 = 60_000;
@@ -41,7 +44,7 @@ pub fn small_world() -> Vec<String> {
 async fn answer(backend: &Backend, question: &str, members: &[&str]) -> Vec<Value> {
     let queries = readme::queries();
     let query = queries.iter().find(|query| query.question.starts_with(question)).expect(question);
-    let mut rows = rows(backend, &format!("(\n{}\n)", query.sql), members).await;
+    let mut rows = rows(backend, &query.sql, members).await;
     for value in rows.iter_mut().filter_map(Value::as_object_mut).flat_map(|row| row.values_mut()) {
         // One writes 10, and the other 10.0.
         if let Some(number) = value.as_f64() {
@@ -53,6 +56,7 @@ async fn answer(backend: &Backend, question: &str, members: &[&str]) -> Vec<Valu
 
 pub async fn the_queries_of_the_readme_answer_what_they_say(backend: Backend) {
     assert_eq!((readme::RUN, readme::queries().len()), (UUID, 9));
+    assert!(millis(NOW).to_string().starts_with(readme::DAY));
     let log = backend.log().await;
     append(&log, &small_world()).await;
     catch_up(&mut cursor(&log, "a")).await;
