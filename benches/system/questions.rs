@@ -1,4 +1,4 @@
-//! The questions of the README, asked of a large log: how long analysts wait.
+//! The questions of the README, asked of a large log: how long analysts wait. In PostgreSQL they have the README's role.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -116,6 +116,9 @@ impl Large {
         eprintln!("{}: filling a log with {} rows", place.name(), questions.rows);
         let filled = fill.run().await?;
         eprintln!("  {:.0} s, and {:.0} s for the tables", filled.seconds, filled.tables_seconds);
+        if let Place::Postgres(postgres) = &place {
+            postgres.psql(&readme::role());
+        }
         let mut session = place.session().await?;
         let about = session.busiest().await?;
         session.close().await?;
@@ -165,7 +168,10 @@ impl Place {
                 let options = SqliteConnectOptions::from_str(&self.url())?.read_only(true);
                 Session::Sqlite(SqliteConnection::connect_with(&options).await?)
             }
-            Self::Postgres(postgres) => Session::Postgres(PgConnection::connect(&postgres.url()).await?),
+            Self::Postgres(postgres) => {
+                let url = postgres.url().replacen("postgres@", "analyst@", 1);
+                Session::Postgres(PgConnection::connect(&url).await?)
+            }
         })
     }
 
