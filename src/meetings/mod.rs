@@ -61,13 +61,15 @@ const PAGE: u32 = 2048;
 /// Rows of the log that may wait in memory: what comes in while this cursor rests, and some.
 pub const FOLLOWED: usize = 4096;
 
-/// Rows of the tables in one transaction. While it lasts, an embedded database cannot store events; but rows that were
-/// made at the same time lie beside each other, and the more of them are written at once, the fewer pages are written.
-const PIECE: usize = 1024;
+/// Into so many transactions the rows of the tables are divided that are to be written, but into none of less than so many, or
+/// of more. While one lasts, an embedded database cannot store events; but rows that were made at the same time lie beside
+/// each other, and the more of them are written at once, the fewer pages are.
+const PIECES: usize = 4;
+const PIECE: std::ops::RangeInclusive<usize> = 256..=4_096;
 
 /// While it follows the log, the tables are written this often: who joins and leaves in between, or meets with many, is
 /// written once. With [`GATHER`] and the writing itself it stays below the two seconds that are promised.
-const WRITE_EVERY: Duration = Duration::from_millis(1_200);
+const WRITE_EVERY: Duration = Duration::from_secs(1);
 
 /// At so many rows of the log they are written in any case.
 const UNWRITTEN: usize = 32_768;
@@ -134,6 +136,8 @@ struct Writing {
     stays: VecDeque<(Uuid, RunKey)>,
     /// All else.
     changes: Changes,
+    /// Rows in one transaction.
+    piece: usize,
 }
 
 /// Runs as the tables have them.
@@ -225,7 +229,8 @@ impl Meetings {
 
     /// Folds a page of the log into the runs in memory.
     async fn fold(&mut self, page: &[Fact]) -> Result<(), Retry> {
-        let (Some(mut held), Some(last)) = (self.held.take(), page.last()) else { return Ok(()) };
+        let Some(last) = page.last() else { return Ok(()) };
+        let Some(mut held) = self.held.take() else { return Ok(()) };
         let mut by_run: HashMap<RunKey, Vec<&Fact>> = HashMap::new();
         for fact in page {
             match &fact.meeting.uuid {
@@ -237,7 +242,7 @@ impl Meetings {
                     by_run.entry(key).or_default().push(fact);
                 }
                 None if &*fact.event == "record.finish" => {
-                    held.unwritten.changes.recordings.push(ready::finished(fact))
+                    held.unwritten.changes.recordings.push(ready::finished(fact));
                 }
                 None => {}
             }
@@ -293,7 +298,8 @@ impl Meetings {
         }
         stays.sort_unstable_by_key(|(id, _)| *id);
         held.written = Instant::now();
-        held.writing = Some(Writing { to: held.folded, facts, last, stays: stays.into(), changes });
+        let piece = (stays.len() + changes.rows()).div_ceil(PIECES).clamp(*PIECE.start(), *PIECE.end());
+        held.writing = Some(Writing { to: held.folded, facts, last, stays: stays.into(), changes, piece });
     }
 
     /// Writes the next piece, the position with the last of them. What was written before it is what the same rows of the log
@@ -306,10 +312,10 @@ impl Meetings {
             return Ok(());
         };
         let mut piece = Changes::default();
-        for (id, key) in writing.stays.drain(..writing.stays.len().min(PIECE)) {
+        for (id, key) in writing.stays.drain(..writing.stays.len().min(writing.piece)) {
             piece.stays.extend(held.runs.runs.get(&key).and_then(|(run, _)| run.stay_row(id)));
         }
-        writing.changes.move_to(&mut piece, PIECE);
+        writing.changes.move_to(&mut piece, writing.piece);
         let ends = writing.stays.is_empty() && writing.changes.is_empty();
         let to = if ends { writing.to } else { held.position };
         let asked = Instant::now();
@@ -366,11 +372,12 @@ impl Cursor for Meetings {
             return Ok(Progress::Standby);
         }
         let limit = self.page;
+        let busy = self.writes();
         let mut rows = 0;
         // Which row it is that the tables refuse is found with one page at a time.
-        if !self.writes() || limit == PAGE {
+        if !busy || limit == PAGE {
             let folded = self.held.as_ref().map_or(Seq::START, |held| held.folded);
-            let page = self.read(folded, self.writes()).await.map_err(|error| log_failed(&error))?;
+            let page = self.read(folded, busy).await.map_err(|error| log_failed(&error))?;
             rows = page.len();
             self.fold(&page).await?;
         }
@@ -379,7 +386,7 @@ impl Cursor for Meetings {
         }
         self.write_a_piece().await?;
         Ok(match rows {
-            _ if self.writes() => Progress::More,
+            _ if busy || self.writes() => Progress::More,
             0 => Progress::Idle,
             rows if rows >= limit as usize => Progress::More,
             _ => Progress::Worked,
