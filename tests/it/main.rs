@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests spawn tasks, read the clock and find their tools by environment")]
 
 mod answers;
+mod asyncapi;
 mod audit;
 mod backfill;
 mod backfill_story;
@@ -12,6 +13,8 @@ mod corpus;
 mod disk;
 mod durable;
 mod enrich;
+mod examples;
+mod export;
 mod faults_under_load;
 mod interop;
 mod log_contract;

@@ -1,8 +1,8 @@
 //! The analyst tables, on both databases.
 
-mod look;
+pub mod look;
 mod moved;
-mod projection;
+pub mod projection;
 mod questions;
 mod role;
 mod service;

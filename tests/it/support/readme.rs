@@ -28,10 +28,12 @@ pub fn role() -> String {
     role.join(";\n")
 }
 
-/// Every statement in a block of SQL; a comment before it is its question.
+/// Every statement about the tables in a block of SQL; a comment before it is its question.
 fn statements() -> Vec<Query> {
     let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("the README");
-    let blocks = readme.split("```sql\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let (_, tables) = readme.split_once("\n## Tables\n").expect("the section");
+    let (tables, _) = tables.split_once("\n## ").expect("the next section");
+    let blocks = tables.split("```sql\n").skip(1).filter_map(|rest| rest.split("```").next());
     let mut found = Vec::new();
     for statement in blocks.flat_map(|block| block.split_terminator(";\n")) {
         let is_comment = |line: &&str| line.starts_with("-- ");
