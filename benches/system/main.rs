@@ -16,6 +16,7 @@ mod fill;
 mod machine;
 mod moments;
 mod options;
+mod questions;
 mod report;
 mod run;
 mod scale;
@@ -56,17 +57,25 @@ async fn command(options: Options) {
         Some(Command::Backfill(backfill)) => backfill.run().await,
         Some(Command::Fill(fill)) => match fill.run().await {
             Ok(filled) => println!(
-                "{} rows in {:.0} s; {:.0} bytes each on the disk, indexes included",
+                "{} rows in {:.0} s; {:.0} bytes each on the disk, indexes included; the analyst tables in {:.0} s",
                 filled.rows,
                 filled.seconds,
-                filled.bytes_per_row()
+                filled.bytes_per_row(),
+                filled.tables_seconds
             ),
-            Err(error) => {
-                eprintln!("fill: {error:#}");
-                std::process::exit(1);
-            }
+            Err(error) => failed("fill", &error),
         },
+        Some(Command::Questions(questions)) => {
+            if let Err(error) = questions.run(options.rounds).await {
+                failed("questions", &error);
+            }
+        }
     }
+}
+
+fn failed(what: &str, error: &anyhow::Error) -> ! {
+    eprintln!("{what}: {error:#}");
+    std::process::exit(1)
 }
 
 async fn run(options: Options) {

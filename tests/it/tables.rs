@@ -4,7 +4,9 @@ pub mod look;
 mod moved;
 pub mod projection;
 mod questions;
+mod role;
 mod service;
+mod views;
 mod whole_runs;
 
 use crate::log_contract::fixture::on_both;
@@ -24,6 +26,9 @@ on_both! {
         rows_of_an_earlier_version_are_kept_and_gone_on_with;
     questions:
         the_queries_of_the_readme_answer_what_they_say;
+    views:
+        the_views_say_what_counting_by_hand_says
+        a_condition_on_a_run_a_number_or_a_day_goes_by_an_index;
     service:
         events_are_taken_while_the_tables_cannot_be_written
         a_rebuild_beside_the_service_repairs_the_tables

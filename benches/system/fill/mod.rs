@@ -1,7 +1,8 @@
 //! Fills a log with the past: rows that the service would have made of what the platform would have delivered.
 //!
 //! The bodies are signed, verified and read by the service's own code; only the way into the database is another, and
-//! faster, one. So a new log is filled, with nobody else at it: what a fill that was cut short leaves behind is no log.
+//! faster, one. So a new log is filled, with nobody else at it: what a fill that was cut short leaves behind is no log. The
+//! analyst tables are made of it by the service's own cursor.
 
 mod postgres;
 mod sqlite;
@@ -14,6 +15,8 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use convoke::event::{Clock, Content, Delivery, Event, EventId, Millis, Seq, Subscriber};
 use convoke::log::{self, Log};
+use convoke::meetings::Meetings;
+use convoke::metrics::Metrics;
 use convoke::simulate::History;
 use convoke::verify::{self, Keyring};
 use secrecy::SecretString;
@@ -35,6 +38,9 @@ const CHUNK: usize = 4096;
 const ROW: u64 = 1_100;
 /// What must stay free on the disk besides: the write-ahead log's most, and room for everybody else.
 const SPARE: u64 = 3 << 30;
+
+/// How often it is said how far it is.
+const SAY_EVERY: Duration = Duration::from_secs(15);
 
 /// Rows that are read back and looked at.
 const SAMPLE: u32 = 1_000;
@@ -59,8 +65,11 @@ pub struct Fill {
 #[derive(Clone, Copy, Debug)]
 pub struct Filled {
     pub rows: u64,
+    /// For the log.
     pub seconds: f64,
-    /// On the disk, indexes included.
+    /// For the analyst tables.
+    pub tables_seconds: f64,
+    /// The log on the disk, indexes included.
     pub bytes: u64,
 }
 
@@ -95,8 +104,14 @@ impl Fill {
         reader.join().ok().context("the thread that makes the events")?;
         let log = self.log()?;
         look(log.as_ref(), self.rows).await?;
+        let seconds = started.elapsed().as_secs_f64();
+        let started = Instant::now();
+        tables(&log).await?;
         log.close().await;
-        Ok(Filled { rows: self.rows, seconds: started.elapsed().as_secs_f64(), bytes })
+        if self.is_postgres() {
+            postgres::vacuum(&self.url).await?;
+        }
+        Ok(Filled { rows: self.rows, seconds, tables_seconds: started.elapsed().as_secs_f64(), bytes })
     }
 
     fn log(&self) -> anyhow::Result<Arc<dyn Log>> {
@@ -181,13 +196,32 @@ impl Progress {
     async fn next(&mut self) -> Option<Vec<Event>> {
         let chunk = self.chunks.recv().await?;
         self.done += chunk.len() as u64;
-        if self.said.elapsed() > Duration::from_secs(15) {
+        if self.said.elapsed() > SAY_EVERY {
             self.said = Instant::now();
             let rate = count(self.done) / self.started.elapsed().as_secs_f64();
             eprintln!("  {} of {} rows, {rate:.0}/s", self.done, self.rows);
         }
         Some(chunk)
     }
+}
+
+/// Makes the analyst tables as `convoke rebuild` does.
+async fn tables(log: &Arc<dyn Log>) -> anyhow::Result<()> {
+    let head = log.head().await?;
+    let (started, mut said) = (Instant::now(), Instant::now());
+    let cursor = Meetings::new(Arc::clone(log), Arc::new(Metrics::new()), "fill".to_owned());
+    cursor
+        .rebuild(|at| {
+            if said.elapsed() > SAY_EVERY {
+                said = Instant::now();
+                let rate = count(at.0.unsigned_abs()) / started.elapsed().as_secs_f64();
+                eprintln!("  tables of {at} of {head} rows, {rate:.0}/s");
+            }
+        })
+        .await?;
+    let counts = log.table_counts().await?;
+    ensure!(counts[0] > 0 && counts[1] > 0, "the analyst tables are empty");
+    Ok(())
 }
 
 /// Reads rows back from the beginning, the middle and the end: their ids must follow from their content, and a row must

@@ -55,6 +55,14 @@ pub async fn write(url: &str, mut events: Progress) -> anyhow::Result<u64> {
     Ok(bytes)
 }
 
+/// What autovacuum would have done in the meantime for the analyst tables.
+pub async fn vacuum(url: &str) -> anyhow::Result<()> {
+    let mut connection = PgConnection::connect(url).await.context("cannot connect")?;
+    sqlx::query("VACUUM (ANALYZE) meetings, attendance, recordings").execute(&mut connection).await?;
+    sqlx::query("CHECKPOINT").execute(&mut connection).await?;
+    Ok(connection.close().await?)
+}
+
 /// Bytes of the table with its indexes, all months together.
 async fn size(connection: &mut PgConnection) -> anyhow::Result<u64> {
     let sql =

@@ -15,6 +15,7 @@ pub mod port;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod readme;
 pub mod rig;
 pub mod sign;
 pub mod tools;

@@ -1,5 +1,7 @@
 //! The analyst tables as JSON, the same from either database.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::log_contract::fixture::Backend;
@@ -57,40 +59,113 @@ const RECORDINGS: [&str; 10] = [
     "view_url",
 ];
 
-/// All rows of all three tables, in an order of their own.
+/// The views, and their columns, without `silent_hours`, which the clock moves.
+pub const VIEWS: [(&str, &[&str]); 7] = [
+    (
+        "presence",
+        &[
+            "stay_id",
+            "subscriber_id",
+            "meeting_uuid",
+            "person",
+            "display_name",
+            "joined_at",
+            "left_at",
+            "present_from",
+            "present_until",
+        ],
+    ),
+    (
+        "person_attendance",
+        &[
+            "subscriber_id",
+            "meeting_uuid",
+            "meeting_id",
+            "began_at",
+            "person",
+            "display_name",
+            "stays",
+            "devices",
+            "minutes",
+            "first_joined_at",
+            "last_left_at",
+            "still_in",
+        ],
+    ),
+    (
+        "late_joiners",
+        &[
+            "subscriber_id",
+            "meeting_uuid",
+            "meeting_id",
+            "started_at",
+            "person",
+            "display_name",
+            "joined_at",
+            "minutes_late",
+        ],
+    ),
+    ("no_end_seen", &["subscriber_id", "meeting_uuid", "meeting_id", "began_at", "last_event_at", "open_stays"]),
+    ("daily_usage", &["day", "subscriber_id", "meetings", "participants", "stays", "minutes", "recordings"]),
+    ("daily_peak", &["day", "subscriber_id", "participants", "devices", "peak_at"]),
+    ("daily_events", &["day", "subscriber_id", "event", "events"]),
+];
+
+/// All rows of all three tables, and of the views on them, in an order of their own. (The other view, `daily_events`, is on
+/// the log itself.)
 #[derive(Debug, PartialEq)]
 pub struct Seen {
     pub meetings: Vec<Value>,
     pub attendance: Vec<Value>,
     pub recordings: Vec<Value>,
+    pub views: BTreeMap<String, Vec<Value>>,
 }
 
 impl Seen {
     pub async fn of(backend: &Backend) -> Self {
+        let views = VIEWS.into_iter().filter(|(view, _)| *view != "daily_events");
+        let tables = [("meetings", &MEETINGS[..]), ("attendance", &ATTENDANCE), ("recordings", &RECORDINGS)];
+        let postgres = backend.postgres.is_some();
+        let member = |(name, columns)| match postgres {
+            true => format!("'{name}', ({})", array(postgres, name, columns)),
+            false => format!("'{name}', json(({}))", array(postgres, name, columns)),
+        };
+        // One statement, so that it is one moment, and one session.
+        let members = tables.into_iter().chain(views).map(member).collect::<Vec<_>>().join(", ");
+        let object = if postgres { "json_build_object" } else { "json_object" };
+        let all = backend.value(&format!("SELECT {object}({members})")).await;
+        let mut all: BTreeMap<String, Vec<Value>> = serde_json::from_str(&all).expect("arrays");
+        all.values_mut().for_each(|rows| rows.sort_by_cached_key(ToString::to_string));
+        let mut table = |name: &str| all.remove(name).expect(name);
         Self {
-            meetings: rows(backend, "meetings", &MEETINGS).await,
-            attendance: rows(backend, "attendance", &ATTENDANCE).await,
-            recordings: rows(backend, "recordings", &RECORDINGS).await,
+            meetings: table("meetings"),
+            attendance: table("attendance"),
+            recordings: table("recordings"),
+            views: all,
         }
     }
 }
 
-async fn rows(backend: &Backend, table: &str, columns: &[&str]) -> Vec<Value> {
-    let postgres = backend.postgres.is_some();
+/// What a query answers.
+pub async fn rows(backend: &Backend, query: &str, columns: &[&str]) -> Vec<Value> {
+    let sql = array(backend.postgres.is_some(), &format!("(\n{query}\n)"), columns);
+    let mut rows: Vec<Value> = serde_json::from_str(&backend.value(&sql).await).expect("an array");
+    rows.sort_by_cached_key(ToString::to_string);
+    rows
+}
+
+fn array(postgres: bool, table: &str, columns: &[&str]) -> String {
     let value = |name: &str| {
-        if postgres && name.ends_with("_at") {
+        if postgres && (name.ends_with("_at") || name.starts_with("present_")) {
             format!(r#"to_char({name} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"#)
         } else {
             name.to_owned()
         }
     };
     let members = columns.iter().map(|name| format!("'{name}', {}", value(name))).collect::<Vec<_>>().join(", ");
-    let sql = if postgres {
-        format!("SELECT coalesce(json_agg(json_build_object({members})), '[]') FROM {table}")
+    if postgres {
+        format!("SELECT coalesce(json_agg(json_build_object({members})), '[]') FROM {table} AS t")
     } else {
-        format!("SELECT json_group_array(json_object({members})) FROM {table}")
-    };
-    let mut rows: Vec<Value> = serde_json::from_str(&backend.value(&sql).await).expect("an array");
-    rows.sort_by_cached_key(ToString::to_string);
-    rows
+        format!("SELECT json_group_array(json_object({members})) FROM {table} AS t")
+    }
 }

@@ -52,7 +52,7 @@ pub fn event(event: &str, ms: i64, attendee: &str) -> String {
     event_of(UUID, event, ms, attendee)
 }
 
-fn event_of(uuid: &str, event: &str, ms: i64, attendee: &str) -> String {
+pub fn event_of(uuid: &str, event: &str, ms: i64, attendee: &str) -> String {
     let attendee = if attendee.is_empty() { String::new() } else { format!(r#","attendeeInfo":{{{attendee}}}"#) };
     format!(
         r#"{{"event":"{event}","timestamp":{},"payload":{{"meetingInfo":{{"meetingID":"960000017","meetingUUID":"{uuid}"}}{attendee}}}}}"#,

@@ -1,95 +1,136 @@
 //! What people ask the tables: the queries of the README, and the comments in PostgreSQL.
 
-use std::{collections::BTreeMap, fs};
-
 use serde_json::{Value, json};
 
-use super::projection::{catch_up, cursor, event, who};
-use crate::log_contract::fixture::{Backend, append};
+use super::{
+    look::rows,
+    projection::{UUID, catch_up, cursor, event, event_of, who},
+};
+use crate::{
+    log_contract::fixture::{Backend, append},
+    support::{
+        readme::{self, PERSON},
+        sign::{NOW, millis},
+    },
+};
 
-/// The queries of the README about these tables, by their comment's first words, without those of the other database.
-fn queries(postgres: bool) -> BTreeMap<String, String> {
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("the README");
-    let (_, section) = readme.split_once("### Runs, stays, recordings").expect("the section");
-    let (_, sql) = section.split_once("```sql\n").expect("queries");
-    let (sql, _) = sql.split_once("```").expect("the end of the queries");
-    let mut last = "";
-    let mut found = BTreeMap::new();
-    for query in sql.split_terminator(";\n").map(str::trim).filter(|query| !query.is_empty()) {
-        let comment = query.lines().next().and_then(|line| line.strip_prefix("-- ")).expect("a comment");
-        let dialect = match comment {
-            "The same in SQLite" => Some(false),
-            _ => {
-                last = comment;
-                comment.ends_with("(PostgreSQL)").then_some(true)
-            }
-        };
-        if dialect.is_none_or(|dialect| dialect == postgres) {
-            found.insert(last.trim_end_matches(" (PostgreSQL)").to_owned(), query.to_owned());
-        }
-    }
-    found
+const MINUTE: i64 = 60_000;
+/// From noon of the README's day back to 23:00 of the day before.
+const YESTERDAY: i64 = -13 * 60 * MINUTE;
+
+/// The README's day: one run that goes on, and the one before it, of the same number, over midnight.
+pub fn small_world() -> Vec<String> {
+    let stay_in = |run: &str, participant: &str, user: &str, joined, left| {
+        let who = who(participant, joined, left).replace(&format!("user-{participant}"), user);
+        event_of(run, "meeting.left", left, &who)
+    };
+    let stay = |participant: &str, user: &str, joined, left| stay_in(UUID, participant, user, joined, left);
+    vec![
+        event_of("before", "meeting.started", YESTERDAY, ""),
+        stay_in("before", "b1", PERSON, YESTERDAY, YESTERDAY + 90 * MINUTE),
+        stay_in("before", "b2", "wang", YESTERDAY + MINUTE, YESTERDAY + 89 * MINUTE),
+        event_of("before", "meeting.conclude", YESTERDAY + 90 * MINUTE, ""),
+        event("meeting.started", 0, ""),
+        // On two devices, five of the minutes on both, and once more after a break.
+        stay("p1", PERSON, MINUTE, 11 * MINUTE),
+        stay("p2", PERSON, 6 * MINUTE, 21 * MINUTE),
+        stay("p3", PERSON, 31 * MINUTE, 41 * MINUTE),
+        // Is still in: until the last that was heard of the run, months ago.
+        event("meeting.join", 20, &who("p4", 0, 0)),
+        stay("p5", "late", 8 * MINUTE, 18 * MINUTE),
+    ]
 }
 
-async fn answer(backend: &Backend, query: &str, members: &[&str]) -> Value {
-    let members = members.iter().map(|name| format!("'{name}', q.{name}")).collect::<Vec<_>>().join(", ");
-    let sql = if backend.postgres.is_some() {
-        format!("SELECT coalesce(json_agg(json_build_object({members})), '[]') FROM (\n{query}\n) AS q")
-    } else {
-        format!("SELECT json_group_array(json_object({members})) FROM (\n{query}\n) AS q")
-    };
-    serde_json::from_str(&backend.value(&sql).await).expect("an array")
+async fn answer(backend: &Backend, question: &str, members: &[&str]) -> Vec<Value> {
+    let queries = readme::queries();
+    let query = queries.iter().find(|query| query.question.starts_with(question)).expect(question);
+    let mut rows = rows(backend, &query.sql, members).await;
+    for value in rows.iter_mut().filter_map(Value::as_object_mut).flat_map(|row| row.values_mut()) {
+        // One writes 10, and the other 10.0.
+        if let Some(number) = value.as_f64() {
+            *value = json!(number);
+        }
+    }
+    rows
 }
 
 pub async fn the_queries_of_the_readme_answer_what_they_say(backend: Backend) {
+    assert_eq!((readme::RUN, readme::queries().len()), (UUID, 9));
+    assert!(millis(NOW).to_string().starts_with(readme::DAY));
     let log = backend.log().await;
-    let minute = 60_000;
-    let stay = |participant: &str, user: &str, joined, left| {
-        event("meeting.left", left, &who(participant, joined, left).replace(&format!("user-{participant}"), user))
-    };
-    append(
-        &log,
-        &[
-            event("meeting.started", 0, ""),
-            // On two devices, five of the minutes on both, and once more after a break.
-            stay("p1", "li", minute, 11 * minute),
-            stay("p2", "li", 6 * minute, 21 * minute),
-            stay("p3", "li", 31 * minute, 41 * minute),
-            event("meeting.join", 20, &who("p4", 10, 0)),
-        ],
-    )
-    .await;
+    append(&log, &small_world()).await;
     catch_up(&mut cursor(&log, "a")).await;
-    let queries = queries(backend.postgres.is_some());
-    assert_eq!(queries.len(), 4, "{queries:?}");
-    let of = |words: &str| queries.iter().find(|(comment, _)| comment.starts_with(words)).expect(words).1.clone();
+    let number = readme::MEETING;
 
-    let now = answer(&backend, &of("What is on now"), &["meeting_id", "people"]).await;
-    assert_eq!(now, json!([{"meeting_id": "960000017", "people": 1}]));
-    let longest = answer(&backend, &of("The longest stays"), &["minutes", "closed_by"]).await;
-    let minutes: Vec<_> = longest.as_array().expect("rows").iter().map(|row| row["minutes"].as_f64()).collect();
-    assert!(minutes.contains(&Some(15.0)) && minutes.len() == 4, "{longest}");
-    let people = answer(&backend, &of("Minutes of each person"), &["person", "devices", "minutes"]).await;
-    let li = people.as_array().expect("rows").iter().find(|row| row["person"] == "li").expect("Li");
-    assert_eq!((&li["devices"], li["minutes"].as_f64()), (&json!(3), Some(30.0)), "20 minutes, and 10 more: {people}");
+    let happened = answer(&backend, "What happened on a day", &["event", "events"]).await;
+    assert_eq!(
+        happened,
+        [
+            json!({"event": "meeting.conclude", "events": 1.0}),
+            json!({"event": "meeting.join", "events": 1.0}),
+            json!({"event": "meeting.left", "events": 6.0}),
+            json!({"event": "meeting.started", "events": 1.0}),
+        ]
+    );
+    assert_eq!(answer(&backend, "The story of a meeting", &["seq", "event"]).await.len(), 10);
+    let now = answer(&backend, "What is on now", &["meeting_id", "people"]).await;
+    assert_eq!(now, [json!({"meeting_id": number, "people": 1.0})]);
+    let there = answer(&backend, "Who was in a run", &["minutes", "devices", "last_left_at"]).await;
+    assert_eq!(
+        there,
+        [
+            json!({"minutes": 10.0, "devices": 1.0, "last_left_at": "2026-06-15T12:18:00.000Z"}),
+            json!({"minutes": 30.0, "devices": 2.0, "last_left_at": "2026-06-15T12:41:00.000Z"}),
+            json!({"minutes": 41.0, "devices": 1.0, "last_left_at": null}),
+        ]
+    );
+    let somewhere = answer(&backend, "Where somebody was", &["began_at", "minutes"]).await;
+    assert_eq!(
+        somewhere,
+        [
+            json!({"began_at": "2026-06-14T23:00:00.000Z", "minutes": 90.0}),
+            json!({"began_at": "2026-06-15T12:00:00.000Z", "minutes": 30.0}),
+        ]
+    );
+    let late = answer(&backend, "Who came more than five", &["meeting_id", "minutes_late"]).await;
+    assert_eq!(late, [json!({"meeting_id": number, "minutes_late": 8.0})]);
+    let usage = answer(&backend, "A week's use", &["day", "meetings", "participants", "minutes"]).await;
+    assert_eq!(
+        usage,
+        [
+            json!({"day": "2026-06-14", "meetings": 1.0, "participants": 2.0, "minutes": 178.0}),
+            json!({"day": "2026-06-15", "meetings": 1.0, "participants": 3.0, "minutes": 81.0}),
+        ]
+    );
+    let peaks = answer(&backend, "The most people", &["day", "participants", "devices", "peak_at"]).await;
+    assert_eq!(
+        peaks,
+        [
+            json!({"day": "2026-06-14", "participants": 2.0, "devices": 2.0, "peak_at": "2026-06-14T23:01:00.000Z"}),
+            json!({"day": "2026-06-15", "participants": 3.0, "devices": 4.0, "peak_at": "2026-06-15T12:08:00.000Z"}),
+        ]
+    );
 
-    let unfinished = async || answer(&backend, &of("Runs of which no end"), &["meeting_id"]).await;
-    assert_eq!(unfinished().await, json!([{"meeting_id": "960000017"}]), "its events are months old");
-    append(&log, &[event("meeting.end", 50 * minute, "")]).await;
+    let unfinished = async || answer(&backend, "Runs of which no end", &["meeting_id", "began_at"]).await;
+    let run = json!({"meeting_id": number, "began_at": "2026-06-15T12:00:00.000Z"});
+    assert_eq!(unfinished().await, [run], "its events are months old");
+    append(&log, &[event("meeting.end", 50 * MINUTE, "")]).await;
     catch_up(&mut cursor(&log, "a")).await;
-    assert_eq!(unfinished().await, json!([]));
+    assert!(unfinished().await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_column_has_a_comment_in_postgresql() {
+async fn everything_that_analysts_see_has_a_comment_in_postgresql() {
     let backend = Backend::postgres().await;
     backend.log().await;
     let without = backend
         .value(
             "SELECT coalesce(string_agg(c.relname || '.' || a.attname, ', '), '')
                FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
-              WHERE c.relname IN ('meetings', 'attendance', 'recordings') AND c.relkind = 'r' AND a.attnum > 0
-                AND col_description(c.oid, a.attnum) IS NULL",
+              WHERE (c.relname IN ('meetings', 'attendance', 'recordings') AND c.relkind = 'r'
+                     OR c.relkind = 'v' AND c.relnamespace = 'public'::regnamespace)
+                AND a.attnum > 0
+                AND (col_description(c.oid, a.attnum) IS NULL OR obj_description(c.oid, 'pg_class') IS NULL)",
         )
         .await;
     assert_eq!(without, "");

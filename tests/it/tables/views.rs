@@ -1,0 +1,253 @@
+//! The views: counted again by hand, the same on both databases, and answered by way of indexes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::{
+    look::Seen,
+    projection::{catch_up, cursor, event, happened, who},
+    questions::small_world,
+};
+use crate::{
+    log_contract::fixture::{Backend, append},
+    support::readme,
+};
+
+const DAY: i64 = 86_400_000;
+
+/// A stay, as `presence` has it, in milliseconds.
+#[derive(Debug)]
+struct Present {
+    run: String,
+    person: String,
+    from: i64,
+    /// Who left in the millisecond of joining was there for one.
+    until: i64,
+    open: bool,
+}
+
+fn ms(value: &Value) -> i64 {
+    let at = OffsetDateTime::parse(value.as_str().expect("a time"), &Rfc3339).expect("a time");
+    i64::try_from(at.unix_timestamp_nanos() / 1_000_000).expect("a time")
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().expect("a text").to_owned()
+}
+
+fn presence(seen: &Seen) -> Vec<Present> {
+    let of = |row: &Value| Present {
+        run: text(&row["meeting_uuid"]),
+        person: text(&row["person"]),
+        from: ms(&row["present_from"]),
+        until: ms(&row["present_until"]).max(ms(&row["present_from"]) + 1),
+        open: row["left_at"].is_null(),
+    };
+    seen.views["presence"].iter().map(of).collect()
+}
+
+/// Milliseconds that are in any of these stays.
+fn covered(mut stays: Vec<(i64, i64)>) -> i64 {
+    stays.sort_unstable();
+    let (mut total, mut end) = (0, i64::MIN);
+    for (from, until) in stays {
+        total += (until - from.max(end)).max(0);
+        end = end.max(until);
+    }
+    total
+}
+
+/// Hundredths of minutes; times in SQLite are not exact to the last of them.
+fn near(minutes: &Value, expected: i64) {
+    let (minutes, expected) =
+        (minutes.as_f64().expect("minutes"), Value::from(expected).as_f64().expect("ms") / 60_000.0);
+    assert!((minutes - expected).abs() < 0.011, "{minutes} instead of {expected}");
+}
+
+/// What the platform should not send, and what the simulator does not.
+fn odd() -> Vec<String> {
+    let untold = |info: String| {
+        let (head, tail) = info.split_once(r#""joinTime":"#).expect("a joinTime");
+        format!(r#"{head}"joinTime":0{}"#, tail.trim_start_matches(|digit: char| digit.is_ascii_digit()))
+    };
+    vec![
+        // Gone in the millisecond of joining, or before it.
+        event("meeting.left", 500, &who("o1", 400, 400)),
+        event("meeting.left", 500, &who("o2", 400, 300)),
+        // Two devices that join, and one that leaves as another joins, in the same millisecond.
+        event("meeting.left", 900, &who("o3", 400, 800).replace("user-o3", "user-both")),
+        event("meeting.left", 900, &who("o4", 400, 800).replace("user-o4", "user-both")),
+        event("meeting.left", 900, &who("o5", 800, 900).replace("user-o5", "user-both")),
+        // Nobody tells when they joined; of the second not even that they did.
+        untold(event("meeting.join", 700, &who("o6", 700, 0))),
+        untold(event("meeting.left", 60_000, &who("o7", 700, 50_000))),
+    ]
+}
+
+async fn filled(backend: &Backend) -> Seen {
+    let log = backend.log().await;
+    log.append(&happened(700)).await.expect("appended");
+    append(&log, &small_world()).await;
+    append(&log, &odd()).await;
+    catch_up(&mut cursor(&log, "a")).await;
+    Seen::of(backend).await
+}
+
+pub async fn the_views_say_what_counting_by_hand_says(backend: Backend) {
+    let seen = filled(&backend).await;
+    let stays = presence(&seen);
+    assert_eq!(stays.len(), seen.attendance.len());
+
+    let mut people: BTreeMap<(&str, &str), Vec<&Present>> = BTreeMap::new();
+    for stay in &stays {
+        people.entry((&stay.run, &stay.person)).or_default().push(stay);
+    }
+    let attendance = &seen.views["person_attendance"];
+    assert_eq!(attendance.len(), people.len());
+    let mut minutes: BTreeMap<&str, i64> = BTreeMap::new();
+    for row in attendance {
+        let (run, person) = (row["meeting_uuid"].as_str().expect("a run"), row["person"].as_str().expect("a person"));
+        let stays = &people[&(run, person)];
+        let at = |moment: i64| stays.iter().filter(|stay| stay.from <= moment && moment < stay.until).count();
+        assert_eq!(row["stays"], stays.len());
+        assert_eq!(row["devices"], stays.iter().map(|stay| at(stay.from)).max().expect("a stay"), "{row}");
+        let there = covered(stays.iter().map(|stay| (stay.from, stay.until)).collect());
+        near(&row["minutes"], there);
+        *minutes.entry(run).or_default() += there;
+        assert_eq!(ms(&row["first_joined_at"]), stays.iter().map(|stay| stay.from).min().expect("a stay"));
+        assert_eq!(row["last_left_at"].is_null(), stays.iter().any(|stay| stay.open));
+    }
+
+    let mut days: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
+    for run in &seen.meetings {
+        let uuid = run["meeting_uuid"].as_str().expect("a run");
+        let inside = people.keys().filter(|(run, _)| *run == uuid).count();
+        assert_eq!(run["participants"], inside, "the table and the view count the same people: {run}");
+        let began = [&run["started_at"], &run["first_event_at"]].into_iter().find(|at| !at.is_null()).expect("a time");
+        if !run["started_at"].is_null() || run["stays"] != 0 {
+            days.entry(text(began)[..10].to_owned()).or_default().push(run);
+        }
+    }
+    assert_eq!(seen.views["daily_usage"].len(), days.len());
+    for row in &seen.views["daily_usage"] {
+        let runs = &days[row["day"].as_str().expect("a day")];
+        let sum = |column: &str| runs.iter().map(|run| run[column].as_i64().expect("a number")).sum::<i64>();
+        let uuids: BTreeSet<&str> = runs.iter().map(|run| run["meeting_uuid"].as_str().expect("a run")).collect();
+        let who: BTreeSet<&str> = people.keys().filter(|(run, _)| uuids.contains(run)).map(|(_, who)| *who).collect();
+        assert_eq!(
+            json!([row["meetings"], row["participants"], row["stays"], row["recordings"]]),
+            json!([runs.len(), who.len(), sum("stays"), sum("recordings")])
+        );
+        near(&row["minutes"], uuids.iter().filter_map(|run| minutes.get(run)).sum());
+    }
+
+    let peaks = &seen.views["daily_peak"];
+    let touched: BTreeSet<i64> = stays.iter().flat_map(|it| it.from / DAY..=(it.until - 1) / DAY).collect();
+    assert_eq!(peaks.len(), touched.len(), "{peaks:?}");
+    for row in peaks {
+        let begins = ms(&json!(format!("{}T00:00:00Z", row["day"].as_str().expect("a day"))));
+        let inside = |moment: i64| stays.iter().filter(move |stay| stay.from <= moment && moment < stay.until);
+        let moments = stays.iter().map(|stay| stay.from.max(begins)).filter(|at| (begins..begins + DAY).contains(at));
+        let people = |at: i64| inside(at).map(|stay| &stay.person).collect::<BTreeSet<_>>().len();
+        let moments: BTreeSet<i64> = moments.collect();
+        let most = moments.iter().map(|at| people(*at)).max().expect("a moment");
+        assert_eq!(
+            (&row["participants"], &row["devices"]),
+            (&json!(most), &json!(moments.iter().map(|at| inside(*at).count()).max().expect("a moment"))),
+            "{row}"
+        );
+        let first = moments.iter().find(|at| people(**at) == most).expect("a moment");
+        assert_eq!(ms(&row["peak_at"]), *first, "{row}");
+    }
+    let late = &seen.views["late_joiners"];
+    assert!(!late.is_empty() && late.iter().all(|row| row["minutes_late"].as_f64() > Some(1.0)), "{late:?}");
+}
+
+/// Rows without what the databases write differently, and the minutes apart from them.
+fn comparable(rows: &[Value]) -> Vec<(String, Vec<f64>)> {
+    let mut all: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            let mut row = row.as_object().expect("an object").clone();
+            let minutes =
+                ["minutes", "minutes_late", "duration_s"].map(|name| row.remove(name).and_then(|it| it.as_f64()));
+            if let Some(still) = row.get_mut("still_in") {
+                *still = json!(*still == true || *still == 1);
+            }
+            (Value::from(row).to_string(), minutes.into_iter().flatten().collect::<Vec<f64>>())
+        })
+        .collect();
+    all.sort_by(|one, other| one.0.cmp(&other.0));
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_databases_answer_the_same() {
+    let (sqlite, postgres) = (Backend::sqlite(), Backend::postgres().await);
+    let (one, other) = (filled(&sqlite).await, filled(&postgres).await);
+    for (view, rows) in &one.views {
+        let (one, other) = (comparable(rows), comparable(&other.views[view]));
+        assert_eq!(one.len(), other.len(), "{view}");
+        for (one, other) in one.iter().zip(&other) {
+            assert_eq!(one.0, other.0, "{view}");
+            assert!(one.1.iter().zip(&other.1).all(|(one, other)| (one - other).abs() < 0.011), "{one:?}, {other:?}");
+        }
+    }
+}
+
+/// Tables of which each row read costs something when there are millions.
+fn is_large(relation: &str) -> bool {
+    matches!(relation, "meetings" | "attendance") || relation.starts_with("events")
+}
+
+/// Scans of large tables that neither have a condition nor end after a row.
+fn whole_scans(plan: &Value, limited: bool, found: &mut Vec<String>) {
+    let limited = limited || plan["Node Type"] == "Limit";
+    let relation = plan["Relation Name"].as_str().unwrap_or_default();
+    if is_large(relation) && plan["Index Cond"].is_null() && plan["Index Name"] != "meetings_live" && !limited {
+        found.push(format!("{} of {relation} by {}", plan["Node Type"], plan["Index Name"]));
+    }
+    for below in plan["Plans"].as_array().into_iter().flatten() {
+        whole_scans(below, limited, found);
+    }
+}
+
+pub async fn a_condition_on_a_run_a_number_or_a_day_goes_by_an_index(backend: Backend) {
+    backend.log().await;
+    let mut queries: Vec<String> = readme::queries().into_iter().map(|query| query.sql).collect();
+    queries.push("SELECT * FROM person_attendance WHERE meeting_id = '960000017'".to_owned());
+    queries.push("SELECT * FROM late_joiners WHERE meeting_uuid = '1111'".to_owned());
+    queries.push("SELECT * FROM presence WHERE subscriber_id = '1' AND meeting_uuid = '1111'".to_owned());
+    for query in queries {
+        let mut found = Vec::new();
+        if backend.postgres.is_some() {
+            let mut session = PgConnection::connect(&backend.url).await.expect("a session");
+            // Empty tables are read as a whole, unless that is forbidden.
+            for way in ["seqscan", "bitmapscan", "hashjoin", "mergejoin"] {
+                let sql = AssertSqlSafe(format!("SET enable_{way} = off"));
+                sqlx::raw_sql(sql).execute(&mut session).await.expect("a setting");
+            }
+            let sql = AssertSqlSafe(format!("EXPLAIN (FORMAT JSON) {query}"));
+            let plan: Value = sqlx::query_scalar(sql).fetch_one(&mut session).await.expect(&query);
+            whole_scans(&plan[0]["Plan"], false, &mut found);
+        } else {
+            let mut session = SqliteConnection::connect(&backend.url).await.expect("a session");
+            let sql = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {query}"));
+            let plan = sqlx::query(sql).fetch_all(&mut session).await.expect(&query);
+            let steps = plan.iter().map(|row| row.get::<String, _>("detail"));
+            found.extend(steps.filter(|step| {
+                let mut words = step.split(' ');
+                match (words.next(), words.next()) {
+                    (Some("SCAN"), Some("a" | "m" | "e")) => !step.ends_with("USING INDEX meetings_live"),
+                    // Along an index, to its first row.
+                    (Some("SCAN"), Some(table)) => is_large(table) && !step.contains(" INDEX "),
+                    _ => false,
+                }
+            }));
+        }
+        assert!(found.is_empty(), "{query}\n{found:?}");
+    }
+}
