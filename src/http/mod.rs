@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | events | `POST {listen.path}` | [`ingest`] |
 //! | both | `GET /livez`, `GET /readyz` | [`ops`] |
+//! | admin | `GET /`, `GET /assets/…` | [`web`], the page, behind the same |
 //! | admin | `GET /metrics`, `GET /readyz?verbose` | [`ops`], behind the token or on loopback only |
 
 mod body;
@@ -14,6 +15,7 @@ mod problem;
 mod request_id;
 mod source;
 pub mod tls;
+pub mod web;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -110,6 +112,7 @@ pub fn admin_router(health: &Arc<ops::Health>, access: Arc<ops::Access>) -> Rout
     Router::new()
         .route("/metrics", get(ops::metrics).with_state(Arc::clone(health)))
         .route("/readyz", get(ops::readyz_verbose).with_state(Arc::clone(health)))
+        .merge(web::router())
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(axum::middleware::from_fn_with_state(access, ops::guard))
