@@ -47,5 +47,5 @@ function body(one) {
     ['request_id', value(one.request_id)],
   ])), h('section', { class: 'card', 'aria-labelledby': 'event-info-title' }, h('header', { class: 'card-head' }, h('h2', { id: 'event-info-title' }, 'event_info')),
     one.event_info === null ? h('p', { class: 'muted' }, nodes(one.forgotten_at ? 'event.info_forgotten' : 'event.info_masked'))
-      : h('pre', { tabindex: '0', role: 'region', 'aria-label': 'event_info' }, typeof one.event_info === 'string' ? one.event_info : JSON.stringify(one.event_info, null, 2)))];
+      : h('pre', { tabindex: '0' }, typeof one.event_info === 'string' ? one.event_info : JSON.stringify(one.event_info, null, 2)))];
 }

@@ -58,6 +58,6 @@ function body(one) {
       [t('meeting.subscriber'), value(one.subscriber_id)],
     ]), h('p', { class: 'muted' }, nodes('quarantine.todo', { id: h('code', null, String(one.id)) }))),
     h('section', { class: 'card', 'aria-labelledby': 'body-title' }, h('header', { class: 'card-head' }, h('h2', { id: 'body-title' }, t('quarantine.body'))),
-      one.body === null ? h('p', { class: 'muted' }, t('quarantine.body_masked')) : h('pre', { tabindex: '0', role: 'region', 'aria-label': t('quarantine.body') }, one.body)),
+      one.body === null ? h('p', { class: 'muted' }, t('quarantine.body_masked')) : h('pre', { tabindex: '0' }, one.body)),
   ];
 }
