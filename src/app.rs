@@ -21,9 +21,10 @@ use crate::cursor;
 use crate::disk::DiskWatch;
 use crate::enrich::{self, Enrich, Enterprise};
 use crate::event::{Clock, Subscriber};
+use crate::http::access::Access;
 use crate::http::connections::{Connections, Gauges, room_by_descriptors};
 use crate::http::ingest::{Ingest, Limits};
-use crate::http::ops::{Access, CursorHealth, Health};
+use crate::http::ops::{CursorHealth, Health};
 use crate::http::tls::{Certificates, TlsError};
 use crate::http::{self, Shutdown, Sources};
 use crate::intake::Intake;
@@ -210,7 +211,7 @@ impl App {
         let counted = Gauges { open: metrics.connections.clone(), evicted: metrics.connections_evicted.clone() };
         let connections = Connections::new(room_by_descriptors(), Some(counted));
         tasks.spawn(EVENTS, done(http::serve(events, tls, router, shutdown.clone(), connections)));
-        let access = Arc::new(Access::new(settings.admin.token.as_ref()));
+        let access = Arc::new(Access::new(&settings.admin, clock.clone()));
         let router = http::admin_router(&health, access);
         // Operators watch the end: this listener ends with the rest.
         let admin_shutdown = Shutdown { stop: steps.rest.clone(), ..shutdown.clone() };
