@@ -1,5 +1,6 @@
 //! What operators and their machines ask: alive, ready, metrics.
 
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::extract::{RawQuery, State};
@@ -11,6 +12,8 @@ use axum::{Json, Router};
 use serde::Serialize;
 
 use super::Closing;
+use super::last_hour::LastHour;
+use crate::event::{Millis, Subscriber};
 use crate::intake::Intake;
 use crate::metrics::Metrics;
 
@@ -27,8 +30,34 @@ pub struct Health {
     pub database: String,
     /// The bus, for people; `None`: the relay is off.
     pub bus: Option<String>,
-    /// The cursors, as last looked at.
-    pub cursors: RwLock<Vec<CursorHealth>>,
+    /// Whether the subscription at the platform is watched.
+    pub subscription_watched: bool,
+    /// What was refused.
+    pub last_hour: LastHour,
+    subscribers: RwLock<Arc<[Known]>>,
+    known: RwLock<Looked>,
+}
+
+/// Somebody who may send events.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// The `appID`.
+    pub id: Arc<str>,
+    /// A name for people.
+    pub name: Option<String>,
+}
+
+/// What the database told when it was last looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Looked {
+    /// Whether it answered.
+    pub reachable: bool,
+    /// Bytes free where it lies, if it is embedded.
+    pub disk_free: Option<u64>,
+    /// The cursors.
+    pub cursors: Vec<CursorHealth>,
+    /// When the newest event that was seen of each subscriber arrived.
+    pub last_events: HashMap<String, Millis>,
 }
 
 /// Where a cursor stood when it was last looked at.
@@ -68,6 +97,52 @@ struct BusReport {
 }
 
 impl Health {
+    /// Of a process that has not looked at anything yet.
+    #[must_use]
+    pub fn new(
+        intake: Intake,
+        closing: Closing,
+        metrics: Arc<Metrics>,
+        database: String,
+        bus: Option<String>,
+        subscription_watched: bool,
+    ) -> Self {
+        Self {
+            intake,
+            closing,
+            metrics,
+            database,
+            bus,
+            subscription_watched,
+            last_hour: LastHour::default(),
+            subscribers: RwLock::new(Arc::new([])),
+            known: RwLock::default(),
+        }
+    }
+
+    /// Those who may send events from now on.
+    pub fn set_subscribers(&self, subscribers: &[Subscriber]) {
+        let known = |one: &Subscriber| Known { id: Arc::clone(&one.app_id), name: one.name.clone() };
+        *self.subscribers.write().unwrap_or_else(PoisonError::into_inner) = subscribers.iter().map(known).collect();
+    }
+
+    /// Those who may send events.
+    #[must_use]
+    pub fn subscribers(&self) -> Arc<[Known]> {
+        Arc::clone(&self.subscribers.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What the database told last.
+    #[must_use]
+    pub fn known(&self) -> Looked {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes what the database told.
+    pub fn look(&self, change: impl FnOnce(&mut Looked)) {
+        change(&mut self.known.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
     /// Whether an event that comes now could be stored.
     #[must_use]
     pub fn ready(&self) -> bool {
@@ -87,7 +162,7 @@ impl Health {
                 connected: self.metrics.bus_connected.get() == 1,
                 stream: self.bus.clone(),
             },
-            cursors: self.cursors.read().unwrap_or_else(PoisonError::into_inner).clone(),
+            cursors: self.known().cursors,
         }
     }
 }

@@ -35,6 +35,7 @@ mod partitions;
 mod probes;
 mod reading;
 mod session;
+mod stats;
 mod tables;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres");
