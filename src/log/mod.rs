@@ -11,7 +11,9 @@ mod fetches;
 mod gaps;
 mod postgres;
 mod probes;
+mod reading;
 mod sqlite;
+mod stats;
 mod tables;
 
 use std::collections::{HashMap, HashSet};
@@ -23,6 +25,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use gaps::{Gaps, KnownRun, KnownStay};
+pub use reading::{
+    APART, EventFilter, ListedEvent, ListedMeeting, ListedQuarantined, ListedStay, Listing, MeetingFilter, MeetingKey,
+    Order, Page, QuarantineFilter, Reading, RecordingFilter, Scope, StayFilter,
+};
+pub use stats::{Arrived, GoingOn, Held, LONGEST, Statistics};
 pub use tables::{
     Changes, ClosedBy, Fact, Lease, MeetingRow, Ready, RecordingRow, RunKey, Status, StayRow, Stored, Tables,
 };
@@ -43,6 +50,9 @@ pub enum LogError {
     /// The database refuses the values. Trying the same again is useless; nothing was written.
     #[error("the database refuses the values: {0}")]
     Rejected(#[source] Box<dyn StdError + Send + Sync>),
+    /// A query for people took longer than it may, and was broken off. Ask for less.
+    #[error("the query took longer than {0:?}, and was broken off")]
+    TooSlow(Duration),
     /// The database's schema is not one that this version can use, and waiting will not change that.
     #[error("{0}")]
     Schema(String),
@@ -210,7 +220,9 @@ pub struct Schema {
 
 /// A back end of the log. See the module's documentation for the order it keeps.
 #[async_trait]
-pub trait Log: Tables + Gaps + Fetches + Probes + Send + Sync + std::fmt::Debug + 'static {
+pub trait Log:
+    Tables + Gaps + Fetches + Probes + Reading + Statistics + Send + Sync + std::fmt::Debug + 'static
+{
     /// What it is and where, for people: no password in it.
     fn describe(&self) -> String;
 

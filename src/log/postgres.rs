@@ -33,7 +33,9 @@ mod fetches;
 mod gaps;
 mod partitions;
 mod probes;
+mod reading;
 mod session;
+mod stats;
 mod tables;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres");
@@ -74,6 +76,9 @@ const FRESH: Duration = Duration::from_millis(500);
 /// waiting for may still be at work for nobody, and is not to take up one of the pool's places.
 const TEST: Duration = Duration::from_millis(250);
 
+/// How long a connection for what people ask is kept while nobody asks.
+const IDLE: Duration = Duration::from_secs(60);
+
 /// Bytes of a text that an index takes.
 const LONGEST_INDEXED: usize = 2_000;
 
@@ -85,6 +90,8 @@ pub struct PostgresLog {
     retention: Option<Duration>,
     writer: Mutex<Option<PgConnection>>,
     pool: PgPool,
+    /// For what people ask: a pool of its own, so that the cursors never wait for it.
+    people: PgPool,
     /// A pool of its own for the listener's connection: waiting for a notification is cut short again and again, and such
     /// a connection must never come into the hands of a query.
     listeners: PgPool,
@@ -102,23 +109,26 @@ impl PostgresLog {
         // No floating-point number is ever read, and poolers refuse the parameter for them.
         let connect = connect.application_name("convoke").extra_float_digits(None);
         let connect = sqlx::ConnectOptions::disable_statement_logging(connect);
-        let pool = PgPoolOptions::new()
-            .max_connections(6)
-            .acquire_timeout(Duration::from_secs(2))
-            // Tested here instead, and for a short time: of connections that a server which vanished has left behind, all are
-            // found out within one wait for a connection. What was used a moment ago needs no test.
-            .test_before_acquire(false)
-            .before_acquire(|connection, pooled| {
-                Box::pin(async move {
-                    let fresh = pooled.idle_for < FRESH;
-                    Ok(fresh || tokio::time::timeout(TEST, connection.ping()).await.is_ok_and(|answer| answer.is_ok()))
+        let pool = || {
+            PgPoolOptions::new()
+                .acquire_timeout(Duration::from_secs(2))
+                // Tested here instead, and for a short time: of connections that a server which vanished has left behind, all are
+                // found out within one wait for a connection. What was used a moment ago needs no test.
+                .test_before_acquire(false)
+                .before_acquire(|connection, pooled| {
+                    Box::pin(async move {
+                        let fresh = pooled.idle_for < FRESH;
+                        Ok(fresh
+                            || tokio::time::timeout(TEST, connection.ping()).await.is_ok_and(|answer| answer.is_ok()))
+                    })
                 })
-            })
-            // A connection that was given up waiting for is tested before it goes back, and that test must not wait for
-            // ever either: else a server that vanished without a word would keep all of the pool's places.
-            .after_release(|connection, _| Box::pin(tested(connection)))
-            .after_connect(|connection, _| Box::pin(session::prepare(connection)))
-            .connect_lazy_with(connect.clone());
+                // A connection that was given up waiting for is tested before it goes back, and that test must not wait for
+                // ever either: else a server that vanished without a word would keep all of the pool's places.
+                .after_release(|connection, _| Box::pin(tested(connection)))
+                .after_connect(|connection, _| Box::pin(session::prepare(connection)))
+        };
+        let people = pool().max_connections(3).idle_timeout(IDLE).connect_lazy_with(connect.clone());
+        let pool = pool().max_connections(6).connect_lazy_with(connect.clone());
         let listeners = PgPoolOptions::new()
             .max_connections(1)
             .acquire_timeout(Duration::from_secs(2))
@@ -129,6 +139,7 @@ impl PostgresLog {
             retention: options.retention,
             writer: Mutex::new(None),
             pool,
+            people,
             listeners,
             listener: Mutex::new(None),
             maintained: Mutex::new(None),
@@ -690,7 +701,7 @@ impl Log for PostgresLog {
             {
                 tracing::debug!(%error, "closing the writing connection");
             }
-            tokio::join!(self.pool.close(), self.listeners.close());
+            tokio::join!(self.pool.close(), self.people.close(), self.listeners.close());
         };
         // A database that fell silent takes no leave; the server ends what it hears no more of.
         if tokio::time::timeout(GOODBYE, politely).await.is_err() {

@@ -32,6 +32,8 @@ use crate::event::{Content, Event, EventId, Millis, Record, Seq, Unreadable};
 mod fetches;
 mod gaps;
 mod probes;
+mod reading;
+mod stats;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -64,6 +66,9 @@ const RETENTION_ROWS: u32 = 500;
 /// How soon to look again when there was nothing to delete.
 const RETENTION_AGAIN: Duration = Duration::from_secs(60);
 
+/// How long a connection for what people ask is kept while nobody asks.
+const IDLE: Duration = Duration::from_secs(60);
+
 pub struct SqliteLog {
     path: PathBuf,
     options: SqliteConnectOptions,
@@ -72,6 +77,8 @@ pub struct SqliteLog {
     /// When there was last nothing to delete.
     expired: Mutex<Option<Millis>>,
     readers: SqlitePool,
+    /// For what people ask: a pool of its own, so that the cursors never wait for it.
+    people: SqlitePool,
     /// A whole transaction for each of [`ROWS`], in one message to the connection's thread: on a busy machine every
     /// message costs two waits for a processor.
     inserts: [Arc<str>; ROWS.len()],
@@ -100,10 +107,10 @@ impl SqliteLog {
         if !named || path == Path::new(":memory:") || options.url.contains("mode=memory") {
             return Err(LogError::Url("must name a file: a database in memory keeps nothing".to_owned()));
         }
-        let readers =
-            SqlitePoolOptions::new().max_connections(4).acquire_timeout(Duration::from_secs(2)).connect_lazy_with(
-                connect.clone().row_buffer_size(512).create_if_missing(false).pragma("query_only", "on"),
-            );
+        let reader = connect.clone().row_buffer_size(512).create_if_missing(false).pragma("query_only", "on");
+        let pool = || SqlitePoolOptions::new().acquire_timeout(Duration::from_secs(2));
+        let people = pool().max_connections(2).idle_timeout(IDLE).connect_lazy_with(reader.clone());
+        let readers = pool().max_connections(4).connect_lazy_with(reader);
         let inserts = ROWS.map(|rows| {
             let values = vec![PLACEHOLDERS; rows].join(", ");
             Arc::from(format!(
@@ -122,6 +129,7 @@ impl SqliteLog {
             writer: Mutex::new(None),
             expired: Mutex::new(None),
             readers,
+            people,
             inserts,
         })
     }
@@ -709,7 +717,7 @@ impl Log for SqliteLog {
     }
 
     async fn close(&self) {
-        self.readers.close().await;
+        tokio::join!(self.readers.close(), self.people.close());
         if let Some(connection) = self.writer.lock().await.take() {
             // Checkpoints and deletes the WAL, if no other process has the database open.
             if let Err(error) = connection.close().await {

@@ -7,6 +7,7 @@ pub mod fixture;
 mod only_postgres;
 mod only_sqlite;
 mod promises;
+mod reading;
 mod schema;
 
 use fixture::on_both;
@@ -42,6 +43,15 @@ on_both! {
         a_further_recording_of_a_run_is_asked_for_and_what_was_made_is_still_appended
         runs_are_enriched_once_the_newest_first_and_cancelled_ones_are_not
         a_run_that_changes_is_enriched_again_and_a_row_made_anew_has_what_was_known;
+    reading:
+        every_list_is_whole_in_pages_of_either_order
+        a_run_has_what_was_fetched_of_it
+        events_are_filtered_by_whatever_they_are_asked_for
+        tables_are_filtered_by_whatever_they_are_asked_for
+        a_person_is_found_by_any_exact_handle
+        what_arrives_between_two_pages_moves_nothing
+        hostile_text_is_only_text
+        the_quarantine_is_listed_without_its_bodies;
     schema:
         a_database_that_is_not_migrated_is_unavailable
         migrating_again_changes_nothing_and_keeps_the_rows

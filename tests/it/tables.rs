@@ -1,7 +1,7 @@
 //! The analyst tables, on both databases.
 
 mod look;
-mod projection;
+pub mod projection;
 mod questions;
 mod service;
 mod whole_runs;

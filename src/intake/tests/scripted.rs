@@ -4,14 +4,16 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
+use uuid::Uuid;
 
 use super::*;
 use crate::disk::Disk;
-use crate::event::{Record, Seq};
+use crate::event::{EventId, Record, Seq};
 use crate::log::{
-    Changes, Counts, CursorState, Enriched, Fact, Fetch, Fetched, Fetches, Filter, Finish, Gaps, Handshakes, Heartbeat,
-    KnownRun, KnownStay, Lag, Lease, Leased, Moved, Probes, Quarantined, Run, RunKey, Schema, SetAside, Stored, Tables,
-    WorkCounts,
+    Changes, Counts, CursorState, Enriched, EventFilter, Fact, Fetch, Fetched, Fetches, Filter, Finish, Gaps,
+    Handshakes, Heartbeat, KnownRun, KnownStay, Lag, Lease, Leased, ListedEvent, ListedMeeting, ListedQuarantined,
+    ListedStay, Listing, MeetingFilter, MeetingKey, Moved, Page, Probes, QuarantineFilter, Quarantined, Reading,
+    RecordingFilter, RecordingRow, Run, RunKey, Schema, SetAside, StayFilter, Stored, Tables, WorkCounts,
 };
 
 #[derive(Debug)]
@@ -309,6 +311,53 @@ impl Probes for Scripted {
         Err(unavailable())
     }
     async fn handshakes(&self, _: &str) -> Result<Handshakes, LogError> {
+        Err(unavailable())
+    }
+}
+
+#[async_trait]
+impl Reading for Scripted {
+    async fn list_events(&self, _: &EventFilter, _: &Page<EventId>) -> Result<Listing<ListedEvent, EventId>, LogError> {
+        Err(unavailable())
+    }
+    async fn events_between(
+        &self,
+        _: &EventFilter,
+        _: Seq,
+        _: Seq,
+        _: u32,
+        _: Duration,
+    ) -> Result<Vec<ListedEvent>, LogError> {
+        Err(unavailable())
+    }
+    async fn get_event(&self, _: EventId) -> Result<Option<ListedEvent>, LogError> {
+        Err(unavailable())
+    }
+    async fn list_meetings(
+        &self,
+        _: &MeetingFilter,
+        _: &Page<MeetingKey>,
+    ) -> Result<Listing<ListedMeeting, MeetingKey>, LogError> {
+        Err(unavailable())
+    }
+    async fn get_meeting(&self, _: &RunKey) -> Result<Option<ListedMeeting>, LogError> {
+        Err(unavailable())
+    }
+    async fn list_stays(&self, _: &StayFilter, _: &Page<Uuid>) -> Result<Listing<ListedStay, Uuid>, LogError> {
+        Err(unavailable())
+    }
+    async fn list_recordings(
+        &self,
+        _: &RecordingFilter,
+        _: &Page<EventId>,
+    ) -> Result<Listing<RecordingRow, EventId>, LogError> {
+        Err(unavailable())
+    }
+    async fn list_quarantine(
+        &self,
+        _: &QuarantineFilter,
+        _: &Page<i64>,
+    ) -> Result<Listing<ListedQuarantined, i64>, LogError> {
         Err(unavailable())
     }
 }

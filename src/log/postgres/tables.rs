@@ -303,15 +303,15 @@ fn known(row: &PgRow, index: usize) -> Result<Arc<str>, sqlx::Error> {
     row.try_get::<&str, _>(index).map(Arc::from)
 }
 
-fn when(row: &PgRow, index: usize) -> Result<Option<Millis>, sqlx::Error> {
+pub(super) fn when(row: &PgRow, index: usize) -> Result<Option<Millis>, sqlx::Error> {
     Ok(row.try_get::<Option<OffsetDateTime>, _>(index)?.map(Millis::from_date_time))
 }
 
-fn always(row: &PgRow, index: usize) -> Result<Millis, sqlx::Error> {
+pub(super) fn always(row: &PgRow, index: usize) -> Result<Millis, sqlx::Error> {
     row.try_get(index).map(Millis::from_date_time)
 }
 
-fn word<T>(row: &PgRow, index: usize, parse: impl Fn(&str) -> Option<T>) -> Result<T, sqlx::Error> {
+pub(super) fn word<T>(row: &PgRow, index: usize, parse: impl Fn(&str) -> Option<T>) -> Result<T, sqlx::Error> {
     let text: &str = row.try_get(index)?;
     parse(text).ok_or_else(|| sqlx::Error::Decode(format!("{text} is not a word of this column").into()))
 }
@@ -386,7 +386,7 @@ fn stay(row: &PgRow) -> Result<StayRow, sqlx::Error> {
     })
 }
 
-fn recording(row: &PgRow) -> Result<RecordingRow, sqlx::Error> {
+pub(super) fn recording(row: &PgRow) -> Result<RecordingRow, sqlx::Error> {
     Ok(RecordingRow {
         event_id: EventId::from_uuid(row.try_get(0)?),
         subscriber_id: known(row, 1)?,

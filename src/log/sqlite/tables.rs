@@ -264,11 +264,11 @@ fn known(row: &SqliteRow, index: usize) -> Result<Arc<str>, sqlx::Error> {
     row.try_get::<&str, _>(index).map(Arc::from)
 }
 
-fn when(row: &SqliteRow, index: usize) -> Result<Option<Millis>, sqlx::Error> {
+pub(super) fn when(row: &SqliteRow, index: usize) -> Result<Option<Millis>, sqlx::Error> {
     row.try_get::<Option<&str>, _>(index)?.map(time).transpose()
 }
 
-fn word<T>(row: &SqliteRow, index: usize, parse: impl Fn(&str) -> Option<T>) -> Result<T, sqlx::Error> {
+pub(super) fn word<T>(row: &SqliteRow, index: usize, parse: impl Fn(&str) -> Option<T>) -> Result<T, sqlx::Error> {
     let text: &str = row.try_get(index)?;
     parse(text).ok_or_else(|| sqlx::Error::Decode(format!("{text} is not a word of this column").into()))
 }
@@ -344,7 +344,7 @@ fn stay(row: &SqliteRow) -> Result<StayRow, sqlx::Error> {
     })
 }
 
-fn recording(row: &SqliteRow) -> Result<RecordingRow, sqlx::Error> {
+pub(super) fn recording(row: &SqliteRow) -> Result<RecordingRow, sqlx::Error> {
     let ready_at = when(row, 5)?;
     Ok(RecordingRow {
         event_id: event_id(row, 0)?,

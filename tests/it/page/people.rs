@@ -31,7 +31,9 @@ fn views() -> [(&'static str, String); 8] {
 /// Waits until a view has all that it asks for.
 pub async fn settle(browser: &Browser) {
     crate::support::wait::eventually("the view is filled", crate::service::SOON, async || {
-        let waiting = browser.js("return [...document.querySelectorAll('.loading, [aria-busy]')].map((one) => one.outerHTML)", json!([])).await;
+        let waiting = browser
+            .js("return [...document.querySelectorAll('.loading, [aria-busy]')].map((one) => one.outerHTML)", json!([]))
+            .await;
         let empty = browser.count("main h1").await == 0;
         if waiting == json!([]) && !empty { Ok(()) } else { Err(waiting) }
     })
@@ -128,16 +130,22 @@ async fn a_chinese_viewer_reads_chinese_and_a_choice_is_remembered() {
         let text = browser.text("body").await;
         let keys = text.split_whitespace().filter(|word| {
             let mut parts = word.split('.');
-            let known = ["tile", "verdict", "finding", "nav", "meeting", "event", "stay", "quarantine", "filter", "list"];
+            let known =
+                ["tile", "verdict", "finding", "nav", "meeting", "event", "stay", "quarantine", "filter", "list"];
             parts.next().is_some_and(|first| known.contains(&first)) && parts.next().is_some()
         });
-        let events = |word: &&str| !["create", "modify", "started", "join", "left", "end", "conclude"].iter().any(|kind| word.ends_with(kind));
+        let events = |word: &&str| {
+            !["create", "modify", "started", "join", "left", "end", "conclude"].iter().any(|kind| word.ends_with(kind))
+        };
         assert_eq!(keys.filter(events).collect::<Vec<_>>(), [""; 0], "{hash}");
     }
     show(&browser, &service, "#/meetings").await;
     browser.click("#language").await;
     browser.sees("h1", "Meetings").await;
-    assert_eq!(browser.js("return [document.documentElement.lang, document.activeElement.id]", json!([])).await, json!(["en", "language"]));
+    assert_eq!(
+        browser.js("return [document.documentElement.lang, document.activeElement.id]", json!([])).await,
+        json!(["en", "language"])
+    );
     browser.goto(&page(&service, "#/quarantine")).await;
     browser.js("location.reload()", json!([])).await;
     browser.sees("h1", "Quarantine").await;

@@ -117,10 +117,15 @@ async fn a_hostile_name_stays_text() {
         browser.sees("h1", name.split('\u{0}').next().expect("text")).await;
         browser.sees("#found-stays", name).await;
     }
-    let hostile = browser.count("main img, main script, main iframe, main svg[onload], [onerror], a[href^='javascript']").await;
+    let hostile =
+        browser.count("main img, main script, main iframe, main svg[onload], [onerror], a[href^='javascript']").await;
     assert_eq!(hostile, 0);
     assert_eq!(browser.js("return window.owned ?? null", json!([])).await, json!(null));
-    assert_eq!((browser.dialog().await, browser.complaints().await), (None, vec![]), "no script ran, none was stopped either");
+    assert_eq!(
+        (browser.dialog().await, browser.complaints().await),
+        (None, vec![]),
+        "no script ran, none was stopped either"
+    );
     browser.quit().await;
 }
 

@@ -181,7 +181,8 @@ impl Browser {
 
     /// Keeps a picture of the whole page as `target/screenshots/{name}.png`.
     pub async fn screenshot(&self, name: &str) {
-        let picture = self.cdp("Page.captureScreenshot", json!({ "format": "png", "captureBeyondViewport": true })).await;
+        let picture =
+            self.cdp("Page.captureScreenshot", json!({ "format": "png", "captureBeyondViewport": true })).await;
         let picture = BASE64_STANDARD.decode(picture["data"].as_str().expect("a picture")).expect("base64");
         let folder = screenshots();
         std::fs::create_dir_all(&folder).expect("the target folder can be written");

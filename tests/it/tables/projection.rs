@@ -36,7 +36,7 @@ pub async fn catch_up(tables: &mut Meetings) {
 }
 
 /// The first events of a simulated enterprise's days, as they are appended.
-fn happened(events: u64) -> Vec<Append> {
+pub fn happened(events: u64) -> Vec<Append> {
     let keyring = Keyring::new(&[Subscriber { app_id: APP_ID.into(), keys: vec![KEY.into()], name: None }]);
     let read = |(at, body): (Millis, Bytes)| {
         let delivery = Delivery { received_at: at, request_id: None, traceparent: None };
