@@ -1,6 +1,6 @@
 // Charts by uPlot, drawn on a canvas, and the same figures as a table for who does not see it.
 
-import { fill, h, setText } from './dom.js';
+import { fill, h, setAttribute, setText } from './dom.js';
 import { number } from './format.js';
 import { t } from './i18n.js';
 
@@ -22,6 +22,7 @@ export function chart({ id, title, kind, ordinal = false, label, tick, sentence,
   const node = h('figure', { class: 'chart', id }, h('figcaption', null, h('h3', null, title), readout), plot, details);
 
   let points = [];
+  const nothing = () => points.every(([, y]) => y === 0);
   let drawn = null;
   let pointed = false;
 
@@ -55,7 +56,7 @@ export function chart({ id, title, kind, ordinal = false, label, tick, sentence,
   }
 
   function say(one) {
-    setText(readout, one ? `${label(one[0])}: ${number(one[1])}` : sentence(points));
+    setText(readout, one ? `${label(one[0])}: ${number(one[1])}` : nothing() ? '' : sentence(points));
   }
 
   function columns() {
@@ -63,7 +64,7 @@ export function chart({ id, title, kind, ordinal = false, label, tick, sentence,
   }
 
   function draw() {
-    if (points.length === 0 || !plot.isConnected || plot.clientWidth === 0) return;
+    if (nothing() || !plot.isConnected || plot.clientWidth === 0) return;
     drawn?.destroy();
     drawn = new uPlot(options(), columns(), plot);
   }
@@ -89,8 +90,8 @@ export function chart({ id, title, kind, ordinal = false, label, tick, sentence,
   function set(next, { quietly = false } = {}) {
     points = next;
     if (!pointed) say();
-    plot.setAttribute('aria-label', `${title}. ${sentence(points)}`);
-    if (points.length === 0) {
+    setAttribute(plot, 'aria-label', `${title}. ${nothing() ? t('chart.nothing') : sentence(points)}`);
+    if (nothing()) {
       drawn?.destroy();
       drawn = null;
       fill(plot, h('p', { class: 'none' }, t('chart.nothing')));

@@ -1,7 +1,6 @@
 // Small parts that several views use.
 
 import { h, icon } from './dom.js';
-import { full } from './format.js';
 import { has, t } from './i18n.js';
 import { to } from './router.js';
 
@@ -70,9 +69,4 @@ export function card(id, title, aside, ...content) {
 /** The heading of a view; it takes the focus when the view changes. */
 export function heading(title, ...beside) {
   return h('header', { class: 'view-head' }, h('h1', { tabindex: '-1' }, title), beside);
-}
-
-/** UTC and local, for a title. */
-export function exactly(when) {
-  return when ? `${full(when)} · ${when}` : null;
 }

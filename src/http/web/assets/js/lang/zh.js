@@ -146,7 +146,7 @@ export default {
 
   'chart.title': '历史情况',
   'chart.events': '每分钟事件数（最近一小时）',
-  'chart.participants': '在会人数（最近 24 小时）',
+  'chart.participants': '同时停留数（最近 24 小时）',
   'chart.meetings': '每日会议数（最近 31 天）',
   'chart.highest': '当前 {now}，最高 {count}（{time}）',
   'chart.sum': '{days} 天内共 {count} 场会议',

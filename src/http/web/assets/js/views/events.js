@@ -10,7 +10,7 @@ import { watch } from '../live.js';
 import { empty, eventType, heading, meetingLink, person } from '../parts.js';
 import { to } from '../router.js';
 
-export const TYPES = [
+const TYPES = [
   'meeting.create', 'meeting.modify', 'meeting.cancel', 'meeting.started', 'meeting.join', 'meeting.left', 'meeting.end',
   'meeting.conclude', 'record.finish', 'record.ready',
 ];
