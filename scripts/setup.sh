@@ -2,7 +2,7 @@
 # Installs what `make demo`, `make test` or `make bench` needs and this machine lacks. It first says what and why,
 # does nothing when nothing is missing, and can be run again at any time.
 #
-#   scripts/setup.sh [demo|test|bench]      default: demo
+#   scripts/setup.sh [demo|test|bench|bench-page]      default: demo
 #
 # Downloads go to .tools/ in this folder (or $TOOLS_DIR); only PostgreSQL, SQLite's shell, systemd-analyze, Chromium with its
 # driver, npm, a C compiler and Python's pip and venv come as system packages, through apt-get, and only if they are missing.
@@ -28,8 +28,9 @@ have() { command -v "$1" >/dev/null 2>&1; }
 case $set_name in
   demo) needs=(toolchain compiler nats_newest) ;;
   bench) needs=(toolchain compiler nats_newest postgres psql openssl) ;;
+  bench-page) needs=(toolchain compiler browser) ;;
   test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql pgbouncer sqlite openssl promtool systemd interop browser axe) ;;
-  *) die "unknown set '$set_name': write scripts/setup.sh demo, test or bench" ;;
+  *) die "unknown set '$set_name': write scripts/setup.sh demo, test, bench or bench-page" ;;
 esac
 
 # ── what each need is for, and whether it is met ──────────────────────────────────────────────────────────────────

@@ -8,6 +8,7 @@ export default {
   skip: 'Skip to the content',
   sign_out: 'Sign out',
   masked: 'Personal data is masked: this token has no right to see it.',
+  'masked.here': 'Personal data is masked here. Why it is stands at the foot of the page.',
   'masked.no_token': 'Personal data is masked: no token is set. With admin.token, whoever signs in with it sees everything.',
 
   'nav.label': 'Main',

@@ -8,6 +8,7 @@ export default {
   skip: '跳到正文',
   sign_out: '退出登录',
   masked: '个人数据已脱敏：当前令牌无权查看。',
+  'masked.here': '此处的个人数据已脱敏，原因见页脚。',
   'masked.no_token': '个人数据已脱敏：尚未设置令牌。设置 admin.token 后，用它登录即可查看全部内容。',
 
   'nav.label': '主导航',

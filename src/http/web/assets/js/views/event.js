@@ -21,7 +21,7 @@ export function event({ parts: [id = ''], signal }) {
 
 function body(one) {
   const forgotten = one.forgotten_at && h('p', { class: 'notice' }, t('event.forgotten'), ' ', time(one.forgotten_at));
-  const masked = one.masked && h('p', { class: 'notice' }, t('masked'));
+  const masked = one.masked && h('p', { class: 'notice' }, t('masked.here'));
   return [forgotten, masked, h('div', { class: 'card' }, facts([
     [t('event.type'), eventType(one.event)],
     [t('event.occurred'), time(one.occurred_at)],

@@ -83,7 +83,7 @@ function body({ meeting: run, stays, stays_left_out: leftOut, recordings, open_i
   const picture = timeline({ meeting: run, stays, recordings, until });
   const present = stays.filter((stay) => stay.closed_by === 'open').length;
   return [
-    run.masked && h('p', { class: 'notice' }, t('masked')),
+    run.masked && h('p', { class: 'notice' }, t('masked.here')),
     h('section', { class: 'card', 'aria-label': t('meeting.facts') },
       h('div', { class: 'meeting-top' }, meetingStatus(run.status),
         client ? h('a', { class: 'button', href: client, id: 'open-in-client' }, t('meeting.open')) : null,

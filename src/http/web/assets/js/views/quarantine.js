@@ -48,7 +48,7 @@ function entry(id, signal) {
 
 function body(one) {
   return [
-    one.masked && h('p', { class: 'notice' }, t('masked')),
+    one.masked && h('p', { class: 'notice' }, t('masked.here')),
     h('div', { class: 'card' }, facts([
       [t('quarantine.reason'), h('strong', { lang: 'en' }, one.reason)],
       [t('quarantine.reading'), h('span', { lang: 'en' }, one.reading)],
