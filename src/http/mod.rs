@@ -4,7 +4,9 @@
 //! |---|---|---|
 //! | events | `POST {listen.path}` | [`ingest`] |
 //! | both | `GET /livez`, `GET /readyz` | [`ops`] |
-//! | admin | `GET /metrics`, `GET /readyz?verbose` | [`ops`], behind the token or on loopback only |
+//! | admin | `GET /metrics`, `GET /readyz?verbose` | [`ops`], behind [`access`]: a token, or on loopback only |
+//! | admin | `POST /session`, `POST /session/end` | [`access::login`] |
+//! | admin | `GET /api/v1/…` | [`api`], behind [`access`] |
 
 pub mod access;
 pub mod api;

@@ -96,7 +96,12 @@ pub(crate) struct Of<'a> {
 
 impl Of<'_> {
     /// The page that is asked for.
-    pub fn page<K: Key>(self, limit: &Option<Limit>, cursor: &Option<Cursor>, order: Order) -> Result<Page<K>, Refused> {
+    pub fn page<K: Key>(
+        self,
+        limit: &Option<Limit>,
+        cursor: &Option<Cursor>,
+        order: Order,
+    ) -> Result<Page<K>, Refused> {
         let after = cursor.as_ref().map(|cursor| self.read(&cursor.0)).transpose()?;
         let limit = limit.as_ref().map_or(ROWS, |limit| u32::try_from(limit.0).unwrap_or(ROWS));
         Ok(Page { order, after, limit, within: DEADLINE })

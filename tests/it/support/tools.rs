@@ -35,6 +35,11 @@ pub fn python() -> PathBuf {
     expect_program(folder().join("venv/bin/python"))
 }
 
+/// Tests an HTTP interface by its OpenAPI document.
+pub fn schemathesis() -> PathBuf {
+    expect_program(folder().join("venv-schemathesis/bin/schemathesis"))
+}
+
 /// The folder with `initdb` and `postgres`: `PG_BIN`, or the newest that Debian's packages brought, or on the `PATH`.
 pub fn postgres_bin() -> PathBuf {
     let packaged = || {
