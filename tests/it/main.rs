@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests spawn tasks, read the clock and find their tools by environment")]
 
 mod answers;
+mod api;
 mod audit;
 mod backfill;
 mod backfill_story;

@@ -223,19 +223,26 @@ pub(crate) type Cursor = Text<16384>;
 #[into_params(parameter_in = Query)]
 pub(crate) struct Common {
     /// At this time or later: RFC 3339, or a date, which is its first moment in UTC.
+    #[param(inline)]
     pub since: Option<Time>,
     /// Before this time.
+    #[param(inline)]
     pub until: Option<Time>,
     /// Of this subscriber.
+    #[param(inline)]
     pub subscriber: Option<Text<200>>,
     /// Of the meeting with this number or UUID.
+    #[param(inline)]
     pub meeting: Option<Text<2000>>,
     /// Of whom exactly this is the person, user UUID, account, call number, participant or display name. Without a meeting,
     /// over 31 days at the most: the last ones unless told otherwise.
+    #[param(inline)]
     pub person: Option<Text<2000>>,
     /// So many at the most; 100 unless told otherwise.
+    #[param(inline)]
     pub limit: Option<Limit>,
     /// `next` of the answer before this one, to the same question.
+    #[param(inline)]
     pub cursor: Option<Cursor>,
 }
 

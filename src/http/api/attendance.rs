@@ -20,6 +20,7 @@ use crate::log::{Order, RecordingFilter, StayFilter};
 #[into_params(parameter_in = Query)]
 pub(crate) struct Which {
     /// That ended so.
+    #[param(inline)]
     closed_by: Option<Closed>,
 }
 

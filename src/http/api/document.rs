@@ -9,7 +9,7 @@ use utoipa::OpenApi;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 
 use super::ask::{Asked, Nothing};
-use super::refused::Refusals;
+use super::refused::{Problem, Refusals};
 
 /// The document, once the routes are known.
 #[derive(Clone)]
@@ -31,6 +31,7 @@ pub(crate) struct Document(pub Arc<str>);
         (name = "statistics", description = "How much there was."),
         (name = "self", description = "About this interface."),
     ),
+    components(schemas(Problem)),
     security(("token" = []), ("session" = []))
 )]
 struct Head;

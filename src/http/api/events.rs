@@ -32,11 +32,13 @@ super::ask::words! {
 #[into_params(parameter_in = Query)]
 pub(crate) struct Which {
     /// Of this type, as sent.
-    #[param(example = "meeting.join")]
+    #[param(inline, example = "meeting.join")]
     event: Option<Text<200>>,
     /// That came in this way.
+    #[param(inline)]
     source: Option<Origin>,
     /// Which end comes first; the newest unless told otherwise.
+    #[param(inline)]
     order: Option<Direction>,
 }
 

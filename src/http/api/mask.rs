@@ -28,12 +28,12 @@ fn time(at: Option<Millis>) -> Option<Time> {
 }
 
 /// The first character.
-fn initial(text: String) -> String {
+fn initial(text: &str) -> String {
     text.chars().take(1).chain(['…']).collect()
 }
 
 /// The last two digits, if there are more than those.
-fn last_digits(text: String) -> String {
+fn last_digits(text: &str) -> String {
     let digits: Vec<char> = text.chars().filter(char::is_ascii_digit).collect();
     let shown = digits.len().saturating_sub(2).max(2).min(digits.len());
     ['…'].into_iter().chain(digits[shown..].iter().copied()).collect()
@@ -60,11 +60,11 @@ impl Mask {
             meeting_cycle_sub_id: row.meeting_cycle_sub_id,
             user_uuid: row.user_uuid.filter(|_| !masked),
             user_agent: row.user_agent,
-            account: if masked { row.account.map(initial) } else { row.account },
+            account: if masked { row.account.as_deref().map(initial) } else { row.account },
             participant_id: row.participant_id.filter(|_| !masked),
-            display_name: if masked { row.display_name.map(initial) } else { row.display_name },
+            display_name: if masked { row.display_name.as_deref().map(initial) } else { row.display_name },
             role: row.role,
-            call_number: if masked { row.call_number.map(last_digits) } else { row.call_number },
+            call_number: if masked { row.call_number.as_deref().map(last_digits) } else { row.call_number },
             join_time: time(row.join_time),
             left_time: time(row.left_time),
             source: row.source,
@@ -102,7 +102,7 @@ impl Mask {
             subject: row.subject,
             scheduled_start_at: time(row.scheduled_start_at),
             scheduled_end_at: time(row.scheduled_end_at),
-            host: if masked { row.host.map(initial) } else { row.host },
+            host: if masked { row.host.as_deref().map(initial) } else { row.host },
             corp_id: row.corp_id,
             masked,
         }
@@ -119,9 +119,9 @@ impl Mask {
             participant_id: row.participant_id.filter(|_| !masked),
             person: if masked { row.person.map(|person| self.pseudonym(&person)) } else { row.person },
             user_uuid: row.user_uuid.filter(|_| !masked),
-            account: if masked { row.account.map(initial) } else { row.account },
-            display_name: if masked { row.display_name.map(initial) } else { row.display_name },
-            call_number: if masked { row.call_number.map(last_digits) } else { row.call_number },
+            account: if masked { row.account.as_deref().map(initial) } else { row.account },
+            display_name: if masked { row.display_name.as_deref().map(initial) } else { row.display_name },
+            call_number: if masked { row.call_number.as_deref().map(last_digits) } else { row.call_number },
             user_agent: row.user_agent,
             role: row.role,
             joined_at: time(row.joined_at),
@@ -183,12 +183,12 @@ mod tests {
 
     #[test]
     fn names_keep_a_character_and_numbers_two_digits() {
-        assert_eq!(initial("王小明".to_owned()), "王…");
-        assert_eq!(initial("A".to_owned()), "A…");
-        assert_eq!(last_digits("+8613900001234".to_owned()), "…34");
-        assert_eq!(last_digits("123".to_owned()), "…3", "never all of a short one");
-        assert_eq!(last_digits("12".to_owned()), "…");
-        assert_eq!(last_digits("sip:x".to_owned()), "…");
+        assert_eq!(initial("王小明"), "王…");
+        assert_eq!(initial("A"), "A…");
+        assert_eq!(last_digits("+8613900001234"), "…34");
+        assert_eq!(last_digits("123"), "…3", "never all of a short one");
+        assert_eq!(last_digits("12"), "…");
+        assert_eq!(last_digits("sip:x"), "…");
     }
 
     #[test]

@@ -29,6 +29,7 @@ const RECORDINGS: u32 = 1_000;
 #[into_params(parameter_in = Query)]
 pub(crate) struct Which {
     /// In this state.
+    #[param(inline)]
     status: Option<Standing>,
 }
 

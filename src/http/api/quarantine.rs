@@ -22,14 +22,19 @@ use crate::verify;
 #[into_params(parameter_in = Query)]
 pub(crate) struct Which {
     /// That arrived at this time or later: RFC 3339, or a date, which is its first moment in UTC.
+    #[param(inline)]
     since: Option<Time>,
     /// That arrived before this time.
+    #[param(inline)]
     until: Option<Time>,
     /// Of this subscriber.
+    #[param(inline)]
     subscriber: Option<Text<200>>,
     /// So many at the most; 100 unless told otherwise.
+    #[param(inline)]
     limit: Option<Limit>,
     /// `next` of the answer before this one, to the same question.
+    #[param(inline)]
     cursor: Option<Cursor>,
 }
 

@@ -24,6 +24,7 @@ const FOUND: u32 = 20;
 #[into_params(parameter_in = Query)]
 pub(crate) struct What {
     /// A meeting's number or UUID, or a person: exactly their user UUID, account, call number, participant or display name.
+    #[param(inline)]
     q: Text<200>,
 }
 

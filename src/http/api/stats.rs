@@ -42,10 +42,13 @@ impl Step {
 #[into_params(parameter_in = Query)]
 pub(crate) struct Over {
     /// From the step that holds this time on: RFC 3339, or a date, which is its first moment in UTC.
+    #[param(inline)]
     since: Option<Time>,
     /// Until the step before this time; now unless told otherwise.
+    #[param(inline)]
     until: Option<Time>,
     /// How far apart the points are. At most 1,500 of them.
+    #[param(inline)]
     step: Option<Step>,
 }
 
@@ -54,10 +57,13 @@ pub(crate) struct Over {
 #[into_params(parameter_in = Query)]
 pub(crate) struct Days {
     /// From the day that holds this time on; the last 31 days unless told otherwise.
+    #[param(inline)]
     since: Option<Time>,
     /// Until the day before this time; now unless told otherwise. At most 1,500 days.
+    #[param(inline)]
     until: Option<Time>,
     /// How far the days are ahead of UTC, in minutes: 480 for China. Days of UTC unless told otherwise.
+    #[param(inline)]
     utc_offset_minutes: Option<Number<-1080, 1080>>,
 }
 

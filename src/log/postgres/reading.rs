@@ -135,7 +135,7 @@ impl Reading for PostgresLog {
         let rows = self
             .read_within(page.within, "SET LOCAL enable_seqscan = off", async |connection| {
                 let meant = meant(connection, scope).await?;
-                let mut query = Query::new(format!("WITH found AS "));
+                let mut query = Query::new("WITH found AS ");
                 // One meeting's runs are found by its number, and sorted; all others along their order.
                 query.push(if meant.is_some() { "MATERIALIZED" } else { "NOT MATERIALIZED" });
                 query.push(format!(" (SELECT {MEETING} FROM meetings WHERE true"));
@@ -146,11 +146,13 @@ impl Reading for PostgresLog {
                 }
                 match &meant {
                     Some(Meant::Number(number)) => _ = query.push(" AND meeting_id = ").push_bind(self::number(number)),
-                    Some(Meant::Runs(_, runs)) => push_runs(&mut query, runs),
+                    Some(Meant::Runs(uuid, runs)) => push_runs(&mut query, uuid, runs),
                     None => {}
                 }
                 push_person_stayed(&mut query, scope);
                 if let Some(after) = &page.after {
+                    // The time once more by itself: where the index is to begin.
+                    query.push(format!(" AND {at} {}= ", beyond(page.order))).push_bind(after.at.date_time());
                     query.push(format!(" AND ({}) {} (", key.join(", "), beyond(page.order)));
                     query.push_bind(after.at.date_time()).push(", ").push_bind(text(&after.meeting_uuid));
                     query.push(", ").push_bind(text(&after.subscriber_id)).push(")");
@@ -212,7 +214,7 @@ impl Reading for PostgresLog {
                 push_run(&mut query, filter.run.as_ref());
                 match &meant {
                     Some(Meant::Number(number)) => _ = query.push(" AND meeting_id = ").push_bind(self::number(number)),
-                    Some(Meant::Runs(_, runs)) => push_runs(&mut query, runs),
+                    Some(Meant::Runs(uuid, runs)) => push_runs(&mut query, uuid, runs),
                     None => {}
                 }
                 push_person_stayed(&mut query, scope);
@@ -251,13 +253,10 @@ async fn meant(connection: &mut PgConnection, scope: &Scope) -> Result<Option<Me
     let rows = sqlx::query(RUNS_WITH_UUID).bind(&*meeting).fetch_all(connection).await?;
     let run = |row: &PgRow| {
         Ok(MeantRun {
-            run: RunKey {
-                subscriber_id: row.try_get::<&str, _>(0)?.into(),
-                meeting_uuid: row.try_get::<&str, _>(1)?.into(),
-            },
-            meeting_id: row.try_get(2)?,
-            first_event_at: always(row, 3)?,
-            last_event_at: always(row, 4)?,
+            subscriber_id: row.try_get(0)?,
+            meeting_id: row.try_get(1)?,
+            first_event_at: always(row, 2)?,
+            last_event_at: always(row, 3)?,
         })
     };
     let runs = rows.iter().map(run).collect::<Result<_, sqlx::Error>>()?;
@@ -365,11 +364,13 @@ fn push_run(query: &mut Query, run: Option<&RunKey>) {
     }
 }
 
-fn push_runs(query: &mut Query, runs: &[MeantRun]) {
-    let (subscribers, uuids): (Vec<String>, Vec<String>) =
-        runs.iter().map(|it| (it.run.subscriber_id.to_string(), it.run.meeting_uuid.to_string())).unzip();
-    query.push(" AND (subscriber_id, meeting_uuid) IN (SELECT * FROM unnest(").push_bind(subscribers);
-    query.push("::text[], ").push_bind(uuids).push("::text[]))");
+fn push_runs(query: &mut Query, uuid: &str, runs: &[MeantRun]) {
+    let subscribers: Vec<&str> = runs.iter().map(|run| &*run.subscriber_id).collect();
+    query
+        .push(" AND subscriber_id = ANY(")
+        .push_bind(subscribers)
+        .push(") AND meeting_uuid = ")
+        .push_bind(uuid.to_owned());
 }
 
 fn push_meant_run(query: &mut Query, meant: Option<&Meant>) {
@@ -380,7 +381,7 @@ fn push_meant_run(query: &mut Query, meant: Option<&Meant>) {
             );
             query.push_bind(self::number(number)).push(")");
         }
-        Some(Meant::Runs(_, runs)) => push_runs(query, runs),
+        Some(Meant::Runs(uuid, runs)) => push_runs(query, uuid, runs),
         None => {}
     }
 }

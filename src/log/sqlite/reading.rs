@@ -116,11 +116,13 @@ impl Reading for SqliteLog {
                 }
                 match &meant {
                     Some(Meant::Number(number)) => _ = query.push(" AND meeting_id = ").push_bind(number.clone()),
-                    Some(Meant::Runs(_, runs)) => push_runs(&mut query, runs),
+                    Some(Meant::Runs(uuid, runs)) => push_runs(&mut query, uuid, runs),
                     None => {}
                 }
                 push_person_stayed(&mut query, scope);
                 if let Some(after) = &page.after {
+                    // The time once more by itself: where the index is to begin.
+                    query.push(format!(" AND {at} {}= ", beyond(page.order))).push_bind(after.at.to_string());
                     query.push(format!(" AND ({at}, meeting_uuid, subscriber_id) {} (", beyond(page.order)));
                     query.push_bind(after.at.to_string()).push(", ").push_bind(after.meeting_uuid.as_str());
                     query.push(", ").push_bind(after.subscriber_id.as_str()).push(")");
@@ -160,7 +162,7 @@ impl Reading for SqliteLog {
                         );
                         query.push(" WHERE meeting_id = ").push_bind(number.clone()).push(")");
                     }
-                    Some(Meant::Runs(_, runs)) => push_runs(&mut query, runs),
+                    Some(Meant::Runs(uuid, runs)) => push_runs(&mut query, uuid, runs),
                     None => {}
                 }
                 push_person(&mut query, scope, &STAYED);
@@ -187,7 +189,7 @@ impl Reading for SqliteLog {
                 push_run(&mut query, filter.run.as_ref());
                 match &meant {
                     Some(Meant::Number(number)) => _ = query.push(" AND meeting_id = ").push_bind(number.clone()),
-                    Some(Meant::Runs(_, runs)) => push_runs(&mut query, runs),
+                    Some(Meant::Runs(uuid, runs)) => push_runs(&mut query, uuid, runs),
                     None => {}
                 }
                 push_person_stayed(&mut query, scope);
@@ -225,13 +227,10 @@ async fn meant(connection: &mut SqliteConnection, scope: &Scope) -> Result<Optio
     let rows = sqlx::query(RUNS_WITH_UUID).bind(&*meeting).fetch_all(connection).await?;
     let run = |row: &SqliteRow| {
         Ok(MeantRun {
-            run: RunKey {
-                subscriber_id: row.try_get::<&str, _>(0)?.into(),
-                meeting_uuid: row.try_get::<&str, _>(1)?.into(),
-            },
-            meeting_id: row.try_get(2)?,
-            first_event_at: always(row, 3)?,
-            last_event_at: always(row, 4)?,
+            subscriber_id: row.try_get(0)?,
+            meeting_id: row.try_get(1)?,
+            first_event_at: always(row, 2)?,
+            last_event_at: always(row, 3)?,
         })
     };
     let runs = rows.iter().map(run).collect::<Result<_, sqlx::Error>>()?;
@@ -332,11 +331,10 @@ fn push_run(query: &mut Query, run: Option<&RunKey>) {
     }
 }
 
-fn push_runs(query: &mut Query, runs: &[MeantRun]) {
-    let runs = runs.iter().map(|it| vec![&*it.run.subscriber_id, &*it.run.meeting_uuid]);
-    let runs = serde_json::Value::from_iter(runs).to_string();
-    query.push(" AND (subscriber_id, meeting_uuid) IN (SELECT value ->> 0, value ->> 1 FROM json_each(");
-    query.push_bind(runs).push("))");
+fn push_runs(query: &mut Query, uuid: &str, runs: &[MeantRun]) {
+    let subscribers = serde_json::Value::from_iter(runs.iter().map(|run| &*run.subscriber_id)).to_string();
+    query.push(" AND subscriber_id IN (SELECT value FROM json_each(").push_bind(subscribers);
+    query.push(")) AND meeting_uuid = ").push_bind(uuid.to_owned());
 }
 
 /// Runs in which the person who is asked for stayed.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use convoke::event::{Millis, Seq};
-use convoke::log::{Appended, Log};
+use convoke::log::{Appended, EventFilter, Log, LogError, Order, Page};
 use sqlx::{Connection, PgConnection};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -366,4 +366,24 @@ async fn no_password_is_printed() {
     for text in [log.describe(), format!("{log:?}"), log.migrate(true).await.unwrap_err().to_string()] {
         assert!(!text.contains("s3cret"), "{text}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_takes_too_long_is_broken_off_and_the_next_one_is_not() {
+    let backend = Backend::postgres().await;
+    let log = backend.log().await;
+    append(&log, &[numbered(1, NOW)]).await;
+    let page = |within| Page { order: Order::Newest, after: None, limit: 10, within };
+    let mut in_the_way = PgConnection::connect(&backend.url).await.expect("a connection");
+    sqlx::raw_sql("BEGIN; LOCK TABLE events").execute(&mut in_the_way).await.expect("a lock");
+    let short = Duration::from_millis(300);
+    for _ in 0..4 {
+        let broken_off = log.list_events(&EventFilter::default(), &page(short)).await;
+        assert!(matches!(broken_off, Err(LogError::TooSlow(within)) if within == short), "{broken_off:?}");
+        // What people wait for holds no cursor up.
+        log.heartbeat().await.expect("an answer");
+    }
+    in_the_way.close().await.expect("the lock goes");
+    let listing = log.list_events(&EventFilter::default(), &page(WITHIN)).await.expect("it has time");
+    assert_eq!(listing.rows.len(), 1);
 }

@@ -3,7 +3,7 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use convoke::event::Seq;
-use convoke::log::{Appended, Log, LogError, Options, open};
+use convoke::log::{Appended, EventFilter, Log, LogError, Options, Order, Page, Scope, open};
 
 use super::fixture::{Backend, append, everything, is_schema, is_unavailable};
 use crate::support::sign::{NOW, millis, numbered};
@@ -123,4 +123,19 @@ async fn the_wal_stays_bounded_under_load_with_readers_and_maintenance() {
     }
     // All of it together would be 42 MiB and more. The writer's own checkpoint comes at 32 MiB.
     assert!(longest < 36 << 20, "{longest}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_takes_too_long_is_broken_off_and_the_next_one_is_not() {
+    let backend = Backend::sqlite();
+    let log = backend.log().await;
+    append(&log, &(0..2_000).map(|n| numbered(n, NOW)).collect::<Vec<_>>()).await;
+    let scope = Scope { person: Some("nobody".to_owned()), ..Scope::default() };
+    let filter = EventFilter { scope, ..EventFilter::default() };
+    let page = |within| Page { order: Order::Newest, after: None, limit: 10, within };
+    let broken_off = log.list_events(&filter, &page(Duration::ZERO)).await;
+    assert!(matches!(broken_off, Err(LogError::TooSlow(Duration::ZERO))), "{broken_off:?}");
+    for _ in 0..5 {
+        assert_eq!(log.list_events(&filter, &page(RETENTION)).await.expect("it has time").rows, []);
+    }
 }

@@ -46,6 +46,11 @@ pub fn axe() -> String {
     std::fs::read_to_string(file).expect("axe-core can be read")
 }
 
+/// Tests an HTTP interface by its OpenAPI document.
+pub fn schemathesis() -> PathBuf {
+    expect_program(folder().join("venv-schemathesis/bin/schemathesis"))
+}
+
 /// The folder with `initdb` and `postgres`: `PG_BIN`, or the newest that Debian's packages brought, or on the `PATH`.
 pub fn postgres_bin() -> PathBuf {
     let packaged = || {

@@ -37,12 +37,16 @@ const AGAIN: Duration = Duration::from_secs(1);
 #[into_params(parameter_in = Query)]
 pub(crate) struct Which {
     /// Of this type, as sent.
+    #[param(inline)]
     event: Option<Text<200>>,
     /// Of the meeting with this number or UUID.
+    #[param(inline)]
     meeting: Option<Text<2000>>,
     /// Of this subscriber.
+    #[param(inline)]
     subscriber: Option<Text<200>>,
     /// As the header `Last-Event-ID`, for clients that cannot set one; the header counts more.
+    #[param(inline)]
     last_event_id: Option<Number<0, 9_223_372_036_854_775_807>>,
 }
 

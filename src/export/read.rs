@@ -1,0 +1,308 @@
+//! Reads what is to be exported, oldest first.
+//!
+//! A page is bounded in rows, and the next one in what the last one weighed. It is looked for in a stretch of time, and a
+//! stretch is bounded in how long that takes: so that even what a filter rarely finds is read in short queries, between
+//! which nothing is held open. The end is the newest row that was there at the beginning.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::{Style, Table, Target, Value, rows, sheet};
+use crate::event::{EventId, Millis};
+use crate::log::{
+    EventFilter, ListedEvent, ListedMeeting, ListedStay, Listing, Log, LogError, MeetingFilter, MeetingKey, Order,
+    Page, RecordingFilter, RecordingRow, Scope, StayFilter,
+};
+
+/// Rows of a page: as many as weigh [`WEIGHT`], within these bounds.
+const ROWS: (u64, u64) = (50, 2_000);
+
+/// Bytes that a page is to weigh, about.
+const WEIGHT: u64 = 4 << 20;
+
+/// A stretch of time is made twice as long while it is read so fast …
+const FAST: Duration = Duration::from_millis(200);
+
+/// … and half as long if it is read so slowly …
+const SLOW: Duration = Duration::from_secs(1);
+
+/// … or not within this time.
+const WITHIN: Duration = Duration::from_secs(15);
+
+/// The first stretch, and the shortest.
+const STRETCH: Duration = Duration::from_secs(3_600);
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// What is to be exported.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// From where.
+    pub table: Table,
+    /// Which rows.
+    pub scope: Scope,
+    /// Events of this type.
+    pub event: Option<String>,
+}
+
+/// How far an export has come.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Rows written.
+    pub rows: u64,
+    /// Bytes written, about.
+    pub bytes: u64,
+    /// The time of the oldest row, …
+    pub first: Millis,
+    /// … of the newest …
+    pub last: Millis,
+    /// … and of the row that was written last.
+    pub at: Millis,
+}
+
+/// Why an export came to an end before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// The database.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// Where it is written to.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Writes what is asked for to `target`, which is given back when all of it is there, with how many rows that are.
+///
+/// # Errors
+/// [`Broken`].
+pub async fn export(
+    log: &dyn Log,
+    request: &Request,
+    style: &Style,
+    target: Target,
+    said: impl FnMut(&Progress),
+) -> Result<(Target, u64), Broken> {
+    match request.table {
+        Table::Events => each(&Events, log, request, style, target, said).await,
+        Table::Meetings => each(&Meetings, log, request, style, target, said).await,
+        Table::Attendance => each(&Attendance, log, request, style, target, said).await,
+        Table::Recordings => each(&Recordings, log, request, style, target, said).await,
+    }
+}
+
+/// A table, as it is read.
+trait Source {
+    type Row;
+    type Key;
+
+    async fn page(
+        &self,
+        log: &dyn Log,
+        scope: &Scope,
+        event: Option<&String>,
+        page: &Page<Self::Key>,
+    ) -> Result<Listing<Self::Row, Self::Key>, LogError>;
+
+    /// The row's place in time.
+    fn at(row: &Self::Row) -> Millis;
+
+    fn values(row: &Self::Row) -> impl AsRef<[Value<'_>]>;
+}
+
+async fn each<S: Source>(
+    source: &S,
+    log: &dyn Log,
+    request: &Request,
+    style: &Style,
+    target: Target,
+    mut said: impl FnMut(&Progress),
+) -> Result<(Target, u64), Broken> {
+    let mut sheet = sheet(request.table, style, target)?;
+    let bounds = Scope { since: request.scope.since, until: request.scope.until, ..Scope::default() };
+    let (Some(first), Some(last)) =
+        (end(source, log, &bounds, Order::Oldest).await?, end(source, log, &bounds, Order::Newest).await?)
+    else {
+        return Ok((sheet.finish()?, 0));
+    };
+    // Stays of which the beginning is not known stand at the beginning of time.
+    let known = match first {
+        Millis::EPOCH => {
+            let since = Some(Millis::EPOCH.plus(Duration::from_millis(1)).max(bounds.since.unwrap_or(first)));
+            end(source, log, &Scope { since, ..bounds }, Order::Oldest).await?.unwrap_or(first)
+        }
+        first => first,
+    };
+    let mut progress = Progress { rows: 0, bytes: 0, first: known, last, at: known };
+    let mut scope = request.scope.clone();
+    let (mut from, mut stretch, mut limit, mut after) = (first, STRETCH, ROWS.0, None);
+    loop {
+        let to = from.plus(stretch);
+        let at_end = to > last || to == Millis::MAX;
+        scope.until = if at_end { request.scope.until } else { Some(to) };
+        let page = Page { order: Order::Oldest, after, limit: u32::try_from(limit).unwrap_or(1), within: WITHIN };
+        let begun = Instant::now();
+        let listing = match source.page(log, &scope, request.event.as_ref(), &page).await {
+            Err(LogError::TooSlow(_)) if stretch > SHORTEST => {
+                (stretch, after) = ((stretch / 4).max(SHORTEST), page.after);
+                continue;
+            }
+            listing => listing?,
+        };
+        let took = begun.elapsed();
+        // What came since is newer, or it is in its place among the others.
+        let rows = listing.rows.iter().take_while(|row| S::at(row) <= last);
+        let (mut written, mut weight) = (0, 0);
+        for row in rows {
+            let values = S::values(row);
+            weight += values.as_ref().iter().map(Value::weight).sum::<u64>();
+            sheet.row(values.as_ref())?;
+            written += 1;
+            from = S::at(row);
+        }
+        progress.rows += written;
+        progress.bytes = sheet.bytes();
+        if let Some(fit) = WEIGHT.saturating_mul(written).checked_div(weight) {
+            limit = fit.min(limit * 4).clamp(ROWS.0, ROWS.1);
+        }
+        let whole = usize::try_from(written).is_ok_and(|written| written == listing.rows.len());
+        after = listing.next;
+        if !whole || (after.is_none() && at_end) {
+            progress.at = last;
+            said(&progress);
+            return Ok((sheet.finish()?, progress.rows));
+        }
+        if after.is_none() {
+            (from, scope.since) = (to, Some(to));
+        }
+        progress.at = from.max(known);
+        said(&progress);
+        if took < FAST {
+            stretch = stretch.saturating_mul(2);
+        } else if took > SLOW {
+            stretch = (stretch / 2).max(SHORTEST);
+        }
+    }
+}
+
+/// The time of the oldest or newest row.
+async fn end<S: Source>(source: &S, log: &dyn Log, scope: &Scope, order: Order) -> Result<Option<Millis>, LogError> {
+    let page = Page { order, after: None, limit: 1, within: WITHIN };
+    Ok(source.page(log, scope, None, &page).await?.rows.first().map(S::at))
+}
+
+fn count(rows: usize) -> u64 {
+    u64::try_from(rows).unwrap_or(u64::MAX)
+}
+
+impl Value<'_> {
+    /// Bytes, about.
+    fn weight(&self) -> u64 {
+        count(match self {
+            Self::Text(text) => text.len(),
+            Self::Json(text) => text.len(),
+            _ => 8,
+        })
+    }
+}
+
+struct Events;
+
+impl Source for Events {
+    type Row = ListedEvent;
+    type Key = EventId;
+
+    async fn page(
+        &self,
+        log: &dyn Log,
+        scope: &Scope,
+        event: Option<&String>,
+        page: &Page<EventId>,
+    ) -> Result<Listing<ListedEvent, EventId>, LogError> {
+        log.list_events(&EventFilter { scope: scope.clone(), event: event.cloned(), source: None }, page).await
+    }
+
+    fn at(row: &ListedEvent) -> Millis {
+        row.occurred_at
+    }
+
+    fn values(row: &ListedEvent) -> impl AsRef<[Value<'_>]> {
+        rows::event(row)
+    }
+}
+
+struct Meetings;
+
+impl Source for Meetings {
+    type Row = ListedMeeting;
+    type Key = MeetingKey;
+
+    async fn page(
+        &self,
+        log: &dyn Log,
+        scope: &Scope,
+        _: Option<&String>,
+        page: &Page<MeetingKey>,
+    ) -> Result<Listing<ListedMeeting, MeetingKey>, LogError> {
+        log.list_meetings(&MeetingFilter { scope: scope.clone(), status: None }, page).await
+    }
+
+    fn at(row: &ListedMeeting) -> Millis {
+        row.started_at.unwrap_or(row.first_event_at)
+    }
+
+    fn values(row: &ListedMeeting) -> impl AsRef<[Value<'_>]> {
+        rows::meeting(row)
+    }
+}
+
+struct Attendance;
+
+impl Source for Attendance {
+    type Row = ListedStay;
+    type Key = Uuid;
+
+    async fn page(
+        &self,
+        log: &dyn Log,
+        scope: &Scope,
+        _: Option<&String>,
+        page: &Page<Uuid>,
+    ) -> Result<Listing<ListedStay, Uuid>, LogError> {
+        log.list_stays(&StayFilter { scope: scope.clone(), ..StayFilter::default() }, page).await
+    }
+
+    /// What leads the id: the beginning of time, if it is not known when the stay began.
+    fn at(row: &ListedStay) -> Millis {
+        EventId::from_uuid(row.stay_id).occurred_at()
+    }
+
+    fn values(row: &ListedStay) -> impl AsRef<[Value<'_>]> {
+        rows::stay(row)
+    }
+}
+
+struct Recordings;
+
+impl Source for Recordings {
+    type Row = RecordingRow;
+    type Key = EventId;
+
+    async fn page(
+        &self,
+        log: &dyn Log,
+        scope: &Scope,
+        _: Option<&String>,
+        page: &Page<EventId>,
+    ) -> Result<Listing<RecordingRow, EventId>, LogError> {
+        log.list_recordings(&RecordingFilter { scope: scope.clone(), run: None }, page).await
+    }
+
+    fn at(row: &RecordingRow) -> Millis {
+        row.finished_at
+    }
+
+    fn values(row: &RecordingRow) -> impl AsRef<[Value<'_>]> {
+        rows::recording(row)
+    }
+}

@@ -1,0 +1,206 @@
+//! The tables' columns, in the order of the README, and the rows' values for them.
+
+use super::{Column, Kind, Value};
+use crate::event::Millis;
+use crate::log::{ListedEvent, ListedMeeting, ListedStay, RecordingRow};
+
+const fn always(name: &'static str, kind: Kind) -> Column {
+    Column { name, kind, optional: false }
+}
+
+const fn maybe(name: &'static str, kind: Kind) -> Column {
+    Column { name, kind, optional: true }
+}
+
+use Kind::{Float, Integer, Json, Text, Time};
+
+pub const EVENTS: [Column; 24] = [
+    always("seq", Integer),
+    always("event_id", Text),
+    always("subscriber_id", Text),
+    always("event", Text),
+    always("occurred_at", Time),
+    always("received_at", Time),
+    maybe("meeting_id", Text),
+    maybe("meeting_uuid", Text),
+    maybe("meeting_cycle_sub_id", Text),
+    maybe("user_uuid", Text),
+    maybe("user_agent", Text),
+    maybe("account", Text),
+    maybe("participant_id", Text),
+    maybe("display_name", Text),
+    maybe("role", Text),
+    maybe("call_number", Text),
+    maybe("join_time", Time),
+    maybe("left_time", Time),
+    always("source", Text),
+    always("deliveries", Integer),
+    always("last_delivered_at", Time),
+    maybe("request_id", Text),
+    maybe("event_info", Json),
+    maybe("forgotten_at", Time),
+];
+
+pub fn event(row: &ListedEvent) -> [Value<'_>; EVENTS.len()] {
+    [
+        Value::Integer(row.seq.0),
+        Value::Text(row.event_id.to_string().into()),
+        text(&row.subscriber_id),
+        text(&row.event),
+        Value::Time(row.occurred_at),
+        Value::Time(row.received_at),
+        told(row.meeting_id.as_deref()),
+        told(row.meeting_uuid.as_deref()),
+        told(row.meeting_cycle_sub_id.as_deref()),
+        told(row.user_uuid.as_deref()),
+        told(row.user_agent.as_deref()),
+        told(row.account.as_deref()),
+        told(row.participant_id.as_deref()),
+        told(row.display_name.as_deref()),
+        told(row.role.as_deref()),
+        told(row.call_number.as_deref()),
+        time(row.join_time),
+        time(row.left_time),
+        text(&row.source),
+        Value::Integer(row.deliveries),
+        Value::Time(row.last_delivered_at),
+        told(row.request_id.as_deref()),
+        row.event_info.as_deref().map_or(Value::Null, Value::Json),
+        time(row.forgotten_at),
+    ]
+}
+
+pub const MEETINGS: [Column; 23] = [
+    always("subscriber_id", Text),
+    always("meeting_uuid", Text),
+    maybe("meeting_id", Text),
+    maybe("meeting_cycle_sub_id", Text),
+    always("status", Text),
+    maybe("created_at", Time),
+    maybe("modified_at", Time),
+    always("modifications", Integer),
+    maybe("cancelled_at", Time),
+    maybe("started_at", Time),
+    maybe("ended_at", Time),
+    maybe("concluded_at", Time),
+    always("stays", Integer),
+    always("participants", Integer),
+    always("peak_participants", Integer),
+    always("recordings", Integer),
+    always("first_event_at", Time),
+    always("last_event_at", Time),
+    maybe("subject", Text),
+    maybe("scheduled_start_at", Time),
+    maybe("scheduled_end_at", Time),
+    maybe("host", Text),
+    maybe("corp_id", Text),
+];
+
+pub fn meeting(row: &ListedMeeting) -> [Value<'_>; MEETINGS.len()] {
+    [
+        text(&row.subscriber_id),
+        text(&row.meeting_uuid),
+        told(row.meeting_id.as_deref()),
+        told(row.meeting_cycle_sub_id.as_deref()),
+        text(row.status.as_str()),
+        time(row.created_at),
+        time(row.modified_at),
+        Value::Integer(row.modifications),
+        time(row.cancelled_at),
+        time(row.started_at),
+        time(row.ended_at),
+        time(row.concluded_at),
+        Value::Integer(row.stays),
+        Value::Integer(row.participants),
+        Value::Integer(row.peak_participants),
+        Value::Integer(row.recordings),
+        Value::Time(row.first_event_at),
+        Value::Time(row.last_event_at),
+        told(row.subject.as_deref()),
+        time(row.scheduled_start_at),
+        time(row.scheduled_end_at),
+        told(row.host.as_deref()),
+        told(row.corp_id.as_deref()),
+    ]
+}
+
+pub const ATTENDANCE: [Column; 16] = [
+    always("stay_id", Text),
+    always("subscriber_id", Text),
+    always("meeting_uuid", Text),
+    maybe("meeting_id", Text),
+    maybe("participant_id", Text),
+    maybe("person", Text),
+    maybe("user_uuid", Text),
+    maybe("account", Text),
+    maybe("display_name", Text),
+    maybe("call_number", Text),
+    maybe("user_agent", Text),
+    maybe("role", Text),
+    maybe("joined_at", Time),
+    maybe("left_at", Time),
+    maybe("duration_s", Float),
+    always("closed_by", Text),
+];
+
+pub fn stay(row: &ListedStay) -> [Value<'_>; ATTENDANCE.len()] {
+    [
+        Value::Text(row.stay_id.to_string().into()),
+        text(&row.subscriber_id),
+        text(&row.meeting_uuid),
+        told(row.meeting_id.as_deref()),
+        told(row.participant_id.as_deref()),
+        told(row.person.as_deref()),
+        told(row.user_uuid.as_deref()),
+        told(row.account.as_deref()),
+        told(row.display_name.as_deref()),
+        told(row.call_number.as_deref()),
+        told(row.user_agent.as_deref()),
+        told(row.role.as_deref()),
+        time(row.joined_at),
+        time(row.left_at),
+        row.duration_s.map_or(Value::Null, Value::Float),
+        text(row.closed_by.as_str()),
+    ]
+}
+
+pub const RECORDINGS: [Column; 10] = [
+    always("event_id", Text),
+    always("subscriber_id", Text),
+    maybe("meeting_uuid", Text),
+    maybe("meeting_id", Text),
+    always("finished_at", Time),
+    maybe("ready_at", Time),
+    maybe("length_s", Integer),
+    maybe("size_mb", Float),
+    maybe("files", Integer),
+    maybe("view_url", Text),
+];
+
+pub fn recording(row: &RecordingRow) -> [Value<'_>; RECORDINGS.len()] {
+    let ready = row.ready.as_ref();
+    [
+        Value::Text(row.event_id.to_string().into()),
+        text(&row.subscriber_id),
+        told(row.meeting_uuid.as_deref()),
+        told(row.meeting_id.as_deref()),
+        Value::Time(row.finished_at),
+        time(ready.map(|ready| ready.at)),
+        ready.and_then(|ready| ready.length_s).map_or(Value::Null, Value::Integer),
+        ready.and_then(|ready| ready.size_mb).map_or(Value::Null, Value::Float),
+        ready.and_then(|ready| ready.files).map_or(Value::Null, Value::Integer),
+        told(ready.and_then(|ready| ready.view_url.as_deref())),
+    ]
+}
+
+fn text(text: &str) -> Value<'_> {
+    Value::Text(text.into())
+}
+
+fn told(text: Option<&str>) -> Value<'_> {
+    text.map_or(Value::Null, self::text)
+}
+
+fn time(time: Option<Millis>) -> Value<'static> {
+    time.map_or(Value::Null, Value::Time)
+}

@@ -1,0 +1,127 @@
+//! CSV and NDJSON. Both are text in UTF-8; times are RFC 3339 in UTC with milliseconds.
+
+use std::borrow::Cow;
+use std::io::{self, BufWriter, Write};
+
+use csv::{Terminator, WriterBuilder};
+use serde_json::value::RawValue;
+
+use super::{Column, Sheet, Target, Value};
+
+/// Bytes written at a time.
+const BUFFER: usize = 64 << 10;
+
+/// RFC 4180. What is null is empty, as no text in the tables is.
+pub struct Csv {
+    writer: csv::Writer<Target>,
+    spreadsheet: bool,
+    written: u64,
+}
+
+impl Csv {
+    pub fn new(columns: &[Column], spreadsheet: bool, mut target: Target) -> io::Result<Self> {
+        if spreadsheet {
+            // Else spreadsheets take it for the local code page.
+            target.write_all("\u{feff}".as_bytes())?;
+        }
+        let mut writer = WriterBuilder::new().terminator(Terminator::CRLF).buffer_capacity(BUFFER).from_writer(target);
+        writer.write_record(columns.iter().map(|column| column.name)).map_err(failed)?;
+        Ok(Self { writer, spreadsheet, written: 0 })
+    }
+}
+
+impl Sheet for Csv {
+    fn row(&mut self, values: &[Value<'_>]) -> io::Result<()> {
+        for value in values {
+            let field: Cow<'_, str> = match value {
+                Value::Null => Cow::Borrowed(""),
+                Value::Text(text) if self.spreadsheet => harmless(text),
+                Value::Text(text) => Cow::Borrowed(text),
+                Value::Json(text) => Cow::Borrowed(text),
+                Value::Integer(number) => number.to_string().into(),
+                Value::Float(number) => number.to_string().into(),
+                Value::Time(time) => time.to_string().into(),
+            };
+            self.written += u64::try_from(field.len()).unwrap_or(0) + 1;
+            self.writer.write_field(&*field).map_err(failed)?;
+        }
+        self.writer.write_record(None::<&[u8]>).map_err(failed)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.written
+    }
+
+    fn finish(self: Box<Self>) -> io::Result<Target> {
+        self.writer.into_inner().map_err(|error| io::Error::new(error.error().kind(), error.error().to_string()))
+    }
+}
+
+fn failed(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
+    }
+}
+
+/// What a spreadsheet would take for a formula is marked as text by an apostrophe: whoever joins a meeting chooses the name.
+fn harmless(text: &str) -> Cow<'_, str> {
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']) {
+        format!("'{text}").into()
+    } else {
+        text.into()
+    }
+}
+
+/// A JSON object a line, with a member for each column.
+pub struct Ndjson {
+    writer: BufWriter<Target>,
+    /// `{"first":`, `,"second":` …
+    names: Vec<String>,
+    line: Vec<u8>,
+    written: u64,
+}
+
+impl Ndjson {
+    pub fn new(columns: &[Column], target: Target) -> Self {
+        let name =
+            |(index, column): (usize, &Column)| format!("{}\"{}\":", if index == 0 { '{' } else { ',' }, column.name);
+        let names = columns.iter().enumerate().map(name).collect();
+        Self { writer: BufWriter::with_capacity(BUFFER, target), names, line: Vec::new(), written: 0 }
+    }
+}
+
+impl Sheet for Ndjson {
+    fn row(&mut self, values: &[Value<'_>]) -> io::Result<()> {
+        self.line.clear();
+        for (name, value) in self.names.iter().zip(values) {
+            self.line.extend_from_slice(name.as_bytes());
+            let line = &mut self.line;
+            match value {
+                Value::Null => line.extend_from_slice(b"null"),
+                Value::Text(text) => serde_json::to_writer(line, text)?,
+                // As it came, numbers and the order of members included; it must stay on the line.
+                Value::Json(text)
+                    if !text.contains(['\n', '\r']) && serde_json::from_str::<&RawValue>(text).is_ok() =>
+                {
+                    line.extend_from_slice(text.as_bytes());
+                }
+                Value::Json(text) => serde_json::to_writer(line, text)?,
+                Value::Integer(number) => serde_json::to_writer(line, number)?,
+                Value::Float(number) => serde_json::to_writer(line, number)?,
+                Value::Time(time) => write!(line, "\"{time}\"")?,
+            }
+        }
+        self.line.extend_from_slice(b"}\n");
+        self.written += u64::try_from(self.line.len()).unwrap_or(0);
+        self.writer.write_all(&self.line)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.written
+    }
+
+    fn finish(self: Box<Self>) -> io::Result<Target> {
+        self.writer.into_inner().map_err(io::IntoInnerError::into_error)
+    }
+}

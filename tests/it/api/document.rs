@@ -1,0 +1,99 @@
+//! The OpenAPI document, held against the service: by us, and by schemathesis.
+
+use std::process::Command;
+
+use super::{ALL, Scene, event, who};
+use crate::{log_contract::fixture::Backend, service::now, support::tools};
+
+#[tokio::test]
+async fn every_route_is_in_the_document_and_every_route_of_it_is_there() {
+    let scene = Scene::start(Backend::sqlite()).await;
+    let document = scene.all("/api/v1/openapi.json").await;
+    assert_eq!(document["openapi"], "3.1.0");
+    let paths = document["paths"].as_object().expect("paths");
+    let expected = [
+        "attendance",
+        "events",
+        "events/{event_id}",
+        "health",
+        "live",
+        "meetings",
+        "meetings/{subscriber_id}/{meeting_uuid}",
+        "openapi.json",
+        "quarantine",
+        "quarantine/{id}",
+        "recordings",
+        "refusals",
+        "search",
+        "session",
+        "stats/events",
+        "stats/meetings",
+        "stats/participants",
+        "stream",
+    ];
+    let described: Vec<_> = paths.keys().map(|path| path.trim_start_matches("/api/v1/")).collect();
+    assert_eq!(described, expected);
+    let mut ids = std::collections::HashSet::new();
+    for (path, item) in paths {
+        let operation = &item["get"];
+        assert!(operation["summary"].as_str().is_some_and(|it| !it.is_empty()), "{path} says what it is");
+        assert!(ids.insert(operation["operationId"].as_str().expect("an id").to_owned()), "{path}");
+        for status in ["200", "400", "401", "503"] {
+            assert!(operation["responses"][status].is_object(), "{path} {status}");
+        }
+        // Refused for the parameter: so it is there, and no stream is opened to find out.
+        let asked = path.replace('{', "").replace('}', "");
+        let answer = scene.ask(&format!("{asked}?unknown=1"), ALL).await;
+        let known = answer.status == 400 || (path.contains('{') && answer.status == 404);
+        assert!(known, "{path}: {}", answer.status);
+        let posted = super::request(
+            &scene.convoke,
+            reqwest::Method::POST,
+            &asked,
+            &[("authorization", &format!("Bearer {ALL}"))],
+            "",
+        )
+        .await;
+        assert_eq!((posted.status, posted.header("allow")), (405, Some("GET, HEAD")), "{path}");
+    }
+    let schemes = &document["components"]["securitySchemes"];
+    assert_eq!((&schemes["token"]["scheme"], &schemes["session"]["in"]), (&"bearer".into(), &"cookie".into()));
+}
+
+/// Few examples of each operation, the same ones every time. The two streams have no end, which it would wait for: how they
+/// answer is tested in `streams`, and their refusals with all others in `lists`.
+fn schemathesis(scene: &Scene, token: Option<&str>, examples: u32, checks: &str) {
+    let mut command = Command::new(tools::schemathesis());
+    command.arg("run").arg(format!("http://{}/api/v1/openapi.json", scene.convoke.admin));
+    command.args(["--phases", "examples,fuzzing", "--mode", "all", "--seed", "20260301", "--workers", "2"]);
+    command.args([
+        "--max-examples",
+        &examples.to_string(),
+        "--checks",
+        checks,
+        "--no-color",
+        "--suppress-health-check",
+        "all",
+    ]);
+    command.args(["--exclude-path-regex", "/(stream|live)$", "--request-timeout", "30"]);
+    // The document itself is behind the token.
+    let document = scene.convoke.folder().join("openapi.json");
+    command.args(token.iter().flat_map(|token| ["--header".to_owned(), format!("Authorization: Bearer {token}")]));
+    command
+        .current_dir(scene.convoke.folder())
+        .env("HYPOTHESIS_STORAGE_DIRECTORY", document.with_extension("hypothesis"));
+    tools::output_of(&mut command);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn schemathesis_finds_nothing_that_is_not_as_the_document_says() {
+    let scene = Scene::start(Backend::sqlite()).await;
+    let at = now() - 3_600_000;
+    scene.deliver(&event("meeting.started", at, "960000017", "run-a", "")).await;
+    scene.deliver(&event("meeting.join", at + 1, "960000017", "run-a", &who("Ann", at + 1, 0))).await;
+    scene.deliver(&event("record.finish", at + 2, "960000017", "run-a", "")).await;
+    scene.deliver(r#"{"event":"","timestamp":1}"#).await;
+    scene.tables(1, 1).await;
+    let all = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,response_headers_conformance";
+    tokio::task::block_in_place(|| schemathesis(&scene, Some(ALL), 25, all));
+}
