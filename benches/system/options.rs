@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::backfill::Backfill;
 use crate::fill::Fill;
+use crate::page::Page;
 use crate::scale::Scale;
 
 /// What can be asked for with `--only`, in the order in which it is run.
@@ -69,6 +70,7 @@ pub struct Options {
 pub enum Command {
     Backfill(Backfill),
     Fill(Fill),
+    Page(Page),
     Scale(Scale),
 }
 

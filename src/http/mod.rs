@@ -7,6 +7,7 @@
 //! | admin | `GET /metrics`, `GET /readyz?verbose` | [`ops`], behind [`access`]: a token, or on loopback only |
 //! | admin | `POST /session`, `POST /session/end` | [`access::login`] |
 //! | admin | `GET /api/v1/…` | [`api`], behind [`access`] |
+//! | admin | `GET /`, `GET /assets/…` | [`web`], the page, behind the same |
 
 pub mod access;
 pub mod api;
@@ -20,6 +21,7 @@ mod problem;
 mod request_id;
 mod source;
 pub mod tls;
+pub mod web;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -120,6 +122,7 @@ pub fn admin_router(
     Router::new()
         .route("/metrics", get(ops::metrics).with_state(Arc::clone(health)))
         .route("/readyz", get(ops::readyz_verbose).with_state(Arc::clone(health)))
+        .merge(web::router())
         .merge(api::router(streams))
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)

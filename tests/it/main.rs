@@ -19,6 +19,7 @@ mod log_contract;
 mod operation;
 mod packages;
 mod packages_watch;
+mod page;
 mod payloads;
 mod platform;
 mod pooler;

@@ -10,7 +10,7 @@ use crate::event::Seq;
 use crate::log::{EventFilter, LogError};
 
 /// Rows read at a time.
-const PAGE: u32 = 500;
+const PAGE: u32 = 100;
 
 /// How long a read may take.
 const WITHIN: Duration = Duration::from_secs(3);
