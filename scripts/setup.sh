@@ -31,7 +31,7 @@ case $set_name in
   demo) needs=(toolchain compiler nats_newest) ;;
   bench) needs=(toolchain compiler nats_newest postgres psql openssl) ;;
   bench-page) needs=(toolchain compiler browser) ;;
-  test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql pgbouncer sqlite openssl promtool systemd interop browser axe schemathesis) ;;
+  test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql pgbouncer sqlite openssl promtool systemd interop schemathesis browser axe) ;;
   *) die "unknown set '$set_name': write scripts/setup.sh demo, test, bench or bench-page" ;;
 esac
 
@@ -51,9 +51,9 @@ why() {
     sqlite) echo "sqlite3, with which the tests look at SQLite as an analyst would" ;;
     promtool) echo "promtool, which checks the metrics and the alert rules" ;;
     systemd) echo "systemd-analyze, which judges the service's unit" ;;
-    schemathesis) echo "schemathesis $schemathesis in a Python environment of its own: it tests the API by its OpenAPI document" ;;
     browser) echo "Chromium and its driver, with which the page is tested" ;;
     axe) echo "axe-core $axe, which judges how accessible the page is" ;;
+    schemathesis) echo "schemathesis $schemathesis in a Python environment of its own: it tests the API by its OpenAPI document" ;;
     interop) echo "a Python environment with ${interop[*]}: somebody else's clients read the stream, somebody else's validators the packages" ;;
   esac
 }
@@ -210,15 +210,6 @@ install_interop() {
   touch "$(interop_mark)"
 }
 
-install_schemathesis() {
-  local venv="$tools/venv-schemathesis"
-  need_python "schemathesis $schemathesis"
-  new_venv "$venv"
-  "$venv/bin/python" -m pip install --quiet "schemathesis==$schemathesis" >&2 ||
-    die "schemathesis $schemathesis could not be installed; make $set_name needs it"
-  touch "$venv/.$schemathesis"
-}
-
 # The package is unpacked, nothing of it is run.
 install_axe() {
   have npm || apt_install "npm, to fetch axe-core" npm
@@ -228,6 +219,15 @@ install_axe() {
   tar -xzf "$scratch/axe-core-$axe.tgz" -C "$scratch" package/axe.min.js package/LICENSE
   mkdir -p "$tools/node/axe-core-$axe"
   mv "$scratch/package/LICENSE" "$scratch/package/axe.min.js" "$tools/node/axe-core-$axe/"
+}
+
+install_schemathesis() {
+  local venv="$tools/venv-schemathesis"
+  need_python "schemathesis $schemathesis"
+  new_venv "$venv"
+  "$venv/bin/python" -m pip install --quiet "schemathesis==$schemathesis" >&2 ||
+    die "schemathesis $schemathesis could not be installed; make $set_name needs it"
+  touch "$venv/.$schemathesis"
 }
 
 get() {

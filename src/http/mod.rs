@@ -4,10 +4,10 @@
 //! |---|---|---|
 //! | events | `POST {listen.path}` | [`ingest`] |
 //! | both | `GET /livez`, `GET /readyz` | [`ops`] |
+//! | admin | `GET /`, `GET /assets/…` | [`web`], the page, behind [`access`] |
 //! | admin | `GET /metrics`, `GET /readyz?verbose` | [`ops`], behind [`access`]: a token, or on loopback only |
 //! | admin | `POST /session`, `POST /session/end` | [`access::login`] |
 //! | admin | `GET /api/v1/…` | [`api`], behind [`access`] |
-//! | admin | `GET /`, `GET /assets/…` | [`web`], the page, behind the same |
 
 pub mod access;
 pub mod api;

@@ -1,6 +1,6 @@
 //! The page: `GET /` and `GET /assets/…`, files that are compiled in. Nothing is built, and nothing comes from elsewhere.
 //!
-//! What it shows it asks of the [API](super), like any other client; it has no way of its own to the log. Who may see it, and
+//! What it shows it asks of the [API](super::api), like any other client; it has no way of its own to the log. Who may see it, and
 //! what the answers forbid a browser, is decided around this router.
 
 #[cfg(test)]

@@ -35,11 +35,6 @@ pub fn python() -> PathBuf {
     expect_program(folder().join("venv/bin/python"))
 }
 
-/// Tests an HTTP interface by its OpenAPI document.
-pub fn schemathesis() -> PathBuf {
-    expect_program(folder().join("venv-schemathesis/bin/schemathesis"))
-}
-
 /// Chromium, and the program through which it is told what to do.
 pub fn chromium() -> (PathBuf, PathBuf) {
     (on_path("chromium"), on_path("chromedriver"))
@@ -49,6 +44,11 @@ pub fn chromium() -> (PathBuf, PathBuf) {
 pub fn axe() -> String {
     let file = expect_program(folder().join("node/axe-core-4.14.1/axe.min.js"));
     std::fs::read_to_string(file).expect("axe-core can be read")
+}
+
+/// Tests an HTTP interface by its OpenAPI document.
+pub fn schemathesis() -> PathBuf {
+    expect_program(folder().join("venv-schemathesis/bin/schemathesis"))
 }
 
 /// The folder with `initdb` and `postgres`: `PG_BIN`, or the newest that Debian's packages brought, or on the `PATH`.

@@ -23,7 +23,8 @@ let attempts = 0;
 let retry = null;
 let leaving = null;
 let frame = null;
-let heard = 0; // By the clock that nobody sets.
+let heard = 0; // By the clock that nobody sets, as are the others.
+let waitingSince = 0;
 
 /** Calls `watcher(state)` once a frame when something changed; returns how to stop that. */
 export function watch(watcher) {
@@ -93,7 +94,7 @@ function broken() {
 
 function look() {
   if (state.status === 'live' && performance.now() - heard > LATE) become('late');
-  if (state.status === 'waiting' && performance.now() > LATE) become('late');
+  if (state.status === 'waiting' && performance.now() - waitingSince > LATE) become('late');
   if (source && performance.now() - Math.max(heard, openedAt) > LOST) broken();
 }
 
@@ -102,7 +103,12 @@ function sight() {
   if (document.hidden) {
     leaving = setTimeout(() => { close(); clearTimeout(retry); }, OUT_OF_SIGHT);
   } else {
-    if (!source) { attempts = 0; open(); }
+    if (!source && state.status !== 'ended') {
+      attempts = 0;
+      waitingSince = performance.now();
+      state.status = 'waiting';
+      open();
+    }
     paint();
   }
 }

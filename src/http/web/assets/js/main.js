@@ -47,6 +47,7 @@ function show({ moved }) {
   const made = view({ parts, query, signal: leaving.signal, announce: frame.announce, retitle: frame.setTitle, again: () => show({ moved: false }) });
   shown = { name, way: parts.join('/'), view: made, leaving };
   fill(frame.main, made.node);
+  frame.main.dataset.way = location.hash; // Which address this is the view of.
   frame.mark();
   frame.setTitle(made.title);
   if (!moved) return;

@@ -1,11 +1,10 @@
 // What stands behind it: cursors, refusals, subscribers.
 
 import { fill, h, keyed, setAttribute, setText } from '../dom.js';
-import { ago, duration, number } from '../format.js';
+import { duration, number } from '../format.js';
 import { has, t } from '../i18n.js';
-import { now } from '../live.js';
 import { empty } from '../parts.js';
-import { joined, part } from './sections.js';
+import { heardAgo, joined, part } from './sections.js';
 
 export function behindPart() {
   return joined('behind', t('behind.title'), [cursorsPart(), refusedPart(), subscribersPart()]);
@@ -77,7 +76,6 @@ function refusedPart() {
 
 function subscribersPart() {
   const list = things('subscribers', t('subscribers.title'), null, ['last_event', 'last_handshake'], () => empty(t('subscribers.none')));
-  const since = (when) => (when ? ago(when, now()) : t('tile.never'));
   return {
     node: list.node,
     update({ message, status }) {
@@ -86,7 +84,7 @@ function subscribersPart() {
         key: one.subscriber_id,
         title: one.name || one.subscriber_id,
         more: one.name ? one.subscriber_id : '',
-        values: { last_event: since(one.last_event_at), last_handshake: since(one.last_handshake_at) },
+        values: { last_event: heardAgo(one.last_event_at, status), last_handshake: heardAgo(one.last_handshake_at, status) },
       })), status);
     },
   };

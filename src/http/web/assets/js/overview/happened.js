@@ -45,7 +45,11 @@ export function chartsPart(signal) {
 
   function update({ message, status }) {
     setAttribute(node, 'data-old', status === 'late' || status === 'ended');
-    if (!message || status !== 'live') return void (before = status === 'waiting' ? before : status);
+    if (!message) return;
+    if (status !== 'live') {
+      before = status;
+      return;
+    }
     if (before !== 'live') loadAll();
     before = 'live';
     const at = seconds(message.minute.at);

@@ -1,7 +1,16 @@
 // Cards of the overview: one level of headings further down than those of other views.
 
 import { h } from '../dom.js';
+import { ago, short } from '../format.js';
+import { t } from '../i18n.js';
+import { now } from '../live.js';
 import { card } from '../parts.js';
+
+/** How long ago something was; when nothing is heard, and nothing counts on, the time at which it was. */
+export function heardAgo(when, status) {
+  if (!when) return t('tile.never');
+  return status === 'live' ? ago(when, now()) : short(when);
+}
 
 /** Cards side by side under one heading. */
 export function joined(id, title, cards) {

@@ -1,9 +1,9 @@
 // The figures below it, one look each.
 
 import { fill, h, icon, setAttribute, setText } from '../dom.js';
-import { ago, bytes, duration, full, number } from '../format.js';
+import { bytes, duration, full, number } from '../format.js';
 import { t } from '../i18n.js';
-import { now } from '../live.js';
+import { heardAgo } from './sections.js';
 
 const DAY = 86_400;
 
@@ -48,7 +48,7 @@ export function tilesPart() {
     const bus = health.bus;
     tiles.bus.show(!bus.enabled ? 'note' : bus.connected ? 'ok' : 'warn', t(!bus.enabled ? 'tile.off' : bus.connected ? 'tile.connected' : 'tile.disconnected'),
       bus.enabled ? bus.stream ?? '' : t('tile.bus.off'));
-    tiles.last_event.show(null, health.last_event_at ? ago(health.last_event_at, now()) : t('tile.never'), health.last_event_at ? full(health.last_event_at) : '');
+    tiles.last_event.show(null, heardAgo(health.last_event_at, status), health.last_event_at ? full(health.last_event_at) : '');
     tiles.rate.show(null, t('tile.per_second', { count: number(rate.events_last_second) }), t('tile.this_minute', { count: number(message.minute.events) }));
     const { watched, status: standing } = health.subscription;
     const good = standing === 'enabled' ? 'ok' : standing === 'unknown' || standing === null ? 'warn' : 'bad';
