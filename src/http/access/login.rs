@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Form, FromRequest as _, Request, State};
 use axum::http::header::{
-    ACCEPT_LANGUAGE, CONTENT_LANGUAGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, SET_COOKIE, VARY,
+    ACCEPT_LANGUAGE, ALLOW, CONTENT_LANGUAGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, SET_COOKIE, VARY,
     WWW_AUTHENTICATE,
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -46,9 +46,16 @@ pub fn router(access: Arc<Access>) -> Router {
     Router::new()
         .route(SESSION, post(open))
         .route("/session/end", post(end))
+        .method_not_allowed_fallback(only_post)
         .layer(DefaultBodyLimit::max(LONGEST_FORM))
         .layer(middleware::from_fn(from_our_pages))
         .with_state(access)
+}
+
+async fn only_post() -> Response {
+    let mut response = problem(StatusCode::METHOD_NOT_ALLOWED);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+    response
 }
 
 async fn from_our_pages(request: Request, next: middleware::Next) -> Response {

@@ -63,7 +63,7 @@ pub async fn every_list_is_read_page_by_page_and_stays_stable_while_events_arriv
         let whole = items(&scene.all(&path).await).clone();
         assert!(whole.len() >= 2, "{list}");
         let news = async || {
-            // Something newer than all there is, and something older.
+            // Newer than all there is.
             let at = now() + i64::try_from(number).expect("few") * 60_000;
             scene.deliver(&event("meeting.join", at, "1", &format!("new-{number}"), &who("Eve", at, 0))).await;
             scene.deliver(&event("record.finish", at + 1, "1", &format!("new-{number}"), "")).await;

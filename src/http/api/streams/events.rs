@@ -23,8 +23,8 @@ use crate::http::api::refused::{Refusals, Refused};
 use crate::http::connections::Connection;
 use crate::log::{EventFilter, LogError, Scope};
 
-/// Rows that somebody who is behind reads at a time: few enough that what they hold is small.
-const PAGE: u32 = 100;
+/// Rows that somebody who is behind reads at a time: what is not taken from us yet is held, for each who reads.
+const PAGE: u32 = 32;
 
 /// How long that may take.
 const WITHIN: Duration = Duration::from_secs(3);
@@ -54,7 +54,7 @@ pub(crate) struct Which {
 ///
 /// `id` is `seq`, `event` is `event`, and `data` is an event as in `/api/v1/events`, in one line. With `Last-Event-ID` it goes on
 /// after that one without a gap, however long ago that was; without, from now on. Every 15 seconds without anything else a
-/// comment is sent, and the place that was reached. Some 64 streams may be open.
+/// comment is sent, and the place that was reached. 64 streams may be open at once.
 #[utoipa::path(
     get,
     path = "/api/v1/stream",

@@ -10,7 +10,7 @@ use crate::event::Seq;
 use crate::log::{EventFilter, LogError};
 
 /// Rows read at a time.
-const PAGE: u32 = 500;
+const PAGE: u32 = 100;
 
 /// How long a read may take.
 const WITHIN: Duration = Duration::from_secs(3);
@@ -18,8 +18,11 @@ const WITHIN: Duration = Duration::from_secs(3);
 /// After a read, others gather for so long: under load each then costs less.
 const GATHER: Duration = Duration::from_millis(50);
 
-/// The log is looked at this often, whatever is heard; and after a failure, this soon.
-const LOOK: Duration = Duration::from_secs(1);
+/// The log is looked at this often, for what other replicas append: to listen for them is the cursors' alone, who would hear less.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// The pause after a failure.
+const AGAIN: Duration = Duration::from_secs(1);
 
 impl Streams {
     /// Reads the log for all who watch its end, whenever somebody does.
@@ -47,13 +50,12 @@ impl Streams {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the streams wait for the database");
-                    LOOK
+                    AGAIN
                 }
             };
             if pause.is_zero() {
                 tokio::select! {
                     () = appended => {}
-                    () = self.api.log.appended_elsewhere() => {}
                     () = tokio::time::sleep(LOOK) => {}
                     _ = counts.changed() => {}
                 }

@@ -207,8 +207,10 @@ impl Streams {
     }
 }
 
-/// What the page shows, once a second, as server-sent events: `event` is `live`, and `data` is a whole message, so that
-/// coming again needs no memory. The first is sent at once. Some 64 streams may be open.
+/// What the page shows, once a second, as server-sent events.
+///
+/// `event` is `live`, and `data` is a whole message, so that coming again needs no memory. The first is sent at once. 64 streams
+/// may be open at once.
 #[utoipa::path(
     get,
     path = "/api/v1/live",
