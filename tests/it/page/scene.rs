@@ -109,6 +109,9 @@ pub async fn fill(service: Service) -> Service {
 /// Signs in through the form.
 pub async fn sign_in(browser: &Browser, service: &Service, token: &str) {
     browser.goto(&page(service, "")).await;
+    browser.sees("label[for='token']", "").await;
+    // The browser's own line about the 401 that the form comes with.
+    browser.complaints().await;
     browser.types("input[name='token']", token).await;
     browser.click("button[type='submit']").await;
 }

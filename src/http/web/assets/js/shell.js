@@ -71,7 +71,9 @@ export function shell(session, redraw) {
     const newer = message && message.health.version !== session.version;
     const says = status === 'late' ? t('banner.late', { time: heardAt ? clock(heardAt) : t('none') }) : status === 'ended' ? t('banner.ended') : newer ? t('banner.newer', { version: message.health.version }) : '';
     banner.hidden = says === '';
-    if (says && banner.dataset.says !== says) {
+    if (!says) {
+      fill(banner);
+    } else if (banner.dataset.says !== says) {
       fill(banner, icon(status === 'live' ? 'note' : 'warn'), h('span', null, says), status !== 'late' && h('a', { href: '/', onclick: reload }, t(status === 'ended' ? 'banner.sign_in' : 'banner.reload')));
     }
     banner.dataset.says = says;
