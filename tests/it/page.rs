@@ -33,7 +33,11 @@ async fn the_page_shows_an_event_that_arrives_while_it_is_open(database: Databas
     assert!(feed.contains("Started") && feed.contains("meeting.started"), "{feed}");
     browser.sees("#live-meetings", "987446316").await;
     assert_eq!(browser.count("#feed li").await, 1);
-    assert!(!browser.text("#verdict").await.contains("No event has arrived"), "the hint is gone");
+    eventually("the hint is gone", SOON, async || {
+        let verdict = browser.text("#verdict").await;
+        if verdict.contains("No event has arrived") { Err(verdict) } else { Ok(()) }
+    })
+    .await;
     assert_eq!(browser.complaints().await, [""; 0]);
     browser.quit().await;
 }

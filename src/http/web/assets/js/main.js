@@ -50,8 +50,10 @@ async function show({ moved }) {
   try {
     view = await VIEWS[known]();
   } catch {
-    // Convoke does not answer; what a browser could not load once it may not try again by itself.
-    view = () => ({ title: 'Convoke', node: h('div', null, heading('Convoke'), failed(new Failure(0, null), () => location.reload())) });
+    // The file was not to be had, and nobody says why: the session tells. What a browser could not load once it may not
+    // try again by itself.
+    const why = await get('session').then(() => new Failure(0, null), (failure) => failure);
+    view = () => ({ title: 'Convoke', node: h('div', null, heading('Convoke'), failed(why, () => location.reload())) });
   }
   if (location.hash !== address) return; // Somebody went on meanwhile, and that is shown.
   shown?.view.destroy?.();
