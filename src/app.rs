@@ -4,7 +4,7 @@
 //! with a dead part that says it is well would be worse than none.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
@@ -20,10 +20,13 @@ use crate::config::{ConfigArgs, ConfigError, Env, Settings, TlsFiles};
 use crate::cursor;
 use crate::disk::DiskWatch;
 use crate::enrich::{self, Enrich, Enterprise};
-use crate::event::{Clock, Subscriber};
+use crate::event::{Clock, Seq, Subscriber};
+use crate::http::access::Access;
+use crate::http::api::Api;
+use crate::http::api::streams::Streams;
 use crate::http::connections::{Connections, Gauges, room_by_descriptors};
 use crate::http::ingest::{Ingest, Limits};
-use crate::http::ops::{Access, CursorHealth, Health};
+use crate::http::ops::{CursorHealth, Health};
 use crate::http::tls::{Certificates, TlsError};
 use crate::http::{self, Shutdown, Sources};
 use crate::intake::Intake;
@@ -144,6 +147,7 @@ const BACKFILL: &str = "backfill";
 const RECORDINGS: &str = "recordings";
 const ENRICHMENT: &str = enrich::TASK;
 const GAUGES: &str = "gauges";
+const STREAMS: &str = "streams";
 const SUBSCRIPTION: &str = "subscription watch";
 
 impl App {
@@ -195,14 +199,11 @@ impl App {
         };
         let ingest =
             Arc::new(Ingest::new(&settings.subscribers, intake.clone(), Arc::clone(&metrics), clock.clone(), limits));
-        let health = Arc::new(Health {
-            intake,
-            closing: shutdown.closing.clone(),
-            metrics: Arc::clone(&metrics),
-            database: log.describe(),
-            bus: bus.as_ref().map(|bus| bus.stream().to_owned()),
-            cursors: std::sync::RwLock::default(),
-        });
+        let watched = settings.platform.as_ref().is_some_and(|platform| platform.watch_every.is_some());
+        let bus_name = bus.as_ref().map(|bus| bus.stream().to_owned());
+        let closing = shutdown.closing.clone();
+        let health = Arc::new(Health::new(intake, closing, Arc::clone(&metrics), log.describe(), bus_name, watched));
+        health.set_subscribers(&settings.subscribers);
 
         let mut tasks = Tasks::default();
         let router = http::events_router(&settings.listen.path, Arc::clone(&ingest), Arc::clone(&health));
@@ -210,12 +211,15 @@ impl App {
         let counted = Gauges { open: metrics.connections.clone(), evicted: metrics.connections_evicted.clone() };
         let connections = Connections::new(room_by_descriptors(), Some(counted));
         tasks.spawn(EVENTS, done(http::serve(events, tls, router, shutdown.clone(), connections)));
-        let access = Arc::new(Access::new(settings.admin.token.as_ref()));
-        let router = http::admin_router(&health, access);
+        let access = Arc::new(Access::new(&settings.admin, clock.clone()));
+        let api = Api::new(Arc::clone(&log), Arc::clone(&health), clock.clone(), access.asks());
+        let streams = Streams::new(api, Arc::clone(&appended), steps.rest.clone());
+        let router = http::admin_router(&health, access, Arc::clone(&streams));
         // Operators watch the end: this listener ends with the rest.
         let admin_shutdown = Shutdown { stop: steps.rest.clone(), ..shutdown.clone() };
         let connections = Connections::new(ADMIN_CONNECTIONS, None);
         tasks.spawn(ADMIN, done(http::serve(admin, None, router, admin_shutdown, connections)));
+        tasks.spawn(STREAMS, done(streams.run(migrated.clone())));
         tasks.spawn(WRITER, done(writer.run(migrated.clone(), steps.writer.clone())));
         tasks.spawn(
             DATABASE,
@@ -340,7 +344,7 @@ impl App {
         self.steps.cursors.cancel();
         self.tasks.finish(&[RELAY, TABLES, WATCH]).await?;
         self.steps.rest.cancel();
-        self.tasks.finish(&[ADMIN, DATABASE, GAUGES, SUBSCRIPTION]).await?;
+        self.tasks.finish(&[ADMIN, STREAMS, DATABASE, GAUGES, SUBSCRIPTION]).await?;
         self.parts.log.close().await;
         Ok(())
     }
@@ -350,6 +354,7 @@ impl App {
     pub fn reloader(&self) -> Reloader {
         Reloader {
             ingest: Arc::clone(&self.parts.ingest),
+            health: Arc::clone(&self.health),
             certificates: self.parts.certificates.clone(),
             metrics: Arc::clone(&self.metrics),
         }
@@ -359,6 +364,7 @@ impl App {
 /// Replaces subscribers and certificates of a running service.
 pub struct Reloader {
     ingest: Arc<Ingest>,
+    health: Arc<Health>,
     certificates: Option<(Certificates, TlsFiles)>,
     metrics: Arc<Metrics>,
 }
@@ -387,6 +393,7 @@ impl Reloader {
             warn_of_validity(certificates);
         }
         self.ingest.set_subscribers(&subscribers);
+        self.health.set_subscribers(&subscribers);
         Ok(subscribers)
     }
 }
@@ -582,17 +589,22 @@ async fn gauges(
 ) {
     let mut disk_watch = DiskWatch::new(clock.clone());
     loop {
-        if let Some(disk) = log.disk() {
+        health.last_hour.look(&health.metrics, clock.now());
+        let disk = log.disk();
+        health.look(|looked| looked.disk_free = disk.map(|disk| disk.free));
+        if let Some(disk) = disk {
             health.metrics.disk_free.set(i64::try_from(disk.free).unwrap_or(i64::MAX));
             if let Some(warning) = disk_watch.note(disk) {
                 warning.say(disk);
             }
         }
         health.intake.warn_if_due();
-        if migrated.is_cancelled()
-            && let Err(error) = look(&*log, &health, &clock, &cursors).await
-        {
-            tracing::debug!(%error, "the gauges are as they were");
+        if migrated.is_cancelled() {
+            let looked = look(&*log, &health, &clock, &cursors).await;
+            health.look(|known| known.reachable = looked.is_ok());
+            if let Err(error) = looked {
+                tracing::debug!(%error, "the gauges are as they were");
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(GAUGES_EVERY) => {}
@@ -618,7 +630,7 @@ async fn look(log: &dyn Log, health: &Health, clock: &Clock, running: &[&'static
             owner: state.and_then(|state| state.owner.clone()),
         });
     }
-    *health.cursors.write().unwrap_or_else(PoisonError::into_inner) = cursors;
+    health.look(|known| known.cursors = cursors);
     let counts = log.counts().await?;
     metrics.quarantined.set(counts.quarantined);
     for name in CURSORS {
@@ -630,5 +642,10 @@ async fn look(log: &dyn Log, health: &Health, clock: &Clock, running: &[&'static
     for (subscriber, at) in counts.handshakes {
         metrics.note_handshake(&subscriber, at);
     }
+    // Not as people read: whatever they ask, the gauges go on.
+    let newest = log.read(Seq(log.head().await?.0 - 1), 1).await?;
+    health.look(|known| {
+        known.last_events.extend(newest.into_iter().map(|event| (event.subscriber_id, event.received_at)));
+    });
     Ok(())
 }

@@ -69,6 +69,22 @@ impl Millis {
         Some(Self::from_date_time(OffsetDateTime::new_utc(date, time)))
     }
 
+    /// Reads a time as people write it: RFC 3339, or a date, which is its first moment in UTC. Times outside of the range are
+    /// moved to its ends.
+    ///
+    /// # Errors
+    /// What is wrong with it, and how to write it.
+    pub fn read(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let full = match text.len() {
+            10 => format!("{text}T00:00:00Z"),
+            _ => text.to_owned(),
+        };
+        OffsetDateTime::parse(&full, &time::format_description::well_known::Rfc3339)
+            .map(Self::from_date_time)
+            .map_err(|error| format!("{error}; write for example 2026-03-01 or 2026-03-01T08:30:00Z"))
+    }
+
     /// Milliseconds since the epoch.
     #[must_use]
     pub const fn get(self) -> i64 {

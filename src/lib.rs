@@ -7,7 +7,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`event`] | the words: subscribers, deliveries, events, ids, time; no I/O |
-//! | [`http`] | the listeners: routes, limits, answers |
+//! | [`http`] | the listeners: routes, limits, answers; who may see what; the API and its streams; the page |
 //! | [`verify`] | bytes and keys → what was signed, or a reason; pure |
 //! | [`intake`] | the queue and its one writer: batches, group commit |
 //! | [`log`] | the record, in SQLite or PostgreSQL, behind one trait |

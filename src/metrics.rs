@@ -656,6 +656,13 @@ impl Metrics {
         }
     }
 
+    /// How the subscription stands, as shown.
+    #[must_use]
+    pub fn standing(&self) -> Option<Standing> {
+        let mut shown = Standing::ALL.into_iter().zip(&self.standings);
+        shown.find(|(_, series)| series.get() == 1).map(|(standing, _)| standing)
+    }
+
     /// Rows that a cursor set aside.
     #[must_use]
     pub fn set_aside(&self, cursor: &str) -> IntGauge {

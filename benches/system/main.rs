@@ -16,6 +16,7 @@ mod fill;
 mod machine;
 mod moments;
 mod options;
+mod page;
 mod questions;
 mod report;
 mod run;
@@ -55,6 +56,7 @@ async fn command(options: Options) {
         None => run(options).await,
         Some(Command::Scale(parts)) => scale::run(&mut Bench::new(options.clone()), parts).await,
         Some(Command::Backfill(backfill)) => backfill.run().await,
+        Some(Command::Page(page)) => page.run(&mut Bench::new(options.clone())).await,
         Some(Command::Fill(fill)) => match fill.run().await {
             Ok(filled) => println!(
                 "{} rows in {:.0} s; {:.0} bytes each on the disk, indexes included; the analyst tables in {:.0} s",

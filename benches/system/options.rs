@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::backfill::Backfill;
 use crate::fill::Fill;
+use crate::page::Page;
 use crate::questions::Questions;
 use crate::scale::Scale;
 
@@ -74,6 +75,7 @@ pub enum Command {
     Backfill(Backfill),
     Fill(Fill),
     Questions(Questions),
+    Page(Page),
     Scale(Scale),
 }
 

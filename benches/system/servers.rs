@@ -169,6 +169,10 @@ impl Server {
         self.ports[0].address()
     }
 
+    pub fn admin(&self) -> SocketAddr {
+        self.ports[1].address()
+    }
+
     pub fn url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}{PATH}", self.events())

@@ -335,6 +335,8 @@ fn tell(folder: &Path, nats_url: &str, admin: SocketAddr, once: bool) {
     println!("  nats --server {nats_url} stream view {STREAM}        (the NATS command line, if you have it)");
     println!("  curl -s http://{admin}/metrics | grep convoke_deliveries_total");
     println!("  curl -s 'http://{admin}/readyz?verbose'");
+    println!("  curl -s 'http://{admin}/api/v1/meetings?status=live'");
+    println!("  http://{admin}/   the page, in a browser: how it is and what happens, personal data masked");
     println!("  {}   the simulator's ledger and truth", folder.display());
 }
 

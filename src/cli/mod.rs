@@ -191,12 +191,5 @@ async fn open_bus(settings: &Settings) -> Result<Bus, Failure> {
 
 /// Reads a point in time as people write it.
 fn parse_time(text: &str) -> Result<crate::event::Millis, String> {
-    let text = text.trim();
-    let full = match text.len() {
-        10 => format!("{text}T00:00:00Z"),
-        _ => text.to_owned(),
-    };
-    time::OffsetDateTime::parse(&full, &time::format_description::well_known::Rfc3339)
-        .map(crate::event::Millis::from_date_time)
-        .map_err(|error| format!("{error}; write for example 2026-03-01 or 2026-03-01T08:30:00Z"))
+    crate::event::Millis::read(text)
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::env::Env;
 use super::error::{ConfigError, Origin};
@@ -40,7 +40,7 @@ pub(super) fn settings(
                 .read_optional("database.retention", |text| parse::duration(text, LEAST_RETENTION..=CENTURY))?,
         },
         nats: nats(&layers, env)?,
-        admin: Admin { token: admin_token(&layers, env)? },
+        admin: admin(&layers, env)?,
         privacy: Privacy { mask: layers.read("privacy.mask", parse::mask)? },
         platform: super::platform::platform(&layers, env)?,
         log: Log { format: layers.read("log.format", parse::log_format)? },
@@ -190,9 +190,36 @@ fn nats(layers: &Layers, env: &Env) -> Result<Nats, ConfigError> {
     })
 }
 
-fn admin_token(layers: &Layers, env: &Env) -> Result<Option<SecretString>, ConfigError> {
-    let (token, file) = (layers.found("admin.token"), layers.found("admin.token_file"));
-    let in_file = if token.text == NONE {
+fn admin(layers: &Layers, env: &Env) -> Result<Admin, ConfigError> {
+    let everything = token(layers, env, "admin.token", "admin.token_file")?.map(|(token, _)| token);
+    let viewers = token(layers, env, "admin.viewer_token", "admin.viewer_token_file")?;
+    if let Some((token, path)) = &viewers {
+        let problem = match &everything {
+            None => {
+                Some(("admin.token is not set, so nobody would have the right to see more", "set admin.token_file too"))
+            }
+            Some(other) if other.expose_secret() == token.expose_secret() => {
+                Some(("it is the same token as admin.token, which shows personal data", "write another one"))
+            }
+            Some(_) => None,
+        };
+        if let Some((problem, instead)) = problem {
+            let refusal = Refusal::new(problem, format!("{instead}, or set this to {NONE}"));
+            return Err(layers.refuse(path, refusal));
+        }
+    }
+    Ok(Admin { token: everything, viewer_token: viewers.map(|(token, _)| token) })
+}
+
+/// A token, and the setting that it comes from: the one that holds it, or the one that names its file.
+fn token(
+    layers: &Layers,
+    env: &Env,
+    direct: &'static str,
+    in_file: &'static str,
+) -> Result<Option<(SecretString, &'static str)>, ConfigError> {
+    let (token, file) = (layers.found(direct), layers.found(in_file));
+    let use_file = if token.text == NONE {
         true
     } else if file.text == NONE {
         false
@@ -202,21 +229,22 @@ fn admin_token(layers: &Layers, env: &Env) -> Result<Option<SecretString>, Confi
             (Origin::Variable(_), Origin::File { .. }) => false,
             (Origin::File { .. }, Origin::Variable(_)) => true,
             _ => {
-                let refusal = Refusal::new("admin.token is set too", format!("leave one out, or set it to {NONE}"));
-                return Err(layers.refuse("admin.token_file", refusal));
+                let refusal =
+                    Refusal::new(format!("{direct} is set too"), format!("leave one out, or set it to {NONE}"));
+                return Err(layers.refuse(in_file, refusal));
             }
         }
     };
-    if !in_file {
-        layers.read("admin.token", parse::token)?;
-        return Ok(Some(token.text.as_str().into()));
+    if !use_file {
+        layers.read(direct, parse::token)?;
+        return Ok(Some((token.text.as_str().into(), direct)));
     }
     let read = |text: &str| {
         let token = subscribers::secret_of(&env.resolve(text))?;
         parse::token(&token)?;
-        Ok(SecretString::from(token.as_str()))
+        Ok((SecretString::from(token.as_str()), in_file))
     };
-    layers.read_optional("admin.token_file", read)
+    layers.read_optional(in_file, read)
 }
 
 fn secret(layers: &Layers, env: &Env, path: &str) -> Result<Option<SecretString>, ConfigError> {

@@ -46,7 +46,7 @@ const fn key(
 }
 
 /// All settings but the list of subscribers, which is read by `subscribers`.
-pub(super) const KEYS: [Key; 40] = [
+pub(super) const KEYS: [Key; 42] = [
     key("listen.events", "LISTEN", Some("--listen"), Shape::Text, "127.0.0.1:8080"),
     key("listen.admin", "ADMIN_LISTEN", Some("--admin-listen"), Shape::Text, "127.0.0.1:8081"),
     key("listen.path", "PATH_EVENTS", Some("--path"), Shape::Text, "/openapi/meetingevent"),
@@ -74,6 +74,8 @@ pub(super) const KEYS: [Key; 40] = [
     key("nats.duplicate_window", "NATS_DUPLICATE_WINDOW", None, Shape::Text, "10m"),
     key("admin.token", "ADMIN_TOKEN", None, Shape::Text, NONE),
     key("admin.token_file", "ADMIN_TOKEN_FILE", None, Shape::Text, NONE),
+    key("admin.viewer_token", "ADMIN_VIEWER_TOKEN", None, Shape::Text, NONE),
+    key("admin.viewer_token_file", "ADMIN_VIEWER_TOKEN_FILE", None, Shape::Text, NONE),
     key("privacy.mask", "PRIVACY_MASK", None, Shape::List, NONE),
     key("platform.url", "PLATFORM_URL", None, Shape::Text, NONE),
     key("platform.app_id", "PLATFORM_APP_ID", None, Shape::Text, NONE),

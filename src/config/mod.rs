@@ -172,8 +172,11 @@ impl fmt::Debug for Nats {
 /// Who may use the admin listener.
 #[derive(Clone, Debug)]
 pub struct Admin {
-    /// The bearer token; `None`: everyone who reaches the listener, which then is a loopback one.
+    /// The token that shows everything; `None`: everyone who reaches the listener, which then is a loopback one, sees it
+    /// without personal data.
     pub token: Option<SecretString>,
+    /// The token that shows everything but personal data. Always together with `token`.
+    pub viewer_token: Option<SecretString>,
 }
 
 /// What is kept from the stream's readers.

@@ -324,6 +324,7 @@ fn no_secret_shows_in_debug_output() {
         ("CONVOKE_DATABASE_URL", "postgres://me:Hidden4@db/x?password=Hidden5"),
         ("CONVOKE_NATS_URL", "nats://me:Hidden6@a:4222,nats://Hidden7@b:4222"),
         ("CONVOKE_ADMIN_TOKEN", "Hidden8"),
+        ("CONVOKE_ADMIN_VIEWER_TOKEN", "Hidden10"),
     ];
     let by_file =
         [("CONVOKE_NATS_URL", "nats://a:4222"), ("CONVOKE_NATS_USER", "u"), ("CONVOKE_NATS_PASSWORD_FILE", "pw")];

@@ -95,7 +95,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    fn new(peer: SocketAddr) -> Self {
+    pub(super) fn new(peer: SocketAddr) -> Self {
         Self {
             peer,
             source: source(peer.ip()),

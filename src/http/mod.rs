@@ -4,16 +4,24 @@
 //! |---|---|---|
 //! | events | `POST {listen.path}` | [`ingest`] |
 //! | both | `GET /livez`, `GET /readyz` | [`ops`] |
-//! | admin | `GET /metrics`, `GET /readyz?verbose` | [`ops`], behind the token or on loopback only |
+//! | admin | `GET /`, `GET /assets/…` | [`web`], the page, behind [`access`] |
+//! | admin | `GET /metrics`, `GET /readyz?verbose` | [`ops`], behind [`access`]: a token, or on loopback only |
+//! | admin | `POST /session`, `POST /session/end` | [`access::login`] |
+//! | admin | `GET /api/v1/…` | [`api`], behind [`access`] |
 
+pub mod access;
+pub mod api;
 mod body;
 pub mod connections;
+mod headers;
 pub mod ingest;
+pub mod last_hour;
 pub mod ops;
 mod problem;
 mod request_id;
 mod source;
 pub mod tls;
+pub mod web;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -106,14 +114,22 @@ pub fn events_router(path: &str, ingest: Arc<ingest::Ingest>, health: Arc<ops::H
 }
 
 /// The routes of the admin listener.
-pub fn admin_router(health: &Arc<ops::Health>, access: Arc<ops::Access>) -> Router {
+pub fn admin_router(
+    health: &Arc<ops::Health>,
+    access: Arc<access::Access>,
+    streams: Arc<api::streams::Streams>,
+) -> Router {
     Router::new()
         .route("/metrics", get(ops::metrics).with_state(Arc::clone(health)))
         .route("/readyz", get(ops::readyz_verbose).with_state(Arc::clone(health)))
+        .merge(web::router())
+        .merge(api::router(streams))
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
-        .layer(axum::middleware::from_fn_with_state(access, ops::guard))
+        .merge(access::login::router(Arc::clone(&access)))
+        .layer(axum::middleware::from_fn_with_state(access, access::guard))
         .route("/livez", get(ops::livez))
+        .layer(axum::middleware::from_fn(headers::protect))
 }
 
 /// Serves `router` on `listener` until `shutdown.stop`, then finishes what is under way; cuts it at `shutdown.force`.

@@ -1,23 +1,19 @@
 //! What operators and their machines ask: alive, ready, metrics.
 
-use std::net::IpAddr;
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use axum::extract::{RawQuery, Request, State};
-use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, WWW_AUTHENTICATE};
-use axum::http::uri::Authority;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
-use axum::middleware::Next;
+use axum::extract::{RawQuery, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 
 use super::Closing;
-use super::problem::problem;
+use super::last_hour::LastHour;
+use crate::event::{Millis, Subscriber};
 use crate::intake::Intake;
 use crate::metrics::Metrics;
 
@@ -34,8 +30,34 @@ pub struct Health {
     pub database: String,
     /// The bus, for people; `None`: the relay is off.
     pub bus: Option<String>,
-    /// The cursors, as last looked at.
-    pub cursors: RwLock<Vec<CursorHealth>>,
+    /// Whether the subscription at the platform is watched.
+    pub subscription_watched: bool,
+    /// What was refused.
+    pub last_hour: LastHour,
+    subscribers: RwLock<Arc<[Known]>>,
+    known: RwLock<Looked>,
+}
+
+/// Somebody who may send events.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// The `appID`.
+    pub id: Arc<str>,
+    /// A name for people.
+    pub name: Option<String>,
+}
+
+/// What the database told when it was last looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Looked {
+    /// Whether it answered.
+    pub reachable: bool,
+    /// Bytes free where it lies, if it is embedded.
+    pub disk_free: Option<u64>,
+    /// The cursors.
+    pub cursors: Vec<CursorHealth>,
+    /// When the newest event that was seen of each subscriber arrived.
+    pub last_events: HashMap<String, Millis>,
 }
 
 /// Where a cursor stood when it was last looked at.
@@ -75,6 +97,52 @@ struct BusReport {
 }
 
 impl Health {
+    /// Of a process that has not looked at anything yet.
+    #[must_use]
+    pub fn new(
+        intake: Intake,
+        closing: Closing,
+        metrics: Arc<Metrics>,
+        database: String,
+        bus: Option<String>,
+        subscription_watched: bool,
+    ) -> Self {
+        Self {
+            intake,
+            closing,
+            metrics,
+            database,
+            bus,
+            subscription_watched,
+            last_hour: LastHour::default(),
+            subscribers: RwLock::new(Arc::new([])),
+            known: RwLock::default(),
+        }
+    }
+
+    /// Those who may send events from now on.
+    pub fn set_subscribers(&self, subscribers: &[Subscriber]) {
+        let known = |one: &Subscriber| Known { id: Arc::clone(&one.app_id), name: one.name.clone() };
+        *self.subscribers.write().unwrap_or_else(PoisonError::into_inner) = subscribers.iter().map(known).collect();
+    }
+
+    /// Those who may send events.
+    #[must_use]
+    pub fn subscribers(&self) -> Arc<[Known]> {
+        Arc::clone(&self.subscribers.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What the database told last.
+    #[must_use]
+    pub fn known(&self) -> Looked {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes what the database told.
+    pub fn look(&self, change: impl FnOnce(&mut Looked)) {
+        change(&mut self.known.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
     /// Whether an event that comes now could be stored.
     #[must_use]
     pub fn ready(&self) -> bool {
@@ -94,54 +162,9 @@ impl Health {
                 connected: self.metrics.bus_connected.get() == 1,
                 stream: self.bus.clone(),
             },
-            cursors: self.cursors.read().unwrap_or_else(PoisonError::into_inner).clone(),
+            cursors: self.known().cursors,
         }
     }
-}
-
-/// Who may see the admin listener: who knows the token; without one, requests that name a loopback host. Only the token's
-/// digest is kept: it is no secret to lose, and comparing two digests tells nothing, not even the token's length.
-#[derive(Debug)]
-pub struct Access {
-    token: Option<[u8; 32]>,
-}
-
-impl Access {
-    /// With this token, or without.
-    #[must_use]
-    pub fn new(token: Option<&SecretString>) -> Self {
-        Self { token: token.map(|token| Sha256::digest(token.expose_secret()).into()) }
-    }
-
-    fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), StatusCode> {
-        match &self.token {
-            Some(token) => {
-                let sent = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
-                let sent = match sent.split_at_checked(7) {
-                    Some((scheme, sent)) if scheme.eq_ignore_ascii_case(b"bearer ") => sent.trim_ascii(),
-                    _ => return Err(StatusCode::UNAUTHORIZED),
-                };
-                let equal = Sha256::digest(sent).as_slice().ct_eq(token);
-                if bool::from(equal) { Ok(()) } else { Err(StatusCode::UNAUTHORIZED) }
-            }
-            None => {
-                // HTTP/2 names the host in the URI; where both do, both must be ours.
-                let header = headers.get_all(HOST).into_iter().map(|host| host.to_str().unwrap_or_default());
-                let mut hosts = uri.authority().map(Authority::as_str).into_iter().chain(header).peekable();
-                let named = hosts.peek().is_some();
-                if named && hosts.all(is_loopback) { Ok(()) } else { Err(StatusCode::FORBIDDEN) }
-            }
-        }
-    }
-}
-
-/// Whether `Host` names this machine: a page elsewhere that was made to resolve to it (DNS rebinding) does not.
-fn is_loopback(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// `/livez` and bare `/readyz`.
@@ -168,7 +191,8 @@ pub async fn readyz_verbose(health: State<Arc<Health>>, RawQuery(query): RawQuer
     (status, Json(report)).into_response()
 }
 
-fn is_verbose(query: Option<&str>) -> bool {
+/// Whether the query asks for the report.
+pub(super) fn is_verbose(query: Option<&str>) -> bool {
     query.unwrap_or_default().split('&').any(|pair| pair == "verbose" || pair.starts_with("verbose="))
 }
 
@@ -179,21 +203,6 @@ pub async fn metrics(State(health): State<Arc<Health>>) -> Response {
     let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, format);
     response
-}
-
-/// Lets through what [`Access`] allows, and bare `/readyz`.
-pub async fn guard(State(access): State<Arc<Access>>, request: Request, next: Next) -> Response {
-    let open = access.token.is_some() && request.uri().path() == "/readyz" && !is_verbose(request.uri().query());
-    match access.check(request.uri(), request.headers()) {
-        Err(status) if !open => {
-            let mut response = problem(status);
-            if status == StatusCode::UNAUTHORIZED {
-                response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            response
-        }
-        _ => next.run(request).await,
-    }
 }
 
 fn text(status: StatusCode, text: &'static str) -> Response {

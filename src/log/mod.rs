@@ -14,6 +14,7 @@ mod postgres;
 mod probes;
 mod reading;
 mod sqlite;
+mod stats;
 mod tables;
 mod told;
 
@@ -31,6 +32,7 @@ pub use reading::{
     APART, EventFilter, ListedEvent, ListedMeeting, ListedQuarantined, ListedStay, Listing, MeetingFilter, MeetingKey,
     Order, Page, QuarantineFilter, Reading, RecordingFilter, Scope, StayFilter,
 };
+pub use stats::{Arrived, GoingOn, Held, LONGEST, Statistics};
 pub use tables::{
     Changes, ClosedBy, Fact, Lease, MeetingRow, Ready, RecordingRow, RunKey, Status, StayRow, Stored, Tables,
 };
@@ -222,7 +224,9 @@ pub struct Schema {
 
 /// A back end of the log. See the module's documentation for the order it keeps.
 #[async_trait]
-pub trait Log: Tables + Gaps + Fetches + Probes + Reading + Erasures + Send + Sync + std::fmt::Debug + 'static {
+pub trait Log:
+    Tables + Gaps + Fetches + Probes + Reading + Statistics + Erasures + Send + Sync + std::fmt::Debug + 'static
+{
     /// What it is and where, for people: no password in it.
     fn describe(&self) -> String;
 

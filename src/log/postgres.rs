@@ -36,6 +36,7 @@ mod partitions;
 mod probes;
 mod reading;
 mod session;
+mod stats;
 mod tables;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres");

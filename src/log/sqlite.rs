@@ -34,6 +34,7 @@ mod fetches;
 mod gaps;
 mod probes;
 mod reading;
+mod stats;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
 

@@ -48,7 +48,7 @@ fn secrets(text: &str) -> Vec<String> {
         secrets.extend(keys.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned));
     }
     let at = |section: &str, name: &str| table.get(section)?.get(name)?.as_str().map(str::to_owned);
-    secrets.extend(at("admin", "token"));
+    secrets.extend([at("admin", "token"), at("admin", "viewer_token")].into_iter().flatten());
     let urls = [at("database", "url"), at("nats", "url")];
     secrets.extend(urls.into_iter().flatten().filter_map(|url| {
         let (_, rest) = url.split_once("://")?;

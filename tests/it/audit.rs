@@ -211,7 +211,8 @@ async fn a_row_that_vanished_from_the_log_is_missed_by_the_ledger_and_foreign_in
 async fn a_ledger_with_unknown_events_and_a_torn_end_is_read_to_its_end() {
     let scene = Scene::new().await;
     let unknown = "0178a0b1-c2d3-8e4f-8a5b-6c7d8e9f0a1b";
-    let whole = scene.line(scene.id(0)) + &scene.line(unknown) + "not a line\n" + &scene.line(scene.id(1));
+    let whole =
+        [scene.line(scene.id(0)), scene.line(unknown), "not a line\n".to_owned(), scene.line(scene.id(1))].concat();
     let mut torn = whole.into_bytes();
     torn.extend_from_slice(b"{\"event_id\":\"0178a0b1-c2d3-8e4f-8a5b-6c7d8e9f0a1b\",\"subscriber_id\":\"\xe7\x8e");
     let path = scene.ledger("");
@@ -229,7 +230,7 @@ async fn a_ledger_longer_than_a_page_and_with_repeated_lines_is_compared_whole()
     let scene = Scene::new().await;
     let line = scene.line(scene.id(3));
     let unknown = |n: u32| format!("0178a0b1-c2d3-8e4f-8a5b-6c7d{n:08}");
-    let text = line.repeat(700) + &(0..600).map(|n| scene.line(&unknown(n))).collect::<String>() + &line;
+    let text = [line.repeat(700), (0..600).map(|n| scene.line(&unknown(n))).collect(), line].concat();
     let (status, findings) = audit(&scene.convoke, Some(&scene.ledger(&text))).await;
     assert_eq!((status, findings["ledger"]["missing"].as_array().map(Vec::len)), (1, Some(600)));
     assert_eq!(findings["ledger"]["acknowledged"], 601);

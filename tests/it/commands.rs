@@ -314,6 +314,8 @@ async fn the_demo_runs_once_with_a_bus_of_its_own_and_leaves_nothing() {
                 "\nenabled\n",
                 "$ convoke backfill --since",
                 "a record.ready for each",
+                "/api/v1/meetings?status=live",
+                "/   the page, in a browser",
             ])
     {
         assert!(finished.stdout.contains(word), "{word} in {}", finished.stdout);

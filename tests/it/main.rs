@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests spawn tasks, read the clock and find their tools by environment")]
 
 mod answers;
+mod api;
 mod asyncapi;
 mod audit;
 mod backfill;
@@ -22,6 +23,7 @@ mod log_contract;
 mod operation;
 mod packages;
 mod packages_watch;
+mod page;
 mod payloads;
 mod platform;
 mod pooler;

@@ -158,20 +158,20 @@ async fn no_secret_shows_at_any_level_of_the_log_in_help_or_in_errors() {
     convoke.signal(Signal::HUP);
     eventually("it has read its keys again", SOON, async || convoke.logs().contains("reloaded")).await;
     let beside = [&["check"][..], &["verify", "/dev/null"], &["audit", "--wait", "0s"], &["quarantine", "list"]];
-    let mut said = metrics.1 + &verbose.1;
+    let mut said = metrics.1 + verbose.1.as_str();
     for arguments in beside {
         let finished = convoke.run(arguments).await;
-        said += &(finished.stdout + &finished.stderr);
+        said += &(finished.stdout + finished.stderr.as_str());
     }
     for command in ["serve", "demo", "simulate", "audit", "verify", "replay", "quarantine", "check", "migrate"] {
         let finished = convoke.run(&[command, "--help"]).await;
         assert_eq!(finished.code(), 0);
-        said += &(finished.stdout + &finished.stderr);
+        said += &(finished.stdout + finished.stderr.as_str());
     }
     for (name, value) in [("LISTEN", "x"), ("MAX_BODY", "x"), ("APP_KEYS", key), ("RETENTION", "1h")] {
         let finished = builder().setting(name, value).arg("serve").run().await;
         assert_eq!(finished.code(), 2);
-        said += &(finished.stdout + &finished.stderr);
+        said += &(finished.stdout + finished.stderr.as_str());
     }
     for (name, value) in [
         ("DATABASE_URL", format!("postgers://u:{password}@h/d")),
@@ -181,11 +181,11 @@ async fn no_secret_shows_at_any_level_of_the_log_in_help_or_in_errors() {
     ] {
         let finished = builder().setting(name, value).arg("serve").run().await;
         assert_eq!(finished.code(), 2, "{name}: {}", finished.stderr);
-        said += &(finished.stdout + &finished.stderr);
+        said += &(finished.stdout + finished.stderr.as_str());
     }
     convoke.signal(Signal::TERM);
     assert!(convoke.wait_exit(SOON).await.success());
-    said += &(convoke.logs() + &convoke.stdout());
+    said += &(convoke.logs() + convoke.stdout().as_str());
     assert!(said.contains("\"level\":\"TRACE\""), "the log was not at its most talkative");
     for secret in SECRETS {
         let found = said.lines().find(|line| line.contains(secret));

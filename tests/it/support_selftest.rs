@@ -90,7 +90,7 @@ async fn a_bus_has_the_limits_and_credentials_that_it_was_given() {
 #[tokio::test]
 async fn a_committed_row_survives_every_way_of_ending_postgresql() {
     let mut postgres = Postgres::start().await;
-    assert_eq!(postgres.psql("SHOW fsync") + &postgres.psql("SHOW synchronous_commit"), "onon");
+    assert_eq!([postgres.psql("SHOW fsync"), postgres.psql("SHOW synchronous_commit")].concat(), "onon");
     let url = postgres.database("kept");
     psql(&url, "CREATE TABLE kept (id int)");
     for times in 1..=3 {

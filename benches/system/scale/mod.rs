@@ -5,7 +5,7 @@
 mod growth;
 mod replicas;
 mod steady;
-mod table;
+pub(crate) mod table;
 mod tls;
 
 use std::future::Future;

@@ -211,6 +211,21 @@ fn unclear_ways_to_log_in_are_refused() {
 }
 
 #[test]
+fn a_viewers_token_that_protects_nothing_is_refused() {
+    let desk = Desk::new(&[("f", "HIDDEN"), ("g", "another")]);
+    let alone = desk.refusal(&[("CONVOKE_ADMIN_VIEWER_TOKEN", "HIDDEN")]);
+    assert_holds(&alone, &["`admin.viewer_token` (from CONVOKE_ADMIN_VIEWER_TOKEN)", "admin.token is not set"]);
+    let same = desk.refusal(&[("CONVOKE_ADMIN_TOKEN", "HIDDEN"), ("CONVOKE_ADMIN_VIEWER_TOKEN_FILE", "f")]);
+    assert_holds(&same, &["`admin.viewer_token_file` (from CONVOKE_ADMIN_VIEWER_TOKEN_FILE)", "the same token"]);
+    let both = desk.refusal(&[("CONVOKE_ADMIN_VIEWER_TOKEN", "x"), ("CONVOKE_ADMIN_VIEWER_TOKEN_FILE", "f")]);
+    assert_holds(&both, &["`admin.viewer_token_file`", "admin.viewer_token is set too"]);
+    refused("CONVOKE_ADMIN_VIEWER_TOKEN", "HIDDEN TOKEN", &["`admin.viewer_token`", "space"]);
+    assert!(![alone, same, both].concat().contains("HIDDEN"));
+    let admin = desk.load(&[("CONVOKE_ADMIN_TOKEN_FILE", "f"), ("CONVOKE_ADMIN_VIEWER_TOKEN_FILE", "g")]).admin;
+    assert!(admin.token.is_some() && admin.viewer_token.is_some());
+}
+
+#[test]
 fn subscribers_that_cannot_work_are_refused() {
     let entry = |text: &str| format!("[[subscriber]]\n{text}\n");
     for (text, part) in [

@@ -436,6 +436,28 @@ impl Reading for Scripted {
 }
 
 #[async_trait]
+impl crate::log::Statistics for Scripted {
+    async fn count_events(&self, _: &[Millis], _: Duration) -> Result<Vec<i64>, LogError> {
+        Err(unavailable())
+    }
+    async fn count_stays(&self, _: Millis, _: Duration, _: usize, _: Duration) -> Result<Vec<i64>, LogError> {
+        Err(unavailable())
+    }
+    async fn count_meetings(&self, _: &[Millis], _: Duration) -> Result<Vec<crate::log::Held>, LogError> {
+        Err(unavailable())
+    }
+    async fn count_arrived(&self, _: Seq, _: Millis, _: Millis, _: Duration) -> Result<crate::log::Arrived, LogError> {
+        Err(unavailable())
+    }
+    async fn newest_events(&self, _: u32, _: Duration) -> Result<Vec<ListedEvent>, LogError> {
+        Err(unavailable())
+    }
+    async fn going_on(&self, _: Millis, _: u32, _: Duration) -> Result<crate::log::GoingOn, LogError> {
+        Err(unavailable())
+    }
+}
+
+#[async_trait]
 impl Tables for Scripted {
     async fn read_facts(&self, _: Seq, _: u32) -> Result<Vec<Fact>, LogError> {
         Err(unavailable())

@@ -23,7 +23,8 @@ type Query = QueryBuilder<Postgres>;
 const GRACE: Duration = Duration::from_millis(500);
 
 /// The order of a list is that of an index; what is not found by its key is found along that, from the page's beginning on.
-const ALONG: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off";
+pub(super) const ALONG: &str =
+    "SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_bitmapscan = off";
 
 /// The rows of a meeting are found by their index, and sorted.
 const BY_MEETING: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; \
@@ -31,7 +32,7 @@ const BY_MEETING: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashj
 
 impl PostgresLog {
     /// Reads in one transaction, whose queries are planned as `plan` says and may take so long each.
-    async fn read_within<T>(
+    pub(super) async fn read_within<T>(
         &self,
         within: Duration,
         plan: &str,
@@ -398,11 +399,11 @@ fn push_person_stayed(query: &mut Query, scope: &Scope) {
     query.push(")");
 }
 
-fn each<T>(rows: &[PgRow], read: impl Fn(&PgRow) -> Result<T, sqlx::Error>) -> Result<Vec<T>, LogError> {
+pub(super) fn each<T>(rows: &[PgRow], read: impl Fn(&PgRow) -> Result<T, sqlx::Error>) -> Result<Vec<T>, LogError> {
     rows.iter().map(read).collect::<Result<_, _>>().map_err(failed)
 }
 
-fn event(row: &PgRow) -> Result<ListedEvent, sqlx::Error> {
+pub(super) fn event(row: &PgRow) -> Result<ListedEvent, sqlx::Error> {
     Ok(ListedEvent {
         seq: Seq(row.try_get(0)?),
         event_id: EventId::from_uuid(row.try_get(1)?),
@@ -431,7 +432,7 @@ fn event(row: &PgRow) -> Result<ListedEvent, sqlx::Error> {
     })
 }
 
-fn meeting(row: &PgRow) -> Result<ListedMeeting, sqlx::Error> {
+pub(super) fn meeting(row: &PgRow) -> Result<ListedMeeting, sqlx::Error> {
     Ok(ListedMeeting {
         subscriber_id: row.try_get(0)?,
         meeting_uuid: row.try_get(1)?,

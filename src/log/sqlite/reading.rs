@@ -29,7 +29,7 @@ const STAYED: [&str; 5] = ["person", "user_uuid", "account", "call_number", "par
 
 impl SqliteLog {
     /// Reads for so long at the most.
-    async fn read_within<T>(
+    pub(super) async fn read_within<T>(
         &self,
         within: Duration,
         read: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
@@ -350,7 +350,10 @@ fn push_person_stayed(query: &mut Query, scope: &Scope) {
     query.push(")");
 }
 
-fn each<T>(rows: &[SqliteRow], read: impl Fn(&SqliteRow) -> Result<T, sqlx::Error>) -> Result<Vec<T>, LogError> {
+pub(super) fn each<T>(
+    rows: &[SqliteRow],
+    read: impl Fn(&SqliteRow) -> Result<T, sqlx::Error>,
+) -> Result<Vec<T>, LogError> {
     rows.iter().map(read).collect::<Result<_, _>>().map_err(failed)
 }
 
@@ -358,7 +361,7 @@ fn always(row: &SqliteRow, index: usize) -> Result<Millis, sqlx::Error> {
     time(row.try_get(index)?)
 }
 
-fn event(row: &SqliteRow) -> Result<ListedEvent, sqlx::Error> {
+pub(super) fn event(row: &SqliteRow) -> Result<ListedEvent, sqlx::Error> {
     Ok(ListedEvent {
         seq: Seq(row.try_get(0)?),
         event_id: event_id(row, 1)?,
@@ -387,7 +390,7 @@ fn event(row: &SqliteRow) -> Result<ListedEvent, sqlx::Error> {
     })
 }
 
-fn meeting(row: &SqliteRow) -> Result<ListedMeeting, sqlx::Error> {
+pub(super) fn meeting(row: &SqliteRow) -> Result<ListedMeeting, sqlx::Error> {
     Ok(ListedMeeting {
         subscriber_id: row.try_get(0)?,
         meeting_uuid: row.try_get(1)?,

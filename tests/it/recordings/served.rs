@@ -123,7 +123,7 @@ async fn story(database: Database) {
             service.sql(rows).into_bytes()
         }
     };
-    let published: String = again.body.clone() + &ready.body;
+    let published: String = again.body.clone() + ready.body.as_str();
     let key = platform::APP_KEY;
     for (place, bytes) in [
         ("the database", everything),

@@ -5,6 +5,7 @@
 //! is the only way to wait. The benchmarks stand on it too.
 
 pub mod attack;
+pub mod browser;
 pub mod child;
 pub mod disk;
 pub mod http;

@@ -201,7 +201,7 @@ impl NatsServer {
         if let Some(token) = &self.options.token {
             config += &format!("authorization {{ token: \"{token}\" }}\n");
         }
-        config + &self.options.config
+        config + self.options.config.as_str()
     }
 
     fn store(&self) -> PathBuf {

@@ -58,6 +58,22 @@ pub fn table_readers() -> PathBuf {
     expect_program(folder().join("venv-export/bin/python"))
 }
 
+/// Chromium, and the program through which it is told what to do.
+pub fn chromium() -> (PathBuf, PathBuf) {
+    (on_path("chromium"), on_path("chromedriver"))
+}
+
+/// The script that judges how accessible a page is.
+pub fn axe() -> String {
+    let file = expect_program(folder().join("node/axe-core-4.14.1/axe.min.js"));
+    std::fs::read_to_string(file).expect("axe-core can be read")
+}
+
+/// Tests an HTTP interface by its OpenAPI document.
+pub fn schemathesis() -> PathBuf {
+    expect_program(folder().join("venv-schemathesis/bin/schemathesis"))
+}
+
 /// The folder with `initdb` and `postgres`: `PG_BIN`, or the newest that Debian's packages brought, or on the `PATH`.
 pub fn postgres_bin() -> PathBuf {
     let packaged = || {
@@ -84,6 +100,12 @@ pub fn output_of(command: &mut Command) -> String {
 
 fn folder() -> PathBuf {
     env::var_os("TOOLS_DIR").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools"), PathBuf::from)
+}
+
+fn on_path(program: &str) -> PathBuf {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.exists());
+    found.unwrap_or_else(|| panic!("{program} is missing: run scripts/setup.sh test"))
 }
 
 fn expect_program(path: PathBuf) -> PathBuf {

@@ -117,7 +117,7 @@ fn what_is_printed_for_debugging_holds_no_secret() {
             convoke::app::bus_options(&settings),
             convoke::verify::Keyring::new(&settings.subscribers)
         ),
-        format!("{:?}", convoke::http::ops::Access::new(settings.admin.token.as_ref())),
+        format!("{:?}", convoke::http::access::Access::new(&settings.admin, convoke::event::Clock::System)),
         format!("{:?}", log),
     ]
     .concat();

@@ -1,0 +1,287 @@
+//! Who may see the admin listener, and how much: a bearer token or a session that a browser opened with one.
+//!
+//! `admin.token` gives the right to see everything, `admin.viewer_token` everything but personal data. Without a token the
+//! listener is a loopback one, requests must name a loopback host, and what they see is masked. Whoever has no right gets
+//! `401`, and no more often than [`wrong::Wrong`] lets them; a right token is never held up by wrong ones.
+
+pub mod login;
+mod session;
+mod wrong;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::header::{ACCEPT, AUTHORIZATION, COOKIE, HOST, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::uri::Authority;
+use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use axum::middleware::Next;
+use axum::response::Response;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::connections::Connection;
+use super::ops;
+use super::problem::problem;
+use crate::config::Admin;
+use crate::event::Clock;
+use crate::telemetry::Throttle;
+use session::Sessions;
+use wrong::{Turn, Wrong};
+
+/// How much somebody may see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// Everything.
+    Full,
+    /// Everything, with personal data masked.
+    Masked,
+}
+
+/// Who may see what. Of a token only the digest is kept: it is no secret to lose, and comparing two digests tells nothing,
+/// not even the token's length.
+pub struct Access {
+    /// None of them: who reaches the listener may see it, masked.
+    tokens: Vec<Token>,
+    wrong: Wrong,
+    clock: Clock,
+    throttle: Throttle,
+}
+
+struct Token {
+    right: Right,
+    digest: [u8; 32],
+    sessions: Sessions,
+}
+
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Access").field("tokens", &self.tokens.len()).finish_non_exhaustive()
+    }
+}
+
+impl Access {
+    /// By these tokens.
+    #[must_use]
+    pub fn new(admin: &Admin, clock: Clock) -> Self {
+        let token = |token: &Option<SecretString>, right| {
+            let digest: [u8; 32] = Sha256::digest(token.as_ref()?.expose_secret()).into();
+            Some(Token { right, digest, sessions: Sessions::new(&digest, right) })
+        };
+        let tokens = [token(&admin.token, Right::Full), token(&admin.viewer_token, Right::Masked)];
+        Self {
+            tokens: tokens.into_iter().flatten().collect(),
+            wrong: Wrong::new(clock.clone()),
+            clock,
+            throttle: Throttle::default(),
+        }
+    }
+
+    /// Whether there is a token to ask for.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        !self.tokens.is_empty()
+    }
+
+    /// The token that was sent, if it is one of ours. All of them are compared, whichever matches.
+    fn token(&self, sent: &[u8]) -> Option<&Token> {
+        let sent = Sha256::digest(sent);
+        self.tokens.iter().fold(None, |found, token| {
+            let equal = bool::from(sent.as_slice().ct_eq(&token.digest));
+            if equal { Some(token) } else { found }
+        })
+    }
+
+    /// The right that a request has by its bearer token or else by its session. Who sends a token is judged by it alone.
+    fn right(&self, headers: &HeaderMap) -> Option<(Right, By)> {
+        if let Some(sent) = headers.get(AUTHORIZATION) {
+            let sent = match sent.as_bytes().split_at_checked(7) {
+                Some((scheme, sent)) if scheme.eq_ignore_ascii_case(b"bearer ") => sent.trim_ascii(),
+                _ => return None,
+            };
+            return self.token(sent).map(|token| (token.right, By::Token));
+        }
+        let now = self.clock.now();
+        let cookies = headers.get_all(COOKIE).into_iter().filter_map(|cookie| cookie.to_str().ok());
+        let mut sessions = cookies.flat_map(|line| line.split(';')).filter_map(session::value);
+        sessions.find_map(|value| {
+            let token = self.tokens.iter().find(|token| token.sessions.holds(value, now))?;
+            Some((token.right, By::Session))
+        })
+    }
+
+    /// Waits for the turn of a request without a right, and says what it is answered.
+    async fn refuse(&self, extensions: &Extensions, answer: impl FnOnce() -> Response) -> Response {
+        self.throttle.run("no right", |suppressed| {
+            let peer = extensions.get::<Arc<Connection>>().map(|connection| connection.peer());
+            tracing::warn!(?peer, suppressed, "the admin listener was asked without a token, or with a wrong one");
+        });
+        match self.wrong.turn().await {
+            Turn::Come => answer(),
+            Turn::Crowded => {
+                let mut response = problem(StatusCode::TOO_MANY_REQUESTS);
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("30"));
+                response
+            }
+        }
+    }
+}
+
+/// By what somebody has a right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    Token,
+    Session,
+}
+
+/// Lets through what [`Access`] allows, with its [`Right`] in the request's extensions, and bare `/readyz`.
+pub async fn guard(State(access): State<Arc<Access>>, mut request: Request, next: Next) -> Response {
+    if !access.asks() {
+        if !names_loopback(request.uri(), request.headers()) {
+            return problem(StatusCode::FORBIDDEN);
+        }
+        request.extensions_mut().insert(Right::Masked);
+        return next.run(request).await;
+    }
+    let Some((right, by)) = access.right(request.headers()) else {
+        let open = match request.uri().path() {
+            "/readyz" => !ops::is_verbose(request.uri().query()),
+            // This one asks for the token itself.
+            login::SESSION => request.method() == Method::POST,
+            _ => false,
+        };
+        if open {
+            return next.run(request).await;
+        }
+        let (head, _) = request.into_parts();
+        if head.uri.path() == "/" && reads(&head.method) && wants_html(&head.headers) {
+            let language = login::Language::of(&head.headers);
+            return access.refuse(&head.extensions, || login::form(language, false)).await;
+        }
+        return access.refuse(&head.extensions, unauthorized).await;
+    };
+    if by == By::Session && !reads(request.method()) && !same_origin(request.uri(), request.headers()) {
+        return problem(StatusCode::FORBIDDEN);
+    }
+    // When connections have to make room, those of people with a right are the last to go.
+    if let Some(connection) = request.extensions().get::<Arc<Connection>>() {
+        drop(connection.proven());
+    }
+    request.extensions_mut().insert(right);
+    next.run(request).await
+}
+
+fn unauthorized() -> Response {
+    let mut response = problem(StatusCode::UNAUTHORIZED);
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response
+}
+
+fn reads(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+fn wants_html(headers: &HeaderMap) -> bool {
+    let mut ranges = headers.get_all(ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
+    ranges.any(|ranges| ranges.split(',').any(|range| range.trim_start().starts_with("text/html")))
+}
+
+/// The hosts that a request names. HTTP/2 names the host in the URI.
+fn hosts<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> impl Iterator<Item = &'a str> {
+    let header = headers.get_all(HOST).into_iter().map(|host| host.to_str().unwrap_or_default());
+    uri.authority().map(Authority::as_str).into_iter().chain(header)
+}
+
+/// Where both the URI and the header name a host, both must be ours.
+fn names_loopback(uri: &Uri, headers: &HeaderMap) -> bool {
+    let mut hosts = hosts(uri, headers).peekable();
+    hosts.peek().is_some() && hosts.all(is_loopback)
+}
+
+/// Whether `Host` names this machine: a page elsewhere that was made to resolve to it (DNS rebinding) does not.
+fn is_loopback(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Whether a request that changes something comes from a page of ours, or from no page at all: a browser says where from,
+/// in one of two headers, and no page can make it lie.
+fn same_origin(uri: &Uri, headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    if !matches!(site, None | Some(b"same-origin" | b"none")) {
+        return false;
+    }
+    let Some(origin) = headers.get(ORIGIN) else { return true };
+    let origin = origin.to_str().unwrap_or_default();
+    let Some((scheme, origin)) = origin.split_once("://") else { return false };
+    let plain = |host: &str| {
+        let port = if scheme == "https" { ":443" } else { ":80" };
+        host.strip_suffix(port).unwrap_or(host).to_ascii_lowercase()
+    };
+    let mut hosts = hosts(uri, headers).peekable();
+    hosts.peek().is_some() && hosts.all(|host| plain(host) == plain(origin))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    fn access(token: Option<&str>, viewer: Option<&str>) -> Access {
+        Access::new(&Admin { token: token.map(Into::into), viewer_token: viewer.map(Into::into) }, Clock::System)
+    }
+
+    #[test]
+    fn each_token_gives_its_own_right_and_a_wrong_one_is_not_saved_by_a_session() {
+        let access = access(Some("all"), Some("view"));
+        let right = |pairs: &[(&'static str, &str)]| access.right(&headers(pairs)).map(|(right, _)| right);
+        assert_eq!(right(&[("authorization", "Bearer all")]), Some(Right::Full));
+        assert_eq!(right(&[("authorization", "bearer  view ")]), Some(Right::Masked));
+        for wrong in ["Bearer", "Bearer ", "Bearer al", "Basic all", "all", "Bearer all view"] {
+            assert_eq!(right(&[("authorization", wrong)]), None, "{wrong}");
+        }
+        let cookie = format!("a=b; convoke_session={}", access.tokens[1].sessions.open(Clock::System.now()));
+        assert_eq!(right(&[("cookie", &cookie)]), Some(Right::Masked));
+        assert_eq!(right(&[("cookie", &cookie), ("authorization", "Bearer x")]), None);
+        assert_eq!(right(&[]), None);
+    }
+
+    #[test]
+    fn another_token_ends_the_sessions_that_the_old_one_opened() {
+        let cookie =
+            format!("convoke_session={}", access(Some("old"), None).tokens[0].sessions.open(Clock::System.now()));
+        let held = |token| access(Some(token), None).right(&headers(&[("cookie", &cookie)])).is_some();
+        assert!(held("old") && !held("new"));
+    }
+
+    #[test]
+    fn a_change_comes_from_a_page_of_ours_or_from_no_page() {
+        let from = |pairs: &[(&'static str, &str)]| {
+            same_origin(&Uri::from_static("/session"), &headers(&[pairs, &[("host", "Ops.example:8081")]].concat()))
+        };
+        assert!(from(&[]));
+        assert!(from(&[("sec-fetch-site", "same-origin"), ("origin", "http://ops.example:8081")]));
+        assert!(from(&[("sec-fetch-site", "none")]));
+        for site in ["cross-site", "same-site", "", "x"] {
+            assert!(!from(&[("sec-fetch-site", site)]), "{site}");
+        }
+        for origin in ["null", "http://ops.example", "http://evil.example:8081", "ops.example:8081", ""] {
+            assert!(!from(&[("origin", origin)]), "{origin}");
+        }
+        let behind = headers(&[("host", "ops.example"), ("origin", "https://ops.example:443")]);
+        assert!(same_origin(&Uri::from_static("/session"), &behind), "the port that goes without saying");
+    }
+
+    #[test]
+    fn html_is_for_those_who_ask_for_it() {
+        assert!(wants_html(&headers(&[("accept", "application/xhtml+xml, text/html;q=0.9")])));
+        assert!(!wants_html(&headers(&[("accept", "*/*")])) && !wants_html(&headers(&[])));
+    }
+}

@@ -1,0 +1,136 @@
+//! Sessions of browsers: a cookie that says what it gives a right to and until when, and proves it.
+//!
+//! Nothing is kept here: the proof is an HMAC under a key that is made of the token's digest. So a session survives a restart,
+//! every replica with the same token knows it, and it ends when the token is replaced.
+
+use std::time::Duration;
+
+use axum::http::HeaderValue;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use super::Right;
+use crate::event::Millis;
+
+/// The cookie's name.
+const NAME: &str = "convoke_session";
+
+/// How long a session lasts: a working day, and what comes after it.
+const LASTS: Duration = Duration::from_secs(12 * 3600);
+
+/// How the proof's key and its content begin: another version is another cookie.
+const VERSION: &str = "convoke session 1";
+
+/// The sessions of one token.
+pub(super) struct Sessions {
+    proof: Hmac<Sha256>,
+    word: &'static str,
+}
+
+fn mac(key: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("HMAC takes a key of any length")
+}
+
+impl Sessions {
+    /// Of the token with this digest.
+    pub fn new(digest: &[u8; 32], right: Right) -> Self {
+        let key = mac(digest).chain_update(VERSION).finalize().into_bytes();
+        let word = match right {
+            Right::Full => "full",
+            Right::Masked => "masked",
+        };
+        Self { proof: mac(&key), word }
+    }
+
+    fn content(&self, expires: i64) -> Hmac<Sha256> {
+        self.proof.clone().chain_update(format!("{VERSION}|{}|{expires}", self.word))
+    }
+
+    /// The value of a cookie that begins now.
+    pub fn open(&self, now: Millis) -> String {
+        let expires = now.plus(LASTS).get() / 1000;
+        let proof = BASE64_URL_SAFE_NO_PAD.encode(self.content(expires).finalize().into_bytes());
+        format!("1.{}.{expires}.{proof}", self.word)
+    }
+
+    /// Whether a cookie's value is of this token and has not ended. One that would last longer than any is none of ours, whatever
+    /// the clock did.
+    pub fn holds(&self, value: &str, now: Millis) -> bool {
+        let parts: Vec<&str> = value.splitn(5, '.').collect();
+        let ["1", word, expires, proof] = parts[..] else { return false };
+        let (Ok(expires), Ok(proof)) = (expires.parse::<i64>(), BASE64_URL_SAFE_NO_PAD.decode(proof)) else {
+            return false;
+        };
+        let left = expires.saturating_sub(now.get() / 1000);
+        word == self.word
+            && (1..=LASTS.as_secs() as i64).contains(&left)
+            && self.content(expires).verify_slice(&proof).is_ok()
+    }
+}
+
+/// The session in a pair of a `Cookie` header, if it is that.
+pub(super) fn value(pair: &str) -> Option<&str> {
+    pair.trim().strip_prefix(NAME)?.strip_prefix('=')
+}
+
+/// `Set-Cookie`: kept from scripts and from every other site.
+pub(super) fn set(value: &str, secure: bool) -> HeaderValue {
+    let lasts = if value.is_empty() { 0 } else { LASTS.as_secs() };
+    let secure = if secure { "; Secure" } else { "" };
+    let cookie = format!("{NAME}={value}; Path=/; Max-Age={lasts}; HttpOnly; SameSite=Strict{secure}");
+    HeaderValue::from_str(&cookie).expect("a session is made of letters, digits, dots, hyphens and underscores")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Millis {
+        Millis::new(seconds * 1000).unwrap()
+    }
+
+    #[test]
+    fn a_session_holds_for_its_time_and_its_token_and_right_alone() {
+        let (full, masked) = (Sessions::new(&[7; 32], Right::Full), Sessions::new(&[7; 32], Right::Masked));
+        let other = Sessions::new(&[8; 32], Right::Full);
+        let value = full.open(at(1_000));
+        let end = 1_000 + 12 * 3600;
+        assert!(full.holds(&value, at(1_000)) && full.holds(&value, at(end - 1)));
+        assert!(!full.holds(&value, at(end)) && !full.holds(&value, at(end + 1_000_000)));
+        assert!(!full.holds(&value, at(999)), "from the future");
+        assert!(!masked.holds(&value, at(1_000)) && !other.holds(&value, at(1_000)));
+        assert!(!masked.holds(&value.replace("full", "masked"), at(1_000)));
+    }
+
+    #[test]
+    fn a_forged_session_does_not_hold() {
+        let sessions = Sessions::new(&[7; 32], Right::Full);
+        let value = sessions.open(at(1_000));
+        let (head, proof) = value.rsplit_once('.').unwrap();
+        let forged = [
+            String::new(),
+            head.to_owned(),
+            format!("{head}."),
+            format!("{head}.{}", &proof[..20]),
+            format!("{head}.{proof}A"),
+            format!("{head}.{proof}.x"),
+            value.replace(&format!("{}", 1_000 + 12 * 3600), &format!("{}", 1_100 + 12 * 3600)),
+            value.replacen('1', "2", 1),
+            "1.full.99999999999999999999999.AAAA".to_owned(),
+            "1.full.-9223372036854775808.AAAA".to_owned(),
+        ];
+        for forged in forged {
+            assert!(!sessions.holds(&forged, at(1_000)), "{forged}");
+        }
+    }
+
+    #[test]
+    fn only_a_pair_of_this_name_is_a_session() {
+        assert_eq!(value(" convoke_session=1.x "), Some("1.x"));
+        for pair in ["convoke_session", "convoke_session2=x", "xconvoke_session=x", "a=convoke_session=x"] {
+            assert_eq!(value(pair), None, "{pair}");
+        }
+    }
+}

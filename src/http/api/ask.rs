@@ -1,0 +1,277 @@
+//! What can be asked: parameters of the query, each of a type that knows its limits, and parts of the path.
+//!
+//! A parameter that is not known, is there twice or is out of its limits is refused, with what is allowed. Nothing that was
+//! sent comes back in the refusal.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use axum::extract::{FromRequestParts, Path, Query};
+use axum::http::Uri;
+use axum::http::request::Parts;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest, Sha256};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::path::Parameter;
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
+
+use super::refused::Refused;
+use crate::event::Millis;
+use crate::log::Scope;
+
+/// How far a search for a person reaches: no index leads from a person to what they did.
+pub(crate) const PERSON_DAYS: u64 = 31;
+const PERSON_RANGE: Duration = Duration::from_secs(PERSON_DAYS * 86_400);
+
+/// The parameters of a query: those of `A` and `B`.
+#[derive(Debug)]
+pub(crate) struct Asked<A, B = Nothing> {
+    pub of: A,
+    pub and: B,
+    /// The same for the same question, whichever page of its answer.
+    pub fingerprint: String,
+}
+
+/// No parameters.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Nothing {}
+
+impl IntoParams for Nothing {
+    fn into_params(_: impl Fn() -> Option<utoipa::openapi::path::ParameterIn>) -> Vec<Parameter> {
+        Vec::new()
+    }
+}
+
+impl<A, B, S> FromRequestParts<S> for Asked<A, B>
+where
+    A: DeserializeOwned + IntoParams + Send,
+    B: DeserializeOwned + IntoParams + Send,
+    S: Send + Sync,
+{
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+        let mut names: Vec<String> = A::into_params(|| None).into_iter().map(|parameter| parameter.name).collect();
+        names.extend(B::into_params(|| None).into_iter().map(|parameter| parameter.name));
+        let allowed = || match names.is_empty() {
+            true => "no parameters are allowed".to_owned(),
+            false => format!("allowed are, once each: {}", names.join(", ")),
+        };
+        let mut pairs: Vec<(String, String)> = read(&parts.uri)?;
+        let mut seen = HashSet::new();
+        if pairs.iter().any(|(name, _)| !names.contains(name) || !seen.insert(name)) {
+            return Err(Refused::bad(allowed()));
+        }
+        let asked = (read(&parts.uri)?, read(&parts.uri)?);
+        pairs.retain(|(name, _)| !matches!(name.as_str(), "cursor" | "limit"));
+        pairs.sort();
+        let digest = Sha256::digest(serde_json::json!(pairs).to_string());
+        Ok(Self { of: asked.0, and: asked.1, fingerprint: hex::encode(&digest[..8]) })
+    }
+}
+
+/// Reads those parameters that `T` knows. What an error says comes from the types here.
+fn read<T: DeserializeOwned>(uri: &Uri) -> Result<T, Refused> {
+    Query::try_from_uri(uri).map(|Query(read)| read).map_err(|rejection| {
+        let text = rejection.body_text();
+        Refused::bad(text.split_once(": ").map_or(&*text, |(_, detail)| detail))
+    })
+}
+
+/// Parts of the path. What cannot be one names nothing.
+#[derive(Debug)]
+pub(crate) struct At<T>(pub T);
+
+impl<T, S> FromRequestParts<S> for At<T>
+where
+    T: DeserializeOwned + Send,
+    S: Send + Sync,
+{
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+        let path = Path::from_request_parts(parts, state).await;
+        path.map(|Path(at)| Self(at)).map_err(|_| Refused::NotFound)
+    }
+}
+
+/// A point in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Time(pub Millis);
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        // In a query a plus is a space.
+        let text = String::deserialize(from)?.replace(' ', "+");
+        let allowed = "a time is RFC 3339, as in 2026-03-01T08:30:00Z, or a date, as in 2026-03-01";
+        Millis::read(&text).map(Self).map_err(|_| D::Error::custom(allowed))
+    }
+}
+
+fn schema(of: Type, change: impl FnOnce(ObjectBuilder) -> ObjectBuilder) -> RefOr<Schema> {
+    change(ObjectBuilder::new().schema_type(of)).build().into()
+}
+
+impl PartialSchema for Time {
+    fn schema() -> RefOr<Schema> {
+        schema(Type::String, |it| it.format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))))
+    }
+}
+
+impl ToSchema for Time {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "Time".into()
+    }
+}
+
+/// A number from `LEAST` to `MOST`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Number<const LEAST: i64, const MOST: i64>(pub i64);
+
+impl<'de, const LEAST: i64, const MOST: i64> Deserialize<'de> for Number<LEAST, MOST> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let number = String::deserialize(from)?.parse().ok().filter(|number| (LEAST..=MOST).contains(number));
+        number.map(Self).ok_or_else(|| D::Error::custom(format!("allowed is a whole number from {LEAST} to {MOST}")))
+    }
+}
+
+impl<const LEAST: i64, const MOST: i64> PartialSchema for Number<LEAST, MOST> {
+    fn schema() -> RefOr<Schema> {
+        schema(Type::Integer, |it| it.minimum(Some(LEAST)).maximum(Some(MOST)))
+    }
+}
+
+impl<const LEAST: i64, const MOST: i64> ToSchema for Number<LEAST, MOST> {}
+
+/// A text of at least one and at most `MOST` characters.
+#[derive(Clone, Debug)]
+pub(crate) struct Text<const MOST: usize>(pub String);
+
+impl<'de, const MOST: usize> Deserialize<'de> for Text<MOST> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        if text.is_empty() || text.chars().nth(MOST).is_some() {
+            return Err(D::Error::custom(format!("allowed is a text of 1 to {MOST} characters")));
+        }
+        Ok(Self(text))
+    }
+}
+
+impl<const MOST: usize> PartialSchema for Text<MOST> {
+    fn schema() -> RefOr<Schema> {
+        schema(Type::String, |it| it.min_length(Some(1)).max_length(Some(MOST)))
+    }
+}
+
+impl<const MOST: usize> ToSchema for Text<MOST> {}
+
+/// Makes a type of words, of which one is allowed.
+macro_rules! words {
+    ($(#[$meta:meta])* $name:ident: $($word:literal => $variant:ident),+ $(,)?) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum $name { $($variant),+ }
+
+        impl $name {
+            /// As it is written.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(from)?;
+                [$(Self::$variant),+].into_iter().find(|word| word.as_str() == text).ok_or_else(|| {
+                    serde::de::Error::custom(concat!("allowed is one of" $(, " ", $word)+))
+                })
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_str(self.as_str())
+            }
+        }
+
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+                use utoipa::openapi::schema::{ObjectBuilder, Type};
+                ObjectBuilder::new().schema_type(Type::String).enum_values(Some([$($word),+])).build().into()
+            }
+        }
+
+        impl utoipa::ToSchema for $name {}
+    };
+}
+pub(crate) use words;
+
+/// Which part of a list: so many rows at the most, after a cursor.
+pub(crate) type Limit = Number<1, 1000>;
+pub(crate) type Cursor = Text<16384>;
+
+/// What every list can be asked for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Common {
+    /// At this time or later: RFC 3339, or a date, which is its first moment in UTC.
+    #[param(inline)]
+    pub since: Option<Time>,
+    /// Before this time.
+    #[param(inline)]
+    pub until: Option<Time>,
+    /// Of this subscriber.
+    #[param(inline)]
+    pub subscriber: Option<Text<200>>,
+    /// Of the meeting with this number or UUID.
+    #[param(inline)]
+    pub meeting: Option<Text<2000>>,
+    /// Of whom exactly this is the person, user UUID, account, call number, participant or display name. Without a meeting,
+    /// over 31 days at the most: the last ones unless told otherwise.
+    #[param(inline)]
+    pub person: Option<Text<2000>>,
+    /// So many at the most; 100 unless told otherwise.
+    #[param(inline)]
+    pub limit: Option<Limit>,
+    /// `next` of the answer before this one, to the same question.
+    #[param(inline)]
+    pub cursor: Option<Cursor>,
+}
+
+impl Common {
+    /// As the log is asked.
+    pub fn scope(&self, now: Millis) -> Result<Scope, Refused> {
+        let text = |text: &Option<Text<2000>>| text.as_ref().map(|text| text.0.clone());
+        let mut scope = Scope {
+            since: self.since.map(|time| time.0),
+            until: self.until.map(|time| time.0),
+            subscriber: self.subscriber.as_ref().map(|text| text.0.clone()),
+            meeting: text(&self.meeting),
+            person: text(&self.person),
+        };
+        if scope.person.is_some() && scope.meeting.is_none() {
+            let end = scope.until.unwrap_or(now);
+            let since = *scope.since.get_or_insert(end.minus(PERSON_RANGE));
+            if end.since(since) > PERSON_RANGE {
+                return Err(Refused::bad(format!(
+                    "a person without a meeting is searched for over {PERSON_DAYS} days at the most: give since and \
+                     until that are no further apart, or a meeting"
+                )));
+            }
+        }
+        Ok(scope)
+    }
+}
+
+/// What somebody did in the last days.
+pub(crate) fn last_days(person: String, now: Millis) -> Scope {
+    Scope { since: Some(now.minus(PERSON_RANGE)), person: Some(person), ..Scope::default() }
+}

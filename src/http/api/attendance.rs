@@ -1,0 +1,67 @@
+//! Stays and recordings.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::{Extension, Json};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::ask::{Asked, Common};
+use super::items::{Closed, Recording, Stay};
+use super::page::{List, Of};
+use super::refused::{Refusals, Refused};
+use super::streams::Streams;
+use crate::http::access::Right;
+use crate::log::{Order, RecordingFilter, StayFilter};
+
+/// Which stays.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Which {
+    /// That ended so.
+    #[param(inline)]
+    closed_by: Option<Closed>,
+}
+
+/// Stays in meetings, the newest first: by when they began.
+#[utoipa::path(
+    get,
+    path = "/api/v1/attendance",
+    operation_id = "list_attendance",
+    tag = "tables",
+    params(Common, Which),
+    responses((status = 200, description = "A page of stays.", body = List<Stay>), Refusals)
+)]
+pub(super) async fn stays(
+    State(streams): State<Arc<Streams>>,
+    Extension(right): Extension<Right>,
+    asked: Asked<Common, Which>,
+) -> Result<Json<List<Stay>>, Refused> {
+    let (api, list) = (&streams.api, Of { list: "attendance", fingerprint: &asked.fingerprint });
+    let page = list.page(&asked.of.limit, &asked.of.cursor, Order::Newest)?;
+    let (scope, closed_by) = (asked.of.scope(api.now())?, asked.and.closed_by.map(Into::into));
+    let found = api.ask(api.log.list_stays(&StayFilter { scope, closed_by, run: None }, &page)).await?;
+    Ok(Json(list.list(found, |row| api.mask.stay(row, right))))
+}
+
+/// Finished recordings, the newest first.
+#[utoipa::path(
+    get,
+    path = "/api/v1/recordings",
+    operation_id = "list_recordings",
+    tag = "tables",
+    params(Common),
+    responses((status = 200, description = "A page of recordings.", body = List<Recording>), Refusals)
+)]
+pub(super) async fn recordings(
+    State(streams): State<Arc<Streams>>,
+    Extension(right): Extension<Right>,
+    asked: Asked<Common>,
+) -> Result<Json<List<Recording>>, Refused> {
+    let (api, list) = (&streams.api, Of { list: "recordings", fingerprint: &asked.fingerprint });
+    let page = list.page(&asked.of.limit, &asked.of.cursor, Order::Newest)?;
+    let filter = RecordingFilter { scope: asked.of.scope(api.now())?, run: None };
+    let found = api.ask(api.log.list_recordings(&filter, &page)).await?;
+    Ok(Json(list.list(found, |row| api.mask.recording(row, right))))
+}

@@ -1,0 +1,96 @@
+//! The events of the log.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::{Extension, Json};
+use serde::Deserialize;
+use utoipa::IntoParams;
+use uuid::Uuid;
+
+use super::ask::{Asked, At, Common, Nothing, Text};
+use super::items::Event;
+use super::page::{List, Of};
+use super::refused::{Missing, Refusals, Refused};
+use super::streams::Streams;
+use crate::event::{EventId, Source};
+use crate::http::access::Right;
+use crate::log::{EventFilter, Order};
+
+super::ask::words! {
+    /// How an event came in.
+    Origin: "push" => Push, "backfill" => Backfill, "platform" => Platform,
+}
+
+super::ask::words! {
+    /// Which end of the list comes first.
+    Direction: "newest" => Newest, "oldest" => Oldest,
+}
+
+/// Which events.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Which {
+    /// Of this type, as sent.
+    #[param(inline, example = "meeting.join")]
+    event: Option<Text<200>>,
+    /// That came in this way.
+    #[param(inline)]
+    source: Option<Origin>,
+    /// Which end comes first; the newest unless told otherwise.
+    #[param(inline)]
+    order: Option<Direction>,
+}
+
+/// Events, in the order in which they happened.
+#[utoipa::path(
+    get,
+    path = "/api/v1/events",
+    operation_id = "list_events",
+    tag = "log",
+    params(Common, Which),
+    responses((status = 200, description = "A page of events.", body = List<Event>), Refusals)
+)]
+pub(super) async fn list(
+    State(streams): State<Arc<Streams>>,
+    Extension(right): Extension<Right>,
+    asked: Asked<Common, Which>,
+) -> Result<Json<List<Event>>, Refused> {
+    let (api, list) = (&streams.api, Of { list: "events", fingerprint: &asked.fingerprint });
+    let order = match asked.and.order {
+        Some(Direction::Oldest) => Order::Oldest,
+        _ => Order::Newest,
+    };
+    let page = list.page(&asked.of.limit, &asked.of.cursor, order)?;
+    let filter = EventFilter {
+        scope: asked.of.scope(api.now())?,
+        event: asked.and.event.map(|text| text.0),
+        source: asked.and.source.map(|origin| match origin {
+            Origin::Push => Source::Push,
+            Origin::Backfill => Source::Backfill,
+            Origin::Platform => Source::Platform,
+        }),
+    };
+    let found = api.ask(api.log.list_events(&filter, &page)).await?;
+    Ok(Json(list.list(found, |row| api.mask.event(row, right))))
+}
+
+/// One event.
+#[utoipa::path(
+    get,
+    path = "/api/v1/events/{event_id}",
+    operation_id = "get_event",
+    tag = "log",
+    params(("event_id" = Uuid, Path, description = "Its id.")),
+    responses((status = 200, description = "The event.", body = Event), Missing, Refusals)
+)]
+pub(super) async fn one(
+    State(streams): State<Arc<Streams>>,
+    Extension(right): Extension<Right>,
+    At(event_id): At<Uuid>,
+    _: Asked<Nothing>,
+) -> Result<Json<Event>, Refused> {
+    let api = &streams.api;
+    let found = api.ask(api.log.get_event(EventId::from_uuid(event_id))).await?;
+    Ok(Json(api.mask.event(found.ok_or(Refused::NotFound)?, right)))
+}

@@ -1,0 +1,239 @@
+//! How it is: what the process knows without asking the database.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::Api;
+use super::ask::{Asked, Nothing, Time};
+use super::refused::Refusals;
+use super::streams::Streams;
+use crate::event::Millis;
+use crate::metrics::{CURSORS, Standing};
+
+/// The platform drops an event so long after its first try.
+const DROPPED_AFTER: Duration = Duration::from_secs(24 * 3600);
+
+/// How the service is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Health {
+    /// When this was said.
+    time: Time,
+    /// The version of Convoke.
+    version: &'static str,
+    /// Whether an event that comes now could be stored.
+    ready: bool,
+    /// Whether events are accepted.
+    accepting: bool,
+    /// Whether this process is about to end.
+    stopping: bool,
+    /// For how long nobody has accepted events; 0 while they are accepted.
+    not_accepting_seconds: f64,
+    /// Whether that is the least that it can be.
+    not_accepting_is_lower_bound: bool,
+    /// When the platform begins to drop events, if nobody accepts them until then; null while they are accepted.
+    seconds_until_drop: Option<f64>,
+    /// The database.
+    database: Database,
+    /// Bytes free where an embedded database lies; null for others.
+    disk_free_bytes: Option<u64>,
+    /// The bus.
+    bus: Bus,
+    /// The readers of the log.
+    cursors: Vec<Cursor>,
+    /// When the newest event of the log arrived; null if there is none, or none was seen yet.
+    last_event_at: Option<Time>,
+    /// Those who may send events.
+    subscribers: Vec<Subscriber>,
+    /// The subscription at the platform.
+    subscription: Subscription,
+    /// How many signed bodies are kept of which no event could be made.
+    quarantined: i64,
+    /// How many events each cursor has passed by.
+    set_aside: BTreeMap<&'static str, i64>,
+}
+
+/// The database of the log.
+#[derive(Debug, Serialize, ToSchema)]
+struct Database {
+    /// What and where.
+    name: String,
+    /// Whether it answered when it was last asked, a second ago or so.
+    reachable: bool,
+}
+
+/// The bus.
+#[derive(Debug, Serialize, ToSchema)]
+struct Bus {
+    /// Whether there is to be one.
+    enabled: bool,
+    /// Whether there is a connection to it.
+    connected: bool,
+    /// The stream.
+    stream: Option<String>,
+}
+
+/// A reader of the log.
+#[derive(Debug, Serialize, ToSchema)]
+struct Cursor {
+    /// `bus`, `meetings` or `recordings`.
+    name: String,
+    /// Everything up to this place in the log is done.
+    position: i64,
+    /// Rows that it has not read.
+    lag_events: u64,
+    /// Age of the oldest of them, in seconds.
+    lag_seconds: f64,
+    /// Which process moves it.
+    owner: Option<String>,
+}
+
+/// Somebody who may send events.
+#[derive(Debug, Serialize, ToSchema)]
+struct Subscriber {
+    /// The appID.
+    subscriber_id: String,
+    /// The name in the settings.
+    name: Option<String>,
+    /// When this process last saw an event of it arrive.
+    last_event_at: Option<Time>,
+    /// When a handshake of the platform was last answered.
+    last_handshake_at: Option<Time>,
+}
+
+/// The subscription at the platform.
+#[derive(Debug, Serialize, ToSchema)]
+struct Subscription {
+    /// Whether it is watched.
+    watched: bool,
+    /// How it stands, as last seen by the replica that watches it; null if that is another one, or nobody has looked yet.
+    status: Option<Stands>,
+}
+
+super::ask::words! {
+    /// How the subscription stands.
+    Stands: "enabled" => Enabled, "unknown" => Unknown, "elsewhere" => Elsewhere, "disabled" => Disabled,
+        "locked" => Locked, "missing" => Missing,
+}
+
+/// Deliveries that this process has refused in the last hour.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(crate) struct RefusalCounts {
+    /// Since when it was counted.
+    since: Time,
+    /// How many minutes that are.
+    #[schema(maximum = 60)]
+    minutes: u64,
+    /// How many there were.
+    total: u64,
+    /// How many for each reason for which there were any.
+    by_reason: BTreeMap<&'static str, u64>,
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "seconds since the epoch fit")]
+fn seen(seconds: f64) -> Option<Millis> {
+    if seconds > 0.0 { Millis::new((seconds * 1e3) as i64) } else { None }
+}
+
+impl Api {
+    /// How it is now.
+    pub(super) fn how_it_is(&self) -> Health {
+        let (health, metrics, known) = (&self.health, &self.health.metrics, self.health.known());
+        let refusing = health.intake.refusing_for();
+        let accepting = health.intake.accepting();
+        let subscribers = health.subscribers();
+        Health {
+            time: Time(self.now()),
+            version: env!("CARGO_PKG_VERSION"),
+            ready: health.ready(),
+            accepting,
+            stopping: health.closing.is_set(),
+            not_accepting_seconds: refusing.as_secs_f64(),
+            not_accepting_is_lower_bound: health.intake.refusing_at_least(),
+            seconds_until_drop: (!accepting).then(|| DROPPED_AFTER.saturating_sub(refusing).as_secs_f64()),
+            database: Database { name: health.database.clone(), reachable: known.reachable },
+            disk_free_bytes: known.disk_free,
+            bus: Bus {
+                enabled: health.bus.is_some(),
+                connected: metrics.bus_connected.get() == 1,
+                stream: health.bus.clone(),
+            },
+            cursors: known
+                .cursors
+                .into_iter()
+                .map(|cursor| Cursor {
+                    name: cursor.name,
+                    position: cursor.position,
+                    lag_events: cursor.lag_events,
+                    lag_seconds: cursor.lag_seconds,
+                    owner: cursor.owner,
+                })
+                .collect(),
+            last_event_at: known.last_events.values().max().copied().map(Time),
+            subscribers: subscribers
+                .iter()
+                .map(|subscriber| {
+                    let series = metrics.subscriber(&subscriber.id);
+                    let last = seen(series.last_event.get()).max(known.last_events.get(&*subscriber.id).copied());
+                    Subscriber {
+                        subscriber_id: subscriber.id.to_string(),
+                        name: subscriber.name.clone(),
+                        last_event_at: last.map(Time),
+                        last_handshake_at: seen(series.last_handshake.get()).map(Time),
+                    }
+                })
+                .collect(),
+            subscription: Subscription {
+                watched: health.subscription_watched,
+                status: metrics.standing().map(|standing| match standing {
+                    Standing::Enabled => Stands::Enabled,
+                    Standing::Unknown => Stands::Unknown,
+                    Standing::Elsewhere => Stands::Elsewhere,
+                    Standing::Disabled => Stands::Disabled,
+                    Standing::Locked => Stands::Locked,
+                    Standing::Missing => Stands::Missing,
+                }),
+            },
+            quarantined: metrics.quarantined.get(),
+            set_aside: CURSORS.into_iter().map(|cursor| (cursor, metrics.set_aside(cursor).get())).collect(),
+        }
+    }
+
+    /// What was refused in the last hour.
+    pub(super) fn refusals(&self) -> RefusalCounts {
+        let hour = self.health.last_hour.read(&self.health.metrics, self.now());
+        let by_reason =
+            hour.counts.into_iter().filter(|(_, count)| *count > 0).map(|(reason, count)| (reason.as_str(), count));
+        let by_reason: BTreeMap<_, _> = by_reason.collect();
+        RefusalCounts { since: Time(hour.since), minutes: hour.minutes, total: by_reason.values().sum(), by_reason }
+    }
+}
+
+/// How the service is.
+#[utoipa::path(
+    get,
+    path = "/api/v1/health",
+    operation_id = "health",
+    tag = "now",
+    responses((status = 200, description = "How it is.", body = Health), Refusals)
+)]
+pub(super) async fn health(State(streams): State<Arc<Streams>>, _: Asked<Nothing>) -> Json<Health> {
+    Json(streams.api.how_it_is())
+}
+
+/// What this process has refused in the last hour: requests to the events path that were not answered 200.
+#[utoipa::path(
+    get,
+    path = "/api/v1/refusals",
+    operation_id = "refusals",
+    tag = "now",
+    responses((status = 200, description = "How many, by reason.", body = RefusalCounts), Refusals)
+)]
+pub(super) async fn refusals(State(streams): State<Arc<Streams>>, _: Asked<Nothing>) -> Json<RefusalCounts> {
+    Json(streams.api.refusals())
+}

@@ -1,0 +1,110 @@
+//! `/api/v1`: the log, its tables and the state of the service, to read, for people's programs and for the page.
+//!
+//! Handlers are one file a group; what they may ask is in [`ask`], what they answer in [`items`], what is hidden in [`mask`],
+//! and the document that describes all of it is made of the same types ([`document`]). The streams are in [`streams`].
+
+mod ask;
+mod attendance;
+mod document;
+mod events;
+mod health;
+mod items;
+mod mask;
+mod meetings;
+mod page;
+mod quarantine;
+mod refused;
+mod search;
+mod session;
+mod stats;
+pub mod streams;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::{Extension, Router};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::ops::Health;
+use crate::event::{Clock, Millis};
+use crate::log::{Log, LogError};
+use crate::telemetry::Throttle;
+use mask::Mask;
+use refused::Refused;
+use streams::Streams;
+
+/// How long finding an answer may take.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// What the handlers need.
+pub struct Api {
+    log: Arc<dyn Log>,
+    health: Arc<Health>,
+    mask: Mask,
+    clock: Clock,
+    /// Whether there is a token to ask for.
+    token_required: bool,
+    throttle: Throttle,
+}
+
+impl std::fmt::Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Api").field("log", &self.log).finish_non_exhaustive()
+    }
+}
+
+impl Api {
+    /// Reads `log`, and tells what `health` knows.
+    #[must_use]
+    pub fn new(log: Arc<dyn Log>, health: Arc<Health>, clock: Clock, token_required: bool) -> Self {
+        Self { log, health, mask: Mask::default(), clock, token_required, throttle: Throttle::default() }
+    }
+
+    fn now(&self) -> Millis {
+        self.clock.now()
+    }
+
+    /// What the log answers in time.
+    async fn ask<T>(&self, question: impl Future<Output = Result<T, LogError>>) -> Result<T, Refused> {
+        let Ok(answer) = tokio::time::timeout(DEADLINE + Duration::from_secs(1), question).await else {
+            return Err(Refused::TooSlow);
+        };
+        answer.map_err(|error| {
+            if let LogError::Unavailable(_) = error {
+                self.throttle.run("unanswered", |suppressed| {
+                    tracing::warn!(%error, suppressed, "a question of the API could not be answered");
+                });
+            }
+            error.into()
+        })
+    }
+}
+
+/// The routes, each of which is in the document and the other way round.
+pub fn router(streams: Arc<Streams>) -> Router {
+    let (router, document) = OpenApiRouter::with_openapi(document::head())
+        .routes(routes!(session::session))
+        .routes(routes!(events::list))
+        .routes(routes!(events::one))
+        .routes(routes!(meetings::list))
+        .routes(routes!(meetings::one))
+        .routes(routes!(attendance::stays))
+        .routes(routes!(attendance::recordings))
+        .routes(routes!(quarantine::list))
+        .routes(routes!(quarantine::one))
+        .routes(routes!(search::search))
+        .routes(routes!(health::health))
+        .routes(routes!(health::refusals))
+        .routes(routes!(stats::events))
+        .routes(routes!(stats::participants))
+        .routes(routes!(stats::meetings))
+        .routes(routes!(streams::events::stream))
+        .routes(routes!(streams::live::live))
+        .routes(routes!(document::openapi))
+        .with_state(streams)
+        .split_for_parts();
+    let document = serde_json::to_string(&document).expect("a document of our own types");
+    router.layer(Extension(document::Document(document.into())))
+}

@@ -1,0 +1,121 @@
+//! Signed bodies of which no event could be made, and why.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::{Extension, Json};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::ask::{Asked, At, Cursor, Limit, Nothing, Text, Time};
+use super::items::Quarantined;
+use super::page::{List, Of};
+use super::refused::{Missing, Refusals, Refused};
+use super::streams::Streams;
+use crate::event::{Content, Unreadable};
+use crate::http::access::Right;
+use crate::log::{ListedQuarantined, Order, QuarantineFilter};
+use crate::verify;
+
+/// Which entries.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Which {
+    /// That arrived at this time or later: RFC 3339, or a date, which is its first moment in UTC.
+    #[param(inline)]
+    since: Option<Time>,
+    /// That arrived before this time.
+    #[param(inline)]
+    until: Option<Time>,
+    /// Of this subscriber.
+    #[param(inline)]
+    subscriber: Option<Text<200>>,
+    /// So many at the most; 100 unless told otherwise.
+    #[param(inline)]
+    limit: Option<Limit>,
+    /// `next` of the answer before this one, to the same question.
+    #[param(inline)]
+    cursor: Option<Cursor>,
+}
+
+/// An entry of the quarantine with its body.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Entry {
+    #[serde(flatten)]
+    entry: Quarantined,
+    /// The whole body, with U+FFFD for what is not UTF-8. Null if masked.
+    body: Option<String>,
+    /// What today's Convoke makes of it, in a sentence.
+    reading: String,
+}
+
+/// The quarantine, the newest entries first.
+#[utoipa::path(
+    get,
+    path = "/api/v1/quarantine",
+    operation_id = "list_quarantine",
+    tag = "log",
+    params(Which),
+    responses((status = 200, description = "A page of entries.", body = List<Quarantined>), Refusals)
+)]
+pub(super) async fn list(
+    State(streams): State<Arc<Streams>>,
+    Extension(right): Extension<Right>,
+    asked: Asked<Which>,
+) -> Result<Json<List<Quarantined>>, Refused> {
+    let (api, list) = (&streams.api, Of { list: "quarantine", fingerprint: &asked.fingerprint });
+    let page = list.page(&asked.of.limit, &asked.of.cursor, Order::Newest)?;
+    let filter = QuarantineFilter {
+        since: asked.of.since.map(|time| time.0),
+        until: asked.of.until.map(|time| time.0),
+        subscriber: asked.of.subscriber.map(|text| text.0),
+    };
+    let found = api.ask(api.log.list_quarantine(&filter, &page)).await?;
+    Ok(Json(list.list(found, |row| api.mask.quarantined(row, right))))
+}
+
+/// One entry of the quarantine, with its body.
+#[utoipa::path(
+    get,
+    path = "/api/v1/quarantine/{id}",
+    operation_id = "get_quarantined",
+    tag = "log",
+    params(("id" = i64, Path, description = "Its number.")),
+    responses((status = 200, description = "The entry.", body = Entry), Missing, Refusals)
+)]
+pub(super) async fn one(
+    State(streams): State<Arc<Streams>>,
+    Extension(right): Extension<Right>,
+    At(id): At<i64>,
+    _: Asked<Nothing>,
+) -> Result<Json<Entry>, Refused> {
+    let api = &streams.api;
+    let found = api.ask(api.log.get_quarantined(id)).await?.ok_or(Refused::NotFound)?;
+    let bytes = i64::try_from(found.body.len()).unwrap_or(i64::MAX);
+    let unreadable = Unreadable {
+        subscriber_id: found.subscriber_id.as_str().into(),
+        received_at: found.received_at,
+        reason: found.reason.clone(),
+        body: found.body,
+    };
+    let reading = match verify::reread(&unreadable) {
+        Err(reason) => format!("Still no event: {reason}."),
+        Ok(verified) => match verified.content() {
+            Content::Event(event) => format!(
+                "An event that happened at {}: `convoke quarantine retry {id}` puts it into the log.",
+                event.occurred_at
+            ),
+            _ => "Not an event.".to_owned(),
+        },
+    };
+    let entry = ListedQuarantined {
+        id,
+        subscriber_id: found.subscriber_id,
+        received_at: found.received_at,
+        deliveries: found.deliveries,
+        reason: found.reason,
+        bytes,
+    };
+    let body = (right == Right::Full).then(|| String::from_utf8_lossy(&unreadable.body).into_owned());
+    Ok(Json(Entry { entry: api.mask.quarantined(entry, right), body, reading }))
+}

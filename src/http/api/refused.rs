@@ -1,0 +1,115 @@
+//! Why a question was not answered, and what the asker is told: RFC 9457, with what is allowed for what was not.
+
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::{IntoResponses, ToSchema};
+
+use crate::log::LogError;
+
+/// Why a question was not answered.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// It asks for what is not allowed; says what is. Nothing of what was asked is in it.
+    Bad(String),
+    /// There is no such thing.
+    NotFound,
+    /// It took too long to find out.
+    TooSlow,
+    /// The database does not answer.
+    Unavailable,
+    /// There are too many streams.
+    Crowded,
+}
+
+impl Refused {
+    /// What is wrong, and what is allowed.
+    pub fn bad(detail: impl Into<String>) -> Self {
+        Self::Bad(detail.into())
+    }
+}
+
+impl From<LogError> for Refused {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::TooSlow(_) => Self::TooSlow,
+            LogError::Rejected(_) => Self::bad("one of the values is one that no row can have"),
+            error => {
+                tracing::debug!(%error, "a question could not be answered");
+                Self::Unavailable
+            }
+        }
+    }
+}
+
+/// What went wrong (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Problem {
+    /// Always `about:blank`: the status says what it is.
+    #[serde(rename = "type")]
+    #[schema(example = "about:blank")]
+    kind: &'static str,
+    /// The status in words.
+    title: &'static str,
+    /// The status.
+    #[schema(value_type = u16, minimum = 400, maximum = 599)]
+    status: u16,
+    /// What is allowed, or what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, nullable = false, required = false)]
+    detail: Option<String>,
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let (status, detail) = match self {
+            Self::Bad(detail) => (StatusCode::BAD_REQUEST, Some(detail)),
+            Self::NotFound => (StatusCode::NOT_FOUND, None),
+            Self::TooSlow => (StatusCode::SERVICE_UNAVAILABLE, Some("it takes too long: narrow the range".to_owned())),
+            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Some("the database does not answer".to_owned())),
+            Self::Crowded => {
+                (StatusCode::SERVICE_UNAVAILABLE, Some("64 streams are open, the most there may be".to_owned()))
+            }
+        };
+        let title = status.canonical_reason().unwrap_or("Error");
+        let problem = Problem { kind: "about:blank", title, status: status.as_u16(), detail };
+        let mut response = (status, axum::Json(problem)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        response
+    }
+}
+
+/// What every question may be answered instead.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it is only described")]
+pub(crate) enum Refusals {
+    /// A parameter is unknown or out of range; `detail` says what is allowed.
+    #[response(status = 400, content_type = "application/problem+json")]
+    Bad(Problem),
+    /// No token, or a wrong one.
+    #[response(status = 401, content_type = "application/problem+json")]
+    Unauthorized(Problem),
+    /// Without a token in the settings: the request does not name a loopback host.
+    #[response(status = 403, content_type = "application/problem+json")]
+    Forbidden(Problem),
+    /// Too many without a right are waiting for their 401.
+    #[response(status = 429, content_type = "application/problem+json")]
+    Crowded(Problem),
+    /// The database does not answer, or not in time.
+    #[response(status = 503, content_type = "application/problem+json")]
+    Unavailable(Problem),
+}
+
+/// What a question for one thing may be answered too.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it is only described")]
+pub(crate) enum Missing {
+    /// There is no such thing.
+    #[response(status = 404, content_type = "application/problem+json")]
+    NotFound(Problem),
+}

@@ -1,0 +1,72 @@
+//! One field for everything: a meeting's number or UUID, or a person.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::{Extension, Json};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::DEADLINE;
+use super::ask::{Asked, Text, last_days};
+use super::items::{Meeting, Stay};
+use super::refused::{Refusals, Refused};
+use super::streams::Streams;
+use crate::http::access::Right;
+use crate::log::{MeetingFilter, Order, Page, Scope, StayFilter};
+
+/// So many of each are found at the most.
+const FOUND: u32 = 20;
+
+/// What is searched for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct What {
+    /// A meeting's number or UUID, or a person: exactly their user UUID, account, call number, participant or display name.
+    #[param(inline)]
+    q: Text<200>,
+}
+
+/// What was found.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Found {
+    /// Runs of that meeting, or in which that person was in the last 31 days; the newest 20.
+    meetings: Vec<Meeting>,
+    /// Stays of that person in the last 31 days; the newest 20.
+    stays: Vec<Stay>,
+}
+
+/// Searches for a meeting or a person.
+#[utoipa::path(
+    get,
+    path = "/api/v1/search",
+    operation_id = "search",
+    tag = "tables",
+    params(What),
+    responses((status = 200, description = "What was found.", body = Found), Refusals)
+)]
+pub(super) async fn search(
+    State(streams): State<Arc<Streams>>,
+    Extension(right): Extension<Right>,
+    asked: Asked<What>,
+) -> Result<Json<Found>, Refused> {
+    let api = &streams.api;
+    let q = asked.of.q.0.trim().to_owned();
+    let person = last_days(q.clone(), api.now());
+    let meetings = |scope| async {
+        let page = Page { order: Order::Newest, after: None, limit: FOUND, within: DEADLINE };
+        api.log.list_meetings(&MeetingFilter { scope, status: None }, &page).await
+    };
+    let named = api.ask(meetings(Scope { meeting: Some(q), ..Scope::default() })).await?;
+    let attended = api.ask(meetings(person.clone())).await?;
+    let page = Page { order: Order::Newest, after: None, limit: FOUND, within: DEADLINE };
+    let stays = api.ask(api.log.list_stays(&StayFilter { scope: person, ..StayFilter::default() }, &page)).await?;
+    let mut seen = HashSet::new();
+    let found = named.rows.into_iter().chain(attended.rows);
+    let found = found.filter(|row| seen.insert((row.subscriber_id.clone(), row.meeting_uuid.clone())));
+    Ok(Json(Found {
+        meetings: found.take(FOUND as usize).map(|row| api.mask.meeting(row, right)).collect(),
+        stays: stays.rows.into_iter().map(|row| api.mask.stay(row, right)).collect(),
+    }))
+}

@@ -1,0 +1,261 @@
+//! How much there was, over time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::DEADLINE;
+use super::ask::{Asked, Number, Time};
+use super::refused::{Refusals, Refused};
+use super::streams::Streams;
+use crate::event::Millis;
+
+/// So many points at the most.
+const POINTS: u64 = 1_500;
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 3_600;
+const DAY: u64 = 86_400;
+
+super::ask::words! {
+    /// How far apart the points are.
+    Step: "minute" => Minute, "10m" => TenMinutes, "hour" => Hour, "day" => Day,
+}
+
+impl Step {
+    const fn seconds(self) -> u64 {
+        match self {
+            Self::Minute => MINUTE,
+            Self::TenMinutes => 10 * MINUTE,
+            Self::Hour => HOUR,
+            Self::Day => DAY,
+        }
+    }
+}
+
+/// Which time.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Over {
+    /// From the step that holds this time on: RFC 3339, or a date, which is its first moment in UTC.
+    #[param(inline)]
+    since: Option<Time>,
+    /// Until the step before this time; now unless told otherwise.
+    #[param(inline)]
+    until: Option<Time>,
+    /// How far apart the points are. At most 1,500 of them.
+    #[param(inline)]
+    step: Option<Step>,
+}
+
+/// Which days.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Days {
+    /// From the day that holds this time on; the last 31 days unless told otherwise.
+    #[param(inline)]
+    since: Option<Time>,
+    /// Until the day before this time; now unless told otherwise. At most 1,500 days.
+    #[param(inline)]
+    until: Option<Time>,
+    /// How far the days are ahead of UTC, in minutes: 480 for China. Days of UTC unless told otherwise.
+    #[param(inline)]
+    utc_offset_minutes: Option<Number<-1080, 1080>>,
+}
+
+/// Events over time.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Events {
+    /// How far apart the points are.
+    step: Step,
+    /// One for each step, also for those without events.
+    points: Vec<EventsAt>,
+}
+
+/// The events of a step.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub(crate) struct EventsAt {
+    /// When the step begins.
+    pub at: Time,
+    /// How many events of the log happened in it.
+    pub events: i64,
+}
+
+/// People over time.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Participants {
+    /// How far apart the points are.
+    step: Step,
+    /// One for each step.
+    points: Vec<ParticipantsAt>,
+}
+
+/// The people of a step.
+#[derive(Debug, Serialize, ToSchema)]
+struct ParticipantsAt {
+    /// When the step begins.
+    at: Time,
+    /// How many stays overlap the step: somebody on two devices, or who came twice within it, counts twice. A stay lasts a day
+    /// at the most here: who has not left by then was not seen leaving.
+    participants: i64,
+}
+
+/// Meetings, day by day.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Meetings {
+    /// One for each day, also for those without meetings.
+    points: Vec<MeetingsOn>,
+}
+
+/// The meetings of a day.
+#[derive(Debug, Serialize, ToSchema)]
+struct MeetingsOn {
+    /// The day.
+    #[schema(format = Date)]
+    day: String,
+    /// Runs that began on it: scheduled ones that nobody has entered do not count.
+    meetings: i64,
+    /// The distinct people of each of them, together.
+    participants: i64,
+    /// Their stays.
+    stays: i64,
+}
+
+/// Where steps begin, and where the last one ends. `shift` is how far they are ahead of UTC, in seconds.
+fn bounds(since: Millis, until: Millis, step: u64, shift: i64) -> Result<Vec<Millis>, Refused> {
+    let step = i64::try_from(step).unwrap_or(i64::MAX) * 1_000;
+    let shift = shift * 1_000;
+    let first = (since.get() + shift).div_euclid(step) * step - shift;
+    let count = (until.get() - first).max(0).unsigned_abs().div_ceil(step.unsigned_abs());
+    if count > POINTS {
+        return Err(Refused::bad(format!("allowed are {POINTS} points at the most: a shorter range or a longer step")));
+    }
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    // A day ahead of UTC may begin before there was time.
+    Ok((0..=i64::try_from(count).unwrap_or(0))
+        .map(|n| Millis::new((first + n * step).max(0)).unwrap_or(Millis::MAX))
+        .collect())
+}
+
+impl Over {
+    /// The step, and where the steps begin; without a word, the last `seconds` by `step`.
+    fn steps(&self, now: Millis, step: Step, seconds: u64) -> Result<(Step, Vec<Millis>), Refused> {
+        let step = self.step.unwrap_or(step);
+        let until = self.until.map_or(now, |time| time.0);
+        let since = self.since.map_or(until.minus(Duration::from_secs(seconds)), |time| time.0);
+        Ok((step, bounds(since, until, step.seconds(), 0)?))
+    }
+}
+
+/// How many events happened in each step; of the last 60 minutes, minute by minute, unless told otherwise.
+#[utoipa::path(
+    get,
+    path = "/api/v1/stats/events",
+    operation_id = "count_events",
+    tag = "statistics",
+    params(Over),
+    responses((status = 200, description = "Events over time.", body = Events), Refusals)
+)]
+pub(super) async fn events(State(streams): State<Arc<Streams>>, asked: Asked<Over>) -> Result<Json<Events>, Refused> {
+    let api = &streams.api;
+    let (step, bounds) = asked.of.steps(api.now(), Step::Minute, 60 * MINUTE)?;
+    let counts = api.ask(api.log.count_events(&bounds, DEADLINE)).await?;
+    let points = bounds.into_iter().zip(counts).map(|(at, events)| EventsAt { at: Time(at), events });
+    Ok(Json(Events { step, points: points.collect() }))
+}
+
+/// How many people were in meetings in each step; of the last 24 hours, by 10 minutes, unless told otherwise.
+#[utoipa::path(
+    get,
+    path = "/api/v1/stats/participants",
+    operation_id = "count_participants",
+    tag = "statistics",
+    params(Over),
+    responses((status = 200, description = "People over time.", body = Participants), Refusals)
+)]
+pub(super) async fn participants(
+    State(streams): State<Arc<Streams>>,
+    asked: Asked<Over>,
+) -> Result<Json<Participants>, Refused> {
+    let api = &streams.api;
+    let (step, bounds) = asked.of.steps(api.now(), Step::TenMinutes, DAY)?;
+    let counts = match bounds.first() {
+        Some(first) => {
+            let length = Duration::from_secs(step.seconds());
+            api.ask(api.log.count_stays(*first, length, bounds.len() - 1, DEADLINE)).await?
+        }
+        None => Vec::new(),
+    };
+    let points = bounds.into_iter().zip(counts).map(|(at, participants)| ParticipantsAt { at: Time(at), participants });
+    Ok(Json(Participants { step, points: points.collect() }))
+}
+
+/// How many meetings were held on each day, and how many people came; of the last 31 days unless told otherwise.
+#[utoipa::path(
+    get,
+    path = "/api/v1/stats/meetings",
+    operation_id = "count_meetings",
+    tag = "statistics",
+    params(Days),
+    responses((status = 200, description = "Meetings, day by day.", body = Meetings), Refusals)
+)]
+pub(super) async fn meetings(
+    State(streams): State<Arc<Streams>>,
+    asked: Asked<Days>,
+) -> Result<Json<Meetings>, Refused> {
+    let api = &streams.api;
+    let until = asked.of.until.map_or(api.now(), |time| time.0);
+    let since = asked.of.since.map_or(until.minus(Duration::from_secs(30 * DAY)), |time| time.0);
+    let shift = asked.of.utc_offset_minutes.map_or(0, |minutes| minutes.0 * 60);
+    let bounds = bounds(since, until, DAY, shift)?;
+    let held = api.ask(api.log.count_meetings(&bounds, DEADLINE)).await?;
+    let ahead = Duration::from_secs(shift.unsigned_abs());
+    let points = bounds.into_iter().zip(held).map(|(at, held)| {
+        let local = if shift < 0 { at.minus(ahead) } else { at.plus(ahead) };
+        MeetingsOn {
+            day: local.to_string()[..10].to_owned(),
+            meetings: held.meetings,
+            participants: held.participants,
+            stays: held.stays,
+        }
+    });
+    Ok(Json(Meetings { points: points.collect() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Millis {
+        Millis::read(text).unwrap()
+    }
+
+    fn steps(since: &str, until: &str, step: u64, shift: i64) -> Vec<String> {
+        bounds(at(since), at(until), step, shift).unwrap().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn steps_begin_where_clocks_show_round_times() {
+        let minutes = steps("2026-03-01T08:30:12Z", "2026-03-01T08:32:00Z", MINUTE, 0);
+        assert_eq!(minutes, ["2026-03-01T08:30:00.000Z", "2026-03-01T08:31:00.000Z", "2026-03-01T08:32:00.000Z"]);
+        let days = steps("2026-03-01T00:00:00Z", "2026-03-01T17:00:00Z", DAY, 480 * 60);
+        assert_eq!(days, ["2026-02-28T16:00:00.000Z", "2026-03-01T16:00:00.000Z", "2026-03-02T16:00:00.000Z"]);
+        assert_eq!(steps("2026-03-01", "2026-03-01", DAY, 0), [""; 0]);
+        assert_eq!(steps("2026-03-02", "2026-03-01", DAY, 0), [""; 0]);
+        assert_eq!(steps("1970-01-01", "1970-01-01T01:00:00Z", DAY, 3_600)[0], "1970-01-01T00:00:00.000Z");
+    }
+
+    #[test]
+    fn too_many_points_are_refused() {
+        let count = |until| bounds(at("2026-03-01"), at(until), MINUTE, 0).map(|bounds| bounds.len());
+        assert_eq!(count("2026-03-02T01:00:00Z").unwrap(), 1_501);
+        assert!(count("2026-03-02T01:00:01Z").is_err());
+        assert!(bounds(Millis::EPOCH, Millis::MAX, DAY, 0).is_err());
+    }
+}

@@ -1,0 +1,266 @@
+//! `/api/v1/live`: what the page shows, once a second, the same for all who watch.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::response::Response;
+use bytes::Bytes;
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
+
+use super::watchers::{Watcher, What};
+use super::{RETRY, Streams};
+use crate::event::{Millis, Seq};
+use crate::http::access::Right;
+use crate::http::api::ask::{Asked, Nothing, Time};
+use crate::http::api::health::{Health, RefusalCounts};
+use crate::http::api::items::Event;
+use crate::http::api::refused::{Refusals, Refused};
+use crate::http::api::stats::EventsAt;
+use crate::http::connections::Connection;
+use crate::log::{GoingOn, LONGEST, ListedEvent, LogError};
+
+/// How often.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// How long each of its questions may take.
+const WITHIN: Duration = Duration::from_secs(2);
+
+/// Meetings, and events, in a message.
+const MEETINGS: u32 = 50;
+const NEWEST: u32 = 30;
+
+const MINUTE: i64 = 60_000;
+
+/// What the page shows.
+#[derive(Debug, Serialize, ToSchema)]
+struct Message<'a> {
+    /// How it is.
+    health: &'a Health,
+    /// How fast events come.
+    rate: Rate,
+    /// The meetings that go on.
+    live: LiveMeetings,
+    /// The newest events of the log, at most 30, the newest first, without `event_info`.
+    newest: Vec<Event>,
+    /// What was refused in the last hour.
+    refusals: &'a RefusalCounts,
+    /// The events of this minute.
+    minute: EventsAt,
+}
+
+/// How fast events come.
+#[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
+struct Rate {
+    /// How many came into the log in the second before.
+    events_last_second: i64,
+}
+
+/// The meetings that go on: of those that began in the last 24 hours, which is how long one may last.
+#[derive(Debug, Serialize, ToSchema)]
+struct LiveMeetings {
+    /// How many.
+    total: i64,
+    /// The newest 50 of them.
+    meetings: Vec<LiveMeeting>,
+}
+
+/// A meeting that goes on.
+#[derive(Debug, Serialize, ToSchema)]
+struct LiveMeeting {
+    /// The push configuration (appID) that told of it.
+    subscriber_id: String,
+    /// The run.
+    meeting_uuid: String,
+    /// The meeting's number.
+    meeting_id: Option<String>,
+    /// What it is about, if enriched.
+    subject: Option<String>,
+    /// When it started.
+    started_at: Option<Time>,
+    /// How many distinct people are in it.
+    participants_now: i64,
+    /// How many distinct people have been in it.
+    participants: i64,
+    /// The most at one moment.
+    peak_participants: i64,
+}
+
+/// A message, for each right.
+#[derive(Debug)]
+pub(super) struct Live {
+    health: Health,
+    refusals: RefusalCounts,
+    seen: Seen,
+    full: OnceLock<Bytes>,
+    masked: OnceLock<Bytes>,
+}
+
+/// What the database told.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    /// How far the log was counted.
+    head: Option<Seq>,
+    rate: Rate,
+    live: GoingOn,
+    newest: Vec<ListedEvent>,
+    minute: Option<(Millis, i64)>,
+}
+
+impl Live {
+    fn told(&self, streams: &Streams, right: Right) -> Bytes {
+        let told = match right {
+            Right::Full => &self.full,
+            Right::Masked => &self.masked,
+        };
+        let tell = || {
+            let now = streams.api.now();
+            let (at, events) = self.seen.minute.unwrap_or((minute_of(now), 0));
+            let meeting = |(row, participants_now): &(crate::log::ListedMeeting, i64)| LiveMeeting {
+                subscriber_id: row.subscriber_id.clone(),
+                meeting_uuid: row.meeting_uuid.clone(),
+                meeting_id: row.meeting_id.clone(),
+                subject: row.subject.clone(),
+                started_at: row.started_at.map(Time),
+                participants_now: *participants_now,
+                participants: row.participants,
+                peak_participants: row.peak_participants,
+            };
+            let event = |row: &ListedEvent| {
+                let row = ListedEvent { event_info: None, ..row.clone() };
+                streams.api.mask.event(row, right)
+            };
+            let message = Message {
+                health: &self.health,
+                rate: self.seen.rate,
+                live: LiveMeetings {
+                    total: self.seen.live.total,
+                    meetings: self.seen.live.runs.iter().map(meeting).collect(),
+                },
+                newest: self.seen.newest.iter().map(event).collect(),
+                refusals: &self.refusals,
+                minute: EventsAt { at: Time(at), events },
+            };
+            let message = serde_json::to_string(&message).expect("a message of our own");
+            Bytes::from(format!("event: live\ndata: {message}\n\n"))
+        };
+        told.get_or_init(tell).clone()
+    }
+}
+
+fn minute_of(at: Millis) -> Millis {
+    Millis::new(at.get() / MINUTE * MINUTE).unwrap_or(at)
+}
+
+impl Streams {
+    /// Says once a second how it is and what goes on, whenever somebody watches.
+    pub(super) async fn show(&self, migrated: &CancellationToken) {
+        let mut counts = self.watchers.counts();
+        while counts.wait_for(|counts| counts.live > 0).await.is_ok() {
+            let mut seen = Seen::default();
+            while counts.borrow_and_update().live > 0 {
+                let begun = Instant::now();
+                if migrated.is_cancelled()
+                    && let Err(error) = self.see(&mut seen).await
+                {
+                    tracing::debug!(%error, "the page shows what was seen before");
+                }
+                let (health, refusals) = (self.api.how_it_is(), self.api.refusals());
+                let live =
+                    Live { health, refusals, seen: seen.clone(), full: OnceLock::new(), masked: OnceLock::new() };
+                self.live.send_replace(Some(Arc::new(live)));
+                tokio::time::sleep_until(begun + EVERY).await;
+            }
+            // Whoever comes next is not shown what is over.
+            self.live.send_replace(None);
+        }
+    }
+
+    async fn see(&self, seen: &mut Seen) -> Result<(), LogError> {
+        let (log, now) = (&self.api.log, self.api.now());
+        let minute = minute_of(now);
+        let until = minute.plus(Duration::from_millis(MINUTE.unsigned_abs()));
+        match seen.head {
+            // What came since, and how much of it happened in this minute: only a new minute is counted as a whole.
+            Some(head) => {
+                let arrived = log.count_arrived(head, minute, until, WITHIN).await?;
+                seen.rate = Rate { events_last_second: arrived.events };
+                seen.head = arrived.newest.or(seen.head);
+                seen.minute = match seen.minute {
+                    Some((at, events)) if at == minute => Some((at, events + arrived.in_time)),
+                    _ => Some((minute, log.count_events(&[minute, until], WITHIN).await?.iter().sum())),
+                };
+            }
+            None => {
+                seen.head = Some(log.head().await?);
+                seen.minute = Some((minute, log.count_events(&[minute, until], WITHIN).await?.iter().sum()));
+            }
+        }
+        seen.newest = log.newest_events(NEWEST, WITHIN).await?;
+        seen.live = log.going_on(now.minus(LONGEST), MEETINGS, WITHIN).await?;
+        Ok(())
+    }
+}
+
+/// What the page shows, once a second, as server-sent events.
+///
+/// `event` is `live`, and `data` is a whole message, so that coming again needs no memory. The first is sent at once. 64 streams
+/// may be open at once.
+#[utoipa::path(
+    get,
+    path = "/api/v1/live",
+    operation_id = "stream_live",
+    tag = "now",
+    responses((status = 200, description = "The stream.", content_type = "text/event-stream", body = Message<'static>), Refusals)
+)]
+pub(crate) async fn live(
+    State(streams): State<Arc<Streams>>,
+    Extension(right): Extension<Right>,
+    connection: Option<Extension<Arc<Connection>>>,
+    _: Asked<Nothing>,
+) -> Result<Response, Refused> {
+    let connection = connection.as_ref().map(|Extension(connection)| connection);
+    let watcher = streams.watchers.admit(What::Live, connection).ok_or(Refused::Crowded)?;
+    let mut messages = streams.live.subscribe();
+    // The one that is there already is new to whoever comes.
+    messages.mark_changed();
+    let viewer = Viewer { streams, right, messages, watcher, greeted: false };
+    Ok(super::answer(viewer, |mut viewer| async move {
+        let piece = viewer.next().await?;
+        Some((piece, viewer))
+    }))
+}
+
+/// Somebody who looks at the page.
+struct Viewer {
+    streams: Arc<Streams>,
+    right: Right,
+    messages: watch::Receiver<Option<Arc<Live>>>,
+    watcher: Watcher,
+    greeted: bool,
+}
+
+impl Viewer {
+    async fn next(&mut self) -> Option<Bytes> {
+        self.watcher.ready();
+        if !std::mem::replace(&mut self.greeted, true) {
+            return Some(Bytes::from(format!("{RETRY}\n")));
+        }
+        let stop = self.streams.stop.clone();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return None,
+                changed = self.messages.changed() => changed.ok()?,
+            }
+            let message = self.messages.borrow_and_update().clone();
+            if let Some(message) = message {
+                return Some(message.told(&self.streams, self.right));
+            }
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Tokens, sessions, and what is said to those without.
+
+use std::time::Duration;
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use reqwest::Method;
+use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
+
+use super::{ALL, Scene, VIEW, builder, request};
+use crate::{
+    log_contract::fixture::Backend,
+    service::settings,
+    support::{http::Answer, process::Convoke, rig::LONG},
+};
+
+const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
+
+async fn get(convoke: &Convoke, path: &str, headers: &[(&str, &str)]) -> Answer {
+    request(convoke, Method::GET, path, headers, "").await
+}
+
+/// Opens a session; the cookie as a browser sends it back, and the header that set it.
+async fn log_in(convoke: &Convoke, body: &'static str, headers: &[(&str, &str)]) -> (String, String) {
+    let answer = request(convoke, Method::POST, "/session", &[headers, &[FORM]].concat(), body).await;
+    assert_eq!((answer.status, answer.header("location")), (303, Some("/")), "{}", answer.text());
+    let set = answer.header("set-cookie").expect("a cookie").to_owned();
+    (set.split(';').next().expect("a pair").to_owned(), set)
+}
+
+#[tokio::test]
+async fn a_session_is_opened_with_a_token_and_is_as_good_as_it() {
+    let backend = Backend::sqlite();
+    let mut scene = Scene { convoke: builder(&backend).start().await, backend };
+    scene.convoke.wait_ready(LONG).await;
+    let convoke = &scene.convoke;
+    let (full, set) = log_in(convoke, "token=all-of-it", &[]).await;
+    for part in ["HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=43200"] {
+        assert!(set.contains(part), "{part} is not in {set}");
+    }
+    assert!(!set.contains("Secure") && !set.contains(ALL), "{set}");
+    let (masked, set) = log_in(convoke, "token=+view-only%0A", &[("x-forwarded-proto", "https")]).await;
+    assert!(set.contains("; Secure"), "{set}");
+    let right = async |convoke: &Convoke, cookie: &str| {
+        let answer = get(convoke, "/api/v1/session", &[("cookie", cookie)]).await;
+        (answer.status, answer.text())
+    };
+    assert!(right(convoke, &full).await.1.contains(r#""right":"full""#));
+    assert!(right(convoke, &format!("a=b; {masked}")).await.1.contains(r#""right":"masked""#));
+    // What was forged, in whatever way, is none.
+    let (head, proof) = full.rsplit_once('.').expect("a proof");
+    for forged in [
+        head.to_owned(),
+        format!("{head}."),
+        format!("{head}.{}", proof.to_lowercase()),
+        masked.replace("masked", "full"),
+    ] {
+        let (status, body) = right(convoke, &forged).await;
+        assert!(status == 401 && body.contains(r#""status":401"#), "{forged}: {body}");
+    }
+    let wrong = get(convoke, "/api/v1/session", &[("cookie", &full), ("authorization", "Bearer x")]).await;
+    assert_eq!(wrong.status, 401, "who sends a token is judged by it");
+
+    let ended = request(convoke, Method::POST, "/session/end", &[("cookie", &full)], "").await;
+    assert_eq!((ended.status, ended.header("location")), (303, Some("/")));
+    assert!(
+        ended.header("set-cookie").is_some_and(|set| set.starts_with("convoke_session=;") && set.contains("Max-Age=0"))
+    );
+    assert_eq!(request(convoke, Method::POST, "/session/end", &[], "").await.status, 401);
+
+    scene.convoke.restart().await;
+    scene.convoke.wait_ready(LONG).await;
+    assert_eq!(right(&scene.convoke, &full).await.0, 200, "a session survives a restart");
+    let backend = Backend::sqlite();
+    let other = builder(&backend).setting("ADMIN_TOKEN", "another").start().await;
+    other.wait_ready(LONG).await;
+    assert_eq!(right(&other, &full).await.0, 401, "and not a new token");
+    assert_eq!(right(&other, &masked).await.0, 200, "which is another's");
+}
+
+#[tokio::test]
+async fn no_page_of_another_site_opens_or_ends_a_session() {
+    let scene = Scene::start(Backend::sqlite()).await;
+    let convoke = &scene.convoke;
+    let host = convoke.admin.to_string();
+    let ours = format!("http://{host}");
+    let (cookie, _) = log_in(convoke, "token=all-of-it", &[("sec-fetch-site", "same-origin"), ("origin", &ours)]).await;
+    for foreign in [
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-site"),
+        ("origin", "http://evil.example"),
+        ("origin", "null"),
+    ] {
+        for path in ["/session", "/session/end"] {
+            let headers = [foreign, FORM, ("cookie", cookie.as_str())];
+            let answer = request(convoke, Method::POST, path, &headers, "token=all-of-it").await;
+            assert_eq!((answer.status, answer.header("set-cookie")), (403, None), "{foreign:?} {path}");
+        }
+    }
+    let without =
+        request(convoke, Method::POST, "/session", &[("origin", "http://evil.example"), FORM], "token=all-of-it").await;
+    assert_eq!((without.status, without.header("set-cookie")), (403, None));
+    let read = request(convoke, Method::GET, "/session", &[("cookie", &cookie)], "").await;
+    assert_eq!((read.status, read.header("allow")), (405, Some("POST")));
+}
+
+#[tokio::test]
+async fn a_browser_without_a_session_gets_a_form_and_nothing_else() {
+    let scene = Scene::start(Backend::sqlite()).await;
+    let convoke = &scene.convoke;
+    let browser = ("accept", "text/html,application/xhtml+xml,*/*;q=0.8");
+    let form = get(convoke, "/", &[browser, ("accept-language", "zh-CN,zh;q=0.9,en;q=0.8")]).await;
+    let html = form.text();
+    assert_eq!((form.status, form.header("www-authenticate")), (401, Some("Bearer")));
+    assert_eq!(
+        (form.header("content-type"), form.header("cache-control")),
+        (Some("text/html; charset=utf-8"), Some("no-store"))
+    );
+    assert!(html.contains("令牌") && html.contains(r#"lang="zh-CN""#) && !html.contains("<script"), "{html}");
+    assert!(get(convoke, "/", &[browser]).await.text().contains("Sign in"));
+    let style = html.split_once("<style>").and_then(|(_, rest)| rest.split_once("</style>")).expect("a style").0;
+    let policy = form.header("content-security-policy").expect("a policy");
+    let hash = BASE64_STANDARD.encode(Sha256::digest(style));
+    assert!(
+        policy.contains(&format!("style-src 'sha256-{hash}'")) && policy.contains("default-src 'none'"),
+        "{policy}"
+    );
+    for (path, accept) in
+        [("/", "*/*"), ("/api/v1/events", browser.1), ("/assets/app.js", browser.1), ("/metrics", browser.1)]
+    {
+        let answer = get(convoke, path, &[("accept", accept)]).await;
+        let seen = (answer.status, answer.header("content-type"), answer.text());
+        let expected = r#"{"type":"about:blank","title":"Unauthorized","status":401}"#.to_owned();
+        assert_eq!(seen, (401, Some("application/problem+json"), expected), "{path}");
+    }
+    for body in ["token=wrong", "token=", "", "token=%ff", "other=x", "token=<script>alert(1)</script>"] {
+        let again = request(convoke, Method::POST, "/session", &[FORM], body).await;
+        assert_eq!((again.status, again.header("set-cookie")), (401, None), "{body}");
+        assert!(again.text().contains(r#"role="alert""#) && !again.text().contains("alert(1)"), "{body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_wrong_are_answered_at_a_bounded_rate_and_the_right_at_once() {
+    let scene = Scene::start(Backend::sqlite()).await;
+    let convoke = &scene.convoke;
+    let begun = Instant::now();
+    let wrong = async |number: usize| {
+        let token = format!("Bearer wrong-{number}");
+        let path = ["/api/v1/events", "/metrics", "/"][number % 3];
+        let headers: &[(&str, &str)] = if number % 4 == 0 { &[] } else { &[("authorization", &token)] };
+        assert_eq!(get(convoke, path, headers).await.status, 401);
+        begun.elapsed()
+    };
+    let wrongs = futures_util::future::join_all((0..60).map(wrong));
+    let right = async {
+        let mut slowest = Duration::ZERO;
+        for number in 0..30 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let asked = Instant::now();
+            let token = if number % 2 == 0 { ALL } else { VIEW };
+            assert_eq!(scene.ask("/api/v1/session", token).await.status, 200);
+            slowest = slowest.max(asked.elapsed());
+        }
+        slowest
+    };
+    let (mut wrongs, slowest) = tokio::join!(wrongs, right);
+    wrongs.sort();
+    // Twenty at once, and then ten a second.
+    assert!(wrongs[59] >= Duration::from_millis(3_900), "{:?}", wrongs[59]);
+    for (number, at) in wrongs.iter().enumerate().skip(20) {
+        let earliest = Duration::from_millis(100) * u32::try_from(number - 20).expect("few");
+        assert!(*at >= earliest, "number {number} after {at:?}");
+    }
+    assert!(slowest < Duration::from_secs(3), "a right token waited {slowest:?}");
+}
+
+#[tokio::test]
+async fn every_answer_forbids_the_browser_what_no_page_of_ours_needs() {
+    let scene = Scene::start(Backend::sqlite()).await;
+    for path in ["/api/v1/events", "/api/v1/nothing", "/api/v1/events?limit=0", "/metrics", "/livez"] {
+        let answer = scene.ask(path, ALL).await;
+        let policy = answer.header("content-security-policy").expect("a policy");
+        for part in
+            ["default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "require-trusted-types-for 'script'"]
+        {
+            assert!(policy.contains(part), "{path}: {policy}");
+        }
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("referrer-policy", "same-origin"),
+            ("cross-origin-opener-policy", "same-origin"),
+            ("cross-origin-resource-policy", "same-origin"),
+            ("cache-control", "no-store"),
+        ] {
+            assert_eq!(answer.header(name), Some(value), "{path} {name}");
+        }
+        assert!(answer.header("permissions-policy").is_some_and(|policy| policy.contains("camera=()")), "{path}");
+        assert_eq!(answer.header("access-control-allow-origin"), None, "no other site reads it");
+    }
+}
+
+#[tokio::test]
+async fn without_a_token_only_this_machine_is_answered_and_sees_no_personal_data() {
+    let convoke = settings().start().await;
+    convoke.wait_ready(LONG).await;
+    let session = get(&convoke, "/api/v1/session", &[]).await.json();
+    assert_eq!((&session["right"], &session["token_required"]), (&"masked".into(), &false.into()));
+    for host in ["evil.example", "127.0.0.1.evil.example"] {
+        assert_eq!(get(&convoke, "/api/v1/events", &[("host", host)]).await.status, 403, "{host}");
+    }
+    let open = request(&convoke, Method::POST, "/session", &[FORM], "token=x").await;
+    assert_eq!((open.status, open.header("set-cookie")), (303, None), "there is nothing to log in to");
+}
