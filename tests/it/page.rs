@@ -100,7 +100,8 @@ async fn an_empty_cache_costs_less_than_200_kib_and_nothing_comes_from_elsewhere
     let service = scene::busy().await;
     let browser = Browser::start().await;
     browser.cdp("Network.setCacheDisabled", json!({ "cacheDisabled": true })).await;
-    open(&browser, &service).await;
+    browser.goto(&page(&service, "")).await;
+    browser.sees("#feed", scene::NUMBER).await;
     browser.sees("#chart-meetings .readout", "meeting").await;
     let entries = browser
         .js(

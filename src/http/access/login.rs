@@ -31,11 +31,12 @@ const FORM_TIME: Duration = Duration::from_secs(10);
 
 const CSS: &str = include_str!("login.css");
 
-/// The form needs no script, and its style is this one.
+/// The form needs no script, and its style is this one. Its icon is an empty one, so that none is asked for without a token.
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let hash = BASE64_STANDARD.encode(Sha256::digest(CSS));
     let policy = format!(
-        "default-src 'none'; style-src 'sha256-{hash}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        "default-src 'none'; style-src 'sha256-{hash}'; img-src data:; form-action 'self'; base-uri 'none'; \
+         frame-ancestors 'none'"
     );
     HeaderValue::from_str(&policy).expect("printable")
 });
@@ -148,7 +149,7 @@ pub(super) fn form(language: Language, again: bool) -> Response {
         r#"<!doctype html>
 <html lang="{code}">
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
-<title>{title}</title><style>{CSS}</style></head>
+<title>{title}</title><link rel="icon" href="data:,"><style>{CSS}</style></head>
 <body><main><h1>{title}</h1>{wrong}<p>{explanation}</p>
 <form method="post" action="{SESSION}">
 <label for="token">{label}</label>

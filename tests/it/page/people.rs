@@ -15,14 +15,17 @@ use crate::{
     },
 };
 
-/// Every view, by name.
-fn views() -> [(&'static str, String); 8] {
+/// Every view, by name; asked for by the page, which may see it.
+async fn views(browser: &Browser) -> [(&'static str, String); 8] {
+    let newest =
+        "fetch('/api/v1/events?limit=1').then((answer) => answer.json()).then(({ items }) => items[0].event_id)";
+    let event = browser.promised(newest).await;
     [
         ("overview", "#/".to_owned()),
         ("meetings", "#/meetings".to_owned()),
         ("meeting", story(LIVE)),
         ("events", "#/events".to_owned()),
-        ("event", "#/event/00000000-0000-8000-8000-000000000000".to_owned()),
+        ("event", format!("#/event/{}", event.as_str().expect("an event"))),
         ("quarantine", "#/quarantine".to_owned()),
         ("quarantined", "#/quarantine/1".to_owned()),
         ("search", format!("#/search?q={}", scene::NUMBER)),
@@ -56,10 +59,12 @@ async fn axe_finds_nothing_serious_in_any_view() {
     let service = scene::busy().await;
     let browser = Browser::start().await;
     let axe = tools::axe();
+    show(&browser, &service, "#/").await;
+    let views = views(&browser).await;
     for (size, scheme) in [(WIDE, Scheme::Light), (WIDE, Scheme::Dark), (NARROW, Scheme::Light)] {
         browser.look(size, scheme).await;
-        for (name, hash) in views() {
-            show(&browser, &service, &hash).await;
+        for (name, hash) in &views {
+            show(&browser, &service, hash).await;
             // What is folded away counts too.
             browser.js("for (const one of document.querySelectorAll('details')) one.open = true", json!([])).await;
             browser.js(&axe, json!([])).await;
@@ -128,7 +133,7 @@ async fn a_chinese_viewer_reads_chinese_and_a_choice_is_remembered() {
     browser.sees("#happened", "每分钟事件数").await;
     browser.sees("#zone", "Asia/Shanghai（UTC+8）").await;
     // No word is missing: a key would be shown in its place.
-    for (_, hash) in views() {
+    for (_, hash) in views(&browser).await {
         show(&browser, &service, &hash).await;
         let text = browser.text("body").await;
         let keys = text.split_whitespace().filter(|word| {
@@ -177,13 +182,16 @@ async fn dark_follows_the_machine_unless_the_viewer_chose() {
 
 /// Looks at every view in this language, at a desk and on a phone, by day and by night; keeps pictures.
 async fn look_around(tag: &str, language: &str) {
-    let service = scene::busy().await;
+    let service = scene::fill(scene::guarded().await).await;
     let browser = Browser::speaking(tag).await;
+    scene::sign_in(&browser, &service, scene::TOKEN).await;
+    browser.sees("#feed", scene::NUMBER).await;
+    let views = views(&browser).await;
     for (size, width) in [(NARROW, "narrow"), (WIDE, "wide")] {
         for scheme in Scheme::BOTH {
             browser.look(size, scheme).await;
-            for (name, hash) in views() {
-                show(&browser, &service, &hash).await;
+            for (name, hash) in &views {
+                show(&browser, &service, hash).await;
                 let beyond = browser
                     .js(
                         "const beyond = (one) => one.getBoundingClientRect().right > innerWidth + 1 && !one.closest('.plot, .hidden-text, thead');

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     service::{APP_ID, Database, SOON, Service, now, settings, signed, signed_by},
-    support::wait::eventually,
+    support::{browser::Browser, wait::eventually},
 };
 
 pub const LIVE: &str = "0307e0400f0a11eca58a9fcb8e69dde8";
@@ -40,22 +40,22 @@ fn happened(event: &str, uuid: &str, ago: i64, attendee: &Value) -> String {
     json!({ "event": event, "timestamp": now() - ago * MINUTE, "payload": payload }).to_string()
 }
 
-/// Somebody who came `from` minutes ago and left `to` minutes ago, unless that is zero.
-fn attendee(name: &str, account: &str, device: &str, from: i64, to: i64) -> Value {
-    let left = if to == 0 { 0 } else { now() - to * MINUTE };
+/// Somebody who came `from` minutes ago.
+fn attendee(name: &str, account: &str, device: &str, from: i64) -> Value {
     json!({
         "userUUID": format!("user-{account}"), "userAgent": device, "account": account,
         "participantID": format!("{account}-{device}"), "displayName": name, "role": "GENERAL",
-        "callNumber": format!("+8657100{}", account.len()), "joinTime": now() - from * MINUTE, "leftTime": left,
+        "callNumber": format!("+8657100{}", account.len()), "joinTime": now() - from * MINUTE, "leftTime": 0,
     })
 }
 
-/// Joins, and leaves if `to` is not zero.
+/// Joins, and leaves `to` minutes ago unless that is zero.
 async fn attends(service: &Service, uuid: &str, name: &str, account: &str, device: &str, from: i64, to: i64) {
-    let joined = happened("meeting.join", uuid, from, &attendee(name, account, device, from, 0));
-    service.acknowledged(&joined).await;
+    let mut who = attendee(name, account, device, from);
+    service.acknowledged(&happened("meeting.join", uuid, from, &who)).await;
     if to > 0 {
-        service.acknowledged(&happened("meeting.left", uuid, to, &attendee(name, account, device, from, to))).await;
+        who["leftTime"] = json!(now() - to * MINUTE);
+        service.acknowledged(&happened("meeting.left", uuid, to, &who)).await;
     }
 }
 
@@ -104,4 +104,11 @@ pub async fn fill(service: Service) -> Service {
     })
     .await;
     service
+}
+
+/// Signs in through the form.
+pub async fn sign_in(browser: &Browser, service: &Service, token: &str) {
+    browser.goto(&page(service, "")).await;
+    browser.types("input[name='token']", token).await;
+    browser.click("button[type='submit']").await;
 }

@@ -4,16 +4,9 @@ use serde_json::json;
 
 use super::{
     open,
-    scene::{self, LIVE, NUMBER, OVER, TOKEN, VIEWER, page, story},
+    scene::{self, LIVE, NUMBER, OVER, TOKEN, VIEWER, page, sign_in, story},
 };
 use crate::{service::Service, support::browser::Browser};
-
-/// Signs in through the form.
-async fn sign_in(browser: &Browser, service: &Service, token: &str) {
-    browser.goto(&page(service, "")).await;
-    browser.types("input[name='token']", token).await;
-    browser.click("button[type='submit']").await;
-}
 
 #[tokio::test]
 async fn a_meetings_story_the_quarantine_and_the_search_are_told() {

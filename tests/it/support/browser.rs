@@ -1,9 +1,9 @@
 //! A headless Chromium, private to the test, and what a person does with it.
 
-use std::{os::unix::process::CommandExt as _, path::PathBuf, process::Command, time::Duration};
+use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use thirtyfour::{ChromiumLikeCapabilities as _, DesiredCapabilities, Key, LoggingPrefsLogLevel, WebDriver};
 
@@ -62,15 +62,14 @@ impl Browser {
         let port = Port::lease();
         let log = folder.path().join("chromedriver.log");
         let mut command = Command::new(chromedriver);
-        // A group of its own: whatever the browser starts is ended with it.
-        command.arg(format!("--port={}", port.number())).env("HOME", folder.path()).process_group(0);
+        command.arg(format!("--port={}", port.number())).env("HOME", folder.path());
         let process = OwnChild::spawn("chromedriver", &mut command, &log, &log);
         let url = format!("http://{}", port.address());
         eventually("chromedriver is ready", PATIENCE, async || {
             http::try_get(&format!("{url}/status")).await.is_ok_and(|answer| answer.status == 200)
         })
         .await;
-        let mut wanted = DesiredCapabilities::chromium();
+        let mut wanted = DesiredCapabilities::chrome();
         let data = format!("--user-data-dir={}", folder.path().join("profile").display());
         let languages = format!("--accept-lang={language}");
         let arguments = [
@@ -185,8 +184,8 @@ impl Browser {
             self.cdp("Page.captureScreenshot", json!({ "format": "png", "captureBeyondViewport": true })).await;
         let picture = BASE64_STANDARD.decode(picture["data"].as_str().expect("a picture")).expect("base64");
         let folder = screenshots();
-        std::fs::create_dir_all(&folder).expect("the target folder can be written");
-        std::fs::write(folder.join(format!("{name}.png")), picture).expect("the target folder can be written");
+        fs::create_dir_all(&folder).expect("the target folder can be written");
+        fs::write(folder.join(format!("{name}.png")), picture).expect("the target folder can be written");
     }
 
     /// Errors and warnings that the browser's console has had since the last call: of scripts, of the policy, of requests.
@@ -205,11 +204,20 @@ impl Browser {
 impl Drop for Browser {
     fn drop(&mut self) {
         print_if_failing("chromedriver", &self.folder.path().join("chromedriver.log"));
-        if self.process.exited().is_none()
-            && let Some(group) = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw)
-        {
-            // Fails only if all of it has ended.
-            let _ = kill_process_group(group, Signal::KILL);
+        // Otherwise it would ask a driver that is gone to end, and wait for the answer. Fails only if it was asked before.
+        let _ = self.driver.clone().leak();
+        self.process.kill();
+        // A driver that was killed leaves its browser behind. All of its processes name the folder, which nobody else has.
+        let folder = self.folder.path().as_os_str().as_encoded_bytes();
+        let names_it = |pid: &i32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.windows(folder.len()).any(|part| part == folder)
+        };
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let ids = processes.filter_map(|process| process.file_name().to_str()?.parse::<i32>().ok());
+        for process in ids.filter(names_it).filter_map(Pid::from_raw) {
+            // Fails only for one that has just ended.
+            let _ = kill_process(process, Signal::KILL);
         }
     }
 }

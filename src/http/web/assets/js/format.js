@@ -24,7 +24,7 @@ export function number(value) {
 export function bytes(value) {
   const units = ['byte', 'kilobyte', 'megabyte', 'gigabyte', 'terabyte'];
   const power = Math.min(Math.floor(Math.log(Math.max(value, 1)) / Math.log(1000)), units.length - 1);
-  const options = { style: 'unit', unit: units[power], unitDisplay: 'short', maximumSignificantDigits: 3 };
+  const options = { style: 'unit', unit: units[power], unitDisplay: power === 0 ? 'long' : 'short', maximumSignificantDigits: 3 };
   return formatter(`bytes ${power}`, options, Intl.NumberFormat).format(value / 1000 ** power);
 }
 

@@ -1,21 +1,24 @@
 // The beginning: words, session, stream; then whatever the address asks for.
 
-import { get, onSessionEnd } from './api.js';
+import { Failure, get, onSessionEnd } from './api.js';
 import { fill, h } from './dom.js';
 import { speak } from './i18n.js';
 import { end, start, state, watch } from './live.js';
-import { failed } from './parts.js';
+import { failed, heading } from './parts.js';
 import { where } from './router.js';
 import { shell } from './shell.js';
-import { event } from './views/event.js';
-import { events } from './views/events.js';
-import { meeting } from './views/meeting.js';
-import { meetings } from './views/meetings.js';
 import { overview } from './views/overview.js';
-import { quarantine } from './views/quarantine.js';
-import { search } from './views/search.js';
 
-const VIEWS = { overview, meetings, meeting, events, event, quarantine, search };
+/** What the first look does not need is fetched when somebody goes there. */
+const VIEWS = {
+  overview: async () => overview,
+  meetings: async () => (await import('./views/meetings.js')).meetings,
+  meeting: async () => (await import('./views/meeting.js')).meeting,
+  events: async () => (await import('./views/events.js')).events,
+  event: async () => (await import('./views/event.js')).event,
+  quarantine: async () => (await import('./views/quarantine.js')).quarantine,
+  search: async () => (await import('./views/search.js')).search,
+};
 
 const app = document.getElementById('app');
 let frame = null;
@@ -36,18 +39,28 @@ function build(session) {
 }
 
 /** Shows the view of the address. `moved`: the focus goes to its heading, as it would on a new page. */
-function show({ moved }) {
+async function show({ moved }) {
+  const address = location.hash;
   const { name, parts, query } = where();
-  const view = VIEWS[name] ?? overview;
-  const same = shown?.name === name && shown.way === parts.join('/');
+  const known = Object.hasOwn(VIEWS, name) ? name : 'overview';
+  const way = [known, ...parts].join('/');
+  const same = shown?.way === way;
   const focused = document.activeElement?.id;
+  let view;
+  try {
+    view = await VIEWS[known]();
+  } catch {
+    // Convoke does not answer; what a browser could not load once it may not try again by itself.
+    view = () => ({ title: 'Convoke', node: h('div', null, heading('Convoke'), failed(new Failure(0, null), () => location.reload())) });
+  }
+  if (location.hash !== address) return; // Somebody went on meanwhile, and that is shown.
   shown?.view.destroy?.();
   shown?.leaving.abort();
   const leaving = new AbortController();
   const made = view({ parts, query, signal: leaving.signal, announce: frame.announce, retitle: frame.setTitle, again: () => show({ moved: false }) });
-  shown = { name, way: parts.join('/'), view: made, leaving };
+  shown = { way, view: made, leaving };
   fill(frame.main, made.node);
-  frame.main.dataset.way = location.hash; // Which address this is the view of.
+  frame.main.dataset.way = address; // Which address this is the view of.
   frame.mark();
   frame.setTitle(made.title);
   if (!moved) return;

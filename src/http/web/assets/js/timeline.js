@@ -31,8 +31,10 @@ function ticks(from, to) {
 /** The picture of a run; `until` is now while it is live. */
 export function timeline({ meeting, stays, recordings, until }) {
   const timed = stays.filter((stay) => stay.joined_at ?? stay.left_at);
-  const starts = timed.map((stay) => Date.parse(stay.joined_at ?? stay.left_at));
-  const ends = timed.map((stay) => (stay.left_at ? Date.parse(stay.left_at) : until));
+  const begin = (stay) => Date.parse(stay.joined_at ?? stay.left_at);
+  const end = (stay) => (stay.left_at ? Date.parse(stay.left_at) : until);
+  const starts = timed.map(begin);
+  const ends = timed.map(end);
   const marks = [meeting.started_at, meeting.ended_at, ...recordings.map((one) => one.finished_at)].filter(Boolean).map((at) => Date.parse(at));
   if (starts.length + marks.length === 0) return null;
   const from = Math.min(...starts, ...marks);
@@ -46,15 +48,30 @@ export function timeline({ meeting, stays, recordings, until }) {
     return made;
   }
 
-  function bar(stay) {
-    const begun = Date.parse(stay.joined_at ?? stay.left_at);
-    const over = stay.left_at ? Date.parse(stay.left_at) : until;
+  function bar(stay, lane) {
+    const [begun, over] = [begin(stay), end(stay)];
     const title = `${full(begun)} – ${stay.left_at ? clock(over) : t('stay.until_now')}${stay.user_agent ? ` · ${stay.user_agent}` : ''}`;
-    return positioned({ class: `bar bar-${stay.closed_by}`, title }, begun, over);
+    const made = positioned({ class: `bar bar-${stay.closed_by}`, title }, begun, over);
+    made.style.setProperty('--lane', lane);
+    return made;
+  }
+
+  /** Stays at the same time, on two devices, lie one below the other. */
+  function bars(own) {
+    const taken = [];
+    const made = own.map((stay) => {
+      const free = taken.findIndex((until) => until <= begin(stay));
+      const lane = free < 0 ? taken.length : free;
+      taken[lane] = end(stay);
+      return bar(stay, lane);
+    });
+    const track = h('span', { class: 'line-track' }, made);
+    track.style.setProperty('--lanes', taken.length);
+    return track;
   }
 
   function line({ name, stays: own }) {
-    return h('div', { class: 'line' }, h('span', { class: 'line-name' }, h('bdi', null, name ?? t('none'))), h('span', { class: 'line-track' }, own.map(bar)));
+    return h('div', { class: 'line' }, h('span', { class: 'line-name' }, h('bdi', null, name ?? t('none'))), bars(own));
   }
 
   const scale = ticks(from, to);
