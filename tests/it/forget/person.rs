@@ -130,7 +130,7 @@ pub async fn forget_ada(convoke: &Convoke, more: &[&str]) -> Value {
     let arguments = ["forget", "--user", ADA.user, "--account", ADA.account, "--yes", "--json"];
     let finished = convoke.run(&[&arguments[..], more].concat()).await;
     assert_eq!(finished.code(), 0, "{}", finished.stderr);
-    no_secret("the command's output", &(finished.stdout.clone() + &finished.stderr));
+    no_secret("the command's output", &format!("{}{}", finished.stdout, finished.stderr));
     serde_json::from_str(&finished.stdout).expect("a report")
 }
 
