@@ -160,6 +160,10 @@ async fn look(backfill: &Backfill, request: &Request, quiet: bool) -> Result<Rep
         })
         .await;
     bar.finish_and_clear();
+    if done.is_ok() && !request.dry_run {
+        // Also if whoever moved them was killed a moment ago: its lease has to end first.
+        backfill::tables_are_current(log, meetings::CURSOR).await?;
+    }
     done.map_err(|error| {
         let failure = match error {
             backfill::Error::Vendor(error) => said(&error),

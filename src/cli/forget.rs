@@ -17,7 +17,7 @@ use crate::log::{Erased, Handles};
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The person's user UUID, as in the column user_uuid; may be repeated
-    #[arg(long = "user", value_name = "UUID", required_unless_present_any = ["accounts", "call_numbers"], value_parser = handle)]
+    #[arg(long = "user", visible_alias = "user-uuid", value_name = "UUID", required_unless_present_any = ["accounts", "call_numbers"], value_parser = handle)]
     users: Vec<String>,
     /// The person's account, as in the column account; may be repeated
     #[arg(long = "account", value_name = "NAME", value_parser = handle)]
@@ -29,7 +29,7 @@ pub struct Arguments {
     /// Only say how much there is, and what else names the person in the same events
     #[arg(long)]
     dry_run: bool,
-    /// Do not ask
+    /// Do not ask; where standard input is no terminal nobody is asked
     #[arg(long)]
     yes: bool,
     /// Also clean up the database's files (VACUUM). An embedded database is written anew, and takes no events meanwhile
@@ -59,13 +59,6 @@ const OUT_OF_REACH: [&str; 4] = [
 
 pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
     let settings = super::settings(&arguments.settings, env, "warn")?;
-    let terminal = std::io::stdin().is_terminal();
-    if !arguments.dry_run && !arguments.yes && !terminal {
-        return Err(Failure::Usage(
-            "what is erased does not come back: look with --dry-run first, then say --yes where nobody can be asked"
-                .to_owned(),
-        ));
-    }
     let log = super::open_log(&settings).await?;
     let bus =
         if app::bus_options(&settings).is_some() { Some(Arc::new(super::open_bus(&settings).await?)) } else { None };
@@ -78,7 +71,7 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
 }
 
 async fn forget_with(forget: &Forget, arguments: &Arguments, settings: &Settings) -> Outcome {
-    if arguments.dry_run || !arguments.yes {
+    if arguments.dry_run || (!arguments.yes && std::io::stdin().is_terminal()) {
         let survey = progressing(async |say| forget.survey(say).await).await?;
         if arguments.dry_run {
             print_survey(&survey, arguments.json);

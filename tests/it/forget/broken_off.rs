@@ -72,6 +72,15 @@ async fn a_process_that_is_killed_in_the_middle_goes_on_where_it_was() {
     for chunk in infos.chunks(256) {
         log.append(&chunk.iter().map(|info| delivered(info)).collect::<Vec<_>>()).await.expect("appended");
     }
+    // Each row takes so long that what is found half done is not through before the process is killed.
+    backend
+        .execute(
+            "CREATE TRIGGER slow AFTER UPDATE OF forgotten_at ON events BEGIN
+                 SELECT count(*) FROM
+                     (WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 10000) SELECT n FROM n);
+             END",
+        )
+        .await;
     let done = "SELECT count(*) FROM events WHERE forgotten_at IS NOT NULL";
     let arguments = ["--account", ADA.account, "--yes", "--json"];
     let out = backend.folder.path().join("stdout");
@@ -84,6 +93,7 @@ async fn a_process_that_is_killed_in_the_middle_goes_on_where_it_was() {
     child.kill();
     let until: usize = backend.value(done).await.parse().expect("a count");
     assert!(until < EVENTS, "it was through already");
+    backend.execute("DROP TRIGGER slow").await;
     let out = backend.folder.path().join("again");
     let mut again = spawn(&backend, &arguments, &out);
     assert!(again.wait_exit(LONG).await.success());

@@ -219,15 +219,14 @@ pub async fn a_dry_run_counts_the_same_and_changes_nothing(backend: Backend) {
     let words = ["log          6 events would be erased", "stream       6 messages", &format!("--user {}", ADA.user)];
     assert!(words.iter().all(|words| told.stdout.contains(words)), "{}", told.stdout);
 
-    for (arguments, words) in [
-        (vec!["forget", "--user", ADA.user], "--dry-run"),
-        (vec!["forget", "--yes"], "--user <UUID>"),
-        (vec!["forget", "--account", "", "--yes"], "must not be empty"),
-    ] {
+    for (arguments, words) in
+        [(vec!["forget", "--yes"], "--user <UUID>"), (vec!["forget", "--account", "", "--yes"], "must not be empty")]
+    {
         let refused = convoke.run(&arguments).await;
         assert!(refused.code() == 2 && refused.stderr.contains(words), "{arguments:?}: {refused:?}");
     }
-    let report = convoke.run(&["forget", "--call-number", ADA.number, "--yes", "--json"]).await;
+    // Nobody sits there who could be asked.
+    let report = convoke.run(&["forget", "--call-number", ADA.number, "--json"]).await;
     let report: serde_json::Value = serde_json::from_str(&report.stdout).expect("a report");
     assert_eq!(report["erased"], dry["found"]);
 }
