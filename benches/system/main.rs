@@ -24,6 +24,7 @@ mod servers;
 #[expect(dead_code, reason = "the tests need more of it")]
 #[path = "../../tests/it/support/mod.rs"]
 mod support;
+mod tables;
 
 use options::{Command, Options};
 use report::Findings;
@@ -106,6 +107,9 @@ async fn run(options: Options) {
         }
     }
     findings.print();
+    if options.wants("tables") {
+        tables::run(&mut bench).await;
+    }
     if options.wants("choices") {
         choices::run(&mut bench).await;
     }

@@ -10,8 +10,10 @@ use crate::page::Page;
 use crate::scale::Scale;
 
 /// What can be asked for with `--only`, in the order in which it is run.
-pub const PARTS: [&str; 12] =
-    ["bare", "sqlite", "postgres", "bus", "naive", "open", "burst", "stream", "backlog", "start", "choices", "attack"];
+pub const PARTS: [&str; 13] = [
+    "bare", "sqlite", "postgres", "bus", "naive", "open", "burst", "stream", "backlog", "start", "tables", "choices",
+    "attack",
+];
 
 /// Not run unless asked for: how Convoke came to be as it is, and how it fares among enemies, is not how fast it is.
 const ON_REQUEST: [&str; 2] = ["choices", "attack"];
@@ -24,7 +26,8 @@ pub struct Options {
     pub command: Option<Command>,
 
     /// Parts to run, separated by commas: bare (the load generator's ceiling), sqlite, postgres, bus (both databases with
-    /// JetStream), naive, open, burst, stream, backlog, start, choices, attack. Default: all but the last two
+    /// JetStream), naive, open, burst, stream, backlog, start, tables (with and without the analyst tables), choices,
+    /// attack. Default: all but the last two
     #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(PARTS))]
     pub only: Vec<String>,
 

@@ -156,8 +156,6 @@ async fn write(log: &dyn Log, request: &Request, style: &Style, target: Target) 
     let clock = Clock::System;
     let begun = clock.steady();
     let said = |progress: &Progress| {
-        bar.set_length(millis(progress.first, progress.last).max(1));
-        bar.set_position(millis(progress.first, progress.at));
         let seconds = clock.steady().saturating_sub(begun).as_secs().max(1);
         bar.set_message(format!(
             "{} rows, {}, {}/s",
@@ -165,6 +163,8 @@ async fn write(log: &dyn Log, request: &Request, style: &Style, target: Target) 
             bytesize::ByteSize(progress.bytes).display().si(),
             HumanCount(progress.rows / seconds)
         ));
+        bar.set_length(millis(progress.first, progress.last).max(1));
+        bar.set_position(millis(progress.first, progress.at));
     };
     let done = export(log, request, style, target, said).await;
     bar.finish_and_clear();

@@ -33,7 +33,7 @@ pub enum Refused {
     #[error("{0} is a folder: name a file in it")]
     Folder(PathBuf),
     /// It cannot be written.
-    #[error("{0}: {1}")]
+    #[error("{0}")]
     Io(PathBuf, #[source] io::Error),
 }
 

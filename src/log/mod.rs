@@ -15,6 +15,7 @@ mod reading;
 mod sqlite;
 mod stats;
 mod tables;
+mod told;
 
 use std::collections::{HashMap, HashSet};
 use std::error::Error as StdError;
@@ -39,6 +40,7 @@ use crate::event::{Content, Event, EventId, Millis, Record, Seq, Verified};
 
 pub use fetches::{Details, Enriched, Fetch, Fetched, Fetches, Finish, Run, WorkCounts};
 pub use probes::{Handshakes, Probes};
+pub use told::{Texts, Told};
 
 /// Why the log did not do what it was asked.
 #[derive(Debug, thiserror::Error)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use uuid::Uuid;
 
+use super::told::Told;
 use super::{LogError, Moved};
 use crate::event::{Attendee, Content, EventId, Meeting, Millis, Seq, Verified};
 
@@ -182,12 +183,9 @@ pub struct StayRow {
     pub stay_id: Uuid,
     /// `subscriber_id`, `meeting_uuid`.
     pub run: RunKey,
-    /// The meeting's number.
-    pub meeting_id: Option<Arc<str>>,
-    /// `participant_id`, `user_uuid`, `account`, `display_name`, `call_number`, `user_agent`, `role`.
-    pub attendee: Attendee,
-    /// The user UUID, else the account, else the call number, else the participant.
-    pub person: Option<Arc<str>>,
+    /// Who: `meeting_id`, `participant_id`, `user_uuid`, `account`, `display_name`, `call_number`, `user_agent`, `role`, and what
+    /// follows from them, `person`.
+    pub told: Told,
     /// When it began.
     pub joined_at: Option<Millis>,
     /// When it ended.
@@ -255,21 +253,24 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// The same in pieces of `rows` at the most.
+    /// How many rows these are.
     #[must_use]
-    pub fn pieces(mut self, rows: usize) -> Vec<Self> {
-        let mut pieces = Vec::new();
-        loop {
-            let mut piece = Self::default();
-            let mut room = rows.max(1);
-            room -= take(&mut self.meetings, &mut piece.meetings, room);
-            room -= take(&mut self.stays, &mut piece.stays, room);
-            room -= take(&mut self.recordings, &mut piece.recordings, room);
-            if room == rows.max(1) {
-                return pieces;
-            }
-            pieces.push(piece);
-        }
+    pub fn rows(&self) -> usize {
+        self.meetings.len() + self.stays.len() + self.recordings.len()
+    }
+
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows() == 0
+    }
+
+    /// Moves rows to `piece` until it has `rows` of them.
+    pub fn move_to(&mut self, piece: &mut Self, rows: usize) {
+        let mut room = rows.saturating_sub(piece.rows());
+        room -= take(&mut self.meetings, &mut piece.meetings, room);
+        room -= take(&mut self.stays, &mut piece.stays, room);
+        take(&mut self.recordings, &mut piece.recordings, room);
     }
 }
 

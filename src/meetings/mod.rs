@@ -16,37 +16,41 @@
 //! - A **stay** is the joins and lefts of a run with one participant (without `participant_id`: one call number, else one
 //!   name, else user, else account) and one `joinTime`. Of several joins, or lefts, the one with the greatest event id counts,
 //!   which is the newest. What the left tells counts more than what the join tells.
-//! - A stay ends with its left; if there is none, at the run's first end or conclusion at or after its beginning
-//!   (`meeting_end`), whether or not the run goes on later; if there is none of these either, it is `open`. So an end that becomes known
-//!   closes stays, and a left or an earlier end that becomes known later corrects that.
+//! - A stay ends with its left. If there is none, it is `open` while the run is `live`; once it is not, the stay ended at the
+//!   run's first end or conclusion at or after its beginning (`meeting_end`), for an end puts everybody out. So an end closes
+//!   stays, a run that goes on opens them again, its next end closes them as before, and a left or an earlier end that
+//!   becomes known later corrects that.
 //! - A stay without `joinTime` begins when its newest join happened; a left without `leftTime` ends it when the left happened.
 //! - **People** are distinct `person`s, or else names, or else stays. The peak counts each once, on however many
-//!   devices; who leaves in the same millisecond makes room first.
+//!   devices; who leaves in the same millisecond makes room first. Who has not left counts until the first end, also while the
+//!   run goes on.
 //! - A **recording** is a `record.finish`. The run's newest `record.ready` describes all that were finished before it.
 //!
 //! # The work
 //!
-//! A step takes a page of the log and folds it into the runs that it concerns. Each second the rows that changed are written in
-//! pieces, the position with the last one, each in a transaction that asks whether the lease is still held. What is written ahead of the position
-//! does no harm: to fold a page again changes nothing. Runs stay in memory as long as it is, up to a bound; the others are read back. A
-//! row that the database never takes is found by halving the page, and set aside.
+//! A step takes a page of the log and folds it into the runs that it concerns, in memory. About once a second the rows that changed
+//! are written, in pieces, each in a transaction that asks whether the lease is still held; the last one moves the position. Between
+//! pieces the log is folded on. What is written ahead of the position does no harm: to fold a page again changes nothing. Runs
+//! stay in memory as long as it is, up to a bound; the others are read back. A row that the database never takes is found by
+//! halving the page, and set aside.
 
 mod ready;
 mod rebuild;
 mod run;
 mod stay;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cursor::{Cursor, LEASE, Progress, RENEW, Retry};
 use crate::event::Seq;
-use crate::log::{Changes, Fact, Lease, Log, LogError, Moved, RecordingRow, RunKey};
+use crate::log::{Changes, Fact, Lease, Log, LogError, Moved, RunKey};
 use crate::metrics::Metrics;
 use crate::tail::Tail;
 pub use rebuild::RebuildError;
 use run::Run;
+use uuid::Uuid;
 
 /// The cursor's name.
 pub const CURSOR: &str = "meetings";
@@ -55,25 +59,28 @@ pub const CURSOR: &str = "meetings";
 const PAGE: u32 = 2048;
 
 /// Rows of the log that may wait in memory: what comes in while this cursor rests, and some.
-pub const FOLLOWED: usize = 8192;
+pub const FOLLOWED: usize = 4096;
 
-/// Rows of the tables in one transaction. While it lasts, an embedded database cannot store events.
-const PIECE: usize = 256;
+/// Into so many transactions the rows of the tables are divided that are to be written, but into none of less than so many, or
+/// of more. While one lasts, an embedded database cannot store events; but rows that were made at the same time lie beside
+/// each other, and the more of them are written at once, the fewer pages are.
+const PIECES: usize = 4;
+const PIECE: std::ops::RangeInclusive<usize> = 256..=4_096;
 
-/// While it follows the log, the tables are written this often: ingest waits for each commit, and who joins and leaves
-/// in between, or meets with many, is written once.
+/// While it follows the log, the tables are written this often: who joins and leaves in between, or meets with many, is
+/// written once. With [`GATHER`] and the writing itself it stays below the two seconds that are promised.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
 
 /// At so many rows of the log they are written in any case.
-const UNWRITTEN: usize = 4_096;
+const UNWRITTEN: usize = 32_768;
 
 /// At the end of the log so much time is left for more to gather.
-const GATHER: Duration = Duration::from_millis(250);
+const GATHER: Duration = Duration::from_millis(100);
 
 /// How often the log is looked at for what other processes append.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Rows of the tables that are kept in memory, of runs that are not over: about 20 MB.
+/// Rows of the tables that are kept in memory, of runs that are not over: about 15 MB.
 const KEPT: usize = 30_000;
 
 /// A UUID that is longer than this is none, and too long for an index.
@@ -99,9 +106,11 @@ struct Held {
     /// … and the runs in memory as this.
     folded: Seq,
     renewed: Instant,
+    /// When writing began last.
     written: Instant,
     runs: Runs,
     unwritten: Unwritten,
+    writing: Option<Writing>,
 }
 
 /// What was folded and is not in the tables yet.
@@ -111,8 +120,24 @@ struct Unwritten {
     facts: usize,
     last: Option<Fact>,
     runs: HashSet<RunKey>,
-    /// Recordings of no run.
-    loose: Vec<RecordingRow>,
+    /// Of no run.
+    changes: Changes,
+}
+
+/// What is being written.
+#[derive(Debug)]
+struct Writing {
+    /// When all of it is, the tables are as new as this.
+    to: Seq,
+    /// So many rows of the log, and the last of them.
+    facts: usize,
+    last: Option<Fact>,
+    /// The stays, by their ids: in the order in which the table has them.
+    stays: VecDeque<(Uuid, RunKey)>,
+    /// All else.
+    changes: Changes,
+    /// Rows in one transaction.
+    piece: usize,
 }
 
 /// Runs as the tables have them.
@@ -125,9 +150,9 @@ struct Runs {
 
 impl Runs {
     /// Forgets those that are over, of which hardly anything is heard again, and those that were not used for longest, if
-    /// there are too many.
-    fn trim(&mut self) {
-        self.runs.retain(|_, (run, _)| !run.is_over());
+    /// there are too many; but none that is not written.
+    fn trim(&mut self, unwritten: &HashSet<RunKey>) {
+        self.runs.retain(|key, (run, _)| !run.is_over() || unwritten.contains(key));
         let rows = |runs: &HashMap<RunKey, (Run, u64)>| runs.values().map(|(run, _)| run.rows()).sum::<usize>();
         let total = rows(&self.runs);
         if total <= KEPT {
@@ -141,7 +166,7 @@ impl Runs {
             left <= KEPT / 2
         });
         let since = since.map_or(u64::MAX, |(used, _)| *used);
-        self.runs.retain(|_, (_, used)| *used > since);
+        self.runs.retain(|key, (_, used)| *used > since || unwritten.contains(key));
     }
 }
 
@@ -158,10 +183,10 @@ impl Meetings {
         Self { tail: Some(tail), ..self }
     }
 
-    /// The rows after `position`.
-    async fn read(&self, position: Seq) -> Result<Vec<Fact>, LogError> {
+    /// The rows after `position`. What this process did not append itself is not looked for while `busy`.
+    async fn read(&self, position: Seq, busy: bool) -> Result<Vec<Fact>, LogError> {
         let fresh = self.tail.as_ref().map(|tail| tail.take(position, self.page as usize)).unwrap_or_default();
-        if fresh.is_empty() {
+        if fresh.is_empty() && !busy {
             return self.log.read_facts(position, self.page).await;
         }
         Ok(fresh.iter().filter_map(|(seq, verified)| Fact::of(*seq, verified)).collect())
@@ -196,6 +221,7 @@ impl Meetings {
                 written: asked.checked_sub(WRITE_EVERY).unwrap_or(asked),
                 runs: Runs::default(),
                 unwritten: Unwritten::default(),
+                writing: None,
             },
         });
         Ok(true)
@@ -203,7 +229,8 @@ impl Meetings {
 
     /// Folds a page of the log into the runs in memory.
     async fn fold(&mut self, page: &[Fact]) -> Result<(), Retry> {
-        let (Some(mut held), Some(last)) = (self.held.take(), page.last()) else { return Ok(()) };
+        let Some(last) = page.last() else { return Ok(()) };
+        let Some(mut held) = self.held.take() else { return Ok(()) };
         let mut by_run: HashMap<RunKey, Vec<&Fact>> = HashMap::new();
         for fact in page {
             match &fact.meeting.uuid {
@@ -214,7 +241,9 @@ impl Meetings {
                     let key = RunKey { subscriber_id: fact.subscriber_id.clone(), meeting_uuid: uuid.clone() };
                     by_run.entry(key).or_default().push(fact);
                 }
-                None if &*fact.event == "record.finish" => held.unwritten.loose.push(ready::finished(fact)),
+                None if &*fact.event == "record.finish" => {
+                    held.unwritten.changes.recordings.push(ready::finished(fact));
+                }
                 None => {}
             }
         }
@@ -246,37 +275,72 @@ impl Meetings {
         Ok(())
     }
 
-    /// Writes what was folded since the last time.
-    async fn flush(&mut self) -> Result<(), Retry> {
-        let Some(mut held) = self.held.take() else { return Ok(()) };
-        let unwritten = std::mem::take(&mut held.unwritten);
-        let mut changes = Changes { recordings: unwritten.loose, ..Changes::default() };
-        for key in &unwritten.runs {
-            if let Some((run, _)) = held.runs.runs.get_mut(key) {
-                run.settle(&mut changes);
+    /// Whether what was folded is to be written now, if the last page had `rows`.
+    fn due(&self, rows: usize) -> bool {
+        self.held.as_ref().is_some_and(|held| {
+            // Whoever does not follow the log closely writes when it is read to its end.
+            let waits = self.page == PAGE && (self.tail.is_some() || rows >= PAGE as usize);
+            let due = !waits || held.written.elapsed() >= WRITE_EVERY || held.unwritten.facts >= UNWRITTEN;
+            held.unwritten.facts > 0 && held.writing.is_none() && due
+        })
+    }
+
+    /// Begins to write what was folded since the last time.
+    fn begin_to_write(&mut self) {
+        let Some(held) = &mut self.held else { return };
+        let Unwritten { facts, last, runs, mut changes } = std::mem::take(&mut held.unwritten);
+        let (mut stays, mut of_run) = (Vec::new(), Vec::new());
+        for key in runs {
+            if let Some((run, _)) = held.runs.runs.get_mut(&key) {
+                run.settle(&mut changes, &mut of_run);
+                stays.extend(of_run.drain(..).map(|id| (id, key.clone())));
             }
         }
+        stays.sort_unstable_by_key(|(id, _)| *id);
+        held.written = Instant::now();
+        let piece = (stays.len() + changes.rows()).div_ceil(PIECES).clamp(*PIECE.start(), *PIECE.end());
+        held.writing = Some(Writing { to: held.folded, facts, last, stays: stays.into(), changes, piece });
+    }
+
+    /// Writes the next piece, the position with the last of them. What was written before it is what the same rows of the log
+    /// make of it again, if this process ends in between.
+    async fn write_a_piece(&mut self) -> Result<(), Retry> {
+        // Until it is written nobody can rely on what is in memory.
+        let Some(mut held) = self.held.take() else { return Ok(()) };
+        let Some(writing) = &mut held.writing else {
+            self.held = Some(held);
+            return Ok(());
+        };
+        let mut piece = Changes::default();
+        for (id, key) in writing.stays.drain(..writing.stays.len().min(writing.piece)) {
+            piece.stays.extend(held.runs.runs.get(&key).and_then(|(run, _)| run.stay_row(id)));
+        }
+        writing.changes.move_to(&mut piece, writing.piece);
+        let ends = writing.stays.is_empty() && writing.changes.is_empty();
+        let to = if ends { writing.to } else { held.position };
         let asked = Instant::now();
-        match self.write(held.position, held.folded, changes).await {
+        match self.log.project(self.lease(), to, &piece).await {
             Ok(Moved::Yes { wanted }) => {
-                held.runs.trim();
                 // Looked at at once, if somebody asks for the lease.
                 held.renewed = if wanted { asked.checked_sub(RENEW).unwrap_or(asked) } else { asked };
-                held.position = held.folded;
-                held.written = Instant::now();
+                held.position = to;
+                if ends {
+                    held.writing = None;
+                    held.runs.trim(&held.unwritten.runs);
+                    self.page = (self.page * 2).min(PAGE);
+                }
                 self.held = Some(held);
-                self.page = (self.page * 2).min(PAGE);
                 Ok(())
             }
             Ok(Moved::LeaseLost) => Err(Retry { reason: "the lease was lost".to_owned(), soon: true }),
-            Err(LogError::Rejected(reason)) => match unwritten.last {
-                Some(poison) if unwritten.facts == 1 => {
-                    self.set_aside(&poison, &format!("the analyst tables cannot hold it: {reason}")).await?;
+            Err(LogError::Rejected(reason)) => match &writing.last {
+                Some(poison) if writing.facts == 1 => {
+                    self.set_aside(poison, &format!("the analyst tables cannot hold it: {reason}")).await?;
                     let moved = self.log.advance(CURSOR, &self.owner, poison.seq, LEASE).await;
                     moved.map(drop).map_err(|error| log_failed(&error))
                 }
                 _ => {
-                    self.page = (u32::try_from(unwritten.facts).unwrap_or(PAGE) / 2).clamp(1, PAGE / 2);
+                    self.page = (u32::try_from(writing.facts).unwrap_or(PAGE) / 2).clamp(1, PAGE / 2);
                     Ok(())
                 }
             },
@@ -284,26 +348,8 @@ impl Meetings {
         }
     }
 
-    /// Whether what was folded is to be written now.
-    fn due(&self) -> bool {
-        self.held.as_ref().is_some_and(|held| {
-            let waits = self.tail.is_some() && self.page == PAGE;
-            held.unwritten.facts > 0
-                && (!waits || held.written.elapsed() >= WRITE_EVERY || held.unwritten.facts >= UNWRITTEN)
-        })
-    }
-
-    /// Writes the changes in pieces, the position with the last of them. What was written before it is what the same rows of
-    /// the log make of it again, if this process ends in between.
-    async fn write(&self, from: Seq, to: Seq, changes: Changes) -> Result<Moved, LogError> {
-        let mut pieces = changes.pieces(PIECE);
-        let last = pieces.pop().unwrap_or_default();
-        for piece in pieces {
-            if self.log.project(self.lease(), from, &piece).await? == Moved::LeaseLost {
-                return Ok(Moved::LeaseLost);
-            }
-        }
-        self.log.project(self.lease(), to, &last).await
+    fn writes(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| held.writing.is_some())
     }
 
     /// Passes by a row that the tables can never take.
@@ -325,16 +371,22 @@ impl Cursor for Meetings {
         if !self.hold().await.map_err(|error| log_failed(&error))? {
             return Ok(Progress::Standby);
         }
-        let folded = self.held.as_ref().map_or(Seq::START, |held| held.folded);
         let limit = self.page;
-        let page = self.read(folded).await.map_err(|error| log_failed(&error))?;
-        if !page.is_empty() {
+        let busy = self.writes();
+        let mut rows = 0;
+        // Which row it is that the tables refuse is found with one page at a time.
+        if !busy || limit == PAGE {
+            let folded = self.held.as_ref().map_or(Seq::START, |held| held.folded);
+            let page = self.read(folded, busy).await.map_err(|error| log_failed(&error))?;
+            rows = page.len();
             self.fold(&page).await?;
         }
-        if self.due() {
-            self.flush().await?;
+        if self.due(rows) {
+            self.begin_to_write();
         }
-        Ok(match page.len() {
+        self.write_a_piece().await?;
+        Ok(match rows {
+            _ if busy || self.writes() => Progress::More,
             0 => Progress::Idle,
             rows if rows >= limit as usize => Progress::More,
             _ => Progress::Worked,
@@ -342,10 +394,13 @@ impl Cursor for Meetings {
     }
 
     async fn release(&mut self) {
-        if self.held.as_ref().is_some_and(|held| held.unwritten.facts > 0)
-            && let Err(Retry { reason, .. }) = self.flush().await
-        {
-            tracing::debug!(reason, "what was folded last is folded again at the next start");
+        while self.writes() || self.held.as_ref().is_some_and(|held| held.unwritten.facts > 0) {
+            if !self.writes() {
+                self.begin_to_write();
+            }
+            if let Err(Retry { reason, .. }) = self.write_a_piece().await {
+                tracing::debug!(reason, "what was folded last is folded again at the next start");
+            }
         }
         if self.held.take().is_some()
             && let Err(error) = self.log.release(CURSOR, &self.owner).await
@@ -359,7 +414,8 @@ impl Cursor for Meetings {
     }
 
     fn looks_every(&self) -> Option<Duration> {
-        Some(LOOK)
+        let unwritten = self.held.as_ref().filter(|held| held.unwritten.facts > 0);
+        Some(unwritten.map_or(LOOK, |held| LOOK.min(WRITE_EVERY.saturating_sub(held.written.elapsed()))))
     }
 }
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::ready::{self, Seen};
 use super::stay::{Stay, stay_id};
 use crate::event::{EventId, Millis};
-use crate::log::{Changes, Fact, MeetingRow, RecordingRow, RunKey, Status, Stored};
+use crate::log::{Changes, ClosedBy, Fact, MeetingRow, RecordingRow, RunKey, Status, StayRow, Stored};
 
 /// So many ends, and so many edits, are remembered of a run: the newest ones. That bounds its row.
 const REMEMBERED: usize = 1_000;
@@ -65,18 +65,20 @@ fn remember<T: Ord>(set: &mut BTreeSet<T>, value: T) -> bool {
 }
 
 impl Marks {
-    /// When the run ended for who came at `joined`.
+    /// When the run ended first for who came at `joined`.
     fn closing(&self, joined: Option<Millis>) -> Option<Millis> {
         let from = joined.map_or(0, Millis::get);
         self.closings.range(from..).next().copied().and_then(Millis::new)
     }
 }
 
-/// A stay, and whether the run's end closed it in the row that is written.
+/// A stay, and whether the run's end closes it in the row that is written: as long as the run goes on, none does.
 #[derive(Debug)]
 struct Kept {
     stay: Stay,
     closed: Option<Millis>,
+    /// Whether it is in `touched`.
+    touched: bool,
 }
 
 /// One run.
@@ -89,11 +91,13 @@ pub struct Run {
     /// The row, as it is written.
     written: Option<MeetingRow>,
     /// Stays of which something new is known.
-    touched: BTreeSet<Uuid>,
+    touched: Vec<Uuid>,
     /// Recordings of which something new is known.
     recorded: BTreeSet<EventId>,
     /// Whether it ended, at a time not known before.
     closes: bool,
+    /// Whether it goes on, in the rows that are written.
+    live: bool,
     /// Whether recordings became ready.
     readies: bool,
     /// People and peak, which change with the stays only.
@@ -110,9 +114,10 @@ impl Run {
             stays: HashMap::new(),
             recordings: BTreeMap::new(),
             written: None,
-            touched: BTreeSet::new(),
+            touched: Vec::new(),
             recorded: BTreeSet::new(),
             closes: false,
+            live: false,
             readies: false,
             people: (0, 0),
             last_join: None,
@@ -125,11 +130,12 @@ impl Run {
         let mut run = Self::new(meeting.run.clone());
         run.marks = serde_json::from_str(&meeting.internal).ok()?;
         run.people = (meeting.participants, meeting.peak_participants);
+        run.live = meeting.status == Status::Live;
         for row in stays {
             let stay = Stay::of(&row)?;
-            let closed = row.left_at.filter(|_| row.closed_by == crate::log::ClosedBy::MeetingEnd);
+            let closed = row.left_at.filter(|_| row.closed_by == ClosedBy::MeetingEnd);
             run.last_join = run.last_join.max(stay.joined_at());
-            run.stays.insert(row.stay_id, Kept { stay, closed });
+            run.stays.insert(row.stay_id, Kept { stay, closed, touched: false });
         }
         run.recordings = recordings.into_iter().map(|row| (row.event_id, row)).collect();
         run.written = Some(meeting);
@@ -194,33 +200,40 @@ impl Run {
 
     fn stay(&mut self, fact: &Fact) -> &mut Stay {
         let id = stay_id(&self.key, &fact.attendee);
-        self.touched.insert(id);
-        &mut self.stays.entry(id).or_insert_with(|| Kept { stay: Stay::new(id), closed: None }).stay
+        let kept = self.stays.entry(id).or_insert_with(|| Kept { stay: Stay::new(id), closed: None, touched: false });
+        if !std::mem::replace(&mut kept.touched, true) {
+            self.touched.push(id);
+        }
+        &mut kept.stay
     }
 
-    /// Adds to `changes` the rows that are not written yet as they should be, and takes them for written.
-    pub fn settle(&mut self, changes: &mut Changes) {
+    /// Adds to `changes` the rows of the run and of recordings that are not written yet as they should be, and to `stays`
+    /// those that [`Run::stay_row`] is to be asked for, and takes all of them for written.
+    pub fn settle(&mut self, changes: &mut Changes, stays: &mut Vec<Uuid>) {
         let touched = std::mem::take(&mut self.touched);
-        for id in &touched {
-            let Some(kept) = self.stays.get_mut(id) else { continue };
-            kept.closed = ended(&self.marks, &kept.stay);
-            changes.stays.push(kept.stay.row(*id, &self.key, kept.closed));
-        }
-        if std::mem::take(&mut self.closes) {
+        let joined = touched.iter().filter_map(|id| self.stays.get(id)?.stay.joined_at()).max();
+        self.last_join = self.last_join.max(joined);
+        let live = self.status() == Status::Live;
+        let ends = std::mem::take(&mut self.closes);
+        if ends || self.live != live {
             for (id, kept) in &mut self.stays {
-                let closed = ended(&self.marks, &kept.stay);
-                if kept.closed != closed && !touched.contains(id) {
+                let closed = ended(&self.marks, live, &kept.stay);
+                if kept.closed != closed && !kept.touched {
                     kept.closed = closed;
-                    changes.stays.push(kept.stay.row(*id, &self.key, closed));
+                    stays.push(*id);
                 }
             }
-            self.people = self.count();
-        } else if !touched.is_empty() {
+        }
+        self.live = live;
+        for id in &touched {
+            let Some(kept) = self.stays.get_mut(id) else { continue };
+            kept.closed = ended(&self.marks, live, &kept.stay);
+            kept.touched = false;
+        }
+        if ends || !touched.is_empty() {
             self.people = self.count();
         }
-        if !touched.is_empty() {
-            self.last_join = self.stays.values().filter_map(|kept| kept.stay.joined_at()).max();
-        }
+        stays.extend(touched);
         let mut recorded = std::mem::take(&mut self.recorded);
         if std::mem::take(&mut self.readies) {
             recorded.extend(self.recordings.keys());
@@ -235,6 +248,11 @@ impl Run {
             changes.meetings.push(row.clone());
             self.written = Some(row);
         }
+    }
+
+    /// A stay as it is to be written, as of now: with what became known since it was settled, it is only newer.
+    pub fn stay_row(&self, id: Uuid) -> Option<StayRow> {
+        self.stays.get(&id).map(|kept| kept.stay.row(id, &self.key, kept.closed))
     }
 
     fn row(&self) -> MeetingRow {
@@ -280,22 +298,32 @@ impl Run {
     }
 
     /// How many people there were, and how many at most at one moment. Who leaves in the same millisecond makes room first;
-    /// who leaves in the millisecond of joining was there for one.
+    /// who leaves in the millisecond of joining was there for one. Who has not left was there until the first end, also
+    /// while the run goes on.
     fn count(&self) -> (i64, i64) {
-        let mut numbers: HashMap<Arc<str>, usize> = HashMap::with_capacity(self.stays.len());
+        let mut numbers: HashMap<&str, usize> = HashMap::with_capacity(self.stays.len());
+        let mut nobodies = 0;
         let mut changes: Vec<(i64, bool, usize)> = Vec::with_capacity(2 * self.stays.len());
-        for (id, kept) in &self.stays {
-            let next = numbers.len();
-            let number = *numbers.entry(kept.stay.somebody(*id)).or_insert(next);
+        for kept in self.stays.values() {
+            let next = numbers.len() + nobodies;
+            let number = match kept.stay.somebody() {
+                Some(name) => *numbers.entry(name).or_insert(next),
+                None => {
+                    nobodies += 1;
+                    next
+                }
+            };
             if let Some(joined) = kept.stay.joined_at() {
                 let joined = joined.get();
                 changes.push((joined, true, number));
-                let left = kept.stay.left_at().or(kept.closed).map(|left| left.get().max(joined + 1));
+                let left = kept.stay.left_at().or_else(|| self.marks.closing(kept.stay.joined_at()));
+                let left = left.map(|left| left.get().max(joined + 1));
                 changes.extend(left.map(|left| (left, false, number)));
             }
         }
         changes.sort_unstable();
-        let mut devices = vec![0_u32; numbers.len()];
+        let people = numbers.len() + nobodies;
+        let mut devices = vec![0_u32; people];
         let (mut inside, mut most) = (0_i64, 0_i64);
         for (_, joins, number) in changes {
             if joins {
@@ -307,11 +335,11 @@ impl Run {
             }
             most = most.max(inside);
         }
-        (i64::try_from(numbers.len()).unwrap_or(i64::MAX), most)
+        (i64::try_from(people).unwrap_or(i64::MAX), most)
     }
 }
 
-/// When the run's end closed this stay, if nobody left.
-fn ended(marks: &Marks, stay: &Stay) -> Option<Millis> {
-    if stay.left_at().is_some() { None } else { marks.closing(stay.joined_at()) }
+/// When the run's end closed this stay, if nobody left, and if the run does not go on.
+fn ended(marks: &Marks, live: bool, stay: &Stay) -> Option<Millis> {
+    if live || stay.left_at().is_some() { None } else { marks.closing(stay.joined_at()) }
 }

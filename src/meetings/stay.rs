@@ -1,13 +1,14 @@
 //! One stay: what its join and its left say, merged.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::event::{Attendee, EventId, Millis};
-use crate::log::{ClosedBy, Fact, RunKey, StayRow};
+use crate::log::{ClosedBy, Fact, RunKey, StayRow, Texts, Told};
 
 /// Which stay of a run somebody's join or left belongs to: an id that is led by the time of joining, which both of them
 /// carry, and goes on with a hash of who it is.
@@ -32,49 +33,7 @@ struct Side {
     told: Told,
 }
 
-/// What an event tells of who it is about.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Told {
-    meeting_id: Option<Arc<str>>,
-    participant_id: Option<Arc<str>>,
-    user_uuid: Option<Arc<str>>,
-    account: Option<Arc<str>>,
-    display_name: Option<Arc<str>>,
-    call_number: Option<Arc<str>>,
-    user_agent: Option<Arc<str>>,
-    role: Option<Arc<str>>,
-}
-
-impl Told {
-    fn of(meeting_id: Option<&Arc<str>>, who: &Attendee) -> Self {
-        Self {
-            meeting_id: meeting_id.cloned(),
-            participant_id: who.participant_id.clone(),
-            user_uuid: who.user_uuid.clone(),
-            account: who.account.clone(),
-            display_name: who.display_name.clone(),
-            call_number: who.call_number.clone(),
-            user_agent: who.user_agent.clone(),
-            role: who.role.clone(),
-        }
-    }
-
-    fn or(&self, other: &Self) -> Self {
-        let or = |one: &Option<Arc<str>>, two: &Option<Arc<str>>| one.as_ref().or(two.as_ref()).cloned();
-        Self {
-            meeting_id: or(&self.meeting_id, &other.meeting_id),
-            participant_id: or(&self.participant_id, &other.participant_id),
-            user_uuid: or(&self.user_uuid, &other.user_uuid),
-            account: or(&self.account, &other.account),
-            display_name: or(&self.display_name, &other.display_name),
-            call_number: or(&self.call_number, &other.call_number),
-            user_agent: or(&self.user_agent, &other.user_agent),
-            role: or(&self.role, &other.role),
-        }
-    }
-}
-
-/// The column `internal`.
+/// The column `internal`, where its short form cannot say it.
 #[derive(Serialize, Deserialize)]
 struct Internal {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -86,6 +45,51 @@ struct Internal {
     /// What join and left told, if they did not tell the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     apart: Option<(Told, Told)>,
+}
+
+/// Characters of an id in the short form.
+const SHORT: usize = 22;
+
+impl Internal {
+    /// As a text: most stays say all the rest in their other columns, and only the ids of their join (`j`) and left (`l`; or `L`,
+    /// if it told when, which then is `left_at`) are noted. Others as JSON.
+    fn write(&self, left_at: Option<Millis>) -> String {
+        let timed = self.left_at.is_some();
+        if self.apart.is_some() || (timed && self.left_at != left_at.map(Millis::get)) {
+            return serde_json::to_string(self).unwrap_or_default();
+        }
+        let mut text = String::with_capacity(2 * (SHORT + 1));
+        for (letter, id) in [('j', self.join), (if timed { 'L' } else { 'l' }, self.left)] {
+            if let Some(id) = id {
+                text.push(letter);
+                URL_SAFE_NO_PAD.encode_string(id.as_bytes(), &mut text);
+            }
+        }
+        text
+    }
+
+    /// Reads what [`Internal::write`] wrote beside this `left_at`.
+    fn read(text: &str, left_at: Option<Millis>) -> Option<Self> {
+        if text.starts_with('{') {
+            return serde_json::from_str(text).ok();
+        }
+        let mut internal = Self { join: None, left: None, left_at: None, apart: None };
+        let mut rest = text;
+        while let Some(letter) = rest.chars().next() {
+            let (id, following) = rest.get(1..)?.split_at_checked(SHORT)?;
+            let mut bytes = [0_u8; 16];
+            URL_SAFE_NO_PAD.decode_slice(id, &mut bytes).ok()?;
+            let id = Some(Uuid::from_bytes(bytes));
+            match letter {
+                'j' => internal.join = id,
+                'l' => internal.left = id,
+                'L' => (internal.left, internal.left_at) = (id, left_at.map(Millis::get)),
+                _ => return None,
+            }
+            rest = following;
+        }
+        Some(internal)
+    }
 }
 
 /// One stay.
@@ -131,23 +135,24 @@ impl Stay {
         (!earlier).then(|| self.left_time.unwrap_or_else(|| left.event_id.occurred_at()))
     }
 
-    /// Who that is, for counting people: never nobody.
-    pub fn somebody(&self, stay_id: Uuid) -> Arc<str> {
-        let told = self.told();
-        person(&told).or(told.display_name).unwrap_or_else(|| Arc::from(stay_id.to_string()))
+    /// Who that is, for counting people; `None` if nothing tells.
+    pub fn somebody(&self) -> Option<&str> {
+        let texts = self.texts();
+        texts.person().or(texts.display_name)
     }
 
-    fn told(&self) -> Told {
+    /// What is known of who it is. What the left tells counts more.
+    fn texts(&self) -> Texts<&str> {
         match (&self.left, &self.join) {
-            (Some(left), Some(join)) => left.told.or(&join.told),
-            (Some(side), None) | (None, Some(side)) => side.told.clone(),
-            (None, None) => Told::default(),
+            (Some(left), Some(join)) if left.told == join.told => left.told.texts(),
+            (Some(left), Some(join)) => left.told.texts().or(join.told.texts()),
+            (Some(side), None) | (None, Some(side)) => side.told.texts(),
+            (None, None) => Texts::default(),
         }
     }
 
     /// As a row. `ended` is when the run ended for who has not left.
     pub fn row(&self, stay_id: Uuid, run: &RunKey, ended: Option<Millis>) -> StayRow {
-        let told = self.told();
         let (left_at, closed_by) = match (self.left_at(), ended) {
             (Some(at), _) => (Some(at), ClosedBy::Left),
             (None, Some(at)) => (Some(at), ClosedBy::MeetingEnd),
@@ -156,41 +161,31 @@ impl Stay {
         let joined_at = self.joined_at();
         let duration = joined_at.zip(left_at).map(|(joined, left)| left.since(joined));
         let id = |side: &Option<Side>| side.as_ref().map(|side| side.event_id.uuid());
-        let apart = match (&self.join, &self.left) {
-            (Some(join), Some(left)) if join.told != left.told => Some((join.told.clone(), left.told.clone())),
-            _ => None,
+        let (told, apart) = match (&self.join, &self.left) {
+            (Some(join), Some(left)) if join.told != left.told => {
+                (self.texts().told(), Some((join.told.clone(), left.told.clone())))
+            }
+            (Some(side), _) | (None, Some(side)) => (side.told.clone(), None),
+            (None, None) => (Told::default(), None),
         };
         let internal =
             Internal { join: id(&self.join), left: id(&self.left), left_at: self.left_time.map(Millis::get), apart };
         StayRow {
             stay_id,
             run: run.clone(),
-            person: person(&told),
-            meeting_id: told.meeting_id,
-            attendee: Attendee {
-                user_uuid: told.user_uuid,
-                user_agent: told.user_agent,
-                account: told.account,
-                participant_id: told.participant_id,
-                display_name: told.display_name,
-                role: told.role,
-                call_number: told.call_number,
-                join_time: None,
-                left_time: None,
-            },
+            told,
             joined_at,
             left_at,
             duration: duration.map(|it| Duration::from_millis(u64::try_from(it.as_millis()).unwrap_or(u64::MAX))),
             closed_by,
-            internal: serde_json::to_string(&internal).unwrap_or_default(),
+            internal: internal.write(left_at.filter(|_| closed_by == ClosedBy::Left)),
         }
     }
 
     /// What [`Stay::row`] wrote; `None` if it did not write this.
     pub fn of(row: &StayRow) -> Option<Self> {
-        let internal: Internal = serde_json::from_str(&row.internal).ok()?;
-        let both = Told::of(row.meeting_id.as_ref(), &row.attendee);
-        let (join_told, left_told) = internal.apart.unwrap_or_else(|| (both.clone(), both));
+        let internal = Internal::read(&row.internal, row.left_at)?;
+        let (join_told, left_told) = internal.apart.unwrap_or_else(|| (row.told.clone(), row.told.clone()));
         let side = |id: Option<Uuid>, told| id.map(|id| Side { event_id: EventId::from_uuid(id), told });
         Some(Self {
             join: side(internal.join, join_told),
@@ -205,13 +200,10 @@ impl Stay {
 fn merge(side: &mut Option<Side>, other: Option<&Side>, fact: &Fact) -> bool {
     let newer = side.as_ref().is_none_or(|side| side.event_id < fact.event_id);
     if newer {
-        let told = Told::of(fact.meeting.id.as_ref(), &fact.attendee);
-        let told = other.filter(|other| other.told == told).map_or(told, |other| other.told.clone());
+        let texts = Texts::of(fact.meeting.id.as_ref(), &fact.attendee);
+        let same = other.filter(|other| other.told.texts() == texts);
+        let told = same.map_or_else(|| texts.told(), |other| other.told.clone());
         *side = Some(Side { event_id: fact.event_id, told });
     }
     newer
-}
-
-fn person(told: &Told) -> Option<Arc<str>> {
-    [&told.user_uuid, &told.account, &told.call_number, &told.participant_id].into_iter().flatten().next().cloned()
 }

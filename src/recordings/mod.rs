@@ -29,7 +29,8 @@ use crate::patience::Patience;
 use crate::vendor::{Class, Vendor, VendorError};
 use crate::verify;
 
-use ready::{EVENT, Found};
+pub use ready::EVENT;
+use ready::Found;
 
 /// The cursor's name.
 pub const CURSOR: &str = "recordings";

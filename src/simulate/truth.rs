@@ -101,7 +101,14 @@ pub(super) fn run(out: &mut Vec<u8>, subscriber_id: &str, script: &Script, done:
         Some(What::Conclude) => "concluded",
         _ => "scheduled",
     };
-    let stays = closed(script, done);
+    let mut stays = closed(script, done);
+    let peak_participants = peak(script, &stays);
+    if status == "live" {
+        // It goes on: who has not said goodbye may be there again.
+        for stay in stays.iter_mut().filter(|stay| stay.by == "meeting_end") {
+            (stay.left_at, stay.by) = (None, "open");
+        }
+    }
     push(
         out,
         &Line::Meeting {
@@ -119,7 +126,7 @@ pub(super) fn run(out: &mut Vec<u8>, subscriber_id: &str, script: &Script, done:
             concluded_at: last(What::Conclude),
             stays: stays.len(),
             participants: stays.iter().map(|it| person(script, &script.stays[it.number])).collect::<HashSet<_>>().len(),
-            peak_participants: peak(script, &stays),
+            peak_participants,
             recordings: count(What::Record),
         },
     );
@@ -288,5 +295,29 @@ mod tests {
         assert_eq!(half[1]["closed_by"], "open");
         assert_eq!(half[2]["closed_by"], "left");
         assert!(told(0).is_empty());
+    }
+
+    #[test]
+    fn who_has_not_said_goodbye_is_there_again_while_the_run_goes_on() {
+        let script = Script {
+            meeting: MeetingRef { id: 960_000_017, uuid: 1, cycle_sub_id: None },
+            people: vec![Who::Employee(1).person(1)],
+            stays: vec![stay(0, 10, 50, false)],
+            steps: [(5, What::Started), (11, What::Join(0)), (52, What::End), (60, What::Started), (80, What::End)]
+                .map(|(at, what)| Step { at, what })
+                .to_vec(),
+        };
+        let told = |done| {
+            let mut out = Vec::new();
+            run(&mut out, "7700001234", &script, done);
+            let lines = String::from_utf8_lossy(&out).into_owned();
+            let stay = lines.lines().find(|line| line.contains(r#""kind":"stay""#)).unwrap_or_default();
+            let stay: serde_json::Value = serde_json::from_str(stay).unwrap_or_default();
+            (stay["closed_by"].as_str().map(str::to_owned), stay["left_at"].as_str().map(str::to_owned))
+        };
+        let at_its_first_end = (Some("meeting_end".to_owned()), Some("1970-01-01T00:00:00.052Z".to_owned()));
+        assert_eq!(told(3), at_its_first_end);
+        assert_eq!(told(4), (Some("open".to_owned()), None));
+        assert_eq!(told(5), at_its_first_end);
     }
 }

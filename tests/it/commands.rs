@@ -21,8 +21,8 @@ use crate::{
     },
 };
 
-const COMMANDS: [&str; 9] =
-    ["serve", "demo", "simulate", "audit", "verify", "replay", "quarantine", "check", "migrate"];
+const COMMANDS: [&str; 10] =
+    ["serve", "demo", "simulate", "audit", "verify", "replay", "quarantine", "check", "migrate", "export"];
 
 #[tokio::test]
 async fn every_command_explains_itself() {
@@ -41,6 +41,7 @@ async fn every_command_explains_itself() {
         ("demo", &["--once", "--nats-url"]),
         ("audit", &["--ledger"]),
         ("replay", &["--since", "--until", "--event", "--meeting", "--missing", "--again"]),
+        ("export", &["--since", "--until", "--format", "--output", "events", "meetings", "attendance", "recordings"]),
         ("quarantine", &["list", "show", "retry", "discard"]),
     ] {
         let own = run_convoke(&[command, "--help"], &[]).await;

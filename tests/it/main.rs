@@ -3,6 +3,7 @@
 
 mod answers;
 mod api;
+mod asyncapi;
 mod audit;
 mod backfill;
 mod backfill_story;
@@ -13,6 +14,8 @@ mod corpus;
 mod disk;
 mod durable;
 mod enrich;
+mod examples;
+mod export;
 mod faults_under_load;
 mod interop;
 mod log_contract;

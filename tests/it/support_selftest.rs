@@ -262,6 +262,7 @@ async fn the_programs_of_the_test_set_are_there() {
     for (program, argument) in [
         (tools::promtool(), "--version"),
         (tools::python(), "--version"),
+        (tools::table_readers(), "--version"),
         (tools::nats_server(NatsVersion::Oldest), "--version"),
     ] {
         assert_ne!(tools::output_of(Command::new(program).arg(argument)), "");

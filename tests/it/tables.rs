@@ -1,6 +1,7 @@
 //! The analyst tables, on both databases.
 
-mod look;
+pub mod look;
+mod moved;
 pub mod projection;
 mod questions;
 mod service;
@@ -11,6 +12,7 @@ use crate::log_contract::fixture::on_both;
 on_both! {
     projection:
         the_order_and_the_pieces_in_which_events_come_do_not_matter
+        a_cursor_that_follows_closely_goes_on_while_it_writes
         a_cursor_that_was_set_back_changes_nothing
         the_tables_move_only_while_the_lease_is_held
         what_was_backfilled_pairs_with_what_was_pushed
@@ -18,6 +20,8 @@ on_both! {
         an_event_that_the_tables_never_take_is_set_aside_and_the_others_go_on
         a_rebuild_makes_the_same_tables_as_the_steps_did
         a_rebuild_that_was_broken_off_is_gone_on_with;
+    moved:
+        rows_of_an_earlier_version_are_kept_and_gone_on_with;
     questions:
         the_queries_of_the_readme_answer_what_they_say;
     service:

@@ -151,7 +151,8 @@ impl<const LEAST: i64, const MOST: i64> PartialSchema for Number<LEAST, MOST> {
 
 impl<const LEAST: i64, const MOST: i64> ToSchema for Number<LEAST, MOST> {}
 
-/// A text of at least one and at most `MOST` characters.
+/// A text of at least one and at most `MOST` characters. All that one question may hold, in whatever script, fits into the
+/// 16 KiB of a request's head.
 #[derive(Clone, Debug)]
 pub(crate) struct Text<const MOST: usize>(pub String);
 
@@ -216,7 +217,7 @@ pub(crate) use words;
 
 /// Which part of a list: so many rows at the most, after a cursor.
 pub(crate) type Limit = Number<1, 1000>;
-pub(crate) type Cursor = Text<16384>;
+pub(crate) type Cursor = Text<4096>;
 
 /// What every list can be asked for.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -230,14 +231,14 @@ pub(crate) struct Common {
     pub until: Option<Time>,
     /// Of this subscriber.
     #[param(inline)]
-    pub subscriber: Option<Text<200>>,
+    pub subscriber: Option<Text<100>>,
     /// Of the meeting with this number or UUID.
     #[param(inline)]
-    pub meeting: Option<Text<2000>>,
+    pub meeting: Option<Text<300>>,
     /// Of whom exactly this is the person, user UUID, account, call number, participant or display name. Without a meeting,
     /// over 31 days at the most: the last ones unless told otherwise.
     #[param(inline)]
-    pub person: Option<Text<2000>>,
+    pub person: Option<Text<300>>,
     /// So many at the most; 100 unless told otherwise.
     #[param(inline)]
     pub limit: Option<Limit>,
@@ -249,7 +250,7 @@ pub(crate) struct Common {
 impl Common {
     /// As the log is asked.
     pub fn scope(&self, now: Millis) -> Result<Scope, Refused> {
-        let text = |text: &Option<Text<2000>>| text.as_ref().map(|text| text.0.clone());
+        let text = |text: &Option<Text<300>>| text.as_ref().map(|text| text.0.clone());
         let mut scope = Scope {
             since: self.since.map(|time| time.0),
             until: self.until.map(|time| time.0),

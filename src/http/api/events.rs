@@ -33,7 +33,7 @@ super::ask::words! {
 pub(crate) struct Which {
     /// Of this type, as sent.
     #[param(inline, example = "meeting.join")]
-    event: Option<Text<200>>,
+    event: Option<Text<100>>,
     /// That came in this way.
     #[param(inline)]
     source: Option<Origin>,

@@ -29,7 +29,7 @@ pub(crate) struct Which {
     until: Option<Time>,
     /// Of this subscriber.
     #[param(inline)]
-    subscriber: Option<Text<200>>,
+    subscriber: Option<Text<100>>,
     /// So many at the most; 100 unless told otherwise.
     #[param(inline)]
     limit: Option<Limit>,

@@ -16,7 +16,7 @@ use crate::log::tables::{
     Changes, ClosedBy, Fact, Lease, MeetingRow, RUNS_BEFORE_LOG, Ready, RecordingRow, RunKey, Status, StayRow, Stored,
     TABLE_COUNTS, Tables,
 };
-use crate::log::{LogError, Moved};
+use crate::log::{LogError, Moved, Texts};
 
 const FACT: &str = "seq, event_id, subscriber_id, event, meeting_id, meeting_uuid, meeting_cycle_sub_id, user_uuid, \
      user_agent, account, participant_id, display_name, role, call_number, join_time, left_time, \
@@ -26,7 +26,7 @@ const MEETING: &str = "subscriber_id, meeting_uuid, meeting_id, meeting_cycle_su
      modifications, cancelled_at, started_at, ended_at, concluded_at, stays, participants, peak_participants, recordings, \
      first_event_at, last_event_at, internal";
 
-const STAY: &str = "subscriber_id, meeting_uuid, stay_id, meeting_id, participant_id, person, user_uuid, account, \
+const STAY: &str = "stay_id, subscriber_id, meeting_uuid, meeting_id, participant_id, person, user_uuid, account, \
      display_name, call_number, user_agent, role, joined_at, left_at, duration_s, closed_by, internal";
 
 const RECORDING: &str = "event_id, subscriber_id, meeting_uuid, meeting_id, finished_at, ready_at, length_s, size_mb, \
@@ -158,11 +158,12 @@ fn keys<'a>(runs: impl Iterator<Item = &'a RunKey>) -> (Vec<&'a str>, Vec<&'a st
     runs.map(|run| (&*run.subscriber_id, &*run.meeting_uuid)).unzip()
 }
 
-/// `INSERT … SELECT * FROM unnest(…)`, over rows that are there already. So many of the first columns are the key.
-fn upsert(table: &str, columns: &str, types: &[&str], keys: usize) -> AssertSqlSafe<String> {
+/// `INSERT … SELECT * FROM unnest(…)`, over rows that are there already. So many of the first columns never change, and so
+/// many of these are the key.
+fn upsert(table: &str, columns: &str, types: &[&str], fixed: usize, keys: usize) -> AssertSqlSafe<String> {
     let names: Vec<&str> = columns.split(", ").map(str::trim).collect();
     let arrays: Vec<String> = types.iter().zip(1..).map(|(kind, place)| format!("${place}::{kind}[]")).collect();
-    let set: Vec<String> = names[keys..].iter().map(|name| format!("{name} = excluded.{name}")).collect();
+    let set: Vec<String> = names[fixed..].iter().map(|name| format!("{name} = excluded.{name}")).collect();
     AssertSqlSafe(format!(
         "INSERT INTO {table} ({columns}) SELECT * FROM unnest({}) ON CONFLICT ({}) DO UPDATE SET {}",
         arrays.join(", "),
@@ -200,7 +201,7 @@ async fn write_meetings(connection: &mut PgConnection, rows: &[MeetingRow]) -> R
         "timestamptz",
         "text",
     ];
-    sqlx::query(upsert("meetings", MEETING, &types, 2))
+    sqlx::query(upsert("meetings", MEETING, &types, 2, 2))
         .bind(column(rows, |row| &*row.run.subscriber_id))
         .bind(column(rows, |row| &*row.run.meeting_uuid))
         .bind(column(rows, |row| row.meeting_id.as_deref()))
@@ -230,9 +231,9 @@ async fn write_stays(connection: &mut PgConnection, rows: &[StayRow]) -> Result<
         return Ok(());
     }
     let types = [
-        "text",
-        "text",
         "uuid",
+        "text",
+        "text",
         "text",
         "text",
         "text",
@@ -248,19 +249,20 @@ async fn write_stays(connection: &mut PgConnection, rows: &[StayRow]) -> Result<
         "text",
         "text",
     ];
-    sqlx::query(upsert("attendance", STAY, &types, 3))
+    let told = column(rows, |row| row.told.texts());
+    sqlx::query(upsert("attendance", STAY, &types, 3, 1))
+        .bind(column(rows, |row| row.stay_id))
         .bind(column(rows, |row| &*row.run.subscriber_id))
         .bind(column(rows, |row| &*row.run.meeting_uuid))
-        .bind(column(rows, |row| row.stay_id))
-        .bind(column(rows, |row| row.meeting_id.as_deref()))
-        .bind(column(rows, |row| row.attendee.participant_id.as_deref()))
-        .bind(column(rows, |row| row.person.as_deref()))
-        .bind(column(rows, |row| row.attendee.user_uuid.as_deref()))
-        .bind(column(rows, |row| row.attendee.account.as_deref()))
-        .bind(column(rows, |row| row.attendee.display_name.as_deref()))
-        .bind(column(rows, |row| row.attendee.call_number.as_deref()))
-        .bind(column(rows, |row| row.attendee.user_agent.as_deref()))
-        .bind(column(rows, |row| row.attendee.role.as_deref()))
+        .bind(column(&told, |told| told.meeting_id))
+        .bind(column(&told, |told| told.participant_id))
+        .bind(column(&told, Texts::person))
+        .bind(column(&told, |told| told.user_uuid))
+        .bind(column(&told, |told| told.account))
+        .bind(column(&told, |told| told.display_name))
+        .bind(column(&told, |told| told.call_number))
+        .bind(column(&told, |told| told.user_agent))
+        .bind(column(&told, |told| told.role))
         .bind(column(rows, |row| row.joined_at.map(Millis::date_time)))
         .bind(column(rows, |row| row.left_at.map(Millis::date_time)))
         .bind(column(rows, |row| row.duration.map(|duration| duration.as_secs_f64())))
@@ -279,7 +281,7 @@ async fn write_recordings(connection: &mut PgConnection, rows: &[RecordingRow]) 
     fn ready<T>(row: &RecordingRow, of: impl Fn(&Ready) -> Option<T>) -> Option<T> {
         row.ready.as_ref().and_then(of)
     }
-    sqlx::query(upsert("recordings", RECORDING, &types, 1))
+    sqlx::query(upsert("recordings", RECORDING, &types, 1, 1))
         .bind(column(rows, |row| row.event_id.uuid()))
         .bind(column(rows, |row| &*row.subscriber_id))
         .bind(column(rows, |row| row.meeting_uuid.as_deref()))
@@ -363,21 +365,19 @@ fn meeting(row: &PgRow) -> Result<MeetingRow, sqlx::Error> {
 
 fn stay(row: &PgRow) -> Result<StayRow, sqlx::Error> {
     Ok(StayRow {
-        run: RunKey { subscriber_id: known(row, 0)?, meeting_uuid: known(row, 1)? },
-        stay_id: row.try_get::<Uuid, _>(2)?,
-        meeting_id: shared(row, 3)?,
-        attendee: Attendee {
-            participant_id: shared(row, 4)?,
-            user_uuid: shared(row, 6)?,
-            account: shared(row, 7)?,
-            display_name: shared(row, 8)?,
-            call_number: shared(row, 9)?,
-            user_agent: shared(row, 10)?,
-            role: shared(row, 11)?,
-            join_time: None,
-            left_time: None,
-        },
-        person: shared(row, 5)?,
+        stay_id: row.try_get::<Uuid, _>(0)?,
+        run: RunKey { subscriber_id: known(row, 1)?, meeting_uuid: known(row, 2)? },
+        told: Texts {
+            meeting_id: row.try_get(3)?,
+            participant_id: row.try_get(4)?,
+            user_uuid: row.try_get(6)?,
+            account: row.try_get(7)?,
+            display_name: row.try_get(8)?,
+            call_number: row.try_get(9)?,
+            user_agent: row.try_get(10)?,
+            role: row.try_get(11)?,
+        }
+        .told(),
         joined_at: when(row, 12)?,
         left_at: when(row, 13)?,
         duration: row.try_get::<Option<f64>, _>(14)?.map(Duration::from_secs_f64),

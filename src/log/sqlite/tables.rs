@@ -15,7 +15,7 @@ use crate::log::tables::{
     Changes, ClosedBy, Fact, Lease, MeetingRow, RUNS_BEFORE_LOG, Ready, RecordingRow, RunKey, Status, StayRow, Stored,
     TABLE_COUNTS, Tables,
 };
-use crate::log::{LogError, Moved};
+use crate::log::{LogError, Moved, Texts};
 
 const FACT: &str = "seq, event_id, subscriber_id, event, meeting_id, meeting_uuid, meeting_cycle_sub_id, user_uuid, \
      user_agent, account, participant_id, display_name, role, call_number, join_time, left_time, \
@@ -25,7 +25,7 @@ const MEETING: &str = "subscriber_id, meeting_uuid, meeting_id, meeting_cycle_su
      modifications, cancelled_at, started_at, ended_at, concluded_at, stays, participants, peak_participants, recordings, \
      first_event_at, last_event_at, internal";
 
-const STAY: &str = "subscriber_id, meeting_uuid, stay_id, meeting_id, participant_id, person, user_uuid, account, \
+const STAY: &str = "stay_id, subscriber_id, meeting_uuid, meeting_id, participant_id, person, user_uuid, account, \
      display_name, call_number, user_agent, role, joined_at, left_at, duration_s, closed_by, internal";
 
 const RECORDING: &str = "event_id, subscriber_id, meeting_uuid, meeting_id, finished_at, ready_at, length_s, size_mb, \
@@ -38,11 +38,11 @@ const SHAPES: [usize; 4] = [128, 32, 8, 1];
 struct Upsert([Arc<str>; SHAPES.len()]);
 
 impl Upsert {
-    /// `keys`: so many of the first columns are the key.
-    fn into(table: &str, columns: &str, keys: usize) -> Self {
+    /// So many of the first columns are the `key`, and so many never change, as the key does not.
+    fn into(table: &str, columns: &str, fixed: usize, keys: usize) -> Self {
         let names: Vec<&str> = columns.split(", ").map(str::trim).collect();
         let row = format!("({})", vec!["?"; names.len()].join(", "));
-        let set = names[keys..].iter().map(|name| format!("{name} = excluded.{name}")).collect::<Vec<_>>().join(", ");
+        let set = names[fixed..].iter().map(|name| format!("{name} = excluded.{name}")).collect::<Vec<_>>().join(", ");
         let key = names[..keys].join(", ");
         Self(SHAPES.map(|rows| {
             let values = vec![row.as_str(); rows].join(", ");
@@ -70,9 +70,9 @@ impl Upsert {
     }
 }
 
-static MEETINGS: LazyLock<Upsert> = LazyLock::new(|| Upsert::into("meetings", MEETING, 2));
-static ATTENDANCE: LazyLock<Upsert> = LazyLock::new(|| Upsert::into("attendance", STAY, 3));
-static RECORDINGS: LazyLock<Upsert> = LazyLock::new(|| Upsert::into("recordings", RECORDING, 1));
+static MEETINGS: LazyLock<Upsert> = LazyLock::new(|| Upsert::into("meetings", MEETING, 2, 2));
+static ATTENDANCE: LazyLock<Upsert> = LazyLock::new(|| Upsert::into("attendance", STAY, 3, 1));
+static RECORDINGS: LazyLock<Upsert> = LazyLock::new(|| Upsert::into("recordings", RECORDING, 1, 1));
 
 #[async_trait]
 impl Tables for SqliteLog {
@@ -103,7 +103,9 @@ impl Tables for SqliteLog {
                 list(&mut found.keys()),
                 list(&mut found.values().filter(|stored| stored.meeting.recordings > 0).map(|it| &it.meeting.run)),
             );
-            let sql = format!("SELECT {STAY} FROM attendance WHERE {wanted}");
+            // By the run alone, as the index has it: of another subscriber's run of the same name nothing is taken.
+            let sql =
+                format!("SELECT {STAY} FROM attendance WHERE meeting_uuid IN (SELECT value ->> 1 FROM json_each(?))");
             for row in &sqlx::query(AssertSqlSafe(sql)).bind(known).fetch_all(&self.readers).await? {
                 let stay = stay(row)?;
                 if let Some(stored) = found.get_mut(&stay.run) {
@@ -218,22 +220,22 @@ fn bind_meeting(to: &mut SqliteArguments, row: &MeetingRow) -> Bound {
 }
 
 fn bind_stay(to: &mut SqliteArguments, row: &StayRow) -> Bound {
+    to.add(row.stay_id.to_string())?;
     to.add(row.run.subscriber_id.clone())?;
     to.add(row.run.meeting_uuid.clone())?;
-    to.add(row.stay_id.to_string())?;
-    to.add(row.meeting_id.clone())?;
-    let who = &row.attendee;
-    for told in [
-        &who.participant_id,
-        &row.person,
-        &who.user_uuid,
-        &who.account,
-        &who.display_name,
-        &who.call_number,
-        &who.user_agent,
-        &who.role,
+    let told = row.told.texts();
+    for text in [
+        told.meeting_id,
+        told.participant_id,
+        told.person(),
+        told.user_uuid,
+        told.account,
+        told.display_name,
+        told.call_number,
+        told.user_agent,
+        told.role,
     ] {
-        to.add(told.clone())?;
+        to.add(text.map(Arc::<str>::from))?;
     }
     to.add(row.joined_at.map(text))?;
     to.add(row.left_at.map(text))?;
@@ -321,21 +323,19 @@ fn meeting(row: &SqliteRow) -> Result<MeetingRow, sqlx::Error> {
 
 fn stay(row: &SqliteRow) -> Result<StayRow, sqlx::Error> {
     Ok(StayRow {
-        run: RunKey { subscriber_id: known(row, 0)?, meeting_uuid: known(row, 1)? },
-        stay_id: word(row, 2, |text| Uuid::try_parse(text).ok())?,
-        meeting_id: shared(row, 3)?,
-        attendee: Attendee {
-            participant_id: shared(row, 4)?,
-            user_uuid: shared(row, 6)?,
-            account: shared(row, 7)?,
-            display_name: shared(row, 8)?,
-            call_number: shared(row, 9)?,
-            user_agent: shared(row, 10)?,
-            role: shared(row, 11)?,
-            join_time: None,
-            left_time: None,
-        },
-        person: shared(row, 5)?,
+        stay_id: word(row, 0, |text| Uuid::try_parse(text).ok())?,
+        run: RunKey { subscriber_id: known(row, 1)?, meeting_uuid: known(row, 2)? },
+        told: Texts {
+            meeting_id: row.try_get(3)?,
+            participant_id: row.try_get(4)?,
+            user_uuid: row.try_get(6)?,
+            account: row.try_get(7)?,
+            display_name: row.try_get(8)?,
+            call_number: row.try_get(9)?,
+            user_agent: row.try_get(10)?,
+            role: row.try_get(11)?,
+        }
+        .told(),
         joined_at: when(row, 12)?,
         left_at: when(row, 13)?,
         duration: row.try_get::<Option<f64>, _>(14)?.map(Duration::from_secs_f64),

@@ -148,7 +148,7 @@ async fn the_wrong_are_answered_at_a_bounded_rate_and_the_right_at_once() {
     let wrong = async |number: usize| {
         let token = format!("Bearer wrong-{number}");
         let path = ["/api/v1/events", "/metrics", "/"][number % 3];
-        let headers: &[(&str, &str)] = if number % 4 == 0 { &[] } else { &[("authorization", &token)] };
+        let headers: &[(&str, &str)] = if number.is_multiple_of(4) { &[] } else { &[("authorization", &token)] };
         assert_eq!(get(convoke, path, headers).await.status, 401);
         begun.elapsed()
     };

@@ -154,7 +154,7 @@ pub async fn limits_are_told_and_what_is_not_there_is_not_found(backend: Backend
         ("events?order=up", "newest oldest"),
         ("events?colour=red", "limit, cursor"),
         ("events?event=a&event=b", "once each"),
-        ("events?subscriber=", "1 to 200"),
+        ("events?subscriber=", "1 to 100"),
         ("meetings?status=dead", "scheduled cancelled live ended concluded"),
         ("attendance?closed_by=me", "left meeting_end open"),
         ("events?cursor=abc", "next from the same list"),

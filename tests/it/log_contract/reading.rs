@@ -77,7 +77,7 @@ async fn recordings(log: &Arc<dyn Log>, filter: RecordingFilter) -> Vec<Recordin
 }
 
 /// Some days of an enterprise, and two runs with oddities, in the tables as well.
-async fn filled(backend: &Backend) -> Arc<dyn Log> {
+pub async fn filled(backend: &Backend) -> Arc<dyn Log> {
     let log = backend.log().await;
     log.append(&happened(700)).await.expect("appended");
     let no_number = |event: &str, at: i64| {

@@ -51,6 +51,29 @@ pub fn schemathesis() -> PathBuf {
     expect_program(folder().join("venv-schemathesis/bin/schemathesis"))
 }
 
+/// The Node.js that is asked for, whatever the system has.
+pub fn node() -> PathBuf {
+    expect_program(folder().join("node/24.19.0/bin/node"))
+}
+
+/// The packages of one of the folders with a `package.json`: `asyncapi` or `typescript`.
+pub fn node_modules(name: &str) -> PathBuf {
+    expect_program(folder().join(format!("node-{name}")).join("node_modules"))
+}
+
+/// A program of `deploy/examples` that cargo builds beside the tests.
+pub fn example(name: &str) -> PathBuf {
+    let programs = Path::new(env!("CARGO_BIN_EXE_convoke")).parent().expect("a folder");
+    let program = programs.join("examples").join(name);
+    assert!(program.exists(), "{} is not built: cargo build --example {name}", program.display());
+    program
+}
+
+/// A Python that has DuckDB and Polars.
+pub fn table_readers() -> PathBuf {
+    expect_program(folder().join("venv-export/bin/python"))
+}
+
 /// The folder with `initdb` and `postgres`: `PG_BIN`, or the newest that Debian's packages brought, or on the `PATH`.
 pub fn postgres_bin() -> PathBuf {
     let packaged = || {

@@ -10,6 +10,7 @@ use convoke::{
     meetings::{CURSOR, Meetings},
     metrics::Metrics,
     simulate::History,
+    tail::Tail,
     verify::{Keyring, pulled, verify},
 };
 use rand::{SeedableRng, rngs::SmallRng, seq::SliceRandom};
@@ -105,6 +106,34 @@ pub async fn the_order_and_the_pieces_in_which_events_come_do_not_matter(backend
     }
 }
 
+pub async fn a_cursor_that_follows_closely_goes_on_while_it_writes(backend: Backend) {
+    let log = backend.log().await;
+    let events = happened(4_000);
+    log.append(&events).await.expect("appended");
+    catch_up(&mut cursor(&log, "a")).await;
+    let expected = Seen::of(&backend).await;
+    assert!(expected.attendance.len() > 1_024, "more than one piece");
+    forget_everything(&backend).await;
+    // Some of it comes from memory, some of it from the log.
+    let tail = Arc::new(Tail::with_room(1_500));
+    let mut tables = cursor(&log, "b").following(Arc::clone(&tail));
+    for piece in events.chunks(1_600) {
+        for batch in piece.chunks(200) {
+            let first = log.append(batch).await.expect("appended").first.expect("they follow one another");
+            tail.push((first.0..).map(Seq).zip(batch.iter().map(|append| Arc::clone(&append.verified))));
+        }
+        let mut steps = 0;
+        while tables.tick().await.expect("a step") != Progress::Idle {
+            steps += 1;
+            assert!(steps < 20, "it does not get on");
+        }
+    }
+    tables.release().await;
+    assert_eq!(Seen::of(&backend).await, expected);
+    let head = log.head().await.expect("a head").0.to_string();
+    assert_eq!(backend.value("SELECT position FROM cursors WHERE name = 'meetings'").await, head);
+}
+
 pub async fn a_cursor_that_was_set_back_changes_nothing(backend: Backend) {
     let log = backend.log().await;
     log.append(&happened(300)).await.expect("appended");
@@ -127,8 +156,10 @@ pub async fn the_tables_move_only_while_the_lease_is_held(backend: Backend) {
     // Somebody else has the lease, and `first` does not know yet.
     backend.execute("UPDATE cursors SET lease_owner = 'second'").await;
     append(&log, &[event("meeting.join", 20, &who("p1", 10, 0))]).await;
-    let lost = first.tick().await.expect_err("no step");
-    assert!(lost.soon && lost.reason.contains("lease"), "{}", lost.reason);
+    match first.tick().await {
+        Err(lost) => assert!(lost.soon && lost.reason.contains("lease"), "{}", lost.reason),
+        Ok(progress) => assert_eq!(progress, Progress::Standby, "the lease was so old that it was asked for"),
+    }
     assert_eq!(Seen::of(&backend).await, before);
     let lease = Lease { cursor: CURSOR, owner: "first", ttl: Duration::from_secs(5) };
     assert_eq!(log.project(lease, Seq(9), &Changes::default()).await.expect("no error"), Moved::LeaseLost);

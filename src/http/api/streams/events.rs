@@ -38,13 +38,13 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(crate) struct Which {
     /// Of this type, as sent.
     #[param(inline)]
-    event: Option<Text<200>>,
+    event: Option<Text<100>>,
     /// Of the meeting with this number or UUID.
     #[param(inline)]
-    meeting: Option<Text<2000>>,
+    meeting: Option<Text<300>>,
     /// Of this subscriber.
     #[param(inline)]
-    subscriber: Option<Text<200>>,
+    subscriber: Option<Text<100>>,
     /// As the header `Last-Event-ID`, for clients that cannot set one; the header counts more.
     #[param(inline)]
     last_event_id: Option<Number<0, 9_223_372_036_854_775_807>>,
@@ -83,8 +83,8 @@ pub(crate) async fn stream(
     let head = streams.api.ask(streams.api.log.head()).await?;
     let connection = connection.as_ref().map(|Extension(connection)| connection);
     let watcher = streams.watchers.admit(What::Events, connection).ok_or(Refused::Crowded)?;
-    let plain = |text: Text<2000>| text.0.replace('\0', "\u{fffd}");
-    let short = |text: Text<200>| text.0.replace('\0', "\u{fffd}");
+    let plain = |text: Text<300>| text.0.replace('\0', "\u{fffd}");
+    let short = |text: Text<100>| text.0.replace('\0', "\u{fffd}");
     let wanted = Wanted {
         event: asked.of.event.map(short),
         subscriber: asked.of.subscriber.map(short),

@@ -1,0 +1,52 @@
+//! What is asked for, and what cannot be.
+
+use serde_json::Value;
+
+use super::{export, filled, rows};
+use crate::log_contract::fixture::Backend;
+
+pub async fn a_range_and_filters_leave_what_they_say(backend: Backend) {
+    filled(&backend).await;
+    let all = rows(&backend, &["events"]).await;
+    let text = |row: &Value, name: &str| row[name].as_str().unwrap_or_default().to_owned();
+    let (since, until) = ("2026-06-15T12:00:00.077Z", "2026-06-15T12:00:05.002Z");
+    let wanted = |row: &&Value| (since..until).contains(&&*text(row, "occurred_at"));
+    let expected: Vec<Value> = all.iter().filter(wanted).cloned().collect();
+    assert!(expected.len() > 150 && expected.len() < all.len() / 2);
+    assert_eq!(rows(&backend, &["events", "--since", since, "--until", until]).await, expected);
+    let some = all.iter().find(|row| row["user_uuid"].is_string()).expect("somebody");
+    for (flag, column) in [("--event", "event"), ("--meeting", "meeting_id"), ("--meeting", "meeting_uuid")] {
+        let value = text(some, column);
+        let expected: Vec<Value> = all.iter().filter(|row| text(row, column) == value).cloned().collect();
+        assert_eq!(rows(&backend, &["events", flag, &value]).await, expected, "{flag} {value}");
+    }
+    let person = text(some, "user_uuid");
+    let expected: Vec<Value> = all.iter().filter(|row| text(row, "user_uuid") == person).cloned().collect();
+    assert_eq!(rows(&backend, &["events", "--person", &person]).await, expected);
+    assert_eq!(rows(&backend, &["events", "--subscriber", "' OR 1=1 --"]).await, [Value::Null; 0]);
+    let day = ["--since", "2026-06-13", "--until", "2026-06-14"];
+    for (table, time) in [("meetings", "started_at"), ("attendance", "joined_at"), ("recordings", "finished_at")] {
+        let all = rows(&backend, &[table]).await;
+        let found = rows(&backend, &[&[table][..], &day].concat()).await;
+        assert!(found.iter().all(|row| row[time].is_null() || text(row, time).starts_with("2026-06-13")), "{table}");
+        let expected = all.iter().filter(|row| text(row, time).starts_with("2026-06-13")).count();
+        assert!(!found.is_empty() && found.len() >= expected, "{table}: {} {expected}", found.len());
+    }
+}
+
+pub async fn what_cannot_be_exported_is_wrong_usage(backend: Backend) {
+    backend.log().await;
+    for (arguments, says) in [
+        (&["people"][..], "possible values: events, meetings, attendance, recordings"),
+        (&["meetings", "--event", "meeting.join"], "meetings have no type"),
+        (&["events", "--since", "2026-03-02", "--until", "2026-03-01"], "is not before"),
+        (&["events", "--since", "soon"], "write for example 2026-03-01"),
+        (&["events", "--spreadsheet", "--format", "ndjson"], "--spreadsheet is for CSV"),
+        (&["events", "--output", "."], "is a folder"),
+        (&["events", "--format", "xlsx"], "possible values: csv, ndjson, parquet"),
+    ] {
+        let refused = export(&backend, arguments).await;
+        assert!(refused.code() == 2 && refused.stderr.contains(says), "{arguments:?}: {refused:?}");
+        assert_eq!(refused.stdout, "");
+    }
+}
