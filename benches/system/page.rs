@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::run::{Bench, Case, Setup};
+use crate::run::{Bench, Case, Measured, Setup};
 use crate::scale::table::{Must, Table};
 use crate::support::browser::Browser;
 use crate::support::http::RawConnection;
@@ -49,6 +49,8 @@ impl Page {
             "all {} files of the page, {bytes} bytes, one after the other on one connection, median of {FETCHES}: {milliseconds:.1} ms",
             files(&setup).await.len()
         ));
+        // So that every list and chart is there from the start.
+        setup.load(64, Some(self.rate), Duration::from_secs(3), Duration::from_secs(3_600)).await;
         let browser = Browser::start().await;
         browser.goto(&format!("http://{}/", setup.server.admin())).await;
         browser.sees("#verdict[data-level='ok']", "All is well").await;
@@ -82,26 +84,38 @@ impl Page {
         let mut table =
             Table::new("ingest, 256 connections, SQLite".to_owned(), "no page open", &format!("{} open", self.pages));
         let seconds = bench.options.seconds;
-        for _ in 0..bench.options.rounds {
+        for round in 0..bench.options.rounds {
             let mut setup = bench.start(Case::SQLITE).await;
-            let alone = setup.measure(256, None, seconds).await;
-            let mut pages = JoinSet::new();
-            for _ in 0..self.pages {
-                let mut connection = RawConnection::open(setup.server.admin()).await;
-                connection.send(b"GET /api/v1/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").await;
-                pages.spawn(async move {
-                    loop {
-                        connection.read_some().await;
-                    }
-                });
-            }
-            let watched = setup.measure(256, None, seconds).await;
-            pages.shutdown().await;
+            // In turn the one and the other first: the log grows under both.
+            let (alone, watched) = if round % 2 == 0 {
+                let alone = setup.measure(256, None, seconds).await;
+                (alone, self.watched(&mut setup, seconds).await)
+            } else {
+                let watched = self.watched(&mut setup, seconds).await;
+                (setup.measure(256, None, seconds).await, watched)
+            };
             table.pair("events/s", Must::AtLeast(0.95), alone.rate, watched.rate);
             table.pair("p99, ms", Must::Nothing, alone.p99_ms, watched.p99_ms);
             setup.server.stop().await;
         }
         table
+    }
+
+    /// The closed loop while the pages' streams are read.
+    async fn watched(&self, setup: &mut Setup, seconds: f64) -> Measured {
+        let mut pages = JoinSet::new();
+        for _ in 0..self.pages {
+            let mut connection = RawConnection::open(setup.server.admin()).await;
+            connection.send(b"GET /api/v1/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").await;
+            pages.spawn(async move {
+                loop {
+                    connection.read_some().await;
+                }
+            });
+        }
+        let measured = setup.measure(256, None, seconds).await;
+        pages.shutdown().await;
+        measured
     }
 }
 
