@@ -88,7 +88,7 @@ SELECT days.day, u.value ->> 0 AS subscriber_id, u.value ->> 1 AS meetings, u.va
                             * 1440, 2) AS minutes
                  FROM (SELECT p.subscriber_id, p.person, p.present_from, p.present_until,
                               max(p.present_until) OVER (
-                                  PARTITION BY p.subscriber_id, p.meeting_uuid, p.person ORDER BY p.present_from
+                                  PARTITION BY p.meeting_uuid, p.subscriber_id, p.person ORDER BY p.present_from
                                   ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
                          FROM meetings m CROSS JOIN presence p USING (subscriber_id, meeting_uuid)
                         WHERE coalesce(m.started_at, m.first_event_at) >= days.day
@@ -127,7 +127,7 @@ SELECT days.day, u.value ->> 0 AS subscriber_id, u.value ->> 1 AS participants, 
                          FROM (SELECT subscriber_id, at, sum(comes) OVER moments AS devices,
                                       sum(CASE comes WHEN 1 THEN has = 1 ELSE -(has = 0) END) OVER moments AS participants
                                  FROM (SELECT subscriber_id, at, comes,
-                                              sum(comes) OVER (PARTITION BY subscriber_id, person ORDER BY at, comes
+                                              sum(comes) OVER (PARTITION BY person, subscriber_id ORDER BY at, comes
                                                                ROWS UNBOUNDED PRECEDING) AS has
                                          FROM (SELECT subscriber_id, person, d.comes,
                                                       CASE WHEN d.comes = 1 THEN max(present_from, days.begins)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::log_contract::fixture::Backend;
 
@@ -135,13 +135,28 @@ impl Seen {
         let object = if postgres { "json_build_object" } else { "json_object" };
         let all = backend.value(&format!("SELECT {object}({members})")).await;
         let mut all: BTreeMap<String, Vec<Value>> = serde_json::from_str(&all).expect("arrays");
-        all.values_mut().for_each(|rows| rows.sort_by_cached_key(ToString::to_string));
+        for rows in all.values_mut() {
+            rows.iter_mut().for_each(alike);
+            rows.sort_by_cached_key(ToString::to_string);
+        }
         let mut table = |name: &str| all.remove(name).expect(name);
         Self {
             meetings: table("meetings"),
             attendance: table("attendance"),
             recordings: table("recordings"),
             views: all,
+        }
+    }
+}
+
+/// SQLite has no booleans, and PostgreSQL writes whole minutes without a decimal.
+fn alike(row: &mut Value) {
+    let Some(row) = row.as_object_mut() else { return };
+    for (name, value) in row {
+        match name.as_str() {
+            "still_in" => *value = json!(*value == true || *value == 1),
+            "minutes" | "minutes_late" => *value = json!(value.as_f64()),
+            _ => {}
         }
     }
 }

@@ -102,14 +102,8 @@ pub async fn the_queries_of_the_readme_answer_what_they_say(backend: Backend) {
             json!({"day": "2026-06-15", "meetings": 1.0, "participants": 3.0, "minutes": 81.0}),
         ]
     );
-    let peaks = answer(&backend, "The most people", &["day", "participants", "devices", "peak_at"]).await;
-    assert_eq!(
-        peaks,
-        [
-            json!({"day": "2026-06-14", "participants": 2.0, "devices": 2.0, "peak_at": "2026-06-14T23:01:00.000Z"}),
-            json!({"day": "2026-06-15", "participants": 3.0, "devices": 4.0, "peak_at": "2026-06-15T12:08:00.000Z"}),
-        ]
-    );
+    let peak = answer(&backend, "The most people", &["participants", "devices", "peak_at"]).await;
+    assert_eq!(peak, [json!({"participants": 3.0, "devices": 4.0, "peak_at": "2026-06-15T12:08:00.000Z"})]);
 
     let unfinished = async || answer(&backend, "Runs of which no end", &["meeting_id", "began_at"]).await;
     let run = json!({"meeting_id": number, "began_at": "2026-06-15T12:00:00.000Z"});

@@ -174,9 +174,6 @@ fn comparable(rows: &[Value]) -> Vec<(String, Vec<f64>)> {
             let mut row = row.as_object().expect("an object").clone();
             let minutes =
                 ["minutes", "minutes_late", "duration_s"].map(|name| row.remove(name).and_then(|it| it.as_f64()));
-            if let Some(still) = row.get_mut("still_in") {
-                *still = json!(*still == true || *still == 1);
-            }
             (Value::from(row).to_string(), minutes.into_iter().flatten().collect::<Vec<f64>>())
         })
         .collect();
