@@ -34,8 +34,8 @@ const COLUMN_COUNT: usize = 22;
 /// Events that travel together.
 const CHUNK: usize = 4096;
 
-/// What a row is taken to need on the disk, indexes and write-ahead log included, before it is known.
-const ROW: u64 = 1_100;
+/// What a row is taken to need on the disk, indexes, write-ahead log and analyst tables included, before it is known.
+const ROW: u64 = 1_400;
 /// What must stay free on the disk besides: the write-ahead log's most, and room for everybody else.
 const SPARE: u64 = 3 << 30;
 
