@@ -1,7 +1,7 @@
 //! The log and its tables as files for other programs: CSV, NDJSON, Parquet.
 //!
-//! [`read`] asks the log for a page at a time and hands its rows on, so that neither memory nor a transaction grows with what
-//! is exported; [`rows`] says which columns there are; [`text`] and [`columnar`] write them; [`target`] is where they
+//! `read` asks the log for a page at a time and hands its rows on, so that neither memory nor a transaction grows with what
+//! is exported; `rows` says which columns there are; `text` and `columnar` write them; `target` is where they
 //! go: a file has its name only once it is whole.
 
 mod columnar;

@@ -2,7 +2,7 @@
 //!
 //! `admin.token` gives the right to see everything, `admin.viewer_token` everything but personal data. Without a token the
 //! listener is a loopback one, requests must name a loopback host, and what they see is masked. Whoever has no right gets
-//! `401`, and no more often than [`wrong::Wrong`] lets them; a right token is never held up by wrong ones.
+//! `401`, and no more often than `wrong::Wrong` lets them; a right token is never held up by wrong ones.
 
 pub mod login;
 mod session;

@@ -1,6 +1,6 @@
-//! What is told as it happens, as server-sent events: every event of the log ([`events`]), and what the page shows ([`live`]).
+//! What is told as it happens, as server-sent events: every event of the log (`events`), and what the page shows (`live`).
 //!
-//! One task reads for all who watch, and only while somebody does. Whoever watches holds a place; there are [`MOST`]. Nothing
+//! One task reads for all who watch, and only while somebody does. Whoever watches holds a place; there are `MOST`. Nothing
 //! is kept for anybody who reads slowly: of the log they read on by themselves, of what the page shows they miss what is over.
 
 pub(super) mod events;
