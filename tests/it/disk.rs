@@ -30,23 +30,25 @@ async fn files_that_cannot_grow_are_answered_503_and_recovered_from_without_a_re
         let length = |name: &str| convoke.folder().join(name).metadata().map_or(0, |file| file.len());
         limit_files(convoke.id(), Some(length("convoke.db-wal").max(length("convoke.db")) + 40_000));
         let mut number = round * 10_000;
-        eventually("the files are full", LONG, async || {
+        // A checkpoint makes room again in the write-ahead log, as long as the database itself may grow: full is what
+        // refuses, is not ready, and refuses still.
+        let refused = eventually("the files are full", LONG, async || {
             number += 1;
             let sample = Sample::number(number);
-            let status = sample.deliver(convoke.events).await;
-            assert!(matches!(status, 200 | 503), "{status}");
-            if status == 200 {
-                stored.push(sample);
+            for _ in 0..2 {
+                let status = sample.deliver(convoke.events).await;
+                assert!(matches!(status, 200 | 503), "{status}");
+                if status == 200 {
+                    stored.push(sample);
+                    return Err("an event was stored");
+                }
+                if http::get(&format!("http://{}/readyz", convoke.events)).await.status != 503 {
+                    return Err("it is ready");
+                }
             }
-            status == 503
+            Ok(sample)
         })
         .await;
-        let refused = Sample::number(number);
-        eventually("it is not ready", TEN, async || {
-            http::get(&format!("http://{}/readyz", convoke.events)).await.status == 503
-        })
-        .await;
-        assert_eq!(refused.deliver(convoke.events).await, 503);
         limit_files(convoke.id(), None);
         convoke.wait_ready(TEN).await;
         assert_eq!(refused.deliver(convoke.events).await, 200);

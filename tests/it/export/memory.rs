@@ -49,15 +49,16 @@ fn peak(backend: &Backend, format: &str) -> (u64, usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn five_times_as_much_takes_no_more_memory() {
+async fn three_times_as_much_takes_no_more_memory() {
+    // The small one is a few row groups of Parquet, too.
     let (small, large) = (Backend::sqlite(), Backend::sqlite());
-    for (backend, count) in [(&small, 2_000), (&large, 10_000)] {
+    for (backend, count) in [(&small, 10_000), (&large, 30_000)] {
         backend.log().await.close().await;
         rows(backend, count).await;
     }
     for format in ["ndjson", "parquet"] {
         let ((little, some), (much, more)) = (peak(&small, format), peak(&large, format));
-        assert!(more > 4 * some && more > 35 << 20, "{some} and {more} bytes");
+        assert!(more > 2 * some && more > 100 << 20, "{some} and {more} bytes");
         assert!(much < little + 24, "{format}: {little} MB for {some} bytes, {much} MB for {more} bytes");
     }
 }
