@@ -565,17 +565,24 @@ async fn upkeep(
             () = stop.cancelled() => return Ok(()),
         }
     }
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(log.maintenance_interval()) => {}
-            () = stop.cancelled() => return Ok(()),
+    let kept_up = async {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(log.maintenance_interval()) => {}
+                () = stop.cancelled() => return,
+            }
+            if let Err(error) = log.maintain(clock.now()).await {
+                throttle.run("maintenance", |suppressed| {
+                    tracing::warn!(%error, suppressed, "the database's upkeep failed; trying again");
+                });
+            }
         }
-        if let Err(error) = log.maintain(clock.now()).await {
-            throttle.run("maintenance", |suppressed| {
-                tracing::warn!(%error, suppressed, "the database's upkeep failed; trying again");
-            });
-        }
+    };
+    tokio::select! {
+        () = kept_up => {}
+        () = log.listen() => {}
     }
+    Ok(())
 }
 
 /// Keeps the gauges up to date that only the database knows.

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::event::Seq;
@@ -133,11 +133,13 @@ pub async fn run(mut cursor: impl Cursor, log: Arc<dyn Log>, appended: Arc<Notif
         tokio::time::sleep(LAST_TICK).await;
     };
     tokio::pin!(overdue);
+    let mut appended_elsewhere = log.appended_elsewhere();
     loop {
         // Armed before the log is read, so that no commit falls between reading and waiting.
         let notified = appended.notified();
         tokio::pin!(notified);
         notified.as_mut().enable();
+        appended_elsewhere.mark_unchanged();
         let ticked = tokio::select! {
             ticked = tokio::time::timeout(LONGEST_TICK, cursor.tick()) => ticked.unwrap_or_else(|_| {
                 Err(Retry { reason: format!("a step took more than {LONGEST_TICK:?}"), soon: false })
@@ -192,7 +194,7 @@ pub async fn run(mut cursor: impl Cursor, log: Arc<dyn Log>, appended: Arc<Notif
                     Some(pause) => tokio::time::sleep(pause).await,
                     None => tokio::select! {
                         () = notified => {}
-                        () = elsewhere(&*log, cursor.looks_every()) => {}
+                        () = elsewhere(&mut appended_elsewhere, cursor.looks_every()) => {}
                         () = tokio::time::sleep(LONGEST_IDLE) => {}
                     }
                 }
@@ -211,9 +213,11 @@ pub async fn run(mut cursor: impl Cursor, log: Arc<dyn Log>, appended: Arc<Notif
 }
 
 /// Returns when another process may have appended something.
-async fn elsewhere(log: &dyn Log, looks_every: Option<Duration>) {
+async fn elsewhere(appended: &mut watch::Receiver<()>, looks_every: Option<Duration>) {
     match looks_every {
         Some(pause) => tokio::time::sleep(pause).await,
-        None => log.appended_elsewhere().await,
+        None if appended.changed().await.is_ok() => {}
+        // Nobody will say so.
+        None => std::future::pending().await,
     }
 }

@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::config::{ConfigArgs, Env};
 
 /// The level of the service's log, where its libraries speak up only about trouble of their own.
-const LEVEL: &str = "info,async_nats=error,sqlx=warn,hyper=warn,rustls=warn";
+const LEVEL: &str = "info,async_nats=error,sqlx=warn,sqlx_core::pool=off,hyper=warn,rustls=warn";
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {

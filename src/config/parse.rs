@@ -175,9 +175,9 @@ pub(super) fn database_url(text: &str) -> Result<String, Refusal> {
                 Ok(_) => Ok(text.to_owned()),
             }
         }
-        "postgres" | "postgresql" => match sqlx::postgres::PgConnectOptions::from_str(text) {
-            Ok(_) if rest.starts_with("//") => Ok(text.to_owned()),
-            _ => refused("is not a URL of PostgreSQL"),
+        "postgres" | "postgresql" => match crate::log::postgres_url_problem(text) {
+            None => Ok(text.to_owned()),
+            Some(problem) => refused(&problem),
         },
         "" => refused("is not a URL"),
         _ => refused("is of an unknown kind of database"),

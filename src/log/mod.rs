@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::sync::watch;
 
 pub use erasure::{Erased, Erasure, Erasures, FORGOTTEN, Handles, Host, PersonRow, PersonStay, StayKey};
 pub use gaps::{Gaps, KnownRun, KnownStay};
@@ -411,9 +412,16 @@ pub trait Log:
     /// How often [`Log::maintain`] wants to be called.
     fn maintenance_interval(&self) -> Duration;
 
-    /// Returns when another process may have appended something, or when the back end thinks that looking is worth it.
-    /// What this process appends, it knows by itself.
-    async fn appended_elsewhere(&self);
+    /// Changes whenever another process may have appended something, for each of the receivers, while [`Log::listen`] runs.
+    /// A help, not a promise: who waits for it looks now and then all the same. What this process appends, it knows by itself.
+    fn appended_elsewhere(&self) -> watch::Receiver<()> {
+        watch::channel(()).1
+    }
+
+    /// Hears of what other processes append, if the back end can, for as long as it is polled.
+    async fn listen(&self) {
+        std::future::pending::<()>().await;
+    }
 
     /// What about the database itself breaks the promise that what was committed survives a power cut: a sentence each,
     /// which says what to change.
@@ -487,6 +495,12 @@ pub fn open(options: &Options) -> Result<Arc<dyn Log>, LogError> {
     } else {
         Err(LogError::Url("must begin with sqlite: or postgres:".to_owned()))
     }
+}
+
+/// What is wrong with the URL of one or more PostgreSQL servers, in words that follow it; no part of a password is in them.
+#[must_use]
+pub fn postgres_url_problem(url: &str) -> Option<String> {
+    postgres::url::ServerUrl::parse(url).err()
 }
 
 /// Applies or checks migrations; the part that both back ends share.

@@ -11,15 +11,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
-use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPoolOptions, PgRow};
+use sqlx::postgres::{PgConnection, PgListener, PgPoolOptions, PgRow};
 use sqlx::{AssertSqlSafe, Connection, PgPool, PgTransaction, Row};
 use time::OffsetDateTime;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, watch};
 use uuid::Uuid;
 
 use super::{
@@ -32,12 +32,16 @@ use crate::event::{Content, Event, EventId, Millis, Record, Seq, Unreadable};
 mod erasure;
 mod fetches;
 mod gaps;
+mod hosts;
 mod partitions;
 mod probes;
 mod reading;
 mod session;
 mod stats;
 mod tables;
+pub mod url;
+
+use hosts::Hosts;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres");
 
@@ -83,11 +87,15 @@ const IDLE: Duration = Duration::from_secs(60);
 /// Bytes of a text that an index takes.
 const LONGEST_INDEXED: usize = 2_000;
 
+/// How often a listening connection that hears nothing is tested, and how soon another is opened in place of a lost one.
+const QUIET: Duration = Duration::from_secs(5);
+const LISTEN_AGAIN: Duration = Duration::from_millis(500);
+
 /// The channel on which a commit is announced to the other replicas.
 const CHANNEL: &str = "convoke_log";
 
 pub struct PostgresLog {
-    options: PgConnectOptions,
+    hosts: Arc<Hosts>,
     retention: Option<Duration>,
     writer: Mutex<Option<PgConnection>>,
     pool: PgPool,
@@ -96,7 +104,8 @@ pub struct PostgresLog {
     /// A pool of its own for the listener's connection: waiting for a notification is cut short again and again, and such
     /// a connection must never come into the hands of a query.
     listeners: PgPool,
-    listener: Mutex<Option<PgListener>>,
+    /// Changes whenever another replica may have appended something.
+    heard: watch::Sender<()>,
     maintained: Mutex<Option<Millis>>,
 }
 
@@ -106,45 +115,67 @@ impl PostgresLog {
     /// # Errors
     /// [`LogError::Url`].
     pub fn new(options: &Options) -> Result<Self, LogError> {
-        let connect = PgConnectOptions::from_str(&options.url).map_err(|error| LogError::Url(error.to_string()))?;
-        // No floating-point number is ever read, and poolers refuse the parameter for them.
-        let connect = connect.application_name("convoke").extra_float_digits(None);
-        let connect = sqlx::ConnectOptions::disable_statement_logging(connect);
+        let hosts = Arc::new(Hosts::new(&options.url)?);
         let pool = || {
+            let hosts = Arc::downgrade(&hosts);
             PgPoolOptions::new()
                 .acquire_timeout(Duration::from_secs(2))
                 // Tested here instead, and for a short time: of connections that a server which vanished has left behind, all are
                 // found out within one wait for a connection. What was used a moment ago needs no test.
                 .test_before_acquire(false)
                 .before_acquire(|connection, pooled| {
-                    Box::pin(async move {
-                        let fresh = pooled.idle_for < FRESH;
-                        Ok(fresh
-                            || tokio::time::timeout(TEST, connection.ping()).await.is_ok_and(|answer| answer.is_ok()))
-                    })
+                    Box::pin(async move { Ok(pooled.idle_for < FRESH || sound(connection).await) })
                 })
                 // A connection that was given up waiting for is tested before it goes back, and that test must not wait for
-                // ever either: else a server that vanished without a word would keep all of the pool's places.
-                .after_release(|connection, _| Box::pin(tested(connection)))
-                .after_connect(|connection, _| Box::pin(session::prepare(connection)))
+                // ever either: else a server that vanished without a word would keep all of the pool's places. And a session
+                // that may only read is found out at its first use, and never comes into the pool again.
+                .after_release(|connection, _| Box::pin(async move { Ok(sound(connection).await) }))
+                .after_connect(move |connection, _| {
+                    let hosts = hosts.upgrade();
+                    Box::pin(async move {
+                        session::prepare(connection).await?;
+                        match hosts {
+                            Some(hosts) => hosts.admit(connection).await,
+                            None => Ok(()),
+                        }
+                    })
+                })
         };
-        let people = pool().max_connections(3).idle_timeout(IDLE).connect_lazy_with(connect.clone());
-        let pool = pool().max_connections(6).connect_lazy_with(connect.clone());
-        let listeners = PgPoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(Duration::from_secs(2))
-            .after_connect(|connection, _| Box::pin(session::prepare(connection)))
-            .connect_lazy_with(connect.clone());
+        let first = || hosts.in_use().clone();
+        let people = pool().max_connections(3).idle_timeout(IDLE).connect_lazy_with(first());
+        let listeners = pool().max_connections(1).connect_lazy_with(first());
+        let pool = pool().max_connections(6).connect_lazy_with(first());
+        hosts.lead(vec![pool.clone(), people.clone(), listeners.clone()]);
         Ok(Self {
-            options: connect,
+            hosts,
             retention: options.retention,
             writer: Mutex::new(None),
             pool,
             people,
             listeners,
-            listener: Mutex::new(None),
+            heard: watch::Sender::new(()),
             maintained: Mutex::new(None),
         })
+    }
+
+    /// Listens on one connection until it is lost.
+    async fn hear(&self) -> Result<(), sqlx::Error> {
+        self.hosts.look().await;
+        let mut listener = PgListener::connect_with(&self.listeners).await?;
+        listener.listen(CHANNEL).await?;
+        // While nobody listened, anything may have happened.
+        self.heard.send_modify(|()| {});
+        loop {
+            match tokio::time::timeout(QUIET, listener.try_recv()).await {
+                Ok(Ok(Some(_))) => self.heard.send_modify(|()| {}),
+                Ok(lost) => return lost.map(drop),
+                Err(_) => match tokio::time::timeout(PATIENCE, hosts::writable(&mut listener)).await {
+                    Ok(Ok(true)) => {}
+                    Ok(answer) => return answer.map(drop),
+                    Err(_) => return Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+                },
+            }
+        }
     }
 
     /// Takes the writing connection, opened if need be. It is out of its place while it is in use: if the caller's future is
@@ -153,7 +184,7 @@ impl PostgresLog {
         let mut place = self.writer.lock().await;
         let connection = match place.take() {
             Some(connection) => connection,
-            None => bounded(session::connect(&self.options)).await?,
+            None => bounded(session::connect(&self.hosts)).await?,
         };
         Ok((place, connection))
     }
@@ -258,10 +289,9 @@ async fn bounded<T>(work: impl Future<Output = Result<T, sqlx::Error>> + Send) -
     }
 }
 
-/// Whether a connection answers; an error if it does not in time, so that it is closed without asking it.
-async fn tested(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    let answer = tokio::time::timeout(TEST, connection.ping()).await;
-    answer.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into())).map(|()| true)
+/// Whether a connection answers in time, and may write.
+async fn sound(connection: &mut PgConnection) -> bool {
+    matches!(tokio::time::timeout(TEST, hosts::writable(connection)).await, Ok(Ok(true)))
 }
 
 /// Moves a cursor forward, or back to the beginning, if `owner` holds its lease: whether somebody else asks for it.
@@ -317,17 +347,11 @@ impl std::fmt::Debug for PostgresLog {
 #[async_trait]
 impl Log for PostgresLog {
     fn describe(&self) -> String {
-        let options = &self.options;
-        format!(
-            "PostgreSQL {}:{}/{}",
-            options.get_host(),
-            options.get_port(),
-            options.get_database().unwrap_or_default()
-        )
+        self.hosts.describe()
     }
 
     async fn migrate(&self, apply: bool) -> Result<Schema, LogError> {
-        let mut connection = session::open(&self.options).await?;
+        let mut connection = session::open(&self.hosts).await?;
         // A replica may be waiting for another one's migration, which may take long; but a database that fell silent in the
         // middle must not keep the service from ever starting.
         bounded(sqlx::query("SET lock_timeout = 0").execute(&mut connection)).await?;
@@ -346,7 +370,7 @@ impl Log for PostgresLog {
         let sound = match &result {
             Err(LogError::Unavailable(_)) => false,
             // The rollback is sent with the next statement: at once, for until then the server waits in a transaction.
-            Err(_) => tested(&mut connection).await.is_ok(),
+            Err(_) => sound(&mut connection).await,
             Ok(_) => true,
         };
         if sound {
@@ -622,9 +646,9 @@ impl Log for PostgresLog {
         }
         let work = async {
             let span = if self.retention.is_some() { partitions::Span::Month } else { partitions::Span::Year };
-            partitions::extend(&self.options, now, span).await?;
+            partitions::extend(&self.hosts, now, span).await?;
             match self.retention {
-                Some(retention) => partitions::expire(&self.options, now.minus(retention)).await,
+                Some(retention) => partitions::expire(&self.hosts, now.minus(retention)).await,
                 None => Ok(false),
             }
         };
@@ -648,29 +672,17 @@ impl Log for PostgresLog {
         Duration::from_secs(5)
     }
 
-    async fn appended_elsewhere(&self) {
-        // Listening is a help, not a need: whatever fails here, the poll is the fallback.
-        let mut guard = self.listener.lock().await;
-        let poll = Duration::from_secs(1);
-        if guard.is_none() {
-            let listen = async {
-                let mut listener = PgListener::connect_with(&self.listeners).await?;
-                listener.listen(CHANNEL).await?;
-                Ok::<_, sqlx::Error>(listener)
-            };
-            match tokio::time::timeout(poll, listen).await {
-                Ok(Ok(listener)) => *guard = Some(listener),
-                Ok(Err(_)) => tokio::time::sleep(poll).await,
-                Err(_) => {}
+    fn appended_elsewhere(&self) -> watch::Receiver<()> {
+        self.heard.subscribe()
+    }
+
+    async fn listen(&self) {
+        loop {
+            // Listening is a help, not a need: whatever fails here, the cursors look by themselves now and then.
+            if let Err(error) = self.hear().await {
+                tracing::debug!(%error, "does not hear of what other replicas append");
             }
-            return;
-        }
-        let heard = match guard.as_mut() {
-            Some(listener) => tokio::time::timeout(poll, listener.try_recv()).await,
-            None => return,
-        };
-        if matches!(heard, Ok(Err(_) | Ok(None))) {
-            *guard = None;
+            tokio::time::sleep(LISTEN_AGAIN).await;
         }
     }
 
@@ -696,7 +708,6 @@ impl Log for PostgresLog {
 
     async fn close(&self) {
         let politely = async {
-            drop(self.listener.lock().await.take());
             if let Some(connection) = self.writer.lock().await.take()
                 && let Err(error) = connection.close().await
             {

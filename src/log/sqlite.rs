@@ -690,11 +690,6 @@ impl Log for SqliteLog {
         Duration::from_millis(100)
     }
 
-    async fn appended_elsewhere(&self) {
-        // Only commands that people run (`quarantine retry`, a backfill) append beside the service: a slow poll is enough.
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-
     async fn weaknesses(&self) -> Result<Vec<String>, LogError> {
         // As in Linux's statfs(2).
         let weakness = match rustix::fs::statfs(self.directory()).map(|stat| stat.f_type & 0xffff_ffff) {

@@ -16,6 +16,7 @@ mod durable;
 mod enrich;
 mod examples;
 mod export;
+mod failover;
 mod faults_under_load;
 mod forget;
 mod interop;

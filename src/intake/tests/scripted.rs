@@ -258,7 +258,6 @@ impl Log for Scripted {
     fn maintenance_interval(&self) -> Duration {
         Duration::MAX
     }
-    async fn appended_elsewhere(&self) {}
     fn disk(&self) -> Option<Disk> {
         None
     }

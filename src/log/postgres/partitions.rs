@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Row};
 use time::{Date, Month, OffsetDateTime};
 use uuid::Uuid;
 
-use super::{BEGIN_APPEND, session::connect};
+use super::{BEGIN_APPEND, hosts::Hosts, session::connect};
 use crate::event::{EventId, Millis};
 
 /// How often to look.
@@ -101,8 +101,8 @@ fn time_of(id: Uuid) -> Millis {
 ///
 /// The last partition, which reaches to the end of time, is replaced by new ones and a new last one, in one short
 /// transaction that holds the log's lock; the rows in it, if any, move to where they now belong.
-pub async fn extend(options: &PgConnectOptions, now: Millis, span: Span) -> Result<(), sqlx::Error> {
-    let mut connection = connect(options).await?;
+pub async fn extend(hosts: &Hosts, now: Millis, span: Span) -> Result<(), sqlx::Error> {
+    let mut connection = connect(hosts).await?;
     let this = Period::of(now, Span::Month);
     let wanted = (1..AHEAD).fold(this, |month, _| month.next(Span::Month)).next(Span::Month).bound();
     if last_bound(&mut connection).await?.is_some_and(|last| last >= wanted) {
@@ -161,8 +161,8 @@ pub async fn extend(options: &PgConnectOptions, now: Millis, span: Span) -> Resu
 /// Drops the partitions that end at or before `before` and that every cursor has read to the end. Of the first one, which
 /// has no beginning and stays, and of a year, which would stay for too long, rows are deleted. Returns whether there is more
 /// to delete.
-pub async fn expire(options: &PgConnectOptions, before: Millis) -> Result<bool, sqlx::Error> {
-    let mut connection = connect(options).await?;
+pub async fn expire(hosts: &Hosts, before: Millis) -> Result<bool, sqlx::Error> {
+    let mut connection = connect(hosts).await?;
     // Held until the connection is closed.
     let ours: bool =
         sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(EXPIRE_LOCK).fetch_one(&mut connection).await?;

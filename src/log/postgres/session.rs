@@ -1,9 +1,10 @@
 //! Connections, and that each of them is a session of its own, set up as the log needs it.
 
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Row};
 
 use super::bounded;
+use super::hosts::Hosts;
 use crate::log::LogError;
 
 /// What a session is to be like, whatever the defaults of the database and the role are: durable, each statement seeing what
@@ -20,8 +21,8 @@ const POOLED: &str = "database.url leads through a connection pooler that gives 
      PostgreSQL itself into database.url, or let the pooler pool sessions (pgbouncer: pool_mode = session)";
 
 /// Opens a session.
-pub async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
-    let mut connection = PgConnection::connect_with(options).await?;
+pub async fn connect(hosts: &Hosts) -> Result<PgConnection, sqlx::Error> {
+    let (mut connection, _) = hosts.reach().await?;
     prepare(&mut connection).await?;
     Ok(connection)
 }
@@ -33,13 +34,13 @@ pub async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
 /// Opens a session, having found out that it is one: while it is open it has one server process, and nobody else has it.
 /// A pooler that hands sessions on gives the process that became free last, or the next in turn: two clients then meet in
 /// one process, or one of them finds another process the second time.
-pub async fn open(options: &PgConnectOptions) -> Result<PgConnection, LogError> {
+pub async fn open(hosts: &Hosts) -> Result<PgConnection, LogError> {
     async fn process(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
         sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(connection).await?.try_get(0)
     }
     // Nothing may be set before it is clear whose session it would be set in.
     let (mut connection, pooled) = bounded(async {
-        let mut connection = PgConnection::connect_with(options).await?;
+        let (mut connection, options) = hosts.reach().await?;
         let mut other = PgConnection::connect_with(options).await?;
         let first = (process(&mut connection).await?, process(&mut other).await?);
         let again = (process(&mut other).await?, process(&mut connection).await?);

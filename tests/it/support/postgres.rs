@@ -72,6 +72,29 @@ impl Postgres {
         postgres
     }
 
+    /// A hot standby of this cluster, which receives what is written here from now on.
+    pub async fn standby(&self) -> Self {
+        let user = ServerUser::find();
+        let folder = user.folder(self.options.within.as_deref());
+        let mut backup = user.command("pg_basebackup", folder.path());
+        backup.args(["-h", "127.0.0.1", "-U", "postgres", "-X", "stream", "-c", "fast", "-R"]);
+        backup.arg("-p").arg(self.port.number().to_string()).arg("-D").arg(folder.path().join("data"));
+        output_of(&mut backup);
+        let mut standby = Self { options: self.options.clone(), user, port: Port::lease(), folder, child: None };
+        standby.launch().await;
+        eventually("the standby receives what is written", START_WITHIN, async || {
+            self.psql("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'") == "1"
+        })
+        .await;
+        standby
+    }
+
+    /// `pg_ctl promote`: when this returns, the standby takes writes.
+    pub fn promote(&self) {
+        let mut command = self.user.command("pg_ctl", self.folder.path());
+        output_of(command.args(["promote", "-w", "-D"]).arg(self.data()));
+    }
+
     /// The database `postgres`, as its superuser, who needs no password.
     pub fn url(&self) -> String {
         self.url_of("postgres")

@@ -29,7 +29,13 @@ enum Network {
     Cut,
 }
 
-type Order = (Network, blocking::Sender<()>);
+#[derive(Debug)]
+enum Change {
+    Network(Network),
+    Upstream(SocketAddr),
+}
+
+type Order = (Change, blocking::Sender<()>);
 
 /// A proxy on its own thread, so that a test which blocks its runtime does not block the network.
 #[derive(Debug)]
@@ -84,10 +90,19 @@ impl Proxy {
         self.order(Network::Up);
     }
 
-    /// In force when this returns.
+    /// Sends new connections to another server. Those that are open stay where they are.
+    pub fn redirect(&self, upstream: SocketAddr) {
+        self.change(Change::Upstream(upstream));
+    }
+
     fn order(&self, network: Network) {
+        self.change(Change::Network(network));
+    }
+
+    /// In force when this returns.
+    fn change(&self, change: Change) {
         let (done, wait) = blocking::channel();
-        self.orders.as_ref().and_then(|orders| orders.send((network, done)).ok()).expect("the proxy runs");
+        self.orders.as_ref().and_then(|orders| orders.send((change, done)).ok()).expect("the proxy runs");
         wait.recv().expect("the proxy carries out an order");
     }
 }
@@ -109,12 +124,17 @@ async fn run(address: SocketAddr, mut upstreams: Vec<SocketAddr>, mut inbox: mps
         tokio::select! {
             order = inbox.recv() => {
                 let Some((wanted, done)) = order else { return };
-                network.send_replace(wanted);
-                if wanted == Network::Cut {
-                    listener = None;
-                    connections.shutdown().await;
-                } else if listener.is_none() {
-                    listener = Some(TcpListener::bind(address).await.expect("the port is leased to us"));
+                match wanted {
+                    Change::Upstream(upstream) => upstreams = vec![upstream],
+                    Change::Network(wanted) => {
+                        network.send_replace(wanted);
+                        if wanted == Network::Cut {
+                            listener = None;
+                            connections.shutdown().await;
+                        } else if listener.is_none() {
+                            listener = Some(TcpListener::bind(address).await.expect("the port is leased to us"));
+                        }
+                    }
                 }
                 let _ = done.send(());
             }
