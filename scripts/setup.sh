@@ -36,7 +36,7 @@ case $set_name in
   demo) needs=(toolchain compiler nats_newest) ;;
   bench) needs=(toolchain compiler nats_newest postgres psql openssl) ;;
   bench-page) needs=(toolchain compiler browser) ;;
-  test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql pgbouncer sqlite openssl promtool systemd interop table_readers schemathesis node asyncapi typescript axe browser) ;;
+  test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql pgbouncer nginx sqlite openssl promtool systemd interop table_readers schemathesis node asyncapi typescript axe browser) ;;
   *) die "unknown set '$set_name': write scripts/setup.sh demo, test, bench or bench-page" ;;
 esac
 
@@ -52,6 +52,7 @@ why() {
     postgres) echo "PostgreSQL $postgres_oldest or newer; private clusters are started, none is created or left running" ;;
     psql) echo "psql, with which the tests look at PostgreSQL as an analyst would" ;;
     pgbouncer) echo "pgbouncer, a pooler that the tests put before PostgreSQL" ;;
+    nginx) echo "nginx, a proxy that the tests put before Convoke" ;;
     openssl) echo "openssl, which makes the certificates with which TLS is tested and measured" ;;
     sqlite) echo "sqlite3, with which the tests look at SQLite as an analyst would" ;;
     promtool) echo "promtool, which checks the metrics and the alert rules" ;;
@@ -102,6 +103,7 @@ met() {
     openssl) have openssl ;;
     promtool) [ -x "$tools/promtool" ] || have promtool ;;
     pgbouncer) [ -x "$tools/pgbouncer" ] || have pgbouncer ;;
+    nginx) [ -x "$tools/nginx" ] || have nginx ;;
     systemd) have systemd-analyze ;;
     node) [ -x "$tools/node/$node/bin/node" ] ;;
     asyncapi) node_packages_met asyncapi "$asyncapi_packages" ;;
@@ -208,6 +210,16 @@ install_pgbouncer() {
   keep_program "$program" pgbouncer
 }
 
+install_nginx() {
+  local program="$scratch/nginx/usr/sbin/nginx"
+  fetch_package nginx nginx
+  # The same: installed as a package it would listen on port 80.
+  "$program" -v >/dev/null 2>&1 ||
+    apt_install "nginx's libraries" --no-upgrade $(dpkg-deb -f "$scratch/nginx.deb" Depends | tr ',' '\n' | grep -oE '^ *lib[^ (|]+')
+  "$program" -v >/dev/null 2>&1 || die "nginx does not run on this machine"
+  keep_program "$program" nginx
+}
+
 # install_venv FOLDER PACKAGE...
 install_venv() {
   local folder=$1 venv="$tools/$1"
@@ -283,6 +295,7 @@ get() {
     openssl) apt_install "openssl" openssl ;;
     promtool) install_promtool ;;
     pgbouncer) install_pgbouncer ;;
+    nginx) install_nginx ;;
     systemd) apt_install "systemd-analyze" systemd ;;
     node) install_node ;;
     asyncapi) install_node_packages asyncapi "$asyncapi_packages" ;;

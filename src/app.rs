@@ -25,10 +25,12 @@ use crate::http::access::Access;
 use crate::http::api::Api;
 use crate::http::api::streams::Streams;
 use crate::http::connections::{Connections, Gauges, room_by_descriptors};
+use crate::http::failures::Failures;
 use crate::http::ingest::{Ingest, Limits};
 use crate::http::ops::{CursorHealth, Health};
+use crate::http::past::Past;
 use crate::http::tls::{Certificates, TlsError};
-use crate::http::{self, Shutdown, Sources};
+use crate::http::{self, Shutdown, Sources, Terms};
 use crate::intake::Intake;
 use crate::log::{self, Log, LogError};
 use crate::meetings::{self, Meetings};
@@ -210,7 +212,9 @@ impl App {
         let tls = certificates.as_ref().map(|(certificates, _)| certificates.clone());
         let counted = Gauges { open: metrics.connections.clone(), evicted: metrics.connections_evicted.clone() };
         let connections = Connections::new(room_by_descriptors(), Some(counted));
-        tasks.spawn(EVENTS, done(http::serve(events, tls, router, shutdown.clone(), connections)));
+        let idle = settings.listen.idle_timeout;
+        let terms = Terms::events(idle, tls, Failures::new("events", Some(Arc::clone(&metrics))));
+        tasks.spawn(EVENTS, done(http::serve(events, terms, router, shutdown.clone(), connections)));
         let access = Arc::new(Access::new(&settings.admin, clock.clone()));
         let api = Api::new(Arc::clone(&log), Arc::clone(&health), clock.clone(), access.asks());
         let streams = Streams::new(api, Arc::clone(&appended), steps.rest.clone());
@@ -218,12 +222,21 @@ impl App {
         // Operators watch the end: this listener ends with the rest.
         let admin_shutdown = Shutdown { stop: steps.rest.clone(), ..shutdown.clone() };
         let connections = Connections::new(ADMIN_CONNECTIONS, None);
-        tasks.spawn(ADMIN, done(http::serve(admin, None, router, admin_shutdown, connections)));
+        let terms = Terms::admin(idle, Failures::new("admin", None));
+        tasks.spawn(ADMIN, done(http::serve(admin, terms, router, admin_shutdown, connections)));
         tasks.spawn(STREAMS, done(streams.run(migrated.clone())));
         tasks.spawn(WRITER, done(writer.run(migrated.clone(), steps.writer.clone())));
+        let past = Arc::new(Past::new(Arc::clone(&log), Arc::clone(&metrics)));
         tasks.spawn(
             DATABASE,
-            upkeep(Arc::clone(&log), settings.database.migrate, clock.clone(), migrated.clone(), steps.rest.clone()),
+            upkeep(
+                Arc::clone(&log),
+                settings.database.migrate,
+                (Arc::clone(&past), Arc::clone(&health)),
+                clock.clone(),
+                migrated.clone(),
+                steps.rest.clone(),
+            ),
         );
         let owner = owner();
         if let Some(bus) = bus {
@@ -290,7 +303,10 @@ impl App {
         if let Some(watch) = subscription_watch(settings, &log, &metrics, owner)? {
             tasks.spawn(SUBSCRIPTION, done(watch.run(migrated.clone(), steps.rest.clone())));
         }
-        let shown = gauges(Arc::clone(&log), Arc::clone(&health), clock, cursors, migrated, steps.rest.clone());
+        let shown_certificate = certificates.as_ref().map(|(certificates, _)| certificates.clone());
+        let stop = steps.rest.clone();
+        let shown =
+            gauges(Arc::clone(&log), Arc::clone(&health), past, shown_certificate, clock, cursors, migrated, stop);
         tasks.spawn(GAUGES, done(shown));
 
         for (listener, address) in [("events", events_at), ("admin", admin_at)] {
@@ -519,6 +535,7 @@ async fn moved(
 async fn upkeep(
     log: Arc<dyn Log>,
     migrate: bool,
+    (past, health): (Arc<Past>, Arc<Health>),
     clock: Clock,
     migrated: CancellationToken,
     stop: CancellationToken,
@@ -544,6 +561,9 @@ async fn upkeep(
                         tracing::warn!(weakness, "what is answered 200 may not survive a power cut");
                     }),
                     Err(error) => tracing::debug!(%error, "whether the database is durable is not known"),
+                }
+                if let Err(error) = past.recall(&health.subscribers(), clock.now()).await {
+                    tracing::debug!(%error, "when the last events came is not known yet");
                 }
                 migrated.cancel();
                 break;
@@ -589,13 +609,23 @@ async fn upkeep(
 async fn gauges(
     log: Arc<dyn Log>,
     health: Arc<Health>,
+    past: Arc<Past>,
+    certificates: Option<Certificates>,
     clock: Clock,
     cursors: Vec<&'static str>,
     migrated: CancellationToken,
     stop: CancellationToken,
 ) {
     let mut disk_watch = DiskWatch::new(clock.clone());
+    let mut validity = http::tls::Watch::default();
     loop {
+        if let Some(certificates) = &certificates {
+            let expires = certificates.expires();
+            health.metrics.tls_expiry.set(expires.get() / 1000);
+            if validity.is_due(expires, clock.now()) {
+                warn_of_validity(certificates);
+            }
+        }
         health.last_hour.look(&health.metrics, clock.now());
         let disk = log.disk();
         health.look(|looked| looked.disk_free = disk.map(|disk| disk.free));
@@ -607,7 +637,7 @@ async fn gauges(
         }
         health.intake.warn_if_due();
         if migrated.is_cancelled() {
-            let looked = look(&*log, &health, &clock, &cursors).await;
+            let looked = look(&*log, &health, &past, &clock, &cursors).await;
             health.look(|known| known.reachable = looked.is_ok());
             if let Err(error) = looked {
                 tracing::debug!(%error, "the gauges are as they were");
@@ -620,7 +650,13 @@ async fn gauges(
     }
 }
 
-async fn look(log: &dyn Log, health: &Health, clock: &Clock, running: &[&'static str]) -> Result<(), LogError> {
+async fn look(
+    log: &dyn Log,
+    health: &Health,
+    past: &Past,
+    clock: &Clock,
+    running: &[&'static str],
+) -> Result<(), LogError> {
     let metrics = &health.metrics;
     let states = log.cursors().await?;
     let mut cursors = Vec::new();
@@ -651,8 +687,11 @@ async fn look(log: &dyn Log, health: &Health, clock: &Clock, running: &[&'static
     }
     // Not as people read: whatever they ask, the gauges go on.
     let newest = log.read(Seq(log.head().await?.0 - 1), 1).await?;
-    health.look(|known| {
-        known.last_events.extend(newest.into_iter().map(|event| (event.subscriber_id, event.received_at)));
-    });
-    Ok(())
+    if let Some(newest) = newest.first() {
+        past.note(newest);
+        health.look(|known| known.newest = Some(newest.received_at));
+    }
+    // Those that a reload has added, too.
+    past.recall(&health.subscribers(), clock.now()).await?;
+    past.keep(clock.now()).await
 }

@@ -80,11 +80,13 @@ pub enum Rejection {
     Crowded,
     /// Not a `POST`.
     Method,
+    /// Not to `listen.path`.
+    Path,
 }
 
 impl Rejection {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Malformed,
         Self::NotUtf8,
         Self::NotJson,
@@ -99,6 +101,7 @@ impl Rejection {
         Self::QueueFull,
         Self::Crowded,
         Self::Method,
+        Self::Path,
     ];
 
     /// As in the label `reason`.
@@ -119,6 +122,7 @@ impl Rejection {
             Self::QueueFull => "queue_full",
             Self::Crowded => "crowded",
             Self::Method => "method",
+            Self::Path => "path",
         }
     }
 }
@@ -131,6 +135,63 @@ impl From<&Refusal> for Rejection {
             Refusal::Malformed(Malformed::NotUtf8) => Self::NotUtf8,
             Refusal::Malformed(Malformed::NotJson | Malformed::NotAnObject) => Self::NotJson,
             Refusal::Malformed(_) => Self::Malformed,
+        }
+    }
+}
+
+/// Why a connection to the events listener brought no request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConnectionFailure {
+    /// The handshake failed.
+    Tls,
+    /// It spoke something else.
+    NotHttp,
+    /// It spoke TLS, where plain HTTP is spoken.
+    TlsOnPlainPort,
+    /// It spoke plain HTTP, where TLS is spoken.
+    PlainOnTlsPort,
+    /// It began with a line of the PROXY protocol.
+    ProxyProtocol,
+    /// The head of a request was too large.
+    HeadTooLarge,
+}
+
+impl ConnectionFailure {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Tls, Self::NotHttp, Self::TlsOnPlainPort, Self::PlainOnTlsPort, Self::ProxyProtocol, Self::HeadTooLarge];
+
+    /// As in the label `reason`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tls => "tls",
+            Self::NotHttp => "not_http",
+            Self::TlsOnPlainPort => "tls_on_plain_port",
+            Self::PlainOnTlsPort => "plain_on_tls_port",
+            Self::ProxyProtocol => "proxy_protocol",
+            Self::HeadTooLarge => "head_too_large",
+        }
+    }
+
+    /// What to do about it, for people.
+    #[must_use]
+    pub const fn todo(self) -> &'static str {
+        match self {
+            Self::Tls => {
+                "a TLS handshake failed; listen.tls_cert has to hold the certificate and, after it, those that vouch for it"
+            }
+            Self::NotHttp => {
+                "what came was no HTTP; unless somebody tries ports, see what is configured to connect here"
+            }
+            Self::TlsOnPlainPort => {
+                "TLS came to a port without it; set listen.tls_cert and listen.tls_key, or post to http://"
+            }
+            Self::PlainOnTlsPort => "plain HTTP came to the port with TLS; post to https://",
+            Self::ProxyProtocol => "the PROXY protocol is not understood; switch it off in the load balancer",
+            Self::HeadTooLarge => {
+                "the head of a request is over 16 KiB or 64 headers; see what the proxy in front adds to requests"
+            }
         }
     }
 }
@@ -262,10 +323,23 @@ fn event_label(index: usize) -> &'static str {
 #[derive(Debug)]
 pub struct SubscriberMetrics {
     deliveries: Vec<[IntCounter; Outcome::ALL.len()]>,
-    /// When its newest event arrived, in seconds since the epoch.
-    pub last_event: Gauge,
-    /// When its newest handshake arrived, in seconds since the epoch.
-    pub last_handshake: Gauge,
+    last_event: Gauge,
+    last_handshake: Gauge,
+}
+
+/// Shows a time in seconds since the epoch, unless a later one is shown.
+fn raise(gauge: &Gauge, at: Millis) {
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds since the epoch fit")]
+    let seconds = at.get() as f64 / 1e3;
+    if seconds > gauge.get() {
+        gauge.set(seconds);
+    }
+}
+
+fn shown(gauge: &Gauge) -> Option<Millis> {
+    #[expect(clippy::cast_possible_truncation, reason = "milliseconds since the epoch fit")]
+    let at = (gauge.get() * 1e3).round() as i64;
+    Millis::new(at).filter(|at| *at > Millis::EPOCH)
 }
 
 impl SubscriberMetrics {
@@ -274,6 +348,28 @@ impl SubscriberMetrics {
     pub fn deliveries(&self, event: &str, outcome: Outcome) -> &IntCounter {
         let index = (0..OTHER).find(|index| event_label(*index) == event).unwrap_or(OTHER);
         &self.deliveries[index][outcome as usize]
+    }
+
+    /// An event that arrived then is in the log.
+    pub fn event_stored(&self, at: Millis) {
+        raise(&self.last_event, at);
+    }
+
+    /// When the newest event that the platform pushed, and that is in the log, arrived.
+    #[must_use]
+    pub fn last_event(&self) -> Option<Millis> {
+        shown(&self.last_event)
+    }
+
+    /// A handshake was answered then.
+    pub fn handshake(&self, at: Millis) {
+        raise(&self.last_handshake, at);
+    }
+
+    /// When a handshake was last answered.
+    #[must_use]
+    pub fn last_handshake(&self) -> Option<Millis> {
+        shown(&self.last_handshake)
     }
 }
 
@@ -285,6 +381,7 @@ pub struct Metrics {
     last_handshake: GaugeVec,
     subscribers: RwLock<HashMap<Arc<str>, Arc<SubscriberMetrics>>>,
     rejections: Vec<IntCounter>,
+    connection_failures: Vec<IntCounter>,
     forms: Vec<IntCounter>,
     publish_errors: Vec<IntCounter>,
     set_aside: IntGaugeVec,
@@ -328,6 +425,8 @@ pub struct Metrics {
     standings: Vec<IntGauge>,
     /// 0 after a reload of the settings failed.
     pub reload_ok: IntGauge,
+    /// When the certificate of the events listener runs out, in seconds since the epoch; 0 without TLS.
+    pub tls_expiry: IntGauge,
     /// Connections to the events listener.
     pub connections: IntGauge,
     /// Connections that had to make room for others.
@@ -355,8 +454,18 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Self {
         let r = Registry::new();
-        let rejections =
-            counters(&r, "convoke_rejections_total", "Requests to the events path not answered 200.", "reason");
+        let rejections = counters(
+            &r,
+            "convoke_rejections_total",
+            "Requests to the events listener, its probes apart, that were not answered 200.",
+            "reason",
+        );
+        let failures = counters(
+            &r,
+            "convoke_connection_failures_total",
+            "Connections to the events listener that brought no request that could be read.",
+            "reason",
+        );
         let forms =
             counters(&r, "convoke_signature_form_total", "Signatures that matched, by the form of eventInfo.", "form");
         let publish_errors =
@@ -462,7 +571,11 @@ impl Metrics {
             last_event: register(
                 &r,
                 GaugeVec::new(
-                    Opts::new("convoke_last_event_timestamp_seconds", "When the newest event arrived; 0: none yet."),
+                    Opts::new(
+                        "convoke_last_event_timestamp_seconds",
+                        "When the newest event that the platform pushed, and that is in the log, arrived, at whichever process; \
+                         0: there is none.",
+                    ),
                     &["subscriber"],
                 ),
             ),
@@ -471,13 +584,17 @@ impl Metrics {
                 GaugeVec::new(
                     Opts::new(
                         "convoke_last_handshake_timestamp_seconds",
-                        "When the newest handshake arrived; 0: none yet.",
+                        "When a handshake of the platform was last answered, by whichever process; 0: never.",
                     ),
                     &["subscriber"],
                 ),
             ),
             subscribers: RwLock::default(),
             rejections: Rejection::ALL.iter().map(|reason| rejections.with_label_values(&[reason.as_str()])).collect(),
+            connection_failures: ConnectionFailure::ALL
+                .iter()
+                .map(|reason| failures.with_label_values(&[reason.as_str()]))
+                .collect(),
             forms: Form::ALL.iter().map(|form| forms.with_label_values(&[form.as_str()])).collect(),
             publish_errors: PublishError::ALL
                 .iter()
@@ -524,7 +641,7 @@ impl Metrics {
                 &r,
                 Gauge::new(
                     "convoke_stream_checked_timestamp_seconds",
-                    "When this process last compared log and stream; 0: not yet, or another replica does it.",
+                    "When log and stream were last compared to the end; 0: never, or another replica does it.",
                 ),
             ),
             stream_setbacks: Setback::ALL.iter().map(|kind| setbacks.with_label_values(&[kind.as_str()])).collect(),
@@ -544,7 +661,7 @@ impl Metrics {
                 &r,
                 Gauge::new(
                     "convoke_backfill_completed_timestamp_seconds",
-                    "When this process last looked for gaps to the end; 0: not yet, or another replica does it.",
+                    "When gaps were last looked for to the end; 0: never, or another replica does it.",
                 ),
             ),
             standings: Standing::ALL.iter().map(|one| standings.with_label_values(&[one.as_str()])).collect(),
@@ -555,6 +672,10 @@ impl Metrics {
                 .map(|task| CLASSES.iter().map(|(_, class)| fetch_failures.with_label_values(&[task, class])).collect())
                 .collect(),
             reload_ok,
+            tls_expiry: gauge(
+                "convoke_tls_expiry_timestamp_seconds",
+                "When the certificate that is served runs out; 0 without TLS.",
+            ),
             connections: gauge("convoke_connections", "Open connections to the events listener."),
             connections_evicted: register(
                 &r,
@@ -591,11 +712,14 @@ impl Metrics {
     /// A handshake that this or another process answered, if the subscriber is one of ours.
     pub fn note_handshake(&self, subscriber: &str, at: Millis) {
         if let Some(known) = self.subscribers.read().unwrap_or_else(PoisonError::into_inner).get(subscriber) {
-            #[expect(clippy::cast_precision_loss, reason = "milliseconds since the epoch fit")]
-            let seconds = at.get() as f64 / 1e3;
-            if seconds > known.last_handshake.get() {
-                known.last_handshake.set(seconds);
-            }
+            known.handshake(at);
+        }
+    }
+
+    /// An event that this or another process stored, if the subscriber is one of ours.
+    pub fn note_event(&self, subscriber: &str, at: Millis) {
+        if let Some(known) = self.subscribers.read().unwrap_or_else(PoisonError::into_inner).get(subscriber) {
+            known.event_stored(at);
         }
     }
 
@@ -603,6 +727,12 @@ impl Metrics {
     #[must_use]
     pub fn rejections(&self, reason: Rejection) -> &IntCounter {
         &self.rejections[reason as usize]
+    }
+
+    /// The series of connections that came to nothing for this reason.
+    #[must_use]
+    pub fn connection_failures(&self, reason: ConnectionFailure) -> &IntCounter {
+        &self.connection_failures[reason as usize]
     }
 
     /// The series of signatures that matched in this form.
@@ -647,6 +777,12 @@ impl Metrics {
         let task = FETCHERS.iter().position(|known| *known == task).unwrap_or_default();
         let class = CLASSES.iter().position(|(known, _)| *known == class).unwrap_or_default();
         &self.fetch_failures[task][class]
+    }
+
+    /// When the certificate runs out, as shown.
+    #[must_use]
+    pub fn tls_expires(&self) -> Option<Millis> {
+        Millis::new(self.tls_expiry.get().checked_mul(1000)?).filter(|at| *at > Millis::EPOCH)
     }
 
     /// Shows how the subscription stands; `None`: this process does not know.

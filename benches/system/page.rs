@@ -159,7 +159,7 @@ async fn needed(browser: &Browser) -> [f64; 4] {
 async fn files(setup: &Setup) -> Vec<String> {
     let mut connection = RawConnection::open(setup.server.admin()).await;
     let shell = fetch(&mut connection, "/").await;
-    let named = shell.split("=\"/assets/").skip(1).filter_map(|rest| rest.split('"').next());
+    let named = shell.split("=\"assets/").skip(1).filter_map(|rest| rest.split('"').next());
     named.map(|path| format!("/assets/{path}")).chain(["/".to_owned(), "/assets/js/lang/en.js".to_owned()]).collect()
 }
 

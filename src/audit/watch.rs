@@ -37,6 +37,9 @@ const AGAIN: Duration = Duration::from_secs(24 * 3600);
 /// The same while the stream has messages that the log does not know.
 const AGAIN_UNKNOWN: Duration = Duration::from_secs(3600);
 
+/// When nothing has changed, the time of the last comparison is kept so often, in milliseconds.
+const KEEP_EVERY: i64 = 600_000;
+
 /// Messages, or rows, between two rests.
 const PAGE: u32 = 256;
 
@@ -71,6 +74,9 @@ pub struct Mark {
     pub missing: u64,
     /// Messages whose event is not in the log.
     pub unknown: u64,
+    /// When the comparison last came to its end.
+    #[serde(default)]
+    checked_at: i64,
 }
 
 impl Mark {
@@ -81,6 +87,14 @@ impl Mark {
     pub async fn load(log: &dyn Log, stream: &str) -> anyhow::Result<Option<Self>> {
         // One that cannot be read is of another version: everything is compared again.
         Ok(log.note(&name(stream)).await?.and_then(|note| serde_json::from_str(&note).ok()))
+    }
+
+    /// Whether it is worth keeping: that nothing has changed is so only once in a while.
+    fn is_news_after(&self, kept: Option<&Self>) -> bool {
+        kept.is_none_or(|kept| {
+            self.checked_at - kept.checked_at >= KEEP_EVERY
+                || Self { checked_at: kept.checked_at, ..self.clone() } != *kept
+        })
     }
 
     /// How many messages that were in the stream's middle, or its oldest, are gone.
@@ -264,8 +278,8 @@ impl Watch {
         }
         self.goal = None;
         self.report(now);
-        if self.mark != self.kept
-            && let Some(mark) = &self.mark
+        if let Some(mark) = &self.mark
+            && mark.is_news_after(self.kept.as_ref())
         {
             self.log.keep_note(&name(self.bus.stream()), &serde_json::to_string(mark)?).await?;
             self.kept = Some(mark.clone());
@@ -291,6 +305,10 @@ impl Watch {
             Some(mark) => (mark, false),
             None => (Mark::load(&*self.log, stream).await?.unwrap_or_default(), true),
         };
+        if fresh {
+            // Until it is compared again, what was found before the start, or by another replica, is what is known.
+            self.show(&mark);
+        }
         let known = mark.made_at != 0;
         let erased = self.log.erased_messages().await?;
         if known {
@@ -312,7 +330,8 @@ impl Watch {
         let lost_count = fresh && mark.missing > 0;
         if !known || setback.is_some() || due || lost_count || mark.place > position.0 {
             let message = state.first_sequence.saturating_sub(1);
-            mark = Mark { whole_at: now.get(), message, erased, to_erase: mark.to_erase, ..Mark::default() };
+            let (to_erase, checked_at) = (mark.to_erase, mark.checked_at);
+            mark = Mark { whole_at: now.get(), message, erased, to_erase, checked_at, ..Mark::default() };
             (self.seen, self.missing) = (Places::default(), Places::default());
             (self.oldest, self.counted, self.goal) = (None, mark.message, None);
         } else if fresh {
@@ -419,15 +438,22 @@ impl Watch {
         }
     }
 
+    fn show(&self, mark: &Mark) {
+        self.metrics.stream_missing.set(i64::try_from(mark.missing).unwrap_or(i64::MAX));
+        self.metrics.stream_unknown.set(i64::try_from(mark.unknown).unwrap_or(i64::MAX));
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds since the epoch fit")]
+        self.metrics.stream_checked.set(mark.checked_at as f64 / 1e3);
+    }
+
     /// Says what was found, when it is news.
     fn report(&mut self, now: Millis) {
         let Some(mark) = &mut self.mark else { return };
         mark.missing = self.missing.count();
+        mark.checked_at = now.get();
         let (missing, unknown) = (mark.missing, mark.unknown);
-        self.metrics.stream_missing.set(i64::try_from(missing).unwrap_or(i64::MAX));
-        self.metrics.stream_unknown.set(i64::try_from(unknown).unwrap_or(i64::MAX));
-        #[expect(clippy::cast_precision_loss, reason = "milliseconds since the epoch fit")]
-        self.metrics.stream_checked.set(now.get() as f64 / 1e3);
+        if let Some(mark) = &self.mark {
+            self.show(mark);
+        }
         let stream = self.bus.stream();
         if missing > self.told.0 {
             self.throttle.run("missing", |suppressed| {

@@ -121,6 +121,9 @@ impl Task {
         let last = Note::load(&*self.log, NOTE).await?;
         let now = self.clock.now();
         let finished = last.as_ref().and_then(|note| note.finished_at).and_then(Millis::new);
+        if let Some(finished) = finished {
+            self.show(finished);
+        }
         if finished.is_some_and(|finished| finished <= now && now.since(finished) < self.every) {
             return Ok(false);
         }
@@ -138,8 +141,7 @@ impl Task {
             self.request(last.filter(|note| *note.subscriber_id == *backfill.subscriber_id), &backfill).await?;
         tracing::info!(since = %request.since, "looking for gaps in the platform's history");
         let report = backfill.run(&request, |_, _| {}).await?;
-        #[expect(clippy::cast_precision_loss, reason = "milliseconds since the epoch fit")]
-        self.metrics.backfill_completed.set(self.clock.now().get() as f64 / 1e3);
+        self.show(self.clock.now());
         if report.events() > 0 {
             tracing::warn!(
                 events = report.events(),
@@ -152,6 +154,12 @@ impl Task {
             tracing::info!(runs = report.runs, since = %report.since, until = %report.until, "no gaps that could be filled");
         }
         Ok(true)
+    }
+
+    /// When gaps were last looked for to the end, whoever did it.
+    fn show(&self, completed: Millis) {
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds since the epoch fit")]
+        self.metrics.backfill_completed.set(completed.get() as f64 / 1e3);
     }
 
     /// The next range: the rest of the one that was broken off, or what came after the last.

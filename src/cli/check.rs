@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::refused::Refused;
 use super::{Failure, Outcome};
 use crate::app;
 use crate::audit::watch::Mark;
@@ -93,6 +94,12 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
     if let Some(log) = &log {
         database(&mut report, &**log, now).await?;
         handshakes(&report, &settings, &**log).await?;
+    }
+    // Only a running service knows, and not of what came to another replica.
+    if let Some(refused) = Refused::ask(&settings).await {
+        for sentence in refused.sentences(&settings.listen.path) {
+            report.warn("refused", format!("in the last {} min, {sentence}", refused.minutes));
+        }
     }
     if let Some(options) = app::vendor_options(&settings) {
         let vendor = Vendor::new(options, Clock::System).map_err(anyhow::Error::from)?;

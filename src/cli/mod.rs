@@ -9,6 +9,7 @@ mod forget;
 mod migrate;
 mod quarantine;
 mod rebuild;
+mod refused;
 mod replay;
 mod serve;
 mod simulate;

@@ -12,6 +12,7 @@ use super::layers::{Layers, Refusal};
 use super::subscribers::{self, SubscriberSource, load_subscribers};
 use super::{Admin, Database, Listen, Log, Nats, Privacy, Settings, TlsFiles, parse};
 
+const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 /// The platform repeats an event for 24 h; a shorter memory than twice that would count copies as news.
 const LEAST_RETENTION: Duration = Duration::from_secs(48 * 3600);
@@ -66,6 +67,7 @@ fn listen(layers: &Layers, env: &Env) -> Result<Listen, ConfigError> {
         max_body: layers.read("listen.max_body", |text| parse::size(text, LEAST_BODY..=MOST_BODY))? as usize,
         allow_from: layers.read("listen.allow_from", parse::networks)?,
         trusted_proxies: layers.read("listen.trusted_proxies", parse::proxies)?,
+        idle_timeout: layers.read("listen.idle_timeout", |text| parse::duration(text, SECOND..=HOUR))?,
         shutdown_delay: layers.read("listen.shutdown_delay", |text| parse::duration(text, Duration::ZERO..=HOUR))?,
         shutdown_timeout: layers
             .read("listen.shutdown_timeout", |text| parse::duration(text, Duration::ZERO..=HOUR))?,

@@ -46,7 +46,7 @@ const fn key(
 }
 
 /// All settings but the list of subscribers, which is read by `subscribers`.
-pub(super) const KEYS: [Key; 42] = [
+pub(super) const KEYS: [Key; 43] = [
     key("listen.events", "LISTEN", Some("--listen"), Shape::Text, "127.0.0.1:8080"),
     key("listen.admin", "ADMIN_LISTEN", Some("--admin-listen"), Shape::Text, "127.0.0.1:8081"),
     key("listen.path", "PATH_EVENTS", Some("--path"), Shape::Text, "/openapi/meetingevent"),
@@ -55,6 +55,7 @@ pub(super) const KEYS: [Key; 42] = [
     key("listen.max_body", "MAX_BODY", None, Shape::Bytes, "256 KiB"),
     key("listen.allow_from", "ALLOW_FROM", None, Shape::List, NONE),
     key("listen.trusted_proxies", "TRUSTED_PROXIES", None, Shape::List, NONE),
+    key("listen.idle_timeout", "IDLE_TIMEOUT", None, Shape::Text, "90s"),
     key("listen.shutdown_delay", "SHUTDOWN_DELAY", None, Shape::Text, "2s"),
     key("listen.shutdown_timeout", "SHUTDOWN_TIMEOUT", None, Shape::Text, "25s"),
     key("database.url", "DATABASE_URL", Some("--database-url"), Shape::Text, "sqlite://convoke.db"),

@@ -84,6 +84,8 @@ pub struct Listen {
     pub allow_from: Vec<IpNet>,
     /// Networks whose `X-Forwarded-For` is believed; empty: nobody's.
     pub trusted_proxies: Vec<IpNet>,
+    /// How long a connection may be silent after a request.
+    pub idle_timeout: Duration,
     /// How long requests are still accepted after readiness is withdrawn.
     pub shutdown_delay: Duration,
     /// How long a stop may take in all.

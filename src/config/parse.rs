@@ -37,7 +37,8 @@ pub(super) fn route(text: &str) -> Result<String, Refusal> {
     if let Some(odd) = text.chars().find(|c| !u8::try_from(*c).is_ok_and(plain)) {
         return refused(format!("a path cannot hold {odd:?}"));
     }
-    if matches!(text, "/livez" | "/readyz") {
+    // With a slash at its end it is the same path.
+    if matches!(text.strip_suffix('/').unwrap_or(text), "/livez" | "/readyz") {
         return refused(format!("`{text}` is a probe of this listener"));
     }
     if text.split('/').any(|segment| matches!(segment, "." | "..") || segment.starts_with([':', '*'])) {

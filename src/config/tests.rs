@@ -68,6 +68,7 @@ fn without_any_setting_the_defaults_of_the_contract_hold() {
     assert_eq!(settings.listen.tls, None);
     assert_eq!(settings.listen.max_body, 262_144);
     assert!(settings.listen.allow_from.is_empty() && settings.listen.trusted_proxies.is_empty());
+    assert_eq!(settings.listen.idle_timeout, Duration::from_secs(90));
     assert_eq!(settings.listen.shutdown_delay, Duration::from_secs(2));
     assert_eq!(settings.listen.shutdown_timeout, Duration::from_secs(25));
     assert!(settings.subscribers.is_empty());
@@ -114,6 +115,7 @@ fn every_variable_of_the_contract_is_accepted() {
         ("CONVOKE_MAX_BODY", "1 MiB"),
         ("CONVOKE_ALLOW_FROM", "10.0.0.0/8, 192.0.2.7"),
         ("CONVOKE_TRUSTED_PROXIES", "::1"),
+        ("CONVOKE_IDLE_TIMEOUT", "2m"),
         ("CONVOKE_SHUTDOWN_DELAY", "0s"),
         ("CONVOKE_SHUTDOWN_TIMEOUT", "5s"),
         ("CONVOKE_APP_ID", "1988692299"),

@@ -130,16 +130,13 @@ impl Ingest {
                     self.intake.note(verified, received_at);
                     return Ok(answer);
                 }
-                #[expect(clippy::cast_precision_loss, reason = "milliseconds since the epoch fit")]
-                series.last_handshake.set(received_at.get() as f64 / 1e3);
+                series.handshake(received_at);
                 series.deliveries(HANDSHAKE, Outcome::Verified).inc();
                 tracing::info!(subscriber = %handshake.subscriber_id, "answered a handshake");
                 self.intake.note(verified, received_at);
                 return Ok(answer);
             }
             Content::Event(event) => {
-                #[expect(clippy::cast_precision_loss, reason = "milliseconds since the epoch fit")]
-                series.last_event.set(received_at.get() as f64 / 1e3);
                 if self.retention.is_some_and(|retention| received_at.since(event.occurred_at) > retention) {
                     series.deliveries(&event.event, Outcome::Expired).inc();
                     return Ok(empty());
@@ -156,7 +153,10 @@ impl Ingest {
         };
         let stored = tokio::time::timeout(ANSWER_TIME, self.intake.store(verified, body, received_at)).await;
         let outcome = match stored {
-            Ok(Ok(Appended::Stored)) => Outcome::Stored,
+            Ok(Ok(Appended::Stored)) => {
+                series.event_stored(received_at);
+                Outcome::Stored
+            }
             Ok(Ok(Appended::Duplicate)) => Outcome::Duplicate,
             Ok(Ok(Appended::Quarantined | Appended::Noted)) => Outcome::Quarantined,
             Ok(Err(NotStored::QueueFull)) => return Err(Refused::new(Rejection::QueueFull, "the queue is full")),
@@ -188,6 +188,7 @@ impl Ingest {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Rejection::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Rejection::Path => StatusCode::NOT_FOUND,
         };
         let mut response = problem(status);
         match status {

@@ -1,16 +1,17 @@
-//! What was refused in the last hour: the counters of rejections, as they were at each minute of it.
+//! What was refused in the last hour: the counters of rejections, and of connections that came to nothing, as they were at
+//! each minute of it.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::event::Millis;
-use crate::metrics::{Metrics, Rejection};
+use crate::metrics::{ConnectionFailure, Metrics, Rejection};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const MINUTES: usize = 60;
 
-type Counts = [u64; Rejection::ALL.len()];
+type Counts = [u64; Rejection::ALL.len() + ConnectionFailure::ALL.len()];
 
 /// The counters of the last hour. To be looked at every second or so.
 #[derive(Debug, Default)]
@@ -26,12 +27,22 @@ pub struct Hour {
     pub since: Millis,
     /// Full minutes since then.
     pub minutes: u64,
-    /// How many there were of each.
-    pub counts: Vec<(Rejection, u64)>,
+    /// How many there were of each reason, as in the label `reason`.
+    pub counts: Vec<(&'static str, u64)>,
 }
 
 fn now_counted(metrics: &Metrics) -> Counts {
-    Rejection::ALL.map(|reason| metrics.rejections(reason).get())
+    let mut counts = Counts::default();
+    for (count, (_, now)) in counts.iter_mut().zip(series(metrics)) {
+        *count = now;
+    }
+    counts
+}
+
+fn series(metrics: &Metrics) -> impl Iterator<Item = (&'static str, u64)> {
+    let rejections = Rejection::ALL.into_iter().map(|reason| (reason.as_str(), metrics.rejections(reason).get()));
+    let failures = ConnectionFailure::ALL.into_iter();
+    rejections.chain(failures.map(|reason| (reason.as_str(), metrics.connection_failures(reason).get())))
 }
 
 impl LastHour {
@@ -61,7 +72,7 @@ impl LastHour {
         let oldest = samples.iter().find(|(at, _)| *at <= now && now.since(*at) <= hour);
         let counted = now_counted(metrics);
         let (since, before) = oldest.copied().unwrap_or((now, counted));
-        let counts = Rejection::ALL.into_iter().zip(counted.iter().zip(before));
+        let counts = series(metrics).map(|(reason, _)| reason).zip(counted.iter().zip(before));
         Hour {
             since,
             minutes: now.since(since).as_secs().div_ceil(60).min(MINUTES as u64),
@@ -79,7 +90,7 @@ mod tests {
     }
 
     fn signatures(hour: &Hour) -> u64 {
-        hour.counts.iter().filter(|(reason, _)| *reason == Rejection::Signature).map(|(_, count)| count).sum()
+        hour.counts.iter().filter(|(reason, _)| *reason == Rejection::Signature.as_str()).map(|(_, count)| count).sum()
     }
 
     #[test]

@@ -13,10 +13,13 @@ pub mod access;
 pub mod api;
 mod body;
 pub mod connections;
+mod elsewhere;
+pub mod failures;
 mod headers;
 pub mod ingest;
 pub mod last_hour;
 pub mod ops;
+pub mod past;
 mod problem;
 mod request_id;
 mod source;
@@ -29,8 +32,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::HeaderValue;
+use axum::handler::Handler as _;
 use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use axum::routing::{any, get};
 use hyper::body::Incoming;
@@ -44,22 +48,19 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use connections::{Connection, Connections};
+use elsewhere::Elsewhere;
+use failures::{Begun, Failures, First};
 use request_id::RequestId;
 pub use source::Sources;
 
-/// The whole head of a request must arrive within this time; a connection may be idle for as long, whatever it does
-/// instead of a request: say nothing, send half of a head or pings, or not read its answers.
-const IDLE_TIME: Duration = Duration::from_secs(30);
+use crate::metrics::ConnectionFailure;
+
+/// A connection may do without a first request for so long, whatever it does instead: say nothing, send half of a head or
+/// pings.
+const FIRST_REQUEST: Duration = Duration::from_secs(30);
 
 /// At the end, the head of a request that has begun gets at least this long, and at most twice that.
 const LAST_HEAD: Duration = Duration::from_millis(500);
-
-/// A TLS handshake must be over within this time.
-const TLS_TIME: Duration = Duration::from_secs(10);
-
-/// The head of a request, in bytes, in either version, and its headers in HTTP/1.
-const HEAD_BYTES: usize = 16 << 10;
-const MAX_HEADERS: usize = 64;
 
 /// Requests under way at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 256;
@@ -104,12 +105,48 @@ pub struct Shutdown {
     pub force: CancellationToken,
 }
 
-/// The routes of the events listener.
+/// What a listener takes.
+#[derive(Debug)]
+pub struct Terms {
+    /// For so long a connection may be silent after a request, or not read its answers.
+    pub idle: Duration,
+    /// Bytes that the head of a request may have, with words for those that have more, and its headers in HTTP/1.
+    pub head: usize,
+    /// How many headers it may have in HTTP/1.
+    pub headers: usize,
+    /// A connection is read so far ahead, for a head that is larger than it may be.
+    pub read: usize,
+    /// What is shown to whoever connects; plain HTTP without.
+    pub tls: Option<tls::Certificates>,
+    /// Where connections that bring no request are told.
+    pub failures: Failures,
+}
+
+impl Terms {
+    /// Those of the events listener: machines post here, many at once, and a head takes memory.
+    #[must_use]
+    pub const fn events(idle: Duration, tls: Option<tls::Certificates>, failures: Failures) -> Self {
+        Self { idle, head: 16 << 10, headers: 64, read: 16 << 10, tls, failures }
+    }
+
+    /// Those of the admin listener: browsers come here, with the cookies of all that runs on the same host.
+    #[must_use]
+    pub const fn admin(idle: Duration, failures: Failures) -> Self {
+        Self { idle, head: 32 << 10, headers: 256, read: 128 << 10, tls: None, failures }
+    }
+}
+
+/// The routes of the events listener: the path of the events, with a slash at its end and without.
 pub fn events_router(path: &str, ingest: Arc<ingest::Ingest>, health: Arc<ops::Health>) -> Router {
-    Router::new()
-        .route(path, any(ingest::deliver).with_state(ingest))
+    let base = path.strip_suffix('/').unwrap_or(path);
+    let elsewhere = Arc::new(Elsewhere::new(path, Arc::clone(&health.metrics)));
+    [base, &format!("{base}/")]
+        .into_iter()
+        .filter(|path| !path.is_empty())
+        .fold(Router::new(), |router, path| router.route(path, any(ingest::deliver)))
+        .with_state(ingest)
         .merge(ops::probes(health))
-        .fallback(problem::not_found)
+        .fallback_service(elsewhere::not_found.with_state(elsewhere))
         .method_not_allowed_fallback(problem::method_not_allowed)
 }
 
@@ -135,12 +172,13 @@ pub fn admin_router(
 /// Serves `router` on `listener` until `shutdown.stop`, then finishes what is under way; cuts it at `shutdown.force`.
 pub async fn serve(
     listener: TcpListener,
-    tls: Option<tls::Certificates>,
+    terms: Terms,
     router: Router,
     shutdown: Shutdown,
     connections: Arc<Connections>,
 ) {
     let tasks = TaskTracker::new();
+    let terms = Arc::new(terms);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -159,11 +197,11 @@ pub async fn serve(
             admitted = connections.admit(peer) => admitted,
             () = shutdown.stop.cancelled() => break,
         };
-        let (router, tls, shutdown) = (router.clone(), tls.clone(), shutdown.clone());
+        let (router, terms, shutdown) = (router.clone(), Arc::clone(&terms), shutdown.clone());
         tasks.spawn(async move {
             let (this, force) = (&admitted.connection, shutdown.force.clone());
             tokio::select! {
-                () = connection(stream, this, tls, router, shutdown) => {}
+                () = connection(stream, this, &terms, router, shutdown) => {}
                 () = this.evicted() => {}
                 () = force.cancelled() => {}
             }
@@ -174,27 +212,19 @@ pub async fn serve(
     tasks.wait().await;
 }
 
-async fn connection(
-    stream: TcpStream,
-    this: &Arc<Connection>,
-    tls: Option<tls::Certificates>,
-    router: Router,
-    shutdown: Shutdown,
-) {
+async fn connection(stream: TcpStream, this: &Arc<Connection>, terms: &Arc<Terms>, router: Router, shutdown: Shutdown) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "set_nodelay");
     }
-    match tls {
-        None => requests(stream, this, router, shutdown).await,
+    match &terms.tls {
+        None => requests(stream, this, terms, router, shutdown).await,
         Some(certificates) => {
-            let accepted = tokio::select! {
-                accepted = tokio::time::timeout(TLS_TIME, certificates.acceptor().accept(stream)) => accepted,
+            let shaken = tokio::select! {
+                shaken = terms.failures.handshake(certificates.acceptor(), stream, this.peer()) => shaken,
                 () = shutdown.stop.cancelled() => return,
             };
-            match accepted {
-                Ok(Ok(stream)) => requests(stream, this, router, shutdown).await,
-                Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
-                Err(_) => tracing::debug!("TLS handshake took too long"),
+            if let Some(stream) = shaken {
+                requests(stream, this, terms, router, shutdown).await;
             }
         }
     }
@@ -210,11 +240,12 @@ async fn silent(connection: &Connection) {
     }
 }
 
-/// Returns when no request was under way for [`IDLE_TIME`]. Hyper knows no such limit in HTTP/2, before it knows the
-/// version, or while it cannot write.
-async fn idle(connection: &Connection) {
+/// Returns when no request was under way for as long as `after` allows. Hyper knows no such limit in HTTP/2, before it knows
+/// the version, or while it cannot write.
+async fn idle(connection: &Connection, after: Duration) {
     loop {
-        let left = IDLE_TIME.saturating_sub(connection.idle_for());
+        let most = if connection.is_fresh() { after.min(FIRST_REQUEST) } else { after };
+        let left = most.saturating_sub(connection.idle_for());
         if left.is_zero() {
             return;
         }
@@ -222,7 +253,13 @@ async fn idle(connection: &Connection) {
     }
 }
 
-async fn requests<S>(stream: S, this: &Arc<Connection>, router: Router, shutdown: Shutdown)
+/// Bytes of a request's head, as far as they count.
+fn head_bytes<B>(request: &hyper::Request<B>) -> usize {
+    let lines = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    lines.sum::<usize>() + request.uri().path_and_query().map_or(0, |path| path.as_str().len())
+}
+
+async fn requests<S>(stream: S, this: &Arc<Connection>, terms: &Arc<Terms>, router: Router, shutdown: Shutdown)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -235,9 +272,15 @@ where
         let request: Request = request.map(axum::body::Body::new);
         let http1 = request.version() <= axum::http::Version::HTTP_11;
         let (router, closing) = (router.clone(), closing.clone());
+        let head = head_bytes(&request);
+        let too_large = (head > terms.head).then(|| too_large(terms, this, head));
         async move {
             let _under_way = under_way;
-            let mut response: Response = request_id.on(router.oneshot(request).await?);
+            let response = match too_large {
+                Some(response) => response,
+                None => router.oneshot(request).await?,
+            };
+            let mut response: Response = request_id.on(response);
             if http1 && closing.is_set() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
@@ -249,19 +292,22 @@ where
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(IDLE_TIME)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(HEAD_BYTES)
+        .header_read_timeout(terms.idle.max(FIRST_REQUEST))
+        .max_headers(terms.headers)
+        .max_buf_size(terms.read)
         .half_close(true);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(HEAD_BYTES as u32)
+        // Above that it answers 431 by itself, without a word to anybody.
+        .max_header_list_size(u32::try_from(terms.read).unwrap_or(u32::MAX))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_pending_accept_reset_streams(MAX_CANCELLED)
         .max_local_error_reset_streams(MAX_ERRORS);
+    let first = First::default();
+    let stream = Begun { inner: stream, first: first.clone() };
     let served = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(served);
     let ended = tokio::select! {
@@ -273,7 +319,7 @@ where
                 tokio::time::sleep(LAST_HEAD).await;
             }
         } => None,
-        () = idle(this) => None,
+        () = idle(this, terms.idle) => None,
     };
     let result = match ended {
         Some(result) => result,
@@ -287,7 +333,17 @@ where
         }
     };
     if let Err(error) = result {
-        // The other end went away or spoke no HTTP. What became of a delivery is counted where it was read.
-        tracing::debug!(peer = %this.peer(), error, "connection ended");
+        terms.failures.ended(this.peer(), &first, &*error);
     }
+}
+
+/// `431`, in words: browsers send the cookies of whatever else runs on the same host.
+fn too_large(terms: &Terms, this: &Connection, head: usize) -> Response {
+    terms.failures.tell(ConnectionFailure::HeadTooLarge, this.peer(), &format!("{head} bytes, answered 431"));
+    let most = terms.head >> 10;
+    let detail = format!(
+        "The head of the request has {head} bytes, and at most {most} KiB are taken. A browser sends the cookies of all \
+         applications on this host: delete those, or open this one under another host name."
+    );
+    problem::explained(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, &detail)
 }

@@ -1,6 +1,5 @@
 //! What operators and their machines ask: alive, ready, metrics.
 
-use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::extract::{RawQuery, State};
@@ -56,8 +55,8 @@ pub struct Looked {
     pub disk_free: Option<u64>,
     /// The cursors.
     pub cursors: Vec<CursorHealth>,
-    /// When the newest event that was seen of each subscriber arrived.
-    pub last_events: HashMap<String, Millis>,
+    /// When the newest event of the log arrived.
+    pub newest: Option<Millis>,
 }
 
 /// Where a cursor stood when it was last looked at.

@@ -18,6 +18,16 @@ pub fn problem(status: StatusCode) -> Response {
     response
 }
 
+/// A problem with this status, and what to do about it.
+pub fn explained(status: StatusCode, detail: &str) -> Response {
+    let title = status.canonical_reason().unwrap_or("Error");
+    let body =
+        serde_json::json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });
+    let mut response = problem(status);
+    *response.body_mut() = Body::from(body.to_string());
+    response
+}
+
 /// `404`, for every path that is not one of ours.
 pub async fn not_found(request: Request) -> Response {
     drain(request).await;
@@ -33,7 +43,8 @@ pub async fn method_not_allowed(request: Request) -> Response {
     response
 }
 
-async fn drain(request: Request) {
+/// Reads what nobody wants, so that the answer reaches its sender.
+pub(super) async fn drain(request: Request) {
     let announced = Announced::of(request.headers());
     body::drain(announced, &mut request.into_body()).await;
 }

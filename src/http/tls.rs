@@ -48,6 +48,7 @@ pub struct Certificates(Arc<RwLock<Shown>>);
 struct Shown {
     config: Arc<ServerConfig>,
     leaf: CertificateDer<'static>,
+    expires: Millis,
 }
 
 impl std::fmt::Debug for Certificates {
@@ -81,16 +82,22 @@ impl Certificates {
         TlsAcceptor::from(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner).config))
     }
 
+    /// When the certificate runs out.
+    #[must_use]
+    pub fn expires(&self) -> Millis {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).expires
+    }
+
     /// What is wrong with the certificate's time: it is over, not yet come, or over soon.
     #[must_use]
     pub fn trouble(&self, now: Millis) -> Option<Trouble> {
         let leaf = self.0.read().unwrap_or_else(PoisonError::into_inner).leaf.clone();
         let now = Duration::from_millis(now.get().unsigned_abs());
         match untimely(&leaf, now) {
-            Some(Untimely::Before(start)) => Some(Trouble::Now(format!("is not valid before {start}"))),
-            Some(Untimely::After(end)) => Some(Trouble::Now(format!("has expired on {end}"))),
+            Some(Untimely::Before(start)) => Some(Trouble::Now(format!("is not valid before {}", date(start)))),
+            Some(Untimely::After(end)) => Some(Trouble::Now(format!("has expired on {}", date(end)))),
             None => match untimely(&leaf, now + SOON) {
-                Some(Untimely::After(end)) => Some(Trouble::Soon(format!("expires on {end}"))),
+                Some(Untimely::After(end)) => Some(Trouble::Soon(format!("expires on {}", date(end)))),
                 _ => None,
             },
         }
@@ -114,9 +121,71 @@ impl std::fmt::Display for Trouble {
     }
 }
 
+/// Looks at the certificate's time while it is served: nobody else may tell before the platform gives up.
+#[derive(Debug, Default)]
+pub struct Watch {
+    /// What was found and said last. At the first look, what the start has said.
+    told: Option<(State, Millis)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Well,
+    Soon,
+    Over,
+}
+
+impl State {
+    /// While it lasts it is said again after this time.
+    const fn again(self) -> Duration {
+        match self {
+            Self::Well => Duration::MAX,
+            Self::Soon => Duration::from_secs(24 * 60 * 60),
+            Self::Over => Duration::from_secs(60 * 60),
+        }
+    }
+}
+
+impl Watch {
+    /// Whether it is time to say what is wrong with a certificate that ends then.
+    pub fn is_due(&mut self, expires: Millis, now: Millis) -> bool {
+        let state = match expires {
+            end if end <= now => State::Over,
+            end if end <= now.plus(SOON) => State::Soon,
+            _ => State::Well,
+        };
+        let due = match self.told {
+            None => false,
+            Some((before, at)) => {
+                state != State::Well && (state != before || now < at || now.since(at) >= state.again())
+            }
+        };
+        if due || self.told.is_none_or(|(before, _)| before != state) {
+            self.told = Some((state, now));
+        }
+        due
+    }
+}
+
 enum Untimely {
-    Before(String),
-    After(String),
+    Before(UnixTime),
+    After(UnixTime),
+}
+
+fn date(at: UnixTime) -> String {
+    let at = i64::try_from(at.as_secs()).ok().and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok());
+    at.map(|at| at.date().to_string()).unwrap_or_default()
+}
+
+/// When it runs out: what is said of it at the end of all time.
+fn expiry(leaf: &CertificateDer<'static>) -> Millis {
+    let end = match untimely(leaf, Duration::from_millis(Millis::MAX.get().unsigned_abs())) {
+        Some(Untimely::After(end)) => {
+            i64::try_from(end.as_secs()).ok().and_then(|end| Millis::new(end.checked_mul(1000)?))
+        }
+        _ => None,
+    };
+    end.unwrap_or(Millis::MAX)
 }
 
 /// Whether a certificate is not valid at `at` (since 1970), and from or until when it is. What a client would ask, with the
@@ -127,16 +196,12 @@ fn untimely(leaf: &CertificateDer<'static>, at: Duration) -> Option<Untimely> {
     let provider = Arc::new(ring::default_provider());
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().ok()?;
     let name = ServerName::try_from("localhost").ok()?;
-    let date = |at: UnixTime| {
-        let at = i64::try_from(at.as_secs()).ok().and_then(|at| OffsetDateTime::from_unix_timestamp(at).ok());
-        at.map(|at| at.date().to_string()).unwrap_or_default()
-    };
     match verifier.verify_server_cert(leaf, &[], &name, &[], UnixTime::since_unix_epoch(at)) {
         Err(Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
-            Some(Untimely::After(date(not_after)))
+            Some(Untimely::After(not_after))
         }
         Err(Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. })) => {
-            Some(Untimely::Before(date(not_before)))
+            Some(Untimely::Before(not_before))
         }
         _ => None,
     }
@@ -163,5 +228,25 @@ fn read(cert: &Path, key: &Path) -> Result<Shown, TlsError> {
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Shown { config: Arc::new(config), leaf })
+    let expires = expiry(&leaf);
+    Ok(Shown { config: Arc::new(config), leaf, expires })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_runs_out_while_it_is_served_is_spoken_of_daily_and_then_hourly() {
+        let hours = |hours: i64| Millis::new(hours * 3_600_000).expect("a time");
+        let end = hours(24 * 30);
+        let mut watch = Watch::default();
+        let said: Vec<i64> = (0..24 * 30 + 4).filter(|hour| watch.is_due(end, hours(*hour))).collect();
+        let daily = (16..30).map(|day| day * 24);
+        assert_eq!(said, daily.chain([720, 721, 722, 723]).collect::<Vec<_>>());
+        assert!(!watch.is_due(hours(24 * 365), hours(725)), "it was replaced");
+        let mut begun = Watch::default();
+        assert!(!begun.is_due(end, hours(700)), "the start has said so");
+        assert!(begun.is_due(end, hours(720)));
+    }
 }

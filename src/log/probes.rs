@@ -1,4 +1,4 @@
-//! What the log knows of handshakes: the platform's, and our own probes.
+//! What the log knows of the platform's visits: its handshakes, its newest event, and our own probes.
 
 use async_trait::async_trait;
 
@@ -36,4 +36,11 @@ pub trait Probes {
     /// # Errors
     /// [`LogError::Unavailable`].
     async fn handshakes(&self, subscriber: &str) -> Result<Handshakes, LogError>;
+
+    /// When the newest event of this subscriber that the platform pushed was received. Found at once if it is among the newest
+    /// of the log; else all that came later is read.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn last_push(&self, subscriber: &str) -> Result<Option<Millis>, LogError>;
 }

@@ -38,6 +38,7 @@ mod subscription;
 mod support;
 mod support_selftest;
 mod tables;
+mod unheard;
 mod vendor;
 mod vendor_against_platform;
 mod watch;

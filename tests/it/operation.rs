@@ -278,7 +278,7 @@ async fn without_a_token_only_requests_that_name_this_machine_are_answered() {
 }
 
 /// Name, type and labels of every metric, as the contract lists them.
-const METRICS: [(&str, &str, &[&str]); 33] = [
+const METRICS: [(&str, &str, &[&str]); 35] = [
     ("convoke_deliveries_total", "counter", &["subscriber", "event", "outcome"]),
     ("convoke_rejections_total", "counter", &["reason"]),
     ("convoke_delivery_duration_seconds", "histogram", &[]),
@@ -311,6 +311,8 @@ const METRICS: [(&str, &str, &[&str]); 33] = [
     ("convoke_reload_ok", "gauge", &[]),
     ("convoke_connections", "gauge", &[]),
     ("convoke_connections_evicted_total", "counter", &[]),
+    ("convoke_connection_failures_total", "counter", &["reason"]),
+    ("convoke_tls_expiry_timestamp_seconds", "gauge", &[]),
     ("convoke_build_info", "gauge", &["version"]),
 ];
 
@@ -573,8 +575,8 @@ async fn https_is_served_in_both_versions_and_its_certificate_is_replaced_while_
     assert_eq!(post("1").await, "HTTP/1.1 200");
     let h2 = tls::connect(events, &at("one.cert"), b"h2").await.expect("HTTPS");
     assert_eq!(tls::post_http2(h2, PATH, signed(&event("meeting.join", "2"))).await, (200, String::new()));
-    // Plain HTTP is not answered here.
-    assert!(http::try_post(events, PATH, signed(&event("meeting.join", "3")), &[]).await.is_err());
+    // Plain HTTP is told that it is wrong here.
+    assert_eq!(http::post(events, PATH, signed(&event("meeting.join", "3")), &[]).await.status, 400);
 
     // A key of another certificate: the old pair stays.
     std::fs::copy(at("two.key"), &key).expect("a copy");

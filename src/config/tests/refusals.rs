@@ -112,7 +112,7 @@ fn listeners_that_cannot_work_are_refused() {
     refused("CONVOKE_LISTEN", "127.0.0.1:8081", &["the same address"]);
     refused("CONVOKE_ADMIN_LISTEN", "0.0.0.0:8080", &["`listen.admin`", "the same address"]);
     Desk::new(&[]).load(&[("CONVOKE_LISTEN", "127.0.0.1:0"), ("CONVOKE_ADMIN_LISTEN", "127.0.0.1:0")]);
-    for path in ["events", "/a b", "/a?b", "/{id}", "/livez", "/readyz", "/:id", "/a/../b", "/é"] {
+    for path in ["events", "/a b", "/a?b", "/{id}", "/livez", "/readyz", "/readyz/", "/:id", "/a/../b", "/é"] {
         refused("CONVOKE_PATH_EVENTS", path, &["`listen.path`", "/openapi/meetingevent"]);
     }
     for size in ["0", "256", "1 GiB", "big", "-1"] {
@@ -123,6 +123,7 @@ fn listeners_that_cannot_work_are_refused() {
     for list in ["10.0.0.0/33", "10.0.0.0/8,", "example.com"] {
         refused("CONVOKE_ALLOW_FROM", list, &["`listen.allow_from`", "10.0.0.0/8"]);
     }
+    refused("CONVOKE_IDLE_TIMEOUT", "0s", &["`listen.idle_timeout`", "less than 1s"]);
     refused("CONVOKE_SHUTDOWN_DELAY", "2", &["`listen.shutdown_delay`", "unit"]);
     refused("CONVOKE_SHUTDOWN_TIMEOUT", "2h", &["`listen.shutdown_timeout`", "more than 1h"]);
     for everybody in ["0.0.0.0/0", "10.0.0.0/8,::/0", "::ffff:0.0.0.0/96"] {

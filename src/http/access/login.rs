@@ -19,8 +19,8 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::{Access, same_origin, session};
-use crate::http::problem::problem;
+use super::{Access, foreign, session};
+use crate::http::problem::{explained, problem};
 
 /// Where a session is opened.
 pub const SESSION: &str = "/session";
@@ -48,7 +48,7 @@ pub fn router(access: Arc<Access>) -> Router {
         .route("/session/end", post(end))
         .method_not_allowed_fallback(only_post)
         .layer(DefaultBodyLimit::max(LONGEST_FORM))
-        .layer(middleware::from_fn(from_our_pages))
+        .layer(middleware::from_fn_with_state(Arc::clone(&access), from_our_pages))
         .with_state(access)
 }
 
@@ -58,8 +58,11 @@ async fn only_post() -> Response {
     response
 }
 
-async fn from_our_pages(request: Request, next: middleware::Next) -> Response {
-    if same_origin(request.uri(), request.headers()) { next.run(request).await } else { problem(StatusCode::FORBIDDEN) }
+async fn from_our_pages(State(access): State<Arc<Access>>, request: Request, next: middleware::Next) -> Response {
+    match foreign(&access, request.uri(), request.headers(), request.extensions()) {
+        Some(refused) => refused,
+        None => next.run(request).await,
+    }
 }
 
 #[derive(Deserialize)]
@@ -69,7 +72,7 @@ struct Login {
 
 async fn open(State(access): State<Arc<Access>>, request: Request) -> Response {
     if !access.asks() {
-        return to_the_page(None);
+        return to_the_page(BESIDE, None);
     }
     let (head, body) = request.into_parts();
     let sent = Form::<Login>::from_request(Request::from_parts(head.clone(), body), &());
@@ -78,7 +81,7 @@ async fn open(State(access): State<Arc<Access>>, request: Request) -> Response {
     let token = sent.as_ref().and_then(|Form(login)| access.token(login.token.expose_secret().trim().as_bytes()));
     if let Some(token) = token {
         let secure = head.headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
-        return to_the_page(Some(session::set(&token.sessions.open(access.clock.now()), secure)));
+        return to_the_page(BESIDE, Some(session::set(&token.sessions.open(access.clock.now()), secure)));
     }
     let language = Language::of(&head.headers);
     access.refuse(&head.extensions, || form(language, true)).await
@@ -86,13 +89,18 @@ async fn open(State(access): State<Arc<Access>>, request: Request) -> Response {
 
 async fn end(headers: HeaderMap) -> Response {
     let secure = headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
-    to_the_page(Some(session::set("", secure)))
+    to_the_page(ABOVE, Some(session::set("", secure)))
 }
 
-fn to_the_page(cookie: Option<HeaderValue>) -> Response {
+/// Where the page is, as seen from where a session is opened, and from where it is ended: a proxy may have put both below some
+/// other path.
+const BESIDE: HeaderValue = HeaderValue::from_static("./");
+const ABOVE: HeaderValue = HeaderValue::from_static("../");
+
+fn to_the_page(way: HeaderValue, cookie: Option<HeaderValue>) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SEE_OTHER;
-    response.headers_mut().insert(LOCATION, HeaderValue::from_static("/"));
+    response.headers_mut().insert(LOCATION, way);
     response.headers_mut().extend(cookie.map(|cookie| (SET_COOKIE, cookie)));
     response
 }
@@ -145,26 +153,66 @@ pub(super) fn form(language: Language, again: bool) -> Response {
         ),
     };
     let wrong = if again { format!(r#"<p role="alert">{wrong}</p>"#) } else { String::new() };
+    // Its address is relative: the page may be below some other path.
+    let action = SESSION.trim_start_matches('/');
+    let content = format!(
+        r#"{wrong}<p>{explanation}</p>
+<form method="post" action="{action}">
+<label for="token">{label}</label>
+<input id="token" name="token" type="password" autocomplete="current-password" autocapitalize="off" spellcheck="false" required autofocus>
+<button type="submit">{button}</button>
+</form>"#
+    );
+    let mut response = page(StatusCode::UNAUTHORIZED, code, title, &content);
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response
+}
+
+/// `403`: what a proxy in front has to be told.
+pub(super) fn another_host(language: Language) -> Response {
+    let (code, title, text) = match language {
+        Language::English => (
+            "en",
+            "Convoke: not signed in",
+            "The browser came to another host than the one that Convoke is asked for. The proxy in front of it has to pass the \
+             host on. In nginx (with a port in the address, <code>$http_host</code>):",
+        ),
+        Language::Chinese => (
+            "zh-CN",
+            "Convoke:未登录",
+            "浏览器访问的主机与 Convoke 收到的主机不一致。前置代理须传递主机名。nginx 配置(地址带端口时用 <code>$http_host</code>):",
+        ),
+    };
+    let content = format!(r#"<p role="alert">{text}</p><p><code>{PASS_THE_HOST}</code></p>"#);
+    page(StatusCode::FORBIDDEN, code, title, &content)
+}
+
+/// The same, for programs.
+pub(super) fn another_host_said() -> Response {
+    let detail = format!(
+        "Origin names another host than Host. The proxy in front has to pass the host on: in nginx, `{PASS_THE_HOST}`, or \
+         X-Forwarded-Host with the same value."
+    );
+    explained(StatusCode::FORBIDDEN, &detail)
+}
+
+const PASS_THE_HOST: &str = "proxy_set_header Host $host;";
+
+fn page(status: StatusCode, code: &'static str, title: &str, content: &str) -> Response {
     let body = format!(
         r#"<!doctype html>
 <html lang="{code}">
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
 <title>{title}</title><link rel="icon" href="data:,"><style>{CSS}</style></head>
-<body><main><h1>{title}</h1>{wrong}<p>{explanation}</p>
-<form method="post" action="{SESSION}">
-<label for="token">{label}</label>
-<input id="token" name="token" type="password" autocomplete="current-password" autocapitalize="off" spellcheck="false" required autofocus>
-<button type="submit">{button}</button>
-</form></main></body></html>
+<body><main><h1>{title}</h1>{content}</main></body></html>
 "#
     );
     let mut response = Response::new(Body::from(body));
-    *response.status_mut() = StatusCode::UNAUTHORIZED;
+    *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static(code));
     headers.insert(VARY, HeaderValue::from_static("Accept, Accept-Language, Cookie"));
-    headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     headers.insert(CONTENT_SECURITY_POLICY, POLICY.clone());
     response
 }

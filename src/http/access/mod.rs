@@ -23,12 +23,16 @@ use subtle::ConstantTimeEq;
 
 use super::connections::Connection;
 use super::ops;
-use super::problem::problem;
+use super::problem::{explained, problem};
 use crate::config::Admin;
 use crate::event::Clock;
 use crate::telemetry::Throttle;
 use session::Sessions;
 use wrong::{Turn, Wrong};
+
+/// What who asks for another name than this machine's is told.
+const NO_TOKEN: &str = "Without admin.token only requests that name this machine (localhost, 127.0.0.1) are answered. Set \
+    admin.token, and it is asked for instead.";
 
 /// How much somebody may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,7 +143,7 @@ enum By {
 pub async fn guard(State(access): State<Arc<Access>>, mut request: Request, next: Next) -> Response {
     if !access.asks() {
         if !names_loopback(request.uri(), request.headers()) {
-            return problem(StatusCode::FORBIDDEN);
+            return explained(StatusCode::FORBIDDEN, NO_TOKEN);
         }
         request.extensions_mut().insert(Right::Masked);
         return next.run(request).await;
@@ -161,8 +165,11 @@ pub async fn guard(State(access): State<Arc<Access>>, mut request: Request, next
         }
         return access.refuse(&head.extensions, unauthorized).await;
     };
-    if by == By::Session && !reads(request.method()) && !same_origin(request.uri(), request.headers()) {
-        return problem(StatusCode::FORBIDDEN);
+    if by == By::Session
+        && !reads(request.method())
+        && let Some(refused) = foreign(&access, request.uri(), request.headers(), request.extensions())
+    {
+        return refused;
     }
     // When connections have to make room, those of people with a right are the last to go.
     if let Some(connection) = request.extensions().get::<Arc<Connection>>() {
@@ -208,22 +215,60 @@ fn is_loopback(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Whether a request that changes something comes from a page of ours, or from no page at all: a browser says where from,
-/// in one of two headers, and no page can make it lie.
-fn same_origin(uri: &Uri, headers: &HeaderMap) -> bool {
-    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
-    if !matches!(site, None | Some(b"same-origin" | b"none")) {
-        return false;
+/// Where a request that changes something comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum From {
+    /// A page of ours, or no page at all.
+    Us,
+    /// A page of some other site.
+    Elsewhere,
+    /// A page of a host of which nobody can tell that it is ours: a proxy in front has changed the name.
+    Unclear,
+}
+
+/// A browser says where from, in one of two headers, and no page can make it lie. It knows the address that it was given; what
+/// a proxy made of that we are told in `X-Forwarded-Host`, which no page can send along either.
+fn from(uri: &Uri, headers: &HeaderMap) -> From {
+    match headers.get("sec-fetch-site").map(HeaderValue::as_bytes) {
+        Some(b"same-origin") => return From::Us,
+        None | Some(b"none") => {}
+        Some(_) => return From::Elsewhere,
     }
-    let Some(origin) = headers.get(ORIGIN) else { return true };
+    let Some(origin) = headers.get(ORIGIN) else { return From::Us };
     let origin = origin.to_str().unwrap_or_default();
-    let Some((scheme, origin)) = origin.split_once("://") else { return false };
+    let Some((scheme, origin)) = origin.split_once("://") else { return From::Elsewhere };
     let plain = |host: &str| {
         let port = if scheme == "https" { ":443" } else { ":80" };
         host.strip_suffix(port).unwrap_or(host).to_ascii_lowercase()
     };
     let mut hosts = hosts(uri, headers).peekable();
-    hosts.peek().is_some() && hosts.all(|host| plain(host) == plain(origin))
+    let forwarded = headers.get_all("x-forwarded-host").into_iter().filter_map(|hosts| hosts.to_str().ok());
+    let mut forwarded = forwarded.flat_map(|hosts| hosts.split(','));
+    let ours = (hosts.peek().is_some() && hosts.all(|host| plain(host) == plain(origin)))
+        || forwarded.any(|host| plain(host.trim()) == plain(origin));
+    if ours { From::Us } else { From::Unclear }
+}
+
+/// `403`, if the request does not come from us; in words where a proxy may be the reason.
+fn foreign(access: &Access, uri: &Uri, headers: &HeaderMap, extensions: &Extensions) -> Option<Response> {
+    match from(uri, headers) {
+        From::Us => None,
+        From::Elsewhere => Some(problem(StatusCode::FORBIDDEN)),
+        From::Unclear => {
+            access.throttle.run("another host", |suppressed| {
+                let peer = extensions.get::<Arc<Connection>>().map(|connection| tracing::field::display(connection.peer()));
+                let said = |header: Option<&HeaderValue>| {
+                    let text = header.and_then(|value| value.to_str().ok()).unwrap_or_default();
+                    text.chars().take(100).collect::<String>()
+                };
+                let (origin, host) = (said(headers.get(ORIGIN)), said(headers.get(HOST)));
+                tracing::warn!(peer, ?origin, ?host, suppressed, "refused a request from a page of another host: if that is how \
+                    this listener is reached, the proxy in front has to pass the name on (nginx: proxy_set_header Host $host)");
+            });
+            let language = login::Language::of(headers);
+            Some(if wants_html(headers) { login::another_host(language) } else { login::another_host_said() })
+        }
+    }
 }
 
 #[cfg(test)]
@@ -264,19 +309,35 @@ mod tests {
     #[test]
     fn a_change_comes_from_a_page_of_ours_or_from_no_page() {
         let from = |pairs: &[(&'static str, &str)]| {
-            same_origin(&Uri::from_static("/session"), &headers(&[pairs, &[("host", "Ops.example:8081")]].concat()))
+            from(&Uri::from_static("/session"), &headers(&[pairs, &[("host", "Ops.example:8081")]].concat()))
         };
-        assert!(from(&[]));
-        assert!(from(&[("sec-fetch-site", "same-origin"), ("origin", "http://ops.example:8081")]));
-        assert!(from(&[("sec-fetch-site", "none")]));
+        assert_eq!(from(&[]), From::Us);
+        assert_eq!(from(&[("sec-fetch-site", "same-origin"), ("origin", "http://ops.example:8081")]), From::Us);
+        assert_eq!(from(&[("sec-fetch-site", "none")]), From::Us);
         for site in ["cross-site", "same-site", "", "x"] {
-            assert!(!from(&[("sec-fetch-site", site)]), "{site}");
+            assert_eq!(from(&[("sec-fetch-site", site)]), From::Elsewhere, "{site}");
+            let named = [("sec-fetch-site", site), ("origin", "http://ops.example:8081")];
+            assert_eq!(from(&named), From::Elsewhere, "{site}");
         }
-        for origin in ["null", "http://ops.example", "http://evil.example:8081", "ops.example:8081", ""] {
-            assert!(!from(&[("origin", origin)]), "{origin}");
+        for origin in ["http://ops.example", "http://evil.example:8081"] {
+            assert_eq!(from(&[("origin", origin)]), From::Unclear, "{origin}");
+            assert_eq!(from(&[("origin", origin), ("sec-fetch-site", "none")]), From::Unclear, "{origin}");
         }
-        let behind = headers(&[("host", "ops.example"), ("origin", "https://ops.example:443")]);
-        assert!(same_origin(&Uri::from_static("/session"), &behind), "the port that goes without saying");
+        for origin in ["null", "ops.example:8081", ""] {
+            assert_eq!(from(&[("origin", origin)]), From::Elsewhere, "{origin}");
+        }
+    }
+
+    #[test]
+    fn behind_a_proxy_that_changes_the_name_the_browsers_word_counts_or_the_name_that_is_passed_on() {
+        let from = |pairs: &[(&'static str, &str)]| from(&Uri::from_static("/session"), &headers(pairs));
+        let plain = [("host", "ops.example"), ("origin", "https://ops.example:443")];
+        assert_eq!(from(&plain), From::Us, "the port that goes without saying");
+        let renamed = [("host", "127.0.0.1:8081"), ("origin", "https://ops.example")];
+        assert_eq!(from(&renamed), From::Unclear);
+        assert_eq!(from(&[&renamed[..], &[("sec-fetch-site", "same-origin")]].concat()), From::Us);
+        assert_eq!(from(&[&renamed[..], &[("x-forwarded-host", "inner, ops.example:443")]].concat()), From::Us);
+        assert_eq!(from(&[&renamed[..], &[("x-forwarded-host", "other.example")]].concat()), From::Unclear);
     }
 
     #[test]

@@ -13,7 +13,6 @@ use super::Api;
 use super::ask::{Asked, Nothing, Time};
 use super::refused::Refusals;
 use super::streams::Streams;
-use crate::event::Millis;
 use crate::metrics::{CURSORS, Standing};
 
 /// The platform drops an event so long after its first try.
@@ -42,6 +41,8 @@ pub(crate) struct Health {
     database: Database,
     /// Bytes free where an embedded database lies; null for others.
     disk_free_bytes: Option<u64>,
+    /// When the certificate of the events listener runs out; null without TLS.
+    certificate_expires_at: Option<Time>,
     /// The bus.
     bus: Bus,
     /// The readers of the log.
@@ -100,7 +101,7 @@ struct Subscriber {
     subscriber_id: String,
     /// The name in the settings.
     name: Option<String>,
-    /// When this process last saw an event of it arrive.
+    /// When the newest event of it that the platform pushed, and that is in the log, arrived.
     last_event_at: Option<Time>,
     /// When a handshake of the platform was last answered.
     last_handshake_at: Option<Time>,
@@ -121,7 +122,7 @@ super::ask::words! {
         "locked" => Locked, "missing" => Missing,
 }
 
-/// Deliveries that this process has refused in the last hour.
+/// Deliveries that this process has refused in the last hour, and connections to the events listener that brought none.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct RefusalCounts {
     /// Since when it was counted.
@@ -133,11 +134,6 @@ pub(crate) struct RefusalCounts {
     total: u64,
     /// How many for each reason for which there were any.
     by_reason: BTreeMap<&'static str, u64>,
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "seconds since the epoch fit")]
-fn seen(seconds: f64) -> Option<Millis> {
-    if seconds > 0.0 { Millis::new((seconds * 1e3) as i64) } else { None }
 }
 
 impl Api {
@@ -158,6 +154,7 @@ impl Api {
             seconds_until_drop: (!accepting).then(|| DROPPED_AFTER.saturating_sub(refusing).as_secs_f64()),
             database: Database { name: health.database.clone(), reachable: known.reachable },
             disk_free_bytes: known.disk_free,
+            certificate_expires_at: metrics.tls_expires().map(Time),
             bus: Bus {
                 enabled: health.bus.is_some(),
                 connected: metrics.bus_connected.get() == 1,
@@ -174,17 +171,16 @@ impl Api {
                     owner: cursor.owner,
                 })
                 .collect(),
-            last_event_at: known.last_events.values().max().copied().map(Time),
+            last_event_at: known.newest.map(Time),
             subscribers: subscribers
                 .iter()
                 .map(|subscriber| {
                     let series = metrics.subscriber(&subscriber.id);
-                    let last = seen(series.last_event.get()).max(known.last_events.get(&*subscriber.id).copied());
                     Subscriber {
                         subscriber_id: subscriber.id.to_string(),
                         name: subscriber.name.clone(),
-                        last_event_at: last.map(Time),
-                        last_handshake_at: seen(series.last_handshake.get()).map(Time),
+                        last_event_at: series.last_event().map(Time),
+                        last_handshake_at: series.last_handshake().map(Time),
                     }
                 })
                 .collect(),
@@ -207,9 +203,7 @@ impl Api {
     /// What was refused in the last hour.
     pub(super) fn refusals(&self) -> RefusalCounts {
         let hour = self.health.last_hour.read(&self.health.metrics, self.now());
-        let by_reason =
-            hour.counts.into_iter().filter(|(_, count)| *count > 0).map(|(reason, count)| (reason.as_str(), count));
-        let by_reason: BTreeMap<_, _> = by_reason.collect();
+        let by_reason: BTreeMap<_, _> = hour.counts.into_iter().filter(|(_, count)| *count > 0).collect();
         RefusalCounts { since: Time(hour.since), minutes: hour.minutes, total: by_reason.values().sum(), by_reason }
     }
 }
@@ -226,7 +220,8 @@ pub(super) async fn health(State(streams): State<Arc<Streams>>, _: Asked<Nothing
     Json(streams.api.how_it_is())
 }
 
-/// What this process has refused in the last hour: requests to the events path that were not answered 200.
+/// What this process has refused in the last hour: requests to the events listener that were not answered 200, and connections
+/// that brought none.
 #[utoipa::path(
     get,
     path = "/api/v1/refusals",

@@ -100,9 +100,9 @@ pub(crate) enum Refusals {
     /// Too many without a right are waiting for their 401.
     #[response(status = 429, content_type = "application/problem+json")]
     Crowded(Problem),
-    /// The head of the request is over 16 KiB.
-    #[response(status = 431)]
-    Long,
+    /// The head of the request is over 32 KiB.
+    #[response(status = 431, content_type = "application/problem+json")]
+    Long(Problem),
     /// The database does not answer, or not in time.
     #[response(status = 503, content_type = "application/problem+json")]
     Unavailable(Problem),

@@ -76,7 +76,7 @@ fn needed_by(path: &str, found: &mut BTreeSet<String>) {
 
 #[test]
 fn the_shell_names_what_the_first_look_needs_and_nothing_else() {
-    let named: Vec<&str> = between(SHELL, "=\"/assets/", '"').collect();
+    let named: Vec<&str> = between(SHELL, "=\"assets/", '"').collect();
     let unique: BTreeSet<String> = named.iter().map(|path| (*path).to_owned()).collect();
     assert_eq!(named.len(), unique.len(), "named twice");
     let mut needed = BTreeSet::new();
@@ -146,8 +146,22 @@ fn nothing_is_named_that_is_elsewhere() {
 }
 
 #[test]
+fn every_address_is_relative_so_that_the_page_works_below_any_path() {
+    for (path, text) in scripts().chain([("index.html", SHELL)]) {
+        for absolute in ["/assets", "/api/", "/session"] {
+            for quote in ["'", "\"", "`"] {
+                assert!(!text.contains(&format!("{quote}{absolute}")), "{path} names {absolute}");
+            }
+        }
+        for attribute in ["href: '/", "action: '/", "href=\"/", "src=\"/"] {
+            assert!(!text.contains(attribute), "{path} has {attribute}");
+        }
+    }
+}
+
+#[test]
 fn the_first_look_is_small() {
-    let files = between(SHELL, "=\"/assets/", '"').chain(["js/lang/en.js"]);
+    let files = between(SHELL, "=\"assets/", '"').chain(["js/lang/en.js"]);
     let bytes = files.map(|path| text(path).len()).sum::<usize>() + SHELL.len();
     // The rest is for heads of answers, and for what the API says.
     assert!(bytes <= MOST_BYTES - (35 << 10), "{bytes} bytes");
@@ -209,8 +223,10 @@ fn every_word_that_is_asked_for_is_there_and_every_word_is_asked_for() {
 #[test]
 fn every_reason_of_a_refusal_has_a_sentence() {
     let words = dictionary("js/lang/en.js");
-    for reason in crate::metrics::Rejection::ALL {
-        assert!(words.contains_key(format!("refusal.{}", reason.as_str()).as_str()), "{}", reason.as_str());
+    let rejections = crate::metrics::Rejection::ALL.map(crate::metrics::Rejection::as_str);
+    let failures = crate::metrics::ConnectionFailure::ALL.map(crate::metrics::ConnectionFailure::as_str);
+    for reason in rejections.iter().chain(&failures) {
+        assert!(words.contains_key(format!("refusal.{reason}").as_str()), "{reason}");
     }
 }
 

@@ -385,6 +385,10 @@ impl Probes for Scripted {
     async fn handshakes(&self, _: &str) -> Result<Handshakes, LogError> {
         Err(unavailable())
     }
+
+    async fn last_push(&self, _subscriber: &str) -> Result<Option<Millis>, LogError> {
+        Ok(None)
+    }
 }
 
 #[async_trait]

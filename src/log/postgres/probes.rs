@@ -69,4 +69,15 @@ impl Probes for PostgresLog {
             newest: Some(Millis::from_date_time(row.get(1))),
         }))
     }
+
+    async fn last_push(&self, subscriber: &str) -> Result<Option<Millis>, LogError> {
+        let at = bounded(
+            sqlx::query_scalar(
+                "SELECT received_at FROM events WHERE subscriber_id = $1 AND source = 'push' ORDER BY seq DESC LIMIT 1",
+            )
+            .bind(subscriber)
+            .fetch_optional(&self.pool),
+        );
+        Ok(at.await?.map(Millis::from_date_time))
+    }
 }

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::super::{Handshakes, LogError, Probes};
 use super::{NOW, SqliteLog, failed, time};
-use crate::event::Handshake;
+use crate::event::{Handshake, Millis};
 
 /// Notes a handshake that was answered `times` times.
 pub(super) async fn note_handshake(
@@ -62,5 +62,13 @@ impl Probes for SqliteLog {
         let Some(row) = row else { return Ok(Handshakes::default()) };
         let answered = row.get::<i64, _>(0).unsigned_abs();
         Ok(Handshakes { answered, newest: Some(time(row.get(1)).map_err(failed)?) })
+    }
+
+    async fn last_push(&self, subscriber: &str) -> Result<Option<Millis>, LogError> {
+        let row = sqlx::query(
+            "SELECT received_at FROM events WHERE subscriber_id = ? AND source = 'push' ORDER BY seq DESC LIMIT 1",
+        );
+        let row = row.bind(subscriber.to_owned()).fetch_optional(&self.readers).await.map_err(failed)?;
+        row.map(|row| time(row.get(0))).transpose().map_err(failed)
     }
 }

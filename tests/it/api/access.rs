@@ -23,7 +23,7 @@ async fn get(convoke: &Convoke, path: &str, headers: &[(&str, &str)]) -> Answer 
 /// Opens a session; the cookie as a browser sends it back, and the header that set it.
 async fn log_in(convoke: &Convoke, body: &'static str, headers: &[(&str, &str)]) -> (String, String) {
     let answer = request(convoke, Method::POST, "/session", &[headers, &[FORM]].concat(), body).await;
-    assert_eq!((answer.status, answer.header("location")), (303, Some("/")), "{}", answer.text());
+    assert_eq!((answer.status, answer.header("location")), (303, Some("./")), "{}", answer.text());
     let set = answer.header("set-cookie").expect("a cookie").to_owned();
     (set.split(';').next().expect("a pair").to_owned(), set)
 }
@@ -62,7 +62,7 @@ async fn a_session_is_opened_with_a_token_and_is_as_good_as_it() {
     assert_eq!(wrong.status, 401, "who sends a token is judged by it");
 
     let ended = request(convoke, Method::POST, "/session/end", &[("cookie", &full)], "").await;
-    assert_eq!((ended.status, ended.header("location")), (303, Some("/")));
+    assert_eq!((ended.status, ended.header("location")), (303, Some("../")));
     assert!(
         ended.header("set-cookie").is_some_and(|set| set.starts_with("convoke_session=;") && set.contains("Max-Age=0"))
     );
@@ -102,6 +102,32 @@ async fn no_page_of_another_site_opens_or_ends_a_session() {
     assert_eq!((without.status, without.header("set-cookie")), (403, None));
     let read = request(convoke, Method::GET, "/session", &[("cookie", &cookie)], "").await;
     assert_eq!((read.status, read.header("allow")), (405, Some("POST")));
+}
+
+#[tokio::test]
+async fn behind_a_proxy_that_changes_the_host_the_browsers_word_is_enough_and_else_it_is_said_what_to_do() {
+    let scene = Scene::start(Backend::sqlite()).await;
+    let convoke = &scene.convoke;
+    let renamed = ("origin", "https://ops.example");
+    let browser = ("accept", "text/html,*/*;q=0.8");
+    for told in [("sec-fetch-site", "same-origin"), ("x-forwarded-host", "ops.example")] {
+        let (cookie, _) = log_in(convoke, "token=all-of-it", &[renamed, told]).await;
+        let ended = request(convoke, Method::POST, "/session/end", &[("cookie", &cookie), renamed, told], "").await;
+        assert_eq!(ended.status, 303, "{told:?}");
+    }
+    for (language, word) in [("en", "has to pass the host on"), ("zh-CN", "前置代理须传递主机名")] {
+        let headers = [renamed, browser, ("accept-language", language), FORM];
+        let refused = request(convoke, Method::POST, "/session", &headers, "token=all-of-it").await;
+        let html = refused.text();
+        assert_eq!((refused.status, refused.header("set-cookie")), (403, None));
+        assert!(html.contains(word) && html.contains("proxy_set_header Host $host;"), "{html}");
+    }
+    let program = request(convoke, Method::POST, "/session", &[renamed, FORM], "token=all-of-it").await;
+    let detail = program.json()["detail"].as_str().map(str::to_owned).unwrap_or_default();
+    assert!(program.status == 403 && detail.contains("proxy_set_header Host") && detail.contains("X-Forwarded-Host"));
+    let logs = convoke.logs();
+    let line = logs.lines().find(|line| line.contains("page of another host")).expect("a line");
+    assert!(line.contains("ops.example") && line.contains("proxy_set_header Host $host"), "{line}");
 }
 
 #[tokio::test]

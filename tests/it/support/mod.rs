@@ -11,6 +11,7 @@ pub mod disk;
 pub mod http;
 pub mod http2;
 pub mod nats;
+pub mod nginx;
 pub mod pgbouncer;
 pub mod port;
 pub mod postgres;

@@ -23,7 +23,7 @@ const START_WITHIN: Duration = Duration::from_secs(10);
 const RUN_WITHIN: Duration = Duration::from_secs(60);
 
 /// How to start Convoke. Nothing is inherited from the test's own environment but `PATH`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ConvokeBuilder {
     program: PathBuf,
     arguments: Vec<OsString>,
@@ -176,7 +176,12 @@ impl Convoke {
     /// Runs another command beside the service, in its folder and with its settings.
     pub async fn run(&self, arguments: &[&str]) -> Finished {
         let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
-        self.builder.run_in(self.folder(), &arguments).await
+        let mut builder = self.builder.clone();
+        // Where a command that asks the service finds it; what the test has set itself wins.
+        if !builder.environment.iter().any(|(set, _)| set == "CONVOKE_ADMIN_LISTEN") {
+            builder = builder.setting("ADMIN_LISTEN", self.admin.to_string());
+        }
+        builder.run_in(self.folder(), &arguments).await
     }
 
     pub fn stdout(&self) -> String {

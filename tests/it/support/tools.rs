@@ -30,6 +30,12 @@ pub fn pgbouncer() -> PathBuf {
     if installed.exists() { installed } else { PathBuf::from("pgbouncer") }
 }
 
+/// A proxy for HTTP.
+pub fn nginx() -> PathBuf {
+    let installed = folder().join("nginx");
+    if installed.exists() { installed } else { PathBuf::from("nginx") }
+}
+
 /// A Python that has somebody else's clients for NATS and CloudEvents.
 pub fn python() -> PathBuf {
     expect_program(folder().join("venv/bin/python"))

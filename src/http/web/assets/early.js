@@ -14,6 +14,6 @@
   root.dataset.language = language;
   var words = document.createElement('link');
   words.rel = 'modulepreload';
-  words.href = '/assets/js/lang/' + language + '.js';
+  words.href = 'assets/js/lang/' + language + '.js';
   document.head.appendChild(words);
 })();

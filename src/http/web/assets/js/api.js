@@ -25,10 +25,10 @@ export function onSessionEnd(then) {
   whenEnded = then;
 }
 
-/** `GET /api/v1/{path}`; parameters without a value are left out. */
+/** `GET /api/v1/{path}`, below the path that the page is at; parameters without a value are left out. */
 export async function get(path, parameters = {}, signal = undefined) {
   const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== null && value !== undefined && value !== ''));
-  const url = `/api/v1/${path}${query.size ? `?${query}` : ''}`;
+  const url = `api/v1/${path}${query.size ? `?${query}` : ''}`;
   const timeout = AbortSignal.timeout(PATIENCE);
   let response;
   try {

@@ -10,7 +10,7 @@ const ATTRIBUTES = new Set([
 /** Where a link may lead: within the page, to the web, into the meeting client. */
 export function safeLink(href) {
   if (typeof href !== 'string') return null;
-  if (href === '/' || href.startsWith('#')) return href;
+  if (href === './' || href.startsWith('#')) return href;
   try {
     return ['http:', 'https:', 'cloudlink:'].includes(new URL(href).protocol) ? href : null;
   } catch {

@@ -1,4 +1,4 @@
-// The stream of `/api/v1/live`: a message a second, each of them whole, so that nothing is kept but the newest.
+// The stream of `api/v1/live`: a message a second, each of them whole, so that nothing is kept but the newest.
 //
 // What breaks it is told apart by time alone: a message is late, whatever the reason, and from then on the page says
 // since when it has heard nothing. Painting is done once a frame, and not at all while nobody looks.
@@ -58,7 +58,7 @@ function open() {
   retry = null;
   if (source || state.status === 'ended') return;
   openedAt = performance.now();
-  source = new EventSource('/api/v1/live');
+  source = new EventSource('api/v1/live');
   source.addEventListener('live', receive);
   source.addEventListener('error', broken);
 }

@@ -74,7 +74,7 @@ export function shell(session, redraw) {
     if (!says) {
       fill(banner);
     } else if (banner.dataset.says !== says) {
-      fill(banner, icon(status === 'live' ? 'note' : 'warn'), h('span', null, says), status !== 'late' && h('a', { href: '/', onclick: reload }, t(status === 'ended' ? 'banner.sign_in' : 'banner.reload')));
+      fill(banner, icon(status === 'live' ? 'note' : 'warn'), h('span', null, says), status !== 'late' && h('a', { href: './', onclick: reload }, t(status === 'ended' ? 'banner.sign_in' : 'banner.reload')));
     }
     banner.dataset.says = says;
     if (changed) setTitle();
@@ -124,5 +124,5 @@ function languageChoice(redraw) {
 }
 
 function leave() {
-  return h('form', { method: 'post', action: '/session/end' }, h('button', { type: 'submit', id: 'sign-out' }, t('sign_out')));
+  return h('form', { method: 'post', action: 'session/end' }, h('button', { type: 'submit', id: 'sign-out' }, t('sign_out')));
 }

@@ -3,6 +3,7 @@
 
 const MIB = 1024 * 1024;
 const WAITED = 60;
+const CERTIFICATE_SOON = 14 * 86_400;
 
 /** `bad` weighs more than `warn`, that more than `note`. */
 const WEIGHT = { bad: 2, warn: 1, note: 0 };
@@ -24,6 +25,11 @@ export function findings(message) {
   const free = health.disk_free_bytes;
   if (free !== null && free < 256 * MIB) add('bad', 'finding.disk_full', { bytes: free });
   else if (free !== null && free < 1024 * MIB) add('warn', 'finding.disk_low', { bytes: free });
+  if (health.certificate_expires_at !== null) {
+    const seconds = (Date.parse(health.certificate_expires_at) - Date.parse(health.time)) / 1000;
+    if (seconds <= 0) add('bad', 'finding.certificate_over');
+    else if (seconds < CERTIFICATE_SOON) add('warn', 'finding.certificate_soon', { seconds });
+  }
   if (health.bus.enabled && !health.bus.connected) add('warn', 'finding.bus');
   for (const cursor of health.cursors) {
     const most = cursor.name === 'bus' ? WAITED : 5 * WAITED;

@@ -1,0 +1,48 @@
+//! What comes to the events listener and to none of its paths: most often the platform, to which a slightly wrong URL was told.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode};
+use axum::response::Response;
+
+use super::connections::Connection;
+use super::problem::{drain, problem};
+use crate::metrics::{Metrics, Rejection};
+use crate::telemetry::Throttle;
+
+/// Of a path, so many characters are said.
+const SAID: usize = 200;
+
+/// Where it is counted, and what is said of it.
+#[derive(Debug)]
+pub struct Elsewhere {
+    path: String,
+    metrics: Arc<Metrics>,
+    throttle: Throttle,
+}
+
+impl Elsewhere {
+    /// Events are taken at `path`.
+    #[must_use]
+    pub fn new(path: &str, metrics: Arc<Metrics>) -> Self {
+        Self { path: path.to_owned(), metrics, throttle: Throttle::default() }
+    }
+}
+
+/// `404`. Scanners ask for pages, and are counted only; who posts may be the platform.
+pub async fn not_found(State(elsewhere): State<Arc<Elsewhere>>, request: Request) -> Response {
+    elsewhere.metrics.rejections(Rejection::Path).inc();
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        elsewhere.throttle.run("path", |suppressed| {
+            let peer = request.extensions().get::<Arc<Connection>>().map(|connection| connection.peer());
+            let path: String = request.uri().path().chars().take(SAID).flat_map(char::escape_default).collect();
+            let (reason, taken) = (Rejection::Path.as_str(), &elsewhere.path);
+            let (peer, method) = (peer.map(tracing::field::display), request.method());
+            tracing::warn!(peer, reason, path, %method, suppressed,
+                "refused a request to another path: events are taken at {taken}; correct the URL on the platform, or listen.path");
+        });
+    }
+    drain(request).await;
+    problem(StatusCode::NOT_FOUND)
+}

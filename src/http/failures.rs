@@ -1,0 +1,243 @@
+//! Connections that come to nothing: told apart by their first bytes, counted, and said with what to do about it.
+//!
+//! They are what keeps *Enable* from working on the platform, and nobody else sees them. Whoever connects and says nothing,
+//! as probes and scanners of ports do, is no failure.
+
+use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::{self, AlertDescription};
+use tokio_rustls::server::TlsStream;
+
+use crate::metrics::{ConnectionFailure, Metrics};
+use crate::telemetry::Throttle;
+
+/// So much of a connection's beginning tells what it is: the mark of version 2 of the PROXY protocol is as long.
+const FIRST: usize = 12;
+
+/// How the PROXY protocol begins, in its two versions, and TLS: a record with a handshake.
+const PROXY: [&[u8]; 2] = [b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n"];
+const TLS: [u8; 2] = [0x16, 0x03];
+
+/// The whole of a handshake must be over within this time.
+const TLS_TIME: Duration = Duration::from_secs(10);
+
+/// Who has begun with something else than TLS gets this long to go on with it, and to read what it is told.
+const OTHER_TIME: Duration = Duration::from_millis(500);
+
+/// What whoever speaks HTTP without TLS to the port with TLS is told.
+const PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 55\r\n\
+    Connection: close\r\n\r\nThis port speaks HTTPS: write https:// in front of it.\n";
+
+const UNTRUSTED: &str = "it does not trust our certificate: put those that vouch for it after it in listen.tls_cert, up to \
+    one of an authority that the client knows";
+
+/// Where failures of one listener are told.
+#[derive(Debug)]
+pub struct Failures {
+    listener: &'static str,
+    counted: Option<Arc<Metrics>>,
+    throttle: Throttle,
+}
+
+impl Failures {
+    /// Of this listener, counted in `metrics`.
+    #[must_use]
+    pub fn new(listener: &'static str, counted: Option<Arc<Metrics>>) -> Self {
+        // A scanner comes again and again, and says nothing new.
+        Self { listener, counted, throttle: Throttle::new(3, Duration::from_secs(60)) }
+    }
+
+    /// Counts one, and says it.
+    pub(super) fn tell(&self, why: ConnectionFailure, peer: SocketAddr, detail: &str) {
+        if let Some(metrics) = &self.counted {
+            metrics.connection_failures(why).inc();
+        }
+        self.throttle.run(why.as_str(), |suppressed| {
+            let (reason, listener) = (why.as_str(), self.listener);
+            tracing::warn!(listener, %peer, reason, detail, suppressed, "a connection brought no request: {}", why.todo());
+        });
+    }
+
+    /// What became of a connection that ended with this error, having begun with `first`.
+    pub(super) fn ended(&self, peer: SocketAddr, first: &First, error: &(dyn Error + Send + Sync + 'static)) {
+        match error.downcast_ref::<hyper::Error>() {
+            Some(error) if error.is_parse_too_large() => {
+                self.tell(ConnectionFailure::HeadTooLarge, peer, "answered 431");
+            }
+            Some(error) if error.is_parse() => self.tell(first.kind(), peer, &error.to_string()),
+            // The other end went away. What became of a delivery is counted where it was read.
+            _ => tracing::debug!(%peer, error, "connection ended"),
+        }
+    }
+
+    /// Shakes hands. `None`: it failed, and that was told if it was worth it.
+    pub(super) async fn handshake(
+        &self,
+        acceptor: TlsAcceptor,
+        stream: TcpStream,
+        peer: SocketAddr,
+    ) -> Option<TlsStream<TcpStream>> {
+        let mut bytes = [0; 1];
+        let Ok(Ok(1..)) = timeout(TLS_TIME, stream.peek(&mut bytes)).await else {
+            tracing::debug!(%peer, "nothing came that could be a handshake");
+            return None;
+        };
+        if bytes[0] != TLS[0] {
+            self.tell(not_tls(stream).await, peer, "no TLS");
+            return None;
+        }
+        match timeout(TLS_TIME, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => return Some(stream),
+            Ok(Err(error)) => self.tell(ConnectionFailure::Tls, peer, &handshake_words(&error)),
+            Err(_) => self.tell(ConnectionFailure::Tls, peer, "the handshake took more than 10 s"),
+        }
+        None
+    }
+}
+
+/// What whoever does not speak TLS speaks; it is told, if it can read that.
+async fn not_tls(mut stream: TcpStream) -> ConnectionFailure {
+    let (mut bytes, mut length) = ([0; 1024], 0);
+    let begin = async {
+        while length < FIRST
+            && let Ok(more @ 1..) = stream.read(&mut bytes[length..]).await
+        {
+            length += more;
+        }
+    };
+    if timeout(OTHER_TIME, begin).await.is_err() {
+        tracing::debug!(length, "no more came");
+    }
+    let why = kind(&bytes[..length], true);
+    if why == ConnectionFailure::PlainOnTlsPort {
+        let answer = async {
+            stream.write_all(PLAIN).await?;
+            stream.shutdown().await?;
+            // What is left unread would be answered with a reset, which takes the answer with it.
+            while stream.read(&mut bytes).await? > 0 {}
+            io::Result::Ok(())
+        };
+        if let Ok(Err(error)) = timeout(OTHER_TIME, answer).await {
+            tracing::debug!(%error, "whoever spoke no TLS could not be told");
+        }
+    }
+    why
+}
+
+/// Why a handshake failed, and what to do.
+fn handshake_words(error: &io::Error) -> String {
+    use AlertDescription as Alert;
+    let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
+        return match error.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
+                format!("the client hung up within the handshake: most that do so hold that {UNTRUSTED}")
+            }
+            _ => error.to_string(),
+        };
+    };
+    match tls {
+        rustls::Error::AlertReceived(
+            alert @ (Alert::UnknownCA
+            | Alert::BadCertificate
+            | Alert::CertificateUnknown
+            | Alert::UnsupportedCertificate
+            | Alert::DecryptError),
+        ) => format!("the client said {alert:?}: {UNTRUSTED}"),
+        rustls::Error::AlertReceived(alert @ (Alert::CertificateExpired | Alert::CertificateRevoked)) => {
+            format!("the client said {alert:?}: replace the certificate in listen.tls_cert, or set the client's clock")
+        }
+        rustls::Error::PeerIncompatible(why) => {
+            format!("no common version or cipher ({why:?}): the client has to know TLS 1.2 or 1.3")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// What a connection is that began with this and brought no request.
+fn kind(first: &[u8], tls_port: bool) -> ConnectionFailure {
+    let word = first.split(|byte| *byte == b' ').next().unwrap_or_default();
+    if PROXY.iter().any(|mark| first.starts_with(mark)) {
+        ConnectionFailure::ProxyProtocol
+    } else if tls_port && !word.is_empty() && word.iter().all(u8::is_ascii_uppercase) {
+        ConnectionFailure::PlainOnTlsPort
+    } else if !tls_port && first.starts_with(&TLS) {
+        ConnectionFailure::TlsOnPlainPort
+    } else {
+        ConnectionFailure::NotHttp
+    }
+}
+
+/// How a connection began.
+#[derive(Clone, Debug, Default)]
+pub(super) struct First(Arc<OnceLock<([u8; FIRST], usize)>>);
+
+impl First {
+    fn note(&self, bytes: &[u8]) {
+        self.0.get_or_init(|| {
+            let mut first = [0; FIRST];
+            let length = bytes.len().min(FIRST);
+            first[..length].copy_from_slice(&bytes[..length]);
+            (first, length)
+        });
+    }
+
+    fn kind(&self) -> ConnectionFailure {
+        let (first, length) = self.0.get().copied().unwrap_or_default();
+        kind(&first[..length], false)
+    }
+}
+
+/// A connection that notes how it begins.
+#[derive(Debug)]
+pub(super) struct Begun<S> {
+    pub inner: S,
+    pub first: First,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Begun<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
+        let read = &buf.filled()[before..];
+        if !read.is_empty() {
+            self.first.note(read);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Begun<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, parts)
+    }
+}
