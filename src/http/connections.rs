@@ -116,7 +116,8 @@ impl Connection {
     }
 
     fn touch(&self) {
-        let now = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        // 0 is for a connection of which nothing was heard.
+        let now = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX).max(1);
         self.heard.store(now, Ordering::Relaxed);
     }
 
