@@ -15,8 +15,9 @@ use serde::Serialize;
 
 use crate::bus::{Bus, Scan, StreamState};
 use crate::event::{EventId, Millis, Record, Seq};
-use crate::log::Log;
+use crate::log::{Log, LogError};
 use crate::relay;
+use crate::words::counted;
 
 /// Rows read at a time.
 const PAGE: u32 = 1_000;
@@ -37,11 +38,13 @@ pub struct Comparison {
     pub expected: u64,
     /// Messages of the stream.
     pub messages: u64,
-    /// Rows that should be in the stream and are not.
+    /// Rows that should be in the stream and are not, whatever took them from it.
     pub missing: Vec<Missing>,
-    /// Rows before the stream's oldest message that it discarded neither for their age nor for its size: somebody purged
-    /// it of them.
-    pub purged: Vec<Missing>,
+    /// So many of them are older than the stream's oldest message, and it discarded them neither for their age nor for its
+    /// size: somebody purged it of them.
+    pub purged: u64,
+    /// So many of them the relay has yet to publish.
+    pub unpublished: u64,
     /// Events of which the stream has more than one copy that nobody asked for.
     pub doubled: Vec<EventId>,
     /// Copies that were replayed on purpose.
@@ -54,32 +57,140 @@ pub struct Comparison {
     pub forgotten: u64,
     /// Those of them whose message is in the stream all the same.
     pub forgotten_there: u64,
-    /// Rows older than the oldest message of a stream that has discarded its beginning.
+    /// Rows that the stream has discarded as it was told to, or that it was purged of on purpose ([`accept_purged`]).
     pub before_stream: u64,
     /// The last row that was compared.
-    pub up_to: Option<Seq>,
+    pub up_to: Seq,
+    /// The stream as it was when the comparison began.
+    state: Option<StreamState>,
+    /// Its oldest message's place in the log.
+    oldest: Option<Seq>,
+    /// Up to where the relay had published.
+    published: Seq,
+}
+
+impl Comparison {
+    /// What is wrong, and what helps; `None`: nothing. `audit`, `check` and `replay --missing` say it with these words.
+    #[must_use]
+    pub fn verdict(&self) -> Option<String> {
+        let mut said = Vec::new();
+        let lost = (self.missing.len() as u64).saturating_sub(self.unpublished);
+        if lost > 0 {
+            let events = counted(lost, "event", "events");
+            let (are, them) = if lost == 1 { ("is", "it") } else { ("are", "them") };
+            let what = match self.purged {
+                0 => format!("{events} of the log {are} not in the stream"),
+                purged if purged == lost => {
+                    format!("{events} {} purged from the stream", if lost == 1 { "was" } else { "were" })
+                }
+                purged => format!("{events} of the log are not in the stream, {purged} of them purged from it"),
+            };
+            let meant =
+                if self.purged > 0 { " (if it was purged on purpose: `convoke audit --accept-purged`)" } else { "" };
+            said.push(format!("{what}; `convoke replay --missing` puts {them} back{meant}"));
+        }
+        if self.unpublished > 0 {
+            let (events, are) =
+                (counted(self.unpublished, "event", "events"), if self.unpublished == 1 { "is" } else { "are" });
+            said.push(format!("{events} {are} not published yet; `convoke serve` does it"));
+        }
+        (!said.is_empty()).then(|| said.join("; "))
+    }
+
+    /// The newest message that was there when the comparison began: what is missing, none up to it holds.
+    #[must_use]
+    pub fn last_message(&self) -> u64 {
+        self.state.as_ref().map_or(0, |state| state.last_sequence)
+    }
+
+    /// Whether the stream was purged of this row, if it misses it.
+    fn purged_of(&self, seq: Seq) -> bool {
+        seq <= self.published && self.oldest.is_none_or(|oldest| seq < oldest)
+    }
+
+    /// Keeps what was found, for `check` and for the stream watch, in place of what they knew.
+    ///
+    /// # Errors
+    /// If the database cannot be written.
+    pub async fn keep(&self, log: &dyn Log, bus: &Bus) -> anyhow::Result<()> {
+        let Some(state) = &self.state else { return Ok(()) };
+        let missing = self.missing.iter().filter(|missing| missing.seq <= self.published).count() as u64;
+        watch::Mark::compared(log, bus.stream(), state, self.up_to.min(self.published), missing).await
+    }
+}
+
+/// Which rows of the log a stream need not hold, though they were published.
+#[derive(Clone, Copy, Debug)]
+struct Excuse {
+    /// It discards messages for their number or size, from its beginning on …
+    discards: bool,
+    /// … or from anywhere.
+    thins: bool,
+    max_age: Option<Duration>,
+    now: Millis,
+    /// Its oldest message's place in the log: what the stream discards by itself is older.
+    oldest: Option<Seq>,
+    /// Up to here it was purged on purpose.
+    accepted: Seq,
+}
+
+impl Excuse {
+    fn new(state: &StreamState, now: Millis, oldest: Option<Seq>, accepted: Seq) -> Self {
+        Self { discards: state.discards, thins: state.thins, max_age: state.max_age, now, oldest, accepted }
+    }
+
+    fn holds_for(&self, record: &Record) -> bool {
+        let older = self.oldest.is_none_or(|oldest| record.seq < oldest);
+        record.seq <= self.accepted
+            || self.thins
+            || (older && (self.discards || aged_out(record.received_at, self.max_age, self.now)))
+    }
+}
+
+/// Up to which row the stream was purged on purpose.
+///
+/// # Errors
+/// [`LogError::Unavailable`].
+pub async fn accepted(log: &dyn Log, stream: &str) -> Result<Seq, LogError> {
+    let note = log.note(&accepted_name(stream)).await?;
+    Ok(note.and_then(|note| note.parse().ok()).map_or(Seq::START, Seq))
+}
+
+/// Notes that the stream was purged on purpose of what `found` says it was purged of: nobody misses it any more. Its newest row;
+/// `None` if there is nothing of the kind.
+///
+/// # Errors
+/// [`LogError::Unavailable`].
+pub async fn accept_purged(log: &dyn Log, stream: &str, found: &Comparison) -> Result<Option<Seq>, LogError> {
+    let purged = found.missing.iter().filter(|missing| found.purged_of(missing.seq));
+    let Some(newest) = purged.map(|missing| missing.seq).max() else { return Ok(None) };
+    log.keep_note(&accepted_name(stream), &newest.0.to_string()).await?;
+    Ok(Some(newest))
+}
+
+fn accepted_name(stream: &str) -> String {
+    format!("purged on purpose {stream}")
 }
 
 /// Walks log and stream up to `up_to`.
 ///
-/// A stream that still has its first message should hold the whole log. One that has discarded its beginning, by age or
-/// size, should hold the log from its oldest message on.
+/// The stream should hold the log, but for what it has discarded by age or size, which is older than its oldest message, and for
+/// what it was purged of on purpose.
 ///
 /// # Errors
 /// If the database or the bus cannot be read.
 pub async fn compare(log: &dyn Log, bus: &Bus, up_to: Seq) -> anyhow::Result<Comparison> {
     let state = bus.stream_state().await?.with_context(|| format!("there is no stream {}", bus.stream()))?;
-    let mut found = Comparison { messages: state.messages, up_to: Some(up_to), ..Comparison::default() };
     let set_aside = set_aside(log).await?;
     let cursors = log.cursors().await?;
     let published = cursors.iter().find(|cursor| cursor.name == relay::CURSOR).map_or(Seq::START, |it| it.position);
-    let complete = state.first_sequence <= 1;
+    let mut found = Comparison { messages: state.messages, up_to, published, ..Comparison::default() };
     let mut scan = bus.scan().await?;
-    let mut walk = Walk::new(state, log.now().await?);
-    if !complete {
-        // What the relay has yet to publish is missing, whatever the stream has discarded.
-        walk.first = walk.oldest(log, &mut scan, &mut found).await?.min(Seq(published.0 + 1));
-    }
+    let excuse = Excuse::new(&state, log.now().await?, None, accepted(log, bus.stream()).await?);
+    let mut walk = Walk::new(excuse, published);
+    found.oldest = walk.oldest(log, &mut scan, &mut found).await?;
+    walk.excuse.oldest = found.oldest;
+    found.state = Some(state);
     let mut position = Seq::START;
     let (mut log_ended, mut stream_ended) = (false, false);
     while !(log_ended && stream_ended) {
@@ -104,12 +215,9 @@ pub async fn compare(log: &dyn Log, bus: &Bus, up_to: Seq) -> anyhow::Result<Com
 }
 
 struct Walk {
-    /// Rows before this one are not expected in the stream.
-    first: Seq,
-    state: StreamState,
-    now: Millis,
-    /// Rows before `first` that nothing explains but a purge.
-    purged: HashMap<EventId, Seq>,
+    excuse: Excuse,
+    /// Rows after this one the relay has yet to publish: they are missing, whatever the stream has discarded.
+    published: Seq,
     log_only: HashMap<EventId, Seq>,
     /// Rows that need not be in the stream, and whose messages may be in it all the same; whether they were forgotten.
     excused: HashMap<EventId, bool>,
@@ -124,30 +232,22 @@ struct Copies {
 }
 
 impl Walk {
-    fn new(state: StreamState, now: Millis) -> Self {
-        Self {
-            first: Seq::START,
-            state,
-            now,
-            purged: HashMap::new(),
-            log_only: HashMap::new(),
-            excused: HashMap::new(),
-            stream_only: HashMap::new(),
-        }
+    fn new(excuse: Excuse, published: Seq) -> Self {
+        Self { excuse, published, log_only: HashMap::new(), excused: HashMap::new(), stream_only: HashMap::new() }
     }
 
-    /// The place in the log of the oldest message that is a first copy; the messages read on the way are counted.
-    async fn oldest(&mut self, log: &dyn Log, scan: &mut Scan, found: &mut Comparison) -> anyhow::Result<Seq> {
+    /// The place in the log of the oldest message that is a first copy; the messages read on the way are counted. `None`: there
+    /// are only replayed or foreign ones.
+    async fn oldest(&mut self, log: &dyn Log, scan: &mut Scan, found: &mut Comparison) -> anyhow::Result<Option<Seq>> {
         while let Some(entry) = scan.next().await? {
             self.message(entry.id, entry.replay, found);
             if let Some(id) = entry.id.filter(|_| !entry.replay)
                 && let Some(seq) = log.find(id).await?
             {
-                return Ok(seq);
+                return Ok(Some(seq));
             }
         }
-        // Only replayed or foreign messages: nothing can be said of what should be there.
-        Ok(Seq(i64::MAX))
+        Ok(None)
     }
 
     fn row(&mut self, record: &Record, set_aside: &HashMap<EventId, ()>, found: &mut Comparison) {
@@ -164,11 +264,8 @@ impl Walk {
             }
         } else if copies.is_some() {
             found.expected += 1;
-        } else if record.seq < self.first {
+        } else if record.seq <= self.published && self.excuse.holds_for(record) {
             found.before_stream += 1;
-            if !self.state.discards && !self.state.thins && !aged_out(record.received_at, &self.state, self.now) {
-                self.purged.insert(record.event_id, record.seq);
-            }
         } else {
             found.expected += 1;
             self.log_only.insert(record.event_id, record.seq);
@@ -196,12 +293,6 @@ impl Walk {
             found.forgotten_there += u64::from(forgotten);
             return;
         }
-        if self.purged.remove(&id).is_some() {
-            // A copy of it stands further on.
-            found.before_stream -= 1;
-            found.expected += 1;
-            return;
-        }
         let copies = self.stream_only.entry(id).or_default();
         if replay {
             copies.replayed += 1;
@@ -213,7 +304,8 @@ impl Walk {
     /// What is left over on either side.
     async fn finish(self, log: &dyn Log, up_to: Seq, found: &mut Comparison) -> anyhow::Result<()> {
         found.missing = in_order(self.log_only);
-        found.purged = in_order(self.purged);
+        found.unpublished = found.missing.iter().filter(|missing| missing.seq > found.published).count() as u64;
+        found.purged = found.missing.iter().filter(|missing| found.purged_of(missing.seq)).count() as u64;
         let left: Vec<EventId> = self.stream_only.keys().copied().collect();
         for ids in left.chunks(500) {
             let known = log.count(ids).await?;
@@ -241,9 +333,9 @@ fn in_order(rows: HashMap<EventId, Seq>) -> Vec<Missing> {
 }
 
 /// Whether the stream may have discarded a message for its age that was published when this arrived, or later.
-fn aged_out(received_at: Millis, stream: &StreamState, now: Millis) -> bool {
+fn aged_out(received_at: Millis, max_age: Option<Duration>, now: Millis) -> bool {
     // The clocks of the database and of the bus may differ a little.
-    stream.max_age.is_some_and(|age| now.since(received_at) + age / 50 + Duration::from_secs(60) >= age)
+    max_age.is_some_and(|age| now.since(received_at) + age / 50 + Duration::from_secs(60) >= age)
 }
 
 async fn set_aside(log: &dyn Log) -> anyhow::Result<HashMap<EventId, ()>> {
@@ -268,8 +360,27 @@ pub struct LedgerComparison {
     pub doubled: Vec<String>,
     /// Acknowledged events that are beyond the retention.
     pub expired: u64,
-    /// Lines that are no ledger lines; the last line of a killed simulator may be one.
+    /// Lines that are no ledger lines.
     pub unreadable_lines: u64,
+    /// Lines that a killed simulator did not write to their end.
+    pub cut_lines: u64,
+}
+
+impl LedgerComparison {
+    /// What is wrong; `None`: nothing.
+    #[must_use]
+    pub fn verdict(&self) -> Option<String> {
+        let mut said = Vec::new();
+        let mut say = |count: u64, one: &str, many: &str, rest: &str| {
+            if count > 0 {
+                said.push(format!("{} {rest}", counted(count, one, many)));
+            }
+        };
+        say(self.missing.len() as u64, "acknowledged event is", "acknowledged events are", "not in the log");
+        say(self.doubled.len() as u64, "event is", "events are", "in the log more than once");
+        say(self.unreadable_lines, "line", "lines", "of the ledger cannot be read");
+        (!said.is_empty()).then(|| said.join("; "))
+    }
 }
 
 /// Looks up every event of a ledger in the log. `kept_since`: older events may have been dropped by the retention.
@@ -291,13 +402,15 @@ pub async fn compare_ledger(
     let mut seen = HashSet::new();
     let mut lines = ledger.peekable();
     while let Some(line) = lines.next() {
-        match serde_json::from_str::<Line>(&line.context("reading the ledger")?) {
+        let text = line.context("reading the ledger")?;
+        match serde_json::from_str::<Line>(&text) {
             Ok(line) => {
                 let id = EventId::from_uuid(line.event_id);
                 if seen.insert(id) {
                     ids.push(id);
                 }
             }
+            Err(error) if error.is_eof() && text.starts_with('{') => found.cut_lines += 1,
             Err(_) => found.unreadable_lines += 1,
         }
         if ids.len() == 500 || lines.peek().is_none() {

@@ -432,7 +432,7 @@ impl Writer {
 }
 
 /// Says that an outage is over, and what it may have cost.
-fn say_over(over: Over, suppressed: u64) {
+fn say_over(over: Over, suppressed: Option<u64>) {
     let (refused_for, nobody_for) = (rounded(over.refused_for).to_string(), rounded(over.nobody_for).to_string());
     if over.nobody_for < GIVEN_UP {
         tracing::info!(suppressed, refused_for, nobody_for, "events are being stored again; the platform dropped none");

@@ -28,6 +28,7 @@
 //! | [`audit`] | log, stream and ledger compared; the stream watch |
 //! | [`simulate`] | the platform, played |
 //! | [`metrics`], [`telemetry`] | every metric, at zero from the start; log lines |
+//! | [`words`] | sentences for people |
 //! | [`config`] | the settings, checked before anything binds; the only reader of the environment |
 //! | [`app`] | the composition root: settings → parts → named tasks, supervised; the end in order |
 //! | [`cli`] | the commands, one file each |
@@ -64,3 +65,4 @@ pub mod tail;
 pub mod telemetry;
 pub mod vendor;
 pub mod verify;
+pub mod words;

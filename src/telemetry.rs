@@ -33,8 +33,8 @@ impl Throttle {
         Self { lines, stretch, windows: Mutex::default() }
     }
 
-    /// Calls `log` with the number of lines of this kind that were suppressed before, or suppresses this one.
-    pub fn run(&self, kind: &'static str, log: impl FnOnce(u64)) {
+    /// Calls `log` with the number of lines of this kind that were suppressed before, if any were, or suppresses this one.
+    pub fn run(&self, kind: &'static str, log: impl FnOnce(Option<u64>)) {
         let suppressed = {
             let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
             let now = Instant::now();
@@ -50,7 +50,7 @@ impl Throttle {
             window.lines += 1;
             std::mem::take(&mut window.suppressed)
         };
-        log(suppressed);
+        log((suppressed > 0).then_some(suppressed));
     }
 }
 

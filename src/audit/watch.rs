@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::aged_out;
 use super::places::Places;
+use super::{Excuse, accepted, aged_out};
 use crate::bus::{Bus, StreamState};
 use crate::cursor;
 use crate::event::{EventId, Millis, Seq};
@@ -97,6 +97,31 @@ impl Mark {
         })
     }
 
+    /// Keeps that everything was compared up to `place`, with the stream as it was in `state`, and that so many rows are missing.
+    ///
+    /// # Errors
+    /// If the database cannot be read or written.
+    pub async fn compared(
+        log: &dyn Log,
+        stream: &str,
+        state: &StreamState,
+        place: Seq,
+        missing: u64,
+    ) -> anyhow::Result<()> {
+        let erased = log.erased_messages().await?;
+        let mut mark = Self::load(log, stream).await?.unwrap_or_else(|| Self { erased, ..Self::default() });
+        mark.allow(erased);
+        mark.note_numbers(state);
+        (mark.message, mark.place) = (state.last_sequence, place.0);
+        let now = log.now().await?.get();
+        (mark.whole_at, mark.checked_at, mark.missing) = (now, now, missing);
+        mark.save(log, stream).await
+    }
+
+    async fn save(&self, log: &dyn Log, stream: &str) -> anyhow::Result<()> {
+        Ok(log.keep_note(&name(stream), &serde_json::to_string(self)?).await?)
+    }
+
     /// How many messages that were in the stream's middle, or its oldest, are gone.
     fn gone(&self, state: &StreamState) -> u64 {
         let holes = |first: u64, deleted: u64| first.saturating_sub(1) + deleted;
@@ -124,7 +149,11 @@ impl Mark {
             return None;
         }
         let first_at = Millis::new(self.first_at).unwrap_or(Millis::EPOCH);
-        if state.first_sequence > self.first && !state.discards && !state.thins && !aged_out(first_at, state, now) {
+        if state.first_sequence > self.first
+            && !state.discards
+            && !state.thins
+            && !aged_out(first_at, state.max_age, now)
+        {
             let lost = state.first_sequence - self.first;
             return Some((Setback::Purged, format!("it was purged of up to {lost} messages that were not old")));
         }
@@ -187,6 +216,8 @@ pub struct Watch {
     missing: Places,
     /// The first row whose message the stream has.
     oldest: Option<Seq>,
+    /// Up to here the stream was purged on purpose.
+    accepted: Seq,
     /// Messages up to here were counted before.
     counted: u64,
     told: (u64, u64),
@@ -225,6 +256,7 @@ impl Watch {
             seen: Places::default(),
             missing: Places::default(),
             oldest: None,
+            accepted: Seq::START,
             counted: 0,
             told: (0, 0),
             throttle: Throttle::new(2, SAY_AGAIN),
@@ -281,7 +313,7 @@ impl Watch {
         if let Some(mark) = &self.mark
             && mark.is_news_after(self.kept.as_ref())
         {
-            self.log.keep_note(&name(self.bus.stream()), &serde_json::to_string(mark)?).await?;
+            mark.save(&*self.log, self.bus.stream()).await?;
             self.kept = Some(mark.clone());
         }
         Ok(Looked::Done)
@@ -323,12 +355,15 @@ impl Watch {
                 "the stream is not as it was: {what}; comparing it with the log"
             );
         }
+        let accepted = accepted(&*self.log, stream).await?;
+        let excused = !fresh && accepted != self.accepted;
+        self.accepted = accepted;
         let again = if mark.unknown > 0 { AGAIN_UNKNOWN } else { AGAIN };
         // One that takes longer than that comes to its end all the same.
         let due = self.goal.is_none() && now.since(Millis::new(mark.whole_at).unwrap_or(Millis::EPOCH)) > again;
         // What was missing before the start is known by its number only.
         let lost_count = fresh && mark.missing > 0;
-        if !known || setback.is_some() || due || lost_count || mark.place > position.0 {
+        if !known || setback.is_some() || due || excused || lost_count || mark.place > position.0 {
             let message = state.first_sequence.saturating_sub(1);
             let (to_erase, checked_at) = (mark.to_erase, mark.checked_at);
             mark = Mark { whole_at: now.get(), message, erased, to_erase, checked_at, ..Mark::default() };
@@ -338,6 +373,10 @@ impl Watch {
             self.counted = mark.message;
             mark.message = mark.message.saturating_sub(OVERLAP);
             (self.seen, self.missing, self.goal) = (Places::default(), Places::default(), None);
+        }
+        if state.first_sequence > mark.message + 1 {
+            // What was discarded before it was read says nothing of what is the oldest now.
+            self.oldest = None;
         }
         mark.note_numbers(state);
         self.mark = Some(mark);
@@ -412,6 +451,7 @@ impl Watch {
         if mark.place >= goal.place.0 {
             return Ok(true);
         }
+        let excuse = Excuse::new(state, now, self.oldest, self.accepted);
         loop {
             let started = Instant::now();
             let from = Seq(mark.place);
@@ -421,9 +461,7 @@ impl Watch {
                 let seen = self.seen.remove(record.seq);
                 let excused = record.event_info.is_none()
                     || aside.iter().any(|row| row.seq == record.seq)
-                    || state.thins
-                    || aged_out(record.received_at, state, now)
-                    || (state.discards && self.oldest.is_none_or(|oldest| record.seq < oldest));
+                    || excuse.holds_for(record);
                 if !seen && !excused {
                     self.missing.insert(record.seq);
                 }

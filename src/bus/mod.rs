@@ -81,6 +81,14 @@ pub enum BusError {
     /// The server is there and does not let us in; it is tried again.
     #[error("NATS refuses the credentials")]
     Refused,
+    /// The server is there, and has no JetStream.
+    #[error(
+        "the NATS server at {0} runs without JetStream: start it with -js, or add `jetstream {{ store_dir: … }}` to its settings"
+    )]
+    NoJetStream(String),
+    /// The account that our credentials belong to has no JetStream.
+    #[error("JetStream is off for this account of the NATS server at {0}: add `jetstream: enabled` to the account")]
+    NoJetStreamForAccount(String),
     /// A credentials or CA file cannot be used, or the URL.
     #[error("{0}")]
     Settings(String),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use async_nats::RequestErrorKind;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{CreateStreamError, CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
@@ -131,6 +132,20 @@ impl Bus {
         }
     }
 
+    /// Whether the server has nobody who answers for JetStream.
+    async fn answers_nothing(&self) -> bool {
+        let asked = self.client.request("$JS.API.INFO", "".into()).await;
+        asked.is_err_and(|error| error.kind() == RequestErrorKind::NoResponders)
+    }
+
+    /// Which servers those are, without their credentials.
+    fn servers(&self) -> String {
+        let servers = super::servers(&self.options.url).map(|(servers, _)| servers).unwrap_or_default();
+        let servers: Vec<String> =
+            servers.iter().map(|server| format!("{}:{}", server.host(), server.port())).collect();
+        servers.join(", ")
+    }
+
     /// Looks at the stream; `None` if there is none.
     ///
     /// # Errors
@@ -145,6 +160,15 @@ impl Bus {
                 return match error.kind() {
                     GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
                         Ok(None)
+                    }
+                    GetStreamErrorKind::JetStream(error)
+                        if error.error_code() == ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT =>
+                    {
+                        Err(BusError::NoJetStreamForAccount(self.servers()))
+                    }
+                    // Nobody listens where JetStream is asked.
+                    GetStreamErrorKind::Request if self.answers_nothing().await => {
+                        Err(BusError::NoJetStream(self.servers()))
                     }
                     _ => Err(failed("looking at the stream")(&error)),
                 };

@@ -15,6 +15,7 @@ use crate::config::{ConfigArgs, Env};
 use crate::event::{Clock, EventId, Seq};
 use crate::log::Log;
 use crate::relay;
+use crate::words::counted;
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -24,6 +25,9 @@ pub struct Arguments {
     /// How long to wait for the relay to publish what the log holds now
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     wait: Duration,
+    /// What the stream was purged of was purged on purpose: nobody misses it from now on
+    #[arg(long)]
+    accept_purged: bool,
     /// Print the findings as JSON
     #[arg(long)]
     json: bool,
@@ -39,6 +43,11 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
             Failure::Usage(format!("--ledger {}: {error}; name a file that convoke simulate wrote", path.display()))
         })?)),
     };
+    if ledger.is_none() && app::bus_options(&settings).is_none() {
+        return Err(Failure::Usage(
+            "nothing compared: nats.url is none, and no --ledger was given; name one of the two".to_owned(),
+        ));
+    }
     let log = super::open_log(&settings).await?;
     let bus = if app::bus_options(&settings).is_some() { Some(super::open_bus(&settings).await?) } else { None };
     let kept_since =
@@ -53,7 +62,14 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
     };
     let stream = match bus {
         None => None,
-        Some(bus) => Some(compare_stream(&*log, &bus, arguments.wait).await?),
+        Some(bus) => {
+            let mut found = compare_stream(&*log, &bus, arguments.wait).await?;
+            if arguments.accept_purged && audit::accept_purged(&*log, bus.stream(), &found).await?.is_some() {
+                found = audit::compare(&*log, &bus, found.up_to).await?;
+            }
+            keep(&found, &*log, &bus).await;
+            Some(found)
+        }
     };
     log.close().await;
     let findings = Findings::new(ledger, stream);
@@ -62,7 +78,20 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
     } else {
         findings.print();
     }
-    if findings.clean { Ok(()) } else { Err(Failure::Found) }
+    match findings.wrong.is_empty() {
+        true if findings.empty_ledger() => {
+            Err(Failure::Usage("the ledger has no line that can be read: nothing of it was compared".to_owned()))
+        }
+        true => Ok(()),
+        false => Err(Failure::Found),
+    }
+}
+
+/// Keeps what was found for `check` and the stream watch. Who may only read the database is told all the same.
+pub async fn keep(found: &Comparison, log: &dyn Log, bus: &Bus) {
+    if let Err(error) = found.keep(log, bus).await {
+        tracing::warn!(error = format!("{error:#}"), "what was found is not kept for `convoke check`");
+    }
 }
 
 /// Compares log and stream, up to where the log ends now, once the relay got there.
@@ -83,8 +112,10 @@ async fn position(log: &dyn Log) -> anyhow::Result<Seq> {
 /// What an audit found.
 #[derive(Debug, Serialize)]
 pub struct Findings {
-    /// Whether nothing is missing and nothing is in the log twice.
+    /// Whether something was compared, nothing is missing, and nothing is in the log twice.
     pub clean: bool,
+    /// What is wrong, and what helps.
+    wrong: Vec<String>,
     ledger: Option<LedgerComparison>,
     stream: Option<Stream>,
 }
@@ -95,6 +126,7 @@ struct Stream {
     messages: u64,
     missing: Vec<MissingEvent>,
     purged: u64,
+    unpublished: u64,
     doubled: Vec<String>,
     replayed: u64,
     set_aside: u64,
@@ -117,8 +149,9 @@ impl Findings {
     /// Judges what was found.
     #[must_use]
     pub fn new(ledger: Option<LedgerComparison>, stream: Option<Comparison>) -> Self {
-        let clean = ledger.as_ref().is_none_or(|ledger| ledger.missing.is_empty() && ledger.doubled.is_empty())
-            && stream.as_ref().is_none_or(|stream| stream.missing.is_empty());
+        let ledgers = ledger.as_ref().and_then(LedgerComparison::verdict);
+        let streams = stream.as_ref().and_then(Comparison::verdict);
+        let wrong: Vec<String> = ledgers.into_iter().chain(streams).collect();
         let stream = stream.map(|found| Stream {
             expected: found.expected,
             messages: found.messages,
@@ -127,7 +160,8 @@ impl Findings {
                 .iter()
                 .map(|missing| MissingEvent { seq: missing.seq.0, event_id: missing.event_id.to_string() })
                 .collect(),
-            purged: found.purged.len() as u64,
+            purged: found.purged,
+            unpublished: found.unpublished,
             doubled: found.doubled.iter().map(ToString::to_string).collect(),
             replayed: found.replayed,
             set_aside: found.set_aside,
@@ -136,44 +170,57 @@ impl Findings {
             before_stream: found.before_stream,
             foreign: found.foreign,
         });
-        Self { clean, ledger, stream }
+        let mut findings = Self { clean: false, wrong, ledger, stream };
+        findings.clean = findings.wrong.is_empty() && !findings.empty_ledger();
+        findings
+    }
+
+    /// Whether there is a ledger of which nothing could be compared.
+    fn empty_ledger(&self) -> bool {
+        self.ledger.as_ref().is_some_and(|ledger| ledger.acknowledged == 0)
     }
 
     /// Says it to people.
     pub fn print(&self) {
         if let Some(ledger) = &self.ledger {
             println!(
-                "ledger: {} events acknowledged, {} of them not in the log, {} in it more than once",
-                ledger.acknowledged,
+                "ledger: {} acknowledged, {} of them not in the log, {} in it more than once",
+                counted(ledger.acknowledged, "event", "events"),
                 ledger.missing.len(),
                 ledger.doubled.len()
             );
             name("not in the log", ledger.missing.iter());
             name("more than once in the log", ledger.doubled.iter());
             note("beyond the retention, perhaps dropped", ledger.expired);
-            note("unreadable lines", ledger.unreadable_lines);
+            note("of its lines cannot be read", ledger.unreadable_lines);
+            note("of its lines have no end: the simulator was killed", ledger.cut_lines);
         }
         if let Some(stream) = &self.stream {
             println!(
-                "stream: {} events of the log expected in it, {} of them missing; {} messages",
-                stream.expected,
+                "stream: {} of the log expected in it, {} of them missing; {}",
+                counted(stream.expected, "event", "events"),
                 stream.missing.len(),
-                stream.messages
+                counted(stream.messages, "message", "messages")
             );
             name("not in the stream", stream.missing.iter().map(|m| format!("{} (seq {})", m.event_id, m.seq)));
             name("in the stream more than once", stream.doubled.iter());
+            note("of these older than its oldest message, and not old enough to be discarded: purged", stream.purged);
+            note("of these not published yet", stream.unpublished);
             note("copies replayed on purpose", stream.replayed);
-            note("set aside as too large for the bus", stream.set_aside);
+            note(
+                "set aside as too large for the bus: `convoke replay --set-aside` once it takes them",
+                stream.set_aside,
+            );
             note("forgotten", stream.forgotten);
             note("of these still in the stream: run `convoke forget` once more", stream.forgotten_there);
-            note("older than the stream's oldest message", stream.before_stream);
-            note("of these too young to have been discarded: the stream was purged of them", stream.purged);
+            note("discarded by the stream as it was told to, or purged on purpose", stream.before_stream);
             note("messages that are of no event of this log", stream.foreign);
-            if !stream.missing.is_empty() || stream.purged > 0 {
-                println!("`convoke replay --missing` publishes what is missing");
-            }
         }
-        println!("{}", if self.clean { "clean" } else { "NOT CLEAN" });
+        match self.wrong.is_empty() {
+            true if self.clean => println!("clean"),
+            true => println!("nothing of the ledger was compared"),
+            false => println!("NOT clean: {}", self.wrong.join("; ")),
+        }
     }
 }
 

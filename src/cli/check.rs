@@ -1,13 +1,13 @@
 //! `convoke check`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::refused::Refused;
 use super::{Failure, Outcome};
-use crate::app;
 use crate::audit::watch::Mark;
 use crate::bus::{Bus, StreamState};
-use crate::config::{ConfigArgs, Env, Settings, TlsFiles, redact_url};
+use crate::config::{ConfigArgs, Env, Settings, TlsFiles, read_by_others, redact_url};
 use crate::disk::Level;
 use crate::event::{Clock, EventId, Millis, Seq};
 use crate::http::tls::Trouble;
@@ -16,6 +16,8 @@ use crate::log::{self, Log};
 use crate::relay::{self, subject};
 use crate::subscription::{Expected, Standing};
 use crate::vendor::Vendor;
+use crate::words::counted;
+use crate::{app, audit};
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -38,6 +40,13 @@ impl Report {
         println!("warn  {what:<10} {text}");
     }
 
+    /// What a part of the report could not be told for; the rest goes on.
+    fn part(&mut self, what: &str, told: Result<(), impl Into<anyhow::Error>>) {
+        if let Err(error) = told {
+            self.fail(what, format!("{:#}", error.into()));
+        }
+    }
+
     fn fail(&mut self, what: &str, text: impl std::fmt::Display) {
         self.failed = true;
         println!("FAIL  {what:<10} {text}");
@@ -53,47 +62,22 @@ const NEWEST: u64 = 1_000;
 /// The platform's API may take so long in all.
 const PLATFORM: Duration = Duration::from_secs(30);
 
+/// A comparison of log and stream is given so long.
+const COMPARE: Duration = Duration::from_secs(30);
+
 /// Nobody has accepted events for so long: somebody should have been told.
 const LONG: Duration = Duration::from_secs(3600);
 
 pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
     let settings = super::settings(&arguments.settings, env, "error")?;
     let mut report = Report::default();
-    match settings.check_serve() {
-        Ok(()) => report.ok(
-            "settings",
-            match settings.subscribers.len() {
-                1 => "1 subscriber".to_owned(),
-                n => format!("{n} subscribers"),
-            },
-        ),
-        Err(error) => report.fail("settings", error),
-    }
-    if let Some(files) = &settings.listen.tls {
-        certificate(&mut report, &settings, files);
-    }
-    for source in &settings.subscriber_sources {
-        for file in &source.key_files {
-            // Loading the settings has read them.
-            report.ok("key file", format!("{}, of subscriber {}", file.display(), source.app_id));
-        }
-    }
-    let log = match super::open_log(&settings).await {
-        Ok(log) => {
-            report.ok("database", log.describe());
-            Some(log)
-        }
-        Err(Failure::Usage(message)) => return Err(Failure::Usage(message)),
-        Err(Failure::Failed(error)) => {
-            report.fail("database", format!("{}: {error:#}", redact_url(&settings.database.url)));
-            None
-        }
-        Err(Failure::Found) => None,
-    };
+    files(&mut report, &settings);
     let now = Clock::System.now();
+    let (log, made) = open_log(&mut report, &settings).await;
     if let Some(log) = &log {
-        database(&mut report, &**log, now).await?;
-        handshakes(&report, &settings, &**log).await?;
+        database(&mut report, &**log, now).await;
+        let asked = handshakes(&report, &settings, &**log).await;
+        report.part("handshake", asked);
     }
     // Only a running service knows, and not of what came to another replica.
     if let Some(refused) = Refused::ask(&settings).await {
@@ -102,10 +86,14 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
         }
     }
     if let Some(options) = app::vendor_options(&settings) {
-        let vendor = Vendor::new(options, Clock::System).map_err(anyhow::Error::from)?;
-        let asked = tokio::time::timeout(PLATFORM, platform(&mut report, &settings, &vendor)).await;
-        if asked.is_err() {
-            report.fail("platform", format!("no answer within {PLATFORM:?}"));
+        match Vendor::new(options, Clock::System) {
+            Ok(vendor) => {
+                let asked = tokio::time::timeout(PLATFORM, platform(&mut report, &settings, &vendor)).await;
+                if asked.is_err() {
+                    report.fail("platform", format!("no answer within {PLATFORM:?}"));
+                }
+            }
+            Err(error) => report.fail("platform", error),
         }
     }
     match app::bus_options(&settings) {
@@ -115,9 +103,10 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
             match super::open_bus(&settings).await {
                 Ok(bus) => {
                     report.ok("bus", format!("{shown}, nats-server {}", bus.server_version().unwrap_or_default()));
-                    stream(&mut report, &settings, &bus, log.as_deref(), now).await?;
+                    let looked = stream(&mut report, &settings, &bus, log.as_deref(), made, now).await;
+                    report.part("stream", looked);
                 }
-                Err(Failure::Usage(message)) => return Err(Failure::Usage(message)),
+                Err(Failure::Usage(message)) => report.fail("bus", message),
                 Err(Failure::Failed(error)) => report.fail("bus", format!("{error:#}")),
                 Err(Failure::Found) => {}
             }
@@ -127,6 +116,57 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
         log.close().await;
     }
     if report.failed { Err(Failure::Found) } else { Ok(()) }
+}
+
+/// The settings, and the files that they name.
+fn files(report: &mut Report, settings: &Settings) {
+    match settings.check_serve() {
+        Ok(()) => {
+            report.ok("settings", counted(settings.subscribers.len() as u64, "subscriber", "subscribers"));
+        }
+        Err(error) => report.fail("settings", error),
+    }
+    if let Some(files) = &settings.listen.tls {
+        certificate(report, settings, files);
+    }
+    for source in &settings.subscriber_sources {
+        for file in &source.key_files {
+            // Loading the settings has read them.
+            report.ok("key file", format!("{}, of subscriber {}", file.display(), source.app_id));
+        }
+    }
+    for problem in settings.secret_files.iter().filter_map(|file| read_by_others(file)) {
+        report.warn("secret", problem);
+    }
+}
+
+/// The log, if it can be read, and whether there is one at all.
+async fn open_log(report: &mut Report, settings: &Settings) -> (Option<Arc<dyn Log>>, bool) {
+    let shown = redact_url(&settings.database.url);
+    let log = match log::open(&app::log_options(settings)) {
+        Ok(log) => log,
+        Err(error) => {
+            report.fail("database", error);
+            return (None, true);
+        }
+    };
+    match log.migrate(false).await {
+        Ok(_) => {
+            report.ok("database", log.describe());
+            if let Some(problem) = log::files_of_another(&settings.database.url) {
+                report.warn("database", problem);
+            }
+            (Some(log), true)
+        }
+        Err(error) => {
+            match error.not_made() {
+                Some(sentence) => report.warn("database", format!("{shown}: {sentence}")),
+                None => report.fail("database", format!("{shown}: {error:#}", error = anyhow::Error::from(error))),
+            }
+            log.close().await;
+            (None, false)
+        }
+    }
 }
 
 fn certificate(report: &mut Report, settings: &Settings, files: &TlsFiles) {
@@ -141,56 +181,92 @@ fn certificate(report: &mut Report, settings: &Settings, files: &TlsFiles) {
     }
 }
 
-async fn database(report: &mut Report, log: &dyn Log, now: Millis) -> Result<(), log::LogError> {
+async fn database(report: &mut Report, log: &dyn Log, now: Millis) {
     match log.probe().await {
         Ok(()) => report.ok("writing", "the database takes events"),
         Err(error) => report.fail("writing", error),
     }
-    for weakness in log.weaknesses().await? {
-        report.fail("durable", weakness);
+    match log.weaknesses().await {
+        Ok(weaknesses) => weaknesses.iter().for_each(|weakness| report.fail("durable", weakness)),
+        Err(error) => report.fail("durable", error),
     }
     if let Some(disk) = log.disk() {
         let text = format!("{} free", bytesize::ByteSize(disk.free));
         if disk.level() == Level::Plenty { report.ok("disk", text) } else { report.warn("disk", text) }
     }
-    match log.heartbeat().await? {
-        None => report.warn("heartbeat", "none yet: no `convoke serve` has accepted events with this database"),
-        Some(heartbeat) => {
-            let text = format!("events were accepted at {}, {} ago", heartbeat.at, rounded(heartbeat.age));
-            if heartbeat.age <= MISSED {
-                report.ok("heartbeat", text);
-            } else if heartbeat.age < LONG {
-                report.warn("heartbeat", format!("{text}, and by nobody since: is a `convoke serve` running?"));
+    let told = service(report, log).await;
+    report.part("heartbeat", told);
+    match log.now().await {
+        Ok(theirs) => {
+            let apart = now.since(theirs).max(theirs.since(now));
+            if apart > CLOCK {
+                report.fail("clock", format!("{apart:?} apart from the database's: check NTP on both"));
             } else {
-                let left = match GIVEN_UP.checked_sub(heartbeat.age) {
-                    Some(left) => format!("drops the first events in {}", rounded(left)),
-                    None => "drops events now; ask its history API for them".to_owned(),
-                };
-                report.fail(
-                    "heartbeat",
-                    format!("{text}, and by nobody since: start `convoke serve`; the platform {left}"),
-                );
+                report.ok("clock", format!("{now}, the database agrees"));
             }
         }
+        Err(error) => report.fail("clock", error),
     }
-    let theirs = log.now().await?;
-    let apart = now.since(theirs).max(theirs.since(now));
-    if apart > CLOCK {
-        report.fail("clock", format!("{apart:?} apart from the database's: check NTP on both"));
+    let told = set_apart(report, log).await;
+    report.part("quarantine", told);
+    let told = cursors(report, log).await;
+    report.part("cursor", told);
+}
+
+/// Whether somebody accepts events.
+async fn service(report: &mut Report, log: &dyn Log) -> Result<(), log::LogError> {
+    let Some(heartbeat) = log.heartbeat().await? else {
+        report.warn("heartbeat", "none yet: no `convoke serve` has accepted events with this database");
+        return Ok(());
+    };
+    let text = format!("events were accepted at {}, {} ago", heartbeat.at, rounded(heartbeat.age));
+    if heartbeat.age <= MISSED {
+        report.ok("heartbeat", text);
+        return Ok(());
+    }
+    if heartbeat.age < LONG {
+        report.warn("heartbeat", text);
     } else {
-        report.ok("clock", format!("{now}, the database agrees"));
+        let left = match GIVEN_UP.checked_sub(heartbeat.age) {
+            Some(left) => format!("drops the first events in {}", rounded(left)),
+            None => "drops events now; ask its history API for them".to_owned(),
+        };
+        report.fail("heartbeat", format!("{text}, and by nobody since; the platform {left}"));
     }
+    report.fail(
+        "service",
+        format!(
+            "no `convoke serve` has accepted events with this database for {}: start it, or look at its log",
+            rounded(heartbeat.age)
+        ),
+    );
+    Ok(())
+}
+
+async fn set_apart(report: &Report, log: &dyn Log) -> Result<(), log::LogError> {
     let counts = log.counts().await?;
     if counts.quarantined > 0 {
-        report.warn("quarantine", format!("{} entries: see `convoke quarantine list`", counts.quarantined));
+        let entries = counted(counts.quarantined.unsigned_abs(), "entry", "entries");
+        report.warn("quarantine", format!("{entries}: see `convoke quarantine list`"));
     }
     for (cursor, rows) in &counts.set_aside {
-        report.warn("set aside", format!("{rows} events, by the cursor {cursor}: see the table set_aside"));
+        let events = counted(rows.unsigned_abs(), "event", "events");
+        let way = if cursor == relay::CURSOR {
+            "; `convoke replay --set-aside` publishes them once the bus takes them"
+        } else {
+            ""
+        };
+        report.warn("set aside", format!("{events}, by the cursor {cursor}: see the table set_aside{way}"));
     }
+    Ok(())
+}
+
+async fn cursors(report: &Report, log: &dyn Log) -> Result<(), log::LogError> {
     for cursor in log.cursors().await? {
         let lag = log.lag(&cursor.name).await?;
         let owner = cursor.owner.as_deref().unwrap_or("nobody");
-        let text = format!("{} at {}, {} events behind, moved by {owner}", cursor.name, cursor.position, lag.events);
+        let behind = counted(lag.events, "event", "events");
+        let text = format!("{} at {}, {behind} behind, moved by {owner}", cursor.name, cursor.position);
         if lag.events > 0 && cursor.owner.is_none() { report.warn("cursor", text) } else { report.ok("cursor", text) }
     }
     Ok(())
@@ -240,6 +316,7 @@ async fn stream(
     settings: &Settings,
     bus: &Bus,
     log: Option<&dyn Log>,
+    made: bool,
     now: Millis,
 ) -> anyhow::Result<()> {
     let name = bus.stream();
@@ -276,7 +353,14 @@ async fn stream(
         }
         return Ok(());
     };
-    report.ok("stream", format!("{name}: {} messages, {}", state.messages, bytesize::ByteSize(state.bytes)));
+    let messages = counted(state.messages, "message", "messages");
+    report.ok("stream", format!("{name}: {messages}, {}", bytesize::ByteSize(state.bytes)));
+    if !made && state.last_sequence > 0 {
+        report.fail(
+            "database",
+            format!("nobody has made it, but {name} has been published to: does database.url name the right one?"),
+        );
+    }
     if !state.differences.is_empty() {
         report.warn("stream", format!("not as configured: {}", state.differences.join("; ")));
     }
@@ -293,58 +377,78 @@ async fn stream(
         );
     }
     let Some(log) = log else { return Ok(()) };
-    newest_published(report, settings, bus, log, position, now).await?;
-    seen_before(report, bus, log, &state).await?;
+    let looked = match newest_published(report, settings, bus, log, position, now).await {
+        Ok(lost) => seen_before(report, bus, log, &state, position, lost).await,
+        Err(error) => Err(error),
+    };
+    report.part("stream", looked);
     older_log(report, settings, bus, log, &state, now).await
 }
 
-/// Looks for what was published last.
+/// Looks for what was published last; a word on it if it is not there.
 async fn newest_published(
-    report: &mut Report,
+    report: &Report,
     settings: &Settings,
     bus: &Bus,
     log: &dyn Log,
     position: Seq,
     now: Millis,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Option<String>> {
     // The newest row that was published, unless it may have left the stream by age.
     let newest = log.read(Seq(position.0 - 1), 1).await?.into_iter().find(|record| record.seq == position);
-    let Some(record) = newest.filter(|record| record.event_info.is_some()) else { return Ok(()) };
+    let Some(record) = newest.filter(|record| record.event_info.is_some()) else { return Ok(None) };
     let aside = log.list_set_aside(relay::CURSOR, Seq(position.0 - 1), 1).await?;
     let young = settings.nats.max_age.is_zero() || now.since(record.received_at) < settings.nats.max_age / 2;
-    if aside.is_empty() && young {
-        let subject = subject(bus.subject_prefix(), &record.subscriber_id, &record.event, record.meeting_id.as_deref());
-        if bus.holds_subject(&subject).await? {
-            report.ok("stream", format!("holds what was published last (seq {position})"));
-        } else {
-            report.fail("stream", format!(
-                "went backwards: what was published last (seq {position}) is not in it; `convoke audit` says what is \
-                 missing, `convoke replay --missing` puts it back"
-            ));
-        }
+    if !aside.is_empty() || !young {
+        return Ok(None);
     }
-    Ok(())
+    let subject = subject(bus.subject_prefix(), &record.subscriber_id, &record.event, record.meeting_id.as_deref());
+    if bus.holds_subject(&subject).await? {
+        report.ok("stream", format!("holds what was published last (seq {position})"));
+        return Ok(None);
+    }
+    Ok(Some(format!("it went backwards: what was published last (seq {position}) is not in it")))
 }
 
-/// Compares the stream with what the stream watch last saw.
-async fn seen_before(report: &mut Report, bus: &Bus, log: &dyn Log, state: &StreamState) -> anyhow::Result<()> {
-    let Some(mut mark) = Mark::load(log, bus.stream()).await? else { return Ok(()) };
-    mark.allow(log.erased_messages().await?);
-    if let Some((_, what)) = mark.setback(state, log.now().await?) {
-        report.fail("stream", format!(
-            "{what} since `convoke serve` looked at it; if it was not meant, `convoke replay --missing` puts back what is \
-             missing"
-        ));
+/// Compares the stream with the log where the stream watch, an audit or a replay left something to be seen.
+async fn seen_before(
+    report: &mut Report,
+    bus: &Bus,
+    log: &dyn Log,
+    state: &StreamState,
+    position: Seq,
+    lost: Option<String>,
+) -> anyhow::Result<()> {
+    let mark = Mark::load(log, bus.stream()).await?;
+    let missing = mark.as_ref().map_or(0, |mark| mark.missing);
+    let setback = match mark {
+        Some(mut mark) => {
+            mark.allow(log.erased_messages().await?);
+            mark.setback(state, log.now().await?).map(|(_, what)| what)
+        }
+        None => None,
+    };
+    let setback = setback.or(lost);
+    if setback.is_none() && missing == 0 {
+        return Ok(());
     }
-    if mark.missing > 0 {
-        report.fail(
-            "stream",
-            format!(
-                "{} events of the log were missing in it when they were last compared: `convoke audit` names them, \
-             `convoke replay --missing` puts them back",
-                mark.missing
-            ),
-        );
+    match tokio::time::timeout(COMPARE, audit::compare(log, bus, position)).await {
+        Ok(found) => match (found?.verdict(), setback) {
+            (Some(verdict), Some(what)) => report.fail("stream", format!("{what}: {verdict}")),
+            (Some(verdict), None) => report.fail("stream", verdict),
+            (None, _) => report.ok("stream", "compared with the log just now: nothing is missing"),
+        },
+        // It is long; what was seen before has to do.
+        Err(_) => {
+            let what = match setback {
+                Some(what) => what,
+                None => format!(
+                    "{} of the log were missing in it when they were last compared",
+                    counted(missing, "event", "events")
+                ),
+            };
+            report.fail("stream", format!("{what}: `convoke audit` compares, `convoke replay --missing` puts back"));
+        }
     }
     Ok(())
 }

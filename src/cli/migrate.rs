@@ -22,5 +22,8 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
         n => println!("{}: applied {n} migrations, now version {}", log.describe(), schema.version),
     }
     log.close().await;
+    if let Some(problem) = log::files_of_another(&settings.database.url) {
+        eprintln!("convoke: {problem}");
+    }
     Ok(())
 }

@@ -11,6 +11,7 @@ use crate::config::{ConfigArgs, Env};
 use crate::event::Unreadable;
 use crate::log::{Append, Appended, FORGOTTEN, Log, Quarantined};
 use crate::verify;
+use crate::words::counted;
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -84,6 +85,9 @@ async fn list(log: &dyn Log, json: bool) -> Outcome {
         after = last.id;
         for entry in &page {
             count += 1;
+            if count == 1 && !json {
+                println!("{:>6}  {:<24}  {:<10}  why", "id", "received at", "subscriber");
+            }
             if json {
                 println!(
                     "{}",
@@ -113,7 +117,8 @@ async fn show(log: &dyn Log, id: i64) -> Outcome {
     let entry = get(log, id).await?;
     eprintln!("entry        {}", entry.id);
     eprintln!("subscriber   {}", entry.subscriber_id);
-    eprintln!("received at  {}, {} deliveries", entry.received_at, entry.deliveries);
+    let deliveries = counted(entry.deliveries.unsigned_abs(), "delivery", "deliveries");
+    eprintln!("received at  {}, {deliveries}", entry.received_at);
     eprintln!("reason       {}", entry.reason);
     std::io::stdout().write_all(&entry.body).context("the standard output")?;
     println!();

@@ -1,6 +1,6 @@
 //! `convoke replay`.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -28,9 +28,13 @@ pub struct Arguments {
     /// Events of the meeting with this number or UUID
     #[arg(long, value_name = "ID")]
     meeting: Option<String>,
-    /// Exactly the events that `convoke audit` misses in the stream, or finds purged from it
+    /// Exactly the events that `convoke audit` misses in the stream. Those that the stream had within its duplicate window get `.r`
+    /// and the time in their Nats-Msg-Id, or it would take no copy
     #[arg(long, conflicts_with_all = ["since", "until", "event", "meeting"])]
     missing: bool,
+    /// The events that were set aside as too large for the bus, once it takes larger ones
+    #[arg(long, conflicts_with_all = ["since", "until", "event", "meeting"])]
+    set_aside: bool,
     /// Publish also what the stream got within its duplicate window: `.r` and the time are added to Nats-Msg-Id
     #[arg(long)]
     again: bool,
@@ -50,9 +54,9 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
         && arguments.until.is_none()
         && arguments.event.is_none()
         && arguments.meeting.is_none();
-    if whole && !arguments.missing {
+    if whole && !arguments.missing && !arguments.set_aside {
         return Err(Failure::Usage(
-            "say what to replay: --missing, or a range by --since, --until, --event, --meeting; \
+            "say what to replay: --missing, --set-aside, or a range by --since, --until, --event, --meeting; \
              --since 1970-01-01 is the whole log"
                 .to_owned(),
         ));
@@ -60,26 +64,38 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
     let log = super::open_log(&settings).await?;
     let bus = super::open_bus(&settings).await?;
     bus.ensure_stream().await.map_err(anyhow::Error::from)?;
-    let suffix = if arguments.again { format!(".r{}", Clock::System.now().get()) } else { String::new() };
-    let encoder = Encoder::new(bus.subject_prefix(), settings.privacy.mask.clone());
-    let turn = Turn::new(&*log, app::owner());
-    let mut replay = Replay { turn, bus: &bus, encoder, suffix, new: 0, duplicate: 0, too_large: 0, forgotten: 0 };
+    let mut replay = Replay {
+        log: &*log,
+        turn: Turn::new(&*log, app::owner()),
+        bus: &bus,
+        encoder: Encoder::new(bus.subject_prefix(), settings.privacy.mask.clone()),
+        suffix: format!(".r{}", Clock::System.now().get()),
+        again: arguments.again,
+        not_held_up_to: 0,
+        new: 0,
+        suffixed: 0,
+        duplicate: 0,
+        too_large: 0,
+        forgotten: 0,
+    };
 
     // What the relay has not published yet is the relay's: first copies stand in the stream in the order of the log.
     let cursors = log.cursors().await?;
     let end = cursors.iter().find(|cursor| cursor.name == relay::CURSOR).map_or(Seq::START, |cursor| cursor.position);
+    let mut verdict = None;
     if arguments.missing {
         let found = audit::compare(&*log, &bus, end).await?;
-        // Missing ones mostly follow one another; purged ones come before them.
-        let mut missing = found.purged.iter().chain(&found.missing).map(|missing| missing.seq).peekable();
-        while let Some(first) = missing.peek() {
-            let mut page = log.read(Seq(first.0 - 1), WINDOW).await?;
-            let last = page.last().map_or(*first, |record| record.seq);
-            let wanted: HashSet<Seq> = std::iter::from_fn(|| missing.next_if(|seq| *seq <= last)).collect();
-            page.retain(|record| wanted.contains(&record.seq));
-            replay.add(&page).await?;
-        }
-    } else {
+        replay.not_held_up_to = found.last_message();
+        replay.rows(found.missing.iter().map(|missing| missing.seq)).await?;
+        let found = if found.missing.is_empty() { found } else { audit::compare(&*log, &bus, end).await? };
+        super::audit::keep(&found, &*log, &bus).await;
+        verdict = found.verdict();
+    }
+    if arguments.set_aside {
+        replay.not_held_up_to = 0;
+        replay.set_aside().await?;
+    }
+    if !arguments.missing && !arguments.set_aside {
         let filter = Filter {
             since: arguments.since,
             until: arguments.until,
@@ -87,80 +103,129 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
             meeting: arguments.meeting.clone(),
             up_to: Some(end),
         };
-        replay.range(&*log, &filter).await?;
+        replay.range(&filter).await?;
     }
-    let Replay { turn, .. } = replay;
-    turn.end().await.map_err(anyhow::Error::from)?;
+    replay.print(arguments, settings.nats.duplicate_window);
+    replay.turn.end().await.map_err(anyhow::Error::from)?;
     log.close().await;
-    println!("published {} new, {} that the stream knew already", replay.new, replay.duplicate);
-    if arguments.missing && replay.duplicate > 0 {
-        println!(
-            "  the stream does not hold the {} that it knew: they were deleted from it within its duplicate window; \
-             --again puts them back now, or come again when that is over",
-            replay.duplicate
-        );
+    match verdict {
+        None => Ok(()),
+        Some(verdict) => {
+            println!("NOT clean: {verdict}");
+            Err(Failure::Found)
+        }
     }
-    if replay.forgotten > 0 {
-        println!("  {} forgotten, not published", replay.forgotten);
-    }
-    if replay.too_large > 0 {
-        println!("  {} too large for the bus, not published", replay.too_large);
-    }
-    Ok(())
 }
 
 struct Replay<'a> {
+    log: &'a dyn Log,
     turn: Turn<'a>,
     bus: &'a Bus,
     encoder: Encoder,
+    /// What makes another message of a copy.
     suffix: String,
+    /// Whether all get it.
+    again: bool,
+    /// Of what is published the stream holds nothing up to this message: if it says that it has it, only its duplicate window does.
+    not_held_up_to: u64,
     new: u64,
+    /// Those of them that got the suffix for the duplicate window's sake.
+    suffixed: u64,
     duplicate: u64,
     too_large: u64,
     forgotten: u64,
 }
 
+/// A row to be published, and whether its id has the suffix.
+struct Waiting {
+    seq: Seq,
+    message: Message,
+    suffixed: bool,
+}
+
 impl Replay<'_> {
-    async fn range(&mut self, log: &dyn Log, filter: &Filter) -> anyhow::Result<()> {
+    async fn range(&mut self, filter: &Filter) -> anyhow::Result<()> {
         let mut after = Seq::START;
         loop {
-            let page = log.select(filter, after, WINDOW).await?;
+            let page = self.log.select(filter, after, WINDOW).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.seq;
             self.add(&page).await?;
         }
     }
 
+    async fn set_aside(&mut self) -> anyhow::Result<()> {
+        let mut after = Seq::START;
+        loop {
+            let page = self.log.list_set_aside(relay::CURSOR, after, WINDOW).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.seq;
+            self.rows(page.iter().map(|row| row.seq)).await?;
+        }
+    }
+
+    /// Publishes these rows, which are in the order of the log and mostly follow one another.
+    async fn rows(&mut self, rows: impl Iterator<Item = Seq>) -> anyhow::Result<()> {
+        let mut rows = rows.peekable();
+        while let Some(first) = rows.peek() {
+            let mut page = self.log.read(Seq(first.0 - 1), WINDOW).await?;
+            let last = page.last().map_or(*first, |record| record.seq);
+            let wanted: HashSet<Seq> = std::iter::from_fn(|| rows.next_if(|seq| *seq <= last)).collect();
+            page.retain(|record| wanted.contains(&record.seq));
+            self.add(&page).await?;
+        }
+        Ok(())
+    }
+
     /// Publishes `records`; what the bus does not take now is tried a few times more.
     async fn add(&mut self, records: &[Record]) -> anyhow::Result<()> {
-        let mut waiting: VecDeque<Message> = VecDeque::new();
+        let mut waiting = Vec::new();
         for record in records {
             match self.encoder.encode(record.row(), true) {
                 Some(message) => {
-                    let id = format!("{}{}", message.id, self.suffix);
-                    waiting.push_back(Message { id, ..message });
+                    let waits = Waiting { seq: record.seq, message, suffixed: false };
+                    waiting.push(if self.again { self.with_suffix(waits) } else { waits });
                 }
                 None => self.forgotten += 1,
             }
         }
+        let mut published = HashSet::new();
         let mut attempts = 0;
         loop {
             let before = self.settled();
-            let window: Vec<Message> = waiting.drain(..).collect();
             let mut last = None;
             self.turn.take().await?;
-            for (message, result) in window.iter().zip(self.bus.publish(&window, None).await) {
+            let window: Vec<Message> = waiting.iter().map(|waits| waits.message.clone()).collect();
+            let results = self.bus.publish(&window, None).await;
+            let mut left = Vec::new();
+            for (waits, result) in std::mem::take(&mut waiting).into_iter().zip(results) {
                 match result {
+                    Ok(ack) if ack.duplicate && !waits.suffixed && ack.sequence <= self.not_held_up_to => {
+                        left.push(self.with_suffix(waits));
+                        self.suffixed += 1;
+                        continue;
+                    }
+                    // It came through at the first try, whose acknowledgement did not.
+                    Ok(ack) if ack.duplicate && (waits.suffixed || self.not_held_up_to > 0) => self.new += 1,
                     Ok(ack) if ack.duplicate => self.duplicate += 1,
                     Ok(_) => self.new += 1,
-                    Err(PublishError::TooLarge) => self.too_large += 1,
+                    Err(PublishError::TooLarge) => {
+                        self.too_large += 1;
+                        continue;
+                    }
                     Err(reason) => {
                         last = Some(reason);
-                        waiting.push_back(message.clone());
+                        left.push(waits);
+                        continue;
                     }
                 }
+                published.insert(waits.seq);
             }
-            let Some(reason) = last else { return Ok(()) };
+            waiting = left;
+            if waiting.is_empty() {
+                return self.take_up(records, &published).await;
+            }
+            let Some(reason) = last else { continue };
             // Only attempts that got nowhere count; after one that is too large, say, the others are still to be sent.
             attempts = if self.settled() > before { 0 } else { attempts + 1 };
             if attempts == ATTEMPTS {
@@ -173,7 +238,54 @@ impl Replay<'_> {
         }
     }
 
+    fn with_suffix(&self, waits: Waiting) -> Waiting {
+        let id = format!("{}{}", waits.message.id, self.suffix);
+        Waiting { message: Message { id, ..waits.message }, suffixed: true, ..waits }
+    }
+
+    /// What was set aside, and is in the stream now, is not set aside any more.
+    async fn take_up(&self, records: &[Record], published: &HashSet<Seq>) -> anyhow::Result<()> {
+        let Some(first) = records.first() else { return Ok(()) };
+        for row in self.log.list_set_aside(relay::CURSOR, Seq(first.seq.0 - 1), WINDOW).await? {
+            if published.contains(&row.seq) {
+                self.log.take_up(relay::CURSOR, row.seq).await?;
+            }
+        }
+        Ok(())
+    }
+
     fn settled(&self) -> u64 {
         self.new + self.duplicate + self.too_large
+    }
+
+    fn print(&self, arguments: &Arguments, duplicate_window: Duration) {
+        let window = humantime::format_duration(duplicate_window);
+        match (self.new, self.duplicate) {
+            (0, 0) if self.forgotten + self.too_large == 0 => {
+                println!(
+                    "nothing published: {}",
+                    if arguments.missing { "nothing is missing" } else { "no event is meant" }
+                );
+            }
+            (0, known) if known > 0 => println!(
+                "nothing published: the stream got {} within its duplicate window ({window}), and takes no second copy. Add \
+                 --again to send consumers another one",
+                if known == 1 { "this event".to_owned() } else { format!("these {known} events") }
+            ),
+            (new, known) => println!("published {new} new, {known} that the stream knew already"),
+        }
+        if self.suffixed > 0 {
+            println!(
+                "  {} of them with another Nats-Msg-Id (`{}` at its end): the duplicate window ({window}) takes the same one for a \
+                 copy, though the message is gone",
+                self.suffixed, self.suffix
+            );
+        }
+        if self.forgotten > 0 {
+            println!("  {} forgotten, not published", self.forgotten);
+        }
+        if self.too_large > 0 {
+            println!("  {} too large for the bus, not published: raise max_payload of NATS", self.too_large);
+        }
     }
 }

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Outcome;
 use crate::app::App;
-use crate::config::{ConfigArgs, Env};
+use crate::config::{ConfigArgs, Env, read_by_others};
 
 /// The level of the service's log, where its libraries speak up only about trouble of their own.
 const LEVEL: &str = "info,async_nats=error,sqlx=warn,sqlx_core::pool=off,hyper=warn,rustls=warn";
@@ -26,6 +26,9 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
     let mut hang_up = signal(SignalKind::hangup()).context("SIGHUP")?;
 
     tracing::info!(version = env!("CARGO_PKG_VERSION"), subscribers = settings.subscribers.len(), "convoke starts");
+    for problem in settings.secret_files.iter().filter_map(|file| read_by_others(file)) {
+        tracing::warn!("{problem}");
+    }
     let app = App::start(&settings).await?;
     // From here on nobody needs the keys as they are.
     drop(settings);

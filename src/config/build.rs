@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::env::Env;
 use super::error::{ConfigError, Origin};
-use super::keys::NONE;
+use super::keys::{KEYS, NONE};
 use super::layers::{Layers, Refusal};
 use super::subscribers::{self, SubscriberSource, load_subscribers};
 use super::{Admin, Database, Listen, Log, Nats, Privacy, Settings, TlsFiles, parse};
@@ -30,7 +30,13 @@ pub(super) fn settings(
     subscriber_sources: Vec<SubscriberSource>,
     env: &Env,
 ) -> Result<Settings, ConfigError> {
+    let files = KEYS.iter().filter(|key| key.path.ends_with("_file") || key.path.ends_with("tls_key"));
+    let files =
+        files.map(|key| &layers.found(key.path).text).filter(|text| *text != NONE).map(|text| env.resolve(text));
+    let key_files = subscriber_sources.iter().flat_map(|source| source.key_files.iter().cloned());
+    let secret_files = files.chain(key_files).collect();
     Ok(Settings {
+        secret_files,
         listen: listen(&layers, env)?,
         subscribers: load_subscribers(&subscriber_sources)?,
         subscriber_sources,

@@ -40,6 +40,28 @@ pub fn callback_url_problem(url: &str) -> Option<String> {
     parse::callback_url(url).err().map(|refusal| refusal.problem)
 }
 
+/// Who else may read the file with a secret, and what to do; `None`: nobody, or there is no such file.
+#[must_use]
+pub fn read_by_others(file: &std::path::Path) -> Option<String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let found = std::fs::metadata(file).ok().filter(std::fs::Metadata::is_file)?;
+    let (mode, group) = (found.mode() & 0o777, found.gid());
+    let ours = || {
+        rustix::process::getegid().as_raw() == group
+            || rustix::process::getgroups().is_ok_and(|groups| groups.iter().any(|id| id.as_raw() == group))
+    };
+    // Who looks as root says nothing on the group of the service.
+    let (who, remedy) = if mode & 0o004 != 0 {
+        ("every user of this machine", "o-rwx")
+    } else if mode & 0o040 != 0 && !rustix::process::geteuid().is_root() && !ours() {
+        ("a group that this process is not in", "g-rwx")
+    } else {
+        return None;
+    };
+    let file = file.display();
+    Some(format!("{file} holds a secret, and {who} may read it (mode {mode:04o}): `chmod {remedy} {file}`"))
+}
+
 /// Every setting with its default, its meaning and its variable: the reference for people.
 pub const REFERENCE: &str = include_str!("convoke.default.toml");
 
@@ -52,6 +74,8 @@ pub struct Settings {
     pub subscribers: Vec<Subscriber>,
     /// Where the subscribers and their keys came from, in the same order.
     pub subscriber_sources: Vec<SubscriberSource>,
+    /// The files that settings name and that hold a secret.
+    pub secret_files: Vec<PathBuf>,
     /// The log's database.
     pub database: Database,
     /// The bus.

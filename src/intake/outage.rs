@@ -71,6 +71,8 @@ struct Refusing {
     by_event: bool,
     /// How many of [`WARN_AT`] have been spoken of.
     said: usize,
+    /// Whether a refusal was spoken of.
+    told: bool,
 }
 
 impl Refusing {
@@ -89,7 +91,7 @@ impl Outage {
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         let since = clock.steady();
-        let now = Refusing { since, before: Duration::ZERO, heartbeat: None, by_event: false, said: 0 };
+        let now = Refusing { since, before: Duration::ZERO, heartbeat: None, by_event: false, said: 0, told: false };
         let state = State { now: Some(now), ended: None, known: false };
         Self { clock, refusing: AtomicBool::new(true), state: Mutex::new(state) }
     }
@@ -123,17 +125,19 @@ impl Outage {
         self.state().known
     }
 
-    /// Notes that an event, or a probe, could not be stored; whether that is new.
+    /// Notes that an event, or a probe, could not be stored; whether that is new. (A process that begins refuses before it has
+    /// tried.)
     pub fn refused(&self, by: By) -> bool {
         let mut state = self.state();
         let now = self.clock.steady();
         self.refusing.store(true, Ordering::Relaxed);
         if let Some(refusing) = &mut state.now {
             refusing.by_event |= by == By::Event;
-            return false;
+            return !std::mem::replace(&mut refusing.told, true);
         }
         let resumed = state.ended.take().filter(|(_, ended)| now.saturating_sub(*ended) < BEAT_EVERY);
-        let fresh = Refusing { since: now, before: Duration::ZERO, heartbeat: None, by_event: false, said: 0 };
+        let fresh =
+            Refusing { since: now, before: Duration::ZERO, heartbeat: None, by_event: false, said: 0, told: true };
         let refusing = resumed.map_or(fresh, |(refusing, _)| refusing);
         state.now = Some(Refusing { by_event: refusing.by_event || by == By::Event, ..refusing });
         true
@@ -229,6 +233,14 @@ mod tests {
         fn pass(&self, duration: Duration) {
             self.time.fetch_add(i64::try_from(duration.as_millis()).unwrap(), Ordering::Relaxed);
         }
+    }
+
+    #[test]
+    fn the_first_refusal_is_news_also_of_a_process_that_never_accepted_anything() {
+        let scene = Scene::new();
+        assert!(scene.outage.refused(By::Probe) && !scene.outage.refused(By::Event));
+        scene.outage.accepted(By::Event).expect("it is over");
+        assert!(scene.outage.refused(By::Event) && !scene.outage.refused(By::Event));
     }
 
     #[test]

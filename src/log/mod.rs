@@ -66,7 +66,21 @@ pub enum LogError {
     Url(String),
 }
 
+/// Why a log cannot be used that nobody has made yet: a [`LogError::Unavailable`] may have this cause.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotMade(String);
+
 impl LogError {
+    /// Whether nobody has made the log yet, and a sentence on it.
+    #[must_use]
+    pub fn not_made(&self) -> Option<&NotMade> {
+        match self {
+            Self::Unavailable(cause) => cause.downcast_ref(),
+            _ => None,
+        }
+    }
+
     fn unavailable(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::Unavailable(error.into())
     }
@@ -372,6 +386,12 @@ pub trait Log:
     /// [`LogError::Unavailable`].
     async fn set_aside(&self, cursor: &str, seq: Seq, id: EventId, reason: &str) -> Result<(), LogError>;
 
+    /// Forgets that a cursor passed a row by.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn take_up(&self, cursor: &str, seq: Seq) -> Result<(), LogError>;
+
     /// The rows that a cursor passed by, after `after`.
     ///
     /// # Errors
@@ -503,6 +523,14 @@ pub fn postgres_url_problem(url: &str) -> Option<String> {
     postgres::url::ServerUrl::parse(url).err()
 }
 
+/// The files of an embedded database that its service may be unable to write, and what to do.
+#[must_use]
+pub fn files_of_another(url: &str) -> Option<String> {
+    let path = url.strip_prefix("sqlite:")?;
+    let path = path.strip_prefix("//").unwrap_or(path).split('?').next()?;
+    sqlite::files::of_another(std::path::Path::new(path))
+}
+
 /// Applies or checks migrations; the part that both back ends share.
 async fn run_migrations<C>(
     migrator: &sqlx::migrate::Migrator,
@@ -537,6 +565,13 @@ where
         return Err(LogError::Schema(format!("migration {} of the database is not Convoke's", changed.version)));
     }
     let pending = ours().count() - before.len();
+    if before.is_empty() && !apply {
+        return Err(LogError::unavailable(NotMade(
+            "it is empty: `convoke serve` makes the tables at its first start. If they should be there, database.url names \
+             another database"
+                .to_owned(),
+        )));
+    }
     if pending > 0 && !apply {
         return Err(LogError::unavailable(format!("{pending} migrations are pending: run `convoke migrate`")));
     }

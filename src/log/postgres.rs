@@ -587,6 +587,11 @@ impl Log for PostgresLog {
         bounded(insert.bind(cursor).bind(seq.0).bind(id.uuid()).bind(reason).execute(&self.pool)).await.map(drop)
     }
 
+    async fn take_up(&self, cursor: &str, seq: Seq) -> Result<(), LogError> {
+        let delete = sqlx::query("DELETE FROM set_aside WHERE cursor = $1 AND seq = $2");
+        bounded(delete.bind(cursor).bind(seq.0).execute(&self.pool)).await.map(drop)
+    }
+
     async fn list_set_aside(&self, cursor: &str, after: Seq, limit: u32) -> Result<Vec<SetAside>, LogError> {
         let list = sqlx::query(
             "SELECT seq, event_id, reason FROM set_aside WHERE cursor = $1 AND seq > $2 ORDER BY seq LIMIT $3",

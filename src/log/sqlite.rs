@@ -31,6 +31,7 @@ use crate::event::{Content, Event, EventId, Millis, Record, Seq, Unreadable};
 
 mod erasure;
 mod fetches;
+pub mod files;
 mod gaps;
 mod probes;
 mod reading;
@@ -144,7 +145,8 @@ impl SqliteLog {
     async fn writer(&self) -> Result<Writer<'_>, LogError> {
         let mut guard = self.writer.lock().await;
         if guard.is_none() {
-            *guard = Some(SqliteConnection::connect_with(&self.options).await.map_err(failed)?);
+            let opened = SqliteConnection::connect_with(&self.options).await;
+            *guard = Some(opened.map_err(|error| self.explained(failed(error)))?);
         }
         Ok(Writer(guard))
     }
@@ -152,7 +154,16 @@ impl SqliteLog {
     /// Runs one writing statement in a transaction of its own; the number of rows it touched.
     async fn write(&self, statement: sqlx::query::Query<'_, sqlx::Sqlite, SqliteArguments>) -> Result<u64, LogError> {
         let mut writer = self.writer().await?;
-        statement.execute(writer.connection()).await.map(|done| done.rows_affected()).map_err(failed)
+        let done = statement.execute(writer.connection()).await;
+        done.map(|done| done.rows_affected()).map_err(|error| self.explained(failed(error)))
+    }
+
+    /// The error, with the reason that the file system has, if this user may not write the database.
+    fn explained(&self, error: LogError) -> LogError {
+        match (error, files::trouble(&self.path)) {
+            (LogError::Unavailable(cause), Some(reason)) => LogError::unavailable(format!("{reason} ({cause})")),
+            (error, _) => error,
+        }
     }
 
     /// Commits the new ones among `events`, in transactions of as many rows as a statement has room for.
@@ -353,16 +364,19 @@ impl Log for SqliteLog {
 
     async fn migrate(&self, apply: bool) -> Result<Schema, LogError> {
         if !apply && !self.path.exists() {
-            return Err(LogError::unavailable(format!(
-                "there is no database {}: run `convoke migrate`",
-                self.path.display()
-            )));
+            let path = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
+            return Err(LogError::unavailable(super::NotMade(format!(
+                "there is no database {}: `convoke serve` makes it at its first start. If there should be one, database.url \
+                 names another file",
+                path.display()
+            ))));
         }
         let mut writer = self.writer().await?;
         // One transaction around all of it: sqlx locks nothing in SQLite, so another process could be in the middle of the
         // same migrations.
         let begin = if apply { "BEGIN IMMEDIATE" } else { "BEGIN" };
-        let mut tx = writer.connection().begin_with(begin).await.map_err(failed)?;
+        let tx = writer.connection().begin_with(begin).await;
+        let mut tx = tx.map_err(|error| self.explained(failed(error)))?;
         let schema = super::run_migrations(&MIGRATIONS, &mut *tx, apply).await?;
         tx.commit().await.map_err(failed)?;
         Ok(schema)
@@ -383,7 +397,7 @@ impl Log for SqliteLog {
             Ok(Committed { outcomes, first })
         }
         .await
-        .map_err(failed);
+        .map_err(|error| self.explained(failed(error)));
         if result.is_ok() {
             *writer.0 = Some(connection);
         }
@@ -607,6 +621,11 @@ impl Log for SqliteLog {
         )
         .await
         .map(drop)
+    }
+
+    async fn take_up(&self, cursor: &str, seq: Seq) -> Result<(), LogError> {
+        let delete = sqlx::query("DELETE FROM set_aside WHERE cursor = ? AND seq = ?");
+        self.write(delete.bind(cursor.to_owned()).bind(seq.0)).await.map(drop)
     }
 
     async fn list_set_aside(&self, cursor: &str, after: Seq, limit: u32) -> Result<Vec<SetAside>, LogError> {

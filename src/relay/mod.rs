@@ -19,6 +19,7 @@ use crate::event::{Content, Record, Row, Seq};
 use crate::log::{Leased, Log, LogError, Moved};
 use crate::metrics::{Metrics, PublishError};
 use crate::tail::{Fresh, Tail};
+use crate::telemetry::Throttle;
 
 /// The cursor's name.
 pub const CURSOR: &str = "bus";
@@ -57,6 +58,7 @@ pub struct Relay {
     differences: Vec<String>,
     /// When the lease was last handed over to who asked for it.
     yielded: Option<Instant>,
+    throttle: Throttle,
 }
 
 /// The lease, while we believe to hold it.
@@ -151,6 +153,7 @@ impl Relay {
             highest: 0,
             differences: Vec::new(),
             yielded: None,
+            throttle: Throttle::new(10, Duration::from_secs(60)),
         }
     }
 
@@ -373,8 +376,11 @@ impl Relay {
     /// Passes by a row that the bus will never take.
     async fn set_aside(&mut self, row: Row<'_>, size: usize) -> Result<(), Retry> {
         let reason = format!("too large for the bus: {size} bytes");
-        tracing::warn!(seq = row.seq.0, event_id = %row.event_id, size,
-            "an event is too large for the bus: it is in the log and in the table set_aside, and not in the stream");
+        self.throttle.run("set aside", |suppressed| {
+            tracing::warn!(seq = row.seq.0, event_id = %row.event_id, size, suppressed,
+                "an event is too large for the bus: it is in the log and in the table set_aside, and not in the stream; \
+                `convoke replay --set-aside` publishes it once the bus takes it");
+        });
         self.log.set_aside(CURSOR, row.seq, row.event_id, &reason).await.map_err(|error| log_failed(&error))?;
         self.metrics.set_aside(CURSOR).inc();
         self.advance(row.seq).await

@@ -67,7 +67,6 @@ pub struct Latency {
 /// The text for people.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "seed          {}", self.seed)?;
         writeln!(f, "events        {} ({} dropped on purpose)", self.events, self.dropped)?;
         writeln!(f, "sent          {} in {} deliveries", self.sent, self.deliveries)?;
         writeln!(f, "acknowledged  {}", self.acknowledged)?;

@@ -7,6 +7,7 @@ mod asyncapi;
 mod audit;
 mod backfill;
 mod backfill_story;
+mod check;
 mod clock;
 mod cluster_under_load;
 mod commands;

@@ -383,6 +383,16 @@ async fn a_message_over_the_streams_limit_is_set_aside_and_the_relay_goes_on(ver
     let convoke = convoke(SQLITE, &nats.url()).start().await;
     convoke.wait_ready(TEN).await;
     large_ones_are_set_aside(&convoke, &nats).await;
+    // Once the limit is lifted they are published, and are set aside no more.
+    let js = nats.jetstream().await;
+    let mut config = js.get_stream(STREAM).await.expect("the stream").cached_info().config.clone();
+    config.max_message_size = -1;
+    js.update_stream(config).await.expect("updated");
+    let replay = convoke.run(&["replay", "--set-aside"]).await;
+    assert!(replay.code() == 0 && replay.stdout.contains("published 10 new"), "{replay:?}");
+    assert_eq!(sqlite(convoke.folder(), "SELECT * FROM set_aside").await.len(), 0);
+    let (status, findings) = audit(&convoke, None).await;
+    assert_eq!((status, &findings["stream"]["expected"]), (0, &json!(40)), "{findings:#}");
 }
 
 /// Two replicas on one PostgreSQL and one bus, and the one that owns the relay first.

@@ -119,7 +119,8 @@ impl Access {
     async fn refuse(&self, extensions: &Extensions, answer: impl FnOnce() -> Response) -> Response {
         self.throttle.run("no right", |suppressed| {
             let peer = extensions.get::<Arc<Connection>>().map(|connection| connection.peer());
-            tracing::warn!(?peer, suppressed, "the admin listener was asked without a token, or with a wrong one");
+            let peer = peer.map(tracing::field::display);
+            tracing::warn!(peer, suppressed, "the admin listener was asked without a token, or with a wrong one");
         });
         match self.wrong.turn().await {
             Turn::Come => answer(),

@@ -237,6 +237,9 @@ impl Log for Scripted {
     async fn set_aside(&self, _: &str, _: Seq, _: EventId, _: &str) -> Result<(), LogError> {
         Err(unavailable())
     }
+    async fn take_up(&self, _: &str, _: Seq) -> Result<(), LogError> {
+        Err(unavailable())
+    }
     async fn list_set_aside(&self, _: &str, _: Seq, _: u32) -> Result<Vec<SetAside>, LogError> {
         Err(unavailable())
     }

@@ -344,6 +344,11 @@ pub async fn what_is_set_aside_twice_is_listed_once(backend: Backend) {
     assert_eq!(list(21, 10).await, []);
     let counts = log.counts().await.expect("counts").set_aside;
     assert_eq!(counts, HashMap::from([("bus".to_owned(), 3), ("meetings".to_owned(), 1)]));
+    for _ in 0..2 {
+        log.take_up("bus", Seq(1)).await.expect("taken up");
+    }
+    assert_eq!(list(0, 10).await, [aside(1), aside(2)]);
+    assert_eq!(log.counts().await.expect("counts").set_aside["meetings"], 1, "another cursor's stays");
 }
 
 pub async fn lag_is_exact_up_to_ten_thousand_and_no_less_beyond(backend: Backend) {

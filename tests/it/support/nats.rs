@@ -51,6 +51,8 @@ pub struct NatsOptions {
     pub user: Option<(String, String)>,
     /// The only token.
     pub token: Option<String>,
+    /// Whether it runs without JetStream, as it does unless it is told otherwise.
+    pub without_jetstream: bool,
     /// More text for the configuration file.
     pub config: String,
     /// The folder that the server's folder is made in; else the system's for temporary files.
@@ -183,7 +185,8 @@ impl NatsServer {
             // The first thing a server says; its port opens after JetStream has read its store.
             let mut greeting = String::new();
             let read = BufReader::new(TcpStream::connect(address).await?).read_line(&mut greeting).await;
-            read.map(|_| assert!(greeting.contains("\"jetstream\":true"), "no JetStream: {greeting}"))
+            let off = self.options.without_jetstream;
+            read.map(|_| assert!(off || greeting.contains("\"jetstream\":true"), "no JetStream: {greeting}"))
         })
         .await;
     }
@@ -191,7 +194,9 @@ impl NatsServer {
     fn config(&self) -> String {
         let mut config = format!("listen: \"{}\"\n", self.port.address());
         let limit = self.options.max_file_store.map(|bytes| format!(", max_file_store: {bytes}")).unwrap_or_default();
-        config += &format!("jetstream {{ store_dir: \"{}\"{limit} }}\n", self.store().display());
+        if !self.options.without_jetstream {
+            config += &format!("jetstream {{ store_dir: \"{}\"{limit} }}\n", self.store().display());
+        }
         if let Some(bytes) = self.options.max_payload {
             config += &format!("max_payload: {bytes}\n");
         }

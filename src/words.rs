@@ -1,0 +1,7 @@
+//! Sentences for people.
+
+/// A number and its noun.
+#[must_use]
+pub fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
