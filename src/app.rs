@@ -32,7 +32,7 @@ use crate::http::past::Past;
 use crate::http::tls::{Certificates, TlsError};
 use crate::http::{self, Shutdown, Sources, Terms};
 use crate::intake::Intake;
-use crate::log::{self, Log, LogError};
+use crate::log::{self, Log, LogError, Sessions};
 use crate::meetings::{self, Meetings};
 use crate::metrics::{CURSORS, Metrics};
 use crate::recordings::{self, Recordings};
@@ -191,11 +191,12 @@ impl App {
             Arc::clone(&appended),
             [Some(&tables_tail), relay_tail.as_ref()].into_iter().flatten().cloned().collect(),
         );
+        let sources = Sources {
+            allow_from: settings.listen.allow_from.clone(),
+            trusted_proxies: settings.listen.trusted_proxies.clone(),
+        };
         let limits = Limits {
-            sources: Sources {
-                allow_from: settings.listen.allow_from.clone(),
-                trusted_proxies: settings.listen.trusted_proxies.clone(),
-            },
+            sources: sources.clone(),
             max_body: settings.listen.max_body,
             retention: settings.database.retention,
         };
@@ -215,7 +216,8 @@ impl App {
         let idle = settings.listen.idle_timeout;
         let terms = Terms::events(idle, tls, Failures::new("events", Some(Arc::clone(&metrics))));
         tasks.spawn(EVENTS, done(http::serve(events, terms, router, shutdown.clone(), connections)));
-        let access = Arc::new(Access::new(&settings.admin, clock.clone()));
+        let access = Access::new(&settings.admin, sources, Arc::clone(&log) as Arc<dyn Sessions>, clock.clone());
+        let access = Arc::new(access);
         let api = Api::new(Arc::clone(&log), Arc::clone(&health), clock.clone(), access.asks());
         let streams = Streams::new(api, Arc::clone(&appended), steps.rest.clone());
         let router = http::admin_router(&health, access, Arc::clone(&streams));

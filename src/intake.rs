@@ -24,6 +24,9 @@ use outage::{BEAT_EVERY, By, Outage, Over};
 
 pub use outage::{GIVEN_UP, MISSED, rounded};
 
+/// How the reason begins of what is in the quarantine because the database refuses it.
+pub const REFUSED_BY_DATABASE: &str = "the database refuses it";
+
 /// What to do when nobody accepts events.
 const REMEDY: &str = "make the database take events again (`convoke check` says what is wrong with it)";
 
@@ -418,7 +421,7 @@ impl Writer {
         let unreadable = Unreadable {
             subscriber_id: Arc::clone(append.verified.subscriber_id()),
             received_at: append.last_delivered_at,
-            reason: format!("the database refuses it: {cause}"),
+            reason: format!("{REFUSED_BY_DATABASE}: {cause}"),
             body,
         };
         match self.log.quarantine(&unreadable, append.deliveries).await {

@@ -24,6 +24,7 @@
 //! | [`patience`] | how long a task leaves the platform alone after a failure |
 //! | [`subscription`] | the subscription at the platform: set, probed, enabled, watched |
 //! | [`export`] | the log and its tables as files for other programs |
+//! | [`printable`] | text of strangers, as a terminal may be given it |
 //! | [`forget`] | a person erased: from the log, the tables, the quarantine and the stream; what keeps them from coming back |
 //! | [`audit`] | log, stream and ledger compared; the stream watch |
 //! | [`simulate`] | the platform, played |
@@ -57,6 +58,7 @@ pub mod log;
 pub mod meetings;
 pub mod metrics;
 pub mod patience;
+pub mod printable;
 pub mod recordings;
 pub mod relay;
 pub mod simulate;

@@ -233,7 +233,7 @@ fn note(what: &str, count: u64) {
 fn name(what: &str, ids: impl ExactSizeIterator<Item = impl std::fmt::Display>) {
     let count = ids.len();
     for id in ids.take(NAMED) {
-        println!("  {what}: {id}");
+        println!("  {what}: {}", crate::printable::printable(&id.to_string()));
     }
     if count > NAMED {
         println!("  … and {} more {what}; --json names all", count - NAMED);

@@ -1,11 +1,10 @@
 //! `convoke forget`.
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
+use uuid::Uuid;
 
 use super::{Failure, Outcome};
 use crate::app;
@@ -13,11 +12,12 @@ use crate::config::{ConfigArgs, Env, Settings};
 use crate::event::Seq;
 use crate::forget::{Forget, ForgetError, Others, Part, Report, Survey};
 use crate::log::{Erased, Handles};
+use crate::printable::printable;
 
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
     /// The person's user UUID, as in the column user_uuid; may be repeated
-    #[arg(long = "user", visible_alias = "user-uuid", value_name = "UUID", required_unless_present_any = ["accounts", "call_numbers"], value_parser = handle)]
+    #[arg(long = "user", visible_alias = "user-uuid", value_name = "UUID", value_parser = handle)]
     users: Vec<String>,
     /// The person's account, as in the column account; may be repeated
     #[arg(long = "account", value_name = "NAME", value_parser = handle)]
@@ -26,10 +26,19 @@ pub struct Arguments {
     /// say, finds their events as well
     #[arg(long = "call-number", value_name = "NUMBER", allow_hyphen_values = true, value_parser = handle)]
     call_numbers: Vec<String>,
+    /// A stay of the person, as in the column stay_id of attendance; may be repeated. For a guest of whom only a name is known
+    #[arg(long = "stay", value_name = "ID")]
+    stays: Vec<Uuid>,
+    /// The meeting, by its number or UUID, in which --name names the person
+    #[arg(long, value_name = "ID", requires = "names", value_parser = handle)]
+    meeting: Option<String>,
+    /// The person's name in --meeting, exactly as in the column display_name; may be repeated
+    #[arg(long = "name", value_name = "NAME", requires = "meeting", value_parser = handle)]
+    names: Vec<String>,
     /// Only say how much there is, and what else names the person in the same events
     #[arg(long)]
     dry_run: bool,
-    /// Do not ask; where standard input is no terminal nobody is asked
+    /// Do not ask; needed where standard input is no terminal
     #[arg(long)]
     yes: bool,
     /// Also clean up the database's files (VACUUM). An embedded database is written anew, and takes no events meanwhile
@@ -58,12 +67,21 @@ const OUT_OF_REACH: [&str; 4] = [
 ];
 
 pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
+    let Arguments { users, accounts, call_numbers, stays, meeting, names, .. } = arguments.clone();
+    let handles = Handles { users, accounts, call_numbers, stays, meeting, names };
+    if handles.is_empty() {
+        return Err(Failure::Usage(
+            "name the person: at least one of --user, --account, --call-number, --stay, or --meeting with --name"
+                .to_owned(),
+        ));
+    }
+    if !arguments.dry_run {
+        super::confirm::can_ask(arguments.yes)?;
+    }
     let settings = super::settings(&arguments.settings, env, "warn")?;
     let log = super::open_log(&settings).await?;
     let bus =
         if app::bus_options(&settings).is_some() { Some(Arc::new(super::open_bus(&settings).await?)) } else { None };
-    let Arguments { users, accounts, call_numbers, .. } = arguments;
-    let handles = Handles { users: users.clone(), accounts: accounts.clone(), call_numbers: call_numbers.clone() };
     let forget = Forget::new(Arc::clone(&log), bus, handles, app::owner());
     let outcome = forget_with(&forget, arguments, &settings).await;
     log.close().await;
@@ -71,17 +89,14 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
 }
 
 async fn forget_with(forget: &Forget, arguments: &Arguments, settings: &Settings) -> Outcome {
-    if arguments.dry_run || (!arguments.yes && std::io::stdin().is_terminal()) {
+    if arguments.dry_run || !arguments.yes {
         let survey = progressing(async |say| forget.survey(say).await).await?;
         if arguments.dry_run {
             print_survey(&survey, arguments.json);
             return Ok(());
         }
         print_survey(&survey, false);
-        if !confirmed()? {
-            println!("nothing was erased");
-            return Err(Failure::Found);
-        }
+        super::confirm::ask("erase this? What is erased does not come back", "nothing was erased")?;
     }
     let report = progressing(async |say| forget.erase(arguments.vacuum, say).await)
         .await
@@ -112,14 +127,6 @@ async fn progressing<T>(work: impl AsyncFnOnce(&mut dyn FnMut(Part)) -> Result<T
     let done = work(&mut say).await;
     bar.finish_and_clear();
     done.map_err(|error| Failure::Failed(error.into()))
-}
-
-fn confirmed() -> anyhow::Result<bool> {
-    print!("erase this? What is erased does not come back. Type yes: ");
-    std::io::stdout().flush().context("the standard output")?;
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).context("the standard input")?;
-    Ok(answer.trim() == "yes")
 }
 
 fn rows(erased: &Erased, done: &str) {
@@ -156,9 +163,9 @@ fn print_survey(survey: &Survey, json: bool) {
 /// A name as people may copy it: names are hostile.
 fn shown(text: &str) -> String {
     if text.chars().any(|c| c.is_control() || c.is_whitespace() || "'\"\\$`".contains(c)) {
-        format!("{text:?}")
+        printable(&format!("{text:?}")).into_owned()
     } else {
-        text.to_owned()
+        printable(text).into_owned()
     }
 }
 

@@ -3,6 +3,7 @@
 mod audit;
 mod backfill;
 mod check;
+mod confirm;
 mod demo;
 mod export;
 mod forget;

@@ -1,6 +1,7 @@
 //! `convoke quarantine`.
 
-use std::io::Write as _;
+use std::borrow::Cow;
+use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
@@ -10,6 +11,7 @@ use super::{Failure, Outcome};
 use crate::config::{ConfigArgs, Env};
 use crate::event::Unreadable;
 use crate::log::{Append, Appended, FORGOTTEN, Log, Quarantined};
+use crate::printable::printable;
 use crate::verify;
 use crate::words::counted;
 
@@ -29,7 +31,7 @@ enum Command {
         #[command(flatten)]
         settings: ConfigArgs,
     },
-    /// Show one entry; its body goes to the standard output as it came
+    /// Show one entry; its body goes to the standard output as it came, but for control characters on a terminal
     Show {
         /// The entry's number
         id: i64,
@@ -52,6 +54,9 @@ enum Command {
         /// The entries' numbers
         #[arg(required = true)]
         ids: Vec<i64>,
+        /// Do not ask; needed where standard input is no terminal
+        #[arg(long)]
+        yes: bool,
         #[command(flatten)]
         settings: ConfigArgs,
     },
@@ -62,12 +67,15 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
     | Command::Show { settings, .. }
     | Command::Retry { settings, .. }
     | Command::Discard { settings, .. }) = &arguments.command;
+    if let Command::Discard { yes, .. } = &arguments.command {
+        super::confirm::can_ask(*yes)?;
+    }
     let log = super::open_log(&super::settings(settings, env, "warn")?).await?;
     let outcome = match &arguments.command {
         Command::List { json, .. } => list(&*log, *json).await,
         Command::Show { id, .. } => show(&*log, *id).await,
         Command::Retry { ids, all, .. } => retry(&*log, ids, *all).await,
-        Command::Discard { ids, .. } => discard(&*log, ids).await,
+        Command::Discard { ids, yes, .. } => discard(&*log, ids, *yes).await,
     };
     log.close().await;
     outcome
@@ -97,7 +105,7 @@ async fn list(log: &dyn Log, json: bool) -> Outcome {
                 );
             } else {
                 let Quarantined { id, subscriber_id, received_at, deliveries, reason, body } = entry;
-                let bytes = body.len();
+                let (bytes, subscriber_id, reason) = (body.len(), printable(subscriber_id), printable(reason));
                 println!("{id:>6}  {received_at}  {subscriber_id}  {deliveries} x  {bytes} bytes  {reason}");
             }
         }
@@ -116,12 +124,17 @@ async fn get(log: &dyn Log, id: i64) -> Result<Quarantined, Failure> {
 async fn show(log: &dyn Log, id: i64) -> Outcome {
     let entry = get(log, id).await?;
     eprintln!("entry        {}", entry.id);
-    eprintln!("subscriber   {}", entry.subscriber_id);
+    eprintln!("subscriber   {}", printable(&entry.subscriber_id));
     let deliveries = counted(entry.deliveries.unsigned_abs(), "delivery", "deliveries");
     eprintln!("received at  {}, {deliveries}", entry.received_at);
-    eprintln!("reason       {}", entry.reason);
-    std::io::stdout().write_all(&entry.body).context("the standard output")?;
-    println!();
+    eprintln!("reason       {}", printable(&entry.reason));
+    let mut out = std::io::stdout().lock();
+    let body = if out.is_terminal() {
+        Cow::Owned(printable(&String::from_utf8_lossy(&entry.body)).into_owned().into_bytes())
+    } else {
+        Cow::Borrowed(&entry.body[..])
+    };
+    out.write_all(&body).and_then(|()| out.write_all(b"\n")).context("the standard output")?;
     Ok(())
 }
 
@@ -160,7 +173,7 @@ async fn retry_one(log: &dyn Log, entry: Quarantined) -> Result<bool, Failure> {
     let verified = match verify::reread(&unreadable) {
         Ok(verified) => Arc::new(verified),
         Err(reason) => {
-            println!("{}: stays: {reason}", entry.id);
+            println!("{}: stays: {}", entry.id, printable(&reason.to_string()));
             return Ok(false);
         }
     };
@@ -182,7 +195,14 @@ async fn retry_one(log: &dyn Log, entry: Quarantined) -> Result<bool, Failure> {
     }
 }
 
-async fn discard(log: &dyn Log, ids: &[i64]) -> Outcome {
+async fn discard(log: &dyn Log, ids: &[i64], yes: bool) -> Outcome {
+    if !yes {
+        let question = format!(
+            "delete {} of the quarantine for good",
+            if ids.len() == 1 { "this entry" } else { "these entries" }
+        );
+        super::confirm::ask(&format!("{question}? They do not come back"), "nothing was deleted")?;
+    }
     let mut missing = false;
     for id in ids {
         if log.discard_quarantined(*id).await? {

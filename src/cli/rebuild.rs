@@ -16,17 +16,27 @@ pub struct Arguments {
     /// Give up the rows of runs whose events the log no longer has, because they are beyond the retention
     #[arg(long)]
     drop_expired: bool,
+    /// Do not ask; needed where standard input is no terminal
+    #[arg(long)]
+    yes: bool,
     #[command(flatten)]
     settings: ConfigArgs,
 }
 
 pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
+    super::confirm::can_ask(arguments.yes)?;
     let settings = super::settings(&arguments.settings, env, "warn")?;
     let log = super::open_log(&settings).await?;
     let expired = log.runs_before_log().await?;
     if expired > 0 && !arguments.drop_expired {
         let advice = "the log cannot tell of them any more. --drop-expired makes the tables without them";
         return Err(Failure::Failed(anyhow!("{expired} runs began before the log's oldest event: {advice}")));
+    }
+    if !arguments.yes {
+        super::confirm::ask(
+            "empty the analyst tables, and make them anew from the log? It may take a while",
+            "nothing was changed",
+        )?;
     }
     let head = log.head().await?;
     let bar = ProgressBar::new(head.0.unsigned_abs());

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::{Failure, Outcome};
 use crate::config::{self, ConfigArgs, Env, Settings};
 use crate::event::{Clock, Content, Delivery, Subscriber};
+use crate::printable::printable;
 use crate::verify::{self, Keyring, Refusal};
 
 #[derive(Debug, clap::Args)]
@@ -27,7 +28,7 @@ pub fn run(arguments: &Arguments, env: &Env) -> Outcome {
     let description = match description {
         Ok(description) => description,
         Err(malformed) => {
-            println!("not an envelope: {malformed}");
+            println!("not an envelope: {}", printable(&malformed.to_string()));
             return Err(Failure::Found);
         }
     };
@@ -44,24 +45,25 @@ pub fn run(arguments: &Arguments, env: &Env) -> Outcome {
             println!(
                 "  key          number {} of {keys} of subscriber {}",
                 checked.key + 1,
-                checked.verified.subscriber_id()
+                printable(checked.verified.subscriber_id())
             );
             match checked.verified.content() {
                 Content::Handshake(_) => println!("  event        meeting.verify, the handshake"),
                 Content::Event(event) => {
-                    println!("  event        {}", event.event);
+                    println!("  event        {}", printable(&event.event));
                     println!("  event_id     {}", event.event_id);
                     println!("  occurred_at  {}", event.occurred_at);
                 }
                 Content::Unreadable(unreadable) => {
-                    println!("  event        none can be made of it: {}", unreadable.reason);
+                    println!("  event        none can be made of it: {}", printable(&unreadable.reason));
                 }
             }
             Ok(())
         }
         Err(refusal) => {
-            println!("{refusal}");
-            println!("  {}         {}", description.app_id_name, description.app_id.as_deref().unwrap_or("not text"));
+            println!("{}", printable(&refusal.to_string()));
+            let app_id = printable(description.app_id.as_deref().unwrap_or("not text"));
+            println!("  {}         {app_id}", description.app_id_name);
             match refusal {
                 Refusal::UnknownSubscriber => {
                     let known: Vec<_> = subscribers.iter().map(|subscriber| &*subscriber.app_id).collect();
@@ -82,11 +84,11 @@ fn explain(description: &verify::Description) {
     if !description.signature_is_hex {
         println!("  signature    is not 64 hexadecimal digits");
     }
-    println!("  timestamp    {}", description.timestamp);
-    println!("  nonce        {}", description.nonce.as_deref().unwrap_or("not text"));
+    println!("  timestamp    {}", printable(&description.timestamp.to_string()));
+    println!("  nonce        {}", printable(description.nonce.as_deref().unwrap_or("not text")));
     match &description.event {
-        Ok(event) => println!("  event        {event}"),
-        Err(reason) => println!("  event        none could be made of it: {reason}"),
+        Ok(event) => println!("  event        {}", printable(&event.to_string())),
+        Err(reason) => println!("  event        none could be made of it: {}", printable(&reason.to_string())),
     }
     if description.had_white_space {
         println!("  eventInfo    came with white space, which was left out before checking");

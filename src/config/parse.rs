@@ -244,8 +244,17 @@ pub(super) fn log_format(text: &str) -> Result<Option<LogFormat>, Refusal> {
     }
 }
 
+/// Characters of a token of the admin listener, at least.
+const SHORTEST_TOKEN: usize = 16;
+
 /// A bearer token: it has to fit into a header as it is.
 pub(super) fn token(text: &str) -> Result<(), Refusal> {
+    if text.len() < SHORTEST_TOKEN {
+        return Err(Refusal::new(
+            format!("the token has {} characters: it can be guessed", text.chars().count()),
+            format!("write one of at least {SHORTEST_TOKEN} characters, for example from `openssl rand -hex 24`"),
+        ));
+    }
     if text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(());
     }

@@ -105,7 +105,7 @@ fn the_reference_file_holds_every_key_with_its_default_and_its_variable() {
 
 #[test]
 fn every_variable_of_the_contract_is_accepted() {
-    let desk = Desk::new(&[("secret", "s3cret\n"), ("keys", "k\n")]);
+    let desk = Desk::new(&[("secret", "s3cret\n"), ("token", "a-token-in-a-file\n"), ("keys", "k\n")]);
     let common = [
         ("CONVOKE_LISTEN", "0.0.0.0:8080"),
         ("CONVOKE_ADMIN_LISTEN", "0.0.0.0:8081"),
@@ -134,7 +134,7 @@ fn every_variable_of_the_contract_is_accepted() {
         ("CONVOKE_NATS_MAX_AGE", "1d"),
         ("CONVOKE_NATS_MAX_BYTES", "10 GiB"),
         ("CONVOKE_NATS_DUPLICATE_WINDOW", "1h"),
-        ("CONVOKE_ADMIN_TOKEN", "t0ken"),
+        ("CONVOKE_ADMIN_TOKEN", "t0ken-of-16-char"),
         ("CONVOKE_PRIVACY_MASK", "displayName,callNumber"),
         ("CONVOKE_PLATFORM_URL", "none"),
         ("CONVOKE_PLATFORM_APP_ID", "none"),
@@ -160,13 +160,13 @@ fn every_variable_of_the_contract_is_accepted() {
     assert_eq!(settings.nats.url.as_deref(), Some("nats://a:4222,tls://b:4222"));
     assert_eq!(settings.nats.password.unwrap().expose_secret(), "s3cret");
     assert_eq!(settings.nats.max_bytes, Some(10 << 30));
-    assert_eq!(settings.admin.token.unwrap().expose_secret(), "t0ken");
+    assert_eq!(settings.admin.token.unwrap().expose_secret(), "t0ken-of-16-char");
     assert_eq!(settings.privacy.mask, ["displayName", "callNumber"]);
     assert_eq!(settings.log.format, Some(LogFormat::Json));
 
-    let others = desk.load(&[("CONVOKE_NATS_CREDS_FILE", "secret"), ("CONVOKE_ADMIN_TOKEN_FILE", "secret")]);
+    let others = desk.load(&[("CONVOKE_NATS_CREDS_FILE", "secret"), ("CONVOKE_ADMIN_TOKEN_FILE", "token")]);
     assert_eq!(others.nats.creds_file, Some(desk.path("secret")));
-    assert_eq!(others.admin.token.unwrap().expose_secret(), "s3cret");
+    assert_eq!(others.admin.token.unwrap().expose_secret(), "a-token-in-a-file");
     let token = desk.load(&[("CONVOKE_NATS_TOKEN_FILE", "secret")]).nats.token;
     assert_eq!(token.unwrap().expose_secret(), "s3cret");
 }
@@ -312,10 +312,10 @@ fn a_reload_reads_the_list_and_the_key_files_again_and_fails_without_harm() {
 
 #[test]
 fn the_more_important_of_two_admin_tokens_counts() {
-    let desk = Desk::new(&[("token", "from-file\n"), ("convoke.toml", "admin.token_file = 'token'\n")]);
+    let desk = Desk::new(&[("token", "a-token-from-a-file\n"), ("convoke.toml", "admin.token_file = 'token'\n")]);
     let token = |variables: &[(&str, &str)]| desk.load(variables).admin.token.unwrap().expose_secret().to_owned();
-    assert_eq!(token(&[]), "from-file");
-    assert_eq!(token(&[("CONVOKE_ADMIN_TOKEN", "direct")]), "direct");
+    assert_eq!(token(&[]), "a-token-from-a-file");
+    assert_eq!(token(&[("CONVOKE_ADMIN_TOKEN", "a-direct-token-here")]), "a-direct-token-here");
 }
 
 #[test]
@@ -325,8 +325,8 @@ fn no_secret_shows_in_debug_output() {
     let variables = [
         ("CONVOKE_DATABASE_URL", "postgres://me:Hidden4@db/x?password=Hidden5"),
         ("CONVOKE_NATS_URL", "nats://me:Hidden6@a:4222,nats://Hidden7@b:4222"),
-        ("CONVOKE_ADMIN_TOKEN", "Hidden8"),
-        ("CONVOKE_ADMIN_VIEWER_TOKEN", "Hidden10"),
+        ("CONVOKE_ADMIN_TOKEN", "Hidden8-Hidden8-Hidden8"),
+        ("CONVOKE_ADMIN_VIEWER_TOKEN", "Hidden10-Hidden10-Hidden10"),
     ];
     let by_file =
         [("CONVOKE_NATS_URL", "nats://a:4222"), ("CONVOKE_NATS_USER", "u"), ("CONVOKE_NATS_PASSWORD_FILE", "pw")];

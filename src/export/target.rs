@@ -1,12 +1,14 @@
 //! Where an export is written to.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
+
+use crate::printable::Printable;
 
 /// A file, or whoever reads what this process prints.
 #[derive(Debug)]
@@ -17,8 +19,10 @@ pub struct Target {
 
 #[derive(Debug)]
 enum To {
-    /// What is not a file: a pipe, a terminal, a device. Written to as it comes.
+    /// What is not a file: a pipe, a device. Written to as it comes.
     Stream(File),
+    /// A terminal, which is spared what it would obey.
+    Terminal(Printable<File>),
     /// Written beside itself, and put in its place when it is whole.
     File { part: NamedTempFile, path: PathBuf, replace: bool },
 }
@@ -45,7 +49,8 @@ impl Target {
     pub fn stdout() -> io::Result<Self> {
         // Without the buffer for lines that Rust puts before it.
         let file = io::stdout().as_fd().try_clone_to_owned().map(File::from)?;
-        Ok(Self { to: To::Stream(file), bytes: 0 })
+        let to = if file.is_terminal() { To::Terminal(Printable::new(file)) } else { To::Stream(file) };
+        Ok(Self { to, bytes: 0 })
     }
 
     /// A file, which is there only once [`Target::keep`] has put it there, or a pipe or device of that name. If `replace`, in
@@ -67,8 +72,8 @@ impl Target {
             Ok(found) if found.is_file() && !replace => return Err(Refused::Exists(path)),
             Ok(found) if !found.is_file() => To::Stream(OpenOptions::new().write(true).open(&path).map_err(refused)?),
             found => {
-                // As others make files: readable as the umask allows; in place of another, as that one is.
-                let permissions = found.map_or_else(|_| Permissions::from_mode(0o666), |found| found.permissions());
+                // It holds people: for nobody but its owner; in place of another, as that one is.
+                let permissions = found.map_or_else(|_| Permissions::from_mode(0o600), |found| found.permissions());
                 let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
                 let part = tempfile::Builder::new()
@@ -110,6 +115,7 @@ impl Write for Target {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = match &mut self.to {
             To::Stream(file) => file.write(bytes),
+            To::Terminal(terminal) => terminal.write(bytes),
             To::File { part, .. } => part.write(bytes),
         }?;
         self.bytes += u64::try_from(written).unwrap_or(0);
@@ -119,6 +125,7 @@ impl Write for Target {
     fn flush(&mut self) -> io::Result<()> {
         match &mut self.to {
             To::Stream(file) => file.flush(),
+            To::Terminal(terminal) => terminal.flush(),
             To::File { part, .. } => part.flush(),
         }
     }

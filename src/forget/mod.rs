@@ -1,7 +1,8 @@
 //! One person erased: what `convoke forget` does.
 //!
 //! Everything is found by comparing columns with what the person is named by; a stay of which one event names the person is the
-//! person's, with all of its events. The parts, in this order, because each makes the next one final:
+//! person's, with all of its events. A guest of whom only a name is known is named by a stay, or by a name in one meeting, and is
+//! recognised later in the runs of that meeting alone. The parts, in this order, because each makes the next one final:
 //!
 //! 1. **What is found is noted**: keyed hashes ([`veil`]), by which the person is recognised when the platform tells of it again,
 //!    and which stays they are, before what tells it is gone.
@@ -19,6 +20,7 @@ mod stream;
 mod traces;
 pub mod veil;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,7 +29,9 @@ use serde::Serialize;
 
 use crate::bus::{Bus, BusError};
 use crate::event::{Millis, Seq};
-use crate::log::{Erased, Erasure, FORGOTTEN, Handles, Log, LogError, PersonRow, RunKey, StayKey};
+use crate::log::{
+    Erased, Erasure, FORGOTTEN, Handles, Log, LogError, MeetingFilter, Order, Page, PersonRow, RunKey, Scope, StayKey,
+};
 use crate::meetings::{Meetings, RebuildError};
 use crate::metrics::Metrics;
 use crate::relay::TurnError;
@@ -159,8 +163,8 @@ impl Forget {
         }
         survey.found.events = count(events.len());
         progress(Part::Quarantine);
-        survey.found.quarantined = count(self.quarantined().await?.len());
         let known: HashSet<String> = veil.of_handles(&self.handles).into_iter().chain(traces.take_hashes()).collect();
+        survey.found.quarantined = count(self.quarantined(&veil, &runs, Some(&known)).await?.len());
         let mut after = None;
         loop {
             let page = self.log.hosts(after.as_ref(), PAGE).await?;
@@ -190,7 +194,10 @@ impl Forget {
         let named_by = self.named_by();
         let begun = patient(async || log.begin_erasure(&person, &named_by).await).await?;
         let resumed = begun.counts != Erased::default();
-        let hashes = veil.of_handles(&self.handles);
+        let mut hashes = veil.of_handles(&self.handles);
+        for run in self.runs_of_meeting().await? {
+            hashes.extend(self.handles.names.iter().map(|name| veil.of_name(&run, name)));
+        }
         patient(async || log.remember_forgotten(&hashes, begun.begun_at).await).await?;
 
         let mut traces = Traces::new(&self.handles, &veil);
@@ -205,7 +212,8 @@ impl Forget {
             done = head;
         }
         progress(Part::Quarantine);
-        for id in self.quarantined().await? {
+        let noted = log.noted_stays(begun.id).await?;
+        for id in self.quarantined(&veil, &of_runs(noted.iter()).1, None).await? {
             patient(async || log.erase_quarantined(begun.id, id).await).await?;
         }
         progress(Part::Tables);
@@ -231,8 +239,14 @@ impl Forget {
 
     /// The kinds of what the person is named by.
     fn named_by(&self) -> String {
-        let Handles { users, accounts, call_numbers } = &self.handles;
-        let kinds = [("user", users.len()), ("account", accounts.len()), ("call_number", call_numbers.len())];
+        let Handles { users, accounts, call_numbers, stays, meeting: _, names } = &self.handles;
+        let kinds = [
+            ("user", users.len()),
+            ("account", accounts.len()),
+            ("call_number", call_numbers.len()),
+            ("stay", stays.len()),
+            ("name", names.len()),
+        ];
         kinds.iter().filter(|(_, count)| *count > 0).map(|(kind, _)| *kind).collect::<Vec<_>>().join(", ")
     }
 
@@ -293,7 +307,9 @@ impl Forget {
         up_to: Seq,
     ) -> Result<Vec<PersonRow>, LogError> {
         let mut rows = patient(async || self.log.person_rows(&self.handles, runs, after, up_to).await).await?;
-        rows.retain(|row| self.handles.name(&row.attendee) || key_of(row).is_some_and(|key| stays.contains(&key)));
+        rows.retain(|row| {
+            self.handles.name(&row.meeting, &row.attendee) || key_of(row).is_some_and(|key| stays.contains(&key))
+        });
         Ok(rows)
     }
 
@@ -325,8 +341,35 @@ impl Forget {
         Ok(())
     }
 
-    /// The entries of the quarantine in which one of the handles stands, wherever.
-    async fn quarantined(&self) -> Result<Vec<i64>, LogError> {
+    /// The runs of the meeting in which somebody is named by a name.
+    async fn runs_of_meeting(&self) -> Result<Vec<RunKey>, LogError> {
+        let Some(meeting) = self.handles.meeting.clone() else { return Ok(Vec::new()) };
+        let filter = MeetingFilter { scope: Scope { meeting: Some(meeting), ..Scope::default() }, status: None };
+        let (mut runs, mut after) = (Vec::new(), None);
+        loop {
+            let page = Page { order: Order::Newest, after, limit: PAGE, within: PATIENCE };
+            let found = patient(async || self.log.list_meetings(&filter, &page).await).await?;
+            runs.extend(
+                found.rows.into_iter().map(|row| RunKey {
+                    subscriber_id: row.subscriber_id.into(),
+                    meeting_uuid: row.meeting_uuid.into(),
+                }),
+            );
+            after = found.next;
+            if after.is_none() {
+                return Ok(runs);
+            }
+        }
+    }
+
+    /// The entries of the quarantine in which one of the handles stands, wherever; or the UUID of one of the person's `runs` and
+    /// what the person was told by in it, as `known` says or else the database.
+    async fn quarantined(
+        &self,
+        veil: &Veil,
+        runs: &[RunKey],
+        known: Option<&HashSet<String>>,
+    ) -> Result<Vec<i64>, LogError> {
         let handles: HashSet<&str> = self.handles.all().collect();
         let mut found = Vec::new();
         let mut after = 0;
@@ -336,11 +379,32 @@ impl Forget {
             after = last.id;
             for entry in page.iter().filter(|entry| entry.reason != FORGOTTEN) {
                 let body = String::from_utf8_lossy(&entry.body);
-                if verify::scalars(&body).any(|text| handles.contains(&*text)) {
+                let texts: HashSet<Cow<'_, str>> = verify::scalars(&body).collect();
+                let named = self.handles.meeting.as_deref().is_some_and(|meeting| texts.contains(meeting))
+                    && self.handles.names.iter().any(|name| texts.contains(&**name));
+                let told = runs.iter().filter(|run| texts.contains(&*run.meeting_uuid));
+                let hashes: Vec<String> =
+                    told.flat_map(|run| texts.iter().flat_map(|text| veil.of_text(run, text))).collect();
+                if named
+                    || handles.iter().any(|handle| texts.contains(*handle))
+                    || match known {
+                        Some(known) => hashes.iter().any(|hash| known.contains(hash)),
+                        None => self.any_forgotten(&hashes).await?,
+                    }
+                {
                     found.push(entry.id);
                 }
             }
         }
+    }
+
+    async fn any_forgotten(&self, hashes: &[String]) -> Result<bool, LogError> {
+        for chunk in hashes.chunks(1_000) {
+            if !self.log.forgotten(chunk).await?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     async fn erase_hosts(&self, erasure: &Erasure, veil: &Veil) -> Result<(), LogError> {

@@ -122,8 +122,8 @@ fn tells_of(payload: &[u8], person: &Person<'_>) -> bool {
         data: Option<&'a RawValue>,
     }
     let Ok(body) = serde_json::from_slice::<Body<'_>>(payload) else { return false };
-    let (_, attendee) = verify::columns(body.data);
-    if person.handles.name(&attendee) {
+    let (told, attendee) = verify::columns(body.data);
+    if person.handles.name(&told, &attendee) {
         return true;
     }
     let subscriber = body.source.rsplit('/').next().unwrap_or_default();

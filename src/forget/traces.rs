@@ -110,7 +110,7 @@ impl<'a> Traces<'a> {
     }
 
     fn told(&mut self, run: Option<&RunKey>, name: Option<&str>, number: Option<&str>) {
-        for hash in self.veil.of_stay(run, name, number) {
+        for hash in self.veil.of_stay(run, name, number, self.handles.know_everywhere()) {
             if self.hashes.insert(hash.clone()) {
                 self.new_hashes.push(hash);
             }

@@ -40,6 +40,10 @@ enum Trace<'a> {
     NameInRun(&'a RunKey, &'a str),
     /// Of a stay with a number: it tells only who has none.
     NameBesideNumberInRun(&'a RunKey, &'a str),
+    /// Only for the record of erasures.
+    Stay(&'a str),
+    /// The same.
+    NameInMeeting(&'a str, &'a str),
 }
 
 impl Veil {
@@ -73,6 +77,8 @@ impl Veil {
             Trace::NumberInRun(run, number) => (6, Some(run), [number, ""]),
             Trace::NameInRun(run, name) => (7, Some(run), [name, ""]),
             Trace::NameBesideNumberInRun(run, name) => (8, Some(run), [name, ""]),
+            Trace::Stay(stay) => (9, None, [stay, ""]),
+            Trace::NameInMeeting(meeting, name) => (10, None, [meeting, name]),
         };
         let mut mac = self.0.clone();
         mac.update(&[kind]);
@@ -88,6 +94,9 @@ impl Veil {
     #[must_use]
     pub fn person(&self, handles: &Handles) -> String {
         let mut hashes = self.of_handles(handles);
+        hashes.extend(handles.stays.iter().map(|stay| self.hash(Trace::Stay(&stay.to_string()))));
+        let meeting = handles.meeting.as_deref().unwrap_or_default();
+        hashes.extend(handles.names.iter().map(|name| self.hash(Trace::NameInMeeting(meeting, name))));
         hashes.sort_unstable();
         hashes.dedup();
         let mut mac = self.0.clone();
@@ -104,12 +113,25 @@ impl Veil {
         users.chain(accounts).chain(numbers).map(|trace| self.hash(trace)).collect()
     }
 
-    /// By which a stay is recognised that was erased.
+    /// By which somebody is recognised in this run who was named by a name alone.
     #[must_use]
-    pub fn of_stay(&self, run: Option<&RunKey>, name: Option<&str>, number: Option<&str>) -> Vec<String> {
-        let mut traces: Vec<Trace<'_>> = name.map(Trace::Name).into_iter().collect();
-        if let (Some(name), Some(number)) = (name, number) {
-            traces.push(Trace::NameAndNumber(name, number));
+    pub fn of_name(&self, run: &RunKey, name: &str) -> String {
+        self.hash(Trace::NameInRun(run, name))
+    }
+
+    /// By which a stay is recognised that was erased; if `everywhere`, also what it told of the person elsewhere.
+    #[must_use]
+    pub fn of_stay(
+        &self,
+        run: Option<&RunKey>,
+        name: Option<&str>,
+        number: Option<&str>,
+        everywhere: bool,
+    ) -> Vec<String> {
+        let mut traces: Vec<Trace<'_>> = Vec::new();
+        if everywhere {
+            traces.extend(name.map(Trace::Name));
+            traces.extend(name.zip(number).map(|(name, number)| Trace::NameAndNumber(name, number)));
         }
         if let Some(run) = run {
             traces.extend(number.map(|number| Trace::NumberInRun(run, number)));
@@ -133,6 +155,12 @@ impl Veil {
             traces.extend(number.is_none().then_some(Trace::NameBesideNumberInRun(run, name)));
         }
         traces.into_iter().map(|trace| self.hash(trace)).collect()
+    }
+
+    /// By which one of the texts of a body may tell of somebody in this run.
+    #[must_use]
+    pub fn of_text(&self, run: &RunKey, text: &str) -> Vec<String> {
+        [self.of_told(run, Some(text), None), self.of_told(run, None, Some(text))].concat()
     }
 
     /// What a host is looked for by: the platform tells an id or a name.
@@ -212,7 +240,7 @@ mod tests {
     fn recognised(erased: (&str, &str), told: (&str, &str), in_run: &str) -> bool {
         let some = |text: &'static str| Some(text).filter(|text| !text.is_empty());
         let leak = |text: &str| some(Box::leak(text.to_owned().into_boxed_str()));
-        let known = veil().of_stay(Some(&run("r")), leak(erased.0), leak(erased.1));
+        let known = veil().of_stay(Some(&run("r")), leak(erased.0), leak(erased.1), true);
         veil().of_told(&run(in_run), leak(told.0), leak(told.1)).iter().any(|hash| known.contains(hash))
     }
 
@@ -251,6 +279,11 @@ mod tests {
         assert_ne!(named(&["a", "b"]), named(&["ab"]));
         let user = Handles { users: vec!["a".to_owned()], ..Handles::default() };
         assert_ne!(named(&["a"]), veil().person(&user), "another kind of name is another name");
+        let guest = |meeting: &str, names: &[&str]| {
+            let names = names.iter().map(|&name| name.to_owned()).collect();
+            veil().person(&Handles { meeting: Some(meeting.to_owned()), names, ..Handles::default() })
+        };
+        assert_ne!(guest("1", &["a"]), guest("2", &["a"]), "the same name in another meeting");
         assert_ne!(
             named(&["a"]),
             Veil::new("another key").person(&Handles { accounts: vec!["a".to_owned()], ..Handles::default() })

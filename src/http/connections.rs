@@ -13,10 +13,14 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use axum::body::{Body, Bytes, HttpBody};
+use hyper::body::{Frame, SizeHint};
 use prometheus::{IntCounter, IntGauge};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -33,9 +37,15 @@ const RESERVED: u64 = 256;
 /// search for them costs little each.
 const SPARE: usize = 16;
 
+/// So much of an answer is handed out at a time.
+const PIECE: usize = 64 << 10;
+
 /// Nobody is sent away so soon: time for a request from the other side of the world. Longer would be kinder to the slow,
 /// and let a flood fill the table with newcomers of whom none may be sent away.
 const TENURE: Duration = Duration::from_millis(500);
+
+/// Whoever does not take anything of an answer for so long does not read it any more.
+const STALLED: Duration = Duration::from_secs(60);
 
 /// If there is no room at all, it is looked for again after this time; while there is little, not more often.
 const AGAIN: Duration = Duration::from_millis(5);
@@ -72,7 +82,7 @@ fn connections_within(descriptors: Option<u64>) -> usize {
 }
 
 /// The part of an address that one party holds: IPv6 gives everybody a /64.
-fn source(peer: IpAddr) -> IpAddr {
+pub(super) fn source(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
         address @ IpAddr::V4(_) => address,
@@ -88,6 +98,8 @@ pub struct Connection {
     /// When something of it was last heard, in milliseconds after it was opened.
     heard: AtomicU64,
     under_way: AtomicUsize,
+    /// Answers that are being sent.
+    answers: AtomicUsize,
     storing: AtomicUsize,
     proven: AtomicBool,
     leaving: AtomicBool,
@@ -102,6 +114,7 @@ impl Connection {
             opened: Instant::now(),
             heard: AtomicU64::new(0),
             under_way: AtomicUsize::new(0),
+            answers: AtomicUsize::new(0),
             storing: AtomicUsize::new(0),
             proven: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
@@ -133,10 +146,16 @@ impl Connection {
         UnderWay(Arc::clone(self))
     }
 
-    /// Whether no request is under way.
+    /// Whether no request is under way; the answers may be on their way yet.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.under_way.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether nothing is under way, not even an answer of which something was taken within `time`.
+    #[must_use]
+    pub fn is_silent(&self, time: Duration) -> bool {
+        self.is_idle() && (self.answers.load(Ordering::Relaxed) == 0 || self.heard_at().elapsed() > time)
     }
 
     /// Whether no request of it has begun so far.
@@ -145,10 +164,16 @@ impl Connection {
         self.is_idle() && self.heard.load(Ordering::Relaxed) == 0
     }
 
-    /// For how long nothing was under way; zero while something is.
+    /// How long it may be idle yet, if that may last `time`. An answer that is being sent is not idle while somebody takes it,
+    /// however slowly.
     #[must_use]
-    pub fn idle_for(&self) -> Duration {
-        if self.is_idle() { self.heard_at().elapsed() } else { Duration::ZERO }
+    pub fn patience(&self, time: Duration) -> Duration {
+        if !self.is_idle() {
+            return time;
+        }
+        let sends = self.answers.load(Ordering::Relaxed) > 0;
+        let time = if sends { time.max(STALLED) } else { time };
+        time.saturating_sub(self.heard_at().elapsed())
     }
 
     /// It brought something signed: it is among the last to go, and does not go at all until what is returned is dropped.
@@ -178,6 +203,77 @@ impl Drop for UnderWay {
     fn drop(&mut self) {
         self.0.touch();
         self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The body of an answer on its way: in pieces, so that it is known how much of it was taken.
+#[derive(Debug)]
+pub struct Answer {
+    body: Body,
+    /// What was taken from the body and not yet from here.
+    rest: Bytes,
+    connection: Arc<Connection>,
+}
+
+impl Answer {
+    /// Over this connection.
+    #[must_use]
+    pub fn new(body: Body, connection: &Arc<Connection>) -> Self {
+        connection.answers.fetch_add(1, Ordering::Relaxed);
+        Self { body, rest: Bytes::new(), connection: Arc::clone(connection) }
+    }
+
+    fn piece(&mut self) -> Option<Frame<Bytes>> {
+        let length = self.rest.len().min(PIECE);
+        (length > 0).then(|| Frame::data(self.rest.split_to(length)))
+    }
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.connection.touch();
+        if let Some(piece) = self.piece() {
+            return Poll::Ready(Some(Ok(piece)));
+        }
+        match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) if data.len() > PIECE => {
+                    self.rest = data;
+                    Poll::Ready(self.piece().map(Ok))
+                }
+                Ok(data) => Poll::Ready(Some(Ok(Frame::data(data)))),
+                Err(other) => Poll::Ready(Some(Ok(other))),
+            },
+            other => Poll::Ready(other),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest = self.rest.len() as u64;
+        let body = self.body.size_hint();
+        let mut hint = SizeHint::new();
+        if let Some(upper) = body.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint.set_lower(body.lower() + rest);
+        hint
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        self.connection.touch();
+        self.connection.answers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -372,6 +468,32 @@ mod tests {
         assert_eq!(chosen(&all[..2], 2), [0, 1]);
         let new = Arc::new(Connection::new("192.0.2.1:1".parse().unwrap()));
         assert_eq!(chosen(&[new, Arc::clone(&all[0])], 1), [0_usize; 0], "a stranger goes first, when it may");
+    }
+
+    #[test]
+    fn an_answer_that_is_being_taken_keeps_its_connection_and_one_that_is_not_does_not() {
+        let connection = from("192.0.2.1", 0);
+        let now = |heard: Duration| {
+            connection.heard.store((connection.opened.elapsed() - heard).as_millis() as u64, Ordering::Relaxed);
+            let idle = Duration::from_millis(100);
+            (connection.is_silent(idle), connection.patience(idle).is_zero())
+        };
+        assert_eq!(now(Duration::from_millis(400)), (true, true), "without an answer");
+        let mut answer = Answer::new(Body::from(vec![b'x'; 200 << 10]), &connection);
+        assert_eq!(
+            now(Duration::from_millis(400)),
+            (true, false),
+            "it is waited for at the end no longer, and else it is"
+        );
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let mut sizes = Vec::new();
+        while let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut answer).poll_frame(&mut context) {
+            sizes.push(frame.into_data().unwrap().len() >> 10);
+        }
+        assert_eq!(sizes, [64, 64, 64, 8]);
+        assert_eq!((connection.is_silent(TENURE), answer.is_end_stream()), (false, true));
+        drop(answer);
+        assert!(connection.is_silent(TENURE));
     }
 
     #[test]

@@ -230,22 +230,22 @@ async fn connection(stream: TcpStream, this: &Arc<Connection>, terms: &Arc<Terms
     }
 }
 
-/// Returns when no request was under way at two looks in a row: hyper waits for the rest of a head that has begun, for as
+/// Returns when nothing was under way at two looks in a row, nor an answer that somebody takes: hyper waits for the rest of a head that has begun, for as
 /// long as a head may take, and nobody who sends no request may hold up the end for that long.
 async fn silent(connection: &Connection) {
     let mut looks = 0;
     while looks < 2 {
         tokio::time::sleep(LAST_HEAD).await;
-        looks = if connection.is_idle() { looks + 1 } else { 0 };
+        looks = if connection.is_silent(LAST_HEAD) { looks + 1 } else { 0 };
     }
 }
 
-/// Returns when no request was under way for as long as `after` allows. Hyper knows no such limit in HTTP/2, before it knows
+/// Returns when the connection was idle for as long as `after` allows. Hyper knows no such limit in HTTP/2, before it knows
 /// the version, or while it cannot write.
 async fn idle(connection: &Connection, after: Duration) {
     loop {
         let most = if connection.is_fresh() { after.min(FIRST_REQUEST) } else { after };
-        let left = most.saturating_sub(connection.idle_for());
+        let left = connection.patience(most);
         if left.is_zero() {
             return;
         }
@@ -271,7 +271,7 @@ where
         request.extensions_mut().insert(request_id.clone());
         let request: Request = request.map(axum::body::Body::new);
         let http1 = request.version() <= axum::http::Version::HTTP_11;
-        let (router, closing) = (router.clone(), closing.clone());
+        let (router, closing, connection) = (router.clone(), closing.clone(), Arc::clone(this));
         let head = head_bytes(&request);
         let too_large = (head > terms.head).then(|| too_large(terms, this, head));
         async move {
@@ -284,7 +284,7 @@ where
             if http1 && closing.is_set() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, std::convert::Infallible>(response)
+            Ok::<_, std::convert::Infallible>(response.map(|body| connections::Answer::new(body, &connection)))
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());

@@ -27,7 +27,7 @@ impl Sources {
 
     /// The nearest address that is not a trusted proxy's: the last one that somebody whom we trust has seen. `None` if a
     /// trusted proxy forwards something that is no address.
-    fn source(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
+    pub(super) fn source(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
         if !contains(&self.trusted_proxies, peer) {
             return Some(peer);
         }

@@ -12,7 +12,8 @@ use crate::event::{Attendee, EventId, Meeting, Millis, Seq};
 /// What stands in the place of the reason of an entry of the quarantine whose body was erased.
 pub const FORGOTTEN: &str = "the person in it was forgotten, and its body erased";
 
-/// What a person is named by, each compared with its column.
+/// What a person is named by, each compared with its column. Somebody of whom only a name is known is named by a stay, or by a
+/// name within one meeting: elsewhere the name may be anybody's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Handles {
     /// User UUIDs.
@@ -21,21 +22,43 @@ pub struct Handles {
     pub accounts: Vec<String>,
     /// Call numbers.
     pub call_numbers: Vec<String>,
+    /// Stays of `attendance`.
+    pub stays: Vec<Uuid>,
+    /// A meeting's number or UUID …
+    pub meeting: Option<String>,
+    /// … and names in it.
+    pub names: Vec<String>,
 }
 
 impl Handles {
-    /// Whether `attendee` is named by one of them.
+    /// Whether there are none.
     #[must_use]
-    pub fn name(&self, attendee: &Attendee) -> bool {
+    pub fn is_empty(&self) -> bool {
+        !self.know_everywhere() && self.stays.is_empty() && (self.meeting.is_none() || self.names.is_empty())
+    }
+
+    /// Whether one of them is the person's in whichever meeting.
+    #[must_use]
+    pub fn know_everywhere(&self) -> bool {
+        self.all().next().is_some()
+    }
+
+    /// Whether `attendee` of `meeting` is named by one of them; a stay is not looked at.
+    #[must_use]
+    pub fn name(&self, meeting: &Meeting, attendee: &Attendee) -> bool {
         let among = |list: &[String], value: &Option<std::sync::Arc<str>>| {
             value.as_deref().is_some_and(|value| list.iter().any(|handle| handle == value))
         };
         among(&self.users, &attendee.user_uuid)
             || among(&self.accounts, &attendee.account)
             || among(&self.call_numbers, &attendee.call_number)
+            || self.meeting.as_deref().is_some_and(|named| {
+                [&meeting.id, &meeting.uuid].iter().any(|known| known.as_deref() == Some(named))
+                    && among(&self.names, &attendee.display_name)
+            })
     }
 
-    /// All of them, of whichever kind.
+    /// Those that are the person's everywhere, of whichever kind.
     pub fn all(&self) -> impl Iterator<Item = &str> {
         self.users.iter().chain(&self.accounts).chain(&self.call_numbers).map(String::as_str)
     }
@@ -283,6 +306,15 @@ pub trait Erasures {
 pub(super) fn internal_members(handles: &Handles) -> Vec<String> {
     [("user_uuid", &handles.users), ("account", &handles.accounts), ("call_number", &handles.call_numbers)]
         .into_iter()
-        .flat_map(|(name, values)| values.iter().map(move |value| format!("\"{name}\":{}", serde_json::json!(value))))
+        .flat_map(|(name, values)| members(name, values))
         .collect()
+}
+
+/// The same of names, which name somebody in one meeting alone.
+pub(super) fn internal_names(handles: &Handles) -> Vec<String> {
+    members("display_name", &handles.names).collect()
+}
+
+fn members<'a>(name: &'a str, values: &'a [String]) -> impl Iterator<Item = String> + 'a {
+    values.iter().map(move |value| format!("\"{name}\":{}", serde_json::json!(value)))
 }

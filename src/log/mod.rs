@@ -13,6 +13,7 @@ mod gaps;
 mod postgres;
 mod probes;
 mod reading;
+mod sign_outs;
 mod sqlite;
 mod stats;
 mod tables;
@@ -33,6 +34,7 @@ pub use reading::{
     APART, EventFilter, ListedEvent, ListedMeeting, ListedQuarantined, ListedStay, Listing, MeetingFilter, MeetingKey,
     Order, Page, QuarantineFilter, Reading, RecordingFilter, Scope, StayFilter,
 };
+pub use sign_outs::Sessions;
 pub use stats::{Arrived, GoingOn, Held, LONGEST, Statistics};
 pub use tables::{
     Changes, ClosedBy, Fact, Lease, MeetingRow, Ready, RecordingRow, RunKey, Status, StayRow, Stored, Tables,
@@ -240,7 +242,7 @@ pub struct Schema {
 /// A back end of the log. See the module's documentation for the order it keeps.
 #[async_trait]
 pub trait Log:
-    Tables + Gaps + Fetches + Probes + Reading + Statistics + Erasures + Send + Sync + std::fmt::Debug + 'static
+    Tables + Gaps + Fetches + Probes + Reading + Statistics + Erasures + Sessions + Send + Sync + std::fmt::Debug + 'static
 {
     /// What it is and where, for people: no password in it.
     fn describe(&self) -> String;

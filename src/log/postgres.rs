@@ -37,6 +37,7 @@ mod partitions;
 mod probes;
 mod reading;
 mod session;
+mod sign_outs;
 mod stats;
 mod tables;
 pub mod url;

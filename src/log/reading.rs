@@ -116,6 +116,20 @@ pub struct Listing<T, K> {
     pub next: Option<K>,
 }
 
+/// Bytes of `eventInfo` that one listing of events holds: with the row that passes it, it ends.
+pub const BYTES: i64 = 2 << 20;
+
+impl<K> Listing<ListedEvent, K> {
+    /// Of rows that were read until there was one more than `limit`, or until they held [`BYTES`].
+    pub(super) fn of_events(rows: Vec<ListedEvent>, limit: u32, key: impl Fn(&ListedEvent) -> K) -> Self {
+        let held: usize = rows.iter().filter_map(|row| row.event_info.as_deref()).map(str::len).sum();
+        let full = i64::try_from(held).unwrap_or(i64::MAX) >= BYTES;
+        let last = rows.last().filter(|_| full).map(&key);
+        let listing = Self::of(rows, limit, key);
+        Self { next: listing.next.or(last), ..listing }
+    }
+}
+
 impl<T, K> Listing<T, K> {
     /// Of the rows of a query for one more than `limit`.
     pub(super) fn of(mut rows: Vec<T>, limit: u32, key: impl Fn(&T) -> K) -> Self {
@@ -321,7 +335,7 @@ pub trait Reading {
         page: &Page<EventId>,
     ) -> Result<Listing<ListedEvent, EventId>, LogError>;
 
-    /// The first `limit` events after `after` up to `up_to`, in the order of the log: if they are fewer than `limit`, there
+    /// The first events after `after` up to `up_to`, in the order of the log, `limit` or [`BYTES`] of them: without a `next` there
     /// are no others up to there. A meeting is its number or UUID as the events have it.
     ///
     /// # Errors
@@ -333,7 +347,7 @@ pub trait Reading {
         up_to: Seq,
         limit: u32,
         within: Duration,
-    ) -> Result<Vec<ListedEvent>, LogError>;
+    ) -> Result<Listing<ListedEvent, Seq>, LogError>;
 
     /// The event with this id.
     ///

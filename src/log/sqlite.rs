@@ -7,6 +7,7 @@
 mod tables;
 
 use std::collections::HashMap;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ pub mod files;
 mod gaps;
 mod probes;
 mod reading;
+mod sign_outs;
 mod stats;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/sqlite");
@@ -111,7 +113,9 @@ impl SqliteLog {
         }
         let reader = connect.clone().row_buffer_size(512).create_if_missing(false).pragma("query_only", "on");
         let pool = || SqlitePoolOptions::new().acquire_timeout(Duration::from_secs(2));
-        let people = pool().max_connections(2).idle_timeout(IDLE).connect_lazy_with(reader.clone());
+        // Few rows ahead of who reads them: each may be as large as a body, and not all of them are wanted.
+        let few = reader.clone().row_buffer_size(16);
+        let people = pool().max_connections(2).idle_timeout(IDLE).connect_lazy_with(few);
         let readers = pool().max_connections(4).connect_lazy_with(reader);
         let inserts = ROWS.map(|rows| {
             let values = vec![PLACEHOLDERS; rows].join(", ");
@@ -145,6 +149,9 @@ impl SqliteLog {
     async fn writer(&self) -> Result<Writer<'_>, LogError> {
         let mut guard = self.writer.lock().await;
         if guard.is_none() {
+            // A new one is not for everybody: there are people in it. What SQLite makes beside it is as readable as it is; why it
+            // cannot be made says SQLite.
+            drop(std::fs::OpenOptions::new().write(true).create_new(true).mode(0o640).open(&self.path));
             let opened = SqliteConnection::connect_with(&self.options).await;
             *guard = Some(opened.map_err(|error| self.explained(failed(error)))?);
         }

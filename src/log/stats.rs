@@ -86,7 +86,7 @@ pub trait Statistics {
         within: Duration,
     ) -> Result<Arrived, LogError>;
 
-    /// The newest events of the log, the newest first.
+    /// The newest events of the log, the newest first, without their `event_info`.
     ///
     /// # Errors
     /// As [`Statistics::count_events`].

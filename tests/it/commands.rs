@@ -164,13 +164,13 @@ async fn the_quarantine_is_listed_shown_retried_and_discarded() {
     assert_eq!(service.sql("SELECT meeting_id, deliveries FROM events"), "77|3");
     assert_eq!(service.count("quarantine"), 3);
 
-    assert_eq!(run(&["discard", "1", "3"]).await.code(), 0);
+    assert_eq!(run(&["discard", "1", "3", "--yes"]).await.code(), 0);
     assert_eq!(service.sql("SELECT id FROM quarantine"), "2");
-    assert_eq!(run(&["discard", "1"]).await.code(), 1);
-    for wrong in [&["discard"][..], &["retry"], &["show", "x"], &[]] {
+    assert_eq!(run(&["discard", "1", "--yes"]).await.code(), 1);
+    for wrong in [&["discard"][..], &["discard", "2"], &["retry"], &["show", "x"], &[]] {
         assert_eq!(run(wrong).await.code(), 2, "{wrong:?}");
     }
-    assert_eq!(run(&["discard", "2"]).await.code(), 0);
+    assert_eq!(run(&["discard", "2", "--yes"]).await.code(), 0);
     assert!(run(&["list"]).await.stdout.contains("empty"));
 }
 

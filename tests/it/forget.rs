@@ -4,6 +4,7 @@ mod beside;
 mod broken_off;
 mod coming_back;
 mod everywhere;
+mod guests;
 mod person;
 mod tables;
 
@@ -22,6 +23,8 @@ on_both! {
     beside:
         what_was_not_published_yet_never_is
         the_stream_watch_and_the_audit_take_it_for_no_loss;
+    guests:
+        a_guest_of_whom_only_a_name_is_known_is_forgotten_in_one_meeting_or_by_a_stay;
     coming_back:
         a_delivery_that_is_retried_restores_nothing
         a_host_does_not_come_back_by_enrichment;

@@ -39,6 +39,7 @@ mod subscription;
 mod support;
 mod support_selftest;
 mod tables;
+mod terminal;
 mod unheard;
 mod vendor;
 mod vendor_against_platform;

@@ -128,7 +128,7 @@ async fn a_flag_counts_more_than_a_variable_than_the_file_than_the_shared_variab
 
 #[tokio::test]
 async fn no_secret_shows_at_any_level_of_the_log_in_help_or_in_errors() {
-    const SECRETS: [&str; 4] = ["kEy-7f3a9c", "tOkEn-5d21e8", "pAsSwOrD-93bb", "nAtSpW-2c66"];
+    const SECRETS: [&str; 4] = ["kEy-7f3a9c", "tOkEn-5d21e8-5d21e8", "pAsSwOrD-93bb", "nAtSpW-2c66"];
     let [key, token, password, nats_password] = SECRETS;
     let postgres = Postgres::start().await;
     let user = Some(("convoke".to_owned(), nats_password.to_owned()));
@@ -226,7 +226,7 @@ async fn asked(convoke: &Convoke, request: &str) -> (u16, String) {
 
 #[tokio::test]
 async fn with_a_token_only_the_probes_are_open() {
-    let builder = settings().setting("ADMIN_TOKEN", "t0ken").setting("ADMIN_LISTEN", "0.0.0.0:0");
+    let builder = settings().setting("ADMIN_TOKEN", "t0ken-of-the-tests").setting("ADMIN_LISTEN", "0.0.0.0:0");
     let mut convoke = builder.start().await;
     convoke.admin.set_ip([127, 0, 0, 1].into());
     convoke.wait_ready(SOON).await;
@@ -239,15 +239,22 @@ async fn with_a_token_only_the_probes_are_open() {
         assert_eq!(status, 401, "{closed}");
         let lower = answer.to_ascii_lowercase();
         assert!(lower.contains("www-authenticate: bearer") && lower.contains("application/problem+json"), "{answer}");
-        for wrong in ["Bearer t0ke", "Bearer t0kenn", "Basic t0ken", "t0ken", "Bearer", ""] {
+        for wrong in [
+            "Bearer t0ken-of-the-test",
+            "Bearer t0ken-of-the-testsn",
+            "Basic t0ken-of-the-tests",
+            "t0ken-of-the-tests",
+            "Bearer",
+            "",
+        ] {
             assert_eq!(authorised(&convoke, closed, wrong).await.0, 401, "{closed} {wrong}");
         }
     }
     for scheme in ["Bearer", "bearer"] {
-        assert_eq!(authorised(&convoke, "/metrics", &format!("{scheme} t0ken")).await.0, 200);
+        assert_eq!(authorised(&convoke, "/metrics", &format!("{scheme} t0ken-of-the-tests")).await.0, 200);
     }
-    assert_eq!(authorised(&convoke, "/readyz?verbose", "Bearer t0ken").await.0, 200);
-    assert_eq!(authorised(&convoke, "/elsewhere", "Bearer t0ken").await.0, 404);
+    assert_eq!(authorised(&convoke, "/readyz?verbose", "Bearer t0ken-of-the-tests").await.0, 200);
+    assert_eq!(authorised(&convoke, "/elsewhere", "Bearer t0ken-of-the-tests").await.0, 404);
 }
 
 #[tokio::test]

@@ -317,7 +317,9 @@ async fn the_three_parts_of_the_compose_file_work_together_with_its_settings_and
     let _nats = compose_nats(folder.path(), &ports).await;
     let postgres = compose_postgres(folder.path()).await;
 
-    for (name, secret) in [("app-key", KEY), ("admin-token", "admin-secret"), ("nats-password", "bus-secret")] {
+    for (name, secret) in
+        [("app-key", KEY), ("admin-token", "admin-secret-of-the-tests"), ("nats-password", "bus-secret")]
+    {
         fs::write(folder.path().join(name), format!("{secret}\n")).expect("a file");
     }
     let database = postgres.address();

@@ -191,7 +191,13 @@ fn buses_that_cannot_work_are_refused() {
 fn unclear_ways_to_log_in_are_refused() {
     refused("CONVOKE_NATS_USER", "u", &["nats.password_file is not set"]);
     refused("CONVOKE_NATS_PASSWORD_FILE", "f", &["nats.user is not set"]);
-    let desk = Desk::new(&[("f", "x"), ("two", "x\ny\n"), ("spaced", "x y"), ("empty", "\n")]);
+    let desk = Desk::new(&[
+        ("f", "x"),
+        ("two", "x\ny\n"),
+        ("spaced", "x y and the rest of it"),
+        ("short", "fifteen-letters"),
+        ("empty", "\n"),
+    ]);
     let message = desk.refusal(&[("CONVOKE_NATS_TOKEN_FILE", "f"), ("CONVOKE_NATS_CREDS_FILE", "f")]);
     assert_holds(&message, &["`nats.token_file`", "nats.creds_file"]);
     let message = desk.refusal(&[("CONVOKE_ADMIN_TOKEN_FILE", "f"), ("CONVOKE_ADMIN_TOKEN", "x")]);
@@ -203,24 +209,28 @@ fn unclear_ways_to_log_in_are_refused() {
         ("CONVOKE_NATS_TOKEN_FILE", "two"),
         ("CONVOKE_ADMIN_TOKEN_FILE", "empty"),
         ("CONVOKE_ADMIN_TOKEN_FILE", "spaced"),
+        ("CONVOKE_ADMIN_TOKEN_FILE", "short"),
     ] {
         assert_holds(&desk.refusal(&[(name, file)]), &[name]);
     }
-    refused("CONVOKE_ADMIN_TOKEN", "HIDDEN TOKEN", &["`admin.token`", "space"]);
-    let message = desk.refusal(&[("CONVOKE_ADMIN_TOKEN", "HIDDEN TOKEN")]);
+    refused("CONVOKE_ADMIN_TOKEN", "HIDDEN TOKEN OF 16", &["`admin.token`", "space"]);
+    refused("CONVOKE_ADMIN_TOKEN", "HIDDEN-15-CHARS", &["`admin.token`", "15 characters", "at least 16"]);
+    refused("CONVOKE_ADMIN_VIEWER_TOKEN", "x", &["`admin.viewer_token`", "at least 16"]);
+    let message = desk.refusal(&[("CONVOKE_ADMIN_TOKEN", "HIDDEN TOKEN OF 16")]);
     assert!(!message.contains("HIDDEN"), "{message}");
 }
 
 #[test]
 fn a_viewers_token_that_protects_nothing_is_refused() {
-    let desk = Desk::new(&[("f", "HIDDEN"), ("g", "another")]);
-    let alone = desk.refusal(&[("CONVOKE_ADMIN_VIEWER_TOKEN", "HIDDEN")]);
+    let desk = Desk::new(&[("f", "HIDDEN-HIDDEN-HIDDEN"), ("g", "another-of-16-characters")]);
+    let alone = desk.refusal(&[("CONVOKE_ADMIN_VIEWER_TOKEN", "HIDDEN-HIDDEN-HIDDEN")]);
     assert_holds(&alone, &["`admin.viewer_token` (from CONVOKE_ADMIN_VIEWER_TOKEN)", "admin.token is not set"]);
-    let same = desk.refusal(&[("CONVOKE_ADMIN_TOKEN", "HIDDEN"), ("CONVOKE_ADMIN_VIEWER_TOKEN_FILE", "f")]);
+    let same =
+        desk.refusal(&[("CONVOKE_ADMIN_TOKEN", "HIDDEN-HIDDEN-HIDDEN"), ("CONVOKE_ADMIN_VIEWER_TOKEN_FILE", "f")]);
     assert_holds(&same, &["`admin.viewer_token_file` (from CONVOKE_ADMIN_VIEWER_TOKEN_FILE)", "the same token"]);
     let both = desk.refusal(&[("CONVOKE_ADMIN_VIEWER_TOKEN", "x"), ("CONVOKE_ADMIN_VIEWER_TOKEN_FILE", "f")]);
     assert_holds(&both, &["`admin.viewer_token_file`", "admin.viewer_token is set too"]);
-    refused("CONVOKE_ADMIN_VIEWER_TOKEN", "HIDDEN TOKEN", &["`admin.viewer_token`", "space"]);
+    refused("CONVOKE_ADMIN_VIEWER_TOKEN", "HIDDEN TOKEN OF 16", &["`admin.viewer_token`", "space"]);
     assert!(![alone, same, both].concat().contains("HIDDEN"));
     let admin = desk.load(&[("CONVOKE_ADMIN_TOKEN_FILE", "f"), ("CONVOKE_ADMIN_VIEWER_TOKEN_FILE", "g")]).admin;
     assert!(admin.token.is_some() && admin.viewer_token.is_some());
@@ -291,7 +301,7 @@ fn serve_wants_subscribers_and_a_token_for_an_open_admin_listener() {
     let check = |more: &[(&str, &str)]| desk.load(&[&app, more].concat()).check_serve();
     let open = ("CONVOKE_ADMIN_LISTEN", "0.0.0.0:8081");
     assert_holds(&check(&[open]).unwrap_err().to_string(), &["(from CONVOKE_ADMIN_LISTEN)", "admin.token_file"]);
-    check(&[open, ("CONVOKE_ADMIN_TOKEN", "t")]).unwrap();
+    check(&[open, ("CONVOKE_ADMIN_TOKEN", "a-token-of-the-tests")]).unwrap();
     check(&[("CONVOKE_ADMIN_LISTEN", "[::1]:8081")]).unwrap();
     let error = check(&[("CONVOKE_TLS_CERT", "pem"), ("CONVOKE_TLS_KEY", "missing")]).unwrap_err().to_string();
     assert_holds(&error, &["`listen.tls_key` (from CONVOKE_TLS_KEY)", "cannot be read"]);

@@ -19,7 +19,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::{Access, foreign, session};
+use super::{Access, Guess, foreign, later, session};
 use crate::http::problem::{explained, problem};
 
 /// Where a session is opened.
@@ -77,19 +77,32 @@ async fn open(State(access): State<Arc<Access>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let sent = Form::<Login>::from_request(Request::from_parts(head.clone(), body), &());
     let sent = tokio::time::timeout(FORM_TIME, sent).await.ok().and_then(Result::ok);
-    // As typed or pasted: with a space or a line's end around it.
-    let token = sent.as_ref().and_then(|Form(login)| access.token(login.token.expose_secret().trim().as_bytes()));
-    if let Some(token) = token {
-        let secure = head.headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
-        return to_the_page(BESIDE, Some(session::set(&token.sessions.open(access.clock.now()), secure)));
-    }
     let language = Language::of(&head.headers);
-    access.refuse(&head.extensions, || form(language, true)).await
+    let Some(Form(login)) = sent else { return form(language, Some(Again::Wrong)) };
+    // As typed or pasted: with a space or a line's end around it.
+    match access.guess(&head, login.token.expose_secret().trim().as_bytes()) {
+        Guess::Right(token) => {
+            let secure = head.headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
+            to_the_page(BESIDE, Some(session::set(&token.sessions.open(access.clock.now()), secure)))
+        }
+        Guess::Wrong => form(language, Some(Again::Wrong)),
+        Guess::Shut(left) => later(form(language, Some(Again::Later)), left),
+    }
 }
 
-async fn end(headers: HeaderMap) -> Response {
+/// Ends the session for good: its cookie is taken back, and is worth nothing to who has a copy.
+async fn end(State(access): State<Arc<Access>>, headers: HeaderMap) -> Response {
     let secure = headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
-    to_the_page(ABOVE, Some(session::set("", secure)))
+    let cookie = session::set("", secure);
+    for session in access.sessions(&headers) {
+        if let Err(error) = access.ended.end(session).await {
+            tracing::warn!(%error, "a session was ended in this process alone: the other ones take its cookie until it expires");
+            let mut response = problem(StatusCode::SERVICE_UNAVAILABLE);
+            response.headers_mut().insert(SET_COOKIE, cookie);
+            return response;
+        }
+    }
+    to_the_page(ABOVE, Some(cookie))
 }
 
 /// Where the page is, as seen from where a session is opened, and from where it is ended: a proxy may have put both below some
@@ -128,14 +141,24 @@ impl Language {
     }
 }
 
+/// Why the form comes again.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Again {
+    /// The token is not right.
+    Wrong,
+    /// It was not looked at: too many wrong ones came from there.
+    Later,
+}
+
 /// `401`, with the form that asks for the token.
-pub(super) fn form(language: Language, again: bool) -> Response {
-    let (code, [title, wrong, explanation, label, button]) = match language {
+pub(super) fn form(language: Language, again: Option<Again>) -> Response {
+    let (code, [title, wrong, late, explanation, label, button]) = match language {
         Language::English => (
             "en",
             [
                 "Convoke: sign in",
                 "This token is not right.",
+                "Too many wrong tokens came from your address: wait a few seconds, and try again.",
                 "This page needs the token from the settings: admin.token, or admin.viewer_token.",
                 "Token",
                 "Sign in",
@@ -146,17 +169,23 @@ pub(super) fn form(language: Language, again: bool) -> Response {
             [
                 "Convoke:登录",
                 "令牌不正确。",
+                "来自您地址的错误令牌过多：请稍候几秒再试。",
                 "本页面需要配置中的令牌:admin.token 或 admin.viewer_token。",
                 "令牌",
                 "登录",
             ],
         ),
     };
-    let wrong = if again { format!(r#"<p role="alert">{wrong}</p>"#) } else { String::new() };
+    let alert = |text| format!(r#"<p role="alert">{text}</p>"#);
+    let alert = match again {
+        None => String::new(),
+        Some(Again::Wrong) => alert(wrong),
+        Some(Again::Later) => alert(late),
+    };
     // Its address is relative: the page may be below some other path.
     let action = SESSION.trim_start_matches('/');
     let content = format!(
-        r#"{wrong}<p>{explanation}</p>
+        r#"{alert}<p>{explanation}</p>
 <form method="post" action="{action}">
 <label for="token">{label}</label>
 <input id="token" name="token" type="password" autocomplete="current-password" autocapitalize="off" spellcheck="false" required autofocus>

@@ -2,33 +2,39 @@
 //!
 //! `admin.token` gives the right to see everything, `admin.viewer_token` everything but personal data. Without a token the
 //! listener is a loopback one, requests must name a loopback host, and what they see is masked. Whoever has no right gets
-//! `401`, and no more often than `wrong::Wrong` lets them; a right token is never held up by wrong ones.
+//! `401` at once; from where too many wrong tokens came, no token is looked at for a while (`guesses`).
 
+mod ended;
+mod guesses;
 pub mod login;
 mod session;
-mod wrong;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::header::{ACCEPT, AUTHORIZATION, COOKIE, HOST, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::request::Parts;
 use axum::http::uri::Authority;
-use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::Response;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::connections::Connection;
+use super::connections::{self, Connection};
 use super::ops;
 use super::problem::{explained, problem};
+use super::source::Sources;
 use crate::config::Admin;
 use crate::event::Clock;
+use crate::log;
 use crate::telemetry::Throttle;
-use session::Sessions;
-use wrong::{Turn, Wrong};
+use ended::Ended;
+use guesses::Guesses;
+use session::{Session, Sessions};
 
 /// What who asks for another name than this machine's is told.
 const NO_TOKEN: &str = "Without admin.token only requests that name this machine (localhost, 127.0.0.1) are answered. Set \
@@ -48,7 +54,10 @@ pub enum Right {
 pub struct Access {
     /// None of them: who reaches the listener may see it, masked.
     tokens: Vec<Token>,
-    wrong: Wrong,
+    guesses: Guesses,
+    ended: Ended,
+    /// Whose word is taken for where a request comes from.
+    sources: Sources,
     clock: Clock,
     throttle: Throttle,
 }
@@ -66,9 +75,9 @@ impl std::fmt::Debug for Access {
 }
 
 impl Access {
-    /// By these tokens.
+    /// By these tokens. `log` knows the sessions that were ended, `sources` whose `X-Forwarded-For` is believed.
     #[must_use]
-    pub fn new(admin: &Admin, clock: Clock) -> Self {
+    pub fn new(admin: &Admin, sources: Sources, log: Arc<dyn log::Sessions>, clock: Clock) -> Self {
         let token = |token: &Option<SecretString>, right| {
             let digest: [u8; 32] = Sha256::digest(token.as_ref()?.expose_secret()).into();
             Some(Token { right, digest, sessions: Sessions::new(&digest, right) })
@@ -76,7 +85,9 @@ impl Access {
         let tokens = [token(&admin.token, Right::Full), token(&admin.viewer_token, Right::Masked)];
         Self {
             tokens: tokens.into_iter().flatten().collect(),
-            wrong: Wrong::new(clock.clone()),
+            guesses: Guesses::default(),
+            ended: Ended::new(log),
+            sources,
             clock,
             throttle: Throttle::default(),
         }
@@ -97,40 +108,88 @@ impl Access {
         })
     }
 
-    /// The right that a request has by its bearer token or else by its session. Who sends a token is judged by it alone.
-    fn right(&self, headers: &HeaderMap) -> Option<(Right, By)> {
-        if let Some(sent) = headers.get(AUTHORIZATION) {
-            let sent = match sent.as_bytes().split_at_checked(7) {
-                Some((scheme, sent)) if scheme.eq_ignore_ascii_case(b"bearer ") => sent.trim_ascii(),
-                _ => return None,
-            };
-            return self.token(sent).map(|token| (token.right, By::Token));
+    /// Compares a token that a request sent, unless too many wrong ones came from there.
+    fn guess(&self, head: &Parts, sent: &[u8]) -> Guess<'_> {
+        let source = self.source(head);
+        let left = source.map_or(Duration::ZERO, |source| self.guesses.shut(source));
+        if !left.is_zero() {
+            return Guess::Shut(left);
         }
-        let now = self.clock.now();
-        let cookies = headers.get_all(COOKIE).into_iter().filter_map(|cookie| cookie.to_str().ok());
-        let mut sessions = cookies.flat_map(|line| line.split(';')).filter_map(session::value);
-        sessions.find_map(|value| {
-            let token = self.tokens.iter().find(|token| token.sessions.holds(value, now))?;
-            Some((token.right, By::Session))
-        })
-    }
-
-    /// Waits for the turn of a request without a right, and says what it is answered.
-    async fn refuse(&self, extensions: &Extensions, answer: impl FnOnce() -> Response) -> Response {
-        self.throttle.run("no right", |suppressed| {
-            let peer = extensions.get::<Arc<Connection>>().map(|connection| connection.peer());
-            let peer = peer.map(tracing::field::display);
-            tracing::warn!(peer, suppressed, "the admin listener was asked without a token, or with a wrong one");
-        });
-        match self.wrong.turn().await {
-            Turn::Come => answer(),
-            Turn::Crowded => {
-                let mut response = problem(StatusCode::TOO_MANY_REQUESTS);
-                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("30"));
-                response
+        match self.token(sent) {
+            Some(token) => Guess::Right(token),
+            None => {
+                if let Some(source) = source {
+                    self.guesses.wrong(source);
+                }
+                self.warn(source);
+                Guess::Wrong
             }
         }
     }
+
+    /// The party that a request comes from; `None` without a connection, as in tests of handlers.
+    fn source(&self, head: &Parts) -> Option<IpAddr> {
+        let peer = head.extensions.get::<Arc<Connection>>()?.peer().ip().to_canonical();
+        // A proxy that forwards nonsense answers for it.
+        Some(connections::source(self.sources.source(peer, &head.headers).unwrap_or(peer)))
+    }
+
+    fn warn(&self, source: Option<IpAddr>) {
+        self.throttle.run("no right", |suppressed| {
+            tracing::warn!(?source, suppressed, "the admin listener was asked without a token, or with a wrong one");
+        });
+    }
+
+    /// The sessions in a request's cookies.
+    fn sessions(&self, headers: &HeaderMap) -> Vec<Session> {
+        self.held(headers).map(|(_, session)| session).collect()
+    }
+
+    fn held<'a>(&'a self, headers: &'a HeaderMap) -> impl Iterator<Item = (Right, Session)> + 'a {
+        let now = self.clock.now();
+        let cookies = headers.get_all(COOKIE).into_iter().filter_map(|cookie| cookie.to_str().ok());
+        cookies.flat_map(|line| line.split(';')).filter_map(session::value).filter_map(move |value| {
+            self.tokens.iter().find_map(|token| Some((token.right, token.sessions.holds(value, now)?)))
+        })
+    }
+
+    /// What a request has a right to by its bearer token or else by its session. Who sends a token is judged by it alone.
+    async fn judge(&self, head: &Parts) -> Judged {
+        if let Some(sent) = head.headers.get(AUTHORIZATION) {
+            let sent = match sent.as_bytes().split_at_checked(7) {
+                Some((scheme, sent)) if scheme.eq_ignore_ascii_case(b"bearer ") => sent.trim_ascii(),
+                _ => return Judged::None,
+            };
+            return match self.guess(head, sent) {
+                Guess::Right(token) => Judged::Right(token.right, By::Token),
+                Guess::Wrong => Judged::None,
+                Guess::Shut(left) => Judged::Shut(left),
+            };
+        }
+        let held: Vec<_> = self.held(&head.headers).collect();
+        for (right, session) in held {
+            if !self.ended.has(&session).await {
+                return Judged::Right(right, By::Session);
+            }
+        }
+        Judged::None
+    }
+}
+
+/// What comes of a token that was sent.
+enum Guess<'a> {
+    Right(&'a Token),
+    Wrong,
+    /// It was not compared, and is not for so long.
+    Shut(Duration),
+}
+
+/// What comes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Judged {
+    Right(Right, By),
+    None,
+    Shut(Duration),
 }
 
 /// By what somebody has a right.
@@ -149,22 +208,27 @@ pub async fn guard(State(access): State<Arc<Access>>, mut request: Request, next
         request.extensions_mut().insert(Right::Masked);
         return next.run(request).await;
     }
-    let Some((right, by)) = access.right(request.headers()) else {
-        let open = match request.uri().path() {
-            "/readyz" => !ops::is_verbose(request.uri().query()),
-            // This one asks for the token itself.
-            login::SESSION => request.method() == Method::POST,
-            _ => false,
-        };
-        if open {
-            return next.run(request).await;
+    let (head, body) = request.into_parts();
+    let judged = access.judge(&head).await;
+    let mut request = Request::from_parts(head, body);
+    let (right, by) = match judged {
+        Judged::Right(right, by) => (right, by),
+        Judged::Shut(left) => return later(problem(StatusCode::TOO_MANY_REQUESTS), left),
+        Judged::None => {
+            let open = match request.uri().path() {
+                "/readyz" => !ops::is_verbose(request.uri().query()),
+                // This one asks for the token itself.
+                login::SESSION => request.method() == Method::POST,
+                _ => false,
+            };
+            if open {
+                return next.run(request).await;
+            }
+            let (head, _) = request.into_parts();
+            access.warn(access.source(&head));
+            let form = head.uri.path() == "/" && reads(&head.method) && wants_html(&head.headers);
+            return if form { login::form(login::Language::of(&head.headers), None) } else { unauthorized() };
         }
-        let (head, _) = request.into_parts();
-        if head.uri.path() == "/" && reads(&head.method) && wants_html(&head.headers) {
-            let language = login::Language::of(&head.headers);
-            return access.refuse(&head.extensions, || login::form(language, false)).await;
-        }
-        return access.refuse(&head.extensions, unauthorized).await;
     };
     if by == By::Session
         && !reads(request.method())
@@ -178,6 +242,13 @@ pub async fn guard(State(access): State<Arc<Access>>, mut request: Request, next
     }
     request.extensions_mut().insert(right);
     next.run(request).await
+}
+
+/// Not now, but after so long.
+fn later(mut response: Response, left: Duration) -> Response {
+    *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(left.as_secs() + 1));
+    response
 }
 
 fn unauthorized() -> Response {
@@ -280,31 +351,82 @@ mod tests {
         pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
     }
 
-    fn access(token: Option<&str>, viewer: Option<&str>) -> Access {
-        Access::new(&Admin { token: token.map(Into::into), viewer_token: viewer.map(Into::into) }, Clock::System)
+    /// A database that knows nothing of sessions, or does not answer.
+    #[derive(Debug)]
+    struct NoSessions;
+
+    #[async_trait::async_trait]
+    impl log::Sessions for NoSessions {
+        async fn end_session(&self, _: &str, _: crate::event::Millis) -> Result<(), log::LogError> {
+            Err(log::LogError::Unavailable("none".into()))
+        }
+        async fn ended_sessions(&self) -> Result<Vec<String>, log::LogError> {
+            Err(log::LogError::Unavailable("none".into()))
+        }
     }
 
-    #[test]
-    fn each_token_gives_its_own_right_and_a_wrong_one_is_not_saved_by_a_session() {
+    fn access(token: Option<&str>, viewer: Option<&str>) -> Access {
+        let admin = Admin { token: token.map(Into::into), viewer_token: viewer.map(Into::into) };
+        Access::new(&admin, Sources::default(), Arc::new(NoSessions), Clock::System)
+    }
+
+    async fn right(access: &Access, pairs: &[(&'static str, &str)]) -> Option<Right> {
+        let (mut head, ()) = axum::http::Request::new(()).into_parts();
+        head.headers = headers(pairs);
+        head.extensions.insert(Arc::new(Connection::new("192.0.2.1:1".parse().unwrap())));
+        match access.judge(&head).await {
+            Judged::Right(right, _) => Some(right),
+            Judged::None | Judged::Shut(_) => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn each_token_gives_its_own_right_and_a_wrong_one_is_not_saved_by_a_session() {
         let access = access(Some("all"), Some("view"));
-        let right = |pairs: &[(&'static str, &str)]| access.right(&headers(pairs)).map(|(right, _)| right);
-        assert_eq!(right(&[("authorization", "Bearer all")]), Some(Right::Full));
-        assert_eq!(right(&[("authorization", "bearer  view ")]), Some(Right::Masked));
+        assert_eq!(right(&access, &[("authorization", "Bearer all")]).await, Some(Right::Full));
+        assert_eq!(right(&access, &[("authorization", "bearer  view ")]).await, Some(Right::Masked));
         for wrong in ["Bearer", "Bearer ", "Bearer al", "Basic all", "all", "Bearer all view"] {
-            assert_eq!(right(&[("authorization", wrong)]), None, "{wrong}");
+            assert_eq!(right(&access, &[("authorization", wrong)]).await, None, "{wrong}");
         }
         let cookie = format!("a=b; convoke_session={}", access.tokens[1].sessions.open(Clock::System.now()));
-        assert_eq!(right(&[("cookie", &cookie)]), Some(Right::Masked));
-        assert_eq!(right(&[("cookie", &cookie), ("authorization", "Bearer x")]), None);
-        assert_eq!(right(&[]), None);
+        assert_eq!(right(&access, &[("cookie", &cookie)]).await, Some(Right::Masked));
+        assert_eq!(right(&access, &[("cookie", &cookie), ("authorization", "Bearer x")]).await, None);
+        assert_eq!(right(&access, &[]).await, None);
     }
 
-    #[test]
-    fn another_token_ends_the_sessions_that_the_old_one_opened() {
+    #[tokio::test]
+    async fn where_too_many_wrong_tokens_came_from_the_right_one_is_not_told_and_a_session_holds() {
+        let access = access(Some("all"), None);
+        for _ in 0..12 {
+            assert_eq!(right(&access, &[("authorization", "Bearer wrong")]).await, None);
+        }
+        assert_eq!(right(&access, &[("authorization", "Bearer all")]).await, None);
+        let cookie = format!("convoke_session={}", access.tokens[0].sessions.open(Clock::System.now()));
+        assert_eq!(right(&access, &[("cookie", &cookie)]).await, Some(Right::Full));
+        let (mut head, ()) = axum::http::Request::new(()).into_parts();
+        head.headers = headers(&[("authorization", "Bearer all")]);
+        head.extensions.insert(Arc::new(Connection::new("192.0.2.2:1".parse().unwrap())));
+        assert_eq!(access.judge(&head).await, Judged::Right(Right::Full, By::Token), "from elsewhere");
+    }
+
+    #[tokio::test]
+    async fn a_session_that_was_ended_does_not_hold_here_even_if_the_database_does_not_answer() {
+        let access = access(Some("all"), None);
+        let open = || format!("convoke_session={}", access.tokens[0].sessions.open(Clock::System.now()));
+        let (one, other) = (open(), open());
+        for session in access.sessions(&headers(&[("cookie", &one)])) {
+            access.ended.end(session).await.unwrap_err();
+        }
+        assert_eq!(right(&access, &[("cookie", &one)]).await, None);
+        assert_eq!(right(&access, &[("cookie", &other)]).await, Some(Right::Full));
+    }
+
+    #[tokio::test]
+    async fn another_token_ends_the_sessions_that_the_old_one_opened() {
         let cookie =
             format!("convoke_session={}", access(Some("old"), None).tokens[0].sessions.open(Clock::System.now()));
-        let held = |token| access(Some(token), None).right(&headers(&[("cookie", &cookie)])).is_some();
-        assert!(held("old") && !held("new"));
+        let held = async |token| right(&access(Some(token), None), &[("cookie", &cookie)]).await.is_some();
+        assert!(held("old").await && !held("new").await);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Sessions of browsers: a cookie that says what it gives a right to and until when, and proves it.
 //!
 //! Nothing is kept here: the proof is an HMAC under a key that is made of the token's digest. So a session survives a restart,
-//! every replica with the same token knows it, and it ends when the token is replaced.
+//! every replica with the same token knows it, and it ends when the token is replaced. What is kept is which were ended before
+//! their time ([`super::ended`]).
 
 use std::time::Duration;
 
@@ -20,8 +21,20 @@ const NAME: &str = "convoke_session";
 /// How long a session lasts: a working day, and what comes after it.
 const LASTS: Duration = Duration::from_secs(12 * 3600);
 
+/// The clock of the replica that opened a session may be ahead by so much.
+const AHEAD: Duration = Duration::from_secs(60);
+
 /// How the proof's key and its content begin: another version is another cookie.
-const VERSION: &str = "convoke session 1";
+const VERSION: &str = "convoke session 2";
+
+/// A session that holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Session {
+    /// Which it is: random.
+    pub id: String,
+    /// Until when it holds.
+    pub expires: Millis,
+}
 
 /// The sessions of one token.
 pub(super) struct Sessions {
@@ -44,29 +57,30 @@ impl Sessions {
         Self { proof: mac(&key), word }
     }
 
-    fn content(&self, expires: i64) -> Hmac<Sha256> {
-        self.proof.clone().chain_update(format!("{VERSION}|{}|{expires}", self.word))
+    fn content(&self, expires: i64, id: &str) -> Hmac<Sha256> {
+        self.proof.clone().chain_update(format!("{VERSION}|{}|{expires}|{id}", self.word))
     }
 
     /// The value of a cookie that begins now.
     pub fn open(&self, now: Millis) -> String {
         let expires = now.plus(LASTS).get() / 1000;
-        let proof = BASE64_URL_SAFE_NO_PAD.encode(self.content(expires).finalize().into_bytes());
-        format!("1.{}.{expires}.{proof}", self.word)
+        let id = hex::encode(rand::random::<[u8; 16]>());
+        let proof = BASE64_URL_SAFE_NO_PAD.encode(self.content(expires, &id).finalize().into_bytes());
+        format!("2.{}.{expires}.{id}.{proof}", self.word)
     }
 
-    /// Whether a cookie's value is of this token and has not ended. One that would last longer than any is none of ours, whatever
-    /// the clock did.
-    pub fn holds(&self, value: &str, now: Millis) -> bool {
-        let parts: Vec<&str> = value.splitn(5, '.').collect();
-        let ["1", word, expires, proof] = parts[..] else { return false };
-        let (Ok(expires), Ok(proof)) = (expires.parse::<i64>(), BASE64_URL_SAFE_NO_PAD.decode(proof)) else {
-            return false;
-        };
+    /// The session, if a cookie's value is of this token and its time is not over. One that would last longer than any is none of
+    /// ours, whatever the clock did.
+    pub fn holds(&self, value: &str, now: Millis) -> Option<Session> {
+        let parts: Vec<&str> = value.splitn(6, '.').collect();
+        let ["2", word, expires, id, proof] = parts[..] else { return None };
+        let expires = expires.parse::<i64>().ok()?;
+        let proof = BASE64_URL_SAFE_NO_PAD.decode(proof).ok()?;
         let left = expires.saturating_sub(now.get() / 1000);
-        word == self.word
-            && (1..=LASTS.as_secs() as i64).contains(&left)
-            && self.content(expires).verify_slice(&proof).is_ok()
+        let holds = word == self.word
+            && (1..=(LASTS + AHEAD).as_secs() as i64).contains(&left)
+            && self.content(expires, id).verify_slice(&proof).is_ok();
+        holds.then_some(Session { id: id.to_owned(), expires: Millis::new(expires.checked_mul(1000)?)? })
     }
 }
 
@@ -97,11 +111,14 @@ mod tests {
         let other = Sessions::new(&[8; 32], Right::Full);
         let value = full.open(at(1_000));
         let end = 1_000 + 12 * 3600;
-        assert!(full.holds(&value, at(1_000)) && full.holds(&value, at(end - 1)));
-        assert!(!full.holds(&value, at(end)) && !full.holds(&value, at(end + 1_000_000)));
-        assert!(!full.holds(&value, at(999)), "from the future");
-        assert!(!masked.holds(&value, at(1_000)) && !other.holds(&value, at(1_000)));
-        assert!(!masked.holds(&value.replace("full", "masked"), at(1_000)));
+        let holds = |sessions: &Sessions, value: &str, now| sessions.holds(value, at(now)).is_some();
+        assert!(holds(&full, &value, 1_000) && holds(&full, &value, end - 1));
+        assert!(!holds(&full, &value, end) && !holds(&full, &value, end + 1_000_000));
+        assert!(holds(&full, &value, 940), "of a replica that is a minute ahead");
+        assert!(!holds(&full, &value, 939), "from the future");
+        assert!(!holds(&masked, &value, 1_000) && !holds(&other, &value, 1_000));
+        assert!(!holds(&masked, &value.replace("full", "masked"), 1_000));
+        assert_ne!(value, full.open(at(1_000)), "each is one of its own");
     }
 
     #[test]
@@ -117,12 +134,12 @@ mod tests {
             format!("{head}.{proof}A"),
             format!("{head}.{proof}.x"),
             value.replace(&format!("{}", 1_000 + 12 * 3600), &format!("{}", 1_100 + 12 * 3600)),
-            value.replacen('1', "2", 1),
-            "1.full.99999999999999999999999.AAAA".to_owned(),
-            "1.full.-9223372036854775808.AAAA".to_owned(),
+            value.replacen('2', "1", 1),
+            "2.full.99999999999999999999999.aa.AAAA".to_owned(),
+            "2.full.-9223372036854775808.aa.AAAA".to_owned(),
         ];
         for forged in forged {
-            assert!(!sessions.holds(&forged, at(1_000)), "{forged}");
+            assert_eq!(sessions.holds(&forged, at(1_000)), None, "{forged}");
         }
     }
 

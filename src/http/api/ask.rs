@@ -19,6 +19,7 @@ use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use super::refused::Refused;
 use crate::event::Millis;
+use crate::http::access::Right;
 use crate::log::Scope;
 
 /// How far a search for a person reaches: no index leads from a person to what they did.
@@ -236,7 +237,8 @@ pub(crate) struct Common {
     #[param(inline)]
     pub meeting: Option<Text<300>>,
     /// Of whom exactly this is the person, user UUID, account, call number, participant or display name. Without a meeting,
-    /// over 31 days at the most: the last ones unless told otherwise.
+    /// over 31 days at the most: the last ones unless told otherwise. `403` for whom people are masked: whether there is somebody
+    /// of that name is personal, too.
     #[param(inline)]
     pub person: Option<Text<300>>,
     /// So many at the most; 100 unless told otherwise.
@@ -249,7 +251,10 @@ pub(crate) struct Common {
 
 impl Common {
     /// As the log is asked.
-    pub fn scope(&self, now: Millis) -> Result<Scope, Refused> {
+    pub fn scope(&self, now: Millis, right: Right) -> Result<Scope, Refused> {
+        if self.person.is_some() && right == Right::Masked {
+            return Err(Refused::Hidden);
+        }
         let text = |text: &Option<Text<300>>| text.as_ref().map(|text| text.0.clone());
         let mut scope = Scope {
             since: self.since.map(|time| time.0),

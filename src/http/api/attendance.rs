@@ -40,7 +40,7 @@ pub(super) async fn stays(
 ) -> Result<Json<List<Stay>>, Refused> {
     let (api, list) = (&streams.api, Of { list: "attendance", fingerprint: &asked.fingerprint });
     let page = list.page(&asked.of.limit, &asked.of.cursor, Order::Newest)?;
-    let (scope, closed_by) = (asked.of.scope(api.now())?, asked.and.closed_by.map(Into::into));
+    let (scope, closed_by) = (asked.of.scope(api.now(), right)?, asked.and.closed_by.map(Into::into));
     let found = api.ask(api.log.list_stays(&StayFilter { scope, closed_by, run: None }, &page)).await?;
     Ok(Json(list.list(found, |row| api.mask.stay(row, right))))
 }
@@ -61,7 +61,7 @@ pub(super) async fn recordings(
 ) -> Result<Json<List<Recording>>, Refused> {
     let (api, list) = (&streams.api, Of { list: "recordings", fingerprint: &asked.fingerprint });
     let page = list.page(&asked.of.limit, &asked.of.cursor, Order::Newest)?;
-    let filter = RecordingFilter { scope: asked.of.scope(api.now())?, run: None };
+    let filter = RecordingFilter { scope: asked.of.scope(api.now(), right)?, run: None };
     let found = api.ask(api.log.list_recordings(&filter, &page)).await?;
     Ok(Json(list.list(found, |row| api.mask.recording(row, right))))
 }

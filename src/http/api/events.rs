@@ -63,7 +63,7 @@ pub(super) async fn list(
     };
     let page = list.page(&asked.of.limit, &asked.of.cursor, order)?;
     let filter = EventFilter {
-        scope: asked.of.scope(api.now())?,
+        scope: asked.of.scope(api.now(), right)?,
         event: asked.and.event.map(|text| text.0),
         source: asked.and.source.map(|origin| match origin {
             Origin::Push => Source::Push,

@@ -40,7 +40,7 @@ pub(crate) struct Event {
     pub meeting_cycle_sub_id: Option<String>,
     /// The user. Null if masked.
     pub user_uuid: Option<String>,
-    /// The kind of client.
+    /// The kind of client; devices are called after their owners. Null if masked.
     pub user_agent: Option<String>,
     /// The login name. Its first character if masked.
     pub account: Option<String>,
@@ -112,7 +112,7 @@ pub(crate) struct Meeting {
     pub first_event_at: Time,
     /// When the last of its events happened.
     pub last_event_at: Time,
-    /// What it is about, if enriched.
+    /// What it is about, if enriched. Null if masked: unless told otherwise it is named after its host.
     pub subject: Option<String>,
     /// For when it was planned, if enriched.
     pub scheduled_start_at: Option<Time>,
@@ -151,7 +151,7 @@ pub(crate) struct Stay {
     pub display_name: Option<String>,
     /// The number, for SIP and telephone. Its last two digits if masked.
     pub call_number: Option<String>,
-    /// The kind of client.
+    /// The kind of client; devices are called after their owners. Null if masked.
     pub user_agent: Option<String>,
     /// The role in the meeting.
     pub role: Option<String>,
@@ -189,9 +189,9 @@ pub(crate) struct Recording {
     pub size_mb: Option<f64>,
     /// Of how many files they are, if fetched.
     pub files: Option<i64>,
-    /// Where to look at them, if fetched; no token in it.
+    /// Where to look at them, if fetched; no token in it. Null if masked.
     pub view_url: Option<String>,
-    /// Whether personal data is masked: there is none in a recording's row.
+    /// Whether personal data is masked.
     pub masked: bool,
 }
 

@@ -8,6 +8,7 @@ use super::ask::Time;
 use super::items::{Event, Info, Meeting, Quarantined, Recording, Stay};
 use crate::event::Millis;
 use crate::http::access::Right;
+use crate::intake::REFUSED_BY_DATABASE;
 use crate::log::{ListedEvent, ListedMeeting, ListedQuarantined, ListedStay, RecordingRow};
 
 /// Hides what is personal. Whoever is hidden keeps one pseudonym for as long as the process lives, and no longer: who
@@ -25,6 +26,11 @@ impl Default for Mask {
 
 fn time(at: Option<Millis>) -> Option<Time> {
     at.map(Time)
+}
+
+/// What is nobody's business who may not see people.
+pub(crate) fn open<T>(value: Option<T>, right: Right) -> Option<T> {
+    value.filter(|_| right == Right::Full)
 }
 
 /// The first character.
@@ -58,10 +64,10 @@ impl Mask {
             meeting_id: row.meeting_id,
             meeting_uuid: row.meeting_uuid,
             meeting_cycle_sub_id: row.meeting_cycle_sub_id,
-            user_uuid: row.user_uuid.filter(|_| !masked),
-            user_agent: row.user_agent,
+            user_uuid: open(row.user_uuid, right),
+            user_agent: open(row.user_agent, right),
             account: if masked { row.account.as_deref().map(initial) } else { row.account },
-            participant_id: row.participant_id.filter(|_| !masked),
+            participant_id: open(row.participant_id, right),
             display_name: if masked { row.display_name.as_deref().map(initial) } else { row.display_name },
             role: row.role,
             call_number: if masked { row.call_number.as_deref().map(last_digits) } else { row.call_number },
@@ -71,7 +77,7 @@ impl Mask {
             deliveries: row.deliveries,
             last_delivered_at: Time(row.last_delivered_at),
             request_id: row.request_id,
-            event_info: row.event_info.filter(|_| !masked).map(info),
+            event_info: open(row.event_info, right).map(info),
             forgotten_at: time(row.forgotten_at),
             masked,
         }
@@ -99,7 +105,7 @@ impl Mask {
             recordings: row.recordings,
             first_event_at: Time(row.first_event_at),
             last_event_at: Time(row.last_event_at),
-            subject: row.subject,
+            subject: open(row.subject, right),
             scheduled_start_at: time(row.scheduled_start_at),
             scheduled_end_at: time(row.scheduled_end_at),
             host: if masked { row.host.as_deref().map(initial) } else { row.host },
@@ -116,13 +122,13 @@ impl Mask {
             subscriber_id: row.subscriber_id,
             meeting_uuid: row.meeting_uuid,
             meeting_id: row.meeting_id,
-            participant_id: row.participant_id.filter(|_| !masked),
+            participant_id: open(row.participant_id, right),
             person: if masked { row.person.map(|person| self.pseudonym(&person)) } else { row.person },
-            user_uuid: row.user_uuid.filter(|_| !masked),
+            user_uuid: open(row.user_uuid, right),
             account: if masked { row.account.as_deref().map(initial) } else { row.account },
             display_name: if masked { row.display_name.as_deref().map(initial) } else { row.display_name },
             call_number: if masked { row.call_number.as_deref().map(last_digits) } else { row.call_number },
-            user_agent: row.user_agent,
+            user_agent: open(row.user_agent, right),
             role: row.role,
             joined_at: time(row.joined_at),
             left_at: time(row.left_at),
@@ -145,7 +151,7 @@ impl Mask {
             length_s: ready.and_then(|ready| ready.length_s),
             size_mb: ready.and_then(|ready| ready.size_mb),
             files: ready.and_then(|ready| ready.files),
-            view_url: ready.and_then(|ready| ready.view_url.clone()),
+            view_url: open(ready.and_then(|ready| ready.view_url.clone()), right),
             masked: right == Right::Masked,
         }
     }
@@ -157,7 +163,11 @@ impl Mask {
             subscriber_id: row.subscriber_id,
             received_at: Time(row.received_at),
             deliveries: row.deliveries,
-            reason: row.reason,
+            // What the database says may cite the values.
+            reason: match row.reason.split_once(REFUSED_BY_DATABASE) {
+                Some(("", _)) if right == Right::Masked => REFUSED_BY_DATABASE.to_owned(),
+                _ => row.reason,
+            },
             bytes: row.bytes,
             masked: right == Right::Masked,
         }

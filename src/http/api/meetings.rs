@@ -11,6 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::DEADLINE;
 use super::ask::{Asked, At, Common, Nothing};
 use super::items::{Meeting, Recording, Standing, Stay};
+use super::mask::open;
 use super::page::{List, Of};
 use super::refused::{Missing, Refusals, Refused};
 use super::streams::Streams;
@@ -44,7 +45,7 @@ pub(crate) struct Story {
     stays_left_out: i64,
     /// Its recordings, in the order in which they were finished; the first 1,000.
     recordings: Vec<Recording>,
-    /// A link that opens the meeting in the platform's client, where one is installed; null without a number.
+    /// A link that opens the meeting in the platform's client, where one is installed; null without a number, and if masked.
     open_in_client: Option<String>,
 }
 
@@ -64,7 +65,7 @@ pub(super) async fn list(
 ) -> Result<Json<List<Meeting>>, Refused> {
     let (api, list) = (&streams.api, Of { list: "meetings", fingerprint: &asked.fingerprint });
     let page = list.page(&asked.of.limit, &asked.of.cursor, Order::Newest)?;
-    let filter = MeetingFilter { scope: asked.of.scope(api.now())?, status: asked.and.status.map(Into::into) };
+    let filter = MeetingFilter { scope: asked.of.scope(api.now(), right)?, status: asked.and.status.map(Into::into) };
     let found = api.ask(api.log.list_meetings(&filter, &page)).await?;
     Ok(Json(list.list(found, |row| api.mask.meeting(row, right))))
 }
@@ -118,7 +119,7 @@ pub(super) async fn one(
     let told = i64::try_from(stays.len()).unwrap_or(i64::MAX);
     let stays_left_out = if stays.len() < STAYS { 0 } else { (meeting.stays - told).max(0) };
     Ok(Json(Story {
-        open_in_client: meeting.meeting_id.as_deref().map(open_in_client),
+        open_in_client: open(meeting.meeting_id.as_deref(), right).map(open_in_client),
         meeting: api.mask.meeting(meeting, right),
         stays: stays.into_iter().map(|row| api.mask.stay(row, right)).collect(),
         stays_left_out,

@@ -23,7 +23,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::{Body, HttpBody as _};
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Router};
+use http_body_util::BodyExt as _;
+use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -37,6 +43,10 @@ use streams::Streams;
 
 /// How long finding an answer may take.
 const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Bytes of an answer that is large, and how many such may be on their way at once.
+const LARGE: u64 = 256 << 10;
+const LARGE_ANSWERS: usize = 16;
 
 /// What the handlers need.
 pub struct Api {
@@ -106,5 +116,23 @@ pub fn router(streams: Arc<Streams>) -> Router {
         .with_state(streams)
         .split_for_parts();
     let document = serde_json::to_string(&document).expect("a document of our own types");
-    router.layer(Extension(document::Document(document.into())))
+    let room = Arc::new(Semaphore::new(LARGE_ANSWERS));
+    router.layer(Extension(document::Document(document.into()))).layer(middleware::from_fn_with_state(room, bounded))
+}
+
+/// Bounds how many large answers are held for whoever takes them slowly, or not at all.
+async fn bounded(State(room): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    if response.body().size_hint().upper().is_none_or(|length| length <= LARGE) {
+        return response;
+    }
+    match room.try_acquire_owned() {
+        Ok(place) => response.map(|body| {
+            Body::new(body.map_frame(move |frame| {
+                let _held = &place;
+                frame
+            }))
+        }),
+        Err(_) => Refused::Full.into_response(),
+    }
 }

@@ -24,7 +24,7 @@ const ROWS: u32 = 100;
 pub(crate) struct List<T> {
     /// The rows.
     pub items: Vec<T>,
-    /// The cursor to go on with; null at the end of the list.
+    /// The cursor to go on with; null at the end of the list. A page of large events ends after 2 MiB of them, before its limit.
     pub next: Option<String>,
 }
 

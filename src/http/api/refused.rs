@@ -13,6 +13,8 @@ use crate::log::LogError;
 pub(crate) enum Refused {
     /// It asks for what is not allowed; says what is. Nothing of what was asked is in it.
     Bad(String),
+    /// It asks for people, who are masked for whoever asks.
+    Hidden,
     /// There is no such thing.
     NotFound,
     /// It took too long to find out.
@@ -21,6 +23,8 @@ pub(crate) enum Refused {
     Unavailable,
     /// There are too many streams.
     Crowded,
+    /// Too many large answers are on their way to those who asked before.
+    Full,
 }
 
 impl Refused {
@@ -65,9 +69,17 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let (status, detail) = match self {
             Self::Bad(detail) => (StatusCode::BAD_REQUEST, Some(detail)),
+            Self::Hidden => (
+                StatusCode::FORBIDDEN,
+                Some("people are masked here, and are not searched for: that takes admin.token".to_owned()),
+            ),
             Self::NotFound => (StatusCode::NOT_FOUND, None),
             Self::TooSlow => (StatusCode::SERVICE_UNAVAILABLE, Some("it takes too long: narrow the range".to_owned())),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Some("the database does not answer".to_owned())),
+            Self::Full => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                Some("16 large answers are on their way, the most there may be: ask for fewer rows (limit)".to_owned()),
+            ),
             Self::Crowded => {
                 (StatusCode::SERVICE_UNAVAILABLE, Some("64 streams are open, the most there may be".to_owned()))
             }
@@ -94,7 +106,8 @@ pub(crate) enum Refusals {
     /// No token, or a wrong one.
     #[response(status = 401, content_type = "application/problem+json")]
     Unauthorized(Problem),
-    /// Without a token in the settings: the request does not name a loopback host.
+    /// It asks for a person, and people are masked for whoever asks; or, without a token in the settings, it does not name a
+    /// loopback host.
     #[response(status = 403, content_type = "application/problem+json")]
     Forbidden(Problem),
     /// Too many without a right are waiting for their 401.
@@ -103,7 +116,7 @@ pub(crate) enum Refusals {
     /// The head of the request is over 32 KiB.
     #[response(status = 431, content_type = "application/problem+json")]
     Long(Problem),
-    /// The database does not answer, or not in time.
+    /// The database does not answer, or not in time; or too many streams are open or large answers on their way.
     #[response(status = 503, content_type = "application/problem+json")]
     Unavailable(Problem),
 }

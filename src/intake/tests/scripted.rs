@@ -14,7 +14,7 @@ use crate::log::{
     Finish, Gaps, Handles, Handshakes, Heartbeat, Host, KnownRun, KnownStay, Lag, Lease, Leased, ListedEvent,
     ListedMeeting, ListedQuarantined, ListedStay, Listing, MeetingFilter, MeetingKey, Moved, Page, PersonRow,
     PersonStay, Probes, QuarantineFilter, Quarantined, Reading, RecordingFilter, RecordingRow, Run, RunKey, Schema,
-    SetAside, StayFilter, StayKey, Stored, Tables, WorkCounts,
+    Sessions, SetAside, StayFilter, StayKey, Stored, Tables, WorkCounts,
 };
 
 #[derive(Debug)]
@@ -395,6 +395,16 @@ impl Probes for Scripted {
 }
 
 #[async_trait]
+impl Sessions for Scripted {
+    async fn end_session(&self, _: &str, _: Millis) -> Result<(), LogError> {
+        Err(unavailable())
+    }
+    async fn ended_sessions(&self) -> Result<Vec<String>, LogError> {
+        Err(unavailable())
+    }
+}
+
+#[async_trait]
 impl Reading for Scripted {
     async fn list_events(&self, _: &EventFilter, _: &Page<EventId>) -> Result<Listing<ListedEvent, EventId>, LogError> {
         Err(unavailable())
@@ -406,7 +416,7 @@ impl Reading for Scripted {
         _: Seq,
         _: u32,
         _: Duration,
-    ) -> Result<Vec<ListedEvent>, LogError> {
+    ) -> Result<Listing<ListedEvent, Seq>, LogError> {
         Err(unavailable())
     }
     async fn get_event(&self, _: EventId) -> Result<Option<ListedEvent>, LogError> {

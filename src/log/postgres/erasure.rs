@@ -14,6 +14,7 @@ use super::{BEGIN_PROBE, PostgresLog, advance, bounded, failed};
 use crate::event::{Attendee, EventId, Meeting, Millis, Seq};
 use crate::log::erasure::{
     Erased, Erasure, Erasures, FORGOTTEN, Handles, Host, PersonRow, PersonStay, StayKey, internal_members,
+    internal_names,
 };
 use crate::log::tables::{Changes, Lease, RunKey};
 use crate::log::{LogError, Moved};
@@ -114,6 +115,7 @@ impl Erasures for PostgresLog {
                FROM events
               WHERE seq > $1 AND seq <= $2 AND forgotten_at IS NULL
                 AND (user_uuid = ANY($3) OR account = ANY($4) OR call_number = ANY($5)
+                     OR display_name = ANY($8) AND $9 IN (meeting_id, meeting_uuid)
                      OR coalesce(participant_id, call_number, display_name, user_uuid, account) IS NOT NULL
                         AND (subscriber_id, meeting_uuid) IN (SELECT * FROM unnest($6::text[], $7::text[])))
               ORDER BY seq",
@@ -125,6 +127,8 @@ impl Erasures for PostgresLog {
         .bind(&handles.call_numbers)
         .bind(subscribers)
         .bind(uuids)
+        .bind(&handles.names)
+        .bind(&handles.meeting)
         .fetch_all(&self.pool)
         .await
         .map_err(failed)?;
@@ -142,7 +146,12 @@ impl Erasures for PostgresLog {
                   told AS (SELECT page.*, coalesce(user_uuid = ANY($3), false) OR coalesce(account = ANY($4), false)
                                   OR coalesce(call_number = ANY($5), false)
                                   OR EXISTS (SELECT 1 FROM unnest($6::text[]) AS m (member)
-                                              WHERE strpos(internal, member) > 0) AS theirs FROM page)
+                                              WHERE strpos(internal, member) > 0)
+                                  OR stay_id = ANY($7)
+                                  OR coalesce($9 IN (meeting_id, meeting_uuid), false)
+                                     AND (coalesce(display_name = ANY($8), false)
+                                          OR EXISTS (SELECT 1 FROM unnest($10::text[]) AS m (member)
+                                                      WHERE strpos(internal, member) > 0)) AS theirs FROM page)
              SELECT subscriber_id, meeting_uuid, stay_id, meeting_id, display_name, call_number, user_uuid, account, theirs
                FROM told WHERE theirs OR stay_id = (SELECT stay_id FROM page ORDER BY stay_id DESC LIMIT 1)
               ORDER BY stay_id",
@@ -153,6 +162,10 @@ impl Erasures for PostgresLog {
         .bind(&handles.accounts)
         .bind(&handles.call_numbers)
         .bind(internal_members(handles))
+        .bind(&handles.stays)
+        .bind(&handles.names)
+        .bind(&handles.meeting)
+        .bind(internal_names(handles))
         .fetch_all(&self.pool)
         .await
         .map_err(failed)?;

@@ -11,9 +11,9 @@ use super::tables::{always, recording, when, word};
 use super::{LONGEST_INDEXED, PostgresLog, failed};
 use crate::event::{EventId, Millis, Seq};
 use crate::log::reading::{
-    EVENT, EventFilter, ListedEvent, ListedMeeting, ListedQuarantined, ListedStay, Listing, MEETING, Meant, MeantRun,
-    MeetingFilter, MeetingKey, ONE, Order, Page, QuarantineFilter, RECORDING, RUNS_WITH_UUID, Reading, RecordingFilter,
-    STAY, Scope, StayFilter, stays_about, text,
+    BYTES, EVENT, EventFilter, ListedEvent, ListedMeeting, ListedQuarantined, ListedStay, Listing, MEETING, Meant,
+    MeantRun, MeetingFilter, MeetingKey, ONE, Order, Page, QuarantineFilter, RECORDING, RUNS_WITH_UUID, Reading,
+    RecordingFilter, STAY, Scope, StayFilter, stays_about, text,
 };
 use crate::log::{ClosedBy, LogError, RecordingRow, RunKey, Status};
 
@@ -77,23 +77,25 @@ impl Reading for PostgresLog {
                 query.push(") SELECT event_id FROM of");
                 push_order(&mut query, &["event_id"], page);
                 let ids: Vec<Uuid> = query.build_query_scalar().fetch_all(&mut *connection).await?;
-                let mut query = Query::new(format!("SELECT {EVENT} FROM events WHERE event_id = ANY("));
+                let mut query = Query::new(format!("{PAGE_OF_EVENTS} WHERE event_id = ANY("));
                 query.push_bind(ids).push(")");
                 push_order(&mut query, &["event_id"], page);
+                push_bytes(&mut query, "event_id", page.order);
                 query.build().fetch_all(connection).await
             })
             .await?
         } else {
             self.read_within(page.within, ALONG, async |connection| {
-                let mut query = Query::new(format!("SELECT {EVENT} FROM events WHERE true"));
+                let mut query = Query::new(format!("{PAGE_OF_EVENTS} WHERE true"));
                 push_event(&mut query, filter);
                 push_after(&mut query, "event_id", page, |id| id.uuid());
                 push_order(&mut query, &["event_id"], page);
+                push_bytes(&mut query, "event_id", page.order);
                 query.build().fetch_all(connection).await
             })
             .await?
         };
-        Ok(Listing::of(each(&rows, event)?, page.limit, |row| row.event_id))
+        Ok(Listing::of_events(each(&rows, event)?, page.limit, |row| row.event_id))
     }
 
     async fn events_between(
@@ -103,18 +105,19 @@ impl Reading for PostgresLog {
         up_to: Seq,
         limit: u32,
         within: Duration,
-    ) -> Result<Vec<ListedEvent>, LogError> {
-        let mut query = Query::new(format!("SELECT {EVENT} FROM events WHERE seq > "));
+    ) -> Result<Listing<ListedEvent, Seq>, LogError> {
+        let mut query = Query::new(format!("{PAGE_OF_EVENTS} WHERE seq > "));
         query.push_bind(after.0).push(" AND seq <= ").push_bind(up_to.0);
         push_event(&mut query, filter);
         if let Some(meeting) = &filter.scope.meeting {
             query.push(" AND (meeting_id = ").push_bind(number(meeting));
             query.push(" OR meeting_uuid = ").push_bind(text(meeting)).push(")");
         }
-        query.push(" ORDER BY seq LIMIT ").push_bind(i64::from(limit));
+        query.push(" ORDER BY seq LIMIT ").push_bind(i64::from(limit) + 1);
+        push_bytes(&mut query, "seq", Order::Oldest);
         let rows =
             self.read_within(within, ALONG, async |connection| query.build().fetch_all(connection).await).await?;
-        each(&rows, event)
+        Ok(Listing::of_events(each(&rows, event)?, limit, |row| row.seq))
     }
 
     async fn get_event(&self, id: EventId) -> Result<Option<ListedEvent>, LogError> {
@@ -246,6 +249,19 @@ impl Reading for PostgresLog {
     }
 }
 
+/// How a query for a page of events begins, which [`push_bytes`] ends.
+const PAGE_OF_EVENTS: &str = "WITH page AS (SELECT * FROM events";
+
+/// No more rows of the page than hold [`BYTES`]. Of a long text that is left out the server reads no more than its length.
+fn push_bytes(query: &mut Query, key: &str, order: Order) {
+    let direction = direction(order);
+    query.push(format!(
+        "), sized AS (SELECT *, coalesce(sum(octet_length(event_info)) OVER (ORDER BY {key}{direction}
+                                  ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS held FROM page)
+         SELECT {EVENT} FROM sized WHERE held < {BYTES} ORDER BY {key}{direction}"
+    ));
+}
+
 /// What the meeting that is asked for is.
 async fn meant(connection: &mut PgConnection, scope: &Scope) -> Result<Option<Meant>, sqlx::Error> {
     let Some(meeting) = &scope.meeting else { return Ok(None) };
@@ -277,6 +293,13 @@ fn beyond(order: Order) -> &'static str {
     }
 }
 
+fn direction(order: Order) -> &'static str {
+    match order {
+        Order::Newest => " DESC",
+        Order::Oldest => "",
+    }
+}
+
 fn push_after<K, T>(query: &mut Query, column: &str, page: &Page<K>, bind: impl Fn(&K) -> T)
 where
     for<'q> T: sqlx::Encode<'q, Postgres> + sqlx::Type<Postgres>,
@@ -288,10 +311,7 @@ where
 
 /// One more than the page has room for: whether there is a next one.
 fn push_order<K>(query: &mut Query, columns: &[&str], page: &Page<K>) {
-    let direction = match page.order {
-        Order::Newest => " DESC",
-        Order::Oldest => "",
-    };
+    let direction = direction(page.order);
     let columns: Vec<String> = columns.iter().map(|column| format!("{column}{direction}")).collect();
     query.push(format!(" ORDER BY {} LIMIT ", columns.join(", "))).push_bind(i64::from(page.limit) + 1);
 }

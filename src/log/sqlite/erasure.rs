@@ -13,6 +13,7 @@ use super::{NOW, SqliteLog, Writer, advance, event_id, failed, time};
 use crate::event::{Attendee, EventId, Meeting, Millis, Seq};
 use crate::log::erasure::{
     Erased, Erasure, Erasures, FORGOTTEN, Handles, Host, PersonRow, PersonStay, StayKey, internal_members,
+    internal_names,
 };
 use crate::log::tables::{Changes, Lease, RunKey};
 use crate::log::{LogError, Moved};
@@ -120,6 +121,7 @@ impl Erasures for SqliteLog {
               WHERE seq > ?1 AND seq <= ?2 AND forgotten_at IS NULL
                 AND (user_uuid IN (SELECT value FROM json_each(?3)) OR account IN (SELECT value FROM json_each(?4))
                      OR call_number IN (SELECT value FROM json_each(?5))
+                     OR display_name IN (SELECT value FROM json_each(?7)) AND ?8 IN (meeting_id, meeting_uuid)
                      OR coalesce(participant_id, call_number, display_name, user_uuid, account) IS NOT NULL
                         AND (subscriber_id, meeting_uuid) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?6)))
               ORDER BY seq",
@@ -133,6 +135,8 @@ impl Erasures for SqliteLog {
             serde_json::Value::from_iter(runs.iter().map(|run| vec![&*run.subscriber_id, &*run.meeting_uuid]))
                 .to_string(),
         )
+        .bind(list(&handles.names))
+        .bind(&handles.meeting)
         .fetch_all(&self.readers)
         .await
         .map_err(failed)?;
@@ -151,7 +155,11 @@ impl Erasures for SqliteLog {
                     coalesce(user_uuid IN (SELECT value FROM json_each(?3)), FALSE)
                     OR coalesce(account IN (SELECT value FROM json_each(?4)), FALSE)
                     OR coalesce(call_number IN (SELECT value FROM json_each(?5)), FALSE)
-                    OR EXISTS (SELECT 1 FROM json_each(?6) WHERE instr(internal, value) > 0) AS theirs
+                    OR EXISTS (SELECT 1 FROM json_each(?6) WHERE instr(internal, value) > 0)
+                    OR stay_id IN (SELECT value FROM json_each(?7))
+                    OR coalesce(?9 IN (meeting_id, meeting_uuid), FALSE)
+                       AND (coalesce(display_name IN (SELECT value FROM json_each(?8)), FALSE)
+                            OR EXISTS (SELECT 1 FROM json_each(?10) WHERE instr(internal, value) > 0)) AS theirs
                FROM page WHERE theirs OR stay_id = (SELECT max(stay_id) FROM page) ORDER BY stay_id",
         )
         .bind(after.map_or(String::new(), |stay_id| stay_id.to_string()))
@@ -160,6 +168,10 @@ impl Erasures for SqliteLog {
         .bind(list(&handles.accounts))
         .bind(list(&handles.call_numbers))
         .bind(list(&internal_members(handles)))
+        .bind(list(&handles.stays.iter().map(Uuid::to_string).collect::<Vec<_>>()))
+        .bind(list(&handles.names))
+        .bind(&handles.meeting)
+        .bind(list(&internal_names(handles)))
         .fetch_all(&self.readers)
         .await
         .map_err(failed)?;

@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use futures_util::TryStreamExt as _;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{QueryBuilder, Row, Sqlite};
 use uuid::Uuid;
@@ -14,9 +15,9 @@ use super::tables::{recording, when, word};
 use super::{SqliteLog, event_id, failed, time};
 use crate::event::{EventId, Millis, Seq};
 use crate::log::reading::{
-    EVENT, EventFilter, ListedEvent, ListedMeeting, ListedQuarantined, ListedStay, Listing, MEETING, Meant, MeantRun,
-    MeetingFilter, MeetingKey, ONE, Order, Page, QuarantineFilter, RECORDING, RUNS_WITH_UUID, Reading, RecordingFilter,
-    STAY, Scope, StayFilter, stays_about, text,
+    BYTES, EVENT, EventFilter, ListedEvent, ListedMeeting, ListedQuarantined, ListedStay, Listing, MEETING, Meant,
+    MeantRun, MeetingFilter, MeetingKey, ONE, Order, Page, QuarantineFilter, RECORDING, RUNS_WITH_UUID, Reading,
+    RecordingFilter, STAY, Scope, StayFilter, stays_about, text,
 };
 use crate::log::{ClosedBy, LogError, RecordingRow, RunKey, Status};
 
@@ -66,10 +67,10 @@ impl Reading for SqliteLog {
                 push_event(&mut query, filter, id);
                 push_after(&mut query, id, page, ToString::to_string);
                 push_order(&mut query, &[id], page);
-                query.build().fetch_all(connection).await
+                some_events(query, connection).await
             })
             .await?;
-        Ok(Listing::of(each(&rows, event)?, page.limit, |row| row.event_id))
+        Ok(Listing::of_events(rows, page.limit, |row| row.event_id))
     }
 
     async fn events_between(
@@ -79,7 +80,7 @@ impl Reading for SqliteLog {
         up_to: Seq,
         limit: u32,
         within: Duration,
-    ) -> Result<Vec<ListedEvent>, LogError> {
+    ) -> Result<Listing<ListedEvent, Seq>, LogError> {
         let mut query = Query::new(format!("SELECT {EVENT} FROM events WHERE seq > "));
         query.push_bind(after.0).push(" AND seq <= ").push_bind(up_to.0);
         push_event(&mut query, filter, "+event_id");
@@ -87,9 +88,9 @@ impl Reading for SqliteLog {
             query.push(" AND (+meeting_id = ").push_bind(text(meeting));
             query.push(" OR meeting_uuid = ").push_bind(text(meeting)).push(")");
         }
-        query.push(" ORDER BY seq LIMIT ").push_bind(limit);
-        let rows = self.read_within(within, async |connection| query.build().fetch_all(connection).await).await?;
-        each(&rows, event)
+        query.push(" ORDER BY seq LIMIT ").push_bind(i64::from(limit) + 1);
+        let rows = self.read_within(within, async |connection| some_events(query, connection).await).await?;
+        Ok(Listing::of_events(rows, limit, |row| row.seq))
     }
 
     async fn get_event(&self, id: EventId) -> Result<Option<ListedEvent>, LogError> {
@@ -355,6 +356,20 @@ pub(super) fn each<T>(
     read: impl Fn(&SqliteRow) -> Result<T, sqlx::Error>,
 ) -> Result<Vec<T>, LogError> {
     rows.iter().map(read).collect::<Result<_, _>>().map_err(failed)
+}
+
+/// The events that a query finds, no more of them than hold [`BYTES`].
+async fn some_events(mut query: Query, connection: &mut SqliteConnection) -> Result<Vec<ListedEvent>, sqlx::Error> {
+    let mut found = query.build().fetch(connection);
+    let (mut rows, mut held) = (Vec::new(), 0);
+    while held < BYTES
+        && let Some(row) = found.try_next().await?
+    {
+        let row = event(&row)?;
+        held += row.event_info.as_deref().map_or(0, |info| i64::try_from(info.len()).unwrap_or(i64::MAX));
+        rows.push(row);
+    }
+    Ok(rows)
 }
 
 fn always(row: &SqliteRow, index: usize) -> Result<Millis, sqlx::Error> {

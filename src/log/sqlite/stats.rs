@@ -94,7 +94,8 @@ impl Statistics for SqliteLog {
     }
 
     async fn newest_events(&self, limit: u32, within: Duration) -> Result<Vec<ListedEvent>, LogError> {
-        let query = sqlx::query(AssertSqlSafe(format!("SELECT {EVENT} FROM events ORDER BY seq DESC LIMIT ?")));
+        let columns = EVENT.replace("event_info", "CAST(NULL AS text)");
+        let query = sqlx::query(AssertSqlSafe(format!("SELECT {columns} FROM events ORDER BY seq DESC LIMIT ?")));
         let query = query.bind(limit);
         let rows = self.read_within(within, async |connection| query.fetch_all(connection).await).await?;
         each(&rows, event)

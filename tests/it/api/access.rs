@@ -1,17 +1,14 @@
 //! Tokens, sessions, and what is said to those without.
 
-use std::time::Duration;
-
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use reqwest::Method;
 use sha2::{Digest as _, Sha256};
-use tokio::time::Instant;
 
-use super::{ALL, Scene, VIEW, builder, request};
+use super::{ALL, Scene, builder, request};
 use crate::{
     log_contract::fixture::Backend,
     service::settings,
-    support::{http::Answer, process::Convoke, rig::LONG},
+    support::{http::Answer, process::Convoke, rig::LONG, wait::eventually},
 };
 
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
@@ -34,12 +31,12 @@ async fn a_session_is_opened_with_a_token_and_is_as_good_as_it() {
     let mut scene = Scene { convoke: builder(&backend).start().await, backend };
     scene.convoke.wait_ready(LONG).await;
     let convoke = &scene.convoke;
-    let (full, set) = log_in(convoke, "token=all-of-it", &[]).await;
+    let (full, set) = log_in(convoke, "token=all-of-it-and-no-less", &[]).await;
     for part in ["HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=43200"] {
         assert!(set.contains(part), "{part} is not in {set}");
     }
     assert!(!set.contains("Secure") && !set.contains(ALL), "{set}");
-    let (masked, set) = log_in(convoke, "token=+view-only%0A", &[("x-forwarded-proto", "https")]).await;
+    let (masked, set) = log_in(convoke, "token=+view-only-and-no-more%0A", &[("x-forwarded-proto", "https")]).await;
     assert!(set.contains("; Secure"), "{set}");
     let right = async |convoke: &Convoke, cookie: &str| {
         let answer = get(convoke, "/api/v1/session", &[("cookie", cookie)]).await;
@@ -67,12 +64,14 @@ async fn a_session_is_opened_with_a_token_and_is_as_good_as_it() {
         ended.header("set-cookie").is_some_and(|set| set.starts_with("convoke_session=;") && set.contains("Max-Age=0"))
     );
     assert_eq!(request(convoke, Method::POST, "/session/end", &[], "").await.status, 401);
+    assert_eq!(right(convoke, &full).await.0, 401, "a copy of the cookie is worth nothing");
 
+    let (full, _) = log_in(convoke, "token=all-of-it-and-no-less", &[]).await;
     scene.convoke.restart().await;
     scene.convoke.wait_ready(LONG).await;
     assert_eq!(right(&scene.convoke, &full).await.0, 200, "a session survives a restart");
     let backend = Backend::sqlite();
-    let other = builder(&backend).setting("ADMIN_TOKEN", "another").start().await;
+    let other = builder(&backend).setting("ADMIN_TOKEN", "another-one-of-the-tests").start().await;
     other.wait_ready(LONG).await;
     assert_eq!(right(&other, &full).await.0, 401, "and not a new token");
     assert_eq!(right(&other, &masked).await.0, 200, "which is another's");
@@ -84,7 +83,8 @@ async fn no_page_of_another_site_opens_or_ends_a_session() {
     let convoke = &scene.convoke;
     let host = convoke.admin.to_string();
     let ours = format!("http://{host}");
-    let (cookie, _) = log_in(convoke, "token=all-of-it", &[("sec-fetch-site", "same-origin"), ("origin", &ours)]).await;
+    let (cookie, _) =
+        log_in(convoke, "token=all-of-it-and-no-less", &[("sec-fetch-site", "same-origin"), ("origin", &ours)]).await;
     for foreign in [
         ("sec-fetch-site", "cross-site"),
         ("sec-fetch-site", "same-site"),
@@ -93,12 +93,18 @@ async fn no_page_of_another_site_opens_or_ends_a_session() {
     ] {
         for path in ["/session", "/session/end"] {
             let headers = [foreign, FORM, ("cookie", cookie.as_str())];
-            let answer = request(convoke, Method::POST, path, &headers, "token=all-of-it").await;
+            let answer = request(convoke, Method::POST, path, &headers, "token=all-of-it-and-no-less").await;
             assert_eq!((answer.status, answer.header("set-cookie")), (403, None), "{foreign:?} {path}");
         }
     }
-    let without =
-        request(convoke, Method::POST, "/session", &[("origin", "http://evil.example"), FORM], "token=all-of-it").await;
+    let without = request(
+        convoke,
+        Method::POST,
+        "/session",
+        &[("origin", "http://evil.example"), FORM],
+        "token=all-of-it-and-no-less",
+    )
+    .await;
     assert_eq!((without.status, without.header("set-cookie")), (403, None));
     let read = request(convoke, Method::GET, "/session", &[("cookie", &cookie)], "").await;
     assert_eq!((read.status, read.header("allow")), (405, Some("POST")));
@@ -166,39 +172,63 @@ async fn a_browser_without_a_session_gets_a_form_and_nothing_else() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_wrong_are_answered_at_a_bounded_rate_and_the_right_at_once() {
-    let scene = Scene::start(Backend::sqlite()).await;
-    let convoke = &scene.convoke;
-    let begun = Instant::now();
-    let wrong = async |number: usize| {
-        let token = format!("Bearer wrong-{number}");
-        let path = ["/api/v1/events", "/metrics", "/"][number % 3];
-        let headers: &[(&str, &str)] = if number.is_multiple_of(4) { &[] } else { &[("authorization", &token)] };
-        assert_eq!(get(convoke, path, headers).await.status, 401);
-        begun.elapsed()
+pub async fn signing_out_ends_the_session_on_every_replica(backend: Backend) {
+    let (one, other) = (builder(&backend).start().await, builder(&backend).start().await);
+    one.wait_ready(LONG).await;
+    other.wait_ready(LONG).await;
+    let (cookie, _) = log_in(&one, "token=all-of-it-and-no-less", &[]).await;
+    let (second, _) = log_in(&one, "token=all-of-it-and-no-less", &[]).await;
+    let status =
+        async |convoke: &Convoke, cookie: &str| get(convoke, "/api/v1/session", &[("cookie", cookie)]).await.status;
+    assert_eq!((status(&one, &cookie).await, status(&other, &cookie).await), (200, 200));
+    assert_eq!(request(&one, Method::POST, "/session/end", &[("cookie", &cookie)], "").await.status, 303);
+    assert_eq!(status(&one, &cookie).await, 401);
+    eventually("the other replica knows", LONG, async || match status(&other, &cookie).await {
+        401 => Ok(()),
+        status => Err(status),
+    })
+    .await;
+    assert_eq!((status(&one, &second).await, status(&other, &second).await), (200, 200), "another session goes on");
+}
+
+#[tokio::test]
+async fn who_guesses_is_told_nothing_more_and_nobody_else_waits() {
+    let backend = Backend::sqlite();
+    let convoke = builder(&backend).setting("TRUSTED_PROXIES", "127.0.0.0/8").start().await;
+    convoke.wait_ready(LONG).await;
+    let from = |source: &'static str| ("x-forwarded-for", source);
+    let (guesser, neighbour, elsewhere) = (from("2001:db8::1"), from("2001:db8::2"), from("192.0.2.1"));
+    let (cookie, _) = log_in(&convoke, "token=all-of-it-and-no-less", &[guesser]).await;
+    let bearer = async |token: &str, source| {
+        get(&convoke, "/api/v1/session", &[("authorization", &format!("Bearer {token}")), source]).await
     };
-    let wrongs = futures_util::future::join_all((0..60).map(wrong));
-    let right = async {
-        let mut slowest = Duration::ZERO;
-        for number in 0..30 {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            let asked = Instant::now();
-            let token = if number % 2 == 0 { ALL } else { VIEW };
-            assert_eq!(scene.ask("/api/v1/session", token).await.status, 200);
-            slowest = slowest.max(asked.elapsed());
+    let mut wrong = 0;
+    let refused = loop {
+        let answer = bearer(&format!("wrong-{wrong}"), guesser).await;
+        if answer.status == 429 {
+            break answer;
         }
-        slowest
+        assert_eq!(answer.status, 401);
+        wrong += 1;
+        // Some time passes meanwhile, and brings a few more.
+        assert!(wrong < 100, "nothing stops the guesses");
     };
-    let (mut wrongs, slowest) = tokio::join!(wrongs, right);
-    wrongs.sort();
-    // Twenty at once, and then ten a second.
-    assert!(wrongs[59] >= Duration::from_millis(3_900), "{:?}", wrongs[59]);
-    for (number, at) in wrongs.iter().enumerate().skip(20) {
-        let earliest = Duration::from_millis(100) * u32::try_from(number - 20).expect("few");
-        assert!(*at >= earliest, "number {number} after {at:?}");
+    assert!(wrong >= 10, "a few mistakes are nothing: {wrong}");
+    let seconds: u64 = refused.header("retry-after").and_then(|after| after.parse().ok()).expect("when to come again");
+    assert!((1..=7).contains(&seconds), "{seconds}");
+    // The right one is not told from the wrong ones, wherever it is tried, until there is a guess to spare again.
+    let mut shut = 0;
+    for source in [guesser, neighbour] {
+        shut += usize::from(bearer(ALL, source).await.status == 429);
+        let form = request(&convoke, Method::POST, "/session", &[FORM, source], "token=all-of-it-and-no-less").await;
+        shut += usize::from(form.status == 429 && form.text().contains(r#"role="alert""#));
     }
-    assert!(slowest < Duration::from_secs(3), "a right token waited {slowest:?}");
+    assert!(shut >= 2, "{shut} of 4 were refused");
+    // The form comes at once, a session goes on, and elsewhere the token is as good as ever.
+    let form = get(&convoke, "/", &[("accept", "text/html"), guesser]).await;
+    assert!(form.status == 401 && form.text().contains("<form"), "{}", form.text());
+    assert_eq!(get(&convoke, "/api/v1/session", &[("cookie", &cookie), guesser]).await.status, 200);
+    assert_eq!(bearer(ALL, elsewhere).await.status, 200);
 }
 
 #[tokio::test]

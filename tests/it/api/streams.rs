@@ -157,6 +157,30 @@ pub async fn a_stream_goes_on_after_a_restart_without_a_gap(backend: Backend) {
     assert!(scene.convoke.wait_exit(TEN).await.success(), "streams do not hold up the end");
 }
 
+pub async fn a_forgotten_person_is_told_to_nobody_who_comes_back_to_a_stream(backend: Backend) {
+    let scene = Scene::start(backend).await;
+    let other = builder(&scene.backend).start().await;
+    other.wait_ready(LONG).await;
+    // Each keeps what it read for those who watch.
+    let mut one = Source::open(&scene.convoke, "/api/v1/stream", ALL, None).await;
+    let mut two = Source::open(&other, "/api/v1/stream", ALL, None).await;
+    scene.deliver(&joined(0)).await;
+    for source in [&mut one, &mut two] {
+        assert_eq!(source.events(1).await[0]["display_name"], "Ann Li");
+    }
+    scene.tables(1, 1).await;
+    let forgot = scene.convoke.run(&["forget", "--account", "Ann.li", "--yes"]).await;
+    assert_eq!(forgot.code(), 0, "{forgot:?}");
+    // This is the promise: a second later nobody is told of her, though nothing new came.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for convoke in [&scene.convoke, &other] {
+        let mut late = Source::open(convoke, "/api/v1/stream", ALL, Some(0)).await;
+        let told = late.events(1).await.remove(0);
+        assert!(told["display_name"].is_null() && told["account"].is_null() && told["event_info"].is_null(), "{told}");
+        assert!(told["forgotten_at"].is_string(), "{told}");
+    }
+}
+
 pub async fn what_the_page_shows_comes_once_a_second(backend: Backend) {
     let mut scene = Scene::start(backend).await;
     let mut source = Source::open(&scene.convoke, "/api/v1/live", VIEW, None).await;

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _},
     os::unix::fs::PermissionsExt as _,
+    path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -35,15 +36,17 @@ pub async fn a_file_is_there_only_once_it_is_whole(backend: Backend) {
     assert_eq!(export(&backend, &["events", "-o", output]).await.code(), 0);
     let whole = read(&path);
     assert_eq!((files(&backend), whole.len() > 600), (vec!["events.ndjson".to_owned()], true));
+    let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+    assert_eq!(mode(&path), 0o600, "there are people in it");
 
     // What is there stays, unless it is to be replaced; then it stays as readable as it was.
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("set");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("set");
     let refused = export(&backend, &["recordings", "-o", output]).await;
     assert!(refused.code() == 2 && refused.stderr.contains("--force"), "{refused:?}");
     assert_eq!(read(&path), whole);
     assert_eq!(export(&backend, &["recordings", "-o", output, "--force"]).await.code(), 0);
     assert!(read(&path).len() < whole.len());
-    assert_eq!(fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o600);
+    assert_eq!(mode(&path), 0o640);
     // A link is followed; what is no file is written to, and is there afterwards.
     let link = backend.folder.path().join("link.ndjson");
     std::os::unix::fs::symlink(&path, &link).expect("a link");

@@ -114,7 +114,7 @@ async fn a_backfill_fills_everybodys_gaps_but_of_who_was_forgotten() {
         "DELETE FROM events WHERE meeting_uuid = '{open}' AND event = 'meeting.left' AND (user_uuid = 'user2' OR user_uuid IS NULL)"
     ))
     .await;
-    let rebuilt = scene.builder().arg("rebuild").arg("--drop-expired").run().await;
+    let rebuilt = scene.builder().arg("rebuild").arg("--drop-expired").arg("--yes").run().await;
     assert_eq!(rebuilt.code(), 0, "{}", rebuilt.stderr);
     let filled = scene.backfill().await;
     assert_eq!(

@@ -136,7 +136,7 @@ pub async fn a_person_is_erased_everywhere_and_nobody_else_is(backend: Backend) 
     let retried = convoke.run(&["quarantine", "retry", "--all"]).await;
     assert!(retried.stdout.contains("was forgotten"), "{retried:?}");
     assert_eq!(convoke.run(&["check"]).await.code(), 0);
-    assert_eq!(convoke.run(&["rebuild"]).await.code(), 0);
+    assert_eq!(convoke.run(&["rebuild", "--yes"]).await.code(), 0);
     let rebuilt = Seen::of(&backend).await;
     assert_eq!(rebuilt.attendance, now.attendance);
 
@@ -219,14 +219,18 @@ pub async fn a_dry_run_counts_the_same_and_changes_nothing(backend: Backend) {
     let words = ["log          6 events would be erased", "stream       6 messages", &format!("--user {}", ADA.user)];
     assert!(words.iter().all(|words| told.stdout.contains(words)), "{}", told.stdout);
 
-    for (arguments, words) in
-        [(vec!["forget", "--yes"], "--user <UUID>"), (vec!["forget", "--account", "", "--yes"], "must not be empty")]
-    {
+    for (arguments, words) in [
+        (vec!["forget", "--yes"], "at least one of --user, --account, --call-number, --stay, or --meeting with --name"),
+        (vec!["forget", "--account", "", "--yes"], "must not be empty"),
+        (vec!["forget", "--name", "Ada", "--yes"], "--meeting"),
+        (vec!["forget", "--stay", "ada", "--yes"], "--stay"),
+        // Nobody sits there who could be asked.
+        (vec!["forget", "--call-number", ADA.number], "--yes"),
+    ] {
         let refused = convoke.run(&arguments).await;
         assert!(refused.code() == 2 && refused.stderr.contains(words), "{arguments:?}: {refused:?}");
     }
-    // Nobody sits there who could be asked.
-    let report = convoke.run(&["forget", "--call-number", ADA.number, "--json"]).await;
+    let report = convoke.run(&["forget", "--call-number", ADA.number, "--yes", "--json"]).await;
     let report: serde_json::Value = serde_json::from_str(&report.stdout).expect("a report");
     assert_eq!(report["erased"], dry["found"]);
 }

@@ -165,10 +165,10 @@ pub async fn events_are_filtered_by_whatever_they_are_asked_for(backend: Backend
         in_order.sort_by_key(|row| row.seq);
         let (mut found, mut after) = (Vec::new(), Seq::START);
         loop {
-            let rows = log.events_between(&filter, after, Seq(i64::MAX), 20, WITHIN).await.expect("events");
-            let Some(last) = rows.last() else { break };
-            after = last.seq;
-            found.extend(rows);
+            let piece = log.events_between(&filter, after, Seq(i64::MAX), 20, WITHIN).await.expect("events");
+            found.extend(piece.rows);
+            let Some(next) = piece.next else { break };
+            after = next;
         }
         assert_eq!(found, in_order, "{filter:?}");
     };

@@ -60,7 +60,7 @@ pub async fn a_rebuild_beside_the_service_repairs_the_tables(backend: Backend) {
     let expected = stays(&backend, 1).await;
     backend.execute("UPDATE attendance SET display_name = 'somebody else'").await;
     backend.execute("UPDATE meetings SET status = 'concluded'").await;
-    let rebuilt = convoke.run(&["rebuild"]).await;
+    let rebuilt = convoke.run(&["rebuild", "--yes"]).await;
     assert_eq!(rebuilt.code(), 0, "{}", rebuilt.stderr);
     assert!(rebuilt.stdout.contains("1 meetings, 1 stays and 0 recordings"), "{}", rebuilt.stdout);
     assert_eq!(Seen::of(&backend).await, expected);
@@ -70,9 +70,9 @@ pub async fn a_rebuild_beside_the_service_repairs_the_tables(backend: Backend) {
 
     // What the log does not have any more is not thrown away by accident.
     backend.execute(&format!("DELETE FROM events WHERE meeting_uuid = '{UUID}' AND event = 'meeting.started'")).await;
-    let refused = convoke.run(&["rebuild"]).await;
+    let refused = convoke.run(&["rebuild", "--yes"]).await;
     assert!(refused.code() == 1 && refused.stderr.contains("--drop-expired"), "{}", refused.stderr);
-    let told = convoke.run(&["rebuild", "--drop-expired"]).await;
+    let told = convoke.run(&["rebuild", "--drop-expired", "--yes"]).await;
     assert_eq!(told.code(), 0, "{}", told.stderr);
     let seen = Seen::of(&backend).await;
     assert_eq!((&seen.meetings[0]["started_at"], seen.attendance.len()), (&json!(null), 2));

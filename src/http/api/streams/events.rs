@@ -20,7 +20,6 @@ use crate::event::Seq;
 use crate::http::access::Right;
 use crate::http::api::ask::{Asked, Number, Text};
 use crate::http::api::refused::{Refusals, Refused};
-use crate::http::connections::Connection;
 use crate::log::{EventFilter, LogError, Scope};
 
 /// Rows that somebody who is behind reads at a time: what is not taken from us yet is held, for each who reads.
@@ -28,6 +27,12 @@ const PAGE: u32 = 32;
 
 /// How long that may take.
 const WITHIN: Duration = Duration::from_secs(3);
+
+/// Places of the log that somebody who is behind looks through at a time: as many as take a moment, from how many on, and how many
+/// at the most. So whoever looks for what is rare gets on, and says how far it is.
+const SPAN: i64 = 16_384;
+const LONGEST_SPAN: i64 = 1 << 20;
+const MOMENT: Duration = Duration::from_millis(200);
 
 /// The pause after a failure.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -69,7 +74,6 @@ pub(crate) struct Which {
 pub(crate) async fn stream(
     State(streams): State<Arc<Streams>>,
     Extension(right): Extension<Right>,
-    connection: Option<Extension<Arc<Connection>>>,
     headers: HeaderMap,
     asked: Asked<Which>,
 ) -> Result<Response, Refused> {
@@ -81,8 +85,7 @@ pub(crate) async fn stream(
         None => asked.of.last_event_id.map(|number| number.0),
     };
     let head = streams.api.ask(streams.api.log.head()).await?;
-    let connection = connection.as_ref().map(|Extension(connection)| connection);
-    let watcher = streams.watchers.admit(What::Events, connection).ok_or(Refused::Crowded)?;
+    let watcher = streams.watchers.admit(What::Events).ok_or(Refused::Crowded)?;
     let plain = |text: Text<300>| text.0.replace('\0', "\u{fffd}");
     let short = |text: Text<100>| text.0.replace('\0', "\u{fffd}");
     let wanted = Wanted {
@@ -98,8 +101,19 @@ pub(crate) async fn stream(
     // Of a log that was put back to an earlier state, what was read before says nothing.
     let position = last.map_or(head, Seq).min(head);
     let end = streams.recent.end();
-    let reader =
-        Reader { streams, right, wanted, filter, position, end, watcher, greeted: false, said: Instant::now() };
+    let reader = Reader {
+        streams,
+        right,
+        wanted,
+        filter,
+        position,
+        told: position,
+        span: SPAN,
+        end,
+        _watcher: watcher,
+        greeted: false,
+        said: Instant::now(),
+    };
     Ok(super::answer(reader, |mut reader| async move {
         let piece = reader.next().await?;
         Some((piece, reader))
@@ -114,8 +128,12 @@ struct Reader {
     filter: EventFilter,
     /// Everything up to here was said.
     position: Seq,
+    /// The last place that was said without an event.
+    told: Seq,
+    /// How many places are looked through at a time.
+    span: i64,
     end: watch::Receiver<Seq>,
-    watcher: Watcher,
+    _watcher: Watcher,
     greeted: bool,
     /// When something was said last.
     said: Instant,
@@ -124,7 +142,6 @@ struct Reader {
 impl Reader {
     /// What is to be said next; `None` at the end.
     async fn next(&mut self) -> Option<Bytes> {
-        self.watcher.ready();
         let stop = self.streams.stop.clone();
         let said = tokio::select! {
             () = stop.cancelled() => None,
@@ -143,6 +160,8 @@ impl Reader {
         loop {
             let pause = match self.read().await {
                 Ok(Some(piece)) if !piece.is_empty() => return piece,
+                // Whoever is cut off while it looks for what is rare need not begin anew.
+                Ok(Some(_)) if self.position.0 - self.told.0 >= SPAN => return self.place(":\n"),
                 Ok(Some(_)) => Duration::ZERO,
                 Ok(None) => KEEP_ALIVE,
                 Err(error) => {
@@ -165,7 +184,8 @@ impl Reader {
     }
 
     /// The place that was reached, without an event.
-    fn place(&self, before: &str) -> Bytes {
+    fn place(&mut self, before: &str) -> Bytes {
+        self.told = self.position;
         Bytes::from(format!("{before}id: {}\n\n", self.position))
     }
 
@@ -184,12 +204,25 @@ impl Reader {
                 if self.position >= head {
                     return Ok(None);
                 }
-                let rows = api.log.events_between(&self.filter, self.position, head, PAGE, WITHIN).await?;
-                self.position = match rows.last() {
-                    Some(last) if rows.len() == PAGE as usize => last.seq,
-                    _ => head,
+                let to = Seq(head.0.min(self.position.0.saturating_add(self.span)));
+                // Those who are behind take turns: others ask the database, too.
+                let _turn = self.streams.behind.acquire().await;
+                let begun = Instant::now();
+                let found = match api.log.events_between(&self.filter, self.position, to, PAGE, WITHIN).await {
+                    Err(LogError::TooSlow(_)) if self.span > 1 => {
+                        self.span = (self.span / 16).max(1);
+                        return Ok(Some(Bytes::new()));
+                    }
+                    found => found?,
                 };
-                Ok(Some(tell_all(&rows, &api.mask, self.right)))
+                let took = begun.elapsed();
+                if took > 2 * MOMENT {
+                    self.span = (self.span / 2).max(1);
+                } else if took < MOMENT {
+                    self.span = (self.span * 2).min(LONGEST_SPAN);
+                }
+                self.position = found.next.unwrap_or(to);
+                Ok(Some(tell_all(&found.rows, &api.mask, self.right)))
             }
         }
     }

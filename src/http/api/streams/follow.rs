@@ -1,6 +1,6 @@
 //! The shared reader of the log.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -42,6 +42,7 @@ impl Streams {
             tokio::pin!(appended);
             appended.as_mut().enable();
             let read = self.read_on(position).await;
+            self.recent.shrink();
             let pause = match read {
                 Ok(at) => {
                     let moved = position != Some(at);
@@ -73,12 +74,10 @@ impl Streams {
             return Ok(head);
         };
         while position < head {
-            let rows = self.api.log.events_between(&EventFilter::default(), position, head, PAGE, WITHIN).await?;
-            position = match rows.last() {
-                Some(last) if rows.len() == PAGE as usize => last.seq,
-                _ => head,
-            };
-            self.recent.push(rows, position);
+            let read = Instant::now();
+            let found = self.api.log.events_between(&EventFilter::default(), position, head, PAGE, WITHIN).await?;
+            position = found.next.unwrap_or(head);
+            self.recent.push(found.rows, position, read);
         }
         Ok(position)
     }

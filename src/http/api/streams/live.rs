@@ -20,13 +20,16 @@ use crate::http::access::Right;
 use crate::http::api::ask::{Asked, Nothing, Time};
 use crate::http::api::health::{Health, RefusalCounts};
 use crate::http::api::items::Event;
+use crate::http::api::mask::open;
 use crate::http::api::refused::{Refusals, Refused};
 use crate::http::api::stats::EventsAt;
-use crate::http::connections::Connection;
 use crate::log::{GoingOn, LONGEST, ListedEvent, LogError};
 
 /// How often.
 const EVERY: Duration = Duration::from_secs(1);
+
+/// What was seen of people is shown for so long while the database does not answer: they may have been forgotten.
+const SEEN: Duration = Duration::from_secs(5);
 
 /// How long each of its questions may take.
 const WITHIN: Duration = Duration::from_secs(2);
@@ -79,7 +82,7 @@ struct LiveMeeting {
     meeting_uuid: String,
     /// The meeting's number.
     meeting_id: Option<String>,
-    /// What it is about, if enriched.
+    /// What it is about, if enriched. Null if masked.
     subject: Option<String>,
     /// When it started.
     started_at: Option<Time>,
@@ -125,16 +128,13 @@ impl Live {
                 subscriber_id: row.subscriber_id.clone(),
                 meeting_uuid: row.meeting_uuid.clone(),
                 meeting_id: row.meeting_id.clone(),
-                subject: row.subject.clone(),
+                subject: open(row.subject.clone(), right),
                 started_at: row.started_at.map(Time),
                 participants_now: *participants_now,
                 participants: row.participants,
                 peak_participants: row.peak_participants,
             };
-            let event = |row: &ListedEvent| {
-                let row = ListedEvent { event_info: None, ..row.clone() };
-                streams.api.mask.event(row, right)
-            };
+            let event = |row: &ListedEvent| streams.api.mask.event(row.clone(), right);
             let message = Message {
                 health: &self.health,
                 rate: self.seen.rate,
@@ -162,13 +162,18 @@ impl Streams {
     pub(super) async fn show(&self, migrated: &CancellationToken) {
         let mut counts = self.watchers.counts();
         while counts.wait_for(|counts| counts.live > 0).await.is_ok() {
-            let mut seen = Seen::default();
+            let (mut seen, mut read) = (Seen::default(), Instant::now());
             while counts.borrow_and_update().live > 0 {
                 let begun = Instant::now();
-                if migrated.is_cancelled()
-                    && let Err(error) = self.see(&mut seen).await
-                {
-                    tracing::debug!(%error, "the page shows what was seen before");
+                if migrated.is_cancelled() {
+                    match self.see(&mut seen).await {
+                        Ok(()) => read = begun,
+                        Err(error) => tracing::debug!(%error, "the page shows what was seen before"),
+                    }
+                }
+                if read.elapsed() > SEEN {
+                    seen.newest.clear();
+                    seen.live.runs.clear();
                 }
                 let (health, refusals) = (self.api.how_it_is(), self.api.refusals());
                 let live =
@@ -221,15 +226,13 @@ impl Streams {
 pub(crate) async fn live(
     State(streams): State<Arc<Streams>>,
     Extension(right): Extension<Right>,
-    connection: Option<Extension<Arc<Connection>>>,
     _: Asked<Nothing>,
 ) -> Result<Response, Refused> {
-    let connection = connection.as_ref().map(|Extension(connection)| connection);
-    let watcher = streams.watchers.admit(What::Live, connection).ok_or(Refused::Crowded)?;
+    let watcher = streams.watchers.admit(What::Live).ok_or(Refused::Crowded)?;
     let mut messages = streams.live.subscribe();
     // The one that is there already is new to whoever comes.
     messages.mark_changed();
-    let viewer = Viewer { streams, right, messages, watcher, greeted: false };
+    let viewer = Viewer { streams, right, messages, _watcher: watcher, greeted: false };
     Ok(super::answer(viewer, |mut viewer| async move {
         let piece = viewer.next().await?;
         Some((piece, viewer))
@@ -241,13 +244,12 @@ struct Viewer {
     streams: Arc<Streams>,
     right: Right,
     messages: watch::Receiver<Option<Arc<Live>>>,
-    watcher: Watcher,
+    _watcher: Watcher,
     greeted: bool,
 }
 
 impl Viewer {
     async fn next(&mut self) -> Option<Bytes> {
-        self.watcher.ready();
         if !std::mem::replace(&mut self.greeted, true) {
             return Some(Bytes::from(format!("{RETRY}\n")));
         }

@@ -19,7 +19,7 @@ use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use axum::response::Response;
 use bytes::Bytes;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Api;
@@ -29,6 +29,9 @@ use watchers::Watchers;
 
 /// So many streams at the most: half of the connections that the listener takes.
 const MOST: usize = 64;
+
+/// So many of those who are behind ask the database at a time: it has few connections for people.
+const BEHIND: usize = 1;
 
 /// When nothing was said for so long, something is: proxies and browsers give up on what is silent.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -43,6 +46,8 @@ pub struct Streams {
     watchers: Arc<Watchers>,
     recent: Recent,
     live: watch::Sender<Option<Arc<Live>>>,
+    /// Turns of those who read the log by themselves.
+    behind: Semaphore,
     /// Woken when this process has appended something.
     appended: Arc<Notify>,
     stop: CancellationToken,
@@ -57,13 +62,13 @@ impl Streams {
             watchers: Watchers::new(MOST),
             recent: Recent::default(),
             live: watch::Sender::new(None),
+            behind: Semaphore::new(BEHIND),
             appended,
             stop,
         })
     }
 
-    /// Reads for all who watch, while somebody does, once the database is migrated; until `stop`. Then the connections of
-    /// those who do not even read that it is over need not be waited for.
+    /// Reads for all who watch, while somebody does, once the database is migrated; until `stop`.
     pub async fn run(self: Arc<Self>, migrated: CancellationToken) {
         let work = async {
             tokio::join!(
@@ -71,15 +76,13 @@ impl Streams {
                     migrated.cancelled().await;
                     self.follow().await;
                 },
-                self.show(&migrated),
-                self.watchers.reap()
+                self.show(&migrated)
             );
         };
         tokio::select! {
             () = self.stop.cancelled() => {}
             () = work => {}
         }
-        self.watchers.end();
     }
 }
 

@@ -1,6 +1,7 @@
 //! The newest rows of the log, as the shared reader has read them: whoever is at the log's end takes them from here.
 //!
-//! They are bounded in number, size and age: whoever is further behind reads the log.
+//! They are bounded in number, size and age: whoever is further behind reads the log. The age is short, and looked at whenever
+//! rows are taken: what another process erases from the log is told by the log alone within a second.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -20,8 +21,8 @@ const ROWS: usize = 2_048;
 /// Bytes of `eventInfo` kept.
 const BYTES: usize = 4 << 20;
 
-/// Nothing is kept for longer: also not what was forgotten meanwhile.
-const AGE: Duration = Duration::from_secs(10);
+/// Nothing is told that was read longer ago: the person in it may have been forgotten meanwhile.
+const AGE: Duration = Duration::from_secs(1);
 
 /// So much is said at once.
 const PIECE: usize = 64 << 10;
@@ -100,6 +101,20 @@ struct Kept {
     bytes: usize,
 }
 
+impl Kept {
+    /// Drops what is too old or too much.
+    fn shrink(&mut self) {
+        while let Some(oldest) = self.rows.front()
+            && (self.rows.len() > ROWS || self.bytes > BYTES || oldest.read.elapsed() > AGE)
+        {
+            let (seq, size) = (oldest.row.seq, oldest.size());
+            self.start = Some(seq);
+            self.bytes -= size;
+            self.rows.pop_front();
+        }
+    }
+}
+
 /// The rows.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
@@ -124,23 +139,20 @@ impl Recent {
         *self.kept() = Kept::default();
     }
 
-    /// Adds rows in the order of the log, which are all that there are up to `end`.
-    pub fn push(&self, rows: Vec<ListedEvent>, end: Seq) {
-        let read = Instant::now();
+    /// Drops what is too old to be told.
+    pub fn shrink(&self) {
+        self.kept().shrink();
+    }
+
+    /// Adds rows in the order of the log, which are all that there are up to `end`. They were asked for at `read`.
+    pub fn push(&self, rows: Vec<ListedEvent>, end: Seq, read: Instant) {
         let mut kept = self.kept();
         for row in rows {
             let row = Row { row, read, full: OnceLock::new(), masked: OnceLock::new() };
             kept.bytes += row.size();
             kept.rows.push_back(Arc::new(row));
         }
-        while let Some(oldest) = kept.rows.front()
-            && (kept.rows.len() > ROWS || kept.bytes > BYTES || oldest.read.elapsed() > AGE)
-        {
-            let (seq, size) = (oldest.row.seq, oldest.size());
-            kept.start = Some(seq);
-            kept.bytes -= size;
-            kept.rows.pop_front();
-        }
+        kept.shrink();
         drop(kept);
         self.end.send_if_modified(|at| std::mem::replace(at, end) != end);
     }
@@ -153,7 +165,8 @@ impl Recent {
     /// What there is after `position`.
     pub fn after(&self, position: Seq, wanted: &Wanted, mask: &Mask, right: Right) -> After {
         let (rows, end) = {
-            let kept = self.kept();
+            let mut kept = self.kept();
+            kept.shrink();
             let end = *self.end.borrow();
             match kept.start {
                 Some(start) if position >= start => {}

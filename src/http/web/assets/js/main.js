@@ -24,10 +24,13 @@ const app = document.getElementById('app');
 let frame = null;
 let stopWatching = () => {};
 let shown = null;
+/** Whether people are masked for whoever looks: then there are none to be looked for. */
+let masked = false;
 
 /** Builds what stands around the views, in the language of now. */
 function build(session) {
   stopWatching();
+  masked = session.right === 'masked';
   frame = shell(session, () => {
     build(session);
     show({ moved: false });
@@ -59,7 +62,7 @@ async function show({ moved }) {
   shown?.view.destroy?.();
   shown?.leaving.abort();
   const leaving = new AbortController();
-  const made = view({ parts, query, signal: leaving.signal, announce: frame.announce, retitle: frame.setTitle, again: () => show({ moved: false }) });
+  const made = view({ parts, query, masked, signal: leaving.signal, announce: frame.announce, retitle: frame.setTitle, again: () => show({ moved: false }) });
   shown = { way, view: made, leaving };
   fill(frame.main, made.node);
   frame.main.dataset.way = address; // Which address this is the view of.

@@ -18,7 +18,7 @@ export function shell(session, redraw) {
   const pulse = h('a', { href: '#/', class: 'pulse', id: 'pulse' });
   const banner = h('div', { class: 'banner', role: 'status', id: 'banner', hidden: true });
   const links = Object.fromEntries(WAYS.map((way) => [way, h('a', { href: to(way) }, t(`nav.${way}`))]));
-  const q = h('input', { type: 'search', name: 'q', id: 'search-field', maxlength: '200', placeholder: t('search.placeholder'), 'aria-label': t('search.label'), autocomplete: 'off', spellcheck: 'false' });
+  const q = h('input', { type: 'search', name: 'q', id: 'search-field', maxlength: '200', placeholder: t(session.right === 'masked' ? 'search.placeholder_masked' : 'search.placeholder'), 'aria-label': t('search.label'), autocomplete: 'off', spellcheck: 'false' });
 
   const node = append(document.createDocumentFragment(),
     h('a', { class: 'skip', href: '#main', onclick: skip }, t('skip')),

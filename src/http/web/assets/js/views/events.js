@@ -27,15 +27,15 @@ export function columns({ within = false } = {}) {
   ].filter(Boolean);
 }
 
-export function events({ query, signal, announce, again }) {
+export function events({ query, masked, signal, announce, again }) {
   const fields = [
     { name: 'event', kind: 'text', options: TYPES },
     { name: 'meeting', kind: 'text' },
-    { name: 'person', kind: 'text' },
+    !masked && { name: 'person', kind: 'text' },
     { name: 'source', kind: 'choice', options: ['push', 'backfill', 'platform'].map((source) => [source, t(`source.${source}`)]) },
     { name: 'since', kind: 'time' },
     { name: 'until', kind: 'time' },
-  ];
+  ].filter(Boolean);
   const parameters = asked(query, [...fields.map((field) => field.name), 'subscriber']);
   let newest = null;
   const fresh = h('p', { class: 'fresh', hidden: true }, h('button', { type: 'button', onclick: again }, t('events.newer')));

@@ -23,14 +23,14 @@ export function columns() {
   ];
 }
 
-export function meetings({ query, signal, announce }) {
+export function meetings({ query, masked, signal, announce }) {
   const fields = [
     { name: 'status', kind: 'choice', options: STATUS.map((status) => [status, t(`status.${status}`)]) },
     { name: 'meeting', kind: 'text' },
-    { name: 'person', kind: 'text' },
+    !masked && { name: 'person', kind: 'text' },
     { name: 'since', kind: 'time' },
     { name: 'until', kind: 'time' },
-  ];
+  ].filter(Boolean);
   const parameters = asked(query, [...fields.map((field) => field.name), 'subscriber']);
   return {
     title: t('nav.meetings'),

@@ -10,14 +10,15 @@ import { to } from '../router.js';
 import { stayColumns } from './meeting.js';
 import { columns } from './meetings.js';
 
-export function search({ query, signal, announce }) {
+export function search({ query, masked, signal, announce }) {
+  const hint = t(masked ? 'search.hint_masked' : 'search.hint');
   const q = (query.get('q') ?? '').trim();
-  const place = h('div', { id: 'results' }, q ? loading() : empty(t('search.nothing_asked'), t('search.hint')));
+  const place = h('div', { id: 'results' }, q ? loading() : empty(t('search.nothing_asked'), hint));
   async function load() {
     try {
       const { meetings, stays } = await get('search', { q }, signal);
       announce(t('search.found', { n: meetings.length + stays.length, count: number(meetings.length + stays.length) }));
-      fill(place, results(q, meetings, stays));
+      fill(place, results(q, meetings, stays, hint));
     } catch (failure) {
       if (!signal.aborted) fill(place, failed(failure, () => { fill(place, loading()); load(); }));
     }
@@ -27,8 +28,8 @@ export function search({ query, signal, announce }) {
   return { title, node: h('div', null, heading(q ? [t('search.for'), ' ', h('bdi', { class: 'query' }, q)] : t('search.label')), place) };
 }
 
-function results(q, meetings, stays) {
-  if (meetings.length + stays.length === 0) return empty(t('search.none'), t('search.hint'));
+function results(q, meetings, stays, hint) {
+  if (meetings.length + stays.length === 0) return empty(t('search.none'), hint);
   return [
     meetings.length > 0 && card('found-meetings', t('search.meetings'), h('span', { class: 'count' }, number(meetings.length)), table(columns(), meetings, t('search.meetings')).node,
       meetings.length >= 20 && h('p', { class: 'list-foot' }, h('a', { href: to('meetings', [], { meeting: q }) }, t('search.all_meetings')))),

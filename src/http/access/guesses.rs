@@ -1,0 +1,116 @@
+//! How often a token may be guessed: by the source of a request, [`BURST`] wrong ones, and then one every [`EACH`].
+//!
+//! Beyond that a token is not even compared, so that nobody learns which one is right. Nothing waits here: neither the form, nor a
+//! session, which cannot be guessed, nor whoever comes from elsewhere.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use governor::clock::{Clock as _, MonotonicClock};
+use governor::middleware::NoOpMiddleware;
+use governor::state::keyed::HashMapStateStore;
+use governor::{Quota, RateLimiter};
+
+/// Wrong tokens of one source at once, and how far apart those after them are.
+const BURST: NonZeroU32 = NonZeroU32::new(10).unwrap();
+const EACH: Duration = Duration::from_secs(6);
+
+/// So many sources are known at a time. Whoever has more addresses than that is not stopped by counting them.
+const SOURCES: usize = 1 << 16;
+
+type Limiter = RateLimiter<IpAddr, HashMapStateStore<IpAddr>, MonotonicClock, NoOpMiddleware<Instant>>;
+
+/// Who has guessed wrong.
+pub(super) struct Guesses {
+    quota: Quota,
+    known: Mutex<Known>,
+}
+
+struct Known {
+    wrong: Limiter,
+    /// Those whose tokens are not looked at until then.
+    shut: HashMap<IpAddr, Instant>,
+}
+
+impl Known {
+    fn new(quota: Quota) -> Self {
+        Self { wrong: RateLimiter::new(quota, HashMapStateStore::default(), MonotonicClock), shut: HashMap::new() }
+    }
+}
+
+impl Default for Guesses {
+    fn default() -> Self {
+        Self::new(EACH)
+    }
+}
+
+impl Guesses {
+    fn new(each: Duration) -> Self {
+        let quota = Quota::with_period(each).expect("a period").allow_burst(BURST);
+        Self { quota, known: Mutex::new(Known::new(quota)) }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long a token that comes from there is not looked at; zero if it is.
+    pub fn shut(&self, source: IpAddr) -> Duration {
+        let mut known = self.known();
+        let left = known.shut.get(&source).map(|until| until.saturating_duration_since(Instant::now()));
+        if left == Some(Duration::ZERO) {
+            known.shut.remove(&source);
+        }
+        left.unwrap_or_default()
+    }
+
+    /// A wrong token came from there.
+    pub fn wrong(&self, source: IpAddr) {
+        let mut known = self.known();
+        if known.wrong.len() >= SOURCES {
+            known.wrong.retain_recent();
+            let now = Instant::now();
+            known.shut.retain(|_, until| *until > now);
+            if known.wrong.len() >= SOURCES {
+                *known = Known::new(self.quota);
+            }
+        }
+        if let Err(not_until) = known.wrong.check_key(&source) {
+            let wait = not_until.wait_time_from(MonotonicClock.now());
+            known.shut.insert(source, Instant::now() + wait);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_that_guesses_is_shut_for_a_while_and_no_other_one() {
+        let guesses = Guesses::new(Duration::from_millis(200));
+        let (one, other) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let mut count = 0;
+        while guesses.shut(one).is_zero() {
+            guesses.wrong(one);
+            count += 1;
+        }
+        assert!(count >= 11, "{count}");
+        assert!(guesses.shut(one) <= Duration::from_millis(200));
+        assert!(guesses.shut(other).is_zero());
+        std::thread::sleep(guesses.shut(one));
+        assert!(guesses.shut(one).is_zero(), "it may try again");
+    }
+
+    #[test]
+    fn so_many_sources_are_known_and_no_more() {
+        let guesses = Guesses::default();
+        for number in 0..SOURCES + 10 {
+            guesses.wrong(std::net::Ipv4Addr::from(u32::try_from(number).unwrap()).into());
+        }
+        assert!(guesses.known().wrong.len() <= SOURCES);
+    }
+}
