@@ -110,7 +110,7 @@ pub(crate) enum Refusals {
     /// loopback host.
     #[response(status = 403, content_type = "application/problem+json")]
     Forbidden(Problem),
-    /// Too many without a right are waiting for their 401.
+    /// Too many wrong tokens came from there: none is looked at until the time in `Retry-After`.
     #[response(status = 429, content_type = "application/problem+json")]
     Crowded(Problem),
     /// The head of the request is over 32 KiB.

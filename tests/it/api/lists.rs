@@ -288,6 +288,11 @@ pub async fn large_events_are_told_a_bounded_part_at_a_time(backend: Backend) {
             ))
             .await;
     }
+    eventually("the run is known from its first event to its last", LONG, async || {
+        let known = scene.backend.value("SELECT coalesce(max(modifications), 0) FROM meetings").await;
+        if known == LARGE.to_string() { Ok(()) } else { Err(known) }
+    })
+    .await;
     for order in ["newest", "oldest"] {
         for filter in ["", "&meeting=run-a"] {
             let (mut seen, mut pages, mut cursor) = (Vec::new(), 0, String::new());
