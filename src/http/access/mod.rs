@@ -136,7 +136,8 @@ impl Access {
 
     fn warn(&self, source: Option<IpAddr>) {
         self.throttle.run("no right", |suppressed| {
-            tracing::warn!(?source, suppressed, "the admin listener was asked without a token, or with a wrong one");
+            let source = source.map(tracing::field::display);
+            tracing::warn!(source, suppressed, "the admin listener was asked without a token, or with a wrong one");
         });
     }
 
