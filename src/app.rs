@@ -86,6 +86,7 @@ struct Parts {
     log: Arc<dyn Log>,
     ingest: Arc<Ingest>,
     certificates: Option<(Certificates, TlsFiles)>,
+    vendor: Option<Vendor>,
 }
 
 /// In which order the parts end, after the listeners.
@@ -177,6 +178,7 @@ impl App {
             None => None,
         };
         let vendor = vendor_options(settings).map(|options| Vendor::new(options, clock.clone())).transpose()?;
+        let client = vendor.clone();
         let appended = Arc::new(Notify::new());
         let tables_tail = Arc::new(Tail::with_room(meetings::FOLLOWED));
         let relay_tail = bus.as_ref().map(|_| Arc::new(Tail::default()));
@@ -302,7 +304,7 @@ impl App {
                 tasks.spawn(ENRICHMENT, done(enrich.run(migrated.clone(), stop)));
             }
         }
-        if let Some(watch) = subscription_watch(settings, &log, &metrics, owner)? {
+        if let Some(watch) = subscription_watch(settings, client.clone(), &log, &metrics, owner) {
             tasks.spawn(SUBSCRIPTION, done(watch.run(migrated.clone(), steps.rest.clone())));
         }
         let shown_certificate = certificates.as_ref().map(|(certificates, _)| certificates.clone());
@@ -315,7 +317,7 @@ impl App {
             tracing::info!(listener, %address, "listening");
         }
         let (delay, timeout) = (settings.listen.shutdown_delay, settings.listen.shutdown_timeout);
-        let parts = Parts { log, ingest, certificates };
+        let parts = Parts { log, ingest, certificates, vendor: client };
         Ok(Self { events: events_at, admin: admin_at, metrics, health, parts, tasks, shutdown, steps, delay, timeout })
     }
 
@@ -363,7 +365,13 @@ impl App {
         self.tasks.finish(&[RELAY, TABLES, WATCH]).await?;
         self.steps.rest.cancel();
         self.tasks.finish(&[ADMIN, STREAMS, DATABASE, GAUGES, SUBSCRIPTION]).await?;
-        self.parts.log.close().await;
+        // Where the platform is not needed any more, its tokens are others'.
+        let log_out = async {
+            if let Some(vendor) = &self.parts.vendor {
+                vendor.log_out().await;
+            }
+        };
+        tokio::join!(self.parts.log.close(), log_out);
         Ok(())
     }
 
@@ -460,15 +468,14 @@ pub fn vendor_options(settings: &Settings) -> Option<crate::vendor::Options> {
 /// The watchdog over the subscription; `None`: it is off.
 fn subscription_watch(
     settings: &Settings,
+    vendor: Option<Vendor>,
     log: &Arc<dyn Log>,
     metrics: &Arc<Metrics>,
     owner: String,
-) -> anyhow::Result<Option<subscription::watch::Watch>> {
-    let every = settings.platform.as_ref().and_then(|platform| platform.watch_every);
-    let (Some(every), Some(options)) = (every, vendor_options(settings)) else { return Ok(None) };
-    let vendor = Vendor::new(options, Clock::System)?;
+) -> Option<subscription::watch::Watch> {
+    let every = settings.platform.as_ref()?.watch_every?;
     let (log, metrics, expected) = (Arc::clone(log), Arc::clone(metrics), Expected::by(settings));
-    Ok(Some(subscription::watch::Watch::new(vendor, log, metrics, expected, owner, every, Clock::System)))
+    Some(subscription::watch::Watch::new(vendor?, log, metrics, expected, owner, every, Clock::System))
 }
 
 /// Who posts to us refuses a certificate that is out of date; to say so is all that can be done here.

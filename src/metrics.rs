@@ -11,6 +11,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use crate::backfill::List;
 use crate::backfill::plan::Unfillable;
 use crate::backfill::synthesis::Kind;
 use crate::event::{HANDSHAKE, KNOWN_EVENTS, Millis};
@@ -418,6 +419,7 @@ pub struct Metrics {
     backfill_not_fillable: Vec<IntCounter>,
     /// Backfills that were broken off.
     pub backfill_failed: IntCounter,
+    backfill_incomplete: Vec<IntCounter>,
     /// When the last backfill came to its end, in seconds since the epoch.
     pub backfill_completed: Gauge,
     fetches: IntGaugeVec,
@@ -440,13 +442,14 @@ pub const CURSORS: [&str; 3] = ["bus", "meetings", "recordings"];
 const FETCHERS: [&str; 2] = [crate::recordings::CURSOR, crate::enrich::TASK];
 
 /// What is to be done about a failed call, as in the label `class`.
-const CLASSES: [(Class, &str); 6] = [
+const CLASSES: [(Class, &str); 7] = [
     (Class::Token, "token"),
     (Class::Configuration, "configuration"),
     (Class::Locked, "locked"),
     (Class::Gone, "gone"),
     (Class::Transient, "transient"),
     (Class::Bug, "bug"),
+    (Class::Incomplete, "incomplete"),
 ];
 
 impl Metrics {
@@ -476,6 +479,12 @@ impl Metrics {
             "convoke_stream_setbacks_total",
             "Times that the stream was seen to have lost messages.",
             "kind",
+        );
+        let incomplete = counters(
+            &r,
+            "convoke_backfill_incomplete_total",
+            "Lists of which the platform gave less than it announced.",
+            "list",
         );
         let backfilled = counters(
             &r,
@@ -650,6 +659,7 @@ impl Metrics {
                 .iter()
                 .map(|reason| not_fillable.with_label_values(&[reason.as_str()]))
                 .collect(),
+            backfill_incomplete: List::ALL.iter().map(|list| incomplete.with_label_values(&[list.as_str()])).collect(),
             backfill_failed: register(
                 &r,
                 IntCounter::new(
@@ -757,6 +767,12 @@ impl Metrics {
     #[must_use]
     pub fn backfill_events(&self, kind: Kind) -> &IntCounter {
         &self.backfill_events[kind as usize]
+    }
+
+    /// The series of such lists that were not whole.
+    #[must_use]
+    pub fn backfill_incomplete(&self, list: List) -> &IntCounter {
+        &self.backfill_incomplete[list as usize]
     }
 
     /// The series of what could not be made, for this reason.

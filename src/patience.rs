@@ -81,7 +81,9 @@ fn pause(class: Class, asked_for: Option<Duration>, before: u32) -> Duration {
     match class {
         Class::Token | Class::Configuration => asked_for.unwrap_or_default().max(REFUSED),
         Class::Locked => asked_for.unwrap_or(LOCKED),
-        Class::Transient => asked_for.unwrap_or_default().max(SHORTEST.saturating_mul(1 << before.min(8)).min(LONGEST)),
+        Class::Transient | Class::Incomplete => {
+            asked_for.unwrap_or_default().max(SHORTEST.saturating_mul(1 << before.min(8)).min(LONGEST))
+        }
         // Of what was asked for, and not of the platform.
         Class::Gone | Class::Bug => Duration::ZERO,
     }
@@ -95,6 +97,7 @@ fn kind(class: Class) -> Option<&'static str> {
         Class::Locked => Some("locked"),
         Class::Transient => Some("transient"),
         Class::Bug => Some("bug"),
+        Class::Incomplete => Some("incomplete"),
         Class::Gone => None,
     }
 }

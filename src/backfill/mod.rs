@@ -13,7 +13,7 @@ mod subscriber;
 pub mod synthesis;
 pub mod task;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 
 pub use note::Note;
-pub use report::Report;
+pub use report::{Incomplete, List, Report};
 pub use subscriber::{NoSubscriber, subscriber};
 
 use crate::event::{Clock, Millis, Source};
@@ -29,7 +29,7 @@ use crate::forget::veil::{self, Told};
 use crate::intake::{Intake, MAX_BATCH};
 use crate::log::{Appended, KnownRun, Log, LogError, RunKey};
 use crate::metrics::Metrics;
-use crate::vendor::{Conference, Vendor, VendorError};
+use crate::vendor::{AttendeeRecord, Class, Conference, Item, Pages, Vendor, VendorError};
 use crate::verify;
 use matching::PastStay;
 use plan::{Plan, Planned, Unfillable};
@@ -45,6 +45,13 @@ pub const LONGEST_HISTORY: Duration = Duration::from_secs(366 * 86_400);
 
 /// Clocks that are so many seconds apart are worth a word.
 const WORTH_A_WORD: u64 = 60;
+
+/// The history is asked for by windows of this length, so that a list is hardly ever longer than a page …
+const WINDOW: Duration = Duration::from_secs(86_400);
+
+/// … each of which begins so much before the end of the last one: whether a run belongs to the window in which it begins, in
+/// which it ends, or only to one that holds all of it, the manual does not say.
+const WINDOWS_OVERLAP: Duration = Duration::from_secs(6 * 3_600);
 
 /// How often it is noted how far it came.
 const NOTE_EVERY: Duration = Duration::from_secs(1);
@@ -135,16 +142,15 @@ impl Backfill {
         Ok(now.minus(Duration::from_secs(ahead)).min(self.log.now().await?).minus(MARGIN))
     }
 
-    /// Looks at the range and fills what is missing. `progress` hears of every run: what was found until now, and how many
-    /// runs the platform says there are.
+    /// Looks at the range and fills what is missing. `progress` hears of every run and every day: what was found until now,
+    /// and until when that reaches.
+    ///
+    /// Lists of which the platform gives less than it announces are in the report: what they lack was not looked at, and the
+    /// same request begins there the next time.
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn run(
-        &self,
-        request: &Request,
-        mut progress: impl FnMut(&Report, Option<u64>),
-    ) -> Result<Report, Error> {
+    pub async fn run(&self, request: &Request, mut progress: impl FnMut(&Report, Millis)) -> Result<Report, Error> {
         let boundary = self.boundary().await?;
         let until = request.until.map_or(boundary, |until| until.min(boundary));
         let mut report = Report::new(Arc::clone(&self.subscriber_id), request.since, until, request.dry_run);
@@ -153,7 +159,9 @@ impl Backfill {
             since: request.since.get(),
             until: request.until.map(Millis::get),
             place: request.since.get(),
+            window: None,
             young: None,
+            hole: None,
             finished_at: None,
         };
         if !request.dry_run
@@ -162,12 +170,13 @@ impl Backfill {
         {
             report.resumed_at = Millis::new(last.place).filter(|place| *place > request.since);
             report.young = last.young.and_then(Millis::new);
-            note = last;
+            note = Note { hole: None, ..last };
         }
-        let place = report.resumed_at.unwrap_or(request.since);
-        let walked = self.walk(place, until, boundary, request, &mut report, &mut note, &mut progress).await;
+        // In a window a run may stand that began before it was reached, and ends after the one that was under way then.
+        let resumed = report.resumed_at.map(|place| (note.clone(), place.minus(WINDOWS_OVERLAP).max(request.since)));
+        let walked = self.walk(resumed, until, boundary, request, &mut report, &mut note, &mut progress).await;
         if !request.dry_run {
-            if walked.is_ok() {
+            if walked.is_ok() && report.incomplete_lists == 0 {
                 note.finished_at = Some(self.clock.now().get());
             }
             let kept = note.keep(&*self.log, request.note).await;
@@ -183,39 +192,108 @@ impl Backfill {
     #[expect(clippy::too_many_arguments, reason = "the state of one walk, in one place")]
     async fn walk(
         &self,
-        place: Millis,
+        resumed: Option<(Note, Millis)>,
         until: Millis,
         boundary: Millis,
         request: &Request,
         report: &mut Report,
         note: &mut Note,
-        progress: &mut impl FnMut(&Report, Option<u64>),
+        progress: &mut impl FnMut(&Report, Millis),
     ) -> Result<(), Error> {
         let mut noted = self.clock.steady();
-        if place > until {
-            return Ok(());
-        }
-        let mut pages = self.vendor.history(place, until);
-        while let Some(page) = pages.next().await? {
-            let uuids: Vec<String> = page.iter().filter_map(|conference| conference.conf_uuid.clone()).collect();
-            let known = self.log.known_runs(&self.subscriber_id, &uuids).await?;
-            let known: HashMap<&str, &KnownRun> = known.iter().map(|run| (&*run.meeting_uuid, run)).collect();
-            for conference in &page {
-                let known = conference.conf_uuid.as_deref().and_then(|uuid| known.get(uuid).copied());
-                self.one(conference, known, boundary, request.dry_run, report).await?;
-                if let Some(start) = conference.start {
-                    note.place = note.place.max(start.get());
-                }
-                note.young = report.young.map(Millis::get);
-                progress(report, pages.total());
-                let now = self.clock.steady();
-                if !request.dry_run && now.saturating_sub(noted) >= NOTE_EVERY {
-                    note.keep(&*self.log, request.note).await?;
-                    noted = now;
+        let (earlier, mut from) = resumed.map_or((None, request.since), |(note, from)| (Some(note), from));
+        // What the window before held, too.
+        let mut before = HashSet::new();
+        while from <= until {
+            let to = from.plus(WINDOW).min(until);
+            let next = if to < until { to.minus(WINDOWS_OVERLAP) } else { to };
+            let mut seen = HashSet::new();
+            note.entered(to);
+            let mut pages = self.vendor.history(from, to);
+            while let Some(page) = self.page(&mut pages, (List::History, None, from, to), report, note).await? {
+                let uuids: Vec<String> = page.iter().filter_map(|conference| conference.conf_uuid.clone()).collect();
+                let known = self.log.known_runs(&self.subscriber_id, &uuids).await?;
+                let known: HashMap<&str, &KnownRun> = known.iter().map(|run| (&*run.meeting_uuid, run)).collect();
+                for conference in &page {
+                    if earlier.as_ref().is_some_and(|note| note.has_seen(conference.start, conference.end)) {
+                        continue;
+                    }
+                    if let Some(uuid) = &conference.conf_uuid {
+                        seen.insert(uuid.clone());
+                        if before.contains(uuid) {
+                            continue;
+                        }
+                    }
+                    let known = conference.conf_uuid.as_deref().and_then(|uuid| known.get(uuid).copied());
+                    self.one(conference, known, boundary, request.dry_run, (report, note)).await?;
+                    if let Some(start) = conference.start {
+                        note.reached(start);
+                    }
+                    note.young = report.young.map(Millis::get);
+                    progress(report, conference.start.unwrap_or(from));
+                    let now = self.clock.steady();
+                    if !request.dry_run && now.saturating_sub(noted) >= NOTE_EVERY {
+                        note.keep(&*self.log, request.note).await?;
+                        noted = now;
+                    }
                 }
             }
+            note.reached(next);
+            progress(report, to);
+            if to == until {
+                break;
+            }
+            (from, before) = (next, seen);
         }
         Ok(())
+    }
+
+    /// The next page of a list; `None` at its end. That there should have been more is noted and told.
+    async fn page<T: Item>(
+        &self,
+        pages: &mut Pages<T>,
+        (list, uuid, since, until): (List, Option<&str>, Millis, Millis),
+        report: &mut Report,
+        note: &mut Note,
+    ) -> Result<Option<Vec<T>>, Error> {
+        match pages.next().await {
+            Err(error) if error.class == Class::Incomplete => {
+                let missing = Incomplete {
+                    list,
+                    meeting_uuid: uuid.map(str::to_owned),
+                    since,
+                    until,
+                    announced: pages.total().unwrap_or_default(),
+                    given: pages.given(),
+                    problem: error.to_string(),
+                };
+                tracing::warn!(list = list.as_str(), advice = error.advice, "a list is not whole: {missing}");
+                self.metrics.backfill_incomplete(list).inc();
+                report.missed(missing);
+                note.missed(since);
+                Ok(None)
+            }
+            page => Ok(page?),
+        }
+    }
+
+    /// The stays of a run; `None` if the platform does not give all of them.
+    async fn stays(
+        &self,
+        conference: &Conference,
+        uuid: &str,
+        report: &mut Report,
+        note: &mut Note,
+    ) -> Result<Option<Vec<AttendeeRecord>>, Error> {
+        let (lists, mut records) = (report.incomplete_lists, Vec::new());
+        // A run of which no time is known is found again where the whole search began.
+        let since = conference.start.or(conference.end).unwrap_or(report.since);
+        let of = (List::Participants, Some(uuid), since, conference.end.unwrap_or(since));
+        let mut pages = self.vendor.attendees(uuid);
+        while let Some(page) = self.page(&mut pages, of, report, note).await? {
+            records.extend(page);
+        }
+        Ok(Some(records).filter(|_| report.incomplete_lists == lists))
     }
 
     /// Looks at one run of the history.
@@ -225,7 +303,7 @@ impl Backfill {
         known: Option<&KnownRun>,
         boundary: Millis,
         dry_run: bool,
-        report: &mut Report,
+        (report, note): (&mut Report, &mut Note),
     ) -> Result<(), Error> {
         report.runs += 1;
         let unfillable = |report: &mut Report, reason: Unfillable| {
@@ -237,11 +315,10 @@ impl Backfill {
             return Ok(());
         };
         let plan = if plan::is_over(conference, boundary) {
-            let mut records = Vec::new();
-            let mut pages = self.vendor.attendees(uuid);
-            while let Some(page) = pages.next().await? {
-                records.extend(page);
-            }
+            let Some(records) = self.stays(conference, uuid, report, note).await? else {
+                unfillable(report, Unfillable::Incomplete);
+                return Ok(());
+            };
             let mut past = plan::past_stays(records);
             report.stays += past.len() as u64;
             report.forgotten += self.mark_forgotten(uuid, &mut past).await?;

@@ -63,14 +63,23 @@ pub enum Unfillable {
     NoLeaveTime,
     /// It ended so short a time ago that it may still be pushed, or it goes on.
     TooYoung,
+    /// The platform gives less of its stays than it says that there are: what is made of a part would be wrong.
+    Incomplete,
     /// The database does not take the event; it is in the quarantine.
     Refused,
 }
 
 impl Unfillable {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::NoRun, Self::NoTime, Self::NoJoinTime, Self::NoLeaveTime, Self::TooYoung, Self::Refused];
+    pub const ALL: [Self; 7] = [
+        Self::NoRun,
+        Self::NoTime,
+        Self::NoJoinTime,
+        Self::NoLeaveTime,
+        Self::TooYoung,
+        Self::Incomplete,
+        Self::Refused,
+    ];
 
     /// As in reports, and in the label `reason`.
     #[must_use]
@@ -81,6 +90,7 @@ impl Unfillable {
             Self::NoJoinTime => "no_join_time",
             Self::NoLeaveTime => "no_leave_time",
             Self::TooYoung => "too_young",
+            Self::Incomplete => "incomplete",
             Self::Refused => "refused",
         }
     }
@@ -94,6 +104,7 @@ impl Unfillable {
             Self::NoJoinTime => "stays for which the history gives no time of joining",
             Self::NoLeaveTime => "leaves for which the history gives no time, or one before the join",
             Self::TooYoung => "runs that ended less than 24 h 30 min ago, or go on: the platform may still push them",
+            Self::Incomplete => "runs of whose participants the platform gives less than it says that there are",
             Self::Refused => "events that the database does not take: see `convoke quarantine list`",
         }
     }
@@ -157,7 +168,7 @@ pub fn plan(
         meeting_uuid: uuid,
         cycle_sub_id: known
             .and_then(|run| run.meeting_cycle_sub_id.as_deref())
-            .or(conference.cycle_sub_conf_id.as_deref()),
+            .or_else(|| conference.occurrence_held().map(|occurrence| &*occurrence.id)),
     };
     let nothing = KnownRun::default();
     let was = known.unwrap_or(&nothing);

@@ -13,6 +13,59 @@ use crate::event::Millis;
 /// Counts, every kind of them, also the zeros.
 pub type Counts<K> = BTreeMap<K, u64>;
 
+/// A list of which the platform gave less than it said that there is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Incomplete {
+    /// Which list.
+    pub list: List,
+    /// The run, of a list of participants.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub meeting_uuid: Option<String>,
+    /// What it tells of began at this time or later …
+    #[serde(serialize_with = "text")]
+    pub since: Millis,
+    /// … and at this time or before.
+    #[serde(serialize_with = "text")]
+    pub until: Millis,
+    /// How many there are, as the platform says.
+    pub announced: u64,
+    /// How many it gave.
+    pub given: u64,
+    /// How it ended, for people.
+    pub problem: String,
+}
+
+/// A list of the platform's, as in reports and in the label `list`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum List {
+    /// The runs.
+    History,
+    /// The stays of one.
+    Participants,
+}
+
+impl List {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::History, Self::Participants];
+
+    /// As in reports.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::History => "history",
+            Self::Participants => "participants",
+        }
+    }
+}
+
+impl fmt::Display for Incomplete {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "from {} to {}: {}", self.since, self.until, self.problem)?;
+        self.meeting_uuid.iter().try_for_each(|uuid| write!(f, " (meeting {uuid})"))
+    }
+}
+
 /// What was found and done.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -48,12 +101,19 @@ pub struct Report {
     /// What could not be filled.
     #[serde(serialize_with = "by_reason")]
     pub not_fillable: Counts<Unfillable>,
+    /// Lists that are not whole, at most [`Report::MOST_NAMED`]; how many there are in all says `incomplete_lists`.
+    pub incomplete: Vec<Incomplete>,
+    /// How many lists are not whole.
+    pub incomplete_lists: u64,
     /// The start of the first run that was too young.
     #[serde(skip)]
     pub young: Option<Millis>,
 }
 
 impl Report {
+    /// More lists that are not whole are counted and not named.
+    pub const MOST_NAMED: usize = 20;
+
     /// Nothing yet.
     #[must_use]
     pub fn new(subscriber_id: Arc<str>, since: Millis, until: Millis, dry_run: bool) -> Self {
@@ -71,7 +131,17 @@ impl Report {
             filled: Kind::ALL.map(|kind| (kind, 0)).into(),
             already_there: 0,
             not_fillable: Unfillable::ALL.map(|reason| (reason, 0)).into(),
+            incomplete: Vec::new(),
+            incomplete_lists: 0,
             young: None,
+        }
+    }
+
+    /// The platform gave less of a list than it said that there is.
+    pub fn missed(&mut self, list: Incomplete) {
+        self.incomplete_lists += 1;
+        if self.incomplete.len() < Self::MOST_NAMED {
+            self.incomplete.push(list);
         }
     }
 
@@ -136,6 +206,13 @@ impl fmt::Display for Report {
         }
         for (reason, count) in self.not_fillable.iter().filter(|(_, count)| **count > 0) {
             write!(f, "\nnot filled   {count} {}", reason.sentence())?;
+        }
+        for list in &self.incomplete {
+            write!(f, "\nINCOMPLETE   {list}")?;
+        }
+        let named = self.incomplete.len() as u64;
+        if self.incomplete_lists > named {
+            write!(f, "\nINCOMPLETE   and {} more lists", self.incomplete_lists - named)?;
         }
         Ok(())
     }

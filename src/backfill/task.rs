@@ -62,6 +62,8 @@ enum Failed {
     Nobody(#[from] NoSubscriber),
     #[error(transparent)]
     Backfill(#[from] Error),
+    #[error("of {0} lists the platform gave less than it says that there is: gaps are looked for from there again")]
+    Incomplete(u64),
 }
 
 impl From<LogError> for Failed {
@@ -141,7 +143,9 @@ impl Task {
             self.request(last.filter(|note| *note.subscriber_id == *backfill.subscriber_id), &backfill).await?;
         tracing::info!(since = %request.since, "looking for gaps in the platform's history");
         let report = backfill.run(&request, |_, _| {}).await?;
-        self.show(self.clock.now());
+        if report.incomplete_lists == 0 {
+            self.show(self.clock.now());
+        }
         if report.events() > 0 {
             tracing::warn!(
                 events = report.events(),
@@ -153,6 +157,9 @@ impl Task {
         } else {
             tracing::info!(runs = report.runs, since = %report.since, until = %report.until, "no gaps that could be filled");
         }
+        if report.incomplete_lists > 0 {
+            return Err(Failed::Incomplete(report.incomplete_lists));
+        }
         Ok(true)
     }
 
@@ -162,12 +169,17 @@ impl Task {
         self.metrics.backfill_completed.set(completed.get() as f64 / 1e3);
     }
 
-    /// The next range: the rest of the one that was broken off, or what came after the last.
+    /// The next range: the rest of the one that was broken off, all since a list that was not whole, or what came after the
+    /// last.
     async fn request(&self, last: Option<Note>, backfill: &Backfill) -> Result<Request, Error> {
         let boundary = backfill.boundary().await?;
         let kept = self.retention.map_or(Millis::EPOCH, |retention| self.clock.now().minus(retention));
         let range = |note: &Note| Some((Millis::new(note.since)?, Millis::new(note.until?)?));
         let (since, until) = match last {
+            // Whatever is the matter with that list, what has happened since is not to wait for it.
+            Some(note) if note.finished_at.is_none() && note.hole.is_some() => {
+                (Millis::new(note.place).unwrap_or(boundary).max(kept).min(boundary), boundary)
+            }
             Some(note) if note.finished_at.is_none() && range(&note).is_some() => {
                 range(&note).unwrap_or((boundary, boundary))
             }

@@ -64,6 +64,33 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
     let since = check_range(arguments, &settings, clock.now())?;
     let vendor = Vendor::new(options, clock.clone()).map_err(|error| said(&error))?;
     let log = super::open_log(&settings).await?;
+    let report = super::with_token(&vendor, fill(arguments, &settings, &log, vendor.clone(), clock, since)).await?;
+    log.close().await;
+    let report = report?;
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&report).map_err(anyhow::Error::from)?);
+    } else {
+        println!("{report}");
+    }
+    if report.incomplete_lists == 0 {
+        return Ok(());
+    }
+    Err(Failure::Failed(anyhow::anyhow!(
+        "of {} lists the platform gave less than it says that there is (see INCOMPLETE): what they lack was not looked at. \
+         The same command begins there again: try later. If it stays, the platform cuts long lists off, or takes `offset` for \
+         the number of a page rather than of a record: tell its support, with the numbers.",
+        report.incomplete_lists
+    )))
+}
+
+async fn fill(
+    arguments: &Arguments,
+    settings: &Settings,
+    log: &Arc<dyn Log>,
+    vendor: Vendor,
+    clock: Clock,
+    since: Millis,
+) -> Result<Report, Failure> {
     let subscriber_id = backfill::subscriber(&settings.subscribers, &vendor).await.map_err(|error| match error {
         NoSubscriber::Vendor(error) => Failure::Failed(said(&error)),
         NoSubscriber::Unknown(sentence) => Failure::Usage(sentence),
@@ -72,12 +99,12 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
     let metrics = Arc::new(Metrics::new());
     let appended = Arc::new(Notify::new());
     let (intake, writer) =
-        Intake::new(Arc::clone(&log), Arc::clone(&metrics), clock.clone(), Arc::clone(&appended), Vec::new());
+        Intake::new(Arc::clone(log), Arc::clone(&metrics), clock.clone(), Arc::clone(&appended), Vec::new());
     // The tables it compares with: kept by `serve` if one runs, else from here.
-    let tables = Meetings::new(Arc::clone(&log), Arc::clone(&metrics), app::owner());
+    let tables = Meetings::new(Arc::clone(log), Arc::clone(&metrics), app::owner());
     let (stop, migrated) = (CancellationToken::new(), CancellationToken::new());
     migrated.cancel();
-    let backfill = Backfill { log: Arc::clone(&log), vendor, intake, metrics, clock, subscriber_id };
+    let backfill = Backfill { log: Arc::clone(log), vendor, intake, metrics, clock, subscriber_id };
     let request = Request { since, until: arguments.until, dry_run: arguments.dry_run, note: NOTE };
     let work = async {
         let report = look(&backfill, &request, arguments.json).await;
@@ -87,16 +114,9 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
     let (report, (), ()) = tokio::join!(
         work,
         writer.without_heartbeat().run(migrated, stop.clone()),
-        cursor::run(tables, Arc::clone(&log), appended, stop.clone())
+        cursor::run(tables, Arc::clone(log), appended, stop.clone())
     );
-    log.close().await;
-    let report = report?;
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report).map_err(anyhow::Error::from)?);
-    } else {
-        println!("{report}");
-    }
-    Ok(())
+    report
 }
 
 /// The range must be one of which the platform and the log know something.
@@ -148,15 +168,16 @@ async fn look(backfill: &Backfill, request: &Request, quiet: bool) -> Result<Rep
     backfill::tables_are_current(log, meetings::CURSOR).await?;
     let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };
     if let Ok(style) =
-        ProgressStyle::with_template("{spinner} {elapsed_precise} {bar:30} {pos}/{len} runs, {msg} (ETA {eta})")
+        ProgressStyle::with_template("{spinner} {elapsed_precise} {bar:30} {percent} %, {msg} (ETA {eta})")
     {
         bar.set_style(style);
     }
     let done = backfill
-        .run(request, |report, total| {
-            bar.set_length(total.unwrap_or(report.runs));
-            bar.set_position(report.runs);
-            bar.set_message(format!("{} stays, {} events", report.stays, report.events()));
+        .run(request, |report, reached| {
+            bar.set_length(report.until.since(report.since).as_secs().max(1));
+            bar.set_position(reached.since(report.since).as_secs());
+            let (runs, stays) = (report.runs, report.stays);
+            bar.set_message(format!("{runs} runs, {stays} stays, {} events", report.events()));
         })
         .await;
     bar.finish_and_clear();

@@ -88,7 +88,8 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
     if let Some(options) = app::vendor_options(&settings) {
         match Vendor::new(options, Clock::System) {
             Ok(vendor) => {
-                let asked = tokio::time::timeout(PLATFORM, platform(&mut report, &settings, &vendor)).await;
+                let asked = tokio::time::timeout(PLATFORM, platform(&mut report, &settings, &vendor));
+                let asked = super::with_token(&vendor, asked).await?;
                 if asked.is_err() {
                     report.fail("platform", format!("no answer within {PLATFORM:?}"));
                 }

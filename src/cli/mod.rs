@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app;
 use crate::bus::Bus;
@@ -31,6 +32,7 @@ use crate::config::{ConfigArgs, ConfigError, Env, LogFormat, Settings};
 use crate::log::{self, Log};
 use crate::metrics::Metrics;
 use crate::telemetry;
+use crate::vendor::Vendor;
 
 /// Receives Huawei Cloud Meeting's event push, verifies it, keeps it in SQL and republishes it onto NATS JetStream.
 ///
@@ -178,6 +180,23 @@ async fn open_log(settings: &Settings) -> Result<Arc<dyn Log>, Failure> {
     let log = log::open(&app::log_options(settings))?;
     log.migrate(false).await?;
     Ok(log)
+}
+
+/// What `work` comes to. The client's token is given back whatever that is, also if the process is told to end meanwhile.
+async fn with_token<T>(vendor: &Vendor, work: impl Future<Output = T>) -> anyhow::Result<T> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let ended = tokio::select! {
+        done = work => Ok(done),
+        _ = interrupt.recv() => Err(SignalKind::interrupt()),
+        _ = terminate.recv() => Err(SignalKind::terminate()),
+    };
+    vendor.log_out().await;
+    ended.map_err(|signal| {
+        eprintln!("convoke: told to end before it was done");
+        // As a shell says that a signal ended it.
+        std::process::exit(128 + signal.as_raw_value())
+    })
 }
 
 /// The bus that the settings name, connected.

@@ -49,7 +49,15 @@ async fn platform(arguments: &SimulateArgs, address: SocketAddr) -> Outcome {
         }
         key => key.map_err(|error| Failure::Usage(error.to_string()))?,
     };
-    let options = PlatformOptions { listen: address, ..PlatformOptions::new(APP_ID, key) };
+    // Before anybody may enable a subscription: then it is too late to refuse.
+    let checked = arguments.simulation(String::new(), SecretString::default()).prepare();
+    checked.map_err(|error| Failure::Usage(error.to_string()))?;
+    let options = PlatformOptions {
+        listen: address,
+        sp_id: arguments.platform_sp_id.clone(),
+        newer_recordings: arguments.platform_newer_recordings,
+        ..PlatformOptions::new(APP_ID, key)
+    };
     let platform = Platform::start(options).await.map_err(anyhow::Error::from)?;
     let key_file = std::path::absolute(file).context("the current folder")?;
     eprintln!("the platform's API is at {}; settings for Convoke:", platform.url());

@@ -142,15 +142,18 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
     if let Some(error) = away {
         actions.warn(format!("what is known of handshakes and locks cannot be read: {error}"));
     }
-    let result = match (&arguments.command, set) {
-        (_, Some(set)) => actions.set(set).await,
-        (Command::Enable { without_probe, force, wait, .. }, None) => {
-            actions.enable(Enable { probe: !without_probe, force: *force, wait: *wait }).await
+    let work = async {
+        match (&arguments.command, set) {
+            (_, Some(set)) => actions.set(set).await,
+            (Command::Enable { without_probe, force, wait, .. }, None) => {
+                actions.enable(Enable { probe: !without_probe, force: *force, wait: *wait }).await
+            }
+            (Command::Disable { .. }, None) => actions.disable().await,
+            (Command::Delete { .. }, None) => actions.delete().await,
+            (Command::Show { .. } | Command::Set { .. }, None) => actions.show().await,
         }
-        (Command::Disable { .. }, None) => actions.disable().await,
-        (Command::Delete { .. }, None) => actions.delete().await,
-        (Command::Show { .. } | Command::Set { .. }, None) => actions.show().await,
     };
+    let result = super::with_token(&vendor, work).await?;
     let report = actions.report;
     if let Some(log) = log {
         log.close().await;

@@ -58,16 +58,19 @@ pub fn details(run: &Run, call: Call, conference: &Conference) -> Option<Details
     if !ours {
         return None;
     }
-    let of = |occurrence: &Option<String>| occurrence.clone();
-    let other_occurrence = matches!(
-        (of(&run.meeting_cycle_sub_id), of(&conference.cycle_sub_conf_id)),
-        (Some(ours), Some(theirs)) if ours != theirs
-    );
-    let time = |time: Option<Millis>| time.filter(|_| !other_occurrence);
+    // Of a recurring meeting that is not over the times are those of one occurrence, as a rule the first; each occurrence's own
+    // stand beside it. Where ours is not among them they are another's.
+    let (scheduled_start_at, scheduled_end_at) = match &run.meeting_cycle_sub_id {
+        Some(ours) if !conference.occurrences.is_empty() => {
+            let ours = conference.occurrences.iter().find(|occurrence| occurrence.id == *ours);
+            ours.map_or((None, None), |ours| (ours.start, ours.end))
+        }
+        _ => (conference.start, conference.end),
+    };
     Some(Details {
         subject: conference.subject.clone(),
-        scheduled_start_at: time(conference.start),
-        scheduled_end_at: time(conference.end),
+        scheduled_start_at,
+        scheduled_end_at,
         host: conference.scheduler_name.clone().or_else(|| conference.scheduler_uuid.clone()),
         corp_id: None,
     })
@@ -90,7 +93,9 @@ pub fn failed(run: &Run, class: Class, problem: &str, now: Millis) -> Option<Enr
         Class::Token | Class::Configuration | Class::Locked => return None,
         Class::Gone => return Some(unknown(run, None, now)),
         Class::Bug => run.tries + 1 >= WRONG_TRIES,
-        Class::Transient => run.tries + 1 >= LEAST_TRIES && now.since(run.last_event_at) >= 2 * WINDOW,
+        Class::Transient | Class::Incomplete => {
+            run.tries + 1 >= LEAST_TRIES && now.since(run.last_event_at) >= 2 * WINDOW
+        }
     };
     let reason = problem.to_owned();
     Some(if given_up {

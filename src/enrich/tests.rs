@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::decide::{Call, calls, details, failed, unknown};
 use crate::event::Millis;
 use crate::log::{Details, Enriched, Run};
-use crate::vendor::{Class, Conference};
+use crate::vendor::{Class, Conference, Occurrence};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -81,14 +81,22 @@ fn a_meeting_without_a_uuid_is_taken_for_the_scheduled_one_if_it_lies_after_it_w
 }
 
 #[test]
-fn another_occurrences_times_are_left_out() {
-    let occurrence = |id: &str| Some(id.to_owned());
-    let run = Run { meeting_cycle_sub_id: occurrence("b"), ..run("live") };
-    let first = Conference { cycle_sub_conf_id: occurrence("a"), ..conference(Some("uuid-1")) };
-    let timeless = Details { scheduled_start_at: None, scheduled_end_at: None, ..expected() };
-    assert_eq!(details(&run, Call::Current, &first), Some(timeless));
-    let same = Conference { cycle_sub_conf_id: occurrence("b"), ..first };
-    assert_eq!(details(&run, Call::Current, &same), Some(expected()));
+fn of_a_recurring_meeting_the_times_are_those_of_the_occurrence() {
+    let occurrence =
+        |id: &str, start: i64| Occurrence { id: id.to_owned(), start: Some(at(start)), end: Some(at(start + 60_000)) };
+    let run = Run { meeting_cycle_sub_id: Some("b".to_owned()), ..run("live") };
+    let with = |occurrences| Conference { occurrences, ..conference(Some("uuid-1")) };
+    let scheduled = |start, end| Some(Details { scheduled_start_at: start, scheduled_end_at: end, ..expected() });
+    let (first, second) = (occurrence("a", CREATED), occurrence("b", CREATED + 86_400_000));
+    let told = details(&run, Call::Current, &with(vec![first.clone(), second.clone()]));
+    assert_eq!(told, scheduled(second.start, second.end));
+    let without = details(&run, Call::Current, &with(vec![first]));
+    assert_eq!(without, scheduled(None, None), "another's are left out");
+    assert_eq!(
+        details(&run, Call::Current, &with(Vec::new())),
+        Some(expected()),
+        "nothing says that they are another's"
+    );
 }
 
 #[test]

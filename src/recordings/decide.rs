@@ -59,7 +59,9 @@ pub fn judge_failure(fetch: &Fetch, class: Class, problem: &str, now: Millis) ->
         Class::Token | Class::Configuration | Class::Locked => return None,
         Class::Gone => return Some(judge(fetch, &Found::Nothing, now)),
         Class::Bug => fetch.tries + 1 >= WRONG_TRIES,
-        Class::Transient => fetch.tries + 1 >= LEAST_TRIES && now.since(fetch.finished_at) >= 2 * WINDOW,
+        Class::Transient | Class::Incomplete => {
+            fetch.tries + 1 >= LEAST_TRIES && now.since(fetch.finished_at) >= 2 * WINDOW
+        }
     };
     let reason = problem.to_owned();
     Some(if given_up {

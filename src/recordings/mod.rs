@@ -260,14 +260,14 @@ async fn ask(vendor: &Vendor, conf_uuid: &str) -> Result<Found, VendorError> {
         Err(error) => match error.class {
             Class::Gone => None,
             Class::Configuration | Class::Bug => Some(error),
-            Class::Token | Class::Locked | Class::Transient => return Err(error),
+            Class::Token | Class::Locked | Class::Transient | Class::Incomplete => return Err(error),
         },
     };
     let found = match vendor.segments(conf_uuid).await {
         Ok(segments) => Found::of_segments(&segments),
         Err(error) => match error.class {
             Class::Gone | Class::Configuration | Class::Bug => Found::Nothing,
-            Class::Token | Class::Locked | Class::Transient => return Err(error),
+            Class::Token | Class::Locked | Class::Transient | Class::Incomplete => return Err(error),
         },
     };
     match refused {

@@ -81,6 +81,12 @@ pub struct SimulateArgs {
     /// File whose first line is the App Key of that API; written if it is not there
     #[arg(long, value_name = "FILE", default_value = "platform.key", requires = "platform")]
     pub platform_key_file: PathBuf,
+    /// The App ID is this service provider's, and its enterprises are signed in to by their ID
+    #[arg(long, value_name = "ID", requires = "platform")]
+    pub platform_sp_id: Option<String>,
+    /// Meetings are recorded in the platform's newer recording system
+    #[arg(long, requires = "platform")]
+    pub platform_newer_recordings: bool,
 
     /// Seed of everything that is left to chance (default: a new one, which is printed)
     #[arg(long, value_name = "NUMBER")]

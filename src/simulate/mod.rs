@@ -202,6 +202,18 @@ impl Simulation {
         }
     }
 
+    /// Whether it can be run: its settings make sense, and its files can be opened.
+    ///
+    /// # Errors
+    /// A setting makes no sense, or a file cannot be opened.
+    pub fn prepare(&self) -> Result<(), Error> {
+        self.check()?;
+        // Both are appended to.
+        drop(self.ledger.as_deref().map(Ledger::open).transpose()?);
+        drop(self.truth.as_deref().map(ledger::append_to).transpose()?);
+        Ok(())
+    }
+
     /// Runs until everything is delivered or given up, or until `stop` is cancelled: then deliveries under way are finished, the
     /// truth is completed, and the report tells how far it came.
     ///

@@ -41,7 +41,7 @@ pub(super) fn read(doing: &'static str, answer: &Answer) -> Result<Value, Vendor
     };
     let json = serde_json::from_slice::<Value>(&answer.body).ok();
     if !answer.status.is_success() {
-        let (code, message) = json.as_ref().map(stated).unwrap_or_default();
+        let (code, message) = json.as_ref().map(refusal).unwrap_or_default();
         if json.is_none() && is_html(answer) {
             let judged = judge(status, None, "");
             return Err(failed(format!("{HTML} (status {status})"), judged.class, judged.advice));
@@ -66,14 +66,29 @@ const PROXY: &str = "A proxy or a login page answered instead of the platform: s
 const NOT_JSON: &str =
     "The answer was cut off or spoilt on its way: try again, and see whether a proxy stands in between.";
 
-/// The code and text of a failure in any of the platform's envelopes (manual, chapter 22; 6.3.2.2; 5.2.43). Codes that say
-/// that all went well are none.
+/// How a code and its text are named (manual, chapter 22; 6.3.2.2; 5.2.43; and what the platform's own SDKs read besides).
+const ENVELOPES: [(&str, [&str; 2]); 4] = [
+    ("error_code", ["error_msg", "error_message"]),
+    ("errorCode", ["errorMsg", "errorMessage"]),
+    ("returnCode", ["returnDesc", "returnMessage"]),
+    ("code", ["message", "msg"]),
+];
+
+/// The same of an answer that is a failure by its status, where the envelope may lie in another object.
+fn refusal(json: &Value) -> (Option<String>, String) {
+    let outer = stated(json);
+    let inner =
+        || json.as_object()?.values().filter(|value| value.is_object()).map(stated).find(|(code, _)| code.is_some());
+    if outer.0.is_some() { outer } else { inner().unwrap_or(outer) }
+}
+
+/// The code and text of a failure in any of the platform's envelopes. Codes that say that all went well are none.
 fn stated(json: &Value) -> (Option<String>, String) {
     let mut told = String::new();
-    for (code, message) in [("error_code", "error_msg"), ("returnCode", "returnDesc"), ("code", "message")] {
+    for (code, messages) in ENVELOPES {
         // A subscription or a recording has no member of these names, so they are the envelope's.
         let code = parse::text(json, &[code]).filter(|code| !code.trim_matches('0').is_empty());
-        let message = parse::text(json, &[message]).unwrap_or_default();
+        let message = parse::text(json, &messages).unwrap_or_default();
         if let Some(code) = code {
             return (Some(full(&code)), message);
         }

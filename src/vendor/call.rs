@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Method, Request};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rand::RngExt as _;
@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::error::{Class, VendorError, throttled};
+use super::error::{Class, VendorError};
 use super::token::{Authenticated, Token};
 use super::transport::Answer;
 use super::{Core, answer, token};
@@ -102,6 +102,20 @@ impl Core {
         }
     }
 
+    /// Gives a token back (3.2.5). Tried once: it ends by itself, too.
+    pub(super) async fn log_out(&self, token: &Token) -> Result<(), VendorError> {
+        let call = Call {
+            doing: "giving the token back",
+            method: Method::DELETE,
+            path: "/v1/usg/acs/token",
+            query: Vec::new(),
+            body: None,
+            secret: None,
+            repeatable: false,
+        };
+        self.attempt(&call, &Credentials::Token(token)).await.map(drop)
+    }
+
     /// Waits before the next try, or says that there is none.
     async fn pause(&self, path: &'static str, error: VendorError, tries: u32) -> Result<(), VendorError> {
         if error.class != Class::Transient || tries >= TRIES {
@@ -109,7 +123,7 @@ impl Core {
         }
         let most = BACK_OFF * 2_u32.pow(tries - 1);
         let back_off = rand::rng().random_range(most / 2..=most);
-        if !error.status.is_some_and(|status| throttled(status, error.code.as_deref())) {
+        if !error.is_throttled() {
             let pause = error.wait.unwrap_or_default().max(back_off);
             if pause > LONGEST_WAIT {
                 return Err(error);
@@ -186,6 +200,9 @@ impl Core {
             .header("user-agent", concat!("convoke/", env!("CARGO_PKG_VERSION")));
         if call.body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json; charset=UTF-8");
+        } else if call.method != Method::GET {
+            // As the platform's own SDK has it: there are gateways that ask for a length of what changes something.
+            request = request.header(CONTENT_TYPE, "application/json").header(CONTENT_LENGTH, "0");
         }
         let (name, secret) = match credentials {
             Credentials::Token(token) => (HeaderName::from_static("x-access-token"), token.exposed()),

@@ -15,6 +15,8 @@ pub enum Class {
     Gone,
     /// It may work later.
     Transient,
+    /// A list ended before the total that it announced.
+    Incomplete,
     /// The request is wrong: a defect of ours, or of our picture of the platform.
     Bug,
 }
@@ -39,6 +41,13 @@ pub struct VendorError {
     pub advice: &'static str,
     /// How long to wait before it makes sense again, if that is known.
     pub wait: Option<Duration>,
+}
+
+impl VendorError {
+    /// Whether calls come too often, rather than that something is broken.
+    pub(super) fn is_throttled(&self) -> bool {
+        self.status.is_some_and(|status| throttled(status, self.code.as_deref()))
+    }
 }
 
 /// What an answer that is none means.
@@ -101,6 +110,8 @@ const RIGHTS: &str = "The account has no right to this: it takes an administrato
     platform.user_id the default administrator is used), and the flagship edition.";
 const THROTTLED: &str = "The platform limits how often each call may be made, about 100 times a minute, for all who \
     use this App ID together: let fewer ask, or wait.";
+/// The gateway's, that of webinars, and the flow control of the platform's servers, which its clients know without a family.
+const THROTTLES: [&str; 4] = ["APIG.0308", "APIGW.0308", "WSS.301000016", "MMC.100000429"];
 const BUSY: &str = "The platform is busy: try again later.";
 
 fn of_code(code: &str, message: &str) -> Option<Judgement> {
@@ -178,7 +189,7 @@ fn of_code(code: &str, message: &str) -> Option<Judgement> {
                 administrator has set another time.",
         ),
 
-        "APIG.0308" | "APIGW.0308" | "WSS.301000016" => plain(Class::Transient, THROTTLED),
+        code if THROTTLES.contains(&code) => plain(Class::Transient, THROTTLED),
         "USG.201000021" => wait(
             Class::Transient,
             "The platform is updating what was asked for: try again in five minutes.",
@@ -193,8 +204,8 @@ fn of_code(code: &str, message: &str) -> Option<Judgement> {
 }
 
 /// Whether this says that calls come too often, rather than that something is broken.
-pub(super) fn throttled(status: u16, code: Option<&str>) -> bool {
-    status == 429 || matches!(code, Some("APIG.0308" | "APIGW.0308" | "WSS.301000016"))
+fn throttled(status: u16, code: Option<&str>) -> bool {
+    status == 429 || code.is_some_and(|code| THROTTLES.contains(&code))
 }
 
 /// The first number in a text like "locked for 600 seconds", if it is a plausible length of time.
@@ -225,6 +236,7 @@ mod tests {
             (500, "MMC.111071118", Class::Gone),
             (400, "MBI.104000007", Class::Gone),
             (429, "APIG.0308", Class::Transient),
+            (400, "MMC.100000429", Class::Transient),
             (503, "USG.000000008", Class::Transient),
             (500, "MMC.111070003", Class::Transient),
             (400, "MMC.111072049", Class::Transient),
@@ -232,7 +244,12 @@ mod tests {
         ] {
             assert_eq!(judge(status, Some(code), "").class, class, "{status} {code}");
         }
-        assert!(throttled(429, None) && throttled(400, Some("APIGW.0308")) && !throttled(503, None));
+        assert!(
+            throttled(429, None)
+                && throttled(400, Some("APIGW.0308"))
+                && throttled(200, Some("MMC.100000429"))
+                && !throttled(503, None)
+        );
     }
 
     #[test]

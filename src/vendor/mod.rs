@@ -14,7 +14,8 @@ mod walk;
 
 pub use error::{Class, VendorError};
 pub use model::{
-    AttendeeRecord, Conference, Identity, NewSubscription, RecordFile, Segment, SegmentFile, Status, Subscription,
+    AttendeeRecord, Conference, Identity, NewSubscription, Occurrence, RecordFile, Segment, SegmentFile, Status,
+    Subscription,
 };
 pub use pages::{Item, Pages};
 
@@ -43,6 +44,12 @@ const RECORDINGS: &str = "/v1/mmc/management/record/files";
 const RECORDING: &str = "/v1/mmc/management/conferences/record/files";
 const SEGMENTS: &str = "/v1/mmc/rlm/record/info";
 const ENTERPRISE: &str = "/v1/mmc/management/conferences/confOrg";
+
+/// Whoever ends does not wait longer for the platform to take a token back.
+const LOG_OUT: Duration = Duration::from_secs(3);
+
+/// `status` of a subscription that is disabled.
+const DISABLED: i64 = 1;
 
 /// Segments that are asked for at once; the platform names no most, and gives 20 by itself.
 const SEGMENTS_AT_ONCE: u64 = 20;
@@ -132,6 +139,22 @@ impl Vendor {
         Ok(self.core.tokens.current(&self.core, None).await?.identity)
     }
 
+    /// Gives the token back, if there is one: the platform keeps 64 for a user, for 12 to 24 hours each, and kills the oldest
+    /// for one more. Takes 3 s at most, and what goes wrong with it is only noted: a token ends by itself, too. To be called when
+    /// the platform is not needed again soon; later calls sign in anew.
+    pub async fn log_out(&self) {
+        let given_back = async {
+            match self.core.tokens.take().await {
+                Some(token) => self.core.log_out(&token).await.map_err(|error| error.to_string()),
+                None => Ok(()),
+            }
+        };
+        let outcome = tokio::time::timeout(LOG_OUT, given_back).await.unwrap_or_else(|_| Err("no answer".to_owned()));
+        if let Err(error) = outcome {
+            tracing::debug!(error, "the token was not given back: it ends by itself");
+        }
+    }
+
     /// The subscription; `None` if there is none.
     ///
     /// # Errors
@@ -166,14 +189,16 @@ impl Vendor {
         self.core.call(&call).await.map(drop)
     }
 
-    /// Enables or disables it. Never tried again by itself: failures are counted by the platform.
+    /// Enables or disables it. Disabling may be done twice, and is tried again as any other call. Enabling never is by itself: it
+    /// makes the platform try our URL, and failures, of which nobody says how many it takes, lock the subscription for an hour.
+    /// Whoever got no answer reads the status.
     ///
     /// # Errors
     /// [`VendorError`]; [`Class::Locked`] if it was tried too often.
     pub async fn change_status(&self, id: &str, status: Status) -> Result<(), VendorError> {
         let (doing, status) = match status {
             Status::Enabled => ("enabling the subscription", 0),
-            Status::Disabled => ("disabling the subscription", 1),
+            Status::Disabled => ("disabling the subscription", DISABLED),
             Status::Locked => ("locking the subscription", 2),
             Status::Other(status) => ("changing the subscription's status", status),
         };
@@ -185,7 +210,7 @@ impl Vendor {
             query,
             body: None,
             secret: None,
-            repeatable: false,
+            repeatable: status == DISABLED,
         };
         self.core.call(&call).await.map(drop)
     }
@@ -259,7 +284,7 @@ impl Vendor {
                 repeatable: true,
             };
             let Some(answer) = existing(self.core.call(&call).await)? else { return Ok(segments) };
-            // The manual has a level more than the platform's own SDK.
+            // The manual has a level more than older ones of the platform's SDKs.
             let page = answer.get("data").filter(|data| data.is_object()).unwrap_or(&answer);
             let count = parse::integer(page, &["segmentCount"]).and_then(|count| u64::try_from(count).ok());
             let list = page.get("segmentList").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
@@ -270,9 +295,21 @@ impl Vendor {
                 }
             }
             offset += list.len() as u64;
-            // Whatever the total says: a page that brings nothing new is the end.
-            if segments.len() == before || count.is_some_and(|count| offset >= count) {
+            if count.is_some_and(|count| offset >= count) || (count.is_none() && segments.len() == before) {
                 return Ok(segments);
+            }
+            if segments.len() == before {
+                let (given, total) = (segments.len(), count.unwrap_or_default());
+                return Err(VendorError {
+                    doing: call.doing,
+                    problem: format!("the platform says that there are {total} and gave {given}"),
+                    class: Class::Incomplete,
+                    status: Some(200),
+                    code: None,
+                    request_id: None,
+                    advice: pages::INCOMPLETE,
+                    wait: None,
+                });
             }
         }
     }

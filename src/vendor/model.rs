@@ -1,6 +1,11 @@
 //! The platform's words, as far as they are used. Every field may be missing or null; empty strings are read as missing.
 
+use std::time::Duration;
+
 use crate::event::Millis;
+
+/// A run of a recurring meeting and the occurrence that it is begin no further apart.
+const BEGINS_WITHIN: Duration = Duration::from_secs(15 * 60);
 
 /// Who we are to the platform (table 3-10).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,7 +18,7 @@ pub struct Identity {
     pub user_type: Option<i64>,
     /// `adminType`: 0 default administrator, 1 administrator, 2 none.
     pub admin_type: Option<i64>,
-    /// `corpType`: 0 flagship, 5 free, 6 Flexus.
+    /// `corpType`: 0 flagship, 5 free, 6 Flexus in the manual and standard in the SDK.
     pub corp_type: Option<i64>,
 }
 
@@ -63,8 +68,9 @@ pub struct Conference {
     pub vmr_conference_id: Option<String>,
     /// `confUUID`: the run.
     pub conf_uuid: Option<String>,
-    /// `cycleSubConfID`: the occurrence of a recurring meeting.
-    pub cycle_sub_conf_id: Option<String>,
+    /// `subConfs`: the occurrences of a recurring meeting. (Its `cycleSubConfID` is not read: in the manual and most of the SDKs
+    /// it is the first occurrence's, whichever this is.)
+    pub occurrences: Vec<Occurrence>,
     /// `subject`.
     pub subject: Option<String>,
     /// `startTime`, in whole minutes.
@@ -79,6 +85,30 @@ pub struct Conference {
     pub scheduler_uuid: Option<String>,
     /// `isHasRecordFile`.
     pub has_record_file: Option<bool>,
+}
+
+/// An occurrence of a recurring meeting.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Occurrence {
+    /// `cycleSubConfID`.
+    pub id: String,
+    /// `startTime`: when it is to begin, in whole minutes.
+    pub start: Option<Millis>,
+    /// `endTime`: when it is to end, in whole minutes.
+    pub end: Option<Millis>,
+}
+
+impl Conference {
+    /// The one of its occurrences that was to begin when it did: people come early, and occurrences are days apart.
+    #[must_use]
+    pub fn occurrence_held(&self) -> Option<&Occurrence> {
+        let began = self.start?;
+        let apart = |occurrence: &&Occurrence| {
+            let start = occurrence.start?;
+            Some(began.since(start).max(start.since(began))).filter(|apart| *apart <= BEGINS_WITHIN)
+        };
+        self.occurrences.iter().filter(|occurrence| apart(occurrence).is_some()).min_by_key(apart)
+    }
 }
 
 /// A stay (table 4-64): no participant id, no user.

@@ -19,6 +19,10 @@ pub(super) const LIMIT: u64 = 500;
 /// Before an odd page is asked for again.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// What to do about a list that is not whole.
+pub(super) const INCOMPLETE: &str = "Try again later. If it stays, the platform cuts long lists off, or takes `offset` for \
+    the number of a page rather than of a record: tell its support, with both numbers.";
+
 /// What a list is made of.
 pub trait Item: Sized {
     /// Reads one.
@@ -68,6 +72,8 @@ pub struct Pages<T> {
     path: &'static str,
     query: Vec<(&'static str, String)>,
     walk: Walk,
+    /// It was said how it ended.
+    told: bool,
     items: PhantomData<fn() -> T>,
 }
 
@@ -84,13 +90,13 @@ impl<T: Item> Pages<T> {
         path: &'static str,
         query: Vec<(&'static str, String)>,
     ) -> Self {
-        Self { core: Arc::clone(core), doing, path, query, walk: Walk::default(), items: PhantomData }
+        Self { core: Arc::clone(core), doing, path, query, walk: Walk::default(), told: false, items: PhantomData }
     }
 
     /// The next items, at least one; `None` at the end. May be called again after an error, and goes on where it was.
     ///
     /// # Errors
-    /// [`VendorError`].
+    /// [`VendorError`]; [`Class::Incomplete`] if the list does not hold what its total says.
     pub async fn next(&mut self) -> Result<Option<Vec<T>>, VendorError> {
         while let Some(offset) = self.walk.ask() {
             let (count, items) = self.fetch(offset).await?;
@@ -105,21 +111,21 @@ impl<T: Item> Pages<T> {
                     }
                 }
                 Step::Again => tokio::time::sleep(PAUSE).await,
-                Step::Repeats => {
-                    return Err(self.odd(
-                        "the platform gives the same page again and again, and says that there is more",
-                        "Try again later; if it stays, tell the platform's support.",
-                    ));
-                }
-                Step::Restless => {
-                    return Err(self.odd(
-                        "the list changes faster than it can be read",
-                        "Try again later, or with a shorter range.",
-                    ));
-                }
+                Step::Repeats => return Err(self.incomplete("it gives the same page again and again")),
+                Step::Restless => return Err(self.incomplete("the list changes faster than it can be read")),
             }
         }
+        if self.walk.is_short() && !self.told {
+            self.told = true;
+            return Err(self.incomplete("past that it gives nothing"));
+        }
         Ok(None)
+    }
+
+    /// How many items the platform has given.
+    #[must_use]
+    pub fn given(&self) -> u64 {
+        self.walk.given()
     }
 
     /// How many items the platform said that there are, once a page has come.
@@ -141,17 +147,28 @@ impl<T: Item> Pages<T> {
             Some(Value::Array(items)) => Ok((count, items)),
             _ if count == Some(0) => Ok((count, Vec::new())),
             _ => Err(self.odd(
-                "the answer holds no list",
+                Class::Transient,
+                "the answer holds no list".to_owned(),
                 "Something else than the platform answered, or the platform has changed: see platform.url.",
             )),
         }
     }
 
-    fn odd(&self, problem: &str, advice: &'static str) -> VendorError {
+    /// Less came than the platform says that there is, and how that was seen.
+    fn incomplete(&self, how: &str) -> VendorError {
+        let (given, total) = (self.walk.given(), self.walk.total().unwrap_or_default());
+        self.odd(
+            Class::Incomplete,
+            format!("the platform says that there are {total} and gave {given}: {how}"),
+            INCOMPLETE,
+        )
+    }
+
+    fn odd(&self, class: Class, problem: String, advice: &'static str) -> VendorError {
         VendorError {
             doing: self.doing,
-            problem: problem.to_owned(),
-            class: Class::Transient,
+            problem,
+            class,
             status: Some(200),
             code: None,
             request_id: None,

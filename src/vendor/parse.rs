@@ -7,7 +7,9 @@ use time::PrimitiveDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
-use super::model::{AttendeeRecord, Conference, Identity, RecordFile, Segment, SegmentFile, Status, Subscription};
+use super::model::{
+    AttendeeRecord, Conference, Identity, Occurrence, RecordFile, Segment, SegmentFile, Status, Subscription,
+};
 use crate::event::Millis;
 
 /// The times of lists: UTC, without saying so (manual, 4.2.1 on `startTime`).
@@ -95,7 +97,7 @@ pub(super) fn conference(item: &Value) -> Conference {
         conference_id: text(item, &["conferenceID"]),
         vmr_conference_id: text(item, &["vmrConferenceID"]),
         conf_uuid: text(item, &["confUUID", "confUuid"]),
-        cycle_sub_conf_id: text(item, &["cycleSubConfID"]),
+        occurrences: array(item, "subConfs").iter().filter_map(occurrence).collect(),
         subject: text(item, &["subject"]),
         start: list_time(item, "startTime"),
         end: list_time(item, "endTime"),
@@ -104,6 +106,14 @@ pub(super) fn conference(item: &Value) -> Conference {
         scheduler_uuid: text(item, &["userUUID"]),
         has_record_file: boolean(item, &["isHasRecordFile"]),
     }
+}
+
+fn occurrence(item: &Value) -> Option<Occurrence> {
+    Some(Occurrence {
+        id: text(item, &["cycleSubConfID"])?,
+        start: list_time(item, "startTime"),
+        end: list_time(item, "endTime"),
+    })
 }
 
 pub(super) fn attendee(item: &Value) -> AttendeeRecord {

@@ -3,7 +3,7 @@
 //!
 //! The platform keeps 64 tokens for a user and silently kills the oldest for the 65th, so authentications are few: a
 //! failed one is not repeated at once, whoever asks, and refused tokens are replaced five times at once and then every half
-//! hour. Expiry is judged by our steady clock from the moment of the answer, whatever the two clocks say.
+//! hour. Whoever needs it no more gives it back (3.2.5). Expiry is judged by our steady clock from the moment of the answer, whatever the two clocks say.
 
 use std::time::Duration;
 
@@ -85,6 +85,11 @@ impl Tokens {
             Ok(token) => Ok(token),
             Err(error) => still_good.ok_or(error),
         }
+    }
+
+    /// The kept token, which is not used any more from here on. None is fetched for it.
+    pub(super) async fn take(&self) -> Option<Token> {
+        self.0.lock().await.kept.take().map(|kept| kept.token)
     }
 }
 

@@ -9,8 +9,12 @@
 //!   have moved past us. The page is put aside, and earlier ones are asked for until one holds something known; from there it
 //!   goes forward again.
 //! - **The page before comes again**, or an empty one although the total says otherwise: it is asked for again, three times.
-//!   Then an empty one is the end, and a repeated one a failure. Without a total a repeated page is the end, too: lists are
-//!   known that give their last page for every offset beyond it (manual, 7.1.2.1).
+//!   Without a total a repeated page is the end: lists are known that give their last page for every offset beyond it (manual,
+//!   7.1.2.1).
+//!
+//! With a total, a list of which less was given is never taken for whole: however it ends, that is a failure. (The platform
+//! does not agree with itself on whether `offset` counts records or pages; where it counted pages, or long lists were cut off,
+//! this is what would be seen.)
 //!
 //! It ends on any list: steps back and walks through all of it are counted. What is put in while the last of them passes
 //! may be missed, and what is taken away may still be given.
@@ -77,6 +81,16 @@ impl Walk {
         (!self.done).then_some(self.at)
     }
 
+    /// How many records were taken until now, with those that are like another.
+    pub(super) fn given(&self) -> u64 {
+        self.seen.len() as u64 + self.twins
+    }
+
+    /// At the end: whether the platform says that there is more than it gave.
+    pub(super) fn is_short(&self) -> bool {
+        self.done && self.count.is_some_and(|count| self.given() < count)
+    }
+
     /// The newest total.
     pub(super) const fn total(&self) -> Option<u64> {
         self.count
@@ -133,7 +147,7 @@ impl Walk {
                 }
                 self.done = true;
             }
-            Some(count) if count > 0 && self.at > 0 => return self.step_back(count),
+            Some(count) if self.at > 0 => return self.step_back(count),
             _ => self.done = true,
         }
         Step::Take(Vec::new())
@@ -167,8 +181,7 @@ impl Walk {
 
     /// The end of the list, or of one walk through it.
     fn end(&mut self) {
-        let seen = self.seen.len() as u64 + self.twins;
-        let missing = self.count.is_some_and(|count| seen < count);
+        let missing = self.count.is_some_and(|count| self.given() < count);
         self.walks += 1;
         if self.moved && missing && self.walks < WALKS {
             self.at = 0;

@@ -5,3 +5,4 @@ mod filling;
 mod resuming;
 pub mod scene;
 mod scheduled;
+mod tokens;

@@ -50,7 +50,8 @@ async fn every_command_explains_itself() {
         }
     }
     let simulate = "--url --app-id --app-key-file --meetings --attendees --rate --connections --duration --duplicates --drop \
-                    --resign-retries --shuffle --time-scale --seed --ledger --truth --ago --platform --platform-key-file";
+                    --resign-retries --shuffle --time-scale --seed --ledger --truth --ago --platform --platform-key-file \
+                    --platform-sp-id --platform-newer-recordings";
     let own = run_convoke(&["simulate", "--help"], &[]).await;
     for flag in simulate.split_whitespace() {
         assert!(own.stdout.contains(flag), "simulate {flag}");

@@ -21,7 +21,7 @@ use crate::{
         process::{Convoke, Finished, run_convoke},
         proxy::Proxy,
         tools,
-        wait::eventually,
+        wait::{eventually, stretched},
     },
 };
 
@@ -285,7 +285,7 @@ async fn without_a_token_only_requests_that_name_this_machine_are_answered() {
 }
 
 /// Name, type and labels of every metric, as the contract lists them.
-const METRICS: [(&str, &str, &[&str]); 35] = [
+const METRICS: &[(&str, &str, &[&str])] = &[
     ("convoke_deliveries_total", "counter", &["subscriber", "event", "outcome"]),
     ("convoke_rejections_total", "counter", &["reason"]),
     ("convoke_delivery_duration_seconds", "histogram", &[]),
@@ -310,6 +310,7 @@ const METRICS: [(&str, &str, &[&str]); 35] = [
     ("convoke_stream_setbacks_total", "counter", &["kind"]),
     ("convoke_backfill_events_total", "counter", &["event"]),
     ("convoke_backfill_not_fillable_total", "counter", &["reason"]),
+    ("convoke_backfill_incomplete_total", "counter", &["list"]),
     ("convoke_backfill_failures_total", "counter", &[]),
     ("convoke_backfill_completed_timestamp_seconds", "gauge", &[]),
     ("convoke_fetches", "gauge", &["task", "state"]),
@@ -331,7 +332,7 @@ async fn every_metric_is_there_from_the_start() {
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' ')).collect();
     let expected: BTreeMap<&str, &str> = METRICS.iter().map(|(name, kind, _)| (*name, *kind)).collect();
     assert_eq!(types, expected);
-    for (name, kind, labels) in &METRICS {
+    for (name, kind, labels) in METRICS {
         let series = if *kind == "histogram" { format!("{name}_count") } else { (*name).to_owned() };
         let mine: Vec<_> = text
             .lines()
@@ -605,7 +606,7 @@ async fn https_is_served_in_both_versions_and_its_certificate_is_replaced_while_
     service.convoke.signal(Signal::TERM);
     let begun = Instant::now();
     assert!(service.convoke.wait_exit(SOON).await.success());
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < stretched(Duration::from_secs(3)), "{:?}", begun.elapsed());
     drop(silent);
 }
 
@@ -631,7 +632,7 @@ async fn a_certificate_that_cannot_be_used_is_a_wrong_setting() {
 
 #[tokio::test]
 async fn a_stop_is_announced_before_it_begins() {
-    let mut service = Service::with(settings().setting("SHUTDOWN_DELAY", "1500ms"), Database::Sqlite).await;
+    let mut service = Service::with(settings().setting("SHUTDOWN_DELAY", "5s"), Database::Sqlite).await;
     let (events, admin) = (service.convoke.events, service.convoke.admin);
     let mut kept = RawConnection::open(events).await;
     service.convoke.signal(Signal::TERM);
@@ -640,7 +641,6 @@ async fn a_stop_is_announced_before_it_begins() {
         http::get(&format!("http://{events}/readyz")).await.status == 503
     })
     .await;
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     assert_eq!(http::get(&format!("http://{admin}/readyz")).await.status, 503);
     assert_eq!(http::get(&format!("http://{admin}/livez")).await.status, 200);
     // Events are still taken, on new and on kept connections, and each answer asks for another connection.
@@ -650,8 +650,9 @@ async fn a_stop_is_announced_before_it_begins() {
     kept.send(&[head.as_bytes(), &body].concat()).await;
     let answer = String::from_utf8(kept.read_to_end().await).expect("text");
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\r\nconnection: close\r\n"), "{answer}");
+    assert!(service.convoke.exited().is_none(), "all of this was before it began: {:?}", begun.elapsed());
     assert!(service.convoke.wait_exit(SOON).await.success());
-    assert!(begun.elapsed() >= Duration::from_millis(1_500), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() >= Duration::from_secs(5), "{:?}", begun.elapsed());
     assert_eq!(service.count("events"), 2);
 }
 
@@ -711,7 +712,7 @@ async fn an_end_is_not_held_up_by_who_sends_nothing() {
     service.convoke.signal(Signal::TERM);
     let begun = Instant::now();
     assert!(service.convoke.wait_exit(SOON).await.success());
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < stretched(Duration::from_secs(3)), "{:?}", begun.elapsed());
     drop((silent, begun_head, idle, http2, idle_head));
 }
 
@@ -731,7 +732,8 @@ async fn an_end_that_takes_too_long_is_cut_short_by_its_timeout_or_by_a_second_s
     bounded.convoke.signal(Signal::TERM);
     let begun = Instant::now();
     assert_eq!(bounded.convoke.wait_exit(SOON).await.code(), Some(0));
-    assert!((800..4_000).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_millis(800) && took < stretched(Duration::from_secs(4)), "{took:?}");
 
     let mut forced = Service::start().await;
     let _under_way = half_a_request(&forced.convoke).await;
@@ -740,7 +742,7 @@ async fn an_end_that_takes_too_long_is_cut_short_by_its_timeout_or_by_a_second_s
     forced.convoke.signal(Signal::TERM);
     let begun = Instant::now();
     assert_eq!(forced.convoke.wait_exit(SOON).await.code(), Some(1));
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < stretched(Duration::from_secs(3)), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
@@ -907,7 +909,7 @@ async fn it_is_ready_at_once_on_a_database_that_exists() {
     let begun = Instant::now();
     service.convoke.restart().await;
     service.convoke.wait_ready(SOON).await;
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < stretched(Duration::from_secs(2)), "{:?}", begun.elapsed());
     assert_eq!(service.count("events"), 1);
 }
 

@@ -1,7 +1,10 @@
 //! The relay, on the oldest and the newest bus: every event of the log reaches the stream, in the order of the log,
 //! whatever happens in between.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use async_nats::jetstream::stream;
 use convoke::simulate::Simulation;
@@ -683,13 +686,14 @@ async fn a_stop_while_the_bus_stalls_is_orderly(version: NatsVersion) {
     convoke.restart().await;
     convoke.wait_ready(TEN).await;
     metric_over(&convoke, r#"convoke_publish_errors_total{reason="disconnected"}"#, 3.0, TEN).await;
-    let (used, errors) = (cpu_time(convoke.id()), "convoke_publish_errors_total");
+    let (begun, used, errors) = (Instant::now(), cpu_time(convoke.id()), "convoke_publish_errors_total");
     let before = http::metric(convoke.admin, errors).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let used = cpu_time(convoke.id()) - used;
     assert!(used < Duration::from_millis(600), "{used:?} of processor time in 2 s of waiting");
     let tries = http::metric(convoke.admin, errors).await - before;
-    assert!(tries <= 10.0, "{tries} tries in 2 s");
+    let time = begun.elapsed();
+    assert!(tries <= 5.0 * time.as_secs_f64(), "{tries} tries in {time:?}");
     convoke.signal(Signal::TERM);
     assert!(convoke.wait_exit(TEN).await.success());
     proxy.heal();

@@ -352,7 +352,7 @@ async fn a_meeting_is_found_by_its_number_while_it_is_not_over_and_by_its_run_af
     run.cycle_sub_conf_id = Some("sub-1".to_owned());
     platform.edit(|archive| archive.put(run.clone()));
     let now = client.conference("960000017").await.expect("an answer").expect("a meeting");
-    assert_eq!((now.conf_uuid.as_deref(), now.cycle_sub_conf_id.as_deref()), (Some("run-1"), Some("sub-1")));
+    assert_eq!((now.conf_uuid.as_deref(), &*now.occurrences[0].id), (Some("run-1"), "sub-1"));
     assert_eq!((now.state.as_deref(), now.scheduler_name.as_deref()), (Some("Created"), Some("Demo User")));
     assert_eq!(client.past_conference("run-1").await.expect("an answer"), None);
 

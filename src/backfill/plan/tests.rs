@@ -1,4 +1,5 @@
 use super::*;
+use crate::vendor::Occurrence;
 
 const UUID: &str = "11112222333344445555666677778888";
 const START: i64 = 1_790_000_000_000;
@@ -163,10 +164,15 @@ fn what_may_still_be_pushed_is_left_alone() {
 }
 
 #[test]
-fn an_occurrence_is_the_pushed_one_before_the_one_in_the_history() {
-    let conference = Conference { cycle_sub_conf_id: Some("of history".to_owned()), ..conference() };
+fn an_occurrence_is_the_pushed_one_or_one_that_was_to_begin_when_the_run_did_and_else_none() {
+    let occurrence = |id: &str, start: i64| Occurrence { id: id.to_owned(), start: Some(at(start)), end: None };
+    let occurrences = vec![occurrence("first", -7 * 86_400), occurrence("of history", 600)];
+    let conference = Conference { occurrences, start: Some(at(0)), ..conference() };
     let run = KnownRun { meeting_cycle_sub_id: Some("pushed".to_owned()), ..run(None, Some(60)) };
     let of = |run| plan(&conference, UUID, &[], run, &[], Millis::MAX).events[0].event_info.clone();
     assert!(of(Some(&run)).contains(r#""meetingCycleSubID":"pushed""#));
     assert!(of(None).contains(r#""meetingCycleSubID":"of history""#));
+    let later = Conference { start: Some(at(3_600)), ..conference.clone() };
+    let told = plan(&later, UUID, &[], None, &[], Millis::MAX).events[0].event_info.clone();
+    assert!(!told.contains("meetingCycleSubID"), "{told}");
 }

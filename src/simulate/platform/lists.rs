@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use time::macros::format_description;
 
 use super::archive::{Archive, Run, State, Stay};
-use super::request::{Paging, Query};
+use super::request::{Language, Paging, Query};
 use super::tokens::Caller;
 use super::{PlatformOptions, Refusal};
 use crate::event::Millis;
@@ -172,6 +172,7 @@ pub(super) fn attendees(
     caller: &Caller,
     query: &Query,
     (paging, now): (Paging, Millis),
+    language: Language,
 ) -> Result<Value, Refusal> {
     let run = past(shared, caller, query, now)?;
     let key = query.search()?;
@@ -181,10 +182,10 @@ pub(super) fn attendees(
     let record = |stay: &&Stay| {
         let off = skew(shared.0, stay);
         json!({
-            "displayName": *stay.display_name, "callNumber": *stay.call_number, "deviceType": stay.device_type,
+            "displayName": *stay.display_name, "callNumber": *stay.call_number, "deviceType": device(stay.device_type, language),
             "joinTime": stay.joined.get() + off,
             "leftTime": stay.left.or(run.ended).map_or(0, |left| left.get() + off),
-            "mediaType": "Video", "deptName": "Example Corp",
+            "mediaType": if language == Language::English { "Video" } else { "视频" }, "deptName": "Example Corp",
         })
     };
     let data = stays.iter().skip(paging.offset).take(paging.limit).map(record);
@@ -234,6 +235,15 @@ fn by_number<'a>(archive: &'a Archive, id: &str) -> Result<&'a Run, Refusal> {
         }
     }
     found.ok_or(if over { Refusal::ALREADY_OVER } else { Refusal::NO_SUCH_MEETING })
+}
+
+/// A device type as the platform words it. Of the Chinese words the samples have the first.
+fn device(english: &str, language: Language) -> &str {
+    match (language, english) {
+        (Language::Chinese, "Soft terminal") => "软终端",
+        (Language::Chinese, "Hard terminal") => "硬终端",
+        _ => english,
+    }
 }
 
 /// By how much the times of participant records differ from those of the events: in the samples it is some milliseconds.
@@ -295,6 +305,23 @@ fn conference(run: &Run) -> Value {
     }
     if let Some(cycle) = &run.cycle_sub_conf_id {
         conference["cycleSubConfID"] = json!(cycle);
+        series(&mut conference, run, cycle);
     }
     conference
+}
+
+/// What a recurring meeting has besides: how it recurs, and its occurrences, of which this world knows one.
+fn series(conference: &mut Value, run: &Run, cycle: &str) {
+    let (start, end) = run.scheduled;
+    let day = |at: Millis| minute(at)[..10].to_owned();
+    conference["cycleParams"] = json!({
+        "startDate": day(start), "endDate": day(end), "cycle": "Week", "interval": 1, "point": [1], "preRemindDays": 1,
+    });
+    conference["subConfs"] = json!([{
+        "cycleSubConfID": cycle, "conferenceID": run.conference_id, "mediaType": "Voice,Video,Data",
+        "startTime": minute(start), "endTime": minute(end), "isAutoRecord": 0, "recordAuthType": 0,
+        "confConfigInfo": {
+            "callInRestriction": 0, "allowGuestStartConf": true, "enableWaitingRoom": true, "showAudienceCountInfo": null,
+        },
+    }]);
 }

@@ -2,7 +2,8 @@
 //!
 //! It authenticates, keeps subscriptions and enables them by a real handshake, tells the history of what the simulated
 //! enterprise did (or of what a test made up), throttles, and goes wrong on purpose. It is built from the platform's manual and from
-//! nothing else: every answer names the section that it follows, and says where the manual leaves it open.
+//! nothing else but the vendor's own SDKs: every answer names the section that it follows, and says where the manual leaves it
+//! open. What manual and SDKs differ in is accepted in both ways.
 //!
 //! ```no_run
 //! # async fn test() -> Result<(), convoke::simulate::Error> {
@@ -238,6 +239,13 @@ impl Platform {
     #[must_use]
     pub fn chronicle(&self) -> Chronicle {
         Chronicle(Arc::clone(&self.shared))
+    }
+
+    /// How many tokens are valid now, of all users.
+    #[must_use]
+    pub fn tokens(&self) -> usize {
+        let now = self.shared.now();
+        self.shared.state().tokens.valid(now)
     }
 
     /// All tokens expire: using one is answered with 400.

@@ -1,6 +1,7 @@
 //! What a request asks for: which call, with which parameters.
 
 use hyper::Method;
+use hyper::header::{ACCEPT_LANGUAGE, HeaderMap};
 use percent_encoding::percent_decode_str;
 
 use super::Refusal;
@@ -10,6 +11,12 @@ use super::Refusal;
 pub enum Call {
     /// 3.2.1 `POST /v2/usg/acs/auth/appauth`
     Authenticate,
+    /// 3.2.3 `PUT /v1/usg/acs/token`
+    Refresh,
+    /// 3.2.4 `POST /v1/usg/acs/token/validate`
+    Validate,
+    /// 3.2.5 `DELETE /v1/usg/acs/token`
+    LogOut,
     /// 6.3.2.1 `POST /v1/mmc/management/webhook/link-config`
     SetSubscription,
     /// 6.3.2.2 `GET` of the same
@@ -49,6 +56,9 @@ impl Call {
     pub(super) fn of(method: &Method, path: &str) -> Option<Self> {
         Some(match (method.as_str(), path) {
             ("POST", "/v2/usg/acs/auth/appauth") => Self::Authenticate,
+            ("PUT", "/v1/usg/acs/token") => Self::Refresh,
+            ("POST", "/v1/usg/acs/token/validate") => Self::Validate,
+            ("DELETE", "/v1/usg/acs/token") => Self::LogOut,
             ("POST", "/v1/mmc/rlm/record/info") => Self::Segments,
             (method, path) => match (method, path.strip_prefix("/v1/mmc/management/")?) {
                 ("POST", "webhook/link-config") => Self::SetSubscription,
@@ -81,6 +91,21 @@ pub(super) struct Query(Vec<(String, String)>);
 pub(super) struct Paging {
     pub offset: usize,
     pub limit: usize,
+}
+
+/// The language that the platform's own texts are in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Language {
+    Chinese,
+    English,
+}
+
+impl Language {
+    /// By `Accept-Language`: `zh-CN`, which holds without it, or `en-US`.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let wanted = headers.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if wanted.trim_start().to_ascii_lowercase().starts_with("en") { Self::English } else { Self::Chinese }
+    }
 }
 
 /// `limit`, if it is not given, and the most that it may be where the manual states a maximum.
@@ -118,15 +143,16 @@ impl Query {
         }
     }
 
-    /// `offset` and `limit`. What lies outside of its range is refused rather than moved into it: the manual says neither.
+    /// `offset` and `limit`. More than the most is taken for the most, as older manuals say, and an offset below 0 for 0, as the
+    /// vendor's Go client says; a limit below 1 is refused, of which nobody says anything.
     pub(super) fn paging(&self, most: usize) -> Result<Paging, Refusal> {
-        let number = |name, or: usize, range: std::ops::RangeInclusive<usize>| match self.number(name)? {
-            None => Ok(or),
-            Some(number) => {
-                usize::try_from(number).ok().filter(|number| range.contains(number)).ok_or(Refusal::BAD_PARAMETER)
-            }
+        let offset = usize::try_from(self.number("offset")?.unwrap_or_default().max(0)).unwrap_or(usize::MAX);
+        let limit = match self.number("limit")? {
+            None => USUAL,
+            Some(..1) => return Err(Refusal::BAD_PARAMETER),
+            Some(limit) => usize::try_from(limit).unwrap_or(most).min(most),
         };
-        Ok(Paging { offset: number("offset", 0, 0..=usize::MAX)?, limit: number("limit", USUAL, 1..=most)? })
+        Ok(Paging { offset, limit })
     }
 
     /// `searchKey`, 1 to 128 characters.

@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::gateway::{Allowance, Fault, unit};
-use super::request::{MOST, Paging, Query};
+use super::request::{Language, MOST, Paging, Query};
 use super::tokens::{Caller, authenticate};
 use super::{Call, Memory, Refusal, Shared, lists, records};
 use crate::simulate::handshake;
@@ -66,15 +66,29 @@ struct Answer {
     status: u16,
     content_type: &'static str,
     body: Bytes,
+    request_id: String,
 }
 
 impl Answer {
+    fn new(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        let request_id = format!("{:032x}", rand::random::<u128>());
+        Self { status, content_type, body: body.into(), request_id }
+    }
+
     fn json(status: u16, value: &Value) -> Self {
-        Self { status, content_type: JSON, body: Bytes::from(value.to_string()) }
+        Self::new(status, JSON, value.to_string())
+    }
+
+    /// An error, whose body has the request's id, too: the vendor's Java client cannot do without.
+    fn error(status: u16, mut body: Value) -> Self {
+        let mut answer = Self::new(status, JSON, Bytes::new());
+        body["request_id"] = Value::from(&*answer.request_id);
+        answer.body = Bytes::from(body.to_string());
+        answer
     }
 
     fn refusal(refusal: &Refusal) -> Self {
-        Self::json(refusal.status, &refusal.body())
+        Self::error(refusal.status, refusal.body())
     }
 }
 
@@ -102,9 +116,9 @@ async fn answer(request: Request<Incoming>, shared: &Shared) -> Result<Response<
         Some(Fault::Html(status)) => {
             let body =
                 Bytes::from_static(b"<!DOCTYPE html><html><head><title>Sign in</title></head><body>\n</body></html>\n");
-            early = Some(Answer { status, content_type: "text/html; charset=UTF-8", body });
+            early = Some(Answer::new(status, "text/html; charset=UTF-8", body));
         }
-        Some(Fault::Body(text)) => early = Some(Answer { status: 200, content_type: JSON, body: Bytes::from(text) }),
+        Some(Fault::Body(text)) => early = Some(Answer::new(200, JSON, text)),
         Some(Fault::TooMany) => {
             let allowance = Allowance { remain: 0, exceeded: true };
             return Ok(respond(shared, &throttled(shared), Some(allowance), false));
@@ -124,7 +138,7 @@ async fn answer(request: Request<Incoming>, shared: &Shared) -> Result<Response<
             let query = Query::of(head.uri.query().unwrap_or_default());
             match perform(shared, call, (&head.headers, &query, &body), repeat).await {
                 Ok(Some(value)) => Answer::json(200, &value),
-                Ok(None) => Answer { status: 200, content_type: JSON, body: Bytes::new() },
+                Ok(None) => Answer::new(200, JSON, Bytes::new()),
                 Err(refusal) => Answer::refusal(&refusal),
             }
         }
@@ -137,7 +151,7 @@ fn throttled(shared: &Shared) -> Answer {
     let (limit, unit) = (shared.options.limit, unit(shared.options.minute));
     let message =
         format!("The throttling threshold has been reached: policy ip over ratelimit,limit:{limit},time:{unit}");
-    Answer::json(429, &serde_json::json!({ "error_code": "APIG.0308", "error_msg": message }))
+    Answer::error(429, serde_json::json!({ "error_code": "APIG.0308", "error_msg": message }))
 }
 
 /// The headers that the samples show.
@@ -162,7 +176,7 @@ fn respond(shared: &Shared, answer: &Answer, allowance: Option<Allowance>, half:
     set(CONTENT_TYPE, answer.content_type.to_owned());
     set(CONTENT_LENGTH, answer.body.len().to_string());
     set(SERVER, "api-gateway".to_owned());
-    set(hyper::header::HeaderName::from_static("x-request-id"), format!("{:032x}", rand::random::<u128>()));
+    set(hyper::header::HeaderName::from_static("x-request-id"), answer.request_id.clone());
     if let Some(Allowance { remain, .. }) = allowance {
         let (limit, unit) = (shared.options.limit, unit(shared.options.minute));
         let name = hyper::header::HeaderName::from_static("x-apig-ratelimit-api");
@@ -185,6 +199,12 @@ async fn perform(
         let caller = authenticate(options, headers, body, now)?;
         return Ok(Some(shared.state().tokens.issue(options, &caller, now)));
     }
+    match call {
+        Call::Refresh => return shared.state().tokens.refresh(options, headers, now).map(Some),
+        Call::Validate => return shared.state().tokens.validate(options, body, now).map(Some),
+        Call::LogOut => return shared.state().tokens.log_out(headers, now).map(|()| None),
+        _ => {}
+    }
     let caller = shared.state().tokens.caller(headers, now)?;
     if call == Call::ChangeStatus {
         return change_status(shared, &caller, query).await;
@@ -198,7 +218,9 @@ async fn perform(
         Ok(Paging { offset, ..paging })
     };
     let value = match call {
-        Call::Authenticate | Call::ChangeStatus => return Err(Refusal::BAD_REQUEST),
+        Call::Authenticate | Call::Refresh | Call::Validate | Call::LogOut | Call::ChangeStatus => {
+            return Err(Refusal::BAD_REQUEST);
+        }
         Call::SetSubscription => return subscriptions.set(options, &caller, body, now).map(|()| None),
         Call::ShowSubscription => subscriptions.show(options, &caller, query, now),
         Call::DeleteSubscription => subscriptions.delete(options, &caller, query),
@@ -208,7 +230,7 @@ async fn perform(
         Call::RunningDetail => lists::current_detail(known, &caller, query, paging()?, true),
         Call::History => lists::history(known, &caller, query, (paging()?, now)),
         Call::HistoryDetail => lists::past_detail(known, &caller, query, paging()?, now),
-        Call::Attendees => lists::attendees(known, &caller, query, (paging()?, now)),
+        Call::Attendees => lists::attendees(known, &caller, query, (paging()?, now), Language::of(headers)),
         Call::Enterprise => lists::enterprise_of(known, &caller, query),
         Call::Recordings => records::list(known, &caller, query, (paging()?, now)),
         Call::Recording => records::one(known, &caller, query, now),

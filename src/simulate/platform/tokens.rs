@@ -47,6 +47,8 @@ struct Token {
 #[derive(Debug, Default)]
 pub(super) struct Tokens {
     by_text: HashMap<String, Token>,
+    /// Refresh tokens, and the access token that each came with.
+    refresh: HashMap<String, (Caller, String)>,
     /// Those of one user, the oldest first.
     of_user: BTreeMap<(Option<String>, Option<String>), VecDeque<String>>,
 }
@@ -54,16 +56,68 @@ pub(super) struct Tokens {
 impl Tokens {
     /// Whom the token in the request's header acts for.
     pub(super) fn caller(&self, headers: &HeaderMap, now: Millis) -> Result<Caller, Refusal> {
-        let text = headers.get("X-Access-Token").and_then(|value| value.to_str().ok()).unwrap_or_default();
-        if text.is_empty() {
-            return Err(Refusal::TOKEN_MISSING);
-        }
+        self.owner(given(headers)?, now)
+    }
+
+    fn owner(&self, text: &str, now: Millis) -> Result<Caller, Refusal> {
         match self.by_text.get(text) {
             None => Err(Refusal::TOKEN_INVALID),
             // Chapter 22: a session that timed out is a 400, not a 401.
             Some(token) if token.expires <= now => Err(Refusal::SESSION_TIMED_OUT),
             Some(token) => Ok(token.caller.clone()),
         }
+    }
+
+    /// 3.2.5: the token of the request is none any more. Whether its refresh token is, too, is not documented: here it is.
+    pub(super) fn log_out(&mut self, headers: &HeaderMap, now: Millis) -> Result<(), Refusal> {
+        self.caller(headers, now)?;
+        self.end(given(headers)?);
+        Ok(())
+    }
+
+    fn end(&mut self, access: &str) {
+        self.by_text.remove(access);
+        self.refresh.retain(|_, (_, its)| its != access);
+        self.of_user.values_mut().for_each(|texts| texts.retain(|text| text != access));
+    }
+
+    /// 3.2.3: the header holds the *refresh* token, whatever its name says. What becomes of the two old ones is not documented:
+    /// here both end, and do not count towards the 64.
+    pub(super) fn refresh(
+        &mut self,
+        options: &PlatformOptions,
+        headers: &HeaderMap,
+        now: Millis,
+    ) -> Result<Value, Refusal> {
+        let (caller, access) = self.refresh.get(given(headers)?).cloned().ok_or(Refusal::TOKEN_INVALID)?;
+        self.end(&access);
+        Ok(self.issue(options, &caller, now))
+    }
+
+    /// 3.2.4. The manual's table and its samples name the second member differently.
+    pub(super) fn validate(&mut self, options: &PlatformOptions, body: &[u8], now: Millis) -> Result<Value, Refusal> {
+        let body: Value = serde_json::from_slice(body).map_err(|_| Refusal::BAD_LOGIN)?;
+        let text = body["token"].as_str().ok_or(Refusal::BAD_LOGIN)?;
+        let renew = ["needGenNewToken", "needGenerateToken"].iter().find_map(|name| body[*name].as_bool());
+        let caller = self.owner(text, now)?;
+        let mut answer = if renew.ok_or(Refusal::BAD_LOGIN)? {
+            self.issue(options, &caller, now)
+        } else {
+            let expires = self.by_text.get(text).map_or(0, |token| token.expires.get() / 1_000);
+            json!({
+                "accessToken": text, "expireTime": expires, "validPeriod": null, "createTime": null,
+                "daysPwdAvailable": null, "clientType": CLIENT_TYPE, "tokenType": 0, "user": user(options, &caller),
+            })
+        };
+        if body["needAccountInfo"].as_bool() == Some(false) {
+            answer["user"] = Value::Null;
+        }
+        Ok(answer)
+    }
+
+    /// How many would be accepted.
+    pub(super) fn valid(&self, now: Millis) -> usize {
+        self.by_text.values().filter(|token| token.expires > now).count()
     }
 
     /// All of them have expired, as of `now`.
@@ -76,6 +130,7 @@ impl Tokens {
     /// All of them are unknown from now on.
     pub(super) fn forget(&mut self) {
         self.by_text.clear();
+        self.refresh.clear();
         self.of_user.clear();
     }
 
@@ -88,12 +143,14 @@ impl Tokens {
             && let Some(oldest) = of_user.pop_front()
         {
             self.by_text.remove(&oldest);
+            self.refresh.retain(|_, (_, its)| *its != oldest);
         }
         of_user.push_back(access.clone());
         let valid_s = i64::try_from(options.token_valid.as_secs()).unwrap_or(i64::MAX);
         let valid_ms = i64::try_from(options.token_valid.as_millis()).unwrap_or(i64::MAX);
         let expires = Millis::new(now.get().saturating_add(valid_ms)).unwrap_or(Millis::MAX);
         self.by_text.insert(access.clone(), Token { caller: caller.clone(), expires });
+        self.refresh.insert(refresh.clone(), (caller.clone(), access.clone()));
         let created_s = now.get() / 1_000;
         json!({
             // `createTime` in milliseconds, `validPeriod` and `expireTime` in seconds: the units are mixed (table 3-4).
@@ -106,6 +163,12 @@ impl Tokens {
             "refreshExpireTime": created_s + REFRESH_S,
         })
     }
+}
+
+/// The token in a request's header.
+fn given(headers: &HeaderMap) -> Result<&str, Refusal> {
+    let text = headers.get("X-Access-Token").and_then(|value| value.to_str().ok());
+    text.filter(|text| !text.is_empty()).ok_or(Refusal::TOKEN_MISSING)
 }
 
 /// The user's data (table 3-10).
@@ -133,8 +196,8 @@ pub(super) fn authenticate(
     now: Millis,
 ) -> Result<Caller, Refusal> {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    // Both are required by the table; the vendor's own client leaves out the former.
-    if header("X-Token-Type") != "LongTicket" || !header("Content-Type").starts_with("application/json") {
+    // Both are required by the table; most of the vendor's own clients leave out the former.
+    if !matches!(header("X-Token-Type"), "" | "LongTicket") || !header("Content-Type").starts_with("application/json") {
         return Err(Refusal::BAD_LOGIN);
     }
     let body: Value = serde_json::from_slice(body).map_err(|_| Refusal::BAD_LOGIN)?;
@@ -160,15 +223,17 @@ pub(super) fn authenticate(
         (None, Some(_)) => return Err(Refusal::APP_AUTH_FAILED),
         (Some(_), corp) => format!("{app_id}:{}:{user}:{expires}:{nonce}", corp.unwrap_or_default()),
     };
-    // `Authorization: HMAC-SHA256 signature=<hex>,access=<Base64(appId)>`
-    let given =
-        header("Authorization").strip_prefix("HMAC-SHA256 signature=").and_then(|rest| rest.split_once(",access="));
-    let Some((signature, access)) = given else { return Err(Refusal::APP_AUTH_FAILED) };
+    // `Authorization: HMAC-SHA256 signature=<hex>,access=<Base64(appId)>`; without `access` by the manual's FAQ, and from most of
+    // the vendor's own clients, which write the hex in capitals, too.
+    let Some(given) = header("Authorization").strip_prefix("HMAC-SHA256 signature=") else {
+        return Err(Refusal::APP_AUTH_FAILED);
+    };
+    let (signature, access) = given.split_once(",access=").map_or((given, None), |(hex, access)| (hex, Some(access)));
     let mut mac =
         Hmac::<Sha256>::new_from_slice(options.app_key.expose_secret().as_bytes()).map_err(|_| Refusal::BUSY)?;
     mac.update(signed.as_bytes());
     let signature = hex::decode(signature).map_err(|_| Refusal::APP_AUTH_FAILED)?;
-    let good = mac.verify_slice(&signature).is_ok() && access == STANDARD.encode(app_id);
+    let good = mac.verify_slice(&signature).is_ok() && access.is_none_or(|access| access == STANDARD.encode(app_id));
     // An expiry of 0 is never.
     let late = expires != 0 && expires < now.get() / 1_000;
     if !good || late {

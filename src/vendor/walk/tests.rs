@@ -22,12 +22,14 @@ struct Outcome {
     taken: Vec<Key>,
     calls: usize,
     failures: Vec<Step>,
+    /// At the end there was less than the total said.
+    short: bool,
 }
 
 /// Walks to the end; `serve` gives the page at an offset, and is told which call it is.
 fn walk(most: usize, mut serve: impl FnMut(usize, u64) -> Page) -> Outcome {
     let mut walk = Walk::default();
-    let mut outcome = Outcome { taken: Vec::new(), calls: 0, failures: Vec::new() };
+    let mut outcome = Outcome { taken: Vec::new(), calls: 0, failures: Vec::new(), short: false };
     while let Some(offset) = walk.ask() {
         assert!(outcome.calls < most, "no end: {outcome:?} {walk:?}");
         let page = serve(outcome.calls, offset);
@@ -44,6 +46,7 @@ fn walk(most: usize, mut serve: impl FnMut(usize, u64) -> Page) -> Outcome {
             }
         }
     }
+    outcome.short = walk.is_short();
     outcome
 }
 
@@ -126,13 +129,39 @@ fn a_page_that_always_comes_again_is_a_failure_or_the_end() {
 }
 
 #[test]
-fn an_empty_page_before_the_end_is_asked_for_again_and_then_believed() {
+fn an_empty_page_before_the_end_is_asked_for_again_and_never_believed() {
     let list = numbers(1400);
     let empty = || Page { count: Some(1400), keys: Vec::new() };
     let outcome = walk(50, |call, offset| if call == 1 { empty() } else { page(&list, offset, 500, true) });
-    assert_eq!(outcome.taken, list);
+    assert_eq!((outcome.taken, outcome.short), (list.clone(), false));
     let outcome = walk(50, |call, offset| if call >= 1 { empty() } else { page(&list, offset, 500, true) });
-    assert_eq!((outcome.taken.len(), outcome.calls), (500, 1 + 3));
+    assert_eq!((outcome.taken.len(), outcome.calls, outcome.short), (500, 1 + 3, true));
+}
+
+#[test]
+fn a_list_of_which_less_comes_than_its_total_says_is_never_taken_for_whole() {
+    let list = numbers(1400);
+    let index = |offset: u64| page(&list, offset * 500, 500, true);
+    let ends: [(&str, &dyn Fn(u64) -> Page); 6] = [
+        ("cut off", &|offset| Page { count: Some(1400), ..page(&list[..500], offset, 500, true) }),
+        ("cut off within a page", &|offset| Page { count: Some(1400), ..page(&list[..700], offset, 500, true) }),
+        ("a page's number", &index),
+        ("a page's number, and past the end the last page", &|offset| index(offset.min(2))),
+        ("nothing and no total past the end", &|offset| match offset {
+            0 => page(&list, 0, 500, true),
+            _ => Page { count: Some(0), keys: Vec::new() },
+        }),
+        ("a total that is too large", &|offset| Page { count: Some(1401), ..page(&list, offset, 500, true) }),
+    ];
+    for (name, serve) in ends {
+        let outcome = walk(100, |_, offset| serve(offset));
+        assert!(outcome.short || !outcome.failures.is_empty(), "{name}: {} taken", outcome.taken.len());
+    }
+    // One that shrinks while it is read is whole.
+    for left in [0, 1, 600] {
+        let outcome = walk(50, |call, offset| page(&list[..if call < 2 { 1400 } else { left }], offset, 500, true));
+        assert!(!outcome.short && outcome.failures.is_empty(), "{left}: {outcome:?}");
+    }
 }
 
 #[test]
@@ -218,7 +247,7 @@ proptest! {
             if let Some(gone) = leave.get(call) { list.drain(..(*gone).min(list.len())); }
             page(&list, offset, 500, true)
         });
-        prop_assert!(outcome.failures.is_empty());
+        prop_assert!(outcome.failures.is_empty() && !outcome.short);
         let taken: HashSet<Key> = outcome.taken.into_iter().collect();
         prop_assert!(list.iter().all(|key| taken.contains(key)));
     }
@@ -234,7 +263,7 @@ proptest! {
             if call == at { apply(&mut list, &change, &mut fresh); }
             page(&list, offset, 500, true)
         });
-        prop_assert!(outcome.failures.is_empty());
+        prop_assert!(outcome.failures.is_empty() && !outcome.short);
         let taken: HashSet<Key> = outcome.taken.into_iter().collect();
         let missing: Vec<&Key> = list.iter().filter(|key| **key < 1_000_000 && !taken.contains(key)).collect();
         prop_assert!(missing.is_empty(), "{:?}", missing);

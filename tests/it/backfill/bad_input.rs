@@ -8,7 +8,7 @@ use super::scene::{HOUR, Scene, at, lost, now, options};
 #[tokio::test(flavor = "multi_thread")]
 async fn a_window_with_no_meeting_is_looked_at_and_nothing_is_wrong() {
     let scene = Scene::new(options()).await;
-    let report = scene.backfill().await;
+    let report = scene.report(&scene.around_the_lost().each_ref().map(String::as_str)).await;
     assert_eq!((&report["runs"], &report["filled"]["meeting.end"]), (&json!(0), &json!(0)));
     assert_eq!(scene.calls(), [1, 1, 0]);
 }

@@ -166,12 +166,32 @@ async fn what_may_still_be_pushed_is_left_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_calls_are_as_many_as_the_formula_says() {
-    // ⌈(n − 1) / 499⌉, at least one, for the runs, and for the stays of each.
+    // ⌈(n − 1) / 499⌉, at least one, for the runs of a day, and for the stays of each.
     let mut runs: Vec<Run> = lost(1_100, 1).collect();
     runs[7].stays = lost(1, 1_000).next().expect("a run").stays;
     runs[8].stays.clear();
     let scene = Scene::with(runs).await;
-    scene.backfill().await;
+    scene.report(&scene.around_the_lost().each_ref().map(String::as_str)).await;
     assert_eq!(scene.calls(), [1, 3, 1_099 + 3]);
+    scene.everything_is_there().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_range_is_asked_for_day_by_day_and_every_run_is_looked_at_once() {
+    // One each two hours, for five days, and one that lasts from one day into the next.
+    let begin = now() - 7 * 24 * HOUR;
+    let mut runs: Vec<Run> = (0..60_i64)
+        .map(|n| {
+            let began = begin + n * 2 * HOUR;
+            Run::over(&format!("{n:032x}"), "960000017", at(began), at(began + HOUR))
+        })
+        .collect();
+    runs.push(Run::over(&"f".repeat(32), "960000018", at(begin + 20 * HOUR), at(begin + 27 * HOUR)));
+    let scene = Scene::with(runs).await;
+    let (since, until) = (at(begin).to_string(), at(begin + 5 * 24 * HOUR).to_string());
+    let report = scene.report(&["--since", &since, "--until", &until]).await;
+    assert_eq!((&report["runs"], &report["filled"]["meeting.end"]), (&json!(61), &json!(61)), "{report:#}");
+    // Windows of 24 hours, each of which begins 6 hours before the end of the one before it.
+    assert_eq!(scene.calls(), [1, 1 + (5 * 24_u64 - 24).div_ceil(18), 61]);
     scene.everything_is_there().await;
 }

@@ -5,7 +5,7 @@ use std::{process::Command, time::Duration};
 use convoke::{
     event::{Clock, Millis},
     log::{Append, Options, open},
-    simulate::platform::{Call, Platform, PlatformOptions, Run},
+    simulate::platform::{Call, Fault, Platform, PlatformOptions, Run},
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -102,6 +102,12 @@ impl Scene {
         at(today - 4 * DAY).to_string()
     }
 
+    /// The range of five hours in which [`lost`] runs lie: one window.
+    pub fn around_the_lost(&self) -> [String; 4] {
+        let begin = now() - 2 * DAY - HOUR;
+        ["--since".to_owned(), at(begin).to_string(), "--until".to_owned(), at(begin + 5 * HOUR).to_string()]
+    }
+
     /// The same as a process that can be killed.
     pub fn spawn(&self, arguments: &[&str]) -> OwnChild {
         let mut command = Command::new(env!("CARGO_BIN_EXE_convoke"));
@@ -186,6 +192,11 @@ impl Scene {
 /// Runs that nobody pushed, two days ago.
 pub fn lost(runs: usize, stays: usize) -> impl Iterator<Item = Run> {
     Run::made_up(at(now() - 2 * DAY), Duration::from_secs(10), runs, stays)
+}
+
+/// A page with nothing in it of a list that has `count` items, as it says.
+pub fn nothing_of(count: u64) -> Fault {
+    Fault::Body(serde_json::json!({ "offset": 0, "limit": 500, "count": count, "data": [] }).to_string())
 }
 
 /// What the platform pushes of a run: the event's type and its `eventInfo`, a moment after what it tells of.

@@ -4,6 +4,7 @@ use std::{sync::Arc, sync::atomic::AtomicI64, time::Duration};
 
 use convoke::event::Clock;
 use convoke::simulate::platform::{Call, PlatformOptions};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{APP_ID, APP_KEY, CORP, Client, Login, USER, assert_refused, options, signature, started};
@@ -78,7 +79,7 @@ async fn what_is_wrong_with_an_authentication_is_refused() {
         ("a short nonce", |login| login.body["nonce"] = json!("x".repeat(31)), 400, "USG.000000003"),
         ("a long nonce", |login| login.body["nonce"] = json!("x".repeat(65)), 400, "USG.000000003"),
         ("no expiry", |login| login.body["expireTime"] = Value::Null, 400, "USG.000000003"),
-        ("no X-Token-Type", |login| drop(login.headers.remove(0)), 400, "USG.000000003"),
+        ("another X-Token-Type", |login| login.headers[0].1 = "ShortTicket".into(), 400, "USG.000000003"),
         ("no Content-Type", |login| drop(login.headers.remove(1)), 400, "USG.000000003"),
     ];
     for (what, spoil, status, code) in cases {
@@ -90,13 +91,69 @@ async fn what_is_wrong_with_an_authentication_is_refused() {
     let login = Login::administrator();
     let right = login.authorization();
     let (signature, access) = right.split_once(",access=").expect("two parts");
-    for wrong in [signature, &format!("{signature},access=AAAA"), &right.replacen("HMAC-SHA256 ", "", 1), ""] {
+    for wrong in [&format!("{signature},access=AAAA"), &right.replacen("HMAC-SHA256 ", "", 1), ""] {
         assert_refused(&login.send_with(&platform, wrong).await, 401, "USG.206010025");
     }
     let upper =
         format!("HMAC-SHA256 signature={},access={access}", signature.rsplit('=').next().unwrap().to_uppercase());
     assert_eq!(login.send_with(&platform, &upper).await.status, 200, "either case of hex is compared alike");
-    assert_eq!(platform.count(Call::Authenticate), 17);
+    assert_eq!(platform.count(Call::Authenticate), 16);
+}
+
+#[tokio::test]
+async fn it_takes_what_every_sdk_of_the_vendor_sends_to_sign_in() {
+    let platform = started(options()).await;
+    let mut login = Login::administrator();
+    // None of them but Python's names `access`, and none sends `X-Token-Type`; Python's leaves empty members in the body.
+    login.headers.remove(0);
+    login.body["userId"] = json!("");
+    login.body["corpId"] = Value::Null;
+    login.body["deptCode"] = Value::Null;
+    let right = login.authorization();
+    let (signature, _) = right.split_once(",access=").expect("two parts");
+    for authorization in [signature, &right] {
+        assert_eq!(login.send_with(&platform, authorization).await.status, 200, "{authorization}");
+    }
+    // Java's reads the request's id of every refusal from its body.
+    let refused = login.send_with(&platform, "").await;
+    assert_eq!(refused.json()["request_id"].as_str(), refused.header("X-Request-Id"), "{}", refused.text());
+    assert!(refused.header("X-Request-Id").is_some());
+}
+
+#[tokio::test]
+async fn a_token_is_given_back_renewed_and_looked_at() {
+    const TOKEN: &str = "/v1/usg/acs/token";
+    let platform = started(options()).await;
+    let issued = Login::administrator().send(&platform).await.json();
+    let text = |answer: &Value, name: &str| answer[name].as_str().expect("a token").to_owned();
+    let client = |token: String| Client { platform: &platform, token };
+    let (access, refresh) = (text(&issued, "accessToken"), text(&issued, "refreshToken"));
+
+    let look = json!({ "token": access, "needGenNewToken": false, "needAccountInfo": true });
+    let seen = client(String::new()).call(Method::POST, &format!("{TOKEN}/validate"), &look).await;
+    assert_eq!((seen.status, text(&seen.json(), "accessToken")), (200, access.clone()));
+    assert_eq!(seen.json()["user"]["companyId"], CORP);
+    let unknown = json!({ "token": "made up", "needGenNewToken": false });
+    let unknown = client(String::new()).call(Method::POST, &format!("{TOKEN}/validate"), &unknown).await;
+    assert_refused(&unknown, 401, "MMC.118000000");
+
+    // The header takes the refresh token, whatever its name says.
+    assert_refused(&client(access.clone()).call(Method::PUT, TOKEN, &Value::Null).await, 401, "MMC.118000000");
+    let renewed = client(refresh.clone()).call(Method::PUT, TOKEN, &Value::Null).await.json();
+    let next = client(text(&renewed, "accessToken"));
+    assert_refused(&client(access).get(HISTORY).await, 401, "MMC.118000000");
+    assert_refused(&next.get(HISTORY).await, 400, "MMC.111071069");
+    assert_eq!(platform.tokens(), 1, "a renewed one takes no second place");
+
+    assert_eq!(next.call(Method::DELETE, TOKEN, &Value::Null).await.status, 200);
+    assert_refused(&next.get(HISTORY).await, 401, "MMC.118000000");
+    assert_refused(&next.call(Method::DELETE, TOKEN, &Value::Null).await, 401, "MMC.118000000");
+    assert_refused(
+        &client(text(&renewed, "refreshToken")).call(Method::PUT, TOKEN, &Value::Null).await,
+        401,
+        "MMC.118000000",
+    );
+    assert_eq!(platform.tokens(), 0);
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ use super::{options, started};
 use crate::service::SOON;
 use crate::support::{
     child::{OwnChild, read_log},
+    process::run_convoke,
     wait::eventually,
 };
 
@@ -155,6 +156,17 @@ async fn call(base: &str, method: Method, path: &str, headers: &[(&str, String)]
     let (status, text) = (response.status(), response.text().await.expect("a text"));
     assert_eq!(status.as_u16(), 200, "{path}: {text}");
     if text.is_empty() { Value::Null } else { serde_json::from_str(&text).expect("JSON") }
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_written_is_refused_before_anybody_can_enable_a_subscription() {
+    for flag in ["--truth", "--ledger"] {
+        let arguments = ["simulate", "--platform", "127.0.0.1:0", flag, "missing/folder/file"];
+        let finished = run_convoke(&arguments, &[]).await;
+        assert_eq!(finished.code(), 2, "{finished:?}");
+        assert!(finished.stderr.contains("missing/folder/file"), "{}", finished.stderr);
+        assert!(!finished.stderr.contains("the platform's API is at"), "{}", finished.stderr);
+    }
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use super::{
 };
 
 const START_WITHIN: Duration = Duration::from_secs(10);
-const RUN_WITHIN: Duration = Duration::from_secs(60);
+pub const RUN_WITHIN: Duration = Duration::from_secs(60);
 
 /// How to start Convoke. Nothing is inherited from the test's own environment but `PATH`.
 #[derive(Debug, Clone)]
@@ -160,6 +160,11 @@ impl Convoke {
     /// `SIGKILL`.
     pub async fn kill(&mut self) {
         self.running().kill();
+    }
+
+    /// How the process ended, if it has.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        self.running().exited()
     }
 
     /// Waits for the end of the process, however it comes about.

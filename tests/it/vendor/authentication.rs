@@ -12,6 +12,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::json;
 use sha2::Sha256;
 
+use crate::support::{rig::LONG, wait::eventually};
+
 use super::scripted::{APP_ID, APP_KEY, AUTHENTICATION, Asked, LINK_CONFIG, Reply, Scripted, signed_in};
 
 fn no_subscription(_: &Asked) -> Reply {
@@ -253,9 +255,13 @@ async fn an_authentication_that_nobody_waited_for_is_not_followed_at_once_by_ano
         Reply::After(pause, Box::new(signed_in(asked)))
     })
     .await;
-    let client = platform.client();
-    let impatient = tokio::time::timeout(Duration::from_millis(300), client.identity()).await;
-    assert!(impatient.is_err());
+    // Its clock stands, so that the pause is whole however long the machine takes for the rest.
+    let (clock, _) = standing_clock();
+    let client = Vendor::new(platform.options(), clock).expect("a client");
+    tokio::select! {
+        _ = client.identity() => panic!("it was answered"),
+        () = eventually("it is asked", LONG, async || platform.asked(AUTHENTICATION).len() == 1) => {}
+    }
     slow.store(false, Ordering::Relaxed);
     let impatient = tokio::time::timeout(Duration::from_millis(300), client.identity()).await;
     assert!(impatient.is_err(), "it waits for its turn");

@@ -96,6 +96,54 @@ async fn status_and_deletion_go_by_the_record_and_their_envelopes_are_read() {
         ("PUT", "a/b", "1")
     );
     assert_eq!(platform.asked(LINK_CONFIG)[0].query["id"], "a/b");
+    // What has no body has a length and a type all the same, as from the platform's own SDK.
+    for asked in [&asked[0], &platform.asked(LINK_CONFIG)[0]] {
+        assert_eq!(
+            (asked.header("content-length"), asked.header("content-type")),
+            (Some("0"), Some("application/json")),
+            "{}",
+            asked.method
+        );
+    }
+}
+
+#[tokio::test]
+async fn disabling_is_tried_again_like_any_other_call() {
+    let platform = Scripted::signed_in(|asked| match asked.nth {
+        0 => Reply::Gone,
+        1 => Reply::refusal(503, "USG.000000008", ""),
+        _ => Reply::Text(200, vec![], String::new()),
+    })
+    .await;
+    platform.client().change_status("a", Status::Disabled).await.expect("done");
+    assert_eq!(platform.asked(CHANGE_STATUS).len(), 3);
+}
+
+#[tokio::test]
+async fn a_refusal_is_read_in_every_envelope_of_the_platform_and_its_sdks() {
+    for body in [
+        json!({ "error_code": "MMC.111071120", "error_msg": "LOCKED" }),
+        json!({ "errorCode": "MMC.111071120", "errorMsg": "LOCKED" }),
+        json!({ "code": "MMC.111071120", "message": "LOCKED" }),
+        json!({ "code": "MMC.111071120", "msg": "LOCKED" }),
+        json!({ "returnCode": 111_071_120, "returnDesc": "LOCKED" }),
+        json!({ "error": { "errorCode": "MMC.111071120", "errorMsg": "LOCKED" } }),
+        json!({ "request_id": "1", "encoded": null, "error": { "code": 11_071_120, "message": "LOCKED" } }),
+    ] {
+        let sent = body.clone();
+        let platform = Scripted::signed_in(move |_| Reply::Json(400, sent.clone())).await;
+        let error = platform.client().subscription().await.expect_err("a refusal");
+        assert_eq!((error.class, error.code.as_deref()), (Class::Locked, Some("MMC.111071120")), "{body}");
+        assert!(error.problem.contains("LOCKED"), "{body}: {error}");
+    }
+    // The flow control of the platform's servers, which comes with any status: later it is answered.
+    let platform = Scripted::signed_in(|asked| match asked.nth {
+        0 => Reply::Json(400, json!({ "errorCode": 100_000_429, "errorMsg": "flow control" })),
+        _ => Reply::Json(200, json!({})),
+    })
+    .await;
+    assert_eq!(platform.client().subscription().await.expect("an answer"), None);
+    assert_eq!(platform.asked(LINK_CONFIG).len(), 2);
 }
 
 #[tokio::test]
@@ -127,7 +175,11 @@ async fn a_meeting_is_read_from_its_detail_in_utc() {
         Reply::Json(
             200,
             json!({ "conferenceData": {
-                "conferenceID": "960000017", "vmrConferenceID": "989", "confUUID": "run-1", "cycleSubConfID": "sub-1",
+                "conferenceID": "960000017", "vmrConferenceID": "989", "confUUID": "run-1", "cycleSubConfID": "sub-0",
+                "subConfs": [
+                    { "cycleSubConfID": "sub-0", "startTime": "2024-12-31 03:00", "endTime": "2024-12-31 04:00" },
+                    { "cycleSubConfID": "sub-1", "startTime": "2025-01-01 03:00" }, { "startTime": "2025-01-02 03:00" },
+                ],
                 "subject": "Weekly \u{5468}\u{4f1a}", "startTime": "2025-01-01 03:01", "endTime": "2025-01-01 04:00:30",
                 "conferenceState": "Destroyed", "scheduserName": "Demo User", "userUUID": "aaaa", "isHasRecordFile": true,
                 "passwordEntry": [{ "password": "1" }],
@@ -141,7 +193,8 @@ async fn a_meeting_is_read_from_its_detail_in_utc() {
     assert_eq!(past.end, Millis::new(1_735_704_030_000));
     assert_eq!(past.subject.as_deref(), Some("Weekly 周会"));
     assert_eq!((past.conference_id.as_deref(), past.vmr_conference_id.as_deref()), (Some("960000017"), Some("989")));
-    assert_eq!((past.conf_uuid.as_deref(), past.cycle_sub_conf_id.as_deref()), (Some("run-1"), Some("sub-1")));
+    assert_eq!((past.conf_uuid.as_deref(), past.occurrences.len()), (Some("run-1"), 2));
+    assert_eq!(past.occurrence_held().map(|held| &*held.id), Some("sub-1"), "the one that began then, not the first");
     assert_eq!((past.scheduler_name.as_deref(), past.scheduler_uuid.as_deref()), (Some("Demo User"), Some("aaaa")));
     assert_eq!((past.state.as_deref(), past.has_record_file), (Some("Destroyed"), Some(true)));
     assert_eq!(client.conference("960000017").await.expect("an answer"), Some(past));

@@ -113,8 +113,67 @@ async fn a_page_that_comes_again_is_asked_for_once_more_and_one_that_always_does
     })
     .await;
     let error = all(platform.client().history(at(1), at(2))).await.expect_err("no way on");
-    assert!(error.problem.contains("the same page again") && error.class == Class::Transient, "{error}");
+    assert!(error.problem.contains("the same page again") && error.class == Class::Incomplete, "{error}");
     assert_eq!(platform.asked(HISTORY).len(), 4);
+}
+
+/// The same request for the page that begins elsewhere.
+fn from(asked: &Asked, offset: usize) -> Asked {
+    let mut asked = asked.clone();
+    asked.query.insert("offset".to_owned(), offset.to_string());
+    asked
+}
+
+#[tokio::test]
+async fn a_list_that_ends_before_its_total_is_said_to_be_incomplete_with_both_numbers() {
+    type Answer = fn(&Asked) -> Reply;
+    fn nothing(count: usize) -> Reply {
+        Reply::Json(200, json!({ "count": count, "data": [] }))
+    }
+    let cases: [(&str, Answer, &str); 4] = [
+        (
+            "empty pages",
+            |asked| if asked.offset() == 0 { meetings(asked, 730) } else { nothing(730) },
+            "730 and gave 500",
+        ),
+        ("pages by number", |asked| meetings(&from(asked, asked.offset() * 500), 730), "730 and gave 500"),
+        ("an empty first page", |_| nothing(3), "3 and gave 0"),
+        (
+            "no such meeting",
+            |asked| match asked.offset() {
+                0 => meetings(asked, 730),
+                _ => Reply::refusal(400, "MMC.111071069", "CONF_NOCONF_IN_SELECTED_TIME"),
+            },
+            "gave 500",
+        ),
+    ];
+    for (name, answer, words) in cases {
+        let platform = Scripted::signed_in(answer).await;
+        let mut pages = platform.client().history(at(1), at(2));
+        let mut given = 0;
+        let error = loop {
+            match pages.next().await {
+                Ok(page) => given += page.unwrap_or_else(|| panic!("{name}: it was believed")).len(),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!((error.class, given as u64), (Class::Incomplete, pages.given()), "{name}");
+        assert!(error.problem.contains(words) && error.advice.contains("`offset`"), "{name}: {error}");
+        assert!(name == "no such meeting" || pages.next().await.expect("an end").is_none(), "{name}");
+    }
+    let platform = Scripted::signed_in(move |_| nothing(2)).await;
+    let error = all(platform.client().attendees("run-1")).await.expect_err("participants");
+    assert_eq!(error.class, Class::Incomplete);
+    let error = all(platform.client().recordings(at(1), at(2))).await.expect_err("recordings");
+    assert_eq!(error.class, Class::Incomplete);
+    let platform = Scripted::signed_in(|asked| {
+        let some = json!([{ "manualOrder": 1, "segmentOrder": 1 }]);
+        let list = if asked.nth == 0 { some } else { json!([]) };
+        Reply::Json(200, json!({ "code": "0", "data": { "segmentList": list, "segmentCount": 3 } }))
+    })
+    .await;
+    let error = platform.client().segments("run-1").await.expect_err("segments");
+    assert!(error.class == Class::Incomplete && error.problem.contains("3 and gave 1"), "{error}");
 }
 
 #[tokio::test]
