@@ -191,7 +191,8 @@ impl ConnectionFailure {
             Self::PlainOnTlsPort => "plain HTTP came to the port with TLS; post to https://",
             Self::ProxyProtocol => "the PROXY protocol is not understood; switch it off in the load balancer",
             Self::HeadTooLarge => {
-                "the head of a request is over 16 KiB or 64 headers; see what the proxy in front adds to requests"
+                "the head of a request is too large (events: 16 KiB and 64 headers, admin: 32 KiB and 256); see what the proxy in \
+                 front adds to it"
             }
         }
     }

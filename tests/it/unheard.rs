@@ -111,7 +111,7 @@ async fn what_is_no_http_on_the_plain_port_is_told_apart_and_said() {
     is_told(&service, "not_http", 1.0, "what came was no HTTP").await;
     let large = format!("GET /livez HTTP/1.1\r\nHost: h\r\nCookie: {}\r\n\r\n", "x".repeat(17 << 10));
     assert!(answered(events, large.as_bytes()).await.starts_with("HTTP/1.1 431 "));
-    is_told(&service, "head_too_large", 1.0, "16 KiB or 64 headers").await;
+    is_told(&service, "head_too_large", 1.0, "16 KiB and 64 headers").await;
     assert_eq!(service.metric("convoke_connection_failures_total").await, 5.0, "and nothing else is a failure");
     let check = service.convoke.run(&["check"]).await.stdout;
     for told in ["no request (2): the PROXY protocol", "no request (1): TLS came"] {
