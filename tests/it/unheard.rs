@@ -200,8 +200,8 @@ async fn when_the_last_event_came_survives_a_restart_and_is_of_what_was_stored(d
     service.acknowledged(&event("meeting.join", "1")).await;
     assert_eq!(service.post(signed(r#"{"event":"meeting.verify","timestamp":1}"#)).await.status, 200);
     let before = last(&service, APP_ID).await;
-    let at = now() as f64 / 1e3;
-    assert!(before.iter().all(|at| (at - 60.0..at + 1.0).contains(at)), "{before:?}");
+    let clock = now() as f64 / 1e3;
+    assert!(before.iter().all(|at| (clock - 60.0..clock + 1.0).contains(at)), "{before:?}");
     // What is no event, or is not stored, changes nothing.
     service.acknowledged(r#"{"event":"","timestamp":1}"#).await;
     assert_eq!(service.post(signed("[]")).await.status, 400);
