@@ -56,11 +56,13 @@ impl Past {
                 continue;
             }
             let series = self.metrics.subscriber(&subscriber.id);
-            let found = match tokio::time::timeout(SEARCH, self.log.last_push(&subscriber.id)).await {
-                Ok(found) => found?,
+            let (found, kept) = match tokio::time::timeout(SEARCH, self.log.last_push(&subscriber.id)).await {
+                // It may be too far back the next time, and is kept then.
+                Ok(found) => (found?, None),
                 Err(_) => {
                     let note = self.log.note(&name(&subscriber.id)).await?;
-                    note.and_then(|note| note.parse().ok()).and_then(Millis::new)
+                    let noted = note.and_then(|note| note.parse().ok()).and_then(Millis::new);
+                    (noted, noted)
                 }
             };
             if let Some(at) = found {
@@ -69,7 +71,7 @@ impl Past {
             if let Some(at) = self.log.handshakes(&subscriber.id).await?.newest {
                 series.handshake(at);
             }
-            self.kept().insert(Arc::clone(&subscriber.id), Kept { event: found, at: now });
+            self.kept().insert(Arc::clone(&subscriber.id), Kept { event: kept, at: now });
         }
         Ok(())
     }
