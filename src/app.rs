@@ -197,11 +197,7 @@ impl App {
             allow_from: settings.listen.allow_from.clone(),
             trusted_proxies: settings.listen.trusted_proxies.clone(),
         };
-        let limits = Limits {
-            sources: sources.clone(),
-            max_body: settings.listen.max_body,
-            retention: settings.database.retention,
-        };
+        let limits = Limits { sources: sources.clone(), max_body: settings.listen.max_body };
         let ingest =
             Arc::new(Ingest::new(&settings.subscribers, intake.clone(), Arc::clone(&metrics), clock.clone(), limits));
         let watched = settings.platform.as_ref().is_some_and(|platform| platform.watch_every.is_some());

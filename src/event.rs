@@ -15,6 +15,8 @@ use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::json::Style;
+
 /// The event type of the platform's handshake, which is answered and never stored.
 pub const HANDSHAKE: &str = "meeting.verify";
 
@@ -200,15 +202,27 @@ pub struct Subscriber {
 pub struct EventId(Uuid);
 
 impl EventId {
-    /// The id of the event that `event_info` (without insignificant white space) describes: 48 bits of `occurred_at` in
-    /// milliseconds, then the first 80 bits of SHA-256 over `subscriber_id`, a zero byte and `event_info`, with the
-    /// version (8) and the variant of RFC 9562 written over them.
+    /// The id of the event that `event_info` (well-formed JSON without insignificant white space, in UTF-8) describes: 48
+    /// bits of `occurred_at` in milliseconds, then the first 80 bits of SHA-256 over `subscriber_id`, a zero byte and
+    /// `event_info` with the escapes of its strings undone, with the version (8) and the variant of RFC 9562 written over
+    /// them. So it does not matter how a sender escapes, the first time or when it comes again.
     #[must_use]
     pub fn of(subscriber_id: &str, occurred_at: Millis, event_info: &[u8]) -> Self {
+        match std::str::from_utf8(event_info) {
+            Ok(text) if event_info.contains(&b'\\') => {
+                Self::led(subscriber_id, occurred_at, Style::PLAIN.of(text).as_bytes())
+            }
+            _ => Self::led(subscriber_id, occurred_at, event_info),
+        }
+    }
+
+    /// An id in the same way of any content, led by `at`.
+    #[must_use]
+    pub fn led(subscriber_id: &str, at: Millis, content: &[u8]) -> Self {
         let digest =
-            Sha256::new().chain_update(subscriber_id.as_bytes()).chain_update([0]).chain_update(event_info).finalize();
+            Sha256::new().chain_update(subscriber_id.as_bytes()).chain_update([0]).chain_update(content).finalize();
         let mut id = [0_u8; 16];
-        id[..6].copy_from_slice(&occurred_at.0.to_be_bytes()[2..]);
+        id[..6].copy_from_slice(&at.0.to_be_bytes()[2..]);
         id[6..].copy_from_slice(&digest[..10]);
         Self(uuid::Builder::from_custom_bytes(id).into_uuid())
     }

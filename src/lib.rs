@@ -6,6 +6,7 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | `json` | the text of JSON: its white space, its strings and their escapes; pure |
 //! | [`event`] | the words: subscribers, deliveries, events, ids, time; no I/O |
 //! | [`http`] | the listeners: routes, limits, answers; who may see what; the API and its streams; the page |
 //! | [`verify`] | bytes and keys → what was signed, or a reason; pure |
@@ -54,6 +55,7 @@ pub mod export;
 pub mod forget;
 pub mod http;
 pub mod intake;
+mod json;
 pub mod log;
 pub mod meetings;
 pub mod metrics;

@@ -30,12 +30,10 @@ pub enum Outcome {
     Verified,
     /// Kept in the quarantine.
     Quarantined,
-    /// Older than the retention, not kept.
-    Expired,
 }
 
 impl Outcome {
-    const ALL: [Self; 5] = [Self::Stored, Self::Duplicate, Self::Verified, Self::Quarantined, Self::Expired];
+    const ALL: [Self; 4] = [Self::Stored, Self::Duplicate, Self::Verified, Self::Quarantined];
 
     /// As in the label `outcome`.
     #[must_use]
@@ -45,7 +43,6 @@ impl Outcome {
             Self::Duplicate => "duplicate",
             Self::Verified => "verified",
             Self::Quarantined => "quarantined",
-            Self::Expired => "expired",
         }
     }
 }
@@ -83,11 +80,13 @@ pub enum Rejection {
     Method,
     /// Not to `listen.path`.
     Path,
+    /// The body has a `Content-Encoding`.
+    Encoding,
 }
 
 impl Rejection {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Malformed,
         Self::NotUtf8,
         Self::NotJson,
@@ -103,6 +102,7 @@ impl Rejection {
         Self::Crowded,
         Self::Method,
         Self::Path,
+        Self::Encoding,
     ];
 
     /// As in the label `reason`.
@@ -124,6 +124,7 @@ impl Rejection {
             Self::Crowded => "crowded",
             Self::Method => "method",
             Self::Path => "path",
+            Self::Encoding => "encoding",
         }
     }
 }

@@ -24,7 +24,7 @@ pub use note::Note;
 pub use report::{Incomplete, List, Report};
 pub use subscriber::{NoSubscriber, subscriber};
 
-use crate::event::{Clock, Millis, Source};
+use crate::event::{Clock, Content, Millis, Source};
 use crate::forget::veil::{self, Told};
 use crate::intake::{Intake, MAX_BATCH};
 use crate::log::{Appended, KnownRun, Log, LogError, RunKey};
@@ -351,12 +351,12 @@ impl Backfill {
         for chunk in plan.events.chunks(MAX_BATCH) {
             for (event, appended) in chunk.iter().zip(self.store(chunk).await?) {
                 match appended {
-                    Some(Appended::Stored) => {
+                    Appended::Stored => {
                         *report.filled.entry(event.kind).or_default() += 1;
                         self.metrics.backfill_events(event.kind).inc();
                     }
-                    Some(Appended::Duplicate | Appended::Noted) => report.already_there += 1,
-                    Some(Appended::Quarantined) | None => unfillable(report, Unfillable::Refused),
+                    Appended::Duplicate | Appended::Noted => report.already_there += 1,
+                    Appended::Quarantined => unfillable(report, Unfillable::Refused),
                 }
             }
         }
@@ -381,24 +381,20 @@ impl Backfill {
         Ok(forgotten.iter().filter(|forgotten| **forgotten).count() as u64)
     }
 
-    /// Puts events into the log, in their order and together; what became of each. `None`: it is no event.
-    async fn store(&self, events: &[Planned]) -> Result<Vec<Option<Appended>>, Error> {
+    /// Puts events into the log, in their order and together; what became of each.
+    async fn store(&self, events: &[Planned]) -> Result<Vec<Appended>, Error> {
         let mut outcomes = vec![None; events.len()];
         let mut waiting: Vec<usize> = (0..events.len()).collect();
         for _ in 0..OFFERS {
-            let offers = waiting.iter().filter_map(|place| {
+            let offers = waiting.iter().map(|place| {
                 let event_info = &events[*place].event_info;
                 let now = self.clock.now();
-                match verify::pulled(&self.subscriber_id, event_info, Source::Backfill, now) {
-                    Ok(verified) => {
-                        let body = Bytes::copy_from_slice(event_info.as_bytes());
-                        Some(async move { (*place, self.intake.store(verified, body, now).await) })
-                    }
-                    Err(reason) => {
-                        tracing::warn!(reason, "what the history tells makes no event");
-                        None
-                    }
+                let verified = verify::pulled(&self.subscriber_id, event_info, Source::Backfill, now);
+                if let Content::Unreadable(unreadable) = verified.content() {
+                    tracing::warn!(reason = unreadable.reason, "what the history tells is kept in the quarantine");
                 }
+                let body = Bytes::copy_from_slice(event_info.as_bytes());
+                async move { (*place, self.intake.store(verified, body, now).await) }
             });
             let mut again = Vec::new();
             for (place, stored) in join_all(offers).await {
@@ -408,7 +404,7 @@ impl Backfill {
                 }
             }
             if again.is_empty() {
-                return Ok(outcomes);
+                return Ok(outcomes.into_iter().flatten().collect());
             }
             waiting = again;
             tokio::time::sleep(OFFER_AGAIN).await;

@@ -9,10 +9,10 @@ use clap::Subcommand;
 
 use super::{Failure, Outcome};
 use crate::config::{ConfigArgs, Env};
-use crate::event::Unreadable;
+use crate::event::{Clock, Unreadable};
 use crate::log::{Append, Appended, FORGOTTEN, Log, Quarantined};
 use crate::printable::printable;
-use crate::verify;
+use crate::verify::{self, Admit, IMPLAUSIBLE};
 use crate::words::counted;
 
 #[derive(Debug, clap::Args)]
@@ -46,6 +46,9 @@ enum Command {
         /// All entries
         #[arg(long, conflicts_with = "ids")]
         all: bool,
+        /// How to read times that are implausible as they stand
+        #[arg(long = "as", value_enum, value_name = "UNIT")]
+        unit: Option<Unit>,
         #[command(flatten)]
         settings: ConfigArgs,
     },
@@ -62,6 +65,27 @@ enum Command {
     },
 }
 
+/// How a time is read that is implausible as it stands.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Unit {
+    /// In seconds
+    Seconds,
+    /// In microseconds
+    Microseconds,
+    /// Not at all: the event happened when it was received
+    Received,
+}
+
+impl Unit {
+    const fn admit(self) -> Admit {
+        match self {
+            Self::Seconds => Admit::Seconds,
+            Self::Microseconds => Admit::Microseconds,
+            Self::Received => Admit::Received,
+        }
+    }
+}
+
 pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
     let (Command::List { settings, .. }
     | Command::Show { settings, .. }
@@ -74,12 +98,15 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
     let outcome = match &arguments.command {
         Command::List { json, .. } => list(&*log, *json).await,
         Command::Show { id, .. } => show(&*log, *id).await,
-        Command::Retry { ids, all, .. } => retry(&*log, ids, *all).await,
+        Command::Retry { ids, all, unit, .. } => retry(&*log, ids, *all, unit.map(Unit::admit)).await,
         Command::Discard { ids, yes, .. } => discard(&*log, ids, *yes).await,
     };
     log.close().await;
     outcome
 }
+
+/// What to do about a time that cannot be right.
+const ADVICE: &str = "; `quarantine show` has it, and --as seconds, microseconds or received says how to read it";
 
 /// Entries read at a time: each may be as long as a body may be.
 const PAGE: u32 = 50;
@@ -138,7 +165,7 @@ async fn show(log: &dyn Log, id: i64) -> Outcome {
     Ok(())
 }
 
-async fn retry(log: &dyn Log, ids: &[i64], all: bool) -> Outcome {
+async fn retry(log: &dyn Log, ids: &[i64], all: bool, admit: Option<Admit>) -> Outcome {
     let mut failed = 0;
     if all {
         let mut after = 0;
@@ -147,19 +174,19 @@ async fn retry(log: &dyn Log, ids: &[i64], all: bool) -> Outcome {
             let Some(last) = page.last() else { break };
             after = last.id;
             for entry in page {
-                failed += u64::from(!retry_one(log, entry).await?);
+                failed += u64::from(!retry_one(log, entry, admit).await?);
             }
         }
     } else {
         for id in ids {
-            failed += u64::from(!retry_one(log, get(log, *id).await?).await?);
+            failed += u64::from(!retry_one(log, get(log, *id).await?, admit).await?);
         }
     }
     if failed > 0 { Err(Failure::Found) } else { Ok(()) }
 }
 
 /// Whether the entry is an event now.
-async fn retry_one(log: &dyn Log, entry: Quarantined) -> Result<bool, Failure> {
+async fn retry_one(log: &dyn Log, entry: Quarantined, admit: Option<Admit>) -> Result<bool, Failure> {
     if entry.reason == FORGOTTEN {
         println!("{}: stays: {FORGOTTEN}", entry.id);
         return Ok(false);
@@ -170,10 +197,11 @@ async fn retry_one(log: &dyn Log, entry: Quarantined) -> Result<bool, Failure> {
         reason: entry.reason,
         body: entry.body,
     };
-    let verified = match verify::reread(&unreadable) {
+    let verified = match verify::reread(&unreadable, Clock::System.now(), admit) {
         Ok(verified) => Arc::new(verified),
         Err(reason) => {
-            println!("{}: stays: {}", entry.id, printable(&reason.to_string()));
+            let advice = if reason == IMPLAUSIBLE { ADVICE } else { "" };
+            println!("{}: stays: {}{advice}", entry.id, printable(&reason));
             return Ok(false);
         }
     };

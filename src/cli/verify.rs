@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Failure, Outcome};
 use crate::config::{self, ConfigArgs, Env, Settings};
@@ -23,7 +24,7 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments, env: &Env) -> Outcome {
     let body = read(arguments)?;
-    let description = verify::describe(&body);
+    let description = verify::describe(&body, Clock::System.now());
     let subscribers = subscribers(arguments, env, description.as_ref().ok().and_then(|d| d.app_id.as_deref()))?;
     let description = match description {
         Ok(description) => description,
@@ -34,7 +35,8 @@ pub fn run(arguments: &Arguments, env: &Env) -> Outcome {
     };
     let keyring = Keyring::new(&subscribers);
     let delivery = Delivery { received_at: Clock::System.now(), request_id: None, traceparent: None };
-    match verify::verify(&Bytes::from(body), &keyring, &delivery) {
+    let body = Bytes::from(body);
+    match verify::verify(&body, &keyring, &delivery) {
         Ok(checked) => {
             println!("the signature matches");
             println!("  form         {}", checked.form.as_str());
@@ -65,6 +67,7 @@ pub fn run(arguments: &Arguments, env: &Env) -> Outcome {
             let app_id = printable(description.app_id.as_deref().unwrap_or("not text"));
             println!("  {}         {app_id}", description.app_id_name);
             match refusal {
+                Refusal::Signature => explain(&description, &wider(&body, &keyring, &subscribers)),
                 Refusal::UnknownSubscriber => {
                     let known: Vec<_> = subscribers.iter().map(|subscriber| &*subscriber.app_id).collect();
                     println!(
@@ -72,15 +75,43 @@ pub fn run(arguments: &Arguments, env: &Env) -> Outcome {
                         if known.is_empty() { "nobody".to_owned() } else { known.join(", ") }
                     );
                 }
-                _ => explain(&description),
+                Refusal::Malformed(_) => {}
             }
             Err(Failure::Found)
         }
     }
 }
 
+/// What fits, if not what is signed as a delivery may be.
+enum Wider {
+    /// A text that is not tried for deliveries.
+    Text(verify::Fit),
+    /// A key without the white space around it.
+    Trimmed,
+    Nothing {
+        /// A key begins or ends with white space.
+        blanks: bool,
+    },
+}
+
+fn wider(body: &Bytes, keyring: &Keyring, subscribers: &[Subscriber]) -> Wider {
+    if let Some(fit) = verify::search(body, keyring) {
+        return Wider::Text(fit);
+    }
+    let trimmed = subscribers.iter().map(|subscriber| {
+        let keys = subscriber.keys.iter().map(|key| key.expose_secret().trim().into()).collect();
+        Subscriber { keys, ..subscriber.clone() }
+    });
+    let trimmed = Keyring::new(&trimmed.collect::<Vec<_>>());
+    if verify::authenticate(body, &trimmed).is_ok() {
+        return Wider::Trimmed;
+    }
+    let has_blanks = |key: &SecretString| key.expose_secret() != key.expose_secret().trim();
+    Wider::Nothing { blanks: subscribers.iter().flat_map(|subscriber| &subscriber.keys).any(has_blanks) }
+}
+
 /// What to look at when no key matches.
-fn explain(description: &verify::Description) {
+fn explain(description: &verify::Description, wider: &Wider) {
     if !description.signature_is_hex {
         println!("  signature    is not 64 hexadecimal digits");
     }
@@ -91,9 +122,33 @@ fn explain(description: &verify::Description) {
         Err(reason) => println!("  event        none could be made of it: {}", printable(&reason.to_string())),
     }
     if description.had_white_space {
-        println!("  eventInfo    came with white space, which was left out before checking");
+        println!("  eventInfo    came with white space; it was tried with it and without");
     }
-    println!("  tried        appID + timestamp + nonce + eventInfo, as sent, unescaped, and escaped, with every key");
+    let forms = verify::Form::ALL.map(verify::Form::as_str).join(", ");
+    println!("  tried        appID + timestamp + nonce + eventInfo, with every key, in the forms {forms}");
+    match wider {
+        Wider::Text(fit) => {
+            println!("  fits         eventInfo with: {} (key number {})", fit.form, fit.key + 1);
+            println!(
+                "The key is right. The sender signs another text than it sends, in a form that no delivery is taken in:"
+            );
+            println!("report it with this output, and let the sender sign what it sends if you can.");
+            return;
+        }
+        Wider::Trimmed => {
+            println!("  fits         a key without the white space that it begins or ends with");
+            println!("Take the white space out of the key file: a line is the key, blanks and all.");
+            return;
+        }
+        Wider::Nothing { blanks } => {
+            println!("  and with     any of these, alone and together: {}", verify::words().join("; "));
+            if *blanks {
+                println!(
+                    "  key          begins or ends with white space, which counts; without it nothing fits either"
+                );
+            }
+        }
+    }
     println!("Is it the password of this subscriber ID in the platform's push configuration, and the body as it came?");
 }
 

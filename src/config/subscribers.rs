@@ -136,6 +136,10 @@ fn source(entry: Entry, env: &Env) -> Result<SubscriberSource, ConfigError> {
             return Err(ConfigError::new(setting, &found.origin, "empty, or holds a control character", instead));
         }
     }
+    if app_id.text.trim() != app_id.text {
+        let problem = format!("`{}` begins or ends with white space", app_id.text);
+        return Err(ConfigError::new("subscriber.app_id", &app_id.origin, problem, "write it without"));
+    }
     if let Some(file) = entry.key_files.iter().find(|file| file.text.is_empty()) {
         let problem = "the path is empty";
         return Err(ConfigError::new("subscriber.key_files", &file.origin, problem, "name a file with one key a line"));

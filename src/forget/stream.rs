@@ -10,11 +10,11 @@ use serde_json::value::RawValue;
 
 use super::{ForgetError, patient};
 use crate::bus::{Bus, Found};
-use crate::event::{EventId, Meeting, Seq};
+use crate::event::{EventId, Meeting, Millis, Seq};
 use crate::log::{Handles, Log, StayKey};
 use crate::meetings::stay_id;
 use crate::relay::{self, Turn, meeting_subjects};
-use crate::verify;
+use crate::verify::{self, Times};
 
 /// Subjects that are read at a time.
 const SUBJECTS: usize = 100;
@@ -118,11 +118,14 @@ fn tells_of(payload: &[u8], person: &Person<'_>) -> bool {
     struct Body<'a> {
         source: String,
         subject: Option<String>,
+        time: Option<String>,
         #[serde(borrow)]
         data: Option<&'a RawValue>,
     }
     let Ok(body) = serde_json::from_slice::<Body<'_>>(payload) else { return false };
-    let (told, attendee) = verify::columns(body.data);
+    // When it was received does not stand there; when it happened is as good for what is asked of it.
+    let times = Times::at(body.time.as_deref().and_then(Millis::parse).unwrap_or(Millis::MAX));
+    let (told, attendee) = verify::columns(body.data, times);
     if person.handles.name(&told, &attendee) {
         return true;
     }

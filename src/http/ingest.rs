@@ -1,13 +1,18 @@
 //! `POST {listen.path}`: from a request to an answer.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
-use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
+use bytes::Bytes;
 
 use super::body::{self, Announced, BODY_TIME, Bodies, NoBody};
 use super::connections::Connection;
@@ -18,26 +23,61 @@ use crate::intake::{Intake, NotStored};
 use crate::log::Appended;
 use crate::metrics::{Metrics, Outcome, Rejection};
 use crate::telemetry::Throttle;
-use crate::verify::{self, Keyring};
+use crate::verify::{self, Keyring, Refusal};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// An answer must be out within 3 s of the body; what is not stored by now is refused.
 const ANSWER_TIME: Duration = Duration::from_millis(2_800);
 
+/// How far back a delivery that verified says that the key is right.
+const LATELY: Duration = Duration::from_secs(3_600);
+
+const RIGHT_KEY: &str = "the signature matches no key of the subscriber; the key is right, for it verified another delivery in \
+    the last hour: this body is escaped in a way that is not known, or forged; run `convoke verify` on it";
+
+const WRONG_KEY: &str = "the signature matches no key of the subscriber, and none verified another delivery in the last hour, \
+    or since they were loaded: is it the password in the platform's push configuration?";
+
 /// Seconds after which a sender that was answered `503` may come again.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
 /// What a delivery passes through.
 pub struct Ingest {
-    subscribers: RwLock<Arc<Keyring>>,
+    subscribers: RwLock<Arc<Subscribers>>,
     intake: Intake,
     metrics: Arc<Metrics>,
     clock: Clock,
     sources: Sources,
     bodies: Bodies,
-    retention: Option<Duration>,
     throttle: Throttle,
+}
+
+/// The subscribers as they were loaded last.
+struct Subscribers {
+    keyring: Keyring,
+    /// When a key of each verified a delivery of the platform's last, by the steady clock in milliseconds; 0: not yet.
+    verified: HashMap<Arc<str>, AtomicU64>,
+}
+
+impl Subscribers {
+    fn new(subscribers: &[Subscriber]) -> Self {
+        let never = |subscriber: &Subscriber| (Arc::clone(&subscriber.app_id), AtomicU64::new(0));
+        Self { keyring: Keyring::new(subscribers), verified: subscribers.iter().map(never).collect() }
+    }
+
+    /// Notes that a key of the subscriber verified a delivery at `now`.
+    fn note(&self, subscriber_id: &str, now: Duration) {
+        if let Some(verified) = self.verified.get(subscriber_id) {
+            verified.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX).max(1), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether that was lately, as of `now`.
+    fn verified_lately(&self, subscriber_id: &str, now: Duration) -> bool {
+        let last = self.verified.get(subscriber_id).map_or(0, |verified| verified.load(Ordering::Relaxed));
+        last > 0 && now.saturating_sub(Duration::from_millis(last)) < LATELY
+    }
 }
 
 /// How deliveries are taken.
@@ -47,8 +87,6 @@ pub struct Limits {
     pub sources: Sources,
     /// Bytes of a body.
     pub max_body: usize,
-    /// Older events are not kept.
-    pub retention: Option<Duration>,
 }
 
 impl std::fmt::Debug for Ingest {
@@ -68,13 +106,12 @@ impl Ingest {
         limits: Limits,
     ) -> Self {
         let ingest = Self {
-            subscribers: RwLock::new(Arc::new(Keyring::new(&[]))),
+            subscribers: RwLock::new(Arc::new(Subscribers::new(&[]))),
             intake,
             metrics,
             clock,
             sources: limits.sources,
             bodies: Bodies::new(limits.max_body),
-            retention: limits.retention,
             throttle: Throttle::default(),
         };
         ingest.set_subscribers(subscribers);
@@ -87,10 +124,10 @@ impl Ingest {
             // All of its series exist from now on.
             let _ = self.metrics.subscriber(&subscriber.app_id);
         }
-        *self.subscribers.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Keyring::new(subscribers));
+        *self.subscribers.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Subscribers::new(subscribers));
     }
 
-    fn keyring(&self) -> Arc<Keyring> {
+    fn subscribers(&self) -> Arc<Subscribers> {
         Arc::clone(&self.subscribers.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -98,10 +135,14 @@ impl Ingest {
         let (head, mut body) = request.into_parts();
         let announced = Announced::of(&head.headers);
         let connection = head.extensions.get::<Arc<Connection>>().cloned();
+        let peer = connection.as_ref().map(|it| self.sources.origin(it.peer().ip(), &head.headers));
         let refused = if connection.as_ref().is_some_and(|it| !self.sources.allow(it.peer().ip(), &head.headers)) {
             Some(Refused::new(Rejection::Forbidden, "the source is not in listen.allow_from"))
         } else if head.method != Method::POST {
             Some(Refused::new(Rejection::Method, "not a POST"))
+        } else if is_encoded(&head.headers) {
+            let detail = "the body has a Content-Encoding, as a proxy may add one that compresses: send it as it is";
+            Some(Refused::new(Rejection::Encoding, detail))
         } else {
             None
         };
@@ -110,18 +151,35 @@ impl Ingest {
         drop(head);
         if let Some(refused) = refused {
             body::drain(announced, &mut body).await;
-            return Err(refused);
+            return Err(refused.sent_by(peer));
         }
-        let body = self.bodies.read(announced, &mut body).await?;
+        let body = self.bodies.read(announced, &mut body).await.map_err(|why| Refused::from(why).sent_by(peer))?;
+        self.take_body(body, request_id, traceparent, connection.as_deref())
+            .await
+            .map_err(|refused| refused.sent_by(peer))
+    }
+
+    async fn take_body(
+        &self,
+        body: Bytes,
+        request_id: &RequestId,
+        traceparent: Option<Arc<str>>,
+        connection: Option<&Connection>,
+    ) -> Result<Response, Refused> {
         let received_at = self.clock.now();
         let delivery = Delivery { received_at, request_id: Some(request_id.shared()), traceparent };
-        let checked = verify::verify(&body, &self.keyring(), &delivery)
-            .map_err(|refusal| Refused::new(Rejection::from(&refusal), refusal.to_string()))?;
+        let subscribers = self.subscribers();
+        let checked = verify::verify(&body, &subscribers.keyring, &delivery)
+            .map_err(|refusal| self.unverified(&refusal, &body, &subscribers))?;
         self.metrics.forms(checked.form).inc();
-        let _storing = connection.as_ref().map(|connection| connection.proven());
+        let _storing = connection.map(Connection::proven);
 
         let verified = checked.verified;
-        let series = self.metrics.subscriber(verified.subscriber_id());
+        let subscriber_id = Arc::clone(verified.subscriber_id());
+        let series = self.metrics.subscriber(&subscriber_id);
+        if !matches!(verified.content(), Content::Handshake(handshake) if handshake.is_probe()) {
+            subscribers.note(&subscriber_id, self.clock.steady());
+        }
         let event = match verified.content() {
             Content::Handshake(handshake) => {
                 let answer = handshake_answer(&handshake.nonce);
@@ -136,13 +194,7 @@ impl Ingest {
                 self.intake.note(verified, received_at);
                 return Ok(answer);
             }
-            Content::Event(event) => {
-                if self.retention.is_some_and(|retention| received_at.since(event.occurred_at) > retention) {
-                    series.deliveries(&event.event, Outcome::Expired).inc();
-                    return Ok(empty());
-                }
-                Some(Arc::clone(&event.event))
-            }
+            Content::Event(event) => Some(Arc::clone(&event.event)),
             Content::Unreadable(unreadable) => {
                 self.throttle.run("quarantined", |suppressed| {
                     tracing::warn!(subscriber = %unreadable.subscriber_id, reason = unreadable.reason,
@@ -159,22 +211,42 @@ impl Ingest {
             }
             Ok(Ok(Appended::Duplicate)) => Outcome::Duplicate,
             Ok(Ok(Appended::Quarantined | Appended::Noted)) => Outcome::Quarantined,
-            Ok(Err(NotStored::QueueFull)) => return Err(Refused::new(Rejection::QueueFull, "the queue is full")),
-            Ok(Err(NotStored::Unavailable)) => {
-                return Err(Refused::new(Rejection::Unavailable, "the database is unavailable"));
+            Ok(Err(NotStored::QueueFull)) => {
+                return Err(Refused::new(Rejection::QueueFull, "the queue is full").sent_to(subscriber_id));
             }
-            Err(_) => return Err(Refused::new(Rejection::Slow, "not stored in time")),
+            Ok(Err(NotStored::Unavailable)) => {
+                return Err(Refused::new(Rejection::Unavailable, "the database is unavailable").sent_to(subscriber_id));
+            }
+            Err(_) => return Err(Refused::new(Rejection::Slow, "not stored in time").sent_to(subscriber_id)),
         };
         series.deliveries(event.as_deref().unwrap_or("other"), outcome).inc();
         Ok(empty())
     }
 
+    /// Why a body did not verify, and, for a signature, whether it is the key or the body that is wrong.
+    fn unverified(&self, refusal: &Refusal, body: &[u8], subscribers: &Subscribers) -> Refused {
+        let reason = Rejection::from(refusal);
+        if *refusal != Refusal::Signature {
+            return Refused::new(reason, refusal.to_string());
+        }
+        let Some(subscriber_id) = verify::addressee(body, &subscribers.keyring) else {
+            return Refused::new(reason, refusal.to_string());
+        };
+        let refused = if subscribers.verified_lately(subscriber_id, self.clock.steady()) {
+            Refused { kind: "right key", ..Refused::new(reason, RIGHT_KEY) }
+        } else {
+            Refused::new(reason, WRONG_KEY)
+        };
+        refused.sent_to(Arc::clone(subscriber_id))
+    }
+
     fn refuse(&self, refused: &Refused, request_id: &RequestId) -> Response {
-        let reason = refused.reason;
+        let Refused { reason, kind, detail, peer, subscriber_id } = refused;
+        let reason = *reason;
         self.metrics.rejections(reason).inc();
-        self.throttle.run(reason.as_str(), |suppressed| {
-            tracing::warn!(reason = reason.as_str(), detail = %refused.detail, request_id = request_id.as_str(), suppressed,
-                "refused a delivery");
+        self.throttle.run(kind, |suppressed| {
+            tracing::warn!(reason = reason.as_str(), %detail, peer = peer.map(tracing::field::display),
+                subscriber = subscriber_id.as_deref(), request_id = request_id.as_str(), suppressed, "refused a delivery");
         });
         let status = match reason {
             Rejection::Malformed | Rejection::NotUtf8 | Rejection::NotJson | Rejection::BodyCut => {
@@ -189,6 +261,7 @@ impl Ingest {
             }
             Rejection::Method => StatusCode::METHOD_NOT_ALLOWED,
             Rejection::Path => StatusCode::NOT_FOUND,
+            Rejection::Encoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         };
         let mut response = problem(status);
         match status {
@@ -197,6 +270,9 @@ impl Ingest {
             }
             StatusCode::METHOD_NOT_ALLOWED => {
                 response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+            }
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+                response.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
             }
             _ => {}
         }
@@ -222,12 +298,26 @@ pub async fn deliver(
 /// Why a request was not answered `200`.
 struct Refused {
     reason: Rejection,
-    detail: std::borrow::Cow<'static, str>,
+    /// Lines of one kind are bounded together.
+    kind: &'static str,
+    detail: Cow<'static, str>,
+    peer: Option<IpAddr>,
+    subscriber_id: Option<Arc<str>>,
 }
 
 impl Refused {
-    fn new(reason: Rejection, detail: impl Into<std::borrow::Cow<'static, str>>) -> Self {
-        Self { reason, detail: detail.into() }
+    fn new(reason: Rejection, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason, kind: reason.as_str(), detail: detail.into(), peer: None, subscriber_id: None }
+    }
+
+    /// By whom it was sent, as far as it is known.
+    fn sent_by(self, peer: Option<IpAddr>) -> Self {
+        Self { peer, ..self }
+    }
+
+    /// To whose endpoint.
+    fn sent_to(self, subscriber_id: Arc<str>) -> Self {
+        Self { subscriber_id: Some(subscriber_id), ..self }
     }
 }
 
@@ -240,6 +330,17 @@ impl From<NoBody> for Refused {
             NoBody::Cut(error) => Self::new(Rejection::BodyCut, error),
         }
     }
+}
+
+/// Whether the body is in an encoding other than its own.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let names = |value: &HeaderValue| match value.to_str() {
+        Ok(names) => {
+            names.split(',').map(str::trim).any(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity"))
+        }
+        Err(_) => true,
+    };
+    headers.get_all(CONTENT_ENCODING).iter().any(names)
 }
 
 fn empty() -> Response {

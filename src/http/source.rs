@@ -25,6 +25,13 @@ impl Sources {
         source.is_some_and(|source| contains(&self.allow_from, source))
     }
 
+    /// Where a request comes from, for people: the connection's peer where a trusted proxy does not say.
+    #[must_use]
+    pub fn origin(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let peer = peer.to_canonical();
+        self.source(peer, headers).unwrap_or(peer)
+    }
+
     /// The nearest address that is not a trusted proxy's: the last one that somebody whom we trust has seen. `None` if a
     /// trusted proxy forwards something that is no address.
     pub(super) fn source(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {

@@ -23,7 +23,7 @@ pub fn stay_id(run: &RunKey, who: &Attendee) -> Uuid {
     let (kind, name) =
         names.into_iter().find_map(|(kind, name)| name.as_deref().map(|name| (kind, name))).unwrap_or(("nobody", ""));
     let text = [&run.meeting_uuid, kind, name].join("\0");
-    EventId::of(&run.subscriber_id, who.join_time.unwrap_or(Millis::EPOCH), text.as_bytes()).uuid()
+    EventId::led(&run.subscriber_id, who.join_time.unwrap_or(Millis::EPOCH), text.as_bytes()).uuid()
 }
 
 /// The join, or the left, with the greatest id: which is the newest, for ids are led by the time.

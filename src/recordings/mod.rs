@@ -21,7 +21,7 @@ use bytes::Bytes;
 use tokio_util::sync::{CancellationToken, ReusableBoxFuture};
 
 use crate::cursor::{Cursor, LEASE, Progress, RENEW, Retry};
-use crate::event::{Clock, Seq, Source};
+use crate::event::{Clock, Content, Seq, Source};
 use crate::intake::Intake;
 use crate::log::{Fetch, Fetched, Finish, Log, LogError, Moved};
 use crate::metrics::Metrics;
@@ -217,9 +217,10 @@ impl Recordings {
     async fn publish(&mut self, fetch: &Fetch) -> Result<(), Retry> {
         let info = fetch.event_info.as_deref().unwrap_or_default();
         let now = self.clock.now();
-        let made = verify::pulled(&Arc::from(fetch.subscriber_id.as_str()), info, Source::Platform, now);
-        let verified =
-            made.map_err(|reason| Retry { reason: format!("a {EVENT} that is no event: {reason}"), soon: false })?;
+        let verified = verify::pulled(&Arc::from(fetch.subscriber_id.as_str()), info, Source::Platform, now);
+        if let Content::Unreadable(unreadable) = verified.content() {
+            tracing::warn!(reason = unreadable.reason, "a {EVENT} is kept in the quarantine");
+        }
         let stored = self.intake.store(verified, Bytes::copy_from_slice(info.as_bytes()), now).await;
         stored.map_err(|_| Retry { reason: format!("a {EVENT} cannot be stored now"), soon: false })?;
         let fetched = Fetched::Published { due_at: decide::again(0, now) };

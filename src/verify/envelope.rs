@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::json;
+use crate::json;
 
 /// Why a body is not an envelope. Answered `400`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,6 +59,8 @@ pub struct Envelope<'a> {
 impl<'a> Envelope<'a> {
     pub fn parse(body: &'a [u8]) -> Result<Self, Malformed> {
         let text = std::str::from_utf8(body).map_err(|_| Malformed::NotUtf8)?;
+        // RFC 8259, section 8.1: a byte order mark may be passed over.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let members: Members<'a> = serde_json::from_str(text).map_err(|error| match error.classify() {
             serde_json::error::Category::Data => Malformed::NotAnObject,
             _ => Malformed::NotJson,

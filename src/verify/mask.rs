@@ -1,8 +1,8 @@
-//! Members of `attendeeInfo` cut out of a payload, in one pass over its text; the rest as it stands there.
+//! Members of `attendeeInfo`, however its name is spelt, cut out of a payload, in one pass over its text; the rest as it
+//! stands there.
 
-use super::json;
-
-const ATTENDEE: &str = "attendeeInfo";
+use super::payload::ATTENDEE_INFO;
+use crate::json;
 
 /// An object or an array that is open.
 struct Open {
@@ -43,11 +43,11 @@ pub fn mask(payload: &str, hidden: &[String]) -> String {
             at = value_at(bytes, end);
             let (called, opens) = (json::exact_text(token), bytes.get(at) == Some(&b'{'));
             let called = called.as_deref();
-            let is_attendee = called == Some(ATTENDEE);
+            let is_attendee = called.is_some_and(|called| ATTENDEE_INFO.contains(&called));
             if level.attendee && called.is_some_and(|called| hidden.iter().any(|hidden| hidden == called))
                 || is_attendee && !opens
             {
-                at = value_end(bytes, at);
+                at = json::value_end(bytes, at);
                 continue;
             }
             attendee |= is_attendee;
@@ -67,7 +67,7 @@ pub fn mask(payload: &str, hidden: &[String]) -> String {
                 at += 1;
             }
             _ => {
-                let end = value_end(bytes, at);
+                let end = json::value_end(bytes, at);
                 out.push_str(&payload[at..end]);
                 at = end;
             }
@@ -80,35 +80,4 @@ pub fn mask(payload: &str, hidden: &[String]) -> String {
 fn value_at(bytes: &[u8], at: usize) -> usize {
     let between = |byte: &u8| !matches!(byte, b',' | b':' | b' ' | b'\t' | b'\r' | b'\n');
     bytes[at..].iter().position(between).map_or(bytes.len(), |n| at + n)
-}
-
-/// Where the value ends that begins at `at`.
-fn value_end(bytes: &[u8], mut at: usize) -> usize {
-    let mut depth = 0_usize;
-    loop {
-        match bytes.get(at) {
-            Some(b'"') => at = json::string_end(bytes, at + 1),
-            Some(b'{' | b'[') => {
-                depth += 1;
-                at += 1;
-            }
-            Some(b'}' | b']') => {
-                depth = depth.saturating_sub(1);
-                at += 1;
-            }
-            Some(b',' | b':') => {
-                at += 1;
-                continue;
-            }
-            // A number or a word.
-            Some(_) => {
-                let ends = |byte: &u8| matches!(byte, b',' | b']' | b'}' | b':' | b' ' | b'\t' | b'\r' | b'\n');
-                at += bytes[at..].iter().position(ends).unwrap_or(bytes.len() - at).max(1);
-            }
-            None => return at,
-        }
-        if depth == 0 {
-            return at;
-        }
-    }
 }

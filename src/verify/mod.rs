@@ -5,13 +5,14 @@
 //! few bounded forms (`form`) against every key of its subscriber. Only then is it read (`payload`).
 
 mod envelope;
+mod family;
 mod form;
-mod json;
 mod mask;
 mod payload;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -22,11 +23,13 @@ use subtle::{Choice, ConstantTimeEq};
 
 pub use envelope::Malformed;
 use envelope::{Envelope, Names};
+pub use family::{Fit, search, words};
 pub use form::Form;
-use json::Shape;
-pub use json::scalars;
 pub use mask::mask;
-pub use payload::{columns, payload};
+pub use payload::{Admit, IMPLAUSIBLE, Times, columns, payload};
+
+pub use crate::json::scalars;
+use crate::json::{self, Shape};
 
 use crate::event::{
     Content, Delivery, Event, EventId, HANDSHAKE, Handshake, Millis, Source, Subscriber, Unreadable, Verified,
@@ -127,18 +130,25 @@ pub fn authenticate<'a>(body: &'a [u8], keyring: &Keyring) -> Result<Authenticat
         (envelope.app_id.as_deref(), envelope.nonce.as_deref(), envelope.signature.as_ref())
     {
         let prefix = [app_id.as_bytes(), envelope.timestamp.as_bytes(), nonce.as_bytes()];
-        let mut tried: Vec<Cow<'_, str>> = Vec::new();
+        // What was tried is known again by its digest: a text may be long, and its forms several times as long.
+        let mut tried: Vec<u64> = Vec::new();
         for form in Form::ALL {
-            let text = form.of(&event_info);
-            if tried.contains(&text) {
-                continue;
+            let text = form.of(envelope.event_info, &event_info);
+            if form != Form::Raw {
+                let digest = fingerprint(text.as_bytes());
+                if tried.contains(&digest) {
+                    continue;
+                }
+                tried.push(digest);
             }
             matched = matching_key(macs, prefix, text.as_bytes(), signature).map(|key| (form, key));
             std::hint::black_box(matching_key(decoys, prefix, text.as_bytes(), signature));
             if matched.is_some() {
                 break;
             }
-            tried.push(text);
+            if form == Form::Raw {
+                tried.push(fingerprint(text.as_bytes()));
+            }
         }
     }
     match (known, matched) {
@@ -153,6 +163,12 @@ pub fn authenticate<'a>(body: &'a [u8], keyring: &Keyring) -> Result<Authenticat
         (None, _) => Err(Refusal::UnknownSubscriber),
         (Some(_), None) => Err(Refusal::Signature),
     }
+}
+
+fn fingerprint(text: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The index of the key that makes `signature`. All keys are tried, also after one matched.
@@ -178,29 +194,36 @@ fn matching_key(macs: &[Hmac<Sha256>], prefix: [&[u8]; 3], text: &[u8], signatur
 /// As [`authenticate`]. A signed body is never refused: what cannot be read comes back as [`Content::Unreadable`].
 pub fn verify(body: &Bytes, keyring: &Keyring, delivery: &Delivery) -> Result<Checked, Refusal> {
     let authenticated = authenticate(body, keyring)?;
-    let (form, key) = (authenticated.form, authenticated.key);
-    let verified = read(&authenticated, delivery, body);
-    Ok(Checked { verified, form, key })
+    let Authenticated { subscriber_id, nonce, event_info, shape, form, key } = &authenticated;
+    let vouched = Vouched { subscriber_id, nonce, event_info, shape: *shape, source: Source::Push, body };
+    let verified = vouched.read(delivery, Times::at(delivery.received_at));
+    Ok(Checked { verified, form: *form, key: *key })
 }
 
-/// Reads a body of the quarantine again with today's code. Its signature was checked before it was put there; the key
-/// that made it may have been rotated away since.
+/// Reads a body of the quarantine again with today's code, as of `now`. Its signature was checked before it was put there; the
+/// key that made it may have been rotated away since. With `admit`, a time that is not plausible is taken for what that says.
+/// What has no envelope was made or fetched by Convoke itself, as in [`pulled`].
 ///
 /// # Errors
 /// The reason why still no event can be made of it.
-pub fn reread(unreadable: &Unreadable) -> Result<Verified, String> {
-    let envelope = Envelope::parse(&unreadable.body).map_err(|malformed| malformed.to_string())?;
-    let (event_info, shape) = json::compact(envelope.event_info);
-    let authenticated = Authenticated {
-        subscriber_id: unreadable.subscriber_id.clone(),
-        nonce: envelope.nonce.unwrap_or_default(),
-        event_info,
-        shape,
-        form: Form::Raw,
-        key: 0,
+pub fn reread(unreadable: &Unreadable, now: Millis, admit: Option<Admit>) -> Result<Verified, String> {
+    let Unreadable { subscriber_id, received_at, body, .. } = unreadable;
+    let delivery = Delivery { received_at: *received_at, request_id: None, traceparent: None };
+    let times = Times { received_at: *received_at, now, admit };
+    let verified = match (Envelope::parse(body), payload::bare(body)) {
+        (Ok(envelope), _) => {
+            let (event_info, shape) = json::compact(envelope.event_info);
+            let nonce = envelope.nonce.unwrap_or_default();
+            let vouched =
+                Vouched { subscriber_id, nonce: &nonce, event_info: &event_info, shape, source: Source::Push, body };
+            vouched.read(&delivery, times)
+        }
+        (Err(_), Some((text, source))) => {
+            let (event_info, shape) = json::compact(text);
+            Vouched { subscriber_id, nonce: "", event_info: &event_info, shape, source, body }.read(&delivery, times)
+        }
+        (Err(malformed), None) => return Err(malformed.to_string()),
     };
-    let delivery = Delivery { received_at: unreadable.received_at, request_id: None, traceparent: None };
-    let verified = read(&authenticated, &delivery, &unreadable.body);
     match verified.content() {
         Content::Unreadable(still) => Err(still.reason.clone()),
         _ => Ok(verified),
@@ -208,79 +231,85 @@ pub fn reread(unreadable: &Unreadable) -> Result<Verified, String> {
 }
 
 /// Reads an `eventInfo` that was made from what the platform's API told in an authenticated answer: the same door, and the
-/// same columns, as for what is pushed. `event_info` has no insignificant white space.
-///
-/// # Errors
-/// The reason why it is no event.
-pub fn pulled(
-    subscriber_id: &Arc<str>,
-    event_info: &str,
+/// same columns, as for what is pushed. `event_info` has no insignificant white space. What is no event of it is
+/// [`Content::Unreadable`].
+pub fn pulled(subscriber_id: &Arc<str>, event_info: &str, source: Source, received_at: Millis) -> Verified {
+    let (_, shape) = json::compact(event_info);
+    let body = Bytes::copy_from_slice(event_info.as_bytes());
+    let delivery = Delivery { received_at, request_id: None, traceparent: None };
+    Vouched { subscriber_id, nonce: "", event_info, shape, source, body: &body }.read(&delivery, Times::at(received_at))
+}
+
+/// An `eventInfo` that is genuine, before anything inside it was looked at.
+struct Vouched<'a> {
+    subscriber_id: &'a Arc<str>,
+    nonce: &'a str,
+    event_info: &'a str,
+    shape: Shape,
     source: Source,
-    received_at: Millis,
-) -> Result<Verified, String> {
-    match payload::EventInfo::read(event_info)? {
-        payload::EventInfo::Handshake => Err("a handshake is no event".to_owned()),
-        payload::EventInfo::Event { event, occurred_at, meeting, attendee } => {
-            Ok(Verified::vouch(Content::Event(Event {
+    /// What it stood in.
+    body: &'a Bytes,
+}
+
+impl Vouched<'_> {
+    /// Makes the most of it: a handshake, an event, or a piece for the quarantine.
+    fn read(self, delivery: &Delivery, times: Times) -> Verified {
+        let Self { subscriber_id, nonce, event_info, shape, source, body } = self;
+        let unreadable = |reason| {
+            Content::Unreadable(Unreadable {
+                subscriber_id: subscriber_id.clone(),
+                received_at: delivery.received_at,
+                reason,
+                body: body.clone(),
+            })
+        };
+        Verified::vouch(match read_info(event_info, shape, times) {
+            Ok(payload::EventInfo::Handshake) if source != Source::Push => {
+                unreadable("a handshake is no event".to_owned())
+            }
+            Ok(payload::EventInfo::Handshake) => Content::Handshake(Handshake {
+                subscriber_id: subscriber_id.clone(),
+                nonce: nonce.to_owned(),
+                received_at: delivery.received_at,
+            }),
+            Ok(payload::EventInfo::Event { event, occurred_at, meeting, attendee }) => Content::Event(Event {
                 event_id: EventId::of(subscriber_id, occurred_at, event_info.as_bytes()),
                 subscriber_id: subscriber_id.clone(),
                 event,
                 occurred_at,
-                received_at,
+                received_at: delivery.received_at,
                 meeting,
                 attendee,
                 source,
-                request_id: None,
-                traceparent: None,
+                request_id: delivery.request_id.clone(),
+                traceparent: delivery.traceparent.clone(),
                 event_info: Arc::from(event_info),
-            })))
-        }
+            }),
+            Err(reason) => unreadable(reason),
+        })
     }
 }
 
-/// Makes the most of a signed body: a handshake, an event, or a piece for the quarantine.
-fn read(authenticated: &Authenticated<'_>, delivery: &Delivery, body: &Bytes) -> Verified {
-    let Authenticated { subscriber_id, nonce, event_info, shape, .. } = authenticated;
-    Verified::vouch(match read_info(event_info, *shape) {
-        Ok(payload::EventInfo::Handshake) => Content::Handshake(Handshake {
-            subscriber_id: subscriber_id.clone(),
-            nonce: nonce.clone().into_owned(),
-            received_at: delivery.received_at,
-        }),
-        Ok(payload::EventInfo::Event { event, occurred_at, meeting, attendee }) => Content::Event(Event {
-            event_id: EventId::of(subscriber_id, occurred_at, event_info.as_bytes()),
-            subscriber_id: subscriber_id.clone(),
-            event,
-            occurred_at,
-            received_at: delivery.received_at,
-            meeting,
-            attendee,
-            source: Source::Push,
-            request_id: delivery.request_id.clone(),
-            traceparent: delivery.traceparent.clone(),
-            event_info: Arc::from(event_info.as_ref()),
-        }),
-        Err(reason) => Content::Unreadable(Unreadable {
-            subscriber_id: subscriber_id.clone(),
-            received_at: delivery.received_at,
-            reason,
-            body: body.clone(),
-        }),
-    })
-}
-
-fn read_info(event_info: &str, shape: Shape) -> Result<payload::EventInfo, String> {
+fn read_info(event_info: &str, shape: Shape, times: Times) -> Result<payload::EventInfo, String> {
     if shape.depth > MAX_DEPTH {
         return Err(format!("eventInfo is nested {} levels deep, over {MAX_DEPTH}", shape.depth));
     }
-    payload::EventInfo::read(event_info)
+    payload::EventInfo::read(event_info, times)
 }
 
-/// What stands in the envelope of a body, for people who look for the reason of a refusal (`convoke verify`).
+/// The subscriber that a body names, if it is one of ours; nothing of it is verified.
+#[must_use]
+pub fn addressee<'k>(body: &[u8], keyring: &'k Keyring) -> Option<&'k Arc<str>> {
+    let app_id = Envelope::parse(body).ok()?.app_id?;
+    keyring.subscribers.get_key_value(&*app_id).map(|(subscriber_id, _)| subscriber_id)
+}
+
+/// What stands in the envelope of a body that was received at `received_at`, for people who look for the reason of a refusal
+/// (`convoke verify`).
 ///
 /// # Errors
 /// The reason why it is no envelope.
-pub fn describe(body: &[u8]) -> Result<Description, Malformed> {
+pub fn describe(body: &[u8], received_at: Millis) -> Result<Description, Malformed> {
     let envelope = Envelope::parse(body)?;
     let (event_info, shape) = json::compact(envelope.event_info);
     Ok(Description {
@@ -293,7 +322,7 @@ pub fn describe(body: &[u8]) -> Result<Description, Malformed> {
         nonce: envelope.nonce.map(Cow::into_owned),
         signature_is_hex: envelope.signature.is_some(),
         had_white_space: event_info.len() != envelope.event_info.len(),
-        event: match read_info(&event_info, shape) {
+        event: match read_info(&event_info, shape, Times::at(received_at)) {
             Ok(payload::EventInfo::Handshake) => Ok(HANDSHAKE.to_owned()),
             Ok(payload::EventInfo::Event { event, .. }) => Ok(event.to_string()),
             Err(reason) => Err(reason),

@@ -2,13 +2,102 @@
 //! needs a type and a time, everything else becomes the nearest honest value of its column, or null.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::envelope::{is_integer, name};
-use super::json;
-use crate::event::{Attendee, HANDSHAKE, Meeting, Millis};
+use crate::event::{Attendee, HANDSHAKE, KNOWN_EVENTS, Meeting, Millis, Source};
+use crate::json;
+
+/// The member that says who it was, and how one edition of the manual prints its name.
+pub const ATTENDEE_INFO: [&str; 2] = ["attendeeInfo", "attendeelInfo"];
+
+/// Why an event goes to the quarantine whose time cannot be right.
+pub const IMPLAUSIBLE: &str = "implausible time";
+
+/// 2015-01-01T00:00:00Z: no event of the platform is older.
+const EARLIEST: Millis = Millis::new(1_420_070_400_000).unwrap();
+
+/// An event's time may be so much after its receipt: somebody's clock is wrong by more otherwise.
+const AHEAD: Duration = Duration::from_secs(86_400);
+
+/// How somebody who knows more of a sender than its digits tell has its times read (`convoke quarantine retry --as`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admit {
+    /// Its times are in seconds.
+    Seconds,
+    /// Its times are in microseconds.
+    Microseconds,
+    /// Its time is worth nothing: the event happened when it was received.
+    Received,
+}
+
+/// How times are read, and which are plausible.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// When the event was received.
+    pub received_at: Millis,
+    /// Now, which is not when it was received if it is read again, perhaps by a clock that is right by now.
+    pub now: Millis,
+    /// What is known of them.
+    pub admit: Option<Admit>,
+}
+
+impl Times {
+    /// Of what was received just now.
+    pub const fn at(received_at: Millis) -> Self {
+        Self { received_at, now: received_at, admit: None }
+    }
+
+    /// The time that `token` means, in digits, bare or quoted: 13 of them are milliseconds, and 10 seconds. `None` if it is no
+    /// time at all; otherwise the time, if it is plausible.
+    fn read(self, token: &str) -> Option<Option<Millis>> {
+        let quoted = json::exact_text(token);
+        let digits = quoted.as_deref().unwrap_or(token);
+        if !is_integer(digits) {
+            return None;
+        }
+        let plausible = |value: Option<i64>| value.and_then(Millis::new).filter(|at| self.is_plausible(*at));
+        let number = digits.parse::<i64>().ok();
+        let by_digits = match digits.len() {
+            13 => plausible(number),
+            10 => plausible(number.and_then(|seconds| seconds.checked_mul(1_000))),
+            _ => None,
+        };
+        Some(by_digits.or_else(|| match self.admit? {
+            Admit::Seconds => plausible(number.and_then(|seconds| seconds.checked_mul(1_000))),
+            Admit::Microseconds => plausible(number.map(|micros| micros / 1_000)),
+            Admit::Received => None,
+        }))
+    }
+
+    fn is_plausible(self, at: Millis) -> bool {
+        at >= EARLIEST && at <= self.received_at.max(self.now).plus(AHEAD)
+    }
+
+    /// The time of an event.
+    fn of_event(self, token: Option<&str>) -> Result<Millis, String> {
+        let read = match token {
+            None => Err("eventInfo.timestamp is missing"),
+            Some(token) => match self.read(token) {
+                None => Err("eventInfo.timestamp is not an integer"),
+                Some(None) => Err(IMPLAUSIBLE),
+                Some(Some(at)) => Ok(at),
+            },
+        };
+        match read {
+            Err(_) if self.admit == Some(Admit::Received) => Ok(self.received_at),
+            read => read.map_err(str::to_owned),
+        }
+    }
+
+    /// A time column: what is no plausible time is null, like the platform's 0.
+    fn of_column(self, value: Option<&RawValue>) -> Option<Millis> {
+        self.read(value?.get()).flatten()
+    }
+}
 
 /// What `eventInfo` says.
 #[derive(Debug)]
@@ -25,7 +114,7 @@ impl EventInfo {
     ///
     /// # Errors
     /// Why no event can be made of it, for the quarantine.
-    pub fn read(event_info: &str) -> Result<Self, String> {
+    pub fn read(event_info: &str, times: Times) -> Result<Self, String> {
         let members = object::<3>(event_info, ["event", "timestamp", "payload"])
             .map_err(|error| format!("eventInfo cannot be read: {error}"))?;
         let [event, timestamp, payload] = members.values;
@@ -40,23 +129,23 @@ impl EventInfo {
         if event == HANDSHAKE {
             return Ok(Self::Handshake);
         }
-        let occurred_at = match timestamp.map(RawValue::get) {
-            _ if members.doubled[1] => return Err("eventInfo.timestamp is doubled".to_owned()),
-            None => return Err("eventInfo.timestamp is missing".to_owned()),
-            Some(token) => integer(token).ok_or("eventInfo.timestamp is not an integer in 0…253402300799999")?,
-        };
-        let (meeting, attendee) = columns(payload);
+        if members.doubled[1] {
+            return Err("eventInfo.timestamp is doubled".to_owned());
+        }
+        let occurred_at = times.of_event(timestamp.map(RawValue::get))?;
+        let (meeting, attendee) = columns(payload, times);
         Ok(Self::Event { event: Arc::from(event.as_ref()), occurred_at, meeting, attendee })
     }
 }
 
 /// What the typed columns have of a payload.
-pub fn columns(payload: Option<&RawValue>) -> (Meeting, Attendee) {
-    let [meeting_info, attendee_info] = optional::<2>(payload, ["meetingInfo", "attendeeInfo"]);
+pub fn columns(payload: Option<&RawValue>, times: Times) -> (Meeting, Attendee) {
+    let [meeting_info, attendee_info, misprinted] =
+        optional::<3>(payload, ["meetingInfo", ATTENDEE_INFO[0], ATTENDEE_INFO[1]]);
     let [id, uuid, cycle_sub_id] =
         optional::<3>(meeting_info, ["meetingID", "meetingUUID", "meetingCycleSubID"]).map(text);
     let attendee = optional::<9>(
-        attendee_info,
+        attendee_info.or(misprinted),
         [
             "userUUID",
             "userAgent",
@@ -78,8 +167,8 @@ pub fn columns(payload: Option<&RawValue>) -> (Meeting, Attendee) {
         display_name: text(display_name),
         role: text(role),
         call_number: text(call_number),
-        join_time: millis(join),
-        left_time: millis(left),
+        join_time: times.of_column(join),
+        left_time: times.of_column(left),
     };
     (Meeting { id, uuid, cycle_sub_id }, attendee)
 }
@@ -92,24 +181,6 @@ fn text(value: Option<&RawValue>) -> Option<Arc<str>> {
         return Some(Arc::from(token));
     }
     json::storable_text(token).filter(|text| !text.is_empty()).map(|text| Arc::from(text.as_ref()))
-}
-
-/// A time column: milliseconds as an integer or as a string of digits; 0 and everything else is null.
-fn millis(value: Option<&RawValue>) -> Option<Millis> {
-    let token = value?.get();
-    let at = match json::exact_text(token) {
-        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => integer(&digits),
-        Some(_) => None,
-        None => integer(token),
-    };
-    at.filter(|at| *at != Millis::EPOCH)
-}
-
-fn integer(digits: &str) -> Option<Millis> {
-    if !is_integer(digits) {
-        return None;
-    }
-    digits.parse().ok().and_then(Millis::new)
 }
 
 /// The members called `names` of `value`, none of them if it is not an object. Of a doubled member the last counts, as
@@ -149,6 +220,15 @@ fn object<'a, const N: usize>(token: &'a str, names: [&str; N]) -> Result<Member
     }
     let mut deserializer = serde_json::Deserializer::from_str(token);
     deserializer.deserialize_map(MembersVisitor(names))
+}
+
+/// A body that is an `eventInfo` without an envelope, and where such a one came from: history knows the events that the
+/// platform pushes, and what else there is was fetched.
+pub fn bare(body: &[u8]) -> Option<(&str, Source)> {
+    let text = std::str::from_utf8(body).ok()?.trim();
+    let event = json::exact_text(object::<1>(text, ["event"]).ok()?.values[0]?.get())?;
+    let source = if KNOWN_EVENTS.contains(&&*event) { Source::Backfill } else { Source::Platform };
+    Some((text, source))
 }
 
 /// `payload` as it stands in `event_info`; the last one, if it is doubled.

@@ -39,7 +39,7 @@ pub fn run(data: &[u8]) {
 
 fn as_body(data: &[u8]) {
     let outcome = verify(&Bytes::copy_from_slice(data), &keyring(), &delivery());
-    let described = describe(data);
+    let described = describe(data, delivery().received_at);
     match outcome {
         Err(Refusal::Malformed(malformed)) => assert_eq!(described.err(), Some(malformed)),
         Err(_) => assert!(described.is_ok(), "an envelope that cannot be described"),
@@ -81,12 +81,12 @@ fn as_event_info(sent: &str) {
     let genuine = body(KEY.as_bytes());
     let checked = verify(&genuine, &keyring(), &delivery()).expect("what is signed is always accepted");
     assert_eq!(checked.form, Form::Raw);
-    let description = describe(&genuine).expect("what passed is an envelope");
+    let description = describe(&genuine, delivery().received_at).expect("what passed is an envelope");
     assert_eq!(description.event_info, compact);
     agree(&checked, &description);
     if let Content::Unreadable(unreadable) = checked.verified.content() {
         assert_eq!(unreadable.body, genuine, "the quarantine keeps the whole body");
-        assert_eq!(reread(unreadable).err().as_ref(), Some(&unreadable.reason));
+        assert_eq!(reread(unreadable, delivery().received_at, None).err().as_ref(), Some(&unreadable.reason));
     }
     let forged = verify(&body(b"guessed"), &keyring(), &delivery());
     assert_eq!(forged.err(), Some(Refusal::Signature));

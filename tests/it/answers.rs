@@ -130,11 +130,11 @@ async fn every_type(service: &Service) {
     }
     // An event needs a type and a time, nothing else; oddly typed members are no reason to refuse it.
     let odd = [
-        r#"{"event":"odd","timestamp":0}"#,
-        r#"{"event":"odd","timestamp":253402300799999,"payload":null}"#,
-        r#"{"payload":[1,2.50],"timestamp":1,"event":"odd"}"#,
-        r#"{"event":"odd","timestamp":2,"payload":{"meetingInfo":7,"attendeeInfo":{"displayName":{"a":"b"},"joinTime":"x"}}}"#,
-        r#"{"event":"odd","timestamp":3,"more":{"event":"no","timestamp":"no"},"payload":{"new":"\u0000\ud800"}}"#,
+        r#"{"event":"odd","timestamp":1420070400000}"#,
+        r#"{"event":"odd","timestamp":"1735700465","payload":null}"#,
+        r#"{"payload":[1,2.50],"timestamp":1735700465,"event":"odd"}"#,
+        r#"{"event":"odd","timestamp":1735700465002,"payload":{"meetingInfo":7,"attendeeInfo":{"displayName":{"a":"b"},"joinTime":"x"}}}"#,
+        r#"{"event":"odd","timestamp":1735700465003,"more":{"event":"no","timestamp":"no"},"payload":{"new":"\u0000\ud800"}}"#,
     ];
     for info in odd {
         service.acknowledged(info).await;
@@ -221,7 +221,7 @@ async fn quarantined(service: &Service) {
     let deep = |levels: usize| {
         // eventInfo is the first level, `deep` the others.
         let inner = levels - 1;
-        format!(r#"{{"event":"deep","timestamp":1,"deep":{}1{}}}"#, "[".repeat(inner), "]".repeat(inner))
+        format!(r#"{{"event":"deep","timestamp":1735700465789,"deep":{}1{}}}"#, "[".repeat(inner), "]".repeat(inner))
     };
     let cases = [
         (r#"{"timestamp":1}"#.to_owned(), "event is missing"),
@@ -231,12 +231,16 @@ async fn quarantined(service: &Service) {
         (r#"{"event":"a","event":"a","timestamp":1}"#.to_owned(), "event is doubled"),
         (r#"{"event":"a"}"#.to_owned(), "timestamp is missing"),
         (r#"{"event":"a","timestamp":1,"timestamp":1}"#.to_owned(), "timestamp is doubled"),
-        (r#"{"event":"a","timestamp":"1735700465789"}"#.to_owned(), "timestamp is not an integer"),
+        (r#"{"event":"a","timestamp":"soon"}"#.to_owned(), "timestamp is not an integer"),
         (r#"{"event":"a","timestamp":1.0}"#.to_owned(), "timestamp is not an integer"),
         (r#"{"event":"a","timestamp":1e3}"#.to_owned(), "timestamp is not an integer"),
-        (r#"{"event":"a","timestamp":-1}"#.to_owned(), "timestamp is not an integer"),
-        (r#"{"event":"a","timestamp":253402300800000}"#.to_owned(), "timestamp is not an integer"),
-        (r#"{"event":"a","timestamp":99999999999999999999999}"#.to_owned(), "timestamp is not an integer"),
+        (r#"{"event":"a","timestamp":-1}"#.to_owned(), "implausible time"),
+        (r#"{"event":"a","timestamp":0}"#.to_owned(), "implausible time"),
+        (r#"{"event":"a","timestamp":1420070399999}"#.to_owned(), "implausible time"),
+        (event_at(now() + 90_000_000, "meeting.join", "1"), "implausible time"),
+        (r#"{"event":"a","timestamp":1735700465789000}"#.to_owned(), "implausible time"),
+        (r#"{"event":"a","timestamp":253402300799999}"#.to_owned(), "implausible time"),
+        (r#"{"event":"a","timestamp":99999999999999999999999}"#.to_owned(), "implausible time"),
         (r#"{"event":"a","timestamp":null}"#.to_owned(), "timestamp is not an integer"),
         ("{}".to_owned(), "event is missing"),
         (deep(513), "nested 513 levels deep"),
@@ -275,15 +279,145 @@ async fn quarantined(service: &Service) {
 }
 
 #[tokio::test]
-async fn an_event_beyond_the_retention_is_counted_and_not_kept() {
-    let service = Service::with(settings().setting("RETENTION", "48h"), Database::Sqlite).await;
-    let hours = |n: i64| now() - n * 3_600_000;
-    service.acknowledged(&event_at(hours(49), "meeting.join", "1")).await;
-    service.acknowledged(&event_at(hours(47), "meeting.join", "2")).await;
-    service.acknowledged(&event_at(hours(-49), "meeting.join", "3")).await;
-    assert_eq!(service.sql("SELECT meeting_id FROM events ORDER BY seq"), "2\n3");
-    assert_eq!(service.metric(r#"convoke_deliveries_total{event="meeting.join",outcome="expired"}"#).await, 1.0);
-    assert_eq!(service.metric(r#"convoke_deliveries_total{outcome="stored"}"#).await, 2.0);
+async fn an_event_older_than_the_retention_is_stored_like_any_other_on_sqlite() {
+    no_event_is_dropped_for_its_age(Database::Sqlite).await;
+}
+
+#[tokio::test]
+async fn an_event_older_than_the_retention_is_stored_like_any_other_on_postgresql() {
+    no_event_is_dropped_for_its_age(Database::postgres().await).await;
+}
+
+async fn no_event_is_dropped_for_its_age(database: Database) {
+    let retention = settings().setting("RETENTION", "48h");
+    let builder = match &database {
+        Database::Sqlite => retention,
+        Database::Postgres(postgres) => retention.setting("DATABASE_URL", postgres.url()),
+    };
+    let service = Service::with(builder, database).await;
+    let old = event_at(now() - 49 * 3_600_000, "meeting.join", "1");
+    service.acknowledged(&old).await;
+    // In seconds, in a string, and by a clock that is ahead: all of it is kept.
+    service.acknowledged(&format!(r#"{{"event":"meeting.started","timestamp":{}}}"#, now() / 1_000)).await;
+    service.acknowledged(&format!(r#"{{"event":"meeting.end","timestamp":"{}"}}"#, now())).await;
+    service.acknowledged(&event_at(now() + 23 * 3_600_000, "meeting.left", "2")).await;
+    assert_eq!(service.metric(r#"convoke_deliveries_total{outcome="stored"}"#).await, 4.0);
+    assert_eq!(service.metric(r#"convoke_deliveries_total{event="meeting.join",outcome="stored"}"#).await, 1.0);
+    assert_eq!(service.count("quarantine"), 0);
+    for body in
+        [r#"{"event":"meeting.started","timestamp":0}"#, r#"{"event":"meeting.started","timestamp":1735700465789000}"#]
+    {
+        service.acknowledged(body).await;
+    }
+    assert_eq!(service.sql("SELECT DISTINCT reason FROM quarantine"), "implausible time");
+    assert_eq!(service.count("quarantine"), 2);
+}
+
+#[tokio::test]
+async fn what_serialisers_escape_otherwise_than_they_sign_is_taken_and_stored_once_on_sqlite() {
+    escaped_otherwise(&Service::start().await).await;
+}
+
+#[tokio::test]
+async fn what_serialisers_escape_otherwise_than_they_sign_is_taken_and_stored_once_on_postgresql() {
+    escaped_otherwise(&Service::on(Database::postgres().await).await).await;
+}
+
+async fn escaped_otherwise(service: &Service) {
+    let at = now();
+    let info = |name: &str| {
+        format!(
+            r#"{{"event":"meeting.join","timestamp":{at},"payload":{{"attendeelInfo":{{"displayName":"{name}"}}}}}}"#
+        )
+    };
+    // How it is sent, and how it is signed: one event, whatever a serialiser makes of it.
+    let (plain, escaped) = ("王/R&D", r"\u738B\/R\u0026D");
+    for (sent, signed, form) in [
+        (plain, plain, "raw"),
+        (escaped, plain, "unescaped"),
+        (plain, r"\u738b/R&D", "escaped"),
+        (plain, r"\u738B/R&D", "escaped_upper"),
+        (plain, r"王/R\u0026D", "html"),
+        (plain, r"王\/R&D", "slashes"),
+        (plain, r"\u738b\/R&D", "slashes_escaped"),
+    ] {
+        let body = envelope(&info(sent), &info(signed));
+        let answer = service.post(body.clone()).await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, ""), "{sent} as {signed}");
+        let counted = format!(r#"convoke_signature_form_total{{form="{form}"}}"#);
+        assert_eq!(service.metric(&counted).await, 1.0, "{sent} as {signed}");
+    }
+    let spaced = info(plain).replace(':', ": ");
+    // With a byte order mark before it, as some libraries write one.
+    let marked = format!("\u{feff}{}", envelope(&spaced, &spaced));
+    assert_eq!(service.post(marked).await.status, 200);
+    assert_eq!(service.metric(r#"convoke_signature_form_total{form="spaced"}"#).await, 1.0);
+    let row = format!("8|王/R&D|{}", info(plain));
+    eventually("all deliveries are counted", SOON, async || {
+        service.sql("SELECT deliveries, display_name, event_info FROM events") == row
+    })
+    .await;
+}
+
+/// A body with `sent` for its `eventInfo`, whose signature covers `signed`.
+fn envelope(sent: &str, signed: &str) -> String {
+    let timestamp = now();
+    let signature = sign::sign(APP_ID, timestamp, "12345678", signed.as_bytes(), KEY.as_bytes());
+    format!(
+        r#"{{"appID":"{APP_ID}","timestamp":{timestamp},"nonce":"12345678","signature":"{signature}","eventInfo":{sent}}}"#
+    )
+}
+
+#[tokio::test]
+async fn an_encoded_body_is_refused_by_its_header_and_asked_for_as_it_is() {
+    let service = Service::start().await;
+    let post = async |encoding: &str| {
+        let body = signed(&event("meeting.join", "1"));
+        http::post(service.convoke.events, PATH, body, &[("Content-Encoding", encoding)]).await
+    };
+    for encoding in ["gzip", "deflate", "br", "identity, gzip", "aws-chunked"] {
+        let refused = post(encoding).await;
+        assert_problem(&refused, 415);
+        assert_eq!(refused.header("accept-encoding"), Some("identity"), "{encoding}");
+    }
+    assert_eq!(service.metric(r#"convoke_rejections_total{reason="encoding"}"#).await, 5.0);
+    for encoding in ["identity", "Identity", ""] {
+        assert_eq!(post(encoding).await.status, 200, "{encoding}");
+    }
+    assert!(service.convoke.logs().contains("Content-Encoding"), "{}", service.convoke.logs());
+}
+
+#[tokio::test]
+async fn a_line_on_a_wrong_signature_says_whose_it_was_and_whether_the_key_is_right() {
+    let proxied = settings().setting("TRUSTED_PROXIES", "127.0.0.0/8").setting("LOG_FORMAT", "json");
+    let service = Service::with(proxied, Database::Sqlite).await;
+    let lines = || -> Vec<Value> {
+        let logs = service.convoke.logs();
+        let lines = logs.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line["message"] == "refused a delivery").collect()
+    };
+    let refused = async |n: usize| {
+        let body = signed_by(APP_ID, "another key", &event("meeting.join", "1"));
+        let answer = http::post(service.convoke.events, PATH, body, &[("X-Forwarded-For", "203.0.113.9")]).await;
+        assert_eq!(answer.status, 401);
+        eventually("its line is there", SOON, async || lines().len() == n).await;
+        lines()[n - 1].clone()
+    };
+    let first = refused(1).await;
+    assert_eq!(
+        (&first["reason"], &first["subscriber"], &first["peer"]),
+        (&json!("signature"), &json!(APP_ID), &json!("203.0.113.9"))
+    );
+    let detail = |line: &Value| line["detail"].as_str().expect("text").to_owned();
+    assert!(detail(&first).contains("is it the password"), "{first}");
+    // A probe of our own is signed with our own key, and says nothing.
+    let nonce = format!("{}1", convoke::event::PROBE);
+    let probe = sign::envelope(APP_ID, now(), &nonce, br#"{"event":"meeting.verify","timestamp":1}"#, KEY.as_bytes());
+    assert_eq!(service.post(probe).await.status, 200);
+    assert!(detail(&refused(2).await).contains("is it the password"));
+    service.acknowledged(&event("meeting.join", "2")).await;
+    let third = refused(3).await;
+    assert!(detail(&third).contains("the key is right") && detail(&third).contains("convoke verify"), "{third}");
 }
 
 /// A signed body whose members, each as JSON text, a test may change. The signature covers what it says.

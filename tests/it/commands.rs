@@ -6,6 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
+use convoke::simulate::sign;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -104,6 +105,20 @@ async fn verify_says_what_matched_or_what_is_wrong() {
     said(&verify(&printed, &key).await, 1, &["matches no key", "meeting.started"]);
     said(&verify(&HANDSHAKE.replace("262c", "262"), &key).await, 1, &["64 hexadecimal digits"]);
     said(&verify("{}", &key).await, 1, &["not an envelope", "missing"]);
+    // Signed over a text that no delivery is taken in, and with a key whose white space is too much.
+    let info = |name: &str| format!(r#"{{"event":"x","timestamp":1735700465789,"payload":{{"name":"{name}"}}}}"#);
+    let odd = |sent: &str, signed: &str| {
+        let body = sign::envelope("1988692299", 1_735_700_465_790, "1", info(signed).as_bytes(), b"123456");
+        String::from_utf8(body).expect("text").replace(&info(signed), &info(sent))
+    };
+    let fits =
+        ["matches no key", "raw, spaced, unescaped", "fits", "< > & escaped", "key number 1", "The key is right"];
+    said(&verify(&odd("R&D 'x'", r"R\u0026D 'x'"), &key).await, 1, &fits);
+    let tried = ["matches no key", "and with", "members sorted by name", "UTF-16"];
+    said(&verify(&odd("R&D", "another"), &key).await, 1, &tried);
+    let blank = file("blank", "123456 \n");
+    said(&verify(STARTED, &blank).await, 1, &["matches no key", "a key without the white space"]);
+    said(&verify(&odd("R&D", "another"), &blank).await, 1, &["begins or ends with white space"]);
     said(&verify("GET /", &key).await, 1, &["not an envelope", "JSON"]);
     for (arguments, word) in [
         (vec!["verify", "/nowhere", "--app-key-file", &key], "/nowhere"),
@@ -132,7 +147,7 @@ async fn verify_says_what_matched_or_what_is_wrong() {
 async fn the_quarantine_is_listed_shown_retried_and_discarded() {
     let service = Service::start().await;
     let bodies =
-        [r#"{"timestamp":1}"#, r#"{"event":"","timestamp":1}"#, r#"{"event":"x","timestamp":"1"}"#].map(signed);
+        [r#"{"timestamp":1}"#, r#"{"event":"","timestamp":1}"#, r#"{"event":"x","timestamp":"soon"}"#].map(signed);
     for body in &bodies {
         assert_eq!(service.post(body.clone()).await.status, 200);
     }
@@ -173,6 +188,53 @@ async fn the_quarantine_is_listed_shown_retried_and_discarded() {
     }
     assert_eq!(run(&["discard", "2", "--yes"]).await.code(), 0);
     assert!(run(&["list"]).await.stdout.contains("empty"));
+}
+
+#[tokio::test]
+async fn an_implausible_time_is_admitted_by_somebody_who_knows_its_unit_on_sqlite() {
+    admitted(&Service::start().await).await;
+}
+
+#[tokio::test]
+async fn an_implausible_time_is_admitted_by_somebody_who_knows_its_unit_on_postgresql() {
+    admitted(&Service::on(Database::postgres().await).await).await;
+}
+
+async fn admitted(service: &Service) {
+    let started = |at: &str| format!(r#"{{"event":"meeting.started","timestamp":{at}}}"#);
+    let times = ["1735700465789000", "\"001735700465\"", "0", "1735700465789001"];
+    for time in times {
+        service.acknowledged(&started(time)).await;
+    }
+    let run = async |arguments: &[&str]| service.convoke.run(&[&["quarantine"], arguments].concat()).await;
+    let plain = run(&["retry", "--all"]).await;
+    assert!(plain.code() == 1 && plain.stdout.contains("1: stays: implausible time; "), "{plain:?}");
+    for (id, unit) in [("1", "microseconds"), ("2", "seconds"), ("3", "received"), ("4", "microseconds")] {
+        let retry = run(&["retry", id, "--as", unit]).await;
+        // Two texts of one moment are two events.
+        assert!(retry.code() == 0 && retry.stdout.contains("now in the log"), "{retry:?}");
+    }
+    assert_eq!(service.count("quarantine"), 0);
+    let (at, same) = match service.database {
+        Database::Sqlite => ("occurred_at", "occurred_at = received_at"),
+        Database::Postgres(_) => {
+            (r#"to_char(occurred_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"#, "occurred_at = received_at")
+        }
+    };
+    let rows = service.sql(&format!("SELECT {at}, event_info FROM events WHERE NOT ({same}) ORDER BY seq"));
+    let row = |at: &str, time: &str| format!("{at}|{}", started(time));
+    let expected = [
+        row("2025-01-01T03:01:05.789Z", times[0]),
+        row("2025-01-01T03:01:05.000Z", times[1]),
+        row("2025-01-01T03:01:05.789Z", times[3]),
+    ];
+    assert_eq!(rows.lines().collect::<Vec<_>>(), expected);
+    assert_eq!(service.sql(&format!("SELECT event_info FROM events WHERE {same}")), started("0"));
+    // It comes again, and is what it was.
+    service.acknowledged(&started(times[0])).await;
+    let again = run(&["retry", "--all", "--as", "microseconds"]).await;
+    assert!(again.code() == 0 && again.stdout.contains("was in the log already"), "{again:?}");
+    assert_eq!(run(&["retry", "--all", "--as", "hours"]).await.code(), 2);
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use crate::{
         process::{Convoke, ConvokeBuilder, Finished},
         sign::NOW,
     },
-    tables::projection::{catch_up, cursor, event, happened, who},
+    tables::projection::{catch_up, cursor, event, event_of, happened, who},
 };
 
 const CONVOKE: &str = env!("CARGO_BIN_EXE_convoke");
@@ -49,7 +49,7 @@ fn read(path: &Path) -> Vec<Value> {
     lines(&std::fs::read_to_string(path).expect("it is there"))
 }
 
-/// Some days of an enterprise; and events at both ends of time, many at one moment, some of hostile people.
+/// Some days of an enterprise; and events at both ends of what is plausible, many at one moment, some of hostile people.
 async fn filled(backend: &Backend) -> Arc<dyn Log> {
     let log = backend.log().await;
     log.append(&happened(500)).await.expect("appended");
@@ -63,11 +63,10 @@ async fn filled(backend: &Backend) -> Arc<dyn Log> {
     append(&log, &hostile).await;
     let at_once: Vec<String> = (0..150).map(|n| event("meeting.modify", 77, &format!(r#""account":"a{n}""#))).collect();
     append(&log, &at_once).await;
-    let end_of_time =
-        r#"{"event":"meeting.end","timestamp":253402300799999,"payload":{"meetingInfo":{"meetingUUID":"z"}}}"#;
+    let last = event_of("z", "meeting.end", 86_400_000, "");
     let unknown = event("meeting.left", 9_000, &format!(r#""participantID":"who","leftTime":{}"#, NOW + 9_000));
-    append(&log, &[r#"{"event":"odd","timestamp":0,"large":123456789012345678901234567890}"#, end_of_time, &unknown])
-        .await;
+    let first = r#"{"event":"odd","timestamp":1420070400000,"large":123456789012345678901234567890}"#;
+    append(&log, &[first, &last, &unknown]).await;
     catch_up(&mut cursor(&log, "a")).await;
     log
 }

@@ -32,8 +32,8 @@ async fn a_python_client_reads_the_stream_and_the_cloudevents_sdk_its_messages()
     assert_eq!(answer.status, 200);
     for info in [
         &event("record.finish", "987446316"),
-        r#"{"event":"odd","timestamp":5}"#,
-        r#"{"event":"a.b c.d","timestamp":6,"payload":{}}"#,
+        r#"{"event":"odd","timestamp":1735700465005}"#,
+        r#"{"event":"a.b c.d","timestamp":1735700465006,"payload":{}}"#,
     ] {
         service.acknowledged(info).await;
     }

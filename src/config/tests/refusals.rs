@@ -243,6 +243,8 @@ fn subscribers_that_cannot_work_are_refused() {
         ("keys = ['HIDDEN']", "app_id = "),
         ("app_id = ''\nkeys = ['HIDDEN']", "empty"),
         ("app_id = \"a\\tb\"\nkeys = ['HIDDEN']", "control character"),
+        ("app_id = ' '\nkeys = ['HIDDEN']", "white space"),
+        ("app_id = 'a '\nkeys = ['HIDDEN']", "white space"),
         ("app_id = 'a'\nname = ''\nkeys = ['HIDDEN']", "`subscriber.name`"),
         ("app_id = 'a'", "has no key"),
         ("app_id = 'a'\nkeys = []", "has no key"),

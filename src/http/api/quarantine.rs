@@ -98,7 +98,7 @@ pub(super) async fn one(
         reason: found.reason.clone(),
         body: found.body,
     };
-    let reading = match verify::reread(&unreadable) {
+    let reading = match verify::reread(&unreadable, api.now(), None) {
         Err(reason) => format!("Still no event: {reason}."),
         Ok(verified) => match verified.content() {
             Content::Event(event) => format!(

@@ -49,7 +49,8 @@ pub fn value() -> impl Strategy<Value = Vec<String>> {
 
 /// The members of an object, some of them with names that mean something to us.
 fn object(value: impl Strategy<Value = Vec<String>>, most: usize) -> impl Strategy<Value = Vec<Vec<String>>> {
-    let known = ["meetingInfo", "attendeeInfo", "meetingID", "displayName", "joinTime", "event", "timestamp"];
+    let known =
+        ["meetingInfo", "attendeeInfo", "attendeelInfo", "meetingID", "displayName", "joinTime", "event", "timestamp"];
     let name = prop_oneof![string_token(), prop::sample::select(known.to_vec()).prop_map(|name| format!("\"{name}\""))];
     let member = (name, value).prop_map(|(name, value)| [vec![name, ":".to_owned()], value].concat());
     prop::collection::vec(member, 0..most)

@@ -36,7 +36,9 @@ fn a_body_that_is_not_one_json_value_is_refused() {
     for text in [
         String::new(),
         " \n".to_owned(),
-        format!("\u{feff}{good}"),
+        format!("\u{feff}\u{feff}{good}"),
+        format!(" \u{feff}{good}"),
+        format!("{good}\u{feff}"),
         format!("{good}x"),
         format!("{good}{good}"),
         format!("{good},"),
@@ -63,6 +65,12 @@ fn a_body_that_is_not_one_json_value_is_refused() {
     ] {
         assert_eq!(malformed(text), Malformed::NotJson);
     }
+}
+
+#[test]
+fn a_byte_order_mark_before_the_body_is_passed_over() {
+    let marked = check(format!("\u{feff}{}", body(JOIN))).expect("it is signed");
+    assert_eq!(marked.verified, check(body(JOIN)).expect("it is signed").verified);
 }
 
 #[test]
@@ -229,16 +237,17 @@ fn nesting_in_an_unsigned_body_is_not_recursed_into() {
 
 #[test]
 fn the_description_of_an_unsigned_body_says_what_stands_there() {
-    let description = describe(body(JOIN).as_bytes()).expect("an envelope");
+    let now = Millis::new(RECEIVED_AT).expect("a time");
+    let description = describe(body(JOIN).as_bytes(), now).expect("an envelope");
     assert_eq!(description.app_id.as_deref(), Some(APP_ID));
     assert_eq!(description.app_id_name, "appID");
     assert_eq!(description.nonce.as_deref(), Some(NONCE));
     assert_eq!(description.event, Ok("meeting.join".to_owned()));
     assert!(description.signature_is_hex && !description.had_white_space);
     let odd = body("{ }").replace("appID", "appId").replace(NONCE, r"\udfff");
-    let description = describe(odd.as_bytes()).expect("an envelope");
+    let description = describe(odd.as_bytes(), now).expect("an envelope");
     assert_eq!((description.app_id_name, description.nonce, &*description.event_info), ("appId", None, "{}"));
     assert!(description.had_white_space);
     assert_eq!(description.event, Err("event is missing".to_owned()));
-    assert_eq!(describe(b"{}").err(), Some(Malformed::Missing("appID")));
+    assert_eq!(describe(b"{}", now).err(), Some(Malformed::Missing("appID")));
 }

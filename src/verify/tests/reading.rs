@@ -13,7 +13,7 @@ fn millis(ms: i64) -> Option<Millis> {
 }
 
 fn with_payload(payload: &str) -> Event {
-    event(&format!(r#"{{"event":"meeting.join","timestamp":1,"payload":{payload}}}"#))
+    event(&format!(r#"{{"event":"meeting.join","timestamp":1735700465789,"payload":{payload}}}"#))
 }
 
 fn meeting(members: &str) -> Meeting {
@@ -58,15 +58,15 @@ fn an_event_is_read_into_its_columns() {
 #[test]
 fn unknown_event_types_and_missing_payloads_are_events() {
     for name in ["meeting.new", "x", " ", "会议", "a.b.c", "MEETING.VERIFY", "meeting.verify "] {
-        assert_eq!(&*event(&format!(r#"{{"timestamp":1,"event":"{name}"}}"#)).event, name);
+        assert_eq!(&*event(&format!(r#"{{"timestamp":1735700465789,"event":"{name}"}}"#)).event, name);
     }
     for payload in ["null", "[]", "\"\"", "0", "true", "{}", r#"{"meetingInfo":null,"attendeeInfo":[]}"#] {
         let read = with_payload(payload);
         assert_eq!((read.meeting, read.attendee), (Meeting::default(), Attendee::default()), "{payload}");
     }
-    assert_eq!(event(r#"{"event":"x","timestamp":1}"#).meeting, Meeting::default());
+    assert_eq!(event(r#"{"event":"x","timestamp":1735700465789}"#).meeting, Meeting::default());
     // What an event type cannot be in a database becomes U+FFFD; names with escapes are the same names.
-    assert_eq!(&*event(r#"{"\u0065vent":"a\u0000b\ud800","timestamp":1}"#).event, "a\u{fffd}b\u{fffd}");
+    assert_eq!(&*event(r#"{"\u0065vent":"a\u0000b\ud800","timestamp":1735700465789}"#).event, "a\u{fffd}b\u{fffd}");
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn a_handshake_needs_neither_time_nor_payload() {
     for info in [
         r#"{"event":"meeting.verify"}"#,
         r#"{"event":"meeting\u002everify","timestamp":"soon"}"#,
-        r#"{"timestamp":1,"timestamp":2,"event":"meeting.verify","payload":{}}"#,
+        r#"{"timestamp":1735700465789,"timestamp":2,"event":"meeting.verify","payload":{}}"#,
     ] {
         assert!(matches!(content(info), Content::Handshake(_)), "{info}");
     }
@@ -106,24 +106,42 @@ fn text_columns_take_strings_and_integers_and_nothing_else() {
 }
 
 #[test]
-fn time_columns_take_milliseconds_in_digits_and_zero_is_null() {
+fn time_columns_take_what_the_number_of_digits_says_and_what_is_no_plausible_time_is_null() {
+    let (day, first) = (86_400_000, 1_420_070_400_000);
+    let latest = RECEIVED_AT + day;
     for (value, expected) in [
         ("1735700465001", millis(1_735_700_465_001)),
         ("\"1735700465001\"", millis(1_735_700_465_001)),
-        ("\"0001735700465001\"", millis(1_735_700_465_001)),
-        ("\"\\u0031\"", millis(1)),
-        ("1", millis(1)),
-        ("253402300799999", millis(253_402_300_799_999)),
-        ("253402300800000", None),
+        ("\"\\u0031735700465001\"", millis(1_735_700_465_001)),
+        // Ten digits are seconds.
+        ("1735700465", millis(1_735_700_465_000)),
+        ("\"1735700465\"", millis(1_735_700_465_000)),
+        // From 2015 to a day after the receipt.
+        (&first.to_string(), millis(first)),
+        (&(first - 1).to_string(), None),
+        ("1420070399", None),
+        (&latest.to_string(), millis(latest)),
+        (&(latest + 1).to_string(), None),
+        ("1735786867", None),
+        // Any other number of digits could be anything.
+        ("\"0001735700465001\"", None),
+        ("173570046500", None),
+        ("17357004650", None),
+        ("17357004650010", None),
+        ("1735700465001000", None),
+        ("1", None),
+        ("253402300799999", None),
+        ("9999999999999", None),
         ("99999999999999999999999999", None),
         ("0", None),
         ("-0", None),
         ("\"0\"", None),
         ("\"\"", None),
         ("-1", None),
-        ("\"-1\"", None),
-        ("\"+1\"", None),
-        ("\" 1\"", None),
+        ("-1735700465", None),
+        ("-173570046500", None),
+        ("\"+735700465001\"", None),
+        ("\" 735700465001\"", None),
         ("\"١\"", None),
         ("\"\\ud800\"", None),
         ("1.5", None),
@@ -140,59 +158,152 @@ fn time_columns_take_milliseconds_in_digits_and_zero_is_null() {
 }
 
 #[test]
+fn the_misprint_of_attendee_info_is_read_as_what_it_means() {
+    let read = with_payload(r#"{"attendeelInfo":{"displayName":"王"}}"#);
+    assert_eq!(read.attendee.display_name, text("王"));
+    let both = r#"{"attendeelInfo":{"displayName":"x"},"attendeeInfo":{"displayName":"王"}}"#;
+    assert_eq!(with_payload(both).attendee.display_name, text("王"));
+}
+
+#[test]
 fn of_a_doubled_member_below_event_info_the_last_counts() {
     assert_eq!(meeting(r#""meetingID":"1","meetingID":"2""#).id, text("2"));
     assert_eq!(meeting(r#""meetingID":"1","meetingI\u0044":null"#).id, None);
     let twice = r#"{"meetingInfo":{"meetingID":"1"},"meetingInfo":{"meetingUUID":"2"}}"#;
     assert_eq!(with_payload(twice).meeting, Meeting { uuid: text("2"), ..Meeting::default() });
-    let read = event(r#"{"event":"x","timestamp":1,"payload":{"meetingInfo":{"meetingID":"1"}},"payload":null}"#);
+    let read =
+        event(r#"{"event":"x","timestamp":1735700465789,"payload":{"meetingInfo":{"meetingID":"1"}},"payload":null}"#);
     assert_eq!(read.meeting, Meeting::default());
 }
 
 #[test]
 fn an_event_without_a_type_goes_to_the_quarantine() {
     assert_eq!(reason("{}"), "event is missing");
-    assert_eq!(reason(r#"{"timestamp":1}"#), "event is missing");
-    assert_eq!(reason(r#"{"event":"","timestamp":1}"#), "event is empty");
+    assert_eq!(reason(r#"{"timestamp":1735700465789}"#), "event is missing");
+    assert_eq!(reason(r#"{"event":"","timestamp":1735700465789}"#), "event is empty");
     for value in ["null", "1", "true", "[]", "{}"] {
-        assert_eq!(reason(&format!(r#"{{"event":{value},"timestamp":1}}"#)), "event is not a string");
+        assert_eq!(reason(&format!(r#"{{"event":{value},"timestamp":1735700465789}}"#)), "event is not a string");
     }
     for second in [r#""event":"a""#, r#""\u0065vent":"meeting.verify""#, r#""event":null"#] {
-        assert_eq!(reason(&format!(r#"{{"event":"a","timestamp":1,{second}}}"#)), "event is doubled");
-        assert_eq!(reason(&format!(r#"{{{second},"timestamp":1,"event":"meeting.verify"}}"#)), "event is doubled");
+        assert_eq!(reason(&format!(r#"{{"event":"a","timestamp":1735700465789,{second}}}"#)), "event is doubled");
+        assert_eq!(
+            reason(&format!(r#"{{{second},"timestamp":1735700465789,"event":"meeting.verify"}}"#)),
+            "event is doubled"
+        );
     }
 }
 
 #[test]
 fn an_event_without_a_time_goes_to_the_quarantine() {
-    let not = "eventInfo.timestamp is not an integer in 0…253402300799999";
+    let not = "eventInfo.timestamp is not an integer";
     assert_eq!(reason(r#"{"event":"a"}"#), "eventInfo.timestamp is missing");
-    for value in [
-        "null",
-        "\"1735700465789\"",
-        "1735700465789.0",
-        "1735700465789.5",
-        "1e12",
-        "-1",
-        "253402300800000",
-        "9223372036854775808",
-        "99999999999999999999999999999999999999",
-        "true",
-        "[1]",
-        "{}",
-    ] {
+    for value in ["null", "\"\"", "\"soon\"", "1735700465789.0", "1735700465789.5", "1e12", "true", "[1]", "{}"] {
         assert_eq!(reason(&format!(r#"{{"event":"a","timestamp":{value}}}"#)), not, "{value}");
     }
     assert_eq!(reason(r#"{"event":"a","timestamp":1,"timestamp":1}"#), "eventInfo.timestamp is doubled");
-    for (value, expected) in [("0", 0), ("1", 1), ("253402300799999", 253_402_300_799_999)] {
-        assert_eq!(event(&format!(r#"{{"event":"a","timestamp":{value}}}"#)).occurred_at.get(), expected);
+}
+
+#[test]
+fn an_event_with_a_time_that_cannot_be_right_goes_to_the_quarantine() {
+    let info = |value: &str| format!(r#"{{"event":"a","timestamp":{value}}}"#);
+    for value in [
+        "0",
+        "-1",
+        "1420070399999",
+        "1420070399",
+        "1735786866001",
+        "173570046578",
+        "17357004657890",
+        "1735700465789000",
+        "253402300799999",
+        "253402300800000",
+        "9223372036854775808",
+        "99999999999999999999999999999999999999",
+        "\"0\"",
+    ] {
+        assert_eq!(reason(&info(value)), "implausible time", "{value}");
     }
+    for (value, expected) in [
+        ("1420070400000", 1_420_070_400_000),
+        ("1735786866000", 1_735_786_866_000),
+        ("\"1735700465789\"", 1_735_700_465_789),
+        ("1735700465", 1_735_700_465_000),
+        ("\"1735700465\"", 1_735_700_465_000),
+    ] {
+        assert_eq!(event(&info(value)).occurred_at.get(), expected, "{value}");
+    }
+}
+
+#[test]
+fn somebody_who_knows_the_unit_has_an_implausible_time_admitted() {
+    let unreadable = |info: &str| Unreadable {
+        subscriber_id: APP_ID.into(),
+        received_at: Millis::new(RECEIVED_AT).expect("a time"),
+        reason: IMPLAUSIBLE.to_owned(),
+        body: body(info).into(),
+    };
+    let now = Millis::new(RECEIVED_AT + 1).expect("a time");
+    let read = |info: &str, admit: Option<Admit>| {
+        reread(&unreadable(info), now, admit).map(|verified| match verified.content() {
+            Content::Event(event) => event.clone(),
+            other => panic!("{info} is {other:?}"),
+        })
+    };
+    let time = |value: &str| format!(r#"{{"event":"a","timestamp":{value}}}"#);
+    let micros =
+        r#"{"event":"a","timestamp":1735700465789000,"payload":{"attendeeInfo":{"joinTime":1735700465001999}}}"#;
+    let event = read(micros, Some(Admit::Microseconds)).expect("an event");
+    assert_eq!(
+        (Some(event.occurred_at), event.attendee.join_time),
+        (millis(1_735_700_465_789), millis(1_735_700_465_001))
+    );
+    assert_eq!(
+        event.event_id,
+        EventId::of(APP_ID, event.occurred_at, micros.as_bytes()),
+        "the same whenever it is admitted"
+    );
+    let event = read(&time("\"001735700465\""), Some(Admit::Seconds)).expect("an event");
+    assert_eq!(Some(event.occurred_at), millis(1_735_700_465_000));
+    for value in ["0", "1735700465789000", "\"soon\"", "null"] {
+        let event = read(&time(value), Some(Admit::Received)).expect("an event");
+        assert_eq!(event.occurred_at.get(), RECEIVED_AT, "{value}");
+        assert!(event.event_info.contains(value), "verbatim");
+    }
+    assert_eq!(read(micros, None), Err(IMPLAUSIBLE.to_owned()));
+    assert_eq!(read(micros, Some(Admit::Seconds)), Err(IMPLAUSIBLE.to_owned()));
+    assert_eq!(read(&time("0"), Some(Admit::Microseconds)), Err(IMPLAUSIBLE.to_owned()));
+    // What is plausible needs no help, and gets none.
+    let event = read(&time("1735700465789"), Some(Admit::Microseconds)).expect("an event");
+    assert_eq!(Some(event.occurred_at), millis(1_735_700_465_789));
+    // Received by a clock that was years behind: the clock that is right by now counts.
+    let behind = Unreadable { received_at: Millis::new(5).expect("a time"), ..unreadable(&time("1735700465789")) };
+    assert!(reread(&behind, now, None).is_ok());
+}
+
+#[test]
+fn a_body_without_an_envelope_is_what_was_made_or_fetched_here() {
+    let now = Millis::new(RECEIVED_AT).expect("a time");
+    let bare = |info: &str| {
+        let body = Bytes::copy_from_slice(info.as_bytes());
+        let unreadable = Unreadable { subscriber_id: APP_ID.into(), received_at: now, reason: "full".to_owned(), body };
+        reread(&unreadable, now, None)
+    };
+    let ready = r#"{"event":"record.ready","timestamp":1735700465789,"payload":{}}"#;
+    for (info, source) in [(JOIN, Source::Backfill), (ready, Source::Platform)] {
+        let verified = bare(info).expect("an event");
+        let Content::Event(read) = verified.content() else { panic!("it is an event") };
+        assert_eq!((read.source, &*read.event_info), (source, info));
+        assert_eq!(verified, pulled(&APP_ID.into(), info, source, now));
+    }
+    assert_eq!(bare(r#"{"event":"meeting.end","timestamp":1}"#).err().as_deref(), Some(IMPLAUSIBLE));
+    assert_eq!(bare(r#"{"event":"meeting.verify"}"#).err().as_deref(), Some("a handshake is no event"));
+    assert_eq!(bare("{}").err().as_deref(), Some("appID is missing"));
 }
 
 /// An `eventInfo` of so many levels, itself the first, of arrays or of objects.
 fn nested(levels: usize, open: &str, inner: &str, close: &str) -> String {
     let (open, close) = (open.repeat(levels - 1), close.repeat(levels - 1));
-    format!(r#"{{"event":"a","timestamp":1,"payload":{open}{inner}{close}}}"#)
+    format!(r#"{{"event":"a","timestamp":1735700465789,"payload":{open}{inner}{close}}}"#)
 }
 
 #[test]
@@ -206,7 +317,7 @@ fn nesting_is_read_to_512_levels_and_kept_in_the_quarantine_beyond() {
         }
     }
     // Wide is not deep.
-    let wide = format!(r#"{{"event":"a","timestamp":1,"payload":[{}[]]}}"#, "[],{},".repeat(10_000));
+    let wide = format!(r#"{{"event":"a","timestamp":1735700465789,"payload":[{}[]]}}"#, "[],{},".repeat(10_000));
     assert_eq!(&*event(&wide).event_info, wide);
 }
 
@@ -227,7 +338,12 @@ const END: &str = r#"{"event":"meeting.end","timestamp":1735704000456,"payload":
 
 #[test]
 fn the_id_is_the_time_and_the_digest_of_subscriber_and_content() {
-    for [app_id, info, id] in IDS {
+    for [app_id, info, id] in &IDS[4..] {
+        let value: serde_json::Value = serde_json::from_str(info).expect("JSON");
+        let at = value["timestamp"].as_i64().and_then(Millis::new).expect("a time");
+        assert_eq!(EventId::of(app_id, at, info.as_bytes()).to_string(), *id);
+    }
+    for [app_id, info, id] in &IDS[..4] {
         let keyring = Keyring::new(&[subscriber(app_id, &[KEY])]);
         let signature = sign(KEY, &format!("{app_id}{TIMESTAMP}{NONCE}{info}"));
         let body = format!(
@@ -235,7 +351,7 @@ fn the_id_is_the_time_and_the_digest_of_subscriber_and_content() {
         );
         let checked = verify(&body.into(), &keyring, &delivery()).expect("it is signed");
         let Content::Event(event) = checked.verified.content() else { panic!("{info} is an event") };
-        assert_eq!(event.event_id.to_string(), id);
+        assert_eq!(event.event_id.to_string(), *id);
         assert_eq!(event.event_id.uuid().get_version_num(), 8);
         assert_eq!(event.event_id.uuid().get_variant(), uuid::Variant::RFC4122);
         assert!(EventId::lower_bound(event.occurred_at) <= event.event_id);
@@ -255,6 +371,11 @@ fn a_resigned_retry_and_one_with_white_space_have_the_same_id() {
     let checked = check(retry).expect("it is signed");
     let Content::Event(again) = checked.verified.content() else { panic!("it is an event") };
     assert_eq!(*again, first);
+    // However its text is escaped, it is the same, as it is kept.
+    let escaped = JOIN.replace("王小明", r"\u738b\u5c0F\u660e").replace("WeLink", r"\u0057eLink");
+    assert_eq!((event(&escaped).event_id, &*event(&escaped).event_info), (first.event_id, &*escaped));
+    let quoted = |text: &str| JOIN.replace("王小明", text);
+    assert_eq!(event(&quoted(r#"\u0022/\u000a\ud83d\ude00"#)).event_id, event(&quoted(r#"\"\/\n😀"#)).event_id);
     // Another order of members, or another digit, is another event.
     let other = JOIN.replace(r#""role":"CHAIR""#, r#""role":"CHAIr""#);
     assert_ne!(event(&other).event_id, first.event_id);
@@ -268,10 +389,11 @@ fn a_body_of_the_quarantine_is_read_again_without_its_key() {
         reason: "an older Convoke could not".to_owned(),
         body: body(info).into(),
     };
-    let verified = reread(&unreadable(JOIN)).expect("an event");
+    let now = Millis::new(RECEIVED_AT).expect("a time");
+    let verified = reread(&unreadable(JOIN), now, None).expect("an event");
     let Content::Event(read) = verified.content() else { panic!("it is an event") };
     assert_eq!(read.event_id, event(JOIN).event_id);
     assert_eq!(read.received_at.get(), 7);
-    assert_eq!(reread(&unreadable("{}")), Err("event is missing".to_owned()));
-    assert!(reread(&Unreadable { body: Bytes::from_static(b"["), ..unreadable("{}") }).is_err());
+    assert_eq!(reread(&unreadable("{}"), now, None), Err("event is missing".to_owned()));
+    assert!(reread(&Unreadable { body: Bytes::from_static(b"["), ..unreadable("{}") }, now, None).is_err());
 }

@@ -124,7 +124,7 @@ fn a_name_escaped_to_sign_but_not_to_send_or_the_other_way_round_is_told_by_its_
 
 #[test]
 fn slashes_surrogate_pairs_and_control_characters_are_unescaped_and_escaped_as_json_needs() {
-    let info = |text: &str| format!(r#"{{"event":"x","timestamp":1,"payload":{{"{text}":["{text}"]}}}}"#);
+    let info = |text: &str| format!(r#"{{"event":"x","timestamp":1735700465789,"payload":{{"{text}":["{text}"]}}}}"#);
     for (sent, signed, form) in [
         (r"a\/b", "a/b", Form::Unescaped),
         (r"\ud83d\ude00", "😀", Form::Unescaped),
@@ -147,18 +147,114 @@ fn slashes_surrogate_pairs_and_control_characters_are_unescaped_and_escaped_as_j
     }
 }
 
+/// What one serialiser sends and another signs, as the content of a name, and the form by which it is told.
+const PAIRS: [(&str, &str, Form); 20] = [
+    // Gson escapes for HTML unless told not to.
+    ("R&D", r"R\u0026D", Form::Html),
+    ("O'N", r"O\u0027N", Form::Html),
+    ("a<b", r"a\u003cb", Form::Html),
+    ("a=b", r"a\u003db", Form::Html),
+    ("R&D <王> 'x' = 1", r"R\u0026D \u003c王\u003e \u0027x\u0027 \u003d 1", Form::Html),
+    (r"R\u0026D", "R&D", Form::Unescaped),
+    (r"O\u0027N", "O'N", Form::Unescaped),
+    (r"R\u0026D", r"R\u0026D", Form::Raw),
+    // PHP escapes slashes, and everything outside of ASCII.
+    ("a/b", r"a\/b", Form::Slashes),
+    ("王/b", r"王\/b", Form::Slashes),
+    ("王/b", r"\u738b\/b", Form::SlashesEscaped),
+    (r"a\/b", "a/b", Form::Unescaped),
+    (r"\u738b\/b", "王/b", Form::Unescaped),
+    // Jackson writes upper-case hexadecimal, Python lower-case.
+    ("王", r"\u738B", Form::EscapedUpper),
+    ("é", r"\u00E9", Form::EscapedUpper),
+    ("😀", r"\uD83D\uDE00", Form::EscapedUpper),
+    ("王", r"\u738b", Form::Escaped),
+    (r"\u738B", "王", Form::Unescaped),
+    (r"\u738B", r"\u738b", Form::Escaped),
+    ("\u{2028}", r"\u2028", Form::Escaped),
+];
+
 #[test]
-fn other_forms_are_not_guessed() {
+fn what_one_serialiser_sends_and_another_signs_is_taken_and_told_by_its_form() {
+    let named = |name: &str| JOIN.replace("王小明", name);
+    for (sent, signed, form) in PAIRS {
+        let checked = check(body_signed_over(&named(sent), &named(signed)));
+        let checked = checked.unwrap_or_else(|refusal| panic!("{sent} as {signed}: {refusal}"));
+        assert_eq!(checked.form, form, "{sent} as {signed}");
+        let Content::Event(event) = checked.verified.content() else { panic!("it is an event") };
+        assert_eq!(*event.event_info, named(sent), "what was sent is kept");
+    }
+}
+
+#[test]
+fn a_signature_over_the_text_as_sent_with_its_white_space_is_taken() {
     let spaced = JOIN.replace(',', ", ").replace(':', ": ");
     assert_eq!(
         sign(KEY, &format!("{APP_ID}{TIMESTAMP}{NONCE}{spaced}")),
         "fe24e1ac149fd9edbe087b5b7e971766a47c20f88b2fd753f61ec4617bf82204"
     );
+    let lines = JOIN.replace(',', ",\r\n\t").replace('{', "{ ");
+    for sent in [&spaced, &lines] {
+        let checked = check(body_signed_over(sent, sent)).expect("it is signed");
+        assert_eq!(checked.form, Form::Spaced);
+        let Content::Event(event) = checked.verified.content() else { panic!("it is an event") };
+        assert_eq!(&*event.event_info, JOIN);
+    }
+}
+
+#[test]
+fn other_forms_are_not_guessed() {
+    let spaced = JOIN.replace(',', ", ").replace(':', ": ");
     let reordered = r#"{"timestamp":1735700465789,"event":"meeting.join"}"#;
     let in_order = r#"{"event":"meeting.join","timestamp":1735700465789}"#;
-    for (sent, signed) in [(JOIN, &*spaced), (&*spaced, &*spaced), (reordered, in_order)] {
+    let tabbed = spaced.replace(' ', "\t");
+    for (sent, signed) in [(JOIN, &*spaced), (&*spaced, &*tabbed), (reordered, in_order)] {
         assert_eq!(check(body_signed_over(sent, signed)).err(), Some(Refusal::Signature));
     }
+}
+
+/// What `convoke verify` finds in the wider family.
+fn wider(sent: &str, signed: &str) -> Option<String> {
+    let body = body_signed_over(sent, signed);
+    assert_eq!(check(body.clone()).err(), Some(Refusal::Signature), "{signed} is none of the forms of a delivery");
+    search(body.as_bytes(), &keyring()).map(|fit| fit.form)
+}
+
+#[test]
+fn the_wider_family_names_the_text_that_was_signed() {
+    let named =
+        |name: &str| format!(r#"{{"event":"x","timestamp":1735700465789,"payload":{{"displayName":"{name}"}}}}"#);
+    let (all, upper) = ("everything outside of ASCII escaped", "hexadecimal digits in upper case");
+    for (sent, signed, words) in [
+        // As .NET's System.Text.Json, Newtonsoft's, and Go's libraries write it.
+        (
+            r#"R&D \"王+\" `x'"#,
+            r"R\u0026D \u0022\u738B\u002B\u0022 \u0060x\u0027",
+            &*format!("{all}, < > & ' \" + ` U+007F escaped by their numbers, {upper}"),
+        ),
+        ("<R&D = '王'>", r"\u003cR\u0026D = \u0027王\u0027\u003e", "< > & ' escaped"),
+        ("R&D '王' \u{2028}", r"R\u0026D '王' \u2028", "U+2028 and U+2029 escaped, < > & escaped"),
+        // As some of Java and PHP do.
+        ("R&D 王", r"R\u0026D \u738B", &*format!("{all}, < > & = ' escaped, {upper}")),
+        ("</b> / — 王", r"<\/b> / \u2014 王", "U+0080 to U+009F and U+2000 to U+20FF escaped, </ written <\\/"),
+        ("R&D/王", r"R\u0026D\/王", "< > & = ' escaped, / written \\/"),
+    ] {
+        assert_eq!(wider(&named(sent), &named(signed)).as_deref(), Some(words), "{signed}");
+    }
+    let sorted = r#"{"event":"meeting.join","payload":{"a":null,"b":[1,{"y":2,"z":"王"}]},"timestamp":1735700465789}"#;
+    let sent = r#"{"timestamp":1735700465789,"event":"meeting.join","payload":{"b":[1,{"z":"王","y":2}],"a":null}}"#;
+    assert_eq!(wider(sent, sorted).as_deref(), Some("members sorted by name"));
+    let spaced = r#"{"timestamp": 1735700465789, "event": "meeting.join", "payload": {"b": [1, {"z": "\u738b", "y": 2}], "a": null}}"#;
+    assert_eq!(wider(sent, spaced), Some(format!("a blank after each colon and comma, {all}")));
+    let dropped = sent.replace(r#","a":null"#, "");
+    assert_eq!(wider(sent, &dropped).as_deref(), Some("members that are null left out"));
+    let value: serde_json::Value = serde_json::from_str(sorted).expect("JSON");
+    let pretty = serde_json::to_string_pretty(&value).expect("JSON");
+    assert_eq!(wider(sent, &pretty).as_deref(), Some("members sorted by name, in lines, indented by 2"));
+    assert_eq!(wider(sent, &sent.replace('王', "?")).as_deref(), Some("a ? for each character outside of ASCII"));
+    // No key, or a word that was changed, is found by nobody.
+    assert_eq!(wider(sent, &sent.replace("join", "left")), None);
+    assert!(words().iter().all(|words| !words.is_empty()) && words().len() == 23, "{}", words().len());
 }
 
 #[test]
@@ -260,22 +356,25 @@ fn the_decoy_that_answers_for_unknown_subscribers_lets_nobody_in() {
 }
 
 #[test]
-fn no_more_than_three_forms_are_ever_tried_and_equal_ones_once() {
+fn no_more_than_eight_forms_are_ever_tried_and_equal_ones_once() {
     // A forgery costs one HMAC a key for each distinct form: this is all that there is to iterate over.
     let distinct = |info: &str| {
-        let forms = Form::ALL.map(|form| form.of(info));
+        let (compact, _) = json::compact(info);
+        let forms = Form::ALL.map(|form| form.of(info, &compact));
         forms.iter().enumerate().filter(|(n, form)| !forms[..*n].contains(form)).count()
     };
-    assert_eq!(Form::ALL.len(), 3);
+    assert_eq!(Form::ALL.len(), 8);
     assert_eq!(distinct(r#"{"event":"meeting.end","timestamp":1}"#), 1);
-    assert_eq!(distinct(JOIN), 2);
+    assert_eq!(distinct(r#"{"event":"meeting.end", "timestamp":1}"#), 2);
     assert_eq!(distinct(r#"{"event":"\/"}"#), 2);
-    assert_eq!(distinct(r#"{"event":"\/王"}"#), 3);
+    assert_eq!(distinct(r#"{"event":"é"}"#), 3);
+    assert_eq!(distinct(r#"{"event": "\/王é\u003d"}"#), 8);
     // What does not change is not copied.
-    assert!(Form::ALL.iter().all(|form| matches!(form.of(r#"{"event":"a"}"#), Cow::Borrowed(_))));
-    // An escape is six bytes for two of UTF-8: no form is longer than thrice the text as sent.
-    let grown = Form::Escaped.of(r#"{"a":"éééé"}"#).len();
-    assert!(grown <= 3 * r#"{"a":"éééé"}"#.len(), "{grown}");
+    let plain = r#"{"event":"a"}"#;
+    assert!(Form::ALL.iter().all(|form| matches!(form.of(plain, plain), Cow::Borrowed(_))));
+    // An escape is six bytes for one: no form is longer than six times the text as sent.
+    let grown = Form::Html.of(r#"{"a":"&&&&"}"#, r#"{"a":"&&&&"}"#).len();
+    assert!(grown <= 6 * r#"{"a":"&&&&"}"#.len(), "{grown}");
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn ready(info: &str) -> Fetched {
 
 pub async fn finished_recordings_are_found_between_two_places(backend: Backend) {
     let log = backend.log().await;
-    let join = r#"{"event":"meeting.join","timestamp":1,"payload":{"meetingInfo":{"meetingUUID":"x"}}}"#;
+    let join = r#"{"event":"meeting.join","timestamp":1735700465789,"payload":{"meetingInfo":{"meetingUUID":"x"}}}"#;
     let long = "u".repeat(1_001);
     let infos = [
         finish_info(Some("a"), NOW),

@@ -193,7 +193,7 @@ pub async fn what_was_backfilled_pairs_with_what_was_pushed(backend: Backend) {
     let batch: Vec<Append> = infos
         .iter()
         .map(|info| {
-            let verified = pulled(&APP_ID.into(), info, Source::Backfill, millis(NOW)).expect("an event");
+            let verified = pulled(&APP_ID.into(), info, Source::Backfill, millis(NOW));
             Append { verified: Arc::new(verified), deliveries: 1, last_delivered_at: millis(NOW) }
         })
         .collect();
@@ -225,7 +225,7 @@ pub async fn a_recording_that_is_ready_has_its_details(backend: Backend) {
         r#"{{"event":"record.ready","timestamp":{},"payload":{{"meetingInfo":{{"meetingID":"960000017","meetingUUID":"{UUID}"}},"recordInfo":{{"lengthSeconds":61,"sizeMB":12.5,"files":2,"viewUrl":"https://records.example/r/1"}}}}}}"#,
         NOW + 5_000
     );
-    let verified = pulled(&APP_ID.into(), &ready, Source::Platform, millis(NOW)).expect("an event");
+    let verified = pulled(&APP_ID.into(), &ready, Source::Platform, millis(NOW));
     log.append(&[Append { verified: Arc::new(verified), deliveries: 1, last_delivered_at: millis(NOW) }])
         .await
         .expect("appended");

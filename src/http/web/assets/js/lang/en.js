@@ -200,6 +200,7 @@ export default {
   'refusal.plain_on_tls_port': 'Plain HTTP came to the port with TLS: post by HTTPS.',
   'refusal.proxy_protocol': 'The PROXY protocol is not understood: switch it off in the load balancer.',
   'refusal.head_too_large': 'The head of a request is too large: see what the proxy adds to it.',
+  'refusal.encoding': 'The body has a Content-Encoding, as a proxy may add one that compresses.',
   'subscribers.title': 'Subscribers',
   'subscribers.none': 'No subscriber is set.',
   'subscribers.last_event': 'Last event',

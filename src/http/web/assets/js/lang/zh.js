@@ -200,6 +200,7 @@ export default {
   'refusal.plain_on_tls_port': 'TLS 端口收到明文 HTTP：请改用 HTTPS。',
   'refusal.proxy_protocol': '不支持 PROXY 协议：请在负载均衡上关闭。',
   'refusal.head_too_large': '请求头过大：请检查代理添加了什么。',
+  'refusal.encoding': '请求体带有 Content-Encoding，例如由压缩数据的代理添加。',
   'subscribers.title': '订阅者',
   'subscribers.none': '尚未设置订阅者。',
   'subscribers.last_event': '最近的事件',
