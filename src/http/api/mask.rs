@@ -214,7 +214,7 @@ mod tests {
     fn what_is_no_json_for_everybody_is_told_as_text() {
         assert!(matches!(info(r#"{"a":1.0}"#.to_owned()), Info::Json(_)));
         assert!(matches!(info(r#"{"a":"\ud800"}"#.to_owned()), Info::Text(_)));
-        let deep = "[".repeat(400) + &"]".repeat(400);
+        let deep = format!("{}{}", "[".repeat(400), "]".repeat(400));
         assert!(matches!(info(deep), Info::Text(_)));
     }
 }
