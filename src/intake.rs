@@ -384,7 +384,7 @@ impl Writer {
                         *slot = Ok(appended);
                     }
                 }
-                Err(LogError::Rejected(_)) if range.len() > 1 => {
+                Err(LogError::Rejected(_) | LogError::NoPlace(_)) if range.len() > 1 => {
                     let middle = range.start + range.len() / 2;
                     ranges.push(middle..range.end);
                     ranges.push(range.start..middle);
@@ -395,6 +395,10 @@ impl Writer {
                         places.iter().position(|p| *p == place).map(|n| jobs[n].body.clone()).unwrap_or_default();
                     outcomes[place] = self.set_apart(&batch[place], body, &cause.to_string()).await;
                 }
+                // It is answered 503 and comes again; its neighbours were, or will be, stored.
+                Err(error @ LogError::NoPlace(_)) => self.throttle.run("no place", |suppressed| {
+                    tracing::error!(%error, suppressed, "cannot store an event now: it is answered 503, and the platform retries for 24 hours");
+                }),
                 Err(error) => {
                     self.refused(By::Event, &error);
                     // What is left of the batch would meet the same; it was not answered and will come again.

@@ -57,6 +57,10 @@ pub enum LogError {
     /// The database refuses the values. Trying the same again is useless; nothing was written.
     #[error("the database refuses the values: {0}")]
     Rejected(#[source] Box<dyn StdError + Send + Sync>),
+    /// The database has no place for one of the rows now, and may have one later; nothing was written, and the others may be
+    /// tried by themselves.
+    #[error("the database has no place for it now: {0}")]
+    NoPlace(#[source] Box<dyn StdError + Send + Sync>),
     /// A query for people took longer than it may, and was broken off. Ask for less.
     #[error("the query took longer than {0:?}, and was broken off")]
     TooSlow(Duration),
@@ -261,7 +265,8 @@ pub trait Log:
     /// `deliveries` and `last_delivered_at` change. No id may occur twice in one batch.
     ///
     /// # Errors
-    /// [`LogError::Rejected`] if one of the rows can never be stored; the caller finds out which.
+    /// [`LogError::Rejected`] if one of the rows can never be stored, [`LogError::NoPlace`] if one cannot be stored now; the
+    /// caller finds out which.
     async fn append(&self, batch: &[Append]) -> Result<Committed, LogError>;
 
     /// Puts a body into the quarantine whose event the database refused, with the reason.
@@ -477,6 +482,15 @@ fn events(batch: &[Append]) -> Vec<(&Append, &Event)> {
             _ => None,
         })
         .collect()
+}
+
+/// That rows were written as many as were meant to be: an `INSERT` or `UPDATE` that does less without a word (somebody's rule or
+/// trigger, a row that was deleted in between) has kept nothing.
+fn all_kept(meant: usize, written: u64) -> Result<(), sqlx::Error> {
+    if usize::try_from(written) == Ok(meant) {
+        return Ok(());
+    }
+    Err(sqlx::Error::Protocol(format!("the database kept {written} of {meant} rows, and did not say why")))
 }
 
 /// What became of each of a batch, of whose events these were no news.

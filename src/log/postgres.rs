@@ -12,6 +12,7 @@
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -36,6 +37,7 @@ mod hosts;
 mod partitions;
 mod probes;
 mod reading;
+mod sequence;
 mod session;
 mod sign_outs;
 mod stats;
@@ -108,6 +110,8 @@ pub struct PostgresLog {
     /// Changes whenever another replica may have appended something.
     heard: watch::Sender<()>,
     maintained: Mutex<Option<Millis>>,
+    /// No row that is committed from now on may have this place in the log, or one before it.
+    newest: AtomicI64,
 }
 
 impl PostgresLog {
@@ -156,6 +160,7 @@ impl PostgresLog {
             listeners,
             heard: watch::Sender::new(()),
             maintained: Mutex::new(None),
+            newest: AtomicI64::new(0),
         })
     }
 
@@ -185,14 +190,26 @@ impl PostgresLog {
         let mut place = self.writer.lock().await;
         let connection = match place.take() {
             Some(connection) => connection,
-            None => bounded(session::connect(&self.hosts)).await?,
+            None => {
+                let mut connection = bounded(session::connect(&self.hosts)).await?;
+                // Not before it is known that this is the log, whole: a database that was restored has its rows, and not
+                // always where its sequences were.
+                let newest = bounded(sequence::mend(&mut connection)).await?;
+                self.newest.store(newest, Ordering::Relaxed);
+                connection
+            }
         };
         Ok((place, connection))
     }
 
-    async fn append_on(connection: &mut PgConnection, batch: &[Append]) -> Result<Committed, sqlx::Error> {
+    /// How long the partitions are.
+    fn span(&self) -> partitions::Span {
+        if self.retention.is_some() { partitions::Span::Month } else { partitions::Span::Year }
+    }
+
+    async fn append_on(&self, connection: &mut PgConnection, batch: &[Append]) -> Result<Committed, sqlx::Error> {
         let mut tx = connection.begin_with(BEGIN_APPEND).await?;
-        let Inserted { duplicates, first } = Self::insert_events(&mut tx, &super::events(batch)).await?;
+        let (Inserted { duplicates, first }, newest) = self.insert_events(&mut tx, &super::events(batch)).await?;
         for append in batch {
             match append.verified.content() {
                 // Further deliveries were noted with the insert.
@@ -202,12 +219,18 @@ impl PostgresLog {
             }
         }
         tx.commit().await?;
+        self.newest.fetch_max(newest, Ordering::Relaxed);
         Ok(Committed { outcomes: super::outcomes(batch, &duplicates), first })
     }
 
-    async fn insert_events(tx: &mut PgTransaction<'_>, events: &[(&Append, &Event)]) -> Result<Inserted, sqlx::Error> {
+    /// What became of the events, and the highest place that one of them has.
+    async fn insert_events(
+        &self,
+        tx: &mut PgTransaction<'_>,
+        events: &[(&Append, &Event)],
+    ) -> Result<(Inserted, i64), sqlx::Error> {
         if events.is_empty() {
-            return Ok(Inserted::default());
+            return Ok((Inserted::default(), 0));
         }
         fn column<'a, T>(events: &'a [(&Append, &Event)], of: impl Fn(&'a Event) -> T) -> Vec<T> {
             events.iter().map(|(_, event)| of(event)).collect()
@@ -250,17 +273,27 @@ impl PostgresLog {
         .bind(column(events, |event| &*event.event_info))
         .fetch_all(&mut **tx)
         .await?;
+        // Where cursors have been, nobody would ever look again.
+        let (lowest, newest) = (stored.iter().map(|row| row.1).min(), stored.iter().map(|row| row.1).max());
+        let known = self.newest.load(Ordering::Relaxed);
+        if lowest.is_some_and(|lowest| lowest <= known) {
+            return Err(sqlx::Error::Protocol(format!(
+                "the sequence events_seq gave the number {} after {known}: it was set back",
+                lowest.unwrap_or_default()
+            )));
+        }
+        let newest = newest.unwrap_or_default();
         if stored.len() == events.len() {
             let first = stored[0].1;
             let follow = (first..)
                 .zip(&stored)
                 .zip(events)
                 .all(|((expected, (id, seq)), (_, event))| *seq == expected && *id == event.event_id.uuid());
-            return Ok(Inserted { duplicates: HashSet::new(), first: follow.then_some(Seq(first)) });
+            return Ok((Inserted { duplicates: HashSet::new(), first: follow.then_some(Seq(first)) }, newest));
         }
         let stored: HashSet<Uuid> = stored.into_iter().map(|(id, _)| id).collect();
         let known: Vec<_> = events.iter().filter(|(_, event)| !stored.contains(&event.event_id.uuid())).collect();
-        sqlx::query(
+        let noted = sqlx::query(
             "UPDATE events
                 SET deliveries = events.deliveries + again.deliveries,
                     last_delivered_at = greatest(events.last_delivered_at, again.last_delivered_at)
@@ -272,8 +305,9 @@ impl PostgresLog {
         .bind(known.iter().map(|(append, _)| append.last_delivered_at.date_time()).collect::<Vec<_>>())
         .execute(&mut **tx)
         .await?;
+        super::all_kept(known.len(), noted.rows_affected())?;
         let duplicates = known.iter().map(|(_, event)| event.event_id).collect();
-        Ok(Inserted { duplicates, first: None })
+        Ok((Inserted { duplicates, first: None }, newest))
     }
 }
 
@@ -335,7 +369,7 @@ async fn insert_quarantined(
     .bind(&unreadable.body[..])
     .execute(connection)
     .await
-    .map(drop)
+    .and_then(|done| super::all_kept(1, done.rows_affected()))
 }
 
 /// The settings hold a password: only what [`Log::describe`] says.
@@ -367,7 +401,13 @@ impl Log for PostgresLog {
 
     async fn append(&self, batch: &[Append]) -> Result<Committed, LogError> {
         let (mut place, mut connection) = self.check_out().await?;
-        let result = bounded(Self::append_on(&mut connection, batch)).await;
+        let mut result = bounded(self.append_on(&mut connection, batch)).await;
+        if let Err(LogError::NoPlace(_)) = result {
+            result = match bounded(partitions::fill(&mut connection, self.span())).await {
+                Ok(_) => bounded(self.append_on(&mut connection, batch)).await,
+                Err(error) => Err(LogError::NoPlace(error.into())),
+            };
+        }
         let sound = match &result {
             Err(LogError::Unavailable(_)) => false,
             // The rollback is sent with the next statement: at once, for until then the server waits in a transaction.
@@ -492,7 +532,11 @@ impl Log for PostgresLog {
     }
 
     async fn head(&self) -> Result<Seq, LogError> {
-        bounded(sqlx::query_scalar("SELECT coalesce(max(seq), 0) FROM events").fetch_one(&self.pool)).await.map(Seq)
+        let head: i64 =
+            bounded(sqlx::query_scalar("SELECT coalesce(max(seq), 0) FROM events").fetch_one(&self.pool)).await?;
+        // What other replicas append is seen here.
+        self.newest.fetch_max(head, Ordering::Relaxed);
+        Ok(Seq(head))
     }
 
     async fn lease(&self, cursor: &str, owner: &str, ttl: Duration) -> Result<Option<Leased>, LogError> {
@@ -756,12 +800,17 @@ fn quarantined(row: &PgRow) -> Quarantined {
 }
 
 /// SQLSTATE classes of values that the server will never take: 22 data exception, 23 integrity constraint violation,
-/// 54 program limit exceeded. Everything else is the database's health.
+/// 54 program limit exceeded. Everything else is the database's health, and so are a row that belongs into a partition that is
+/// missing (23514 that names no constraint) and a sequence that has come to its end (2200H).
 fn failed(error: sqlx::Error) -> LogError {
-    let class =
-        error.as_database_error().and_then(|error| error.code()).map(|code| code.get(..2).unwrap_or("").to_owned());
-    match (&error, class.as_deref()) {
-        (sqlx::Error::Encode(_), _) | (_, Some("22" | "23" | "54")) => LogError::Rejected(error.into()),
+    let database = error.as_database_error();
+    let code = database.and_then(|error| error.code()).unwrap_or_default().into_owned();
+    let constraint = database.is_some_and(|error| error.constraint().is_some());
+    match (&error, &*code, code.get(..2).unwrap_or_default()) {
+        (sqlx::Error::Encode(_), ..) => LogError::Rejected(error.into()),
+        (_, "23514", _) if !constraint => LogError::NoPlace(error.into()),
+        (_, "2200H", _) => LogError::unavailable(error),
+        (_, _, "22" | "23" | "54") => LogError::Rejected(error.into()),
         _ => LogError::unavailable(error),
     }
 }

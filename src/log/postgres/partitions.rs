@@ -2,6 +2,9 @@
 //!
 //! Months while there is a retention, because they are dropped whole; years while there is none, because whoever asks for
 //! something without naming a time asks every partition, and pays for each.
+//!
+//! Together they take every id that there can be. What is dropped leaves a hole, which [`PAST`] is stretched over; any other
+//! (a month that somebody detached, say) is filled, at the next look or when an event has no place ([`fill`]).
 
 use std::time::Duration;
 
@@ -37,6 +40,12 @@ const PIECE: u32 = 1_000;
 
 /// Pieces deleted before others have their turn.
 const PIECES: u32 = 50;
+
+/// A hole of so many months is filled with months; a longer one, with one partition.
+const PIECEMEAL: usize = 36;
+
+/// Of so many rows that came last into a partition it is looked at when they were received.
+const LAST_RECEIVED: u32 = 10_000;
 
 /// How long a partition is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,12 +106,18 @@ fn time_of(id: Uuid) -> Millis {
     i64::try_from(id.as_u128() >> 80).ok().and_then(Millis::new).unwrap_or(Millis::MAX)
 }
 
-/// Makes partitions for the next [`AHEAD`] months; on a new database also for the one before, for late deliveries.
+/// Fills what is missing, and makes partitions for the next [`AHEAD`] months; on a new database also for the one before, for
+/// late deliveries.
 ///
 /// The last partition, which reaches to the end of time, is replaced by new ones and a new last one, in one short
 /// transaction that holds the log's lock; the rows in it, if any, move to where they now belong.
 pub async fn extend(hosts: &Hosts, now: Millis, span: Span) -> Result<(), sqlx::Error> {
     let mut connection = connect(hosts).await?;
+    let holes = gaps(&partitions(&mut connection).await?);
+    if !holes.is_empty() {
+        stretch_past(&mut connection).await?;
+        fill(&mut connection, span).await?;
+    }
     let this = Period::of(now, Span::Month);
     let wanted = (1..AHEAD).fold(this, |month, _| month.next(Span::Month)).next(Span::Month).bound();
     if last_bound(&mut connection).await?.is_some_and(|last| last >= wanted) {
@@ -158,9 +173,54 @@ pub async fn extend(hosts: &Hosts, now: Millis, span: Span) -> Result<(), sqlx::
     connection.close().await
 }
 
-/// Drops the partitions that end at or before `before` and that every cursor has read to the end. Of the first one, which
-/// has no beginning and stays, and of a year, which would stay for too long, rows are deleted. Returns whether there is more
-/// to delete.
+/// Makes a partition for every id that has none; how many were made. Nobody who reads is in the way of it, nor held up: a
+/// table is made beside the others and then attached.
+pub async fn fill(connection: &mut PgConnection, span: Span) -> Result<usize, sqlx::Error> {
+    let mut tx = connection.begin_with(BEGIN_APPEND).await?;
+    let mut made = 0;
+    // Under the log's lock: another replica may have done it while we waited.
+    for gap in gaps(&partitions(&mut tx).await?) {
+        for (wanted, from, to) in pieces(gap, span) {
+            let name = free_name(&mut tx, &wanted).await?;
+            let (from, to) = (literal(from, "MINVALUE"), literal(to, "MAXVALUE"));
+            execute(&mut tx, format!("CREATE TABLE {name} (LIKE events INCLUDING ALL EXCLUDING INDEXES)")).await?;
+            execute(&mut tx, format!("ALTER TABLE events ATTACH PARTITION {name} FOR VALUES FROM ({from}) TO ({to})"))
+                .await?;
+            tracing::info!(partition = name, "made a partition of the events table that was missing");
+            made += 1;
+        }
+    }
+    tx.commit().await?;
+    Ok(made)
+}
+
+/// Lets the first partition reach to where the next one begins, in place of months that were dropped: else there would be one
+/// more for each of them.
+async fn stretch_past(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let hole = async |connection: &mut PgConnection| {
+        let partitions = partitions(connection).await?;
+        let end = partitions.iter().find(|partition| partition.name == PAST).and_then(|past| past.upper);
+        let hole = gaps(&partitions).into_iter().find(|gap| end.is_some() && gap.0 == end);
+        Ok::<_, sqlx::Error>(hole.and_then(|(_, to)| to))
+    };
+    let small = "SELECT pg_total_relation_size('events_past') < 64 << 20";
+    // Its rows are read through while everybody waits. Of many, there is another partition in the hole.
+    if hole(connection).await?.is_none()
+        || !sqlx::query_scalar::<_, bool>(small).fetch_one(&mut *connection).await?
+    {
+        return Ok(());
+    }
+    let mut tx = connection.begin_with(BEGIN_APPEND).await?;
+    let Some(to) = hole(&mut tx).await? else { return tx.rollback().await };
+    execute(&mut tx, LOCK_TIMEOUT.to_owned()).await?;
+    execute(&mut tx, format!("ALTER TABLE events DETACH PARTITION {PAST}")).await?;
+    execute(&mut tx, format!("ALTER TABLE events ATTACH PARTITION {PAST} FOR VALUES FROM (MINVALUE) TO ('{to}')")).await?;
+    tx.commit().await
+}
+
+/// Drops the partitions that end at or before `before`, in which nothing was received since, and that every cursor has read to
+/// the end. Of the first one, which has no beginning and stays, and of a year, which would stay for too long, rows are deleted.
+/// Returns whether there is more to delete.
 pub async fn expire(hosts: &Hosts, before: Millis) -> Result<bool, sqlx::Error> {
     let mut connection = connect(hosts).await?;
     // Held until the connection is closed.
@@ -189,13 +249,17 @@ pub async fn expire(hosts: &Hosts, before: Millis) -> Result<bool, sqlx::Error> 
             }
             continue;
         }
-        let unread: bool = sqlx::query_scalar(AssertSqlSafe(format!(
-            "SELECT coalesce((SELECT max(seq) FROM {name}) > (SELECT min(position) FROM cursors), false)"
+        // What was received last has the highest places, but for what the clocks of replicas are apart.
+        let wanted: bool = sqlx::query_scalar(AssertSqlSafe(format!(
+            "SELECT coalesce((SELECT max(seq) FROM {name}) > (SELECT min(position) FROM cursors), false)
+                 OR coalesce((SELECT max(received_at) FROM (
+                        SELECT received_at FROM {name} ORDER BY seq DESC LIMIT {LAST_RECEIVED}) AS last) >= $1, false)"
         )))
+        .bind(before.date_time())
         .fetch_one(&mut connection)
         .await?;
-        if unread {
-            tracing::warn!(partition = name, "beyond the retention, but a cursor has not read it: kept");
+        if wanted {
+            tracing::debug!(partition = name, "beyond the retention, but unread, or received lately: kept");
             continue;
         }
         execute(&mut connection, format!("COMMENT ON TABLE {name} IS '{EXPIRED}'")).await?;
@@ -214,19 +278,30 @@ pub async fn expire(hosts: &Hosts, before: Millis) -> Result<bool, sqlx::Error> 
         execute(&mut connection, format!("DROP TABLE {name}")).await?;
         tracing::info!(partition = name, "dropped a partition beyond the retention");
     }
+    stretch_past(&mut connection).await?;
     let mut more = false;
     for name in shrinking {
+        // Goes on after what it deleted last: before it lies what stays, and that may be much.
         let piece = format!(
-            "DELETE FROM {name} WHERE event_id IN (
-                 SELECT event_id FROM {name}
-                  WHERE event_id < $1 AND seq <= coalesce((SELECT min(position) FROM cursors), 9223372036854775807)
-                  ORDER BY event_id LIMIT {PIECE})"
+            "WITH gone AS (
+                 DELETE FROM {name} WHERE event_id IN (
+                     SELECT event_id FROM {name}
+                      WHERE event_id > $1 AND event_id < $2 AND received_at < $3
+                        AND seq <= coalesce((SELECT min(position) FROM cursors), 9223372036854775807)
+                      ORDER BY event_id LIMIT {PIECE})
+                 RETURNING event_id)
+             SELECT event_id FROM gone ORDER BY event_id DESC LIMIT 1"
         );
-        let mut pieces = 0;
+        let (mut pieces, mut after) = (0, Uuid::nil());
         while pieces < PIECES
-            && sqlx::query(AssertSqlSafe(&*piece)).bind(bound).execute(&mut connection).await?.rows_affected() > 0
+            && let Some(last) = sqlx::query_scalar::<_, Uuid>(AssertSqlSafe(&*piece))
+                .bind(after)
+                .bind(bound)
+                .bind(before.date_time())
+                .fetch_optional(&mut connection)
+                .await?
         {
-            pieces += 1;
+            (pieces, after) = (pieces + 1, last);
         }
         more |= pieces == PIECES;
     }
@@ -288,4 +363,96 @@ fn bounds(text: &str) -> (Option<Uuid>, Option<Uuid>) {
     let (from, to) = text.split_once(" TO ").unwrap_or((text, ""));
     let uuid = |part: &str| part.split('\'').nth(1).and_then(|id| Uuid::try_parse(id).ok());
     (uuid(from), uuid(to))
+}
+
+/// The stretches of ids that no partition takes, in order; `None` for MINVALUE and MAXVALUE.
+fn gaps(partitions: &[Partition]) -> Vec<Range> {
+    let mut taken: Vec<Range> = partitions.iter().map(|partition| (partition.lower, partition.upper)).collect();
+    taken.sort_unstable();
+    let mut gaps = Vec::new();
+    // Where what comes next should begin; `None`: the end is reached.
+    let mut next = Some(None);
+    for (lower, upper) in taken {
+        if let Some(next) = next
+            && lower > next
+        {
+            gaps.push((next, lower));
+        }
+        next = upper.map(Some);
+    }
+    gaps.extend(next.map(|next| (next, None)));
+    gaps
+}
+
+/// The ids of a stretch: from the first, which is in it, to the second, which is not.
+type Range = (Option<Uuid>, Option<Uuid>);
+
+/// The partitions that fill a hole, with the names that they should have.
+fn pieces((from, to): Range, span: Span) -> Vec<(String, Option<Uuid>, Option<Uuid>)> {
+    let (Some(begins), Some(ends)) = (from, to) else {
+        let name = if from.is_none() { PAST } else { FUTURE };
+        return vec![(name.to_owned(), from, to)];
+    };
+    let first = Period::of(time_of(begins), Span::Month);
+    let months: Vec<_> = std::iter::successors(Some(first), |month| Some(month.next(Span::Month)))
+        .take_while(|month| month.bound() < ends)
+        .take(PIECEMEAL + 1)
+        .collect();
+    if span == Span::Year || months.len() > PIECEMEAL {
+        return vec![(first.table(), from, to)];
+    }
+    let piece = |month: &Period| {
+        (month.table(), Some(month.bound().max(begins)), Some(month.next(Span::Month).bound().min(ends)))
+    };
+    months.iter().map(piece).collect()
+}
+
+/// `wanted`, or, if there is a table of that name (a month that somebody detached), a like one.
+async fn free_name(connection: &mut PgConnection, wanted: &str) -> Result<String, sqlx::Error> {
+    let names = "SELECT name FROM (SELECT $1 AS name, 1 AS n UNION ALL SELECT $1 || '_' || n, n FROM generate_series(2, 1000) AS n)
+                     AS names WHERE to_regclass(name) IS NULL ORDER BY n LIMIT 1";
+    sqlx::query_scalar(names).bind(wanted).fetch_one(connection).await
+}
+
+fn literal(bound: Option<Uuid>, end: &str) -> String {
+    bound.map_or_else(|| end.to_owned(), |id| format!("'{id}'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(year: i32, month: u8) -> Option<Uuid> {
+        let month = Month::try_from(month).expect("a month");
+        Some(Period { year, month, span: Span::Month }.bound())
+    }
+
+    fn of(ranges: &[Range]) -> Vec<Range> {
+        let partition =
+            |(lower, upper): &Range| Partition { name: String::new(), lower: *lower, upper: *upper, half_detached: false };
+        gaps(&ranges.iter().map(partition).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn whatever_no_partition_takes_is_a_gap() {
+        let (may, june, august) = (id(2026, 5), id(2026, 6), id(2026, 8));
+        assert_eq!(of(&[(None, may), (may, june), (june, None)]), []);
+        assert_eq!(of(&[(august, None), (None, may), (may, june)]), [(june, august)]);
+        assert_eq!(of(&[(may, june)]), [(None, may), (june, None)]);
+        assert_eq!(of(&[]), [(None, None)]);
+    }
+
+    #[test]
+    fn a_gap_is_filled_with_months_or_if_it_is_long_with_one_partition() {
+        let names = |gap, span| pieces(gap, span).into_iter().map(|(name, _, _)| name).collect::<Vec<_>>();
+        let gap = (id(2026, 11), id(2027, 2));
+        assert_eq!(names(gap, Span::Month), ["events_2026_11", "events_2026_12", "events_2027_01"]);
+        assert_eq!(pieces(gap, Span::Year), [("events_2026_11".to_owned(), gap.0, gap.1)]);
+        assert_eq!(names((id(1970, 1), id(2026, 1)), Span::Month), ["events_1970_01"]);
+        assert_eq!(pieces((None, gap.0), Span::Month), [("events_past".to_owned(), None, gap.0)]);
+        assert_eq!(pieces((gap.0, None), Span::Month), [("events_future".to_owned(), gap.0, None)]);
+        // What begins or ends within a month.
+        let within = (gap.0.map(|id| Uuid::from_u128(id.as_u128() + 1)), id(2026, 12));
+        assert_eq!(pieces(within, Span::Month), [("events_2026_11".to_owned(), within.0, within.1)]);
+    }
 }
