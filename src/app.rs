@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
 use tokio::net::{TcpListener, TcpSocket};
@@ -43,6 +43,10 @@ use crate::vendor::Vendor;
 
 /// How often the gauges that need the database are brought up to date.
 const GAUGES_EVERY: Duration = Duration::from_secs(1);
+
+/// How often it is looked at what holds retention back, and said.
+const RETENTION_EVERY: Duration = Duration::from_secs(10);
+const SAY_HELD_AGAIN: Duration = Duration::from_secs(6 * 3600);
 
 /// Connections of the admin listener: operators and their machines, and nobody's flood.
 const ADMIN_CONNECTIONS: usize = 128;
@@ -423,7 +427,11 @@ impl Reloader {
 /// The log that the settings describe.
 #[must_use]
 pub fn log_options(settings: &Settings) -> log::Options {
-    log::Options { url: settings.database.url.clone(), retention: settings.database.retention }
+    log::Options {
+        url: settings.database.url.clone(),
+        retention: settings.database.retention,
+        quarantine_retention: settings.database.quarantine_retention,
+    }
 }
 
 /// The bus that the settings describe; `None`: the relay is off.
@@ -548,11 +556,13 @@ async fn upkeep(
     let mut pause = FIRST_PAUSE;
     let mut said = String::new();
     let throttle = crate::telemetry::Throttle::default();
+    let said_held = crate::telemetry::Throttle::new(1, SAY_HELD_AGAIN);
+    let mut looked: Option<Instant> = None;
     loop {
         match log.migrate(migrate).await {
             Ok(schema) => {
                 // Somebody's open transaction may be in the way of new partitions, for hours: there is room without them.
-                if let Err(error) = log.maintain(clock.now()).await {
+                if let Err(error) = maintained(&*log).await {
                     tracing::warn!(%error, "the database's upkeep failed; trying again");
                 }
                 tracing::info!(
@@ -596,10 +606,19 @@ async fn upkeep(
                 () = tokio::time::sleep(log.maintenance_interval()) => {}
                 () = stop.cancelled() => return,
             }
-            if let Err(error) = log.maintain(clock.now()).await {
+            if let Err(error) = maintained(&*log).await {
                 throttle.run("maintenance", |suppressed| {
                     tracing::warn!(%error, suppressed, "the database's upkeep failed; trying again");
                 });
+            }
+            if looked.is_none_or(|looked| looked.elapsed() > RETENTION_EVERY)
+                && let Ok(held) = retention_held(&*log).await
+            {
+                looked = Some(Instant::now());
+                health.metrics.retention_blocked.set(i64::from(held.is_some()));
+                if let Some(held) = held {
+                    said_held.run("retention", |_| tracing::warn!("retention is held back: {held}"));
+                }
             }
         }
     };
@@ -608,6 +627,15 @@ async fn upkeep(
         () = log.listen() => {}
     }
     Ok(())
+}
+
+/// Upkeep by the database's own clock: ours may be another, and what it deletes is gone for all.
+async fn maintained(log: &dyn Log) -> Result<(), LogError> {
+    log.maintain(log.now().await?).await
+}
+
+async fn retention_held(log: &dyn Log) -> Result<Option<log::RetentionHeld>, LogError> {
+    log.retention_held(log.now().await?).await
 }
 
 /// Keeps the gauges up to date that only the database knows.

@@ -410,6 +410,8 @@ pub struct Metrics {
     pub not_accepting: Gauge,
     /// Bytes free where an embedded database lies.
     pub disk_free: IntGauge,
+    /// 1 while a clock or a cursor holds retention back.
+    pub retention_blocked: IntGauge,
     /// Events of the log that the stream should hold and does not.
     pub stream_missing: IntGauge,
     /// Messages of the stream whose event the log does not know.
@@ -677,6 +679,10 @@ impl Metrics {
                 ),
             ),
             standings: Standing::ALL.iter().map(|one| standings.with_label_values(&[one.as_str()])).collect(),
+            retention_blocked: gauge(
+                "convoke_retention_blocked",
+                "1 while nothing, or not all, is deleted that is beyond database.retention: the database's clock cannot be right, no event came for that long, or a cursor has not read it. convoke check says which.",
+            ),
             disk_free: gauge("convoke_disk_free_bytes", "Bytes free where the embedded database lies."),
             fetches,
             fetch_failures: FETCHERS

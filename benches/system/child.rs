@@ -88,7 +88,7 @@ impl Naive {
     async fn open() -> Self {
         // The same table as Convoke's, with the same columns and indexes.
         let url = setting("DATABASE_URL");
-        let log = log::open(&log::Options { url: url.clone(), retention: None }).expect("a sound URL");
+        let log = log::open(&log::Options { url: url.clone(), ..log::Options::default() }).expect("a sound URL");
         log.migrate(true).await.expect("a new database");
         log.maintain(Clock::System.now()).await.expect("a new database");
         log.close().await;

@@ -76,7 +76,7 @@ type Job = (Append, oneshot::Sender<()>);
 
 /// Events per second with this choice.
 async fn rate(url: &str, choice: Choice, seconds: f64) -> f64 {
-    let options = log::Options { url: url.to_owned(), retention: None };
+    let options = log::Options { url: url.to_owned(), ..log::Options::default() };
     let mut logs: Vec<Arc<dyn Log>> = Vec::new();
     for _ in 0..choice.writers {
         let log = log::open(&options).expect("a sound URL");

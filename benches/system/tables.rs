@@ -102,7 +102,7 @@ async fn start(bench: &mut Bench, case: Case, held: bool) -> (Setup, Arc<dyn Log
     let mut setup = bench.start(case).await;
     setup.server.stop().await;
     let url = setup.server.database_url().to_owned();
-    let log = log::open(&log::Options { url, retention: None }).expect("a sound URL");
+    let log = log::open(&log::Options { url, ..log::Options::default() }).expect("a sound URL");
     log.migrate(false).await.expect("the service has made it");
     if held {
         hold(&log).await;

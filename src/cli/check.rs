@@ -208,6 +208,8 @@ async fn database(report: &mut Report, log: &dyn Log, now: Millis) {
         }
         Err(error) => report.fail("clock", error),
     }
+    let told = retention(report, log).await;
+    report.part("retention", told);
     let told = set_apart(report, log).await;
     report.part("quarantine", told);
     let told = cursors(report, log).await;
@@ -221,6 +223,16 @@ async fn service(report: &mut Report, log: &dyn Log) -> Result<(), log::LogError
         return Ok(());
     };
     let text = format!("events were accepted at {}, {} ago", heartbeat.at, rounded(heartbeat.age));
+    if heartbeat.elsewhere {
+        report.fail(
+            "heartbeat",
+            format!(
+                "{text}, but into another file, of which this one is a copy: a `convoke serve` that had the other one open \
+                 refuses events until it is restarted; after a restore, start `convoke serve`"
+            ),
+        );
+        return Ok(());
+    }
     if heartbeat.age <= MISSED {
         report.ok("heartbeat", text);
         return Ok(());
@@ -241,6 +253,14 @@ async fn service(report: &mut Report, log: &dyn Log) -> Result<(), log::LogError
             rounded(heartbeat.age)
         ),
     );
+    Ok(())
+}
+
+/// What keeps retention from deleting.
+async fn retention(report: &Report, log: &dyn Log) -> Result<(), log::LogError> {
+    if let Some(held) = log.retention_held(log.now().await?).await? {
+        report.warn("retention", held);
+    }
     Ok(())
 }
 

@@ -3,7 +3,6 @@
 use super::Outcome;
 use crate::app;
 use crate::config::{ConfigArgs, Env};
-use crate::event::Clock;
 use crate::log;
 
 #[derive(Debug, clap::Args)]
@@ -16,7 +15,7 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
     let settings = super::settings(&arguments.settings, env, "warn")?;
     let log = log::open(&app::log_options(&settings))?;
     let schema = log.migrate(true).await?;
-    log.maintain(Clock::System.now()).await?;
+    log.maintain(log.now().await?).await?;
     match schema.applied {
         0 => println!("{}: up to date, version {}", log.describe(), schema.version),
         n => println!("{}: applied {n} migrations, now version {}", log.describe(), schema.version),

@@ -45,6 +45,9 @@ pub(super) fn settings(
             migrate: layers.read("database.migrate", parse::boolean)?,
             retention: layers
                 .read_optional("database.retention", |text| parse::duration(text, LEAST_RETENTION..=CENTURY))?,
+            quarantine_retention: layers.read_optional("database.quarantine_retention", |text| {
+                parse::duration(text, LEAST_RETENTION..=CENTURY)
+            })?,
         },
         nats: nats(&layers, env)?,
         admin: admin(&layers, env)?,

@@ -46,7 +46,7 @@ const fn key(
 }
 
 /// All settings but the list of subscribers, which is read by `subscribers`.
-pub(super) const KEYS: [Key; 43] = [
+pub(super) const KEYS: [Key; 44] = [
     key("listen.events", "LISTEN", Some("--listen"), Shape::Text, "127.0.0.1:8080"),
     key("listen.admin", "ADMIN_LISTEN", Some("--admin-listen"), Shape::Text, "127.0.0.1:8081"),
     key("listen.path", "PATH_EVENTS", Some("--path"), Shape::Text, "/openapi/meetingevent"),
@@ -61,6 +61,7 @@ pub(super) const KEYS: [Key; 43] = [
     key("database.url", "DATABASE_URL", Some("--database-url"), Shape::Text, "sqlite://convoke.db"),
     key("database.migrate", "MIGRATE", None, Shape::Bool, "true"),
     key("database.retention", "RETENTION", None, Shape::Text, NONE),
+    key("database.quarantine_retention", "QUARANTINE_RETENTION", None, Shape::Text, "90d"),
     key("nats.url", "NATS_URL", Some("--nats-url"), Shape::Text, "nats://127.0.0.1:4222"),
     key("nats.stream", "NATS_STREAM", None, Shape::Text, "MEETINGS"),
     key("nats.subject_prefix", "NATS_SUBJECT_PREFIX", None, Shape::Text, "meetings"),

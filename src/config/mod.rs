@@ -134,6 +134,8 @@ pub struct Database {
     pub migrate: bool,
     /// How long events are kept, at least 48 h; `None`: for ever.
     pub retention: Option<Duration>,
+    /// How long entries of the quarantine are kept; `None`: for ever.
+    pub quarantine_retention: Option<Duration>,
 }
 
 impl fmt::Debug for Database {
@@ -142,6 +144,7 @@ impl fmt::Debug for Database {
             .field("url", &redact_url(&self.url))
             .field("migrate", &self.migrate)
             .field("retention", &self.retention)
+            .field("quarantine_retention", &self.quarantine_retention)
             .finish()
     }
 }

@@ -13,6 +13,7 @@ mod gaps;
 mod postgres;
 mod probes;
 mod reading;
+mod retention;
 mod sign_outs;
 mod sqlite;
 mod stats;
@@ -34,6 +35,7 @@ pub use reading::{
     APART, EventFilter, ListedEvent, ListedMeeting, ListedQuarantined, ListedStay, Listing, MeetingFilter, MeetingKey,
     Order, Page, QuarantineFilter, Reading, RecordingFilter, Scope, StayFilter,
 };
+pub use retention::Held as RetentionHeld;
 pub use sign_outs::Sessions;
 pub use stats::{Arrived, GoingOn, Held, LONGEST, Statistics};
 pub use tables::{
@@ -178,6 +180,8 @@ pub struct Heartbeat {
     pub at: Millis,
     /// How long ago that is. Both ends are the database's clock.
     pub age: Duration,
+    /// Whether it was written into another file, of which this one is a copy.
+    pub elsewhere: bool,
 }
 
 /// Which rows of the log are wanted.
@@ -226,7 +230,7 @@ pub struct SetAside {
 /// What is counted in the database, for metrics.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
-    /// Entries of the quarantine.
+    /// Entries of the quarantine; more than 10,000 count as so many.
     pub quarantined: i64,
     /// Rows set aside, by cursor.
     pub set_aside: HashMap<String, i64>,
@@ -430,11 +434,22 @@ pub trait Log:
     async fn counts(&self) -> Result<Counts, LogError>;
 
     /// Does what the database needs doing from time to time (checkpoints, partitions, retention), without holding up
-    /// `append` for longer than a few milliseconds. To be called every [`Log::maintenance_interval`].
+    /// `append` for longer than a few milliseconds. To be called every [`Log::maintenance_interval`], with the database's own
+    /// time ([`Log::now`]).
+    ///
+    /// Deleted is what both happened and was received before the retention's bound, that every cursor has read, unless
+    /// [`Log::retention_held`] says why not; of the quarantine, what was received before its own.
     ///
     /// # Errors
     /// [`LogError::Unavailable`]; the next call goes on.
     async fn maintain(&self, now: Millis) -> Result<(), LogError>;
+
+    /// What keeps [`Log::maintain`] from deleting what is beyond the retention; `None` if nothing does, or if there is none.
+    /// `now` is [`Log::now`].
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn retention_held(&self, now: Millis) -> Result<Option<RetentionHeld>, LogError>;
 
     /// How often [`Log::maintain`] wants to be called.
     fn maintenance_interval(&self) -> Duration;
@@ -463,6 +478,9 @@ pub trait Log:
     /// Closes all connections.
     async fn close(&self);
 }
+
+/// Asked for every second: exact up to 10,000.
+const COUNT_QUARANTINED: &str = "SELECT count(*) FROM (SELECT 1 FROM quarantine LIMIT 10000) AS q";
 
 /// What an `INSERT` of a batch's events did.
 #[derive(Default)]
@@ -505,17 +523,22 @@ fn outcomes(batch: &[Append], duplicates: &HashSet<EventId>) -> Vec<Appended> {
 }
 
 /// How to open a log. Its `Debug` output leaves the URL out, which may hold a password.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Options {
     /// `sqlite://…` or `postgres://…`.
     pub url: String,
-    /// How long events are kept, by their own time; `None`: for ever.
+    /// How long events are kept; `None`: for ever.
     pub retention: Option<Duration>,
+    /// How long entries of the quarantine are kept; `None`: for ever.
+    pub quarantine_retention: Option<Duration>,
 }
 
 impl std::fmt::Debug for Options {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Options").field("retention", &self.retention).finish_non_exhaustive()
+        f.debug_struct("Options")
+            .field("retention", &self.retention)
+            .field("quarantine_retention", &self.quarantine_retention)
+            .finish_non_exhaustive()
     }
 }
 

@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use super::{
     Append, Committed, Counts, CursorState, Filter, Heartbeat, Inserted, Lag, Leased, Log, LogError, Moved, Options,
-    Quarantined, Schema, SetAside,
+    Quarantined, RetentionHeld, Schema, SetAside, retention,
 };
 use crate::disk::Disk;
 use crate::event::{Content, Event, EventId, Millis, Record, Seq, Unreadable};
@@ -74,6 +74,9 @@ const PATIENCE: Duration = Duration::from_millis(2_500);
 const MIGRATION: Duration = Duration::from_secs(600);
 const UPKEEP: Duration = Duration::from_secs(60);
 
+/// Entries of the quarantine that are deleted at a time.
+const QUARANTINE_ROWS: i64 = 1_000;
+
 /// How long closing may take.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -100,6 +103,7 @@ const CHANNEL: &str = "convoke_log";
 pub struct PostgresLog {
     hosts: Arc<Hosts>,
     retention: Option<Duration>,
+    quarantine_retention: Option<Duration>,
     writer: Mutex<Option<PgConnection>>,
     pool: PgPool,
     /// For what people ask: a pool of its own, so that the cursors never wait for it.
@@ -154,6 +158,7 @@ impl PostgresLog {
         Ok(Self {
             hosts,
             retention: options.retention,
+            quarantine_retention: options.quarantine_retention,
             writer: Mutex::new(None),
             pool,
             people,
@@ -205,6 +210,53 @@ impl PostgresLog {
     /// How long the partitions are.
     fn span(&self) -> partitions::Span {
         if self.retention.is_some() { partitions::Span::Month } else { partitions::Span::Year }
+    }
+
+    /// What is known to judge the clock and the cursors by.
+    async fn known_of_retention(&self, now: Millis) -> Result<retention::Known, LogError> {
+        bounded(async {
+            let mut tx = self.pool.begin_with(BEGIN_READ).await?;
+            let row = sqlx::query(
+                "SELECT (SELECT occurred_at FROM events WHERE event_id < $1 AND source <> 'platform'
+                          ORDER BY event_id DESC LIMIT 1),
+                        (SELECT received_at FROM events ORDER BY seq DESC LIMIT 1),
+                        (SELECT note FROM task_notes WHERE name = $2)",
+            )
+            .bind(EventId::lower_bound(now.plus(retention::AHEAD)).uuid())
+            .bind(retention::SEEN)
+            .fetch_one(&mut *tx)
+            .await?;
+            let slowest: Option<(String, i64)> =
+                sqlx::query_as("SELECT name, position FROM cursors ORDER BY position LIMIT 1")
+                    .fetch_optional(&mut *tx)
+                    .await?;
+            let unread = sqlx::query_scalar("SELECT received_at FROM events WHERE seq > $1 ORDER BY seq LIMIT 1")
+                .bind(slowest.as_ref().map(|slowest| slowest.1))
+                .fetch_optional(&mut *tx)
+                .await?;
+            tx.commit().await?;
+            let at =
+                |index: usize| Ok::<_, sqlx::Error>(row.try_get::<Option<_>, _>(index)?.map(Millis::from_date_time));
+            let seen: Option<&str> = row.try_get(2)?;
+            Ok(retention::Known {
+                happened: at(0)?,
+                received: at(1)?,
+                seen: seen.and_then(Millis::parse),
+                slowest,
+                unread: unread.map(Millis::from_date_time),
+            })
+        })
+        .await
+    }
+
+    /// Deletes entries of the quarantine; whether there may be more.
+    async fn expire_quarantine(&self, before: Millis) -> Result<bool, LogError> {
+        let delete = sqlx::query(
+            "DELETE FROM quarantine WHERE id IN (SELECT id FROM quarantine WHERE received_at < $1 LIMIT $2)",
+        );
+        let done =
+            bounded(delete.bind(before.date_time()).bind(QUARANTINE_ROWS).execute(&self.pool)).await?.rows_affected();
+        Ok(done == QUARANTINE_ROWS.unsigned_abs())
     }
 
     async fn append_on(&self, connection: &mut PgConnection, batch: &[Append]) -> Result<Committed, sqlx::Error> {
@@ -387,6 +439,14 @@ impl Log for PostgresLog {
 
     async fn migrate(&self, apply: bool) -> Result<Schema, LogError> {
         let mut connection = session::open(&self.hosts).await?;
+        let encoding: String =
+            bounded(sqlx::query_scalar("SELECT current_setting('server_encoding')").fetch_one(&mut connection)).await?;
+        if encoding != "UTF8" {
+            return Err(LogError::Schema(format!(
+                "the database's encoding is {encoding}, in which not every name has a place: make another one for Convoke (CREATE \
+                 DATABASE … ENCODING 'UTF8' TEMPLATE template0), and name it in database.url"
+            )));
+        }
         // A replica may be waiting for another one's migration, which may take long; but a database that fell silent in the
         // middle must not keep the service from ever starting.
         bounded(sqlx::query("SET lock_timeout = 0").execute(&mut connection)).await?;
@@ -455,7 +515,7 @@ impl Log for PostgresLog {
             bounded(sqlx::query("SELECT at, clock_timestamp() FROM heartbeat").fetch_optional(&self.pool)).await?;
         Ok(row.map(|row| {
             let at = Millis::from_date_time(row.get(0));
-            Heartbeat { at, age: Millis::from_date_time(row.get(1)).since(at) }
+            Heartbeat { at, age: Millis::from_date_time(row.get(1)).since(at), elsewhere: false }
         }))
     }
 
@@ -673,7 +733,7 @@ impl Log for PostgresLog {
     async fn counts(&self) -> Result<Counts, LogError> {
         bounded(async {
             let mut counts = Counts {
-                quarantined: sqlx::query_scalar("SELECT count(*) FROM quarantine").fetch_one(&self.pool).await?,
+                quarantined: sqlx::query_scalar(super::COUNT_QUARANTINED).fetch_one(&self.pool).await?,
                 ..Counts::default()
             };
             for row in
@@ -689,33 +749,49 @@ impl Log for PostgresLog {
         .await
     }
 
+    async fn retention_held(&self, now: Millis) -> Result<Option<RetentionHeld>, LogError> {
+        let Some(retention) = self.retention else { return Ok(None) };
+        Ok(self.known_of_retention(now).await?.held(now, retention))
+    }
+
     async fn maintain(&self, now: Millis) -> Result<(), LogError> {
         let mut maintained = self.maintained.lock().await;
         if maintained.is_some_and(|last| now.since(last) < partitions::EVERY && now >= last) {
             return Ok(());
         }
         let work = async {
-            let span = if self.retention.is_some() { partitions::Span::Month } else { partitions::Span::Year };
-            partitions::extend(&self.hosts, now, span).await?;
-            match self.retention {
-                Some(retention) => partitions::expire(&self.hosts, now.minus(retention)).await,
-                None => Ok(false),
+            partitions::extend(&self.hosts, now, self.span()).await.map_err(failed_upkeep)?;
+            let mut more = false;
+            let known = self.known_of_retention(now).await?;
+            let [events, quarantine] = known.allows(now, [self.retention, self.quarantine_retention]);
+            if events.is_some() || quarantine.is_some() {
+                self.keep_note(retention::SEEN, &now.to_string()).await?;
             }
+            if let Some(retention) = events {
+                more |= partitions::expire(&self.hosts, now.minus(retention)).await.map_err(failed_upkeep)?;
+            }
+            if let Some(retention) = quarantine {
+                more |= self.expire_quarantine(now.minus(retention)).await?;
+            }
+            Ok(more)
         };
         let Ok(done) = tokio::time::timeout(UPKEEP, work).await else {
             return Err(LogError::unavailable(format!("no answer within {UPKEEP:?}")));
         };
-        match &done {
-            Ok(true) => {}
-            Ok(false) => *maintained = Some(now),
-            // Somebody's transaction is in the way, a backup say. There is no hurry, and asking for the lock holds
-            // everybody else up for a moment.
-            Err(error) if partitions::is_lock_timeout(error) => {
-                *maintained = Some(now.minus(partitions::EVERY - partitions::AGAIN));
+        match done {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                *maintained = Some(now);
+                Ok(())
             }
-            Err(_) => {}
+            Err(Upkeep::InTheWay(error)) => {
+                // Somebody's transaction is in the way, a backup say. There is no hurry, and asking for the lock holds
+                // everybody else up for a moment.
+                *maintained = Some(now.minus(partitions::EVERY - partitions::AGAIN));
+                Err(error)
+            }
+            Err(Upkeep::Failed(error)) => Err(error),
         }
-        done.map(drop).map_err(failed)
     }
 
     fn maintenance_interval(&self) -> Duration {
@@ -741,19 +817,32 @@ impl Log for PostgresLog {
     }
 
     async fn weaknesses(&self) -> Result<Vec<String>, LogError> {
-        let off: Vec<String> = bounded(
-            sqlx::query_scalar(
+        bounded(async {
+            let mut connection = self.pool.acquire().await?;
+            let off: Vec<String> = sqlx::query_scalar(
                 "SELECT name FROM pg_settings WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off' ORDER BY name",
             )
-            .fetch_all(&self.pool),
-        )
-        .await?;
-        Ok(off
-            .iter()
-            .map(|name| {
+            .fetch_all(&mut *connection)
+            .await?;
+            let unlogged: Vec<String> = sqlx::query_scalar(
+                "SELECT relname::text FROM pg_class
+                  WHERE oid IN (SELECT relid FROM pg_partition_tree('events') UNION ALL
+                                VALUES ('quarantine'::regclass), ('cursors'::regclass))
+                    AND relkind = 'r' AND relpersistence <> 'p' ORDER BY relname",
+            )
+            .fetch_all(&mut *connection)
+            .await?;
+            let setting = |name: &String| {
                 format!("the server has {name} = off, so a power cut may destroy the database: set {name} = on")
-            })
-            .collect())
+            };
+            let table = |name: &String| {
+                format!("the table {name} is unlogged, so a crash of the server empties it: ALTER TABLE {name} SET LOGGED")
+            };
+            let mut weaknesses: Vec<String> = off.iter().map(setting).chain(unlogged.iter().map(table)).collect();
+            weaknesses.extend(sequence::weakness(&mut connection).await?);
+            Ok(weaknesses)
+        })
+        .await
     }
 
     async fn close(&self) {
@@ -797,6 +886,23 @@ fn quarantined(row: &PgRow) -> Quarantined {
         reason: row.get(4),
         body: Bytes::from(row.get::<Vec<u8>, _>(5)),
     }
+}
+
+/// Why upkeep did not come to its end.
+enum Upkeep {
+    /// Somebody's transaction is in the way.
+    InTheWay(LogError),
+    Failed(LogError),
+}
+
+impl From<LogError> for Upkeep {
+    fn from(error: LogError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+fn failed_upkeep(error: sqlx::Error) -> Upkeep {
+    if partitions::is_lock_timeout(&error) { Upkeep::InTheWay(failed(error)) } else { Upkeep::Failed(failed(error)) }
 }
 
 /// SQLSTATE classes of values that the server will never take: 22 data exception, 23 integrity constraint violation,

@@ -8,10 +8,10 @@ mod tables;
 
 use std::collections::HashMap;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -25,15 +25,17 @@ use uuid::Uuid;
 
 use super::{
     Append, Appended, Committed, Counts, CursorState, Filter, Heartbeat, Inserted, Lag, Leased, Log, LogError, Moved,
-    Options, Quarantined, Schema, SetAside,
+    Options, Quarantined, RetentionHeld, Schema, SetAside, retention,
 };
 use crate::disk::Disk;
 use crate::event::{Content, Event, EventId, Millis, Record, Seq, Unreadable};
+use place::Files;
 
 mod erasure;
 mod fetches;
 pub mod files;
 mod gaps;
+mod place;
 mod probes;
 mod reading;
 mod sign_outs;
@@ -67,19 +69,22 @@ const BACKSTOP_PAGES: &str = "4096";
 /// Rows deleted at a time, when they are beyond the retention.
 const RETENTION_ROWS: u32 = 500;
 
-/// How soon to look again when there was nothing to delete.
+/// How soon to look again when there was nothing to delete, or how many times as long as looking took.
 const RETENTION_AGAIN: Duration = Duration::from_secs(60);
+const RETENTION_REST: u32 = 60;
 
 /// How long a connection for what people ask is kept while nobody asks.
 const IDLE: Duration = Duration::from_secs(60);
 
 pub struct SqliteLog {
-    path: PathBuf,
+    files: Arc<Files>,
     options: SqliteConnectOptions,
     retention: Option<Duration>,
     writer: Mutex<Option<SqliteConnection>>,
-    /// When there was last nothing to delete.
-    expired: Mutex<Option<Millis>>,
+    /// Kept open from the first use to the end.
+    anchor: Mutex<Option<SqliteConnection>>,
+    quarantine_retention: Option<Duration>,
+    expiry: Mutex<Expiry>,
     readers: SqlitePool,
     /// For what people ask: a pool of its own, so that the cursors never wait for it.
     people: SqlitePool,
@@ -111,8 +116,19 @@ impl SqliteLog {
         if !named || path == Path::new(":memory:") || options.url.contains("mode=memory") {
             return Err(LogError::Url("must name a file: a database in memory keeps nothing".to_owned()));
         }
+        if options.url.split_once('?').is_some_and(|(_, parameters)| parameters.contains("vfs=")) {
+            return Err(LogError::Url("must not choose a VFS: not all of them keep what they are given".to_owned()));
+        }
+        let files = Arc::new(Files::new(path));
         let reader = connect.clone().row_buffer_size(512).create_if_missing(false).pragma("query_only", "on");
-        let pool = || SqlitePoolOptions::new().acquire_timeout(Duration::from_secs(2));
+        let pool = || {
+            let files = Arc::clone(&files);
+            SqlitePoolOptions::new().acquire_timeout(Duration::from_secs(2)).after_connect(move |_, _| {
+                // What this opened is what the writer has open.
+                let same = files.check().map_err(|error| sqlx::Error::Io(std::io::Error::other(error)));
+                Box::pin(std::future::ready(same))
+            })
+        };
         // Few rows ahead of who reads them: each may be as large as a body, and not all of them are wanted.
         let few = reader.clone().row_buffer_size(16);
         let people = pool().max_connections(2).idle_timeout(IDLE).connect_lazy_with(few);
@@ -129,11 +145,13 @@ impl SqliteLog {
             ))
         });
         Ok(Self {
-            path,
+            files,
             options: connect.create_if_missing(true).pragma("wal_autocheckpoint", BACKSTOP_PAGES),
             retention: options.retention,
             writer: Mutex::new(None),
-            expired: Mutex::new(None),
+            anchor: Mutex::new(None),
+            quarantine_retention: options.quarantine_retention,
+            expiry: Mutex::default(),
             readers,
             people,
             inserts,
@@ -142,18 +160,33 @@ impl SqliteLog {
 
     /// Where the file is.
     fn directory(&self) -> &Path {
-        self.path.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."))
+        self.files.path().parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
 
     /// The writing connection, opened if need be.
     async fn writer(&self) -> Result<Writer<'_>, LogError> {
         let mut guard = self.writer.lock().await;
+        self.files.check()?;
         if guard.is_none() {
             // A new one is not for everybody: there are people in it. What SQLite makes beside it is as readable as it is; why it
             // cannot be made says SQLite.
-            drop(std::fs::OpenOptions::new().write(true).create_new(true).mode(0o640).open(&self.path));
-            let opened = SqliteConnection::connect_with(&self.options).await;
-            *guard = Some(opened.map_err(|error| self.explained(failed(error)))?);
+            drop(std::fs::OpenOptions::new().write(true).create_new(true).mode(0o640).open(self.files.path()));
+            let before = self.files.now();
+            let open = async || {
+                let opened = SqliteConnection::connect_with(&self.options).await;
+                opened.map_err(|error| self.explained(failed(error)))
+            };
+            let connection = open().await?;
+            let mut anchor = self.anchor.lock().await;
+            if !self.files.noted() {
+                let mut kept = open().await?;
+                // With the first look into it the files beside it are opened.
+                sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&mut kept).await.map_err(failed)?;
+                self.files.note(before)?;
+                *anchor = Some(kept);
+            }
+            self.files.check()?;
+            *guard = Some(connection);
         }
         Ok(Writer(guard))
     }
@@ -167,7 +200,7 @@ impl SqliteLog {
 
     /// The error, with the reason that the file system has, if this user may not write the database.
     fn explained(&self, error: LogError) -> LogError {
-        match (error, files::trouble(&self.path)) {
+        match (error, files::trouble(self.files.path())) {
             (LogError::Unavailable(cause), Some(reason)) => LogError::unavailable(format!("{reason} ({cause})")),
             (error, _) => error,
         }
@@ -199,7 +232,9 @@ impl SqliteLog {
                 // went in as one.
                 all.first = (chunk.len() == events.len()).then_some(Seq(last - count + 1));
             } else {
-                all.duplicates.extend(Self::known(connection, chunk, newest.try_get(0)?).await?);
+                let known = Self::known(connection, chunk, newest.try_get(0)?).await?;
+                super::all_kept(chunk.len(), u64::try_from(inserted).unwrap_or(0) + known.len() as u64)?;
+                all.duplicates.extend(known);
             }
         }
         Ok(all)
@@ -239,7 +274,8 @@ impl SqliteLog {
                     .bind(append.last_delivered_at.to_string())
                     .bind(event.event_id.to_string())
                     .execute(&mut *tx)
-                    .await?;
+                    .await
+                    .and_then(|done| super::all_kept(1, done.rows_affected()))?;
                 }
                 Content::Event(_) => {}
                 Content::Unreadable(unreadable) => insert_quarantined(&mut tx, unreadable, append.deliveries).await?,
@@ -249,33 +285,94 @@ impl SqliteLog {
         tx.commit().await
     }
 
-    /// Deletes some of the rows that are beyond the retention and that every cursor has read.
-    async fn expire(&self, now: Millis) -> Result<(), LogError> {
-        let Some(retention) = self.retention else { return Ok(()) };
-        let mut nothing_at = self.expired.lock().await;
-        if nothing_at.is_some_and(|at| now >= at && now.since(at) < RETENTION_AGAIN) {
-            return Ok(());
-        }
-        // Looked for without the writer: what is expired but unread, which may be much, is passed over here.
-        let expired: Vec<i64> = sqlx::query_scalar(
-            "SELECT seq FROM events
-              WHERE event_id < ? AND seq <= coalesce((SELECT min(position) FROM cursors), 9223372036854775807)
-              ORDER BY event_id LIMIT ?",
+    /// What is known to judge the clock and the cursors by.
+    async fn known_of_retention(&self, now: Millis) -> Result<retention::Known, LogError> {
+        let row = sqlx::query(
+            "SELECT (SELECT occurred_at FROM events WHERE event_id < ?1 AND source <> 'platform' ORDER BY event_id DESC LIMIT 1),
+                    (SELECT received_at FROM events ORDER BY seq DESC LIMIT 1),
+                    (SELECT note FROM task_notes WHERE name = ?2), c.name, c.position,
+                    (SELECT received_at FROM events WHERE seq > c.position ORDER BY seq LIMIT 1)
+               FROM (SELECT 1) LEFT JOIN (SELECT name, position FROM cursors ORDER BY position LIMIT 1) c",
         )
-        .bind(EventId::lower_bound(now.minus(retention)).to_string())
-        .bind(RETENTION_ROWS)
-        .fetch_all(&self.readers)
+        .bind(EventId::lower_bound(now.plus(retention::AHEAD)).to_string())
+        .bind(retention::SEEN)
+        .fetch_one(&self.readers)
         .await
         .map_err(failed)?;
-        if expired.is_empty() {
-            *nothing_at = Some(now);
+        let at = |index: usize| Ok::<_, sqlx::Error>(row.try_get::<Option<&str>, _>(index)?.and_then(Millis::parse));
+        let known = || {
+            let cursor: Option<String> = row.try_get(3)?;
+            Ok(retention::Known {
+                happened: at(0)?,
+                received: at(1)?,
+                seen: at(2)?,
+                slowest: cursor.zip(row.try_get::<Option<i64>, _>(4)?),
+                unread: at(5)?,
+            })
+        };
+        known().map_err(failed)
+    }
+
+    /// Deletes some of the rows that are beyond the retention and that every cursor has read.
+    async fn expire(&self, now: Millis) -> Result<(), LogError> {
+        if self.retention.is_none() && self.quarantine_retention.is_none() {
             return Ok(());
         }
-        let list = serde_json::json!(expired).to_string();
-        self.write(sqlx::query("DELETE FROM events WHERE seq IN (SELECT value FROM json_each(?))").bind(list))
+        let mut looking = self.expiry.lock().await;
+        if looking.rests.is_some_and(|(at, rest)| now >= at && now.since(at) < rest) {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let mut deleted = 0;
+        let known = self.known_of_retention(now).await?;
+        let [events, quarantine] = known.allows(now, [self.retention, self.quarantine_retention]);
+        if looking.after.is_none() && (events.is_some() || quarantine.is_some()) {
+            self.keep_note(retention::SEEN, &now.to_string()).await?;
+        }
+        if let Some(retention) = events {
+            let before = now.minus(retention);
+            // Looked for without the writer, and on from what was deleted last: what is old and stays, being unread or received
+            // lately, may be much.
+            let expired: Vec<(i64, String)> = sqlx::query_as(
+                "SELECT seq, event_id FROM events
+                  WHERE event_id > ? AND event_id < ? AND received_at < ?
+                    AND seq <= coalesce((SELECT min(position) FROM cursors), 9223372036854775807)
+                  ORDER BY event_id LIMIT ?",
+            )
+            .bind(looking.after.clone().unwrap_or_default())
+            .bind(EventId::lower_bound(before).to_string())
+            .bind(before.to_string())
+            .bind(RETENTION_ROWS)
+            .fetch_all(&self.readers)
             .await
-            .map(drop)
+            .map_err(failed)?;
+            let list = serde_json::Value::from_iter(expired.iter().map(|(seq, _)| *seq)).to_string();
+            looking.after = expired.into_iter().next_back().map(|(_, event_id)| event_id);
+            if looking.after.is_some() {
+                deleted += self
+                    .write(sqlx::query("DELETE FROM events WHERE seq IN (SELECT value FROM json_each(?))").bind(list))
+                    .await?;
+            }
+        }
+        if let Some(retention) = quarantine {
+            let delete = "DELETE FROM quarantine WHERE id IN (SELECT id FROM quarantine WHERE received_at < ? LIMIT ?)";
+            let delete = sqlx::query(delete).bind(now.minus(retention).to_string()).bind(RETENTION_ROWS);
+            deleted += self.write(delete).await?;
+        }
+        if deleted == 0 {
+            looking.rests = Some((now, RETENTION_AGAIN.max(begun.elapsed() * RETENTION_REST)));
+        }
+        Ok(())
     }
+}
+
+/// How far the look for what is beyond the retention has come.
+#[derive(Default)]
+struct Expiry {
+    /// The id of the row that was deleted last, if there may be more after it.
+    after: Option<String>,
+    /// When there was last nothing to delete, and for how long that is believed.
+    rests: Option<(Millis, Duration)>,
 }
 
 /// The writing connection while it is ours. After an error that may have left it in an unknown state it is opened anew.
@@ -354,7 +451,7 @@ async fn insert_quarantined(
     .bind(unreadable.body.to_vec())
     .execute(connection)
     .await
-    .map(drop)
+    .and_then(|done| super::all_kept(1, done.rows_affected()))
 }
 
 impl std::fmt::Debug for SqliteLog {
@@ -366,12 +463,12 @@ impl std::fmt::Debug for SqliteLog {
 #[async_trait]
 impl Log for SqliteLog {
     fn describe(&self) -> String {
-        format!("SQLite {}", self.path.display())
+        format!("SQLite {}", self.files.path().display())
     }
 
     async fn migrate(&self, apply: bool) -> Result<Schema, LogError> {
-        if !apply && !self.path.exists() {
-            let path = std::path::absolute(&self.path).unwrap_or_else(|_| self.path.clone());
+        if !apply && self.files.now().is_none() {
+            let path = std::path::absolute(self.files.path()).unwrap_or_else(|_| self.files.path().to_owned());
             return Err(LogError::unavailable(super::NotMade(format!(
                 "there is no database {}: `convoke serve` makes it at its first start. If there should be one, database.url \
                  names another file",
@@ -385,6 +482,26 @@ impl Log for SqliteLog {
         let tx = writer.connection().begin_with(begin).await;
         let mut tx = tx.map_err(|error| self.explained(failed(error)))?;
         let schema = super::run_migrations(&MIGRATIONS, &mut *tx, apply).await?;
+        // A database that was restored from its rows may count anew, and no row may get a place that cursors have passed.
+        let moved = sqlx::query(
+            "WITH newest (seq) AS (SELECT max(coalesce((SELECT max(seq) FROM events), 0),
+                 coalesce((SELECT max(position) FROM cursors), 0), coalesce((SELECT max(last_seq) FROM fetches), 0)))
+             UPDATE sqlite_sequence SET seq = (SELECT seq FROM newest)
+              WHERE name = 'events' AND seq < (SELECT seq FROM newest)",
+        )
+        .execute(&mut *tx)
+        .await
+        .map_err(failed)?;
+        let begun = sqlx::query(
+            "INSERT INTO sqlite_sequence (name, seq) SELECT 'events', max(position) FROM cursors
+              WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'events') HAVING max(position) > 0",
+        )
+        .execute(&mut *tx)
+        .await
+        .map_err(failed)?;
+        if moved.rows_affected() + begun.rows_affected() > 0 {
+            tracing::warn!("the log's count was behind its rows, as after a restore: moved on");
+        }
         tx.commit().await.map_err(failed)?;
         Ok(schema)
     }
@@ -408,12 +525,15 @@ impl Log for SqliteLog {
         if result.is_ok() {
             *writer.0 = Some(connection);
         }
+        // Whoever opens the database from now on finds it.
+        self.files.check()?;
         result
     }
 
     async fn quarantine(&self, unreadable: &Unreadable, deliveries: u32) -> Result<(), LogError> {
         let mut writer = self.writer().await?;
-        insert_quarantined(writer.connection(), unreadable, deliveries).await.map_err(failed)
+        insert_quarantined(writer.connection(), unreadable, deliveries).await.map_err(failed)?;
+        self.files.check()
     }
 
     async fn probe(&self) -> Result<(), LogError> {
@@ -425,19 +545,21 @@ impl Log for SqliteLog {
     }
 
     async fn beat(&self) -> Result<(), LogError> {
-        self.write(sqlx::query(AssertSqlSafe(format!(
-            "INSERT INTO heartbeat (id, at) VALUES (1, {NOW}) ON CONFLICT (id) DO UPDATE SET at = excluded.at"
-        ))))
-        .await
-        .map(drop)
+        let sql = format!(
+            "INSERT INTO heartbeat (id, at, file) VALUES (1, {NOW}, ?)
+             ON CONFLICT (id) DO UPDATE SET at = excluded.at, file = excluded.file"
+        );
+        self.write(sqlx::query(AssertSqlSafe(sql)).bind(self.files.mark())).await.map(drop)
     }
 
     async fn heartbeat(&self) -> Result<Option<Heartbeat>, LogError> {
-        let sql = format!("SELECT at, {NOW} FROM heartbeat");
+        let sql = format!("SELECT at, {NOW}, file FROM heartbeat");
         let row = sqlx::query(AssertSqlSafe(sql)).fetch_optional(&self.readers).await.map_err(failed)?;
         let heartbeat = |row: SqliteRow| {
             let at = time(row.try_get(0)?)?;
-            Ok(Heartbeat { at, age: time(row.try_get(1)?)?.since(at) })
+            let written_into: Option<i64> = row.try_get(2)?;
+            let elsewhere = written_into.is_some_and(|file| self.files.mark().is_some_and(|here| here != file));
+            Ok(Heartbeat { at, age: time(row.try_get(1)?)?.since(at), elsewhere })
         };
         row.map(heartbeat).transpose().map_err(failed)
     }
@@ -679,10 +801,7 @@ impl Log for SqliteLog {
 
     async fn counts(&self) -> Result<Counts, LogError> {
         let mut counts = Counts {
-            quarantined: sqlx::query_scalar("SELECT count(*) FROM quarantine")
-                .fetch_one(&self.readers)
-                .await
-                .map_err(failed)?,
+            quarantined: sqlx::query_scalar(super::COUNT_QUARANTINED).fetch_one(&self.readers).await.map_err(failed)?,
             ..Counts::default()
         };
         for row in sqlx::query("SELECT cursor, count(*) FROM set_aside GROUP BY cursor")
@@ -700,11 +819,14 @@ impl Log for SqliteLog {
         Ok(counts)
     }
 
+    async fn retention_held(&self, now: Millis) -> Result<Option<RetentionHeld>, LogError> {
+        let Some(retention) = self.retention else { return Ok(None) };
+        Ok(self.known_of_retention(now).await?.held(now, retention))
+    }
+
     async fn maintain(&self, now: Millis) -> Result<(), LogError> {
         self.expire(now).await?;
-        let mut wal = self.path.clone().into_os_string();
-        wal.push("-wal");
-        let length = tokio::fs::metadata(&wal).await.map_or(0, |metadata| metadata.len());
+        let length = tokio::fs::metadata(self.files.wal()).await.map_or(0, |metadata| metadata.len());
         if length > CHECKPOINT_BYTES {
             let mut connection = self.readers.acquire().await.map_err(failed)?;
             sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut *connection).await.map_err(failed)?;
@@ -729,7 +851,7 @@ impl Log for SqliteLog {
             }
             _ => return Ok(Vec::new()),
         };
-        Ok(vec![format!("{} lies {weakness}", self.path.display())])
+        Ok(vec![format!("{} lies {weakness}", self.files.path().display())])
     }
 
     fn disk(&self) -> Option<Disk> {
@@ -740,7 +862,13 @@ impl Log for SqliteLog {
 
     async fn close(&self) {
         tokio::join!(self.readers.close(), self.people.close());
-        if let Some(connection) = self.writer.lock().await.take() {
+        let connections = [self.anchor.lock().await.take(), self.writer.lock().await.take()];
+        if self.files.check().is_err() {
+            // The last one to close deletes the WAL, by its name: it may be that of another database by now.
+            self.files.part_with_wal();
+            return std::mem::forget(connections);
+        }
+        for connection in connections.into_iter().flatten() {
             // Checkpoints and deletes the WAL, if no other process has the database open.
             if let Err(error) = connection.close().await {
                 tracing::warn!(%error, "could not close the database cleanly; nothing is lost");

@@ -8,6 +8,7 @@ mod only_postgres;
 mod only_sqlite;
 mod promises;
 mod reading;
+mod retention;
 mod schema;
 
 use fixture::on_both;
@@ -52,6 +53,13 @@ on_both! {
         what_arrives_between_two_pages_moves_nothing
         hostile_text_is_only_text
         the_quarantine_is_listed_without_its_bodies;
+    retention:
+        what_was_received_within_the_retention_stays_however_old_it_is
+        a_clock_that_was_set_forward_deletes_nothing_and_a_young_event_makes_it_go_on
+        a_cursor_that_reads_no_more_holds_retention_back_and_is_named
+        old_entries_of_the_quarantine_are_deleted_unless_they_are_kept_for_ever
+        a_count_that_was_set_back_gives_no_place_that_a_cursor_has_passed
+        a_row_that_the_database_swallows_is_not_said_to_be_kept;
     schema:
         a_database_that_is_not_migrated_is_unavailable
         migrating_again_changes_nothing_and_keeps_the_rows

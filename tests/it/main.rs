@@ -21,6 +21,7 @@ mod failover;
 mod faults_under_load;
 mod forget;
 mod interop;
+mod kept;
 mod log_contract;
 mod operation;
 mod packages;

@@ -304,6 +304,7 @@ const METRICS: &[(&str, &str, &[&str])] = &[
     ("convoke_last_handshake_timestamp_seconds", "gauge", &["subscriber"]),
     ("convoke_not_accepting_seconds", "gauge", &[]),
     ("convoke_disk_free_bytes", "gauge", &[]),
+    ("convoke_retention_blocked", "gauge", &[]),
     ("convoke_stream_missing_events", "gauge", &[]),
     ("convoke_stream_unknown_events", "gauge", &[]),
     ("convoke_stream_checked_timestamp_seconds", "gauge", &[]),

@@ -61,7 +61,7 @@ impl Scene {
         assert!(convoke.wait_exit(TEN).await.success());
 
         let url = format!("sqlite://{}", convoke.folder().join("convoke.db").display());
-        let log = log::open(&log::Options { url, retention: None }).expect("a log");
+        let log = log::open(&log::Options { url, ..log::Options::default() }).expect("a log");
         let metrics = Arc::new(Metrics::new());
         let bus = Arc::new(Bus::connect(options(&nats), Arc::clone(&metrics)).await.expect("a bus"));
         bus.wait_connected(TEN).await.expect("a connection");

@@ -115,7 +115,7 @@ impl Fill {
     }
 
     fn log(&self) -> anyhow::Result<Arc<dyn Log>> {
-        Ok(log::open(&log::Options { url: self.url.clone(), retention: None })?)
+        Ok(log::open(&log::Options { url: self.url.clone(), ..log::Options::default() })?)
     }
 
     fn is_postgres(&self) -> bool {

@@ -113,7 +113,7 @@ async fn open(bench: &mut Bench, case: Case, database: Database, name: &str) -> 
     };
     let setup = bench.start_on(case, url).await;
     let url = setup.server.database_url().to_owned();
-    let log = log::open(&log::Options { url, retention: None }).expect("a sound URL");
+    let log = log::open(&log::Options { url, ..log::Options::default() }).expect("a sound URL");
     Side { setup, log, database, shares: String::new() }
 }
 

@@ -93,7 +93,7 @@ impl Scripted {
 
     /// Somebody accepted events so long ago.
     pub fn set_heartbeat(&self, age: Duration) {
-        self.script().heartbeat = Some(Heartbeat { at: Millis::EPOCH, age });
+        self.script().heartbeat = Some(Heartbeat { at: Millis::EPOCH, age, elsewhere: false });
     }
 
     pub fn refuse_probes(&self, refuse: bool) {
@@ -253,6 +253,9 @@ impl Log for Scripted {
         Err(unavailable())
     }
     async fn counts(&self) -> Result<Counts, LogError> {
+        Err(unavailable())
+    }
+    async fn retention_held(&self, _: Millis) -> Result<Option<crate::log::RetentionHeld>, LogError> {
         Err(unavailable())
     }
     async fn maintain(&self, _: Millis) -> Result<(), LogError> {

@@ -205,16 +205,15 @@ async fn stretch_past(connection: &mut PgConnection) -> Result<(), sqlx::Error> 
     };
     let small = "SELECT pg_total_relation_size('events_past') < 64 << 20";
     // Its rows are read through while everybody waits. Of many, there is another partition in the hole.
-    if hole(connection).await?.is_none()
-        || !sqlx::query_scalar::<_, bool>(small).fetch_one(&mut *connection).await?
-    {
+    if hole(connection).await?.is_none() || !sqlx::query_scalar::<_, bool>(small).fetch_one(&mut *connection).await? {
         return Ok(());
     }
     let mut tx = connection.begin_with(BEGIN_APPEND).await?;
     let Some(to) = hole(&mut tx).await? else { return tx.rollback().await };
     execute(&mut tx, LOCK_TIMEOUT.to_owned()).await?;
     execute(&mut tx, format!("ALTER TABLE events DETACH PARTITION {PAST}")).await?;
-    execute(&mut tx, format!("ALTER TABLE events ATTACH PARTITION {PAST} FOR VALUES FROM (MINVALUE) TO ('{to}')")).await?;
+    execute(&mut tx, format!("ALTER TABLE events ATTACH PARTITION {PAST} FOR VALUES FROM (MINVALUE) TO ('{to}')"))
+        .await?;
     tx.commit().await
 }
 
@@ -428,8 +427,12 @@ mod tests {
     }
 
     fn of(ranges: &[Range]) -> Vec<Range> {
-        let partition =
-            |(lower, upper): &Range| Partition { name: String::new(), lower: *lower, upper: *upper, half_detached: false };
+        let partition = |(lower, upper): &Range| Partition {
+            name: String::new(),
+            lower: *lower,
+            upper: *upper,
+            half_detached: false,
+        };
         gaps(&ranges.iter().map(partition).collect::<Vec<_>>())
     }
 

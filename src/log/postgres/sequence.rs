@@ -22,7 +22,12 @@ pub async fn mend(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
         let given: i64 = given;
         if given < used {
             sqlx::query("SELECT setval($1::regclass, $2)").bind(sequence).bind(used).execute(&mut *tx).await?;
-            tracing::warn!(sequence, was = given, is = used, "a sequence was behind its rows, as after a restore: moved on");
+            tracing::warn!(
+                sequence,
+                was = given,
+                is = used,
+                "a sequence was behind its rows, as after a restore: moved on"
+            );
         }
     }
     tx.commit().await?;

@@ -375,7 +375,7 @@ impl Erasures for SqliteLog {
             if begun.elapsed() > CHECKPOINT_PATIENCE {
                 left.push(format!(
                     "{}-wal, which is in use: it is written over as events come, and gone when the service ends",
-                    self.path.display()
+                    self.files.path().display()
                 ));
                 break;
             }

@@ -342,7 +342,8 @@ fn stay(row: &SqliteRow) -> Result<StayRow, sqlx::Error> {
         .told(),
         joined_at: when(row, 12)?,
         left_at: when(row, 13)?,
-        duration: row.try_get::<Option<f64>, _>(14)?.map(Duration::from_secs_f64),
+        // What cannot be one, which nothing here writes, is made anew with the row.
+        duration: row.try_get::<Option<f64>, _>(14)?.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
         closed_by: word(row, 15, ClosedBy::parse)?,
         internal: row.try_get(16)?,
     })

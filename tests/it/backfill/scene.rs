@@ -132,7 +132,7 @@ impl Scene {
 
     /// What of the platform's history was pushed.
     pub async fn push(&self, infos: &[String]) {
-        let log = open(&Options { url: self.database.clone(), retention: None }).expect("a database");
+        let log = open(&Options { url: self.database.clone(), ..Options::default() }).expect("a database");
         for chunk in infos.chunks(256) {
             let batch: Vec<Append> = chunk
                 .iter()

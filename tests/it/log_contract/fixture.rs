@@ -36,7 +36,7 @@ impl Backend {
     }
 
     pub fn open_with(&self, retention: Option<Duration>) -> Arc<dyn Log> {
-        open(&Options { url: self.url.clone(), retention }).expect("a URL of a database")
+        open(&Options { url: self.url.clone(), retention, ..Options::default() }).expect("a URL of a database")
     }
 
     /// A handle on the migrated database.
@@ -85,6 +85,12 @@ pub fn delivered_at(event_info: &str, at: i64) -> Append {
 
 pub async fn append(log: &Arc<dyn Log>, infos: &[impl AsRef<str>]) -> Vec<Appended> {
     let batch: Vec<_> = infos.iter().map(|info| delivered(info.as_ref())).collect();
+    log.append(&batch).await.expect("it is appended").outcomes
+}
+
+/// As if they had arrived at `at`.
+pub async fn append_at(log: &Arc<dyn Log>, infos: &[impl AsRef<str>], at: i64) -> Vec<Appended> {
+    let batch: Vec<_> = infos.iter().map(|info| delivered_at(info.as_ref(), at)).collect();
     log.append(&batch).await.expect("it is appended").outcomes
 }
 

@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::fixture::{Backend, append, everything, is_unavailable};
+use super::fixture::{Backend, append, append_at, everything, is_unavailable};
 use crate::support::{
     postgres,
     sign::{NOW, id_of, millis, numbered},
@@ -33,6 +33,26 @@ async fn partitions(backend: &Backend) -> String {
                FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'events'::regclass",
         )
         .await
+}
+
+/// An event of the day, which says that the clock is right.
+async fn today(log: &Arc<dyn Log>, now: i64) {
+    append_at(log, &[numbered(usize::try_from(now).expect("a time"), now)], now).await;
+}
+
+/// Those of `infos` that are still there.
+async fn left(log: &Arc<dyn Log>, infos: &[String]) -> Vec<String> {
+    everything(log).await.into_iter().filter(|info| infos.contains(info)).collect()
+}
+
+/// The names of the partitions, in order.
+async fn names(backend: &Backend) -> String {
+    partitions(backend)
+        .await
+        .split(' ')
+        .map(|name| name.split(':').next().unwrap_or(name))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 async fn maintain(log: &Arc<dyn Log>, now: i64) {
@@ -102,12 +122,14 @@ async fn years_are_made_while_there_is_no_retention_and_shrink_when_there_is_one
 
     // A retention from now on: months come after the years that there are, whose rows are deleted as they expire.
     let log = backend.open_with(Some(RETENTION));
+    today(&log, NOW + 200 * DAY).await;
     maintain(&log, NOW + 200 * DAY).await;
-    assert_eq!(everything(&log).await, infos[5..]);
-    assert_eq!(partitions(&backend).await, "2026:0 2027:1 future:0 past:0", "on the first of January");
+    assert_eq!(left(&log, &infos).await, infos[5..]);
+    assert_eq!(partitions(&backend).await, "2026:0 2027:2 future:0 past:0", "on the first of January");
+    today(&log, NOW + 500 * DAY).await;
     maintain(&log, NOW + 500 * DAY).await;
-    assert_eq!(everything(&log).await, [""; 0]);
-    let months = "2027:0 2028_01:0";
+    assert_eq!(left(&log, &infos).await, [""; 0]);
+    let months = "2027:1 2028_01:0";
     assert!(partitions(&backend).await.starts_with(months), "{}", partitions(&backend).await);
     // And none again: from the next year on.
     let log = backend.open();
@@ -147,30 +169,100 @@ async fn whole_months_beyond_the_retention_are_dropped_but_none_that_a_cursor_ha
     // Years ago, two in May, one in June, one in July.
     let times = [1_000, NOW - 31 * DAY, NOW - 30 * DAY, NOW, NOW + 31 * DAY];
     let infos: Vec<_> = times.iter().enumerate().map(|(n, at)| numbered(n, *at)).collect();
-    append(&log, &infos).await;
+    for (info, at) in infos.iter().zip(times) {
+        append_at(&log, std::slice::from_ref(info), at).await;
+    }
     let rows = log.read(Seq::START, 10).await.expect("it can be read");
     let advance = async |cursor: &str, n: usize| {
         log.lease(cursor, "a", LONG).await.expect("a lease");
         log.advance(cursor, "a", rows[n].seq, LONG).await.expect("moved");
     };
+    let maintain = async |now| {
+        today(&log, now).await;
+        maintain(&log, now).await;
+        left(&log, &infos).await
+    };
     log.lease("meetings", "a", LONG).await.expect("a lease");
     advance("bus", 4).await;
-    maintain(&log, NOW).await;
-    assert_eq!(everything(&log).await, infos, "the slowest cursor has read nothing");
+    assert_eq!(maintain(NOW + 1).await, infos, "the slowest cursor has read nothing");
     advance("meetings", 1).await;
-    maintain(&log, NOW + DAY).await;
-    assert_eq!(everything(&log).await, infos[1..], "half a month read is no month, the past has none");
+    assert_eq!(maintain(NOW + DAY).await, infos[1..], "half a month read is no month, the past has none");
     advance("meetings", 2).await;
-    maintain(&log, NOW + 2 * DAY).await;
-    assert_eq!(everything(&log).await, infos[3..]);
-    assert_eq!(partitions(&backend).await, "2026_06:1 2026_07:1 2026_08:0 2026_09:0 future:0 past:0");
-    advance("meetings", 4).await;
-    maintain(&log, NOW + 17 * DAY - 1).await;
-    assert_eq!(everything(&log).await, infos[3..], "two days after the end of June, less a little");
-    maintain(&log, NOW + 18 * DAY).await;
-    assert_eq!(everything(&log).await, infos[4..]);
+    assert_eq!(maintain(NOW + 2 * DAY).await, infos[3..]);
+    assert_eq!(names(&backend).await, "2026_06 2026_07 2026_08 2026_09 future past");
+    // An event of a month that was dropped has a place, and is kept for its time.
+    let late = numbered(7, NOW - 40 * DAY);
+    assert_eq!(append_at(&log, &[&late], NOW + 2 * DAY).await, [Appended::Stored]);
+    assert_eq!(log.counts().await.expect("counted").quarantined, 0);
+    log.advance("meetings", "a", log.head().await.expect("a head"), LONG).await.expect("moved");
+    assert_eq!(maintain(NOW + 17 * DAY - 1).await, infos[3..], "two days after the end of June, less a little");
+    log.advance("meetings", "a", log.head().await.expect("a head"), LONG).await.expect("moved");
+    log.advance("bus", "a", log.head().await.expect("a head"), LONG).await.expect("moved");
+    // In June something was received late.
+    append_at(&log, &[numbered(8, NOW + DAY)], NOW + 17 * DAY).await;
+    log.advance("meetings", "a", log.head().await.expect("a head"), LONG).await.expect("moved");
+    log.advance("bus", "a", log.head().await.expect("a head"), LONG).await.expect("moved");
+    assert_eq!(maintain(NOW + 18 * DAY).await, infos[3..], "it stays with what is beside it");
+    assert_eq!(maintain(NOW + 19 * DAY + 1).await, infos[4..]);
     assert_eq!(append(&log, &infos[4..]).await, [Appended::Duplicate]);
     assert_eq!(backend.value("SELECT count(*) FROM pg_class WHERE relname = 'events_2026_06'").await, "0");
+}
+
+#[tokio::test]
+async fn an_event_whose_month_is_missing_is_stored_and_its_month_is_made_again() {
+    let backend = Backend::postgres().await;
+    backend.log().await;
+    for (retention, now) in [(Some(FOR_EVER), NOW), (None, NOW + 400 * DAY)] {
+        let log = backend.open_with(retention);
+        maintain(&log, now).await;
+        // As a clock that jumped did, and somebody who keeps months elsewhere.
+        let table = backend
+            .value("SELECT max(relname) FROM pg_class WHERE relname ~ '^events_202._?[0-9]*$' AND relispartition")
+            .await;
+        backend.execute(&format!("DROP TABLE {table}; DROP TABLE events_future")).await;
+        let times: Vec<i64> = (-12..24).map(|month| now + month * 31 * DAY).chain([0, FAR]).collect();
+        let infos: Vec<_> = times.iter().enumerate().map(|(n, at)| numbered(n + now as usize, *at)).collect();
+        assert_eq!(append(&log, &infos).await, vec![Appended::Stored; infos.len()]);
+        assert_eq!(log.counts().await.expect("counted").quarantined, 0);
+        assert_eq!(left(&backend.open(), &infos).await, infos);
+        // The upkeep finds such holes, too.
+        backend.execute("ALTER TABLE events DETACH PARTITION events_future; DROP TABLE events_future").await;
+        maintain(&backend.open_with(retention), now).await;
+        assert!(names(&backend).await.contains("future"), "{}", names(&backend).await);
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_hold_every_name_is_refused() {
+    let backend = Backend::postgres().await;
+    for encoding in ["LATIN1", "EUC_CN", "SQL_ASCII"] {
+        let name = encoding.to_lowercase();
+        let sql =
+            format!("CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
+        backend.execute(&sql).await;
+        let url = format!("{}/{name}", backend.url.rsplit_once('/').expect("a URL").0);
+        let log = Backend { url, ..Backend::sqlite() }.open();
+        for apply in [true, false] {
+            let refused = log.migrate(apply).await;
+            assert!(super::fixture::is_schema(&refused), "{refused:?}");
+            let said = refused.expect_err("refused").to_string();
+            assert!(said.contains(encoding) && said.contains("ENCODING 'UTF8'"), "{said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_crash_of_the_server_empties_is_named() {
+    let backend = Backend::postgres().await;
+    let log = backend.log().await;
+    let before = log.weaknesses().await.expect("an answer").len();
+    backend.execute("ALTER TABLE events_future SET UNLOGGED; ALTER SEQUENCE events_seq RESTART WITH 1").await;
+    append(&log, &[numbered(1, NOW)]).await;
+    backend.execute("ALTER SEQUENCE events_seq RESTART WITH 1").await;
+    let weaknesses = log.weaknesses().await.expect("an answer");
+    assert_eq!(weaknesses.len(), before + 2, "{weaknesses:?}");
+    assert!(weaknesses.iter().any(|line| line.contains("events_future SET LOGGED")), "{weaknesses:?}");
+    assert!(weaknesses.iter().any(|line| line.contains("events_seq")), "{weaknesses:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -178,14 +270,16 @@ async fn a_drop_that_an_analyst_held_up_is_finished_later() {
     let backend = Backend::postgres().await;
     backend.log().await;
     let log = backend.open_with(Some(RETENTION));
-    let infos = [numbered(1, NOW - 31 * DAY), numbered(2, NOW)];
-    append(&log, &infos).await;
+    append_at(&log, &[numbered(1, NOW - 31 * DAY)], NOW - 31 * DAY).await;
+    append(&log, &[numbered(2, NOW)]).await;
     maintain(&backend.open_with(Some(FOR_EVER)), NOW).await;
     let mut analyst = somebody(&backend).await;
     assert!(is_unavailable(&log.maintain(millis(NOW)).await), "the analyst still reads it");
     let half = "SELECT count(*) FROM pg_inherits WHERE inhdetachpending";
     assert_eq!(backend.value(half).await, "1");
-    // Meanwhile all goes on.
+    // Meanwhile all goes on; only what belongs there has to wait, and does not go to the quarantine.
+    let late = log.append(&[super::fixture::delivered(&numbered(4, NOW - 31 * DAY))]).await;
+    assert!(matches!(late, Err(LogError::NoPlace(_))), "{late:?}");
     assert_eq!(append(&log, &[numbered(3, NOW)]).await, [Appended::Stored]);
     assert_eq!(everything(&log).await.len(), 2);
     sqlx::raw_sql("COMMIT").execute(&mut analyst).await.expect("the end");
@@ -198,7 +292,9 @@ async fn a_drop_that_an_analyst_held_up_is_finished_later() {
         backend.execute(&format!("COMMENT ON TABLE events_2026_{month} IS '{comment}'")).await;
         backend.execute(&format!("ALTER TABLE events DETACH PARTITION events_2026_{month}")).await;
     }
+    today(&log, NOW + DAY).await;
     maintain(&log, NOW + DAY).await;
+    assert_eq!(append(&log, &[numbered(5, NOW + 50 * DAY)]).await, [Appended::Stored], "its month is made again");
     let left = "SELECT string_agg(relname, ' ') FROM pg_class WHERE relname IN ('events_2026_07', 'events_2026_08')";
     assert_eq!(backend.value(left).await, "events_2026_08");
 }

@@ -1,11 +1,12 @@
 //! What only the embedded database does: its file, its WAL, and retention by deleting.
 
+use std::path::{Path, PathBuf};
 use std::{fs, sync::Arc, time::Duration};
 
 use convoke::event::Seq;
 use convoke::log::{Appended, EventFilter, Log, LogError, Options, Order, Page, Scope, open};
 
-use super::fixture::{Backend, append, everything, is_schema, is_unavailable};
+use super::fixture::{Backend, append, append_at, everything, is_schema, is_unavailable};
 use crate::support::sign::{NOW, millis, numbered};
 
 const DAY: i64 = 86_400_000;
@@ -34,8 +35,15 @@ async fn the_file_is_made_and_holds_a_wal_database_with_large_pages() {
 
 #[tokio::test]
 async fn a_database_in_memory_is_refused() {
-    for url in ["sqlite::memory:", "sqlite://", "sqlite:///tmp/x.db?mode=memory", "mysql://x/y", "postgres"] {
-        let refused = open(&Options { url: url.to_owned(), retention: None });
+    for url in [
+        "sqlite::memory:",
+        "sqlite://",
+        "sqlite:///tmp/x.db?mode=memory",
+        "sqlite:///tmp/x.db?vfs=memdb",
+        "mysql://x/y",
+        "postgres",
+    ] {
+        let refused = open(&Options { url: url.to_owned(), ..Options::default() });
         assert!(matches!(refused, Err(LogError::Url(_))), "{url}: {refused:?}");
     }
 }
@@ -68,8 +76,9 @@ async fn retention_deletes_in_pieces_what_every_cursor_has_read() {
     backend.log().await;
     let log = backend.open_with(Some(RETENTION));
     let old: Vec<_> = (0..1200).map(|n| numbered(n, NOW - 3 * DAY)).collect();
-    let young: Vec<_> = (0..10).map(|n| numbered(n, NOW - DAY)).collect();
-    append(&log, &[&old[..], &young].concat()).await;
+    let young: Vec<_> = (0..10).map(|n| numbered(n, NOW)).collect();
+    append_at(&log, &old, NOW - 3 * DAY).await;
+    append_at(&log, &young, NOW).await;
     let all = log.read(Seq::START, 2000).await.expect("it can be read");
     let long = Duration::from_secs(60);
     log.lease("bus", "a", long).await.expect("a lease");
@@ -87,12 +96,99 @@ async fn retention_deletes_in_pieces_what_every_cursor_has_read() {
     assert_eq!([maintain().await, maintain().await, maintain().await], [710, 610, 610]);
     log.advance("meetings", "a", all[1209].seq, long).await.expect("moved");
     assert_eq!([maintain().await, maintain().await, maintain().await], [110, 10, 10]);
-    // The newest rows went, too: numbers are not given twice.
-    now += 3 * DAY;
-    log.maintain(millis(now)).await.expect("maintained");
-    assert_eq!(rows(&log).await, 0);
-    assert_eq!(append(&log, &[numbered(1, now)]).await, [Appended::Stored]);
-    assert!(log.head().await.expect("a head") > all[1209].seq);
+}
+
+/// What happens to the files of a database that a service has open.
+async fn harmed(harm: impl Fn(&Path), mend: Option<&dyn Fn(&Path)>, said: &str) {
+    let backend = Backend::sqlite();
+    let log = backend.log().await;
+    append(&log, &[numbered(1, NOW)]).await;
+    log.lease("bus", "a", Duration::from_secs(60)).await.expect("a lease");
+    let file = backend.folder.path().join("log.db");
+    harm(&file);
+    for _ in 0..2 {
+        let batch = [super::fixture::delivered(&numbered(2, NOW))];
+        let refused = log.append(&batch).await.expect_err("it would be lost").to_string();
+        assert!(refused.contains(said) && refused.contains("restart"), "{refused}");
+    }
+    assert!(is_unavailable(&log.probe().await));
+    assert!(is_unavailable(&log.beat().await));
+    assert!(is_unavailable(&log.advance("bus", "a", Seq(1), Duration::from_secs(60)).await));
+    let Some(mend) = mend else {
+        log.close().await;
+        return;
+    };
+    mend(&file);
+    assert_eq!(append(&log, &[numbered(2, NOW)]).await, [Appended::Stored]);
+    log.close().await;
+    assert_eq!(everything(&backend.open()).await.len(), 2, "and whoever opens it next finds it");
+}
+
+fn beside(file: &Path, ending: &str) -> PathBuf {
+    file.with_file_name(format!("log.db{ending}"))
+}
+
+#[tokio::test]
+async fn nothing_is_said_to_be_kept_in_a_file_that_was_removed_until_it_is_back() {
+    let away = |file: &Path| fs::rename(file, beside(file, ".away")).expect("moved");
+    let back = |file: &Path| fs::rename(beside(file, ".away"), file).expect("moved back");
+    harmed(away, Some(&back), "was removed").await;
+    harmed(|file| fs::remove_file(file).expect("removed"), None, "was removed").await;
+}
+
+#[tokio::test]
+async fn nothing_is_said_to_be_kept_in_a_file_over_which_another_was_moved() {
+    let replace = |file: &Path| {
+        fs::copy(file, beside(file, ".copy")).expect("a copy");
+        fs::hard_link(file, beside(file, ".old")).expect("the old one stays");
+        fs::rename(beside(file, ".copy"), file).expect("moved over it");
+    };
+    let back = |file: &Path| fs::rename(beside(file, ".old"), file).expect("moved back");
+    harmed(replace, Some(&back), "was replaced").await;
+}
+
+#[tokio::test]
+async fn nothing_is_said_to_be_kept_in_a_database_whose_wal_was_removed() {
+    for ending in ["-wal", "-shm"] {
+        harmed(|file| fs::remove_file(beside(file, ending)).expect("removed"), None, "was removed").await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_said_to_be_kept_in_a_folder_that_was_moved_or_behind_a_link_that_leads_elsewhere() {
+    let other = tempfile::tempdir().expect("a folder");
+    let there = other.path().join("moved");
+    harmed(|file| fs::rename(file.parent().expect("a folder"), &there).expect("moved"), None, "was removed").await;
+
+    let mut backend = Backend::sqlite();
+    let (real, link) = (backend.folder.path().join("real.db"), backend.folder.path().join("link.db"));
+    fs::write(&real, b"").expect("an empty file is an empty database");
+    std::os::unix::fs::symlink(&real, &link).expect("a link");
+    backend.url = format!("sqlite://{}", link.display());
+    let log = backend.log().await;
+    assert_eq!(append(&log, &[numbered(1, NOW)]).await, [Appended::Stored]);
+    fs::copy(&real, backend.folder.path().join("copy.db")).expect("a copy");
+    fs::remove_file(&link).expect("removed");
+    std::os::unix::fs::symlink(backend.folder.path().join("copy.db"), &link).expect("a link");
+    let refused = log.append(&[super::fixture::delivered(&numbered(2, NOW))]).await;
+    assert!(refused.expect_err("it would be lost").to_string().contains("was replaced"));
+    log.close().await;
+}
+
+#[tokio::test]
+async fn a_heartbeat_of_the_file_that_this_one_is_a_copy_of_is_told_from_its_own() {
+    let backend = Backend::sqlite();
+    let log = backend.log().await;
+    log.beat().await.expect("written");
+    assert!(!log.heartbeat().await.expect("read").expect("there is one").elsewhere);
+    log.close().await;
+    let file = backend.folder.path().join("log.db");
+    fs::copy(&file, beside(&file, ".copy")).expect("a copy");
+    fs::rename(beside(&file, ".copy"), &file).expect("moved over it");
+    let log = backend.open();
+    assert!(log.heartbeat().await.expect("read").expect("there is one").elsewhere);
+    log.beat().await.expect("written");
+    assert!(!log.heartbeat().await.expect("read").expect("there is one").elsewhere);
 }
 
 #[tokio::test]

@@ -41,7 +41,7 @@ impl Bench {
     async fn new(url: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let database = format!("sqlite://{}", folder.path().join("log.db").display());
-        let log = log::open(&log::Options { url: database, retention: None }).expect("a URL of a database");
+        let log = log::open(&log::Options { url: database, ..log::Options::default() }).expect("a URL of a database");
         log.migrate(true).await.expect("it can be migrated");
         let platform = started(PlatformOptions { lock_after: 1, ..options() }).await;
         let options = vendor::Options {

@@ -1,0 +1,2 @@
+-- Numbers are the same in both databases; this one is SQLite's, whose database is a file.
+SELECT 1;

@@ -1,0 +1,151 @@
+//! A `200` is kept: in the file that whoever starts next opens, and for as long as was asked for.
+
+use std::path::Path;
+use std::time::Duration;
+
+use convoke::event::Clock;
+use convoke::log::{Options, open};
+
+use crate::support::{http, postgres::Postgres, process::Convoke, rig::*, sign::numbered, wait::eventually};
+
+const DAYS: i64 = 86_400_000;
+
+fn now() -> i64 {
+    Clock::System.now().get()
+}
+
+/// Posts an event that happened at `at`; the status.
+async fn post(convoke: &Convoke, number: usize, at: i64) -> u16 {
+    let id = convoke::event::EventId::of(APP_ID, Clock::System.now(), b"").to_string();
+    Sample { info: numbered(number, at), id }.deliver(convoke.events).await
+}
+
+async fn check(convoke: &Convoke) -> (i32, String) {
+    let checked = convoke.run(&["check"]).await;
+    (checked.code(), checked.stdout)
+}
+
+/// Moves the database, with the files beside it.
+fn move_database(folder: &Path, from: &str, to: &str) {
+    for ending in ["", "-wal", "-shm"] {
+        let name = |of: &str| folder.join(format!("{of}{ending}"));
+        if name(from).exists() {
+            std::fs::rename(name(from), name(to)).expect("moved");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_is_moved_away_or_replaced_is_noticed_before_the_next_200() {
+    let mut convoke = convoke(SQLITE, "none").start().await;
+    convoke.wait_ready(TEN).await;
+    deliver(&convoke, 0..3).await;
+    let backup = convoke.folder().join("backup.db");
+    sqlite(convoke.folder(), &format!("VACUUM INTO '{}'", backup.display())).await;
+    let readyz = async || http::get(&format!("http://{}/readyz", convoke.admin)).await.status;
+
+    move_database(convoke.folder(), "convoke.db", "old.db");
+    assert_eq!(Sample::number(10).deliver(convoke.events).await, 503);
+    eventually("it is not ready", TEN, async || readyz().await == 503).await;
+    let (code, said) = check(&convoke).await;
+    assert!(code == 1 && said.contains("FAIL  database"), "{said}");
+    let line = "was removed while the database was open";
+    eventually("it is said", TEN, async || convoke.logs().contains(line)).await;
+
+    move_database(convoke.folder(), "backup.db", "convoke.db");
+    assert_eq!(Sample::number(11).deliver(convoke.events).await, 503);
+    assert_eq!(readyz().await, 503);
+    let (code, said) = check(&convoke).await;
+    assert!(code == 1 && said.contains("into another file"), "{said}");
+
+    move_database(convoke.folder(), "convoke.db", "backup.db");
+    move_database(convoke.folder(), "old.db", "convoke.db");
+    convoke.wait_ready(TEN).await;
+    assert_eq!(Sample::number(12).deliver(convoke.events).await, 200);
+
+    // Over the file alone: its WAL, which is not that of the new one, is out of the way at the next start.
+    std::fs::rename(&backup, convoke.folder().join("convoke.db")).expect("moved over it");
+    assert_eq!(Sample::number(13).deliver(convoke.events).await, 503);
+    convoke.signal(rustix::process::Signal::TERM);
+    assert!(convoke.wait_exit(LONG).await.success(), "{}", convoke.logs());
+    convoke.restart().await;
+    convoke.wait_ready(TEN).await;
+    assert_eq!(sqlite(convoke.folder(), "SELECT count(*) FROM events").await, [[Some("3".to_owned())]]);
+    assert_eq!(sqlite(convoke.folder(), "PRAGMA integrity_check").await, [[Some("ok".to_owned())]]);
+    assert_eq!(Sample::number(13).deliver(convoke.events).await, 200);
+}
+
+/// As far as rows can tell: a clock that went on by 90 days, while the service runs.
+async fn rows_of_long_ago(database: &str, age: impl AsyncFn(&Convoke)) {
+    let convoke = convoke(database, "none").setting("RETENTION", "30d").start().await;
+    convoke.wait_ready(TEN).await;
+    for number in 0..20 {
+        assert_eq!(post(&convoke, number, now()).await, 200);
+    }
+    let lag = || async { http::metric(convoke.admin, "convoke_cursor_lag_events").await };
+    eventually("the tables are made", LONG, async || lag().await == 0.0).await;
+    age(&convoke).await;
+    let blocked = async || http::metric(convoke.admin, "convoke_retention_blocked").await;
+    eventually("it is noticed", LONG, async || blocked().await == 1.0).await;
+    assert_eq!(lines_with(&convoke, "retention is held back"), 1, "{}", convoke.logs());
+    let (_, said) = check(&convoke).await;
+    assert!(said.lines().any(|line| line.starts_with("warn  retention")), "{said}");
+    let url = if database == SQLITE {
+        format!("sqlite://{}", convoke.folder().join("convoke.db").display())
+    } else {
+        database.to_owned()
+    };
+    let rows = async || {
+        let log = open(&Options { url: url.clone(), ..Options::default() }).expect("a database");
+        let rows = log.read(convoke::event::Seq::START, 100).await.expect("it can be read").len();
+        log.close().await;
+        rows
+    };
+    assert_eq!(rows().await, 20);
+    // With an event of the day it goes on.
+    assert_eq!(post(&convoke, 30, now()).await, 200);
+    eventually("it goes on", LONG, async || blocked().await == 0.0).await;
+}
+
+#[tokio::test]
+async fn rows_that_seem_old_all_at_once_are_kept_in_sqlite_until_an_event_of_the_day_comes() {
+    let id = format!("{:08x}-{:04x}", (now() - 90 * DAYS) >> 16, (now() - 90 * DAYS) & 0xffff);
+    let sql = format!(
+        "UPDATE events SET received_at = strftime('%Y-%m-%dT%H:%M:%fZ', received_at, '-90 days'),
+                occurred_at = strftime('%Y-%m-%dT%H:%M:%fZ', occurred_at, '-90 days'), event_id = '{id}' || substr(event_id, 14)"
+    );
+    rows_of_long_ago(SQLITE, async |convoke: &Convoke| drop(sqlite(convoke.folder(), &sql).await)).await;
+}
+
+#[tokio::test]
+async fn rows_that_seem_old_all_at_once_are_kept_in_postgresql_until_an_event_of_the_day_comes() {
+    let postgres = Postgres::start().await;
+    let id = format!("{:08x}-{:04x}", (now() - 90 * DAYS) >> 16, (now() - 90 * DAYS) & 0xffff);
+    let sql = format!(
+        "UPDATE events SET received_at = received_at - interval '90 days', occurred_at = occurred_at - interval '90 days',
+                event_id = ('{id}' || substr(event_id::text, 14))::uuid"
+    );
+    rows_of_long_ago(&postgres.url(), async |_: &Convoke| drop(postgres.psql(&sql))).await;
+}
+
+#[tokio::test]
+async fn a_cursor_that_was_switched_off_and_holds_retention_back_is_named() {
+    let mut convoke = convoke(SQLITE, "none").setting("RETENTION", "30d").start().await;
+    convoke.wait_ready(TEN).await;
+    assert_eq!(post(&convoke, 1, now()).await, 200);
+    assert_eq!(post(&convoke, 2, now()).await, 200);
+    let sql = "UPDATE events SET received_at = strftime('%Y-%m-%dT%H:%M:%fZ', received_at, '-90 days') WHERE seq = 1";
+    sqlite(convoke.folder(), sql).await;
+    sqlite(
+        convoke.folder(),
+        "INSERT INTO cursors (name, position, updated_at) VALUES ('bus', 0, '2026-01-01T00:00:00.000Z')",
+    )
+    .await;
+    convoke.restart().await;
+    let blocked = async || http::metric(convoke.admin, "convoke_retention_blocked").await;
+    eventually("it is noticed", LONG, async || blocked().await == 1.0).await;
+    let (_, said) = check(&convoke).await;
+    assert!(said.lines().any(|line| line.starts_with("warn  retention") && line.contains("cursor bus")), "{said}");
+    sqlite(convoke.folder(), "DELETE FROM cursors WHERE name = 'bus'").await;
+    eventually("it goes on", Duration::from_secs(60), async || blocked().await == 0.0).await;
+}
