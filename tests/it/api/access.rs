@@ -117,18 +117,18 @@ async fn behind_a_proxy_that_changes_the_host_the_browsers_word_is_enough_and_el
     let renamed = ("origin", "https://ops.example");
     let browser = ("accept", "text/html,*/*;q=0.8");
     for told in [("sec-fetch-site", "same-origin"), ("x-forwarded-host", "ops.example")] {
-        let (cookie, _) = log_in(convoke, "token=all-of-it", &[renamed, told]).await;
+        let (cookie, _) = log_in(convoke, "token=all-of-it-and-no-less", &[renamed, told]).await;
         let ended = request(convoke, Method::POST, "/session/end", &[("cookie", &cookie), renamed, told], "").await;
         assert_eq!(ended.status, 303, "{told:?}");
     }
     for (language, word) in [("en", "has to pass the host on"), ("zh-CN", "前置代理须传递主机名")] {
         let headers = [renamed, browser, ("accept-language", language), FORM];
-        let refused = request(convoke, Method::POST, "/session", &headers, "token=all-of-it").await;
+        let refused = request(convoke, Method::POST, "/session", &headers, "token=all-of-it-and-no-less").await;
         let html = refused.text();
         assert_eq!((refused.status, refused.header("set-cookie")), (403, None));
         assert!(html.contains(word) && html.contains("proxy_set_header Host $host;"), "{html}");
     }
-    let program = request(convoke, Method::POST, "/session", &[renamed, FORM], "token=all-of-it").await;
+    let program = request(convoke, Method::POST, "/session", &[renamed, FORM], "token=all-of-it-and-no-less").await;
     let detail = program.json()["detail"].as_str().map(str::to_owned).unwrap_or_default();
     assert!(program.status == 403 && detail.contains("proxy_set_header Host") && detail.contains("X-Forwarded-Host"));
     let logs = convoke.logs();
