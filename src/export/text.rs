@@ -64,13 +64,28 @@ fn failed(error: csv::Error) -> io::Error {
     }
 }
 
-/// What a spreadsheet would take for a formula is marked as text by an apostrophe: whoever joins a meeting chooses the name.
+/// What a spreadsheet would take for a formula is marked as text by an apostrophe: whoever joins a meeting chooses the name. Many
+/// split also at semicolons, tabs and line ends, whatever stands between quotes: a formula may begin after these, too.
 fn harmless(text: &str) -> Cow<'_, str> {
-    if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']) {
-        format!("'{text}").into()
-    } else {
-        text.into()
+    const SEPARATORS: [char; 4] = [';', '\t', '\r', '\n'];
+    let mut marked = String::new();
+    let mut copied = 0;
+    // Whether a cell may begin here, but for what is passed over before it.
+    let mut begins = true;
+    for (at, letter) in text.char_indices() {
+        let formula = matches!(letter, '=' | '+' | '-' | '@' | '＝' | '＋' | '－' | '＠');
+        if (begins && formula) || (at == 0 && matches!(letter, '\t' | '\r' | '\n')) {
+            marked.push_str(&text[copied..at]);
+            marked.push('\'');
+            copied = at;
+        }
+        begins = SEPARATORS.contains(&letter) || (begins && matches!(letter, ' ' | '"'));
     }
+    if marked.is_empty() {
+        return text.into();
+    }
+    marked.push_str(&text[copied..]);
+    marked.into()
 }
 
 /// A JSON object a line, with a member for each column.
@@ -123,5 +138,25 @@ impl Sheet for Ndjson {
 
     fn finish(self: Box<Self>) -> io::Result<Target> {
         self.writer.into_inner().map_err(io::IntoInnerError::into_error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_cell_begins_with_a_formula_wherever_a_spreadsheet_splits() {
+        for (text, safe) in [
+            ("=1+1", "'=1+1"),
+            ("Ada;=1+1", "Ada;'=1+1"),
+            ("Ada; \"@SUM(A1)\"", "Ada; \"'@SUM(A1)\""),
+            ("a\t+1\n-1\r＝1", "a\t'+1\n'-1\r'＝1"),
+            ("\tAda", "'\tAda"),
+            ("Ada-Lee, x=1; y", "Ada-Lee, x=1; y"),
+            ("王小明", "王小明"),
+        ] {
+            assert_eq!(harmless(text), safe);
+        }
     }
 }

@@ -161,3 +161,34 @@ async fn a_secret_that_others_may_read_is_named_at_the_start_and_by_check() {
     let report = convoke.run(&["check"]).await;
     assert!(line(&report, "warn  secret").contains(said), "{report:?}");
 }
+
+#[tokio::test]
+async fn the_first_steps_of_the_readme_work_as_printed_and_check_says_what_they_show() {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("the README");
+    let (_, section) = readme.split_once("\n## The first real event\n").expect("the section");
+    let mut blocks = section.split("```").skip(1).step_by(2);
+    let steps = blocks.next().and_then(|block| block.strip_prefix("sh\n")).expect("the steps");
+    let shown = blocks.next().expect("what check says");
+    let (build, files) = steps.split_once('\n').expect("lines");
+    assert!(build.starts_with("cargo build"), "{build}");
+    let files = files.strip_suffix("convoke serve\n").expect("the last step");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    tools::output_of(Command::new("sh").args(["-euc", files]).current_dir(folder.path()));
+    let there = || {
+        let builder = Convoke::builder().program("env").arg("-C").arg(folder.path());
+        builder.arg(env!("CARGO_BIN_EXE_convoke"))
+    };
+    let convoke = there().arg("serve").start().await;
+    convoke.wait_ready(LONG).await;
+    let kinds = |text: &str| -> Vec<String> {
+        text.lines()
+            .filter_map(|line| Some(line.get(6..16)?.trim().to_owned()))
+            .filter(|kind| !kind.is_empty())
+            .collect()
+    };
+    eventually("check says it", LONG, async || {
+        let report = there().arg("check").run().await;
+        if report.code() == 0 && kinds(&report.stdout) == kinds(shown) { Ok(()) } else { Err(format!("{report:?}")) }
+    })
+    .await;
+}

@@ -101,24 +101,7 @@ fn every_settings_file_of_the_packages_is_taken_and_its_package_waits_for_a_grac
     assert!(kubernetes.listen.shutdown_delay >= Duration::from_secs(10));
     assert!(kubernetes.listen.shutdown_timeout > kubernetes.listen.shutdown_delay);
 
-    let (folder, systemd) = load(
-        "systemd/convoke.toml",
-        &["/etc/convoke", "${CREDENTIALS_DIRECTORY}"],
-        &["app-key", "admin-token", "nats.creds"],
-    );
-    let mut openssl = Command::new("openssl");
-    openssl.args([
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        "-subj",
-        "/CN=a",
-    ]);
-    tools::output_of(openssl.args(["-keyout", "tls.key", "-out", "tls.crt"]).current_dir(folder.path()));
+    let (_folder, systemd) = load("systemd/convoke.toml", &["/etc/convoke"], &["app-key", "admin-token"]);
     systemd.check_serve().expect("complete");
     let unit = read("systemd/convoke.service");
     let stop = unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")).expect("TimeoutStopSec");
@@ -365,6 +348,58 @@ async fn the_three_parts_of_the_compose_file_work_together_with_its_settings_and
 
 fn output_of_chmod(path: &Path, mode: &str) {
     tools::output_of(Command::new("chmod").arg(mode).arg(path));
+}
+
+/// The steps of the runbook in a folder that stands for the machine, and then what the unit starts, with no files but those.
+#[tokio::test]
+async fn what_the_runbook_installs_starts_as_the_unit_starts_it_without_an_edit() {
+    let runbook = read("runbook.md");
+    let (_, block) = runbook.split_once("```sh install\n").expect("the steps");
+    let (block, _) = block.split_once("```").expect("their end");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let machine = folder.path().join("machine");
+    let here = machine.to_str().expect("a plain path");
+    for (from, to) in [
+        (Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy"), "deploy"),
+        (PathBuf::from(env!("CARGO_BIN_EXE_convoke")), "target/release/convoke"),
+    ] {
+        fs::create_dir_all(folder.path().join("target/release")).expect("a folder");
+        std::os::unix::fs::symlink(from, folder.path().join(to)).expect("a link");
+    }
+    fs::write(folder.path().join("app-key"), format!("{KEY}\n")).expect("a file");
+    fs::create_dir_all(machine.join("usr/local/bin")).expect("a folder");
+    fs::create_dir_all(machine.join("var/lib/convoke")).expect("a folder");
+    let of_the_machine = |text: &str| {
+        ["/usr/", "/etc/", "/var/lib/"]
+            .iter()
+            .fold(text.to_owned(), |text, path| text.replace(path, &format!("{here}{path}")))
+    };
+    let script = of_the_machine(block)
+        .replace("sudo ", "")
+        .replace(" -g convoke", "")
+        .replace("systemd-sysusers", "true")
+        .replace("systemctl", "true");
+    tools::output_of(Command::new("sh").args(["-euc", &script]).current_dir(folder.path()));
+
+    let unit =
+        of_the_machine(&fs::read_to_string(machine.join("etc/systemd/system/convoke.service")).expect("the unit"));
+    let settings: Vec<&str> = unit.lines().filter(|line| !line.starts_with('#')).collect();
+    assert!(!settings.iter().any(|line| line.starts_with("LoadCredential") || line.starts_with("Environment")));
+    let start = settings.iter().find_map(|line| line.strip_prefix("ExecStart=")).expect("ExecStart");
+    let mut words = start.split(' ');
+    let builder = Convoke::builder().program(words.next().expect("the program"));
+    let config = machine.join("etc/convoke/convoke.toml");
+    let toml = of_the_machine(&fs::read_to_string(&config).expect("the settings"));
+    fs::write(&config, toml).expect("the same, on this machine");
+    let nowhere = format!("nats://{}", Port::lease().address());
+    let builder = words.fold(builder, |builder, word| builder.arg(word)).setting("NATS_URL", nowhere);
+    let convoke = builder.start().await;
+    convoke.wait_ready(SOON).await;
+    assert!(machine.join("var/lib/convoke/convoke.db").exists());
+    assert_eq!(http::get(&format!("http://{}/metrics", convoke.admin)).await.status, 401, "it asks for its token");
+    let token = fs::read_to_string(machine.join("etc/convoke/admin-token")).expect("the token");
+    assert!(token.trim().len() >= 40, "{token}");
+    assert!(!convoke.logs().contains("holds a secret"), "{}", convoke.logs());
 }
 
 #[test]
