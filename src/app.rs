@@ -583,6 +583,16 @@ async fn upkeep(
                 migrated.cancel();
                 break;
             }
+            Err(error) if error.not_made().is_some() => {
+                if said.is_empty() {
+                    tracing::error!(
+                        database = log.describe(),
+                        "nobody has made the database, and database.migrate is false: run `convoke migrate` as the user of this \
+                        service; events are answered 503 until then"
+                    );
+                    said = error.to_string();
+                }
+            }
             Err(LogError::Unavailable(error)) => {
                 let reason = error.to_string();
                 if said != reason {

@@ -115,7 +115,7 @@ impl Comparison {
     pub async fn keep(&self, log: &dyn Log, bus: &Bus) -> anyhow::Result<()> {
         let Some(state) = &self.state else { return Ok(()) };
         let missing = self.missing.iter().filter(|missing| missing.seq <= self.published).count() as u64;
-        watch::Mark::compared(log, bus.stream(), state, self.up_to.min(self.published), missing).await
+        watch::Mark::compared(log, bus.stream(), state, missing).await
     }
 }
 

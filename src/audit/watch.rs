@@ -77,6 +77,9 @@ pub struct Mark {
     /// When the comparison last came to its end.
     #[serde(default)]
     checked_at: i64,
+    /// Whether somebody else compared since: who goes on from here compares everything.
+    #[serde(default)]
+    again: bool,
 }
 
 impl Mark {
@@ -97,24 +100,16 @@ impl Mark {
         })
     }
 
-    /// Keeps that everything was compared up to `place`, with the stream as it was in `state`, and that so many rows are missing.
+    /// Keeps that everything was compared with the stream as it was in `state`, and that so many rows are missing.
     ///
     /// # Errors
     /// If the database cannot be read or written.
-    pub async fn compared(
-        log: &dyn Log,
-        stream: &str,
-        state: &StreamState,
-        place: Seq,
-        missing: u64,
-    ) -> anyhow::Result<()> {
+    pub async fn compared(log: &dyn Log, stream: &str, state: &StreamState, missing: u64) -> anyhow::Result<()> {
         let erased = log.erased_messages().await?;
         let mut mark = Self::load(log, stream).await?.unwrap_or_else(|| Self { erased, ..Self::default() });
         mark.allow(erased);
         mark.note_numbers(state);
-        (mark.message, mark.place) = (state.last_sequence, place.0);
-        let now = log.now().await?.get();
-        (mark.whole_at, mark.checked_at, mark.missing) = (now, now, missing);
+        (mark.again, mark.checked_at, mark.missing) = (true, log.now().await?.get(), missing);
         mark.save(log, stream).await
     }
 
@@ -362,7 +357,7 @@ impl Watch {
         // One that takes longer than that comes to its end all the same.
         let due = self.goal.is_none() && now.since(Millis::new(mark.whole_at).unwrap_or(Millis::EPOCH)) > again;
         // What was missing before the start is known by its number only.
-        let lost_count = fresh && mark.missing > 0;
+        let lost_count = fresh && (mark.missing > 0 || mark.again);
         if !known || setback.is_some() || due || excused || lost_count || mark.place > position.0 {
             let message = state.first_sequence.saturating_sub(1);
             let (to_erase, checked_at) = (mark.to_erase, mark.checked_at);

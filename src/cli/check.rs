@@ -449,7 +449,10 @@ async fn seen_before(
         }
         None => None,
     };
-    let setback = setback.or(lost);
+    let setback = match (lost, setback) {
+        (Some(lost), Some(setback)) => Some(format!("{lost}, and {setback}")),
+        (lost, setback) => lost.or(setback),
+    };
     if setback.is_none() && missing == 0 {
         return Ok(());
     }

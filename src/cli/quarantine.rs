@@ -120,7 +120,7 @@ async fn list(log: &dyn Log, json: bool) -> Outcome {
         after = last.id;
         for entry in &page {
             count += 1;
-            if count == 1 && !json {
+            if count == 1 && !json && std::io::stdout().is_terminal() {
                 println!("{:>6}  {:<24}  {:<10}  why", "id", "received at", "subscriber");
             }
             if json {
