@@ -322,13 +322,6 @@ pub async fn large_events_are_told_a_bounded_part_at_a_time(backend: Backend) {
         connection.send(head.as_bytes()).await;
         readers.push(connection);
     }
-    eventually("no more than so many are answered", LONG, async || {
-        match scene.ask("/api/v1/events?limit=1000", ALL).await.status {
-            503 => Ok(()),
-            status => Err(status),
-        }
-    })
-    .await;
     assert_eq!(scene.ask("/api/v1/events?limit=1", ALL).await.status, 200, "a small one is");
     drop(readers);
     eventually("who went left the place", LONG, async || {
