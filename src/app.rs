@@ -1,26 +1,28 @@
 //! The composition root: settings become parts, parts become named tasks, and the tasks are supervised.
 //!
-//! Every task of the service is spawned here. One that ends before it should stops the process with a failure: a service
-//! with a dead part that says it is well would be worse than none.
+//! Every task of the service is spawned here ([`tasks`]), and every part that can take new settings while it runs says so
+//! here ([`reload`]).
+
+mod reload;
+mod tasks;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::Notify;
-use tokio::task::{JoinError, JoinSet};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::watch::Watch;
 use crate::backfill;
-use crate::bus::Bus;
-use crate::config::{ConfigArgs, ConfigError, Env, Settings, TlsFiles};
+use crate::bus::{Bus, Login};
+use crate::config::{ConfigError, Settings, TlsFiles};
 use crate::cursor;
 use crate::disk::DiskWatch;
 use crate::enrich::{self, Enrich, Enterprise};
-use crate::event::{Clock, Seq, Subscriber};
+use crate::event::{Clock, Seq};
 use crate::http::access::Access;
 use crate::http::api::Api;
 use crate::http::api::streams::Streams;
@@ -30,7 +32,7 @@ use crate::http::ingest::{Ingest, Limits};
 use crate::http::ops::{CursorHealth, Health};
 use crate::http::past::Past;
 use crate::http::tls::{Certificates, TlsError};
-use crate::http::{self, Shutdown, Sources, Terms};
+use crate::http::{self, Shutdown, Terms};
 use crate::intake::Intake;
 use crate::log::{self, Log, LogError, Sessions};
 use crate::meetings::{self, Meetings};
@@ -40,6 +42,8 @@ use crate::relay::{self, Encoder, Relay};
 use crate::subscription::{self, Expected};
 use crate::tail::Tail;
 use crate::vendor::Vendor;
+pub use reload::Reloader;
+use tasks::Tasks;
 
 /// How often the gauges that need the database are brought up to date.
 const GAUGES_EVERY: Duration = Duration::from_secs(1);
@@ -71,7 +75,9 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// What it knows about itself.
     pub health: Arc<Health>,
-    parts: Parts,
+    log: Arc<dyn Log>,
+    vendor: Option<Vendor>,
+    reloader: Arc<Reloader>,
     tasks: Tasks,
     shutdown: Shutdown,
     steps: Steps,
@@ -85,14 +91,6 @@ impl std::fmt::Debug for App {
     }
 }
 
-/// What can be replaced while it runs.
-struct Parts {
-    log: Arc<dyn Log>,
-    ingest: Arc<Ingest>,
-    certificates: Option<(Certificates, TlsFiles)>,
-    vendor: Option<Vendor>,
-}
-
 /// In which order the parts end, after the listeners.
 #[derive(Clone, Default)]
 struct Steps {
@@ -103,49 +101,10 @@ struct Steps {
     rest: CancellationToken,
 }
 
-/// What a task says when it ends.
-type Ended = (&'static str, anyhow::Result<()>);
-
-/// Named tasks.
-#[derive(Default)]
-struct Tasks {
-    set: JoinSet<Ended>,
-    running: Vec<&'static str>,
-}
-
-impl Tasks {
-    fn spawn(&mut self, name: &'static str, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
-        self.running.push(name);
-        self.set.spawn(async move { (name, task.await) });
-    }
-
-    /// Waits for the next task to end.
-    async fn next(&mut self) -> anyhow::Result<Ended> {
-        let (name, result) = match self.set.join_next().await {
-            Some(ended) => unwrap(ended)?,
-            None => bail!("nothing runs"),
-        };
-        self.running.retain(|other| *other != name);
-        Ok((name, result))
-    }
-
-    /// Waits until those of these tasks that run have ended.
-    async fn finish(&mut self, names: &[&'static str]) -> anyhow::Result<()> {
-        while self.running.iter().any(|name| names.contains(name)) {
-            let (name, result) = self.next().await?;
-            result.with_context(|| format!("the {name}"))?;
-        }
-        Ok(())
-    }
-}
-
-fn unwrap(ended: Result<Ended, JoinError>) -> anyhow::Result<Ended> {
-    ended.map_err(|error| anyhow!("a task panicked: {error}"))
-}
-
 const EVENTS: &str = "events listener";
 const ADMIN: &str = "admin listener";
 const WRITER: &str = "writer";
+// The helpers, as `metrics::TASKS` has them.
 const DATABASE: &str = "database's upkeep";
 const RELAY: &str = "relay";
 const TABLES: &str = "analyst tables";
@@ -156,6 +115,7 @@ const ENRICHMENT: &str = enrich::TASK;
 const GAUGES: &str = "gauges";
 const STREAMS: &str = "streams";
 const SUBSCRIPTION: &str = "subscription watch";
+const FILES: &str = "file watch";
 
 impl App {
     /// Binds, and starts everything; the database and the bus may still be away.
@@ -164,10 +124,10 @@ impl App {
     /// What keeps it from starting at all: an address in use, a certificate that cannot be used.
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
         let certificates = match &settings.listen.tls {
-            Some(files) => Some((certificates(settings, files)?, files.clone())),
+            Some(files) => Some(certificates(settings, files)?),
             None => None,
         };
-        if let Some((certificates, _)) = &certificates {
+        if let Some(certificates) = &certificates {
             warn_of_validity(certificates);
         }
         let events = bind(settings.listen.events, "listen.events")?;
@@ -176,11 +136,13 @@ impl App {
 
         let clock = Clock::System;
         let metrics = Arc::new(Metrics::new());
+        let mut reloader = Reloader::new(settings, Arc::clone(&metrics));
         let log = log::open(&log_options(settings))?;
         let bus = match bus_options(settings) {
             Some(options) => Some(Arc::new(Bus::connect(options, Arc::clone(&metrics)).await?)),
             None => None,
         };
+        // One for all who ask: it signs in once, and keeps to one pace.
         let vendor = vendor_options(settings).map(|options| Vendor::new(options, clock.clone())).transpose()?;
         let client = vendor.clone();
         let appended = Arc::new(Notify::new());
@@ -197,7 +159,7 @@ impl App {
             Arc::clone(&appended),
             [Some(&tables_tail), relay_tail.as_ref()].into_iter().flatten().cloned().collect(),
         );
-        let sources = Sources {
+        let sources = http::Sources {
             allow_from: settings.listen.allow_from.clone(),
             trusted_proxies: settings.listen.trusted_proxies.clone(),
         };
@@ -209,15 +171,56 @@ impl App {
         let closing = shutdown.closing.clone();
         let health = Arc::new(Health::new(intake, closing, Arc::clone(&metrics), log.describe(), bus_name, watched));
         health.set_subscribers(&settings.subscribers);
+        let (subscribers, expected) =
+            (watch::Sender::new(settings.subscriber_ids()), watch::Sender::new(Expected::by(settings)));
+        let (of, shown, ids, watched) =
+            (Arc::clone(&ingest), Arc::clone(&health), subscribers.clone(), expected.clone());
+        reloader.part(move |new| {
+            let (of, shown, ids, watched) = (Arc::clone(&of), Arc::clone(&shown), ids.clone(), watched.clone());
+            let (keys, new_ids, new_expected) = (new.subscribers.clone(), new.subscriber_ids(), Expected::by(new));
+            Ok(Box::new(move || {
+                of.set_subscribers(&keys);
+                shown.set_subscribers(&keys);
+                replace(&ids, new_ids);
+                replace(&watched, new_expected);
+            }))
+        });
+        if let Some(certificates) = certificates.clone() {
+            reloader.part(move |new| {
+                let Some(files) = &new.listen.tls else { return Ok(Box::new(|| {})) };
+                let (taken, certificates) = (certificates.prepare(&files.cert, &files.key)?, certificates.clone());
+                Ok(Box::new(move || {
+                    taken();
+                    warn_of_validity(&certificates);
+                }))
+            });
+        }
+        if let Some(bus) = bus.clone() {
+            reloader.part(move |new| {
+                let (login, bus) = (new.nats.login.clone(), Arc::clone(&bus));
+                login.iter().try_for_each(Login::check)?;
+                Ok(Box::new(move || bus.set_login(login)))
+            });
+        }
+        if let Some(vendor) = vendor.clone() {
+            reloader.part(move |new| {
+                let (vendor, platform) = (vendor.clone(), new.platform.clone());
+                Ok(Box::new(move || {
+                    if let Some(platform) = platform {
+                        vendor.set_key(&platform.app_id, platform.app_key);
+                    }
+                }))
+            });
+        }
 
         let mut tasks = Tasks::default();
+        let helpers = Arc::clone(&health.helpers);
         let router = http::events_router(&settings.listen.path, Arc::clone(&ingest), Arc::clone(&health));
-        let tls = certificates.as_ref().map(|(certificates, _)| certificates.clone());
         let counted = Gauges { open: metrics.connections.clone(), evicted: metrics.connections_evicted.clone() };
         let connections = Connections::new(room_by_descriptors(), Some(counted));
-        let idle = settings.listen.idle_timeout;
-        let terms = Terms::events(idle, tls, Failures::new("events", Some(Arc::clone(&metrics))));
-        tasks.spawn(EVENTS, done(http::serve(events, terms, router, shutdown.clone(), connections)));
+        let (idle, certificate) = (settings.listen.idle_timeout, certificates.clone());
+        let terms = Terms::events(idle, certificates, Failures::new("events", Some(Arc::clone(&metrics))));
+        tasks.spawn(EVENTS, http::serve(events, terms, router, shutdown.clone(), connections));
         let access = Access::new(&settings.admin, sources, Arc::clone(&log) as Arc<dyn Sessions>, clock.clone());
         let access = Arc::new(access);
         let api = Api::new(Arc::clone(&log), Arc::clone(&health), clock.clone(), access.asks());
@@ -227,98 +230,81 @@ impl App {
         let admin_shutdown = Shutdown { stop: steps.rest.clone(), ..shutdown.clone() };
         let connections = Connections::new(ADMIN_CONNECTIONS, None);
         let terms = Terms::admin(idle, Failures::new("admin", None));
-        tasks.spawn(ADMIN, done(http::serve(admin, terms, router, admin_shutdown, connections)));
-        tasks.spawn(STREAMS, done(streams.run(migrated.clone())));
-        tasks.spawn(WRITER, done(writer.run(migrated.clone(), steps.writer.clone())));
+        tasks.spawn(ADMIN, http::serve(admin, terms, router, admin_shutdown, connections));
+        tasks.spawn(WRITER, writer.run(migrated.clone(), steps.writer.clone()));
         let past = Arc::new(Past::new(Arc::clone(&log), Arc::clone(&metrics)));
-        tasks.spawn(
-            DATABASE,
+        let shared = Shared { log, health, past, metrics, clock, appended, migrated, owner: owner() };
+
+        let (it, migrate, stop) = (shared.clone(), settings.database.migrate, steps.rest.clone());
+        tasks.keep(DATABASE, &helpers, &steps.rest, move || {
             upkeep(
-                Arc::clone(&log),
-                settings.database.migrate,
-                (Arc::clone(&past), Arc::clone(&health)),
-                clock.clone(),
-                migrated.clone(),
-                steps.rest.clone(),
-            ),
-        );
-        let owner = owner();
+                Arc::clone(&it.log),
+                migrate,
+                (Arc::clone(&it.past), Arc::clone(&it.health)),
+                it.clock.clone(),
+                it.migrated.clone(),
+                stop.clone(),
+            )
+        });
+        let migrated = shared.migrated.clone();
+        tasks.keep(STREAMS, &helpers, &steps.rest, move || done(Arc::clone(&streams).run(migrated.clone())));
         if let Some(bus) = bus {
-            let encoder = Encoder::new(bus.subject_prefix(), settings.privacy.mask.clone());
-            let watch = Watch::new(
-                Arc::clone(&log),
-                Arc::clone(&bus),
-                Arc::clone(&metrics),
-                owner.clone(),
-                settings.database.retention,
-                WATCH_REST,
-            );
-            tasks.spawn(WATCH, done(watch.run(migrated.clone(), steps.cursors.clone())));
-            let tail = relay_tail.unwrap_or_default();
-            let relay = Relay::new(Arc::clone(&log), tail, bus, encoder, Arc::clone(&metrics), owner.clone());
-            let (log, stop, migrated) = (Arc::clone(&log), steps.cursors.clone(), migrated.clone());
-            tasks.spawn(RELAY, moved(relay, log, Arc::clone(&appended), migrated, stop));
+            let (it, of, retention, stop) =
+                (shared.clone(), Arc::clone(&bus), settings.database.retention, steps.cursors.clone());
+            tasks.keep(WATCH, &helpers, &steps.cursors, move || {
+                let (log, metrics, owner) = (Arc::clone(&it.log), Arc::clone(&it.metrics), it.owner.clone());
+                let watch = Watch::new(log, Arc::clone(&of), metrics, owner, retention, WATCH_REST);
+                done(watch.run(it.migrated.clone(), stop.clone()))
+            });
+            let (it, tail, stop) = (shared.clone(), relay_tail.unwrap_or_default(), steps.cursors.clone());
+            let mask = settings.privacy.mask.clone();
+            tasks.keep(RELAY, &helpers, &steps.cursors, move || {
+                let (log, metrics, owner) = (Arc::clone(&it.log), Arc::clone(&it.metrics), it.owner.clone());
+                let encoder = Encoder::new(bus.subject_prefix(), mask.clone());
+                let relay = Relay::new(log, Arc::clone(&tail), Arc::clone(&bus), encoder, metrics, owner);
+                it.moved(relay, stop.clone())
+            });
         }
-        if let (Some(vendor), Some(every)) =
-            (vendor.clone(), settings.platform.as_ref().and_then(|platform| platform.backfill_every))
-        {
-            let task = backfill::task::Task {
-                every,
-                owner: owner.clone(),
-                cursor: crate::meetings::CURSOR,
-                subscribers: settings.subscribers.clone(),
-                retention: settings.database.retention,
-                log: Arc::clone(&log),
-                intake: health.intake.clone(),
-                vendor,
-                metrics: Arc::clone(&metrics),
-                clock: clock.clone(),
-            };
-            tasks.spawn(BACKFILL, done(task.run(migrated.clone(), shutdown.stop.clone())));
-        }
-        let tables = Meetings::new(Arc::clone(&log), Arc::clone(&metrics), owner.clone()).following(tables_tail);
-        let stop = steps.cursors.clone();
-        tasks.spawn(TABLES, moved(tables, Arc::clone(&log), Arc::clone(&appended), migrated.clone(), stop));
+        let (it, stop) = (shared.clone(), steps.cursors.clone());
+        tasks.keep(TABLES, &helpers, &steps.cursors, move || {
+            let tables = Meetings::new(Arc::clone(&it.log), Arc::clone(&it.metrics), it.owner.clone());
+            it.moved(tables.following(Arc::clone(&tables_tail)), stop.clone())
+        });
         let mut cursors = vec![meetings::CURSOR];
-        cursors.extend(health.bus.as_ref().map(|_| relay::CURSOR));
+        cursors.extend(shared.health.bus.as_ref().map(|_| relay::CURSOR));
         if let (Some(platform), Some(vendor)) = (&settings.platform, vendor) {
-            let stop = steps.askers.clone();
             if platform.recordings {
                 cursors.push(recordings::CURSOR);
-                let recordings = Recordings::new(
-                    Arc::clone(&log),
-                    health.intake.clone(),
-                    vendor.clone(),
-                    Arc::clone(&metrics),
-                    clock.clone(),
-                    owner.clone(),
-                    stop.clone(),
-                );
-                tasks.spawn(RECORDINGS, moved(recordings, Arc::clone(&log), appended, migrated.clone(), stop.clone()));
             }
-            if platform.enrich {
-                let enterprise = Enterprise::of(platform.sp_id.as_deref(), platform.corp_id.as_deref());
-                let leader = (meetings::CURSOR, owner.clone());
-                let (log, metrics, clock) = (Arc::clone(&log), Arc::clone(&metrics), clock.clone());
-                let enrich = Enrich::new(log, vendor, metrics, clock, enterprise, leader);
-                tasks.spawn(ENRICHMENT, done(enrich.run(migrated.clone(), stop)));
-            }
+            platform_tasks(&mut tasks, &shared, &steps, &shutdown, settings, &vendor, (subscribers, expected));
         }
-        if let Some(watch) = subscription_watch(settings, client.clone(), &log, &metrics, owner) {
-            tasks.spawn(SUBSCRIPTION, done(watch.run(migrated.clone(), steps.rest.clone())));
-        }
-        let shown_certificate = certificates.as_ref().map(|(certificates, _)| certificates.clone());
-        let stop = steps.rest.clone();
-        let shown =
-            gauges(Arc::clone(&log), Arc::clone(&health), past, shown_certificate, clock, cursors, migrated, stop);
-        tasks.spawn(GAUGES, done(shown));
+        let (it, stop) = (shared.clone(), steps.rest.clone());
+        tasks.keep(GAUGES, &helpers, &steps.rest, move || {
+            done(gauges(it.clone(), certificate.clone(), cursors.clone(), stop.clone()))
+        });
+        let reloader = Arc::new(reloader);
+        let (watcher, stop) = (Arc::clone(&reloader), steps.rest.clone());
+        tasks.keep(FILES, &helpers, &steps.rest, move || done(Arc::clone(&watcher).watch(stop.clone())));
 
         for (listener, address) in [("events", events_at), ("admin", admin_at)] {
             tracing::info!(listener, %address, "listening");
         }
         let (delay, timeout) = (settings.listen.shutdown_delay, settings.listen.shutdown_timeout);
-        let parts = Parts { log, ingest, certificates, vendor: client };
-        Ok(Self { events: events_at, admin: admin_at, metrics, health, parts, tasks, shutdown, steps, delay, timeout })
+        let Shared { log, health, metrics, .. } = shared;
+        Ok(Self {
+            events: events_at,
+            admin: admin_at,
+            metrics,
+            health,
+            log,
+            vendor: client,
+            reloader,
+            tasks,
+            shutdown,
+            steps,
+            delay,
+            timeout,
+        })
     }
 
     /// Serves until `stop`, then ends in order: not ready, no new connections, what is under way finished and stored, the
@@ -364,63 +350,52 @@ impl App {
         self.steps.cursors.cancel();
         self.tasks.finish(&[RELAY, TABLES, WATCH]).await?;
         self.steps.rest.cancel();
-        self.tasks.finish(&[ADMIN, STREAMS, DATABASE, GAUGES, SUBSCRIPTION]).await?;
+        self.tasks.finish(&[ADMIN, STREAMS, DATABASE, GAUGES, SUBSCRIPTION, FILES]).await?;
         // Where the platform is not needed any more, its tokens are others'.
         let log_out = async {
-            if let Some(vendor) = &self.parts.vendor {
+            if let Some(vendor) = &self.vendor {
                 vendor.log_out().await;
             }
         };
-        tokio::join!(self.parts.log.close(), log_out);
+        tokio::join!(self.log.close(), log_out);
         Ok(())
     }
 
-    /// What is needed to reload the settings that can be reloaded.
+    /// What reads the settings again.
     #[must_use]
-    pub fn reloader(&self) -> Reloader {
-        Reloader {
-            ingest: Arc::clone(&self.parts.ingest),
-            health: Arc::clone(&self.health),
-            certificates: self.parts.certificates.clone(),
-            metrics: Arc::clone(&self.metrics),
-        }
+    pub fn reloader(&self) -> Arc<Reloader> {
+        Arc::clone(&self.reloader)
     }
 }
 
-/// Replaces subscribers and certificates of a running service.
-pub struct Reloader {
-    ingest: Arc<Ingest>,
+/// What most helpers need.
+#[derive(Clone)]
+struct Shared {
+    log: Arc<dyn Log>,
     health: Arc<Health>,
-    certificates: Option<(Certificates, TlsFiles)>,
+    past: Arc<Past>,
     metrics: Arc<Metrics>,
+    clock: Clock,
+    appended: Arc<Notify>,
+    migrated: CancellationToken,
+    owner: String,
 }
 
-impl std::fmt::Debug for Reloader {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Reloader")
-    }
-}
-
-impl Reloader {
-    /// Reads subscribers and TLS files again. If anything is wrong with them, all of the old ones stay.
-    pub fn reload(&self, args: &ConfigArgs, env: &Env) {
-        let result = self.try_reload(args, env);
-        self.metrics.reload_ok.set(i64::from(result.is_ok()));
-        match result {
-            Ok(subscribers) => tracing::info!(subscribers = subscribers.len(), "reloaded subscribers and TLS files"),
-            Err(error) => tracing::error!(error = format!("{error:#}"), "could not reload: the old settings stay"),
+impl Shared {
+    /// Moves a cursor, once there is a database to move it in.
+    fn moved<C: cursor::Cursor + Sync + 'static>(
+        &self,
+        cursor: C,
+        stop: CancellationToken,
+    ) -> impl Future<Output = anyhow::Result<()>> + Send + use<C> {
+        let (log, appended, migrated) = (Arc::clone(&self.log), Arc::clone(&self.appended), self.migrated.clone());
+        async move {
+            tokio::select! {
+                () = migrated.cancelled() => cursor::run(cursor, log, appended, stop).await,
+                () = stop.cancelled() => {}
+            }
+            Ok(())
         }
-    }
-
-    fn try_reload(&self, args: &ConfigArgs, env: &Env) -> anyhow::Result<Vec<Subscriber>> {
-        let subscribers = Settings::reload_subscribers(args, env)?;
-        if let Some((certificates, files)) = &self.certificates {
-            certificates.reload(&files.cert, &files.key)?;
-            warn_of_validity(certificates);
-        }
-        self.ingest.set_subscribers(&subscribers);
-        self.health.set_subscribers(&subscribers);
-        Ok(subscribers)
     }
 }
 
@@ -442,11 +417,9 @@ pub fn bus_options(settings: &Settings) -> Option<crate::bus::Options> {
         url: nats.url.clone()?,
         stream: nats.stream.clone(),
         subject_prefix: nats.subject_prefix.clone(),
-        creds_file: nats.creds_file.clone(),
         tls_ca: nats.tls_ca.clone(),
-        user: nats.user.clone(),
-        password: nats.password.clone(),
-        token: nats.token.clone(),
+        tls: nats.tls.as_ref().map(|files| (files.cert.clone(), files.key.clone())),
+        login: nats.login.clone(),
         replicas: nats.replicas,
         max_age: nats.max_age,
         max_bytes: nats.max_bytes,
@@ -469,23 +442,81 @@ pub fn vendor_options(settings: &Settings) -> Option<crate::vendor::Options> {
     })
 }
 
-/// The watchdog over the subscription; `None`: it is off.
-fn subscription_watch(
+/// Of subscribers.
+type Ids = Arc<[Arc<str>]>;
+
+/// The helpers that ask the platform, as far as the settings want them.
+fn platform_tasks(
+    tasks: &mut Tasks,
+    shared: &Shared,
+    steps: &Steps,
+    shutdown: &Shutdown,
     settings: &Settings,
-    vendor: Option<Vendor>,
-    log: &Arc<dyn Log>,
-    metrics: &Arc<Metrics>,
-    owner: String,
-) -> Option<subscription::watch::Watch> {
-    let every = settings.platform.as_ref()?.watch_every?;
-    let (log, metrics, expected) = (Arc::clone(log), Arc::clone(metrics), Expected::by(settings));
-    Some(subscription::watch::Watch::new(vendor?, log, metrics, expected, owner, every, Clock::System))
+    vendor: &Vendor,
+    (subscribers, expected): (watch::Sender<Ids>, watch::Sender<Expected>),
+) {
+    let Some(platform) = &settings.platform else { return };
+    let helpers = &shared.health.helpers;
+    let parts = || (shared.clone(), vendor.clone());
+    if let Some(every) = platform.backfill_every {
+        let ((it, vendor), retention, stop) = (parts(), settings.database.retention, shutdown.stop.clone());
+        let subscribers = subscribers.subscribe();
+        tasks.keep(BACKFILL, helpers, &shutdown.stop, move || {
+            let task = backfill::task::Task {
+                every,
+                owner: it.owner.clone(),
+                cursor: meetings::CURSOR,
+                subscribers: subscribers.clone(),
+                retention,
+                log: Arc::clone(&it.log),
+                intake: it.health.intake.clone(),
+                vendor: vendor.clone(),
+                metrics: Arc::clone(&it.metrics),
+                clock: it.clock.clone(),
+            };
+            done(task.run(it.migrated.clone(), stop.clone()))
+        });
+    }
+    if platform.recordings {
+        let ((it, vendor), stop) = (parts(), steps.askers.clone());
+        tasks.keep(RECORDINGS, helpers, &steps.askers, move || {
+            let (log, metrics, intake) = (Arc::clone(&it.log), Arc::clone(&it.metrics), it.health.intake.clone());
+            let (clock, owner) = (it.clock.clone(), it.owner.clone());
+            it.moved(Recordings::new(log, intake, vendor.clone(), metrics, clock, owner, stop.clone()), stop.clone())
+        });
+    }
+    if platform.enrich {
+        let ((it, vendor), stop) = (parts(), steps.askers.clone());
+        let enterprise = Enterprise::of(platform.sp_id.as_deref(), platform.corp_id.as_deref());
+        tasks.keep(ENRICHMENT, helpers, &steps.askers, move || {
+            let (log, metrics, leader) =
+                (Arc::clone(&it.log), Arc::clone(&it.metrics), (meetings::CURSOR, it.owner.clone()));
+            let enrich = Enrich::new(log, vendor.clone(), metrics, it.clock.clone(), enterprise.clone(), leader);
+            done(enrich.run(it.migrated.clone(), stop.clone()))
+        });
+    }
+    if let Some(every) = platform.watch_every {
+        let ((it, vendor), stop, expected) = (parts(), steps.rest.clone(), expected.subscribe());
+        tasks.keep(SUBSCRIPTION, helpers, &steps.rest, move || {
+            let (log, metrics, owner) = (Arc::clone(&it.log), Arc::clone(&it.metrics), it.owner.clone());
+            let watch = subscription::watch::Watch::new(
+                vendor.clone(),
+                log,
+                metrics,
+                expected.clone(),
+                owner,
+                every,
+                it.clock.clone(),
+            );
+            done(watch.run(it.migrated.clone(), stop.clone()))
+        });
+    }
 }
 
 /// Who posts to us refuses a certificate that is out of date; to say so is all that can be done here.
 fn warn_of_validity(certificates: &Certificates) {
     if let Some(trouble) = certificates.trouble(Clock::System.now()) {
-        tracing::warn!("the certificate in listen.tls_cert {trouble}: replace it, and send SIGHUP");
+        tracing::warn!("the certificate in listen.tls_cert {trouble}: replace it");
     }
 }
 
@@ -524,23 +555,17 @@ fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
     listen().with_context(|| format!("{setting}: cannot listen on {address}"))
 }
 
-async fn done(task: impl Future<Output = ()>) -> anyhow::Result<()> {
-    task.await;
-    Ok(())
+/// Tells who looks, if it is another value.
+fn replace<T: PartialEq>(sender: &watch::Sender<T>, new: T) {
+    sender.send_if_modified(|known| {
+        let changed = *known != new;
+        *known = new;
+        changed
+    });
 }
 
-/// Moves a cursor, once there is a database to move it in.
-async fn moved(
-    cursor: impl cursor::Cursor,
-    log: Arc<dyn Log>,
-    appended: Arc<Notify>,
-    migrated: CancellationToken,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
-    tokio::select! {
-        () = migrated.cancelled() => cursor::run(cursor, log, appended, stop).await,
-        () = stop.cancelled() => {}
-    }
+async fn done(task: impl Future<Output = ()>) -> anyhow::Result<()> {
+    task.await;
     Ok(())
 }
 
@@ -650,15 +675,12 @@ async fn retention_held(log: &dyn Log) -> Result<Option<log::RetentionHeld>, Log
 
 /// Keeps the gauges up to date that only the database knows.
 async fn gauges(
-    log: Arc<dyn Log>,
-    health: Arc<Health>,
-    past: Arc<Past>,
+    shared: Shared,
     certificates: Option<Certificates>,
-    clock: Clock,
     cursors: Vec<&'static str>,
-    migrated: CancellationToken,
     stop: CancellationToken,
 ) {
+    let Shared { log, health, past, clock, migrated, .. } = shared;
     let mut disk_watch = DiskWatch::new(clock.clone());
     let mut validity = http::tls::Watch::default();
     loop {

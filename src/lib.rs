@@ -33,7 +33,7 @@
 //! | [`words`] | sentences for people |
 //! | [`config`] | the settings, checked before anything binds; the only reader of the environment |
 //! | [`app`] | the composition root: settings → parts → named tasks, supervised; the end in order |
-//! | [`cli`] | the commands, one file each |
+//! | [`cli`], [`output`] | the commands, one file each; what they print, which never panics |
 //!
 //! Knowledge flows the same way. `verify`, `log`, `bus` and `vendor` know only `event` (and `log` the word `disk`); `relay`, and what looks after it (`audit`, `forget`), knows both `log` and `bus`, and
 //! only what fetches (`recordings`, `enrich`, …) both `log` and `vendor`;
@@ -41,6 +41,20 @@
 //!
 //! Failures come in three tiers: enums with their sources in the modules, one place that chooses status and body
 //! ([`http::ingest`]), `anyhow` only in `app` and `cli`. They are logged once, at the edge.
+
+// In place of those of the standard library, which panic when nobody reads any more: see `output`.
+macro_rules! print {
+    ($($text:tt)*) => { $crate::output::print(format_args!($($text)*)) };
+}
+macro_rules! println {
+    () => { $crate::output::print(format_args!("\n")) };
+    ($($text:tt)*) => { $crate::output::print(format_args!("{}\n", format_args!($($text)*))) };
+}
+macro_rules! eprintln {
+    () => { $crate::output::tell(format_args!("\n")) };
+    ($($text:tt)*) => { $crate::output::tell(format_args!("{}\n", format_args!($($text)*))) };
+}
+
 pub mod app;
 pub mod audit;
 pub mod backfill;
@@ -59,6 +73,7 @@ mod json;
 pub mod log;
 pub mod meetings;
 pub mod metrics;
+pub mod output;
 pub mod patience;
 pub mod printable;
 pub mod recordings;

@@ -429,6 +429,8 @@ pub struct Metrics {
     fetches: IntGaugeVec,
     fetch_failures: Vec<Vec<IntCounter>>,
     standings: Vec<IntGauge>,
+    /// How often each helper of [`TASKS`] was started again after it had failed.
+    pub task_restarts: IntCounterVec,
     /// 0 after a reload of the settings failed.
     pub reload_ok: IntGauge,
     /// When the certificate of the events listener runs out, in seconds since the epoch; 0 without TLS.
@@ -441,6 +443,21 @@ pub struct Metrics {
 
 /// The cursors that exist in this version.
 pub const CURSORS: [&str; 3] = ["bus", "meetings", "recordings"];
+
+/// The helpers: the tasks that are started again after they have failed.
+pub const TASKS: [&str; 11] = [
+    "analyst tables",
+    "backfill",
+    "database's upkeep",
+    "enrichment",
+    "file watch",
+    "gauges",
+    "recordings",
+    "relay",
+    "stream watch",
+    "streams",
+    "subscription watch",
+];
 
 /// The tasks that ask the platform for more about what it pushed.
 const FETCHERS: [&str; 2] = [crate::recordings::CURSOR, crate::enrich::TASK];
@@ -572,6 +589,21 @@ impl Metrics {
         let gauge = |name: &str, help: &str| register(&r, IntGauge::new(name, help));
         let reload_ok = gauge("convoke_reload_ok", "1 unless the last reload of the settings failed.");
         reload_ok.set(1);
+        // Logging is the process's, and so is this count.
+        let _ = register(&r, Ok(crate::telemetry::dropped()));
+        let task_restarts = register(
+            &r,
+            IntCounterVec::new(
+                Opts::new(
+                    "convoke_task_restarts_total",
+                    "Failures of helpers, after each of which it is started again.",
+                ),
+                &["task"],
+            ),
+        );
+        for task in TASKS {
+            let _ = task_restarts.with_label_values(&[task]);
+        }
         let latency = vec![0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
         Self {
             deliveries: register(
@@ -689,6 +721,7 @@ impl Metrics {
                 .iter()
                 .map(|task| CLASSES.iter().map(|(_, class)| fetch_failures.with_label_values(&[task, class])).collect())
                 .collect(),
+            task_restarts,
             reload_ok,
             tls_expiry: gauge(
                 "convoke_tls_expiry_timestamp_seconds",

@@ -55,7 +55,7 @@ impl Patience {
     /// A call has failed; says so, and begins a pause. `chance`, from 0 to 1, spreads those who failed together.
     pub fn failed(&mut self, now: Duration, error: &VendorError, chance: f64) {
         let pause = pause(error.class, error.wait, self.failures).mul_f64(1.0 + chance / 4.0);
-        self.until = now + pause;
+        self.until = now.saturating_add(pause);
         if !pause.is_zero() {
             self.failures = self.failures.saturating_add(1);
         }

@@ -1,8 +1,18 @@
 //! Logs: structured, to standard error, one line a failure. Metrics are in [`crate::metrics`].
+//!
+//! Whoever logs never waits for whoever reads: lines go through a bounded queue to a thread that writes them. What does not
+//! fit, or cannot be written (the reader has gone, the disk is full), is counted. A crate for that is `tracing-appender`; it
+//! says with `eprintln!` that it could not write everything at the end, which waits for ever, or panics, just then.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd as _;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
+
+use prometheus::IntCounter;
 
 /// Bounds how often a line of one kind is logged, so that whoever sends rubbish does not fill the disk.
 #[derive(Debug)]
@@ -54,21 +64,129 @@ impl Throttle {
     }
 }
 
+/// So many lines wait to be written.
+const ROOM: usize = 4096;
+
+/// At the end, the last lines may take so long: whoever does not read by then does not read.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
+/// Lines that nobody will read.
+static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
+    let help = "Lines of the log that could not be written: nobody reads them, or the disk is full.";
+    IntCounter::new("convoke_log_lines_dropped_total", help).unwrap_or_else(|error| unreachable!("{error}"))
+});
+
+/// The way to the thread that writes, once logging is set up.
+static LINES: OnceLock<SyncSender<Line>> = OnceLock::new();
+
+enum Line {
+    Text(Vec<u8>),
+    /// Everything before it has been written, or dropped.
+    End(SyncSender<()>),
+}
+
+/// How many lines could not be written, in this process.
+#[must_use]
+pub fn dropped() -> IntCounter {
+    DROPPED.clone()
+}
+
+/// Takes a line without waiting.
+#[derive(Clone)]
+struct Queue(SyncSender<Line>);
+
+impl Write for Queue {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.0.try_send(Line::Text(line.to_vec())).is_err() {
+            DROPPED.inc();
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes what comes through the queue, for as long as somebody may put something into it.
+fn write(lines: &Receiver<Line>, mut to: impl Write) {
+    for line in lines {
+        match line {
+            Line::Text(text) if to.write_all(&text).is_err() => DROPPED.inc(),
+            Line::Text(_) => {}
+            Line::End(done) => drop(done.try_send(())),
+        }
+    }
+}
+
+/// The last words of the process, which wait for nobody either. Before logging is set up they go to standard error as they
+/// are.
+pub fn say(text: &str) {
+    match LINES.get() {
+        Some(lines) => drop(Queue(lines.clone()).write(format!("{text}\n").as_bytes())),
+        None => crate::output::tell(format_args!("{text}\n")),
+    }
+}
+
+/// Waits until the lines are written, for a bounded time.
+pub fn finish() {
+    let Some(lines) = LINES.get() else { return };
+    let (done, written) = sync_channel(1);
+    let end = Instant::now() + LAST_LINES;
+    let mut last = Line::End(done);
+    while let Err(TrySendError::Full(line)) = lines.try_send(last) {
+        if Instant::now() >= end {
+            return;
+        }
+        last = line;
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let _ = written.recv_timeout(end.saturating_duration_since(Instant::now()));
+}
+
+/// A panic is a line of the log like any other failure.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let words = panic.payload_as_str().unwrap_or("no words");
+        if LINES.get().is_some() {
+            let backtrace = std::backtrace::Backtrace::capture();
+            tracing::error!(place, panic = words, %backtrace, "a panic: this is a bug of Convoke, please report it");
+        } else {
+            say(&format!("convoke: a panic at {place}: {words}"));
+        }
+    }));
+}
+
 /// Where log lines go, and how they look.
 ///
 /// # Errors
 /// If `filter` (the value of `RUST_LOG`) is not a filter.
 pub fn init(json: bool, filter: &str) -> Result<(), tracing_subscriber::filter::ParseError> {
     let filter = tracing_subscriber::EnvFilter::builder().parse(filter)?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let queue = Queue(LINES.get_or_init(start).clone());
+    // What it would say of itself it would say with `eprintln!`.
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(move || queue.clone());
     // A second subscriber is refused; the first one stays.
     let result = if json {
         lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
     } else {
-        lines.with_target(false).with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init()
+        lines.with_target(false).with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init()
     };
     if let Err(error) = result {
         tracing::debug!(%error, "logging was set up before");
     }
     Ok(())
+}
+
+/// Starts the thread that writes. Without it, all lines are dropped, and counted.
+fn start() -> SyncSender<Line> {
+    let (sender, lines) = sync_channel(ROOM);
+    // By a descriptor of its own: the lock of `stderr` would keep others waiting for who does not read.
+    if let Ok(to) = io::stderr().as_fd().try_clone_to_owned().map(File::from) {
+        let thread = std::thread::Builder::new().name("log".to_owned());
+        drop(thread.spawn(move || write(&lines, to)));
+    }
+    sender
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::event::Subscriber;
 use crate::vendor::{Vendor, VendorError};
 
 /// Why nobody is known to whom they belong.
@@ -20,14 +19,14 @@ pub enum NoSubscriber {
 ///
 /// # Errors
 /// [`NoSubscriber`].
-pub async fn subscriber(subscribers: &[Subscriber], vendor: &Vendor) -> Result<Arc<str>, NoSubscriber> {
+pub async fn subscriber(subscribers: &[Arc<str>], vendor: &Vendor) -> Result<Arc<str>, NoSubscriber> {
     match subscribers {
         [] => Err(NoSubscriber::Unknown(
             "no subscriber is configured, and what the platform's API tells belongs to one: configure the one whose events \
              are pushed (subscriber.app_id)"
                 .to_owned(),
         )),
-        [only] => Ok(Arc::clone(&only.app_id)),
+        [only] => Ok(Arc::clone(only)),
         several => {
             let named = vendor.subscription().await?.and_then(|subscription| subscription.subscriber_id);
             choose(several, named.as_deref())
@@ -35,9 +34,9 @@ pub async fn subscriber(subscribers: &[Subscriber], vendor: &Vendor) -> Result<A
     }
 }
 
-fn choose(several: &[Subscriber], named: Option<&str>) -> Result<Arc<str>, NoSubscriber> {
-    let found = several.iter().find(|subscriber| Some(&*subscriber.app_id) == named);
-    found.map(|subscriber| Arc::clone(&subscriber.app_id)).ok_or_else(|| {
+fn choose(several: &[Arc<str>], named: Option<&str>) -> Result<Arc<str>, NoSubscriber> {
+    let found = several.iter().find(|id| Some(&***id) == named);
+    found.cloned().ok_or_else(|| {
         let several = several.len();
         NoSubscriber::Unknown(match named {
             Some(named) => format!(
@@ -58,7 +57,7 @@ mod tests {
 
     #[test]
     fn of_several_subscribers_the_one_that_the_subscription_names_is_taken() {
-        let several = ["1", "2"].map(|id| Subscriber { app_id: Arc::from(id), keys: vec!["k".into()], name: None });
+        let several = ["1", "2"].map(Arc::from);
         assert_eq!(&*choose(&several, Some("2")).expect("it is configured"), "2");
         for (named, words) in [(Some("3"), "names the subscriber 3"), (None, "no subscription")] {
             let refused = choose(&several, named).expect_err("it is not").to_string();

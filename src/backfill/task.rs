@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Backfill, Error, NoSubscriber, Note, Request, subscriber, tables_are_current};
 use crate::cursor;
-use crate::event::{Clock, Millis, Subscriber};
+use crate::event::{Clock, Millis};
 use crate::intake::Intake;
 use crate::log::{Log, LogError};
 use crate::metrics::Metrics;
@@ -39,8 +40,8 @@ pub struct Task {
     pub owner: String,
     /// The cursor of the analyst tables.
     pub cursor: &'static str,
-    /// Those that are configured.
-    pub subscribers: Vec<Subscriber>,
+    /// The ids of those that are configured; they may change.
+    pub subscribers: watch::Receiver<Arc<[Arc<str>]>>,
     /// Events are not kept for longer.
     pub retention: Option<Duration>,
     /// The log …
@@ -98,7 +99,14 @@ impl Task {
         let throttle = Throttle::new(2, Duration::from_secs(3_600));
         loop {
             tokio::time::sleep(LOOK).await;
-            match self.turn().await {
+            // Others are configured: what was begun for those before is broken off, and it is looked again whose turn it is.
+            let mut others = self.subscribers.clone();
+            others.mark_unchanged();
+            let turn = tokio::select! {
+                turn = self.turn() => turn,
+                Ok(()) = others.changed() => Ok(false),
+            };
+            match turn {
                 Ok(true) => pause = PAUSE,
                 Ok(false) => {}
                 Err(failed) => {
@@ -108,7 +116,10 @@ impl Task {
                     throttle.run("failed", |suppressed| {
                         tracing::warn!(error = %failed, advice, ?wait, suppressed, "looking for gaps was broken off; it goes on later");
                     });
-                    tokio::time::sleep(wait).await;
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        Ok(()) = others.changed() => {}
+                    }
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
             }
@@ -129,7 +140,8 @@ impl Task {
         if finished.is_some_and(|finished| finished <= now && now.since(finished) < self.every) {
             return Ok(false);
         }
-        let subscriber_id = subscriber(&self.subscribers, &self.vendor).await?;
+        let subscribers = Arc::clone(&self.subscribers.borrow());
+        let subscriber_id = subscriber(&subscribers, &self.vendor).await?;
         tables_are_current(&*self.log, self.cursor).await?;
         let backfill = Backfill {
             log: Arc::clone(&self.log),

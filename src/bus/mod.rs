@@ -4,26 +4,27 @@
 //! every acknowledgement is awaited here, under one deadline. They come to one inbox that lives as long as the connection.
 
 mod erase;
+mod login;
 mod publish;
 mod scan;
 mod stream;
+mod trouble;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::jetstream;
 use async_nats::{Client, ConnectOptions, Event, HeaderName, ServerAddr, Subscriber};
-use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Mutex;
-use zeroize::Zeroizing;
 
 use crate::metrics::Metrics;
 use crate::telemetry::Throttle;
 
 pub use erase::{Eraser, Found, Reading};
+pub use login::Login;
 pub use publish::{Ack, Message};
 pub use scan::{Entry, Scan};
 pub use stream::StreamState;
@@ -46,16 +47,12 @@ pub struct Options {
     pub stream: String,
     /// The first tokens of every subject.
     pub subject_prefix: String,
-    /// A NATS credentials file.
-    pub creds_file: Option<PathBuf>,
     /// A CA to trust, in PEM.
     pub tls_ca: Option<PathBuf>,
-    /// A user …
-    pub user: Option<String>,
-    /// … and its password.
-    pub password: Option<SecretString>,
-    /// A token instead.
-    pub token: Option<SecretString>,
+    /// The certificate that we show, and its key, in PEM. They are read at every connection, as is what the login names.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// How we log in, if not with what the URL holds.
+    pub login: Option<Login>,
     /// Copies of the stream in a cluster.
     pub replicas: usize,
     /// How long messages stay.
@@ -78,9 +75,12 @@ pub enum BusError {
     /// There is no connection now; one is being tried for.
     #[error("no connection to NATS")]
     Disconnected,
+    /// The same, and this is why.
+    #[error("no connection to NATS: {0}")]
+    Unreachable(String),
     /// The server is there and does not let us in; it is tried again.
-    #[error("NATS refuses the credentials")]
-    Refused,
+    #[error("{0}")]
+    Refused(String),
     /// The server is there, and has no JetStream.
     #[error(
         "the NATS server at {0} runs without JetStream: start it with -js, or add `jetstream {{ store_dir: … }}` to its settings"
@@ -106,9 +106,6 @@ fn failed(doing: &'static str) -> impl Fn(&dyn std::fmt::Display) -> BusError {
     move |cause| BusError::Failed { doing, cause: cause.to_string() }
 }
 
-/// A user, or a token, and a password, as a URL may hold them.
-type Login = (String, Option<String>);
-
 /// The servers of a comma-separated list, and the first credentials in it. The client does not use those of a URL, and
 /// writes the URL to its log: so they are taken out.
 fn servers(urls: &str) -> std::io::Result<(Vec<ServerAddr>, Option<Login>)> {
@@ -120,7 +117,11 @@ fn servers(urls: &str) -> std::io::Result<(Vec<ServerAddr>, Option<Login>)> {
         if let Some(user) = server.username()
             && login.is_none()
         {
-            login = Some((decoded(user), server.password().map(decoded)));
+            login = Some(match server.password() {
+                Some(password) => Login::KnownPassword(decoded(user), decoded(password).into()),
+                // As other clients of NATS read it.
+                None => Login::KnownToken(decoded(user).into()),
+            });
         }
         servers.push(match part.rsplit_once('@') {
             Some((_, host)) => format!("{}://{host}", server.scheme()).parse()?,
@@ -151,8 +152,10 @@ impl Drop for Bus {
 struct ConnectionState {
     /// How often the server said that we may not publish or subscribe somewhere.
     denials: AtomicU64,
-    /// Whether the server refused our credentials when it was tried last.
-    refused: AtomicBool,
+    /// Why the last attempt to connect failed, in plain words.
+    trouble: std::sync::Mutex<Option<String>>,
+    login: RwLock<Option<Login>>,
+    client_certificate: bool,
     /// Set when the end of the connection is our own wish.
     closing: AtomicBool,
     metrics: Arc<Metrics>,
@@ -166,7 +169,7 @@ impl ConnectionState {
     fn note(&self, event: &Event) {
         match event {
             Event::Connected => {
-                self.refused.store(false, Ordering::Relaxed);
+                self.set_trouble(None);
                 self.metrics.bus_connected.set(1);
                 self.throttle.run("connected", |suppressed| tracing::info!(suppressed, "connected to NATS"));
             }
@@ -188,17 +191,39 @@ impl ConnectionState {
                     tracing::warn!(%error, suppressed, "NATS says");
                 });
             }
-            // One comes for each attempt to connect that failed.
+            // One comes for each round of attempts that failed, with the kind of the failure alone; what a server said is
+            // known before the next round.
             Event::ClientError(error) => {
-                let text = error.to_string().to_ascii_lowercase();
-                let refused = text.contains("authorization") || text.contains("authentication");
-                self.refused.store(refused, Ordering::Relaxed);
-                self.complaints.run(if refused { "refused" } else { "client" }, |suppressed| {
-                    tracing::warn!(%error, suppressed, "cannot connect to NATS; trying again");
-                });
+                let text = error.to_string();
+                if text.contains("DNS") {
+                    self.complain(None, &text);
+                }
             }
             event => tracing::debug!(%event, "NATS"),
         }
+    }
+
+    fn login(&self) -> Option<Login> {
+        self.login.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says why an attempt to connect failed.
+    fn complain(&self, server: Option<&str>, text: &str) {
+        let reason = trouble::in_words(text, self.login().as_ref(), self.client_certificate);
+        let kind = if trouble::is_refusal(&reason) { "refused" } else { "away" };
+        let words = server.map_or_else(|| reason.clone(), |server| format!("{server}: {reason}"));
+        let changed = self.set_trouble(Some(if kind == "refused" { reason } else { words.clone() }));
+        let say = |suppressed| tracing::warn!(reason = words, suppressed, "cannot connect to NATS; trying again");
+        // What is new is said soon, what stays rarely.
+        if changed { self.throttle.run(kind, say) } else { self.complaints.run(kind, say) }
+    }
+
+    /// Whether it is another one than before.
+    fn set_trouble(&self, trouble: Option<String>) -> bool {
+        let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = *known != trouble;
+        *known = trouble;
+        changed
     }
 }
 
@@ -215,16 +240,25 @@ impl Bus {
     /// [`BusError::Settings`].
     pub async fn connect(options: Options, metrics: Arc<Metrics>) -> Result<Self, BusError> {
         let settings = |error: &dyn std::fmt::Display| BusError::Settings(error.to_string());
+        let (servers, in_url) = servers(&options.url).map_err(|error| settings(&error))?;
+        let login = options.login.clone().or(in_url);
         let state = Arc::new(ConnectionState {
             denials: AtomicU64::new(0),
-            refused: AtomicBool::new(false),
+            trouble: std::sync::Mutex::default(),
+            login: RwLock::new(login),
+            client_certificate: options.tls.is_some(),
             closing: AtomicBool::new(false),
             metrics,
             throttle: Throttle::new(5, SAY_AGAIN),
             complaints: Throttle::new(1, SAY_AGAIN),
         });
-        let told = Arc::clone(&state);
-        let mut connect = ConnectOptions::new()
+        let asked = Arc::clone(&state);
+        let connect = ConnectOptions::with_auth_callback(move |nonce| {
+            let auth = asked.login().map_or_else(|| Ok(async_nats::Auth::new()), |login| login.auth(&nonce));
+            async { auth }
+        });
+        let (told, looking) = (Arc::clone(&state), Arc::clone(&state));
+        let mut connect = connect
             .name("convoke")
             .retry_on_initial_connect()
             .connection_timeout(Duration::from_secs(3))
@@ -238,33 +272,21 @@ impl Bus {
             .event_callback(move |event| {
                 let told = Arc::clone(&told);
                 async move { told.note(&event) }
+            })
+            // Asked before each round of attempts: it knows what became of the last one, and leaves the choice alone.
+            .reconnect_to_server_callback(move |servers, _| {
+                let failed: Option<(String, String)> =
+                    servers.into_iter().find_map(|server| Some((server.to_string(), server.last_error?)));
+                if let Some((server, error)) = failed {
+                    looking.complain(Some(&server), &error);
+                }
+                async { None }
             });
         if let Some(ca) = &options.tls_ca {
             connect = connect.add_root_certificates(ca.clone());
         }
-        if let Some(creds) = &options.creds_file {
-            let text = std::fs::read_to_string(creds)
-                .map(Zeroizing::new)
-                .map_err(|error| BusError::Settings(format!("nats.creds_file {}: {error}", creds.display())))?;
-            connect = connect.credentials(&text).map_err(|error| settings(&error))?;
-        }
-        if let (Some(user), Some(password)) = (&options.user, &options.password) {
-            connect = connect.user_and_password(user.clone(), password.expose_secret().to_owned());
-        }
-        if let Some(token) = &options.token {
-            connect = connect.token(token.expose_secret().to_owned());
-        }
-        let (servers, login) = servers(&options.url).map_err(|error| settings(&error))?;
-        if let Some((user, password)) = login
-            && options.user.is_none()
-            && options.token.is_none()
-            && options.creds_file.is_none()
-        {
-            connect = match password {
-                Some(password) => connect.user_and_password(user, password),
-                // As other clients of NATS read it.
-                None => connect.token(user),
-            };
+        if let Some((cert, key)) = &options.tls {
+            connect = connect.add_client_certificate(cert.clone(), key.clone());
         }
         let client = connect.connect(servers).await.map_err(|error| settings(&error))?;
         let inbox = client.new_inbox();
@@ -306,7 +328,7 @@ impl Bus {
     /// Waits for a connection, for no longer than `patience`.
     ///
     /// # Errors
-    /// [`BusError::Disconnected`] or [`BusError::Refused`].
+    /// [`BusError::Refused`], [`BusError::Unreachable`], or [`BusError::Disconnected`] as long as nothing is known.
     pub async fn wait_connected(&self, patience: Duration) -> Result<(), BusError> {
         if self.connected() {
             return Ok(());
@@ -314,8 +336,24 @@ impl Bus {
         // The client flushes once it is connected.
         match tokio::time::timeout(patience, self.client.flush()).await {
             Ok(Ok(())) if self.connected() => Ok(()),
-            _ if self.state.refused.load(Ordering::Relaxed) => Err(BusError::Refused),
-            _ => Err(BusError::Disconnected),
+            _ => Err(self.trouble()),
+        }
+    }
+
+    /// Logs in so from the next connection on. Whoever is logged in stays so: the server says when that is over.
+    pub fn set_login(&self, login: Option<Login>) {
+        // What the URL holds is as it was.
+        if login.is_some() {
+            *self.state.login.write().unwrap_or_else(PoisonError::into_inner) = login;
+        }
+    }
+
+    /// Why there is no connection, as far as that is known.
+    fn trouble(&self) -> BusError {
+        match self.state.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            Some(words) if trouble::is_refusal(&words) => BusError::Refused(words),
+            Some(words) => BusError::Unreachable(words),
+            None => BusError::Disconnected,
         }
     }
 

@@ -91,10 +91,11 @@ async fn fill(
     clock: Clock,
     since: Millis,
 ) -> Result<Report, Failure> {
-    let subscriber_id = backfill::subscriber(&settings.subscribers, &vendor).await.map_err(|error| match error {
-        NoSubscriber::Vendor(error) => Failure::Failed(said(&error)),
-        NoSubscriber::Unknown(sentence) => Failure::Usage(sentence),
-    })?;
+    let subscriber_id =
+        backfill::subscriber(&settings.subscriber_ids(), &vendor).await.map_err(|error| match error {
+            NoSubscriber::Vendor(error) => Failure::Failed(said(&error)),
+            NoSubscriber::Unknown(sentence) => Failure::Usage(sentence),
+        })?;
 
     let metrics = Arc::new(Metrics::new());
     let appended = Arc::new(Notify::new());

@@ -117,30 +117,31 @@ type Outcome = Result<(), Failure>;
 /// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
+    telemetry::log_panics();
     let arguments = Arguments::parse();
     let env = Env::from_process();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("convoke: cannot start: {error}");
+            telemetry::say(&format!("convoke: cannot start: {error}"));
             return ExitCode::from(1);
         }
     };
     let outcome = runtime.block_on(run(arguments.command, &env));
     // Nothing is left to wait for: whoever needs an orderly end has had it.
     runtime.shutdown_timeout(Duration::from_millis(200));
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Found) => ExitCode::from(1),
-        Err(Failure::Failed(error)) => {
-            eprintln!("convoke: {error:#}");
-            ExitCode::from(1)
-        }
-        Err(Failure::Usage(message)) => {
-            eprintln!("convoke: {message}");
-            ExitCode::from(2)
-        }
+    let printed = crate::output::finish().map_err(|error| Failure::Failed(anyhow::anyhow!(error)));
+    let (status, words) = match outcome.and(printed) {
+        Ok(()) => (0, None),
+        Err(Failure::Found) => (1, None),
+        Err(Failure::Failed(error)) => (1, Some(format!("{error:#}"))),
+        Err(Failure::Usage(message)) => (2, Some(message)),
+    };
+    if let Some(words) = words {
+        telemetry::say(&format!("convoke: {words}"));
     }
+    telemetry::finish();
+    ExitCode::from(status)
 }
 
 async fn run(command: Command, env: &Env) -> Outcome {
@@ -171,7 +172,9 @@ fn settings(args: &ConfigArgs, env: &Env, level: &str) -> Result<Settings, Failu
 }
 
 fn logging(env: &Env, level: &str, json: bool) -> Result<(), Failure> {
-    telemetry::init(json, env.get("RUST_LOG").unwrap_or(level))
+    // What goes wrong there, `bus` says once and in plain words.
+    let quiet = format!("{level},async_nats=off");
+    telemetry::init(json, env.get("RUST_LOG").unwrap_or(&quiet))
         .map_err(|error| Failure::Usage(format!("RUST_LOG: {error}; write for example info or convoke=debug")))
 }
 

@@ -1,10 +1,10 @@
 //! `convoke quarantine`.
 
 use std::borrow::Cow;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use clap::Subcommand;
 
 use super::{Failure, Outcome};
@@ -155,13 +155,13 @@ async fn show(log: &dyn Log, id: i64) -> Outcome {
     let deliveries = counted(entry.deliveries.unsigned_abs(), "delivery", "deliveries");
     eprintln!("received at  {}, {deliveries}", entry.received_at);
     eprintln!("reason       {}", printable(&entry.reason));
-    let mut out = std::io::stdout().lock();
-    let body = if out.is_terminal() {
+    let body = if std::io::stdout().is_terminal() {
         Cow::Owned(printable(&String::from_utf8_lossy(&entry.body)).into_owned().into_bytes())
     } else {
         Cow::Borrowed(&entry.body[..])
     };
-    out.write_all(&body).and_then(|()| out.write_all(b"\n")).context("the standard output")?;
+    crate::output::bytes(&body);
+    println!();
     Ok(())
 }
 

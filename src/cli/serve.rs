@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::config::{ConfigArgs, Env, read_by_others};
 
 /// The level of the service's log, where its libraries speak up only about trouble of their own.
-const LEVEL: &str = "info,async_nats=error,sqlx=warn,sqlx_core::pool=off,hyper=warn,rustls=warn";
+const LEVEL: &str = "info,sqlx=warn,sqlx_core::pool=off,hyper=warn,rustls=warn";
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -40,7 +40,7 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
             result = &mut running => return Ok(result?),
             _ = terminate.recv() => next(&stop, &force),
             _ = interrupt.recv() => next(&stop, &force),
-            _ = hang_up.recv() => reloader.reload(&arguments.settings, env),
+            _ = hang_up.recv() => reloader.reload(),
         }
     }
 }

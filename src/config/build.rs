@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::bus::Login;
+
 use super::env::Env;
 use super::error::{ConfigError, Origin};
 use super::keys::{KEYS, NONE};
 use super::layers::{Layers, Refusal};
 use super::subscribers::{self, SubscriberSource, load_subscribers};
-use super::{Admin, Database, Listen, Log, Nats, Privacy, Settings, TlsFiles, parse};
+use super::{Admin, Database, Listen, Log, Nats, Privacy, Settings, Sources, TlsFiles, parse};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -28,15 +30,18 @@ const MOST_BODY: u64 = 64 * 1024 * 1024;
 pub(super) fn settings(
     layers: Layers,
     subscriber_sources: Vec<SubscriberSource>,
-    env: &Env,
+    sources: &Sources,
 ) -> Result<Settings, ConfigError> {
-    let files = KEYS.iter().filter(|key| key.path.ends_with("_file") || key.path.ends_with("tls_key"));
-    let files =
-        files.map(|key| &layers.found(key.path).text).filter(|text| *text != NONE).map(|text| env.resolve(text));
+    let env = &sources.env;
     let key_files = subscriber_sources.iter().flat_map(|source| source.key_files.iter().cloned());
-    let secret_files = files.chain(key_files).collect();
+    let files: Vec<_> = layers.files().map(|path| env.resolve(path)).chain(key_files.clone()).collect();
+    let secret = KEYS.iter().filter(|key| key.path.ends_with("_file") || key.path.ends_with("tls_key"));
+    let secret = secret.map(|key| &layers.found(key.path).text).filter(|text| *text != NONE);
+    let secret_files = secret.map(|text| env.resolve(text)).chain(key_files).collect();
     Ok(Settings {
+        files,
         secret_files,
+        sources: sources.clone(),
         listen: listen(&layers, env)?,
         subscribers: load_subscribers(&subscriber_sources)?,
         subscriber_sources,
@@ -59,14 +64,7 @@ pub(super) fn settings(
 }
 
 fn listen(layers: &Layers, env: &Env) -> Result<Listen, ConfigError> {
-    let cert = layers.read_optional("listen.tls_cert", file)?;
-    let key = layers.read_optional("listen.tls_key", file)?;
-    let tls = match (cert, key) {
-        (Some(cert), Some(key)) => Some(TlsFiles { cert: env.resolve(cert), key: env.resolve(key) }),
-        (None, None) => None,
-        (Some(_), None) => return Err(alone(layers, "listen.tls_cert", "listen.tls_key")),
-        (None, Some(_)) => return Err(alone(layers, "listen.tls_key", "listen.tls_cert")),
-    };
+    let tls = tls_files(layers, env, "listen.tls_cert", "listen.tls_key")?;
     let listen = Listen {
         events: layers.read("listen.events", parse::address)?,
         admin: layers.read("listen.admin", parse::address)?,
@@ -118,23 +116,24 @@ fn listen(layers: &Layers, env: &Env) -> Result<Listen, ConfigError> {
 
 fn nats(layers: &Layers, env: &Env) -> Result<Nats, ConfigError> {
     let url = layers.read_optional("nats.url", parse::nats_url)?;
-    let creds_file = layers.read_optional("nats.creds_file", file)?.map(|path| env.resolve(path));
-    let tls_ca = layers.read_optional("nats.tls_ca", file)?.map(|path| env.resolve(path));
+    let path = |path: &str| Ok(layers.read_optional(path, file)?.map(|path| env.resolve(path)));
+    let tls = tls_files(layers, env, "nats.tls_cert", "nats.tls_key")?;
     let user = layers.read_optional("nats.user", |text| Ok(text.to_owned()))?;
-    let password_file = layers.read_optional("nats.password_file", file)?;
-    let token_file = layers.read_optional("nats.token_file", file)?;
-    match (&user, &password_file) {
+    let password = match (user, path("nats.password_file")?) {
+        (Some(user), Some(file)) => Some(Login::Password(user, file)),
         (Some(_), None) => return Err(alone(layers, "nats.user", "nats.password_file")),
         (None, Some(_)) => return Err(alone(layers, "nats.password_file", "nats.user")),
-        _ => {}
-    }
+        (None, None) => None,
+    };
     let ways = [
-        ("nats.creds_file", creds_file.is_some()),
-        ("nats.user", user.is_some()),
-        ("nats.token_file", token_file.is_some()),
+        ("nats.creds_file", path("nats.creds_file")?.map(Login::Creds)),
+        ("nats.nkey_file", path("nats.nkey_file")?.map(Login::Nkey)),
+        ("nats.user", password),
+        ("nats.token_file", path("nats.token_file")?.map(Login::Token)),
     ];
-    let mut used = ways.iter().filter(|(_, set)| *set).map(|(path, _)| *path);
-    if let (Some(one), Some(other)) = (used.next(), used.next()) {
+    let mut used = ways.into_iter().filter_map(|(path, login)| Some((path, login?)));
+    let (used, other) = (used.next(), used.next());
+    if let (Some((one, _)), Some((other, _))) = (&used, &other) {
         let from = &layers.found(one).origin;
         return Err(layers.refuse(
             other,
@@ -144,7 +143,7 @@ fn nats(layers: &Layers, env: &Env) -> Result<Nats, ConfigError> {
             ),
         ));
     }
-    if let Some(way) = ways.into_iter().find(|(_, set)| *set).map(|(path, _)| path)
+    if let Some((way, _)) = used
         && url.as_deref().is_some_and(|url| url.contains('@'))
     {
         let from = &layers.found("nats.url").origin;
@@ -156,12 +155,12 @@ fn nats(layers: &Layers, env: &Env) -> Result<Nats, ConfigError> {
             ),
         ));
     }
-    // Without a bus, nothing will need these files.
-    let (mut password, mut token) = (None, None);
+    // Without a bus, nothing will need these files. With one they are read when they are used; what cannot be is refused now.
     if url.is_some() {
-        password = secret(layers, env, "nats.password_file")?;
-        token = secret(layers, env, "nats.token_file")?;
-        for path in ["nats.creds_file", "nats.tls_ca"] {
+        for path in ["nats.password_file", "nats.token_file", "nats.nkey_file"] {
+            layers.read_optional(path, |text| subscribers::secret_of(&env.resolve(text)).map(drop))?;
+        }
+        for path in ["nats.creds_file", "nats.tls_ca", "nats.tls_cert", "nats.tls_key"] {
             layers.read_optional(path, |text| subscribers::read_secret(&env.resolve(text)).map(drop))?;
         }
     }
@@ -187,11 +186,9 @@ fn nats(layers: &Layers, env: &Env) -> Result<Nats, ConfigError> {
         url,
         stream: layers.read("nats.stream", parse::stream)?,
         subject_prefix: layers.read("nats.subject_prefix", parse::subject_prefix)?,
-        creds_file,
-        tls_ca,
-        user,
-        password,
-        token,
+        tls_ca: path("nats.tls_ca")?,
+        tls,
+        login: used.map(|(_, login)| login),
         replicas: layers.read("nats.replicas", |text| parse::integer(text, 1..=5))?,
         max_age,
         max_bytes: layers
@@ -258,9 +255,18 @@ fn token(
     layers.read_optional(in_file, read)
 }
 
-fn secret(layers: &Layers, env: &Env, path: &str) -> Result<Option<SecretString>, ConfigError> {
-    let read = |text: &str| subscribers::secret_of(&env.resolve(text)).map(|secret| secret.as_str().into());
-    layers.read_optional(path, read)
+fn tls_files(
+    layers: &Layers,
+    env: &Env,
+    cert: &'static str,
+    key: &'static str,
+) -> Result<Option<TlsFiles>, ConfigError> {
+    match (layers.read_optional(cert, file)?, layers.read_optional(key, file)?) {
+        (Some(cert), Some(key)) => Ok(Some(TlsFiles { cert: env.resolve(cert), key: env.resolve(key) })),
+        (None, None) => Ok(None),
+        (Some(_), None) => Err(alone(layers, cert, key)),
+        (None, Some(_)) => Err(alone(layers, key, cert)),
+    }
 }
 
 fn file(text: &str) -> Result<PathBuf, Refusal> {

@@ -42,11 +42,19 @@ pub(super) struct Entry {
     pub key_files: Vec<Found>,
 }
 
-/// Reads the file that `--config`, `CONVOKE_CONFIG` or custom names (`convoke.toml`).
+/// The text of the settings file, as it was read.
+#[derive(Clone)]
+pub(super) struct Text {
+    path: String,
+    /// It may hold keys.
+    text: Zeroizing<String>,
+}
+
+/// Reads the file that `--config`, `CONVOKE_CONFIG` or custom names (`convoke.toml`); `None`: there is none.
 ///
 /// # Errors
-/// It cannot be read, is not TOML, or holds an unknown name, a value of the wrong type, or a `${NAME}` that is unset.
-pub(super) fn read(args: &ConfigArgs, env: &Env) -> Result<File, ConfigError> {
+/// It cannot be read.
+pub(super) fn read(args: &ConfigArgs, env: &Env) -> Result<Option<Text>, ConfigError> {
     let (path, origin) = match (&args.config, env.get("CONVOKE_CONFIG")) {
         (Some(path), _) => (path.display().to_string(), Origin::Flag("--config")),
         (None, Some(path)) => (path.to_owned(), Origin::Variable("CONVOKE_CONFIG".to_owned())),
@@ -57,9 +65,8 @@ pub(super) fn read(args: &ConfigArgs, env: &Env) -> Result<File, ConfigError> {
         None => env.resolve(&path),
     };
     match std::fs::read_to_string(resolved) {
-        // It may hold keys.
-        Ok(text) => Reader { path: &path, text: &Zeroizing::new(text), env }.file(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && origin == Origin::Default => Ok(File::default()),
+        Ok(text) => Ok(Some(Text { path, text: Zeroizing::new(text) })),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && origin == Origin::Default => Ok(None),
         Err(error) => Err(ConfigError::new(
             "config",
             &origin,
@@ -67,6 +74,14 @@ pub(super) fn read(args: &ConfigArgs, env: &Env) -> Result<File, ConfigError> {
             "name a readable TOML file",
         )),
     }
+}
+
+/// What stands in the file.
+///
+/// # Errors
+/// It is not TOML, or holds an unknown name, a value of the wrong type, or a `${NAME}` that is unset.
+pub(super) fn parse(text: &Text, env: &Env) -> Result<File, ConfigError> {
+    Reader { path: &text.path, text: &text.text, env }.file()
 }
 
 struct Reader<'a> {
@@ -130,9 +145,9 @@ impl Reader<'_> {
                 Ok(if items.is_empty() { NONE.to_owned() } else { items.join(",") })
             }
             // A string may stand for anything if it was filled from the environment, where all is text.
-            (Shape::Text | Shape::Bytes, DeValue::String(text)) => self.fill(key.path, text, origin),
+            (Shape::Text | Shape::File | Shape::Bytes, DeValue::String(text)) => self.fill(key.path, text, origin),
             (_, DeValue::String(text)) if text.contains("${") || text == NONE => self.fill(key.path, text, origin),
-            (Shape::Text, _) => Err(wrong_type(key.path, origin, value, "a string", "put it in quotes")),
+            (Shape::Text | Shape::File, _) => Err(wrong_type(key.path, origin, value, "a string", "put it in quotes")),
             (Shape::List, _) => Err(wrong_type(key.path, origin, value, "an array of strings", "write [\"…\"]")),
             (Shape::Bool, _) => Err(wrong_type(key.path, origin, value, "a boolean", "write true or false")),
             (Shape::Integer, _) => Err(wrong_type(key.path, origin, value, "a whole number", "write it bare")),

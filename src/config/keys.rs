@@ -7,6 +7,8 @@ use super::error::{ConfigError, Origin};
 pub(super) enum Shape {
     /// A string.
     Text,
+    /// A string, the path of a file, which is watched for changes.
+    File,
     /// An array of strings; comma separated elsewhere.
     List,
     /// `true` or `false`.
@@ -46,12 +48,12 @@ const fn key(
 }
 
 /// All settings but the list of subscribers, which is read by `subscribers`.
-pub(super) const KEYS: [Key; 44] = [
+pub(super) const KEYS: [Key; 47] = [
     key("listen.events", "LISTEN", Some("--listen"), Shape::Text, "127.0.0.1:8080"),
     key("listen.admin", "ADMIN_LISTEN", Some("--admin-listen"), Shape::Text, "127.0.0.1:8081"),
     key("listen.path", "PATH_EVENTS", Some("--path"), Shape::Text, "/openapi/meetingevent"),
-    key("listen.tls_cert", "TLS_CERT", None, Shape::Text, NONE),
-    key("listen.tls_key", "TLS_KEY", None, Shape::Text, NONE),
+    key("listen.tls_cert", "TLS_CERT", None, Shape::File, NONE),
+    key("listen.tls_key", "TLS_KEY", None, Shape::File, NONE),
     key("listen.max_body", "MAX_BODY", None, Shape::Bytes, "256 KiB"),
     key("listen.allow_from", "ALLOW_FROM", None, Shape::List, NONE),
     key("listen.trusted_proxies", "TRUSTED_PROXIES", None, Shape::List, NONE),
@@ -65,23 +67,26 @@ pub(super) const KEYS: [Key; 44] = [
     key("nats.url", "NATS_URL", Some("--nats-url"), Shape::Text, "nats://127.0.0.1:4222"),
     key("nats.stream", "NATS_STREAM", None, Shape::Text, "MEETINGS"),
     key("nats.subject_prefix", "NATS_SUBJECT_PREFIX", None, Shape::Text, "meetings"),
-    key("nats.creds_file", "NATS_CREDS_FILE", None, Shape::Text, NONE),
-    key("nats.tls_ca", "NATS_TLS_CA", None, Shape::Text, NONE),
+    key("nats.creds_file", "NATS_CREDS_FILE", None, Shape::File, NONE),
+    key("nats.tls_ca", "NATS_TLS_CA", None, Shape::File, NONE),
     key("nats.user", "NATS_USER", None, Shape::Text, NONE),
-    key("nats.password_file", "NATS_PASSWORD_FILE", None, Shape::Text, NONE),
-    key("nats.token_file", "NATS_TOKEN_FILE", None, Shape::Text, NONE),
+    key("nats.tls_cert", "NATS_TLS_CERT", None, Shape::File, NONE),
+    key("nats.tls_key", "NATS_TLS_KEY", None, Shape::File, NONE),
+    key("nats.nkey_file", "NATS_NKEY_FILE", None, Shape::File, NONE),
+    key("nats.password_file", "NATS_PASSWORD_FILE", None, Shape::File, NONE),
+    key("nats.token_file", "NATS_TOKEN_FILE", None, Shape::File, NONE),
     key("nats.replicas", "NATS_REPLICAS", None, Shape::Integer, "1"),
     key("nats.max_age", "NATS_MAX_AGE", None, Shape::Text, "30d"),
     key("nats.max_bytes", "NATS_MAX_BYTES", None, Shape::Bytes, NONE),
     key("nats.duplicate_window", "NATS_DUPLICATE_WINDOW", None, Shape::Text, "10m"),
     key("admin.token", "ADMIN_TOKEN", None, Shape::Text, NONE),
-    key("admin.token_file", "ADMIN_TOKEN_FILE", None, Shape::Text, NONE),
+    key("admin.token_file", "ADMIN_TOKEN_FILE", None, Shape::File, NONE),
     key("admin.viewer_token", "ADMIN_VIEWER_TOKEN", None, Shape::Text, NONE),
-    key("admin.viewer_token_file", "ADMIN_VIEWER_TOKEN_FILE", None, Shape::Text, NONE),
+    key("admin.viewer_token_file", "ADMIN_VIEWER_TOKEN_FILE", None, Shape::File, NONE),
     key("privacy.mask", "PRIVACY_MASK", None, Shape::List, NONE),
     key("platform.url", "PLATFORM_URL", None, Shape::Text, NONE),
     key("platform.app_id", "PLATFORM_APP_ID", None, Shape::Text, NONE),
-    key("platform.app_key_file", "PLATFORM_APP_KEY_FILE", None, Shape::Text, NONE),
+    key("platform.app_key_file", "PLATFORM_APP_KEY_FILE", None, Shape::File, NONE),
     key("platform.user_id", "PLATFORM_USER_ID", None, Shape::Text, NONE),
     key("platform.corp_id", "PLATFORM_CORP_ID", None, Shape::Text, NONE),
     key("platform.sp_id", "PLATFORM_SP_ID", None, Shape::Text, NONE),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::env::{ConfigArgs, Env};
 use super::error::{ConfigError, Origin};
 use super::file::{self, Entry};
-use super::keys::{KEYS, Key, NONE, check_variable, is_setting, shared_variable, variable};
+use super::keys::{KEYS, Key, NONE, Shape, check_variable, is_setting, shared_variable, variable};
 
 /// A value as text, and where it was found. No `Debug`: it may be a secret.
 #[derive(Clone)]
@@ -33,12 +33,12 @@ pub(super) struct Layers {
 }
 
 impl Layers {
-    /// Reads all layers.
+    /// Puts all layers together.
     ///
     /// # Errors
     /// A `CONVOKE_*` variable is unknown, the file cannot be used, or a value is empty.
-    pub fn collect(args: &ConfigArgs, env: &Env) -> Result<Self, ConfigError> {
-        let mut file = file::read(args, env)?;
+    pub fn collect(args: &ConfigArgs, env: &Env, file: Option<&file::Text>) -> Result<Self, ConfigError> {
+        let mut file = file.map(|text| file::parse(text, env)).transpose()?.unwrap_or_default();
         for (name, value) in env.iter().filter(|(name, _)| !file.mentions(name)) {
             check_variable(name, value)?;
         }
@@ -84,6 +84,12 @@ impl Layers {
     /// The error that says that the setting's value cannot be used.
     pub fn refuse(&self, path: &str, refusal: Refusal) -> ConfigError {
         ConfigError::new(path, &self.found(path).origin, refusal.problem, refusal.instead)
+    }
+
+    /// Every file that a setting names, by its path.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        let named = KEYS.iter().filter(|key| key.shape == Shape::File).map(|key| self.values[key.path].text.as_str());
+        named.filter(|text| *text != NONE)
     }
 
     /// Where every setting came from.

@@ -21,11 +21,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use secrecy::SecretString;
 
+use crate::bus::Login;
 use crate::event::Subscriber;
 
 pub use env::{ConfigArgs, Env};
@@ -88,6 +90,10 @@ pub struct Settings {
     pub platform: Option<Platform>,
     /// The process's own log.
     pub log: Log,
+    /// Every file that a setting names: of keys, certificates, credentials.
+    pub files: Vec<PathBuf>,
+    /// What they were made of.
+    pub sources: Sources,
     origins: BTreeMap<&'static str, Origin>,
 }
 
@@ -116,7 +122,7 @@ pub struct Listen {
     pub shutdown_timeout: Duration,
 }
 
-/// PEM files of the events listener, read again on `SIGHUP`.
+/// A certificate and its key, in PEM files, which are read again when they change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The certificate, followed by those that vouch for it.
@@ -159,16 +165,12 @@ pub struct Nats {
     pub stream: String,
     /// What every subject begins with, without the dot after it.
     pub subject_prefix: String,
-    /// Credentials (JWT and seed) of a user.
-    pub creds_file: Option<PathBuf>,
-    /// Certificates, in PEM, that may vouch for the server, beside the system's.
+    /// Certificates, in PEM, that may vouch for the server, instead of the system's.
     pub tls_ca: Option<PathBuf>,
-    /// Always together with `password`.
-    pub user: Option<String>,
-    /// From `nats.password_file`.
-    pub password: Option<SecretString>,
-    /// From `nats.token_file`.
-    pub token: Option<SecretString>,
+    /// The certificate that we show to the server, and its key.
+    pub tls: Option<TlsFiles>,
+    /// How we log in; `None`: not at all, or with what the URL holds.
+    pub login: Option<Login>,
     /// Copies of the stream on different servers, 1 to 5. This and what follows are used only when Convoke creates it.
     pub replicas: usize,
     /// How long messages stay in the stream; zero: without a limit.
@@ -185,11 +187,9 @@ impl fmt::Debug for Nats {
             .field("url", &self.url.as_deref().map(redact_url))
             .field("stream", &self.stream)
             .field("subject_prefix", &self.subject_prefix)
-            .field("creds_file", &self.creds_file)
             .field("tls_ca", &self.tls_ca)
-            .field("user", &self.user)
-            .field("password", &self.password)
-            .field("token", &self.token)
+            .field("tls", &self.tls)
+            .field("login", &self.login)
             .field("replicas", &self.replicas)
             .field("max_age", &self.max_age)
             .field("max_bytes", &self.max_bytes)
@@ -266,26 +266,62 @@ impl LogFormat {
     }
 }
 
+/// What the settings are made of: flags, environment, and the settings file as it was when it was read. Settings made of it
+/// again differ only by what is in the files that they name. Its `Debug` output is empty: it may hold secrets.
+#[derive(Clone)]
+pub struct Sources {
+    args: ConfigArgs,
+    env: Env,
+    file: Option<file::Text>,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sources")
+    }
+}
+
+impl Sources {
+    /// Reads the settings file.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn read(args: &ConfigArgs, env: &Env) -> Result<Self, ConfigError> {
+        Ok(Self { args: args.clone(), env: env.clone(), file: file::read(args, env)? })
+    }
+
+    /// The same, with the settings file as it is now.
+    ///
+    /// # Errors
+    /// As [`Sources::read`].
+    pub fn again(&self) -> Result<Self, ConfigError> {
+        Self::read(&self.args, &self.env)
+    }
+
+    /// The settings, with what the files that they name hold now.
+    ///
+    /// # Errors
+    /// As [`Settings::load`].
+    pub fn settings(&self) -> Result<Settings, ConfigError> {
+        let mut layers = Layers::collect(&self.args, &self.env, self.file.as_ref())?;
+        let subscriber_sources = subscribers::sources(&self.args, &self.env, std::mem::take(&mut layers.entries))?;
+        build::settings(layers, subscriber_sources, self)
+    }
+}
+
 impl Settings {
     /// Reads and checks everything. That nobody is subscribed is no error here: most commands do without.
     ///
     /// # Errors
     /// The first thing found that cannot be used; the process should say so and exit with status 2.
     pub fn load(args: &ConfigArgs, env: &Env) -> Result<Self, ConfigError> {
-        let mut layers = Layers::collect(args, env)?;
-        let subscriber_sources = subscribers::sources(args, env, std::mem::take(&mut layers.entries))?;
-        build::settings(layers, subscriber_sources, env)
+        Sources::read(args, env)?.settings()
     }
 
-    /// The subscribers as the settings file and the key files say now, for `SIGHUP`. `args` and `env` are those of
-    /// the start.
-    ///
-    /// # Errors
-    /// The file or a key file cannot be used, or nobody is left: the caller keeps the subscribers that it has.
-    pub fn reload_subscribers(args: &ConfigArgs, env: &Env) -> Result<Vec<Subscriber>, ConfigError> {
-        let sources = subscribers::sources(args, env, Layers::collect(args, env)?.entries)?;
-        let subscribers = load_subscribers(&sources)?;
-        if subscribers.is_empty() { Err(nobody()) } else { Ok(subscribers) }
+    /// The ids of the subscribers, without their keys.
+    #[must_use]
+    pub fn subscriber_ids(&self) -> Arc<[Arc<str>]> {
+        self.subscribers.iter().map(|subscriber| Arc::clone(&subscriber.app_id)).collect()
     }
 
     /// Checks what only commands that verify signatures need.

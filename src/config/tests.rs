@@ -91,7 +91,9 @@ fn the_reference_file_holds_every_key_with_its_default_and_its_variable() {
     };
     let text = REFERENCE.lines().map(uncommented).collect::<Vec<_>>().join("\n");
     let desk = Desk::with_file(&text);
-    let layers = Layers::collect(&desk.args, &desk.env(&[])).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    let env = desk.env(&[]);
+    let file = super::file::read(&desk.args, &env).unwrap_or_else(|error| panic!("{error}"));
+    let layers = Layers::collect(&desk.args, &env, file.as_ref()).unwrap_or_else(|error| panic!("{error}\n{text}"));
     for key in &KEYS {
         let found = layers.found(key.path);
         assert_eq!(found.text, key.default, "{}", key.path);
@@ -158,17 +160,28 @@ fn every_variable_of_the_contract_is_accepted() {
     assert_eq!(settings.database.retention, Some(Duration::from_secs(48 * 3600)));
     assert!(!settings.database.migrate);
     assert_eq!(settings.nats.url.as_deref(), Some("nats://a:4222,tls://b:4222"));
-    assert_eq!(settings.nats.password.unwrap().expose_secret(), "s3cret");
+    let Some(Login::Password(user, file)) = settings.nats.login else { panic!("another way") };
+    assert_eq!((user.as_str(), file), ("u", desk.path("secret")));
     assert_eq!(settings.nats.max_bytes, Some(10 << 30));
     assert_eq!(settings.admin.token.unwrap().expose_secret(), "t0ken-of-16-char");
     assert_eq!(settings.privacy.mask, ["displayName", "callNumber"]);
     assert_eq!(settings.log.format, Some(LogFormat::Json));
 
     let others = desk.load(&[("CONVOKE_NATS_CREDS_FILE", "secret"), ("CONVOKE_ADMIN_TOKEN_FILE", "token")]);
-    assert_eq!(others.nats.creds_file, Some(desk.path("secret")));
+    assert!(matches!(&others.nats.login, Some(Login::Creds(file)) if *file == desk.path("secret")));
     assert_eq!(others.admin.token.unwrap().expose_secret(), "a-token-in-a-file");
-    let token = desk.load(&[("CONVOKE_NATS_TOKEN_FILE", "secret")]).nats.token;
-    assert_eq!(token.unwrap().expose_secret(), "s3cret");
+    let token = desk.load(&[("CONVOKE_NATS_TOKEN_FILE", "secret")]);
+    assert!(matches!(&token.nats.login, Some(Login::Token(file)) if *file == desk.path("secret")));
+    let nkey = desk.load(&[
+        ("CONVOKE_NATS_NKEY_FILE", "secret"),
+        ("CONVOKE_NATS_TLS_CERT", "cert.pem"),
+        ("CONVOKE_NATS_TLS_KEY", "key.pem"),
+    ]);
+    assert!(matches!(&nkey.nats.login, Some(Login::Nkey(file)) if *file == desk.path("secret")));
+    assert_eq!(nkey.nats.tls.map(|tls| (tls.cert, tls.key)), Some((desk.path("cert.pem"), desk.path("key.pem"))));
+    for file in ["secret", "cert.pem", "key.pem"] {
+        assert!(nkey.files.contains(&desk.path(file)), "{file} is not watched");
+    }
 }
 
 #[test]
@@ -303,11 +316,15 @@ fn a_reload_reads_the_list_and_the_key_files_again_and_fails_without_harm() {
     let settings = Settings::load(&desk.args, &env).unwrap();
     desk.write("keys", "old\nnew\n");
     assert_eq!(keys(&load_subscribers(&settings.subscriber_sources).unwrap()[0]), ["old", "new"]);
-    assert_eq!(keys(&Settings::reload_subscribers(&desk.args, &env).unwrap()[0]), ["old", "new"]);
+    let sources = Sources::read(&desk.args, &env).unwrap();
+    assert_eq!(keys(&sources.settings().unwrap().subscribers[0]), ["old", "new"]);
     desk.write("keys", "\n");
-    assert!(Settings::reload_subscribers(&desk.args, &env).unwrap_err().to_string().contains("holds no key"));
+    assert!(sources.settings().unwrap_err().to_string().contains("holds no key"));
+    desk.write("keys", "new\n");
     desk.write("convoke.toml", "");
-    assert!(Settings::reload_subscribers(&desk.args, &env).unwrap_err().to_string().contains("CONVOKE_APP_ID"));
+    assert_eq!(keys(&sources.settings().unwrap().subscribers[0]), ["new"], "the settings file is as it was read");
+    let settings = sources.again().unwrap().settings().unwrap();
+    assert!(settings.check_serve().unwrap_err().to_string().contains("CONVOKE_APP_ID"));
 }
 
 #[test]

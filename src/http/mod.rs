@@ -16,6 +16,7 @@ pub mod connections;
 mod elsewhere;
 pub mod failures;
 mod headers;
+pub mod helpers;
 pub mod ingest;
 pub mod last_hour;
 pub mod ops;

@@ -1,5 +1,6 @@
 //! What operators and their machines ask: alive, ready, metrics.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::extract::{RawQuery, State};
@@ -11,6 +12,7 @@ use axum::{Json, Router};
 use serde::Serialize;
 
 use super::Closing;
+use super::helpers::{Helper, Helpers};
 use super::last_hour::LastHour;
 use crate::event::{Millis, Subscriber};
 use crate::intake::Intake;
@@ -33,6 +35,8 @@ pub struct Health {
     pub subscription_watched: bool,
     /// What was refused.
     pub last_hour: LastHour,
+    /// How the helpers are.
+    pub helpers: Arc<Helpers>,
     subscribers: RwLock<Arc<[Known]>>,
     known: RwLock<Looked>,
 }
@@ -85,6 +89,7 @@ struct Report {
     database: String,
     bus: BusReport,
     cursors: Vec<CursorHealth>,
+    tasks: BTreeMap<&'static str, Helper>,
 }
 
 #[derive(Serialize)]
@@ -107,6 +112,7 @@ impl Health {
         subscription_watched: bool,
     ) -> Self {
         Self {
+            helpers: Arc::new(Helpers::new(Arc::clone(&metrics))),
             intake,
             closing,
             metrics,
@@ -162,6 +168,7 @@ impl Health {
                 stream: self.bus.clone(),
             },
             cursors: self.known().cursors,
+            tasks: self.helpers.all(),
         }
     }
 }

@@ -66,14 +66,13 @@ impl Certificates {
         Ok(Self(Arc::new(RwLock::new(read(cert, key)?))))
     }
 
-    /// Reads them again; new connections use them. The old ones stay if the new ones cannot be used.
+    /// Reads them again. New connections use them once what is returned is called.
     ///
     /// # Errors
     /// As [`Certificates::load`].
-    pub fn reload(&self, cert: &Path, key: &Path) -> Result<(), TlsError> {
-        let shown = read(cert, key)?;
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = shown;
-        Ok(())
+    pub fn prepare(&self, cert: &Path, key: &Path) -> Result<impl FnOnce() + Send + use<>, TlsError> {
+        let (shown, this) = (read(cert, key)?, self.clone());
+        Ok(move || *this.0.write().unwrap_or_else(PoisonError::into_inner) = shown)
     }
 
     /// For the next connection.

@@ -399,7 +399,7 @@ impl Cursor for Relay {
             if self.held.is_some() {
                 self.release().await;
             }
-            let refused = matches!(error, BusError::Refused);
+            let refused = matches!(error, BusError::Refused(_));
             let reason = if refused { PublishError::Permission } else { PublishError::Disconnected };
             self.metrics.publish_errors(reason).inc();
             return Err(Retry { reason: error.to_string(), soon: false });

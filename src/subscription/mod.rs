@@ -19,12 +19,12 @@ pub use crate::metrics::Standing;
 use crate::vendor::{Status, Subscription};
 
 /// What the subscription should be, as far as the settings say.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expected {
     /// `platform.callback_url`.
     pub url: Option<String>,
     /// The subscribers whose events are taken.
-    pub subscribers: Vec<Arc<str>>,
+    pub subscribers: Arc<[Arc<str>]>,
 }
 
 impl Expected {
@@ -33,7 +33,7 @@ impl Expected {
     pub fn by(settings: &crate::config::Settings) -> Self {
         Self {
             url: settings.platform.as_ref().and_then(|platform| platform.callback_url.clone()),
-            subscribers: settings.subscribers.iter().map(|subscriber| Arc::clone(&subscriber.app_id)).collect(),
+            subscribers: settings.subscriber_ids(),
         }
     }
 
@@ -100,7 +100,7 @@ mod tests {
 
     fn expected() -> Expected {
         let url = Some("https://hooks.example.com/openapi/meetingevent".to_owned());
-        Expected { url, subscribers: vec!["7700001234".into(), "2".into()] }
+        Expected { url, subscribers: ["7700001234".into(), "2".into()].into() }
     }
 
     fn subscription(status: Status) -> Subscription {

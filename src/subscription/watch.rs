@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::memory::Memory;
@@ -67,7 +68,8 @@ pub struct Watch {
     vendor: Vendor,
     log: Arc<dyn Log>,
     metrics: Arc<Metrics>,
-    expected: Expected,
+    /// What the settings say; it may change.
+    expected: watch::Receiver<Expected>,
     owner: String,
     every: Duration,
     clock: Clock,
@@ -83,7 +85,7 @@ impl Watch {
         vendor: Vendor,
         log: Arc<dyn Log>,
         metrics: Arc<Metrics>,
-        expected: Expected,
+        expected: watch::Receiver<Expected>,
         owner: String,
         every: Duration,
         clock: Clock,
@@ -120,13 +122,15 @@ impl Watch {
             return Ok(());
         }
         let now = self.clock.steady();
-        if self.read_at.is_some_and(|at| now.saturating_sub(at) < self.every) {
+        let changed = self.expected.has_changed().unwrap_or_default();
+        if !changed && self.read_at.is_some_and(|at| now.saturating_sub(at) < self.every) {
             return Ok(());
         }
         self.read_at = Some(now);
         let read = self.vendor.subscription().await;
+        let expected = self.expected.borrow_and_update().clone();
         let standing = match &read {
-            Ok(is) => self.expected.standing(is.as_ref()),
+            Ok(is) => expected.standing(is.as_ref()),
             Err(_) => Standing::Unknown,
         };
         self.metrics.set_standing(Some(standing));
@@ -136,7 +140,7 @@ impl Watch {
             Some(Say::Bad) => {
                 let detail = match &read {
                     Ok(None) => "there is none: run `convoke subscription set`, then `enable`".to_owned(),
-                    Ok(Some(is)) => detail(standing, self.expected.differences(is)),
+                    Ok(Some(is)) => detail(standing, expected.differences(is)),
                     Err(error) => format!("it could not be read: {error}. {}", error.advice),
                 };
                 tracing::warn!(

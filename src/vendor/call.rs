@@ -20,6 +20,8 @@ use super::{Core, answer, token};
 
 /// Longer waits are the caller's: the error names them.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(120);
+/// What the platform asks for counts for no longer: a header that nobody can have meant must not silence a task for years.
+const LONGEST_ASKED: Duration = Duration::from_secs(3_600);
 /// Times that a call is made before its failure is believed.
 const TRIES: u32 = 6;
 /// Before the second try; doubles with each further one, and is shortened by up to a half at random.
@@ -163,7 +165,7 @@ impl Core {
         if error.class == Class::Transient
             && let Some(seconds) = answer::header(&answer.headers, "retry-after").and_then(|text| text.parse().ok())
         {
-            error.wait = Some(Duration::from_secs(seconds));
+            error.wait = Some(Duration::from_secs(seconds).min(LONGEST_ASKED));
         }
         if matches!(credentials, Credentials::Claim(_)) {
             // There is no token yet that could be at fault.
@@ -225,8 +227,8 @@ impl Core {
             Credentials::Token(token) => token.exposed(),
             Credentials::Claim(authorization) => authorization,
         };
-        let secrets =
-            [Some(sent), Some(self.options.app_key.expose_secret()), call.secret.as_ref().map(|it| it.expose_secret())];
+        let key = self.key();
+        let secrets = [Some(sent), Some(key.expose_secret()), call.secret.as_ref().map(|it| it.expose_secret())];
         for secret in secrets.into_iter().flatten() {
             error.problem = error.problem.replace(secret, "***");
             error.code = error.code.map(|code| code.replace(secret, "***"));

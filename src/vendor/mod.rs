@@ -20,8 +20,8 @@ pub use model::{
 pub use pages::{Item, Pages};
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use hyper::Method;
@@ -82,6 +82,8 @@ pub struct Vendor {
 /// What clones share.
 struct Core {
     options: Options,
+    /// The App ID's key, which may be replaced; that of the options is the first.
+    key: RwLock<SecretString>,
     clock: Clock,
     transport: Transport,
     pace: Pace,
@@ -93,6 +95,12 @@ struct Core {
 impl std::fmt::Debug for Vendor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Vendor").field("options", &self.core.options).finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    fn key(&self) -> SecretString {
+        self.key.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -115,6 +123,7 @@ impl Vendor {
         })?;
         Ok(Self {
             core: Arc::new(Core {
+                key: RwLock::new(options.app_key.clone()),
                 options,
                 clock,
                 transport,
@@ -123,6 +132,13 @@ impl Vendor {
                 behind: AtomicI64::new(0),
             }),
         })
+    }
+
+    /// Signs in with this key from now on, if it is that of our App ID.
+    pub fn set_key(&self, app_id: &str, key: SecretString) {
+        if *self.core.options.app_id == *app_id {
+            *self.core.key.write().unwrap_or_else(PoisonError::into_inner) = key;
+        }
     }
 
     /// How many seconds our clock is behind the platform's, by its newest answer; negative: ahead. 0 before there was one.

@@ -203,7 +203,7 @@ pub(super) fn claim(core: &Core) -> (Zeroizing<String>, Zeroizing<Vec<u8>>) {
     let nonce = Zeroizing::new(hex::encode(rand::random::<[u8; 24]>()));
     let expires = core.clock.now().get() / 1000 + CLAIM_VALID_S;
     let claim = Claim { app_id: &options.app_id, actor, expires, nonce: &nonce };
-    let authorization = claim.authorization(&options.app_key);
+    let authorization = claim.authorization(&core.key());
     let mut body = json!({ "appId": options.app_id, "clientType": 72, "expireTime": expires, "nonce": *nonce });
     if let Some(user) = user {
         body["userId"] = user.into();

@@ -41,6 +41,7 @@ mod support;
 mod support_selftest;
 mod tables;
 mod terminal;
+mod unattended;
 mod unheard;
 mod vendor;
 mod vendor_against_platform;

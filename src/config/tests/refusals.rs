@@ -200,6 +200,9 @@ fn unclear_ways_to_log_in_are_refused() {
     ]);
     let message = desk.refusal(&[("CONVOKE_NATS_TOKEN_FILE", "f"), ("CONVOKE_NATS_CREDS_FILE", "f")]);
     assert_holds(&message, &["`nats.token_file`", "nats.creds_file"]);
+    let message = desk.refusal(&[("CONVOKE_NATS_TOKEN_FILE", "f"), ("CONVOKE_NATS_NKEY_FILE", "f")]);
+    assert_holds(&message, &["`nats.token_file`", "nats.nkey_file"]);
+    refused("CONVOKE_NATS_TLS_CERT", "f", &["nats.tls_key is not set"]);
     let message = desk.refusal(&[("CONVOKE_ADMIN_TOKEN_FILE", "f"), ("CONVOKE_ADMIN_TOKEN", "x")]);
     assert_holds(&message, &["`admin.token_file`", "admin.token is set too"]);
     for (name, file) in [

@@ -18,7 +18,7 @@ pub fn trouble(path: &Path) -> Option<String> {
             format!("there is no folder {folder}: `sudo install -d -o {us} {folder}`")
         });
     }
-    let places = std::iter::once((folder.clone(), Access::WRITE_OK | Access::EXEC_OK))
+    let places = std::iter::once((folder, Access::WRITE_OK | Access::EXEC_OK))
         .chain(files(path).map(|file| (file, Access::WRITE_OK | Access::READ_OK)));
     for (place, access) in places {
         match rustix::fs::access(&place, access) {

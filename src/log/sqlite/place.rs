@@ -96,7 +96,7 @@ impl Files {
             match std::fs::rename(&file.0, &away) {
                 Ok(()) => tracing::warn!(file = %away.display(), "belongs to the database's file that was replaced"),
                 Err(error) => {
-                    tracing::error!(file = %file.0.display(), %error, "belongs to the database's file that was replaced, and cannot be moved out of its way: do it before the next start")
+                    tracing::error!(file = %file.0.display(), %error, "belongs to the database's file that was replaced, and cannot be moved out of its way: do it before the next start");
                 }
             }
         }

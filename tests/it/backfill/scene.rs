@@ -71,9 +71,12 @@ impl Scene {
 
     /// Convoke with what it needs of the settings.
     pub fn builder(&self) -> ConvokeBuilder {
+        self.builder_for_nobody().setting("APP_ID", APP_ID).setting("APP_KEY", KEY)
+    }
+
+    /// The same without a subscriber.
+    pub fn builder_for_nobody(&self) -> ConvokeBuilder {
         Convoke::builder()
-            .setting("APP_ID", APP_ID)
-            .setting("APP_KEY", KEY)
             .setting("DATABASE_URL", &self.database)
             .setting("NATS_URL", "none")
             .setting("PLATFORM_URL", self.platform.url())

@@ -1,6 +1,7 @@
 //! `backfill.every`: `serve` looks for gaps by itself.
 
 use convoke::simulate::platform::{Call, Fault};
+use rustix::process::Signal;
 
 use super::scene::{Scene, lost, nothing_of};
 use crate::support::{
@@ -61,4 +62,25 @@ async fn one_of_two_replicas_does_it_and_a_failure_is_counted() {
     drop(one);
     metric_over(&two, "convoke_backfill_completed_timestamp_seconds", 1.0, LONG).await;
     assert_eq!(scene.count("events").await, 3 * 4 + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_that_was_replaced_by_a_reload_is_not_filled_any_more_and_the_new_one_is_at_once() {
+    let scene = Scene::with(lost(3, 1)).await;
+    let (file, key) = (scene.folder.path().join("convoke.toml"), scene.folder.path().join("subscriber.key"));
+    let write = |id: &str| {
+        let text = format!("[[subscriber]]\napp_id = \"{id}\"\nkey_files = [\"{}\"]\n", key.display());
+        std::fs::write(&file, text).expect("a file");
+    };
+    std::fs::write(&key, "a key").expect("a file");
+    write("1111");
+    scene.platform.inject(Call::History, Fault::Html(200), 1);
+    let builder = scene.builder_for_nobody().setting("CONFIG", &file).setting("BACKFILL_EVERY", "1h");
+    let mut convoke = builder.start().await;
+    metric_over(&convoke, "convoke_backfill_failures_total", 0.0, LONG).await;
+    write("2222");
+    convoke.signal(Signal::HUP);
+    metric_over(&convoke, "convoke_backfill_completed_timestamp_seconds", 1.0, LONG).await;
+    assert_eq!(scene.count("events WHERE subscriber_id = '2222'").await, 3 * 4 + 1);
+    assert_eq!(scene.count("events WHERE subscriber_id <> '2222'").await, 0);
 }

@@ -32,6 +32,7 @@ struct Bench {
     log: Arc<dyn Log>,
     metrics: Arc<Metrics>,
     time: Arc<AtomicI64>,
+    expected: tokio::sync::watch::Sender<Expected>,
     watch: watch::Watch,
     _folder: tempfile::TempDir,
 }
@@ -56,21 +57,28 @@ impl Bench {
         let vendor = Vendor::new(options, Clock::System).expect("a client");
         let metrics = Arc::new(Metrics::new());
         let time = Arc::new(AtomicI64::new(0));
+        let should = Expected { url: Some(url.to_owned()), subscribers: [APP_ID.into()].into() };
+        let expected = tokio::sync::watch::Sender::new(should);
         let watch = watch::Watch::new(
             vendor.clone(),
             Arc::clone(&log),
             Arc::clone(&metrics),
-            Expected { url: Some(url.to_owned()), subscribers: vec![APP_ID.into()] },
+            expected.subscribe(),
             "us".to_owned(),
             EVERY,
             Clock::Set(Arc::clone(&time)),
         );
-        Self { platform, vendor, log, metrics, time, watch, _folder: folder }
+        Self { platform, vendor, log, metrics, time, expected, watch, _folder: folder }
     }
 
     /// Looks when it is time again; what is shown then.
     async fn look(&mut self) -> Vec<String> {
         self.time.fetch_add(300_000, Ordering::Relaxed);
+        self.look_now().await
+    }
+
+    /// Looks; what is shown then.
+    async fn look_now(&mut self) -> Vec<String> {
         self.watch.look().await.expect("the database can be read");
         let page = self.metrics.render();
         let known = ["enabled", "unknown", "elsewhere", "disabled", "locked", "missing"];
@@ -121,6 +129,12 @@ async fn the_watchdog_shows_every_standing_while_the_lease_is_its_own() {
         bench.watch.look().await.expect("the database can be read");
     }
     assert_eq!(bench.platform.count(Call::ShowSubscription), asked);
+    // But at once when other subscribers are configured.
+    let should = bench.expected.borrow().clone();
+    bench.expected.send_replace(Expected { subscribers: ["another".into()].into(), ..should.clone() });
+    assert_eq!(bench.look_now().await, ["elsewhere"]);
+    bench.expected.send_replace(should);
+    assert_eq!(bench.look_now().await, ["enabled"]);
 
     bench.platform.inject(Call::ShowSubscription, refused(403, "MMC.111070002"), 1);
     assert_eq!(bench.look().await, ["unknown"]);

@@ -1,0 +1,149 @@
+//! New settings for a running service: at `SIGHUP`, and whenever a file changes that a setting names.
+//!
+//! Each part that can take them has registered how. First all of them look at the new settings; only when none objects, all
+//! of them take them. The settings file itself is read at `SIGHUP` alone: whoever edits it says when it is complete.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Settings, Sources};
+use crate::metrics::Metrics;
+use crate::telemetry::Throttle;
+
+/// How often it is looked whether a file has changed. Not by the kernel's notices: they know nothing of a network's file
+/// systems, and of the links that Kubernetes swaps only where one looks for them.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// What cannot be used is tried again at each look, and said this often.
+const SAY_AGAIN: Duration = Duration::from_secs(600);
+
+/// Takes the new settings. Nothing can go wrong any more.
+pub(super) type Apply = Box<dyn FnOnce() + Send>;
+
+/// Looks at new settings; nothing changes yet.
+type Check = Box<dyn Fn(&Settings) -> anyhow::Result<Apply> + Send + Sync>;
+
+/// Gives new settings to the parts of a running service.
+pub struct Reloader {
+    parts: Vec<Check>,
+    metrics: Arc<Metrics>,
+    throttle: Throttle,
+    state: Mutex<State>,
+}
+
+struct State {
+    sources: Sources,
+    /// The files that the settings name, and what was in them when they were last taken.
+    files: Seen,
+}
+
+/// Digests of files; of one that cannot be read there is none.
+type Seen = BTreeMap<PathBuf, Option<[u8; 32]>>;
+
+impl std::fmt::Debug for Reloader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reloader")
+    }
+}
+
+impl Reloader {
+    /// Nothing reloads yet.
+    pub(super) fn new(settings: &Settings, metrics: Arc<Metrics>) -> Self {
+        let sources = settings.sources.clone();
+        let files = look(settings.files.iter().cloned());
+        let throttle = Throttle::new(1, SAY_AGAIN);
+        Self { parts: Vec::new(), metrics, throttle, state: Mutex::new(State { sources, files }) }
+    }
+
+    /// Registers a part.
+    pub(super) fn part(&mut self, check: impl Fn(&Settings) -> anyhow::Result<Apply> + Send + Sync + 'static) {
+        self.parts.push(Box::new(check));
+    }
+
+    /// Reads everything again. If anything is wrong, all of the old stays.
+    pub fn reload(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let sources = state.sources.again().map_err(anyhow::Error::from);
+        let result = sources.and_then(|sources| {
+            let files = self.take(&sources, &state.files)?;
+            *state = State { sources, files };
+            Ok(())
+        });
+        self.metrics.reload_ok.set(i64::from(result.is_ok()));
+        match result {
+            Ok(()) => tracing::info!("reloaded subscribers, keys, certificates and credentials"),
+            Err(error) => tracing::error!(error = format!("{error:#}"), "could not reload: the old settings stay"),
+        }
+    }
+
+    /// Reads the files again that the settings name, if one has changed.
+    fn reload_files(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = changed(&state.files, &look(state.files.keys().cloned()));
+        if changed.is_empty() {
+            return;
+        }
+        let result = self.take(&state.sources, &state.files);
+        self.metrics.reload_ok.set(i64::from(result.is_ok()));
+        match result {
+            Ok(files) => {
+                state.files = files;
+                tracing::info!(files = changed.join(", "), "files have changed, and are used from now on");
+            }
+            // They may be half written: the next look tries again.
+            Err(error) => self.throttle.run("files", |suppressed| {
+                let (error, files) = (format!("{error:#}"), changed.join(", "));
+                tracing::error!(error, files, suppressed, "files have changed and cannot be used: the old ones stay");
+            }),
+        }
+    }
+
+    /// Gives all parts what `sources` say now; what is in the files then.
+    fn take(&self, sources: &Sources, known: &Seen) -> anyhow::Result<Seen> {
+        // Before they are read: what changes meanwhile, the next look finds.
+        let mut before = look(known.keys().cloned());
+        let settings = sources.settings()?;
+        settings.check_serve()?;
+        let ready = self.parts.iter().map(|check| check(&settings)).collect::<anyhow::Result<Vec<_>>>()?;
+        for apply in ready {
+            apply();
+        }
+        let (known, new): (Vec<_>, Vec<_>) = settings.files.iter().cloned().partition(|file| before.contains_key(file));
+        before.retain(|file, _| known.contains(file));
+        before.extend(look(new.into_iter()));
+        Ok(before)
+    }
+
+    /// Looks for changed files until `stop`.
+    pub(super) async fn watch(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = stop.cancelled() => return,
+            }
+            let this = Arc::clone(&self);
+            // A file system that hangs holds up nobody else, not even the end.
+            let looked = tokio::task::spawn_blocking(move || this.reload_files());
+            tokio::select! {
+                result = looked => if let Err(error) = result { std::panic::resume_unwind(error.into_panic()) },
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+}
+
+fn look(files: impl Iterator<Item = PathBuf>) -> Seen {
+    let digest =
+        |file: &Path| std::fs::read(file).ok().map(|text| Sha256::digest(zeroize::Zeroizing::new(text)).into());
+    files.map(|file| (digest(&file), file)).map(|(digest, file)| (file, digest)).collect()
+}
+
+fn changed(before: &Seen, now: &Seen) -> Vec<String> {
+    let differs = |(file, digest): &(&PathBuf, &Option<[u8; 32]>)| before.get(*file) != Some(digest);
+    now.iter().filter(differs).map(|(file, _)| file.display().to_string()).collect()
+}
