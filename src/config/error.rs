@@ -88,9 +88,22 @@ pub fn redact_url(url: &str) -> String {
             (Some((scheme, _)), Some((_, host))) if !scheme.contains('@') => format!("{scheme}://***@{host}"),
             (_, Some((_, host))) => format!("***@{host}"),
             (_, None) if user || query && tail.is_empty() => "***".to_owned(),
+            (Some((scheme, rest)), None) if !rest.split('/').next().is_some_and(names_hosts) => {
+                format!("{scheme}://***")
+            }
             (_, None) => part.to_owned(),
         };
         shown + tail
     };
-    url.split(',').map(show).collect::<Vec<_>>().join(",")
+    // One URL of PostgreSQL may name several hosts.
+    if url.starts_with("postgres") { show(url) } else { url.split(',').map(show).collect::<Vec<_>>().join(",") }
+}
+
+/// Whether these are hosts with ports or without: what stands in the place of a port and is none may be a password whose
+/// `@HOST` was forgotten.
+fn names_hosts(authority: &str) -> bool {
+    authority.split(',').all(|host| match host.rsplit_once(':') {
+        Some((_, port)) => host.ends_with(']') || port.is_empty() || port.parse::<u16>().is_ok(),
+        None => true,
+    })
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use percent_encoding::AsciiSet;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
@@ -206,7 +207,7 @@ impl Reader<'_> {
     }
 
     /// `text` with every `${NAME}` replaced by that variable and every `$${` by a plain `${`. What is put in is not
-    /// looked at again.
+    /// looked at again, and within a URL it is percent-encoded, so that any password is taken as it is.
     fn fill(&self, setting: &str, text: &str, origin: &Origin) -> Result<String, ConfigError> {
         // No part of `text` but a well-formed name goes into the error: it may be a key.
         let refused = |problem: String, instead: &str| Err(ConfigError::new(setting, origin, problem, instead));
@@ -233,12 +234,34 @@ impl Reader<'_> {
             let Some(value) = self.env.get(name) else {
                 return refused(format!("${{{name}}} is not set"), "set this variable, or write the value itself");
             };
-            filled.extend([before, value]);
+            filled.push_str(before);
+            if URLS.contains(&setting) && encoded(&text[..text.len() - rest.len() + at], after) {
+                filled.extend(percent_encoding::utf8_percent_encode(value, RESERVED));
+            } else {
+                filled.push_str(value);
+            }
             rest = after;
         }
         filled.push_str(rest);
         Ok(filled)
     }
+}
+
+/// Settings that are URLs with room for a password.
+const URLS: [&str; 2] = ["database.url", "nats.url"];
+
+/// All but what stands for itself anywhere in a URL.
+const RESERVED: &AsciiSet = &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Whether a value between these two parts of a URL is a user, a password, or a piece of what follows the hosts. What
+/// begins the URL, names hosts, or is a whole parameter of the query, is put in as it is.
+fn encoded(before: &str, after: &str) -> bool {
+    let Some((_, before)) = before.rsplit_once("://") else { return false };
+    if before.contains(['/', '?']) {
+        return !before.ends_with(['?', '&']);
+    }
+    let hosts = after.find(['/', '?']).unwrap_or(after.len());
+    after[..hosts].contains('@')
 }
 
 fn wrong_type(path: &str, origin: &Origin, value: &Spanned<DeValue<'_>>, wanted: &str, instead: &str) -> ConfigError {

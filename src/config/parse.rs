@@ -187,10 +187,14 @@ pub(super) fn database_url(text: &str) -> Result<String, Refusal> {
 
 /// One or more NATS servers; an empty answer is impossible.
 pub(super) fn nats_url(text: &str) -> Result<String, Refusal> {
-    let instead = "write nats://HOST:4222 or tls://HOST:4222, several comma separated, or none to switch the relay off";
+    let instead = "write nats://HOST:4222 or tls://HOST:4222, several comma separated, or none to switch the relay off \
+                   (other characters than letters and digits of a password percent-encoded)";
     let usable = |part: &str| {
-        let known = part.starts_with("nats://") || part.starts_with("tls://");
-        known && async_nats::ServerAddr::from_str(part).is_ok_and(|address| !address.host().is_empty())
+        let known = ["nats://", "tls://"].iter().find_map(|scheme| part.strip_prefix(scheme));
+        // Else the beginning of a password with one of these characters would be taken for host and port.
+        let whole =
+            known.is_some_and(|rest| rest.find(['/', '?', '#']).is_none_or(|end| !rest[end..].contains(['@', '#'])));
+        whole && async_nats::ServerAddr::from_str(part).is_ok_and(|address| !address.host().is_empty())
     };
     if items(text).all(usable) {
         return Ok(items(text).collect::<Vec<_>>().join(","));

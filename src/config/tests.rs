@@ -361,12 +361,67 @@ fn urls_are_shown_without_what_may_be_secret() {
         ("nats://a:4222,tls://b", "nats://a:4222,tls://b"),
         ("postgres://u:p@ss/w@h/d", "postgres://***@h/d"),
         ("postgres://u:p?x@h/d", "***?***"),
-        ("postgres://h/d?user=u&password=a,b", "postgres://h/d?***,***"),
+        ("postgres://h/d?user=u&password=a,b", "postgres://h/d?***"),
         ("nats://u:a,b@h", "***,***@h"),
         ("u:p@h", "***@h"),
+        ("postgres://u:p,w@h1,h2:5433/d", "postgres://***@h1,h2:5433/d"),
+        ("postgres://h1,h2:5433/d", "postgres://h1,h2:5433/d"),
+        ("postgres://u:123#w@h/d", "postgres://***@h/d"),
+        ("postgres://u:secret/d", "postgres://***"),
+        ("nats://u:secret", "nats://***"),
+        ("nats://[::1],nats://[::1]:4222", "nats://[::1],nats://[::1]:4222"),
     ] {
         assert_eq!(redact_url(url), shown);
     }
+}
+
+#[test]
+fn a_password_from_a_variable_is_taken_as_it_is_whatever_is_in_it() {
+    for password in ["p#w", "p/w", "p?w", "p%41w", "123#w", "12/w", "p@w", "p w", "p:w", "p,w", "p&w=ü${A}"] {
+        let desk = Desk::with_file(
+            "database.url = 'postgres://convoke:${PW}@${HOSTS}/convoke?sslmode=disable&application_name=${PW}'\n\
+             nats.url = 'nats://${PW}:${PW}@a:4222,nats://b'\n",
+        );
+        let settings = desk.load(&[("PW", password), ("HOSTS", "pg1,pg2:5433")]);
+        let database = settings.database.url.strip_prefix("postgres://convoke:").expect("scheme and user");
+        let (database, rest) = database.split_once('@').expect("a password and hosts");
+        let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+        assert_eq!(decoded(database), password);
+        let (rest, parameter) = rest.rsplit_once('=').expect("parameters");
+        assert_eq!(rest, "pg1,pg2:5433/convoke?sslmode=disable&application_name");
+        assert_eq!(decoded(parameter), password);
+        let nats = settings.nats.url.as_deref().expect("a URL");
+        let server: async_nats::ServerAddr = nats.split(',').next().expect("the first").parse().expect("a server");
+        assert_eq!(server.password().map(decoded).as_deref(), Some(password));
+        assert_eq!((server.host(), nats.ends_with(",nats://b")), ("a", true));
+    }
+}
+
+#[test]
+fn a_variable_with_the_whole_url_stays_as_it_is() {
+    let desk = Desk::with_file("database.url = '${URL}'\nnats.url = '${NATS}'\n");
+    let (database, nats) = ("postgres://u:p%23w@pg1,pg2/db?sslmode=disable", "nats://u:p%23w@a:4222,nats://b");
+    let settings = desk.load(&[("URL", database), ("NATS", nats)]);
+    assert_eq!((settings.database.url.as_str(), settings.nats.url.as_deref()), (database, Some(nats)));
+}
+
+#[test]
+fn no_part_of_a_password_is_in_a_refusal() {
+    for url in ["postgres://u:123#hidden@h/d", "postgres://u:1/hidden@h/d", "postgres://u:hidden/d"] {
+        let message = Desk::new(&[]).refusal(&[("DATABASE_URL", url)]);
+        assert!(!message.contains("hidden") && !message.contains("123"), "{message}");
+    }
+    for url in ["nats://u:123#hidden@h", "nats://u:1/hidden@h", "nats://u:1?hidden@h", "nats://u:hidden"] {
+        let message = Desk::new(&[]).refusal(&[("NATS_URL", url)]);
+        assert!(!message.contains("hidden") && !message.contains("123"), "{message}");
+    }
+    refusals::refused("DATABASE_URL", "postgres://pg1,/d", &["a comma without a host"]);
+    refusals::refused("DATABASE_URL", "postgres://h/d?target_session_attrs=standby", &["cannot be written to"]);
+    refusals::refused(
+        "DATABASE_URL",
+        "postgres://h/d?target_session_attrs=rw",
+        &["none of read-write, primary and any"],
+    );
 }
 
 #[test]
