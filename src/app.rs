@@ -608,22 +608,24 @@ async fn upkeep(
                 migrated.cancel();
                 break;
             }
-            Err(error) if error.not_made().is_some() => {
-                if said.is_empty() {
-                    tracing::error!(
-                        database = log.describe(),
-                        "nobody has made the database, and database.migrate is false: run `convoke migrate` as the user of this \
-                        service; events are answered 503 until then"
-                    );
-                    said = error.to_string();
+            Err(error) if error.may_pass() => {
+                let mut reason = error.to_string();
+                if !migrate && matches!(error, LogError::Unmigrated { .. }) {
+                    reason += "; as database.migrate is false, run `convoke migrate` as the user of this service";
                 }
-            }
-            Err(LogError::Unavailable(error)) => {
-                let reason = error.to_string();
                 if said != reason {
                     throttle.run("start", |suppressed| {
                         let database = log.describe();
-                        tracing::error!(database, error, suppressed, "the database is not there yet; trying again");
+                        if let LogError::Unavailable(_) = error {
+                            tracing::error!(database, reason, suppressed, "the database is not there yet: events are answered 503; trying again");
+                        } else {
+                            tracing::error!(
+                                database,
+                                reason,
+                                suppressed,
+                                "cannot use the database: events are answered 503 until somebody mends this; trying again"
+                            );
+                        }
                     });
                     said = reason;
                 }

@@ -160,9 +160,10 @@ async fn open_log(report: &mut Report, settings: &Settings) -> (Option<Arc<dyn L
             (Some(log), true)
         }
         Err(error) => {
-            match error.not_made() {
-                Some(sentence) => report.warn("database", format!("{shown}: {sentence}")),
-                None => report.fail("database", format!("{shown}: {error:#}", error = anyhow::Error::from(error))),
+            if error.not_made() {
+                report.warn("database", error);
+            } else {
+                report.fail("database", format!("{shown}: {error}"));
             }
             log.close().await;
             (None, false)

@@ -440,7 +440,7 @@ async fn patient<T>(mut work: impl AsyncFnMut() -> Result<T, LogError>) -> Resul
     let begun = Instant::now();
     loop {
         match work().await {
-            Err(LogError::Unavailable(error)) if begun.elapsed() < PATIENCE => {
+            Err(error) if error.may_pass() && begun.elapsed() < PATIENCE => {
                 tracing::debug!(%error, "trying again");
                 tokio::time::sleep(AGAIN).await;
             }

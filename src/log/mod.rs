@@ -55,14 +55,26 @@ pub enum LogError {
     /// The database cannot be reached, is full, read-only, too slow, or not migrated. Try again later; whether a write
     /// took place is unknown.
     #[error("the database is unavailable: {0}")]
-    Unavailable(#[source] Box<dyn StdError + Send + Sync>),
+    Unavailable(Box<dyn StdError + Send + Sync>),
+    /// It is as unavailable, but for something that a person has to mend: a password, a right, a missing folder. The text
+    /// says what. Trying again helps as soon as it is mended.
+    #[error("{0}")]
+    Unusable(String),
+    /// The tables are not up to date, and were not to be brought up to date.
+    #[error("{database} {tables}")]
+    Unmigrated {
+        /// Which database.
+        database: String,
+        /// What is missing.
+        tables: Unmigrated,
+    },
     /// The database refuses the values. Trying the same again is useless; nothing was written.
     #[error("the database refuses the values: {0}")]
-    Rejected(#[source] Box<dyn StdError + Send + Sync>),
+    Rejected(Box<dyn StdError + Send + Sync>),
     /// The database has no place for one of the rows now, and may have one later; nothing was written, and the others may be
     /// tried by themselves.
     #[error("the database has no place for it now: {0}")]
-    NoPlace(#[source] Box<dyn StdError + Send + Sync>),
+    NoPlace(Box<dyn StdError + Send + Sync>),
     /// A query for people took longer than it may, and was broken off. Ask for less.
     #[error("the query took longer than {0:?}, and was broken off")]
     TooSlow(Duration),
@@ -74,19 +86,41 @@ pub enum LogError {
     Url(String),
 }
 
-/// Why a log cannot be used that nobody has made yet: a [`LogError::Unavailable`] may have this cause.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct NotMade(String);
+/// In what way the tables are not up to date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmigrated {
+    /// There is no file of that name.
+    NoFile,
+    /// There are no tables: nobody has used the database yet.
+    Empty,
+    /// So many migrations are pending.
+    Pending(usize),
+}
+
+impl std::fmt::Display for Unmigrated {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let by = "(with `database.migrate = false`, `convoke migrate`, run as the same user)";
+        let other = "If it should be there, database.url names another one";
+        match self {
+            Self::NoFile => write!(f, "is not there: `convoke serve` makes it at its first start. {other}"),
+            Self::Empty => write!(f, "is empty: `convoke serve` makes the tables at its first start. {other}"),
+            Self::Pending(1) => write!(f, "lacks 1 migration: `convoke serve` applies it at its start {by}"),
+            Self::Pending(n) => write!(f, "lacks {n} migrations: `convoke serve` applies them at its start {by}"),
+        }
+    }
+}
 
 impl LogError {
-    /// Whether nobody has made the log yet, and a sentence on it.
+    /// Whether nobody has made the log yet.
     #[must_use]
-    pub fn not_made(&self) -> Option<&NotMade> {
-        match self {
-            Self::Unavailable(cause) => cause.downcast_ref(),
-            _ => None,
-        }
+    pub fn not_made(&self) -> bool {
+        matches!(self, Self::Unmigrated { tables: Unmigrated::NoFile | Unmigrated::Empty, .. })
+    }
+
+    /// Whether trying again later may help.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Unusable(_) | Self::Unmigrated { .. })
     }
 
     fn unavailable(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
@@ -258,8 +292,9 @@ pub trait Log:
     /// Brings the schema up to date if `apply`, else only checks that it is. Safe when several processes do it at once.
     ///
     /// # Errors
-    /// [`LogError::Schema`] if the schema was made by a newer version or by something else; [`LogError::Unavailable`] if
-    /// the database cannot be reached, or if migrations are pending and `apply` is false.
+    /// [`LogError::Schema`] if the schema was made by a newer version or by something else; [`LogError::Unavailable`] or
+    /// [`LogError::Unusable`] if the database cannot be reached or used; [`LogError::Unmigrated`] if migrations are pending and
+    /// `apply` is false.
     async fn migrate(&self, apply: bool) -> Result<Schema, LogError>;
 
     /// Appends a batch, its new events in one transaction, and answers, in the same order, what became of each. When it returns, the
@@ -570,11 +605,13 @@ pub fn files_of_another(url: &str) -> Option<String> {
     sqlite::files::of_another(std::path::Path::new(path))
 }
 
-/// Applies or checks migrations; the part that both back ends share.
+/// Applies or checks migrations; the part that both back ends share. `explain` says what an error of the driver means.
 async fn run_migrations<C>(
     migrator: &sqlx::migrate::Migrator,
     connection: &mut C,
     apply: bool,
+    database: String,
+    explain: impl Fn(sqlx::Error) -> LogError,
 ) -> Result<Schema, LogError>
 where
     C: sqlx::migrate::Migrate,
@@ -585,10 +622,10 @@ where
     let newest = ours().map(|migration| migration.version).max().unwrap_or(0);
     let before = match connection.list_applied_migrations(table).await {
         Ok(applied) => applied,
-        // The table is not there yet.
-        Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) if is_database_error(&error) => {
+        Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) if is_missing_table(&error) => {
             Vec::new()
         }
+        Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => return Err(explain(error)),
         Err(error) => return Err(LogError::unavailable(error)),
     };
     if let Some(unknown) = before.iter().find(|applied| ours().all(|known| known.version != applied.version)) {
@@ -604,15 +641,9 @@ where
         return Err(LogError::Schema(format!("migration {} of the database is not Convoke's", changed.version)));
     }
     let pending = ours().count() - before.len();
-    if before.is_empty() && !apply {
-        return Err(LogError::unavailable(NotMade(
-            "it is empty: `convoke serve` makes the tables at its first start. If they should be there, database.url names \
-             another database"
-                .to_owned(),
-        )));
-    }
     if pending > 0 && !apply {
-        return Err(LogError::unavailable(format!("{pending} migrations are pending: run `convoke migrate`")));
+        let tables = if before.is_empty() { Unmigrated::Empty } else { Unmigrated::Pending(pending) };
+        return Err(LogError::Unmigrated { database, tables });
     }
     if pending > 0 {
         migrator.run_direct(None, connection, false).await.map_err(|error| match error {
@@ -623,6 +654,7 @@ where
             MigrateError::ExecuteMigration(ref cause, _) if is_schema_conflict(cause) => {
                 LogError::Schema(format!("the database cannot take Convoke's schema: {error}"))
             }
+            MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _) => explain(cause),
             error => LogError::unavailable(error),
         })?;
     }
@@ -631,9 +663,18 @@ where
 
 /// PostgreSQL's class 42 (syntax error or access rule violation), SQLite's plain SQLITE_ERROR.
 fn is_schema_conflict(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code.starts_with("42") || code == "1")
+    let conflicts = |code: &str| code == "1" || code.starts_with("42") && code != postgres::INSUFFICIENT_PRIVILEGE;
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| conflicts(&code))
 }
 
-fn is_database_error(error: &sqlx::Error) -> bool {
-    matches!(error, sqlx::Error::Database(_))
+/// PostgreSQL's undefined_table, SQLite's plain SQLITE_ERROR.
+fn is_missing_table(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "42P01" || code == "1")
+}
+
+/// Of a database in which somebody else's tables are in the way.
+fn somebody_elses(database: &str, table: &str) -> LogError {
+    LogError::Schema(format!(
+        "{database} has a table `{table}` that is not Convoke's: give Convoke a database of its own, and name it in database.url"
+    ))
 }

@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use super::{
     Append, Committed, Counts, CursorState, Filter, Heartbeat, Inserted, Lag, Leased, Log, LogError, Moved, Options,
-    Quarantined, RetentionHeld, Schema, SetAside, retention,
+    Quarantined, RetentionHeld, Schema, SetAside, Unmigrated, retention,
 };
 use crate::disk::Disk;
 use crate::event::{Content, Event, EventId, Millis, Record, Seq, Unreadable};
@@ -42,9 +42,11 @@ mod session;
 mod sign_outs;
 mod stats;
 mod tables;
+mod trouble;
 pub mod url;
 
 use hosts::Hosts;
+pub use trouble::INSUFFICIENT_PRIVILEGE;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("migrations/postgres");
 
@@ -438,7 +440,8 @@ impl Log for PostgresLog {
     }
 
     async fn migrate(&self, apply: bool) -> Result<Schema, LogError> {
-        let mut connection = session::open(&self.hosts).await?;
+        let mut connection =
+            session::open(&self.hosts).await.map_err(|error| trouble::explain_at(&self.hosts, error))?;
         let encoding: String =
             bounded(sqlx::query_scalar("SELECT current_setting('server_encoding')").fetch_one(&mut connection)).await?;
         if encoding != "UTF8" {
@@ -450,7 +453,23 @@ impl Log for PostgresLog {
         // A replica may be waiting for another one's migration, which may take long; but a database that fell silent in the
         // middle must not keep the service from ever starting.
         bounded(sqlx::query("SET lock_timeout = 0").execute(&mut connection)).await?;
-        let schema = tokio::time::timeout(MIGRATION, super::run_migrations(&MIGRATIONS, &mut connection, apply))
+        let explain = |error| trouble::explain_at(&self.hosts, trouble::explain(error));
+        let place = self.hosts.describe();
+        let work = async {
+            let found = super::run_migrations(&MIGRATIONS, &mut connection, false, place.clone(), explain).await;
+            match found {
+                Err(LogError::Unmigrated { tables: Unmigrated::Empty, .. }) => {
+                    trouble::ask_for_room(&mut connection, &place).await?;
+                }
+                Err(LogError::Unmigrated { .. }) => {}
+                found => return found,
+            }
+            if !apply {
+                return found;
+            }
+            super::run_migrations(&MIGRATIONS, &mut connection, true, place.clone(), explain).await
+        };
+        let schema = tokio::time::timeout(MIGRATION, work)
             .await
             .map_err(|_| LogError::unavailable(format!("no answer within {MIGRATION:?}")))??;
         if let Err(error) = connection.close().await {
@@ -469,7 +488,7 @@ impl Log for PostgresLog {
             };
         }
         let sound = match &result {
-            Err(LogError::Unavailable(_)) => false,
+            Err(error) if error.may_pass() => false,
             // The rollback is sent with the next statement: at once, for until then the server waits in a transaction.
             Err(_) => sound(&mut connection).await,
             Ok(_) => true,
@@ -917,6 +936,6 @@ fn failed(error: sqlx::Error) -> LogError {
         (_, "23514", _) if !constraint => LogError::NoPlace(error.into()),
         (_, "2200H", _) => LogError::unavailable(error),
         (_, _, "22" | "23" | "54") => LogError::Rejected(error.into()),
-        _ => LogError::unavailable(error),
+        _ => trouble::explain(error),
     }
 }

@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use super::{
     Append, Appended, Committed, Counts, CursorState, Filter, Heartbeat, Inserted, Lag, Leased, Log, LogError, Moved,
-    Options, Quarantined, RetentionHeld, Schema, SetAside, retention,
+    Options, Quarantined, RetentionHeld, Schema, SetAside, Unmigrated, retention,
 };
 use crate::disk::Disk;
 use crate::event::{Content, Event, EventId, Millis, Record, Seq, Unreadable};
@@ -201,7 +201,7 @@ impl SqliteLog {
     /// The error, with the reason that the file system has, if this user may not write the database.
     fn explained(&self, error: LogError) -> LogError {
         match (error, files::trouble(self.files.path())) {
-            (LogError::Unavailable(cause), Some(reason)) => LogError::unavailable(format!("{reason} ({cause})")),
+            (LogError::Unavailable(cause), Some(reason)) => LogError::Unusable(format!("{reason} ({cause})")),
             (error, _) => error,
         }
     }
@@ -469,19 +469,34 @@ impl Log for SqliteLog {
     async fn migrate(&self, apply: bool) -> Result<Schema, LogError> {
         if !apply && self.files.now().is_none() {
             let path = std::path::absolute(self.files.path()).unwrap_or_else(|_| self.files.path().to_owned());
-            return Err(LogError::unavailable(super::NotMade(format!(
-                "there is no database {}: `convoke serve` makes it at its first start. If there should be one, database.url \
-                 names another file",
-                path.display()
-            ))));
+            let database = format!("SQLite {}", path.display());
+            return Err(LogError::Unmigrated { database, tables: Unmigrated::NoFile });
         }
         let mut writer = self.writer().await?;
+        // Put back if all goes well. Else the next try opens the file anew: a connection that found a file which it may only
+        // read never writes, whatever is mended.
+        let Some(mut connection) = writer.0.take() else { return Err(LogError::unavailable("no connection")) };
         // One transaction around all of it: sqlx locks nothing in SQLite, so another process could be in the middle of the
         // same migrations.
         let begin = if apply { "BEGIN IMMEDIATE" } else { "BEGIN" };
-        let tx = writer.connection().begin_with(begin).await;
-        let mut tx = tx.map_err(|error| self.explained(failed(error)))?;
-        let schema = super::run_migrations(&MIGRATIONS, &mut *tx, apply).await?;
+        let explain = |error| self.explained(failed(error));
+        let mut tx = connection.begin_with(begin).await.map_err(explain)?;
+        let place = self.describe();
+        let found = super::run_migrations(&MIGRATIONS, &mut *tx, false, place.clone(), explain).await;
+        if let Err(LogError::Unmigrated { tables: Unmigrated::Empty, .. }) = found {
+            let theirs = "SELECT name FROM sqlite_schema WHERE type = 'table'
+                             AND name IN ('events', 'cursors', 'quarantine', 'meetings', 'attendance')";
+            let theirs: Option<String> = sqlx::query_scalar(theirs).fetch_optional(&mut *tx).await.map_err(explain)?;
+            if let Some(table) = theirs {
+                return Err(super::somebody_elses(&place, &table));
+            }
+        }
+        let schema = match found {
+            Err(LogError::Unmigrated { .. }) if apply => {
+                super::run_migrations(&MIGRATIONS, &mut *tx, true, place, explain).await?
+            }
+            found => found?,
+        };
         // A database that was restored from its rows may count anew, and no row may get a place that cursors have passed.
         let moved = sqlx::query(
             "WITH newest (seq) AS (SELECT max(coalesce((SELECT max(seq) FROM events), 0),
@@ -491,18 +506,19 @@ impl Log for SqliteLog {
         )
         .execute(&mut *tx)
         .await
-        .map_err(failed)?;
+        .map_err(explain)?;
         let begun = sqlx::query(
             "INSERT INTO sqlite_sequence (name, seq) SELECT 'events', max(position) FROM cursors
               WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'events') HAVING max(position) > 0",
         )
         .execute(&mut *tx)
         .await
-        .map_err(failed)?;
+        .map_err(explain)?;
         if moved.rows_affected() + begun.rows_affected() > 0 {
             tracing::warn!("the log's count was behind its rows, as after a restore: moved on");
         }
-        tx.commit().await.map_err(failed)?;
+        tx.commit().await.map_err(explain)?;
+        *writer.0 = Some(connection);
         Ok(schema)
     }
 

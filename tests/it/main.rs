@@ -19,6 +19,7 @@ mod examples;
 mod export;
 mod failover;
 mod faults_under_load;
+mod first_contact;
 mod forget;
 mod interop;
 mod kept;

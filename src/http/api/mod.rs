@@ -82,7 +82,7 @@ impl Api {
             return Err(Refused::TooSlow);
         };
         answer.map_err(|error| {
-            if let LogError::Unavailable(_) = error {
+            if error.may_pass() {
                 self.throttle.run("unanswered", |suppressed| {
                     tracing::warn!(%error, suppressed, "a question of the API could not be answered");
                 });

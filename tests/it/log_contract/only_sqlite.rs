@@ -65,7 +65,7 @@ async fn a_file_that_is_no_database_is_refused_and_left_alone() {
 async fn a_file_that_is_not_there_is_made_only_by_migrating() {
     let backend = Backend::sqlite();
     let log = backend.open();
-    assert!(is_unavailable(&log.migrate(false).await));
+    assert!(log.migrate(false).await.is_err_and(|error| error.not_made()));
     assert!(is_unavailable(&log.read(Seq::START, 1).await));
     assert!(!backend.folder.path().join("log.db").exists());
 }
