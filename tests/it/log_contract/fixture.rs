@@ -79,8 +79,12 @@ pub fn delivered(event_info: &str) -> Append {
     delivered_at(event_info, NOW)
 }
 
+/// As if it had arrived at `at`, or when it happened, if that is later: an event of the future is none.
 pub fn delivered_at(event_info: &str, at: i64) -> Append {
-    Append { verified: verified_at(event_info, millis(at)), deliveries: 1, last_delivered_at: millis(at) }
+    let info: Option<serde_json::Value> = serde_json::from_str(event_info).ok();
+    let happened = info.and_then(|info| info["timestamp"].as_i64()).unwrap_or(at);
+    let verified = verified_at(event_info, millis(at.max(happened)));
+    Append { verified, deliveries: 1, last_delivered_at: millis(at) }
 }
 
 pub async fn append(log: &Arc<dyn Log>, infos: &[impl AsRef<str>]) -> Vec<Appended> {

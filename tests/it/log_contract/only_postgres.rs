@@ -22,7 +22,9 @@ const LONG: Duration = Duration::from_secs(60);
 const RETENTION: Duration = Duration::from_secs(48 * 3600);
 /// Nothing expires, and the partitions are months.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
-const FAR: i64 = 253_402_300_799_999;
+/// The earliest time that an event can have, and the latest.
+const FIRST: i64 = 1_420_070_400_000;
+const FAR: i64 = 9_999_999_999_999;
 
 /// The partitions, with how many rows each has, in the order of their names.
 async fn partitions(backend: &Backend) -> String {
@@ -72,7 +74,7 @@ async fn months_are_made_ahead_and_rows_move_to_where_they_belong() {
     backend.log().await;
     let log = backend.open_with(Some(FOR_EVER));
     // In May, June, July and December of 2026, and at both ends of time.
-    let infos: Vec<_> = [0, NOW - 31 * DAY, NOW, NOW + 31 * DAY, NOW + 180 * DAY, FAR]
+    let infos: Vec<_> = [FIRST, NOW - 31 * DAY, NOW, NOW + 31 * DAY, NOW + 180 * DAY, FAR]
         .iter()
         .enumerate()
         .map(|(n, at)| numbered(n, *at))
@@ -167,7 +169,7 @@ async fn whole_months_beyond_the_retention_are_dropped_but_none_that_a_cursor_ha
     backend.log().await;
     let log = backend.open_with(Some(RETENTION));
     // Years ago, two in May, one in June, one in July.
-    let times = [1_000, NOW - 31 * DAY, NOW - 30 * DAY, NOW, NOW + 31 * DAY];
+    let times = [FIRST, NOW - 31 * DAY, NOW - 30 * DAY, NOW, NOW + 31 * DAY];
     let infos: Vec<_> = times.iter().enumerate().map(|(n, at)| numbered(n, *at)).collect();
     for (info, at) in infos.iter().zip(times) {
         append_at(&log, std::slice::from_ref(info), at).await;
@@ -220,7 +222,7 @@ async fn an_event_whose_month_is_missing_is_stored_and_its_month_is_made_again()
             .value("SELECT max(relname) FROM pg_class WHERE relname ~ '^events_202._?[0-9]*$' AND relispartition")
             .await;
         backend.execute(&format!("DROP TABLE {table}; DROP TABLE events_future")).await;
-        let times: Vec<i64> = (-12..24).map(|month| now + month * 31 * DAY).chain([0, FAR]).collect();
+        let times: Vec<i64> = (-12..24).map(|month| now + month * 31 * DAY).chain([FIRST, FAR]).collect();
         let infos: Vec<_> = times.iter().enumerate().map(|(n, at)| numbered(n + now as usize, *at)).collect();
         assert_eq!(append(&log, &infos).await, vec![Appended::Stored; infos.len()]);
         assert_eq!(log.counts().await.expect("counted").quarantined, 0);

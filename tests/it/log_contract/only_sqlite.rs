@@ -195,7 +195,7 @@ async fn a_heartbeat_of_the_file_that_this_one_is_a_copy_of_is_told_from_its_own
 async fn without_a_retention_nothing_is_ever_deleted() {
     let backend = Backend::sqlite();
     let log = backend.log().await;
-    append(&log, &[numbered(1, 0)]).await;
+    append(&log, &[numbered(1, NOW)]).await;
     log.maintain(millis(253_402_300_799_999)).await.expect("maintained");
     assert_eq!(rows(&log).await, 1);
 }

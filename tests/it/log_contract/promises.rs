@@ -390,10 +390,10 @@ pub async fn a_selection_is_by_time_type_meeting_and_place(backend: Backend) {
     };
     // Not in the order of their time.
     let infos = [
-        info("meeting.join", 3_000, "1", "u1"),
-        info("meeting.join", 1_000, "1", "u2"),
-        info("meeting.left", 2_000, "2", "u1"),
-        info("meeting.left", 4_000, "3", "1"),
+        info("meeting.join", NOW + 3_000, "1", "u1"),
+        info("meeting.join", NOW + 1_000, "1", "u2"),
+        info("meeting.left", NOW + 2_000, "2", "u1"),
+        info("meeting.left", NOW + 4_000, "3", "1"),
     ];
     append(&log, &infos).await;
     let rows = log.read(Seq::START, 10).await.expect("it can be read");
@@ -404,9 +404,9 @@ pub async fn a_selection_is_by_time_type_meeting_and_place(backend: Backend) {
     let filter = Filter::default;
     assert_eq!(select(filter(), Seq::START, 10).await, [0, 1, 2, 3]);
     assert_eq!(select(filter(), rows[0].seq, 2).await, [1, 2]);
-    assert_eq!(select(Filter { since: Some(millis(2_000)), ..filter() }, Seq::START, 10).await, [0, 2, 3]);
-    assert_eq!(select(Filter { until: Some(millis(2_000)), ..filter() }, Seq::START, 10).await, [1]);
-    let range = Filter { since: Some(millis(1_001)), until: Some(millis(4_000)), ..filter() };
+    assert_eq!(select(Filter { since: Some(millis(NOW + 2_000)), ..filter() }, Seq::START, 10).await, [0, 2, 3]);
+    assert_eq!(select(Filter { until: Some(millis(NOW + 2_000)), ..filter() }, Seq::START, 10).await, [1]);
+    let range = Filter { since: Some(millis(NOW + 1_001)), until: Some(millis(NOW + 4_000)), ..filter() };
     assert_eq!(select(range, Seq::START, 10).await, [0, 2]);
     assert_eq!(select(Filter { event: Some("meeting.left".into()), ..filter() }, Seq::START, 10).await, [2, 3]);
     assert_eq!(select(Filter { event: Some("meeting".into()), ..filter() }, Seq::START, 10).await, [0; 0]);
@@ -414,8 +414,8 @@ pub async fn a_selection_is_by_time_type_meeting_and_place(backend: Backend) {
     assert_eq!(select(Filter { meeting: Some("u1".into()), ..filter() }, Seq::START, 10).await, [0, 2]);
     assert_eq!(select(Filter { up_to: Some(rows[1].seq), ..filter() }, Seq::START, 10).await, [0, 1]);
     let all = Filter {
-        since: Some(millis(1_000)),
-        until: Some(millis(3_001)),
+        since: Some(millis(NOW + 1_000)),
+        until: Some(millis(NOW + 3_001)),
         event: Some("meeting.join".into()),
         meeting: Some("1".into()),
         up_to: Some(rows[3].seq),
