@@ -434,6 +434,21 @@ async fn advance(
         .await
 }
 
+/// Lets the log's count begin beyond every place that was given.
+async fn count_on(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(
+        "INSERT INTO sqlite_sequence (name, seq)
+             SELECT 'events', 0 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'events');
+         UPDATE sqlite_sequence
+            SET seq = max(seq, coalesce((SELECT max(seq) FROM events), 0), coalesce((SELECT max(position) FROM cursors), 0),
+                    coalesce((SELECT max(last_seq) FROM fetches), 0))
+          WHERE name = 'events'",
+    )
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
 async fn insert_quarantined(
     connection: &mut SqliteConnection,
     unreadable: &Unreadable,
@@ -497,24 +512,22 @@ impl Log for SqliteLog {
             }
             found => found?,
         };
-        // A database that was restored from its rows may count anew, and no row may get a place that cursors have passed.
-        let moved = sqlx::query(
-            "WITH newest (seq) AS (SELECT max(coalesce((SELECT max(seq) FROM events), 0),
-                 coalesce((SELECT max(position) FROM cursors), 0), coalesce((SELECT max(last_seq) FROM fetches), 0)))
-             UPDATE sqlite_sequence SET seq = (SELECT seq FROM newest)
-              WHERE name = 'events' AND seq < (SELECT seq FROM newest)",
+        // A database that was restored from its rows may count anew, and no row may get a place that cursors have passed. Looked at
+        // first, as a transaction that began by reading cannot write beside a service that does.
+        let behind: bool = sqlx::query_scalar(
+            "SELECT max(coalesce((SELECT max(seq) FROM events), 0), coalesce((SELECT max(position) FROM cursors), 0),
+                        coalesce((SELECT max(last_seq) FROM fetches), 0))
+                    > coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)",
         )
-        .execute(&mut *tx)
+        .fetch_one(&mut *tx)
         .await
         .map_err(explain)?;
-        let begun = sqlx::query(
-            "INSERT INTO sqlite_sequence (name, seq) SELECT 'events', max(position) FROM cursors
-              WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'events') HAVING max(position) > 0",
-        )
-        .execute(&mut *tx)
-        .await
-        .map_err(explain)?;
-        if moved.rows_affected() + begun.rows_affected() > 0 {
+        if behind {
+            if !apply {
+                tx.commit().await.map_err(explain)?;
+                tx = connection.begin_with("BEGIN IMMEDIATE").await.map_err(explain)?;
+            }
+            count_on(&mut tx).await.map_err(explain)?;
             tracing::warn!("the log's count was behind its rows, as after a restore: moved on");
         }
         tx.commit().await.map_err(explain)?;

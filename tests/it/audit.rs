@@ -139,7 +139,8 @@ async fn one_number_and_one_remedy(database: &str, lost: usize, damage: impl Asy
     assert!(none.code() == 0 && none.stdout.contains("nothing is missing"), "{none:?}");
     let mut held: Vec<String> = read_stream(&js, STREAM).await.iter().map(|it| it.event_id().to_owned()).collect();
     let mut all: Vec<String> = samples.iter().map(|sample| sample.id.clone()).collect();
-    (held.sort(), all.sort());
+    held.sort();
+    all.sort();
     assert_eq!(held, all, "each once");
 }
 
