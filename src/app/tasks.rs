@@ -167,7 +167,7 @@ mod tests {
                 }
             }
         });
-        while starts.lock().expect("a lock").len() < 2 {
+        while helpers.all()[NAME].restarts == 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let helper = helpers.all()[NAME].clone();

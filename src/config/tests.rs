@@ -107,7 +107,9 @@ fn the_reference_file_holds_every_key_with_its_default_and_its_variable() {
 
 #[test]
 fn every_variable_of_the_contract_is_accepted() {
-    let desk = Desk::new(&[("secret", "s3cret\n"), ("token", "a-token-in-a-file\n"), ("keys", "k\n")]);
+    let files =
+        [("secret", "s3cret\n"), ("token", "a-token-in-a-file\n"), ("keys", "k\n"), ("cert.pem", ""), ("key.pem", "")];
+    let desk = Desk::new(&files);
     let common = [
         ("CONVOKE_LISTEN", "0.0.0.0:8080"),
         ("CONVOKE_ADMIN_LISTEN", "0.0.0.0:8081"),
