@@ -60,7 +60,7 @@ fn load(path: &str, secrets: &[&str], files: &[&str]) -> (tempfile::TempDir, Set
     let folder = tempfile::tempdir().expect("a temporary folder");
     let here = folder.path().to_str().expect("a plain path");
     for file in files {
-        fs::write(folder.path().join(file), "a-secret\n").expect("a file");
+        fs::write(folder.path().join(file), "a-secret-of-the-tests\n").expect("a file");
     }
     let mut toml = read(path);
     for prefix in secrets {

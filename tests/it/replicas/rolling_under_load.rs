@@ -105,7 +105,7 @@ async fn a_rolling_restart_loses_and_cuts_no_request_under_load() {
     };
     let mut clients = JoinSet::new();
     for number in 0..8 {
-        clients.spawn(client(number * 1_000_000, Arc::clone(&ready), Arc::clone(&stop)));
+        clients.spawn(client(number * 100_000, Arc::clone(&ready), Arc::clone(&stop)));
     }
     for replica in &mut replicas {
         replica.signal(Signal::TERM);
