@@ -404,7 +404,7 @@ async fn all_but_enabling_works_while_the_database_is_away() {
         (run.code(), format!("{}{}", run.stdout, run.stderr))
     };
     for (action, code, words) in [
-        ("enable", 1, ["no database", "nowhere.db"]),
+        ("enable", 1, ["is not there", "nowhere.db"]),
         ("show", 0, ["warning", "enabled"]),
         ("disable", 0, ["warning", "disabled"]),
         ("set", 0, ["warning", "set:"]),

@@ -193,9 +193,26 @@ impl Convoke {
         read_log(&self.folder.path().join("stdout.log"))
     }
 
-    /// Its log, over all of its starts.
+    /// Its log, over all of its starts: all that it said until now.
     pub fn logs(&self) -> String {
+        self.written();
         read_log(&self.stderr_file())
+    }
+
+    /// Waits until the thread that writes the log has nothing to do: it sleeps, or the process has ended. Whoever gives it a
+    /// line wakes it before going on.
+    fn written(&self) {
+        let Some(child) = &self.child else { return };
+        let threads = format!("/proc/{}/task", child.id());
+        let read = |thread: &Path, what: &str| std::fs::read_to_string(thread.join(what)).unwrap_or_default();
+        let writer = std::fs::read_dir(threads).into_iter().flatten().flatten().map(|entry| entry.path());
+        let Some(writer) = writer.into_iter().find(|thread| read(thread, "comm").trim() == "log") else { return };
+        let end = std::time::Instant::now() + Duration::from_secs(10);
+        while matches!(read(&writer, "stat").rsplit(") ").next().and_then(|rest| rest.chars().next()), Some('R' | 'D'))
+            && std::time::Instant::now() < end
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     fn running(&mut self) -> &mut OwnChild {
