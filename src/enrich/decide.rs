@@ -81,7 +81,7 @@ pub fn details(run: &Run, call: Call, conference: &Conference) -> Option<Details
 pub fn unknown(run: &Run, corp_id: Option<String>, now: Millis) -> Enriched {
     let reason = "the platform does not know the meeting".to_owned();
     if now.since(run.last_event_at) >= WINDOW {
-        return Enriched::GivenUp { details: Details { corp_id, ..Details::default() }, reason };
+        return Enriched::GivenUp { at: now, details: Details { corp_id, ..Details::default() }, reason };
     }
     Enriched::Later { due_at: again(run.tries, now), reason }
 }
@@ -99,7 +99,7 @@ pub fn failed(run: &Run, class: Class, problem: &str, now: Millis) -> Option<Enr
     };
     let reason = problem.to_owned();
     Some(if given_up {
-        Enriched::GivenUp { details: Details::default(), reason }
+        Enriched::GivenUp { at: now, details: Details::default(), reason }
     } else {
         Enriched::Later { due_at: again(run.tries, now), reason }
     })

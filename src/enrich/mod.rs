@@ -159,7 +159,7 @@ impl Enrich {
             // A service provider may be told whose meeting it is, and nothing else about it.
             Err(error) if error.class == Class::Configuration && self.enterprise == Enterprise::OfMeeting => {
                 let details = Details { corp_id, ..Details::default() };
-                Ok(Enriched::GivenUp { details, reason: error.to_string() })
+                Ok(Enriched::GivenUp { at: self.clock.now(), details, reason: error.to_string() })
             }
             Err(error) => Err(error),
         }

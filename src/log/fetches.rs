@@ -10,6 +10,10 @@ use crate::event::{Millis, Seq};
 /// A run whose UUID takes more bytes, which none does, is left out: an index entry has no room for it.
 pub(super) const LONGEST_UUID: i64 = 1_000;
 
+/// A time of a work list that lies so far ahead was written by a clock that was wrong: no pause is as long, and no two clocks are
+/// as far apart. What was put off until then is due, and what was given up then is asked for again.
+pub(super) const FAR: Duration = Duration::from_secs(2 * 3600);
+
 /// The four counts of both lists, to 10,000 each: they are asked for every second.
 pub(super) const WORK_COUNTS: &str = "SELECT
     (SELECT count(*) FROM (SELECT 1 FROM fetches WHERE due_at IS NOT NULL LIMIT 10000) AS f),
@@ -74,6 +78,8 @@ pub enum Fetched {
     },
     /// Never.
     GivenUp {
+        /// Now.
+        at: Millis,
         /// Why, for people.
         reason: String,
     },
@@ -134,6 +140,8 @@ pub enum Enriched {
     },
     /// The platform does not know it, but for this.
     GivenUp {
+        /// Now.
+        at: Millis,
         /// What is known all the same.
         details: Details,
         /// Why, for people.
@@ -145,18 +153,23 @@ pub enum Enriched {
 pub(super) struct Settled<'a> {
     pub state: &'static str,
     pub due_at: Option<Millis>,
+    pub given_up_at: Option<Millis>,
     pub reason: Option<&'a str>,
     pub details: Details,
 }
 
 impl Enriched {
     pub(super) fn settled(&self) -> Settled<'_> {
-        let (state, due_at, reason, details) = match self {
-            Self::Known(details) => ("enriched", None, None, details.clone()),
-            Self::Later { due_at, reason } => ("waiting", Some(*due_at), Some(reason.as_str()), Details::default()),
-            Self::GivenUp { details, reason } => ("given_up", None, Some(reason.as_str()), details.clone()),
+        let (state, due_at, given_up_at, reason, details) = match self {
+            Self::Known(details) => ("enriched", None, None, None, details.clone()),
+            Self::Later { due_at, reason } => {
+                ("waiting", Some(*due_at), None, Some(reason.as_str()), Details::default())
+            }
+            Self::GivenUp { at, details, reason } => {
+                ("given_up", None, Some(*at), Some(reason.as_str()), details.clone())
+            }
         };
-        Settled { state, due_at, reason, details }
+        Settled { state, due_at, given_up_at, reason, details }
     }
 }
 
@@ -195,6 +208,7 @@ pub trait Fetches {
     ) -> Result<Moved, LogError>;
 
     /// At most `limit` of the runs whose recordings are due at `now`: those with something to append first, then the newest.
+    /// What was put off or given up by a clock that was far ahead of `now` is due, too.
     ///
     /// # Errors
     /// [`LogError::Unavailable`].
@@ -215,7 +229,8 @@ pub trait Fetches {
     /// [`LogError::Unavailable`].
     async fn queue_enrichments(&self, now: Millis) -> Result<u64, LogError>;
 
-    /// At most `limit` of the runs that are due to be enriched at `now`, the newest first.
+    /// At most `limit` of the runs that are due to be enriched at `now`, the newest first. What was put off or given up by a clock
+    /// that was far ahead of `now` is due, too.
     ///
     /// # Errors
     /// [`LogError::Unavailable`].

@@ -47,7 +47,7 @@ pub fn judge(fetch: &Fetch, found: &Found, now: Millis) -> Fetched {
         Found::Nothing => "the platform has no recording of the meeting",
     };
     if now.since(fetch.finished_at) >= WINDOW {
-        return Fetched::GivenUp { reason: reason.to_owned() };
+        return Fetched::GivenUp { at: now, reason: reason.to_owned() };
     }
     Fetched::Later { due_at: again(fetch.tries, now), reason: reason.to_owned() }
 }
@@ -65,7 +65,7 @@ pub fn judge_failure(fetch: &Fetch, class: Class, problem: &str, now: Millis) ->
     };
     let reason = problem.to_owned();
     Some(if given_up {
-        Fetched::GivenUp { reason }
+        Fetched::GivenUp { at: now, reason }
     } else {
         Fetched::Later { due_at: again(fetch.tries, now), reason }
     })

@@ -185,7 +185,7 @@ impl Recordings {
             }
         };
         let Some(fetched) = fetched else { return Ok(false) };
-        if let Fetched::GivenUp { reason } = &fetched {
+        if let Fetched::GivenUp { reason, .. } = &fetched {
             tracing::warn!(meeting_uuid = fetch.meeting_uuid, reason, "gave up asking for a recording");
         }
         self.log.settle_fetch(&fetch, &fetched).await.map_err(|error| self.log_failed(&error))?;

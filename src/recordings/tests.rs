@@ -162,7 +162,7 @@ fn what_is_never_decoded_is_given_up_after_a_week_and_what_is_older_is_asked_for
         asked += 1;
         match judge(&fetch, &file, now) {
             Fetched::Later { due_at, .. } => now = due_at,
-            Fetched::GivenUp { reason } => break reason,
+            Fetched::GivenUp { reason, .. } => break reason,
             other => panic!("{other:?}"),
         }
         fetch.tries += 1;
@@ -173,7 +173,8 @@ fn what_is_never_decoded_is_given_up_after_a_week_and_what_is_older_is_asked_for
     assert_eq!(asked, 341);
     let old = at(FINISHED).plus(WINDOW);
     for found in [Found::Nothing, Found::Unfinished] {
-        assert!(matches!(judge(&self::fetch(), &found, old), Fetched::GivenUp { .. }), "{found:?}");
+        let judged = judge(&self::fetch(), &found, old);
+        assert!(matches!(judged, Fetched::GivenUp { at, .. } if at == old), "it is known by which clock: {judged:?}");
     }
     event_info(judge(&self::fetch(), &Found::of_file(&decoded()), old));
 }

@@ -31,6 +31,7 @@ use crate::{
 on_both! {
     scheduled_live_and_past_runs_are_asked_for_once
     a_number_that_was_used_again_enriches_no_other_run
+    a_clock_that_was_days_ahead_for_a_moment_costs_no_details
     a_service_provider_learns_the_enterprise_of_each_meeting
     only_who_moves_the_cursor_of_the_tables_asks
     a_refused_question_is_a_pause_and_a_wrong_one_is_given_up
@@ -203,6 +204,19 @@ async fn a_number_that_was_used_again_enriches_no_other_run(backend: Backend) {
     rig.works_anew().await;
     assert_eq!(rig.log.work_counts().await.expect("a database").1, WorkCounts { waiting: 0, given_up: 1 });
     assert_eq!(rig.row("unknown").await, format!("-|-|-|{}", platform::CORP));
+}
+
+async fn a_clock_that_was_days_ahead_for_a_moment_costs_no_details(backend: Backend) {
+    let mut rig = Rig::new(backend).await;
+    rig.happens("meeting.conclude", "one", "1001", NOW).await;
+    rig.set(NOW + 8 * DAY);
+    rig.works_anew().await;
+    assert_eq!(rig.log.work_counts().await.expect("a database").1, WorkCounts { waiting: 0, given_up: 1 });
+    rig.holds("one", "1001", State::Over);
+    rig.set(NOW + HOUR);
+    rig.works_anew().await;
+    assert_eq!(rig.row("one").await, format!("Subject of one|60|Demo User|{}", platform::CORP));
+    assert_eq!(rig.log.work_counts().await.expect("a database").1, WorkCounts::default());
 }
 
 async fn a_service_provider_learns_the_enterprise_of_each_meeting(backend: Backend) {

@@ -41,6 +41,7 @@ on_both! {
         recordings_are_queued_once_and_with_the_cursors_move_or_not_at_all
         the_newest_recordings_come_first_and_before_them_what_is_to_be_appended
         a_recording_is_settled_by_whoever_asked_first
+        what_was_put_off_or_given_up_by_a_clock_that_was_days_ahead_is_due_once_it_is_right
         a_further_recording_of_a_run_is_asked_for_and_what_was_made_is_still_appended
         runs_are_enriched_once_the_newest_first_and_cancelled_ones_are_not
         a_run_that_changes_is_enriched_again_and_a_row_made_anew_has_what_was_known;

@@ -36,6 +36,7 @@ use crate::{
 on_both! {
     a_recording_is_asked_for_until_it_is_decoded_and_announced_once
     a_recording_that_is_never_decoded_is_given_up_after_a_week
+    a_clock_that_was_days_ahead_for_a_moment_costs_no_recording
     whoever_dies_between_making_and_noting_makes_no_second_event
     two_replicas_that_ask_at_once_make_one_event
     the_newer_recording_system_is_asked_if_the_older_knows_nothing
@@ -224,6 +225,23 @@ async fn a_recording_that_is_never_decoded_is_given_up_after_a_week(backend: Bac
     rig.set(NOW + 30 * DAY);
     rig.works().await;
     assert_eq!((rig.asked(), rig.announced().await), (3, Vec::new()));
+}
+
+async fn a_clock_that_was_days_ahead_for_a_moment_costs_no_recording(backend: Backend) {
+    let rig = Rig::new(backend).await;
+    rig.finishes(NOW, NOW + 2 * MINUTE).await;
+    rig.works().await;
+    rig.platform.edit(|archive| archive.edit(UUID, |run| run.recordings[0].decoded_from = millis(NOW + 30 * DAY)));
+    rig.set(NOW + 8 * DAY);
+    rig.works().await;
+    assert_eq!((rig.asked(), rig.counts().await), (1, WorkCounts { waiting: 0, given_up: 1 }));
+    rig.set(NOW + MINUTE);
+    rig.works().await;
+    assert_eq!((rig.asked(), rig.counts().await), (2, WorkCounts { waiting: 1, given_up: 0 }));
+    rig.platform.edit(|archive| archive.edit(UUID, |run| run.recordings[0].decoded_from = millis(NOW + 2 * MINUTE)));
+    rig.set(NOW + 30 * MINUTE);
+    rig.works().await;
+    assert_eq!(rig.announced().await, [ready(NOW + 2 * MINUTE, ONE)]);
 }
 
 async fn whoever_dies_between_making_and_noting_makes_no_second_event(backend: Backend) {

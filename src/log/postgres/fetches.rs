@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 use super::{BEGIN_READ, PostgresLog, UPKEEP, advance, bounded, failed};
 use crate::event::{Millis, Seq};
 use crate::log::fetches::{
-    Enriched, Fetch, Fetched, Fetches, Finish, LONGEST_UUID, Run, Settled, WORK_COUNTS, WorkCounts,
+    Enriched, FAR, Fetch, Fetched, Fetches, Finish, LONGEST_UUID, Run, Settled, WORK_COUNTS, WorkCounts,
 };
 use crate::log::{LogError, Moved};
 
@@ -69,7 +69,7 @@ impl Fetches for PostgresLog {
                             finished_at = greatest(f.finished_at, excluded.finished_at), last_seq = excluded.last_seq,
                             state = CASE f.state WHEN 'ready' THEN f.state ELSE 'waiting' END,
                             due_at = CASE f.state WHEN 'ready' THEN f.due_at ELSE excluded.due_at END, tries = 0,
-                            reason = NULL
+                            given_up_at = NULL, reason = NULL
                       WHERE excluded.last_seq > f.last_seq",
                 )
                 .bind(&finish.subscriber_id)
@@ -90,9 +90,11 @@ impl Fetches for PostgresLog {
     async fn due_fetches(&self, now: Millis, limit: u32) -> Result<Vec<Fetch>, LogError> {
         let due = sqlx::query(
             "SELECT subscriber_id, meeting_uuid, meeting_id, finishes, finished_at, tries, state = 'ready', event_info
-               FROM fetches WHERE due_at <= $1 ORDER BY state = 'ready' DESC, finished_at DESC LIMIT $2",
+               FROM fetches WHERE due_at <= $1 OR due_at > $3 OR given_up_at > $3
+              ORDER BY state = 'ready' DESC, finished_at DESC LIMIT $2",
         );
-        let rows = bounded(due.bind(now.date_time()).bind(i64::from(limit)).fetch_all(&self.pool)).await?;
+        let due = due.bind(now.date_time()).bind(i64::from(limit)).bind(now.plus(FAR).date_time());
+        let rows = bounded(due.fetch_all(&self.pool)).await?;
         let fetch = |row: &PgRow| {
             Ok(Fetch {
                 subscriber_id: row.try_get(0)?,
@@ -110,22 +112,24 @@ impl Fetches for PostgresLog {
 
     async fn settle_fetch(&self, fetch: &Fetch, fetched: &Fetched) -> Result<bool, LogError> {
         // $1 to $3 say which fetch, and as what it was read.
-        let (set, text, due_at) = match fetched {
+        let (set, text, at) = match fetched {
             Fetched::Ready { event_info, due_at } => (
-                "state = 'ready', event_info = $4, due_at = $5, reason = NULL WHERE state = 'waiting' AND finishes = $3",
+                "state = 'ready', event_info = $4, due_at = $5, given_up_at = NULL, reason = NULL
+                  WHERE state IN ('waiting', 'given_up') AND finishes = $3",
                 Some(event_info),
                 Some(due_at),
             ),
             Fetched::Later { due_at, reason } => (
-                "tries = tries + 1, reason = $4, due_at = $5 WHERE state = 'waiting' AND finishes = $3",
+                "tries = tries + 1, state = 'waiting', reason = $4, due_at = $5, given_up_at = NULL
+                  WHERE state IN ('waiting', 'given_up') AND finishes = $3",
                 Some(reason),
                 Some(due_at),
             ),
-            Fetched::GivenUp { reason } => (
-                "tries = tries + 1, state = 'given_up', reason = $4, due_at = $5
-                  WHERE state = 'waiting' AND finishes = $3",
+            Fetched::GivenUp { at, reason } => (
+                "tries = tries + 1, state = 'given_up', reason = $4, due_at = NULL, given_up_at = $5
+                  WHERE state IN ('waiting', 'given_up') AND finishes = $3",
                 Some(reason),
-                None,
+                Some(at),
             ),
             Fetched::Published { due_at } => (
                 "state = CASE finishes WHEN $3 THEN 'published' ELSE 'waiting' END,
@@ -141,7 +145,7 @@ impl Fetches for PostgresLog {
             .bind(&fetch.meeting_uuid)
             .bind(i64::from(fetch.finishes))
             .bind(text)
-            .bind(due_at.map(|at| at.date_time()));
+            .bind(at.map(|at| at.date_time()));
         bounded(settle.execute(&self.pool)).await.map(|done| done.rows_affected() == 1)
     }
 
@@ -156,7 +160,7 @@ impl Fetches for PostgresLog {
               LIMIT 1000
              ON CONFLICT (subscriber_id, meeting_uuid) DO UPDATE
                 SET status = excluded.status, modifications = excluded.modifications, state = 'waiting', tries = 0,
-                    due_at = excluded.due_at",
+                    due_at = excluded.due_at, given_up_at = NULL",
         );
         // A scan of all runs, and nobody waits for it.
         let queue = queue.bind(now.date_time()).bind(LONGEST_UUID).execute(&self.pool);
@@ -171,9 +175,10 @@ impl Fetches for PostgresLog {
             "SELECT m.subscriber_id, m.meeting_uuid, m.meeting_id, m.meeting_cycle_sub_id, m.status, m.first_event_at,
                     m.last_event_at, e.tries
                FROM enrichments e JOIN meetings m ON m.subscriber_id = e.subscriber_id AND m.meeting_uuid = e.meeting_uuid
-              WHERE e.due_at <= $1 ORDER BY m.last_event_at DESC LIMIT $2",
+              WHERE e.due_at <= $1 OR e.due_at > $3 OR e.given_up_at > $3 ORDER BY m.last_event_at DESC LIMIT $2",
         );
-        let rows = bounded(due.bind(now.date_time()).bind(i64::from(limit)).fetch_all(&self.pool)).await?;
+        let due = due.bind(now.date_time()).bind(i64::from(limit)).bind(now.plus(FAR).date_time());
+        let rows = bounded(due.fetch_all(&self.pool)).await?;
         let run = |row: &PgRow| {
             Ok(Run {
                 subscriber_id: row.try_get(0)?,
@@ -190,7 +195,7 @@ impl Fetches for PostgresLog {
     }
 
     async fn settle_enrichment(&self, run: &Run, enriched: &Enriched) -> Result<(), LogError> {
-        let Settled { state, due_at, reason, details } = enriched.settled();
+        let Settled { state, due_at, given_up_at, reason, details } = enriched.settled();
         let time = |at: Option<Millis>| -> Option<OffsetDateTime> { at.map(Millis::date_time) };
         bounded(async {
             let mut tx = self.pool.begin().await?;
@@ -199,7 +204,7 @@ impl Fetches for PostgresLog {
                     SET state = $3, due_at = $4, reason = $5, tries = tries + 1, subject = coalesce($6, subject),
                         scheduled_start_at = coalesce($7, scheduled_start_at),
                         scheduled_end_at = coalesce($8, scheduled_end_at), host = coalesce($9, host),
-                        corp_id = coalesce($10, corp_id)
+                        corp_id = coalesce($10, corp_id), given_up_at = $11
                   WHERE subscriber_id = $1 AND meeting_uuid = $2",
             )
             .bind(&run.subscriber_id)
@@ -212,6 +217,7 @@ impl Fetches for PostgresLog {
             .bind(time(details.scheduled_end_at))
             .bind(&details.host)
             .bind(&details.corp_id)
+            .bind(time(given_up_at))
             .execute(&mut *tx)
             .await?;
             sqlx::query(

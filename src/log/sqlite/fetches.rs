@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Connection, Row};
 use super::{SqliteLog, advance, failed, time};
 use crate::event::{Millis, Seq};
 use crate::log::fetches::{
-    Enriched, Fetch, Fetched, Fetches, Finish, LONGEST_UUID, Run, Settled, WORK_COUNTS, WorkCounts,
+    Enriched, FAR, Fetch, Fetched, Fetches, Finish, LONGEST_UUID, Run, Settled, WORK_COUNTS, WorkCounts,
 };
 use crate::log::{LogError, Moved};
 
@@ -61,7 +61,8 @@ impl Fetches for SqliteLog {
                     SET meeting_id = coalesce(excluded.meeting_id, meeting_id), finishes = finishes + 1,
                         finished_at = max(finished_at, excluded.finished_at), last_seq = excluded.last_seq,
                         state = CASE state WHEN 'ready' THEN state ELSE 'waiting' END,
-                        due_at = CASE state WHEN 'ready' THEN due_at ELSE excluded.due_at END, tries = 0, reason = NULL
+                        due_at = CASE state WHEN 'ready' THEN due_at ELSE excluded.due_at END, tries = 0,
+                        given_up_at = NULL, reason = NULL
                   WHERE excluded.last_seq > last_seq",
             )
             .bind(finish.subscriber_id.clone())
@@ -81,10 +82,12 @@ impl Fetches for SqliteLog {
     async fn due_fetches(&self, now: Millis, limit: u32) -> Result<Vec<Fetch>, LogError> {
         let rows = sqlx::query(
             "SELECT subscriber_id, meeting_uuid, meeting_id, finishes, finished_at, tries, state = 'ready', event_info
-               FROM fetches WHERE due_at <= ? ORDER BY state = 'ready' DESC, finished_at DESC LIMIT ?",
+               FROM fetches WHERE due_at <= ?1 OR due_at > ?3 OR given_up_at > ?3
+              ORDER BY state = 'ready' DESC, finished_at DESC LIMIT ?2",
         )
         .bind(now.to_string())
         .bind(limit)
+        .bind(now.plus(FAR).to_string())
         .fetch_all(&self.readers)
         .await
         .map_err(failed)?;
@@ -105,22 +108,24 @@ impl Fetches for SqliteLog {
 
     async fn settle_fetch(&self, fetch: &Fetch, fetched: &Fetched) -> Result<bool, LogError> {
         // ?1 to ?3 say which fetch, and as what it was read.
-        let (set, text, due_at) = match fetched {
+        let (set, text, at) = match fetched {
             Fetched::Ready { event_info, due_at } => (
-                "state = 'ready', event_info = ?4, due_at = ?5, reason = NULL WHERE state = 'waiting' AND finishes = ?3",
+                "state = 'ready', event_info = ?4, due_at = ?5, given_up_at = NULL, reason = NULL
+                  WHERE state IN ('waiting', 'given_up') AND finishes = ?3",
                 Some(event_info),
                 Some(due_at),
             ),
             Fetched::Later { due_at, reason } => (
-                "tries = tries + 1, reason = ?4, due_at = ?5 WHERE state = 'waiting' AND finishes = ?3",
+                "tries = tries + 1, state = 'waiting', reason = ?4, due_at = ?5, given_up_at = NULL
+                  WHERE state IN ('waiting', 'given_up') AND finishes = ?3",
                 Some(reason),
                 Some(due_at),
             ),
-            Fetched::GivenUp { reason } => (
-                "tries = tries + 1, state = 'given_up', reason = ?4, due_at = ?5
-                  WHERE state = 'waiting' AND finishes = ?3",
+            Fetched::GivenUp { at, reason } => (
+                "tries = tries + 1, state = 'given_up', reason = ?4, due_at = NULL, given_up_at = ?5
+                  WHERE state IN ('waiting', 'given_up') AND finishes = ?3",
                 Some(reason),
-                None,
+                Some(at),
             ),
             Fetched::Published { due_at } => (
                 "state = CASE finishes WHEN ?3 THEN 'published' ELSE 'waiting' END,
@@ -136,7 +141,7 @@ impl Fetches for SqliteLog {
             .bind(fetch.meeting_uuid.clone())
             .bind(fetch.finishes)
             .bind(text.cloned())
-            .bind(due_at.map(ToString::to_string));
+            .bind(at.map(ToString::to_string));
         self.write(settle).await.map(|changed| changed == 1)
     }
 
@@ -164,7 +169,7 @@ impl Fetches for SqliteLog {
                  SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, 'waiting', 0, ? FROM json_each(?) WHERE TRUE
                  ON CONFLICT (subscriber_id, meeting_uuid) DO UPDATE
                     SET status = excluded.status, modifications = excluded.modifications, state = 'waiting', tries = 0,
-                        due_at = excluded.due_at",
+                        due_at = excluded.due_at, given_up_at = NULL",
             )
             .bind(now.to_string())
             .bind(list),
@@ -177,10 +182,11 @@ impl Fetches for SqliteLog {
             "SELECT m.subscriber_id, m.meeting_uuid, m.meeting_id, m.meeting_cycle_sub_id, m.status, m.first_event_at,
                     m.last_event_at, e.tries
                FROM enrichments e JOIN meetings m ON m.subscriber_id = e.subscriber_id AND m.meeting_uuid = e.meeting_uuid
-              WHERE e.due_at <= ? ORDER BY m.last_event_at DESC LIMIT ?",
+              WHERE e.due_at <= ?1 OR e.due_at > ?3 OR e.given_up_at > ?3 ORDER BY m.last_event_at DESC LIMIT ?2",
         )
         .bind(now.to_string())
         .bind(limit)
+        .bind(now.plus(FAR).to_string())
         .fetch_all(&self.readers)
         .await
         .map_err(failed)?;
@@ -200,7 +206,7 @@ impl Fetches for SqliteLog {
     }
 
     async fn settle_enrichment(&self, run: &Run, enriched: &Enriched) -> Result<(), LogError> {
-        let Settled { state, due_at, reason, details } = enriched.settled();
+        let Settled { state, due_at, given_up_at, reason, details } = enriched.settled();
         let mut writer = self.writer().await?;
         let mut tx = writer.connection().begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
         sqlx::query(
@@ -208,7 +214,7 @@ impl Fetches for SqliteLog {
                 SET state = ?3, due_at = ?4, reason = ?5, tries = tries + 1, subject = coalesce(?6, subject),
                     scheduled_start_at = coalesce(?7, scheduled_start_at),
                     scheduled_end_at = coalesce(?8, scheduled_end_at), host = coalesce(?9, host),
-                    corp_id = coalesce(?10, corp_id)
+                    corp_id = coalesce(?10, corp_id), given_up_at = ?11
               WHERE subscriber_id = ?1 AND meeting_uuid = ?2",
         )
         .bind(run.subscriber_id.clone())
@@ -221,6 +227,7 @@ impl Fetches for SqliteLog {
         .bind(details.scheduled_end_at.map(|at| at.to_string()))
         .bind(details.host.clone())
         .bind(details.corp_id.clone())
+        .bind(given_up_at.map(|at| at.to_string()))
         .execute(&mut *tx)
         .await
         .map_err(failed)?;

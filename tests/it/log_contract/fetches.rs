@@ -55,6 +55,10 @@ fn later(at: i64) -> Fetched {
     Fetched::Later { due_at: millis(at), reason: "not yet".to_owned() }
 }
 
+fn given_up(at: i64) -> Fetched {
+    Fetched::GivenUp { at: millis(at), reason: "never".to_owned() }
+}
+
 fn ready(info: &str) -> Fetched {
     Fetched::Ready { event_info: info.to_owned(), due_at: millis(NOW) }
 }
@@ -157,7 +161,7 @@ pub async fn a_recording_is_settled_by_whoever_asked_first(backend: Backend) {
 
     queue(&log, &[finish(2, "b", NOW)]).await;
     let hopeless = due(&log, NOW + HOUR).await.remove(0);
-    assert!(settle(&log, &hopeless, Fetched::GivenUp { reason: "never".to_owned() }).await);
+    assert!(settle(&log, &hopeless, given_up(NOW + HOUR)).await);
     assert_eq!(due(&log, NOW + 9 * HOUR).await, []);
     assert_eq!(log.work_counts().await.expect("a database").0, WorkCounts { waiting: 0, given_up: 1 });
     let reason = backend.value("SELECT reason FROM fetches WHERE meeting_uuid = 'b'").await;
@@ -185,9 +189,51 @@ pub async fn a_further_recording_of_a_run_is_asked_for_and_what_was_made_is_stil
         Fetch { finishes: 3, finished_at: millis(NOW + 2), ready: false, event_info: Some("{}".to_owned()), ..made };
     assert_eq!(third, expected, "what was told before is known");
 
-    assert!(settle(&log, &third, Fetched::GivenUp { reason: "never".to_owned() }).await);
+    assert!(settle(&log, &third, given_up(NOW + HOUR)).await);
     queue(&log, &[finish(4, "a", NOW + 3)]).await;
     assert_eq!(due(&log, NOW + HOUR).await.len(), 1, "also after the others were given up");
+}
+
+pub async fn what_was_put_off_or_given_up_by_a_clock_that_was_days_ahead_is_due_once_it_is_right(backend: Backend) {
+    let (log, jumped) = (backend.log().await, NOW + 8 * 24 * HOUR);
+    leased(&log).await;
+    queue(&log, &[finish(1, "queued", jumped), finish(2, "later", NOW), finish(3, "given up", NOW + 1)]).await;
+    let asked = due(&log, NOW + HOUR).await;
+    for (fetch, fetched) in asked[1..].iter().zip([given_up(jumped), later(jumped)]) {
+        assert!(settle(&log, fetch, fetched).await);
+    }
+    assert_eq!(due(&log, jumped - HOUR).await, [], "an hour is no jump");
+    let again = due(&log, NOW + HOUR).await;
+    assert_eq!(again.len(), 3, "{again:?}");
+    for (fetch, fetched) in again.iter().zip([later(NOW + 2 * HOUR), ready("{}"), given_up(NOW + HOUR)]) {
+        assert!(settle(&log, fetch, fetched).await);
+    }
+    let ready = due(&log, NOW + HOUR).await;
+    assert!(matches!(&ready[..], [fetch] if fetch.ready), "and what is said now is final: {ready:?}");
+    assert!(settle(&log, &ready[0], Fetched::Published { due_at: millis(NOW + HOUR) }).await);
+    assert_eq!(due(&log, NOW + HOUR).await, []);
+
+    // One that was given up then, and of which a further recording finishes, waits like any other.
+    queue(&log, &[finish(4, "more", NOW)]).await;
+    let more = due(&log, NOW + HOUR).await.remove(0);
+    assert!(settle(&log, &more, given_up(jumped)).await);
+    queue(&log, &[finish(5, "more", NOW + HOUR)]).await;
+    assert_eq!(due(&log, NOW + HOUR).await, []);
+
+    for uuid in ["first", "second", "third"] {
+        meeting(&backend, uuid, "live", 0, NOW).await;
+    }
+    let reason = || "not yet".to_owned();
+    let aside = runs(&log, NOW).await;
+    let wait = Enriched::Later { due_at: millis(jumped), reason: reason() };
+    log.settle_enrichment(&aside[0], &wait).await.expect("a database");
+    let never = |at: i64| Enriched::GivenUp { at: millis(at), details: Details::default(), reason: reason() };
+    log.settle_enrichment(&aside[1], &never(jumped)).await.expect("a database");
+    assert_eq!(runs(&log, NOW).await.len(), 3);
+    for run in &aside {
+        log.settle_enrichment(run, &never(NOW)).await.expect("a database");
+    }
+    assert_eq!(runs(&log, NOW).await, []);
 }
 
 async fn meeting(backend: &Backend, uuid: &str, status: &str, modifications: i64, last: i64) {
@@ -267,7 +313,7 @@ pub async fn runs_are_enriched_once_the_newest_first_and_cancelled_ones_are_not(
     assert_eq!(log.work_counts().await.expect("a database").1, WorkCounts { waiting: 1, given_up: 0 });
 
     let known = Details { corp_id: Some("corp".to_owned()), ..Details::default() };
-    let given_up = Enriched::GivenUp { details: known, reason: "never".to_owned() };
+    let given_up = Enriched::GivenUp { at: millis(NOW + HOUR), details: known, reason: "never".to_owned() };
     log.settle_enrichment(&again[0], &given_up).await.expect("a database");
     assert_eq!(columns(&backend, "old").await, "-|-|-|-|corp");
     assert_eq!(runs(&log, NOW + 9 * HOUR).await, []);
@@ -293,7 +339,7 @@ pub async fn a_run_that_changes_is_enriched_again_and_a_row_made_anew_has_what_w
     let subject = Details { subject: Some("Another".to_owned()), ..Details::default() };
     log.settle_enrichment(&due[0], &Enriched::Known(subject)).await.expect("a database");
     assert_eq!(columns(&backend, "a").await, enriched.replace("王's sync", "Another"), "what is not told now stays");
-    let given_up = Enriched::GivenUp { details: Details::default(), reason: "never".to_owned() };
+    let given_up = Enriched::GivenUp { at: millis(NOW), details: Details::default(), reason: "never".to_owned() };
     log.settle_enrichment(&due[1], &given_up).await.expect("a database");
     assert_eq!(runs(&log, NOW).await, []);
     backend.execute("UPDATE meetings SET status = 'concluded'").await;
