@@ -223,7 +223,9 @@ impl App {
         tasks.spawn(EVENTS, http::serve(events, terms, router, shutdown.clone(), connections));
         let access = Access::new(&settings.admin, sources, Arc::clone(&log) as Arc<dyn Sessions>, clock.clone());
         let access = Arc::new(access);
-        let api = Api::new(Arc::clone(&log), Arc::clone(&health), clock.clone(), access.asks());
+        let of = Arc::clone(&access);
+        reloader.part(move |new| Ok(Box::new(of.prepare(&new.admin)?)));
+        let api = Api::new(Arc::clone(&log), Arc::clone(&health), clock.clone());
         let streams = Streams::new(api, Arc::clone(&appended), steps.rest.clone());
         let router = http::admin_router(&health, access, Arc::clone(&streams));
         // Operators watch the end: this listener ends with the rest.

@@ -54,7 +54,8 @@ impl Patience {
 
     /// A call has failed; says so, and begins a pause. `chance`, from 0 to 1, spreads those who failed together.
     pub fn failed(&mut self, now: Duration, error: &VendorError, chance: f64) {
-        let pause = pause(error.class, error.wait, self.failures).mul_f64(1.0 + chance / 4.0);
+        let pause = pause(error.class, error.wait, self.failures);
+        let pause = pause.saturating_add(pause.mul_f64(chance / 4.0));
         self.until = now.saturating_add(pause);
         if !pause.is_zero() {
             self.failures = self.failures.saturating_add(1);
@@ -150,6 +151,15 @@ mod tests {
         assert_eq!(left(Class::Transient, Some(7 * MINUTE)), 7 * MINUTE);
         assert_eq!(left(Class::Gone, None), Duration::ZERO);
         assert_eq!(left(Class::Bug, None), Duration::ZERO);
+    }
+
+    #[test]
+    fn nothing_that_anybody_asks_for_ends_in_a_panic() {
+        for class in [Class::Token, Class::Locked, Class::Transient, Class::Incomplete] {
+            let mut patience = Patience::new("test");
+            patience.failed(MINUTE, &error(class, Some(Duration::MAX)), 1.0);
+            assert!(patience.left(MINUTE) >= 60 * MINUTE);
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What an answer says: the JSON that was asked for, or a [`VendorError`] with everything that is known. Pure.
 
+use std::time::Duration;
+
 use hyper::HeaderMap;
 use serde_json::Value;
 use time::PrimitiveDateTime;
@@ -129,6 +131,15 @@ pub(super) fn header(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(shown).filter(|value| !value.is_empty())
 }
 
+/// What the platform asks for counts for no longer: a header that nobody can have meant must not silence a task for years.
+const LONGEST_ASKED: Duration = Duration::from_secs(3_600);
+
+/// How long the platform asks to be left alone.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = header(headers, "retry-after")?.parse().ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST_ASKED))
+}
+
 /// The error of an exchange that brought no answer.
 pub(super) fn unanswered(doing: &'static str, fault: Fault) -> VendorError {
     let (problem, class, advice) = match fault {
@@ -161,4 +172,26 @@ pub(super) fn unanswered(doing: &'static str, fault: Fault) -> VendorError {
 pub(super) fn clock_behind(headers: &HeaderMap, now: Millis) -> Option<i64> {
     let date = PrimitiveDateTime::parse(&header(headers, "date")?, HTTP_DATE).ok()?.assume_utc();
     Some(date.unix_timestamp() - now.get() / 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_platform_asks_for_counts_for_an_hour_at_most() {
+        let asked = |text: &str| {
+            let headers = HeaderMap::from_iter([(hyper::header::RETRY_AFTER, text.parse().expect("a header's value"))]);
+            retry_after(&headers).map(|wait| wait.as_secs())
+        };
+        for (text, seconds) in
+            [("0", 0), ("7", 7), ("3600", 3_600), ("31536000", 3_600), ("18446744073709551615", 3_600)]
+        {
+            assert_eq!(asked(text), Some(seconds), "{text}");
+        }
+        for text in ["18446744073709551616", "-1", "1.5", "soon", ""] {
+            assert_eq!(asked(text), None, "{text}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new()), None);
+    }
 }

@@ -20,8 +20,6 @@ use super::{Core, answer, token};
 
 /// Longer waits are the caller's: the error names them.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(120);
-/// What the platform asks for counts for no longer: a header that nobody can have meant must not silence a task for years.
-const LONGEST_ASKED: Duration = Duration::from_secs(3_600);
 /// Times that a call is made before its failure is believed.
 const TRIES: u32 = 6;
 /// Before the second try; doubles with each further one, and is shortened by up to a half at random.
@@ -163,9 +161,9 @@ impl Core {
     /// What else the head of an answer says of a failure.
     fn with_headers(&self, mut error: VendorError, answer: &Answer, credentials: &Credentials<'_>) -> VendorError {
         if error.class == Class::Transient
-            && let Some(seconds) = answer::header(&answer.headers, "retry-after").and_then(|text| text.parse().ok())
+            && let Some(wait) = answer::retry_after(&answer.headers)
         {
-            error.wait = Some(Duration::from_secs(seconds).min(LONGEST_ASKED));
+            error.wait = Some(wait);
         }
         if matches!(credentials, Credentials::Claim(_)) {
             // There is no token yet that could be at fault.

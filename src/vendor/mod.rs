@@ -82,7 +82,7 @@ pub struct Vendor {
 /// What clones share.
 struct Core {
     options: Options,
-    /// The App ID's key, which may be replaced; that of the options is the first.
+    /// The App ID's key, which may be replaced. That of the options is moved here, so that none stays that was replaced.
     key: RwLock<SecretString>,
     clock: Clock,
     transport: Transport,
@@ -109,7 +109,7 @@ impl Vendor {
     ///
     /// # Errors
     /// There is nothing to check the platform's certificate with.
-    pub fn new(options: Options, clock: Clock) -> Result<Self, VendorError> {
+    pub fn new(mut options: Options, clock: Clock) -> Result<Self, VendorError> {
         let transport = Transport::new(&options.url).map_err(|problem| VendorError {
             doing: "preparing to call the platform",
             problem,
@@ -121,9 +121,10 @@ impl Vendor {
                 in SSL_CERT_FILE.",
             wait: None,
         })?;
+        let key = RwLock::new(std::mem::take(&mut options.app_key));
         Ok(Self {
             core: Arc::new(Core {
-                key: RwLock::new(options.app_key.clone()),
+                key,
                 options,
                 clock,
                 transport,

@@ -40,6 +40,7 @@ on_both! {
         statistics_count_what_happened
         health_tells_what_the_service_knows;
     streams:
+        a_stream_ends_with_the_session_that_it_was_opened_in
         a_stream_goes_on_after_a_restart_without_a_gap
         a_forgotten_person_is_told_to_nobody_who_comes_back_to_a_stream
         what_the_page_shows_comes_once_a_second;

@@ -5,6 +5,7 @@
 //! `401` at once; from where too many wrong tokens came, no token is looked at for a while (`guesses`).
 
 mod ended;
+mod grant;
 mod guesses;
 pub mod login;
 mod session;
@@ -23,6 +24,7 @@ use axum::response::Response;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use tokio::sync::watch;
 
 use super::connections::{self, Connection};
 use super::ops;
@@ -33,6 +35,7 @@ use crate::event::Clock;
 use crate::log;
 use crate::telemetry::Throttle;
 use ended::Ended;
+pub use grant::Grant;
 use guesses::Guesses;
 use session::{Session, Sessions};
 
@@ -52,8 +55,7 @@ pub enum Right {
 /// Who may see what. Of a token only the digest is kept: it is no secret to lose, and comparing two digests tells nothing,
 /// not even the token's length.
 pub struct Access {
-    /// None of them: who reaches the listener may see it, masked.
-    tokens: Vec<Token>,
+    tokens: watch::Sender<Tokens>,
     guesses: Guesses,
     ended: Ended,
     /// Whose word is taken for where a request comes from.
@@ -68,9 +70,31 @@ struct Token {
     sessions: Sessions,
 }
 
+impl PartialEq for Token {
+    fn eq(&self, other: &Self) -> bool {
+        self.right == other.right && self.digest == other.digest
+    }
+}
+
+/// None of them: who reaches the listener may see it, masked.
+type Tokens = Arc<[Arc<Token>]>;
+
+fn tokens(admin: &Admin) -> Tokens {
+    let token = |token: &Option<SecretString>, right| {
+        let digest: [u8; 32] = Sha256::digest(token.as_ref()?.expose_secret()).into();
+        Some(Arc::new(Token { right, digest, sessions: Sessions::new(&digest, right) }))
+    };
+    [token(&admin.token, Right::Full), token(&admin.viewer_token, Right::Masked)].into_iter().flatten().collect()
+}
+
+/// New settings have no token any more, and the old ones had.
+#[derive(Debug, thiserror::Error)]
+#[error("`admin.token` is not set any more: whether a token is asked for at all is decided at the start, so restart")]
+pub struct NoToken;
+
 impl std::fmt::Debug for Access {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Access").field("tokens", &self.tokens.len()).finish_non_exhaustive()
+        f.debug_struct("Access").field("tokens", &self.tokens().len()).finish_non_exhaustive()
     }
 }
 
@@ -78,13 +102,8 @@ impl Access {
     /// By these tokens. `log` knows the sessions that were ended, `sources` whose `X-Forwarded-For` is believed.
     #[must_use]
     pub fn new(admin: &Admin, sources: Sources, log: Arc<dyn log::Sessions>, clock: Clock) -> Self {
-        let token = |token: &Option<SecretString>, right| {
-            let digest: [u8; 32] = Sha256::digest(token.as_ref()?.expose_secret()).into();
-            Some(Token { right, digest, sessions: Sessions::new(&digest, right) })
-        };
-        let tokens = [token(&admin.token, Right::Full), token(&admin.viewer_token, Right::Masked)];
         Self {
-            tokens: tokens.into_iter().flatten().collect(),
+            tokens: watch::Sender::new(tokens(admin)),
             guesses: Guesses::default(),
             ended: Ended::new(log),
             sources,
@@ -93,23 +112,38 @@ impl Access {
         }
     }
 
+    /// New tokens, which whoever calls what is returned puts in place of the old ones. What those gave a right to ends then.
+    ///
+    /// # Errors
+    /// [`NoToken`]: the listener may be one that only a token protects.
+    pub fn prepare(self: &Arc<Self>, admin: &Admin) -> Result<impl FnOnce() + Send + use<>, NoToken> {
+        let (new, this) = (tokens(admin), Arc::clone(self));
+        if new.is_empty() && self.asks() {
+            return Err(NoToken);
+        }
+        Ok(move || drop(this.tokens.send_replace(new)))
+    }
+
+    fn tokens(&self) -> Tokens {
+        Arc::clone(&self.tokens.borrow())
+    }
+
     /// Whether there is a token to ask for.
-    #[must_use]
-    pub fn asks(&self) -> bool {
-        !self.tokens.is_empty()
+    fn asks(&self) -> bool {
+        !self.tokens.borrow().is_empty()
     }
 
     /// The token that was sent, if it is one of ours. All of them are compared, whichever matches.
-    fn token(&self, sent: &[u8]) -> Option<&Token> {
+    fn token(&self, sent: &[u8]) -> Option<Arc<Token>> {
         let sent = Sha256::digest(sent);
-        self.tokens.iter().fold(None, |found, token| {
+        self.tokens().iter().fold(None, |found, token| {
             let equal = bool::from(sent.as_slice().ct_eq(&token.digest));
-            if equal { Some(token) } else { found }
+            if equal { Some(Arc::clone(token)) } else { found }
         })
     }
 
     /// Compares a token that a request sent, unless too many wrong ones came from there.
-    fn guess(&self, head: &Parts, sent: &[u8]) -> Guess<'_> {
+    fn guess(&self, head: &Parts, sent: &[u8]) -> Guess {
         let source = self.source(head);
         let left = source.map_or(Duration::ZERO, |source| self.guesses.shut(source));
         if !left.is_zero() {
@@ -146,11 +180,11 @@ impl Access {
         self.held(headers).map(|(_, session)| session).collect()
     }
 
-    fn held<'a>(&'a self, headers: &'a HeaderMap) -> impl Iterator<Item = (Right, Session)> + 'a {
-        let now = self.clock.now();
+    fn held<'a>(&self, headers: &'a HeaderMap) -> impl Iterator<Item = (Arc<Token>, Session)> + use<'a> {
+        let (now, tokens) = (self.clock.now(), self.tokens());
         let cookies = headers.get_all(COOKIE).into_iter().filter_map(|cookie| cookie.to_str().ok());
         cookies.flat_map(|line| line.split(';')).filter_map(session::value).filter_map(move |value| {
-            self.tokens.iter().find_map(|token| Some((token.right, token.sessions.holds(value, now)?)))
+            tokens.iter().find_map(|token| Some((Arc::clone(token), token.sessions.holds(value, now)?)))
         })
     }
 
@@ -162,15 +196,14 @@ impl Access {
                 _ => return Judged::None,
             };
             return match self.guess(head, sent) {
-                Guess::Right(token) => Judged::Right(token.right, By::Token),
+                Guess::Right(token) => Judged::Right(token, None),
                 Guess::Wrong => Judged::None,
                 Guess::Shut(left) => Judged::Shut(left),
             };
         }
-        let held: Vec<_> = self.held(&head.headers).collect();
-        for (right, session) in held {
+        for (token, session) in self.held(&head.headers) {
             if !self.ended.has(&session).await {
-                return Judged::Right(right, By::Session);
+                return Judged::Right(token, Some(session));
             }
         }
         Judged::None
@@ -178,42 +211,36 @@ impl Access {
 }
 
 /// What comes of a token that was sent.
-enum Guess<'a> {
-    Right(&'a Token),
+enum Guess {
+    Right(Arc<Token>),
     Wrong,
     /// It was not compared, and is not for so long.
     Shut(Duration),
 }
 
 /// What comes of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Judged {
-    Right(Right, By),
+    /// It has this token's right; by the token itself, or by a session.
+    Right(Arc<Token>, Option<Session>),
     None,
     Shut(Duration),
 }
 
-/// By what somebody has a right.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum By {
-    Token,
-    Session,
-}
-
-/// Lets through what [`Access`] allows, with its [`Right`] in the request's extensions, and bare `/readyz`.
+/// Lets through what [`Access`] allows, with its [`Right`] and its [`Grant`] in the request's extensions, and bare `/readyz`.
 pub async fn guard(State(access): State<Arc<Access>>, mut request: Request, next: Next) -> Response {
     if !access.asks() {
         if !names_loopback(request.uri(), request.headers()) {
             return explained(StatusCode::FORBIDDEN, NO_TOKEN);
         }
         request.extensions_mut().insert(Right::Masked);
+        request.extensions_mut().insert(Grant::new(access, None, None));
         return next.run(request).await;
     }
     let (head, body) = request.into_parts();
     let judged = access.judge(&head).await;
     let mut request = Request::from_parts(head, body);
-    let (right, by) = match judged {
-        Judged::Right(right, by) => (right, by),
+    let (token, session) = match judged {
+        Judged::Right(token, session) => (token, session),
         Judged::Shut(left) => return later(problem(StatusCode::TOO_MANY_REQUESTS), left),
         Judged::None => {
             let open = match request.uri().path() {
@@ -231,7 +258,7 @@ pub async fn guard(State(access): State<Arc<Access>>, mut request: Request, next
             return if form { login::form(login::Language::of(&head.headers), None) } else { unauthorized() };
         }
     };
-    if by == By::Session
+    if session.is_some()
         && !reads(request.method())
         && let Some(refused) = foreign(&access, request.uri(), request.headers(), request.extensions())
     {
@@ -241,7 +268,8 @@ pub async fn guard(State(access): State<Arc<Access>>, mut request: Request, next
     if let Some(connection) = request.extensions().get::<Arc<Connection>>() {
         drop(connection.proven());
     }
-    request.extensions_mut().insert(right);
+    request.extensions_mut().insert(token.right);
+    request.extensions_mut().insert(Grant::new(access, Some(token), session));
     next.run(request).await
 }
 
@@ -376,7 +404,7 @@ mod tests {
         head.headers = headers(pairs);
         head.extensions.insert(Arc::new(Connection::new("192.0.2.1:1".parse().unwrap())));
         match access.judge(&head).await {
-            Judged::Right(right, _) => Some(right),
+            Judged::Right(token, _) => Some(token.right),
             Judged::None | Judged::Shut(_) => None,
         }
     }
@@ -389,7 +417,7 @@ mod tests {
         for wrong in ["Bearer", "Bearer ", "Bearer al", "Basic all", "all", "Bearer all view"] {
             assert_eq!(right(&access, &[("authorization", wrong)]).await, None, "{wrong}");
         }
-        let cookie = format!("a=b; convoke_session={}", access.tokens[1].sessions.open(Clock::System.now()));
+        let cookie = format!("a=b; convoke_session={}", access.tokens()[1].sessions.open(Clock::System.now()));
         assert_eq!(right(&access, &[("cookie", &cookie)]).await, Some(Right::Masked));
         assert_eq!(right(&access, &[("cookie", &cookie), ("authorization", "Bearer x")]).await, None);
         assert_eq!(right(&access, &[]).await, None);
@@ -402,18 +430,18 @@ mod tests {
             assert_eq!(right(&access, &[("authorization", "Bearer wrong")]).await, None);
         }
         assert_eq!(right(&access, &[("authorization", "Bearer all")]).await, None);
-        let cookie = format!("convoke_session={}", access.tokens[0].sessions.open(Clock::System.now()));
+        let cookie = format!("convoke_session={}", access.tokens()[0].sessions.open(Clock::System.now()));
         assert_eq!(right(&access, &[("cookie", &cookie)]).await, Some(Right::Full));
         let (mut head, ()) = axum::http::Request::new(()).into_parts();
         head.headers = headers(&[("authorization", "Bearer all")]);
         head.extensions.insert(Arc::new(Connection::new("192.0.2.2:1".parse().unwrap())));
-        assert_eq!(access.judge(&head).await, Judged::Right(Right::Full, By::Token), "from elsewhere");
+        assert!(matches!(access.judge(&head).await, Judged::Right(token, None) if token.right == Right::Full));
     }
 
     #[tokio::test]
     async fn a_session_that_was_ended_does_not_hold_here_even_if_the_database_does_not_answer() {
         let access = access(Some("all"), None);
-        let open = || format!("convoke_session={}", access.tokens[0].sessions.open(Clock::System.now()));
+        let open = || format!("convoke_session={}", access.tokens()[0].sessions.open(Clock::System.now()));
         let (one, other) = (open(), open());
         for session in access.sessions(&headers(&[("cookie", &one)])) {
             access.ended.end(session).await.unwrap_err();
@@ -425,7 +453,7 @@ mod tests {
     #[tokio::test]
     async fn another_token_ends_the_sessions_that_the_old_one_opened() {
         let cookie =
-            format!("convoke_session={}", access(Some("old"), None).tokens[0].sessions.open(Clock::System.now()));
+            format!("convoke_session={}", access(Some("old"), None).tokens()[0].sessions.open(Clock::System.now()));
         let held = async |token| right(&access(Some(token), None), &[("cookie", &cookie)]).await.is_some();
         assert!(held("old").await && !held("new").await);
     }

@@ -54,8 +54,6 @@ pub struct Api {
     health: Arc<Health>,
     mask: Mask,
     clock: Clock,
-    /// Whether there is a token to ask for.
-    token_required: bool,
     throttle: Throttle,
 }
 
@@ -68,8 +66,8 @@ impl std::fmt::Debug for Api {
 impl Api {
     /// Reads `log`, and tells what `health` knows.
     #[must_use]
-    pub fn new(log: Arc<dyn Log>, health: Arc<Health>, clock: Clock, token_required: bool) -> Self {
-        Self { log, health, mask: Mask::default(), clock, token_required, throttle: Throttle::default() }
+    pub fn new(log: Arc<dyn Log>, health: Arc<Health>, clock: Clock) -> Self {
+        Self { log, health, mask: Mask::default(), clock, throttle: Throttle::default() }
     }
 
     fn now(&self) -> Millis {

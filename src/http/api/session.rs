@@ -1,16 +1,12 @@
 //! Who is asking.
 
-use std::sync::Arc;
-
-use axum::extract::State;
 use axum::{Extension, Json};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::ask::{Asked, Nothing};
 use super::refused::Refusals;
-use super::streams::Streams;
-use crate::http::access::Right;
+use crate::http::access::{Grant, Right};
 
 /// What whoever is asking may see.
 #[derive(Debug, Serialize, ToSchema)]
@@ -36,13 +32,13 @@ super::ask::words! {
     responses((status = 200, description = "The right.", body = Session), Refusals)
 )]
 pub(super) async fn session(
-    State(streams): State<Arc<Streams>>,
     Extension(right): Extension<Right>,
+    Extension(grant): Extension<Grant>,
     _: Asked<Nothing>,
 ) -> Json<Session> {
     let right = match right {
         Right::Full => RightWord::Full,
         Right::Masked => RightWord::Masked,
     };
-    Json(Session { right, token_required: streams.api.token_required, version: env!("CARGO_PKG_VERSION") })
+    Json(Session { right, token_required: grant.was_asked_for(), version: env!("CARGO_PKG_VERSION") })
 }

@@ -1,14 +1,22 @@
 //! Tokens, sessions, and what is said to those without.
 
+use std::time::Duration;
+
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use reqwest::Method;
+use rustix::process::Signal;
 use sha2::{Digest as _, Sha256};
 
-use super::{ALL, Scene, builder, request};
+use super::{ALL, Scene, ask, builder, deliver, event, request, streams::Source, who};
 use crate::{
     log_contract::fixture::Backend,
     service::settings,
-    support::{http::Answer, process::Convoke, rig::LONG, wait::eventually},
+    support::{
+        http::Answer,
+        process::Convoke,
+        rig::{self, LONG},
+        wait::eventually,
+    },
 };
 
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
@@ -18,7 +26,7 @@ async fn get(convoke: &Convoke, path: &str, headers: &[(&str, &str)]) -> Answer 
 }
 
 /// Opens a session; the cookie as a browser sends it back, and the header that set it.
-async fn log_in(convoke: &Convoke, body: &'static str, headers: &[(&str, &str)]) -> (String, String) {
+pub async fn log_in(convoke: &Convoke, body: &'static str, headers: &[(&str, &str)]) -> (String, String) {
     let answer = request(convoke, Method::POST, "/session", &[headers, &[FORM]].concat(), body).await;
     assert_eq!((answer.status, answer.header("location")), (303, Some("./")), "{}", answer.text());
     let set = answer.header("set-cookie").expect("a cookie").to_owned();
@@ -189,6 +197,56 @@ pub async fn signing_out_ends_the_session_on_every_replica(backend: Backend) {
     })
     .await;
     assert_eq!((status(&one, &second).await, status(&other, &second).await), (200, 200), "another session goes on");
+}
+
+#[tokio::test]
+async fn a_token_that_is_replaced_in_its_file_ends_with_all_that_it_opened_and_by_sighup_at_once() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let at = |name: &str| folder.path().join(name);
+    let write = |name: &str, token: &str| std::fs::write(at(name), token).expect("a file");
+    write("all", "first-for-everything\n");
+    write("view", "first-for-the-viewers\n");
+    let backend = Backend::sqlite();
+    let builder = rig::convoke(&backend.url, "none").setting("ADMIN_TOKEN_FILE", at("all"));
+    let mut convoke = builder.setting("ADMIN_VIEWER_TOKEN_FILE", at("view")).start().await;
+    convoke.wait_ready(LONG).await;
+    let right = async |convoke: &Convoke, token: &str| {
+        let answer = ask(convoke, "/api/v1/session", token).await;
+        (answer.status == 200).then(|| answer.json()["right"].as_str().expect("a word").to_owned())
+    };
+    let (cookie, _) = log_in(&convoke, "token=first-for-everything", &[]).await;
+    let (viewer, _) = log_in(&convoke, "token=first-for-the-viewers", &[]).await;
+    let held =
+        async |convoke: &Convoke, cookie: &str| get(convoke, "/api/v1/session", &[("cookie", cookie)]).await.status;
+    let mut streams = Vec::new();
+    for header in [("authorization", "Bearer first-for-everything"), ("cookie", &cookie), ("cookie", &viewer)] {
+        streams.push(Source::open_by(&convoke, "/api/v1/stream", header, None).await);
+    }
+
+    write("all", "second-for-everything\n");
+    let noticed = "files have changed, and are used";
+    eventually("the file is noticed", Duration::from_secs(60), async || convoke.logs().contains(noticed)).await;
+    assert_eq!(right(&convoke, "first-for-everything").await, None);
+    assert_eq!(right(&convoke, "second-for-everything").await.as_deref(), Some("full"));
+    assert_eq!(right(&convoke, "first-for-the-viewers").await.as_deref(), Some("masked"));
+    assert_eq!((held(&convoke, &cookie).await, held(&convoke, &viewer).await), (401, 200));
+    for mut ended in streams.drain(..2) {
+        while ended.block().await.is_some() {}
+    }
+    deliver(&convoke, &event("meeting.join", 1_790_000_000_000, "960000017", "run-a", &who("Ann", 1, 0))).await;
+    assert!(streams[0].event().await.is_some(), "whose token is the same watches on");
+
+    // What cannot be used changes nothing; and that nobody is asked any more is not for a file to say.
+    let reloads = |convoke: &Convoke, words: &str| convoke.logs().matches(words).count();
+    write("view", "second-for-everything\n");
+    convoke.signal(Signal::HUP);
+    eventually("it is refused", LONG, async || reloads(&convoke, "could not reload") == 1).await;
+    assert_eq!(right(&convoke, "first-for-the-viewers").await.as_deref(), Some("masked"));
+    write("view", "second-for-the-viewers\n");
+    convoke.signal(Signal::HUP);
+    eventually("it is taken", LONG, async || right(&convoke, "first-for-the-viewers").await.is_none()).await;
+    assert_eq!(right(&convoke, "second-for-the-viewers").await.as_deref(), Some("masked"));
+    while streams[0].block().await.is_some() {}
 }
 
 #[tokio::test]

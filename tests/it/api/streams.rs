@@ -1,12 +1,13 @@
 //! Server-sent events: resuming, replicas, the page's second, slow readers, the end.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
+use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::{ALL, Scene, VIEW, builder, deliver, event, who};
+use super::{ALL, Scene, VIEW, access::log_in, builder, deliver, event, request, who};
 use crate::{
     log_contract::fixture::Backend,
     service::now,
@@ -20,7 +21,7 @@ use crate::{
 
 /// One server-sent event.
 #[derive(Debug, Clone, Default)]
-struct Told {
+pub struct Told {
     id: Option<i64>,
     event: String,
     data: String,
@@ -33,7 +34,7 @@ impl Told {
 }
 
 /// A client as browsers have one.
-struct Source {
+pub struct Source {
     answer: reqwest::Response,
     ahead: String,
     /// What it would send as `Last-Event-ID`.
@@ -42,9 +43,12 @@ struct Source {
 
 impl Source {
     async fn open(convoke: &Convoke, path: &str, token: &str, last: Option<i64>) -> Self {
+        Self::open_by(convoke, path, ("authorization", &format!("Bearer {token}")), last).await
+    }
+
+    pub async fn open_by(convoke: &Convoke, path: &str, by: (&str, &str), last: Option<i64>) -> Self {
         let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-        let request =
-            client.get(format!("http://{}{path}", convoke.admin)).header("authorization", format!("Bearer {token}"));
+        let request = client.get(format!("http://{}{path}", convoke.admin)).header(by.0, by.1);
         let request = match last {
             Some(last) => request.header("last-event-id", last.to_string()),
             None => request,
@@ -56,7 +60,7 @@ impl Source {
     }
 
     /// The next block; `None` at the end of the stream.
-    async fn block(&mut self) -> Option<Told> {
+    pub async fn block(&mut self) -> Option<Told> {
         loop {
             if let Some((block, rest)) = self.ahead.split_once("\n\n") {
                 let mut told = Told::default();
@@ -82,7 +86,7 @@ impl Source {
     }
 
     /// The next event that has data.
-    async fn event(&mut self) -> Option<Told> {
+    pub async fn event(&mut self) -> Option<Told> {
         loop {
             match self.block().await {
                 Some(told) if told.data.is_empty() => {}
@@ -112,6 +116,30 @@ fn numbers(events: &[Value]) -> Vec<i64> {
         (at.get() - 1_790_000_000_000) / 1000
     };
     events.iter().map(number).collect()
+}
+
+pub async fn a_stream_ends_with_the_session_that_it_was_opened_in(backend: Backend) {
+    let (one, other) = (builder(&backend).start().await, builder(&backend).start().await);
+    one.wait_ready(LONG).await;
+    other.wait_ready(LONG).await;
+    let (first, _) = log_in(&one, "token=all-of-it-and-no-less", &[]).await;
+    let (second, _) = log_in(&one, "token=all-of-it-and-no-less", &[]).await;
+    let mut ending = Vec::new();
+    for replica in [&one, &other] {
+        for path in ["/api/v1/stream", "/api/v1/live"] {
+            ending.push(Source::open_by(replica, path, ("cookie", &first), None).await);
+        }
+    }
+    let mut staying = Source::open_by(&other, "/api/v1/stream", ("cookie", &second), None).await;
+    assert_eq!(request(&one, Method::POST, "/session/end", &[("cookie", &first)], "").await.status, 303);
+    let signed_out = Instant::now();
+    for stream in &mut ending {
+        while stream.block().await.is_some() {
+            assert!(signed_out.elapsed() < LONG, "it goes on");
+        }
+    }
+    deliver(&other, &joined(1)).await;
+    assert_eq!(numbers(&staying.events(1).await), [1], "another session's goes on");
 }
 
 pub async fn a_stream_goes_on_after_a_restart_without_a_gap(backend: Backend) {

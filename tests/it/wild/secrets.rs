@@ -4,11 +4,13 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
 use convoke::config::{ConfigArgs, Env, Settings};
+use convoke::simulate::platform::{Platform, PlatformOptions};
 use rustix::process::Signal;
 
 use crate::service::{APP_ID, SOON};
 use crate::support::nats::{NatsOptions, NatsServer, NatsVersion};
 use crate::support::process::Convoke;
+use crate::support::rig::{LONG, metric_over};
 use crate::support::tools::output_of;
 use crate::support::wait::eventually;
 
@@ -65,20 +67,16 @@ async fn keys_from_files_are_wiped_from_memory_and_never_come_out() {
     convoke.wait_ready(SOON).await;
     // To show that the search finds what is there.
     assert!(in_memory(convoke.id(), convoke.folder().display().to_string().as_bytes()) > 0);
+    let id = convoke.id();
     let wiped = |when: &str| {
         for (what, secret) in [("the key", KEY), ("the admin token", TOKEN), ("the TLS key", &tls)] {
-            assert_eq!(in_memory(convoke.id(), secret.as_bytes()), 0, "{what} is in memory {when}");
+            assert_eq!(in_memory(id, secret.as_bytes()), 0, "{what} is in memory {when}");
         }
     };
     wiped("after the start");
     let reloads = |convoke: &Convoke| convoke.logs().matches("reloaded subscribers").count();
     convoke.signal(Signal::HUP);
     eventually("the files are read again", SOON, async || reloads(&convoke) == 1).await;
-    let wiped = |when: &str| {
-        for (what, secret) in [("the key", KEY), ("the TLS key", &tls)] {
-            assert_eq!(in_memory(convoke.id(), secret.as_bytes()), 0, "{what} is in memory {when}");
-        }
-    };
     wiped("after a reload");
 
     let check = convoke.run(&["check"]).await;
@@ -89,6 +87,40 @@ async fn keys_from_files_are_wiped_from_memory_and_never_come_out() {
     for secret in [KEY, TOKEN, BUS_TOKEN, &tls] {
         let found = said.lines().find(|line| line.contains(secret));
         assert!(found.is_none(), "{secret} in: {}", found.unwrap_or_default());
+    }
+}
+
+#[tokio::test]
+async fn no_key_of_a_subscriber_is_in_memory_beside_a_backfill_either_and_none_that_was_replaced() {
+    const API_APP: &str = "0123456789abcdef0123456789abcdef";
+    const API_KEYS: [&str; 2] = ["plAntEd-aPi-kEy-1e5d30c7a2", "plAntEd-aPi-kEy-94b7f6c0e8"];
+    const NEXT_KEY: &str = "plAntEd-nExt-kEy-6b20a7d3f1";
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let at = |name: &str| folder.path().join(name);
+    let write = |name: &str, key: &str| std::fs::write(at(name), format!("{key}\n")).expect("a file");
+    let platform = Platform::start(PlatformOptions::new(API_APP, API_KEYS[0].into())).await.expect("a free port");
+    write("key", KEY);
+    write("api", API_KEYS[0]);
+    let mut convoke = Convoke::builder()
+        .setting("APP_ID", APP_ID)
+        .setting("APP_KEY_FILE", at("key"))
+        .setting("NATS_URL", "none")
+        .setting("PLATFORM_URL", platform.url())
+        .setting("PLATFORM_APP_ID", API_APP)
+        .setting("PLATFORM_APP_KEY_FILE", at("api"))
+        .setting("BACKFILL_EVERY", "1h")
+        .start()
+        .await;
+    let done = "convoke_backfill_completed_timestamp_seconds";
+    metric_over(&convoke, done, 1.0, LONG).await;
+    assert!(in_memory(convoke.id(), API_KEYS[0].as_bytes()) > 0, "the platform's is what it signs in with");
+    assert_eq!(in_memory(convoke.id(), KEY.as_bytes()), 0, "in memory after a backfill");
+    write("key", NEXT_KEY);
+    write("api", API_KEYS[1]);
+    convoke.signal(Signal::HUP);
+    eventually("the files are read again", SOON, async || convoke.logs().contains("reloaded subscribers")).await;
+    for replaced in [KEY, NEXT_KEY, API_KEYS[0]] {
+        assert_eq!(in_memory(convoke.id(), replaced.as_bytes()), 0, "{replaced} is in memory after a reload");
     }
 }
 

@@ -17,7 +17,7 @@ use super::recent::{After, Wanted, tell_all};
 use super::watchers::{Watcher, What};
 use super::{KEEP_ALIVE, RETRY, Streams};
 use crate::event::Seq;
-use crate::http::access::Right;
+use crate::http::access::{Grant, Right};
 use crate::http::api::ask::{Asked, Number, Text};
 use crate::http::api::refused::{Refusals, Refused};
 use crate::log::{EventFilter, LogError, Scope};
@@ -74,6 +74,7 @@ pub(crate) struct Which {
 pub(crate) async fn stream(
     State(streams): State<Arc<Streams>>,
     Extension(right): Extension<Right>,
+    Extension(grant): Extension<Grant>,
     headers: HeaderMap,
     asked: Asked<Which>,
 ) -> Result<Response, Refused> {
@@ -114,7 +115,7 @@ pub(crate) async fn stream(
         greeted: false,
         said: Instant::now(),
     };
-    Ok(super::answer(reader, |mut reader| async move {
+    Ok(super::answer(grant, reader, |mut reader| async move {
         let piece = reader.next().await?;
         Some((piece, reader))
     }))

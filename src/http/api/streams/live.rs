@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use super::watchers::{Watcher, What};
 use super::{RETRY, Streams};
 use crate::event::{Millis, Seq};
-use crate::http::access::Right;
+use crate::http::access::{Grant, Right};
 use crate::http::api::ask::{Asked, Nothing, Time};
 use crate::http::api::health::{Health, RefusalCounts};
 use crate::http::api::items::Event;
@@ -226,6 +226,7 @@ impl Streams {
 pub(crate) async fn live(
     State(streams): State<Arc<Streams>>,
     Extension(right): Extension<Right>,
+    Extension(grant): Extension<Grant>,
     _: Asked<Nothing>,
 ) -> Result<Response, Refused> {
     let watcher = streams.watchers.admit(What::Live).ok_or(Refused::Crowded)?;
@@ -233,7 +234,7 @@ pub(crate) async fn live(
     // The one that is there already is new to whoever comes.
     messages.mark_changed();
     let viewer = Viewer { streams, right, messages, _watcher: watcher, greeted: false };
-    Ok(super::answer(viewer, |mut viewer| async move {
+    Ok(super::answer(grant, viewer, |mut viewer| async move {
         let piece = viewer.next().await?;
         Some((piece, viewer))
     }))

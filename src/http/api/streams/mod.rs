@@ -19,10 +19,12 @@ use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName};
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Api;
+use crate::http::access::Grant;
 use live::Live;
 use recent::Recent;
 use watchers::Watchers;
@@ -86,8 +88,8 @@ impl Streams {
     }
 }
 
-/// The answer whose body is what `next` says, piece by piece, until it says nothing.
-fn answer<S: Send + 'static, F>(state: S, next: impl Fn(S) -> F + Send + 'static) -> Response
+/// The answer whose body is what `next` says, piece by piece, until it says nothing, or whoever listens has no right any more.
+fn answer<S: Send + 'static, F>(grant: Grant, state: S, next: impl Fn(S) -> F + Send + 'static) -> Response
 where
     F: Future<Output = Option<(Bytes, S)>> + Send + 'static,
 {
@@ -95,7 +97,7 @@ where
         let next = next(state);
         async move { next.await.map(|(piece, state)| (Ok::<_, Infallible>(piece), state)) }
     });
-    let mut response = Response::new(Body::from_stream(pieces));
+    let mut response = Response::new(Body::from_stream(pieces.take_until(grant.over())));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
