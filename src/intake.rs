@@ -166,6 +166,12 @@ impl Intake {
         self.outage.at_least()
     }
 
+    /// Why events are refused, for people; `None` while they are accepted, or before the first was tried.
+    #[must_use]
+    pub fn refusing_because(&self) -> Option<String> {
+        self.outage.why()
+    }
+
     /// Says that events have been refused for 1, 12, 20 or 24 hours, once each in an outage. To be called now and then.
     pub fn warn_if_due(&self) {
         let Some(lasted) = self.outage.due() else { return };
@@ -305,6 +311,7 @@ impl Writer {
 
     /// Notes that events cannot be stored; says so once.
     fn refused(&self, by: By, error: &LogError) {
+        self.outage.because(error.to_string());
         // A small write may succeed where a large one does not, and so on: this and its end may take turns.
         if self.outage.refused(by) {
             self.throttle.run("refusing", |suppressed| {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::refused::Refused;
+use super::running::Running;
 use super::{Failure, Outcome};
 use crate::audit::watch::Mark;
 use crate::bus::{Bus, StreamState};
@@ -79,7 +80,16 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
         let asked = handshakes(&report, &settings, &**log).await;
         report.part("handshake", asked);
     }
-    // Only a running service knows, and not of what came to another replica.
+    // Only a running service knows: which file it has open, what became of its helpers …
+    if let Some(running) = Running::ask(&settings).await {
+        if let Some(sentence) = running.refuses() {
+            report.fail("service", sentence);
+        }
+        if let Some(sentence) = running.restarted() {
+            report.warn("helpers", sentence);
+        }
+    }
+    // … and what it refused, though not of what came to another replica.
     if let Some(refused) = Refused::ask(&settings).await {
         for sentence in refused.sentences(&settings.listen.path) {
             report.warn("refused", format!("in the last {} min, {sentence}", refused.minutes));

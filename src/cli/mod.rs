@@ -12,6 +12,7 @@ mod quarantine;
 mod rebuild;
 mod refused;
 mod replay;
+mod running;
 mod serve;
 mod simulate;
 mod subscription;

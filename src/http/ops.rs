@@ -86,6 +86,9 @@ struct Report {
     not_accepting_seconds: f64,
     /// Whether that is the least: the database has not told yet how long nobody accepted events before the start.
     not_accepting_is_lower_bound: bool,
+    /// Why no event can be stored, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_accepting_reason: Option<String>,
     database: String,
     bus: BusReport,
     cursors: Vec<CursorHealth>,
@@ -161,6 +164,7 @@ impl Health {
             stopping: self.closing.is_set(),
             not_accepting_seconds: self.intake.refusing_for().as_secs_f64(),
             not_accepting_is_lower_bound: self.intake.refusing_at_least(),
+            not_accepting_reason: self.intake.refusing_because(),
             database: self.database.clone(),
             bus: BusReport {
                 enabled: self.bus.is_some(),

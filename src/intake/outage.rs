@@ -57,6 +57,8 @@ struct State {
     ended: Option<(Refusing, Duration)>,
     /// Whether the heartbeat was asked for since the process began.
     known: bool,
+    /// Why events are refused, for people.
+    why: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +94,7 @@ impl Outage {
     pub fn new(clock: Clock) -> Self {
         let since = clock.steady();
         let now = Refusing { since, before: Duration::ZERO, heartbeat: None, by_event: false, said: 0, told: false };
-        let state = State { now: Some(now), ended: None, known: false };
+        let state = State { now: Some(now), ended: None, known: false, why: None };
         Self { clock, refusing: AtomicBool::new(true), state: Mutex::new(state) }
     }
 
@@ -141,6 +143,18 @@ impl Outage {
         let refusing = resumed.map_or(fresh, |(refusing, _)| refusing);
         state.now = Some(Refusing { by_event: refusing.by_event || by == By::Event, ..refusing });
         true
+    }
+
+    /// Notes why events are refused.
+    pub fn because(&self, why: String) {
+        self.state().why = Some(why);
+    }
+
+    /// Why events are refused, while they are.
+    #[must_use]
+    pub fn why(&self) -> Option<String> {
+        let state = self.state();
+        state.why.clone().filter(|_| state.now.is_some())
     }
 
     /// Notes that an event, or a probe, was stored; the outage, if that ended one.

@@ -42,13 +42,16 @@ async fn a_database_that_is_moved_away_or_replaced_is_noticed_before_the_next_20
     deliver(&convoke, 0..3).await;
     let backup = convoke.folder().join("backup.db");
     sqlite(convoke.folder(), &format!("VACUUM INTO '{}'", backup.display())).await;
+    let fails =
+        |said: &str, why: &str| said.lines().any(|line| line.starts_with("FAIL  service") && line.contains(why));
     let readyz = async || http::get(&format!("http://{}/readyz", convoke.admin)).await.status;
 
     move_database(convoke.folder(), "convoke.db", "old.db");
     assert_eq!(Sample::number(10).deliver(convoke.events).await, 503);
     eventually("it is not ready", TEN, async || readyz().await == 503).await;
-    let (_, said) = check(&convoke).await;
-    assert!(said.contains("there is no database"), "{said}");
+    let (code, said) = check(&convoke).await;
+    assert!(said.contains("is not there"), "{said}");
+    assert!(code == 1 && fails(&said, "was removed"), "{said}");
     let line = "was removed while the database was open";
     eventually("it is said", TEN, async || convoke.logs().contains(line)).await;
 
@@ -57,6 +60,7 @@ async fn a_database_that_is_moved_away_or_replaced_is_noticed_before_the_next_20
     assert_eq!(readyz().await, 503);
     let (code, said) = check(&convoke).await;
     assert!(code == 1 && said.contains("into another file"), "{said}");
+    assert!(fails(&said, "was replaced"), "{said}");
 
     move_database(convoke.folder(), "convoke.db", "backup.db");
     move_database(convoke.folder(), "old.db", "convoke.db");
