@@ -264,7 +264,7 @@ impl Replay<'_> {
             (0, 0) if self.forgotten + self.too_large == 0 => {
                 println!(
                     "nothing published: {}",
-                    if arguments.missing { "nothing is missing" } else { "no event is meant" }
+                    if arguments.missing { "nothing is missing" } else { "no published event of the log matches" }
                 );
             }
             (0, known) if known > 0 => println!(
