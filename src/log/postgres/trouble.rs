@@ -45,11 +45,14 @@ pub fn explain_at(hosts: &Hosts, error: LogError) -> LogError {
 /// # Errors
 /// What that is, and who can mend it.
 pub async fn ask_for_room(connection: &mut PgConnection, place: &str) -> Result<(), LogError> {
+    // Where there is a table of migrations, another replica is making the tables just now; it stands before all others.
     let found = sqlx::query(
         "SELECT current_schema()::text, coalesce(has_schema_privilege(current_schema(), 'CREATE'), false),
                 quote_ident(current_user), quote_ident(current_database()),
                 (SELECT min(tablename)::text FROM pg_tables
-                  WHERE schemaname = current_schema() AND tablename IN ('events', 'cursors', 'quarantine', 'meetings', 'attendance'))",
+                  WHERE schemaname = current_schema() AND tablename IN ('events', 'cursors', 'quarantine', 'meetings', 'attendance')
+                    AND NOT EXISTS (SELECT 1 FROM pg_tables
+                                     WHERE schemaname = current_schema() AND tablename = '_sqlx_migrations'))",
     );
     let row = bounded(found.fetch_one(connection)).await?;
     let (schema, may_create): (Option<String>, bool) = (row.get(0), row.get(1));
