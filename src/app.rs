@@ -1,7 +1,7 @@
 //! The composition root: settings become parts, parts become named tasks, and the tasks are supervised.
 //!
-//! Every task of the service is spawned here ([`tasks`]), and every part that can take new settings while it runs says so
-//! here ([`reload`]).
+//! Every task of the service is spawned here (`tasks`), and every part that can take new settings while it runs says so
+//! here (`reload`).
 
 mod reload;
 mod tasks;

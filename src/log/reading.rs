@@ -335,7 +335,7 @@ pub trait Reading {
         page: &Page<EventId>,
     ) -> Result<Listing<ListedEvent, EventId>, LogError>;
 
-    /// The first events after `after` up to `up_to`, in the order of the log, `limit` or [`BYTES`] of them: without a `next` there
+    /// The first events after `after` up to `up_to`, in the order of the log, `limit` or `BYTES` of them: without a `next` there
     /// are no others up to there. A meeting is its number or UUID as the events have it.
     ///
     /// # Errors
