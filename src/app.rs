@@ -105,7 +105,7 @@ const EVENTS: &str = "events listener";
 const ADMIN: &str = "admin listener";
 const WRITER: &str = "writer";
 // The helpers, as `metrics::TASKS` has them.
-const DATABASE: &str = "database's upkeep";
+const DATABASE: &str = "database upkeep";
 const RELAY: &str = "relay";
 const TABLES: &str = "analyst tables";
 const WATCH: &str = "stream watch";

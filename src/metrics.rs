@@ -448,7 +448,7 @@ pub const CURSORS: [&str; 3] = ["bus", "meetings", "recordings"];
 pub const TASKS: [&str; 11] = [
     "analyst tables",
     "backfill",
-    "database's upkeep",
+    "database upkeep",
     "enrichment",
     "file watch",
     "gauges",

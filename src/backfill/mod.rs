@@ -180,6 +180,9 @@ impl Backfill {
                 note.finished_at = Some(self.clock.now().get());
             }
             let kept = note.keep(&*self.log, request.note).await;
+            if let (Err(_), Err(error)) = (&walked, &kept) {
+                tracing::warn!(%error, "how far the backfill came was not kept: the next one looks at all of it again");
+            }
             // What broke it off is the news.
             walked?;
             kept?;

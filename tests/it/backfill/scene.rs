@@ -101,7 +101,8 @@ impl Scene {
 
     /// The same beginning for all backfills of a scene, four days ago.
     pub fn since(&self) -> String {
-        let today = now() - now() % DAY;
+        // Of one moment: the same each time that it is asked.
+        let today = now() / DAY * DAY;
         at(today - 4 * DAY).to_string()
     }
 
