@@ -105,17 +105,17 @@ const EVENTS: &str = "events listener";
 const ADMIN: &str = "admin listener";
 const WRITER: &str = "writer";
 // The helpers, as `metrics::TASKS` has them.
-const DATABASE: &str = "database upkeep";
+const DATABASE: &str = "database_upkeep";
 const RELAY: &str = "relay";
-const TABLES: &str = "analyst tables";
-const WATCH: &str = "stream watch";
+const TABLES: &str = "analyst_tables";
+const WATCH: &str = "stream_watch";
 const BACKFILL: &str = "backfill";
 const RECORDINGS: &str = "recordings";
 const ENRICHMENT: &str = enrich::TASK;
 const GAUGES: &str = "gauges";
 const STREAMS: &str = "streams";
-const SUBSCRIPTION: &str = "subscription watch";
-const FILES: &str = "file watch";
+const SUBSCRIPTION: &str = "subscription_watch";
+const FILES: &str = "file_watch";
 
 impl App {
     /// Binds, and starts everything; the database and the bus may still be away.
@@ -215,12 +215,14 @@ impl App {
 
         let mut tasks = Tasks::default();
         let helpers = Arc::clone(&health.helpers);
-        let router = http::events_router(&settings.listen.path, Arc::clone(&ingest), Arc::clone(&health));
+        let router = http::events_router(&settings.listen.path, Arc::clone(&ingest), Arc::clone(&health), sources.clone());
         let counted = Gauges { open: metrics.connections.clone(), evicted: metrics.connections_evicted.clone() };
         let connections = Connections::new(room_by_descriptors(), Some(counted));
         let (idle, certificate) = (settings.listen.idle_timeout, certificates.clone());
-        let terms = Terms::events(idle, certificates, Failures::new("events", Some(Arc::clone(&metrics))));
+        let failures = Failures::new("events", Some(Arc::clone(&metrics)));
+        let terms = Terms::events(idle, certificates, failures, sources.clone());
         tasks.spawn(EVENTS, http::serve(events, terms, router, shutdown.clone(), connections));
+        let terms_admin = Terms::admin(idle, Failures::new("admin", None), sources.clone());
         let access = Access::new(&settings.admin, sources, Arc::clone(&log) as Arc<dyn Sessions>, clock.clone());
         let access = Arc::new(access);
         let of = Arc::clone(&access);
@@ -231,8 +233,7 @@ impl App {
         // Operators watch the end: this listener ends with the rest.
         let admin_shutdown = Shutdown { stop: steps.rest.clone(), ..shutdown.clone() };
         let connections = Connections::new(ADMIN_CONNECTIONS, None);
-        let terms = Terms::admin(idle, Failures::new("admin", None));
-        tasks.spawn(ADMIN, http::serve(admin, terms, router, admin_shutdown, connections));
+        tasks.spawn(ADMIN, http::serve(admin, terms_admin, router, admin_shutdown, connections));
         tasks.spawn(WRITER, writer.run(migrated.clone(), steps.writer.clone()));
         let past = Arc::new(Past::new(Arc::clone(&log), Arc::clone(&metrics)));
         let shared = Shared { log, health, past, metrics, clock, appended, migrated, owner: owner() };

@@ -446,17 +446,17 @@ pub const CURSORS: [&str; 3] = ["bus", "meetings", "recordings"];
 
 /// The helpers: the tasks that are started again after they have failed.
 pub const TASKS: [&str; 11] = [
-    "analyst tables",
+    "analyst_tables",
     "backfill",
-    "database upkeep",
+    "database_upkeep",
     "enrichment",
-    "file watch",
+    "file_watch",
     "gauges",
     "recordings",
     "relay",
-    "stream watch",
+    "stream_watch",
     "streams",
-    "subscription watch",
+    "subscription_watch",
 ];
 
 /// The tasks that ask the platform for more about what it pushed.

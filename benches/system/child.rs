@@ -14,7 +14,7 @@ use convoke::bus::Message;
 use convoke::event::{Clock, Content, Delivery, Event, Millis, Subscriber};
 use convoke::http::connections::Connections;
 use convoke::http::failures::Failures;
-use convoke::http::{self, Shutdown, Terms};
+use convoke::http::{self, Shutdown, Sources, Terms};
 use convoke::log;
 use convoke::relay::subject;
 use convoke::verify::{self, Keyring};
@@ -51,7 +51,7 @@ pub async fn run(which: &str) {
     };
     let listener = TcpListener::bind(setting("LISTEN")).await.expect("a free port");
     let router = router.route("/readyz", get(|| async { StatusCode::OK }));
-    let terms = Terms::events(std::time::Duration::from_secs(90), None, Failures::new("events", None));
+    let terms = Terms::events(std::time::Duration::from_secs(90), None, Failures::new("events", None), Sources::default());
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).expect("a signal");
     tokio::select! {
         () = http::serve(listener, terms, router, Shutdown::default(), Connections::new(8192, None)) => {}

@@ -6,7 +6,7 @@ use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
 
-use super::connections::Connection;
+use super::Sources;
 use super::problem::{drain, problem};
 use crate::metrics::{Metrics, Rejection};
 use crate::telemetry::Throttle;
@@ -18,15 +18,16 @@ const SAID: usize = 200;
 #[derive(Debug)]
 pub struct Elsewhere {
     path: String,
+    sources: Sources,
     metrics: Arc<Metrics>,
     throttle: Throttle,
 }
 
 impl Elsewhere {
-    /// Events are taken at `path`.
+    /// Events are taken at `path`; `sources` tell whose a request is.
     #[must_use]
-    pub fn new(path: &str, metrics: Arc<Metrics>) -> Self {
-        Self { path: path.to_owned(), metrics, throttle: Throttle::default() }
+    pub fn new(path: &str, sources: Sources, metrics: Arc<Metrics>) -> Self {
+        Self { path: path.to_owned(), sources, metrics, throttle: Throttle::default() }
     }
 }
 
@@ -35,7 +36,7 @@ pub async fn not_found(State(elsewhere): State<Arc<Elsewhere>>, request: Request
     elsewhere.metrics.rejections(Rejection::Path).inc();
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         elsewhere.throttle.run("path", |suppressed| {
-            let peer = request.extensions().get::<Arc<Connection>>().map(|connection| connection.peer());
+            let peer = elsewhere.sources.client(request.extensions(), request.headers());
             let path: String = request.uri().path().chars().take(SAID).flat_map(char::escape_default).collect();
             let (reason, taken) = (Rejection::Path.as_str(), &elsewhere.path);
             let (peer, method) = (peer.map(tracing::field::display), request.method());

@@ -4,6 +4,7 @@
 //! as probes and scanners of ports do, is no failure.
 
 use std::error::Error;
+use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -57,8 +58,8 @@ impl Failures {
         Self { listener, counted, throttle: Throttle::new(3, Duration::from_secs(60)) }
     }
 
-    /// Counts one, and says it.
-    pub(super) fn tell(&self, why: ConnectionFailure, peer: SocketAddr, detail: &str) {
+    /// Counts one, and says it: of the client, where a request could be read that may name it, else of the connection's peer.
+    pub(super) fn tell(&self, why: ConnectionFailure, peer: impl Display, detail: &str) {
         if let Some(metrics) = &self.counted {
             metrics.connection_failures(why).inc();
         }

@@ -135,7 +135,7 @@ impl Ingest {
         let (head, mut body) = request.into_parts();
         let announced = Announced::of(&head.headers);
         let connection = head.extensions.get::<Arc<Connection>>().cloned();
-        let peer = connection.as_ref().map(|it| self.sources.origin(it.peer().ip(), &head.headers));
+        let peer = self.sources.client(&head.extensions, &head.headers);
         let refused = if connection.as_ref().is_some_and(|it| !self.sources.allow(it.peer().ip(), &head.headers)) {
             Some(Refused::new(Rejection::Forbidden, "the source is not in listen.allow_from"))
         } else if head.method != Method::POST {

@@ -66,6 +66,11 @@ const LAST_HEAD: Duration = Duration::from_millis(500);
 /// Requests under way at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 256;
 
+/// Bytes of headers that HTTP/2 reads, of a list that may be compressed, so that whoever sends more than a head may have is
+/// answered in words, and counted: h2 answers `431` by itself above that, without a word to anybody. Nothing in front of a
+/// service passes on more.
+const HEADER_LIST: usize = 64 << 10;
+
 /// How much of its bodies an HTTP/2 connection may send ahead of what is read: of one, and of all.
 const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 256 << 10;
@@ -115,32 +120,39 @@ pub struct Terms {
     pub head: usize,
     /// How many headers it may have in HTTP/1.
     pub headers: usize,
-    /// A connection is read so far ahead, for a head that is larger than it may be.
+    /// An HTTP/1 connection is read so far ahead, for a head that is larger than it may be.
     pub read: usize,
     /// What is shown to whoever connects; plain HTTP without.
     pub tls: Option<tls::Certificates>,
     /// Where connections that bring no request are told.
     pub failures: Failures,
+    /// Tell whose a request is.
+    pub sources: Sources,
 }
 
 impl Terms {
     /// Those of the events listener: machines post here, many at once, and a head takes memory.
     #[must_use]
-    pub const fn events(idle: Duration, tls: Option<tls::Certificates>, failures: Failures) -> Self {
-        Self { idle, head: 16 << 10, headers: 64, read: 16 << 10, tls, failures }
+    pub const fn events(
+        idle: Duration,
+        tls: Option<tls::Certificates>,
+        failures: Failures,
+        sources: Sources,
+    ) -> Self {
+        Self { idle, head: 16 << 10, headers: 64, read: 16 << 10, tls, failures, sources }
     }
 
     /// Those of the admin listener: browsers come here, with the cookies of all that runs on the same host.
     #[must_use]
-    pub const fn admin(idle: Duration, failures: Failures) -> Self {
-        Self { idle, head: 32 << 10, headers: 256, read: 128 << 10, tls: None, failures }
+    pub const fn admin(idle: Duration, failures: Failures, sources: Sources) -> Self {
+        Self { idle, head: 32 << 10, headers: 256, read: 128 << 10, tls: None, failures, sources }
     }
 }
 
 /// The routes of the events listener: the path of the events, with a slash at its end and without.
-pub fn events_router(path: &str, ingest: Arc<ingest::Ingest>, health: Arc<ops::Health>) -> Router {
+pub fn events_router(path: &str, ingest: Arc<ingest::Ingest>, health: Arc<ops::Health>, sources: Sources) -> Router {
     let base = path.strip_suffix('/').unwrap_or(path);
-    let elsewhere = Arc::new(Elsewhere::new(path, Arc::clone(&health.metrics)));
+    let elsewhere = Arc::new(Elsewhere::new(path, sources, Arc::clone(&health.metrics)));
     [base, &format!("{base}/")]
         .into_iter()
         .filter(|path| !path.is_empty())
@@ -254,9 +266,11 @@ async fn idle(connection: &Connection, after: Duration) {
     }
 }
 
-/// Bytes of a request's head, as far as they count.
+/// Bytes of a request's head, as far as they count; each header of HTTP/2 counts 32 besides (RFC 9113, section 6.5.2), for
+/// there it may come as a single byte.
 fn head_bytes<B>(request: &hyper::Request<B>) -> usize {
-    let lines = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    let each = if request.version() >= axum::http::Version::HTTP_2 { 32 } else { 4 };
+    let lines = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + each);
     lines.sum::<usize>() + request.uri().path_and_query().map_or(0, |path| path.as_str().len())
 }
 
@@ -274,12 +288,13 @@ where
         let http1 = request.version() <= axum::http::Version::HTTP_11;
         let (router, closing, connection) = (router.clone(), closing.clone(), Arc::clone(this));
         let head = head_bytes(&request);
-        let too_large = (head > terms.head).then(|| too_large(terms, this, head));
+        // What is too large is gone here and now: of HTTP/2 there may be many before the first of them is answered.
+        let request = if head > terms.head { Err(too_large(terms, &request, head)) } else { Ok(request) };
         async move {
             let _under_way = under_way;
-            let response = match too_large {
-                Some(response) => response,
-                None => router.oneshot(request).await?,
+            let response = match request {
+                Err(too_large) => too_large,
+                Ok(request) => router.oneshot(request).await?,
             };
             let mut response: Response = request_id.on(response);
             if http1 && closing.is_set() {
@@ -301,8 +316,7 @@ where
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
-        // Above that it answers 431 by itself, without a word to anybody.
-        .max_header_list_size(u32::try_from(terms.read).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(terms.read.max(HEADER_LIST)).unwrap_or(u32::MAX))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_pending_accept_reset_streams(MAX_CANCELLED)
@@ -339,8 +353,10 @@ where
 }
 
 /// `431`, in words: browsers send the cookies of whatever else runs on the same host.
-fn too_large(terms: &Terms, this: &Connection, head: usize) -> Response {
-    terms.failures.tell(ConnectionFailure::HeadTooLarge, this.peer(), &format!("{head} bytes, answered 431"));
+fn too_large(terms: &Terms, request: &Request, head: usize) -> Response {
+    if let Some(client) = terms.sources.client(request.extensions(), request.headers()) {
+        terms.failures.tell(ConnectionFailure::HeadTooLarge, client, &format!("{head} bytes, answered 431"));
+    }
     let most = terms.head >> 10;
     let detail = format!(
         "The head of the request has {head} bytes, and at most {most} KiB are taken. A browser sends the cookies of all \

@@ -1,9 +1,12 @@
 //! Where a request comes from, and whether it may.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use axum::http::HeaderMap;
+use axum::http::{Extensions, HeaderMap};
 use ipnet::IpNet;
+
+use super::connections::Connection;
 
 /// `listen.allow_from` and `listen.trusted_proxies`.
 #[derive(Clone, Debug, Default)]
@@ -25,16 +28,23 @@ impl Sources {
         source.is_some_and(|source| contains(&self.allow_from, source))
     }
 
-    /// Where a request comes from, for people: the connection's peer where a trusted proxy does not say.
+    /// Where a request with these headers comes from, for people: the connection's peer where a trusted proxy does not say.
     #[must_use]
     pub fn origin(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let peer = peer.to_canonical();
         self.source(peer, headers).unwrap_or(peer)
     }
 
+    /// The same of a request that came over a connection; `None` without one, as in tests of handlers. Every line of the log
+    /// that names whose request it is about has it from here.
+    #[must_use]
+    pub fn client(&self, extensions: &Extensions, headers: &HeaderMap) -> Option<IpAddr> {
+        extensions.get::<Arc<Connection>>().map(|connection| self.origin(connection.peer().ip(), headers))
+    }
+
     /// The nearest address that is not a trusted proxy's: the last one that somebody whom we trust has seen. `None` if a
     /// trusted proxy forwards something that is no address.
-    pub(super) fn source(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
+    fn source(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
         if !contains(&self.trusted_proxies, peer) {
             return Some(peer);
         }

@@ -163,9 +163,8 @@ impl Access {
 
     /// The party that a request comes from; `None` without a connection, as in tests of handlers.
     fn source(&self, head: &Parts) -> Option<IpAddr> {
-        let peer = head.extensions.get::<Arc<Connection>>()?.peer().ip().to_canonical();
         // A proxy that forwards nonsense answers for it.
-        Some(connections::source(self.sources.source(peer, &head.headers).unwrap_or(peer)))
+        self.sources.client(&head.extensions, &head.headers).map(connections::source)
     }
 
     fn warn(&self, source: Option<IpAddr>) {
@@ -357,7 +356,7 @@ fn foreign(access: &Access, uri: &Uri, headers: &HeaderMap, extensions: &Extensi
         From::Elsewhere => Some(problem(StatusCode::FORBIDDEN)),
         From::Unclear => {
             access.throttle.run("another host", |suppressed| {
-                let peer = extensions.get::<Arc<Connection>>().map(|connection| tracing::field::display(connection.peer()));
+                let peer = access.sources.client(extensions, headers).map(tracing::field::display);
                 let said = |header: Option<&HeaderValue>| {
                     let text = header.and_then(|value| value.to_str().ok()).unwrap_or_default();
                     text.chars().take(100).collect::<String>()

@@ -34,7 +34,7 @@ async fn limits_of_a_connection_are_announced() {
         let entry = settings.payload.chunks_exact(6).find(|entry| entry[..2] == code).expect("the setting");
         u32::from_be_bytes(entry[2..].try_into().expect("four bytes"))
     };
-    assert_eq!((value(MAX_CONCURRENT_STREAMS), value(MAX_HEADER_LIST_SIZE)), (256, 16 << 10));
+    assert_eq!((value(MAX_CONCURRENT_STREAMS), value(MAX_HEADER_LIST_SIZE)), (256, 64 << 10));
 }
 
 #[tokio::test]
@@ -77,13 +77,39 @@ async fn headers_over_the_limit_are_not_taken() {
     connection.send(&frame(HEADERS, END_STREAM, 1, first)).await;
     connection.send(&frame(CONTINUATION, END_HEADERS, 1, rest)).await;
     let mut bytes = Vec::new();
-    let answer = eventually("it is answered", SOON, async || {
+    let frames = eventually("it is answered", SOON, async || {
         bytes.extend(connection.read_some().await);
-        http2::frames(&bytes).into_iter().find(|frame| frame.kind == HEADERS)
+        let frames = http2::frames(&bytes);
+        frames.iter().any(|frame| frame.kind == DATA && frame.flags & END_STREAM != 0).then_some(frames)
     })
     .await;
     // `:status`, and `431` in Huffman's code.
-    assert_eq!(answer.payload, [0x48, 0x83, 0x69, 0x90, 0xff]);
+    let answer = frames.iter().find(|frame| frame.kind == HEADERS).expect("a head");
+    assert_eq!(answer.payload[..5], [0x48, 0x83, 0x69, 0x90, 0xff]);
+    let told = service.metric(r#"convoke_connection_failures_total{reason="head_too_large"}"#).await;
+    assert_eq!(told, 1.0, "it is counted as over HTTP/1");
+    let body = frames.iter().filter(|frame| frame.kind == DATA).flat_map(|frame| frame.payload.clone());
+    let words = String::from_utf8(body.collect()).expect("text");
+    assert!(words.contains("at most 16 KiB"), "{words}");
+    assert!(service.convoke.logs().contains("answered 431"), "{}", service.convoke.logs());
+}
+
+#[tokio::test]
+async fn heads_that_are_short_only_by_compression_are_refused_and_hold_no_memory() {
+    let service = Service::start().await;
+    let before = super::memory(service.convoke.id(), "VmRSS");
+    let mut connection = http2::open(service.convoke.events).await;
+    // The first of a connection makes an entry in the table of headers, `x: y`, which a byte each then names.
+    let block = |entry: &[u8]| [http2::post(PATH), entry.to_vec(), vec![0xbe; 1_800]].concat();
+    let mut flood = frame(HEADERS, END_STREAM | END_HEADERS, 1, &block(b"\x40\x01x\x01y"));
+    (3..512).step_by(2).for_each(|id| flood.extend(frame(HEADERS, END_STREAM | END_HEADERS, id, &block(b""))));
+    connection.send(&flood).await;
+    let series = r#"convoke_connection_failures_total{reason="head_too_large"}"#;
+    let each = "1.8 kB each on the way, 60 kB when read";
+    eventually(each, SOON, async || service.metric(series).await == 256.0).await;
+    let after = super::memory(service.convoke.id(), "VmRSS");
+    assert!(after.saturating_sub(before) < 120_000, "from {before} to {after} kB");
+    service.acknowledged(&event("meeting.join", "1")).await;
 }
 
 #[tokio::test]
