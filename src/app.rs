@@ -215,7 +215,8 @@ impl App {
 
         let mut tasks = Tasks::default();
         let helpers = Arc::clone(&health.helpers);
-        let router = http::events_router(&settings.listen.path, Arc::clone(&ingest), Arc::clone(&health), sources.clone());
+        let router =
+            http::events_router(&settings.listen.path, Arc::clone(&ingest), Arc::clone(&health), sources.clone());
         let counted = Gauges { open: metrics.connections.clone(), evicted: metrics.connections_evicted.clone() };
         let connections = Connections::new(room_by_descriptors(), Some(counted));
         let (idle, certificate) = (settings.listen.idle_timeout, certificates.clone());

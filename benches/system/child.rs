@@ -51,7 +51,8 @@ pub async fn run(which: &str) {
     };
     let listener = TcpListener::bind(setting("LISTEN")).await.expect("a free port");
     let router = router.route("/readyz", get(|| async { StatusCode::OK }));
-    let terms = Terms::events(std::time::Duration::from_secs(90), None, Failures::new("events", None), Sources::default());
+    let terms =
+        Terms::events(std::time::Duration::from_secs(90), None, Failures::new("events", None), Sources::default());
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).expect("a signal");
     tokio::select! {
         () = http::serve(listener, terms, router, Shutdown::default(), Connections::new(8192, None)) => {}

@@ -133,12 +133,7 @@ pub struct Terms {
 impl Terms {
     /// Those of the events listener: machines post here, many at once, and a head takes memory.
     #[must_use]
-    pub const fn events(
-        idle: Duration,
-        tls: Option<tls::Certificates>,
-        failures: Failures,
-        sources: Sources,
-    ) -> Self {
+    pub const fn events(idle: Duration, tls: Option<tls::Certificates>, failures: Failures, sources: Sources) -> Self {
         Self { idle, head: 16 << 10, headers: 64, read: 16 << 10, tls, failures, sources }
     }
 

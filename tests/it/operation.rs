@@ -347,7 +347,10 @@ async fn every_metric_is_there_from_the_start() {
             labels.sort_unstable();
             assert_eq!(have, labels, "{line}");
             let values = line.split('"').skip(1).step_by(2);
-            assert!(values.clone().all(|value| !value.contains([' ', '-'])), "values of labels are words_like_this: {line}");
+            assert!(
+                values.clone().all(|value| !value.contains([' ', '-'])),
+                "values of labels are words_like_this: {line}"
+            );
             let zero = line.ends_with(" 0");
             let other = matches!(*name, "convoke_disk_free_bytes" | "convoke_reload_ok" | "convoke_build_info");
             assert!(zero || other, "{line} at the start");

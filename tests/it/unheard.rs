@@ -57,7 +57,13 @@ async fn a_delivery_to_another_path_is_counted_and_said_with_the_path_that_is_ri
     let events = service.convoke.events;
     let long = format!("/{}", "x".repeat(3_000));
     for path in ["//openapi/meetingevent", "/room/openapi/meetingevent", "/openapi/meetingevent//", &long] {
-        let answer = http::post(events, path, signed(&event("meeting.join", "1")), &[("X-Request-ID", "r-1"), ("X-Forwarded-For", "203.0.113.9")]).await;
+        let answer = http::post(
+            events,
+            path,
+            signed(&event("meeting.join", "1")),
+            &[("X-Request-ID", "r-1"), ("X-Forwarded-For", "203.0.113.9")],
+        )
+        .await;
         assert_eq!((answer.status, answer.header("x-request-id")), (404, Some("r-1")), "{path}");
         assert!(!answer.text().contains("openapi"), "nothing is given away: {}", answer.text());
     }
@@ -70,7 +76,11 @@ async fn a_delivery_to_another_path_is_counted_and_said_with_the_path_that_is_ri
     let logs = service.convoke.logs();
     let lines: Vec<_> = logs.lines().filter(|line| line.contains(r#""reason":"path""#)).collect();
     assert_eq!(lines.len(), 4, "{logs}");
-    assert!(lines[0].contains(r#""path":"//openapi/meetingevent""#) && lines[0].contains(r#""peer":"203.0.113.9""#), "{}", lines[0]);
+    assert!(
+        lines[0].contains(r#""path":"//openapi/meetingevent""#) && lines[0].contains(r#""peer":"203.0.113.9""#),
+        "{}",
+        lines[0]
+    );
     assert!(lines.iter().all(|line| line.contains("events are taken at /openapi/meetingevent;") && line.len() < 800));
     assert_eq!(service.count("events"), 0);
     let check = service.convoke.run(&["check"]).await;
