@@ -5,6 +5,7 @@
 //! rest streams: a page of runs at a time, the stays of one run at a time. What is made depends on nothing but the history
 //! and the tables, so that doing it again, also after a crash half-way, makes the same events, which the log knows.
 
+mod known;
 pub mod matching;
 mod note;
 pub mod plan;
@@ -13,7 +14,7 @@ mod subscriber;
 pub mod synthesis;
 pub mod task;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,10 +28,11 @@ pub use subscriber::{NoSubscriber, subscriber};
 use crate::event::{Clock, Content, Millis, Source};
 use crate::forget::veil::{self, Told};
 use crate::intake::{Intake, MAX_BATCH};
-use crate::log::{Appended, KnownRun, Log, LogError, RunKey};
+use crate::log::{Appended, Log, LogError, RunKey};
 use crate::metrics::Metrics;
 use crate::vendor::{AttendeeRecord, Class, Conference, Item, Pages, Vendor, VendorError};
 use crate::verify;
+use known::Known;
 use matching::PastStay;
 use plan::{Plan, Planned, Unfillable};
 
@@ -103,7 +105,7 @@ pub struct Backfill {
     pub metrics: Arc<Metrics>,
     /// The time now.
     pub clock: Clock,
-    /// Whose events.
+    /// Whose events runs are of which nobody knows. Others stay with the subscriber that told of them, configured or not.
     pub subscriber_id: Arc<str>,
 }
 
@@ -215,8 +217,7 @@ impl Backfill {
             let mut pages = self.vendor.history(from, to);
             while let Some(page) = self.page(&mut pages, (List::History, None, from, to), report, note).await? {
                 let uuids: Vec<String> = page.iter().filter_map(|conference| conference.conf_uuid.clone()).collect();
-                let known = self.log.known_runs(&self.subscriber_id, &uuids).await?;
-                let known: HashMap<&str, &KnownRun> = known.iter().map(|run| (&*run.meeting_uuid, run)).collect();
+                let known = known::by_uuid(self.log.known_runs(&uuids).await?);
                 for conference in &page {
                     if earlier.as_ref().is_some_and(|note| note.has_seen(conference.start, conference.end)) {
                         continue;
@@ -227,7 +228,7 @@ impl Backfill {
                             continue;
                         }
                     }
-                    let known = conference.conf_uuid.as_deref().and_then(|uuid| known.get(uuid).copied());
+                    let known = conference.conf_uuid.as_deref().and_then(|uuid| known.get(uuid));
                     self.one(conference, known, boundary, request.dry_run, (report, note)).await?;
                     if let Some(start) = conference.start {
                         note.reached(start);
@@ -303,7 +304,7 @@ impl Backfill {
     async fn one(
         &self,
         conference: &Conference,
-        known: Option<&KnownRun>,
+        known: Option<&Known>,
         boundary: Millis,
         dry_run: bool,
         (report, note): (&mut Report, &mut Note),
@@ -324,12 +325,12 @@ impl Backfill {
             };
             let mut past = plan::past_stays(records);
             report.stays += past.len() as u64;
-            report.forgotten += self.mark_forgotten(uuid, &mut past).await?;
+            report.forgotten += self.mark_forgotten(uuid, known, &mut past).await?;
             let stays = match known {
-                Some(_) => self.log.known_stays(&self.subscriber_id, uuid).await?,
+                Some(_) => self.log.known_stays(uuid).await?,
                 None => Vec::new(),
             };
-            plan::plan(conference, uuid, &past, known, &stays, boundary)
+            plan::plan(conference, uuid, &past, known.map(|known| &known.run), &stays, boundary)
         } else {
             Plan { unfillable: vec![Unfillable::TooYoung], ..Plan::default() }
         };
@@ -351,8 +352,9 @@ impl Backfill {
             }
             return Ok(());
         }
+        let whose = known.map_or(&self.subscriber_id, Known::last_told_by);
         for chunk in plan.events.chunks(MAX_BATCH) {
-            for (event, appended) in chunk.iter().zip(self.store(chunk).await?) {
+            for (event, appended) in chunk.iter().zip(self.store(whose, chunk).await?) {
                 match appended {
                     Appended::Stored => {
                         *report.filled.entry(event.kind).or_default() += 1;
@@ -367,8 +369,7 @@ impl Backfill {
     }
 
     /// Marks the stays of people who were forgotten since; how many.
-    async fn mark_forgotten(&self, uuid: &str, past: &mut [PastStay]) -> Result<u64, LogError> {
-        let run = RunKey { subscriber_id: Arc::clone(&self.subscriber_id), meeting_uuid: Arc::from(uuid) };
+    async fn mark_forgotten(&self, uuid: &str, known: Option<&Known>, past: &mut [PastStay]) -> Result<u64, LogError> {
         let told: Vec<Told<'_>> = past
             .iter()
             .map(|stay| Told {
@@ -377,22 +378,27 @@ impl Backfill {
                 at: stay.joined_at.or(stay.left_at),
             })
             .collect();
-        let forgotten = veil::forgotten_stays(&*self.log, &run, &told).await?;
+        let mut forgotten = vec![false; told.len()];
+        for subscriber_id in known.map_or(std::slice::from_ref(&self.subscriber_id), |known| &known.told_by) {
+            let run = RunKey { subscriber_id: Arc::clone(subscriber_id), meeting_uuid: Arc::from(uuid) };
+            let here = veil::forgotten_stays(&*self.log, &run, &told).await?;
+            forgotten.iter_mut().zip(here).for_each(|(forgotten, here)| *forgotten |= here);
+        }
         for (stay, forgotten) in past.iter_mut().zip(&forgotten) {
             stay.forgotten = *forgotten;
         }
         Ok(forgotten.iter().filter(|forgotten| **forgotten).count() as u64)
     }
 
-    /// Puts events into the log, in their order and together; what became of each.
-    async fn store(&self, events: &[Planned]) -> Result<Vec<Appended>, Error> {
+    /// Puts events of this subscriber into the log, in their order and together; what became of each.
+    async fn store(&self, subscriber_id: &Arc<str>, events: &[Planned]) -> Result<Vec<Appended>, Error> {
         let mut outcomes = vec![None; events.len()];
         let mut waiting: Vec<usize> = (0..events.len()).collect();
         for _ in 0..OFFERS {
             let offers = waiting.iter().map(|place| {
                 let event_info = &events[*place].event_info;
                 let now = self.clock.now();
-                let verified = verify::pulled(&self.subscriber_id, event_info, Source::Backfill, now);
+                let verified = verify::pulled(subscriber_id, event_info, Source::Backfill, now);
                 if let Content::Unreadable(unreadable) = verified.content() {
                     tracing::warn!(reason = unreadable.reason, "what the history tells is kept in the quarantine");
                 }

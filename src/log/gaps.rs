@@ -5,9 +5,11 @@ use async_trait::async_trait;
 use super::LogError;
 use crate::event::Millis;
 
-/// What the tables know of a run.
+/// What the tables know of a run from one subscriber's events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KnownRun {
+    /// Whose events; not necessarily one who is configured still.
+    pub subscriber_id: String,
     /// The run.
     pub meeting_uuid: String,
     /// The meeting's number, if an event told it.
@@ -52,15 +54,17 @@ pub struct KnownStay {
 /// Reads the analyst tables, which are as current as the cursor `meetings`.
 #[async_trait]
 pub trait Gaps {
-    /// Those of these runs that the tables know, in any order.
+    /// Those of these runs that the tables know, from whichever subscriber's events: a UUID is never that of another
+    /// enterprise's run. What was heard of last comes last.
     ///
     /// # Errors
     /// [`LogError::Unavailable`].
-    async fn known_runs(&self, subscriber_id: &str, uuids: &[String]) -> Result<Vec<KnownRun>, LogError>;
+    async fn known_runs(&self, uuids: &[String]) -> Result<Vec<KnownRun>, LogError>;
 
-    /// The stays of a run, in the order in which people joined; those without a time of joining first.
+    /// The stays of a run, from whichever subscriber's events, in the order in which people joined; those without a time of
+    /// joining first, and of stays that began at the same time those that somebody left.
     ///
     /// # Errors
     /// [`LogError::Unavailable`].
-    async fn known_stays(&self, subscriber_id: &str, meeting_uuid: &str) -> Result<Vec<KnownStay>, LogError>;
+    async fn known_stays(&self, meeting_uuid: &str) -> Result<Vec<KnownStay>, LogError>;
 }

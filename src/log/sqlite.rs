@@ -434,16 +434,18 @@ async fn advance(
         .await
 }
 
+/// The last of all places of the log that were given, as far as the tables tell.
+const LAST_GIVEN: &str =
+    "max(coalesce((SELECT max(seq) FROM events), 0), coalesce((SELECT max(position) FROM cursors), 0),
+     coalesce((SELECT max(seq) FROM set_aside), 0), coalesce((SELECT max(last_seq) FROM fetches), 0))";
+
 /// Lets the log's count begin beyond every place that was given.
 async fn count_on(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-    sqlx::raw_sql(
+    sqlx::raw_sql(AssertSqlSafe(format!(
         "INSERT INTO sqlite_sequence (name, seq)
              SELECT 'events', 0 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'events');
-         UPDATE sqlite_sequence
-            SET seq = max(seq, coalesce((SELECT max(seq) FROM events), 0), coalesce((SELECT max(position) FROM cursors), 0),
-                    coalesce((SELECT max(last_seq) FROM fetches), 0))
-          WHERE name = 'events'",
-    )
+         UPDATE sqlite_sequence SET seq = max(seq, {LAST_GIVEN}) WHERE name = 'events'"
+    )))
     .execute(connection)
     .await
     .map(drop)
@@ -514,11 +516,9 @@ impl Log for SqliteLog {
         };
         // A database that was restored from its rows may count anew, and no row may get a place that cursors have passed. Looked at
         // first, as a transaction that began by reading cannot write beside a service that does.
-        let behind: bool = sqlx::query_scalar(
-            "SELECT max(coalesce((SELECT max(seq) FROM events), 0), coalesce((SELECT max(position) FROM cursors), 0),
-                        coalesce((SELECT max(last_seq) FROM fetches), 0))
-                    > coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)",
-        )
+        let behind: bool = sqlx::query_scalar(AssertSqlSafe(format!(
+            "SELECT {LAST_GIVEN} > coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)"
+        )))
         .fetch_one(&mut *tx)
         .await
         .map_err(explain)?;

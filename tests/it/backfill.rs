@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod filling;
+mod replaced;
 mod resuming;
 pub mod scene;
 mod scheduled;

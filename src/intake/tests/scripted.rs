@@ -272,10 +272,10 @@ impl Log for Scripted {
 
 #[async_trait]
 impl Gaps for Scripted {
-    async fn known_runs(&self, _: &str, _: &[String]) -> Result<Vec<KnownRun>, LogError> {
+    async fn known_runs(&self, _: &[String]) -> Result<Vec<KnownRun>, LogError> {
         Err(unavailable())
     }
-    async fn known_stays(&self, _: &str, _: &str) -> Result<Vec<KnownStay>, LogError> {
+    async fn known_stays(&self, _: &str) -> Result<Vec<KnownStay>, LogError> {
         Err(unavailable())
     }
 }

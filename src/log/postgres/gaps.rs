@@ -10,36 +10,38 @@ use crate::log::gaps::{Gaps, KnownRun, KnownStay};
 
 #[async_trait]
 impl Gaps for PostgresLog {
-    async fn known_runs(&self, subscriber_id: &str, uuids: &[String]) -> Result<Vec<KnownRun>, LogError> {
+    async fn known_runs(&self, uuids: &[String]) -> Result<Vec<KnownRun>, LogError> {
         let runs = sqlx::query(
-            "SELECT meeting_uuid, meeting_id, meeting_cycle_sub_id, started_at, ended_at,
+            "SELECT subscriber_id, meeting_uuid, meeting_id, meeting_cycle_sub_id, started_at, ended_at,
                     CASE WHEN status = 'live' THEN last_event_at END, recordings
-               FROM meetings WHERE subscriber_id = $1 AND meeting_uuid = ANY($2)",
+               FROM meetings WHERE meeting_uuid = ANY($1) ORDER BY last_event_at, subscriber_id",
         );
-        let rows = bounded(runs.bind(subscriber_id).bind(uuids).fetch_all(&self.pool)).await?;
+        let rows = bounded(runs.bind(uuids).fetch_all(&self.pool)).await?;
         Ok(rows.iter().map(run).collect())
     }
 
-    async fn known_stays(&self, subscriber_id: &str, meeting_uuid: &str) -> Result<Vec<KnownStay>, LogError> {
+    async fn known_stays(&self, meeting_uuid: &str) -> Result<Vec<KnownStay>, LogError> {
         let stays = sqlx::query(
             "SELECT participant_id, user_uuid, account, display_name, call_number, user_agent, role, joined_at, left_at,
                     closed_by = 'left'
-               FROM attendance WHERE subscriber_id = $1 AND meeting_uuid = $2 ORDER BY joined_at NULLS FIRST, stay_id",
+               FROM attendance WHERE meeting_uuid = $1
+              ORDER BY joined_at NULLS FIRST, closed_by = 'left' DESC, subscriber_id, stay_id",
         );
-        let rows = bounded(stays.bind(subscriber_id).bind(meeting_uuid).fetch_all(&self.pool)).await?;
+        let rows = bounded(stays.bind(meeting_uuid).fetch_all(&self.pool)).await?;
         Ok(rows.iter().map(stay).collect())
     }
 }
 
 fn run(row: &PgRow) -> KnownRun {
     KnownRun {
-        meeting_uuid: row.get(0),
-        meeting_id: row.get(1),
-        meeting_cycle_sub_id: row.get(2),
-        started_at: optional_time(row, 3),
-        ended_at: optional_time(row, 4),
-        live_at: optional_time(row, 5),
-        recordings: row.get::<i64, _>(6).unsigned_abs(),
+        subscriber_id: row.get(0),
+        meeting_uuid: row.get(1),
+        meeting_id: row.get(2),
+        meeting_cycle_sub_id: row.get(3),
+        started_at: optional_time(row, 4),
+        ended_at: optional_time(row, 5),
+        live_at: optional_time(row, 6),
+        recordings: row.get::<i64, _>(7).unsigned_abs(),
     }
 }
 

@@ -9,13 +9,12 @@ use crate::log::gaps::{Gaps, KnownRun, KnownStay};
 
 #[async_trait]
 impl Gaps for SqliteLog {
-    async fn known_runs(&self, subscriber_id: &str, uuids: &[String]) -> Result<Vec<KnownRun>, LogError> {
+    async fn known_runs(&self, uuids: &[String]) -> Result<Vec<KnownRun>, LogError> {
         let rows = sqlx::query(
-            "SELECT meeting_uuid, meeting_id, meeting_cycle_sub_id, started_at, ended_at,
+            "SELECT subscriber_id, meeting_uuid, meeting_id, meeting_cycle_sub_id, started_at, ended_at,
                     CASE WHEN status = 'live' THEN last_event_at END, recordings
-               FROM meetings WHERE subscriber_id = ? AND meeting_uuid IN (SELECT value FROM json_each(?))",
+               FROM meetings WHERE meeting_uuid IN (SELECT value FROM json_each(?)) ORDER BY last_event_at, subscriber_id",
         )
-        .bind(subscriber_id.to_owned())
         .bind(serde_json::json!(uuids).to_string())
         .fetch_all(&self.readers)
         .await
@@ -23,13 +22,12 @@ impl Gaps for SqliteLog {
         rows.iter().map(run).collect::<Result<_, _>>().map_err(failed)
     }
 
-    async fn known_stays(&self, subscriber_id: &str, meeting_uuid: &str) -> Result<Vec<KnownStay>, LogError> {
+    async fn known_stays(&self, meeting_uuid: &str) -> Result<Vec<KnownStay>, LogError> {
         let rows = sqlx::query(
             "SELECT participant_id, user_uuid, account, display_name, call_number, user_agent, role, joined_at, left_at,
                     closed_by = 'left'
-               FROM attendance WHERE subscriber_id = ? AND meeting_uuid = ? ORDER BY joined_at, stay_id",
+               FROM attendance WHERE meeting_uuid = ? ORDER BY joined_at, closed_by = 'left' DESC, subscriber_id, stay_id",
         )
-        .bind(subscriber_id.to_owned())
         .bind(meeting_uuid.to_owned())
         .fetch_all(&self.readers)
         .await
@@ -40,13 +38,14 @@ impl Gaps for SqliteLog {
 
 fn run(row: &SqliteRow) -> Result<KnownRun, sqlx::Error> {
     Ok(KnownRun {
-        meeting_uuid: row.try_get(0)?,
-        meeting_id: row.try_get(1)?,
-        meeting_cycle_sub_id: row.try_get(2)?,
-        started_at: optional_time(row, 3)?,
-        ended_at: optional_time(row, 4)?,
-        live_at: optional_time(row, 5)?,
-        recordings: row.try_get::<i64, _>(6)?.unsigned_abs(),
+        subscriber_id: row.try_get(0)?,
+        meeting_uuid: row.try_get(1)?,
+        meeting_id: row.try_get(2)?,
+        meeting_cycle_sub_id: row.try_get(3)?,
+        started_at: optional_time(row, 4)?,
+        ended_at: optional_time(row, 5)?,
+        live_at: optional_time(row, 6)?,
+        recordings: row.try_get::<i64, _>(7)?.unsigned_abs(),
     })
 }
 

@@ -19,8 +19,8 @@ use crate::support::{
 
 pub const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
-const API_APP: &str = "0123456789abcdef0123456789abcdef";
-const API_KEY: &str = "DemoAppKeyDemoAppKeyDemoAppKey01";
+pub const API_APP: &str = "0123456789abcdef0123456789abcdef";
+pub const API_KEY: &str = "DemoAppKeyDemoAppKeyDemoAppKey01";
 
 pub fn now() -> i64 {
     Clock::System.now().get()
