@@ -14,8 +14,9 @@ const LONGEST: Duration = Duration::from_secs(1_800);
 /// … until it is so old. What is older when it is found is asked for once.
 pub const WINDOW: Duration = Duration::from_secs(7 * 86_400);
 
-/// A run's newest recording may be missing from an answer about its earlier ones. After this time it is believed to be in it.
-const SETTLED: Duration = Duration::from_secs(3_600);
+/// A run's newest recording may be missing from an answer about its earlier ones. After so many tries it is believed to be in it:
+/// with the pauses between them they take an hour, which no clock that jumps makes any shorter.
+const SETTLED: u32 = 6;
 
 /// What is never answered at all is given up after twice [`WINDOW`], and so many tries.
 const LEAST_TRIES: u32 = 10;
@@ -39,10 +40,14 @@ pub fn again(tries: u32, now: Millis) -> Millis {
 #[must_use]
 pub fn judge(fetch: &Fetch, found: &Found, now: Millis) -> Fetched {
     let reason = match found {
-        Found::Ready(ready) if covers(fetch, ready, now) => {
+        Found::Ready(ready) if covers(fetch, ready) => {
             return Fetched::Ready { event_info: ready.event_info(fetch, now), due_at: now };
         }
-        Found::Ready(_) => "the newest recording of the meeting is not in the platform's answer yet",
+        // However old it is: it is believed soon.
+        Found::Ready(_) => {
+            let reason = "the newest recording of the meeting is not in the platform's answer yet".to_owned();
+            return Fetched::Later { due_at: again(fetch.tries, now), reason };
+        }
         Found::Unfinished => "the platform has not decoded it yet",
         Found::Nothing => "the platform has no recording of the meeting",
     };
@@ -72,8 +77,8 @@ pub fn judge_failure(fetch: &Fetch, class: Class, problem: &str, now: Millis) ->
 }
 
 /// Whether the answer is about the newest recording too, and not only about those before it.
-fn covers(fetch: &Fetch, ready: &Ready, now: Millis) -> bool {
-    if fetch.finishes < 2 || now.since(fetch.finished_at) >= SETTLED {
+fn covers(fetch: &Fetch, ready: &Ready) -> bool {
+    if fetch.finishes < 2 || fetch.tries >= SETTLED {
         return true;
     }
     match ready.starts {

@@ -191,8 +191,16 @@ fn an_answer_about_earlier_recordings_of_the_meeting_is_not_taken_for_the_newest
     let both = RecordFile { length_s: Some(3_500), ..same };
     assert!(!later(&both));
     assert!(later(&RecordFile { decode_end: Some(at(FINISHED + 300_000)), ..both }));
-    let hour = now().plus(HOUR);
-    event_info(judge(&second, &Found::of_file(&decoded()), hour));
+    // An hour of tries is what counts, whatever a clock says that was ahead.
+    for ahead in [HOUR, WINDOW, 100 * WINDOW] {
+        let judged = judge(&second, &Found::of_file(&decoded()), now().plus(ahead));
+        assert!(matches!(judged, Fetched::Later { .. }), "{judged:?}");
+    }
+    let tried = |tries| judge(&Fetch { tries, ..second.clone() }, &Found::of_file(&decoded()), soon);
+    assert!(matches!(tried(5), Fetched::Later { .. }));
+    event_info(tried(6));
+    let waited: Duration = (0..6).map(|tries| again(tries, soon).since(soon)).sum();
+    assert_eq!(waited, HOUR + MINUTE);
 
     let starts = |starts| {
         let segments: Vec<_> = (1..=starts).map(|order| segment(order, Some(FINISHED))).collect();
