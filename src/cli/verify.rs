@@ -12,7 +12,7 @@ use super::{Failure, Outcome};
 use crate::config::{self, ConfigArgs, Env, Settings};
 use crate::event::{Clock, Content, Delivery, Subscriber};
 use crate::printable::printable;
-use crate::verify::{self, Keyring, Refusal};
+use crate::verify::{self, Keyring, Malformed, Refusal};
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -23,8 +23,18 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments, env: &Env) -> Outcome {
-    let body = read(arguments)?;
-    let description = verify::describe(&body, Clock::System.now());
+    let mut body = read(arguments)?;
+    let mut description = verify::describe(&body, Clock::System.now());
+    let mut converted = false;
+    if let Err(Malformed::NotUtf8) = description
+        && let Some((encoding, text)) = verify::in_another_encoding(&body)
+    {
+        println!("the body is not UTF-8, and is refused as it is (400, not_utf8): it can be read as {encoding}");
+        println!("Was it copied by a program, or passed on by a proxy, that writes so? Converted to UTF-8:");
+        body = text.into_bytes();
+        description = verify::describe(&body, Clock::System.now());
+        converted = true;
+    }
     let subscribers = subscribers(arguments, env, description.as_ref().ok().and_then(|d| d.app_id.as_deref()))?;
     let description = match description {
         Ok(description) => description,
@@ -60,7 +70,7 @@ pub fn run(arguments: &Arguments, env: &Env) -> Outcome {
                     println!("  event        none can be made of it: {}", printable(&unreadable.reason));
                 }
             }
-            Ok(())
+            if converted { Err(Failure::Found) } else { Ok(()) }
         }
         Err(refusal) => {
             println!("{}", printable(&refusal.to_string()));

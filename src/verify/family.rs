@@ -4,6 +4,8 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use encoding_rs::{Encoding as Charset, GB18030};
+
 use super::{Keyring, MAX_DEPTH, fingerprint, matching_key};
 use crate::json::{self, Escaped, Slash, Style};
 use crate::verify::envelope::Envelope;
@@ -67,11 +69,12 @@ const UPPER: [Choice<bool>; 2] = [(false, ""), (true, "hexadecimal digits in upp
 const SLASHES: [Choice<Slash>; 3] =
     [(Slash::Plain, ""), (Slash::Escaped, "/ written \\/"), (Slash::AfterLess, "</ written <\\/")];
 
-const ENCODINGS: [Choice<Encoding>; 4] = [
+const ENCODINGS: [Choice<Encoding>; 5] = [
     (Encoding::Utf8, ""),
     (Encoding::Ascii, "a ? for each character outside of ASCII"),
     (Encoding::Latin1, "in ISO 8859-1, a ? for what it does not have"),
     (Encoding::Utf16, "in UTF-16, little-endian"),
+    (Encoding::Gb18030, "in GB18030 (GBK)"),
 ];
 
 #[derive(Clone, Copy)]
@@ -80,6 +83,7 @@ enum Encoding {
     Ascii,
     Latin1,
     Utf16,
+    Gb18030,
 }
 
 /// What is looked through, in words; each with each of the others.
@@ -120,6 +124,17 @@ pub fn search(body: &[u8], keyring: &Keyring) -> Option<Fit> {
         }
     }
     None
+}
+
+/// A body that is not UTF-8, in UTF-8, and the encoding in which it can be read: by its byte order mark, else as programs of a
+/// Chinese system write it. Only for people: no delivery is taken so, for what it means would be a guess.
+#[must_use]
+pub fn in_another_encoding(body: &[u8]) -> Option<(&'static str, String)> {
+    let (charset, mark) = Charset::for_bom(body).unwrap_or((GB18030, 0));
+    let text = charset.decode_without_bom_handling_and_without_replacement(&body[mark..])?;
+    Envelope::parse(text.as_bytes()).ok()?;
+    let name = if charset == GB18030 { "GB18030 (GBK)" } else { charset.name() };
+    Some((name, text.into_owned()))
 }
 
 struct Variant {
@@ -179,6 +194,7 @@ impl Variant {
             Encoding::Ascii => text.chars().map(|c| if c.is_ascii() { c as u8 } else { b'?' }).collect(),
             Encoding::Latin1 => text.chars().map(|c| u8::try_from(c).unwrap_or(b'?')).collect(),
             Encoding::Utf16 => text.encode_utf16().flat_map(u16::to_le_bytes).collect(),
+            Encoding::Gb18030 => GB18030.encode(&text).0.into_owned(),
         }
     }
 

@@ -23,7 +23,7 @@ use subtle::{Choice, ConstantTimeEq};
 
 pub use envelope::Malformed;
 use envelope::{Envelope, Names};
-pub use family::{Fit, search, words};
+pub use family::{Fit, in_another_encoding, search, words};
 pub use form::Form;
 pub use mask::mask;
 pub use payload::{Admit, IMPLAUSIBLE, Times, columns, payload};

@@ -7,6 +7,7 @@ use std::{
 };
 
 use convoke::simulate::sign;
+use encoding_rs::GB18030;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -120,6 +121,24 @@ async fn verify_says_what_matched_or_what_is_wrong() {
     said(&verify(STARTED, &blank).await, 1, &["matches no key", "a key without the white space"]);
     said(&verify(&odd("R&D", "another"), &blank).await, 1, &["begins or ends with white space"]);
     said(&verify("GET /", &key).await, 1, &["not an envelope", "JSON"]);
+    // Copied by programs that write GBK or UTF-16, signed so, and in none of them.
+    let (named, gbk) = (info("王"), |text: &str| GB18030.encode(text).0.into_owned());
+    let verify_bytes = async |body: Vec<u8>| {
+        let path = folder.path().join("body.json");
+        std::fs::write(&path, body).expect("a file");
+        run_convoke(&["verify", path.to_str().expect("a plain path"), "--app-key-file", &key], &[]).await
+    };
+    let enveloped = |info: &[u8]| sign::envelope("1988692299", 1_735_700_465_790, "1", info, b"123456");
+    let sent = String::from_utf8(enveloped(named.as_bytes())).expect("text");
+    let copied = ["not UTF-8", "not_utf8", "read as GB18030 (GBK)", "the signature matches\n", "event_id"];
+    said(&verify_bytes(gbk(&sent)).await, 1, &copied);
+    let wide = sent.encode_utf16().flat_map(u16::to_le_bytes);
+    let utf16 = ["read as UTF-16LE", "the signature matches\n"];
+    said(&verify_bytes([0xff, 0xfe].into_iter().chain(wide).collect()).await, 1, &utf16);
+    let signed_so = ["read as GB18030 (GBK)", "fits", "eventInfo with: in GB18030 (GBK)"];
+    said(&verify_bytes(enveloped(&gbk(&named))).await, 1, &signed_so);
+    let latin = sent.replace('王', "\u{e9}").chars().map(|c| u8::try_from(c).expect("Latin-1")).collect();
+    said(&verify_bytes(latin).await, 1, &["not an envelope: the body is not UTF-8"]);
     for (arguments, word) in [
         (vec!["verify", "/nowhere", "--app-key-file", &key], "/nowhere"),
         (vec!["verify", &file("body.json", HANDSHAKE), "--app-key-file", "/nowhere"], "--app-key-file"),
