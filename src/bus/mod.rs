@@ -25,7 +25,7 @@ use crate::telemetry::Throttle;
 
 pub use erase::{Eraser, Found, Reading};
 pub use login::Login;
-pub use publish::{Ack, Message};
+pub use publish::{Ack, Behind, Message};
 pub use scan::{Entry, Scan};
 pub use stream::StreamState;
 

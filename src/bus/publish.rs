@@ -45,13 +45,30 @@ pub struct Ack {
     pub duplicate: bool,
 }
 
+/// Where in the stream a window is to stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// The number of the stream's newest message.
+    pub last_sequence: u64,
+    /// So many messages at the window's beginning are expected to be in the stream already. A copy takes no number, and must
+    /// not demand one: newer servers (2.15 does, 2.10 does not) look at the demand first, and then whether it is a copy.
+    pub copies: u64,
+}
+
+impl Behind {
+    /// The number of the message that the one at `index` demands to follow. Wrong for all that come after it if fewer are
+    /// copies than was expected: then they are refused.
+    fn expected(self, index: u64) -> u64 {
+        self.last_sequence + index.saturating_sub(self.copies)
+    }
+}
+
 impl Bus {
     /// Publishes `window` in order, and tells of each message whether the stream has it.
     ///
-    /// With `last_sequence`, the number of the stream's newest message, each message demands to follow the one before it:
-    /// after a gap, the rest of the window is refused, so that the stream keeps the window's order. A copy of what the
-    /// stream knows is acknowledged as a duplicate all the same.
-    pub async fn publish(&self, window: &[Message], last_sequence: Option<u64>) -> Vec<Result<Ack, PublishError>> {
+    /// With `behind`, each message demands to follow the one before it: after a gap, the rest of the window is refused, so
+    /// that the stream keeps the window's order.
+    pub async fn publish(&self, window: &[Message], behind: Option<Behind>) -> Vec<Result<Ack, PublishError>> {
         let mut results = vec![Err(PublishError::Disconnected); window.len()];
         let mut guard = self.acks.lock().await;
         if !self.connected() {
@@ -73,7 +90,7 @@ impl Bus {
         let mut waiting = 0;
         let send = async {
             for (index, message) in window.iter().enumerate() {
-                let expected = last_sequence.map(|last| last + index as u64);
+                let expected = behind.map(|behind| behind.expected(index as u64));
                 let reply = format!("{}.{number}.{index}", self.inbox);
                 let sent = self
                     .client
@@ -197,6 +214,13 @@ mod tests {
     fn an_acknowledgement_is_read_with_its_number() {
         let ack = outcome(None, br#"{"stream":"MEETINGS","seq":7,"duplicate":true}"#);
         assert_eq!(ack, Ok(Ack { sequence: 7, duplicate: true }));
+    }
+
+    #[test]
+    fn copies_take_no_number_and_what_is_new_follows_the_newest_message() {
+        let expected = |copies| [0, 1, 2, 3].map(|index| Behind { last_sequence: 7, copies }.expected(index));
+        assert_eq!(expected(0), [7, 8, 9, 10]);
+        assert_eq!(expected(2), [7, 7, 7, 8]);
     }
 
     #[test]

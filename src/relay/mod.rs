@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 pub use message::{Encoder, meeting_subjects, subject};
 pub use turn::{Turn, TurnError};
 
-use crate::bus::{Bus, BusError, Message, StreamState};
+use crate::bus::{Behind, Bus, BusError, Message, StreamState};
 use crate::cursor::{CLAIM, Cursor, LEASE, Progress, RENEW, Retry, TURN, TURN_POLL};
 use crate::event::{Content, Record, Row, Seq};
 use crate::log::{Leased, Log, LogError, Moved};
@@ -68,6 +68,9 @@ struct Held {
     position: Seq,
     /// Up to where the stream has acknowledged everything; `position` follows.
     published: Seq,
+    /// The number of the message in the stream that holds the row at `published`, if we have seen it acknowledged. What the
+    /// stream holds behind it are copies of the rows that follow: of an owner who could not move the position any more.
+    at: Option<u64>,
     /// When the turn began.
     since: Instant,
     renewed: Instant,
@@ -82,7 +85,7 @@ struct Held {
 impl Held {
     fn new(leased: Leased, renewed: Instant) -> Self {
         let Leased { position, wanted } = leased;
-        Self { position, published: position, since: renewed, renewed, wanted, settled: renewed, ahead: None }
+        Self { position, published: position, at: None, since: renewed, renewed, wanted, settled: renewed, ahead: None }
     }
 
     /// Where the position is to be moved, if it is behind.
@@ -257,8 +260,10 @@ impl Relay {
         // has lost the lease learns it from that, maybe after this window: its messages are the same ones that the new
         // owner publishes, each behind the same one, so the order holds.
         let asked = Instant::now();
+        let at = self.held.as_ref().and_then(|held| held.at);
+        let behind_newest = Behind { last_sequence, copies: at.map_or(0, |at| last_sequence.saturating_sub(at)) };
         let (results, ahead, moved) = tokio::join!(
-            self.bus.publish(&messages, Some(last_sequence)),
+            self.bus.publish(&messages, Some(behind_newest)),
             async { if behind { self.log.read(end, WINDOW).await.ok() } else { None } },
             async {
                 match due {
@@ -279,6 +284,7 @@ impl Relay {
         if let Some((to, moved)) = moved {
             self.moved(to, asked, moved)?;
         }
+        let at = results[..acked].last().and_then(|result| result.ok()).map(|ack| ack.sequence).or(at);
         let failure = results.get(acked).and_then(|result| result.err());
         // A copy that was acknowledged takes no number, so the messages after it were refused, which is no failure.
         let copies = results.iter().take(acked).any(|result| result.is_ok_and(|ack| ack.duplicate));
@@ -288,13 +294,16 @@ impl Relay {
         let Some(reason) = failure else {
             self.stream = Some(Seen { last_sequence: last, at: Instant::now() });
             if let Some(held) = &mut self.held {
-                held.published = end;
+                (held.published, held.at) = (end, at);
                 held.ahead = ahead.filter(|page| !page.is_empty());
             }
             return Ok(progress);
         };
         if let Some(to) = acked.checked_sub(1).and_then(|last| seqs.get(last)) {
             self.advance(*to).await?;
+            if let Some(held) = &mut self.held {
+                held.at = at;
+            }
         }
         match reason {
             PublishError::TooLarge => {

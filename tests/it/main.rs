@@ -40,6 +40,7 @@ mod soak;
 mod subscription;
 mod support;
 mod support_selftest;
+mod surface;
 mod tables;
 mod terminal;
 mod unattended;

@@ -8,6 +8,7 @@ use std::{
 
 use async_nats::jetstream::stream;
 use convoke::simulate::Simulation;
+use futures_util::StreamExt as _;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -57,6 +58,7 @@ on_both_versions! {
     a_forbidden_subject_is_tried_again_quietly_until_it_is_allowed
     a_bus_that_stalls_gets_everything_in_order_when_it_answers_again
     a_relay_that_was_off_begins_at_the_beginning_of_the_log
+    what_the_stream_has_already_is_passed_in_a_few_windows
     masked_fields_stay_out_of_the_stream
     a_stop_while_the_bus_stalls_is_orderly
 }
@@ -622,6 +624,39 @@ async fn a_relay_that_was_off_begins_at_the_beginning_of_the_log(version: NatsVe
     on.wait_ready(TEN).await;
     let messages = stream_holds(&nats.jetstream().await, 10, TEN).await;
     assert_eq!(ids(&messages), sample_ids(&samples));
+}
+
+async fn what_the_stream_has_already_is_passed_in_a_few_windows(version: NatsVersion) {
+    let (nats, mut convoke) = rig(version).await;
+    let published = 200;
+    let mut samples = deliver(&convoke, 0..published).await;
+    let js = nats.jetstream().await;
+    stream_holds(&js, samples.len(), LONG).await;
+    convoke.kill().await;
+    // As an owner leaves it that reached the bus to its end, and the database no more.
+    sqlite(convoke.folder(), "UPDATE cursors SET position = 0 WHERE name = 'bus'").await;
+    let client = async_nats::connect(nats.url()).await.expect("a connection");
+    // All that is sent to the server, whether the stream takes it or not.
+    let mut sent = client.subscribe("meetings.>").await.expect("a subscription");
+    client.flush().await.expect("the server knows of it");
+    convoke.restart().await;
+    samples.extend(deliver(&convoke, published..published + 3).await);
+    let messages = stream_holds(&js, samples.len(), LONG).await;
+    assert_eq!(ids(&messages), sample_ids(&samples));
+    let mut count = 0;
+    let newest = samples.last().expect("samples").id.clone();
+    eventually("the newest was sent", LONG, async || {
+        while let Ok(Some(message)) = tokio::time::timeout(Duration::from_millis(100), sent.next()).await {
+            count += 1;
+            let id = message.headers.as_ref().and_then(|headers| headers.get("Nats-Msg-Id")).map(ToString::to_string);
+            if id.as_deref() == Some(newest.as_str()) {
+                return true;
+            }
+        }
+        false
+    })
+    .await;
+    assert!(count <= 3 * samples.len(), "{count} messages were sent for {}", samples.len());
 }
 
 async fn masked_fields_stay_out_of_the_stream(version: NatsVersion) {
