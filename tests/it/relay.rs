@@ -640,6 +640,7 @@ async fn what_the_stream_has_already_is_passed_in_a_few_windows(version: NatsVer
     let mut sent = client.subscribe("meetings.>").await.expect("a subscription");
     client.flush().await.expect("the server knows of it");
     convoke.restart().await;
+    convoke.wait_ready(TEN).await;
     samples.extend(deliver(&convoke, published..published + 3).await);
     let messages = stream_holds(&js, samples.len(), LONG).await;
     assert_eq!(ids(&messages), sample_ids(&samples));
