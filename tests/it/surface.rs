@@ -90,10 +90,8 @@ fn steady(report: &str, convoke: &Convoke) -> String {
 
 #[tokio::test]
 async fn check_says_this_of_a_service_that_is_well() {
-    let (nats, postgres) = tokio::join!(
-        NatsServer::start(NatsVersion::Newest, NatsOptions::default()),
-        Postgres::start()
-    );
+    let (nats, postgres) =
+        tokio::join!(NatsServer::start(NatsVersion::Newest, NatsOptions::default()), Postgres::start());
     for (name, database, bus) in
         [("check_sqlite", SQLITE.to_owned(), "none".to_owned()), ("check_postgres", postgres.url(), nats.url())]
     {
