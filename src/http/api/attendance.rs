@@ -39,9 +39,11 @@ pub(super) async fn stays(
     asked: Asked<Common, Which>,
 ) -> Result<Json<List<Stay>>, Refused> {
     let (api, list) = (&streams.api, Of { list: "attendance", fingerprint: &asked.fingerprint });
-    let page = list.page(&asked.of.limit, &asked.of.cursor, Order::Newest)?;
+    let mut page = list.page(&asked.of.limit, &asked.of.cursor, Order::Newest)?;
+    page.after = page.after.map(|id| api.mask.named_stay(id, right));
     let (scope, closed_by) = (asked.of.scope(api.now(), right)?, asked.and.closed_by.map(Into::into));
-    let found = api.ask(api.log.list_stays(&StayFilter { scope, closed_by, run: None }, &page)).await?;
+    let mut found = api.ask(api.log.list_stays(&StayFilter { scope, closed_by, run: None }, &page)).await?;
+    found.next = found.next.map(|id| api.mask.stay_id(id, right));
     Ok(Json(list.list(found, |row| api.mask.stay(row, right))))
 }
 

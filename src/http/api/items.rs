@@ -129,7 +129,8 @@ pub(crate) struct Meeting {
 /// Somebody in a run of a meeting on one device, from joining to leaving.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Stay {
-    /// Its id, led by the time of joining; the same after every rebuild.
+    /// Its id, led by the time of joining; the same after every rebuild. If masked, another one, led by the same, which is
+    /// the same until Convoke is started again.
     #[schema(format = Uuid)]
     pub stay_id: String,
     /// The push configuration (appID) that told of it.

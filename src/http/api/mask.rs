@@ -3,6 +3,7 @@
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::value::RawValue;
 use sha2::Sha256;
+use uuid::Uuid;
 
 use super::ask::Time;
 use super::items::{Event, Info, Meeting, Quarantined, Recording, Stay};
@@ -10,6 +11,16 @@ use crate::event::Millis;
 use crate::http::access::Right;
 use crate::intake::REFUSED_BY_DATABASE;
 use crate::log::{ListedEvent, ListedMeeting, ListedQuarantined, ListedStay, RecordingRow};
+
+/// An id of a stay: bytes of the time that leads it, and of each half of the rest.
+const LED: usize = 6;
+const HALF: usize = 5;
+
+/// Four of them are as good as any permutation.
+const ROUNDS: u8 = 4;
+
+/// No text begins with this byte: what is made of an id is nobody's pseudonym.
+const STAY: u8 = 0xff;
 
 /// Hides what is personal. Whoever is hidden keeps one pseudonym for as long as the process lives, and no longer: who
 /// collects them learns nothing about who they are, nor about yesterday.
@@ -49,6 +60,33 @@ impl Mask {
     fn pseudonym(&self, person: &str) -> String {
         let digest = self.pseudonyms.clone().chain_update(person).finalize().into_bytes();
         format!("p-{}", hex::encode(&digest[..5]))
+    }
+
+    /// A stay's id, as somebody with this right sees it. It is led by a time and goes on with a hash of who it is, which tells
+    /// whether a guess is right: in its place comes something that only we can turn back.
+    pub fn stay_id(&self, id: Uuid, right: Right) -> Uuid {
+        if right == Right::Masked { self.permute(id, 0..ROUNDS) } else { id }
+    }
+
+    /// Which stay is meant by that. Of an id that another process has masked the time alone is right.
+    pub fn named_stay(&self, id: Uuid, right: Right) -> Uuid {
+        if right == Right::Masked { self.permute(id, (0..ROUNDS).rev()) } else { id }
+    }
+
+    /// A Feistel network: what its rounds do in one order they undo in the other.
+    fn permute(&self, id: Uuid, rounds: impl Iterator<Item = u8>) -> Uuid {
+        let mut bytes = id.into_bytes();
+        let (led, hash) = bytes.split_at_mut(LED);
+        let (mut changed, mut other) = hash.split_at_mut(HALF);
+        let mut even = true;
+        for round in rounds {
+            if even != (round % 2 == 0) {
+                (changed, other, even) = (other, changed, !even);
+            }
+            let pad = self.pseudonyms.clone().chain_update([STAY, round]).chain_update(&*led).chain_update(&*other);
+            changed.iter_mut().zip(pad.finalize().into_bytes()).for_each(|(byte, pad)| *byte ^= pad);
+        }
+        Uuid::from_bytes(bytes)
     }
 
     /// An event, for somebody with this right.
@@ -118,7 +156,7 @@ impl Mask {
     pub fn stay(&self, row: ListedStay, right: Right) -> Stay {
         let masked = right == Right::Masked;
         Stay {
-            stay_id: row.stay_id.to_string(),
+            stay_id: self.stay_id(row.stay_id, right).to_string(),
             subscriber_id: row.subscriber_id,
             meeting_uuid: row.meeting_uuid,
             meeting_id: row.meeting_id,
@@ -208,6 +246,25 @@ mod tests {
         assert_ne!(one.pseudonym("li"), one.pseudonym("wang"));
         assert_ne!(one.pseudonym("li"), other.pseudonym("li"));
         assert!(one.pseudonym("li").len() == 12 && one.pseudonym("li").starts_with("p-"));
+    }
+
+    #[test]
+    fn a_masked_id_of_a_stay_keeps_its_time_and_nothing_else_and_only_its_process_can_turn_it_back() {
+        let (one, other) = (Mask::default(), Mask::default());
+        let id = Uuid::from_u128(0x0199_d3a0_7c00_1122_3344_5566_7788_99aa);
+        assert_eq!((one.stay_id(id, Right::Full), one.named_stay(id, Right::Full)), (id, id));
+        let masked = one.stay_id(id, Right::Masked);
+        assert_eq!(
+            (masked.as_bytes()[..LED].to_vec(), one.stay_id(id, Right::Masked)),
+            (id.as_bytes()[..LED].to_vec(), masked)
+        );
+        assert_eq!(one.named_stay(masked, Right::Masked), id);
+        assert_ne!(other.named_stay(masked, Right::Masked), id);
+        // Whatever differs, all of the rest does.
+        for near in [id.as_u128() ^ 1, id.as_u128() ^ (1 << 79), id.as_u128() ^ (1 << 80)].map(Uuid::from_u128) {
+            let (left, right) = (one.stay_id(near, Right::Masked).into_bytes(), masked.into_bytes());
+            assert!(left[LED..LED + HALF] != right[LED..LED + HALF] && left[LED + HALF..] != right[LED + HALF..]);
+        }
     }
 
     #[test]
