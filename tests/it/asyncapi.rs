@@ -106,7 +106,9 @@ fn what_is_odd_in_the_payload_fits_no_type_but_is_an_event_and_what_is_wrong_out
         ("/data", json!([])),
         ("/data/meetingInfo", json!("absent")),
         ("/data/meetingInfo/meetingUUID", json!(7)),
+        ("/data/attendeeInfo", json!("absent")),
         ("/data/attendeeInfo", json!("王")),
+        ("/data/attendeelInfo", json!("王")),
         ("/data/attendeeInfo/displayName", json!({ "first": "王" })),
         ("/data/attendeeInfo/joinTime", json!("1735700465001")),
         ("/data/attendeeInfo/joinTime", json!(1.5)),
@@ -128,6 +130,9 @@ fn what_is_odd_in_the_payload_fits_no_type_but_is_an_event_and_what_is_wrong_out
     ] {
         document.is_valid(&schema, &with(good, pointer, value));
     }
+    // As one edition of the platform's manual spells it.
+    let misprinted = with(good, "/data/attendeelInfo", good["data"]["attendeeInfo"].clone());
+    document.is_valid(&schema, &with(&misprinted, "/data/attendeeInfo", json!("absent")));
     for (pointer, value) in [
         ("/specversion", json!("0.3")),
         ("/id", json!("01941fad-4d95-4c11-8d0c-27c3b1d45e6f")),

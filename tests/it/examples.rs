@@ -90,8 +90,10 @@ fn stay(person: &str, device: u8, joined: i64, left: Option<i64>) -> String {
         Some('#') => format!(r#""participantID":"{person}""#),
         _ => format!(r#""userUUID":"{person}","participantID":"{person}-{device}""#),
     };
+    // Both spellings of the platform's manual.
+    let attendee = if person.starts_with('#') { "attendeelInfo" } else { "attendeeInfo" };
     format!(
-        r#"{{"event":"meeting.{kind}","timestamp":{at},"payload":{{"meetingInfo":{{"meetingID":"42","meetingUUID":"run-1"}},"attendeeInfo":{{{ids},"displayName":"{person} '王'","joinTime":{joined},"leftTime":{}}}}}}}"#,
+        r#"{{"event":"meeting.{kind}","timestamp":{at},"payload":{{"meetingInfo":{{"meetingID":"42","meetingUUID":"run-1"}},"{attendee}":{{{ids},"displayName":"{person} '王'","joinTime":{joined},"leftTime":{}}}}}}}"#,
         left.unwrap_or(0)
     )
 }

@@ -52,6 +52,8 @@ type cloudEvent struct {
 
 type attendanceData struct {
 	AttendeeInfo *attendeeInfo `json:"attendeeInfo"`
+	// The same, as one edition of the platform's manual prints it.
+	AttendeelInfo *attendeeInfo `json:"attendeelInfo"`
 }
 
 type attendeeInfo struct {
@@ -92,10 +94,13 @@ func changeOf(body []byte) (*change, error) {
 	if err := json.Unmarshal(body, &event); err != nil {
 		return nil, err
 	}
-	if event.ID == "" || event.Data == nil || event.Data.AttendeeInfo == nil {
-		return nil, errors.New("id, data or attendeeInfo is missing")
+	if event.ID == "" || event.Data == nil {
+		return nil, errors.New("id or data is missing")
 	}
-	attendee := event.Data.AttendeeInfo
+	attendee := cmp.Or(event.Data.AttendeeInfo, event.Data.AttendeelInfo)
+	if attendee == nil {
+		return nil, errors.New("attendeeInfo is missing")
+	}
 	result := &change{
 		eventID: event.ID,
 		key: key{

@@ -55,7 +55,8 @@ class AttendeeInfo(TypedDict):
 
 class AttendanceData(TypedDict):
     meetingInfo: MeetingInfo
-    attendeeInfo: AttendeeInfo
+    attendeeInfo: NotRequired[AttendeeInfo]
+    attendeelInfo: NotRequired[AttendeeInfo]  # the same, as one edition of the platform's manual prints it
 
 
 class CloudEvent(TypedDict):
@@ -123,7 +124,10 @@ class Store:
         )
 
     def apply(self, event: CloudEvent) -> None:
-        attendee = event["data"]["attendeeInfo"]
+        data = event["data"]
+        attendee = data.get("attendeeInfo", data.get("attendeelInfo"))
+        if attendee is None:
+            raise Unusable("attendeeInfo is missing")
         ids = (attendee.get("userUUID"), attendee.get("account"), attendee.get("callNumber"), attendee.get("participantID"))
         person = next(filter(None, ids), None)
         meeting = event.get("subject") or event.get("meetingid")

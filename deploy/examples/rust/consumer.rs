@@ -53,7 +53,9 @@ struct CloudEvent<Data> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct AttendanceData {
-    attendee_info: AttendeeInfo,
+    attendee_info: Option<AttendeeInfo>,
+    /// The same, as one edition of the platform's manual prints it.
+    attendeel_info: Option<AttendeeInfo>,
 }
 
 #[derive(Deserialize)]
@@ -89,7 +91,7 @@ impl Change {
     /// If this is no event that this consumer can use, however often it is delivered.
     fn of(body: &[u8]) -> anyhow::Result<Self> {
         let event: CloudEvent<AttendanceData> = serde_json::from_slice(body)?;
-        let attendee = event.data.attendee_info;
+        let attendee = event.data.attendee_info.or(event.data.attendeel_info).context("attendeeInfo is missing")?;
         let (joined, left) = (attendee.join_time, attendee.left_time);
         anyhow::ensure!([joined, left].iter().all(|time| (0..=LATEST).contains(time)), "a time is out of range");
         let (devices, milliseconds) = match &*event.r#type {

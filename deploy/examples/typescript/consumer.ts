@@ -42,7 +42,9 @@ export interface AttendeeInfo {
 
 export interface AttendanceData {
   meetingInfo: MeetingInfo;
-  attendeeInfo: AttendeeInfo;
+  attendeeInfo?: AttendeeInfo;
+  /** The same, as one edition of the platform's manual prints it. */
+  attendeelInfo?: AttendeeInfo;
 }
 
 export interface CloudEvent<Data = unknown> {
@@ -67,7 +69,7 @@ type Shape = Record<string, "string" | "string?" | "time?" | "object">;
 
 // As the types above, for what the compiler cannot see: what really came. What is not read here is not checked.
 const EVENT = { id: "string", source: "string", type: "string", subject: "string?", meetingid: "string?", data: "object" } as const;
-const DATA = { meetingInfo: "object", attendeeInfo: "object" } as const;
+const DATA = { meetingInfo: "object" } as const;
 const ATTENDEE = {
   userUUID: "string?",
   account: "string?",
@@ -105,8 +107,12 @@ function parsed(body: string): CloudEvent<AttendanceData> {
   }
   check(event, EVENT, "the event");
   check(event["data"], DATA, "data");
-  check(event["data"]["attendeeInfo"], ATTENDEE, "attendeeInfo");
+  check(attendeeOf(event["data"]), ATTENDEE, "attendeeInfo");
   return event as unknown as CloudEvent<AttendanceData>;
+}
+
+function attendeeOf<Attendee>(data: { attendeeInfo?: Attendee; attendeelInfo?: Attendee }): Attendee | undefined {
+  return data.attendeeInfo ?? data.attendeelInfo;
 }
 
 /** What was made of the events, and which. */
@@ -126,7 +132,8 @@ class Store {
   }
 
   apply(event: CloudEvent<AttendanceData>): void {
-    const attendee = event.data.attendeeInfo;
+    const attendee = attendeeOf(event.data);
+    if (!attendee) throw new Unusable("attendeeInfo is missing");
     const person = attendee.userUUID || attendee.account || attendee.callNumber || attendee.participantID;
     const meeting = event.subject || event.meetingid;
     if (!person || !meeting) throw new Unusable("it does not say who, or where");
