@@ -14,11 +14,15 @@ use serde_json::{Value, json};
 use super::scene::{API_APP, API_KEY, Scene, at, lost, now, options, pushes};
 use crate::{
     log_contract::fixture::{Backend, on_both},
-    support::sign::{APP_ID, KEY},
+    support::{
+        process::ConvokeBuilder,
+        sign::{APP_ID, KEY},
+    },
 };
 
 on_both! {
     runs_that_were_told_under_a_replaced_app_id_are_not_told_again_and_their_gaps_are_filled_where_they_are
+    who_was_forgotten_under_a_replaced_app_id_does_not_come_back_under_the_new_one
     of_two_configured_app_ids_each_keeps_its_runs_and_only_what_nobody_told_goes_to_the_subscribed_one
 }
 
@@ -59,7 +63,7 @@ async fn scene(backend: &Backend, runs: &[Run]) -> Scene {
     scene
 }
 
-async fn backfill(scene: &Scene, builder: crate::support::process::ConvokeBuilder) -> Value {
+async fn backfill(scene: &Scene, builder: ConvokeBuilder) -> Value {
     let finished = builder.arg("backfill").arg("--since").arg(scene.since()).arg("--json").run().await;
     assert_eq!(finished.code(), 0, "{}", finished.stderr);
     serde_json::from_str(&finished.stdout).expect("a report")
@@ -102,6 +106,21 @@ async fn runs_that_were_told_under_a_replaced_app_id_are_not_told_again_and_thei
     }
     let again = backfill(&scene, new()).await;
     assert_eq!((&again["complete"], &again["already_there"]), (&json!(4), &json!(0)), "{again:#}");
+}
+
+async fn who_was_forgotten_under_a_replaced_app_id_does_not_come_back_under_the_new_one(backend: Backend) {
+    let runs: Vec<Run> = lost(1, 2).collect();
+    let scene = scene(&backend, &runs).await;
+    push_to(&backend, APP_ID, all(&runs[0])).await;
+    let new = || scene.builder_for_nobody().setting("APP_ID", NEW).setting("APP_KEY", KEY);
+    backfill(&scene, new()).await;
+    let name = &*runs[0].stays[0].display_name;
+    let forget = ["forget", "--meeting", &runs[0].conf_uuid, "--name", name, "--yes"];
+    let forgotten = forget.into_iter().fold(new(), ConvokeBuilder::arg).run().await;
+    assert_eq!(forgotten.code(), 0, "{forgotten:?}");
+    let report = backfill(&scene, new()).await;
+    assert_eq!((&report["forgotten"], &report["complete"]), (&json!(1), &json!(1)), "{report:#}");
+    assert_eq!(backend.value("SELECT count(*) FROM events WHERE source = 'backfill'").await, "0");
 }
 
 async fn of_two_configured_app_ids_each_keeps_its_runs_and_only_what_nobody_told_goes_to_the_subscribed_one(
