@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
 use bytes::Bytes;
-use convoke::bus::{self, Bus, Message};
+use convoke::bus::{self, Behind, Bus, Message};
 use convoke::event::{Clock, Delivery, Subscriber, Verified};
 use convoke::log::{self, Append, Log};
 use convoke::metrics::Metrics;
@@ -194,7 +194,8 @@ async fn window_rate(window: usize, seconds: f64) -> f64 {
                 payload: payload.clone(),
             })
             .collect();
-        let results = bus.publish(&messages, Some(last)).await;
+        let behind = Behind { last_sequence: last, copies: 0 };
+        let results = bus.publish(&messages, Some(behind)).await;
         assert!(results.iter().all(Result::is_ok), "a message was not taken");
         last += window as u64;
     }
