@@ -97,7 +97,7 @@ impl SqliteLog {
     /// The database in the file that the URL names; the file is made when the log is migrated, if it is missing.
     ///
     /// # Errors
-    /// [`LogError::Url`].
+    /// [`LogError::Url`]; [`LogError::Unavailable`] if a WAL lies beside the file that is another's, and cannot be moved away.
     pub fn new(options: &Options) -> Result<Self, LogError> {
         let connect = SqliteConnectOptions::from_str(&options.url)
             .map_err(|error| LogError::Url(error.to_string()))?
@@ -120,6 +120,7 @@ impl SqliteLog {
             return Err(LogError::Url("must not choose a VFS: not all of them keep what they are given".to_owned()));
         }
         let files = Arc::new(Files::new(path));
+        files.part_with_foreign_wal()?;
         let reader = connect.clone().row_buffer_size(512).create_if_missing(false).pragma("query_only", "on");
         let pool = || {
             let files = Arc::clone(&files);
@@ -171,6 +172,9 @@ impl SqliteLog {
             // A new one is not for everybody: there are people in it. What SQLite makes beside it is as readable as it is; why it
             // cannot be made says SQLite.
             drop(std::fs::OpenOptions::new().write(true).create_new(true).mode(0o640).open(self.files.path()));
+            if !self.files.noted() {
+                self.files.part_with_foreign_wal()?;
+            }
             let before = self.files.now();
             let open = async || {
                 let opened = SqliteConnection::connect_with(&self.options).await;

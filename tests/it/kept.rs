@@ -6,6 +6,7 @@ use std::time::Duration;
 use convoke::event::Clock;
 use convoke::log::{Options, open};
 
+use crate::restore::{block, run};
 use crate::support::{http, postgres::Postgres, process::Convoke, rig::*, sign::numbered, wait::eventually};
 
 const DAYS: i64 = 86_400_000;
@@ -77,6 +78,62 @@ async fn a_database_that_is_moved_away_or_replaced_is_noticed_before_the_next_20
     assert_eq!(sqlite(convoke.folder(), "SELECT count(*) FROM events").await, [[Some("3".to_owned())]]);
     assert_eq!(sqlite(convoke.folder(), "PRAGMA integrity_check").await, [[Some("ok".to_owned())]]);
     assert_eq!(Sample::number(13).deliver(convoke.events).await, 200);
+}
+
+#[tokio::test]
+async fn a_copy_that_is_put_in_the_place_of_a_killed_services_database_is_not_mixed_with_the_wal_that_was_left() {
+    let mut convoke = convoke(SQLITE, "none").start().await;
+    convoke.wait_ready(TEN).await;
+    deliver(&convoke, 0..3).await;
+    let (backup, database) = (convoke.folder().join("backup.db"), convoke.folder().join("convoke.db"));
+    sqlite(convoke.folder(), &format!("VACUUM INTO '{}'", backup.display())).await;
+    let count = async |convoke: &Convoke| sqlite(convoke.folder(), "SELECT count(*) FROM events").await;
+    for (first, kept) in [(10, "convoke.db-wal.replaced"), (20, "convoke.db-wal.replaced-2")] {
+        deliver(&convoke, first..first + 5).await;
+        convoke.kill().await;
+        let wal = std::fs::read(convoke.folder().join("convoke.db-wal")).expect("a WAL is left");
+        // Into the same file, as `cp` does: nothing but its contents tells.
+        std::fs::copy(&backup, &database).expect("copied");
+        // The first to open it may be any command.
+        let (_, said) = check(&convoke).await;
+        assert!(said.contains("the database takes events"), "{said}");
+        convoke.restart().await;
+        convoke.wait_ready(TEN).await;
+        assert_eq!(count(&convoke).await, [[Some("3".to_owned())]]);
+        assert_eq!(sqlite(convoke.folder(), "PRAGMA integrity_check").await, [[Some("ok".to_owned())]]);
+        assert_eq!(std::fs::read(convoke.folder().join(kept)).expect("it is kept"), wal);
+    }
+    // Its file is gone altogether: SQLite would delete what is left of it.
+    deliver(&convoke, 40..45).await;
+    convoke.kill().await;
+    std::fs::remove_file(&database).expect("removed");
+    convoke.restart().await;
+    convoke.wait_ready(TEN).await;
+    assert!(convoke.folder().join("convoke.db-wal.replaced-3").exists());
+    assert!(convoke.logs().contains("belongs to the database's file that was replaced"), "{}", convoke.logs());
+    assert_eq!(count(&convoke).await, [[Some("0".to_owned())]]);
+    // Killed without any of that, it goes on with its own WAL.
+    deliver(&convoke, 50..55).await;
+    convoke.kill().await;
+    convoke.restart().await;
+    convoke.wait_ready(TEN).await;
+    assert_eq!(count(&convoke).await, [[Some("5".to_owned())]]);
+
+    // Of any other copy nothing tells, and what the runbook says to remove is what SQLite would read as a part of it.
+    convoke.signal(rustix::process::Signal::TERM);
+    assert!(convoke.wait_exit(LONG).await.success(), "{}", convoke.logs());
+    std::fs::copy(&database, &backup).expect("copied");
+    convoke.restart().await;
+    convoke.wait_ready(TEN).await;
+    deliver(&convoke, 60..65).await;
+    convoke.kill().await;
+    let folder = convoke.folder().to_str().expect("a plain path");
+    run(&block(include_str!("../../deploy/runbook.md"), "remove-wal"), &[("/var/lib/convoke", folder)], &[]);
+    assert!(!convoke.folder().join("convoke.db-wal").exists());
+    std::fs::copy(&backup, &database).expect("copied");
+    convoke.restart().await;
+    convoke.wait_ready(TEN).await;
+    assert_eq!(count(&convoke).await, [[Some("5".to_owned())]]);
 }
 
 /// As far as rows can tell: a clock that went on by 90 days, while the service runs.

@@ -14,7 +14,7 @@ const SQLITE_PAGE: &str = include_str!("../../deploy/backup-sqlite.md");
 const POSTGRES_PAGE: &str = include_str!("../../deploy/backup-postgres.md");
 
 /// The code block of a page that is marked with this name.
-fn block(page: &str, name: &str) -> String {
+pub fn block(page: &str, name: &str) -> String {
     let begin = page.lines().position(|line| line.starts_with("```") && line.split_whitespace().nth(1) == Some(name));
     let begin = begin.unwrap_or_else(|| panic!("the page has no block {name}"));
     let lines: Vec<&str> = page.lines().skip(begin + 1).take_while(|line| *line != "```").collect();
@@ -22,7 +22,7 @@ fn block(page: &str, name: &str) -> String {
 }
 
 /// Runs a block as it stands, but for the places in it.
-fn run(script: &str, places: &[(&str, &str)], environment: &[(&str, &str)]) {
+pub fn run(script: &str, places: &[(&str, &str)], environment: &[(&str, &str)]) {
     let script = places.iter().fold(script.to_owned(), |script, (there, here)| {
         assert!(script.contains(there), "{script} does not name {there}");
         script.replace(there, here)

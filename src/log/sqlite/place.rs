@@ -4,12 +4,16 @@
 //! is gone with the process. The same is true of the WAL, in which the newest commits lie, and of the file beside it through
 //! which processes share it. So they are looked at, by name, before every write and again before it is said to be durable.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::log::LogError;
+
+/// Where a database's header has its mode, and that without a WAL.
+const MODE: std::ops::Range<usize> = 18..20;
+const ROLLBACK: [u8; 2] = [1, 1];
 
 /// Says which file is meant, whatever its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,15 +95,42 @@ impl Files {
         if !matches!(is(database), Ok(false)) {
             return;
         }
-        for file in beside.iter().filter(|file| is(file).is_ok_and(|ours| ours)) {
-            let away = self::beside(&file.0, ".replaced");
-            match std::fs::rename(&file.0, &away) {
-                Ok(()) => tracing::warn!(file = %away.display(), "belongs to the database's file that was replaced"),
-                Err(error) => {
-                    tracing::error!(file = %file.0.display(), %error, "belongs to the database's file that was replaced, and cannot be moved out of its way: do it before the next start");
-                }
+        for (file, _) in beside.iter().filter(|file| is(file).is_ok_and(|ours| ours)) {
+            if let Err(error) = part_with(file) {
+                tracing::error!(file = %file.display(), %error, "belongs to the database's file that was replaced, and cannot be moved out of its way: do it before the next start");
             }
         }
+    }
+
+    /// The same before anything is opened: somebody has put another file in the place of one whose process was killed. SQLite
+    /// takes a WAL that lies beside a file for the file's own, and nothing in the file says that it is not, with two exceptions:
+    /// one that is not in the mode that makes a WAL, as `VACUUM INTO` leaves it, and one that is empty.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`] if it cannot be moved: to open the database would mix the two.
+    pub fn part_with_foreign_wal(&self) -> Result<(), LogError> {
+        let wal = self.wal();
+        let Ok(file) = std::fs::File::open(&self.path) else { return Ok(()) };
+        let mut header = Vec::new();
+        if file.take(MODE.end as u64).read_to_end(&mut header).is_err()
+            || header.get(MODE).is_some_and(|mode| mode != ROLLBACK)
+        {
+            return Ok(());
+        }
+        // Without the WAL, the other says nothing.
+        for file in [&wal, &beside(&self.path.canonicalize().unwrap_or_else(|_| self.path.clone()), "-shm")] {
+            match part_with(file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(LogError::unavailable(format!(
+                        "{} is not of the database's file, which was put in another's place, and would be read as a part of it; it \
+                         cannot be moved away ({error}): do it",
+                        file.display()
+                    )));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// The WAL, whether it is there or not.
@@ -112,6 +143,21 @@ impl Files {
         // Not the device, whose number may be another after the next start of the machine.
         self.now().map(|identity| identity.inode.cast_signed())
     }
+}
+
+/// Takes a file out of the way, and keeps it.
+fn part_with(file: &Path) -> io::Result<()> {
+    let mut away = beside(file, ".replaced");
+    // What was kept before may be as precious.
+    for number in 2.. {
+        if !away.exists() {
+            break;
+        }
+        away = beside(file, &format!(".replaced-{number}"));
+    }
+    std::fs::rename(file, &away)?;
+    tracing::warn!(file = %away.display(), "belongs to the database's file that was replaced");
+    Ok(())
 }
 
 fn identity(path: &Path) -> io::Result<Identity> {
