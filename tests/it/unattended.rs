@@ -2,11 +2,14 @@
 
 use std::{fs::File, io::Write as _, path::Path, process::Stdio, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use nkeys::KeyPair;
 use rustix::process::Signal;
+use serde_json::{Value, json};
 
 use crate::{
     operation::tls,
-    service::{APP_ID, KEY, PATH, SOON, event, signed, signed_by},
+    service::{APP_ID, KEY, PATH, SOON, event, now, signed, signed_by},
     support::{
         http,
         nats::{NatsOptions, NatsServer, NatsVersion},
@@ -212,6 +215,68 @@ async fn a_password_of_the_bus_that_was_changed_in_its_file_is_used_without_anyb
     assert!(!logs.contains("8c1f") && !logs.contains("27d9"), "{logs}");
 }
 
+/// A JWT of NATS, signed by `issuer`, as `nsc` makes one: `nats` is what `subject` is, and may.
+fn jwt(issuer: &KeyPair, subject: &KeyPair, expires: Option<i64>, nats: &Value) -> String {
+    let mut claims = json!({
+        "jti": subject.public_key(), "iat": 0, "iss": issuer.public_key(), "sub": subject.public_key(), "name": "test", "nats": nats,
+    });
+    if let Some(at) = expires {
+        claims["exp"] = at.into();
+    }
+    let part = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
+    let signed = format!("{}.{}", part(&json!({ "typ": "JWT", "alg": "ed25519-nkey" })), part(&claims));
+    let signature = URL_SAFE_NO_PAD.encode(issuer.sign(signed.as_bytes()).expect("a signature"));
+    format!("{signed}.{signature}")
+}
+
+#[tokio::test]
+async fn a_jwt_that_expires_and_was_renewed_in_its_file_is_no_interruption() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (operator, user) = (KeyPair::new_operator(), KeyPair::new_user());
+    let (account, system) = (KeyPair::new_account(), KeyPair::new_account());
+    let limits = json!({
+        "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1,
+        "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1,
+    });
+    let of_account = |account: &KeyPair, more: Value| {
+        jwt(&operator, account, None, &json!({ "type": "account", "version": 2, "limits": more }))
+    };
+    let config = format!(
+        "operator: {}\nsystem_account: {}\nresolver: MEMORY\nresolver_preload: {{ {}: {}, {}: {} }}\n",
+        jwt(&operator, &operator, None, &json!({ "type": "operator", "version": 2 })),
+        system.public_key(),
+        account.public_key(),
+        of_account(&account, limits),
+        system.public_key(),
+        of_account(&system, json!({ "conn": -1, "subs": -1 })),
+    );
+    let nats = NatsServer::start(NatsVersion::Newest, NatsOptions { config, ..NatsOptions::default() }).await;
+    let file = folder.path().join("user.creds");
+    let renew = |seconds: i64| {
+        let may = json!({ "type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1 });
+        let jwt = jwt(&account, &user, Some(now() / 1_000 + seconds), &may);
+        let seed = user.seed().expect("a seed");
+        let text = format!(
+            "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
+             -----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
+        );
+        std::fs::write(&file, text).expect("a file");
+    };
+    renew(15);
+    let convoke = publishing(&nats).setting("NATS_CREDS_FILE", &file).start().await;
+    convoke.wait_ready(SOON).await;
+    posts(&convoke, "1").await;
+    published(&convoke, 1.0).await;
+    renew(3_600);
+    let cut = "User Authentication Expired";
+    eventually("the server cuts what has expired", WATCHED, async || convoke.logs().contains(cut)).await;
+    posts(&convoke, "2").await;
+    published(&convoke, 2.0).await;
+    let logs = convoke.logs();
+    assert_eq!(logs.matches("\"connected to NATS\"").count(), 2, "nobody tried the old one again: {logs}");
+    assert!(!logs.to_lowercase().contains("authorization violation"), "{logs}");
+}
+
 #[tokio::test]
 async fn the_bus_is_reached_with_an_nkey_and_a_client_certificate_and_without_it_is_said_that_it_wants_one() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -219,7 +284,7 @@ async fn the_bus_is_reached_with_an_nkey_and_a_client_certificate_and_without_it
     for name in ["server", "client"] {
         tls::certificate(&at(name), &at(&format!("{name}.key")));
     }
-    let pair = nkeys::KeyPair::new_user();
+    let pair = KeyPair::new_user();
     std::fs::write(at("nkey"), pair.seed().expect("a seed")).expect("a file");
     let config = format!(
         "tls {{ cert_file: \"{}\", key_file: \"{}\", ca_file: \"{}\", verify: true }}\n\
