@@ -287,6 +287,16 @@ async fn who_guesses_is_told_nothing_more_and_nobody_else_waits() {
     assert!(form.status == 401 && form.text().contains("<form"), "{}", form.text());
     assert_eq!(get(&convoke, "/api/v1/session", &[("cookie", &cookie), guesser]).await.status, 200);
     assert_eq!(bearer(ALL, elsewhere).await.status, 200);
+    // What the log says of either names who it was, and not the proxy.
+    let renamed = [("origin", "https://ops.example"), FORM, elsewhere];
+    assert_eq!(request(&convoke, Method::POST, "/session", &renamed, "").await.status, 403);
+    let logs = convoke.logs();
+    for (words, client) in
+        [("with a wrong one", r#""source":"2001:db8::""#), ("page of another host", r#""peer":"192.0.2.1""#)]
+    {
+        let line = logs.lines().find(|line| line.contains(words)).unwrap_or_else(|| panic!("no line in {logs}"));
+        assert!(line.contains(client), "{line}");
+    }
 }
 
 #[tokio::test]

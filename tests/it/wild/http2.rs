@@ -1,6 +1,6 @@
 //! The known floods of HTTP/2, frame by frame.
 
-use crate::service::{PATH, SOON, Service, event};
+use crate::service::{Database, PATH, SOON, Service, event, settings};
 use crate::support::http::RawConnection;
 use crate::support::http2::{
     self, ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, frame,
@@ -67,10 +67,11 @@ async fn a_head_that_is_continued_without_end_ends_the_connection() {
 
 #[tokio::test]
 async fn headers_over_the_limit_are_not_taken() {
-    let service = Service::start().await;
+    let service = Service::with(settings().setting("TRUSTED_PROXIES", "127.0.0.0/8"), Database::Sqlite).await;
     let mut connection = http2::open(service.convoke.events).await;
     let value = "y".repeat(100);
     let mut block = http2::post(PATH);
+    block.extend(http2::header("x-forwarded-for", "203.0.113.9"));
     // 32 bytes more are counted for each (RFC 9113, section 6.5.2).
     (0..150).for_each(|_| block.extend(http2::header("x", &value)));
     let (first, rest) = block.split_at(15_000);
@@ -91,7 +92,9 @@ async fn headers_over_the_limit_are_not_taken() {
     let body = frames.iter().filter(|frame| frame.kind == DATA).flat_map(|frame| frame.payload.clone());
     let words = String::from_utf8(body.collect()).expect("text");
     assert!(words.contains("at most 16 KiB"), "{words}");
-    assert!(service.convoke.logs().contains("answered 431"), "{}", service.convoke.logs());
+    let logs = service.convoke.logs();
+    let line = logs.lines().find(|line| line.contains("answered 431")).unwrap_or_else(|| panic!("no line in {logs}"));
+    assert!(line.contains(r#""peer":"203.0.113.9""#), "{line}");
 }
 
 #[tokio::test]
