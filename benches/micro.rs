@@ -7,10 +7,10 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use convoke::event::{Clock, Content, Delivery, EventId, Millis, Record, Seq, Subscriber};
 use convoke::relay::Encoder;
-use convoke::simulate::sign;
-use convoke::verify::{self, Keyring};
+use convoke_core::event::{Clock, Content, Delivery, EventId, Millis, Record, Seq, Subscriber};
+use convoke_core::sign;
+use convoke_core::verify::{self, Keyring};
 use secrecy::SecretString;
 
 const APP_ID: &str = "1988692299";

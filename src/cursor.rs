@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::event::Seq;
-use crate::log::{Log, LogError};
-use crate::telemetry::Throttle;
+use convoke_core::event::Seq;
+use convoke_core::throttle::Throttle;
+use convoke_log::{Log, LogError};
 
 /// A lease lasts this long after it was renewed: the longest time for which a cursor stands still when its owner dies.
 pub const LEASE: Duration = Duration::from_secs(5);
@@ -20,7 +20,7 @@ pub const LEASE: Duration = Duration::from_secs(5);
 /// A lease is renewed when it is this old.
 pub const RENEW: Duration = Duration::from_millis(1_500);
 
-/// Who is asked for its lease ([`crate::log::Log::claim`]) keeps it this long at least, while it has something to do.
+/// Who is asked for its lease ([`convoke_log::Log::claim`]) keeps it this long at least, while it has something to do.
 pub const TURN: Duration = Duration::from_millis(100);
 
 /// How often who takes turns looks whether the turn is its own.

@@ -14,10 +14,11 @@ use prometheus::{
 use crate::backfill::List;
 use crate::backfill::plan::Unfillable;
 use crate::backfill::synthesis::Kind;
-use crate::event::{HANDSHAKE, KNOWN_EVENTS, Millis};
-use crate::log::WorkCounts;
-use crate::vendor::Class;
-use crate::verify::{Form, Malformed, Refusal};
+use convoke_bus::PublishError;
+use convoke_core::event::{HANDSHAKE, KNOWN_EVENTS, Millis};
+use convoke_core::verify::{Form, Malformed, Refusal};
+use convoke_log::WorkCounts;
+use convoke_platform::Class;
 
 /// What became of a delivery that was answered `200`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,55 +196,6 @@ impl ConnectionFailure {
                 "the head of a request is too large (events: 16 KiB and 64 headers, admin: 32 KiB and 256); see what the proxy in \
                  front adds to it"
             }
-        }
-    }
-}
-
-/// Why a publish failed, for now or for good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PublishError {
-    /// No connection to the bus.
-    Disconnected,
-    /// No acknowledgement in time.
-    Timeout,
-    /// The stream does not exist, or listens to other subjects.
-    NoStream,
-    /// Somebody else published in between.
-    WrongSequence,
-    /// The stream or its server has no room.
-    Full,
-    /// The message is too large for the bus.
-    TooLarge,
-    /// We may not publish there.
-    Permission,
-    /// Anything else that the server said.
-    Other,
-}
-
-impl PublishError {
-    const ALL: [Self; 8] = [
-        Self::Disconnected,
-        Self::Timeout,
-        Self::NoStream,
-        Self::WrongSequence,
-        Self::Full,
-        Self::TooLarge,
-        Self::Permission,
-        Self::Other,
-    ];
-
-    /// As in the label `reason`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Disconnected => "disconnected",
-            Self::Timeout => "timeout",
-            Self::NoStream => "no_stream",
-            Self::WrongSequence => "wrong_sequence",
-            Self::Full => "full",
-            Self::TooLarge => "too_large",
-            Self::Permission => "permission",
-            Self::Other => "other",
         }
     }
 }

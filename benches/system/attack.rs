@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use convoke::event::Clock;
-use convoke::simulate::{Report, Simulation};
+use convoke_core::event::Clock;
+use convoke_simulator::{Report, Simulation};
 use rustix::process::{Resource, getrlimit};
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;

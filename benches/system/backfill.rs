@@ -3,8 +3,8 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use convoke::event::{Clock, Millis};
-use convoke::simulate::platform::{Call, Platform, PlatformOptions, Run};
+use convoke_core::event::{Clock, Millis};
+use convoke_simulator::platform::{Call, Platform, PlatformOptions, Run};
 
 use crate::support::child::{OwnChild, read_log};
 

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
 use async_nats::jetstream::consumer;
-use convoke::event::{Clock, Millis};
-use convoke::simulate::sign;
+use convoke_core::event::{Clock, Millis};
+use convoke_core::sign;
 use futures_util::StreamExt as _;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};

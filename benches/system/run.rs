@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
-use convoke::event::Clock;
-use convoke::simulate::{Report, Simulation};
+use convoke_core::event::Clock;
+use convoke_simulator::{Report, Simulation};
 use secrecy::SecretString;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;

@@ -5,9 +5,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use convoke::event::Clock;
-use convoke::log::{self, Log};
 use convoke::meetings::CURSOR;
+use convoke_core::event::Clock;
+use convoke_log::{self as log, Log};
 
 use crate::report::median;
 use crate::run::{Bench, Case, Measured, Setup};

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Settings, Sources};
 use crate::metrics::Metrics;
-use crate::telemetry::Throttle;
+use convoke_core::throttle::Throttle;
 
 /// How often it is looked whether a file has changed. Not by the kernel's notices: they know nothing of a network's file
 /// systems, and of the links that Kubernetes swaps only where one looks for them.

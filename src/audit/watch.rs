@@ -14,13 +14,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::places::Places;
 use super::{Excuse, accepted, aged_out};
-use crate::bus::{Bus, StreamState};
 use crate::cursor;
-use crate::event::{EventId, Millis, Seq};
-use crate::log::Log;
 use crate::metrics::{Metrics, Setback};
 use crate::relay;
-use crate::telemetry::Throttle;
+use convoke_bus::{Bus, StreamState};
+use convoke_core::event::{EventId, Millis, Seq};
+use convoke_core::throttle::Throttle;
+use convoke_log::Log;
 
 /// How long a look may go on comparing, and how long after it the next one comes.
 const LOOK: Duration = Duration::from_secs(10);

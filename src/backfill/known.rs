@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::log::KnownRun;
+use convoke_log::KnownRun;
 
 /// A run of the tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,7 +22,7 @@ impl Known {
     }
 }
 
-/// The runs by their UUIDs. `runs` are as [`crate::log::Gaps::known_runs`] gives them.
+/// The runs by their UUIDs. `runs` are as [`convoke_log::Gaps::known_runs`] gives them.
 pub fn by_uuid(runs: Vec<KnownRun>) -> HashMap<String, Known> {
     let mut all: HashMap<String, Known> = HashMap::new();
     for later in runs {

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use crate::event::Millis;
-use crate::log::KnownStay;
+use convoke_core::event::Millis;
+use convoke_log::KnownStay;
 
 /// Times of one moment, as two sources of the platform tell them, are no further apart.
 pub const TOLERANCE: Duration = Duration::from_secs(5);

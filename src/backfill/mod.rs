@@ -25,13 +25,13 @@ pub use note::Note;
 pub use report::{Incomplete, List, Report};
 pub use subscriber::{NoSubscriber, subscriber};
 
-use crate::event::{Clock, Content, Millis, Source};
 use crate::forget::veil::{self, Told};
 use crate::intake::{Intake, MAX_BATCH};
-use crate::log::{Appended, Log, LogError, RunKey};
 use crate::metrics::Metrics;
-use crate::vendor::{AttendeeRecord, Class, Conference, Item, Pages, Vendor, VendorError};
-use crate::verify;
+use convoke_core::event::{Clock, Content, Millis, Source};
+use convoke_core::verify;
+use convoke_log::{Appended, Log, LogError, RunKey};
+use convoke_platform::{AttendeeRecord, Class, Conference, Item, Pages, Vendor, VendorError};
 use known::Known;
 use matching::PastStay;
 use plan::{Plan, Planned, Unfillable};
@@ -117,7 +117,8 @@ pub async fn tables_are_current(log: &dyn Log, cursor: &str) -> Result<(), LogEr
     let head = log.head().await?;
     loop {
         let states = log.cursors().await?;
-        if states.iter().any(|state| state.name == cursor && state.position >= head) || head == crate::event::Seq::START
+        if states.iter().any(|state| state.name == cursor && state.position >= head)
+            || head == convoke_core::event::Seq::START
         {
             return Ok(());
         }

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::Millis;
-use crate::log::{Log, LogError};
+use convoke_core::event::Millis;
+use convoke_log::{Log, LogError};
 
 /// What is kept, in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::vendor::{Vendor, VendorError};
+use convoke_platform::{Vendor, VendorError};
 
 /// Why nobody is known to whom they belong.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -4,8 +4,8 @@
 use serde::Serialize;
 
 use super::matching::PastStay;
-use crate::event::Millis;
-use crate::log::KnownStay;
+use convoke_core::event::Millis;
+use convoke_log::KnownStay;
 
 /// The types of event that history tells of, in the order in which they happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

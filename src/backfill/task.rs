@@ -8,12 +8,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Backfill, Error, NoSubscriber, Note, Request, subscriber, tables_are_current};
 use crate::cursor;
-use crate::event::{Clock, Millis};
 use crate::intake::Intake;
-use crate::log::{Log, LogError};
 use crate::metrics::Metrics;
-use crate::telemetry::Throttle;
-use crate::vendor::{Vendor, VendorError};
+use convoke_core::event::{Clock, Millis};
+use convoke_core::throttle::Throttle;
+use convoke_log::{Log, LogError};
+use convoke_platform::{Vendor, VendorError};
 
 /// The name under which it is noted how far it came.
 const NOTE: &str = "backfill.every";

@@ -10,12 +10,12 @@ use serde::Serialize;
 use super::{Failure, Outcome};
 use crate::app;
 use crate::audit::{self, Comparison, LedgerComparison};
-use crate::bus::Bus;
 use crate::config::{ConfigArgs, Env};
-use crate::event::{Clock, EventId, Seq};
-use crate::log::Log;
 use crate::relay;
 use crate::words::counted;
+use convoke_bus::Bus;
+use convoke_core::event::{Clock, EventId, Seq};
+use convoke_log::Log;
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {

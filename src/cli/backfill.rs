@@ -10,13 +10,13 @@ use tokio_util::sync::CancellationToken;
 use super::{Failure, Outcome};
 use crate::backfill::{self, Backfill, HISTORY, LONGEST_HISTORY, MARGIN, NoSubscriber, Report, Request};
 use crate::config::{ConfigArgs, Env, Settings};
-use crate::event::{Clock, Millis};
 use crate::intake::Intake;
-use crate::log::Log;
 use crate::meetings::{self, Meetings};
 use crate::metrics::Metrics;
-use crate::vendor::{Vendor, VendorError};
 use crate::{app, cursor};
+use convoke_core::event::{Clock, Millis};
+use convoke_log::Log;
+use convoke_platform::{Vendor, VendorError};
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {

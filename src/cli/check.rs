@@ -7,18 +7,19 @@ use super::refused::Refused;
 use super::running::Running;
 use super::{Failure, Outcome};
 use crate::audit::watch::Mark;
-use crate::bus::{Bus, StreamState};
 use crate::config::{ConfigArgs, Env, Settings, TlsFiles, read_by_others, redact_url};
-use crate::disk::Level;
-use crate::event::{Clock, EventId, Millis, Seq};
 use crate::http::tls::Trouble;
-use crate::intake::{GIVEN_UP, MISSED, rounded};
-use crate::log::{self, Log};
+use crate::intake::{GIVEN_UP, MISSED};
 use crate::relay::{self, subject};
 use crate::subscription::{Expected, Standing};
-use crate::vendor::Vendor;
 use crate::words::counted;
 use crate::{app, audit};
+use convoke_bus::{Bus, StreamState};
+use convoke_core::event::{Clock, EventId, Millis, Seq};
+use convoke_core::human;
+use convoke_log::disk::Level;
+use convoke_log::{self as log, Log};
+use convoke_platform::Vendor;
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -233,7 +234,7 @@ async fn service(report: &mut Report, log: &dyn Log) -> Result<(), log::LogError
         report.warn("heartbeat", "none yet: no `convoke serve` has accepted events with this database");
         return Ok(());
     };
-    let text = format!("events were accepted at {}, {} ago", heartbeat.at, rounded(heartbeat.age));
+    let text = format!("events were accepted at {}, {} ago", heartbeat.at, human::duration(heartbeat.age));
     if heartbeat.elsewhere {
         report.fail(
             "heartbeat",
@@ -252,7 +253,7 @@ async fn service(report: &mut Report, log: &dyn Log) -> Result<(), log::LogError
         report.warn("heartbeat", text);
     } else {
         let left = match GIVEN_UP.checked_sub(heartbeat.age) {
-            Some(left) => format!("drops the first events in {}", rounded(left)),
+            Some(left) => format!("drops the first events in {}", human::duration(left)),
             None => "drops events now; ask its history API for them".to_owned(),
         };
         report.fail("heartbeat", format!("{text}, and by nobody since; the platform {left}"));
@@ -261,7 +262,7 @@ async fn service(report: &mut Report, log: &dyn Log) -> Result<(), log::LogError
         "service",
         format!(
             "no `convoke serve` has accepted events with this database for {}: start it, or look at its log",
-            rounded(heartbeat.age)
+            human::duration(heartbeat.age)
         ),
     );
     Ok(())

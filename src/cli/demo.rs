@@ -18,10 +18,10 @@ use super::{Failure, Outcome, logging};
 use crate::app::{self, App};
 use crate::audit;
 use crate::config::{ConfigArgs, Env, Settings};
-use crate::event::{Clock, Seq};
-use crate::log::{self, Filter};
-use crate::simulate::Simulation;
-use crate::simulate::platform::{Platform, PlatformOptions};
+use convoke_core::event::{Clock, Seq};
+use convoke_log::{self as log, Filter};
+use convoke_simulator::Simulation;
+use convoke_simulator::platform::{Platform, PlatformOptions};
 
 /// The stream and the subjects of the demo: apart from those of a service on the same server.
 const STREAM: &str = "CONVOKE_DEMO";
@@ -315,7 +315,7 @@ async fn audit(settings: &Settings, ledger: &Path) -> anyhow::Result<Findings> {
     use std::io::BufRead as _;
     let log = log::open(&app::log_options(settings))?;
     let options = app::bus_options(settings).context("the demo has a bus")?;
-    let bus = crate::bus::Bus::connect(options, std::sync::Arc::default()).await?;
+    let bus = convoke_bus::Bus::connect(options, |_| {}).await?;
     bus.wait_connected(PATIENCE).await?;
     let lines = std::io::BufReader::new(std::fs::File::open(ledger).context("the ledger")?).lines();
     let ledger = audit::compare_ledger(&*log, lines, None).await?;

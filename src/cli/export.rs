@@ -9,9 +9,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, Outcome};
 use crate::config::{ConfigArgs, Env};
-use crate::event::{Clock, Millis};
 use crate::export::{Broken, Format, Progress, Refused, Request, Style, Table, Target, export};
-use crate::log::{Log, Scope};
+use convoke_core::event::{Clock, Millis};
+use convoke_log::{Log, Scope};
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {

@@ -9,10 +9,10 @@ use uuid::Uuid;
 use super::{Failure, Outcome};
 use crate::app;
 use crate::config::{ConfigArgs, Env, Settings};
-use crate::event::Seq;
 use crate::forget::{Forget, ForgetError, Others, Part, Report, Survey};
-use crate::log::{Erased, Handles};
 use crate::printable::printable;
+use convoke_core::event::Seq;
+use convoke_log::{Erased, Handles};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {

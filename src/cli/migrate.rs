@@ -3,7 +3,7 @@
 use super::Outcome;
 use crate::app;
 use crate::config::{ConfigArgs, Env};
-use crate::log;
+use convoke_log as log;
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {

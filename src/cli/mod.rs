@@ -28,12 +28,11 @@ use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app;
-use crate::bus::Bus;
 use crate::config::{ConfigArgs, ConfigError, Env, LogFormat, Settings};
-use crate::log::{self, Log};
-use crate::metrics::Metrics;
 use crate::telemetry;
-use crate::vendor::Vendor;
+use convoke_bus::Bus;
+use convoke_log::{self as log, Log};
+use convoke_platform::Vendor;
 
 /// Receives Huawei Cloud Meeting's event push, verifies it, keeps it in SQL and republishes it onto NATS JetStream.
 ///
@@ -53,7 +52,7 @@ enum Command {
     /// Show the main job on this machine, with a private database, bus and platform
     Demo(demo::Arguments),
     /// Play the platform against any receiver: a handshake, then signed meetings
-    Simulate(crate::simulate::SimulateArgs),
+    Simulate(convoke_simulator::SimulateArgs),
     /// Compare ledger, log and stream; status 1 if something is missing or doubled
     Audit(audit::Arguments),
     /// Check the signature of one captured request body, offline
@@ -104,10 +103,10 @@ impl From<ConfigError> for Failure {
     }
 }
 
-impl From<crate::log::LogError> for Failure {
-    fn from(error: crate::log::LogError) -> Self {
+impl From<convoke_log::LogError> for Failure {
+    fn from(error: convoke_log::LogError) -> Self {
         match error {
-            crate::log::LogError::Url(_) => Self::Usage(error.to_string()),
+            convoke_log::LogError::Url(_) => Self::Usage(error.to_string()),
             error => Self::Failed(error.into()),
         }
     }
@@ -209,12 +208,12 @@ async fn open_bus(settings: &Settings) -> Result<Bus, Failure> {
         return Err(Failure::Usage("nats.url is none: this command needs the stream; name a NATS server".to_owned()));
     };
     let shown = crate::config::redact_url(&options.url);
-    let bus = Bus::connect(options, Arc::new(Metrics::new())).await.map_err(anyhow::Error::from)?;
+    let bus = Bus::connect(options, |_| {}).await.map_err(anyhow::Error::from)?;
     bus.wait_connected(Duration::from_secs(5)).await.with_context(|| shown)?;
     Ok(bus)
 }
 
 /// Reads a point in time as people write it.
-fn parse_time(text: &str) -> Result<crate::event::Millis, String> {
-    crate::event::Millis::read(text)
+fn parse_time(text: &str) -> Result<convoke_core::event::Millis, String> {
+    convoke_core::event::Millis::read(text)
 }

@@ -9,11 +9,11 @@ use clap::Subcommand;
 
 use super::{Failure, Outcome};
 use crate::config::{ConfigArgs, Env};
-use crate::event::{Clock, Unreadable};
-use crate::log::{Append, Appended, FORGOTTEN, Log, Quarantined};
 use crate::printable::printable;
-use crate::verify::{self, Admit, IMPLAUSIBLE};
 use crate::words::counted;
+use convoke_core::event::{Clock, Unreadable};
+use convoke_core::verify::{self, Admit, IMPLAUSIBLE};
+use convoke_log::{Append, Appended, FORGOTTEN, Log, Quarantined};
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -215,7 +215,7 @@ async fn retry_one(log: &dyn Log, entry: Quarantined, admit: Option<Admit>) -> R
             println!("{}: {}", entry.id, if new { "now in the log" } else { "was in the log already" });
             Ok(true)
         }
-        Err(crate::log::LogError::Rejected(cause)) => {
+        Err(convoke_log::LogError::Rejected(cause)) => {
             println!("{}: stays: the database refuses it: {cause}", entry.id);
             Ok(false)
         }

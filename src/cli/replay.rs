@@ -6,13 +6,13 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use super::{Failure, Outcome};
-use crate::bus::{Bus, Message};
 use crate::config::{ConfigArgs, Env};
-use crate::event::{Clock, Millis, Record, Seq};
-use crate::log::{Filter, Log};
-use crate::metrics::PublishError;
 use crate::relay::{self, Encoder, Turn};
 use crate::{app, audit};
+use convoke_bus::PublishError;
+use convoke_bus::{Bus, Message};
+use convoke_core::event::{Clock, Millis, Record, Seq};
+use convoke_log::{Filter, Log};
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {

@@ -13,8 +13,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::config::Settings;
-use crate::vendor::transport::Transport;
 use crate::words::counted;
+use convoke_platform::transport::Transport;
 
 /// It is on this machine, and answers at once.
 const ANSWER: Duration = Duration::from_secs(5);

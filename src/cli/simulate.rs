@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Failure, Outcome};
 use crate::config::{ConfigArgs, Env, Settings};
-use crate::simulate::platform::{Platform, PlatformOptions};
-use crate::simulate::{self, Error, Report, SimulateArgs, Simulation};
+use convoke_simulator::platform::{Platform, PlatformOptions};
+use convoke_simulator::{self as simulator, Error, Report, SimulateArgs, Simulation};
 
 /// The App ID of the simulated platform's API.
 const APP_ID: &str = "0123456789abcdef0123456789abcdef";
@@ -24,7 +24,7 @@ pub async fn run(arguments: &SimulateArgs, env: &Env) -> Outcome {
     }
     let (app_id, key) = credentials(arguments, env)?;
     let simulation = arguments.simulation(app_id, key);
-    let report = simulate::command(&simulation, CancellationToken::new()).await.map_err(|error| match error {
+    let report = simulator::command(&simulation, CancellationToken::new()).await.map_err(|error| match error {
         Error::Handshake { .. } | Error::Record { .. } => Failure::Failed(error.into()),
         error => Failure::Usage(error.to_string()),
     })?;
@@ -43,7 +43,7 @@ fn print(report: &Report, json: bool) -> Outcome {
 /// Plays the platform with its API until Ctrl-C. All but the report goes to the standard error.
 async fn platform(arguments: &SimulateArgs, address: SocketAddr) -> Outcome {
     let file = &arguments.platform_key_file;
-    let key = match simulate::read_key(file) {
+    let key = match simulator::read_key(file) {
         Err(Error::File { source, .. }) if source.kind() == ErrorKind::NotFound => {
             write_key(file).with_context(|| format!("cannot write {}", file.display()))?
         }
@@ -110,7 +110,7 @@ fn write_key(file: &Path) -> anyhow::Result<SecretString> {
 /// Whose events to sign, and with which key: the flags, else the first configured subscriber.
 fn credentials(arguments: &SimulateArgs, env: &Env) -> Result<(String, SecretString), Failure> {
     if let (Some(app_id), Some(file)) = (&arguments.app_id, &arguments.app_key_file) {
-        let key = simulate::read_key(file).map_err(|error| Failure::Usage(error.to_string()))?;
+        let key = simulator::read_key(file).map_err(|error| Failure::Usage(error.to_string()))?;
         return Ok((app_id.clone(), key));
     }
     let settings = Settings::load(&ConfigArgs::default(), env)?;
@@ -125,7 +125,7 @@ fn credentials(arguments: &SimulateArgs, env: &Env) -> Result<(String, SecretStr
         ));
     };
     let key = match &arguments.app_key_file {
-        Some(file) => simulate::read_key(file).map_err(|error| Failure::Usage(error.to_string()))?,
+        Some(file) => simulator::read_key(file).map_err(|error| Failure::Usage(error.to_string()))?,
         None => subscriber.keys[0].clone(),
     };
     Ok((subscriber.app_id.to_string(), key))

@@ -9,11 +9,11 @@ use serde::Serialize;
 use super::{Failure, Outcome};
 use crate::app;
 use crate::config::{ConfigArgs, Env, Settings};
-use crate::event::{Clock, Subscriber};
 use crate::subscription::Expected;
 use crate::subscription::actions::{Actions, Enable, Set};
 use crate::subscription::report::{Problem, Report};
-use crate::vendor::Vendor;
+use convoke_core::event::{Clock, Subscriber};
+use convoke_platform::Vendor;
 
 /// Works on the subscription at the platform, by its API: needs platform.app_id and platform.app_key_file.
 #[derive(Debug, clap::Args)]

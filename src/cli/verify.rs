@@ -10,9 +10,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Failure, Outcome};
 use crate::config::{self, ConfigArgs, Env, Settings};
-use crate::event::{Clock, Content, Delivery, Subscriber};
 use crate::printable::printable;
-use crate::verify::{self, Keyring, Malformed, Refusal};
+use convoke_core::event::{Clock, Content, Delivery, Subscriber};
+use convoke_core::verify::{self, Keyring, Malformed, Refusal};
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::bus::Login;
+use convoke_bus::Login;
 
 use super::env::Env;
 use super::error::{ConfigError, Origin};

@@ -27,8 +27,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use secrecy::SecretString;
 
-use crate::bus::Login;
-use crate::event::Subscriber;
+use convoke_bus::Login;
+use convoke_core::event::Subscriber;
 
 pub use env::{ConfigArgs, Env};
 pub use error::{ConfigError, Origin, redact_url};

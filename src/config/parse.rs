@@ -176,7 +176,7 @@ pub(super) fn database_url(text: &str) -> Result<String, Refusal> {
                 Ok(_) => Ok(text.to_owned()),
             }
         }
-        "postgres" | "postgresql" => match crate::log::postgres_url_problem(text) {
+        "postgres" | "postgresql" => match convoke_log::postgres_url_problem(text) {
             None => Ok(text.to_owned()),
             Some(problem) => refused(&problem),
         },

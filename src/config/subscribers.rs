@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use crate::event::Subscriber;
+use convoke_core::event::Subscriber;
 
 use super::env::{ConfigArgs, Env};
 use super::error::{ConfigError, Origin};

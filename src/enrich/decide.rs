@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::event::Millis;
-use crate::log::{Details, Enriched, Run};
-use crate::vendor::{Class, Conference};
+use convoke_core::event::Millis;
+use convoke_log::{Details, Enriched, Run};
+use convoke_platform::{Class, Conference};
 
 /// The first pause; doubled with each try …
 const FIRST: Duration = Duration::from_secs(60);

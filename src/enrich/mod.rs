@@ -15,13 +15,13 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::cursor;
-use crate::event::Clock;
 use crate::forget::veil;
-use crate::log::{Details, Enriched, Log, LogError, Run};
 use crate::metrics::Metrics;
-use crate::patience::Patience;
-use crate::telemetry::Throttle;
-use crate::vendor::{Class, Vendor, VendorError};
+use convoke_core::event::Clock;
+use convoke_core::throttle::Throttle;
+use convoke_log::{Details, Enriched, Log, LogError, Run};
+use convoke_platform::backoff::Patience;
+use convoke_platform::{Class, Vendor, VendorError};
 use decide::Call;
 
 /// The task's name, for people and metrics.

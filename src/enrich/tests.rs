@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::decide::{Call, calls, details, failed, unknown};
-use crate::event::Millis;
-use crate::log::{Details, Enriched, Run};
-use crate::vendor::{Class, Conference, Occurrence};
+use convoke_core::event::Millis;
+use convoke_log::{Details, Enriched, Run};
+use convoke_platform::{Class, Conference, Occurrence};
 
 const DAY: Duration = Duration::from_secs(86_400);
 

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::{Style, Table, Target, Value, rows, sheet};
-use crate::event::{EventId, Millis};
-use crate::log::{
+use convoke_core::event::{EventId, Millis};
+use convoke_log::{
     EventFilter, ListedEvent, ListedMeeting, ListedStay, Listing, Log, LogError, MeetingFilter, MeetingKey, Order,
     Page, RecordingFilter, RecordingRow, Scope, StayFilter,
 };

@@ -1,8 +1,8 @@
 //! The tables' columns, in the order of the README, and the rows' values for them.
 
 use super::{Column, Kind, Value};
-use crate::event::Millis;
-use crate::log::{ListedEvent, ListedMeeting, ListedStay, RecordingRow};
+use convoke_core::event::Millis;
+use convoke_log::{ListedEvent, ListedMeeting, ListedStay, RecordingRow};
 
 const fn always(name: &'static str, kind: Kind) -> Column {
     Column { name, kind, optional: false }

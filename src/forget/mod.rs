@@ -27,15 +27,15 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::bus::{Bus, BusError};
-use crate::event::{Millis, Seq};
-use crate::log::{
-    Erased, Erasure, FORGOTTEN, Handles, Log, LogError, MeetingFilter, Order, Page, PersonRow, RunKey, Scope, StayKey,
-};
 use crate::meetings::{Meetings, RebuildError};
 use crate::metrics::Metrics;
 use crate::relay::TurnError;
-use crate::verify;
+use convoke_bus::{Bus, BusError};
+use convoke_core::event::{Millis, Seq};
+use convoke_core::raw_json;
+use convoke_log::{
+    Erased, Erasure, FORGOTTEN, Handles, Log, LogError, MeetingFilter, Order, Page, PersonRow, RunKey, Scope, StayKey,
+};
 use traces::{Traces, key_of};
 use veil::Veil;
 
@@ -182,7 +182,7 @@ impl Forget {
         Ok(survey)
     }
 
-    /// Erases. `vacuum` as in [`crate::log::Erasures::scrub`].
+    /// Erases. `vacuum` as in [`convoke_log::Erasures::scrub`].
     ///
     /// # Errors
     /// [`ForgetError`].
@@ -379,7 +379,7 @@ impl Forget {
             after = last.id;
             for entry in page.iter().filter(|entry| entry.reason != FORGOTTEN) {
                 let body = String::from_utf8_lossy(&entry.body);
-                let texts: HashSet<Cow<'_, str>> = verify::scalars(&body).collect();
+                let texts: HashSet<Cow<'_, str>> = raw_json::scalars(&body).collect();
                 let named = self.handles.meeting.as_deref().is_some_and(|meeting| texts.contains(meeting))
                     && self.handles.names.iter().any(|name| texts.contains(&**name));
                 let told = runs.iter().filter(|run| texts.contains(&*run.meeting_uuid));

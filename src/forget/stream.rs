@@ -9,12 +9,12 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{ForgetError, patient};
-use crate::bus::{Bus, Found};
-use crate::event::{EventId, Meeting, Millis, Seq};
-use crate::log::{Handles, Log, StayKey};
 use crate::meetings::stay_id;
 use crate::relay::{self, Turn, meeting_subjects};
-use crate::verify::{self, Times};
+use convoke_bus::{Bus, Found};
+use convoke_core::event::{EventId, Meeting, Millis, Seq};
+use convoke_core::verify::{self, Times};
+use convoke_log::{Handles, Log, StayKey};
 
 /// Subjects that are read at a time.
 const SUBJECTS: usize = 100;
@@ -54,7 +54,7 @@ pub async fn wait_for_relay(log: &dyn Log, owner: &str, place: Seq) -> Result<()
     let begun = Instant::now();
     while begun.elapsed() < RELAY_PATIENCE {
         let states = log.cursors().await?;
-        let behind = |state: &crate::log::CursorState| {
+        let behind = |state: &convoke_log::CursorState| {
             state.name == relay::CURSOR && state.owner.is_some() && state.position < place
         };
         if !states.iter().any(behind) {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::veil::Veil;
-use crate::event::{Attendee, Meeting};
-use crate::log::{Handles, PersonRow, PersonStay, RunKey, StayKey};
 use crate::meetings::{LONGEST_UUID, stay_id};
+use convoke_core::event::{Attendee, Meeting};
+use convoke_log::{Handles, PersonRow, PersonStay, RunKey, StayKey};
 
 /// So many of a kind are named to people.
 const NAMED: usize = 20;

@@ -10,8 +10,8 @@ use std::collections::HashMap;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-use crate::event::Millis;
-use crate::log::{Details, Handles, Log, LogError, RunKey};
+use convoke_core::event::Millis;
+use convoke_log::{Details, Handles, Log, LogError, RunKey};
 
 /// Bytes of a key.
 const KEY: usize = 32;

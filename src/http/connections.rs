@@ -25,7 +25,7 @@ use prometheus::{IntCounter, IntGauge};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use crate::telemetry::Throttle;
+use convoke_core::throttle::Throttle;
 
 /// Connections of the events listener, if there are file descriptors for so many.
 const MOST: usize = 8192;

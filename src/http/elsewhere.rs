@@ -9,7 +9,7 @@ use axum::response::Response;
 use super::Sources;
 use super::problem::{drain, problem};
 use crate::metrics::{Metrics, Rejection};
-use crate::telemetry::Throttle;
+use convoke_core::throttle::Throttle;
 
 /// Of a path, so many characters are said.
 const SAID: usize = 200;

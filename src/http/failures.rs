@@ -20,7 +20,7 @@ use tokio_rustls::rustls::{self, AlertDescription};
 use tokio_rustls::server::TlsStream;
 
 use crate::metrics::{ConnectionFailure, Metrics};
-use crate::telemetry::Throttle;
+use convoke_core::throttle::Throttle;
 
 /// So much of a connection's beginning tells what it is: the mark of version 2 of the PROXY protocol is as long.
 const FIRST: usize = 12;

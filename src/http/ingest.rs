@@ -18,12 +18,12 @@ use super::body::{self, Announced, BODY_TIME, Bodies, NoBody};
 use super::connections::Connection;
 use super::problem::problem;
 use super::{RequestId, Sources};
-use crate::event::{Clock, Content, Delivery, HANDSHAKE, Subscriber};
 use crate::intake::{Intake, NotStored};
-use crate::log::Appended;
 use crate::metrics::{Metrics, Outcome, Rejection};
-use crate::telemetry::Throttle;
-use crate::verify::{self, Keyring, Refusal};
+use convoke_core::event::{Clock, Content, Delivery, HANDSHAKE, Subscriber};
+use convoke_core::throttle::Throttle;
+use convoke_core::verify::{self, Keyring, Refusal};
+use convoke_log::Appended;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 

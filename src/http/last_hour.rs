@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::event::Millis;
 use crate::metrics::{ConnectionFailure, Metrics, Rejection};
+use convoke_core::event::Millis;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const MINUTES: usize = 60;

@@ -14,9 +14,9 @@ use serde::Serialize;
 use super::Closing;
 use super::helpers::{Helper, Helpers};
 use super::last_hour::LastHour;
-use crate::event::{Millis, Subscriber};
 use crate::intake::Intake;
 use crate::metrics::Metrics;
+use convoke_core::event::{Millis, Subscriber};
 
 /// What the process knows about itself.
 #[derive(Debug)]

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::ops::Known;
-use crate::event::{Millis, Record, Source};
-use crate::log::{Log, LogError};
 use crate::metrics::Metrics;
+use convoke_core::event::{Millis, Record, Source};
+use convoke_log::{Log, LogError};
 
 /// The log is searched for a subscriber's newest event for so long. One that came long ago is found in the note.
 const SEARCH: Duration = Duration::from_secs(1);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::event::Clock;
+use convoke_core::event::Clock;
 
 /// How often the heartbeat is written while events are accepted.
 pub const BEAT_EVERY: Duration = Duration::from_secs(60);
@@ -207,12 +207,6 @@ impl Outage {
         refusing.said = refusing.said.max(reached);
         due.then_some(lasted)
     }
-}
-
-/// A duration for people: to the second.
-#[must_use]
-pub fn rounded(duration: Duration) -> humantime::FormattedDuration {
-    humantime::format_duration(Duration::from_secs(duration.as_secs()))
 }
 
 #[cfg(test)]

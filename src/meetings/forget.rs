@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::{CURSOR, Meetings, RebuildError, Run};
 use crate::cursor::LEASE;
-use crate::event::Seq;
-use crate::log::{Changes, Lease, Moved, RunKey, StayKey};
+use convoke_core::event::Seq;
+use convoke_log::{Changes, Lease, Moved, RunKey, StayKey};
 
 /// Runs that are read at a time.
 const RUNS: usize = 16;

@@ -45,10 +45,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cursor::{Cursor, LEASE, Progress, RENEW, Retry};
-use crate::event::Seq;
-use crate::log::{Changes, Fact, Lease, Log, LogError, Moved, RunKey};
 use crate::metrics::Metrics;
-use crate::tail::Tail;
+use convoke_core::event::Seq;
+use convoke_log::tail::Tail;
+use convoke_log::{Changes, Fact, Lease, Log, LogError, Moved, RunKey};
 pub use rebuild::RebuildError;
 use run::Run;
 pub use stay::stay_id;

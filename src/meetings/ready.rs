@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::event::Millis;
-use crate::log::{Fact, Ready, RecordingRow};
+use convoke_core::event::Millis;
+use convoke_log::{Fact, Ready, RecordingRow};
 
 /// The row that a finished recording makes.
 pub fn finished(fact: &Fact) -> RecordingRow {

@@ -8,8 +8,8 @@ use proptest::sample::Index;
 use uuid::Uuid;
 
 use super::run::Run;
-use crate::event::{Attendee, EventId, Meeting, Millis, Seq};
-use crate::log::{Changes, ClosedBy, Fact, MeetingRow, RecordingRow, RunKey, Status, StayRow, Stored};
+use convoke_core::event::{Attendee, EventId, Meeting, Millis, Seq};
+use convoke_log::{Changes, ClosedBy, Fact, MeetingRow, RecordingRow, RunKey, Status, StayRow, Stored};
 
 const SUBSCRIBER: &str = "7700001234";
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::ready::{Found, Ready};
-use crate::event::Millis;
-use crate::log::{Fetch, Fetched};
-use crate::vendor::Class;
+use convoke_core::event::Millis;
+use convoke_log::{Fetch, Fetched};
+use convoke_platform::Class;
 
 /// The platform is asked first so long after a recording finished, and again after pauses that double …
 const FIRST: Duration = Duration::from_secs(60);

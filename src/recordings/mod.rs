@@ -21,13 +21,13 @@ use bytes::Bytes;
 use tokio_util::sync::{CancellationToken, ReusableBoxFuture};
 
 use crate::cursor::{Cursor, LEASE, Progress, RENEW, Retry};
-use crate::event::{Clock, Content, Seq, Source};
 use crate::intake::Intake;
-use crate::log::{Fetch, Fetched, Finish, Log, LogError, Moved};
 use crate::metrics::Metrics;
-use crate::patience::Patience;
-use crate::vendor::{Class, Vendor, VendorError};
-use crate::verify;
+use convoke_core::event::{Clock, Content, Seq, Source};
+use convoke_core::verify;
+use convoke_log::{Fetch, Fetched, Finish, Log, LogError, Moved};
+use convoke_platform::backoff::Patience;
+use convoke_platform::{Class, Vendor, VendorError};
 
 pub use ready::EVENT;
 use ready::Found;

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::Millis;
-use crate::log::Fetch;
-use crate::vendor::{RecordFile, Segment};
+use convoke_core::event::Millis;
+use convoke_log::Fetch;
+use convoke_platform::{RecordFile, Segment};
 
 /// The event's type.
 pub const EVENT: &str = "record.ready";

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::decide::{WINDOW, again, first, judge, judge_failure};
 use super::ready::{Found, Info, Ready};
-use crate::event::Millis;
-use crate::log::{Fetch, Fetched};
-use crate::vendor::{Class, RecordFile, Segment, SegmentFile};
+use convoke_core::event::Millis;
+use convoke_log::{Fetch, Fetched};
+use convoke_platform::{Class, RecordFile, Segment, SegmentFile};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);

@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::bus::Message;
-use crate::event::Row;
-use crate::verify;
+use convoke_bus::Message;
+use convoke_core::event::Row;
+use convoke_core::{redact, verify};
 
 /// What RFC 3986 calls unreserved is written as it is.
 const SOURCE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -47,7 +47,7 @@ impl Encoder {
     /// The row as a CloudEvent 1.0 in structured JSON. What is null is left out; `data` is the payload, verbatim.
     fn cloud_event(&self, row: Row<'_>, event_info: &str) -> String {
         let payload = verify::payload(event_info).map(|payload| {
-            if self.mask.is_empty() { Cow::Borrowed(payload) } else { Cow::Owned(verify::mask(payload, &self.mask)) }
+            if self.mask.is_empty() { Cow::Borrowed(payload) } else { Cow::Owned(redact::mask(payload, &self.mask)) }
         });
         let mut out = String::with_capacity(512 + payload.as_deref().map_or(0, str::len));
         // Writing to a String cannot fail.
@@ -125,7 +125,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::event::{EventId, Millis, Record, Seq};
+    use convoke_core::event::{EventId, Millis, Record, Seq};
 
     fn record(event: &str, event_info: Option<&str>) -> Record {
         Record {

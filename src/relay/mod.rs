@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 pub use message::{Encoder, meeting_subjects, subject};
 pub use turn::{Turn, TurnError};
 
-use crate::bus::{Behind, Bus, BusError, Message, StreamState};
 use crate::cursor::{CLAIM, Cursor, LEASE, Progress, RENEW, Retry, TURN, TURN_POLL};
-use crate::event::{Content, Record, Row, Seq};
-use crate::log::{Leased, Log, LogError, Moved};
-use crate::metrics::{Metrics, PublishError};
-use crate::tail::{Fresh, Tail};
-use crate::telemetry::Throttle;
+use crate::metrics::Metrics;
+use convoke_bus::{Behind, Bus, BusError, Message, PublishError, StreamState};
+use convoke_core::event::{Content, Record, Row, Seq};
+use convoke_core::throttle::Throttle;
+use convoke_log::tail::{Fresh, Tail};
+use convoke_log::{Leased, Log, LogError, Moved};
 
 /// The cursor's name.
 pub const CURSOR: &str = "bus";

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::CURSOR;
 use crate::cursor::{CLAIM, LEASE, RENEW, TURN, TURN_POLL};
-use crate::log::{Log, LogError};
+use convoke_log::{Log, LogError};
 
 /// A relay hands over between two windows, and a dead one loses its lease; who does neither by then never will.
 const PATIENCE: Duration = Duration::from_secs(30);

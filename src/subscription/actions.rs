@@ -6,10 +6,10 @@ use super::memory::Memory;
 use super::probe::{Unproven, probe};
 use super::report::{Kind, Problem, Report, Shown};
 use super::{Expected, in_words, plain, same_url};
-use crate::event::{Clock, Millis, Subscriber};
-use crate::intake::rounded;
-use crate::log::{Handshakes, Log, LogError};
-use crate::vendor::{Class, NewSubscription, Status, Subscription, Vendor, VendorError};
+use convoke_core::event::{Clock, Millis, Subscriber};
+use convoke_core::human;
+use convoke_log::{Handshakes, Log, LogError};
+use convoke_platform::{Class, NewSubscription, Status, Subscription, Vendor, VendorError};
 
 /// Enabling failed, as the platform's handshake was not answered (manual, table of error codes).
 const ENABLE_FAILED: &str = "MMC.111071121";
@@ -173,7 +173,7 @@ impl<'a> Actions<'a> {
         if let Some(ago) = memory.failed_lately(log.now().await?) {
             self.warn(format!(
                 "enabling failed {} ago: too many failures lock the subscription for an hour",
-                rounded(ago)
+                human::duration(ago)
             ));
         }
         let before = self.handshakes(&is).await?;
@@ -200,7 +200,7 @@ impl<'a> Actions<'a> {
             format!(
                 "the platform says that it is enabled, but no handshake of it came into this database within {}: whoever answered \
                  it, it was not this Convoke. Compare the URL in `show` with where you expect it to lead from the internet",
-                rounded(how.wait)
+                human::duration(how.wait)
             ),
         ))
     }

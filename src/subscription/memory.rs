@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::Millis;
-use crate::log::{Log, LogError};
-use crate::vendor::Status;
+use convoke_core::event::Millis;
+use convoke_log::{Log, LogError};
+use convoke_platform::Status;
 
 /// A lock lasts this long, and nothing says that it does not begin anew with every further try.
 pub const HOUR: Duration = Duration::from_millis(HOUR_MS.unsigned_abs());

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use axum::http::Uri;
 
 pub use crate::metrics::Standing;
-use crate::vendor::{Status, Subscription};
+use convoke_platform::{Status, Subscription};
 
 /// What the subscription should be, as far as the settings say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -16,11 +16,11 @@ use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 
 use super::plain;
-use crate::event::{Clock, HANDSHAKE, PROBE, Subscriber};
 use crate::intake::MISSED;
-use crate::log::{Log, LogError};
-use crate::simulate::sign;
-use crate::vendor::transport::{Answer, Fault, Transport};
+use convoke_core::event::{Clock, HANDSHAKE, PROBE, Subscriber};
+use convoke_core::sign;
+use convoke_log::{Log, LogError};
+use convoke_platform::transport::{Answer, Fault, Transport};
 
 /// The platform does not say how long it waits; whoever takes longer than this is in danger.
 const ANSWER: Duration = Duration::from_secs(10);

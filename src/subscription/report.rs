@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::plain;
-use crate::log::LogError;
-use crate::vendor::VendorError;
+use convoke_log::LogError;
+use convoke_platform::VendorError;
 
 /// What kept an action from being done. The names are part of the JSON that people's scripts read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -10,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 use super::memory::Memory;
 use super::{Expected, Standing};
 use crate::cursor;
-use crate::event::Clock;
-use crate::log::{Log, LogError};
 use crate::meetings;
 use crate::metrics::Metrics;
-use crate::vendor::Vendor;
+use convoke_core::event::Clock;
+use convoke_log::{Log, LogError};
+use convoke_platform::Vendor;
 
 /// How soon a replica that does not watch asks whether it does.
 const STANDBY: Duration = Duration::from_secs(5);

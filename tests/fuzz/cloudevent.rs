@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use convoke::{
-    event::{EventId, Millis, Row, Seq},
-    relay::Encoder,
-};
+use convoke::relay::Encoder;
+use convoke_core::event::{EventId, Millis, Row, Seq};
 use serde_json::value::RawValue;
 
 /// Lines: subscriber, event type, meeting, run of the meeting; the rest is `eventInfo`.

@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use convoke::{
-    event::{Content, Delivery, HANDSHAKE, Millis, Subscriber},
-    simulate::sign,
-    verify::{Checked, Description, Form, Keyring, Refusal, describe, reread, verify},
-};
+use convoke_core::event::{Content, Delivery, HANDSHAKE, Millis, Subscriber};
+use convoke_core::sign;
+use convoke_core::verify::{Checked, Description, Form, Keyring, Refusal, describe, reread, verify};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::value::RawValue;
 use sha2::Sha256;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use convoke::simulate::sign;
+use convoke_core::sign;
 use serde_json::{Value, json};
 
 use crate::{
@@ -124,7 +124,7 @@ async fn every_type_of_event_is_stored_and_unknown_ones_too_on_postgresql() {
 
 async fn every_type(service: &Service) {
     let unknown = ["meeting.paused", "x", "a.b.c", "会议.加入", " ", "meeting.verify "];
-    let all: Vec<_> = convoke::event::KNOWN_EVENTS.iter().chain(&unknown).collect();
+    let all: Vec<_> = convoke_core::event::KNOWN_EVENTS.iter().chain(&unknown).collect();
     for kind in &all {
         service.acknowledged(&event(kind, "1")).await;
     }
@@ -411,7 +411,7 @@ async fn a_line_on_a_wrong_signature_says_whose_it_was_and_whether_the_key_is_ri
     let detail = |line: &Value| line["detail"].as_str().expect("text").to_owned();
     assert!(detail(&first).contains("is it the password"), "{first}");
     // A probe of our own is signed with our own key, and says nothing.
-    let nonce = format!("{}1", convoke::event::PROBE);
+    let nonce = format!("{}1", convoke_core::event::PROBE);
     let probe = sign::envelope(APP_ID, now(), &nonce, br#"{"event":"meeting.verify","timestamp":1}"#, KEY.as_bytes());
     assert_eq!(service.post(probe).await.status, 200);
     assert!(detail(&refused(2).await).contains("is it the password"));

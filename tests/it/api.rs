@@ -92,8 +92,7 @@ impl Scene {
 }
 
 async fn deliver(convoke: &Convoke, info: &str) {
-    let body =
-        convoke::simulate::sign::envelope(APP_ID, 1_790_000_000_000, "12345678", info.as_bytes(), KEY.as_bytes());
+    let body = convoke_core::sign::envelope(APP_ID, 1_790_000_000_000, "12345678", info.as_bytes(), KEY.as_bytes());
     assert_eq!(http::post(convoke.events, PATH, body, &[]).await.status, 200, "{info}");
 }
 

@@ -5,7 +5,8 @@ mod stream;
 
 use std::{collections::BTreeSet, process::Command};
 
-use convoke::{event::KNOWN_EVENTS, recordings};
+use convoke::recordings;
+use convoke_core::event::KNOWN_EVENTS;
 use serde_json::{Value, json};
 
 use crate::{

@@ -4,13 +4,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use convoke::{
-    event::{Clock, Millis},
-    simulate::{
-        Simulation,
-        platform::{Chronicle, Platform, PlatformOptions},
-    },
-    vendor::{NewSubscription, Options, Status, Vendor},
+use convoke_core::event::{Clock, Millis};
+use convoke_platform::{NewSubscription, Options, Status, Vendor};
+use convoke_simulator::{
+    Simulation,
+    platform::{Chronicle, Platform, PlatformOptions},
 };
 use secrecy::SecretString;
 use serde_json::Value;

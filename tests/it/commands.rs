@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use convoke::simulate::sign;
+use convoke_core::sign;
 use encoding_rs::GB18030;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};

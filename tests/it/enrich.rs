@@ -11,13 +11,13 @@ use std::{
 use convoke::{
     cursor::{Cursor as _, Progress},
     enrich::{Enrich, Enterprise},
-    event::Clock,
-    log::{Log, WorkCounts},
     meetings::{self, Meetings},
     metrics::Metrics,
-    simulate::platform::{Call, Fault, Platform, PlatformOptions, Refusal, Run, State},
-    vendor::{Options, Vendor},
 };
+use convoke_core::event::Clock;
+use convoke_log::{Log, WorkCounts};
+use convoke_platform::{Options, Vendor};
+use convoke_simulator::platform::{Call, Fault, Platform, PlatformOptions, Refusal, Run, State};
 
 use crate::{
     log_contract::fixture::{Backend, append, on_both},
@@ -299,7 +299,7 @@ async fn tables_that_are_made_anew_keep_what_is_known(backend: Backend) {
     assert_eq!(before, format!("Subject of one|60|Demo User|{}", platform::CORP));
 
     rig.log.release(meetings::CURSOR, "us").await.expect("a database");
-    let lease = convoke::log::Lease { cursor: meetings::CURSOR, owner: "rebuild", ttl: SOON };
+    let lease = convoke_log::Lease { cursor: meetings::CURSOR, owner: "rebuild", ttl: SOON };
     eventually("the lease is free", SOON, async || {
         rig.log.lease(lease.cursor, lease.owner, lease.ttl).await.expect("a database")
     })

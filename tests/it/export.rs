@@ -7,7 +7,7 @@ mod target;
 
 use std::{path::Path, sync::Arc};
 
-use convoke::log::Log;
+use convoke_log::Log;
 use serde_json::Value;
 
 use crate::{

@@ -6,7 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use convoke::simulate::{Simulation, sign};
+use convoke_core::sign;
+use convoke_simulator::Simulation;
 use rustix::process::Signal;
 use tokio::task::JoinSet;
 

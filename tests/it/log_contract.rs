@@ -1,4 +1,4 @@
-//! The promises of `convoke::log::Log`, kept by both back ends: one suite, run on each.
+//! The promises of `convoke_log::Log`, kept by both back ends: one suite, run on each.
 //!
 //! What only one of them can promise is in [`only_sqlite`] and [`only_postgres`].
 

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use convoke::simulate::Simulation;
+use convoke_simulator::Simulation;
 use rustix::process::Signal;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -358,7 +358,7 @@ async fn every_metric_is_there_from_the_start() {
     }
     let series = |series: &str| http::metric_in(&text, series);
     for outcome in ["stored", "duplicate", "verified", "quarantined"] {
-        for kind in convoke::event::KNOWN_EVENTS.iter().chain(&["meeting.verify", "other"]) {
+        for kind in convoke_core::event::KNOWN_EVENTS.iter().chain(&["meeting.verify", "other"]) {
             let one =
                 format!(r#"convoke_deliveries_total{{subscriber="{APP_ID}",event="{kind}",outcome="{outcome}"}}"#);
             assert_eq!(series(&one), Some(0.0), "{one}");
@@ -399,7 +399,7 @@ async fn metrics_count_what_happens() {
     let (plain, escaped) = ("王", "\\u738b");
     for (sent, what) in [(plain, escaped), (escaped, plain)] {
         let info = |name: &str| format!(r#"{{"event":"form","timestamp":{},"payload":{{"x":"{name}"}}}}"#, begun);
-        let hmac = convoke::simulate::sign::sign(APP_ID, begun, "1", info(what).as_bytes(), KEY.as_bytes());
+        let hmac = convoke_core::sign::sign(APP_ID, begun, "1", info(what).as_bytes(), KEY.as_bytes());
         let body = format!(
             r#"{{"appID":"{APP_ID}","timestamp":{begun},"nonce":"1","signature":"{hmac}","eventInfo":{}}}"#,
             info(sent)

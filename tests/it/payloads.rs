@@ -1,15 +1,13 @@
 //! Whatever the platform writes into a payload comes out of the log and of the stream as it was written.
 
-#[path = "../../src/verify/tests/json_text.rs"]
+#[path = "../../crates/core/src/verify/tests/json_text.rs"]
 mod json_text;
 
 use std::cell::Cell;
 
 use async_nats::jetstream::consumer::pull;
-use convoke::{
-    event::{EventId, Millis},
-    simulate::sign,
-};
+use convoke_core::event::{EventId, Millis};
+use convoke_core::sign;
 use futures_util::StreamExt;
 use proptest::{
     prelude::*,

@@ -11,7 +11,7 @@ mod subscription;
 use std::time::Duration;
 
 use base64::Engine as _;
-use convoke::simulate::platform::{Platform, PlatformOptions};
+use convoke_simulator::platform::{Platform, PlatformOptions};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::Method;
 use serde_json::{Value, json};

@@ -13,14 +13,14 @@ use std::{
 
 use convoke::{
     cursor::{Cursor as _, Progress},
-    event::{Clock, EventId, Millis, Seq},
     intake::Intake,
-    log::{Log, WorkCounts},
     metrics::Metrics,
     recordings::Recordings,
-    simulate::platform::{Call, Fault, Platform, PlatformOptions, Recorded, Refusal, Run},
-    vendor::{Options, Vendor},
 };
+use convoke_core::event::{Clock, EventId, Millis, Seq};
+use convoke_log::{Log, WorkCounts};
+use convoke_platform::{Options, Vendor};
+use convoke_simulator::platform::{Call, Fault, Platform, PlatformOptions, Recorded, Refusal, Run};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use convoke::simulate::sign;
+use convoke_core::sign;
 
 use crate::support::{
     http::{self, Answer},

@@ -49,7 +49,7 @@ async fn a_terminal_is_shown_nothing_that_it_would_obey_and_is_asked_before_anyt
     // Not escaped: as somebody may write it who has a key.
     let odd = format!(r#"{{"event":"meeting.join","x":"{}evil"}}"#, "\u{9b}31m\u{202e}");
     for info in [joined.to_string(), odd] {
-        let body = convoke::simulate::sign::envelope(APP_ID, NOW, "12345678", info.as_bytes(), KEY.as_bytes());
+        let body = convoke_core::sign::envelope(APP_ID, NOW, "12345678", info.as_bytes(), KEY.as_bytes());
         assert_eq!(http::post(convoke.events, PATH, body, &[]).await.status, 200, "{info}");
     }
     for format in ["csv", "ndjson"] {
@@ -64,7 +64,7 @@ async fn a_terminal_is_shown_nothing_that_it_would_obey_and_is_asked_before_anyt
     assert!(said.contains(r"\u{9b}31m\u{202e}evil") && !said.contains(['\u{9b}', '\u{202e}']), "{said:?}");
     assert!(convoke.run(&["quarantine", "show", "1"]).await.stdout.contains("\u{9b}31m\u{202e}evil"));
     let file = backend.folder.path().join("body.json");
-    let body = convoke::simulate::sign::envelope(APP_ID, NOW, "1", joined.to_string().as_bytes(), KEY.as_bytes());
+    let body = convoke_core::sign::envelope(APP_ID, NOW, "1", joined.to_string().as_bytes(), KEY.as_bytes());
     std::fs::write(&file, body).expect("a file");
     harmless(&convoke.run(&["verify", file.to_str().expect("text")]).await.stdout);
 

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::routing::post;
-use convoke::event::{Clock, Millis};
-use convoke::simulate::platform::{Call, Fault, Platform, PlatformOptions, Recorded, Refusal, Run, State};
-use convoke::vendor::{Class, Item, NewSubscription, Options, Pages, Status, Vendor, VendorError};
+use convoke_core::event::{Clock, Millis};
+use convoke_platform::{Class, Item, NewSubscription, Options, Pages, Status, Vendor, VendorError};
+use convoke_simulator::platform::{Call, Fault, Platform, PlatformOptions, Recorded, Refusal, Run, State};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 

@@ -5,10 +5,10 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use async_nats::jetstream;
 use convoke::{
     audit::watch::{Looked, Watch},
-    bus::{self, Bus},
-    log::{self, Log},
     metrics::{Metrics, Setback},
 };
+use convoke_bus::{self as bus, Bus};
+use convoke_log::{self as log, Log};
 
 use crate::support::{
     http,
@@ -63,7 +63,7 @@ impl Scene {
         let url = format!("sqlite://{}", convoke.folder().join("convoke.db").display());
         let log = log::open(&log::Options { url, ..log::Options::default() }).expect("a log");
         let metrics = Arc::new(Metrics::new());
-        let bus = Arc::new(Bus::connect(options(&nats), Arc::clone(&metrics)).await.expect("a bus"));
+        let bus = Arc::new(Bus::connect(options(&nats), |_| {}).await.expect("a bus"));
         bus.wait_connected(TEN).await.expect("a connection");
         let watch = watch(&log, &bus, &metrics);
         let ids = samples.into_iter().map(|sample| sample.id).collect();

@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
-use convoke::event::{Clock, Content, Delivery, Event, EventId, Millis, Seq, Subscriber};
-use convoke::log::{self, Log};
 use convoke::meetings::Meetings;
 use convoke::metrics::Metrics;
-use convoke::simulate::History;
-use convoke::verify::{self, Keyring};
+use convoke_core::event::{Clock, Content, Delivery, Event, EventId, Millis, Seq, Subscriber};
+use convoke_core::verify::{self, Keyring};
+use convoke_log::{self as log, Log};
+use convoke_simulator::History;
 use secrecy::SecretString;
 use tokio::sync::mpsc;
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::vendor::Occurrence;
+use convoke_platform::Occurrence;
 
 const UUID: &str = "11112222333344445555666677778888";
 const START: i64 = 1_790_000_000_000;

@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::session::Session;
-use crate::log::{LogError, Sessions};
+use convoke_log::{LogError, Sessions};
 
 /// How often, and how long that may take. While the database does not answer, what is known counts, and it is asked less often.
 const LOOK: Duration = Duration::from_secs(1);
@@ -55,7 +55,7 @@ impl Ended {
     /// Ends it, in this process whatever the database says.
     pub async fn end(&self, session: Session) -> Result<(), LogError> {
         let mut known = self.known.lock().await;
-        let now = crate::event::Clock::System.now();
+        let now = convoke_core::event::Clock::System.now();
         known.here.retain(|ended| ended.expires > now);
         known.here.push(session.clone());
         drop(known);

@@ -18,9 +18,9 @@ use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, 
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use super::refused::Refused;
-use crate::event::Millis;
 use crate::http::access::Right;
-use crate::log::Scope;
+use convoke_core::event::Millis;
+use convoke_log::Scope;
 
 /// How far a search for a person reaches: no index leads from a person to what they did.
 pub(crate) const PERSON_DAYS: u64 = 31;

@@ -13,7 +13,7 @@ use super::page::{List, Of};
 use super::refused::{Refusals, Refused};
 use super::streams::Streams;
 use crate::http::access::Right;
-use crate::log::{Order, RecordingFilter, StayFilter};
+use convoke_log::{Order, RecordingFilter, StayFilter};
 
 /// Which stays.
 #[derive(Debug, Deserialize, IntoParams)]

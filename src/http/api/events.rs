@@ -13,9 +13,9 @@ use super::items::Event;
 use super::page::{List, Of};
 use super::refused::{Missing, Refusals, Refused};
 use super::streams::Streams;
-use crate::event::{EventId, Source};
 use crate::http::access::Right;
-use crate::log::{EventFilter, Order};
+use convoke_core::event::{EventId, Source};
+use convoke_log::{EventFilter, Order};
 
 super::ask::words! {
     /// How an event came in.

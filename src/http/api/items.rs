@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::ask::Time;
-use crate::log::{ClosedBy, Status};
+use convoke_log::{ClosedBy, Status};
 
 /// `eventInfo` as the platform sent it, where it is JSON that every parser takes; else its text.
 #[derive(Debug, Serialize)]

@@ -16,7 +16,7 @@ use super::page::{List, Of};
 use super::refused::{Missing, Refusals, Refused};
 use super::streams::Streams;
 use crate::http::access::Right;
-use crate::log::{MeetingFilter, Order, Page, RecordingFilter, RunKey, StayFilter};
+use convoke_log::{MeetingFilter, Order, Page, RecordingFilter, RunKey, StayFilter};
 
 /// So many stays of one run are told with it; a page at a time.
 const STAYS: usize = 5_000;

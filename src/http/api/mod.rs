@@ -34,9 +34,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::ops::Health;
-use crate::event::{Clock, Millis};
-use crate::log::{Log, LogError};
-use crate::telemetry::Throttle;
+use convoke_core::event::{Clock, Millis};
+use convoke_core::throttle::Throttle;
+use convoke_log::{Log, LogError};
 use mask::Mask;
 use refused::Refused;
 use streams::Streams;

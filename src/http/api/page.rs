@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::DEADLINE;
 use super::ask::{Cursor, Limit};
 use super::refused::Refused;
-use crate::event::{EventId, Millis};
-use crate::log::{Listing, MeetingKey, Order, Page};
+use convoke_core::event::{EventId, Millis};
+use convoke_log::{Listing, MeetingKey, Order, Page};
 
 /// How a cursor begins: one that another version made is none.
 const VERSION: u8 = 1;

@@ -12,10 +12,10 @@ use super::items::Quarantined;
 use super::page::{List, Of};
 use super::refused::{Missing, Refusals, Refused};
 use super::streams::Streams;
-use crate::event::{Content, Unreadable};
 use crate::http::access::Right;
-use crate::log::{ListedQuarantined, Order, QuarantineFilter};
-use crate::verify;
+use convoke_core::event::{Content, Unreadable};
+use convoke_core::verify;
+use convoke_log::{ListedQuarantined, Order, QuarantineFilter};
 
 /// Which entries.
 #[derive(Debug, Deserialize, IntoParams)]

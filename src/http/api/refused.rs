@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
-use crate::log::LogError;
+use convoke_log::LogError;
 
 /// Why a question was not answered.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use super::items::{Meeting, Stay};
 use super::refused::{Refusals, Refused};
 use super::streams::Streams;
 use crate::http::access::Right;
-use crate::log::{MeetingFilter, Order, Page, Scope, StayFilter};
+use convoke_log::{MeetingFilter, Order, Page, Scope, StayFilter};
 
 /// So many of each are found at the most.
 const FOUND: u32 = 20;

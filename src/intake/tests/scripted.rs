@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::*;
-use crate::disk::Disk;
-use crate::event::{EventId, Record, Seq};
-use crate::log::{
+use convoke_core::event::{EventId, Record, Seq};
+use convoke_log::disk::Disk;
+use convoke_log::{
     Changes, Counts, CursorState, Enriched, Erasure, Erasures, EventFilter, Fact, Fetch, Fetched, Fetches, Filter,
     Finish, Gaps, Handles, Handshakes, Heartbeat, Host, KnownRun, KnownStay, Lag, Lease, Leased, ListedEvent,
     ListedMeeting, ListedQuarantined, ListedStay, Listing, MeetingFilter, MeetingKey, Moved, Page, PersonRow,
@@ -51,7 +51,7 @@ impl Default for Scripted {
 fn name(append: &Append) -> String {
     match append.verified.content() {
         Content::Event(event) => event.event.to_string(),
-        Content::Handshake(_) => crate::event::HANDSHAKE.to_owned(),
+        Content::Handshake(_) => convoke_core::event::HANDSHAKE.to_owned(),
         Content::Unreadable(_) => "-".to_owned(),
     }
 }
@@ -255,7 +255,7 @@ impl Log for Scripted {
     async fn counts(&self) -> Result<Counts, LogError> {
         Err(unavailable())
     }
-    async fn retention_held(&self, _: Millis) -> Result<Option<crate::log::RetentionHeld>, LogError> {
+    async fn retention_held(&self, _: Millis) -> Result<Option<convoke_log::RetentionHeld>, LogError> {
         Err(unavailable())
     }
     async fn maintain(&self, _: Millis) -> Result<(), LogError> {
@@ -455,23 +455,23 @@ impl Reading for Scripted {
 }
 
 #[async_trait]
-impl crate::log::Statistics for Scripted {
+impl convoke_log::Statistics for Scripted {
     async fn count_events(&self, _: &[Millis], _: Duration) -> Result<Vec<i64>, LogError> {
         Err(unavailable())
     }
     async fn count_stays(&self, _: Millis, _: Duration, _: usize, _: Duration) -> Result<Vec<i64>, LogError> {
         Err(unavailable())
     }
-    async fn count_meetings(&self, _: &[Millis], _: Duration) -> Result<Vec<crate::log::Held>, LogError> {
+    async fn count_meetings(&self, _: &[Millis], _: Duration) -> Result<Vec<convoke_log::Held>, LogError> {
         Err(unavailable())
     }
-    async fn count_arrived(&self, _: Seq, _: Millis, _: Millis, _: Duration) -> Result<crate::log::Arrived, LogError> {
+    async fn count_arrived(&self, _: Seq, _: Millis, _: Millis, _: Duration) -> Result<convoke_log::Arrived, LogError> {
         Err(unavailable())
     }
     async fn newest_events(&self, _: u32, _: Duration) -> Result<Vec<ListedEvent>, LogError> {
         Err(unavailable())
     }
-    async fn going_on(&self, _: Millis, _: u32, _: Duration) -> Result<crate::log::GoingOn, LogError> {
+    async fn going_on(&self, _: Millis, _: u32, _: Duration) -> Result<convoke_log::GoingOn, LogError> {
         Err(unavailable())
     }
 }

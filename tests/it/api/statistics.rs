@@ -12,7 +12,7 @@ use crate::{
 const MINUTE: i64 = 60_000;
 
 fn time(ms: i64) -> String {
-    convoke::event::Millis::new(ms).expect("a time").to_string()
+    convoke_core::event::Millis::new(ms).expect("a time").to_string()
 }
 
 fn sums(answer: &Value, name: &str) -> i64 {
@@ -77,7 +77,7 @@ pub async fn health_tells_what_the_service_knows(backend: Backend) {
     let before = now();
     scene.deliver(&event("meeting.join", before, "1", "a", &who("Ann", before, 0))).await;
     scene.deliver(r#"{"event":"","timestamp":1}"#).await;
-    let forged = convoke::simulate::sign::envelope("7700001234", 1_790_000_000_000, "12345678", b"{}", b"another key");
+    let forged = convoke_core::sign::envelope("7700001234", 1_790_000_000_000, "12345678", b"{}", b"another key");
     assert_eq!(http::post(scene.convoke.events, PATH, forged, &[]).await.status, 401);
     assert_eq!(http::post(scene.convoke.events, PATH, "no JSON", &[]).await.status, 400);
     let health = eventually("it has looked", LONG, async || {

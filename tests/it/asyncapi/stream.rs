@@ -2,13 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use convoke::{
-    event::{Clock, KNOWN_EVENTS, Millis},
-    recordings,
-    simulate::{
-        Simulation,
-        platform::{Platform, PlatformOptions},
-    },
+use convoke::recordings;
+use convoke_core::event::{Clock, KNOWN_EVENTS, Millis};
+use convoke_simulator::{
+    Simulation,
+    platform::{Platform, PlatformOptions},
 };
 use secrecy::SecretString;
 use serde_json::{Value, json};

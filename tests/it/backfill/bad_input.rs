@@ -1,6 +1,6 @@
 //! Each bad input has a sentence for the user.
 
-use convoke::simulate::platform::Run;
+use convoke_simulator::platform::Run;
 use serde_json::json;
 
 use super::scene::{HOUR, Scene, at, lost, now, options};

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::scene::{HOUR, Scene, at, lost, now, options, pushes};
 use crate::support::postgres::{self, Postgres};
-use convoke::simulate::platform::{Call, PlatformOptions, Run};
+use convoke_simulator::platform::{Call, PlatformOptions, Run};
 
 fn nothing(report: &Value) {
     for part in ["gaps", "filled", "not_fillable"] {

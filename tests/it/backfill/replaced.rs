@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use convoke::{
-    event::{Clock, Source},
-    log::Append,
-    simulate::platform::Run,
-    vendor::{NewSubscription, Options, Vendor},
-    verify,
-};
+use convoke_core::event::{Clock, Source};
+use convoke_core::verify;
+use convoke_log::Append;
+use convoke_platform::{NewSubscription, Options, Vendor};
+use convoke_simulator::platform::Run;
 use serde_json::{Value, json};
 
 use super::scene::{API_APP, API_KEY, Scene, at, lost, now, options, pushes};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use convoke::simulate::platform::{Call, Fault, PlatformOptions, Refusal};
+use convoke_simulator::platform::{Call, Fault, PlatformOptions, Refusal};
 use serde_json::json;
 
 use super::scene::{Scene, lost, nothing_of, options};

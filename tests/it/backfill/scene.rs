@@ -2,11 +2,9 @@
 
 use std::{process::Command, time::Duration};
 
-use convoke::{
-    event::{Clock, Millis},
-    log::{Append, Options, open},
-    simulate::platform::{Call, Fault, Platform, PlatformOptions, Run},
-};
+use convoke_core::event::{Clock, Millis};
+use convoke_log::{Append, Options, open};
+use convoke_simulator::platform::{Call, Fault, Platform, PlatformOptions, Run};
 use serde_json::Value;
 use tempfile::TempDir;
 

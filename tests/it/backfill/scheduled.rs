@@ -1,6 +1,6 @@
 //! `backfill.every`: `serve` looks for gaps by itself.
 
-use convoke::simulate::platform::{Call, Fault};
+use convoke_simulator::platform::{Call, Fault};
 use rustix::process::Signal;
 
 use super::scene::{Scene, lost, nothing_of};

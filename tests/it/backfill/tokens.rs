@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use convoke::simulate::platform::{Call, Fault, Refusal};
+use convoke_simulator::platform::{Call, Fault, Refusal};
 use rustix::process::Signal;
 
 use super::scene::{Scene, lost};

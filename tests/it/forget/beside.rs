@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use convoke::{
     audit::watch::{Looked, Watch},
-    bus::{self, Bus},
     metrics::{Metrics, Setback},
 };
+use convoke_bus::{self as bus, Bus};
 use serde_json::json;
 
 use super::person::{ADA, deliver, dump, event, forget_ada, meetings, no_secret, settled};
@@ -55,7 +55,7 @@ pub async fn the_stream_watch_and_the_audit_take_it_for_no_loss(backend: Backend
 
     let log = backend.open();
     let metrics = Arc::new(Metrics::new());
-    let bus = Arc::new(Bus::connect(options(&nats.url()), Arc::clone(&metrics)).await.expect("a bus"));
+    let bus = Arc::new(Bus::connect(options(&nats.url()), |_| {}).await.expect("a bus"));
     bus.wait_connected(TEN).await.expect("a connection");
     let mut watch = Watch::new(Arc::clone(&log), Arc::clone(&bus), Arc::clone(&metrics), "us".to_owned(), None, 0);
     let hour = Duration::from_secs(3_600);

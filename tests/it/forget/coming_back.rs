@@ -1,6 +1,8 @@
 //! Who was forgotten does not come back.
 
-use convoke::{forget::veil, log::Details, simulate::platform::Run};
+use convoke::forget::veil;
+use convoke_log::Details;
+use convoke_simulator::platform::Run;
 use serde_json::json;
 
 use super::{

@@ -1,8 +1,8 @@
 //! Somebody of whom only a name is known, as of most guests.
 
-use convoke::event::Millis;
 use convoke::forget::veil::{Told, forgotten_stays};
-use convoke::log::RunKey;
+use convoke_core::event::Millis;
+use convoke_log::RunKey;
 use serde_json::{Value, json};
 
 use super::person::{BOB, body, deliver, dump, event};

@@ -103,7 +103,7 @@ pub fn meetings() -> Vec<String> {
 
 /// Signed as it arrives, with a nonce of its own.
 pub fn body(nonce: u32, info: &str) -> Vec<u8> {
-    convoke::simulate::sign::envelope(APP_ID, NOW, &nonce.to_string(), info.as_bytes(), KEY.as_bytes())
+    convoke_core::sign::envelope(APP_ID, NOW, &nonce.to_string(), info.as_bytes(), KEY.as_bytes())
 }
 
 /// Delivers, and waits until the tables, and the relay if there is one, have read it.

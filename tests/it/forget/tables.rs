@@ -2,11 +2,8 @@
 
 use std::sync::Arc;
 
-use convoke::{
-    cursor,
-    forget::Forget,
-    log::{Handles, Log},
-};
+use convoke::{cursor, forget::Forget};
+use convoke_log::{Handles, Log};
 use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 

@@ -2,10 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use convoke::{
-    event::Seq,
-    log::{Details, Enriched, Fetch, Fetched, Finish, Log, Moved, Run, WorkCounts},
-};
+use convoke_core::event::Seq;
+use convoke_log::{Details, Enriched, Fetch, Fetched, Finish, Log, Moved, Run, WorkCounts};
 
 use super::fixture::{Backend, append};
 use crate::support::sign::{APP_ID, NOW, millis};

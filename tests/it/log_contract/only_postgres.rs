@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use convoke::event::Seq;
-use convoke::log::{Appended, EventFilter, Log, LogError, Order, Page};
+use convoke_core::event::Seq;
+use convoke_log::{Appended, EventFilter, Log, LogError, Order, Page};
 use sqlx::{Connection, PgConnection};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;

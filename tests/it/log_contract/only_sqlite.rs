@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::{fs, sync::Arc, time::Duration};
 
-use convoke::event::Seq;
-use convoke::log::{Appended, EventFilter, Log, LogError, Options, Order, Page, Scope, open};
+use convoke_core::event::Seq;
+use convoke_log::{Appended, EventFilter, Log, LogError, Options, Order, Page, Scope, open};
 
 use super::fixture::{Backend, append, append_at, everything, is_schema, is_unavailable};
 use crate::support::sign::{NOW, millis, numbered};

@@ -2,8 +2,8 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use convoke::event::{Content, EventId, PROBE, Seq, Unreadable};
-use convoke::log::{Append, Appended, CursorState, Filter, Handshakes, Lag, Leased, Moved, SetAside};
+use convoke_core::event::{Content, EventId, PROBE, Seq, Unreadable};
+use convoke_log::{Append, Appended, CursorState, Filter, Handshakes, Lag, Leased, Moved, SetAside};
 use sha2::{Digest, Sha256};
 use tokio::task::JoinSet;
 

@@ -2,12 +2,10 @@
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
-use convoke::{
-    event::{EventId, Millis, Seq, Source},
-    log::{
-        ClosedBy, EventFilter, ListedEvent, ListedMeeting, ListedStay, Listing, Log, MeetingFilter, MeetingKey, Order,
-        Page, QuarantineFilter, RecordingFilter, RecordingRow, RunKey, Scope, Status, StayFilter,
-    },
+use convoke_core::event::{EventId, Millis, Seq, Source};
+use convoke_log::{
+    ClosedBy, EventFilter, ListedEvent, ListedMeeting, ListedStay, Listing, Log, MeetingFilter, MeetingKey, Order,
+    Page, QuarantineFilter, RecordingFilter, RecordingRow, RunKey, Scope, Status, StayFilter,
 };
 use uuid::Uuid;
 
@@ -412,7 +410,7 @@ pub async fn the_quarantine_is_listed_without_its_bodies(backend: Backend) {
     }
     let list = async |filter: QuarantineFilter| {
         let read = async |page: Page<i64>| log.list_quarantine(&filter, &page).await.expect("the quarantine");
-        whole(|row: &convoke::log::ListedQuarantined| row.id, read).await
+        whole(|row: &convoke_log::ListedQuarantined| row.id, read).await
     };
     let all = list(QuarantineFilter::default()).await;
     assert_eq!(all.len(), 20);

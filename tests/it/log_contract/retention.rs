@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use convoke::event::{Seq, Unreadable};
-use convoke::log::{Appended, Log, Options, RetentionHeld, open};
+use convoke_core::event::{Seq, Unreadable};
+use convoke_log::{Appended, Log, Options, RetentionHeld, open};
 
 use super::fixture::{Backend, append_at, everything};
 use crate::support::sign::{APP_ID, NOW, millis, numbered};

@@ -1,7 +1,7 @@
 //! What `migrate` makes of the databases that it may find.
 
-use convoke::event::Seq;
-use convoke::log::{Appended, LogError};
+use convoke_core::event::Seq;
+use convoke_log::{Appended, LogError};
 use tokio::task::JoinSet;
 
 use super::fixture::{Backend, append, delivered, everything, is_schema, is_unavailable};

@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, sync::atomic::AtomicI64, time::Duration};
 
-use convoke::event::Clock;
-use convoke::simulate::platform::{Call, PlatformOptions};
+use convoke_core::event::Clock;
+use convoke_simulator::platform::{Call, PlatformOptions};
 use reqwest::Method;
 use serde_json::{Value, json};
 

@@ -8,8 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use convoke::event::Clock;
-use convoke::simulate::platform::{Call, Fault, Platform, PlatformOptions, Refusal};
+use convoke_core::event::Clock;
+use convoke_simulator::platform::{Call, Fault, Platform, PlatformOptions, Refusal};
 use reqwest::Method;
 
 use super::{Client, assert_refused, history, history::uuids, options, started, try_ask};

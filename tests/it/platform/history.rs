@@ -5,8 +5,8 @@ use std::{
     time::Duration,
 };
 
-use convoke::event::{Clock, Millis};
-use convoke::simulate::platform::{Platform, PlatformOptions, Run, State};
+use convoke_core::event::{Clock, Millis};
+use convoke_simulator::platform::{Platform, PlatformOptions, Run, State};
 use reqwest::Method;
 use serde_json::{Value, json};
 

@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
-use convoke::event::Clock;
-use convoke::simulate::platform::{Platform, PlatformOptions, Recorded, Run};
+use convoke_core::event::Clock;
+use convoke_simulator::platform::{Platform, PlatformOptions, Recorded, Run};
 use reqwest::Method;
 use serde_json::json;
 

@@ -8,9 +8,9 @@ use std::{
     time::Duration,
 };
 
-use convoke::event::Clock;
-use convoke::simulate::platform::{Call, PlatformOptions};
-use convoke::simulate::sign;
+use convoke_core::event::Clock;
+use convoke_core::sign;
+use convoke_simulator::platform::{Call, PlatformOptions};
 use reqwest::Method;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};

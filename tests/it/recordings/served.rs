@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use convoke::simulate::platform::{Call, Platform, Recorded, Run, State};
+use convoke_simulator::platform::{Call, Platform, Recorded, Run, State};
 
 use crate::{
     platform,

@@ -9,7 +9,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use convoke::simulate::platform::PlatformOptions;
+use convoke_simulator::platform::PlatformOptions;
 
 use super::{Rig, says};
 use crate::{

@@ -7,13 +7,13 @@ use std::sync::{
 use std::time::Duration;
 
 use axum::{Router, routing::post};
-use convoke::event::Clock;
-use convoke::log::{self, Log};
 use convoke::meetings::CURSOR;
 use convoke::metrics::Metrics;
-use convoke::simulate::platform::{Call, Fault, Platform, PlatformOptions};
 use convoke::subscription::{Expected, memory::Memory, watch};
-use convoke::vendor::{self, NewSubscription, Status, Vendor};
+use convoke_core::event::Clock;
+use convoke_log::{self as log, Log};
+use convoke_platform::{self as platform, NewSubscription, Status, Vendor};
+use convoke_simulator::platform::{Call, Fault, Platform, PlatformOptions};
 use serde_json::{Value, json};
 
 use super::refused;
@@ -45,7 +45,7 @@ impl Bench {
         let log = log::open(&log::Options { url: database, ..log::Options::default() }).expect("a URL of a database");
         log.migrate(true).await.expect("it can be migrated");
         let platform = started(PlatformOptions { lock_after: 1, ..options() }).await;
-        let options = vendor::Options {
+        let options = platform::Options {
             url: platform.url(),
             app_id: PLATFORM_APP_ID.to_owned(),
             app_key: PLATFORM_APP_KEY.into(),

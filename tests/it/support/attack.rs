@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use convoke::simulate::sign;
+use convoke_core::sign;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

@@ -7,10 +7,9 @@ use std::{
 };
 
 use async_nats::jetstream::{self, consumer::pull, stream};
-use convoke::{
-    event::{EventId, Millis},
-    simulate::{Report, Simulation, sign},
-};
+use convoke_core::event::{EventId, Millis};
+use convoke_core::sign;
+use convoke_simulator::{Report, Simulation};
 use futures_util::StreamExt;
 use secrecy::SecretString;
 use serde_json::Value;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use convoke::event::{Delivery, EventId, Millis, Subscriber, Verified};
-use convoke::verify::{Keyring, verify};
+use convoke_core::event::{Delivery, EventId, Millis, Subscriber, Verified};
+use convoke_core::verify::{Keyring, verify};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
@@ -30,7 +30,7 @@ pub fn signed_with(nonce: &str, event_info: &str) -> Bytes {
     ))
 }
 
-/// What [`convoke::verify`] makes of a signed body that arrived at `received_at`.
+/// What [`convoke_core::verify`] makes of a signed body that arrived at `received_at`.
 pub fn verified_at(event_info: &str, received_at: Millis) -> Arc<Verified> {
     verified(&signed(event_info), received_at)
 }
@@ -52,7 +52,7 @@ pub fn numbered(n: usize, occurred_at: i64) -> String {
 pub fn id_of(event_info: &str) -> EventId {
     // Whenever it arrived: an event that lies ahead of its receipt is none.
     match verified_at(event_info, Millis::MAX).content() {
-        convoke::event::Content::Event(event) => event.event_id,
+        convoke_core::event::Content::Event(event) => event.event_id,
         other => panic!("{event_info} is {other:?}"),
     }
 }

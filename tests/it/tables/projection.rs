@@ -5,14 +5,14 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use convoke::{
     cursor::{Cursor, Progress},
-    event::{Delivery, Millis, Seq, Source, Subscriber},
-    log::{Append, Changes, Lease, Log, Moved},
     meetings::{CURSOR, Meetings},
     metrics::Metrics,
-    simulate::History,
-    tail::Tail,
-    verify::{Keyring, pulled, verify},
 };
+use convoke_core::event::{Delivery, Millis, Seq, Source, Subscriber};
+use convoke_core::verify::{Keyring, pulled, verify};
+use convoke_log::tail::Tail;
+use convoke_log::{Append, Changes, Lease, Log, Moved};
+use convoke_simulator::History;
 use rand::{SeedableRng, rngs::SmallRng, seq::SliceRandom};
 use serde_json::json;
 

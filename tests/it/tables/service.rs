@@ -18,7 +18,7 @@ use crate::{
 };
 
 async fn deliver(convoke: &Convoke, info: &str) {
-    let body = convoke::simulate::sign::envelope(APP_ID, sign::NOW, "12345678", info.as_bytes(), KEY.as_bytes());
+    let body = convoke_core::sign::envelope(APP_ID, sign::NOW, "12345678", info.as_bytes(), KEY.as_bytes());
     assert_eq!(http::post(convoke.events, PATH, body, &[]).await.status, 200);
 }
 

@@ -1,6 +1,6 @@
 //! Whole runs of the simulated platform, through the service: the tables are what happened.
 
-use convoke::simulate::Simulation;
+use convoke_simulator::Simulation;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 

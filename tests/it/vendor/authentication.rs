@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
-use convoke::event::Clock;
-use convoke::vendor::{Class, Options, Vendor};
+use convoke_core::event::Clock;
+use convoke_platform::{Class, Options, Vendor};
 use futures_util::future::join_all;
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::json;

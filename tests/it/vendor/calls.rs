@@ -1,7 +1,7 @@
 //! Each single call: what is sent, and what is made of its answers.
 
-use convoke::event::{Clock, Millis};
-use convoke::vendor::{Class, NewSubscription, Options, Segment, Status, Vendor};
+use convoke_core::event::{Clock, Millis};
+use convoke_platform::{Class, NewSubscription, Options, Segment, Status, Vendor};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 

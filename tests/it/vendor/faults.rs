@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use convoke::event::{Clock, Millis};
-use convoke::vendor::{Class, NewSubscription, Options, Status, Vendor, VendorError};
+use convoke_core::event::{Clock, Millis};
+use convoke_platform::{Class, NewSubscription, Options, Status, Vendor, VendorError};
 use secrecy::SecretString;
 use serde_json::json;
 use tokio::net::TcpListener;

@@ -2,8 +2,8 @@
 
 use std::sync::Mutex;
 
-use convoke::event::Millis;
-use convoke::vendor::{AttendeeRecord, Class, Conference, Item, Pages, VendorError};
+use convoke_core::event::Millis;
+use convoke_platform::{AttendeeRecord, Class, Conference, Item, Pages, VendorError};
 use serde_json::{Value, json};
 
 use super::scripted::{AUTHENTICATION, Asked, HISTORY, Reply, Scripted};

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use convoke::event::Clock;
-use convoke::vendor::{Options, Vendor};
+use convoke_core::event::Clock;
+use convoke_platform::{Options, Vendor};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use convoke::event::Clock;
-use convoke::vendor::{Class, Options, Vendor};
+use convoke_core::event::Clock;
+use convoke_platform::{Class, Options, Vendor};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
 use convoke::config::{ConfigArgs, Env, Settings};
-use convoke::simulate::platform::{Platform, PlatformOptions};
+use convoke_simulator::platform::{Platform, PlatformOptions};
 use rustix::process::Signal;
 
 use crate::service::{APP_ID, SOON};
@@ -144,8 +144,8 @@ async fn what_is_printed_for_debugging_holds_no_secret() {
     let access = convoke::http::access::Access::new(
         &settings.admin,
         convoke::http::Sources::default(),
-        convoke::log::open(&log).expect("a log"),
-        convoke::event::Clock::System,
+        convoke_log::open(&log).expect("a log"),
+        convoke_core::event::Clock::System,
     );
     let printed = [
         format!("{settings:?} {env:?} {args:?}"),
@@ -153,7 +153,7 @@ async fn what_is_printed_for_debugging_holds_no_secret() {
         format!(
             "{:?} {:?}",
             convoke::app::bus_options(&settings),
-            convoke::verify::Keyring::new(&settings.subscribers)
+            convoke_core::verify::Keyring::new(&settings.subscribers)
         ),
         format!("{access:?}"),
         format!("{:?}", log),

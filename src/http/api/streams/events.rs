@@ -16,11 +16,11 @@ use utoipa::IntoParams;
 use super::recent::{After, Wanted, tell_all};
 use super::watchers::{Watcher, What};
 use super::{KEEP_ALIVE, RETRY, Streams};
-use crate::event::Seq;
 use crate::http::access::{Grant, Right};
 use crate::http::api::ask::{Asked, Number, Text};
 use crate::http::api::refused::{Refusals, Refused};
-use crate::log::{EventFilter, LogError, Scope};
+use convoke_core::event::Seq;
+use convoke_log::{EventFilter, LogError, Scope};
 
 /// Rows that somebody who is behind reads at a time: what is not taken from us yet is held, for each who reads.
 const PAGE: u32 = 32;

@@ -6,8 +6,8 @@ use tokio::sync::watch;
 
 use super::Streams;
 use super::watchers::Counts;
-use crate::event::Seq;
-use crate::log::{EventFilter, LogError};
+use convoke_core::event::Seq;
+use convoke_log::{EventFilter, LogError};
 
 /// Rows read at a time.
 const PAGE: u32 = 100;

@@ -15,7 +15,6 @@ use utoipa::ToSchema;
 
 use super::watchers::{Watcher, What};
 use super::{RETRY, Streams};
-use crate::event::{Millis, Seq};
 use crate::http::access::{Grant, Right};
 use crate::http::api::ask::{Asked, Nothing, Time};
 use crate::http::api::health::{Health, RefusalCounts};
@@ -23,7 +22,8 @@ use crate::http::api::items::Event;
 use crate::http::api::mask::open;
 use crate::http::api::refused::{Refusals, Refused};
 use crate::http::api::stats::EventsAt;
-use crate::log::{GoingOn, LONGEST, ListedEvent, LogError};
+use convoke_core::event::{Millis, Seq};
+use convoke_log::{GoingOn, LONGEST, ListedEvent, LogError};
 
 /// How often.
 const EVERY: Duration = Duration::from_secs(1);
@@ -124,7 +124,7 @@ impl Live {
         let tell = || {
             let now = streams.api.now();
             let (at, events) = self.seen.minute.unwrap_or((minute_of(now), 0));
-            let meeting = |(row, participants_now): &(crate::log::ListedMeeting, i64)| LiveMeeting {
+            let meeting = |(row, participants_now): &(convoke_log::ListedMeeting, i64)| LiveMeeting {
                 subscriber_id: row.subscriber_id.clone(),
                 meeting_uuid: row.meeting_uuid.clone(),
                 meeting_id: row.meeting_id.clone(),

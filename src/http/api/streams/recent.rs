@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::sync::watch;
 
-use crate::event::Seq;
 use crate::http::access::Right;
 use crate::http::api::mask::Mask;
-use crate::log::ListedEvent;
+use convoke_core::event::Seq;
+use convoke_log::ListedEvent;
 
 /// Rows kept.
 const ROWS: usize = 2_048;

@@ -1,0 +1,166 @@
+//! Messages read on some subjects only, with their bodies, and deleted one by one.
+
+use std::time::Instant;
+
+use async_nats::jetstream::consumer::{self, pull::Ordered};
+use async_nats::jetstream::stream::{DeleteMessageErrorKind, LastRawMessageErrorKind, Stream};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+
+use super::scan::{Broken, PATIENCE, READ_TIME, READING, event_id, get, wait};
+use super::{Bus, BusError, MSG_ID, failed};
+use convoke_core::event::EventId;
+
+const DELETING: &str = "deleting from the stream";
+
+/// One message, with its body.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Its number.
+    pub sequence: u64,
+    /// Its `Nats-Msg-Id`, if it is one of ours.
+    pub id: Option<EventId>,
+    /// Its body.
+    pub payload: Bytes,
+}
+
+/// The messages on some subjects, from the oldest to the one that was the stream's newest when it began.
+pub struct Reading<'a> {
+    bus: &'a Bus,
+    subjects: Vec<String>,
+    messages: Option<Ordered>,
+    /// The number of the message that came last.
+    seen: u64,
+    last: Option<u64>,
+    ended: bool,
+}
+
+impl std::fmt::Debug for Reading<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Reading(at {})", self.seen)
+    }
+}
+
+impl Reading<'_> {
+    /// The next message; `None` at the end. What breaks off is begun again after the message that came last.
+    ///
+    /// # Errors
+    /// [`BusError`] if that does not help for a while.
+    pub async fn next(&mut self) -> Result<Option<Found>, BusError> {
+        let began = Instant::now();
+        loop {
+            match self.step().await {
+                Ok(found) => return Ok(found),
+                Err(Broken::For(reason)) if began.elapsed() <= PATIENCE => wait(&reason).await,
+                Err(Broken::For(reason) | Broken::ForGood(reason)) => return Err(failed(READING)(&reason)),
+            }
+            self.messages = None;
+        }
+    }
+
+    async fn step(&mut self) -> Result<Option<Found>, Broken> {
+        if self.ended {
+            return Ok(None);
+        }
+        if self.messages.is_none() {
+            self.messages = self.open().await?;
+        }
+        let Some(messages) = &mut self.messages else {
+            self.ended = true;
+            return Ok(None);
+        };
+        // One that was deleted in the meantime never comes: then it is begun anew, and finds nothing more.
+        let message = match tokio::time::timeout(READ_TIME, messages.next()).await {
+            Ok(Some(message)) => message?,
+            Ok(None) => return Err("the consumer ended".into()),
+            Err(_) => return Err(format!("no message within {READ_TIME:?}").into()),
+        };
+        let info = message.info()?;
+        let (sequence, pending) = (info.stream_sequence, info.pending);
+        let id = message.headers.as_ref().and_then(|headers| headers.get(MSG_ID)).and_then(|id| event_id(id.as_str()));
+        self.seen = sequence;
+        let last = self.last.unwrap_or(u64::MAX);
+        self.ended = pending == 0 || sequence >= last;
+        Ok((sequence <= last).then(|| Found { sequence, id, payload: message.payload.clone() }))
+    }
+
+    /// `None`: there is nothing more on these subjects.
+    async fn open(&mut self) -> Result<Option<Ordered>, Broken> {
+        let stream = get(&self.bus.jetstream, self.bus.stream()).await?;
+        self.last.get_or_insert(stream.cached_info().state.last_sequence);
+        let config = consumer::pull::OrderedConfig {
+            filter_subjects: self.subjects.clone(),
+            deliver_policy: consumer::DeliverPolicy::ByStartSequence { start_sequence: self.seen + 1 },
+            ..Default::default()
+        };
+        let consumer = stream.create_consumer(config).await?;
+        if consumer.cached_info().num_pending == 0 {
+            return Ok(None);
+        }
+        Ok(Some(consumer.messages().await?))
+    }
+}
+
+/// Deletes messages of the stream, for good: the server writes over what it had on its disk.
+#[derive(Debug)]
+pub struct Eraser {
+    stream: Stream,
+}
+
+impl Bus {
+    /// Reads the messages that the stream holds now on these subjects, which may have wildcards and must not overlap.
+    #[must_use]
+    pub fn read_subjects(&self, subjects: Vec<String>) -> Reading<'_> {
+        let ended = subjects.is_empty();
+        Reading { bus: self, subjects, messages: None, seen: 0, last: None, ended }
+    }
+
+    /// What deletes from the stream; `None` if there is no stream.
+    ///
+    /// # Errors
+    /// [`BusError`].
+    pub async fn eraser(&self) -> Result<Option<Eraser>, BusError> {
+        let began = Instant::now();
+        loop {
+            match get(&self.jetstream, self.stream()).await {
+                Ok(stream) => {
+                    let config = &stream.cached_info().config;
+                    if config.deny_delete || config.sealed {
+                        return Err(failed(DELETING)(&"the stream is set up so that nothing can be deleted from it"));
+                    }
+                    return Ok(Some(Eraser { stream }));
+                }
+                Err(Broken::For(reason)) if began.elapsed() <= PATIENCE => wait(&reason).await,
+                Err(Broken::For(reason)) => return Err(failed(READING)(&reason)),
+                Err(Broken::ForGood(_)) => return Ok(None),
+            }
+        }
+    }
+}
+
+impl Eraser {
+    /// Deletes a message. One that is gone is as good as deleted.
+    ///
+    /// # Errors
+    /// [`BusError`]: the server does not let us, or did not answer for a while.
+    pub async fn delete(&self, sequence: u64) -> Result<(), BusError> {
+        let began = Instant::now();
+        loop {
+            let Err(error) = self.stream.delete_message(sequence).await else { return Ok(()) };
+            if self.is_gone(sequence).await {
+                return Ok(());
+            }
+            // The stream may forbid deletes, or be sealed: asking again changes nothing.
+            let refused = matches!(error.kind(), DeleteMessageErrorKind::JetStream(answer) if answer.code() < 500);
+            if refused || began.elapsed() > PATIENCE {
+                return Err(failed(DELETING)(&error));
+            }
+            wait(&error.to_string()).await;
+        }
+    }
+
+    async fn is_gone(&self, sequence: u64) -> bool {
+        let looked = self.stream.get_raw_message(sequence).await;
+        looked.is_err_and(|error| error.kind() == LastRawMessageErrorKind::NoMessageFound)
+    }
+}

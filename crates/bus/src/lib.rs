@@ -1,0 +1,392 @@
+//! NATS JetStream, and nothing else of Convoke but the words of `event`.
+//!
+//! Publishing is done in windows: every message of a window is sent before the first acknowledgement is awaited, and
+//! every acknowledgement is awaited here, under one deadline. They come to one inbox that lives as long as the connection.
+
+mod erase;
+mod login;
+mod publish;
+mod scan;
+mod stream;
+mod trouble;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::jetstream;
+use async_nats::{Client, ConnectOptions, Event, HeaderName, ServerAddr, Subscriber};
+use tokio::sync::Mutex;
+
+use convoke_core::throttle::Throttle;
+
+pub use erase::{Eraser, Found, Reading};
+pub use login::Login;
+pub use publish::{Ack, Behind, Message, PublishError};
+pub use scan::{Entry, Scan};
+pub use stream::StreamState;
+
+const MSG_ID: HeaderName = HeaderName::from_static("Nats-Msg-Id");
+const REPLAY: HeaderName = HeaderName::from_static("Convoke-Replay");
+
+/// While the bus complains of the same, it is said this often.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+
+/// Asking for a new connection takes no longer: it may have to wait for room in the client's queue.
+const RECONNECT_TIME: Duration = Duration::from_millis(100);
+
+/// How the stream is reached, and how it is made if it is missing.
+#[derive(Clone)]
+pub struct Options {
+    /// One URL, or several separated by commas.
+    pub url: String,
+    /// The stream's name.
+    pub stream: String,
+    /// The first tokens of every subject.
+    pub subject_prefix: String,
+    /// A CA to trust, in PEM.
+    pub tls_ca: Option<PathBuf>,
+    /// The certificate that we show, and its key, in PEM. They are read at every connection, as is what the login names.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// How we log in, if not with what the URL holds.
+    pub login: Option<Login>,
+    /// Copies of the stream in a cluster.
+    pub replicas: usize,
+    /// How long messages stay.
+    pub max_age: Duration,
+    /// How many bytes of them.
+    pub max_bytes: Option<i64>,
+    /// How long the server recognises a message's copy.
+    pub duplicate_window: Duration,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+/// Why the bus did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum BusError {
+    /// There is no connection now; one is being tried for.
+    #[error("no connection to NATS")]
+    Disconnected,
+    /// The same, and this is why.
+    #[error("no connection to NATS: {0}")]
+    Unreachable(String),
+    /// The server is there and does not let us in; it is tried again.
+    #[error("{0}")]
+    Refused(String),
+    /// The server is there, and has no JetStream.
+    #[error(
+        "the NATS server at {0} runs without JetStream: start it with -js, or add `jetstream {{ store_dir: … }}` to its settings"
+    )]
+    NoJetStream(String),
+    /// The account that our credentials belong to has no JetStream.
+    #[error("JetStream is off for this account of the NATS server at {0}: add `jetstream: enabled` to the account")]
+    NoJetStreamForAccount(String),
+    /// A credentials or CA file cannot be used, or the URL.
+    #[error("{0}")]
+    Settings(String),
+    /// The server refused, or did not answer.
+    #[error("{doing}: {cause}")]
+    Failed {
+        /// What was tried.
+        doing: &'static str,
+        /// What came back.
+        cause: String,
+    },
+}
+
+fn failed(doing: &'static str) -> impl Fn(&dyn std::fmt::Display) -> BusError {
+    move |cause| BusError::Failed { doing, cause: cause.to_string() }
+}
+
+/// The servers of a comma-separated list, and the first credentials in it. The client does not use those of a URL, and
+/// writes the URL to its log: so they are taken out.
+fn servers(urls: &str) -> std::io::Result<(Vec<ServerAddr>, Option<Login>)> {
+    let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let mut login = None;
+    let mut servers = Vec::new();
+    for part in urls.split(',').map(str::trim) {
+        let server: ServerAddr = part.parse()?;
+        if let Some(user) = server.username()
+            && login.is_none()
+        {
+            login = Some(match server.password() {
+                Some(password) => Login::KnownPassword(decoded(user), decoded(password).into()),
+                // As other clients of NATS read it.
+                None => Login::KnownToken(decoded(user).into()),
+            });
+        }
+        servers.push(match part.rsplit_once('@') {
+            Some((_, host)) => format!("{}://{host}", server.scheme()).parse()?,
+            None => server,
+        });
+    }
+    Ok((servers, login))
+}
+
+/// A connection to NATS, which comes and goes by itself.
+pub struct Bus {
+    client: Client,
+    jetstream: jetstream::Context,
+    options: Options,
+    inbox: String,
+    windows: AtomicU64,
+    state: Arc<ConnectionState>,
+    acks: Mutex<Option<Subscriber>>,
+}
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        self.state.closing.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What the connection has told of itself.
+struct ConnectionState {
+    /// How often the server said that we may not publish or subscribe somewhere.
+    denials: AtomicU64,
+    /// Why the last attempt to connect failed, in plain words.
+    trouble: std::sync::Mutex<Option<String>>,
+    login: RwLock<Option<Login>>,
+    client_certificate: bool,
+    /// Set when the end of the connection is our own wish.
+    closing: AtomicBool,
+    connected: AtomicBool,
+    /// Called whenever that changes.
+    on_change: Box<dyn Fn(bool) + Send + Sync>,
+    /// For the connection's coming and going …
+    throttle: Throttle,
+    /// … and for complaints, which come in great numbers.
+    complaints: Throttle,
+}
+
+impl ConnectionState {
+    fn note(&self, event: &Event) {
+        match event {
+            Event::Connected => {
+                self.set_trouble(None);
+                self.set_connected(true);
+                self.throttle.run("connected", |suppressed| tracing::info!(suppressed, "connected to NATS"));
+            }
+            Event::Disconnected | Event::Closed => {
+                if self.set_connected(false) && !self.closing.load(Ordering::Relaxed) {
+                    self.throttle.run("lost", |suppressed| {
+                        tracing::warn!(suppressed, "lost the connection to NATS; events are kept and published later");
+                    });
+                }
+            }
+            // One comes for each message that was refused.
+            Event::ServerError(error) => {
+                let denied = error.to_string().to_ascii_lowercase().contains("permissions violation");
+                if denied {
+                    self.denials.fetch_add(1, Ordering::Relaxed);
+                }
+                self.complaints.run(if denied { "denied" } else { "server" }, |suppressed| {
+                    tracing::warn!(%error, suppressed, "NATS says");
+                });
+            }
+            // One comes for each round of attempts that failed, with the kind of the failure alone; what a server said is
+            // known before the next round.
+            Event::ClientError(error) => {
+                let text = error.to_string();
+                if text.contains("DNS") {
+                    self.complain(None, &text);
+                }
+            }
+            event => tracing::debug!(%event, "NATS"),
+        }
+    }
+
+    /// What it was before.
+    fn set_connected(&self, connected: bool) -> bool {
+        (self.on_change)(connected);
+        self.connected.swap(connected, Ordering::Relaxed)
+    }
+
+    fn login(&self) -> Option<Login> {
+        self.login.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says why an attempt to connect failed.
+    fn complain(&self, server: Option<&str>, text: &str) {
+        let reason = trouble::in_words(text, self.login().as_ref(), self.client_certificate);
+        let kind = if trouble::is_refusal(&reason) { "refused" } else { "away" };
+        let words = server.map_or_else(|| reason.clone(), |server| format!("{server}: {reason}"));
+        let changed = self.set_trouble(Some(if kind == "refused" { reason } else { words.clone() }));
+        let say = |suppressed| tracing::warn!(reason = words, suppressed, "cannot connect to NATS; trying again");
+        // What is new is said soon, what stays rarely.
+        if changed { self.throttle.run(kind, say) } else { self.complaints.run(kind, say) }
+    }
+
+    /// Whether it is another one than before.
+    fn set_trouble(&self, trouble: Option<String>) -> bool {
+        let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = *known != trouble;
+        *known = trouble;
+        changed
+    }
+}
+
+impl std::fmt::Debug for Bus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Bus({})", self.options.stream)
+    }
+}
+
+impl Bus {
+    /// Starts to connect, and returns while that goes on: a server that is away is tried again and again. Whether there is a
+    /// connection is told to `on_change`.
+    ///
+    /// # Errors
+    /// [`BusError::Settings`].
+    pub async fn connect(options: Options, on_change: impl Fn(bool) + Send + Sync + 'static) -> Result<Self, BusError> {
+        let settings = |error: &dyn std::fmt::Display| BusError::Settings(error.to_string());
+        let (servers, in_url) = servers(&options.url).map_err(|error| settings(&error))?;
+        let login = options.login.clone().or(in_url);
+        let state = Arc::new(ConnectionState {
+            denials: AtomicU64::new(0),
+            trouble: std::sync::Mutex::default(),
+            login: RwLock::new(login),
+            client_certificate: options.tls.is_some(),
+            closing: AtomicBool::new(false),
+            connected: AtomicBool::new(false),
+            on_change: Box::new(on_change),
+            throttle: Throttle::new(5, SAY_AGAIN),
+            complaints: Throttle::new(1, SAY_AGAIN),
+        });
+        let asked = Arc::clone(&state);
+        let connect = ConnectOptions::with_auth_callback(move |nonce| {
+            let auth = asked.login().map_or_else(|| Ok(async_nats::Auth::new()), |login| login.auth(&nonce));
+            async { auth }
+        });
+        let (told, looking) = (Arc::clone(&state), Arc::clone(&state));
+        let mut connect = connect
+            .name("convoke")
+            .retry_on_initial_connect()
+            .connection_timeout(Duration::from_secs(3))
+            .ping_interval(Duration::from_secs(5))
+            .request_timeout(Some(Duration::from_secs(5)))
+            .reconnect_delay_callback(|attempts| {
+                Duration::from_millis(100)
+                    .saturating_mul(u32::try_from(attempts).unwrap_or(u32::MAX))
+                    .min(Duration::from_secs(2))
+            })
+            .event_callback(move |event| {
+                let told = Arc::clone(&told);
+                async move { told.note(&event) }
+            })
+            // Asked before each round of attempts: it knows what became of the last one, and leaves the choice alone.
+            .reconnect_to_server_callback(move |servers, _| {
+                let failed: Option<(String, String)> =
+                    servers.into_iter().find_map(|server| Some((server.to_string(), server.last_error?)));
+                if let Some((server, error)) = failed {
+                    looking.complain(Some(&server), &error);
+                }
+                async { None }
+            });
+        if let Some(ca) = &options.tls_ca {
+            connect = connect.add_root_certificates(ca.clone());
+        }
+        if let Some((cert, key)) = &options.tls {
+            connect = connect.add_client_certificate(cert.clone(), key.clone());
+        }
+        let client = connect.connect(servers).await.map_err(|error| settings(&error))?;
+        let inbox = client.new_inbox();
+        Ok(Self {
+            jetstream: jetstream::new(client.clone()),
+            client,
+            options,
+            inbox,
+            windows: AtomicU64::new(0),
+            state,
+            acks: Mutex::new(None),
+        })
+    }
+
+    /// The stream's name.
+    #[must_use]
+    pub fn stream(&self) -> &str {
+        &self.options.stream
+    }
+
+    /// The first tokens of every subject.
+    #[must_use]
+    pub fn subject_prefix(&self) -> &str {
+        &self.options.subject_prefix
+    }
+
+    /// Whether there is a connection now.
+    #[must_use]
+    pub fn connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    /// How often the server has said that we may not do something there.
+    #[must_use]
+    pub fn denials(&self) -> u64 {
+        self.state.denials.load(Ordering::Relaxed)
+    }
+
+    /// Waits for a connection, for no longer than `patience`.
+    ///
+    /// # Errors
+    /// [`BusError::Refused`], [`BusError::Unreachable`], or [`BusError::Disconnected`] as long as nothing is known.
+    pub async fn wait_connected(&self, patience: Duration) -> Result<(), BusError> {
+        if self.connected() {
+            return Ok(());
+        }
+        // The client flushes once it is connected.
+        match tokio::time::timeout(patience, self.client.flush()).await {
+            Ok(Ok(())) if self.connected() => Ok(()),
+            _ => Err(self.trouble()),
+        }
+    }
+
+    /// Logs in so from the next connection on. Whoever is logged in stays so: the server says when that is over.
+    pub fn set_login(&self, login: Option<Login>) {
+        // What the URL holds is as it was.
+        if login.is_some() {
+            *self.state.login.write().unwrap_or_else(PoisonError::into_inner) = login;
+        }
+    }
+
+    /// Why there is no connection, as far as that is known.
+    fn trouble(&self) -> BusError {
+        match self.state.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            Some(words) if trouble::is_refusal(&words) => BusError::Refused(words),
+            Some(words) => BusError::Unreachable(words),
+            None => BusError::Disconnected,
+        }
+    }
+
+    /// Gives up a connection that may be dead without knowing it, which its pings would find out much later.
+    pub async fn reconnect(&self) {
+        let asked = tokio::time::timeout(RECONNECT_TIME, self.client.force_reconnect()).await;
+        if !matches!(asked, Ok(Ok(()))) {
+            tracing::debug!("a new connection to NATS could not be asked for");
+        }
+    }
+
+    /// The largest message that the server takes, in bytes.
+    #[must_use]
+    pub fn max_message(&self) -> usize {
+        self.client.server_info().max_payload
+    }
+
+    /// The server's version.
+    ///
+    /// # Errors
+    /// [`BusError::Disconnected`].
+    pub fn server_version(&self) -> Result<String, BusError> {
+        if !self.connected() {
+            return Err(BusError::Disconnected);
+        }
+        Ok(self.client.server_info().version)
+    }
+}

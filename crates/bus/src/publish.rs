@@ -1,0 +1,285 @@
+//! Publishing in windows.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_nats::jetstream::ErrorCode;
+use async_nats::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use serde::Deserialize;
+
+use super::{Bus, MSG_ID, REPLAY};
+
+const EXPECTED_STREAM: HeaderName = HeaderName::from_static("Nats-Expected-Stream");
+const EXPECTED_LAST_SEQUENCE: HeaderName = HeaderName::from_static("Nats-Expected-Last-Sequence");
+const CONTENT_TYPE: HeaderName = HeaderName::from_static("Content-Type");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// A window must be sent, and all of its acknowledgements must be here, by then. Well within the relay's lease, so that
+/// what was acknowledged until then still moves the position.
+const ACK_TIME: Duration = Duration::from_secs(3);
+
+/// Why a publish failed, for now or for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PublishError {
+    /// No connection to the bus.
+    Disconnected,
+    /// No acknowledgement in time.
+    Timeout,
+    /// The stream does not exist, or listens to other subjects.
+    NoStream,
+    /// Somebody else published in between.
+    WrongSequence,
+    /// The stream or its server has no room.
+    Full,
+    /// The message is too large for the bus.
+    TooLarge,
+    /// We may not publish there.
+    Permission,
+    /// Anything else that the server said.
+    Other,
+}
+
+impl PublishError {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Disconnected,
+        Self::Timeout,
+        Self::NoStream,
+        Self::WrongSequence,
+        Self::Full,
+        Self::TooLarge,
+        Self::Permission,
+        Self::Other,
+    ];
+
+    /// As in the label `reason`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Disconnected => "disconnected",
+            Self::Timeout => "timeout",
+            Self::NoStream => "no_stream",
+            Self::WrongSequence => "wrong_sequence",
+            Self::Full => "full",
+            Self::TooLarge => "too_large",
+            Self::Permission => "permission",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// A message to be published.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// Where.
+    pub subject: String,
+    /// What the server recognises a copy by.
+    pub id: String,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+    /// Whether it was published before, on purpose.
+    pub replay: bool,
+    /// A CloudEvent in structured JSON.
+    pub payload: Bytes,
+}
+
+/// An acknowledgement: the message is in the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// Its number there.
+    pub sequence: u64,
+    /// Whether it had been there before.
+    pub duplicate: bool,
+}
+
+/// Where in the stream a window is to stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// The number of the stream's newest message.
+    pub last_sequence: u64,
+    /// So many messages at the window's beginning are expected to be in the stream already. A copy takes no number, and must
+    /// not demand one: newer servers (2.15 does, 2.10 does not) look at the demand first, and then whether it is a copy.
+    pub copies: u64,
+}
+
+impl Behind {
+    /// The number of the message that the one at `index` demands to follow. Wrong for all that come after it if fewer are
+    /// copies than was expected: then they are refused.
+    fn expected(self, index: u64) -> u64 {
+        self.last_sequence + index.saturating_sub(self.copies)
+    }
+}
+
+impl Bus {
+    /// Publishes `window` in order, and tells of each message whether the stream has it.
+    ///
+    /// With `behind`, each message demands to follow the one before it: after a gap, the rest of the window is refused, so
+    /// that the stream keeps the window's order.
+    pub async fn publish(&self, window: &[Message], behind: Option<Behind>) -> Vec<Result<Ack, PublishError>> {
+        let mut results = vec![Err(PublishError::Disconnected); window.len()];
+        let mut guard = self.acks.lock().await;
+        if !self.connected() {
+            return results;
+        }
+        let deadline = tokio::time::Instant::now() + ACK_TIME;
+        // Every word to the client may have to wait for room in its queue, which a stalled connection does not empty.
+        let mut acks = match guard.take() {
+            Some(acks) => acks,
+            None => {
+                match tokio::time::timeout_at(deadline, self.client.subscribe(format!("{}.*.*", self.inbox))).await {
+                    Ok(Ok(acks)) => acks,
+                    Ok(Err(_)) | Err(_) => return results,
+                }
+            }
+        };
+        let number = self.windows.fetch_add(1, Ordering::Relaxed);
+        let denials = self.denials();
+        let mut waiting = 0;
+        let send = async {
+            for (index, message) in window.iter().enumerate() {
+                let expected = behind.map(|behind| behind.expected(index as u64));
+                let reply = format!("{}.{number}.{index}", self.inbox);
+                let sent = self
+                    .client
+                    .publish_with_reply_and_headers(
+                        message.subject.clone(),
+                        reply,
+                        self.headers(message, expected),
+                        message.payload.clone(),
+                    )
+                    .await;
+                match sent {
+                    Ok(()) => {
+                        results[index] = Err(PublishError::Timeout);
+                        waiting += 1;
+                    }
+                    Err(error) => {
+                        results[index] = Err(match error.kind() {
+                            async_nats::client::PublishErrorKind::MaxPayloadExceeded => PublishError::TooLarge,
+                            _ => PublishError::Other,
+                        });
+                        // What follows it would leave a gap.
+                        return;
+                    }
+                }
+            }
+        };
+        if tokio::time::timeout_at(deadline, send).await.is_err() {
+            // The connection takes nothing any more: what was not sent was not lost either.
+            *guard = Some(acks);
+            return results;
+        }
+        let prefix = format!("{}.{number}.", self.inbox);
+        let collect = async {
+            while waiting > 0 {
+                let Some(reply) = acks.next().await else { return false };
+                // Late acknowledgements of an earlier window are of no use any more.
+                let index = reply.subject.strip_prefix(prefix.as_str()).and_then(|n| n.parse::<usize>().ok());
+                if let Some(slot) = index.and_then(|index| results.get_mut(index)) {
+                    *slot = outcome(reply.status, &reply.payload);
+                    waiting -= 1;
+                }
+            }
+            true
+        };
+        let complete = tokio::time::timeout_at(deadline, collect).await;
+        let denied = self.denials() != denials;
+        if complete != Ok(true) && denied {
+            for result in results.iter_mut().filter(|result| **result == Err(PublishError::Timeout)) {
+                *result = Err(PublishError::Permission);
+            }
+        }
+        // A subscription that has ended is not put back: the next window makes a new one.
+        *guard = (complete != Ok(false)).then_some(acks);
+        let silent = results.iter().all(|result| *result == Err(PublishError::Timeout));
+        if silent && !denied && !window.is_empty() {
+            // Not a word within the time.
+            self.reconnect().await;
+        }
+        results
+    }
+
+    fn headers(&self, message: &Message, expected_last: Option<u64>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(MSG_ID, HeaderValue::from(message.id.as_str()));
+        headers.insert(CONTENT_TYPE, HeaderValue::from("application/cloudevents+json"));
+        headers.insert(EXPECTED_STREAM, HeaderValue::from(self.options.stream.as_str()));
+        if let Some(expected) = expected_last {
+            headers.insert(EXPECTED_LAST_SEQUENCE, HeaderValue::from(expected));
+        }
+        if let Some(traceparent) = &message.traceparent {
+            headers.insert(TRACEPARENT, HeaderValue::from(traceparent.as_str()));
+        }
+        if message.replay {
+            headers.insert(REPLAY, HeaderValue::from("true"));
+        }
+        headers
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    seq: u64,
+    #[serde(default)]
+    duplicate: bool,
+    error: Option<ServerError>,
+}
+
+#[derive(Deserialize)]
+struct ServerError {
+    #[serde(default)]
+    err_code: u64,
+}
+
+fn outcome(status: Option<StatusCode>, payload: &[u8]) -> Result<Ack, PublishError> {
+    if status == Some(StatusCode::NO_RESPONDERS) {
+        return Err(PublishError::NoStream);
+    }
+    let answer: Answer = serde_json::from_slice(payload).map_err(|_| PublishError::Other)?;
+    match answer.error.map(|error| ErrorCode(error.err_code)) {
+        None => Ok(Ack { sequence: answer.seq, duplicate: answer.duplicate }),
+        Some(ErrorCode::STREAM_WRONG_LAST_SEQUENCE) => Err(PublishError::WrongSequence),
+        Some(ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM) => Err(PublishError::TooLarge),
+        Some(ErrorCode::STREAM_NOT_MATCH | ErrorCode::STREAM_NOT_FOUND) => Err(PublishError::NoStream),
+        Some(
+            ErrorCode::STREAM_STORE_FAILED
+            | ErrorCode::STORAGE_RESOURCES_EXCEEDED
+            | ErrorCode::MEMORY_RESOURCES_EXCEEDED
+            | ErrorCode::INSUFFICIENT_RESOURCES
+            | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
+        ) => Err(PublishError::Full),
+        Some(_) => Err(PublishError::Other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_acknowledgement_is_read_with_its_number() {
+        let ack = outcome(None, br#"{"stream":"MEETINGS","seq":7,"duplicate":true}"#);
+        assert_eq!(ack, Ok(Ack { sequence: 7, duplicate: true }));
+    }
+
+    #[test]
+    fn copies_take_no_number_and_what_is_new_follows_the_newest_message() {
+        let expected = |copies| [0, 1, 2, 3].map(|index| Behind { last_sequence: 7, copies }.expected(index));
+        assert_eq!(expected(0), [7, 8, 9, 10]);
+        assert_eq!(expected(2), [7, 7, 7, 8]);
+    }
+
+    #[test]
+    fn refusals_are_told_apart_by_their_code() {
+        let refused = |code: u64| outcome(None, format!(r#"{{"error":{{"code":400,"err_code":{code}}}}}"#).as_bytes());
+        assert_eq!(refused(10071), Err(PublishError::WrongSequence));
+        assert_eq!(refused(10054), Err(PublishError::TooLarge));
+        assert_eq!(refused(10077), Err(PublishError::Full));
+        assert_eq!(refused(10060), Err(PublishError::NoStream));
+        assert_eq!(refused(1), Err(PublishError::Other));
+        assert_eq!(outcome(Some(StatusCode::NO_RESPONDERS), b""), Err(PublishError::NoStream));
+    }
+}

@@ -1,0 +1,19 @@
+//! The words of Convoke, and its pure functions: what an event is, when it is, who signed it. No input, no output, no tasks.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`event`] | subscribers, deliveries, events, ids, time |
+//! | [`raw_json`] | the text of JSON: its white space, its strings and their escapes |
+//! | [`human`] | quantities, as people read them |
+//! | [`verify`] | bytes and keys → what was signed, or a reason |
+//! | [`sign`] | the other way: a signed body, for the probe and the simulator |
+//! | [`redact`] | values masked |
+//! | [`throttle`] | lines of a log that come too often |
+
+pub mod event;
+pub mod human;
+pub mod raw_json;
+pub mod redact;
+pub mod sign;
+pub mod throttle;
+pub mod verify;

@@ -1,0 +1,86 @@
+//! Members of `attendeeInfo`, however its name is spelt, cut out of a payload, in one pass over its text; the rest as it
+//! stands there.
+
+#[cfg(test)]
+mod tests;
+
+use crate::raw_json;
+use crate::verify::ATTENDEE_INFO;
+
+/// An object or an array that is open.
+struct Open {
+    object: bool,
+    /// It is an `attendeeInfo`, or lies in one.
+    attendee: bool,
+    /// Something of it was written.
+    begun: bool,
+}
+
+/// `payload`, well-formed JSON, without the members of `attendeeInfo` that `hidden` names, at whatever depth, of every
+/// `attendeeInfo` that there is. One that is no object is left out whole, since nobody can tell what is in it; a payload that is
+/// no object becomes null for the same reason.
+#[must_use]
+pub fn mask(payload: &str, hidden: &[String]) -> String {
+    let bytes = payload.as_bytes();
+    if bytes.first() != Some(&b'{') {
+        return "null".to_owned();
+    }
+    let mut out = String::with_capacity(payload.len());
+    out.push('{');
+    let mut open = vec![Open { object: true, attendee: false, begun: false }];
+    let mut at = 1;
+    while let Some(level) = open.last_mut() {
+        at = value_at(bytes, at);
+        let Some(byte) = bytes.get(at) else { break };
+        if matches!(byte, b'}' | b']') {
+            out.push(char::from(*byte));
+            open.pop();
+            at += 1;
+            continue;
+        }
+        let mut attendee = level.attendee;
+        let mut member = None;
+        if level.object {
+            let end = raw_json::string_end(bytes, at + 1);
+            let token = &payload[at..end];
+            at = value_at(bytes, end);
+            let (called, opens) = (raw_json::exact_text(token), bytes.get(at) == Some(&b'{'));
+            let called = called.as_deref();
+            let is_attendee = called.is_some_and(|called| ATTENDEE_INFO.contains(&called));
+            if level.attendee && called.is_some_and(|called| hidden.iter().any(|hidden| hidden == called))
+                || is_attendee && !opens
+            {
+                at = raw_json::value_end(bytes, at);
+                continue;
+            }
+            attendee |= is_attendee;
+            member = Some(token);
+        }
+        if std::mem::replace(&mut level.begun, true) {
+            out.push(',');
+        }
+        if let Some(token) = member {
+            out.push_str(token);
+            out.push(':');
+        }
+        match bytes.get(at) {
+            Some(byte @ (b'{' | b'[')) => {
+                out.push(char::from(*byte));
+                open.push(Open { object: *byte == b'{', attendee, begun: false });
+                at += 1;
+            }
+            _ => {
+                let end = raw_json::value_end(bytes, at);
+                out.push_str(&payload[at..end]);
+                at = end;
+            }
+        }
+    }
+    out
+}
+
+/// Where the next thing begins that is neither punctuation between members nor white space.
+fn value_at(bytes: &[u8], at: usize) -> usize {
+    let between = |byte: &u8| !matches!(byte, b',' | b':' | b' ' | b'\t' | b'\r' | b'\n');
+    bytes[at..].iter().position(between).map_or(bytes.len(), |n| at + n)
+}

@@ -1,0 +1,238 @@
+//! What is inside `eventInfo` (tables 6-34 to 6-37 of the manual), read so that nothing in it can be refused: an event
+//! needs a type and a time, everything else becomes the nearest honest value of its column, or null.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::envelope::{is_integer, name};
+use crate::event::{Attendee, HANDSHAKE, KNOWN_EVENTS, Meeting, Millis, Source};
+use crate::raw_json;
+
+/// The member that says who it was, and how one edition of the manual prints its name.
+pub const ATTENDEE_INFO: [&str; 2] = ["attendeeInfo", "attendeelInfo"];
+
+/// Why an event goes to the quarantine whose time cannot be right.
+pub const IMPLAUSIBLE: &str = "implausible time";
+
+/// 2015-01-01T00:00:00Z: no event of the platform is older.
+const EARLIEST: Millis = Millis::new(1_420_070_400_000).unwrap();
+
+/// An event's time may be so much after its receipt: somebody's clock is wrong by more otherwise.
+const AHEAD: Duration = Duration::from_secs(86_400);
+
+/// How somebody who knows more of a sender than its digits tell has its times read (`convoke quarantine retry --as`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admit {
+    /// Its times are in seconds.
+    Seconds,
+    /// Its times are in microseconds.
+    Microseconds,
+    /// Its time is worth nothing: the event happened when it was received.
+    Received,
+}
+
+/// How times are read, and which are plausible.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// When the event was received.
+    pub received_at: Millis,
+    /// Now, which is not when it was received if it is read again, perhaps by a clock that is right by now.
+    pub now: Millis,
+    /// What is known of them.
+    pub admit: Option<Admit>,
+}
+
+impl Times {
+    /// Of what was received just now.
+    pub const fn at(received_at: Millis) -> Self {
+        Self { received_at, now: received_at, admit: None }
+    }
+
+    /// The time that `token` means, in digits, bare or quoted: 13 of them are milliseconds, and 10 seconds. `None` if it is no
+    /// time at all; otherwise the time, if it is plausible.
+    fn read(self, token: &str) -> Option<Option<Millis>> {
+        let quoted = raw_json::exact_text(token);
+        let digits = quoted.as_deref().unwrap_or(token);
+        if !is_integer(digits) {
+            return None;
+        }
+        let plausible = |value: Option<i64>| value.and_then(Millis::new).filter(|at| self.is_plausible(*at));
+        let number = digits.parse::<i64>().ok();
+        let by_digits = match digits.len() {
+            13 => plausible(number),
+            10 => plausible(number.and_then(|seconds| seconds.checked_mul(1_000))),
+            _ => None,
+        };
+        Some(by_digits.or_else(|| match self.admit? {
+            Admit::Seconds => plausible(number.and_then(|seconds| seconds.checked_mul(1_000))),
+            Admit::Microseconds => plausible(number.map(|micros| micros / 1_000)),
+            Admit::Received => None,
+        }))
+    }
+
+    fn is_plausible(self, at: Millis) -> bool {
+        at >= EARLIEST && at <= self.received_at.max(self.now).plus(AHEAD)
+    }
+
+    /// The time of an event.
+    fn of_event(self, token: Option<&str>) -> Result<Millis, String> {
+        let read = match token {
+            None => Err("eventInfo.timestamp is missing"),
+            Some(token) => match self.read(token) {
+                None => Err("eventInfo.timestamp is not an integer"),
+                Some(None) => Err(IMPLAUSIBLE),
+                Some(Some(at)) => Ok(at),
+            },
+        };
+        match read {
+            Err(_) if self.admit == Some(Admit::Received) => Ok(self.received_at),
+            read => read.map_err(str::to_owned),
+        }
+    }
+
+    /// A time column: what is no plausible time is null, like the platform's 0.
+    fn of_column(self, value: Option<&RawValue>) -> Option<Millis> {
+        self.read(value?.get()).flatten()
+    }
+}
+
+/// What `eventInfo` says.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
+pub enum EventInfo {
+    /// `meeting.verify`.
+    Handshake,
+    /// Anything else.
+    Event { event: Arc<str>, occurred_at: Millis, meeting: Meeting, attendee: Attendee },
+}
+
+impl EventInfo {
+    /// Reads `event_info`, a well-formed object without insignificant white space.
+    ///
+    /// # Errors
+    /// Why no event can be made of it, for the quarantine.
+    pub fn read(event_info: &str, times: Times) -> Result<Self, String> {
+        let members = object::<3>(event_info, ["event", "timestamp", "payload"])
+            .map_err(|error| format!("eventInfo cannot be read: {error}"))?;
+        let [event, timestamp, payload] = members.values;
+        let event = match event.map(RawValue::get) {
+            _ if members.doubled[0] => return Err("event is doubled".to_owned()),
+            None => return Err("event is missing".to_owned()),
+            Some(token) => raw_json::storable_text(token).ok_or("event is not a string")?,
+        };
+        if event.is_empty() {
+            return Err("event is empty".to_owned());
+        }
+        if event == HANDSHAKE {
+            return Ok(Self::Handshake);
+        }
+        if members.doubled[1] {
+            return Err("eventInfo.timestamp is doubled".to_owned());
+        }
+        let occurred_at = times.of_event(timestamp.map(RawValue::get))?;
+        let (meeting, attendee) = columns(payload, times);
+        Ok(Self::Event { event: Arc::from(event.as_ref()), occurred_at, meeting, attendee })
+    }
+}
+
+/// What the typed columns have of a payload.
+pub fn columns(payload: Option<&RawValue>, times: Times) -> (Meeting, Attendee) {
+    let [meeting_info, attendee_info, misprinted] =
+        optional::<3>(payload, ["meetingInfo", ATTENDEE_INFO[0], ATTENDEE_INFO[1]]);
+    let [id, uuid, cycle_sub_id] =
+        optional::<3>(meeting_info, ["meetingID", "meetingUUID", "meetingCycleSubID"]).map(text);
+    let attendee = optional::<9>(
+        attendee_info.or(misprinted),
+        [
+            "userUUID",
+            "userAgent",
+            "account",
+            "participantID",
+            "displayName",
+            "role",
+            "callNumber",
+            "joinTime",
+            "leftTime",
+        ],
+    );
+    let [user_uuid, user_agent, account, participant_id, display_name, role, call_number, join, left] = attendee;
+    let attendee = Attendee {
+        user_uuid: text(user_uuid),
+        user_agent: text(user_agent),
+        account: text(account),
+        participant_id: text(participant_id),
+        display_name: text(display_name),
+        role: text(role),
+        call_number: text(call_number),
+        join_time: times.of_column(join),
+        left_time: times.of_column(left),
+    };
+    (Meeting { id, uuid, cycle_sub_id }, attendee)
+}
+
+/// A text column: a string as it is (U+FFFD for what no database holds), an integer as its digits, else null; empty is
+/// null.
+fn text(value: Option<&RawValue>) -> Option<Arc<str>> {
+    let token = value?.get();
+    if is_integer(token) {
+        return Some(Arc::from(token));
+    }
+    raw_json::storable_text(token).filter(|text| !text.is_empty()).map(|text| Arc::from(text.as_ref()))
+}
+
+/// The members called `names` of `value`, none of them if it is not an object. Of a doubled member the last counts, as
+/// with most parsers.
+fn optional<'a, const N: usize>(value: Option<&'a RawValue>, names: [&str; N]) -> [Option<&'a RawValue>; N] {
+    value
+        .map(RawValue::get)
+        .filter(|token| token.starts_with('{'))
+        .and_then(|token| object(token, names).ok())
+        .map_or([None; N], |members| members.values)
+}
+
+struct Members<'a, const N: usize> {
+    values: [Option<&'a RawValue>; N],
+    doubled: [bool; N],
+}
+
+/// Finds the members called `names` of the object `token`, in one pass and without recursion.
+fn object<'a, const N: usize>(token: &'a str, names: [&str; N]) -> Result<Members<'a, N>, serde_json::Error> {
+    struct MembersVisitor<'n, const N: usize>([&'n str; N]);
+    impl<'de, const N: usize> Visitor<'de> for MembersVisitor<'_, N> {
+        type Value = Members<'de, N>;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an object")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut members = Members { values: [None; N], doubled: [false; N] };
+            while let Some(token) = map.next_key::<&'de RawValue>()? {
+                let value: &'de RawValue = map.next_value()?;
+                let name = name(token);
+                if let Some(n) = self.0.iter().position(|wanted| Some(*wanted) == name.as_deref()) {
+                    members.doubled[n] |= members.values[n].replace(value).is_some();
+                }
+            }
+            Ok(members)
+        }
+    }
+    let mut deserializer = serde_json::Deserializer::from_str(token);
+    deserializer.deserialize_map(MembersVisitor(names))
+}
+
+/// A body that is an `eventInfo` without an envelope, and where such a one came from: history knows the events that the
+/// platform pushes, and what else there is was fetched.
+pub fn bare(body: &[u8]) -> Option<(&str, Source)> {
+    let text = std::str::from_utf8(body).ok()?.trim();
+    let event = raw_json::exact_text(object::<1>(text, ["event"]).ok()?.values[0]?.get())?;
+    let source = if KNOWN_EVENTS.contains(&&*event) { Source::Backfill } else { Source::Platform };
+    Some((text, source))
+}
+
+/// `payload` as it stands in `event_info`; the last one, if it is doubled.
+pub fn payload(event_info: &str) -> Option<&str> {
+    let members = object::<1>(event_info, ["payload"]).ok()?;
+    members.values[0].map(RawValue::get)
+}

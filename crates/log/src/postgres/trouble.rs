@@ -1,0 +1,76 @@
+//! What an error of PostgreSQL means to whoever has to mend it: what passes by itself is told from what does not.
+
+use sqlx::postgres::PgConnection;
+
+use super::hosts::Hosts;
+use super::{Row, bounded};
+use crate::{LogError, somebody_elses};
+
+/// SQLSTATE of a right that is missing.
+pub const INSUFFICIENT_PRIVILEGE: &str = "42501";
+
+/// The database's health, in words: without the place in the server's own source, and with what to do if a person has to.
+pub fn explain(error: sqlx::Error) -> LogError {
+    if let sqlx::Error::Tls(error) = &error {
+        return LogError::Unusable(format!(
+            "no TLS connection: {error}. Look at sslmode and sslrootcert in database.url"
+        ));
+    }
+    let Some(database) = error.as_database_error() else { return LogError::unavailable(error) };
+    let (message, code) = (database.message().to_owned(), database.code().unwrap_or_default().into_owned());
+    let remedy = match &*code {
+        "28P01" => "Write the right password into database.url, or into the file that PGPASSFILE names",
+        "28000" => "Make the role (CREATE ROLE … LOGIN PASSWORD …), or let it in by a line of pg_hba.conf",
+        "3D000" => "Make the database (CREATE DATABASE … OWNER …), or correct its name in database.url",
+        "3F000" => "Its search_path names no schema: ALTER ROLE … RESET search_path",
+        INSUFFICIENT_PRIVILEGE => {
+            "The database and its tables have to belong to the role in database.url: ALTER DATABASE … OWNER TO …, ALTER TABLE … OWNER \
+             TO …"
+        }
+        _ => return LogError::unavailable(format!("{message} (SQLSTATE {code})")),
+    };
+    LogError::Unusable(format!("{message}. {remedy}"))
+}
+
+/// The same, with the place.
+pub fn explain_at(hosts: &Hosts, error: LogError) -> LogError {
+    match error {
+        LogError::Unusable(problem) => LogError::Unusable(format!("cannot use {}: {problem}", hosts.describe())),
+        error => error,
+    }
+}
+
+/// Finds out beforehand what would keep the tables from being made, when there are none yet.
+///
+/// # Errors
+/// What that is, and who can mend it.
+pub async fn ask_for_room(connection: &mut PgConnection, place: &str) -> Result<(), LogError> {
+    // Where there is a table of migrations, another replica is making the tables just now; it stands before all others.
+    let found = sqlx::query(
+        "SELECT current_schema()::text, coalesce(has_schema_privilege(current_schema(), 'CREATE'), false),
+                quote_ident(current_user), quote_ident(current_database()),
+                (SELECT min(tablename)::text FROM pg_tables
+                  WHERE schemaname = current_schema() AND tablename IN ('events', 'cursors', 'quarantine', 'meetings', 'attendance')
+                    AND NOT EXISTS (SELECT 1 FROM pg_tables
+                                     WHERE schemaname = current_schema() AND tablename = '_sqlx_migrations'))",
+    );
+    let row = bounded(found.fetch_one(connection)).await?;
+    let (schema, may_create): (Option<String>, bool) = (row.get(0), row.get(1));
+    let (role, database): (String, String) = (row.get(2), row.get(3));
+    let Some(schema) = schema else {
+        return Err(LogError::Unusable(format!(
+            "cannot make tables in {place}: the search_path of {role} names no schema that is there. Ask an administrator: ALTER ROLE \
+             {role} RESET search_path;"
+        )));
+    };
+    if !may_create {
+        return Err(LogError::Unusable(format!(
+            "cannot make tables in {place}: permission denied for schema {schema}. From PostgreSQL 15 on only the database's owner \
+             may. Ask an administrator: ALTER DATABASE {database} OWNER TO {role};"
+        )));
+    }
+    match row.get::<Option<String>, _>(4) {
+        Some(table) => Err(somebody_elses(place, &table)),
+        None => Ok(()),
+    }
+}

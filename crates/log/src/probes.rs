@@ -1,0 +1,46 @@
+//! What the log knows of the platform's visits: its handshakes, its newest event, and our own probes.
+
+use async_trait::async_trait;
+
+use super::LogError;
+use convoke_core::event::Millis;
+
+/// The platform's handshakes with one subscriber. Whatever differs later, one more has arrived.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Handshakes {
+    /// How many were answered, by whichever process. Noted for people and for comparing with itself: what arrived while the
+    /// database was away is not in it.
+    pub answered: u64,
+    /// When the newest arrived, by the clock of the process that answered it.
+    pub newest: Option<Millis>,
+}
+
+/// The part of a back end that notes handshakes.
+#[async_trait]
+pub trait Probes {
+    /// Expects a probe with this nonce: from now on [`super::Log::append`] notes its arrival. A probe that is not expected
+    /// leaves no trace, and none is expected for longer than a day.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn expect_probe(&self, subscriber: &str, nonce: &str) -> Result<(), LogError>;
+
+    /// Whether the probe with this nonce was expected and has arrived, at whichever process.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn probe_arrived(&self, nonce: &str) -> Result<bool, LogError>;
+
+    /// The platform's handshakes with this subscriber; probes are none.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn handshakes(&self, subscriber: &str) -> Result<Handshakes, LogError>;
+
+    /// When the newest event of this subscriber that the platform pushed was received. Found at once if it is among the newest
+    /// of the log; else all that came later is read.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn last_push(&self, subscriber: &str) -> Result<Option<Millis>, LogError>;
+}

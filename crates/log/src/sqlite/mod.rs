@@ -1,0 +1,965 @@
+//! The log in an embedded SQLite database: WAL, `synchronous=FULL`, one writing connection.
+//!
+//! SQLite has one writer at a time in any case; queueing for it here, fairly and without polling, beats its busy handler.
+//! Checkpoints are done by [`SqliteLog::maintain`] on a connection of its own, so that they do not stand in the writer's
+//! way; the writer's automatic checkpoint is only the backstop that keeps the WAL from growing without bound.
+
+mod tables;
+
+use std::collections::HashMap;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sqlx::sqlite::{
+    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
+};
+use sqlx::{AssertSqlSafe, Connection, Row, SqlitePool};
+use tokio::sync::{Mutex, MutexGuard};
+use uuid::Uuid;
+
+use super::{
+    Append, Appended, Committed, Counts, CursorState, Filter, Heartbeat, Inserted, Lag, Leased, Log, LogError, Moved,
+    Options, Quarantined, RetentionHeld, Schema, SetAside, Unmigrated, retention,
+};
+use crate::disk::Disk;
+use convoke_core::event::{Content, Event, EventId, Millis, Record, Seq, Unreadable};
+use place::Files;
+
+mod erasure;
+mod fetches;
+pub mod files;
+mod gaps;
+mod place;
+mod probes;
+mod reading;
+mod sign_outs;
+mod stats;
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/sqlite");
+
+const COLUMNS: &str = "event_id, subscriber_id, event, occurred_at, received_at, meeting_id, meeting_uuid, \
+     meeting_cycle_sub_id, user_uuid, user_agent, account, participant_id, display_name, role, call_number, join_time, \
+     left_time, source, deliveries, last_delivered_at, request_id, traceparent, event_info";
+const PLACEHOLDERS: &str = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+const COLUMN_COUNT: usize = 23;
+
+/// Rows that one statement has room for: few distinct statements, each prepared once and kept. What a batch does not fill
+/// stays unbound, which is NULL, and is passed over.
+const ROWS: [usize; 14] = [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256];
+
+const RECORD: &str = "seq, event_id, subscriber_id, event, occurred_at, received_at, meeting_id, meeting_uuid, source, \
+     traceparent, event_info";
+
+/// Now, by the database's clock, as stored times are written.
+const NOW: &str = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')";
+
+/// A WAL longer than this is checkpointed by [`SqliteLog::maintain`].
+const CHECKPOINT_BYTES: u64 = 2 << 20;
+
+/// The backstop: at this many pages (of 8 KiB) the writer checkpoints by itself after a commit, until the WAL starts
+/// over. Under steady load this is what makes it start over, with little left to copy by then.
+const BACKSTOP_PAGES: &str = "4096";
+
+/// Rows deleted at a time, when they are beyond the retention.
+const RETENTION_ROWS: u32 = 500;
+
+/// How soon to look again when there was nothing to delete, or how many times as long as looking took.
+const RETENTION_AGAIN: Duration = Duration::from_secs(60);
+const RETENTION_REST: u32 = 60;
+
+/// How long a connection for what people ask is kept while nobody asks.
+const IDLE: Duration = Duration::from_secs(60);
+
+pub struct SqliteLog {
+    files: Arc<Files>,
+    options: SqliteConnectOptions,
+    retention: Option<Duration>,
+    writer: Mutex<Option<SqliteConnection>>,
+    /// Kept open from the first use to the end.
+    anchor: Mutex<Option<SqliteConnection>>,
+    quarantine_retention: Option<Duration>,
+    expiry: Mutex<Expiry>,
+    readers: SqlitePool,
+    /// For what people ask: a pool of its own, so that the cursors never wait for it.
+    people: SqlitePool,
+    /// A whole transaction for each of [`ROWS`], in one message to the connection's thread: on a busy machine every
+    /// message costs two waits for a processor.
+    inserts: [Arc<str>; ROWS.len()],
+}
+
+impl SqliteLog {
+    /// The database in the file that the URL names; the file is made when the log is migrated, if it is missing.
+    ///
+    /// # Errors
+    /// [`LogError::Url`]; [`LogError::Unavailable`] if a WAL lies beside the file that is another's, and cannot be moved away.
+    pub fn new(options: &Options) -> Result<Self, LogError> {
+        let connect = SqliteConnectOptions::from_str(&options.url)
+            .map_err(|error| LogError::Url(error.to_string()))?
+            // Has effect only on a database that is being made.
+            .page_size(8192)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(2))
+            .foreign_keys(false)
+            .pragma("cache_size", "-8192")
+            .pragma("temp_store", "memory");
+        let connect = sqlx::ConnectOptions::disable_statement_logging(connect);
+        let path = connect.get_filename().to_owned();
+        // sqlx makes a name beginning with `file:` of every way to say `:memory:`.
+        let named = !path.as_os_str().is_empty() && !path.to_string_lossy().starts_with("file:");
+        if !named || path == Path::new(":memory:") || options.url.contains("mode=memory") {
+            return Err(LogError::Url("must name a file: a database in memory keeps nothing".to_owned()));
+        }
+        if options.url.split_once('?').is_some_and(|(_, parameters)| parameters.contains("vfs=")) {
+            return Err(LogError::Url("must not choose a VFS: not all of them keep what they are given".to_owned()));
+        }
+        let files = Arc::new(Files::new(path));
+        files.part_with_foreign_wal()?;
+        let reader = connect.clone().row_buffer_size(512).create_if_missing(false).pragma("query_only", "on");
+        let pool = || {
+            let files = Arc::clone(&files);
+            SqlitePoolOptions::new().acquire_timeout(Duration::from_secs(2)).after_connect(move |_, _| {
+                // What this opened is what the writer has open.
+                let same = files.check().map_err(|error| sqlx::Error::Io(std::io::Error::other(error)));
+                Box::pin(std::future::ready(same))
+            })
+        };
+        // Few rows ahead of who reads them: each may be as large as a body, and not all of them are wanted.
+        let few = reader.clone().row_buffer_size(16);
+        let people = pool().max_connections(2).idle_timeout(IDLE).connect_lazy_with(few);
+        let readers = pool().max_connections(4).connect_lazy_with(reader);
+        let inserts = ROWS.map(|rows| {
+            let values = vec![PLACEHOLDERS; rows].join(", ");
+            Arc::from(format!(
+                "BEGIN IMMEDIATE;
+                 SELECT coalesce(max(seq), 0) FROM events;
+                 INSERT INTO events ({COLUMNS}) SELECT * FROM (VALUES {values}) WHERE column1 IS NOT NULL
+                     ON CONFLICT (event_id) DO NOTHING;
+                 SELECT changes(), last_insert_rowid();
+                 COMMIT"
+            ))
+        });
+        Ok(Self {
+            files,
+            options: connect.create_if_missing(true).pragma("wal_autocheckpoint", BACKSTOP_PAGES),
+            retention: options.retention,
+            writer: Mutex::new(None),
+            anchor: Mutex::new(None),
+            quarantine_retention: options.quarantine_retention,
+            expiry: Mutex::default(),
+            readers,
+            people,
+            inserts,
+        })
+    }
+
+    /// Where the file is.
+    fn directory(&self) -> &Path {
+        self.files.path().parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    }
+
+    /// The writing connection, opened if need be.
+    async fn writer(&self) -> Result<Writer<'_>, LogError> {
+        let mut guard = self.writer.lock().await;
+        self.files.check()?;
+        if guard.is_none() {
+            // A new one is not for everybody: there are people in it. What SQLite makes beside it is as readable as it is; why it
+            // cannot be made says SQLite.
+            drop(std::fs::OpenOptions::new().write(true).create_new(true).mode(0o640).open(self.files.path()));
+            if !self.files.noted() {
+                self.files.part_with_foreign_wal()?;
+            }
+            let before = self.files.now();
+            let open = async || {
+                let opened = SqliteConnection::connect_with(&self.options).await;
+                opened.map_err(|error| self.explained(failed(error)))
+            };
+            let connection = open().await?;
+            let mut anchor = self.anchor.lock().await;
+            if !self.files.noted() {
+                let mut kept = open().await?;
+                // With the first look into it the files beside it are opened.
+                sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&mut kept).await.map_err(failed)?;
+                self.files.note(before)?;
+                *anchor = Some(kept);
+            }
+            self.files.check()?;
+            *guard = Some(connection);
+        }
+        Ok(Writer(guard))
+    }
+
+    /// Runs one writing statement in a transaction of its own; the number of rows it touched.
+    async fn write(&self, statement: sqlx::query::Query<'_, sqlx::Sqlite, SqliteArguments>) -> Result<u64, LogError> {
+        let mut writer = self.writer().await?;
+        let done = statement.execute(writer.connection()).await;
+        done.map(|done| done.rows_affected()).map_err(|error| self.explained(failed(error)))
+    }
+
+    /// The error, with the reason that the file system has, if this user may not write the database.
+    fn explained(&self, error: LogError) -> LogError {
+        match (error, files::trouble(self.files.path())) {
+            (LogError::Unavailable(cause), Some(reason)) => LogError::Unusable(format!("{reason} ({cause})")),
+            (error, _) => error,
+        }
+    }
+
+    /// Commits the new ones among `events`, in transactions of as many rows as a statement has room for.
+    async fn insert_events(
+        &self,
+        connection: &mut SqliteConnection,
+        events: &[(&Append, &Event)],
+    ) -> Result<Inserted, sqlx::Error> {
+        let mut all = Inserted::default();
+        for chunk in events.chunks(ROWS[ROWS.len() - 1]) {
+            let shape = ROWS.iter().position(|rows| *rows >= chunk.len()).unwrap_or(ROWS.len() - 1);
+            let mut arguments = SqliteArguments::default();
+            sqlx::Arguments::reserve(&mut arguments, chunk.len() * COLUMN_COUNT, 0);
+            for (append, event) in chunk {
+                bind(&mut arguments, append, event).map_err(sqlx::Error::Encode)?;
+            }
+            let sql = AssertSqlSafe(Arc::clone(&self.inserts[shape]));
+            let rows = sqlx::query_with(sql, arguments).fetch_all(&mut *connection).await?;
+            let [newest, done] = &rows[..] else {
+                return Err(sqlx::Error::Protocol("an INSERT answered otherwise than it should".to_owned()));
+            };
+            let (inserted, last): (i64, i64) = (done.try_get(0)?, done.try_get(1)?);
+            let count = i64::try_from(chunk.len()).unwrap_or(i64::MAX);
+            if inserted == count {
+                // One writer, and nothing skipped: the numbers follow one another. A batch is told where it begins if it
+                // went in as one.
+                all.first = (chunk.len() == events.len()).then_some(Seq(last - count + 1));
+            } else {
+                let known = Self::known(connection, chunk, newest.try_get(0)?).await?;
+                super::all_kept(chunk.len(), u64::try_from(inserted).unwrap_or(0) + known.len() as u64)?;
+                all.duplicates.extend(known);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Those of `events` that had been there before: they are no newer than the log was.
+    async fn known(
+        connection: &mut SqliteConnection,
+        events: &[(&Append, &Event)],
+        newest: i64,
+    ) -> Result<Vec<EventId>, sqlx::Error> {
+        let ids = serde_json::Value::from_iter(events.iter().map(|(_, event)| event.event_id.to_string())).to_string();
+        let rows =
+            sqlx::query("SELECT event_id FROM events WHERE event_id IN (SELECT value FROM json_each(?)) AND seq <= ?")
+                .bind(ids)
+                .bind(newest)
+                .fetch_all(connection)
+                .await?;
+        rows.iter().map(|row| event_id(row, 0)).collect()
+    }
+
+    /// Notes in one transaction what is not new: further deliveries, bodies for the quarantine, handshakes.
+    async fn note(
+        connection: &mut SqliteConnection,
+        batch: &[Append],
+        outcomes: &[Appended],
+    ) -> Result<(), sqlx::Error> {
+        let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
+        for (append, outcome) in batch.iter().zip(outcomes) {
+            match append.verified.content() {
+                Content::Event(event) if *outcome == Appended::Duplicate => {
+                    sqlx::query(
+                        "UPDATE events SET deliveries = deliveries + ?, last_delivered_at = max(last_delivered_at, ?)
+                          WHERE event_id = ?",
+                    )
+                    .bind(append.deliveries)
+                    .bind(append.last_delivered_at.to_string())
+                    .bind(event.event_id.to_string())
+                    .execute(&mut *tx)
+                    .await
+                    .and_then(|done| super::all_kept(1, done.rows_affected()))?;
+                }
+                Content::Event(_) => {}
+                Content::Unreadable(unreadable) => insert_quarantined(&mut tx, unreadable, append.deliveries).await?,
+                Content::Handshake(handshake) => probes::note_handshake(&mut tx, handshake, append.deliveries).await?,
+            }
+        }
+        tx.commit().await
+    }
+
+    /// What is known to judge the clock and the cursors by.
+    async fn known_of_retention(&self, now: Millis) -> Result<retention::Known, LogError> {
+        let row = sqlx::query(
+            "SELECT (SELECT occurred_at FROM events WHERE event_id < ?1 AND source <> 'platform' ORDER BY event_id DESC LIMIT 1),
+                    (SELECT received_at FROM events ORDER BY seq DESC LIMIT 1),
+                    (SELECT note FROM task_notes WHERE name = ?2), c.name, c.position,
+                    (SELECT received_at FROM events WHERE seq > c.position ORDER BY seq LIMIT 1)
+               FROM (SELECT 1) LEFT JOIN (SELECT name, position FROM cursors ORDER BY position LIMIT 1) c",
+        )
+        .bind(EventId::lower_bound(now.plus(retention::AHEAD)).to_string())
+        .bind(retention::SEEN)
+        .fetch_one(&self.readers)
+        .await
+        .map_err(failed)?;
+        let at = |index: usize| Ok::<_, sqlx::Error>(row.try_get::<Option<&str>, _>(index)?.and_then(Millis::parse));
+        let known = || {
+            let cursor: Option<String> = row.try_get(3)?;
+            Ok(retention::Known {
+                happened: at(0)?,
+                received: at(1)?,
+                seen: at(2)?,
+                slowest: cursor.zip(row.try_get::<Option<i64>, _>(4)?),
+                unread: at(5)?,
+            })
+        };
+        known().map_err(failed)
+    }
+
+    /// Deletes some of the rows that are beyond the retention and that every cursor has read.
+    async fn expire(&self, now: Millis) -> Result<(), LogError> {
+        if self.retention.is_none() && self.quarantine_retention.is_none() {
+            return Ok(());
+        }
+        let mut looking = self.expiry.lock().await;
+        if looking.rests.is_some_and(|(at, rest)| now >= at && now.since(at) < rest) {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let mut deleted = 0;
+        let known = self.known_of_retention(now).await?;
+        let [events, quarantine] = known.allows(now, [self.retention, self.quarantine_retention]);
+        if looking.after.is_none() && (events.is_some() || quarantine.is_some()) {
+            self.keep_note(retention::SEEN, &now.to_string()).await?;
+        }
+        if let Some(retention) = events {
+            let before = now.minus(retention);
+            // Looked for without the writer, and on from what was deleted last: what is old and stays, being unread or received
+            // lately, may be much.
+            let expired: Vec<(i64, String)> = sqlx::query_as(
+                "SELECT seq, event_id FROM events
+                  WHERE event_id > ? AND event_id < ? AND received_at < ?
+                    AND seq <= coalesce((SELECT min(position) FROM cursors), 9223372036854775807)
+                  ORDER BY event_id LIMIT ?",
+            )
+            .bind(looking.after.clone().unwrap_or_default())
+            .bind(EventId::lower_bound(before).to_string())
+            .bind(before.to_string())
+            .bind(RETENTION_ROWS)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(failed)?;
+            let list = serde_json::Value::from_iter(expired.iter().map(|(seq, _)| *seq)).to_string();
+            looking.after = expired.into_iter().next_back().map(|(_, event_id)| event_id);
+            if looking.after.is_some() {
+                deleted += self
+                    .write(sqlx::query("DELETE FROM events WHERE seq IN (SELECT value FROM json_each(?))").bind(list))
+                    .await?;
+            }
+        }
+        if let Some(retention) = quarantine {
+            let delete = "DELETE FROM quarantine WHERE id IN (SELECT id FROM quarantine WHERE received_at < ? LIMIT ?)";
+            let delete = sqlx::query(delete).bind(now.minus(retention).to_string()).bind(RETENTION_ROWS);
+            deleted += self.write(delete).await?;
+        }
+        if deleted == 0 {
+            looking.rests = Some((now, RETENTION_AGAIN.max(begun.elapsed() * RETENTION_REST)));
+        }
+        Ok(())
+    }
+}
+
+/// How far the look for what is beyond the retention has come.
+#[derive(Default)]
+struct Expiry {
+    /// The id of the row that was deleted last, if there may be more after it.
+    after: Option<String>,
+    /// When there was last nothing to delete, and for how long that is believed.
+    rests: Option<(Millis, Duration)>,
+}
+
+/// The writing connection while it is ours. After an error that may have left it in an unknown state it is opened anew.
+struct Writer<'a>(MutexGuard<'a, Option<SqliteConnection>>);
+
+impl Writer<'_> {
+    fn connection(&mut self) -> &mut SqliteConnection {
+        self.0.as_mut().expect("opened when it was taken")
+    }
+}
+
+fn bind(to: &mut SqliteArguments, append: &Append, event: &Event) -> Result<(), sqlx::error::BoxDynError> {
+    use sqlx::Arguments as _;
+    let text = |time: Millis| Arc::<str>::from(time.to_string());
+    let received_at = text(event.received_at);
+    let last_delivered_at = if append.last_delivered_at == event.received_at {
+        Arc::clone(&received_at)
+    } else {
+        text(append.last_delivered_at)
+    };
+    to.add(event.event_id.to_string())?;
+    to.add(Arc::clone(&event.subscriber_id))?;
+    to.add(Arc::clone(&event.event))?;
+    to.add(text(event.occurred_at))?;
+    to.add(received_at)?;
+    for column in event.optional_texts() {
+        to.add(column.clone())?;
+    }
+    to.add(event.attendee.join_time.map(text))?;
+    to.add(event.attendee.left_time.map(text))?;
+    to.add(event.source.as_str())?;
+    to.add(append.deliveries)?;
+    to.add(last_delivered_at)?;
+    to.add(event.request_id.clone())?;
+    to.add(event.traceparent.clone())?;
+    to.add(Arc::clone(&event.event_info))
+}
+
+/// Moves a cursor forward, or back to the beginning, if `owner` holds its lease: whether somebody else asks for it.
+async fn advance(
+    connection: &mut SqliteConnection,
+    cursor: &str,
+    owner: &str,
+    to: Option<Seq>,
+    ttl: Duration,
+) -> Result<Option<bool>, sqlx::Error> {
+    let sql = format!(
+        "UPDATE cursors SET position = coalesce(?3, 0), updated_at = {NOW},
+                lease_until = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ?4)
+          WHERE name = ?1 AND lease_owner = ?2 AND lease_until > {NOW} AND (?3 IS NULL OR position <= ?3)
+         RETURNING coalesce(wanted_by <> ?2 AND wanted_until > {NOW}, FALSE)"
+    );
+    sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(cursor.to_owned())
+        .bind(owner.to_owned())
+        .bind(to.map(|to| to.0))
+        .bind(seconds(ttl))
+        .fetch_optional(connection)
+        .await
+}
+
+/// The last of all places of the log that were given, as far as the tables tell.
+const LAST_GIVEN: &str =
+    "max(coalesce((SELECT max(seq) FROM events), 0), coalesce((SELECT max(position) FROM cursors), 0),
+     coalesce((SELECT max(seq) FROM set_aside), 0), coalesce((SELECT max(last_seq) FROM fetches), 0))";
+
+/// Lets the log's count begin beyond every place that was given.
+async fn count_on(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(AssertSqlSafe(format!(
+        "INSERT INTO sqlite_sequence (name, seq)
+             SELECT 'events', 0 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'events');
+         UPDATE sqlite_sequence SET seq = max(seq, {LAST_GIVEN}) WHERE name = 'events'"
+    )))
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+async fn insert_quarantined(
+    connection: &mut SqliteConnection,
+    unreadable: &Unreadable,
+    deliveries: u32,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO quarantine (digest, subscriber_id, received_at, deliveries, reason, body) VALUES (?, ?, ?, ?, ?, ?)
+         ON CONFLICT (digest) DO UPDATE SET deliveries = deliveries + excluded.deliveries",
+    )
+    .bind(unreadable.digest().to_vec())
+    .bind(Arc::clone(&unreadable.subscriber_id))
+    .bind(unreadable.received_at.to_string())
+    .bind(deliveries)
+    .bind(unreadable.reason.clone())
+    .bind(unreadable.body.to_vec())
+    .execute(connection)
+    .await
+    .and_then(|done| super::all_kept(1, done.rows_affected()))
+}
+
+impl std::fmt::Debug for SqliteLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.describe())
+    }
+}
+
+#[async_trait]
+impl Log for SqliteLog {
+    fn describe(&self) -> String {
+        format!("SQLite {}", self.files.path().display())
+    }
+
+    async fn migrate(&self, apply: bool) -> Result<Schema, LogError> {
+        if !apply && self.files.now().is_none() {
+            let path = std::path::absolute(self.files.path()).unwrap_or_else(|_| self.files.path().to_owned());
+            let database = format!("SQLite {}", path.display());
+            return Err(LogError::Unmigrated { database, tables: Unmigrated::NoFile });
+        }
+        let mut writer = self.writer().await?;
+        // Put back if all goes well. Else the next try opens the file anew: a connection that found a file which it may only
+        // read never writes, whatever is mended.
+        let Some(mut connection) = writer.0.take() else { return Err(LogError::unavailable("no connection")) };
+        // One transaction around all of it: sqlx locks nothing in SQLite, so another process could be in the middle of the
+        // same migrations.
+        let begin = if apply { "BEGIN IMMEDIATE" } else { "BEGIN" };
+        let explain = |error| self.explained(failed(error));
+        let mut tx = connection.begin_with(begin).await.map_err(explain)?;
+        let place = self.describe();
+        let found = super::run_migrations(&MIGRATIONS, &mut *tx, false, place.clone(), explain).await;
+        if let Err(LogError::Unmigrated { tables: Unmigrated::Empty, .. }) = found {
+            let theirs = "SELECT name FROM sqlite_schema WHERE type = 'table'
+                             AND name IN ('events', 'cursors', 'quarantine', 'meetings', 'attendance')";
+            let theirs: Option<String> = sqlx::query_scalar(theirs).fetch_optional(&mut *tx).await.map_err(explain)?;
+            if let Some(table) = theirs {
+                return Err(super::somebody_elses(&place, &table));
+            }
+        }
+        let schema = match found {
+            Err(LogError::Unmigrated { .. }) if apply => {
+                super::run_migrations(&MIGRATIONS, &mut *tx, true, place, explain).await?
+            }
+            found => found?,
+        };
+        // A database that was restored from its rows may count anew, and no row may get a place that cursors have passed. Looked at
+        // first, as a transaction that began by reading cannot write beside a service that does.
+        let behind: bool = sqlx::query_scalar(AssertSqlSafe(format!(
+            "SELECT {LAST_GIVEN} > coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)"
+        )))
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(explain)?;
+        if behind {
+            if !apply {
+                tx.commit().await.map_err(explain)?;
+                tx = connection.begin_with("BEGIN IMMEDIATE").await.map_err(explain)?;
+            }
+            count_on(&mut tx).await.map_err(explain)?;
+            tracing::warn!("the log's count was behind its rows, as after a restore: moved on");
+        }
+        tx.commit().await.map_err(explain)?;
+        *writer.0 = Some(connection);
+        Ok(schema)
+    }
+
+    async fn append(&self, batch: &[Append]) -> Result<Committed, LogError> {
+        let mut writer = self.writer().await?;
+        // Out of its place while it is in use: if this future is dropped half-way, or anything fails, the connection goes
+        // with it, and so does the transaction that it may be in.
+        let Some(mut connection) = writer.0.take() else { return Err(LogError::unavailable("no connection")) };
+        let result = async {
+            let connection = &mut connection;
+            let Inserted { duplicates, first } = self.insert_events(connection, &super::events(batch)).await?;
+            let outcomes = super::outcomes(batch, &duplicates);
+            if outcomes.iter().any(|outcome| *outcome != Appended::Stored) {
+                Self::note(connection, batch, &outcomes).await?;
+            }
+            Ok(Committed { outcomes, first })
+        }
+        .await
+        .map_err(|error| self.explained(failed(error)));
+        if result.is_ok() {
+            *writer.0 = Some(connection);
+        }
+        // Whoever opens the database from now on finds it.
+        self.files.check()?;
+        result
+    }
+
+    async fn quarantine(&self, unreadable: &Unreadable, deliveries: u32) -> Result<(), LogError> {
+        let mut writer = self.writer().await?;
+        insert_quarantined(writer.connection(), unreadable, deliveries).await.map_err(failed)?;
+        self.files.check()
+    }
+
+    async fn probe(&self) -> Result<(), LogError> {
+        self.write(sqlx::query(AssertSqlSafe(format!(
+            "INSERT INTO probe (id, at) VALUES (1, {NOW}) ON CONFLICT (id) DO UPDATE SET at = excluded.at"
+        ))))
+        .await
+        .map(drop)
+    }
+
+    async fn beat(&self) -> Result<(), LogError> {
+        let sql = format!(
+            "INSERT INTO heartbeat (id, at, file) VALUES (1, {NOW}, ?)
+             ON CONFLICT (id) DO UPDATE SET at = excluded.at, file = excluded.file"
+        );
+        self.write(sqlx::query(AssertSqlSafe(sql)).bind(self.files.mark())).await.map(drop)
+    }
+
+    async fn heartbeat(&self) -> Result<Option<Heartbeat>, LogError> {
+        let sql = format!("SELECT at, {NOW}, file FROM heartbeat");
+        let row = sqlx::query(AssertSqlSafe(sql)).fetch_optional(&self.readers).await.map_err(failed)?;
+        let heartbeat = |row: SqliteRow| {
+            let at = time(row.try_get(0)?)?;
+            let written_into: Option<i64> = row.try_get(2)?;
+            let elsewhere = written_into.is_some_and(|file| self.files.mark().is_some_and(|here| here != file));
+            Ok(Heartbeat { at, age: time(row.try_get(1)?)?.since(at), elsewhere })
+        };
+        row.map(heartbeat).transpose().map_err(failed)
+    }
+
+    async fn note(&self, name: &str) -> Result<Option<String>, LogError> {
+        sqlx::query_scalar("SELECT note FROM task_notes WHERE name = ?")
+            .bind(name.to_owned())
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(failed)
+    }
+
+    async fn keep_note(&self, name: &str, note: &str) -> Result<(), LogError> {
+        let sql = format!(
+            "INSERT INTO task_notes (name, note, at) VALUES (?, ?, {NOW})
+             ON CONFLICT (name) DO UPDATE SET note = excluded.note, at = excluded.at"
+        );
+        self.write(sqlx::query(AssertSqlSafe(sql)).bind(name.to_owned()).bind(note.to_owned())).await.map(drop)
+    }
+
+    async fn read(&self, after: Seq, limit: u32) -> Result<Vec<Record>, LogError> {
+        let sql = format!("SELECT {RECORD} FROM events WHERE seq > ? ORDER BY seq LIMIT ?");
+        let rows =
+            sqlx::query(AssertSqlSafe(sql)).bind(after.0).bind(limit).fetch_all(&self.readers).await.map_err(failed)?;
+        rows.iter().map(record).collect::<Result<_, _>>().map_err(failed)
+    }
+
+    async fn select(&self, filter: &Filter, after: Seq, limit: u32) -> Result<Vec<Record>, LogError> {
+        // The id is led by the time: a range of times is a range of the unique index. The planner may still choose to walk
+        // in the log's order.
+        let sql = format!(
+            "SELECT {RECORD} FROM events
+              WHERE seq > ?1 AND seq <= coalesce(?2, 9223372036854775807)
+                AND (?3 IS NULL OR occurred_at >= ?3) AND (?4 IS NULL OR occurred_at < ?4)
+                AND (?5 IS NULL OR event = ?5) AND (?6 IS NULL OR meeting_id = ?6 OR meeting_uuid = ?6)
+              ORDER BY seq LIMIT ?7"
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(after.0)
+            .bind(filter.up_to.map(|seq| seq.0))
+            .bind(filter.since.map(|time| time.to_string()))
+            .bind(filter.until.map(|time| time.to_string()))
+            .bind(filter.event.clone())
+            .bind(filter.meeting.clone())
+            .bind(limit)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(failed)?;
+        rows.iter().map(record).collect::<Result<_, _>>().map_err(failed)
+    }
+
+    async fn count(&self, ids: &[EventId]) -> Result<HashMap<EventId, u64>, LogError> {
+        let mut counts = HashMap::with_capacity(ids.len());
+        for chunk in ids.chunks(500) {
+            let list = vec!["?"; chunk.len()].join(", ");
+            let sql = format!("SELECT event_id, count(*) FROM events WHERE event_id IN ({list}) GROUP BY event_id");
+            let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
+            for id in chunk {
+                query = query.bind(id.to_string());
+            }
+            for row in query.fetch_all(&self.readers).await.map_err(failed)? {
+                counts.insert(event_id(&row, 0).map_err(failed)?, row.get::<i64, _>(1).unsigned_abs());
+            }
+        }
+        Ok(counts)
+    }
+
+    async fn find(&self, id: EventId) -> Result<Option<Seq>, LogError> {
+        sqlx::query_scalar("SELECT seq FROM events WHERE event_id = ?")
+            .bind(id.to_string())
+            .fetch_optional(&self.readers)
+            .await
+            .map(|seq| seq.map(Seq))
+            .map_err(failed)
+    }
+
+    async fn places(&self, ids: &[EventId]) -> Result<HashMap<EventId, Seq>, LogError> {
+        let list = serde_json::Value::from_iter(ids.iter().map(ToString::to_string)).to_string();
+        let rows = sqlx::query("SELECT event_id, seq FROM events WHERE event_id IN (SELECT value FROM json_each(?))")
+            .bind(list)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(failed)?;
+        rows.iter().map(|row| Ok((event_id(row, 0)?, Seq(row.try_get(1)?)))).collect::<Result<_, _>>().map_err(failed)
+    }
+
+    async fn head(&self) -> Result<Seq, LogError> {
+        sqlx::query_scalar("SELECT coalesce(max(seq), 0) FROM events")
+            .fetch_one(&self.readers)
+            .await
+            .map(Seq)
+            .map_err(failed)
+    }
+
+    async fn lease(&self, cursor: &str, owner: &str, ttl: Duration) -> Result<Option<Leased>, LogError> {
+        let mut writer = self.writer().await?;
+        let sql = format!(
+            "INSERT INTO cursors (name, position, lease_owner, lease_until, updated_at)
+             VALUES (?1, 0, ?2, strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ?3), {NOW})
+             ON CONFLICT (name) DO UPDATE SET lease_owner = excluded.lease_owner, lease_until = excluded.lease_until
+              WHERE lease_owner IS NULL OR lease_owner = excluded.lease_owner
+                 OR lease_until NOT BETWEEN {NOW} AND strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ?3, ?3)
+             RETURNING position, coalesce(wanted_by <> ?2 AND wanted_until > {NOW}, FALSE)"
+        );
+        sqlx::query_as(AssertSqlSafe(sql))
+            .bind(cursor.to_owned())
+            .bind(owner.to_owned())
+            .bind(seconds(ttl))
+            .fetch_optional(writer.connection())
+            .await
+            .map(|found| found.map(|(position, wanted)| Leased { position: Seq(position), wanted }))
+            .map_err(failed)
+    }
+
+    async fn advance(&self, cursor: &str, owner: &str, to: Seq, ttl: Duration) -> Result<Moved, LogError> {
+        let mut writer = self.writer().await?;
+        advance(writer.connection(), cursor, owner, Some(to), ttl)
+            .await
+            .map(|moved| moved.map_or(Moved::LeaseLost, |wanted| Moved::Yes { wanted }))
+            .map_err(failed)
+    }
+
+    async fn claim(&self, cursor: &str, owner: &str, ttl: Duration) -> Result<(), LogError> {
+        let sql = format!(
+            "UPDATE cursors SET wanted_by = ?2, wanted_until = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ?3)
+              WHERE name = ?1 AND (wanted_by IS NULL OR wanted_by = ?2 OR wanted_until <= {NOW})"
+        );
+        let claim = sqlx::query(AssertSqlSafe(sql));
+        self.write(claim.bind(cursor.to_owned()).bind(owner.to_owned()).bind(seconds(ttl))).await.map(drop)
+    }
+
+    async fn release(&self, cursor: &str, owner: &str) -> Result<(), LogError> {
+        let sql = format!(
+            "UPDATE cursors SET lease_owner = CASE WHEN wanted_by <> ?2 AND wanted_until > {NOW} THEN wanted_by END,
+                    lease_until = wanted_until, wanted_by = NULL, wanted_until = NULL
+              WHERE name = ?1 AND lease_owner = ?2"
+        );
+        self.write(sqlx::query(AssertSqlSafe(sql)).bind(cursor.to_owned()).bind(owner.to_owned())).await.map(drop)
+    }
+
+    async fn now(&self) -> Result<Millis, LogError> {
+        let now: String = sqlx::query_scalar(AssertSqlSafe(format!("SELECT {NOW}")))
+            .fetch_one(&self.readers)
+            .await
+            .map_err(failed)?;
+        time(&now).map_err(failed)
+    }
+
+    async fn cursors(&self) -> Result<Vec<CursorState>, LogError> {
+        let sql = format!(
+            "SELECT name, position, CASE WHEN lease_until > {NOW} THEN lease_owner END AS owner FROM cursors ORDER BY name"
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(&self.readers).await.map_err(failed)?;
+        Ok(rows
+            .iter()
+            .map(|row| CursorState { name: row.get(0), position: Seq(row.get(1)), owner: row.get(2) })
+            .collect())
+    }
+
+    async fn lag(&self, cursor: &str) -> Result<Lag, LogError> {
+        let row = sqlx::query(
+            "WITH here AS (SELECT coalesce((SELECT position FROM cursors WHERE name = ?1), 0) AS position)
+             SELECT (SELECT count(*) FROM (SELECT 1 FROM events, here WHERE seq > position LIMIT ?2)),
+                    (SELECT max(seq) FROM events) - (SELECT position FROM here),
+                    (SELECT received_at FROM events, here WHERE seq > position ORDER BY seq LIMIT 1)",
+        )
+        .bind(cursor.to_owned())
+        .bind(Lag::EXACT)
+        .fetch_one(&self.readers)
+        .await
+        .map_err(failed)?;
+        let (counted, distance): (i64, Option<i64>) = (row.get(0), row.get(1));
+        let events = if counted < Lag::EXACT { counted } else { counted.max(distance.unwrap_or(0)) };
+        let oldest = row.get::<Option<String>, _>(2).map(|text| time(&text)).transpose().map_err(failed)?;
+        Ok(Lag { events: events.unsigned_abs(), oldest })
+    }
+
+    async fn set_aside(&self, cursor: &str, seq: Seq, id: EventId, reason: &str) -> Result<(), LogError> {
+        let sql = format!(
+            "INSERT INTO set_aside (cursor, seq, event_id, reason, at) VALUES (?, ?, ?, ?, {NOW}) ON CONFLICT DO NOTHING"
+        );
+        self.write(
+            sqlx::query(AssertSqlSafe(sql))
+                .bind(cursor.to_owned())
+                .bind(seq.0)
+                .bind(id.to_string())
+                .bind(reason.to_owned()),
+        )
+        .await
+        .map(drop)
+    }
+
+    async fn take_up(&self, cursor: &str, seq: Seq) -> Result<(), LogError> {
+        let delete = sqlx::query("DELETE FROM set_aside WHERE cursor = ? AND seq = ?");
+        self.write(delete.bind(cursor.to_owned()).bind(seq.0)).await.map(drop)
+    }
+
+    async fn list_set_aside(&self, cursor: &str, after: Seq, limit: u32) -> Result<Vec<SetAside>, LogError> {
+        let rows = sqlx::query(
+            "SELECT seq, event_id, reason FROM set_aside WHERE cursor = ? AND seq > ? ORDER BY seq LIMIT ?",
+        )
+        .bind(cursor.to_owned())
+        .bind(after.0)
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(failed)?;
+        rows.iter()
+            .map(|row| Ok(SetAside { seq: Seq(row.get(0)), event_id: event_id(row, 1)?, reason: row.get(2) }))
+            .collect::<Result<_, _>>()
+            .map_err(failed)
+    }
+
+    async fn list_quarantined(&self, after: i64, limit: u32) -> Result<Vec<Quarantined>, LogError> {
+        let rows = sqlx::query(
+            "SELECT id, subscriber_id, received_at, deliveries, reason, body FROM quarantine WHERE id > ? ORDER BY id LIMIT ?",
+        )
+        .bind(after)
+        .bind(limit)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(failed)?;
+        rows.iter().map(quarantined).collect::<Result<_, _>>().map_err(failed)
+    }
+
+    async fn get_quarantined(&self, id: i64) -> Result<Option<Quarantined>, LogError> {
+        let row =
+            sqlx::query("SELECT id, subscriber_id, received_at, deliveries, reason, body FROM quarantine WHERE id = ?")
+                .bind(id)
+                .fetch_optional(&self.readers)
+                .await
+                .map_err(failed)?;
+        row.as_ref().map(quarantined).transpose().map_err(failed)
+    }
+
+    async fn discard_quarantined(&self, id: i64) -> Result<bool, LogError> {
+        self.write(sqlx::query("DELETE FROM quarantine WHERE id = ?").bind(id)).await.map(|deleted| deleted == 1)
+    }
+
+    async fn counts(&self) -> Result<Counts, LogError> {
+        let mut counts = Counts {
+            quarantined: sqlx::query_scalar(super::COUNT_QUARANTINED).fetch_one(&self.readers).await.map_err(failed)?,
+            ..Counts::default()
+        };
+        for row in sqlx::query("SELECT cursor, count(*) FROM set_aside GROUP BY cursor")
+            .fetch_all(&self.readers)
+            .await
+            .map_err(failed)?
+        {
+            counts.set_aside.insert(row.get(0), row.get(1));
+        }
+        for row in
+            sqlx::query("SELECT subscriber_id, at FROM handshakes").fetch_all(&self.readers).await.map_err(failed)?
+        {
+            counts.handshakes.insert(row.get(0), time(row.get(1)).map_err(failed)?);
+        }
+        Ok(counts)
+    }
+
+    async fn retention_held(&self, now: Millis) -> Result<Option<RetentionHeld>, LogError> {
+        let Some(retention) = self.retention else { return Ok(None) };
+        Ok(self.known_of_retention(now).await?.held(now, retention))
+    }
+
+    async fn maintain(&self, now: Millis) -> Result<(), LogError> {
+        self.expire(now).await?;
+        let length = tokio::fs::metadata(self.files.wal()).await.map_or(0, |metadata| metadata.len());
+        if length > CHECKPOINT_BYTES {
+            let mut connection = self.readers.acquire().await.map_err(failed)?;
+            sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut *connection).await.map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    fn maintenance_interval(&self) -> Duration {
+        Duration::from_millis(100)
+    }
+
+    async fn weaknesses(&self) -> Result<Vec<String>, LogError> {
+        // As in Linux's statfs(2).
+        let weakness = match rustix::fs::statfs(self.directory()).map(|stat| stat.f_type & 0xffff_ffff) {
+            Ok(0x6969) => "on NFS, whose locks and shared memory SQLite cannot rely on: put it on a local disk",
+            Ok(0xff53_4d42 | 0xfe53_4d42 | 0x517b) => {
+                "on an SMB share, where SQLite's WAL does not work: put it on a local disk"
+            }
+            Ok(0x0102_1994) => "in memory (tmpfs), and gone with the next restart of the machine: put it on a disk",
+            Ok(0x794c_7630) => {
+                "in a container's own layer (overlayfs), and gone with the container: put it on a volume"
+            }
+            _ => return Ok(Vec::new()),
+        };
+        Ok(vec![format!("{} lies {weakness}", self.files.path().display())])
+    }
+
+    fn disk(&self) -> Option<Disk> {
+        let stat = rustix::fs::statvfs(self.directory()).ok()?;
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Some(Disk { free: bytes(stat.f_bavail), total: bytes(stat.f_blocks) })
+    }
+
+    async fn close(&self) {
+        tokio::join!(self.readers.close(), self.people.close());
+        let connections = [self.anchor.lock().await.take(), self.writer.lock().await.take()];
+        if self.files.check().is_err() {
+            // The last one to close deletes the WAL, by its name: it may be that of another database by now.
+            self.files.part_with_wal();
+            return std::mem::forget(connections);
+        }
+        for connection in connections.into_iter().flatten() {
+            // Checkpoints and deletes the WAL, if no other process has the database open.
+            if let Err(error) = connection.close().await {
+                tracing::warn!(%error, "could not close the database cleanly; nothing is lost");
+            }
+        }
+    }
+}
+
+fn seconds(ttl: Duration) -> String {
+    format!("+{:.3} seconds", ttl.as_secs_f64())
+}
+
+fn record(row: &SqliteRow) -> Result<Record, sqlx::Error> {
+    Ok(Record {
+        seq: Seq(row.try_get(0)?),
+        event_id: event_id(row, 1)?,
+        subscriber_id: row.try_get(2)?,
+        event: row.try_get(3)?,
+        occurred_at: time(row.try_get(4)?)?,
+        received_at: time(row.try_get(5)?)?,
+        meeting_id: row.try_get(6)?,
+        meeting_uuid: row.try_get(7)?,
+        source: row.try_get(8)?,
+        traceparent: row.try_get(9)?,
+        event_info: row.try_get(10)?,
+    })
+}
+
+fn quarantined(row: &SqliteRow) -> Result<Quarantined, sqlx::Error> {
+    Ok(Quarantined {
+        id: row.try_get(0)?,
+        subscriber_id: row.try_get(1)?,
+        received_at: time(row.try_get(2)?)?,
+        deliveries: row.try_get(3)?,
+        reason: row.try_get(4)?,
+        body: Bytes::from(row.try_get::<Vec<u8>, _>(5)?),
+    })
+}
+
+fn event_id(row: &SqliteRow, index: usize) -> Result<EventId, sqlx::Error> {
+    let text: &str = row.try_get(index)?;
+    Uuid::try_parse(text).map(EventId::from_uuid).map_err(|error| sqlx::Error::Decode(error.into()))
+}
+
+fn time(text: &str) -> Result<Millis, sqlx::Error> {
+    Millis::parse(text).ok_or_else(|| sqlx::Error::Decode(format!("{text} is not a stored time").into()))
+}
+
+/// SQLite's primary result codes for values that it will never take; everything else is the database's health.
+fn failed(error: sqlx::Error) -> LogError {
+    const TOOBIG: i32 = 18;
+    const CONSTRAINT: i32 = 19;
+    const MISMATCH: i32 = 20;
+    const NOTADB: i32 = 26;
+    let code = error.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<i32>().ok());
+    match (&error, code.map(|code| code & 0xff)) {
+        (sqlx::Error::Encode(_), _) | (_, Some(TOOBIG | CONSTRAINT | MISMATCH)) => LogError::Rejected(error.into()),
+        (_, Some(NOTADB)) => LogError::Schema("the file is not a SQLite database".to_owned()),
+        _ => LogError::unavailable(error),
+    }
+}

@@ -1,0 +1,197 @@
+//! What an answer says: the JSON that was asked for, or a [`VendorError`] with everything that is known. Pure.
+
+use std::time::Duration;
+
+use hyper::HeaderMap;
+use serde_json::Value;
+use time::PrimitiveDateTime;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+
+use super::error::{Class, VendorError, judge};
+use super::parse;
+use super::transport::{Answer, Fault};
+use convoke_core::event::Millis;
+
+/// More of the platform's own text is not shown.
+const LONGEST_MESSAGE: usize = 200;
+/// `Date`, as RFC 9110 wants it.
+const HTTP_DATE: &[BorrowedFormatItem<'_>] = format_description!(
+    version = 2,
+    "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+);
+
+/// The JSON of a good answer; null if it has no body, as the calls that change something have not.
+pub(super) fn read(doing: &'static str, answer: &Answer) -> Result<Value, VendorError> {
+    let status = answer.status.as_u16();
+    let request_id = header(&answer.headers, "x-request-id").map(String::into_boxed_str);
+    let failed = |problem: String, class, advice| VendorError {
+        doing,
+        problem,
+        class,
+        status: Some(status),
+        code: None,
+        request_id: request_id.clone(),
+        advice,
+        wait: None,
+    };
+    let refused = |code: Option<String>, message: &str| {
+        let judged = judge(status, code.as_deref(), message);
+        let named = [code.clone().unwrap_or_default(), shown(message)].into_iter().filter(|text| !text.is_empty());
+        let problem = format!("the platform answered {status} {}", named.collect::<Vec<_>>().join(" "));
+        VendorError { code, wait: judged.wait, ..failed(problem.trim_end().to_owned(), judged.class, judged.advice) }
+    };
+    let json = serde_json::from_slice::<Value>(&answer.body).ok();
+    if !answer.status.is_success() {
+        let (code, message) = json.as_ref().map(refusal).unwrap_or_default();
+        if json.is_none() && is_html(answer) {
+            let judged = judge(status, None, "");
+            return Err(failed(format!("{HTML} (status {status})"), judged.class, judged.advice));
+        }
+        return Err(refused(code, &message));
+    }
+    match json {
+        None if answer.body.iter().all(u8::is_ascii_whitespace) => Ok(Value::Null),
+        None if is_html(answer) => Err(failed(format!("{HTML} (status {status})"), Class::Configuration, PROXY)),
+        None => Err(failed("what the platform answered is not JSON".to_owned(), Class::Transient, NOT_JSON)),
+        // A good status with a code that says otherwise. Only some of the calls have such a code.
+        Some(json) => match stated(&json) {
+            (Some(code), message) => Err(refused(Some(code), &message)),
+            (None, _) => Ok(json),
+        },
+    }
+}
+
+const HTML: &str = "an HTML page came instead of JSON";
+const PROXY: &str = "A proxy or a login page answered instead of the platform: see platform.url, and what stands \
+    between here and there.";
+const NOT_JSON: &str =
+    "The answer was cut off or spoilt on its way: try again, and see whether a proxy stands in between.";
+
+/// How a code and its text are named (manual, chapter 22; 6.3.2.2; 5.2.43; and what the platform's own SDKs read besides).
+const ENVELOPES: [(&str, [&str; 2]); 4] = [
+    ("error_code", ["error_msg", "error_message"]),
+    ("errorCode", ["errorMsg", "errorMessage"]),
+    ("returnCode", ["returnDesc", "returnMessage"]),
+    ("code", ["message", "msg"]),
+];
+
+/// The same of an answer that is a failure by its status, where the envelope may lie in another object.
+fn refusal(json: &Value) -> (Option<String>, String) {
+    let outer = stated(json);
+    let inner =
+        || json.as_object()?.values().filter(|value| value.is_object()).map(stated).find(|(code, _)| code.is_some());
+    if outer.0.is_some() { outer } else { inner().unwrap_or(outer) }
+}
+
+/// The code and text of a failure in any of the platform's envelopes. Codes that say that all went well are none.
+fn stated(json: &Value) -> (Option<String>, String) {
+    let mut told = String::new();
+    for (code, messages) in ENVELOPES {
+        // A subscription or a recording has no member of these names, so they are the envelope's.
+        let code = parse::text(json, &[code]).filter(|code| !code.trim_matches('0').is_empty());
+        let message = parse::text(json, &messages).unwrap_or_default();
+        if let Some(code) = code {
+            return (Some(full(&code)), message);
+        }
+        if told.is_empty() {
+            told = message;
+        }
+    }
+    (None, told)
+}
+
+/// Where only the digits of a code are given: nine with the leading 1, or the eight after it.
+fn full(code: &str) -> String {
+    let digits = code.bytes().all(|byte| byte.is_ascii_digit());
+    match code.len() {
+        9 if digits && code.starts_with('1') => format!("MMC.{code}"),
+        8 if digits && code.starts_with("11") => format!("MMC.1{code}"),
+        _ => shown(code),
+    }
+}
+
+/// A text of the platform's, fit for a line of a log.
+fn shown(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(LONGEST_MESSAGE)
+        .collect::<String>()
+        .trim()
+        .to_owned()
+}
+
+fn is_html(answer: &Answer) -> bool {
+    let named = header(&answer.headers, "content-type").is_some_and(|kind| kind.to_ascii_lowercase().contains("html"));
+    named || answer.body.trim_ascii_start().starts_with(b"<")
+}
+
+/// A header as text.
+pub(super) fn header(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(shown).filter(|value| !value.is_empty())
+}
+
+/// What the platform asks for counts for no longer: a header that nobody can have meant must not silence a task for years.
+const LONGEST_ASKED: Duration = Duration::from_secs(3_600);
+
+/// How long the platform asks to be left alone.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = header(headers, "retry-after")?.parse().ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST_ASKED))
+}
+
+/// The error of an exchange that brought no answer.
+pub(super) fn unanswered(doing: &'static str, fault: Fault) -> VendorError {
+    let (problem, class, advice) = match fault {
+        Fault::Certificate(reason) => (
+            format!("the platform's certificate cannot be trusted: {reason}"),
+            Class::Configuration,
+            "See platform.url, this machine's clock and its certificate authorities (SSL_CERT_FILE names others); a \
+                proxy that opens TLS has an authority of its own.",
+        ),
+        Fault::Connection(reason) => (
+            format!("no answer from the platform: {reason}"),
+            Class::Transient,
+            "See that this machine reaches the host in platform.url by HTTPS: name resolution, routes, firewall.",
+        ),
+        Fault::Slow(patience) => (
+            format!("no answer from the platform within {}", humantime::format_duration(patience)),
+            Class::Transient,
+            "The platform or the network is slow or silent: try again later.",
+        ),
+        Fault::TooLong => (
+            "the platform's answer is larger than 16 MiB, and was not read".to_owned(),
+            Class::Bug,
+            "No answer of the platform is as large: see whether platform.url leads to it.",
+        ),
+    };
+    VendorError { doing, problem, class, status: None, code: None, request_id: None, advice, wait: None }
+}
+
+/// How far our clock is behind the platform's, in seconds, by the answer's `Date`.
+pub(super) fn clock_behind(headers: &HeaderMap, now: Millis) -> Option<i64> {
+    let date = PrimitiveDateTime::parse(&header(headers, "date")?, HTTP_DATE).ok()?.assume_utc();
+    Some(date.unix_timestamp() - now.get() / 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_platform_asks_for_counts_for_an_hour_at_most() {
+        let asked = |text: &str| {
+            let headers = HeaderMap::from_iter([(hyper::header::RETRY_AFTER, text.parse().expect("a header's value"))]);
+            retry_after(&headers).map(|wait| wait.as_secs())
+        };
+        for (text, seconds) in
+            [("0", 0), ("7", 7), ("3600", 3_600), ("31536000", 3_600), ("18446744073709551615", 3_600)]
+        {
+            assert_eq!(asked(text), Some(seconds), "{text}");
+        }
+        for text in ["18446744073709551616", "-1", "1.5", "soon", ""] {
+            assert_eq!(asked(text), None, "{text}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new()), None);
+    }
+}

@@ -1,0 +1,171 @@
+//! How long a task leaves the platform alone after a failure.
+//!
+//! What is wrong with the credentials, or locked, is not mended by asking: one clear warning, and a long pause. What may
+//! pass is asked again with growing pauses. A pause is the task's, whatever it would ask for next.
+
+use std::time::Duration;
+
+use crate::{Class, VendorError};
+use convoke_core::throttle::Throttle;
+
+/// After a failure that somebody has to do something about.
+const REFUSED: Duration = Duration::from_secs(1_800);
+
+/// A lock of which the platform does not say how long it lasts.
+const LOCKED: Duration = Duration::from_secs(3_600);
+
+/// After a failure that may pass; doubled with each in a row, up to [`LONGEST`].
+const SHORTEST: Duration = Duration::from_secs(10);
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// The same warning comes this often at most.
+const SAY_AGAIN: Duration = Duration::from_secs(6 * 3_600);
+
+/// The patience of one task. Times are those of [`convoke_core::event::Clock::steady`].
+#[derive(Debug)]
+pub struct Patience {
+    task: &'static str,
+    failures: u32,
+    until: Duration,
+    throttle: Throttle,
+}
+
+impl Patience {
+    /// Of a task with this name, for people.
+    #[must_use]
+    pub fn new(task: &'static str) -> Self {
+        Self { task, failures: 0, until: Duration::ZERO, throttle: Throttle::new(1, SAY_AGAIN) }
+    }
+
+    /// How long the platform is still to be left alone.
+    #[must_use]
+    pub fn left(&self, now: Duration) -> Duration {
+        self.until.saturating_sub(now)
+    }
+
+    /// The platform has answered.
+    pub fn answered(&mut self) {
+        if std::mem::take(&mut self.failures) > 0 {
+            self.throttle.run("answers again", |suppressed| {
+                tracing::info!(task = self.task, suppressed, "the platform answers again");
+            });
+        }
+    }
+
+    /// A call has failed; says so, and begins a pause. `chance`, from 0 to 1, spreads those who failed together.
+    pub fn failed(&mut self, now: Duration, error: &VendorError, chance: f64) {
+        let pause = pause(error.class, error.wait, self.failures);
+        let pause = pause.saturating_add(pause.mul_f64(chance / 4.0));
+        self.until = now.saturating_add(pause);
+        if !pause.is_zero() {
+            self.failures = self.failures.saturating_add(1);
+        }
+        let Some(kind) = kind(error.class) else {
+            return tracing::debug!(task = self.task, %error, request_id = error.request_id, "the platform does not answer that");
+        };
+        self.throttle.run(kind, |suppressed| {
+            tracing::warn!(
+                task = self.task,
+                %error,
+                request_id = error.request_id,
+                pause = convoke_core::human::duration(pause).to_string(),
+                suppressed,
+                "the platform's API fails: {}",
+                error.advice
+            );
+        });
+    }
+}
+
+/// How long to leave the platform alone, after so many failures in a row before this one.
+fn pause(class: Class, asked_for: Option<Duration>, before: u32) -> Duration {
+    match class {
+        Class::Token | Class::Configuration => asked_for.unwrap_or_default().max(REFUSED),
+        Class::Locked => asked_for.unwrap_or(LOCKED),
+        Class::Transient | Class::Incomplete => {
+            asked_for.unwrap_or_default().max(SHORTEST.saturating_mul(1 << before.min(8)).min(LONGEST))
+        }
+        // Of what was asked for, and not of the platform.
+        Class::Gone | Class::Bug => Duration::ZERO,
+    }
+}
+
+/// The kind of warning; `None`: nobody needs to know.
+fn kind(class: Class) -> Option<&'static str> {
+    match class {
+        Class::Token => Some("token"),
+        Class::Configuration => Some("configuration"),
+        Class::Locked => Some("locked"),
+        Class::Transient => Some("transient"),
+        Class::Bug => Some("bug"),
+        Class::Incomplete => Some("incomplete"),
+        Class::Gone => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn error(class: Class, wait: Option<Duration>) -> VendorError {
+        VendorError {
+            doing: "asking",
+            problem: "no".to_owned(),
+            class,
+            status: None,
+            code: None,
+            request_id: None,
+            advice: "do something",
+            wait,
+        }
+    }
+
+    #[test]
+    fn what_may_pass_is_asked_again_with_growing_pauses_until_an_answer_comes() {
+        let mut patience = Patience::new("test");
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            patience.failed(Duration::ZERO, &error(Class::Transient, None), 0.0);
+            pauses.push(patience.left(Duration::ZERO).as_secs());
+        }
+        assert_eq!(pauses, [10, 20, 40, 80, 160, 300, 300]);
+        patience.answered();
+        patience.failed(MINUTE, &error(Class::Transient, None), 0.0);
+        assert_eq!(patience.left(MINUTE).as_secs(), 10);
+        assert_eq!(patience.left(2 * MINUTE), Duration::ZERO);
+    }
+
+    #[test]
+    fn wrong_credentials_and_locks_are_left_alone_for_long_and_a_single_question_is_not() {
+        let left = |class, wait| {
+            let mut patience = Patience::new("test");
+            patience.failed(MINUTE, &error(class, wait), 0.0);
+            patience.left(MINUTE)
+        };
+        assert_eq!(left(Class::Configuration, None), 30 * MINUTE);
+        assert_eq!(left(Class::Token, Some(MINUTE)), 30 * MINUTE);
+        assert_eq!(left(Class::Locked, None), 60 * MINUTE);
+        assert_eq!(left(Class::Locked, Some(MINUTE)), MINUTE);
+        assert_eq!(left(Class::Transient, Some(7 * MINUTE)), 7 * MINUTE);
+        assert_eq!(left(Class::Gone, None), Duration::ZERO);
+        assert_eq!(left(Class::Bug, None), Duration::ZERO);
+    }
+
+    #[test]
+    fn nothing_that_anybody_asks_for_ends_in_a_panic() {
+        for class in [Class::Token, Class::Locked, Class::Transient, Class::Incomplete] {
+            let mut patience = Patience::new("test");
+            patience.failed(MINUTE, &error(class, Some(Duration::MAX)), 1.0);
+            assert!(patience.left(MINUTE) >= 60 * MINUTE);
+        }
+    }
+
+    #[test]
+    fn chance_lengthens_a_pause_by_a_quarter_at_most() {
+        let mut patience = Patience::new("test");
+        patience.failed(Duration::ZERO, &error(Class::Transient, None), 1.0);
+        assert_eq!(patience.left(Duration::ZERO), Duration::from_millis(12_500));
+    }
+}

@@ -1,0 +1,415 @@
+//! The client of the platform's REST API. Knows HTTP and the platform's words, and nothing of the log or the bus.
+
+mod answer;
+pub mod backoff;
+mod call;
+mod error;
+mod model;
+mod pace;
+mod pages;
+mod parse;
+mod sign;
+mod token;
+pub mod transport;
+mod walk;
+
+pub use error::{Class, VendorError};
+pub use model::{
+    AttendeeRecord, Conference, Identity, NewSubscription, Occurrence, RecordFile, Segment, SegmentFile, Status,
+    Subscription,
+};
+pub use pages::{Item, Pages};
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use hyper::Method;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::{Value, json};
+
+use self::call::Call;
+use self::pace::Pace;
+use self::token::Tokens;
+use self::transport::Transport;
+use convoke_core::event::{Clock, Millis};
+
+const LINK_CONFIG: &str = "/v1/mmc/management/webhook/link-config";
+const CHANGE_STATUS: &str = "/v1/mmc/management/webhook/change-status";
+const HISTORY: &str = "/v1/mmc/management/conferences/history";
+const HISTORY_DETAIL: &str = "/v1/mmc/management/conferences/history/confDetail";
+const HISTORY_ATTENDEES: &str = "/v1/mmc/management/conferences/history/confAttendeeRecord";
+const DETAIL: &str = "/v1/mmc/management/conferences/confDetail";
+const RECORDINGS: &str = "/v1/mmc/management/record/files";
+const RECORDING: &str = "/v1/mmc/management/conferences/record/files";
+const SEGMENTS: &str = "/v1/mmc/rlm/record/info";
+const ENTERPRISE: &str = "/v1/mmc/management/conferences/confOrg";
+
+/// Whoever ends does not wait longer for the platform to take a token back.
+const LOG_OUT: Duration = Duration::from_secs(3);
+
+/// `status` of a subscription that is disabled.
+const DISABLED: i64 = 1;
+
+/// Segments that are asked for at once; the platform names no most, and gives 20 by itself.
+const SEGMENTS_AT_ONCE: u64 = 20;
+
+/// Where the platform's API is, and who we are there.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Its base, without a slash at the end.
+    pub url: String,
+    /// The App ID …
+    pub app_id: String,
+    /// … and its key.
+    pub app_key: SecretString,
+    /// The third-party user to act as; `None`: the default administrator.
+    pub user_id: Option<String>,
+    /// The enterprise.
+    pub corp_id: Option<String>,
+    /// The service provider; its presence chooses the multi-tenant forms of the signature.
+    pub sp_id: Option<String>,
+    /// An answer that takes longer is a failure.
+    pub timeout: Duration,
+}
+
+/// The client. Cheap to clone; clones share the token, the connections and the pace.
+#[derive(Clone)]
+pub struct Vendor {
+    core: Arc<Core>,
+}
+
+/// What clones share.
+struct Core {
+    options: Options,
+    /// The App ID's key, which may be replaced. That of the options is moved here, so that none stays that was replaced.
+    key: RwLock<SecretString>,
+    clock: Clock,
+    transport: Transport,
+    pace: Pace,
+    tokens: Tokens,
+    /// How far our clock was behind the platform's when it last said so, in seconds.
+    behind: AtomicI64,
+}
+
+impl std::fmt::Debug for Vendor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vendor").field("options", &self.core.options).finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    fn key(&self) -> SecretString {
+        self.key.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Vendor {
+    /// A client; connects to nothing yet.
+    ///
+    /// # Errors
+    /// There is nothing to check the platform's certificate with.
+    pub fn new(mut options: Options, clock: Clock) -> Result<Self, VendorError> {
+        let transport = Transport::new(&options.url).map_err(|problem| VendorError {
+            doing: "preparing to call the platform",
+            problem,
+            class: Class::Configuration,
+            status: None,
+            code: None,
+            request_id: None,
+            advice: "Install the certificates of the usual authorities (ca-certificates), or name a file with them \
+                in SSL_CERT_FILE.",
+            wait: None,
+        })?;
+        let key = RwLock::new(std::mem::take(&mut options.app_key));
+        Ok(Self {
+            core: Arc::new(Core {
+                key,
+                options,
+                clock,
+                transport,
+                pace: Pace::new(),
+                tokens: Tokens::new(),
+                behind: AtomicI64::new(0),
+            }),
+        })
+    }
+
+    /// Signs in with this key from now on, if it is that of our App ID.
+    pub fn set_key(&self, app_id: &str, key: SecretString) {
+        if *self.core.options.app_id == *app_id {
+            *self.core.key.write().unwrap_or_else(PoisonError::into_inner) = key;
+        }
+    }
+
+    /// How many seconds our clock is behind the platform's, by its newest answer; negative: ahead. 0 before there was one.
+    #[must_use]
+    pub fn clock_behind(&self) -> i64 {
+        self.core.behind.load(Ordering::Relaxed)
+    }
+
+    /// Who we are to the platform, from the answer to the authentication.
+    ///
+    /// # Errors
+    /// [`VendorError`].
+    pub async fn identity(&self) -> Result<Identity, VendorError> {
+        Ok(self.core.tokens.current(&self.core, None).await?.identity)
+    }
+
+    /// Gives the token back, if there is one: the platform keeps 64 for a user, for 12 to 24 hours each, and kills the oldest
+    /// for one more. Takes 3 s at most, and what goes wrong with it is only noted: a token ends by itself, too. To be called when
+    /// the platform is not needed again soon; later calls sign in anew.
+    pub async fn log_out(&self) {
+        let given_back = async {
+            match self.core.tokens.take().await {
+                Some(token) => self.core.log_out(&token).await.map_err(|error| error.to_string()),
+                None => Ok(()),
+            }
+        };
+        let outcome = tokio::time::timeout(LOG_OUT, given_back).await.unwrap_or_else(|_| Err("no answer".to_owned()));
+        if let Err(error) = outcome {
+            tracing::debug!(error, "the token was not given back: it ends by itself");
+        }
+    }
+
+    /// The subscription; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`VendorError`].
+    pub async fn subscription(&self) -> Result<Option<Subscription>, VendorError> {
+        let (name, value) = self.owner().await?;
+        let call = Call::get("asking for the subscription", LINK_CONFIG, vec![(name, value)]);
+        Ok(existing(self.core.call(&call).await)?.as_ref().and_then(parse::subscription))
+    }
+
+    /// Sets the subscription.
+    ///
+    /// # Errors
+    /// [`VendorError`].
+    pub async fn set_subscription(&self, new: &NewSubscription) -> Result<(), VendorError> {
+        let (name, value) = self.owner().await?;
+        let body = json!({
+            name: value,
+            "subscriberId": new.subscriber_id,
+            "subscriberKey": new.subscriber_key.expose_secret(),
+            "url": new.url,
+        });
+        let call = Call {
+            doing: "setting the subscription",
+            method: Method::POST,
+            path: LINK_CONFIG,
+            query: Vec::new(),
+            body: Some(body.to_string().into_bytes()),
+            secret: Some(new.subscriber_key.clone()),
+            repeatable: true,
+        };
+        self.core.call(&call).await.map(drop)
+    }
+
+    /// Enables or disables it. Disabling may be done twice, and is tried again as any other call. Enabling never is by itself: it
+    /// makes the platform try our URL, and failures, of which nobody says how many it takes, lock the subscription for an hour.
+    /// Whoever got no answer reads the status.
+    ///
+    /// # Errors
+    /// [`VendorError`]; [`Class::Locked`] if it was tried too often.
+    pub async fn change_status(&self, id: &str, status: Status) -> Result<(), VendorError> {
+        let (doing, status) = match status {
+            Status::Enabled => ("enabling the subscription", 0),
+            Status::Disabled => ("disabling the subscription", DISABLED),
+            Status::Locked => ("locking the subscription", 2),
+            Status::Other(status) => ("changing the subscription's status", status),
+        };
+        let query = vec![("id", id.to_owned()), ("status", status.to_string())];
+        let call = Call {
+            doing,
+            method: Method::PUT,
+            path: CHANGE_STATUS,
+            query,
+            body: None,
+            secret: None,
+            repeatable: status == DISABLED,
+        };
+        self.core.call(&call).await.map(drop)
+    }
+
+    /// Deletes it. That it was not there is no error.
+    ///
+    /// # Errors
+    /// [`VendorError`].
+    pub async fn delete_subscription(&self, id: &str) -> Result<(), VendorError> {
+        let call = Call {
+            doing: "deleting the subscription",
+            method: Method::DELETE,
+            path: LINK_CONFIG,
+            query: vec![("id", id.to_owned())],
+            body: None,
+            secret: None,
+            repeatable: true,
+        };
+        existing(self.core.call(&call).await).map(drop)
+    }
+
+    /// The runs of the enterprise that are over, in `since..=until`, by start. By which of its times a run belongs to a window,
+    /// and whether the ends do, the manual does not say. No meeting in the window is no error, but an empty list.
+    #[must_use]
+    pub fn history(&self, since: Millis, until: Millis) -> Pages<Conference> {
+        Pages::new(&self.core, "asking for the history", HISTORY, window(since, until))
+    }
+
+    /// The stays of a run that is over.
+    #[must_use]
+    pub fn attendees(&self, conf_uuid: &str) -> Pages<AttendeeRecord> {
+        let query = vec![("confUUID", conf_uuid.to_owned())];
+        Pages::new(&self.core, "asking for a meeting's participants", HISTORY_ATTENDEES, query)
+    }
+
+    /// The recordings in `since..=until`.
+    #[must_use]
+    pub fn recordings(&self, since: Millis, until: Millis) -> Pages<RecordFile> {
+        Pages::new(&self.core, "asking for the recordings", RECORDINGS, window(since, until))
+    }
+
+    /// The recording of one run; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`VendorError`].
+    pub async fn recording(&self, conf_uuid: &str) -> Result<Option<RecordFile>, VendorError> {
+        let call = Call::get("asking for a recording", RECORDING, vec![("confUUID", conf_uuid.to_owned())]);
+        let file = existing(self.core.call(&call).await)?.map(|answer| parse::record_file(&answer));
+        // An empty object is none, too.
+        Ok(file.filter(|file| *file != RecordFile::default()))
+    }
+
+    /// The same in the newer recording system (5.2.43), as segments; empty if there is none.
+    ///
+    /// # Errors
+    /// [`VendorError`].
+    pub async fn segments(&self, conf_uuid: &str) -> Result<Vec<Segment>, VendorError> {
+        let (mut segments, mut seen) = (Vec::new(), HashSet::new());
+        let mut offset = 0;
+        loop {
+            let body = json!({
+                "confUUID": conf_uuid, "segmentOffset": offset, "segmentLimit": SEGMENTS_AT_ONCE,
+            });
+            let call = Call {
+                doing: "asking for a recording's segments",
+                method: Method::POST,
+                path: SEGMENTS,
+                query: Vec::new(),
+                body: Some(body.to_string().into_bytes()),
+                secret: None,
+                repeatable: true,
+            };
+            let Some(answer) = existing(self.core.call(&call).await)? else { return Ok(segments) };
+            // The manual has a level more than older ones of the platform's SDKs.
+            let page = answer.get("data").filter(|data| data.is_object()).unwrap_or(&answer);
+            let count = parse::integer(page, &["segmentCount"]).and_then(|count| u64::try_from(count).ok());
+            let list = page.get("segmentList").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            let before = segments.len();
+            for segment in list.iter().filter(|segment| segment.is_object()).map(parse::segment) {
+                if seen.insert((segment.manual_order, segment.segment_order)) {
+                    segments.push(segment);
+                }
+            }
+            offset += list.len() as u64;
+            if count.is_some_and(|count| offset >= count) || (count.is_none() && segments.len() == before) {
+                return Ok(segments);
+            }
+            if segments.len() == before {
+                let (given, total) = (segments.len(), count.unwrap_or_default());
+                return Err(VendorError {
+                    doing: call.doing,
+                    problem: format!("the platform says that there are {total} and gave {given}"),
+                    class: Class::Incomplete,
+                    status: Some(200),
+                    code: None,
+                    request_id: None,
+                    advice: pages::INCOMPLETE,
+                    wait: None,
+                });
+            }
+        }
+    }
+
+    /// A meeting that is not over, by its number; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`VendorError`].
+    pub async fn conference(&self, conference_id: &str) -> Result<Option<Conference>, VendorError> {
+        self.detail("asking for a meeting", DETAIL, "conferenceID", conference_id).await
+    }
+
+    /// A run that is over; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`VendorError`].
+    pub async fn past_conference(&self, conf_uuid: &str) -> Result<Option<Conference>, VendorError> {
+        self.detail("asking for a past meeting", HISTORY_DETAIL, "confUUID", conf_uuid).await
+    }
+
+    /// The enterprise of a meeting, for service providers; `None` if the platform does not know the meeting.
+    ///
+    /// # Errors
+    /// [`VendorError`].
+    pub async fn enterprise_of(&self, conference_id: &str) -> Result<Option<String>, VendorError> {
+        let query = vec![("conferenceID", conference_id.to_owned())];
+        let call = Call::get("asking for a meeting's enterprise", ENTERPRISE, query);
+        Ok(existing(self.core.call(&call).await)?.and_then(|answer| parse::text(&answer, &["orgID"])))
+    }
+
+    async fn detail(
+        &self,
+        doing: &'static str,
+        path: &'static str,
+        name: &'static str,
+        value: &str,
+    ) -> Result<Option<Conference>, VendorError> {
+        // The page is one of invitees, of whom none is wanted.
+        let query = vec![(name, value.to_owned()), ("offset", "0".to_owned()), ("limit", "1".to_owned())];
+        let answer = existing(self.core.call(&Call::get(doing, path, query)).await)?;
+        Ok(answer
+            .and_then(|answer| answer.get("conferenceData").filter(|data| data.is_object()).map(parse::conference)))
+    }
+
+    /// Whose subscription is meant: that of the enterprise, or of the service provider that acts for none.
+    async fn owner(&self) -> Result<(&'static str, String), VendorError> {
+        let options = &self.core.options;
+        match (&options.corp_id, &options.sp_id) {
+            (Some(corp_id), _) => Ok(("corpId", corp_id.clone())),
+            (None, Some(sp_id)) => Ok(("spId", sp_id.clone())),
+            (None, None) => match self.identity().await?.corp_id {
+                Some(corp_id) => Ok(("corpId", corp_id)),
+                None => Err(VendorError {
+                    doing: "finding out our enterprise",
+                    problem: "the platform's answer to the authentication names no enterprise".to_owned(),
+                    class: Class::Configuration,
+                    status: None,
+                    code: None,
+                    request_id: None,
+                    advice: "Set platform.corp_id to the enterprise's ID, which the platform's console shows.",
+                    wait: None,
+                }),
+            },
+        }
+    }
+}
+
+/// What does not exist is none.
+fn existing(answer: Result<Value, VendorError>) -> Result<Option<Value>, VendorError> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if error.class == Class::Gone => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// All of the enterprise's, oldest first.
+fn window(since: Millis, until: Millis) -> Vec<(&'static str, String)> {
+    vec![
+        ("startDate", since.get().to_string()),
+        ("endDate", until.get().to_string()),
+        ("queryAll", "true".to_owned()),
+        ("sortType", "ASC_StartTIME".to_owned()),
+    ]
+}

@@ -1,0 +1,292 @@
+//! The platform's REST API, played: a server with a memory, for tests and for people without a contract.
+//!
+//! It authenticates, keeps subscriptions and enables them by a real handshake, tells the history of what the simulated
+//! enterprise did (or of what a test made up), throttles, and goes wrong on purpose. It is built from the platform's manual and from
+//! nothing else but the vendor's own SDKs: every answer names the section that it follows, and says where the manual leaves it
+//! open. What manual and SDKs differ in is accepted in both ways.
+//!
+//! ```no_run
+//! # async fn test() -> Result<(), convoke::simulate::Error> {
+//! use convoke::event::Millis;
+//! use convoke::simulate::platform::{Call, Fault, Platform, PlatformOptions, Refusal, Run};
+//!
+//! let mut options = PlatformOptions::new("an-app-id", "its-key".into());
+//! options.limit = 1_000;                       // calls a minute, per call; what it is, the headers say
+//! let platform = Platform::start(options).await?;
+//! let url = platform.url();                    // http://127.0.0.1:PORT, for platform.url
+//!
+//! // A history: from a simulation, with `Simulation { chronicle: Some(platform.chronicle()), .. }`, or made up.
+//! let first = Millis::new(1_735_700_000_000).unwrap();
+//! platform.edit(|archive| {
+//!     for run in Run::made_up(first, std::time::Duration::from_secs(8), 10_000, 20) {
+//!         archive.put(run);
+//!     }
+//! });
+//!
+//! // From the third call of the history on, two answers are 503; then the list changes under the reader.
+//! platform.inject_after(Call::History, 2, Fault::Refuse(Refusal::UPGRADING), 2);
+//! platform.inject(Call::History, Fault::edit(|archive| drop(archive.remove("…"))), 1);
+//!
+//! // What the client did:
+//! assert_eq!(platform.count(Call::Authenticate), 0);
+//! assert!(platform.subscription().is_none());  // whatever was set, whether or not it is enabled
+//! platform.stop().await;
+//! # Ok(()) }
+//! ```
+//!
+//! Deviations from the platform, all stated where they are made: it speaks `http`, takes a callback URL with `http` on this machine,
+//! and a minute, an hour's lock or a token's life may be shorter.
+
+mod archive;
+mod chronicle;
+mod gateway;
+mod lists;
+mod records;
+mod refusal;
+mod request;
+mod serve;
+mod subscriptions;
+mod tokens;
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use secrecy::SecretString;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::Error;
+pub use archive::{Archive, Recorded, Run, State, Stay};
+pub use chronicle::Chronicle;
+use convoke_core::event::{Clock, Millis};
+pub use gateway::Fault;
+pub use refusal::Refusal;
+pub use request::Call;
+pub use subscriptions::Subscribed;
+
+/// What the platform is to be like. Start from [`PlatformOptions::new`] and change what differs.
+#[derive(Clone, Debug)]
+pub struct PlatformOptions {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The App ID …
+    pub app_id: String,
+    /// … and its key.
+    pub app_key: SecretString,
+    /// The enterprises; for a single one the first.
+    pub corp_ids: Vec<String>,
+    /// The service provider that the App ID belongs to; with it, signatures have five parts.
+    pub sp_id: Option<String>,
+    /// Third-party users with an administrator's rights; without a user, the default administrator acts.
+    pub administrators: Vec<String>,
+    /// How often each call may be made in a [`PlatformOptions::minute`].
+    pub limit: u32,
+    /// What the gateway takes for a minute.
+    pub minute: Duration,
+    /// How long a token lives.
+    pub token_valid: Duration,
+    /// The failure to enable that locks a subscription, counted from 1.
+    pub lock_after: u32,
+    /// For how long it is locked.
+    pub lock_for: Duration,
+    /// The callback URL must answer the handshake within this time.
+    pub handshake_timeout: Duration,
+    /// A PEM file to check an `https` callback URL with, instead of the system's roots.
+    pub ca_file: Option<PathBuf>,
+    /// How far back the history goes.
+    pub retention: Duration,
+    /// How long it takes to transcode a recording.
+    pub decode_for: Duration,
+    /// Meetings are recorded in the newer system (5.2.43), and the calls of the older one know of none.
+    pub newer_recordings: bool,
+    /// The enterprise is on the white list for download links.
+    pub downloads: bool,
+    /// By how much the times in participant records are later than those of the events, at most.
+    pub skew: Duration,
+    /// Tells the time.
+    pub clock: Clock,
+}
+
+impl PlatformOptions {
+    /// A platform on a free port of this machine, with one enterprise, as the manual describes it: 100 calls a minute, tokens for 18
+    /// hours, a lock for an hour after five failures (how many it takes, the manual does not say), history for six months. Recordings
+    /// take ten seconds to transcode.
+    #[must_use]
+    pub fn new(app_id: impl Into<String>, app_key: SecretString) -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            app_id: app_id.into(),
+            app_key,
+            corp_ids: vec!["660012345".to_owned()],
+            sp_id: None,
+            administrators: Vec::new(),
+            limit: 100,
+            minute: Duration::from_secs(60),
+            token_valid: Duration::from_secs(18 * 3_600),
+            lock_after: 5,
+            lock_for: Duration::from_secs(3_600),
+            handshake_timeout: Duration::from_secs(5),
+            ca_file: None,
+            retention: Duration::from_secs(183 * 86_400),
+            decode_for: Duration::from_secs(10),
+            newer_recordings: false,
+            downloads: true,
+            skew: Duration::ZERO,
+            clock: Clock::System,
+        }
+    }
+}
+
+/// The platform, while it runs; dropping it ends it.
+#[derive(Debug)]
+pub struct Platform {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    server: JoinSet<()>,
+}
+
+/// What all connections share.
+#[derive(Debug)]
+struct Shared {
+    options: PlatformOptions,
+    state: Mutex<Memory>,
+    /// By how much its clock is ahead, in milliseconds.
+    ahead: AtomicI64,
+    /// Rises whenever a subscription may have been enabled.
+    enabled: watch::Sender<()>,
+}
+
+/// All that the platform remembers.
+#[derive(Debug, Default)]
+struct Memory {
+    archive: Archive,
+    gateway: gateway::Gateway,
+    subscriptions: subscriptions::Subscriptions,
+    tokens: tokens::Tokens,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, Memory> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Millis {
+        let ms = self.options.clock.now().get().saturating_add(self.ahead.load(Ordering::Relaxed));
+        Millis::new(ms).unwrap_or(Millis::MAX)
+    }
+}
+
+impl Platform {
+    /// Listens, and answers from now on.
+    ///
+    /// # Errors
+    /// The address cannot be had.
+    pub async fn start(options: PlatformOptions) -> Result<Self, Error> {
+        let address = options.listen;
+        let failed = |source| Error::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let shared = Arc::new(Shared {
+            options,
+            state: Mutex::default(),
+            ahead: AtomicI64::new(0),
+            enabled: watch::Sender::new(()),
+        });
+        let mut server = JoinSet::new();
+        server.spawn(serve::serve(listener, Arc::clone(&shared)));
+        Ok(Self { shared, address, server })
+    }
+
+    /// Where it is: `http://ADDRESS`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// How often each call was made, whatever came of it.
+    #[must_use]
+    pub fn calls(&self) -> BTreeMap<Call, u64> {
+        self.shared.state().gateway.calls()
+    }
+
+    /// How often this call was made.
+    #[must_use]
+    pub fn count(&self, call: Call) -> u64 {
+        self.calls().get(&call).copied().unwrap_or(0)
+    }
+
+    /// Lets the next `times` of `call` go wrong. Plans for one call follow one another.
+    pub fn inject(&self, call: Call, fault: Fault, times: u64) {
+        self.inject_after(call, 0, fault, times);
+    }
+
+    /// The same, after `after` calls that go well.
+    pub fn inject_after(&self, call: Call, after: u64, fault: Fault, times: u64) {
+        self.shared.state().gateway.plan(call, fault, after, times);
+    }
+
+    /// Reads or changes what is remembered of meetings.
+    pub fn edit<T>(&self, change: impl FnOnce(&mut Archive) -> T) -> T {
+        change(&mut self.shared.state().archive)
+    }
+
+    /// For a [`super::Simulation`], whose world becomes history here.
+    #[must_use]
+    pub fn chronicle(&self) -> Chronicle {
+        Chronicle(Arc::clone(&self.shared))
+    }
+
+    /// How many tokens are valid now, of all users.
+    #[must_use]
+    pub fn tokens(&self) -> usize {
+        let now = self.shared.now();
+        self.shared.state().tokens.valid(now)
+    }
+
+    /// All tokens expire: using one is answered with 400.
+    pub fn expire_tokens(&self) {
+        let now = self.shared.now();
+        self.shared.state().tokens.expire(now);
+    }
+
+    /// No token is known any more: using one is answered with 401.
+    pub fn forget_tokens(&self) {
+        self.shared.state().tokens.forget();
+    }
+
+    /// Puts the platform's clock, which `Date` shows and signatures are judged by, ahead of ours, or behind.
+    pub fn set_ahead(&self, by_ms: i64) {
+        self.shared.ahead.store(by_ms, Ordering::Relaxed);
+    }
+
+    /// The subscription, whatever its state.
+    #[must_use]
+    pub fn subscription(&self) -> Option<Subscribed> {
+        self.shared.state().subscriptions.any()
+    }
+
+    /// Waits until a subscription is enabled.
+    pub async fn enabled(&self) -> Subscribed {
+        let mut changes = self.shared.enabled.subscribe();
+        loop {
+            changes.mark_unchanged();
+            if let Some(enabled) = self.shared.state().subscriptions.enabled() {
+                return enabled;
+            }
+            if changes.changed().await.is_err() {
+                // Its sender is `self`'s.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Ends it, and every connection with it.
+    pub async fn stop(mut self) {
+        self.server.shutdown().await;
+    }
+}

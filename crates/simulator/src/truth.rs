@@ -1,0 +1,323 @@
+//! The truth: what happened in the simulated world, whether or not an event of it ever arrived. NDJSON, one line each, with a
+//! `kind`: `meeting`, `stay`, `recording`, `dropped`. The members are named like the columns of the analyst tables, which are
+//! measured against it. Pure.
+
+use std::collections::{HashMap, HashSet};
+
+use serde::Serialize;
+
+use super::body::uuid_text;
+use super::script::{Script, Stay, What};
+use super::world::Happened;
+use convoke_core::event::{EventId, Millis};
+
+/// One line. Times are RFC 3339 in UTC with milliseconds; what has not happened is null.
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum Line<'a> {
+    Meeting {
+        subscriber_id: &'a str,
+        meeting_uuid: &'a str,
+        meeting_id: &'a str,
+        meeting_cycle_sub_id: Option<&'a str>,
+        status: &'a str,
+        created_at: Option<String>,
+        modified_at: Option<String>,
+        modifications: u32,
+        cancelled_at: Option<String>,
+        started_at: Option<String>,
+        ended_at: Option<String>,
+        concluded_at: Option<String>,
+        stays: usize,
+        participants: usize,
+        peak_participants: usize,
+        recordings: u32,
+    },
+    Stay {
+        subscriber_id: &'a str,
+        meeting_uuid: &'a str,
+        meeting_id: &'a str,
+        participant_id: &'a str,
+        person: &'a str,
+        user_uuid: Option<&'a str>,
+        account: Option<&'a str>,
+        display_name: &'a str,
+        call_number: Option<&'a str>,
+        user_agent: &'a str,
+        role: &'a str,
+        joined_at: String,
+        left_at: Option<String>,
+        closed_by: &'a str,
+    },
+    Recording {
+        subscriber_id: &'a str,
+        meeting_uuid: &'a str,
+        meeting_id: &'a str,
+        finished_at: String,
+    },
+    Dropped {
+        event_id: String,
+        subscriber_id: &'a str,
+        event: &'a str,
+        meeting_uuid: &'a str,
+        occurred_at: String,
+    },
+}
+
+/// A stay as far as it went: when it ended and how (`left`, `meeting_end`, `open`).
+struct Closed {
+    number: usize,
+    left_at: Option<i64>,
+    by: &'static str,
+}
+
+/// Appends an event that the platform lost.
+pub(super) fn dropped(out: &mut Vec<u8>, subscriber_id: &str, happened: &Happened, info: &[u8]) {
+    let line = Line::Dropped {
+        event_id: EventId::of(subscriber_id, happened.occurred_at, info).to_string(),
+        subscriber_id,
+        event: happened.event,
+        meeting_uuid: &uuid_text(happened.meeting_uuid),
+        occurred_at: happened.occurred_at.to_string(),
+    };
+    push(out, &line);
+}
+
+/// Appends what happened in the first `done` steps of `script`: the meeting, its stays, its recordings.
+pub(super) fn run(out: &mut Vec<u8>, subscriber_id: &str, script: &Script, done: usize) {
+    let steps = &script.steps[..done.min(script.steps.len())];
+    if steps.is_empty() {
+        return;
+    }
+    let (meeting_uuid, meeting_id) = (&*uuid_text(script.meeting.uuid), &*script.meeting.id.to_string());
+    let cycle = script.meeting.cycle_sub_id.map(uuid_text);
+    let last = |what| steps.iter().rev().find(|step| step.what == what).map(|step| text(step.at));
+    let count = |what| steps.iter().map(|step| u32::from(step.what == what)).sum();
+    let state = steps.iter().rev().find(|step| !matches!(step.what, What::Join(_) | What::Left(_) | What::Record));
+    let status = match state.map(|step| step.what) {
+        Some(What::Cancel) => "cancelled",
+        Some(What::Started) => "live",
+        Some(What::End) => "ended",
+        Some(What::Conclude) => "concluded",
+        _ => "scheduled",
+    };
+    let mut stays = closed(script, done);
+    let peak_participants = peak(script, &stays);
+    if status == "live" {
+        // It goes on: who has not said goodbye may be there again.
+        for stay in stays.iter_mut().filter(|stay| stay.by == "meeting_end") {
+            (stay.left_at, stay.by) = (None, "open");
+        }
+    }
+    push(
+        out,
+        &Line::Meeting {
+            subscriber_id,
+            meeting_uuid,
+            meeting_id,
+            meeting_cycle_sub_id: cycle.as_deref(),
+            status,
+            created_at: last(What::Create),
+            modified_at: last(What::Modify),
+            modifications: count(What::Modify),
+            cancelled_at: last(What::Cancel),
+            started_at: steps.iter().find(|step| step.what == What::Started).map(|step| text(step.at)),
+            ended_at: if status == "live" { None } else { last(What::End) },
+            concluded_at: last(What::Conclude),
+            stays: stays.len(),
+            participants: stays.iter().map(|it| person(script, &script.stays[it.number])).collect::<HashSet<_>>().len(),
+            peak_participants,
+            recordings: count(What::Record),
+        },
+    );
+    for Closed { number, left_at, by } in stays {
+        let stay = &script.stays[number];
+        let attendee = &script.people[stay.person];
+        let user_uuid = attendee.user_uuid.map(uuid_text);
+        push(
+            out,
+            &Line::Stay {
+                subscriber_id,
+                meeting_uuid,
+                meeting_id,
+                participant_id: &uuid_text(stay.participant_id),
+                person: &person(script, stay),
+                user_uuid: user_uuid.as_deref(),
+                account: filled(&attendee.account),
+                display_name: &attendee.display_name,
+                call_number: filled(&attendee.call_number),
+                user_agent: stay.user_agent,
+                role: stay.role,
+                joined_at: text(stay.joined_at),
+                left_at: left_at.map(text),
+                closed_by: by,
+            },
+        );
+    }
+    for step in steps.iter().filter(|step| step.what == What::Record) {
+        push(out, &Line::Recording { subscriber_id, meeting_uuid, meeting_id, finished_at: text(step.at) });
+    }
+}
+
+/// The stays that began, in the order in which they did. Whoever has not said goodbye is gone with the end of the meeting.
+fn closed(script: &Script, done: usize) -> Vec<Closed> {
+    let mut stays: Vec<Closed> = Vec::new();
+    let mut places = HashMap::new();
+    for step in &script.steps[..done] {
+        match step.what {
+            What::Join(number) => {
+                places.insert(number, stays.len());
+                stays.push(Closed { number, left_at: None, by: "open" });
+            }
+            What::Left(number) => {
+                if let Some(stay) = places.get(&number).and_then(|place| stays.get_mut(*place)) {
+                    (stay.left_at, stay.by) = (Some(script.stays[number].left_at), "left");
+                }
+            }
+            What::End => {
+                for stay in stays.iter_mut().filter(|stay| stay.left_at.is_none()) {
+                    (stay.left_at, stay.by) = (Some(step.at), "meeting_end");
+                }
+            }
+            _ => {}
+        }
+    }
+    stays
+}
+
+/// The most distinct people at one moment; who leaves in the same millisecond makes room first.
+fn peak(script: &Script, stays: &[Closed]) -> usize {
+    let mut changes: Vec<(i64, bool, String)> = Vec::with_capacity(stays.len() * 2);
+    for Closed { number, left_at, .. } in stays {
+        let stay = &script.stays[*number];
+        let who = person(script, stay);
+        changes.extend(left_at.map(|at| (at, false, who.clone())));
+        changes.push((stay.joined_at, true, who));
+    }
+    changes.sort_by_key(|(at, joins, _)| (*at, *joins));
+    let (mut inside, mut most) = (HashMap::<&str, usize>::new(), 0);
+    for (_, joins, who) in &changes {
+        let devices = inside.entry(who).or_default();
+        if *joins {
+            *devices += 1;
+        } else {
+            *devices = devices.saturating_sub(1);
+            if *devices == 0 {
+                inside.remove(who.as_str());
+            }
+        }
+        most = most.max(inside.len());
+    }
+    most
+}
+
+/// Who that is: the user UUID, else the account, else the call number, else the participant.
+fn person(script: &Script, stay: &Stay) -> String {
+    let attendee = &script.people[stay.person];
+    match attendee.user_uuid {
+        Some(uuid) => uuid_text(uuid),
+        None => filled(&attendee.account)
+            .or_else(|| filled(&attendee.call_number))
+            .map_or_else(|| uuid_text(stay.participant_id), str::to_owned),
+    }
+}
+
+fn filled(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+fn text(at: i64) -> String {
+    Millis::new(at).unwrap_or(Millis::MAX).to_string()
+}
+
+fn push(out: &mut Vec<u8>, line: &Line<'_>) {
+    let before = out.len();
+    // Cannot fail: strings and numbers into memory. If it did, no half line must stay.
+    match serde_json::to_writer(&mut *out, line) {
+        Ok(()) => out.push(b'\n'),
+        Err(_) => out.truncate(before),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::body::MeetingRef;
+    use super::super::people::Who;
+    use super::super::script::Step;
+    use super::*;
+
+    fn stay(person: usize, joined_at: i64, left_at: i64, says_goodbye: bool) -> Stay {
+        let participant_id = u128::try_from(joined_at).unwrap_or(0);
+        Stay { person, participant_id, user_agent: "Web", role: "GENERAL", joined_at, left_at, says_goodbye }
+    }
+
+    #[test]
+    fn a_run_is_told_with_its_stays_and_recordings() {
+        let script = Script {
+            meeting: MeetingRef { id: 960_000_017, uuid: 1, cycle_sub_id: None },
+            people: vec![Who::Employee(1).person(1), Who::Visitor(2).person(1)],
+            // The first has two devices; the second is still there when the meeting ends.
+            stays: vec![stay(0, 10, 50, true), stay(0, 20, 30, true), stay(1, 40, 90, false)],
+            steps: [
+                (1, What::Create),
+                (5, What::Started),
+                (11, What::Join(0)),
+                (21, What::Join(1)),
+                (31, What::Left(1)),
+                (41, What::Join(2)),
+                (51, What::Left(0)),
+                (60, What::Record),
+                (95, What::End),
+                (99, What::Conclude),
+            ]
+            .map(|(at, what)| Step { at, what })
+            .to_vec(),
+        };
+        let told = |done| {
+            let mut out = Vec::new();
+            run(&mut out, "7700001234", &script, done);
+            let lines = String::from_utf8_lossy(&out).into_owned();
+            lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()).collect::<Vec<_>>()
+        };
+        let all = told(10);
+        assert_eq!(all.len(), 5);
+        assert_eq!(all[0]["status"], "concluded");
+        assert_eq!(
+            ["stays", "participants", "peak_participants", "recordings"].map(|name| all[0][name].as_u64()),
+            [Some(3), Some(2), Some(2), Some(1)]
+        );
+        assert_eq!(all[3]["closed_by"], "meeting_end");
+        assert_eq!(all[3]["left_at"], "1970-01-01T00:00:00.095Z");
+        assert_eq!(all[3]["person"], all[3]["participant_id"]);
+        assert_eq!(all[4]["kind"], "recording");
+        let half = told(6);
+        assert_eq!((half[0]["status"].as_str(), half[0]["ended_at"].is_null()), (Some("live"), true));
+        assert_eq!(half[1]["closed_by"], "open");
+        assert_eq!(half[2]["closed_by"], "left");
+        assert!(told(0).is_empty());
+    }
+
+    #[test]
+    fn who_has_not_said_goodbye_is_there_again_while_the_run_goes_on() {
+        let script = Script {
+            meeting: MeetingRef { id: 960_000_017, uuid: 1, cycle_sub_id: None },
+            people: vec![Who::Employee(1).person(1)],
+            stays: vec![stay(0, 10, 50, false)],
+            steps: [(5, What::Started), (11, What::Join(0)), (52, What::End), (60, What::Started), (80, What::End)]
+                .map(|(at, what)| Step { at, what })
+                .to_vec(),
+        };
+        let told = |done| {
+            let mut out = Vec::new();
+            run(&mut out, "7700001234", &script, done);
+            let lines = String::from_utf8_lossy(&out).into_owned();
+            let stay = lines.lines().find(|line| line.contains(r#""kind":"stay""#)).unwrap_or_default();
+            let stay: serde_json::Value = serde_json::from_str(stay).unwrap_or_default();
+            (stay["closed_by"].as_str().map(str::to_owned), stay["left_at"].as_str().map(str::to_owned))
+        };
+        let at_its_first_end = (Some("meeting_end".to_owned()), Some("1970-01-01T00:00:00.052Z".to_owned()));
+        assert_eq!(told(3), at_its_first_end);
+        assert_eq!(told(4), (Some("open".to_owned()), None));
+        assert_eq!(told(5), at_its_first_end);
+    }
+}

@@ -1,0 +1,771 @@
+//! The composition root: settings become parts, parts become named tasks, and the tasks are supervised.
+//!
+//! Every task of the service is spawned here (`tasks`), and every part that can take new settings while it runs says so
+//! here (`reload`).
+
+mod reload;
+mod tasks;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::audit::watch::Watch;
+use crate::backfill;
+use crate::config::{ConfigError, Settings, TlsFiles};
+use crate::cursor;
+use crate::enrich::{self, Enrich, Enterprise};
+use crate::http::access::Access;
+use crate::http::api::Api;
+use crate::http::api::streams::Streams;
+use crate::http::connections::{Connections, Gauges, room_by_descriptors};
+use crate::http::failures::Failures;
+use crate::http::ingest::{Ingest, Limits};
+use crate::http::ops::{CursorHealth, Health};
+use crate::http::past::Past;
+use crate::http::tls::{Certificates, TlsError};
+use crate::http::{self, Shutdown, Terms};
+use crate::intake::Intake;
+use crate::meetings::{self, Meetings};
+use crate::metrics::{CURSORS, Metrics};
+use crate::recordings::{self, Recordings};
+use crate::relay::{self, Encoder, Relay};
+use crate::subscription::{self, Expected};
+use convoke_bus::{Bus, Login};
+use convoke_core::event::{Clock, Seq};
+use convoke_log::disk::DiskWatch;
+use convoke_log::tail::Tail;
+use convoke_log::{self as log, Log, LogError, Sessions};
+use convoke_platform::Vendor;
+pub use reload::Reloader;
+use tasks::Tasks;
+
+/// How often the gauges that need the database are brought up to date.
+const GAUGES_EVERY: Duration = Duration::from_secs(1);
+
+/// How often it is looked at what holds retention back, and said.
+const RETENTION_EVERY: Duration = Duration::from_secs(10);
+const SAY_HELD_AGAIN: Duration = Duration::from_secs(6 * 3600);
+
+/// Connections of the admin listener: operators and their machines, and nobody's flood.
+const ADMIN_CONNECTIONS: usize = 128;
+
+/// The stream watch rests so many times as long as it works: on a large table it takes about two hundredths of a processor.
+const WATCH_REST: u32 = 60;
+
+/// An answer of the platform's API that takes longer is a failure.
+const VENDOR_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The pauses between tries to reach the database at the start.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// A running service.
+pub struct App {
+    /// Where the events listener is.
+    pub events: SocketAddr,
+    /// Where the admin listener is.
+    pub admin: SocketAddr,
+    /// All metrics.
+    pub metrics: Arc<Metrics>,
+    /// What it knows about itself.
+    pub health: Arc<Health>,
+    log: Arc<dyn Log>,
+    vendor: Option<Vendor>,
+    reloader: Arc<Reloader>,
+    tasks: Tasks,
+    shutdown: Shutdown,
+    steps: Steps,
+    delay: Duration,
+    timeout: Duration,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "App({}, {})", self.events, self.admin)
+    }
+}
+
+/// In which order the parts end, after the listeners.
+#[derive(Clone, Default)]
+struct Steps {
+    /// What asks the platform and appends the answers, for which the writer must still run.
+    askers: CancellationToken,
+    writer: CancellationToken,
+    cursors: CancellationToken,
+    rest: CancellationToken,
+}
+
+const EVENTS: &str = "events listener";
+const ADMIN: &str = "admin listener";
+const WRITER: &str = "writer";
+// The helpers, as `metrics::TASKS` has them.
+const DATABASE: &str = "database_upkeep";
+const RELAY: &str = "relay";
+const TABLES: &str = "analyst_tables";
+const WATCH: &str = "stream_watch";
+const BACKFILL: &str = "backfill";
+const RECORDINGS: &str = "recordings";
+const ENRICHMENT: &str = enrich::TASK;
+const GAUGES: &str = "gauges";
+const STREAMS: &str = "streams";
+const SUBSCRIPTION: &str = "subscription_watch";
+const FILES: &str = "file_watch";
+
+impl App {
+    /// Binds, and starts everything; the database and the bus may still be away.
+    ///
+    /// # Errors
+    /// What keeps it from starting at all: an address in use, a certificate that cannot be used.
+    pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
+        let certificates = match &settings.listen.tls {
+            Some(files) => Some(certificates(settings, files)?),
+            None => None,
+        };
+        if let Some(certificates) = &certificates {
+            warn_of_validity(certificates);
+        }
+        let events = bind(settings.listen.events, "listen.events")?;
+        let admin = bind(settings.listen.admin, "listen.admin")?;
+        let (events_at, admin_at) = (events.local_addr()?, admin.local_addr()?);
+
+        let clock = Clock::System;
+        let metrics = Arc::new(Metrics::new());
+        let mut reloader = Reloader::new(settings, Arc::clone(&metrics));
+        let log = log::open(&log_options(settings))?;
+        let bus = match bus_options(settings) {
+            Some(options) => Some(Arc::new({
+                let connected = metrics.bus_connected.clone();
+                Bus::connect(options, move |is| connected.set(is.into())).await?
+            })),
+            None => None,
+        };
+        // One for all who ask: it signs in once, and keeps to one pace.
+        let vendor = vendor_options(settings).map(|options| Vendor::new(options, clock.clone())).transpose()?;
+        let client = vendor.clone();
+        let appended = Arc::new(Notify::new());
+        let tables_tail = Arc::new(Tail::with_room(meetings::FOLLOWED));
+        let relay_tail = bus.as_ref().map(|_| Arc::new(Tail::default()));
+        let migrated = CancellationToken::new();
+        let shutdown = Shutdown::default();
+        let steps = Steps::default();
+
+        let (intake, writer) = Intake::new(
+            Arc::clone(&log),
+            Arc::clone(&metrics),
+            clock.clone(),
+            Arc::clone(&appended),
+            [Some(&tables_tail), relay_tail.as_ref()].into_iter().flatten().cloned().collect(),
+        );
+        let sources = http::Sources {
+            allow_from: settings.listen.allow_from.clone(),
+            trusted_proxies: settings.listen.trusted_proxies.clone(),
+        };
+        let limits = Limits { sources: sources.clone(), max_body: settings.listen.max_body };
+        let ingest =
+            Arc::new(Ingest::new(&settings.subscribers, intake.clone(), Arc::clone(&metrics), clock.clone(), limits));
+        let watched = settings.platform.as_ref().is_some_and(|platform| platform.watch_every.is_some());
+        let bus_name = bus.as_ref().map(|bus| bus.stream().to_owned());
+        let closing = shutdown.closing.clone();
+        let health = Arc::new(Health::new(intake, closing, Arc::clone(&metrics), log.describe(), bus_name, watched));
+        health.set_subscribers(&settings.subscribers);
+        let (subscribers, expected) =
+            (watch::Sender::new(settings.subscriber_ids()), watch::Sender::new(Expected::by(settings)));
+        let (of, shown, ids, watched) =
+            (Arc::clone(&ingest), Arc::clone(&health), subscribers.clone(), expected.clone());
+        reloader.part(move |new| {
+            let (of, shown, ids, watched) = (Arc::clone(&of), Arc::clone(&shown), ids.clone(), watched.clone());
+            let (keys, new_ids, new_expected) = (new.subscribers.clone(), new.subscriber_ids(), Expected::by(new));
+            Ok(Box::new(move || {
+                of.set_subscribers(&keys);
+                shown.set_subscribers(&keys);
+                replace(&ids, new_ids);
+                replace(&watched, new_expected);
+            }))
+        });
+        if let Some(certificates) = certificates.clone() {
+            reloader.part(move |new| {
+                let Some(files) = &new.listen.tls else { return Ok(Box::new(|| {})) };
+                let (taken, certificates) = (certificates.prepare(&files.cert, &files.key)?, certificates.clone());
+                Ok(Box::new(move || {
+                    taken();
+                    warn_of_validity(&certificates);
+                }))
+            });
+        }
+        if let Some(bus) = bus.clone() {
+            reloader.part(move |new| {
+                let (login, bus) = (new.nats.login.clone(), Arc::clone(&bus));
+                login.iter().try_for_each(Login::check)?;
+                Ok(Box::new(move || bus.set_login(login)))
+            });
+        }
+        if let Some(vendor) = vendor.clone() {
+            reloader.part(move |new| {
+                let (vendor, platform) = (vendor.clone(), new.platform.clone());
+                Ok(Box::new(move || {
+                    if let Some(platform) = platform {
+                        vendor.set_key(&platform.app_id, platform.app_key);
+                    }
+                }))
+            });
+        }
+
+        let mut tasks = Tasks::default();
+        let helpers = Arc::clone(&health.helpers);
+        let router =
+            http::events_router(&settings.listen.path, Arc::clone(&ingest), Arc::clone(&health), sources.clone());
+        let counted = Gauges { open: metrics.connections.clone(), evicted: metrics.connections_evicted.clone() };
+        let connections = Connections::new(room_by_descriptors(), Some(counted));
+        let (idle, certificate) = (settings.listen.idle_timeout, certificates.clone());
+        let failures = Failures::new("events", Some(Arc::clone(&metrics)));
+        let terms = Terms::events(idle, certificates, failures, sources.clone());
+        tasks.spawn(EVENTS, http::serve(events, terms, router, shutdown.clone(), connections));
+        let terms_admin = Terms::admin(idle, Failures::new("admin", None), sources.clone());
+        let access = Access::new(&settings.admin, sources, Arc::clone(&log) as Arc<dyn Sessions>, clock.clone());
+        let access = Arc::new(access);
+        let of = Arc::clone(&access);
+        reloader.part(move |new| Ok(Box::new(of.prepare(&new.admin)?)));
+        let api = Api::new(Arc::clone(&log), Arc::clone(&health), clock.clone());
+        let streams = Streams::new(api, Arc::clone(&appended), steps.rest.clone());
+        let router = http::admin_router(&health, access, Arc::clone(&streams));
+        // Operators watch the end: this listener ends with the rest.
+        let admin_shutdown = Shutdown { stop: steps.rest.clone(), ..shutdown.clone() };
+        let connections = Connections::new(ADMIN_CONNECTIONS, None);
+        tasks.spawn(ADMIN, http::serve(admin, terms_admin, router, admin_shutdown, connections));
+        tasks.spawn(WRITER, writer.run(migrated.clone(), steps.writer.clone()));
+        let past = Arc::new(Past::new(Arc::clone(&log), Arc::clone(&metrics)));
+        let shared = Shared { log, health, past, metrics, clock, appended, migrated, owner: owner() };
+
+        let (it, migrate, stop) = (shared.clone(), settings.database.migrate, steps.rest.clone());
+        tasks.keep(DATABASE, &helpers, &steps.rest, move || {
+            upkeep(
+                Arc::clone(&it.log),
+                migrate,
+                (Arc::clone(&it.past), Arc::clone(&it.health)),
+                it.clock.clone(),
+                it.migrated.clone(),
+                stop.clone(),
+            )
+        });
+        let migrated = shared.migrated.clone();
+        tasks.keep(STREAMS, &helpers, &steps.rest, move || done(Arc::clone(&streams).run(migrated.clone())));
+        if let Some(bus) = bus {
+            let (it, of, retention, stop) =
+                (shared.clone(), Arc::clone(&bus), settings.database.retention, steps.cursors.clone());
+            tasks.keep(WATCH, &helpers, &steps.cursors, move || {
+                let (log, metrics, owner) = (Arc::clone(&it.log), Arc::clone(&it.metrics), it.owner.clone());
+                let watch = Watch::new(log, Arc::clone(&of), metrics, owner, retention, WATCH_REST);
+                done(watch.run(it.migrated.clone(), stop.clone()))
+            });
+            let (it, tail, stop) = (shared.clone(), relay_tail.unwrap_or_default(), steps.cursors.clone());
+            let mask = settings.privacy.mask.clone();
+            tasks.keep(RELAY, &helpers, &steps.cursors, move || {
+                let (log, metrics, owner) = (Arc::clone(&it.log), Arc::clone(&it.metrics), it.owner.clone());
+                let encoder = Encoder::new(bus.subject_prefix(), mask.clone());
+                let relay = Relay::new(log, Arc::clone(&tail), Arc::clone(&bus), encoder, metrics, owner);
+                it.moved(relay, stop.clone())
+            });
+        }
+        let (it, stop) = (shared.clone(), steps.cursors.clone());
+        tasks.keep(TABLES, &helpers, &steps.cursors, move || {
+            let tables = Meetings::new(Arc::clone(&it.log), Arc::clone(&it.metrics), it.owner.clone());
+            it.moved(tables.following(Arc::clone(&tables_tail)), stop.clone())
+        });
+        let mut cursors = vec![meetings::CURSOR];
+        cursors.extend(shared.health.bus.as_ref().map(|_| relay::CURSOR));
+        if let (Some(platform), Some(vendor)) = (&settings.platform, vendor) {
+            if platform.recordings {
+                cursors.push(recordings::CURSOR);
+            }
+            platform_tasks(&mut tasks, &shared, &steps, &shutdown, settings, &vendor, (subscribers, expected));
+        }
+        let (it, stop) = (shared.clone(), steps.rest.clone());
+        tasks.keep(GAUGES, &helpers, &steps.rest, move || {
+            done(gauges(it.clone(), certificate.clone(), cursors.clone(), stop.clone()))
+        });
+        let reloader = Arc::new(reloader);
+        let (watcher, stop) = (Arc::clone(&reloader), steps.rest.clone());
+        tasks.keep(FILES, &helpers, &steps.rest, move || done(Arc::clone(&watcher).watch(stop.clone())));
+
+        for (listener, address) in [("events", events_at), ("admin", admin_at)] {
+            tracing::info!(listener, %address, "listening");
+        }
+        let (delay, timeout) = (settings.listen.shutdown_delay, settings.listen.shutdown_timeout);
+        let Shared { log, health, metrics, .. } = shared;
+        Ok(Self {
+            events: events_at,
+            admin: admin_at,
+            metrics,
+            health,
+            log,
+            vendor: client,
+            reloader,
+            tasks,
+            shutdown,
+            steps,
+            delay,
+            timeout,
+        })
+    }
+
+    /// Serves until `stop`, then ends in order: not ready, no new connections, what is under way finished and stored, the
+    /// cursors at a boundary. `force` cuts that short.
+    ///
+    /// # Errors
+    /// The task that ended early, or what could not be finished.
+    pub async fn run(mut self, stop: CancellationToken, force: CancellationToken) -> anyhow::Result<()> {
+        let early = tokio::select! {
+            () = stop.cancelled() => None,
+            ended = self.tasks.next() => Some(ended),
+        };
+        if let Some(ended) = early {
+            self.shutdown.force.cancel();
+            let (name, result) = ended?;
+            result.with_context(|| format!("the {name}"))?;
+            bail!("the {name} ended by itself");
+        }
+        tracing::info!("stopping: not ready any more");
+        self.shutdown.closing.set();
+        let (delay, timeout) = (self.delay, self.timeout);
+        tokio::select! {
+            result = tokio::time::timeout(timeout, self.finish(delay)) => {
+                if let Ok(result) = result {
+                    result?;
+                    tracing::info!("stopped");
+                } else {
+                    tracing::warn!(?timeout, "listen.shutdown_timeout is over: what was still under way is cut");
+                }
+                Ok(())
+            }
+            () = force.cancelled() => bail!("forced to stop before everything was finished"),
+        }
+    }
+
+    async fn finish(&mut self, delay: Duration) -> anyhow::Result<()> {
+        tokio::time::sleep(delay).await;
+        self.shutdown.stop.cancel();
+        self.steps.askers.cancel();
+        self.tasks.finish(&[EVENTS, BACKFILL, RECORDINGS, ENRICHMENT]).await?;
+        self.steps.writer.cancel();
+        self.tasks.finish(&[WRITER]).await?;
+        self.steps.cursors.cancel();
+        self.tasks.finish(&[RELAY, TABLES, WATCH]).await?;
+        self.steps.rest.cancel();
+        self.tasks.finish(&[ADMIN, STREAMS, DATABASE, GAUGES, SUBSCRIPTION, FILES]).await?;
+        // Where the platform is not needed any more, its tokens are others'.
+        let log_out = async {
+            if let Some(vendor) = &self.vendor {
+                vendor.log_out().await;
+            }
+        };
+        tokio::join!(self.log.close(), log_out);
+        Ok(())
+    }
+
+    /// What reads the settings again.
+    #[must_use]
+    pub fn reloader(&self) -> Arc<Reloader> {
+        Arc::clone(&self.reloader)
+    }
+}
+
+/// What most helpers need.
+#[derive(Clone)]
+struct Shared {
+    log: Arc<dyn Log>,
+    health: Arc<Health>,
+    past: Arc<Past>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    appended: Arc<Notify>,
+    migrated: CancellationToken,
+    owner: String,
+}
+
+impl Shared {
+    /// Moves a cursor, once there is a database to move it in.
+    fn moved<C: cursor::Cursor + Sync + 'static>(
+        &self,
+        cursor: C,
+        stop: CancellationToken,
+    ) -> impl Future<Output = anyhow::Result<()>> + Send + use<C> {
+        let (log, appended, migrated) = (Arc::clone(&self.log), Arc::clone(&self.appended), self.migrated.clone());
+        async move {
+            tokio::select! {
+                () = migrated.cancelled() => cursor::run(cursor, log, appended, stop).await,
+                () = stop.cancelled() => {}
+            }
+            Ok(())
+        }
+    }
+}
+
+/// The log that the settings describe.
+#[must_use]
+pub fn log_options(settings: &Settings) -> log::Options {
+    log::Options {
+        url: settings.database.url.clone(),
+        retention: settings.database.retention,
+        quarantine_retention: settings.database.quarantine_retention,
+    }
+}
+
+/// The bus that the settings describe; `None`: the relay is off.
+#[must_use]
+pub fn bus_options(settings: &Settings) -> Option<convoke_bus::Options> {
+    let nats = &settings.nats;
+    Some(convoke_bus::Options {
+        url: nats.url.clone()?,
+        stream: nats.stream.clone(),
+        subject_prefix: nats.subject_prefix.clone(),
+        tls_ca: nats.tls_ca.clone(),
+        tls: nats.tls.as_ref().map(|files| (files.cert.clone(), files.key.clone())),
+        login: nats.login.clone(),
+        replicas: nats.replicas,
+        max_age: nats.max_age,
+        max_bytes: nats.max_bytes,
+        duplicate_window: nats.duplicate_window,
+    })
+}
+
+/// The client of the platform's API that the settings describe; `None`: it is not used.
+#[must_use]
+pub fn vendor_options(settings: &Settings) -> Option<convoke_platform::Options> {
+    let platform = settings.platform.as_ref()?;
+    Some(convoke_platform::Options {
+        url: platform.url.clone(),
+        app_id: platform.app_id.clone(),
+        app_key: platform.app_key.clone(),
+        user_id: platform.user_id.clone(),
+        corp_id: platform.corp_id.clone(),
+        sp_id: platform.sp_id.clone(),
+        timeout: VENDOR_TIMEOUT,
+    })
+}
+
+/// Of subscribers.
+type Ids = Arc<[Arc<str>]>;
+
+/// The helpers that ask the platform, as far as the settings want them.
+fn platform_tasks(
+    tasks: &mut Tasks,
+    shared: &Shared,
+    steps: &Steps,
+    shutdown: &Shutdown,
+    settings: &Settings,
+    vendor: &Vendor,
+    (subscribers, expected): (watch::Sender<Ids>, watch::Sender<Expected>),
+) {
+    let Some(platform) = &settings.platform else { return };
+    let helpers = &shared.health.helpers;
+    let parts = || (shared.clone(), vendor.clone());
+    if let Some(every) = platform.backfill_every {
+        let ((it, vendor), retention, stop) = (parts(), settings.database.retention, shutdown.stop.clone());
+        let subscribers = subscribers.subscribe();
+        tasks.keep(BACKFILL, helpers, &shutdown.stop, move || {
+            let task = backfill::task::Task {
+                every,
+                owner: it.owner.clone(),
+                cursor: meetings::CURSOR,
+                subscribers: subscribers.clone(),
+                retention,
+                log: Arc::clone(&it.log),
+                intake: it.health.intake.clone(),
+                vendor: vendor.clone(),
+                metrics: Arc::clone(&it.metrics),
+                clock: it.clock.clone(),
+            };
+            done(task.run(it.migrated.clone(), stop.clone()))
+        });
+    }
+    if platform.recordings {
+        let ((it, vendor), stop) = (parts(), steps.askers.clone());
+        tasks.keep(RECORDINGS, helpers, &steps.askers, move || {
+            let (log, metrics, intake) = (Arc::clone(&it.log), Arc::clone(&it.metrics), it.health.intake.clone());
+            let (clock, owner) = (it.clock.clone(), it.owner.clone());
+            it.moved(Recordings::new(log, intake, vendor.clone(), metrics, clock, owner, stop.clone()), stop.clone())
+        });
+    }
+    if platform.enrich {
+        let ((it, vendor), stop) = (parts(), steps.askers.clone());
+        let enterprise = Enterprise::of(platform.sp_id.as_deref(), platform.corp_id.as_deref());
+        tasks.keep(ENRICHMENT, helpers, &steps.askers, move || {
+            let (log, metrics, leader) =
+                (Arc::clone(&it.log), Arc::clone(&it.metrics), (meetings::CURSOR, it.owner.clone()));
+            let enrich = Enrich::new(log, vendor.clone(), metrics, it.clock.clone(), enterprise.clone(), leader);
+            done(enrich.run(it.migrated.clone(), stop.clone()))
+        });
+    }
+    if let Some(every) = platform.watch_every {
+        let ((it, vendor), stop, expected) = (parts(), steps.rest.clone(), expected.subscribe());
+        tasks.keep(SUBSCRIPTION, helpers, &steps.rest, move || {
+            let (log, metrics, owner) = (Arc::clone(&it.log), Arc::clone(&it.metrics), it.owner.clone());
+            let watch = subscription::watch::Watch::new(
+                vendor.clone(),
+                log,
+                metrics,
+                expected.clone(),
+                owner,
+                every,
+                it.clock.clone(),
+            );
+            done(watch.run(it.migrated.clone(), stop.clone()))
+        });
+    }
+}
+
+/// Who posts to us refuses a certificate that is out of date; to say so is all that can be done here.
+fn warn_of_validity(certificates: &Certificates) {
+    if let Some(trouble) = certificates.trouble(Clock::System.now()) {
+        tracing::warn!("the certificate in listen.tls_cert {trouble}: replace it");
+    }
+}
+
+/// The certificate to be shown. One that cannot be used is a wrong setting, like any other.
+///
+/// # Errors
+/// The refusal, with what to write instead.
+pub fn certificates(settings: &Settings, files: &TlsFiles) -> Result<Certificates, ConfigError> {
+    Certificates::load(&files.cert, &files.key).map_err(|error| match error {
+        TlsError::File(..) | TlsError::Empty(_) => settings.refuse(
+            "listen.tls_cert",
+            &error,
+            "name a PEM file with the certificate and those that vouch for it",
+        ),
+        TlsError::Key(..) | TlsError::Mismatch(..) | TlsError::Unusable(_) => {
+            settings.refuse("listen.tls_key", &error, "name a PEM file with the private key of listen.tls_cert")
+        }
+    })
+}
+
+/// Names this process among the replicas.
+#[must_use]
+pub fn owner() -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{host}-{}-{:08x}", std::process::id(), rand::random::<u32>())
+}
+
+fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // Or a restart would have to wait for the old connections' ends.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(http::BACKLOG)
+    };
+    listen().with_context(|| format!("{setting}: cannot listen on {address}"))
+}
+
+/// Tells who looks, if it is another value.
+fn replace<T: PartialEq>(sender: &watch::Sender<T>, new: T) {
+    sender.send_if_modified(|known| {
+        let changed = *known != new;
+        *known = new;
+        changed
+    });
+}
+
+async fn done(task: impl Future<Output = ()>) -> anyhow::Result<()> {
+    task.await;
+    Ok(())
+}
+
+/// Reaches and migrates the database, however long that takes, then does what it needs doing from time to time.
+async fn upkeep(
+    log: Arc<dyn Log>,
+    migrate: bool,
+    (past, health): (Arc<Past>, Arc<Health>),
+    clock: Clock,
+    migrated: CancellationToken,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut pause = FIRST_PAUSE;
+    let mut said = String::new();
+    let throttle = convoke_core::throttle::Throttle::default();
+    let said_held = convoke_core::throttle::Throttle::new(1, SAY_HELD_AGAIN);
+    let mut looked: Option<Instant> = None;
+    loop {
+        match log.migrate(migrate).await {
+            Ok(schema) => {
+                // Somebody's open transaction may be in the way of new partitions, for hours: there is room without them.
+                if let Err(error) = maintained(&*log).await {
+                    tracing::warn!(%error, "the database's upkeep failed; trying again");
+                }
+                tracing::info!(
+                    database = log.describe(),
+                    version = schema.version,
+                    applied = schema.applied,
+                    "the database is up to date"
+                );
+                match log.weaknesses().await {
+                    Ok(weaknesses) => weaknesses.iter().for_each(|weakness| {
+                        tracing::warn!(weakness, "what is answered 200 may not survive a power cut");
+                    }),
+                    Err(error) => tracing::debug!(%error, "whether the database is durable is not known"),
+                }
+                if let Err(error) = past.recall(&health.subscribers(), clock.now()).await {
+                    tracing::debug!(%error, "when the last events came is not known yet");
+                }
+                migrated.cancel();
+                break;
+            }
+            Err(error) if error.may_pass() => {
+                let mut reason = error.to_string();
+                if !migrate && matches!(error, LogError::Unmigrated { .. }) {
+                    reason += "; as database.migrate is false, run `convoke migrate` as the user of this service";
+                }
+                if said != reason {
+                    throttle.run("start", |suppressed| {
+                        let database = log.describe();
+                        if let LogError::Unavailable(_) = error {
+                            tracing::error!(database, reason, suppressed, "the database is not there yet: events are answered 503; trying again");
+                        } else {
+                            tracing::error!(
+                                database,
+                                reason,
+                                suppressed,
+                                "cannot use the database: events are answered 503 until somebody mends this; trying again"
+                            );
+                        }
+                    });
+                    said = reason;
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
+    let kept_up = async {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(log.maintenance_interval()) => {}
+                () = stop.cancelled() => return,
+            }
+            if let Err(error) = maintained(&*log).await {
+                throttle.run("maintenance", |suppressed| {
+                    tracing::warn!(%error, suppressed, "the database's upkeep failed; trying again");
+                });
+            }
+            if looked.is_none_or(|looked| looked.elapsed() > RETENTION_EVERY)
+                && let Ok(held) = retention_held(&*log).await
+            {
+                looked = Some(Instant::now());
+                health.metrics.retention_blocked.set(i64::from(held.is_some()));
+                if let Some(held) = held {
+                    said_held.run("retention", |_| tracing::warn!("retention is held back: {held}"));
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = kept_up => {}
+        () = log.listen() => {}
+    }
+    Ok(())
+}
+
+/// Upkeep by the database's own clock: ours may be another, and what it deletes is gone for all.
+async fn maintained(log: &dyn Log) -> Result<(), LogError> {
+    log.maintain(log.now().await?).await
+}
+
+async fn retention_held(log: &dyn Log) -> Result<Option<log::RetentionHeld>, LogError> {
+    log.retention_held(log.now().await?).await
+}
+
+/// Keeps the gauges up to date that only the database knows.
+async fn gauges(
+    shared: Shared,
+    certificates: Option<Certificates>,
+    cursors: Vec<&'static str>,
+    stop: CancellationToken,
+) {
+    let Shared { log, health, past, clock, migrated, .. } = shared;
+    let mut disk_watch = DiskWatch::new(clock.clone());
+    let mut validity = http::tls::Watch::default();
+    loop {
+        if let Some(certificates) = &certificates {
+            let expires = certificates.expires();
+            health.metrics.tls_expiry.set(expires.get() / 1000);
+            if validity.is_due(expires, clock.now()) {
+                warn_of_validity(certificates);
+            }
+        }
+        health.last_hour.look(&health.metrics, clock.now());
+        let disk = log.disk();
+        health.look(|looked| looked.disk_free = disk.map(|disk| disk.free));
+        if let Some(disk) = disk {
+            health.metrics.disk_free.set(i64::try_from(disk.free).unwrap_or(i64::MAX));
+            if let Some(warning) = disk_watch.note(disk) {
+                warning.say(disk);
+            }
+        }
+        health.intake.warn_if_due();
+        if migrated.is_cancelled() {
+            let looked = look(&*log, &health, &past, &clock, &cursors).await;
+            health.look(|known| known.reachable = looked.is_ok());
+            if let Err(error) = looked {
+                tracing::debug!(%error, "the gauges are as they were");
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(GAUGES_EVERY) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn look(
+    log: &dyn Log,
+    health: &Health,
+    past: &Past,
+    clock: &Clock,
+    running: &[&'static str],
+) -> Result<(), LogError> {
+    let metrics = &health.metrics;
+    let states = log.cursors().await?;
+    let mut cursors = Vec::new();
+    for name in CURSORS.into_iter().filter(|name| running.contains(name)) {
+        let lag = log.lag(name).await?;
+        let seconds = lag.oldest.map_or(0.0, |oldest| clock.now().since(oldest).as_secs_f64());
+        metrics.set_lag(name, lag.events, seconds);
+        let state = states.iter().find(|state| state.name == name);
+        cursors.push(CursorHealth {
+            name: name.to_owned(),
+            position: state.map_or(0, |state| state.position.0),
+            lag_events: lag.events,
+            lag_seconds: seconds,
+            owner: state.and_then(|state| state.owner.clone()),
+        });
+    }
+    health.look(|known| known.cursors = cursors);
+    let counts = log.counts().await?;
+    metrics.quarantined.set(counts.quarantined);
+    for name in CURSORS {
+        metrics.set_aside(name).set(counts.set_aside.get(name).copied().unwrap_or(0));
+    }
+    let (fetches, enrichments) = log.work_counts().await?;
+    metrics.set_fetches(recordings::CURSOR, fetches);
+    metrics.set_fetches(enrich::TASK, enrichments);
+    for (subscriber, at) in counts.handshakes {
+        metrics.note_handshake(&subscriber, at);
+    }
+    // Not as people read: whatever they ask, the gauges go on.
+    let newest = log.read(Seq(log.head().await?.0 - 1), 1).await?;
+    if let Some(newest) = newest.first() {
+        past.note(newest);
+        health.look(|known| known.newest = Some(newest.received_at));
+    }
+    // Those that a reload has added, too.
+    past.recall(&health.subscribers(), clock.now()).await?;
+    past.keep(clock.now()).await
+}

@@ -1,0 +1,259 @@
+//! What one run lacks: the platform's history of it, compared with what the tables know. Pure.
+
+use std::time::Duration;
+
+use super::matching::{self, PastStay};
+use super::synthesis::{self, Kind, Run};
+use convoke_core::event::Millis;
+use convoke_log::{KnownRun, KnownStay};
+use convoke_platform::{AttendeeRecord, Conference};
+
+/// A start that the log has is not the first, and an end not the last, if somebody was there so much earlier, or later.
+const SESSION: Duration = Duration::from_secs(60);
+
+/// Who left within this time of the run's end was there until the end, which closes the stay: whether that is pushed as a
+/// leave, too, the manual does not say.
+const UNTIL_THE_END: Duration = Duration::from_secs(1);
+
+/// A kind of gap. What fills it is one or two events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Gap {
+    /// The log never heard of the run. Its start, its end and its stays are counted beside.
+    Run,
+    /// The run has no start, or somebody was there before it.
+    Start,
+    /// The run has no end, or somebody was there after it.
+    End,
+    /// Nobody told of the stay.
+    Stay,
+    /// Somebody joined, and nobody told that he left.
+    Leave,
+    /// There is a recording that nobody told of.
+    Recording,
+}
+
+impl Gap {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Run, Self::Start, Self::End, Self::Stay, Self::Leave, Self::Recording];
+
+    /// As in reports.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Run => "runs",
+            Self::Start => "starts",
+            Self::End => "ends",
+            Self::Stay => "stays",
+            Self::Leave => "leaves",
+            Self::Recording => "recordings",
+        }
+    }
+}
+
+/// Why something is not filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Unfillable {
+    /// The history does not say which run it is.
+    NoRun,
+    /// The history gives no time for a start, an end or a recording.
+    NoTime,
+    /// The history gives no time of joining.
+    NoJoinTime,
+    /// The history gives no time of leaving, or one before that of joining.
+    NoLeaveTime,
+    /// It ended so short a time ago that it may still be pushed, or it goes on.
+    TooYoung,
+    /// The platform gives less of its stays than it says that there are: what is made of a part would be wrong.
+    Incomplete,
+    /// The database does not take the event; it is in the quarantine.
+    Refused,
+}
+
+impl Unfillable {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::NoRun,
+        Self::NoTime,
+        Self::NoJoinTime,
+        Self::NoLeaveTime,
+        Self::TooYoung,
+        Self::Incomplete,
+        Self::Refused,
+    ];
+
+    /// As in reports, and in the label `reason`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoRun => "no_run",
+            Self::NoTime => "no_time",
+            Self::NoJoinTime => "no_join_time",
+            Self::NoLeaveTime => "no_leave_time",
+            Self::TooYoung => "too_young",
+            Self::Incomplete => "incomplete",
+            Self::Refused => "refused",
+        }
+    }
+
+    /// For people.
+    #[must_use]
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::NoRun => "runs whose UUID the history does not give",
+            Self::NoTime => "starts, ends or recordings for which the history gives no time",
+            Self::NoJoinTime => "stays for which the history gives no time of joining",
+            Self::NoLeaveTime => "leaves for which the history gives no time, or one before the join",
+            Self::TooYoung => "runs that ended less than 24 h 30 min ago, or go on: the platform may still push them",
+            Self::Incomplete => "runs of whose participants the platform gives less than it says that there are",
+            Self::Refused => "events that the database does not take: see `convoke quarantine list`",
+        }
+    }
+}
+
+/// An event to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// When it happened.
+    pub at: Millis,
+    /// Its type.
+    pub kind: Kind,
+    /// Its `eventInfo`.
+    pub event_info: String,
+}
+
+/// What a run lacks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// What would fill it, in the order of time.
+    pub events: Vec<Planned>,
+    /// What was found.
+    pub gaps: Vec<Gap>,
+    /// What cannot be filled.
+    pub unfillable: Vec<Unfillable>,
+}
+
+/// Whether a run of the history ended before `boundary`, as far as the list of runs tells.
+#[must_use]
+pub fn is_over(conference: &Conference, boundary: Millis) -> bool {
+    let over = conference.state.as_deref().is_none_or(|state| state == "Destroyed");
+    over && conference.end.or(conference.start).is_none_or(|end| end <= boundary)
+}
+
+/// The stays that the platform gave for a run.
+#[must_use]
+pub fn past_stays(records: Vec<AttendeeRecord>) -> Vec<PastStay> {
+    let time = |at: Option<Millis>| at.filter(|at| *at != Millis::EPOCH);
+    let stay = |record: AttendeeRecord| PastStay {
+        display_name: record.display_name,
+        call_number: record.call_number,
+        joined_at: time(record.joined_at),
+        left_at: time(record.left_at),
+        forgotten: false,
+    };
+    records.into_iter().map(stay).collect()
+}
+
+/// Compares a run that ended before `boundary` with what is known of it.
+#[must_use]
+pub fn plan(
+    conference: &Conference,
+    uuid: &str,
+    past: &[PastStay],
+    known: Option<&KnownRun>,
+    stays: &[KnownStay],
+    boundary: Millis,
+) -> Plan {
+    let run = Run {
+        meeting_id: known.and_then(|run| run.meeting_id.as_deref()).or(conference.conference_id.as_deref()),
+        meeting_uuid: uuid,
+        cycle_sub_id: known
+            .and_then(|run| run.meeting_cycle_sub_id.as_deref())
+            .or_else(|| conference.occurrence_held().map(|occurrence| &*occurrence.id)),
+    };
+    let nothing = KnownRun::default();
+    let was = known.unwrap_or(&nothing);
+    let joins = || past.iter().map(|stay| stay.joined_at).chain(stays.iter().map(|stay| stay.joined_at)).flatten();
+    let leaves = || {
+        let known = stays.iter().map(|stay| stay.left_at.filter(|_| stay.left));
+        past.iter().map(|stay| stay.left_at).chain(known).flatten()
+    };
+    let (first, last) = (joins().min(), leaves().max());
+    if last.is_some_and(|last| last > boundary) {
+        return Plan { unfillable: vec![Unfillable::TooYoung], ..Plan::default() };
+    }
+
+    let mut plan = Plan::default();
+    if known.is_none() {
+        plan.gaps.push(Gap::Run);
+    }
+    let mut started_at = was.started_at;
+    if started_at.is_none_or(|start| first.is_some_and(|first| start.since(first) > SESSION)) {
+        plan.gaps.push(Gap::Start);
+        started_at = first.or(conference.start);
+        plan.meeting(Kind::Started, started_at, &run);
+    }
+    let mut ended_at = was.ended_at;
+    if ended_at.is_none_or(|end| last.is_some_and(|last| last.since(end) > SESSION)) {
+        plan.gaps.push(Gap::End);
+        // Whole minutes are cut, and somebody of whom no leave is known was there until the end: not before either.
+        ended_at = last
+            .or(conference.end)
+            .map(|end| [started_at, joins().max(), was.live_at].into_iter().flatten().fold(end, Millis::max));
+        plan.meeting(Kind::End, ended_at, &run);
+    }
+    for (stay, place) in past.iter().zip(matching::pair(past, stays)) {
+        match place.and_then(|place| stays.get(place)) {
+            None if stay.forgotten => {}
+            None => plan.stay(&run, stay),
+            // The end of the run has told it.
+            Some(known) if known.left || near(stay.left_at, was.ended_at) => {}
+            Some(known) => plan.leave(&run, stay, known),
+        }
+    }
+    if conference.has_record_file == Some(true) && was.recordings == 0 {
+        plan.gaps.push(Gap::Recording);
+        plan.meeting(Kind::Record, ended_at, &run);
+    }
+    plan.events.sort_by_key(|event| (event.at, event.kind));
+    plan
+}
+
+impl Plan {
+    fn meeting(&mut self, kind: Kind, at: Option<Millis>, run: &Run<'_>) {
+        match at {
+            Some(at) => self.push(kind, at, synthesis::of_meeting(kind, at, run)),
+            None => self.unfillable.push(Unfillable::NoTime),
+        }
+    }
+
+    fn stay(&mut self, run: &Run<'_>, stay: &PastStay) {
+        self.gaps.push(Gap::Stay);
+        let Some(joined_at) = stay.joined_at else { return self.unfillable.push(Unfillable::NoJoinTime) };
+        self.push(Kind::Join, joined_at, synthesis::join(joined_at, run, stay));
+        match stay.left_at.filter(|left_at| *left_at >= joined_at) {
+            Some(left_at) => self.push(Kind::Left, left_at, synthesis::left(joined_at, left_at, run, stay)),
+            None => self.unfillable.push(Unfillable::NoLeaveTime),
+        }
+    }
+
+    fn leave(&mut self, run: &Run<'_>, stay: &PastStay, known: &KnownStay) {
+        self.gaps.push(Gap::Leave);
+        match (known.joined_at, stay.left_at) {
+            (Some(joined_at), Some(left_at)) if left_at >= joined_at => {
+                self.push(Kind::Left, left_at, synthesis::left_of(known, joined_at, left_at, run));
+            }
+            _ => self.unfillable.push(Unfillable::NoLeaveTime),
+        }
+    }
+
+    fn push(&mut self, kind: Kind, at: Millis, event_info: String) {
+        self.events.push(Planned { at, kind, event_info });
+    }
+}
+
+fn near(one: Option<Millis>, other: Option<Millis>) -> bool {
+    one.zip(other).is_some_and(|(one, other)| one.since(other).max(other.since(one)) < UNTIL_THE_END)
+}
+
+#[cfg(test)]
+mod tests;

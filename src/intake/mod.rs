@@ -1,0 +1,508 @@
+//! The queue in front of the log, and its one writer: group commit.
+//!
+//! Whatever gathered while the last commit ran goes into the next one, without waiting for more; copies of one event
+//! within a batch are merged; nobody gets an answer before the batch is durable. A batch that the database refuses for a
+//! reason that is not its health is split until the culprit is alone, which goes to the quarantine: one bad row never
+//! fails its neighbours.
+
+mod outage;
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+use convoke_core::event::{Clock, Content, EventId, Millis, Seq, Unreadable, Verified};
+use convoke_core::human;
+use convoke_core::throttle::Throttle;
+use convoke_log::tail::Tail;
+use convoke_log::{Append, Appended, Committed, Log, LogError};
+use outage::{BEAT_EVERY, By, Outage, Over};
+
+pub use outage::{GIVEN_UP, MISSED};
+
+/// How the reason begins of what is in the quarantine because the database refuses it.
+pub const REFUSED_BY_DATABASE: &str = "the database refuses it";
+
+/// What to do when nobody accepts events.
+const REMEDY: &str = "make the database take events again (`convoke check` says what is wrong with it)";
+
+/// What to do about events that the platform has dropped.
+const LOST: &str = "events that the platform first tried more than 24 h before it ends are lost to the push: ask the \
+    platform's history API for them";
+
+/// Deliveries that may wait. At 20,000 a second it is a fifth of a second's worth.
+const QUEUE: usize = 4096;
+
+/// Bytes of bodies that may wait.
+const QUEUE_BYTES: usize = 48 << 20;
+
+/// Deliveries in one commit: beyond this, batches only add delay.
+pub const MAX_BATCH: usize = 256;
+
+/// How often an idle log is asked whether it could store, so that `/readyz` tells the truth.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+
+/// The same while it could not.
+const PROBE_AGAIN: Duration = Duration::from_millis(500);
+
+/// Why a delivery was not stored, as far as we know: all are answered `503`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotStored {
+    /// The queue is full.
+    QueueFull,
+    /// The log is unavailable.
+    Unavailable,
+}
+
+struct Job {
+    verified: Arc<Verified>,
+    body: Bytes,
+    received_at: Millis,
+    /// `None` if nobody waits for the answer.
+    answer: Option<oneshot::Sender<Result<Appended, NotStored>>>,
+    _bytes: OwnedSemaphorePermit,
+}
+
+/// The way into the log. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Intake {
+    queue: mpsc::Sender<Job>,
+    bytes: Arc<Semaphore>,
+    outage: Arc<Outage>,
+    metrics: Arc<Metrics>,
+}
+
+impl Intake {
+    /// The queue, and the writer that empties it. Not accepting until the writer has run.
+    #[must_use]
+    pub fn new(
+        log: Arc<dyn Log>,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+        appended: Arc<Notify>,
+        tails: Vec<Arc<Tail>>,
+    ) -> (Self, Writer) {
+        let (queue, jobs) = mpsc::channel(QUEUE);
+        let outage = Arc::new(Outage::new(clock.clone()));
+        let intake = Self {
+            queue,
+            bytes: Arc::new(Semaphore::new(QUEUE_BYTES)),
+            outage: Arc::clone(&outage),
+            metrics: Arc::clone(&metrics),
+        };
+        let throttle = Throttle::new(5, Duration::from_secs(60));
+        let writer = Writer {
+            jobs,
+            log,
+            outage,
+            clock,
+            beaten: None,
+            beats: true,
+            metrics,
+            appended,
+            tails,
+            ready: OnceLock::new(),
+            throttle,
+        };
+        (intake, writer)
+    }
+
+    /// Stores what was verified. When it returns `Ok`, it is durable. `body` is what it was read from, in case that the
+    /// database refuses what was made of it.
+    ///
+    /// # Errors
+    /// [`NotStored`]; it may have been stored all the same.
+    pub async fn store(&self, verified: Verified, body: Bytes, received_at: Millis) -> Result<Appended, NotStored> {
+        let (answer, answered) = oneshot::channel();
+        self.enqueue(verified, body, received_at, Some(answer))?;
+        answered.await.unwrap_or(Err(NotStored::Unavailable))
+    }
+
+    /// Notes a handshake, if there is room and a database; nobody waits for it.
+    pub fn note(&self, verified: Verified, received_at: Millis) {
+        if self.enqueue(verified, Bytes::new(), received_at, None).is_err() {
+            tracing::debug!("the queue is full: a handshake is not noted");
+        }
+    }
+
+    fn enqueue(
+        &self,
+        verified: Verified,
+        body: Bytes,
+        received_at: Millis,
+        answer: Option<oneshot::Sender<Result<Appended, NotStored>>>,
+    ) -> Result<(), NotStored> {
+        // One that is larger than the whole queue has it to itself: it must be possible to store it at all.
+        let size = u32::try_from((body.len() + 512).min(QUEUE_BYTES)).unwrap_or(u32::MAX);
+        let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(size).map_err(|_| NotStored::QueueFull)?;
+        let job = Job { verified: Arc::new(verified), body, received_at, answer, _bytes: bytes };
+        self.queue.try_send(job).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => NotStored::QueueFull,
+            mpsc::error::TrySendError::Closed(_) => NotStored::Unavailable,
+        })?;
+        self.metrics.store_queue.set(i64::try_from(QUEUE - self.queue.capacity()).unwrap_or(0));
+        Ok(())
+    }
+
+    /// Whether an event could be stored, as last seen.
+    #[must_use]
+    pub fn accepting(&self) -> bool {
+        self.outage.accepting()
+    }
+
+    /// How long events have been refused, by this process and before it began by all; zero while they are accepted.
+    #[must_use]
+    pub fn refusing_for(&self) -> Duration {
+        self.outage.refused_for()
+    }
+
+    /// Whether [`Intake::refusing_for`] is the least that it can be, because the database has not told the rest yet.
+    #[must_use]
+    pub fn refusing_at_least(&self) -> bool {
+        self.outage.at_least()
+    }
+
+    /// Why events are refused, for people; `None` while they are accepted, or before the first was tried.
+    #[must_use]
+    pub fn refusing_because(&self) -> Option<String> {
+        self.outage.why()
+    }
+
+    /// Says that events have been refused for 1, 12, 20 or 24 hours, once each in an outage. To be called now and then.
+    pub fn warn_if_due(&self) {
+        let Some(lasted) = self.outage.due() else { return };
+        let (refused_for, at_least) = (human::duration(lasted).to_string(), self.outage.at_least());
+        if lasted < GIVEN_UP {
+            let left = human::duration(GIVEN_UP - lasted).to_string();
+            tracing::error!(
+                refused_for,
+                at_least,
+                left,
+                "events are refused, and the platform drops an event 24 h after its first try: {REMEDY}"
+            );
+        } else {
+            tracing::error!(
+                refused_for,
+                at_least,
+                "events are refused, and the platform drops them now: {REMEDY}; {LOST}"
+            );
+        }
+    }
+}
+
+/// The one writer. [`Writer::run`] it for as long as there is an [`Intake`].
+#[derive(Debug)]
+pub struct Writer {
+    jobs: mpsc::Receiver<Job>,
+    log: Arc<dyn Log>,
+    outage: Arc<Outage>,
+    clock: Clock,
+    /// When the heartbeat was written last, by the steady clock.
+    beaten: Option<Duration>,
+    /// Whether it is written at all.
+    beats: bool,
+    metrics: Arc<Metrics>,
+    appended: Arc<Notify>,
+    tails: Vec<Arc<Tail>>,
+    ready: OnceLock<()>,
+    throttle: Throttle,
+}
+
+impl Writer {
+    /// The writer of a command that takes no deliveries: it writes no heartbeat, which says that somebody does.
+    #[must_use]
+    pub fn without_heartbeat(self) -> Self {
+        Self { beats: false, ..self }
+    }
+
+    /// Commits batch after batch until `finish`, and then what is still in the queue. `migrated` says when the log may be
+    /// written at all; until then everything is refused at once.
+    pub async fn run(mut self, migrated: CancellationToken, finish: CancellationToken) {
+        let mut jobs = Vec::with_capacity(MAX_BATCH);
+        let mut last_write = Instant::now();
+        let mut begun = false;
+        loop {
+            if finish.is_cancelled() {
+                // From here on nothing more is taken; what was taken is still written.
+                self.jobs.close();
+            }
+            self.beat().await;
+            let probe_in =
+                if self.outage.accepting() { PROBE_EVERY } else { PROBE_AGAIN }.saturating_sub(last_write.elapsed());
+            let received = tokio::select! {
+                biased;
+                received = self.jobs.recv_many(&mut jobs, MAX_BATCH) => received,
+                () = finish.cancelled(), if !self.jobs.is_closed() => continue,
+                () = migrated.cancelled(), if !begun => {
+                    begun = true;
+                    last_write = self.probe().await;
+                    continue;
+                }
+                () = tokio::time::sleep(probe_in), if migrated.is_cancelled() => {
+                    last_write = self.probe().await;
+                    continue;
+                }
+            };
+            if received == 0 {
+                self.beaten = None;
+                return self.beat().await;
+            }
+            self.metrics.store_queue.set(i64::try_from(self.jobs.len()).unwrap_or(0));
+            if migrated.is_cancelled() {
+                self.commit(&mut jobs).await;
+                last_write = Instant::now();
+            } else {
+                refuse(jobs.drain(..));
+            }
+        }
+    }
+
+    async fn probe(&self) -> Instant {
+        if !self.outage.known() {
+            self.read_heartbeat().await;
+        }
+        match self.log.probe().await {
+            Ok(()) => self.stored(By::Probe).await,
+            Err(error) => self.refused(By::Probe, &error),
+        }
+        Instant::now()
+    }
+
+    /// Writes the heartbeat, if its time has come.
+    async fn beat(&mut self) {
+        let now = self.clock.steady();
+        if !self.beats
+            || !self.outage.settled()
+            || self.beaten.is_some_and(|beaten| now.saturating_sub(beaten) < BEAT_EVERY)
+        {
+            return;
+        }
+        match self.log.beat().await {
+            Ok(()) => self.beaten = Some(now),
+            Err(error) => self.refused(By::Probe, &error),
+        }
+    }
+
+    /// Asks how long nobody has accepted events, and at the start says so.
+    async fn read_heartbeat(&self) {
+        let first = !self.outage.known();
+        let heartbeat = match self.log.heartbeat().await {
+            Ok(heartbeat) => heartbeat,
+            Err(error) => return tracing::debug!(%error, "the heartbeat cannot be read"),
+        };
+        self.outage.heartbeat(heartbeat.map(|heartbeat| heartbeat.age));
+        let Some(heartbeat) = heartbeat.filter(|heartbeat| first && heartbeat.age > MISSED) else { return };
+        let (gap, since) = (human::duration(heartbeat.age).to_string(), heartbeat.at);
+        if heartbeat.age < GIVEN_UP {
+            tracing::warn!(
+                gap,
+                %since,
+                "nobody accepted events before this start; the platform tries each again until 24 h after its first try, \
+                so none is lost if they are accepted from now on"
+            );
+        } else {
+            tracing::error!(gap, %since, "nobody accepted events for more than a day before this start; {LOST}");
+        }
+    }
+
+    /// Notes that events cannot be stored; says so once.
+    fn refused(&self, by: By, error: &LogError) {
+        self.outage.because(error.to_string());
+        // A small write may succeed where a large one does not, and so on: this and its end may take turns.
+        if self.outage.refused(by) {
+            self.throttle.run("refusing", |suppressed| {
+                tracing::error!(%error, suppressed, "cannot store events: they are answered 503, and the platform retries for 24 hours");
+            });
+        }
+    }
+
+    /// Notes that events can be stored; says so once.
+    async fn stored(&self, by: By) {
+        if !self.outage.accepting() {
+            self.read_heartbeat().await;
+        }
+        let Some(over) = self.outage.accepted(by) else { return };
+        if self.ready.set(()).is_ok() {
+            tracing::info!(database = self.log.describe(), "accepting events");
+        } else {
+            self.throttle.run("again", |suppressed| say_over(over, suppressed));
+        }
+    }
+
+    async fn commit(&self, jobs: &mut Vec<Job>) {
+        // Who gave up waiting was answered 503 and will come again.
+        jobs.retain(|job| job.answer.as_ref().is_none_or(|answer| !answer.is_closed()));
+        if jobs.is_empty() {
+            return;
+        }
+        let (batch, places) = merge(jobs);
+        let started = Instant::now();
+        let mut outcomes = vec![Err(NotStored::Unavailable); batch.len()];
+        self.append(&batch, jobs, &places, &mut outcomes).await;
+        self.metrics.commit_duration.observe(started.elapsed().as_secs_f64());
+        #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
+        self.metrics.batch_size.observe(jobs.len() as f64);
+        // Also for duplicates: the first try of a batch may have been committed without our learning it.
+        if outcomes.iter().any(Result::is_ok) {
+            self.appended.notify_waiters();
+        }
+        // The first copy of a new event is the one that was stored; the others were merged into it.
+        let mut told = vec![false; batch.len()];
+        for (job, place) in jobs.drain(..).zip(places) {
+            let outcome = match outcomes[place] {
+                Ok(Appended::Stored) if told[place] => Ok(Appended::Duplicate),
+                outcome => outcome,
+            };
+            told[place] = true;
+            if let Some(answer) = job.answer {
+                // Nobody there any more: answered 503 in the meantime, which does not mean "not stored".
+                let _ = answer.send(outcome);
+            }
+        }
+    }
+
+    /// Appends `batch`, splitting it while the database refuses it, and fills in what became of each.
+    async fn append(
+        &self,
+        batch: &[Append],
+        jobs: &[Job],
+        places: &[usize],
+        outcomes: &mut [Result<Appended, NotStored>],
+    ) {
+        // Ranges of the batch still to be appended, the next one last.
+        let whole = 0..batch.len();
+        let mut ranges = vec![whole];
+        while let Some(range) = ranges.pop() {
+            match self.append_once(&batch[range.clone()]).await {
+                Ok(committed) => {
+                    self.stored(By::Event).await;
+                    if let Some(first) = committed.first {
+                        let events = batch[range.clone()].iter().map(|append| &append.verified);
+                        let events = events.filter(|verified| matches!(verified.content(), Content::Event(_)));
+                        for tail in &self.tails {
+                            tail.push((first.0..).map(Seq).zip(events.clone().cloned()));
+                        }
+                    }
+                    for (slot, appended) in outcomes[range].iter_mut().zip(committed.outcomes) {
+                        *slot = Ok(appended);
+                    }
+                }
+                Err(LogError::Rejected(_) | LogError::NoPlace(_)) if range.len() > 1 => {
+                    let middle = range.start + range.len() / 2;
+                    ranges.push(middle..range.end);
+                    ranges.push(range.start..middle);
+                }
+                Err(LogError::Rejected(cause)) => {
+                    let place = range.start;
+                    let body =
+                        places.iter().position(|p| *p == place).map(|n| jobs[n].body.clone()).unwrap_or_default();
+                    outcomes[place] = self.set_apart(&batch[place], body, &cause.to_string()).await;
+                }
+                // It is answered 503 and comes again; its neighbours were, or will be, stored.
+                Err(error @ LogError::NoPlace(_)) => self.throttle.run("no place", |suppressed| {
+                    tracing::error!(%error, suppressed, "cannot store an event now: it is answered 503, and the platform retries for 24 hours");
+                }),
+                Err(error) => {
+                    self.refused(By::Event, &error);
+                    // What is left of the batch would meet the same; it was not answered and will come again.
+                    return;
+                }
+            }
+        }
+    }
+
+    /// A connection may have died since it was used last, which says nothing about the database: one more try on a new
+    /// one. Appending twice is harmless.
+    async fn append_once(&self, batch: &[Append]) -> Result<Committed, LogError> {
+        match self.log.append(batch).await {
+            Err(LogError::Unavailable(first)) => {
+                tracing::debug!(error = %first, "appending failed; trying once more");
+                self.log.append(batch).await
+            }
+            result => result,
+        }
+    }
+
+    /// Keeps a delivery whose event the database will never take.
+    async fn set_apart(&self, append: &Append, body: Bytes, cause: &str) -> Result<Appended, NotStored> {
+        let unreadable = Unreadable {
+            subscriber_id: Arc::clone(append.verified.subscriber_id()),
+            received_at: append.last_delivered_at,
+            reason: format!("{REFUSED_BY_DATABASE}: {cause}"),
+            body,
+        };
+        match self.log.quarantine(&unreadable, append.deliveries).await {
+            Ok(()) => Ok(Appended::Quarantined),
+            Err(error) => {
+                self.refused(By::Event, &error);
+                Err(NotStored::Unavailable)
+            }
+        }
+    }
+}
+
+/// Says that an outage is over, and what it may have cost.
+fn say_over(over: Over, suppressed: Option<u64>) {
+    let (refused_for, nobody_for) =
+        (human::duration(over.refused_for).to_string(), human::duration(over.nobody_for).to_string());
+    if over.nobody_for < GIVEN_UP {
+        tracing::info!(suppressed, refused_for, nobody_for, "events are being stored again; the platform dropped none");
+    } else {
+        tracing::error!(suppressed, refused_for, nobody_for, "events are being stored again; {LOST}");
+    }
+}
+
+/// Merges copies: the batch to append, and the place in it of each job.
+fn merge(jobs: &[Job]) -> (Vec<Append>, Vec<usize>) {
+    let mut batch: Vec<Append> = Vec::with_capacity(jobs.len());
+    let mut seen: HashMap<Key, usize> = HashMap::with_capacity(jobs.len());
+    let mut places = Vec::with_capacity(jobs.len());
+    for job in jobs {
+        let place = *seen.entry(key(&job.verified)).or_insert(batch.len());
+        if let Some(append) = batch.get_mut(place) {
+            append.deliveries += 1;
+            append.last_delivered_at = append.last_delivered_at.max(job.received_at);
+        } else {
+            batch.push(Append {
+                verified: Arc::clone(&job.verified),
+                deliveries: 1,
+                last_delivered_at: job.received_at,
+            });
+        }
+        places.push(place);
+    }
+    (batch, places)
+}
+
+/// What makes two deliveries one.
+#[derive(PartialEq, Eq, Hash)]
+enum Key {
+    Event(EventId),
+    Unreadable([u8; 32]),
+    Handshake(Arc<str>),
+    Probe(String),
+}
+
+fn key(verified: &Verified) -> Key {
+    match verified.content() {
+        Content::Event(event) => Key::Event(event.event_id),
+        Content::Unreadable(unreadable) => Key::Unreadable(unreadable.digest()),
+        Content::Handshake(handshake) if handshake.is_probe() => Key::Probe(handshake.nonce.clone()),
+        Content::Handshake(handshake) => Key::Handshake(Arc::clone(&handshake.subscriber_id)),
+    }
+}
+
+fn refuse(jobs: impl Iterator<Item = Job>) {
+    for answer in jobs.filter_map(|job| job.answer) {
+        // As above: nobody there any more is fine.
+        let _ = answer.send(Err(NotStored::Unavailable));
+    }
+}
+
+#[cfg(test)]
+mod tests;
