@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
 use bytes::Bytes;
-use convoke::bus::{self, Behind, Bus, Message};
-use convoke::event::{Clock, Delivery, Subscriber, Verified};
-use convoke::log::{self, Append, Log};
-use convoke::metrics::Metrics;
-use convoke::simulate::sign;
-use convoke::verify::{self, Keyring};
+use convoke_bus::{self as bus, Behind, Bus, Message};
+use convoke_core::event::{Clock, Delivery, Subscriber, Verified};
+use convoke_core::sign;
+use convoke_core::verify::{self, Keyring};
+use convoke_log::{self as log, Append, Log};
 use secrecy::SecretString;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -179,7 +178,7 @@ async fn window_rate(window: usize, seconds: f64) -> f64 {
         max_bytes: None,
         duplicate_window: Duration::from_secs(600),
     };
-    let bus = Bus::connect(options, Arc::new(Metrics::new())).await.expect("sound options");
+    let bus = Bus::connect(options, |_| {}).await.expect("sound options");
     bus.wait_connected(Duration::from_secs(5)).await.expect("a connection");
     let mut last = bus.ensure_stream().await.expect("a stream").last_sequence;
     let payload = Bytes::from(vec![b'x'; 880]);

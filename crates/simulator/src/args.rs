@@ -138,7 +138,8 @@ impl SimulateArgs {
 /// # Errors
 /// As [`Simulation::run`].
 pub async fn command(simulation: &Simulation, stop: CancellationToken) -> Result<Report, Error> {
-    eprintln!("seed {}", simulation.seed);
+    // Not `eprintln!`, which panics if nobody reads it.
+    let _ = writeln!(std::io::stderr(), "seed {}", simulation.seed);
     let stop = stop.child_token();
     let mut run = std::pin::pin!(simulation.run(stop.clone()));
     tokio::select! {

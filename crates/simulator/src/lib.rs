@@ -3,7 +3,7 @@
 //! A [`Simulation`] enables the push with the handshake, lets a simulated enterprise hold its meetings, delivers every event as the
 //! platform would, signed, and retries by the platform's schedule whatever is not answered with exactly 200. It serves people
 //! (`convoke simulate`), the demonstration, the fault tests (with a ledger of what was acknowledged and the truth of what
-//! happened) and the benchmarks (as the load). [`sign`] makes signed bodies for other tests; [`History`] makes months of them.
+//! happened) and the benchmarks (as the load). [`convoke_core::sign`] makes signed bodies for other tests; [`History`] makes months of them.
 //!
 //! From the inside out: `people` and `script` plan one meeting, `world` merges many into a stream of events, `fresh` decides
 //! which are lost or repeated, `queue` what is delivered when, `sender` delivers over `client`. All but the last two do no
