@@ -1,5 +1,6 @@
 //! `convoke simulate`: its options, and how it talks to people.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
