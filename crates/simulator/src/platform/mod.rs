@@ -6,9 +6,9 @@
 //! open. What manual and SDKs differ in is accepted in both ways.
 //!
 //! ```no_run
-//! # async fn test() -> Result<(), convoke::simulate::Error> {
-//! use convoke::event::Millis;
-//! use convoke::simulate::platform::{Call, Fault, Platform, PlatformOptions, Refusal, Run};
+//! # async fn test() -> Result<(), convoke_simulator::Error> {
+//! use convoke_core::event::Millis;
+//! use convoke_simulator::platform::{Call, Fault, Platform, PlatformOptions, Refusal, Run};
 //!
 //! let mut options = PlatformOptions::new("an-app-id", "its-key".into());
 //! options.limit = 1_000;                       // calls a minute, per call; what it is, the headers say
