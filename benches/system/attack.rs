@@ -11,9 +11,9 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use crate::OPEN_RATE;
-use crate::report::median;
 use crate::run::{self, Bench, Case};
 use crate::servers::{APP_ID, KEY, PATH};
+use crate::statistics::median;
 use crate::support::attack::{Attack, Kind, Target, many_files};
 
 /// Connections of the platform.

@@ -16,9 +16,9 @@ use secrecy::SecretString;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::report::median;
 use crate::run::{self, Bench};
 use crate::servers::{APP_ID, KEY, disk};
+use crate::statistics::median;
 
 /// Senders that wait for their answer before they send again, as 256 connections do.
 const SENDERS: usize = 256;

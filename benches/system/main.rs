@@ -12,6 +12,7 @@ mod backfill;
 mod backlog;
 mod child;
 mod choices;
+mod comparison;
 mod fill;
 mod machine;
 mod moments;
@@ -22,12 +23,14 @@ mod report;
 mod run;
 mod scale;
 mod servers;
+mod statistics;
 #[expect(dead_code, reason = "the tests need more of it")]
 #[path = "../../tests/it/support/mod.rs"]
 mod support;
 mod tables;
 
-use options::{Command, Options};
+use clap::{Parser, Subcommand};
+use options::Options;
 use report::Findings;
 use run::{Bench, Case};
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,9 +38,30 @@ use tokio::signal::unix::{SignalKind, signal};
 /// The rate of the open loop: what a platform of several thousand companies sends on a busy morning.
 const OPEN_RATE: f64 = 2_000.0;
 
+/// Measures the whole service, with its databases and its bus as real processes, side by side with a baseline.
+#[derive(Debug, Parser)]
+#[command(name = "system", about, args_conflicts_with_subcommands = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// What else this program does.
+#[derive(Debug, Subcommand)]
+enum Command {
+    Backfill(backfill::Backfill),
+    Fill(fill::Fill),
+    Questions(questions::Questions),
+    Page(page::Page),
+    Scale(scale::Scale),
+}
+
 #[tokio::main]
 async fn main() {
-    let options = Options::read();
+    let CommandLine { command, mut options } = CommandLine::parse();
+    options.shorten_if_quick();
     if let Some(which) = &options.child {
         return child::run(which).await;
     }
@@ -45,14 +69,14 @@ async fn main() {
     let mut interrupt = signal(SignalKind::interrupt()).expect("a handler");
     // Cut short, what was started is still ended and removed, by those who own it.
     tokio::select! {
-        () = command(options) => {}
+        () = execute(command, options) => {}
         _ = terminate.recv() => eprintln!("terminated"),
         _ = interrupt.recv() => eprintln!("interrupted"),
     }
 }
 
-async fn command(options: Options) {
-    match &options.command {
+async fn execute(command: Option<Command>, options: Options) {
+    match &command {
         None => run(options).await,
         Some(Command::Scale(parts)) => scale::run(&mut Bench::new(options.clone()), parts).await,
         Some(Command::Backfill(backfill)) => backfill.run().await,

@@ -181,5 +181,5 @@ pub async fn start(bench: &mut Bench, case: Case) -> Start {
     assert_eq!(messages(&bus).await, report.acknowledged, "nothing is published twice");
     let (idle_mb, _) = machine::memory(setup.server.id());
     setup.server.stop().await;
-    Start { ready_ms: crate::report::median(&mut ready), idle_mb }
+    Start { ready_ms: crate::statistics::median(&mut ready), idle_mb }
 }

@@ -1,14 +1,8 @@
-//! The command line.
+//! What the command line says for all measurements.
 
 use std::collections::BTreeSet;
 
-use clap::{Parser, Subcommand};
-
-use crate::backfill::Backfill;
-use crate::fill::Fill;
-use crate::page::Page;
-use crate::questions::Questions;
-use crate::scale::Scale;
+use clap::Args;
 
 /// What can be asked for with `--only`, in the order in which it is run.
 pub const PARTS: [&str; 13] = [
@@ -19,13 +13,9 @@ pub const PARTS: [&str; 13] = [
 /// Not run unless asked for: how Convoke came to be as it is, and how it fares among enemies, is not how fast it is.
 const ON_REQUEST: [&str; 2] = ["choices", "attack"];
 
-/// Measures the whole service, with its databases and its bus as real processes, side by side with a baseline.
-#[derive(Clone, Debug, Parser)]
-#[command(name = "system", about, args_conflicts_with_subcommands = true)]
+/// What every measurement is told.
+#[derive(Clone, Debug, Args)]
 pub struct Options {
-    #[command(subcommand)]
-    pub command: Option<Command>,
-
     /// Parts to run, separated by commas: bare (the load generator's ceiling), sqlite, postgres, bus (both databases with
     /// JetStream), naive, open, burst, stream, backlog, start, tables (with and without the analyst tables), choices,
     /// attack. Default: all but the last two
@@ -69,26 +59,14 @@ pub struct Options {
     pub child: Option<String>,
 }
 
-/// What else this program does.
-#[derive(Clone, Debug, Subcommand)]
-pub enum Command {
-    Backfill(Backfill),
-    Fill(Fill),
-    Questions(Questions),
-    Page(Page),
-    Scale(Scale),
-}
-
 impl Options {
-    pub fn read() -> Self {
-        let mut options = Self::parse();
-        if options.quick {
-            options.seconds = options.seconds.min(1.5);
-            options.rounds = 1;
-            options.connections = vec![256];
-            options.backlog = options.backlog.min(50_000);
+    pub fn shorten_if_quick(&mut self) {
+        if self.quick {
+            self.seconds = self.seconds.min(1.5);
+            self.rounds = 1;
+            self.connections = vec![256];
+            self.backlog = self.backlog.min(50_000);
         }
-        options
     }
 
     pub fn wants(&self, part: &str) -> bool {

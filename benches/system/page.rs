@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::task::JoinSet;
 
+use crate::comparison::{Must, Table};
 use crate::run::{Bench, Case, Measured, Setup};
-use crate::scale::table::{Must, Table};
 use crate::support::browser::Browser;
 use crate::support::http::RawConnection;
 
@@ -184,5 +184,5 @@ async fn first_paint(setup: &Setup) -> (usize, f64) {
         }
         times.push(started.elapsed().as_secs_f64() * 1e3);
     }
-    (bytes, crate::report::median(&mut times))
+    (bytes, crate::statistics::median(&mut times))
 }

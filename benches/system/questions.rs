@@ -15,8 +15,8 @@ use time::{Date, format_description::well_known::Iso8601};
 
 use crate::fill::Fill;
 use crate::machine;
-use crate::report::median;
 use crate::servers::{self, Database};
+use crate::statistics::median;
 use crate::support::postgres::Postgres;
 use crate::support::readme::{self, Query};
 

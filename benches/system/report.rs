@@ -10,6 +10,7 @@ use crate::machine;
 use crate::moments::{Burst, Start, Stream};
 use crate::options::Options;
 use crate::run::{Case, Measured};
+use crate::statistics::median;
 
 /// What Convoke must reach, and aims at, as ratios to the baseline at 256 connections.
 const RATIOS: [(Case, f64, f64); 4] = [
@@ -22,16 +23,6 @@ const CONNECTIONS: usize = 256;
 
 /// The relay keeps up if everything is in the stream this long after the last acknowledgement.
 const KEPT_UP_MS: f64 = 500.0;
-
-/// The median; sorts what it is given.
-pub fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    match values.len() {
-        0 => f64::NAN,
-        n if n % 2 == 1 => values[n / 2],
-        n => f64::midpoint(values[n / 2 - 1], values[n / 2]),
-    }
-}
 
 #[derive(Debug, Serialize)]
 struct Closed {

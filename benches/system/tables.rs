@@ -9,8 +9,8 @@ use convoke::meetings::CURSOR;
 use convoke_core::event::Clock;
 use convoke_log::{self as log, Log};
 
-use crate::report::median;
 use crate::run::{Bench, Case, Measured, Setup};
+use crate::statistics::median;
 
 /// How long the lease is held at a time, and how often it is renewed.
 const HELD: Duration = Duration::from_secs(9);

@@ -10,14 +10,14 @@ use convoke_core::event::{Clock, EventId, Record, Seq};
 use convoke_log::{self as log, Log};
 use sqlx::{Connection as _, PgConnection, SqliteConnection};
 
-use super::table::{Must, Table};
 use super::{Scale, Tables};
 use crate::backlog;
+use crate::comparison::{Must, Table};
 use crate::fill::{Fill, Filled};
 use crate::moments;
-use crate::report::median;
 use crate::run::{Bench, Case, Setup, count};
 use crate::servers::Database;
+use crate::statistics::median;
 
 const CONNECTIONS: usize = 256;
 

@@ -5,7 +5,6 @@
 mod growth;
 mod replicas;
 mod steady;
-pub(crate) mod table;
 mod tls;
 
 use std::future::Future;
@@ -15,10 +14,10 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 
 use crate::backlog;
+use crate::comparison::{Must, Table};
 use crate::machine;
 use crate::run::{Bench, Case};
 use crate::servers::Database;
-use table::{Must, Table};
 
 type Running<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 

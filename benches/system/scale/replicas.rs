@@ -1,7 +1,7 @@
 //! Two replicas on one PostgreSQL and one JetStream, beside one.
 
 use super::Tables;
-use super::table::{Must, Table};
+use crate::comparison::{Must, Table};
 use crate::run::{Bench, Case};
 use crate::servers::Server;
 

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
 
-use super::table::{Must, Table};
 use super::{Scale, Tables};
+use crate::comparison::{Must, Table};
 use crate::machine;
-use crate::report::median;
 use crate::run::{Bench, Case, Setup, count};
 use crate::servers::disk;
+use crate::statistics::median;
 
 const CONNECTIONS: usize = 64;
 

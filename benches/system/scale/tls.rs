@@ -1,7 +1,7 @@
 //! TLS on connections that stay open, beside plain HTTP.
 
 use super::Tables;
-use super::table::{Must, Table};
+use crate::comparison::{Must, Table};
 use crate::run::{Bench, Case};
 
 const CONNECTIONS: usize = 256;

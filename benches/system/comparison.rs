@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::report::median;
+use crate::statistics::median;
 
 /// What the ratio of the second column to the first has to be.
 #[derive(Clone, Copy, Debug, Serialize)]
