@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use secrecy::SecretString;
+use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -122,6 +123,12 @@ impl Millis {
     pub fn from_date_time(at: OffsetDateTime) -> Self {
         let ms = at.unix_timestamp_nanos() / 1_000_000;
         Self(i64::try_from(ms).unwrap_or(0).clamp(0, Self::MAX.0))
+    }
+}
+
+impl Serialize for Millis {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
     }
 }
 
@@ -256,6 +263,12 @@ impl EventId {
     }
 }
 
+impl Serialize for EventId {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
 /// Lower-case with hyphens.
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -264,7 +277,8 @@ impl fmt::Display for EventId {
 }
 
 /// A place in the log's order. Increasing, never reused; gaps are normal.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[cfg_attr(feature = "sqlx", derive(sqlx::Type), sqlx(transparent))]
 pub struct Seq(pub i64);
 
 impl Seq {

@@ -9,11 +9,14 @@
 //! | [`sign`] | the other way: a signed body, for the probe and the simulator |
 //! | [`redact`] | values masked |
 //! | [`throttle`] | lines of a log that come too often |
+//! | `sql` | times and ids in the databases (with the feature `sqlx`) |
 
 pub mod event;
 pub mod human;
 pub mod raw_json;
 pub mod redact;
 pub mod sign;
+#[cfg(feature = "sqlx")]
+mod sql;
 pub mod throttle;
 pub mod verify;
