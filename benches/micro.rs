@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use convoke::relay::Encoder;
-use convoke_core::event::{Clock, Content, Delivery, EventId, Millis, Record, Seq, Subscriber};
+use convoke_core::event::{Content, Delivery, Record, Subscriber};
+use convoke_core::id::{EventId, Seq};
 use convoke_core::sign;
+use convoke_core::time::{Clock, Millis};
 use convoke_core::verify::{self, Keyring};
 use secrecy::SecretString;
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use convoke_core::event::Seq;
+use convoke_core::id::Seq;
 use convoke_core::throttle::Throttle;
 use convoke_log::{Log, LogError};
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use convoke_core::event::Clock;
+use convoke_core::time::Clock;
 use convoke_simulator::{Report, Simulation};
 use rustix::process::{Resource, getrlimit};
 use secrecy::SecretString;

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use convoke_core::event::{Clock, Millis};
+use convoke_core::time::{Clock, Millis};
 use convoke_simulator::platform::{Call, Platform, PlatformOptions, Run};
 
 use crate::support::child::{OwnChild, read_log};

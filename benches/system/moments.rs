@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
 use async_nats::jetstream::consumer;
-use convoke_core::event::{Clock, Millis};
 use convoke_core::sign;
+use convoke_core::time::{Clock, Millis};
 use futures_util::StreamExt as _;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
-use convoke_core::event::Clock;
+use convoke_core::time::Clock;
 use convoke_simulator::{Report, Simulation};
 use secrecy::SecretString;
 use serde::Serialize;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use convoke::meetings::CURSOR;
-use convoke_core::event::Clock;
+use convoke_core::time::Clock;
 use convoke_log::{self as log, Log};
 
 use crate::run::{Bench, Case, Measured, Setup};

@@ -16,7 +16,9 @@ use serde::Serialize;
 use crate::relay;
 use crate::words::counted;
 use convoke_bus::{Bus, Scan, StreamState};
-use convoke_core::event::{EventId, Millis, Record, Seq};
+use convoke_core::event::Record;
+use convoke_core::id::{EventId, Seq};
+use convoke_core::time::Millis;
 use convoke_log::{Log, LogError};
 
 /// Rows read at a time.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use convoke_core::event::Seq;
+use convoke_core::id::Seq;
 
 const WORDS: usize = 64;
 #[expect(clippy::cast_possible_wrap, reason = "a small constant")]

@@ -18,8 +18,9 @@ use crate::cursor;
 use crate::metrics::{Metrics, Setback};
 use crate::relay;
 use convoke_bus::{Bus, StreamState};
-use convoke_core::event::{EventId, Millis, Seq};
+use convoke_core::id::{EventId, Seq};
 use convoke_core::throttle::Throttle;
+use convoke_core::time::Millis;
 use convoke_log::Log;
 
 /// How long a look may go on comparing, and how long after it the next one comes.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 use convoke_log::KnownStay;
 
 /// Times of one moment, as two sources of the platform tell them, are no further apart.

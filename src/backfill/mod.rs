@@ -28,7 +28,8 @@ pub use subscriber::{NoSubscriber, subscriber};
 use crate::forget::veil::{self, Told};
 use crate::intake::{Intake, MAX_BATCH};
 use crate::metrics::Metrics;
-use convoke_core::event::{Clock, Content, Millis, Source};
+use convoke_core::event::{Content, Source};
+use convoke_core::time::{Clock, Millis};
 use convoke_core::verify;
 use convoke_log::{Appended, Log, LogError, RunKey};
 use convoke_platform::{AttendeeRecord, Class, Conference, Item, Pages, Vendor, VendorError};
@@ -118,7 +119,7 @@ pub async fn tables_are_current(log: &dyn Log, cursor: &str) -> Result<(), LogEr
     loop {
         let states = log.cursors().await?;
         if states.iter().any(|state| state.name == cursor && state.position >= head)
-            || head == convoke_core::event::Seq::START
+            || head == convoke_core::id::Seq::START
         {
             return Ok(());
         }

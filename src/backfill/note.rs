@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 use convoke_log::{Log, LogError};
 
 /// What is kept, in milliseconds.

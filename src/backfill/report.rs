@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 use super::plan::{Gap, Unfillable};
 use super::synthesis::Kind;
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 
 /// Counts, every kind of them, also the zeros.
 pub type Counts<K> = BTreeMap<K, u64>;

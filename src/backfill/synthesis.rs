@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::matching::PastStay;
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 use convoke_log::KnownStay;
 
 /// The types of event that history tells of, in the order in which they happen.

@@ -10,8 +10,8 @@ use super::{Backfill, Error, NoSubscriber, Note, Request, subscriber, tables_are
 use crate::cursor;
 use crate::intake::Intake;
 use crate::metrics::Metrics;
-use convoke_core::event::{Clock, Millis};
 use convoke_core::throttle::Throttle;
+use convoke_core::time::{Clock, Millis};
 use convoke_log::{Log, LogError};
 use convoke_platform::{Vendor, VendorError};
 

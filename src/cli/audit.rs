@@ -14,7 +14,8 @@ use crate::config::{ConfigArgs, Env};
 use crate::relay;
 use crate::words::counted;
 use convoke_bus::Bus;
-use convoke_core::event::{Clock, EventId, Seq};
+use convoke_core::id::{EventId, Seq};
+use convoke_core::time::Clock;
 use convoke_log::Log;
 
 #[derive(Debug, clap::Args)]

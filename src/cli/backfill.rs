@@ -14,7 +14,7 @@ use crate::intake::Intake;
 use crate::meetings::{self, Meetings};
 use crate::metrics::Metrics;
 use crate::{app, cursor};
-use convoke_core::event::{Clock, Millis};
+use convoke_core::time::{Clock, Millis};
 use convoke_log::Log;
 use convoke_platform::{Vendor, VendorError};
 

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Failure, Outcome};
 use crate::config::{ConfigArgs, Env};
 use crate::export::{Broken, Format, Progress, Refused, Request, Style, Table, Target, export};
-use convoke_core::event::{Clock, Millis};
+use convoke_core::time::{Clock, Millis};
 use convoke_log::{Log, Scope};
 
 #[derive(Debug, clap::Args)]

@@ -11,7 +11,7 @@ use crate::app;
 use crate::config::{ConfigArgs, Env, Settings};
 use crate::forget::{Forget, ForgetError, Others, Part, Report, Survey};
 use crate::printable::printable;
-use convoke_core::event::Seq;
+use convoke_core::id::Seq;
 use convoke_log::{Erased, Handles};
 
 #[derive(Clone, Debug, clap::Args)]

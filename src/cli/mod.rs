@@ -214,6 +214,6 @@ async fn open_bus(settings: &Settings) -> Result<Bus, Failure> {
 }
 
 /// Reads a point in time as people write it.
-fn parse_time(text: &str) -> Result<convoke_core::event::Millis, String> {
-    convoke_core::event::Millis::read(text)
+fn parse_time(text: &str) -> Result<convoke_core::time::Millis, String> {
+    convoke_core::time::Millis::read(text)
 }

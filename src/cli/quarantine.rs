@@ -11,7 +11,8 @@ use super::{Failure, Outcome};
 use crate::config::{ConfigArgs, Env};
 use crate::printable::printable;
 use crate::words::counted;
-use convoke_core::event::{Clock, Unreadable};
+use convoke_core::event::Unreadable;
+use convoke_core::time::Clock;
 use convoke_core::verify::{self, Admit, IMPLAUSIBLE};
 use convoke_log::{Append, Appended, FORGOTTEN, Log, Quarantined};
 

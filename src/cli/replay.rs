@@ -11,7 +11,9 @@ use crate::relay::{self, Encoder, Turn};
 use crate::{app, audit};
 use convoke_bus::PublishError;
 use convoke_bus::{Bus, Message};
-use convoke_core::event::{Clock, Millis, Record, Seq};
+use convoke_core::event::Record;
+use convoke_core::id::Seq;
+use convoke_core::time::{Clock, Millis};
 use convoke_log::{Filter, Log};
 
 #[derive(Debug, clap::Args)]

@@ -12,7 +12,8 @@ use crate::config::{ConfigArgs, Env, Settings};
 use crate::subscription::Expected;
 use crate::subscription::actions::{Actions, Enable, Set};
 use crate::subscription::report::{Problem, Report};
-use convoke_core::event::{Clock, Subscriber};
+use convoke_core::event::Subscriber;
+use convoke_core::time::Clock;
 use convoke_platform::Vendor;
 
 /// Works on the subscription at the platform, by its API: needs platform.app_id and platform.app_key_file.

@@ -11,7 +11,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::{Failure, Outcome};
 use crate::config::{self, ConfigArgs, Env, Settings};
 use crate::printable::printable;
-use convoke_core::event::{Clock, Content, Delivery, Subscriber};
+use convoke_core::event::{Content, Delivery, Subscriber};
+use convoke_core::time::Clock;
 use convoke_core::verify::{self, Keyring, Malformed, Refusal};
 
 #[derive(Debug, clap::Args)]

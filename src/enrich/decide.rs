@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 use convoke_log::{Details, Enriched, Run};
 use convoke_platform::{Class, Conference};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::decide::{Call, calls, details, failed, unknown};
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 use convoke_log::{Details, Enriched, Run};
 use convoke_platform::{Class, Conference, Occurrence};
 

@@ -16,7 +16,7 @@ use std::io;
 pub use read::{Broken, Progress, Request, export};
 pub use target::{Refused, Target};
 
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 
 /// What can be exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

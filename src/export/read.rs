@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::{Style, Table, Target, Value, rows, sheet};
-use convoke_core::event::{EventId, Millis};
+use convoke_core::id::EventId;
+use convoke_core::time::Millis;
 use convoke_log::{
     EventFilter, ListedEvent, ListedMeeting, ListedStay, Listing, Log, LogError, MeetingFilter, MeetingKey, Order,
     Page, RecordingFilter, RecordingRow, Scope, StayFilter,

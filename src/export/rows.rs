@@ -1,7 +1,7 @@
 //! The tables' columns, in the order of the README, and the rows' values for them.
 
 use super::{Column, Kind, Value};
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 use convoke_log::{ListedEvent, ListedMeeting, ListedStay, RecordingRow};
 
 const fn always(name: &'static str, kind: Kind) -> Column {

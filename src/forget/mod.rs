@@ -31,8 +31,9 @@ use crate::meetings::{Meetings, RebuildError};
 use crate::metrics::Metrics;
 use crate::relay::TurnError;
 use convoke_bus::{Bus, BusError};
-use convoke_core::event::{Millis, Seq};
+use convoke_core::id::Seq;
 use convoke_core::raw_json;
+use convoke_core::time::Millis;
 use convoke_log::{
     Erased, Erasure, FORGOTTEN, Handles, Log, LogError, MeetingFilter, Order, Page, PersonRow, RunKey, Scope, StayKey,
 };

@@ -12,7 +12,9 @@ use super::{ForgetError, patient};
 use crate::meetings::stay_id;
 use crate::relay::{self, Turn, meeting_subjects};
 use convoke_bus::{Bus, Found};
-use convoke_core::event::{EventId, Meeting, Millis, Seq};
+use convoke_core::event::Meeting;
+use convoke_core::id::{EventId, Seq};
+use convoke_core::time::Millis;
 use convoke_core::verify::{self, Times};
 use convoke_log::{Handles, Log, StayKey};
 

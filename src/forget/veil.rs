@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 use convoke_log::{Details, Handles, Log, LogError, RunKey};
 
 /// Bytes of a key.

@@ -20,8 +20,9 @@ use super::problem::problem;
 use super::{RequestId, Sources};
 use crate::intake::{Intake, NotStored};
 use crate::metrics::{Metrics, Outcome, Rejection};
-use convoke_core::event::{Clock, Content, Delivery, HANDSHAKE, Subscriber};
+use convoke_core::event::{Content, Delivery, HANDSHAKE, Subscriber};
 use convoke_core::throttle::Throttle;
+use convoke_core::time::Clock;
 use convoke_core::verify::{self, Keyring, Refusal};
 use convoke_log::Appended;
 

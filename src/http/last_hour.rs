@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::metrics::{ConnectionFailure, Metrics, Rejection};
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const MINUTES: usize = 60;

@@ -16,7 +16,8 @@ use super::helpers::{Helper, Helpers};
 use super::last_hour::LastHour;
 use crate::intake::Intake;
 use crate::metrics::Metrics;
-use convoke_core::event::{Millis, Subscriber};
+use convoke_core::event::Subscriber;
+use convoke_core::time::Millis;
 
 /// What the process knows about itself.
 #[derive(Debug)]

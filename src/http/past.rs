@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::ops::Known;
 use crate::metrics::Metrics;
-use convoke_core::event::{Millis, Record, Source};
+use convoke_core::event::{Record, Source};
+use convoke_core::time::Millis;
 use convoke_log::{Log, LogError};
 
 /// The log is searched for a subscriber's newest event for so long. One that came long ago is found in the note.

@@ -15,7 +15,7 @@ use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::rustls::{CertificateError, Error, RootCertStore, ServerConfig};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 
 /// From so long before a certificate's end on, it is worth a word.
 const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);

@@ -16,9 +16,11 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
-use convoke_core::event::{Clock, Content, EventId, Millis, Seq, Unreadable, Verified};
+use convoke_core::event::{Content, Unreadable, Verified};
 use convoke_core::human;
+use convoke_core::id::{EventId, Seq};
 use convoke_core::throttle::Throttle;
+use convoke_core::time::{Clock, Millis};
 use convoke_log::tail::Tail;
 use convoke_log::{Append, Appended, Committed, Log, LogError};
 use outage::{BEAT_EVERY, By, Outage, Over};

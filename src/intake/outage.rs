@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use convoke_core::event::Clock;
+use convoke_core::time::Clock;
 
 /// How often the heartbeat is written while events are accepted.
 pub const BEAT_EVERY: Duration = Duration::from_secs(60);

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{CURSOR, Meetings, RebuildError, Run};
 use crate::cursor::LEASE;
-use convoke_core::event::Seq;
+use convoke_core::id::Seq;
 use convoke_log::{Changes, Lease, Moved, RunKey, StayKey};
 
 /// Runs that are read at a time.

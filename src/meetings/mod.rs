@@ -46,7 +46,7 @@ use std::time::{Duration, Instant};
 
 use crate::cursor::{Cursor, LEASE, Progress, RENEW, Retry};
 use crate::metrics::Metrics;
-use convoke_core::event::Seq;
+use convoke_core::id::Seq;
 use convoke_log::tail::Tail;
 use convoke_log::{Changes, Fact, Lease, Log, LogError, Moved, RunKey};
 pub use rebuild::RebuildError;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 use convoke_log::{Fact, Ready, RecordingRow};
 
 /// The row that a finished recording makes.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{CURSOR, Meetings};
 use crate::cursor::{CLAIM, Cursor as _, LEASE, Progress, TURN_POLL};
-use convoke_core::event::Seq;
+use convoke_core::id::Seq;
 use convoke_log::{Lease, LogError, Moved};
 
 /// Who has the lease hands it over when it is asked, and a dead one loses it; who does neither by then never will. Whatever

@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::ready::{self, Seen};
 use super::stay::{Stay, stay_id};
-use convoke_core::event::{EventId, Millis};
+use convoke_core::id::EventId;
+use convoke_core::time::Millis;
 use convoke_log::{Changes, ClosedBy, Fact, MeetingRow, RecordingRow, RunKey, Status, StayRow, Stored};
 
 /// So many ends, and so many edits, are remembered of a run: the newest ones. That bounds its row.

@@ -7,7 +7,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use convoke_core::event::{Attendee, EventId, Millis};
+use convoke_core::event::Attendee;
+use convoke_core::id::EventId;
+use convoke_core::time::Millis;
 use convoke_log::{ClosedBy, Fact, RunKey, StayRow, Texts, Told};
 
 /// Which stay of a run somebody's join or left belongs to: an id that is led by the time of joining, which both of them

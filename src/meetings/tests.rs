@@ -8,7 +8,9 @@ use proptest::sample::Index;
 use uuid::Uuid;
 
 use super::run::Run;
-use convoke_core::event::{Attendee, EventId, Meeting, Millis, Seq};
+use convoke_core::event::{Attendee, Meeting};
+use convoke_core::id::{EventId, Seq};
+use convoke_core::time::Millis;
 use convoke_log::{Changes, ClosedBy, Fact, MeetingRow, RecordingRow, RunKey, Status, StayRow, Stored};
 
 const SUBSCRIBER: &str = "7700001234";

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::ready::{Found, Ready};
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 use convoke_log::{Fetch, Fetched};
 use convoke_platform::Class;
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 use convoke_log::Fetch;
 use convoke_platform::{RecordFile, Segment};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::decide::{WINDOW, again, first, judge, judge_failure};
 use super::ready::{Found, Info, Ready};
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 use convoke_log::{Fetch, Fetched};
 use convoke_platform::{Class, RecordFile, Segment, SegmentFile};
 

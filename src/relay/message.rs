@@ -125,7 +125,9 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use convoke_core::event::{EventId, Millis, Record, Seq};
+    use convoke_core::event::Record;
+    use convoke_core::id::{EventId, Seq};
+    use convoke_core::time::Millis;
 
     fn record(event: &str, event_info: Option<&str>) -> Record {
         Record {

@@ -6,8 +6,9 @@ use super::memory::Memory;
 use super::probe::{Unproven, probe};
 use super::report::{Kind, Problem, Report, Shown};
 use super::{Expected, in_words, plain, same_url};
-use convoke_core::event::{Clock, Millis, Subscriber};
+use convoke_core::event::Subscriber;
 use convoke_core::human;
+use convoke_core::time::{Clock, Millis};
 use convoke_log::{Handshakes, Log, LogError};
 use convoke_platform::{Class, NewSubscription, Status, Subscription, Vendor, VendorError};
 

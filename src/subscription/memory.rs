@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 use convoke_log::{Log, LogError};
 use convoke_platform::Status;
 

@@ -17,8 +17,9 @@ use serde::Deserialize;
 
 use super::plain;
 use crate::intake::MISSED;
-use convoke_core::event::{Clock, HANDSHAKE, PROBE, Subscriber};
+use convoke_core::event::{HANDSHAKE, PROBE, Subscriber};
 use convoke_core::sign;
+use convoke_core::time::Clock;
 use convoke_log::{Log, LogError};
 use convoke_platform::transport::{Answer, Fault, Transport};
 

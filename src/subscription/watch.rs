@@ -12,7 +12,7 @@ use super::{Expected, Standing};
 use crate::cursor;
 use crate::meetings;
 use crate::metrics::Metrics;
-use convoke_core::event::Clock;
+use convoke_core::time::Clock;
 use convoke_log::{Log, LogError};
 use convoke_platform::Vendor;
 

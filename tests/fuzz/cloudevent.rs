@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use convoke::relay::Encoder;
-use convoke_core::event::{EventId, Millis, Row, Seq};
+use convoke_core::event::Row;
+use convoke_core::id::{EventId, Seq};
+use convoke_core::time::Millis;
 use serde_json::value::RawValue;
 
 /// Lines: subscriber, event type, meeting, run of the meeting; the rest is `eventInfo`.

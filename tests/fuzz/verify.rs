@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use convoke_core::event::{Content, Delivery, HANDSHAKE, Millis, Subscriber};
+use convoke_core::event::{Content, Delivery, HANDSHAKE, Subscriber};
 use convoke_core::sign;
+use convoke_core::time::Millis;
 use convoke_core::verify::{Checked, Description, Form, Keyring, Refusal, describe, reread, verify};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::value::RawValue;

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use convoke_core::event::{Clock, Millis};
+use convoke_core::time::{Clock, Millis};
 use convoke_platform::{NewSubscription, Options, Status, Vendor};
 use convoke_simulator::{
     Simulation,

@@ -14,7 +14,7 @@ use convoke::{
     meetings::{self, Meetings},
     metrics::Metrics,
 };
-use convoke_core::event::Clock;
+use convoke_core::time::Clock;
 use convoke_log::{Log, WorkCounts};
 use convoke_platform::{Options, Vendor};
 use convoke_simulator::platform::{Call, Fault, Platform, PlatformOptions, Refusal, Run, State};

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use convoke_core::event::Clock;
+use convoke_core::time::Clock;
 use convoke_log::{Options, open};
 
 use crate::restore::{block, run};
@@ -17,7 +17,7 @@ fn now() -> i64 {
 
 /// Posts an event that happened at `at`; the status.
 async fn post(convoke: &Convoke, number: usize, at: i64) -> u16 {
-    let id = convoke_core::event::EventId::of(APP_ID, Clock::System.now(), b"").to_string();
+    let id = convoke_core::id::EventId::of(APP_ID, Clock::System.now(), b"").to_string();
     Sample { info: numbered(number, at), id }.deliver(convoke.events).await
 }
 
@@ -158,7 +158,7 @@ async fn rows_of_long_ago(database: &str, age: impl AsyncFn(&Convoke)) {
     };
     let rows = async || {
         let log = open(&Options { url: url.clone(), ..Options::default() }).expect("a database");
-        let rows = log.read(convoke_core::event::Seq::START, 100).await.expect("it can be read").len();
+        let rows = log.read(convoke_core::id::Seq::START, 100).await.expect("it can be read").len();
         log.close().await;
         rows
     };

@@ -6,8 +6,9 @@ mod json_text;
 use std::cell::Cell;
 
 use async_nats::jetstream::consumer::pull;
-use convoke_core::event::{EventId, Millis};
+use convoke_core::id::EventId;
 use convoke_core::sign;
+use convoke_core::time::Millis;
 use futures_util::StreamExt;
 use proptest::{
     prelude::*,

@@ -17,7 +17,8 @@ use convoke::{
     metrics::Metrics,
     recordings::Recordings,
 };
-use convoke_core::event::{Clock, EventId, Millis, Seq};
+use convoke_core::id::{EventId, Seq};
+use convoke_core::time::{Clock, Millis};
 use convoke_log::{Log, WorkCounts};
 use convoke_platform::{Options, Vendor};
 use convoke_simulator::platform::{Call, Fault, Platform, PlatformOptions, Recorded, Refusal, Run};

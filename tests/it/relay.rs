@@ -466,7 +466,7 @@ async fn another_replica_goes_on_within_ten_seconds_of_the_owners_death(version:
 async fn two_replicas_keep_each_event_once_and_the_stream_in_order(version: NatsVersion) {
     let (nats, postgres, one, two) = replicas(version).await;
     // The same world, delivered to both: every event is a duplicate of the other's.
-    let base = convoke_core::event::Millis::new(1_790_000_000_000);
+    let base = convoke_core::time::Millis::new(1_790_000_000_000);
     let simulation =
         |convoke: &Convoke| Simulation { meetings: 40, connections: 6, base, ..Load::simulation(convoke.events, 5) };
     let (mut load, mut same) = (Load::start(simulation(&one)), Load::start(simulation(&two)));

@@ -201,7 +201,7 @@ async fn what_the_json_holds_is_the_same_for_every_action_and_outcome() {
     names.sort_unstable();
     assert_eq!(names, ["id", "status", "subscriber_id", "url"]);
     let at = json["handshake_at"].as_str().expect("a time");
-    assert!(convoke_core::event::Millis::parse(at).is_some(), "{at}");
+    assert!(convoke_core::time::Millis::parse(at).is_some(), "{at}");
     assert_eq!((json["probed"].clone(), json["warnings"].clone()), (Value::Null, serde_json::json!([])));
     rig.platform.stop().await;
 }
@@ -313,7 +313,7 @@ async fn a_platform_that_cannot_reach_us_is_reported_remembered_and_locks_after_
     assert_eq!(rig.asked(), 2);
     let (code, json) = rig.json(&["show"]).await;
     assert_eq!((code, json["subscription"]["status"].as_str()), (0, Some("locked")));
-    let until = json["locked_until"].as_str().and_then(convoke_core::event::Millis::parse).expect("a time");
+    let until = json["locked_until"].as_str().and_then(convoke_core::time::Millis::parse).expect("a time");
     let left = until.get() - crate::service::now();
     assert!((3_400_000..=3_600_000).contains(&left), "{left}");
     run(&["enable", "--force"], &["has locked the subscription", "not before"]).await;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::routing::post;
-use convoke_core::event::{Clock, Millis};
+use convoke_core::time::{Clock, Millis};
 use convoke_platform::{Class, Item, NewSubscription, Options, Pages, Status, Vendor, VendorError};
 use convoke_simulator::platform::{Call, Fault, Platform, PlatformOptions, Recorded, Refusal, Run, State};
 use secrecy::SecretString;

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use convoke_core::event::{Event, Millis};
+use convoke_core::event::Event;
+use convoke_core::time::Millis;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::{COLUMN_COUNT, COLUMNS, Progress, free_at};

@@ -4,7 +4,8 @@ use std::str::FromStr as _;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use convoke_core::event::{Event, Millis};
+use convoke_core::event::Event;
+use convoke_core::time::Millis;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{Arguments as _, AssertSqlSafe, Connection};
 

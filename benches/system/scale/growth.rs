@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use convoke::relay::{CURSOR, WINDOW};
-use convoke_core::event::{Clock, EventId, Record, Seq};
+use convoke_core::event::Record;
+use convoke_core::id::{EventId, Seq};
+use convoke_core::time::Clock;
 use convoke_log::{self as log, Log};
 use sqlx::{Connection as _, PgConnection, SqliteConnection};
 
@@ -220,7 +222,7 @@ impl Side {
         // PostgreSQL looks at its months once an hour.
         for hours in 0..3 {
             let later = Clock::System.now().get() + hours * 3_600_001;
-            let later = convoke_core::event::Millis::new(later).expect("a time");
+            let later = convoke_core::time::Millis::new(later).expect("a time");
             timed(&mut upkeep, async { log.maintain(later).await.expect("a healthy database") }).await;
         }
         vec![

@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 
 use super::scan::{Broken, PATIENCE, READ_TIME, READING, event_id, get, wait};
 use super::{Bus, BusError, MSG_ID, failed};
-use convoke_core::event::EventId;
+use convoke_core::id::EventId;
 
 const DELETING: &str = "deleting from the stream";
 

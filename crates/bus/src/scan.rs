@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use uuid::Uuid;
 
 use super::{Bus, BusError, MSG_ID, REPLAY, failed};
-use convoke_core::event::{EventId, Seq};
+use convoke_core::id::{EventId, Seq};
 
 /// How long the reader of a stream waits for a message before it asks whether there is one.
 pub(super) const READ_TIME: Duration = Duration::from_secs(5);

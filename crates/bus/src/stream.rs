@@ -8,7 +8,7 @@ use async_nats::jetstream::context::{CreateStreamError, CreateStreamErrorKind, G
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 
 use super::{Bus, BusError, failed};
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 
 /// What [`Bus::ensure_stream`] found or made.
 #[derive(Clone, Debug)]

@@ -2,7 +2,9 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`event`] | subscribers, deliveries, events, ids, time |
+//! | [`event`] | subscribers, deliveries, events, rows |
+//! | [`id`] | what tells events apart |
+//! | [`time`] | moments, and the clock: of the day, and steady |
 //! | [`raw_json`] | the text of JSON: its white space, its strings and their escapes |
 //! | [`human`] | quantities, as people read them |
 //! | [`verify`] | bytes and keys → what was signed, or a reason |
@@ -13,10 +15,12 @@
 
 pub mod event;
 pub mod human;
+pub mod id;
 pub mod raw_json;
 pub mod redact;
 pub mod sign;
 #[cfg(feature = "sqlx")]
 mod sql;
 pub mod throttle;
+pub mod time;
 pub mod verify;

@@ -1,14 +1,15 @@
 //! Times and ids as the databases have them: PostgreSQL has types for both; in SQLite they are text, whose order is theirs.
 
+use ::time::OffsetDateTime;
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgTypeInfo, PgValueRef};
 use sqlx::sqlite::{SqliteArgumentsBuffer, SqliteTypeInfo, SqliteValueRef};
 use sqlx::{Decode, Encode, Postgres, Sqlite, Type};
-use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::event::{EventId, Millis};
+use crate::id::EventId;
+use crate::time::Millis;
 
 /// What is `$column` in PostgreSQL, and in SQLite the text that `Display` writes and `$parse` reads.
 macro_rules! stored {

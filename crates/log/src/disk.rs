@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use convoke_core::event::Clock;
+use convoke_core::time::Clock;
 
 /// A volume, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,9 @@ use uuid::Uuid;
 
 use super::tables::{Changes, Lease, RunKey};
 use super::{LogError, Moved};
-use convoke_core::event::{Attendee, EventId, Meeting, Millis, Seq};
+use convoke_core::event::{Attendee, Meeting};
+use convoke_core::id::{EventId, Seq};
+use convoke_core::time::Millis;
 
 /// What stands in the place of the reason of an entry of the quarantine whose body was erased.
 pub const FORGOTTEN: &str = "the person in it was forgotten, and its body erased";

@@ -5,7 +5,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{LogError, Moved};
-use convoke_core::event::{Millis, Seq};
+use convoke_core::id::Seq;
+use convoke_core::time::Millis;
 
 /// A run whose UUID takes more bytes, which none does, is left out: an index entry has no room for it.
 pub(super) const LONGEST_UUID: i64 = 1_000;

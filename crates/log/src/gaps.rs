@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::LogError;
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 
 /// What the tables know of a run from one subscriber's events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -45,7 +45,9 @@ pub use tables::{
 };
 
 use crate::disk::Disk;
-use convoke_core::event::{Content, Event, EventId, Millis, Record, Seq, Verified};
+use convoke_core::event::{Content, Event, Record, Verified};
+use convoke_core::id::{EventId, Seq};
+use convoke_core::time::Millis;
 
 pub use fetches::{Details, Enriched, Fetch, Fetched, Fetches, Finish, Run, WorkCounts};
 pub use probes::{Handshakes, Probes};

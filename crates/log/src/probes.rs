@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::LogError;
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 
 /// The platform's handshakes with one subscriber. Whatever differs later, one more has arrived.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

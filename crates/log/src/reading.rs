@@ -12,7 +12,9 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{ClosedBy, LogError, RecordingRow, RunKey, Status};
-use convoke_core::event::{EventId, Millis, Seq, Source};
+use convoke_core::event::Source;
+use convoke_core::id::{EventId, Seq};
+use convoke_core::time::Millis;
 
 /// What can be asked of every list. What is `None` leaves nothing out.
 #[derive(Clone, Debug, Default, PartialEq)]

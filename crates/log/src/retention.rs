@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 
 /// So far the clock may go on without anybody looking, and so old an event may be that vouches for it.
 const APART: Duration = Duration::from_secs(2 * 3600);

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use super::LogError;
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 
 /// What every replica has to know of sessions, as a part of [`super::Log`].
 #[async_trait]

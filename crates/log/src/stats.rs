@@ -8,7 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{ListedEvent, ListedMeeting, LogError};
-use convoke_core::event::{Millis, Seq};
+use convoke_core::id::Seq;
+use convoke_core::time::Millis;
 
 /// The longest stay, and the longest run of a meeting, that is counted as going on.
 pub const LONGEST: Duration = Duration::from_secs(86_400);

@@ -8,7 +8,9 @@ use uuid::Uuid;
 
 use super::told::Told;
 use super::{LogError, Moved};
-use convoke_core::event::{Attendee, Content, EventId, Meeting, Millis, Seq, Verified};
+use convoke_core::event::{Attendee, Content, Meeting, Verified};
+use convoke_core::id::{EventId, Seq};
+use convoke_core::time::Millis;
 
 /// Ids are led by their time: the first one is the oldest event's.
 pub(super) const RUNS_BEFORE_LOG: &str = "SELECT CASE WHEN EXISTS (SELECT 1 FROM events)

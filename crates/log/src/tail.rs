@@ -6,7 +6,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use convoke_core::event::{Content, Seq, Verified};
+use convoke_core::event::{Content, Verified};
+use convoke_core::id::Seq;
 
 /// Rows kept for a reader that rests for milliseconds; older ones are dropped, and read from the log by who wants them.
 const ROWS: usize = 2048;
@@ -101,7 +102,8 @@ fn size(verified: &Verified) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use convoke_core::event::{Millis, Source};
+    use convoke_core::event::Source;
+    use convoke_core::time::Millis;
     use convoke_core::verify::pulled;
 
     fn rows(seqs: &[i64]) -> impl Iterator<Item = Fresh> {

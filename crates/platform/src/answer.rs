@@ -11,7 +11,7 @@ use time::macros::format_description;
 use super::error::{Class, VendorError, judge};
 use super::parse;
 use super::transport::{Answer, Fault};
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 
 /// More of the platform's own text is not shown.
 const LONGEST_MESSAGE: usize = 200;

@@ -21,7 +21,7 @@ const LONGEST: Duration = Duration::from_secs(300);
 /// The same warning comes this often at most.
 const SAY_AGAIN: Duration = Duration::from_secs(6 * 3_600);
 
-/// The patience of one task. Times are those of [`convoke_core::event::Clock::steady`].
+/// The patience of one task. Times are those of [`convoke_core::time::Clock::steady`].
 #[derive(Debug)]
 pub struct Patience {
     task: &'static str,

@@ -33,7 +33,7 @@ use self::call::Call;
 use self::pace::Pace;
 use self::token::Tokens;
 use self::transport::Transport;
-use convoke_core::event::{Clock, Millis};
+use convoke_core::time::{Clock, Millis};
 
 const LINK_CONFIG: &str = "/v1/mmc/management/webhook/link-config";
 const CHANGE_STATUS: &str = "/v1/mmc/management/webhook/change-status";

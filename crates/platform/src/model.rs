@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 
 /// A run of a recurring meeting and the occurrence that it is begin no further apart.
 const BEGINS_WITHIN: Duration = Duration::from_secs(15 * 60);

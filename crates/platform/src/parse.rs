@@ -10,7 +10,7 @@ use time::macros::format_description;
 use super::model::{
     AttendeeRecord, Conference, Identity, Occurrence, RecordFile, Segment, SegmentFile, Status, Subscription,
 };
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 
 /// The times of lists: UTC, without saying so (manual, 4.2.1 on `startTime`).
 const LIST_TIME: &[BorrowedFormatItem<'_>] =

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
 use super::{Error, Report, Simulation};
-use convoke_core::event::Clock;
+use convoke_core::time::Clock;
 
 /// Plays Huawei Cloud Meeting's event push against a receiver: the handshake, then signed meetings, with the platform's retries.
 ///

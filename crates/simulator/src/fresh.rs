@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::people::mix;
 use super::world::World;
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 
 /// Shuffled events are delivered within this many of their place.
 const WINDOW: usize = 64;

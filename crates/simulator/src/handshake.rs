@@ -10,8 +10,9 @@ use tokio::time::timeout;
 use super::client::{Client, Target};
 use super::sender::{self, RequestWriter};
 use super::{Error, body};
-use convoke_core::event::{Clock, HANDSHAKE};
+use convoke_core::event::HANDSHAKE;
 use convoke_core::sign::Signer;
+use convoke_core::time::Clock;
 
 /// A handshake to be made with a receiver.
 pub(super) struct Offer<'a> {

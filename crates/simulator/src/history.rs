@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::people::mix;
 use super::world::{World, WorldSettings};
-use convoke_core::event::Millis;
 use convoke_core::sign::Signer;
+use convoke_core::time::Millis;
 
 const DAY: i64 = 86_400_000;
 

@@ -5,7 +5,8 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use super::Error;
-use convoke_core::event::{EventId, Millis};
+use convoke_core::id::EventId;
+use convoke_core::time::Millis;
 
 /// Opened for appending, so that runs can follow one another and lines of several connections do not tear.
 #[derive(Debug)]

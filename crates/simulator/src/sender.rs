@@ -17,8 +17,9 @@ use super::ledger::Ledger;
 use super::people::mix;
 use super::queue::{Failure, Outcome, Queue, Turn};
 use super::response::Response;
-use convoke_core::event::{Clock, EventId, Millis};
+use convoke_core::id::EventId;
 use convoke_core::sign::{Signer, hex_into, itoa};
+use convoke_core::time::{Clock, Millis};
 
 /// How long a connection rests when the receiver cannot be reached, if nothing else sets the pace.
 const REST: Duration = Duration::from_millis(100);

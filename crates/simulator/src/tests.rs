@@ -12,8 +12,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{Error, Report, Simulation};
-use convoke_core::event::{EventId, Millis};
+use convoke_core::id::EventId;
 use convoke_core::sign;
+use convoke_core::time::Millis;
 
 /// A run that takes longer than this hangs.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -9,7 +9,8 @@ use serde::Serialize;
 use super::body::uuid_text;
 use super::script::{Script, Stay, What};
 use super::world::Happened;
-use convoke_core::event::{EventId, Millis};
+use convoke_core::id::EventId;
+use convoke_core::time::Millis;
 
 /// One line. Times are RFC 3339 in UTC with milliseconds; what has not happened is null.
 #[derive(Serialize)]

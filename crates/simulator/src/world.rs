@@ -14,7 +14,7 @@ use super::people::mix;
 use super::platform::Chronicle;
 use super::script::{self, Plan, Script, What};
 use super::truth;
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 
 /// Meetings that go on at once, if nobody else is invited than a handful; fewer if they are large, so that memory stays
 /// bounded by about [`MOST_PEOPLE`].

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::matching::{self, PastStay};
 use super::synthesis::{self, Kind, Run};
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 use convoke_log::{KnownRun, KnownStay};
 use convoke_platform::{AttendeeRecord, Conference};
 

@@ -55,7 +55,7 @@ impl Ended {
     /// Ends it, in this process whatever the database says.
     pub async fn end(&self, session: Session) -> Result<(), LogError> {
         let mut known = self.known.lock().await;
-        let now = convoke_core::event::Clock::System.now();
+        let now = convoke_core::time::Clock::System.now();
         known.here.retain(|ended| ended.expires > now);
         known.here.push(session.clone());
         drop(known);

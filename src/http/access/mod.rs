@@ -31,8 +31,8 @@ use super::ops;
 use super::problem::{explained, problem};
 use super::source::Sources;
 use crate::config::Admin;
-use convoke_core::event::Clock;
 use convoke_core::throttle::Throttle;
+use convoke_core::time::Clock;
 use convoke_log as log;
 use ended::Ended;
 pub use grant::Grant;
@@ -385,7 +385,7 @@ mod tests {
 
     #[async_trait::async_trait]
     impl log::Sessions for NoSessions {
-        async fn end_session(&self, _: &str, _: convoke_core::event::Millis) -> Result<(), log::LogError> {
+        async fn end_session(&self, _: &str, _: convoke_core::time::Millis) -> Result<(), log::LogError> {
             Err(log::LogError::Unavailable("none".into()))
         }
         async fn ended_sessions(&self) -> Result<Vec<String>, log::LogError> {

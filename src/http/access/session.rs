@@ -13,7 +13,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::Right;
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 
 /// The cookie's name.
 const NAME: &str = "convoke_session";

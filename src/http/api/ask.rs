@@ -19,7 +19,7 @@ use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use super::refused::Refused;
 use crate::http::access::Right;
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 use convoke_log::Scope;
 
 /// How far a search for a person reaches: no index leads from a person to what they did.

@@ -14,7 +14,8 @@ use super::page::{List, Of};
 use super::refused::{Missing, Refusals, Refused};
 use super::streams::Streams;
 use crate::http::access::Right;
-use convoke_core::event::{EventId, Source};
+use convoke_core::event::Source;
+use convoke_core::id::EventId;
 use convoke_log::{EventFilter, Order};
 
 super::ask::words! {

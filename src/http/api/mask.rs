@@ -9,7 +9,7 @@ use super::ask::Time;
 use super::items::{Event, Info, Meeting, Quarantined, Recording, Stay};
 use crate::http::access::Right;
 use crate::intake::REFUSED_BY_DATABASE;
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 use convoke_log::{ListedEvent, ListedMeeting, ListedQuarantined, ListedStay, RecordingRow};
 
 /// An id of a stay: bytes of the time that leads it, and of each half of the rest.

@@ -34,8 +34,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::ops::Health;
-use convoke_core::event::{Clock, Millis};
 use convoke_core::throttle::Throttle;
+use convoke_core::time::{Clock, Millis};
 use convoke_log::{Log, LogError};
 use mask::Mask;
 use refused::Refused;

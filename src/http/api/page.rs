@@ -10,7 +10,8 @@ use uuid::Uuid;
 use super::DEADLINE;
 use super::ask::{Cursor, Limit};
 use super::refused::Refused;
-use convoke_core::event::{EventId, Millis};
+use convoke_core::id::EventId;
+use convoke_core::time::Millis;
 use convoke_log::{Listing, MeetingKey, Order, Page};
 
 /// How a cursor begins: one that another version made is none.

@@ -12,7 +12,7 @@ use super::DEADLINE;
 use super::ask::{Asked, Number, Time};
 use super::refused::{Refusals, Refused};
 use super::streams::Streams;
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 
 /// So many points at the most.
 const POINTS: u64 = 1_500;

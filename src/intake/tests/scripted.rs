@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::*;
-use convoke_core::event::{EventId, Record, Seq};
+use convoke_core::event::Record;
+use convoke_core::id::{EventId, Seq};
 use convoke_log::disk::Disk;
 use convoke_log::{
     Changes, Counts, CursorState, Enriched, Erasure, Erasures, EventFilter, Fact, Fetch, Fetched, Fetches, Filter,

@@ -83,7 +83,7 @@ pub async fn every_list_is_read_page_by_page_and_stays_stable_while_events_arriv
     }
     let oldest = column(&scene.all("/api/v1/events?order=oldest&limit=3").await, "occurred_at");
     assert!(
-        oldest.is_sorted() && oldest[0] == convoke_core::event::Millis::new(base).expect("a time").to_string(),
+        oldest.is_sorted() && oldest[0] == convoke_core::time::Millis::new(base).expect("a time").to_string(),
         "{oldest:?}"
     );
 }
@@ -91,7 +91,7 @@ pub async fn every_list_is_read_page_by_page_and_stays_stable_while_events_arriv
 pub async fn every_filter_of_every_list_leaves_out_what_it_should(backend: Backend) {
     let scene = Scene::start(backend).await;
     let base = story(&scene).await;
-    let time = |ms: i64| convoke_core::event::Millis::new(ms).expect("a time").to_string();
+    let time = |ms: i64| convoke_core::time::Millis::new(ms).expect("a time").to_string();
     let (second, third) = (time(base + HOUR), time(base + 2 * HOUR));
     let everybody = [("person", "user-Ann"), ("person", "Ann.li"), ("person", "part-Ann"), ("person", "Ann%20Li")];
     let count = async |path: &str| items(&scene.all(&format!("/api/v1/{path}")).await).len();

@@ -12,7 +12,7 @@ use crate::{
 const MINUTE: i64 = 60_000;
 
 fn time(ms: i64) -> String {
-    convoke_core::event::Millis::new(ms).expect("a time").to_string()
+    convoke_core::time::Millis::new(ms).expect("a time").to_string()
 }
 
 fn sums(answer: &Value, name: &str) -> i64 {

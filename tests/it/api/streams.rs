@@ -112,7 +112,7 @@ fn joined(number: i64) -> String {
 /// The numbers of the events that were made by [`joined`].
 fn numbers(events: &[Value]) -> Vec<i64> {
     let number = |event: &Value| {
-        let at = convoke_core::event::Millis::parse(event["occurred_at"].as_str().expect("a time")).expect("a time");
+        let at = convoke_core::time::Millis::parse(event["occurred_at"].as_str().expect("a time")).expect("a time");
         (at.get() - 1_790_000_000_000) / 1000
     };
     events.iter().map(number).collect()

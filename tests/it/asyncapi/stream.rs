@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use convoke::recordings;
-use convoke_core::event::{Clock, KNOWN_EVENTS, Millis};
+use convoke_core::event::KNOWN_EVENTS;
+use convoke_core::time::{Clock, Millis};
 use convoke_simulator::{
     Simulation,
     platform::{Platform, PlatformOptions},

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use convoke_core::event::{Clock, Source};
+use convoke_core::event::Source;
+use convoke_core::time::Clock;
 use convoke_core::verify;
 use convoke_log::Append;
 use convoke_platform::{NewSubscription, Options, Vendor};

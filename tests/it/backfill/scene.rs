@@ -2,7 +2,7 @@
 
 use std::{process::Command, time::Duration};
 
-use convoke_core::event::{Clock, Millis};
+use convoke_core::time::{Clock, Millis};
 use convoke_log::{Append, Options, open};
 use convoke_simulator::platform::{Call, Fault, Platform, PlatformOptions, Run};
 use serde_json::Value;

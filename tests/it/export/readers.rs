@@ -78,7 +78,7 @@ pub async fn every_table_in_every_format_is_what_the_database_holds(backend: Bac
     let log = filled(&backend).await;
     let seen = Seen::of(&backend).await;
     let infos: Vec<String> = log
-        .read(convoke_core::event::Seq::START, 10_000)
+        .read(convoke_core::id::Seq::START, 10_000)
         .await
         .expect("events")
         .into_iter()

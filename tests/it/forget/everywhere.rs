@@ -209,7 +209,7 @@ pub async fn a_dry_run_counts_the_same_and_changes_nothing(backend: Backend) {
     assert_eq!(dry.code(), 0, "{}", dry.stderr);
     let dry: serde_json::Value = serde_json::from_str(&dry.stdout).expect("a report");
     assert_eq!(dry["also_named_by"], json!({"users": [ADA.user], "accounts": [ADA.account], "call_numbers": []}));
-    assert_eq!(dry["first_event_at"], json!(convoke_core::event::Millis::new(NOW + 15).expect("a time").to_string()));
+    assert_eq!(dry["first_event_at"], json!(convoke_core::time::Millis::new(NOW + 15).expect("a time").to_string()));
     assert_eq!(before, (Seen::of(&backend).await, "0".to_owned()));
     for table in ["erasures", "forgotten", "forgotten_key", "erased_stays", "erased_events"] {
         assert_eq!(backend.value(&format!("SELECT count(*) FROM {table}")).await, "0", "{table}");

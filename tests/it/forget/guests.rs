@@ -1,7 +1,7 @@
 //! Somebody of whom only a name is known, as of most guests.
 
 use convoke::forget::veil::{Told, forgotten_stays};
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 use convoke_log::RunKey;
 use serde_json::{Value, json};
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use convoke_core::event::Seq;
+use convoke_core::id::Seq;
 use convoke_log::{Details, Enriched, Fetch, Fetched, Finish, Log, Moved, Run, WorkCounts};
 
 use super::fixture::{Backend, append};

@@ -100,7 +100,7 @@ pub async fn append_at(log: &Arc<dyn Log>, infos: &[impl AsRef<str>], at: i64) -
 
 /// All `eventInfo` texts, in the log's order.
 pub async fn everything(log: &Arc<dyn Log>) -> Vec<String> {
-    let rows = log.read(convoke_core::event::Seq::START, u32::MAX >> 1).await.expect("it can be read");
+    let rows = log.read(convoke_core::id::Seq::START, u32::MAX >> 1).await.expect("it can be read");
     rows.into_iter().map(|row| row.event_info.expect("nothing was forgotten")).collect()
 }
 

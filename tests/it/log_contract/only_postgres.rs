@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use convoke_core::event::Seq;
+use convoke_core::id::Seq;
 use convoke_log::{Appended, EventFilter, Log, LogError, Order, Page};
 use sqlx::{Connection, PgConnection};
 use tokio::net::{TcpListener, TcpStream};

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::{fs, sync::Arc, time::Duration};
 
-use convoke_core::event::Seq;
+use convoke_core::id::Seq;
 use convoke_log::{Appended, EventFilter, Log, LogError, Options, Order, Page, Scope, open};
 
 use super::fixture::{Backend, append, append_at, everything, is_schema, is_unavailable};

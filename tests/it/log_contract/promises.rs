@@ -2,7 +2,8 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use convoke_core::event::{Content, EventId, PROBE, Seq, Unreadable};
+use convoke_core::event::{Content, PROBE, Unreadable};
+use convoke_core::id::{EventId, Seq};
 use convoke_log::{Append, Appended, CursorState, Filter, Handshakes, Lag, Leased, Moved, SetAside};
 use sha2::{Digest, Sha256};
 use tokio::task::JoinSet;

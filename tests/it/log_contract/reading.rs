@@ -2,7 +2,9 @@
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
 
-use convoke_core::event::{EventId, Millis, Seq, Source};
+use convoke_core::event::Source;
+use convoke_core::id::{EventId, Seq};
+use convoke_core::time::Millis;
 use convoke_log::{
     ClosedBy, EventFilter, ListedEvent, ListedMeeting, ListedStay, Listing, Log, MeetingFilter, MeetingKey, Order,
     Page, QuarantineFilter, RecordingFilter, RecordingRow, RunKey, Scope, Status, StayFilter,

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use convoke_core::event::{Seq, Unreadable};
+use convoke_core::event::Unreadable;
+use convoke_core::id::Seq;
 use convoke_log::{Appended, Log, Options, RetentionHeld, open};
 
 use super::fixture::{Backend, append_at, everything};

@@ -1,6 +1,6 @@
 //! What `migrate` makes of the databases that it may find.
 
-use convoke_core::event::Seq;
+use convoke_core::id::Seq;
 use convoke_log::{Appended, LogError};
 use tokio::task::JoinSet;
 

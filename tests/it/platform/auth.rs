@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, sync::atomic::AtomicI64, time::Duration};
 
-use convoke_core::event::Clock;
+use convoke_core::time::Clock;
 use convoke_simulator::platform::{Call, PlatformOptions};
 use reqwest::Method;
 use serde_json::{Value, json};

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use convoke_core::event::Clock;
+use convoke_core::time::Clock;
 use convoke_simulator::platform::{Call, Fault, Platform, PlatformOptions, Refusal};
 use reqwest::Method;
 

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use convoke_core::event::{Clock, Millis};
+use convoke_core::time::{Clock, Millis};
 use convoke_simulator::platform::{Platform, PlatformOptions, Run, State};
 use reqwest::Method;
 use serde_json::{Value, json};

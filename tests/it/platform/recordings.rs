@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use convoke_core::event::Clock;
+use convoke_core::time::Clock;
 use convoke_simulator::platform::{Platform, PlatformOptions, Recorded, Run};
 use reqwest::Method;
 use serde_json::json;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use base64::Engine as _;
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 use convoke_simulator::{
     Simulation,
     platform::{Platform, State},
@@ -211,7 +211,7 @@ async fn convoke_subscribes_with_the_simulated_platform_is_pushed_to_and_can_ask
     assert!(report["dropped"].as_u64() > Some(0) && report["acknowledged"] == report["sent"], "{report}");
     assert_eq!(report["acknowledged"].as_u64(), Some(lines(&folder.join("ledger")).len() as u64));
 
-    let now = convoke_core::event::Clock::System.now().get();
+    let now = convoke_core::time::Clock::System.now().get();
     let path = format!(
         "/v1/mmc/management/conferences/history?startDate={}&endDate={now}&queryAll=true&limit=500",
         now - 3 * 86_400_000

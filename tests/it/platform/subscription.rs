@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
-use convoke_core::event::Clock;
 use convoke_core::sign;
+use convoke_core::time::Clock;
 use convoke_simulator::platform::{Call, PlatformOptions};
 use reqwest::Method;
 use secrecy::ExposeSecret as _;

@@ -10,7 +10,7 @@ use axum::{Router, routing::post};
 use convoke::meetings::CURSOR;
 use convoke::metrics::Metrics;
 use convoke::subscription::{Expected, memory::Memory, watch};
-use convoke_core::event::Clock;
+use convoke_core::time::Clock;
 use convoke_log::{self as log, Log};
 use convoke_platform::{self as platform, NewSubscription, Status, Vendor};
 use convoke_simulator::platform::{Call, Fault, Platform, PlatformOptions};

@@ -7,8 +7,9 @@ use std::{
 };
 
 use async_nats::jetstream::{self, consumer::pull, stream};
-use convoke_core::event::{EventId, Millis};
+use convoke_core::id::EventId;
 use convoke_core::sign;
+use convoke_core::time::Millis;
 use convoke_simulator::{Report, Simulation};
 use futures_util::StreamExt;
 use secrecy::SecretString;

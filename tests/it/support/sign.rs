@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use convoke_core::event::{Delivery, EventId, Millis, Subscriber, Verified};
+use convoke_core::event::{Delivery, Subscriber, Verified};
+use convoke_core::id::EventId;
+use convoke_core::time::Millis;
 use convoke_core::verify::{Keyring, verify};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection, SqliteConnection, migrate::Migrator};
 

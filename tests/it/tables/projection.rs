@@ -8,7 +8,9 @@ use convoke::{
     meetings::{CURSOR, Meetings},
     metrics::Metrics,
 };
-use convoke_core::event::{Delivery, Millis, Seq, Source, Subscriber};
+use convoke_core::event::{Delivery, Source, Subscriber};
+use convoke_core::id::Seq;
+use convoke_core::time::Millis;
 use convoke_core::verify::{Keyring, pulled, verify};
 use convoke_log::tail::Tail;
 use convoke_log::{Append, Changes, Lease, Log, Moved};

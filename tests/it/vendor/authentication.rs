@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
-use convoke_core::event::Clock;
+use convoke_core::time::Clock;
 use convoke_platform::{Class, Options, Vendor};
 use futures_util::future::join_all;
 use hmac::{Hmac, KeyInit, Mac};

@@ -1,6 +1,6 @@
 //! Each single call: what is sent, and what is made of its answers.
 
-use convoke_core::event::{Clock, Millis};
+use convoke_core::time::{Clock, Millis};
 use convoke_platform::{Class, NewSubscription, Options, Segment, Status, Vendor};
 use secrecy::SecretString;
 use serde_json::{Value, json};

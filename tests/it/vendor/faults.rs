@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use convoke_core::event::{Clock, Millis};
+use convoke_core::time::{Clock, Millis};
 use convoke_platform::{Class, NewSubscription, Options, Status, Vendor, VendorError};
 use secrecy::SecretString;
 use serde_json::json;

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 use convoke_platform::{AttendeeRecord, Class, Conference, Item, Pages, VendorError};
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use convoke_core::event::Clock;
+use convoke_core::time::Clock;
 use convoke_platform::{Class, Options, Vendor};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};

@@ -145,7 +145,7 @@ async fn what_is_printed_for_debugging_holds_no_secret() {
         &settings.admin,
         convoke::http::Sources::default(),
         convoke_log::open(&log).expect("a log"),
-        convoke_core::event::Clock::System,
+        convoke_core::time::Clock::System,
     );
     let printed = [
         format!("{settings:?} {env:?} {args:?}"),

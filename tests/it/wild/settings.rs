@@ -101,7 +101,7 @@ async fn a_certificate_that_nobody_will_believe_is_said() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
     let soon = crate::service::now() + 5 * 86_400_000;
-    let soon = convoke_core::event::Millis::new(soon).expect("a time").to_string();
+    let soon = convoke_core::time::Millis::new(soon).expect("a time").to_string();
     let soon: String = soon.chars().filter(char::is_ascii_digit).take(14).chain(['Z']).collect();
     for (from, to, level, words) in [
         ("20200101000000Z", "20210101000000Z", "FAIL", "has expired on 2021-01-01"),

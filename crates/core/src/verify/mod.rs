@@ -28,9 +28,9 @@ pub use payload::{ATTENDEE_INFO, Admit, IMPLAUSIBLE, Times, columns, payload};
 
 use crate::raw_json::{self, Shape};
 
-use crate::event::{
-    Content, Delivery, Event, EventId, HANDSHAKE, Handshake, Millis, Source, Subscriber, Unreadable, Verified,
-};
+use crate::event::{Content, Delivery, Event, HANDSHAKE, Handshake, Source, Subscriber, Unreadable, Verified};
+use crate::id::EventId;
+use crate::time::Millis;
 
 /// `eventInfo` may nest this deep, itself being the first level; deeper ones are kept, but not read.
 pub const MAX_DEPTH: usize = 512;

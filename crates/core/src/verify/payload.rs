@@ -8,8 +8,9 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::envelope::{is_integer, name};
-use crate::event::{Attendee, HANDSHAKE, KNOWN_EVENTS, Meeting, Millis, Source};
+use crate::event::{Attendee, HANDSHAKE, KNOWN_EVENTS, Meeting, Source};
 use crate::raw_json;
+use crate::time::Millis;
 
 /// The member that says who it was, and how one edition of the manual prints its name.
 pub const ATTENDEE_INFO: [&str; 2] = ["attendeeInfo", "attendeelInfo"];

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use super::{PostgresLog, bounded};
 use crate::LogError;
 use crate::gaps::{Gaps, KnownRun, KnownStay};
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 
 #[async_trait]
 impl Gaps for PostgresLog {

@@ -28,7 +28,9 @@ use super::{
     Quarantined, RetentionHeld, Schema, SetAside, Unmigrated, retention,
 };
 use crate::disk::Disk;
-use convoke_core::event::{Content, Event, EventId, Millis, Record, Seq, Unreadable};
+use convoke_core::event::{Content, Event, Record, Unreadable};
+use convoke_core::id::{EventId, Seq};
+use convoke_core::time::Millis;
 
 mod erasure;
 mod fetches;

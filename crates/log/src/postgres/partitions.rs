@@ -14,7 +14,8 @@ use time::{Date, Month, OffsetDateTime};
 use uuid::Uuid;
 
 use super::{BEGIN_APPEND, hosts::Hosts, session::connect};
-use convoke_core::event::{EventId, Millis};
+use convoke_core::id::EventId;
+use convoke_core::time::Millis;
 
 /// How often to look.
 pub const EVERY: Duration = Duration::from_secs(3600);

@@ -6,7 +6,8 @@ use sqlx::postgres::PgConnection;
 
 use super::super::{Handshakes, LogError, Probes};
 use super::{PostgresLog, bounded};
-use convoke_core::event::{Handshake, Millis};
+use convoke_core::event::Handshake;
+use convoke_core::time::Millis;
 
 /// Notes a handshake that was answered `times` times.
 pub(super) async fn note_handshake(

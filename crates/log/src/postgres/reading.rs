@@ -15,7 +15,8 @@ use crate::reading::{
     RecordingFilter, STAY, Scope, StayFilter, stays_about, text,
 };
 use crate::{ClosedBy, LogError, RecordingRow, RunKey, Status};
-use convoke_core::event::{EventId, Millis, Seq};
+use convoke_core::id::{EventId, Seq};
+use convoke_core::time::Millis;
 
 type Query = QueryBuilder<Postgres>;
 

@@ -12,7 +12,8 @@ use super::{PostgresLog, failed};
 use crate::reading::{EVENT, MEETING};
 use crate::stats::{Arrived, BEFORE, GoingOn, HELD, Held, JOINED, LEFT, LONGEST, Statistics, overlapping};
 use crate::{ListedEvent, LogError};
-use convoke_core::event::{EventId, Millis, Seq};
+use convoke_core::id::{EventId, Seq};
+use convoke_core::time::Millis;
 
 /// Ranges are counted in their index, however many of them there are.
 const RANGES: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_hashjoin = off; \

@@ -16,7 +16,9 @@ use crate::tables::{
     TABLE_COUNTS, Tables,
 };
 use crate::{LogError, Moved, Texts};
-use convoke_core::event::{Attendee, EventId, Meeting, Millis, Seq};
+use convoke_core::event::{Attendee, Meeting};
+use convoke_core::id::{EventId, Seq};
+use convoke_core::time::Millis;
 
 const FACT: &str = "seq, event_id, subscriber_id, event, meeting_id, meeting_uuid, meeting_cycle_sub_id, user_uuid, \
      user_agent, account, participant_id, display_name, role, call_number, join_time, left_time, \

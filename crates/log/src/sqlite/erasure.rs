@@ -16,7 +16,9 @@ use crate::erasure::{
 };
 use crate::tables::{Changes, Lease, RunKey};
 use crate::{LogError, Moved};
-use convoke_core::event::{Attendee, EventId, Meeting, Millis, Seq};
+use convoke_core::event::{Attendee, Meeting};
+use convoke_core::id::{EventId, Seq};
+use convoke_core::time::Millis;
 
 const ERASURE: &str = "id, begun_at, finished_at, events, stays, quarantined, hosts, messages";
 

@@ -11,7 +11,8 @@ use crate::fetches::{
     Enriched, FAR, Fetch, Fetched, Fetches, Finish, LONGEST_UUID, Run, Settled, WORK_COUNTS, WorkCounts,
 };
 use crate::{LogError, Moved};
-use convoke_core::event::{Millis, Seq};
+use convoke_core::id::Seq;
+use convoke_core::time::Millis;
 
 #[async_trait]
 impl Fetches for SqliteLog {

@@ -5,7 +5,7 @@ use sqlx::sqlite::SqliteRow;
 use super::{SqliteLog, failed, time};
 use crate::LogError;
 use crate::gaps::{Gaps, KnownRun, KnownStay};
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 
 #[async_trait]
 impl Gaps for SqliteLog {

@@ -8,7 +8,8 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::super::{Handshakes, LogError, Probes};
 use super::{NOW, SqliteLog, failed, time};
-use convoke_core::event::{Handshake, Millis};
+use convoke_core::event::Handshake;
+use convoke_core::time::Millis;
 
 /// Notes a handshake that was answered `times` times.
 pub(super) async fn note_handshake(

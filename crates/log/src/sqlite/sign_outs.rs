@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::{NOW, SqliteLog, failed};
 use crate::{LogError, Sessions};
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 
 #[async_trait]
 impl Sessions for SqliteLog {

@@ -10,7 +10,8 @@ use super::{SqliteLog, failed};
 use crate::reading::{EVENT, MEETING};
 use crate::stats::{Arrived, BEFORE, GoingOn, HELD, Held, JOINED, LEFT, LONGEST, Statistics, overlapping};
 use crate::{ListedEvent, LogError};
-use convoke_core::event::{EventId, Millis, Seq};
+use convoke_core::id::{EventId, Seq};
+use convoke_core::time::Millis;
 
 /// Each of these and the next, as JSON.
 fn pairs(bounds: &[Millis], written: impl Fn(Millis) -> String) -> String {

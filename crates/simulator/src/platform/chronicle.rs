@@ -8,7 +8,7 @@ use super::{PlatformOptions, Shared};
 use crate::body::uuid_text;
 use crate::people::DEVICES;
 use crate::script::{Script, Step, What};
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 
 /// Tells the platform what happens in a world. Who comes and goes is told when something else happens: a running meeting may
 /// have more people in it than the platform says.

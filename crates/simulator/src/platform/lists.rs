@@ -8,7 +8,7 @@ use super::request::{Language, Paging, Query};
 use super::tokens::Caller;
 use super::{PlatformOptions, Refusal};
 use crate::people::mix;
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 
 /// The page object: `offset`, `limit`, `count` (of all) and `data`.
 pub(super) fn page(paging: Paging, count: usize, data: impl Iterator<Item = Value>) -> Value {

@@ -7,7 +7,7 @@
 //!
 //! ```no_run
 //! # async fn test() -> Result<(), convoke_simulator::Error> {
-//! use convoke_core::event::Millis;
+//! use convoke_core::time::Millis;
 //! use convoke_simulator::platform::{Call, Fault, Platform, PlatformOptions, Refusal, Run};
 //!
 //! let mut options = PlatformOptions::new("an-app-id", "its-key".into());
@@ -63,7 +63,7 @@ use tokio::task::JoinSet;
 use super::Error;
 pub use archive::{Archive, Recorded, Run, State, Stay};
 pub use chronicle::Chronicle;
-use convoke_core::event::{Clock, Millis};
+use convoke_core::time::{Clock, Millis};
 pub use gateway::Fault;
 pub use refusal::Refusal;
 pub use request::Call;

@@ -8,7 +8,7 @@ use super::lists::{cut, minute, newest_first, page, sees, sees_all, window};
 use super::request::{Paging, Query};
 use super::tokens::Caller;
 use super::{PlatformOptions, Refusal};
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 
 /// The newer system cuts a recording into slices of so many seconds (section 5.2.43).
 const SLICE_S: i64 = 3 * 3_600;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::request::Query;
 use super::tokens::Caller;
 use super::{PlatformOptions, Refusal};
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 
 /// Whose subscription: an enterprise's or the service provider's.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

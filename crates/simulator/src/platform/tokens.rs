@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use super::{PlatformOptions, Refusal};
-use convoke_core::event::Millis;
+use convoke_core::time::Millis;
 
 /// One user may have so many valid tokens; one more silently kills the oldest (section 3.2.1, for `clientType` 72).
 const MOST_TOKENS: usize = 64;

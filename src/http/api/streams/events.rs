@@ -19,7 +19,7 @@ use super::{KEEP_ALIVE, RETRY, Streams};
 use crate::http::access::{Grant, Right};
 use crate::http::api::ask::{Asked, Number, Text};
 use crate::http::api::refused::{Refusals, Refused};
-use convoke_core::event::Seq;
+use convoke_core::id::Seq;
 use convoke_log::{EventFilter, LogError, Scope};
 
 /// Rows that somebody who is behind reads at a time: what is not taken from us yet is held, for each who reads.

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::Streams;
 use super::watchers::Counts;
-use convoke_core::event::Seq;
+use convoke_core::id::Seq;
 use convoke_log::{EventFilter, LogError};
 
 /// Rows read at a time.

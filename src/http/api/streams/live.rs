@@ -22,7 +22,8 @@ use crate::http::api::items::Event;
 use crate::http::api::mask::open;
 use crate::http::api::refused::{Refusals, Refused};
 use crate::http::api::stats::EventsAt;
-use convoke_core::event::{Millis, Seq};
+use convoke_core::id::Seq;
+use convoke_core::time::Millis;
 use convoke_log::{GoingOn, LONGEST, ListedEvent, LogError};
 
 /// How often.

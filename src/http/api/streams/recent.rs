@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::http::access::Right;
 use crate::http::api::mask::Mask;
-use convoke_core::event::Seq;
+use convoke_core::id::Seq;
 use convoke_log::ListedEvent;
 
 /// Rows kept.

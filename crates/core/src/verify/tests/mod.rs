@@ -7,7 +7,7 @@ mod reading;
 mod signatures;
 
 use super::*;
-use crate::event::Millis;
+use crate::time::Millis;
 
 /// Of the vendor's own samples.
 const VENDOR_KEY: &str = "123456";

@@ -1,0 +1,99 @@
+//! What tells events apart: [`EventId`], by their content, and [`Seq`], by their place in the log.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::raw_json::Style;
+use crate::time::Millis;
+
+/// Identifies an event by its content (a UUID of version 8, RFC 9562): the first and any re-signed delivery of one
+/// event have the same id. Led by the event's own time, so that ids are in time order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId(Uuid);
+
+impl EventId {
+    /// The id of the event that `event_info` (well-formed JSON without insignificant white space, in UTF-8) describes: 48
+    /// bits of `occurred_at` in milliseconds, then the first 80 bits of SHA-256 over `subscriber_id`, a zero byte and
+    /// `event_info` with the escapes of its strings undone, with the version (8) and the variant of RFC 9562 written over
+    /// them. So it does not matter how a sender escapes, the first time or when it comes again.
+    #[must_use]
+    pub fn of(subscriber_id: &str, occurred_at: Millis, event_info: &[u8]) -> Self {
+        match std::str::from_utf8(event_info) {
+            Ok(text) if event_info.contains(&b'\\') => {
+                Self::led(subscriber_id, occurred_at, Style::PLAIN.of(text).as_bytes())
+            }
+            _ => Self::led(subscriber_id, occurred_at, event_info),
+        }
+    }
+
+    /// An id in the same way of any content, led by `at`.
+    #[must_use]
+    pub fn led(subscriber_id: &str, at: Millis, content: &[u8]) -> Self {
+        let digest =
+            Sha256::new().chain_update(subscriber_id.as_bytes()).chain_update([0]).chain_update(content).finalize();
+        let mut id = [0_u8; 16];
+        id[..6].copy_from_slice(&at.get().to_be_bytes()[2..]);
+        id[6..].copy_from_slice(&digest[..10]);
+        Self(uuid::Builder::from_custom_bytes(id).into_uuid())
+    }
+
+    /// The smallest id of any event at `at` or later.
+    #[must_use]
+    pub fn lower_bound(at: Millis) -> Self {
+        let mut id = [0_u8; 16];
+        id[..6].copy_from_slice(&at.get().to_be_bytes()[2..]);
+        Self(Uuid::from_bytes(id))
+    }
+
+    /// When the event happened: what leads the id.
+    #[must_use]
+    pub fn occurred_at(self) -> Millis {
+        let mut ms = [0_u8; 8];
+        ms[2..].copy_from_slice(&self.0.as_bytes()[..6]);
+        Millis::new(i64::from_be_bytes(ms)).unwrap_or(Millis::MAX)
+    }
+
+    /// As a UUID.
+    #[must_use]
+    pub const fn uuid(self) -> Uuid {
+        self.0
+    }
+
+    /// The id that `uuid` is, unchecked: for ids that were read back from the log, a ledger or the stream.
+    #[must_use]
+    pub const fn from_uuid(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+}
+
+impl Serialize for EventId {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+/// Lower-case with hyphens.
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_hyphenated().fmt(f)
+    }
+}
+
+/// A place in the log's order. Increasing, never reused; gaps are normal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[cfg_attr(feature = "sqlx", derive(sqlx::Type), sqlx(transparent))]
+pub struct Seq(pub i64);
+
+impl Seq {
+    /// Before the first row.
+    pub const START: Self = Self(0);
+}
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
