@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use convoke_core::id::Seq;
 use convoke_core::throttle::Throttle;
-use convoke_log::{Log, LogError};
+use convoke_log::{LogError, LogReader};
 
 /// A lease lasts this long after it was renewed: the longest time for which a cursor stands still when its owner dies.
 pub const LEASE: Duration = Duration::from_secs(5);
@@ -58,7 +58,7 @@ pub struct Retry {
 ///
 /// # Errors
 /// [`LogError::Unavailable`].
-pub async fn moved_by(log: &dyn Log, cursor: &str, owner: &str) -> Result<Option<Seq>, LogError> {
+pub async fn moved_by(log: &dyn LogReader, cursor: &str, owner: &str) -> Result<Option<Seq>, LogError> {
     let states = log.cursors().await?;
     let ours = states.iter().find(|state| state.name == cursor && state.owner.as_deref() == Some(owner));
     Ok(ours.map(|state| state.position))
@@ -121,7 +121,7 @@ struct Failing {
 }
 
 /// Runs `cursor` until `stop`, then once more to the end of the log, within bounds, and gives up its lease.
-pub async fn run(mut cursor: impl Cursor, log: Arc<dyn Log>, appended: Arc<Notify>, stop: CancellationToken) {
+pub async fn run(mut cursor: impl Cursor, log: Arc<dyn LogReader>, appended: Arc<Notify>, stop: CancellationToken) {
     let name = cursor.name();
     let mut failing: Option<Failing> = None;
     let throttle = Throttle::new(5, SAY_AGAIN);

@@ -12,7 +12,7 @@ use convoke_core::event::{Delivery, Subscriber, Verified};
 use convoke_core::sign;
 use convoke_core::time::Clock;
 use convoke_core::verify::{self, Keyring};
-use convoke_log::{self as log, Append, Log};
+use convoke_log::{self as log, Append, Store};
 use secrecy::SecretString;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -77,7 +77,7 @@ type Job = (Append, oneshot::Sender<()>);
 /// Events per second with this choice.
 async fn rate(url: &str, choice: Choice, seconds: f64) -> f64 {
     let options = log::Options { url: url.to_owned(), ..log::Options::default() };
-    let mut logs: Vec<Arc<dyn Log>> = Vec::new();
+    let mut logs: Vec<Arc<dyn Store>> = Vec::new();
     for _ in 0..choice.writers {
         let log = log::open(&options).expect("a sound URL");
         log.migrate(true).await.expect("a new database");
@@ -120,7 +120,7 @@ async fn rate(url: &str, choice: Choice, seconds: f64) -> f64 {
     run::count(sent) / elapsed.as_secs_f64()
 }
 
-async fn write(log: Arc<dyn Log>, jobs: Arc<Mutex<mpsc::Receiver<Job>>>, choice: Choice) {
+async fn write(log: Arc<dyn Store>, jobs: Arc<Mutex<mpsc::Receiver<Job>>>, choice: Choice) {
     let mut gathered = Vec::with_capacity(choice.cap);
     loop {
         let mut receiver = jobs.lock().await;

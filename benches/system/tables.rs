@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use convoke::meetings::CURSOR;
 use convoke_core::time::Clock;
-use convoke_log::{self as log, Log};
+use convoke_log::{self as log, Store};
 
 use crate::run::{Bench, Case, Measured, Setup};
 use crate::statistics::median;
@@ -98,7 +98,7 @@ async fn measure(bench: &mut Bench, case: Case, connections: usize) -> Option<Ro
 }
 
 /// The service on a new database, which it finds with the lease taken if it is `held`.
-async fn start(bench: &mut Bench, case: Case, held: bool) -> (Setup, Arc<dyn Log>) {
+async fn start(bench: &mut Bench, case: Case, held: bool) -> (Setup, Arc<dyn Store>) {
     let mut setup = bench.start(case).await;
     setup.server.stop().await;
     let url = setup.server.database_url().to_owned();
@@ -111,7 +111,7 @@ async fn start(bench: &mut Bench, case: Case, held: bool) -> (Setup, Arc<dyn Log
     (setup, log)
 }
 
-async fn hold(log: &Arc<dyn Log>) {
+async fn hold(log: &Arc<dyn Store>) {
     let leased = log.lease(CURSOR, "benchmark", HELD).await.expect("the database");
     assert!(leased.is_some(), "the service has the lease");
 }
@@ -119,7 +119,7 @@ async fn hold(log: &Arc<dyn Log>) {
 /// Measures, and looks how old the oldest row is that is not in the tables.
 async fn watched(
     setup: &mut Setup,
-    log: &Arc<dyn Log>,
+    log: &Arc<dyn Store>,
     held: bool,
     connections: usize,
     seconds: f64,

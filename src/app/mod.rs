@@ -41,7 +41,7 @@ use convoke_core::id::Seq;
 use convoke_core::time::Clock;
 use convoke_log::disk::DiskWatch;
 use convoke_log::tail::Tail;
-use convoke_log::{self as log, Log, LogError, Sessions};
+use convoke_log::{self as log, LogError, Maintenance, Store};
 use convoke_platform::Vendor;
 pub use reload::Reloader;
 use tasks::Tasks;
@@ -76,7 +76,7 @@ pub struct App {
     pub metrics: Arc<Metrics>,
     /// What it knows about itself.
     pub health: Arc<Health>,
-    log: Arc<dyn Log>,
+    log: Arc<dyn Store>,
     vendor: Option<Vendor>,
     reloader: Arc<Reloader>,
     tasks: Tasks,
@@ -157,7 +157,7 @@ impl App {
         let steps = Steps::default();
 
         let (intake, writer) = Intake::new(
-            Arc::clone(&log),
+            log.clone(),
             Arc::clone(&metrics),
             clock.clone(),
             Arc::clone(&appended),
@@ -228,11 +228,11 @@ impl App {
         let terms = Terms::events(idle, certificates, failures, sources.clone());
         tasks.spawn(EVENTS, http::serve(events, terms, router, shutdown.clone(), connections));
         let terms_admin = Terms::admin(idle, Failures::new("admin", None), sources.clone());
-        let access = Access::new(&settings.admin, sources, Arc::clone(&log) as Arc<dyn Sessions>, clock.clone());
+        let access = Access::new(&settings.admin, sources, log.clone(), clock.clone());
         let access = Arc::new(access);
         let of = Arc::clone(&access);
         reloader.part(move |new| Ok(Box::new(of.prepare(&new.admin)?)));
-        let api = Api::new(Arc::clone(&log), Arc::clone(&health), clock.clone());
+        let api = Api::new(log.clone(), Arc::clone(&health), clock.clone());
         let streams = Streams::new(api, Arc::clone(&appended), steps.rest.clone());
         let router = http::admin_router(&health, access, Arc::clone(&streams));
         // Operators watch the end: this listener ends with the rest.
@@ -240,13 +240,13 @@ impl App {
         let connections = Connections::new(ADMIN_CONNECTIONS, None);
         tasks.spawn(ADMIN, http::serve(admin, terms_admin, router, admin_shutdown, connections));
         tasks.spawn(WRITER, writer.run(migrated.clone(), steps.writer.clone()));
-        let past = Arc::new(Past::new(Arc::clone(&log), Arc::clone(&metrics)));
+        let past = Arc::new(Past::new(log.clone(), Arc::clone(&metrics)));
         let shared = Shared { log, health, past, metrics, clock, appended, migrated, owner: owner() };
 
         let (it, migrate, stop) = (shared.clone(), settings.database.migrate, steps.rest.clone());
         tasks.keep(DATABASE, &helpers, &steps.rest, move || {
             upkeep(
-                Arc::clone(&it.log),
+                it.log.clone(),
                 migrate,
                 (Arc::clone(&it.past), Arc::clone(&it.health)),
                 it.clock.clone(),
@@ -260,14 +260,14 @@ impl App {
             let (it, of, retention, stop) =
                 (shared.clone(), Arc::clone(&bus), settings.database.retention, steps.cursors.clone());
             tasks.keep(WATCH, &helpers, &steps.cursors, move || {
-                let (log, metrics, owner) = (Arc::clone(&it.log), Arc::clone(&it.metrics), it.owner.clone());
+                let (log, metrics, owner) = (it.log.clone(), Arc::clone(&it.metrics), it.owner.clone());
                 let watch = Watch::new(log, Arc::clone(&of), metrics, owner, retention, WATCH_REST);
                 done(watch.run(it.migrated.clone(), stop.clone()))
             });
             let (it, tail, stop) = (shared.clone(), relay_tail.unwrap_or_default(), steps.cursors.clone());
             let mask = settings.privacy.mask.clone();
             tasks.keep(RELAY, &helpers, &steps.cursors, move || {
-                let (log, metrics, owner) = (Arc::clone(&it.log), Arc::clone(&it.metrics), it.owner.clone());
+                let (log, metrics, owner) = (it.log.clone(), Arc::clone(&it.metrics), it.owner.clone());
                 let encoder = Encoder::new(bus.subject_prefix(), mask.clone());
                 let relay = Relay::new(log, Arc::clone(&tail), Arc::clone(&bus), encoder, metrics, owner);
                 it.moved(relay, stop.clone())
@@ -275,7 +275,7 @@ impl App {
         }
         let (it, stop) = (shared.clone(), steps.cursors.clone());
         tasks.keep(TABLES, &helpers, &steps.cursors, move || {
-            let tables = Meetings::new(Arc::clone(&it.log), Arc::clone(&it.metrics), it.owner.clone());
+            let tables = Meetings::new(it.log.clone(), Arc::clone(&it.metrics), it.owner.clone());
             it.moved(tables.following(Arc::clone(&tables_tail)), stop.clone())
         });
         let mut cursors = vec![meetings::CURSOR];
@@ -379,7 +379,7 @@ impl App {
 /// What most helpers need.
 #[derive(Clone)]
 struct Shared {
-    log: Arc<dyn Log>,
+    log: Arc<dyn Store>,
     health: Arc<Health>,
     past: Arc<Past>,
     metrics: Arc<Metrics>,
@@ -396,7 +396,7 @@ impl Shared {
         cursor: C,
         stop: CancellationToken,
     ) -> impl Future<Output = anyhow::Result<()>> + Send + use<C> {
-        let (log, appended, migrated) = (Arc::clone(&self.log), Arc::clone(&self.appended), self.migrated.clone());
+        let (log, appended, migrated) = (self.log.clone(), Arc::clone(&self.appended), self.migrated.clone());
         async move {
             tokio::select! {
                 () = migrated.cancelled() => cursor::run(cursor, log, appended, stop).await,
@@ -476,7 +476,7 @@ fn platform_tasks(
                 cursor: meetings::CURSOR,
                 subscribers: subscribers.clone(),
                 retention,
-                log: Arc::clone(&it.log),
+                log: it.log.clone(),
                 intake: it.health.intake.clone(),
                 vendor: vendor.clone(),
                 metrics: Arc::clone(&it.metrics),
@@ -488,7 +488,7 @@ fn platform_tasks(
     if platform.recordings {
         let ((it, vendor), stop) = (parts(), steps.askers.clone());
         tasks.keep(RECORDINGS, helpers, &steps.askers, move || {
-            let (log, metrics, intake) = (Arc::clone(&it.log), Arc::clone(&it.metrics), it.health.intake.clone());
+            let (log, metrics, intake) = (it.log.clone(), Arc::clone(&it.metrics), it.health.intake.clone());
             let (clock, owner) = (it.clock.clone(), it.owner.clone());
             it.moved(Recordings::new(log, intake, vendor.clone(), metrics, clock, owner, stop.clone()), stop.clone())
         });
@@ -498,7 +498,7 @@ fn platform_tasks(
         let enterprise = Enterprise::of(platform.sp_id.as_deref(), platform.corp_id.as_deref());
         tasks.keep(ENRICHMENT, helpers, &steps.askers, move || {
             let (log, metrics, leader) =
-                (Arc::clone(&it.log), Arc::clone(&it.metrics), (meetings::CURSOR, it.owner.clone()));
+                (it.log.clone(), Arc::clone(&it.metrics), (meetings::CURSOR, it.owner.clone()));
             let enrich = Enrich::new(log, vendor.clone(), metrics, it.clock.clone(), enterprise.clone(), leader);
             done(enrich.run(it.migrated.clone(), stop.clone()))
         });
@@ -506,7 +506,7 @@ fn platform_tasks(
     if let Some(every) = platform.watch_every {
         let ((it, vendor), stop, expected) = (parts(), steps.rest.clone(), expected.subscribe());
         tasks.keep(SUBSCRIPTION, helpers, &steps.rest, move || {
-            let (log, metrics, owner) = (Arc::clone(&it.log), Arc::clone(&it.metrics), it.owner.clone());
+            let (log, metrics, owner) = (it.log.clone(), Arc::clone(&it.metrics), it.owner.clone());
             let watch = subscription::watch::Watch::new(
                 vendor.clone(),
                 log,
@@ -579,7 +579,7 @@ async fn done(task: impl Future<Output = ()>) -> anyhow::Result<()> {
 
 /// Reaches and migrates the database, however long that takes, then does what it needs doing from time to time.
 async fn upkeep(
-    log: Arc<dyn Log>,
+    log: Arc<dyn Store>,
     migrate: bool,
     (past, health): (Arc<Past>, Arc<Health>),
     clock: Clock,
@@ -675,11 +675,11 @@ async fn upkeep(
 }
 
 /// Upkeep by the database's own clock: ours may be another, and what it deletes is gone for all.
-async fn maintained(log: &dyn Log) -> Result<(), LogError> {
+async fn maintained(log: &dyn Maintenance) -> Result<(), LogError> {
     log.maintain(log.now().await?).await
 }
 
-async fn retention_held(log: &dyn Log) -> Result<Option<log::RetentionHeld>, LogError> {
+async fn retention_held(log: &dyn Maintenance) -> Result<Option<log::RetentionHeld>, LogError> {
     log.retention_held(log.now().await?).await
 }
 
@@ -726,7 +726,7 @@ async fn gauges(
 }
 
 async fn look(
-    log: &dyn Log,
+    log: &dyn Store,
     health: &Health,
     past: &Past,
     clock: &Clock,

@@ -19,7 +19,7 @@ use convoke_bus::{Bus, Scan, StreamState};
 use convoke_core::event::Record;
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
-use convoke_log::{Log, LogError};
+use convoke_log::{LogError, Operations};
 
 /// Rows read at a time.
 const PAGE: u32 = 1_000;
@@ -114,7 +114,7 @@ impl Comparison {
     ///
     /// # Errors
     /// If the database cannot be written.
-    pub async fn keep(&self, log: &dyn Log, bus: &Bus) -> anyhow::Result<()> {
+    pub async fn keep(&self, log: &dyn Operations, bus: &Bus) -> anyhow::Result<()> {
         let Some(state) = &self.state else { return Ok(()) };
         let missing = self.missing.iter().filter(|missing| missing.seq <= self.published).count() as u64;
         watch::Mark::compared(log, bus.stream(), state, missing).await
@@ -153,7 +153,7 @@ impl Excuse {
 ///
 /// # Errors
 /// [`LogError::Unavailable`].
-pub async fn accepted(log: &dyn Log, stream: &str) -> Result<Seq, LogError> {
+pub async fn accepted(log: &dyn Operations, stream: &str) -> Result<Seq, LogError> {
     let note = log.note(&accepted_name(stream)).await?;
     Ok(note.and_then(|note| note.parse().ok()).map_or(Seq::START, Seq))
 }
@@ -163,7 +163,7 @@ pub async fn accepted(log: &dyn Log, stream: &str) -> Result<Seq, LogError> {
 ///
 /// # Errors
 /// [`LogError::Unavailable`].
-pub async fn accept_purged(log: &dyn Log, stream: &str, found: &Comparison) -> Result<Option<Seq>, LogError> {
+pub async fn accept_purged(log: &dyn Operations, stream: &str, found: &Comparison) -> Result<Option<Seq>, LogError> {
     let purged = found.missing.iter().filter(|missing| found.purged_of(missing.seq));
     let Some(newest) = purged.map(|missing| missing.seq).max() else { return Ok(None) };
     log.keep_note(&accepted_name(stream), &newest.0.to_string()).await?;
@@ -181,7 +181,7 @@ fn accepted_name(stream: &str) -> String {
 ///
 /// # Errors
 /// If the database or the bus cannot be read.
-pub async fn compare(log: &dyn Log, bus: &Bus, up_to: Seq) -> anyhow::Result<Comparison> {
+pub async fn compare(log: &dyn Operations, bus: &Bus, up_to: Seq) -> anyhow::Result<Comparison> {
     let state = bus.stream_state().await?.with_context(|| format!("there is no stream {}", bus.stream()))?;
     let set_aside = set_aside(log).await?;
     let cursors = log.cursors().await?;
@@ -240,7 +240,12 @@ impl Walk {
 
     /// The place in the log of the oldest message that is a first copy; the messages read on the way are counted. `None`: there
     /// are only replayed or foreign ones.
-    async fn oldest(&mut self, log: &dyn Log, scan: &mut Scan, found: &mut Comparison) -> anyhow::Result<Option<Seq>> {
+    async fn oldest(
+        &mut self,
+        log: &dyn Operations,
+        scan: &mut Scan,
+        found: &mut Comparison,
+    ) -> anyhow::Result<Option<Seq>> {
         while let Some(entry) = scan.next().await? {
             self.message(entry.id, entry.replay, found);
             if let Some(id) = entry.id.filter(|_| !entry.replay)
@@ -304,7 +309,7 @@ impl Walk {
     }
 
     /// What is left over on either side.
-    async fn finish(self, log: &dyn Log, up_to: Seq, found: &mut Comparison) -> anyhow::Result<()> {
+    async fn finish(self, log: &dyn Operations, up_to: Seq, found: &mut Comparison) -> anyhow::Result<()> {
         found.missing = in_order(self.log_only);
         found.unpublished = found.missing.iter().filter(|missing| missing.seq > found.published).count() as u64;
         found.purged = found.missing.iter().filter(|missing| found.purged_of(missing.seq)).count() as u64;
@@ -340,7 +345,7 @@ fn aged_out(received_at: Millis, max_age: Option<Duration>, now: Millis) -> bool
     max_age.is_some_and(|age| now.since(received_at) + age / 50 + Duration::from_secs(60) >= age)
 }
 
-async fn set_aside(log: &dyn Log) -> anyhow::Result<HashMap<EventId, ()>> {
+async fn set_aside(log: &dyn Operations) -> anyhow::Result<HashMap<EventId, ()>> {
     let mut all = HashMap::new();
     let mut after = Seq::START;
     loop {
@@ -390,7 +395,7 @@ impl LedgerComparison {
 /// # Errors
 /// If the database cannot be read.
 pub async fn compare_ledger(
-    log: &dyn Log,
+    log: &dyn Operations,
     ledger: impl Iterator<Item = std::io::Result<String>>,
     kept_since: Option<EventId>,
 ) -> anyhow::Result<LedgerComparison> {

@@ -21,7 +21,7 @@ use convoke_bus::{Bus, StreamState};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::throttle::Throttle;
 use convoke_core::time::Millis;
-use convoke_log::Log;
+use convoke_log::Operations;
 
 /// How long a look may go on comparing, and how long after it the next one comes.
 const LOOK: Duration = Duration::from_secs(10);
@@ -88,7 +88,7 @@ impl Mark {
     ///
     /// # Errors
     /// If the database cannot be read.
-    pub async fn load(log: &dyn Log, stream: &str) -> anyhow::Result<Option<Self>> {
+    pub async fn load(log: &dyn Operations, stream: &str) -> anyhow::Result<Option<Self>> {
         // One that cannot be read is of another version: everything is compared again.
         Ok(log.note(&name(stream)).await?.and_then(|note| serde_json::from_str(&note).ok()))
     }
@@ -105,7 +105,7 @@ impl Mark {
     ///
     /// # Errors
     /// If the database cannot be read or written.
-    pub async fn compared(log: &dyn Log, stream: &str, state: &StreamState, missing: u64) -> anyhow::Result<()> {
+    pub async fn compared(log: &dyn Operations, stream: &str, state: &StreamState, missing: u64) -> anyhow::Result<()> {
         let erased = log.erased_messages().await?;
         let mut mark = Self::load(log, stream).await?.unwrap_or_else(|| Self { erased, ..Self::default() });
         mark.allow(erased);
@@ -114,7 +114,7 @@ impl Mark {
         mark.save(log, stream).await
     }
 
-    async fn save(&self, log: &dyn Log, stream: &str) -> anyhow::Result<()> {
+    async fn save(&self, log: &dyn Operations, stream: &str) -> anyhow::Result<()> {
         Ok(log.keep_note(&name(stream), &serde_json::to_string(self)?).await?)
     }
 
@@ -195,7 +195,7 @@ pub enum Looked {
 /// The watch.
 #[derive(Debug)]
 pub struct Watch {
-    log: Arc<dyn Log>,
+    log: Arc<dyn Operations>,
     bus: Arc<Bus>,
     metrics: Arc<Metrics>,
     owner: String,
@@ -232,7 +232,7 @@ impl Watch {
     /// does nothing.
     #[must_use]
     pub fn new(
-        log: Arc<dyn Log>,
+        log: Arc<dyn Operations>,
         bus: Arc<Bus>,
         metrics: Arc<Metrics>,
         owner: String,

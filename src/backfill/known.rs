@@ -22,7 +22,7 @@ impl Known {
     }
 }
 
-/// The runs by their UUIDs. `runs` are as [`convoke_log::Gaps::known_runs`] gives them.
+/// The runs by their UUIDs. `runs` are as [`convoke_log::Snapshots::known_runs`] gives them.
 pub fn by_uuid(runs: Vec<KnownRun>) -> HashMap<String, Known> {
     let mut all: HashMap<String, Known> = HashMap::new();
     for later in runs {

@@ -31,7 +31,7 @@ use crate::metrics::Metrics;
 use convoke_core::event::{Content, Source};
 use convoke_core::time::{Clock, Millis};
 use convoke_core::verify;
-use convoke_log::{Appended, Log, LogError, RunKey};
+use convoke_log::{Appended, LogError, RunKey, Snapshots};
 use convoke_platform::{AttendeeRecord, Class, Conference, Item, Pages, Vendor, VendorError};
 use known::Known;
 use matching::PastStay;
@@ -97,7 +97,7 @@ pub struct Request {
 #[derive(Clone, Debug)]
 pub struct Backfill {
     /// Whose tables are compared. They must be as new as the log: see [`tables_are_current`].
-    pub log: Arc<dyn Log>,
+    pub log: Arc<dyn Snapshots>,
     /// Whose history.
     pub vendor: Vendor,
     /// The way into the log.
@@ -114,7 +114,7 @@ pub struct Backfill {
 ///
 /// # Errors
 /// [`LogError::Unavailable`].
-pub async fn tables_are_current(log: &dyn Log, cursor: &str) -> Result<(), LogError> {
+pub async fn tables_are_current(log: &dyn Snapshots, cursor: &str) -> Result<(), LogError> {
     let head = log.head().await?;
     loop {
         let states = log.cursors().await?;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use convoke_core::time::Millis;
-use convoke_log::{Log, LogError};
+use convoke_log::{LogError, Notes};
 
 /// What is kept, in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ impl Note {
     ///
     /// # Errors
     /// [`LogError::Unavailable`].
-    pub async fn load(log: &dyn Log, name: &str) -> Result<Option<Self>, LogError> {
+    pub async fn load(log: &dyn Notes, name: &str) -> Result<Option<Self>, LogError> {
         let Some(text) = log.note(name).await? else { return Ok(None) };
         let read = serde_json::from_str(&text);
         if let Err(error) = &read {
@@ -46,7 +46,7 @@ impl Note {
     ///
     /// # Errors
     /// [`LogError::Unavailable`].
-    pub async fn keep(&self, log: &dyn Log, name: &str) -> Result<(), LogError> {
+    pub async fn keep(&self, log: &dyn Notes, name: &str) -> Result<(), LogError> {
         log.keep_note(name, &serde_json::to_string(self).expect("texts and numbers have a JSON form")).await
     }
 

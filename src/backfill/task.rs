@@ -12,7 +12,7 @@ use crate::intake::Intake;
 use crate::metrics::Metrics;
 use convoke_core::throttle::Throttle;
 use convoke_core::time::{Clock, Millis};
-use convoke_log::{Log, LogError};
+use convoke_log::{LogError, Snapshots};
 use convoke_platform::{Vendor, VendorError};
 
 /// The name under which it is noted how far it came.
@@ -45,7 +45,7 @@ pub struct Task {
     /// Events are not kept for longer.
     pub retention: Option<Duration>,
     /// The log …
-    pub log: Arc<dyn Log>,
+    pub log: Arc<dyn Snapshots>,
     /// … and the way into it.
     pub intake: Intake,
     /// The platform.
@@ -144,7 +144,7 @@ impl Task {
         let subscriber_id = subscriber(&subscribers, &self.vendor).await?;
         tables_are_current(&*self.log, self.cursor).await?;
         let backfill = Backfill {
-            log: Arc::clone(&self.log),
+            log: self.log.clone(),
             vendor: self.vendor.clone(),
             intake: self.intake.clone(),
             metrics: Arc::clone(&self.metrics),

@@ -16,7 +16,7 @@ use crate::words::counted;
 use convoke_bus::Bus;
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Clock;
-use convoke_log::Log;
+use convoke_log::Operations;
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -89,14 +89,14 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
 }
 
 /// Keeps what was found for `check` and the stream watch. Who may only read the database is told all the same.
-pub async fn keep(found: &Comparison, log: &dyn Log, bus: &Bus) {
+pub async fn keep(found: &Comparison, log: &dyn Operations, bus: &Bus) {
     if let Err(error) = found.keep(log, bus).await {
         tracing::warn!(error = format!("{error:#}"), "what was found is not kept for `convoke check`");
     }
 }
 
 /// Compares log and stream, up to where the log ends now, once the relay got there.
-pub async fn compare_stream(log: &dyn Log, bus: &Bus, wait: Duration) -> anyhow::Result<Comparison> {
+pub async fn compare_stream(log: &dyn Operations, bus: &Bus, wait: Duration) -> anyhow::Result<Comparison> {
     let head = log.head().await?;
     let started = Instant::now();
     while position(log).await? < head && started.elapsed() < wait {
@@ -105,7 +105,7 @@ pub async fn compare_stream(log: &dyn Log, bus: &Bus, wait: Duration) -> anyhow:
     audit::compare(log, bus, head).await
 }
 
-async fn position(log: &dyn Log) -> anyhow::Result<Seq> {
+async fn position(log: &dyn Operations) -> anyhow::Result<Seq> {
     let cursors = log.cursors().await?;
     Ok(cursors.iter().find(|cursor| cursor.name == relay::CURSOR).map_or(Seq::START, |cursor| cursor.position))
 }

@@ -15,7 +15,7 @@ use crate::meetings::{self, Meetings};
 use crate::metrics::Metrics;
 use crate::{app, cursor};
 use convoke_core::time::{Clock, Millis};
-use convoke_log::Log;
+use convoke_log::Store;
 use convoke_platform::{Vendor, VendorError};
 
 #[derive(Debug, clap::Args)]
@@ -86,7 +86,7 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
 async fn fill(
     arguments: &Arguments,
     settings: &Settings,
-    log: &Arc<dyn Log>,
+    log: &Arc<dyn Store>,
     vendor: Vendor,
     clock: Clock,
     since: Millis,
@@ -100,12 +100,12 @@ async fn fill(
     let metrics = Arc::new(Metrics::new());
     let appended = Arc::new(Notify::new());
     let (intake, writer) =
-        Intake::new(Arc::clone(log), Arc::clone(&metrics), clock.clone(), Arc::clone(&appended), Vec::new());
+        Intake::new(log.clone(), Arc::clone(&metrics), clock.clone(), Arc::clone(&appended), Vec::new());
     // The tables it compares with: kept by `serve` if one runs, else from here.
-    let tables = Meetings::new(Arc::clone(log), Arc::clone(&metrics), app::owner());
+    let tables = Meetings::new(log.clone(), Arc::clone(&metrics), app::owner());
     let (stop, migrated) = (CancellationToken::new(), CancellationToken::new());
     migrated.cancel();
-    let backfill = Backfill { log: Arc::clone(log), vendor, intake, metrics, clock, subscriber_id };
+    let backfill = Backfill { log: log.clone(), vendor, intake, metrics, clock, subscriber_id };
     let request = Request { since, until: arguments.until, dry_run: arguments.dry_run, note: NOTE };
     let work = async {
         let report = look(&backfill, &request, arguments.json).await;
@@ -115,7 +115,7 @@ async fn fill(
     let (report, (), ()) = tokio::join!(
         work,
         writer.without_heartbeat().run(migrated, stop.clone()),
-        cursor::run(tables, Arc::clone(log), appended, stop.clone())
+        cursor::run(tables, log.clone(), appended, stop.clone())
     );
     report
 }
@@ -165,7 +165,7 @@ fn check_range(arguments: &Arguments, settings: &Settings, now: Millis) -> Resul
 }
 
 async fn look(backfill: &Backfill, request: &Request, quiet: bool) -> Result<Report, Failure> {
-    let log: &dyn Log = &*backfill.log;
+    let log = &*backfill.log;
     backfill::tables_are_current(log, meetings::CURSOR).await?;
     let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };
     if let Ok(style) =

@@ -19,7 +19,7 @@ use convoke_core::human;
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::{Clock, Millis};
 use convoke_log::disk::Level;
-use convoke_log::{self as log, Log};
+use convoke_log::{self as log, Store};
 use convoke_platform::Vendor;
 
 #[derive(Debug, clap::Args)]
@@ -154,7 +154,7 @@ fn files(report: &mut Report, settings: &Settings) {
 }
 
 /// The log, if it can be read, and whether there is one at all.
-async fn open_log(report: &mut Report, settings: &Settings) -> (Option<Arc<dyn Log>>, bool) {
+async fn open_log(report: &mut Report, settings: &Settings) -> (Option<Arc<dyn Store>>, bool) {
     let shown = redact_url(&settings.database.url);
     let log = match log::open(&app::log_options(settings)) {
         Ok(log) => log,
@@ -195,7 +195,7 @@ fn certificate(report: &mut Report, settings: &Settings, files: &TlsFiles) {
     }
 }
 
-async fn database(report: &mut Report, log: &dyn Log, now: Millis) {
+async fn database(report: &mut Report, log: &dyn Store, now: Millis) {
     match log.probe().await {
         Ok(()) => report.ok("writing", "the database takes events"),
         Err(error) => report.fail("writing", error),
@@ -230,7 +230,7 @@ async fn database(report: &mut Report, log: &dyn Log, now: Millis) {
 }
 
 /// Whether somebody accepts events.
-async fn service(report: &mut Report, log: &dyn Log) -> Result<(), log::LogError> {
+async fn service(report: &mut Report, log: &dyn Store) -> Result<(), log::LogError> {
     let Some(heartbeat) = log.heartbeat().await? else {
         report.warn("heartbeat", "none yet: no `convoke serve` has accepted events with this database");
         return Ok(());
@@ -270,14 +270,14 @@ async fn service(report: &mut Report, log: &dyn Log) -> Result<(), log::LogError
 }
 
 /// What keeps retention from deleting.
-async fn retention(report: &Report, log: &dyn Log) -> Result<(), log::LogError> {
+async fn retention(report: &Report, log: &dyn Store) -> Result<(), log::LogError> {
     if let Some(held) = log.retention_held(log.now().await?).await? {
         report.warn("retention", held);
     }
     Ok(())
 }
 
-async fn set_apart(report: &Report, log: &dyn Log) -> Result<(), log::LogError> {
+async fn set_apart(report: &Report, log: &dyn Store) -> Result<(), log::LogError> {
     let counts = log.counts().await?;
     if counts.quarantined > 0 {
         let entries = counted(counts.quarantined.unsigned_abs(), "entry", "entries");
@@ -295,7 +295,7 @@ async fn set_apart(report: &Report, log: &dyn Log) -> Result<(), log::LogError> 
     Ok(())
 }
 
-async fn cursors(report: &Report, log: &dyn Log) -> Result<(), log::LogError> {
+async fn cursors(report: &Report, log: &dyn Store) -> Result<(), log::LogError> {
     for cursor in log.cursors().await? {
         let lag = log.lag(&cursor.name).await?;
         let owner = cursor.owner.as_deref().unwrap_or("nobody");
@@ -306,7 +306,7 @@ async fn cursors(report: &Report, log: &dyn Log) -> Result<(), log::LogError> {
     Ok(())
 }
 
-async fn handshakes(report: &Report, settings: &Settings, log: &dyn Log) -> Result<(), log::LogError> {
+async fn handshakes(report: &Report, settings: &Settings, log: &dyn Store) -> Result<(), log::LogError> {
     let seen = log.counts().await?.handshakes;
     for subscriber in &settings.subscribers {
         match seen.get(&*subscriber.app_id) {
@@ -349,7 +349,7 @@ async fn stream(
     report: &mut Report,
     settings: &Settings,
     bus: &Bus,
-    log: Option<&dyn Log>,
+    log: Option<&dyn Store>,
     made: bool,
     now: Millis,
 ) -> anyhow::Result<()> {
@@ -424,7 +424,7 @@ async fn newest_published(
     report: &Report,
     settings: &Settings,
     bus: &Bus,
-    log: &dyn Log,
+    log: &dyn Store,
     position: Seq,
     now: Millis,
 ) -> anyhow::Result<Option<String>> {
@@ -448,7 +448,7 @@ async fn newest_published(
 async fn seen_before(
     report: &mut Report,
     bus: &Bus,
-    log: &dyn Log,
+    log: &dyn Store,
     state: &StreamState,
     position: Seq,
     lost: Option<String>,
@@ -495,7 +495,7 @@ async fn older_log(
     report: &mut Report,
     settings: &Settings,
     bus: &Bus,
-    log: &dyn Log,
+    log: &dyn Store,
     state: &StreamState,
     now: Millis,
 ) -> anyhow::Result<()> {

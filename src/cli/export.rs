@@ -11,7 +11,7 @@ use super::{Failure, Outcome};
 use crate::config::{ConfigArgs, Env};
 use crate::export::{Broken, Format, Progress, Refused, Request, Style, Table, Target, export};
 use convoke_core::time::{Clock, Millis};
-use convoke_log::{Log, Scope};
+use convoke_log::{Reading, Scope};
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -151,7 +151,7 @@ fn target(arguments: &Arguments, style: &Style) -> Result<Target, Failure> {
     }
 }
 
-async fn write(log: &dyn Log, request: &Request, style: &Style, target: Target) -> Outcome {
+async fn write(log: &dyn Reading, request: &Request, style: &Style, target: Target) -> Outcome {
     let bar = bar(target.is_file() || !io::stdout().is_terminal());
     let clock = Clock::System;
     let begun = clock.steady();

@@ -82,7 +82,7 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
     let log = super::open_log(&settings).await?;
     let bus =
         if app::bus_options(&settings).is_some() { Some(Arc::new(super::open_bus(&settings).await?)) } else { None };
-    let forget = Forget::new(Arc::clone(&log), bus, handles, app::owner());
+    let forget = Forget::new(log.clone(), bus, handles, app::owner());
     let outcome = forget_with(&forget, arguments, &settings).await;
     log.close().await;
     outcome

@@ -31,7 +31,7 @@ use crate::app;
 use crate::config::{ConfigArgs, ConfigError, Env, LogFormat, Settings};
 use crate::telemetry;
 use convoke_bus::Bus;
-use convoke_log::{self as log, Log};
+use convoke_log::{self as log, Store};
 use convoke_platform::Vendor;
 
 /// Receives Huawei Cloud Meeting's event push, verifies it, keeps it in SQL and republishes it onto NATS JetStream.
@@ -179,7 +179,7 @@ fn logging(env: &Env, level: &str, json: bool) -> Result<(), Failure> {
 }
 
 /// The log that the settings name, which must be there and up to date.
-async fn open_log(settings: &Settings) -> Result<Arc<dyn Log>, Failure> {
+async fn open_log(settings: &Settings) -> Result<Arc<dyn Store>, Failure> {
     let log = log::open(&app::log_options(settings))?;
     log.migrate(false).await?;
     Ok(log)

@@ -14,7 +14,7 @@ use crate::words::counted;
 use convoke_core::event::Unreadable;
 use convoke_core::time::Clock;
 use convoke_core::verify::{self, Admit, IMPLAUSIBLE};
-use convoke_log::{Append, Appended, FORGOTTEN, Log, Quarantined};
+use convoke_log::{Append, Appended, FORGOTTEN, Operations, Quarantined};
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -112,7 +112,7 @@ const ADVICE: &str = "; `quarantine show` has it, and --as seconds, microseconds
 /// Entries read at a time: each may be as long as a body may be.
 const PAGE: u32 = 50;
 
-async fn list(log: &dyn Log, json: bool) -> Outcome {
+async fn list(log: &dyn Operations, json: bool) -> Outcome {
     let mut after = 0;
     let mut count = 0_u64;
     loop {
@@ -144,12 +144,12 @@ async fn list(log: &dyn Log, json: bool) -> Outcome {
     Ok(())
 }
 
-async fn get(log: &dyn Log, id: i64) -> Result<Quarantined, Failure> {
+async fn get(log: &dyn Operations, id: i64) -> Result<Quarantined, Failure> {
     let entry = log.get_quarantined(id).await?;
     Ok(entry.ok_or_else(|| anyhow!("there is no entry {id}"))?)
 }
 
-async fn show(log: &dyn Log, id: i64) -> Outcome {
+async fn show(log: &dyn Operations, id: i64) -> Outcome {
     let entry = get(log, id).await?;
     eprintln!("entry        {}", entry.id);
     eprintln!("subscriber   {}", printable(&entry.subscriber_id));
@@ -166,7 +166,7 @@ async fn show(log: &dyn Log, id: i64) -> Outcome {
     Ok(())
 }
 
-async fn retry(log: &dyn Log, ids: &[i64], all: bool, admit: Option<Admit>) -> Outcome {
+async fn retry(log: &dyn Operations, ids: &[i64], all: bool, admit: Option<Admit>) -> Outcome {
     let mut failed = 0;
     if all {
         let mut after = 0;
@@ -187,7 +187,7 @@ async fn retry(log: &dyn Log, ids: &[i64], all: bool, admit: Option<Admit>) -> O
 }
 
 /// Whether the entry is an event now.
-async fn retry_one(log: &dyn Log, entry: Quarantined, admit: Option<Admit>) -> Result<bool, Failure> {
+async fn retry_one(log: &dyn Operations, entry: Quarantined, admit: Option<Admit>) -> Result<bool, Failure> {
     if entry.reason == FORGOTTEN {
         println!("{}: stays: {FORGOTTEN}", entry.id);
         return Ok(false);
@@ -224,7 +224,7 @@ async fn retry_one(log: &dyn Log, entry: Quarantined, admit: Option<Admit>) -> R
     }
 }
 
-async fn discard(log: &dyn Log, ids: &[i64], yes: bool) -> Outcome {
+async fn discard(log: &dyn Operations, ids: &[i64], yes: bool) -> Outcome {
     if !yes {
         let question = format!(
             "delete {} of the quarantine for good",

@@ -43,7 +43,7 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {percent:>3} %  {elapsed} of about {duration}") {
         bar.set_style(style);
     }
-    let tables = Meetings::new(Arc::clone(&log), Arc::new(Metrics::new()), app::owner());
+    let tables = Meetings::new(log.clone(), Arc::new(Metrics::new()), app::owner());
     let rebuilt = tables.rebuild(|at| bar.set_position(at.0.unsigned_abs())).await;
     bar.finish_and_clear();
     let counts = match rebuilt {

@@ -14,7 +14,7 @@ use convoke_bus::{Bus, Message};
 use convoke_core::event::Record;
 use convoke_core::id::Seq;
 use convoke_core::time::{Clock, Millis};
-use convoke_log::{Filter, Log};
+use convoke_log::{Filter, Operations};
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -120,7 +120,7 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
 }
 
 struct Replay<'a> {
-    log: &'a dyn Log,
+    log: &'a dyn Operations,
     turn: Turn<'a>,
     bus: &'a Bus,
     encoder: Encoder,

@@ -129,7 +129,7 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
     let json = common.json;
     let mut actions = Actions {
         vendor: &vendor,
-        log: log.as_deref(),
+        log: log.as_deref().map(|log| log as _),
         expected: Expected::by(&settings),
         subscribers: &settings.subscribers,
         clock: Clock::System,

@@ -19,7 +19,7 @@ use crate::forget::veil;
 use crate::metrics::Metrics;
 use convoke_core::throttle::Throttle;
 use convoke_core::time::Clock;
-use convoke_log::{Details, Enriched, Log, LogError, Run};
+use convoke_log::{Details, Enriched, LogError, Run, WorkLists};
 use convoke_platform::backoff::Patience;
 use convoke_platform::{Class, Vendor, VendorError};
 use decide::Call;
@@ -57,7 +57,7 @@ impl Enterprise {
 /// The task.
 #[derive(Debug)]
 pub struct Enrich {
-    log: Arc<dyn Log>,
+    log: Arc<dyn WorkLists>,
     vendor: Vendor,
     metrics: Arc<Metrics>,
     clock: Clock,
@@ -73,7 +73,7 @@ impl Enrich {
     /// The task. It works while `leader.1` holds the lease of the cursor `leader.0`.
     #[must_use]
     pub fn new(
-        log: Arc<dyn Log>,
+        log: Arc<dyn WorkLists>,
         vendor: Vendor,
         metrics: Arc<Metrics>,
         clock: Clock,

@@ -13,8 +13,8 @@ use super::{Style, Table, Target, Value, rows, sheet};
 use convoke_core::id::EventId;
 use convoke_core::time::Millis;
 use convoke_log::{
-    EventFilter, ListedEvent, ListedMeeting, ListedStay, Listing, Log, LogError, MeetingFilter, MeetingKey, Order,
-    Page, RecordingFilter, RecordingRow, Scope, StayFilter,
+    EventFilter, ListedEvent, ListedMeeting, ListedStay, Listing, LogError, MeetingFilter, MeetingKey, Order, Page,
+    Reading, RecordingFilter, RecordingRow, Scope, StayFilter,
 };
 
 /// Rows of a page: as many as weigh [`WEIGHT`], within these bounds.
@@ -78,7 +78,7 @@ pub enum Broken {
 /// # Errors
 /// [`Broken`].
 pub async fn export(
-    log: &dyn Log,
+    log: &dyn Reading,
     request: &Request,
     style: &Style,
     target: Target,
@@ -99,7 +99,7 @@ trait Source {
 
     async fn page(
         &self,
-        log: &dyn Log,
+        log: &dyn Reading,
         scope: &Scope,
         event: Option<&String>,
         page: &Page<Self::Key>,
@@ -113,7 +113,7 @@ trait Source {
 
 async fn each<S: Source>(
     source: &S,
-    log: &dyn Log,
+    log: &dyn Reading,
     request: &Request,
     style: &Style,
     target: Target,
@@ -187,7 +187,12 @@ async fn each<S: Source>(
 }
 
 /// The time of the oldest or newest row.
-async fn end<S: Source>(source: &S, log: &dyn Log, scope: &Scope, order: Order) -> Result<Option<Millis>, LogError> {
+async fn end<S: Source>(
+    source: &S,
+    log: &dyn Reading,
+    scope: &Scope,
+    order: Order,
+) -> Result<Option<Millis>, LogError> {
     let page = Page { order, after: None, limit: 1, within: WITHIN };
     Ok(source.page(log, scope, None, &page).await?.rows.first().map(S::at))
 }
@@ -215,7 +220,7 @@ impl Source for Events {
 
     async fn page(
         &self,
-        log: &dyn Log,
+        log: &dyn Reading,
         scope: &Scope,
         event: Option<&String>,
         page: &Page<EventId>,
@@ -240,7 +245,7 @@ impl Source for Meetings {
 
     async fn page(
         &self,
-        log: &dyn Log,
+        log: &dyn Reading,
         scope: &Scope,
         _: Option<&String>,
         page: &Page<MeetingKey>,
@@ -265,7 +270,7 @@ impl Source for Attendance {
 
     async fn page(
         &self,
-        log: &dyn Log,
+        log: &dyn Reading,
         scope: &Scope,
         _: Option<&String>,
         page: &Page<Uuid>,
@@ -291,7 +296,7 @@ impl Source for Recordings {
 
     async fn page(
         &self,
-        log: &dyn Log,
+        log: &dyn Reading,
         scope: &Scope,
         _: Option<&String>,
         page: &Page<EventId>,

@@ -35,7 +35,8 @@ use convoke_core::id::Seq;
 use convoke_core::raw_json;
 use convoke_core::time::Millis;
 use convoke_log::{
-    Erased, Erasure, FORGOTTEN, Handles, Log, LogError, MeetingFilter, Order, Page, PersonRow, RunKey, Scope, StayKey,
+    Erased, Erasure, Erasures, FORGOTTEN, Handles, LogError, MeetingFilter, Order, Page, PersonRow, RunKey, Scope,
+    StayKey,
 };
 use traces::{Traces, key_of};
 use veil::Veil;
@@ -118,7 +119,7 @@ pub struct Report {
 /// An erasure of one person.
 #[derive(Debug)]
 pub struct Forget {
-    log: Arc<dyn Log>,
+    log: Arc<dyn Erasures>,
     /// `None`: there is no stream.
     bus: Option<Arc<Bus>>,
     handles: Handles,
@@ -128,7 +129,7 @@ pub struct Forget {
 impl Forget {
     /// Of the person that `handles` name. `owner` names this process among the replicas.
     #[must_use]
-    pub fn new(log: Arc<dyn Log>, bus: Option<Arc<Bus>>, handles: Handles, owner: String) -> Self {
+    pub fn new(log: Arc<dyn Erasures>, bus: Option<Arc<Bus>>, handles: Handles, owner: String) -> Self {
         Self { log, bus, handles, owner }
     }
 
@@ -219,8 +220,8 @@ impl Forget {
         }
         progress(Part::Tables);
         let noted = log.noted_stays(begun.id).await?;
-        let tables = Meetings::new(Arc::clone(&self.log), Arc::new(Metrics::new()), self.owner.clone());
-        tables.forget(begun.id, &noted, |_| progress(Part::Tables)).await?;
+        let tables = Meetings::new(self.log.clone(), Arc::new(Metrics::new()), self.owner.clone());
+        tables.forget(&*self.log, begun.id, &noted, |_| progress(Part::Tables)).await?;
         self.erase_hosts(&begun, &veil).await?;
         if let Some(bus) = &self.bus {
             progress(Part::Stream);

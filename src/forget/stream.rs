@@ -16,7 +16,7 @@ use convoke_core::event::Meeting;
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
 use convoke_core::verify::{self, Times};
-use convoke_log::{Handles, Log, StayKey};
+use convoke_log::{Erasures, Handles, Operations, StayKey};
 
 /// Subjects that are read at a time.
 const SUBJECTS: usize = 100;
@@ -49,7 +49,7 @@ pub struct Person<'a> {
 /// Whoever takes the lease anew reads from the log what it publishes, so to have had it once is enough; what the owner before
 /// had sent is in the stream. A relay that is at work is given time to come past the place, too: one that slept through the loss
 /// of its lease has then been found out.
-pub async fn wait_for_relay(log: &dyn Log, owner: &str, place: Seq) -> Result<(), ForgetError> {
+pub async fn wait_for_relay(log: &dyn Operations, owner: &str, place: Seq) -> Result<(), ForgetError> {
     let mut turn = Turn::new(log, owner.to_owned());
     turn.take().await?;
     turn.end().await?;
@@ -69,7 +69,7 @@ pub async fn wait_for_relay(log: &dyn Log, owner: &str, place: Seq) -> Result<()
 
 /// The numbers of the person's messages.
 pub async fn find(
-    log: &dyn Log,
+    log: &dyn Operations,
     bus: &Bus,
     person: &Person<'_>,
     meetings: HashSet<Option<String>>,
@@ -141,7 +141,7 @@ fn tells_of(payload: &[u8], person: &Person<'_>) -> bool {
 }
 
 /// Deletes messages, each piece counted before it is gone: the stream watch then knows that it is no loss.
-pub async fn delete(log: &dyn Log, bus: &Bus, erasure: i64, messages: &[u64]) -> Result<(), ForgetError> {
+pub async fn delete(log: &dyn Erasures, bus: &Bus, erasure: i64, messages: &[u64]) -> Result<(), ForgetError> {
     let Some(eraser) = bus.eraser().await? else { return Ok(()) };
     for piece in messages.chunks(PIECE) {
         patient(async || log.count_messages(erasure, piece.len() as u64).await).await?;

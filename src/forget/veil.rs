@@ -11,7 +11,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
 use convoke_core::time::Millis;
-use convoke_log::{Details, Handles, Log, LogError, RunKey};
+use convoke_log::{Details, Handles, LogError, RunKey, Suppression};
 
 /// Bytes of a key.
 const KEY: usize = 32;
@@ -63,7 +63,7 @@ impl Veil {
     ///
     /// # Errors
     /// [`LogError::Unavailable`].
-    pub async fn of(log: &dyn Log) -> Result<Option<Self>, LogError> {
+    pub async fn of(log: &dyn Suppression) -> Result<Option<Self>, LogError> {
         Ok(log.forgotten_key().await?.as_deref().map(Self::new))
     }
 
@@ -173,7 +173,7 @@ impl Veil {
     ///
     /// # Errors
     /// [`LogError::Unavailable`].
-    pub async fn host_forgotten(&self, log: &dyn Log, host: &str) -> Result<Option<Millis>, LogError> {
+    pub async fn host_forgotten(&self, log: &dyn Suppression, host: &str) -> Result<Option<Millis>, LogError> {
         Ok(log.forgotten(&self.of_host(host)).await?.into_values().max())
     }
 }
@@ -193,7 +193,7 @@ pub struct Told<'a> {
 ///
 /// # Errors
 /// [`LogError::Unavailable`].
-pub async fn forgotten_stays(log: &dyn Log, run: &RunKey, told: &[Told<'_>]) -> Result<Vec<bool>, LogError> {
+pub async fn forgotten_stays(log: &dyn Suppression, run: &RunKey, told: &[Told<'_>]) -> Result<Vec<bool>, LogError> {
     let Some(veil) = Veil::of(log).await? else { return Ok(vec![false; told.len()]) };
     let hashes: Vec<Vec<String>> = told.iter().map(|told| veil.of_told(run, told.name, told.number)).collect();
     let mut found: HashMap<String, Millis> = HashMap::new();
@@ -213,7 +213,7 @@ pub async fn forgotten_stays(log: &dyn Log, run: &RunKey, told: &[Told<'_>]) -> 
 ///
 /// # Errors
 /// [`LogError::Unavailable`].
-pub async fn without_forgotten(log: &dyn Log, began: Millis, details: &mut Details) -> Result<(), LogError> {
+pub async fn without_forgotten(log: &dyn Suppression, began: Millis, details: &mut Details) -> Result<(), LogError> {
     let Some(host) = details.host.as_deref() else { return Ok(()) };
     let Some(veil) = Veil::of(log).await? else { return Ok(()) };
     if veil.host_forgotten(log, host).await?.is_some_and(|until| began <= until) {

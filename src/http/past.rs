@@ -9,7 +9,7 @@ use super::ops::Known;
 use crate::metrics::Metrics;
 use convoke_core::event::{Record, Source};
 use convoke_core::time::Millis;
-use convoke_log::{Log, LogError};
+use convoke_log::{Handshakes, LogError};
 
 /// The log is searched for a subscriber's newest event for so long. One that came long ago is found in the note.
 const SEARCH: Duration = Duration::from_secs(1);
@@ -20,7 +20,7 @@ const KEEP_EVERY: Duration = Duration::from_secs(60);
 /// What is told of each subscriber.
 #[derive(Debug)]
 pub struct Past {
-    log: Arc<dyn Log>,
+    log: Arc<dyn Handshakes>,
     metrics: Arc<Metrics>,
     /// Those that were asked for, and what was kept of them.
     kept: Mutex<HashMap<Arc<str>, Kept>>,
@@ -39,7 +39,7 @@ fn name(subscriber: &str) -> String {
 impl Past {
     /// Reads it in `log`, and shows it in `metrics`.
     #[must_use]
-    pub fn new(log: Arc<dyn Log>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(log: Arc<dyn Handshakes>, metrics: Arc<Metrics>) -> Self {
         Self { log, metrics, kept: Mutex::default() }
     }
 

@@ -330,7 +330,7 @@ impl Writer {
         }
         let Some(over) = self.outage.accepted(by) else { return };
         if self.ready.set(()).is_ok() {
-            tracing::info!(database = self.log.describe(), "accepting events");
+            tracing::info!(database = format!("{:?}", self.log), "accepting events");
         } else {
             self.throttle.run("again", |suppressed| say_over(over, suppressed));
         }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{CURSOR, Meetings, RebuildError, Run};
 use crate::cursor::LEASE;
 use convoke_core::id::Seq;
-use convoke_log::{Changes, Lease, Moved, RunKey, StayKey};
+use convoke_log::{Changes, Erasures, Lease, Moved, RunKey, StayKey};
 
 /// Runs that are read at a time.
 const RUNS: usize = 16;
@@ -31,6 +31,7 @@ impl Meetings {
     /// [`RebuildError`].
     pub async fn forget(
         &self,
+        eraser: &dyn Erasures,
         erasure: i64,
         stays: &[StayKey],
         mut progress: impl FnMut(usize),
@@ -43,7 +44,7 @@ impl Meetings {
         let mut held: Option<(Seq, Instant)> = None;
         let mut done = 0;
         for chunk in runs.chunks(RUNS) {
-            while !self.forget_some(erasure, chunk, &mut held).await? {}
+            while !self.forget_some(eraser, erasure, chunk, &mut held).await? {}
             done += chunk.iter().map(|(_, ids)| ids.len()).sum::<usize>();
             progress(done);
             if held.is_some_and(|(_, since)| since.elapsed() > HOLD) {
@@ -63,6 +64,7 @@ impl Meetings {
     /// Rewrites some runs; false if the lease was lost on the way.
     async fn forget_some(
         &self,
+        eraser: &dyn Erasures,
         erasure: i64,
         runs: &[(&RunKey, HashSet<Uuid>)],
         held: &mut Option<(Seq, Instant)>,
@@ -89,7 +91,7 @@ impl Meetings {
                 let (mut changes, mut stays) = (Changes::default(), Vec::new());
                 run.settle(&mut changes, &mut stays);
                 changes.stays.extend(stays.into_iter().filter_map(|id| run.stay_row(id)));
-                if self.log.erase_stays(lease, at, erasure, &removed, &changes).await? == Moved::LeaseLost {
+                if eraser.erase_stays(lease, at, erasure, &removed, &changes).await? == Moved::LeaseLost {
                     *held = None;
                     return Ok(false);
                 }

@@ -48,7 +48,7 @@ use crate::cursor::{Cursor, LEASE, Progress, RENEW, Retry};
 use crate::metrics::Metrics;
 use convoke_core::id::Seq;
 use convoke_log::tail::Tail;
-use convoke_log::{Changes, Fact, Lease, Log, LogError, Moved, RunKey};
+use convoke_log::{Changes, Fact, Lease, LogError, Moved, Projection, RunKey};
 pub use rebuild::RebuildError;
 use run::Run;
 pub use stay::stay_id;
@@ -91,7 +91,7 @@ pub const LONGEST_UUID: usize = 512;
 /// The cursor.
 #[derive(Debug)]
 pub struct Meetings {
-    log: Arc<dyn Log>,
+    log: Arc<dyn Projection>,
     metrics: Arc<Metrics>,
     owner: String,
     held: Option<Held>,
@@ -175,7 +175,7 @@ impl Runs {
 impl Meetings {
     /// The cursor over `log`. `owner` names this process among the replicas.
     #[must_use]
-    pub fn new(log: Arc<dyn Log>, metrics: Arc<Metrics>, owner: String) -> Self {
+    pub fn new(log: Arc<dyn Projection>, metrics: Arc<Metrics>, owner: String) -> Self {
         Self { log, metrics, owner, held: None, tail: None, page: PAGE }
     }
 

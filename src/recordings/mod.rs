@@ -27,7 +27,7 @@ use convoke_core::event::{Content, Source};
 use convoke_core::id::Seq;
 use convoke_core::time::Clock;
 use convoke_core::verify;
-use convoke_log::{Fetch, Fetched, Finish, Log, LogError, Moved};
+use convoke_log::{Fetch, Fetched, Finish, LogError, Moved, WorkLists};
 use convoke_platform::backoff::Patience;
 use convoke_platform::{Class, Vendor, VendorError};
 
@@ -48,7 +48,7 @@ const SLICE: Duration = Duration::from_millis(500);
 
 /// What the platform is asked, and where the answer goes.
 pub struct Recordings {
-    log: Arc<dyn Log>,
+    log: Arc<dyn WorkLists>,
     intake: Intake,
     vendor: Vendor,
     metrics: Arc<Metrics>,
@@ -86,7 +86,7 @@ impl Recordings {
     /// The cursor. `owner` names this process among the replicas; after `stop` nothing more is asked.
     #[must_use]
     pub fn new(
-        log: Arc<dyn Log>,
+        log: Arc<dyn WorkLists>,
         intake: Intake,
         vendor: Vendor,
         metrics: Arc<Metrics>,

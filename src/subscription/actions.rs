@@ -9,7 +9,7 @@ use super::{Expected, in_words, plain, same_url};
 use convoke_core::event::Subscriber;
 use convoke_core::human;
 use convoke_core::time::{Clock, Millis};
-use convoke_log::{Handshakes, Log, LogError};
+use convoke_log::{Handshakes, HandshakesSeen, LogError};
 use convoke_platform::{Class, NewSubscription, Status, Subscription, Vendor, VendorError};
 
 /// Enabling failed, as the platform's handshake was not answered (manual, table of error codes).
@@ -47,7 +47,7 @@ pub struct Actions<'a> {
     /// The platform.
     pub vendor: &'a Vendor,
     /// The database that handshakes and probes arrive in. Only enabling cannot do without it.
-    pub log: Option<&'a dyn Log>,
+    pub log: Option<&'a dyn Handshakes>,
     /// What it should be.
     pub expected: Expected,
     /// Whoever may sign.
@@ -288,14 +288,14 @@ impl<'a> Actions<'a> {
         }
     }
 
-    fn log(&self) -> Result<&'a dyn Log, Problem> {
+    fn log(&self) -> Result<&'a dyn Handshakes, Problem> {
         self.log.ok_or_else(|| Problem::new(Kind::Database, "there is no database to expect the handshake in"))
     }
 
-    async fn handshakes(&mut self, is: &Subscription) -> Result<Handshakes, LogError> {
+    async fn handshakes(&mut self, is: &Subscription) -> Result<HandshakesSeen, LogError> {
         let known = match (&is.subscriber_id, self.log) {
             (Some(id), Some(log)) => log.handshakes(id).await?,
-            _ => Handshakes::default(),
+            _ => HandshakesSeen::default(),
         };
         self.report.handshake_at = known.newest.map(|at| at.to_string());
         Ok(known)
@@ -315,7 +315,7 @@ impl<'a> Actions<'a> {
         })
     }
 
-    async fn probe(&mut self, log: &dyn Log, is: &Subscription, subscriber: &Subscriber) -> Result<(), Problem> {
+    async fn probe(&mut self, log: &dyn Handshakes, is: &Subscription, subscriber: &Subscriber) -> Result<(), Problem> {
         let url = is.url.as_deref().unwrap_or_default();
         let shown = plain(url);
         match probe(log, url, subscriber, &self.clock).await {
@@ -335,10 +335,10 @@ impl<'a> Actions<'a> {
     /// Remembers what failed. `Ok` if it may have worked all the same.
     async fn after_failure(
         &mut self,
-        log: &dyn Log,
+        log: &dyn Handshakes,
         is: &Subscription,
         mut memory: Memory,
-        before: Handshakes,
+        before: HandshakesSeen,
         error: VendorError,
     ) -> Result<(), Problem> {
         let now = log.now().await?;
@@ -390,7 +390,7 @@ impl<'a> Actions<'a> {
     async fn wait_for_handshake(
         &mut self,
         is: &Subscription,
-        before: Handshakes,
+        before: HandshakesSeen,
         wait: Duration,
     ) -> Result<Option<Millis>, Problem> {
         let begun = Instant::now();
@@ -408,7 +408,7 @@ impl<'a> Actions<'a> {
 }
 
 /// A lock is not tried out.
-async fn refuse_if_locked(memory: &Memory, log: &dyn Log) -> Result<(), Problem> {
+async fn refuse_if_locked(memory: &Memory, log: &dyn Handshakes) -> Result<(), Problem> {
     let Some(until) = memory.locked_until(log.now().await?) else { return Ok(()) };
     Err(Problem::new(
         Kind::Locked,

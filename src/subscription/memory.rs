@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use convoke_core::time::Millis;
-use convoke_log::{Log, LogError};
+use convoke_log::{LogError, Notes};
 use convoke_platform::Status;
 
 /// A lock lasts this long, and nothing says that it does not begin anew with every further try.
@@ -27,7 +27,7 @@ impl Memory {
     ///
     /// # Errors
     /// [`LogError::Unavailable`].
-    pub async fn load(log: &dyn Log) -> Result<Self, LogError> {
+    pub async fn load(log: &dyn Notes) -> Result<Self, LogError> {
         // One that cannot be read is of another version, and worth nothing.
         Ok(log.note(NOTE).await?.and_then(|note| serde_json::from_str(&note).ok()).unwrap_or_default())
     }
@@ -36,7 +36,7 @@ impl Memory {
     ///
     /// # Errors
     /// [`LogError::Unavailable`].
-    pub async fn noticed(log: &dyn Log, status: Option<Status>, now: Millis) -> Result<Self, LogError> {
+    pub async fn noticed(log: &dyn Notes, status: Option<Status>, now: Millis) -> Result<Self, LogError> {
         let before = Self::load(log).await?;
         let mut memory = before;
         memory.see(status, now);
@@ -50,7 +50,7 @@ impl Memory {
     ///
     /// # Errors
     /// [`LogError::Unavailable`].
-    pub async fn keep(&self, log: &dyn Log) -> Result<(), LogError> {
+    pub async fn keep(&self, log: &dyn Notes) -> Result<(), LogError> {
         let note = serde_json::to_string(self).map_err(|error| LogError::Rejected(error.into()))?;
         log.keep_note(NOTE, &note).await
     }

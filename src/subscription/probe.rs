@@ -20,7 +20,7 @@ use crate::intake::MISSED;
 use convoke_core::event::{HANDSHAKE, PROBE, Subscriber};
 use convoke_core::sign;
 use convoke_core::time::Clock;
-use convoke_log::{Log, LogError};
+use convoke_log::{Handshakes, LogError};
 use convoke_platform::transport::{Answer, Fault, Transport};
 
 /// The platform does not say how long it waits; whoever takes longer than this is in danger.
@@ -100,7 +100,7 @@ pub enum Unproven {
 ///
 /// # Errors
 /// Why the platform's handshake is not to be risked.
-pub async fn probe(log: &dyn Log, url: &str, subscriber: &Subscriber, clock: &Clock) -> Result<(), Unproven> {
+pub async fn probe(log: &dyn Handshakes, url: &str, subscriber: &Subscriber, clock: &Clock) -> Result<(), Unproven> {
     if let Some(problem) = crate::config::callback_url_problem(url) {
         return Err(Unproven::Url(problem));
     }
@@ -141,7 +141,7 @@ fn body(subscriber: &Subscriber, nonce: &str, key: &str, clock: &Clock) -> Vec<u
     sign::envelope(&subscriber.app_id, now, nonce, event_info.as_bytes(), key.as_bytes())
 }
 
-async fn arrives(log: &dyn Log, nonce: &str) -> Result<bool, LogError> {
+async fn arrives(log: &dyn Handshakes, nonce: &str) -> Result<bool, LogError> {
     let asking = async {
         while !log.probe_arrived(nonce).await? {
             tokio::time::sleep(POLL).await;

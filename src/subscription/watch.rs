@@ -13,7 +13,7 @@ use crate::cursor;
 use crate::meetings;
 use crate::metrics::Metrics;
 use convoke_core::time::Clock;
-use convoke_log::{Log, LogError};
+use convoke_log::{Handshakes, LogError};
 use convoke_platform::Vendor;
 
 /// How soon a replica that does not watch asks whether it does.
@@ -66,7 +66,7 @@ impl Voice {
 #[derive(Debug)]
 pub struct Watch {
     vendor: Vendor,
-    log: Arc<dyn Log>,
+    log: Arc<dyn Handshakes>,
     metrics: Arc<Metrics>,
     /// What the settings say; it may change.
     expected: watch::Receiver<Expected>,
@@ -83,7 +83,7 @@ impl Watch {
     #[must_use]
     pub fn new(
         vendor: Vendor,
-        log: Arc<dyn Log>,
+        log: Arc<dyn Handshakes>,
         metrics: Arc<Metrics>,
         expected: watch::Receiver<Expected>,
         owner: String,

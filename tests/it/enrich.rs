@@ -15,7 +15,7 @@ use convoke::{
     metrics::Metrics,
 };
 use convoke_core::time::Clock;
-use convoke_log::{Log, WorkCounts};
+use convoke_log::{Store, WorkCounts};
 use convoke_platform::{Options, Vendor};
 use convoke_simulator::platform::{Call, Fault, Platform, PlatformOptions, Refusal, Run, State};
 
@@ -45,7 +45,7 @@ const SOON: Duration = Duration::from_secs(60);
 /// A log with its tables, a platform, and one clock for both, which the test sets.
 struct Rig {
     backend: Backend,
-    log: Arc<dyn Log>,
+    log: Arc<dyn Store>,
     platform: Platform,
     clock: Arc<AtomicI64>,
     metrics: Arc<Metrics>,
@@ -65,7 +65,7 @@ impl Rig {
         let platform = platform::started(options).await;
         let log = backend.log().await;
         let metrics = Arc::new(Metrics::new());
-        let tables = Meetings::new(Arc::clone(&log), Arc::clone(&metrics), "us".to_owned());
+        let tables = Meetings::new(log.clone(), Arc::clone(&metrics), "us".to_owned());
         Self { backend, log, platform, clock, metrics, tables }
     }
 
@@ -83,7 +83,7 @@ impl Rig {
         };
         let vendor = Vendor::new(options, clock.clone()).expect("a client");
         let leader = (meetings::CURSOR, "us".to_owned());
-        Enrich::new(Arc::clone(&self.log), vendor, Arc::clone(&self.metrics), clock, enterprise, leader)
+        Enrich::new(self.log.clone(), vendor, Arc::clone(&self.metrics), clock, enterprise, leader)
     }
 
     /// Events come, and the tables follow.
@@ -307,7 +307,7 @@ async fn tables_that_are_made_anew_keep_what_is_known(backend: Backend) {
     rig.log.clear_tables(lease).await.expect("a database");
     assert_eq!(rig.row("one").await, "");
     rig.log.release(lease.cursor, lease.owner).await.expect("a database");
-    rig.tables = Meetings::new(Arc::clone(&rig.log), Arc::clone(&rig.metrics), "us".to_owned());
+    rig.tables = Meetings::new(rig.log.clone(), Arc::clone(&rig.metrics), "us".to_owned());
     assert_ne!(rig.tables.tick().await.expect("it goes on"), Progress::Standby);
     rig.follow().await;
     rig.works_anew().await;

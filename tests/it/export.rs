@@ -7,7 +7,7 @@ mod target;
 
 use std::{path::Path, sync::Arc};
 
-use convoke_log::Log;
+use convoke_log::Store;
 use serde_json::Value;
 
 use crate::{
@@ -50,7 +50,7 @@ fn read(path: &Path) -> Vec<Value> {
 }
 
 /// Some days of an enterprise; and events at both ends of what is plausible, many at one moment, some of hostile people.
-async fn filled(backend: &Backend) -> Arc<dyn Log> {
+async fn filled(backend: &Backend) -> Arc<dyn Store> {
     let log = backend.log().await;
     log.append(&happened(500)).await.expect("appended");
     let named = |n: i64, name: &str| {

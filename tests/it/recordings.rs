@@ -19,7 +19,7 @@ use convoke::{
 };
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::{Clock, Millis};
-use convoke_log::{Log, WorkCounts};
+use convoke_log::{Store, WorkCounts};
 use convoke_platform::{Options, Vendor};
 use convoke_simulator::platform::{Call, Fault, Platform, PlatformOptions, Recorded, Refusal, Run};
 use tokio::sync::Notify;
@@ -57,7 +57,7 @@ const SOON: Duration = Duration::from_secs(60);
 /// A log, a platform, and one clock for both, which the test sets.
 struct Rig {
     backend: Backend,
-    log: Arc<dyn Log>,
+    log: Arc<dyn Store>,
     intake: Intake,
     platform: Platform,
     clock: Arc<AtomicI64>,
@@ -85,7 +85,7 @@ impl Rig {
         let log = backend.log().await;
         let (metrics, stop) = (Arc::new(Metrics::new()), CancellationToken::new());
         let (intake, writer) =
-            Intake::new(Arc::clone(&log), Arc::clone(&metrics), Clock::System, Arc::new(Notify::new()), Vec::new());
+            Intake::new(log.clone(), Arc::clone(&metrics), Clock::System, Arc::new(Notify::new()), Vec::new());
         let migrated = CancellationToken::new();
         migrated.cancel();
         tokio::spawn(writer.run(migrated, stop.clone()));
@@ -110,7 +110,7 @@ impl Rig {
             timeout: Duration::from_secs(20),
         };
         let vendor = Vendor::new(options, clock.clone()).expect("a client");
-        let (log, intake, metrics) = (Arc::clone(&self.log), self.intake.clone(), Arc::clone(&self.metrics));
+        let (log, intake, metrics) = (self.log.clone(), self.intake.clone(), Arc::clone(&self.metrics));
         Recordings::new(log, intake, vendor, metrics, clock, owner.to_owned(), self.stop.clone())
     }
 

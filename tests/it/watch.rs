@@ -8,7 +8,7 @@ use convoke::{
     metrics::{Metrics, Setback},
 };
 use convoke_bus::{self as bus, Bus};
-use convoke_log::{self as log, Log};
+use convoke_log::{self as log, Store};
 
 use crate::support::{
     http,
@@ -25,7 +25,7 @@ struct Scene {
     nats: NatsServer,
     convoke: Convoke,
     metrics: Arc<Metrics>,
-    log: Arc<dyn Log>,
+    log: Arc<dyn Store>,
     bus: Arc<Bus>,
     watch: Watch,
     /// The store as it was when twelve were published.
@@ -125,8 +125,8 @@ impl Scene {
     }
 }
 
-fn watch(log: &Arc<dyn Log>, bus: &Arc<Bus>, metrics: &Arc<Metrics>) -> Watch {
-    Watch::new(Arc::clone(log), Arc::clone(bus), Arc::clone(metrics), "watcher".to_owned(), None, 0)
+fn watch(log: &Arc<dyn Store>, bus: &Arc<Bus>, metrics: &Arc<Metrics>) -> Watch {
+    Watch::new(log.clone(), Arc::clone(bus), Arc::clone(metrics), "watcher".to_owned(), None, 0)
 }
 
 fn options(nats: &NatsServer) -> bus::Options {

@@ -19,7 +19,7 @@ use convoke_core::event::{Content, Delivery, Event, Subscriber};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::{Clock, Millis};
 use convoke_core::verify::{self, Keyring};
-use convoke_log::{self as log, Log};
+use convoke_log::{self as log, Store};
 use convoke_simulator::History;
 use secrecy::SecretString;
 use tokio::sync::mpsc;
@@ -116,7 +116,7 @@ impl Fill {
         Ok(Filled { rows: self.rows, seconds, tables_seconds: started.elapsed().as_secs_f64(), bytes })
     }
 
-    fn log(&self) -> anyhow::Result<Arc<dyn Log>> {
+    fn log(&self) -> anyhow::Result<Arc<dyn Store>> {
         Ok(log::open(&log::Options { url: self.url.clone(), ..log::Options::default() })?)
     }
 
@@ -125,7 +125,7 @@ impl Fill {
     }
 
     /// Refuses what the disk has no room for, as far as that can be known from here.
-    async fn room(&self, log: &dyn Log) -> anyhow::Result<()> {
+    async fn room(&self, log: &dyn Store) -> anyhow::Result<()> {
         let free =
             if self.is_postgres() { postgres::disk_free(&self.url).await? } else { log.disk().map(|disk| disk.free) };
         let Some(free) = free else {
@@ -208,10 +208,10 @@ impl Progress {
 }
 
 /// Makes the analyst tables as `convoke rebuild` does.
-async fn tables(log: &Arc<dyn Log>) -> anyhow::Result<()> {
+async fn tables(log: &Arc<dyn Store>) -> anyhow::Result<()> {
     let head = log.head().await?;
     let (started, mut said) = (Instant::now(), Instant::now());
-    let cursor = Meetings::new(Arc::clone(log), Arc::new(Metrics::new()), "fill".to_owned());
+    let cursor = Meetings::new(log.clone(), Arc::new(Metrics::new()), "fill".to_owned());
     cursor
         .rebuild(|at| {
             if said.elapsed() > SAY_EVERY {
@@ -228,7 +228,7 @@ async fn tables(log: &Arc<dyn Log>) -> anyhow::Result<()> {
 
 /// Reads rows back from the beginning, the middle and the end: their ids must follow from their content, and a row must
 /// be found by its id.
-async fn look(log: &dyn Log, rows: u64) -> anyhow::Result<()> {
+async fn look(log: &dyn Store, rows: u64) -> anyhow::Result<()> {
     let rows = i64::try_from(rows).context("too many rows")?;
     for after in [0, rows / 2, (rows - i64::from(SAMPLE)).max(0)] {
         let sample = log.read(Seq(after), SAMPLE).await?;

@@ -9,7 +9,7 @@ use convoke::relay::{CURSOR, WINDOW};
 use convoke_core::event::Record;
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Clock;
-use convoke_log::{self as log, Log};
+use convoke_log::{self as log, Store};
 use sqlx::{Connection as _, PgConnection, SqliteConnection};
 
 use super::{Scale, Tables};
@@ -46,7 +46,7 @@ const BILLION: f64 = 1e9;
 /// One of the two logs.
 struct Side {
     setup: Setup,
-    log: Arc<dyn Log>,
+    log: Arc<dyn Store>,
     database: Database,
     /// Who used the processors when it was loaded last.
     shares: String,

@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::tables::{Changes, Lease, RunKey};
-use super::{LogError, Moved};
+use super::{Changes, Lease, LogError, LogReader, Moved, Operations, Projection, Reading, RunKey};
 use convoke_core::event::{Attendee, Meeting};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
@@ -146,32 +145,36 @@ pub struct Host {
     pub subject: Option<String>,
 }
 
-/// Finding and erasing, as a part of [`super::Log`]. What erases does it in one transaction, together with its count.
+/// Whether somebody was forgotten: asked by whoever writes something about people.
 #[async_trait]
-pub trait Erasures {
-    /// The key of the hashes; `fresh` becomes it if there is none yet.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
-    async fn make_forgotten_key(&self, fresh: &str) -> Result<String, LogError>;
-
+pub trait Suppression: LogReader {
     /// The key of the hashes; `None` if nobody was ever forgotten.
     ///
     /// # Errors
     /// [`LogError::Unavailable`].
     async fn forgotten_key(&self) -> Result<Option<String>, LogError>;
 
-    /// Adds hashes of what tells the person, forgotten at `at`.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
-    async fn remember_forgotten(&self, hashes: &[String], at: Millis) -> Result<(), LogError>;
-
     /// Those of these hashes that are of somebody forgotten, and when that was last.
     ///
     /// # Errors
     /// [`LogError::Unavailable`].
     async fn forgotten(&self, hashes: &[String]) -> Result<HashMap<String, Millis>, LogError>;
+}
+
+/// Finding and erasing. What erases does it in one transaction, together with its count.
+#[async_trait]
+pub trait Erasures: Projection + Operations + Reading {
+    /// The key of the hashes; `fresh` becomes it if there is none yet.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn make_forgotten_key(&self, fresh: &str) -> Result<String, LogError>;
+
+    /// Adds hashes of what tells the person, forgotten at `at`.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    async fn remember_forgotten(&self, hashes: &[String], at: Millis) -> Result<(), LogError>;
 
     /// Begins an erasure of the person with this hash, or goes on with one that did not come to its end.
     ///
@@ -288,12 +291,6 @@ pub trait Erasures {
     /// # Errors
     /// [`LogError::Unavailable`].
     async fn count_messages(&self, erasure: i64, messages: u64) -> Result<(), LogError>;
-
-    /// How many messages all erasures have deleted, or are about to.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
-    async fn erased_messages(&self) -> Result<u64, LogError>;
 
     /// Does what can be done beside a running service so that nothing of what was erased is left in the database's files; with
     /// `vacuum` also what cannot. A sentence for each thing that may be left.

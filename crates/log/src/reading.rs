@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::{ClosedBy, LogError, RecordingRow, RunKey, Status};
+use super::{ClosedBy, LogError, LogReader, RecordingRow, RunKey, Status};
 use convoke_core::event::Source;
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
@@ -326,7 +326,7 @@ pub struct ListedQuarantined {
 
 /// Lists for people. Nothing here writes.
 #[async_trait]
-pub trait Reading {
+pub trait Reading: LogReader {
     /// Events by their id, which is the order in which they happened.
     ///
     /// # Errors

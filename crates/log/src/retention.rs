@@ -16,7 +16,7 @@ const APART: Duration = Duration::from_secs(2 * 3600);
 /// Events may be stamped so far ahead: a younger one says nothing about the time.
 pub(super) const AHEAD: Duration = Duration::from_secs(24 * 3600);
 
-/// The note ([`super::Log::note`]) with the time at which the clock was believed last.
+/// The note ([`super::Notes::note`]) with the time at which the clock was believed last.
 pub(super) const SEEN: &str = "retention";
 
 /// Why nothing is deleted that is beyond the retention.

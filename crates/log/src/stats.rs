@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{ListedEvent, ListedMeeting, LogError};
+use super::{ListedEvent, ListedMeeting, LogError, LogReader};
 use convoke_core::id::Seq;
 use convoke_core::time::Millis;
 
@@ -50,7 +50,7 @@ pub struct GoingOn {
 
 /// Statistics for people. Nothing here writes, and no query takes longer than `within`.
 #[async_trait]
-pub trait Statistics {
+pub trait Statistics: LogReader {
     /// How many events happened between each of these times and the next.
     ///
     /// # Errors

@@ -36,7 +36,7 @@ use utoipa_axum::routes;
 use super::ops::Health;
 use convoke_core::throttle::Throttle;
 use convoke_core::time::{Clock, Millis};
-use convoke_log::{Log, LogError};
+use convoke_log::{LogError, Queries};
 use mask::Mask;
 use refused::Refused;
 use streams::Streams;
@@ -50,7 +50,7 @@ const LARGE_ANSWERS: usize = 16;
 
 /// What the handlers need.
 pub struct Api {
-    log: Arc<dyn Log>,
+    log: Arc<dyn Queries>,
     health: Arc<Health>,
     mask: Mask,
     clock: Clock,
@@ -66,7 +66,7 @@ impl std::fmt::Debug for Api {
 impl Api {
     /// Reads `log`, and tells what `health` knows.
     #[must_use]
-    pub fn new(log: Arc<dyn Log>, health: Arc<Health>, clock: Clock) -> Self {
+    pub fn new(log: Arc<dyn Queries>, health: Arc<Health>, clock: Clock) -> Self {
         Self { log, health, mask: Mask::default(), clock, throttle: Throttle::default() }
     }
 

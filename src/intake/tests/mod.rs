@@ -59,7 +59,7 @@ impl Harness {
         let appended = Arc::new(Notify::new());
         let time = Arc::new(AtomicI64::new(NOW));
         let (intake, writer) = Intake::new(
-            Arc::clone(&log) as Arc<dyn Log>,
+            log.clone() as Arc<dyn Log>,
             Arc::new(Metrics::new()),
             Clock::Set(Arc::clone(&time)),
             Arc::clone(&appended),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use convoke::{cursor, forget::Forget};
-use convoke_log::{Handles, Log};
+use convoke_log::{Handles, Store};
 use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -24,10 +24,10 @@ pub struct Running {
 }
 
 impl Running {
-    pub fn start(log: &Arc<dyn Log>) -> Self {
+    pub fn start(log: &Arc<dyn Store>) -> Self {
         let stop = CancellationToken::new();
         let tables = projection::cursor(log, "a service");
-        let task = tokio::spawn(cursor::run(tables, Arc::clone(log), Arc::new(Notify::new()), stop.clone()));
+        let task = tokio::spawn(cursor::run(tables, log.clone(), Arc::new(Notify::new()), stop.clone()));
         Self { stop, task }
     }
 
@@ -46,7 +46,7 @@ pub fn ada() -> Handles {
 }
 
 /// The tables made anew from nothing but the log.
-pub async fn rebuilt(backend: &Backend, log: &Arc<dyn Log>) -> Seen {
+pub async fn rebuilt(backend: &Backend, log: &Arc<dyn Store>) -> Seen {
     for table in ["cursors", "meetings", "attendance", "recordings"] {
         backend.execute(&format!("DELETE FROM {table}")).await;
     }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use convoke_core::id::Seq;
-use convoke_log::{Details, Enriched, Fetch, Fetched, Finish, Log, Moved, Run, WorkCounts};
+use convoke_log::{Details, Enriched, Fetch, Fetched, Finish, Moved, Run, Store, WorkCounts};
 
 use super::fixture::{Backend, append};
 use crate::support::sign::{APP_ID, NOW, millis};
@@ -30,22 +30,22 @@ fn finish(seq: i64, uuid: &str, at: i64) -> Finish {
     }
 }
 
-async fn leased(log: &Arc<dyn Log>) {
+async fn leased(log: &Arc<dyn Store>) {
     log.lease(CURSOR, "us", TTL).await.expect("a database").expect("the lease is free");
 }
 
 /// Queues these as rows up to the last of them.
-async fn queue(log: &Arc<dyn Log>, finishes: &[Finish]) {
+async fn queue(log: &Arc<dyn Store>, finishes: &[Finish]) {
     let to = finishes.last().expect("some").seq;
     let moved = log.queue(CURSOR, "us", to, TTL, finishes).await.expect("a database");
     assert_eq!(moved, Moved::Yes { wanted: false });
 }
 
-async fn due(log: &Arc<dyn Log>, at: i64) -> Vec<Fetch> {
+async fn due(log: &Arc<dyn Store>, at: i64) -> Vec<Fetch> {
     log.due_fetches(millis(at), 10).await.expect("a database")
 }
 
-async fn settle(log: &Arc<dyn Log>, fetch: &Fetch, fetched: Fetched) -> bool {
+async fn settle(log: &Arc<dyn Store>, fetch: &Fetch, fetched: Fetched) -> bool {
     log.settle_fetch(fetch, &fetched).await.expect("a database")
 }
 
@@ -246,7 +246,7 @@ async fn meeting(backend: &Backend, uuid: &str, status: &str, modifications: i64
         .await;
 }
 
-async fn runs(log: &Arc<dyn Log>, at: i64) -> Vec<Run> {
+async fn runs(log: &Arc<dyn Store>, at: i64) -> Vec<Run> {
     log.queue_enrichments(millis(at)).await.expect("a database");
     log.due_enrichments(millis(at), 10).await.expect("a database")
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use convoke_log::{Append, Appended, Log, LogError, Options, open};
+use convoke_log::{Append, Appended, LogError, Options, Store, open};
 use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 use tempfile::TempDir;
 
@@ -31,16 +31,16 @@ impl Backend {
     }
 
     /// Another handle, as another process has one.
-    pub fn open(&self) -> Arc<dyn Log> {
+    pub fn open(&self) -> Arc<dyn Store> {
         self.open_with(None)
     }
 
-    pub fn open_with(&self, retention: Option<Duration>) -> Arc<dyn Log> {
+    pub fn open_with(&self, retention: Option<Duration>) -> Arc<dyn Store> {
         open(&Options { url: self.url.clone(), retention, ..Options::default() }).expect("a URL of a database")
     }
 
     /// A handle on the migrated database.
-    pub async fn log(&self) -> Arc<dyn Log> {
+    pub async fn log(&self) -> Arc<dyn Store> {
         let log = self.open();
         log.migrate(true).await.expect("it can be migrated");
         log
@@ -87,19 +87,19 @@ pub fn delivered_at(event_info: &str, at: i64) -> Append {
     Append { verified, deliveries: 1, last_delivered_at: millis(at) }
 }
 
-pub async fn append(log: &Arc<dyn Log>, infos: &[impl AsRef<str>]) -> Vec<Appended> {
+pub async fn append(log: &Arc<dyn Store>, infos: &[impl AsRef<str>]) -> Vec<Appended> {
     let batch: Vec<_> = infos.iter().map(|info| delivered(info.as_ref())).collect();
     log.append(&batch).await.expect("it is appended").outcomes
 }
 
 /// As if they had arrived at `at`.
-pub async fn append_at(log: &Arc<dyn Log>, infos: &[impl AsRef<str>], at: i64) -> Vec<Appended> {
+pub async fn append_at(log: &Arc<dyn Store>, infos: &[impl AsRef<str>], at: i64) -> Vec<Appended> {
     let batch: Vec<_> = infos.iter().map(|info| delivered_at(info.as_ref(), at)).collect();
     log.append(&batch).await.expect("it is appended").outcomes
 }
 
 /// All `eventInfo` texts, in the log's order.
-pub async fn everything(log: &Arc<dyn Log>) -> Vec<String> {
+pub async fn everything(log: &Arc<dyn Store>) -> Vec<String> {
     let rows = log.read(convoke_core::id::Seq::START, u32::MAX >> 1).await.expect("it can be read");
     rows.into_iter().map(|row| row.event_info.expect("nothing was forgotten")).collect()
 }

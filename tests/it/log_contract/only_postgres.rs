@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use convoke_core::id::Seq;
-use convoke_log::{Appended, EventFilter, Log, LogError, Order, Page};
+use convoke_log::{Appended, EventFilter, LogError, Order, Page, Store};
 use sqlx::{Connection, PgConnection};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -38,12 +38,12 @@ async fn partitions(backend: &Backend) -> String {
 }
 
 /// An event of the day, which says that the clock is right.
-async fn today(log: &Arc<dyn Log>, now: i64) {
+async fn today(log: &Arc<dyn Store>, now: i64) {
     append_at(log, &[numbered(usize::try_from(now).expect("a time"), now)], now).await;
 }
 
 /// Those of `infos` that are still there.
-async fn left(log: &Arc<dyn Log>, infos: &[String]) -> Vec<String> {
+async fn left(log: &Arc<dyn Store>, infos: &[String]) -> Vec<String> {
     everything(log).await.into_iter().filter(|info| infos.contains(info)).collect()
 }
 
@@ -57,7 +57,7 @@ async fn names(backend: &Backend) -> String {
         .join(" ")
 }
 
-async fn maintain(log: &Arc<dyn Log>, now: i64) {
+async fn maintain(log: &Arc<dyn Store>, now: i64) {
     log.maintain(millis(now)).await.expect("maintained");
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, sync::Arc, time::Duration};
 
 use convoke_core::id::Seq;
-use convoke_log::{Appended, EventFilter, Log, LogError, Options, Order, Page, Scope, open};
+use convoke_log::{Appended, EventFilter, LogError, Options, Order, Page, Scope, Store, open};
 
 use super::fixture::{Backend, append, append_at, everything, is_schema, is_unavailable};
 use crate::support::sign::{NOW, millis, numbered};
@@ -12,7 +12,7 @@ use crate::support::sign::{NOW, millis, numbered};
 const DAY: i64 = 86_400_000;
 const RETENTION: Duration = Duration::from_secs(48 * 3600);
 
-async fn rows(log: &Arc<dyn Log>) -> usize {
+async fn rows(log: &Arc<dyn Store>) -> usize {
     everything(log).await.len()
 }
 

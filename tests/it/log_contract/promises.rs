@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use convoke_core::event::{Content, PROBE, Unreadable};
 use convoke_core::id::{EventId, Seq};
-use convoke_log::{Append, Appended, CursorState, Filter, Handshakes, Lag, Leased, Moved, SetAside};
+use convoke_log::{Append, Appended, CursorState, Filter, HandshakesSeen, Lag, Leased, Moved, SetAside};
 use sha2::{Digest, Sha256};
 use tokio::task::JoinSet;
 
@@ -512,9 +512,9 @@ pub async fn handshakes_leave_the_newest_time_and_their_number(backend: Backend)
     assert_eq!(log.counts().await.expect("counts").handshakes, newest);
     let merged = Append { deliveries: 2, ..delivered_at(HANDSHAKE, NOW) };
     log.append(&[merged]).await.expect("it is noted");
-    let known = Handshakes { answered: 5, newest: Some(millis(NOW + 5)) };
+    let known = HandshakesSeen { answered: 5, newest: Some(millis(NOW + 5)) };
     assert_eq!(log.handshakes(APP_ID).await.expect("handshakes"), known);
-    assert_eq!(log.handshakes("another").await.expect("handshakes"), Handshakes::default());
+    assert_eq!(log.handshakes("another").await.expect("handshakes"), HandshakesSeen::default());
     assert_eq!(log.head().await.expect("a head"), Seq::START, "it is no event");
 }
 
@@ -536,7 +536,7 @@ pub async fn a_probe_is_noted_only_if_it_is_expected_and_is_no_handshake_of_the_
     assert!(arrived(&expected).await);
     assert!(!arrived(&other).await, "another subscriber's key signed it");
     assert_eq!(backend.value("SELECT count(*) FROM probes").await, "2", "who is not expected leaves nothing");
-    assert_eq!(log.handshakes(APP_ID).await.expect("handshakes"), Handshakes::default());
+    assert_eq!(log.handshakes(APP_ID).await.expect("handshakes"), HandshakesSeen::default());
     assert!(log.counts().await.expect("counts").handshakes.is_empty());
 
     backend.execute("UPDATE probes SET expected_at = '2026-01-01T00:00:00.000Z'").await;

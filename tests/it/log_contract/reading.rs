@@ -6,8 +6,8 @@ use convoke_core::event::Source;
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
 use convoke_log::{
-    ClosedBy, EventFilter, ListedEvent, ListedMeeting, ListedStay, Listing, Log, MeetingFilter, MeetingKey, Order,
-    Page, QuarantineFilter, RecordingFilter, RecordingRow, RunKey, Scope, Status, StayFilter,
+    ClosedBy, EventFilter, ListedEvent, ListedMeeting, ListedStay, Listing, MeetingFilter, MeetingKey, Order, Page,
+    QuarantineFilter, RecordingFilter, RecordingRow, RunKey, Scope, Status, StayFilter, Store,
 };
 use uuid::Uuid;
 
@@ -56,28 +56,28 @@ where
     oldest
 }
 
-async fn events(log: &Arc<dyn Log>, filter: EventFilter) -> Vec<ListedEvent> {
+async fn events(log: &Arc<dyn Store>, filter: EventFilter) -> Vec<ListedEvent> {
     let read = async |page: Page<EventId>| log.list_events(&filter, &page).await.expect("events");
     whole(|row: &ListedEvent| row.event_id, read).await
 }
 
-async fn meetings(log: &Arc<dyn Log>, filter: MeetingFilter) -> Vec<ListedMeeting> {
+async fn meetings(log: &Arc<dyn Store>, filter: MeetingFilter) -> Vec<ListedMeeting> {
     let read = async |page: Page<MeetingKey>| log.list_meetings(&filter, &page).await.expect("meetings");
     whole(ListedMeeting::key, read).await
 }
 
-async fn stays(log: &Arc<dyn Log>, filter: StayFilter) -> Vec<ListedStay> {
+async fn stays(log: &Arc<dyn Store>, filter: StayFilter) -> Vec<ListedStay> {
     let read = async |page: Page<Uuid>| log.list_stays(&filter, &page).await.expect("stays");
     whole(|row: &ListedStay| row.stay_id, read).await
 }
 
-async fn recordings(log: &Arc<dyn Log>, filter: RecordingFilter) -> Vec<RecordingRow> {
+async fn recordings(log: &Arc<dyn Store>, filter: RecordingFilter) -> Vec<RecordingRow> {
     let read = async |page: Page<EventId>| log.list_recordings(&filter, &page).await.expect("recordings");
     whole(|row: &RecordingRow| row.event_id, read).await
 }
 
 /// Some days of an enterprise, and two runs with oddities, in the tables as well.
-pub async fn filled(backend: &Backend) -> Arc<dyn Log> {
+pub async fn filled(backend: &Backend) -> Arc<dyn Store> {
     let log = backend.log().await;
     log.append(&happened(700)).await.expect("appended");
     let no_number = |event: &str, at: i64| {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use convoke_core::event::Unreadable;
 use convoke_core::id::Seq;
-use convoke_log::{Appended, Log, Options, RetentionHeld, open};
+use convoke_log::{Appended, Options, RetentionHeld, Store, open};
 
 use super::fixture::{Backend, append_at, everything};
 use crate::support::sign::{APP_ID, NOW, millis, numbered};
@@ -14,19 +14,19 @@ const DAY: i64 = 86_400_000;
 const LONG: Duration = Duration::from_secs(60);
 const RETENTION: Duration = Duration::from_secs(30 * 86_400);
 
-async fn kept(backend: &Backend) -> Arc<dyn Log> {
+async fn kept(backend: &Backend) -> Arc<dyn Store> {
     backend.log().await;
     backend.open_with(Some(RETENTION))
 }
 
-async fn maintained(log: &Arc<dyn Log>, now: i64) {
+async fn maintained(log: &Arc<dyn Store>, now: i64) {
     // More often than it deletes at once.
     for minute in 0..3 {
         log.maintain(millis(now + minute * 61_000)).await.expect("maintained");
     }
 }
 
-async fn held(log: &Arc<dyn Log>, now: i64) -> Option<RetentionHeld> {
+async fn held(log: &Arc<dyn Store>, now: i64) -> Option<RetentionHeld> {
     log.retention_held(millis(now)).await.expect("an answer")
 }
 

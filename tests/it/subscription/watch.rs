@@ -11,7 +11,7 @@ use convoke::meetings::CURSOR;
 use convoke::metrics::Metrics;
 use convoke::subscription::{Expected, memory::Memory, watch};
 use convoke_core::time::Clock;
-use convoke_log::{self as log, Log};
+use convoke_log::{self as log, Store};
 use convoke_platform::{self as platform, NewSubscription, Status, Vendor};
 use convoke_simulator::platform::{Call, Fault, Platform, PlatformOptions};
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ const EVERY: Duration = Duration::from_secs(300);
 struct Bench {
     platform: Platform,
     vendor: Vendor,
-    log: Arc<dyn Log>,
+    log: Arc<dyn Store>,
     metrics: Arc<Metrics>,
     time: Arc<AtomicI64>,
     expected: tokio::sync::watch::Sender<Expected>,
@@ -61,7 +61,7 @@ impl Bench {
         let expected = tokio::sync::watch::Sender::new(should);
         let watch = watch::Watch::new(
             vendor.clone(),
-            Arc::clone(&log),
+            log.clone(),
             Arc::clone(&metrics),
             expected.subscribe(),
             "us".to_owned(),

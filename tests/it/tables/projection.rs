@@ -13,7 +13,7 @@ use convoke_core::id::Seq;
 use convoke_core::time::Millis;
 use convoke_core::verify::{Keyring, pulled, verify};
 use convoke_log::tail::Tail;
-use convoke_log::{Append, Changes, Lease, Log, Moved};
+use convoke_log::{Append, Changes, Lease, Moved, Store};
 use convoke_simulator::History;
 use rand::{SeedableRng, rngs::SmallRng, seq::SliceRandom};
 use serde_json::json;
@@ -29,8 +29,8 @@ use crate::{
 
 pub const UUID: &str = "11112222333344445555666677778888";
 
-pub fn cursor(log: &Arc<dyn Log>, owner: &str) -> Meetings {
-    Meetings::new(Arc::clone(log), Arc::new(Metrics::new()), owner.to_owned())
+pub fn cursor(log: &Arc<dyn Store>, owner: &str) -> Meetings {
+    Meetings::new(log.clone(), Arc::new(Metrics::new()), owner.to_owned())
 }
 
 /// Reads the log to its end.

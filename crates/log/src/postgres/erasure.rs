@@ -9,14 +9,14 @@ use sqlx::{AssertSqlSafe, Row};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::tables::{self, known, shared, when};
+use super::projection::{self, known, shared, when};
 use super::{BEGIN_PROBE, PostgresLog, advance, bounded, failed};
 use crate::erasure::{
     Erased, Erasure, Erasures, FORGOTTEN, Handles, Host, PersonRow, PersonStay, StayKey, internal_members,
     internal_names,
 };
-use crate::tables::{Changes, Lease, RunKey};
-use crate::{LogError, Moved};
+use crate::projection::{Changes, Lease, RunKey};
+use crate::{LogError, Moved, Suppression};
 use convoke_core::event::{Attendee, Meeting};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
@@ -42,6 +42,19 @@ fn rows(affected: u64) -> i64 {
 }
 
 #[async_trait]
+impl Suppression for PostgresLog {
+    async fn forgotten_key(&self) -> Result<Option<String>, LogError> {
+        bounded(sqlx::query_scalar("SELECT key FROM forgotten_key").fetch_optional(&self.pool)).await
+    }
+
+    async fn forgotten(&self, hashes: &[String]) -> Result<HashMap<String, Millis>, LogError> {
+        let found = sqlx::query("SELECT hash, at FROM forgotten WHERE hash = ANY($1)").bind(hashes);
+        let rows = bounded(found.fetch_all(&self.pool)).await?;
+        Ok(rows.iter().map(|row| (row.get(0), Millis::from_date_time(row.get(1)))).collect())
+    }
+}
+
+#[async_trait]
 impl Erasures for PostgresLog {
     async fn make_forgotten_key(&self, fresh: &str) -> Result<String, LogError> {
         let insert = sqlx::query("INSERT INTO forgotten_key (id, key) VALUES (1, $1) ON CONFLICT DO NOTHING");
@@ -49,18 +62,8 @@ impl Erasures for PostgresLog {
         self.forgotten_key().await?.ok_or_else(|| LogError::unavailable("the key of the hashes is gone"))
     }
 
-    async fn forgotten_key(&self) -> Result<Option<String>, LogError> {
-        bounded(sqlx::query_scalar("SELECT key FROM forgotten_key").fetch_optional(&self.pool)).await
-    }
-
     async fn remember_forgotten(&self, hashes: &[String], at: Millis) -> Result<(), LogError> {
         bounded(async { remember(&mut *self.pool.acquire().await?, hashes, at).await }).await
-    }
-
-    async fn forgotten(&self, hashes: &[String]) -> Result<HashMap<String, Millis>, LogError> {
-        let found = sqlx::query("SELECT hash, at FROM forgotten WHERE hash = ANY($1)").bind(hashes);
-        let rows = bounded(found.fetch_all(&self.pool)).await?;
-        Ok(rows.iter().map(|row| (row.get(0), Millis::from_date_time(row.get(1)))).collect())
     }
 
     async fn begin_erasure(&self, person: &str, named_by: &str) -> Result<Erasure, LogError> {
@@ -270,7 +273,7 @@ impl Erasures for PostgresLog {
             .bind(removed.iter().map(|key| key.stay_id).collect::<Vec<_>>())
             .execute(&mut *tx)
             .await?;
-            tables::write(&mut tx, lease.cursor, Some(changes)).await?;
+            projection::write(&mut tx, lease.cursor, Some(changes)).await?;
             count(&mut tx, erasure, "stays", rows(gone.rows_affected())).await?;
             tx.commit().await?;
             Ok(Moved::Yes { wanted })
@@ -340,11 +343,6 @@ impl Erasures for PostgresLog {
 
     async fn count_messages(&self, erasure: i64, messages: u64) -> Result<(), LogError> {
         bounded(async { count(&mut *self.pool.acquire().await?, erasure, "messages", rows(messages)).await }).await
-    }
-
-    async fn erased_messages(&self) -> Result<u64, LogError> {
-        let sum = sqlx::query_scalar::<_, i64>("SELECT coalesce(sum(messages), 0)::bigint FROM erasures");
-        bounded(sum.fetch_one(&self.pool)).await.map(i64::unsigned_abs)
     }
 
     async fn scrub(&self, vacuum: bool) -> Result<Vec<String>, LogError> {

@@ -23,9 +23,13 @@ use time::OffsetDateTime;
 use tokio::sync::{Mutex, MutexGuard, watch};
 use uuid::Uuid;
 
+use super::log::{Inserted, all_kept};
+use super::maintenance::COUNT_QUARANTINED;
+use super::migrations::run_migrations;
 use super::{
-    Append, Committed, Counts, CursorState, Filter, Heartbeat, Inserted, Lag, Leased, Log, LogError, Moved, Options,
-    Quarantined, RetentionHeld, Schema, SetAside, Unmigrated, retention,
+    Append, Committed, Counts, CursorState, Filter, Heartbeat, Lag, Leased, Log, LogError, LogReader, Maintenance,
+    Moved, Notes, Operations, Options, Quarantine, Quarantined, Queries, RetentionHeld, Schema, SetAside, Store,
+    Unmigrated, retention,
 };
 use crate::disk::Disk;
 use convoke_core::event::{Content, Event, Record, Unreadable};
@@ -33,19 +37,22 @@ use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
 
 mod erasure;
-mod fetches;
-mod gaps;
+mod handshakes;
 mod hosts;
+mod log;
+mod maintenance;
+mod operations;
 mod partitions;
-mod probes;
+mod projection;
 mod reading;
 mod sequence;
 mod session;
-mod sign_outs;
+mod sessions;
+mod snapshots;
 mod stats;
-mod tables;
 mod trouble;
 pub mod url;
+mod work_lists;
 
 use hosts::Hosts;
 pub use trouble::INSUFFICIENT_PRIVILEGE;
@@ -265,18 +272,20 @@ impl PostgresLog {
 
     async fn append_on(&self, connection: &mut PgConnection, batch: &[Append]) -> Result<Committed, sqlx::Error> {
         let mut tx = connection.begin_with(BEGIN_APPEND).await?;
-        let (Inserted { duplicates, first }, newest) = self.insert_events(&mut tx, &super::events(batch)).await?;
+        let (Inserted { duplicates, first }, newest) = self.insert_events(&mut tx, &crate::log::events(batch)).await?;
         for append in batch {
             match append.verified.content() {
                 // Further deliveries were noted with the insert.
                 Content::Event(_) => {}
                 Content::Unreadable(unreadable) => insert_quarantined(&mut tx, unreadable, append.deliveries).await?,
-                Content::Handshake(handshake) => probes::note_handshake(&mut tx, handshake, append.deliveries).await?,
+                Content::Handshake(handshake) => {
+                    handshakes::note_handshake(&mut tx, handshake, append.deliveries).await?
+                }
             }
         }
         tx.commit().await?;
         self.newest.fetch_max(newest, Ordering::Relaxed);
-        Ok(Committed { outcomes: super::outcomes(batch, &duplicates), first })
+        Ok(Committed { outcomes: crate::log::outcomes(batch, &duplicates), first })
     }
 
     /// What became of the events, and the highest place that one of them has.
@@ -361,7 +370,7 @@ impl PostgresLog {
         .bind(known.iter().map(|(append, _)| append.last_delivered_at.date_time()).collect::<Vec<_>>())
         .execute(&mut **tx)
         .await?;
-        super::all_kept(known.len(), noted.rows_affected())?;
+        all_kept(known.len(), noted.rows_affected())?;
         let duplicates = known.iter().map(|(_, event)| event.event_id).collect();
         Ok((Inserted { duplicates, first: None }, newest))
     }
@@ -425,460 +434,13 @@ async fn insert_quarantined(
     .bind(&unreadable.body[..])
     .execute(connection)
     .await
-    .and_then(|done| super::all_kept(1, done.rows_affected()))
+    .and_then(|done| all_kept(1, done.rows_affected()))
 }
 
-/// The settings hold a password: only what [`Log::describe`] says.
+/// The settings hold a password: only what [`Maintenance::describe`] says.
 impl std::fmt::Debug for PostgresLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.describe())
-    }
-}
-
-#[async_trait]
-impl Log for PostgresLog {
-    fn describe(&self) -> String {
-        self.hosts.describe()
-    }
-
-    async fn migrate(&self, apply: bool) -> Result<Schema, LogError> {
-        let mut connection =
-            session::open(&self.hosts).await.map_err(|error| trouble::explain_at(&self.hosts, error))?;
-        let encoding: String =
-            bounded(sqlx::query_scalar("SELECT current_setting('server_encoding')").fetch_one(&mut connection)).await?;
-        if encoding != "UTF8" {
-            return Err(LogError::Schema(format!(
-                "the database's encoding is {encoding}, in which not every name has a place: make another one for Convoke (CREATE \
-                 DATABASE … ENCODING 'UTF8' TEMPLATE template0), and name it in database.url"
-            )));
-        }
-        // A replica may be waiting for another one's migration, which may take long; but a database that fell silent in the
-        // middle must not keep the service from ever starting.
-        bounded(sqlx::query("SET lock_timeout = 0").execute(&mut connection)).await?;
-        let explain = |error| trouble::explain_at(&self.hosts, trouble::explain(error));
-        let place = self.hosts.describe();
-        let work = async {
-            let found = super::run_migrations(&MIGRATIONS, &mut connection, false, place.clone(), explain).await;
-            match found {
-                Err(LogError::Unmigrated { tables: Unmigrated::Empty, .. }) => {
-                    trouble::ask_for_room(&mut connection, &place).await?;
-                }
-                Err(LogError::Unmigrated { .. }) => {}
-                found => return found,
-            }
-            if !apply {
-                return found;
-            }
-            super::run_migrations(&MIGRATIONS, &mut connection, true, place.clone(), explain).await
-        };
-        let schema = tokio::time::timeout(MIGRATION, work)
-            .await
-            .map_err(|_| LogError::unavailable(format!("no answer within {MIGRATION:?}")))??;
-        if let Err(error) = connection.close().await {
-            tracing::debug!(%error, "closing the connection that migrated");
-        }
-        Ok(schema)
-    }
-
-    async fn append(&self, batch: &[Append]) -> Result<Committed, LogError> {
-        let (mut place, mut connection) = self.check_out().await?;
-        let mut result = bounded(self.append_on(&mut connection, batch)).await;
-        if let Err(LogError::NoPlace(_)) = result {
-            result = match bounded(partitions::fill(&mut connection, self.span())).await {
-                Ok(_) => bounded(self.append_on(&mut connection, batch)).await,
-                Err(error) => Err(LogError::NoPlace(error.into())),
-            };
-        }
-        let sound = match &result {
-            Err(error) if error.may_pass() => false,
-            // The rollback is sent with the next statement: at once, for until then the server waits in a transaction.
-            Err(_) => sound(&mut connection).await,
-            Ok(_) => true,
-        };
-        if sound {
-            *place = Some(connection);
-        }
-        result
-    }
-
-    async fn quarantine(&self, unreadable: &Unreadable, deliveries: u32) -> Result<(), LogError> {
-        bounded(async {
-            let mut connection = self.pool.acquire().await?;
-            insert_quarantined(&mut connection, unreadable, deliveries).await
-        })
-        .await
-    }
-
-    async fn probe(&self) -> Result<(), LogError> {
-        bounded(async {
-            let mut tx = self.pool.begin_with(BEGIN_PROBE).await?;
-            sqlx::query("INSERT INTO probe (id, at) VALUES (1, now()) ON CONFLICT (id) DO UPDATE SET at = excluded.at")
-                .execute(&mut *tx)
-                .await?;
-            tx.commit().await
-        })
-        .await
-    }
-
-    async fn beat(&self) -> Result<(), LogError> {
-        bounded(
-            sqlx::query(
-                "INSERT INTO heartbeat (id, at) VALUES (1, now()) ON CONFLICT (id) DO UPDATE SET at = excluded.at",
-            )
-            .execute(&self.pool),
-        )
-        .await
-        .map(drop)
-    }
-
-    async fn heartbeat(&self) -> Result<Option<Heartbeat>, LogError> {
-        let row =
-            bounded(sqlx::query("SELECT at, clock_timestamp() FROM heartbeat").fetch_optional(&self.pool)).await?;
-        Ok(row.map(|row| {
-            let at = Millis::from_date_time(row.get(0));
-            Heartbeat { at, age: Millis::from_date_time(row.get(1)).since(at), elsewhere: false }
-        }))
-    }
-
-    async fn note(&self, name: &str) -> Result<Option<String>, LogError> {
-        bounded(sqlx::query_scalar("SELECT note FROM task_notes WHERE name = $1").bind(name).fetch_optional(&self.pool))
-            .await
-    }
-
-    async fn keep_note(&self, name: &str, note: &str) -> Result<(), LogError> {
-        let keep = sqlx::query(
-            "INSERT INTO task_notes (name, note, at) VALUES ($1, $2, now())
-             ON CONFLICT (name) DO UPDATE SET note = excluded.note, at = excluded.at",
-        );
-        bounded(keep.bind(name).bind(note).execute(&self.pool)).await.map(drop)
-    }
-
-    async fn read(&self, after: Seq, limit: u32) -> Result<Vec<Record>, LogError> {
-        bounded(async {
-            let mut tx = self.pool.begin_with(BEGIN_READ).await?;
-            let sql = format!("SELECT {RECORD} FROM events WHERE seq > $1 ORDER BY seq LIMIT $2");
-            let rows = sqlx::query(AssertSqlSafe(sql)).bind(after.0).bind(i64::from(limit)).fetch_all(&mut *tx).await?;
-            tx.commit().await?;
-            rows.iter().map(record).collect()
-        })
-        .await
-    }
-
-    async fn select(&self, filter: &Filter, after: Seq, limit: u32) -> Result<Vec<Record>, LogError> {
-        let sql = format!(
-            "SELECT {RECORD} FROM events
-              WHERE seq > $1 AND ($2::bigint IS NULL OR seq <= $2)
-                AND ($3::timestamptz IS NULL OR occurred_at >= $3) AND ($4::timestamptz IS NULL OR occurred_at < $4)
-                AND ($5::text IS NULL OR event = $5) AND ($6::text IS NULL OR meeting_id = $6 OR meeting_uuid = $6)
-              ORDER BY seq LIMIT $7"
-        );
-        // A person's command, over any stretch of the log: it may take its time.
-        let rows = sqlx::query(AssertSqlSafe(sql))
-            .bind(after.0)
-            .bind(filter.up_to.map(|seq| seq.0))
-            .bind(filter.since.map(Millis::date_time))
-            .bind(filter.until.map(Millis::date_time))
-            .bind(&filter.event)
-            .bind(&filter.meeting)
-            .bind(i64::from(limit))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(failed)?;
-        rows.iter().map(record).collect::<Result<_, _>>().map_err(failed)
-    }
-
-    async fn count(&self, ids: &[EventId]) -> Result<HashMap<EventId, u64>, LogError> {
-        let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
-        let rows = sqlx::query("SELECT event_id, count(*) FROM events WHERE event_id = ANY ($1) GROUP BY event_id")
-            .bind(ids)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(failed)?;
-        Ok(rows.iter().map(|row| (EventId::from_uuid(row.get(0)), row.get::<i64, _>(1).unsigned_abs())).collect())
-    }
-
-    async fn find(&self, id: EventId) -> Result<Option<Seq>, LogError> {
-        bounded(
-            sqlx::query_scalar("SELECT seq FROM events WHERE event_id = $1").bind(id.uuid()).fetch_optional(&self.pool),
-        )
-        .await
-        .map(|seq| seq.map(Seq))
-    }
-
-    async fn places(&self, ids: &[EventId]) -> Result<HashMap<EventId, Seq>, LogError> {
-        let ids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
-        let places = sqlx::query("SELECT event_id, seq FROM events WHERE event_id = ANY ($1)").bind(ids);
-        let rows = bounded(places.fetch_all(&self.pool)).await?;
-        Ok(rows.iter().map(|row| (EventId::from_uuid(row.get(0)), Seq(row.get(1)))).collect())
-    }
-
-    async fn head(&self) -> Result<Seq, LogError> {
-        let head: i64 =
-            bounded(sqlx::query_scalar("SELECT coalesce(max(seq), 0) FROM events").fetch_one(&self.pool)).await?;
-        // What other replicas append is seen here.
-        self.newest.fetch_max(head, Ordering::Relaxed);
-        Ok(Seq(head))
-    }
-
-    async fn lease(&self, cursor: &str, owner: &str, ttl: Duration) -> Result<Option<Leased>, LogError> {
-        let lease = sqlx::query_as(
-            "INSERT INTO cursors AS c (name, position, lease_owner, lease_until, updated_at)
-             VALUES ($1, 0, $2, clock_timestamp() + make_interval(secs => $3), clock_timestamp())
-             ON CONFLICT (name) DO UPDATE SET lease_owner = excluded.lease_owner, lease_until = excluded.lease_until
-              WHERE c.lease_owner IS NULL OR c.lease_owner = excluded.lease_owner
-                 OR c.lease_until NOT BETWEEN clock_timestamp() AND clock_timestamp() + make_interval(secs => 2 * $3)
-             RETURNING position, coalesce(wanted_by <> $2 AND wanted_until > clock_timestamp(), false)",
-        );
-        bounded(lease.bind(cursor).bind(owner).bind(ttl.as_secs_f64()).fetch_optional(&self.pool))
-            .await
-            .map(|found| found.map(|(position, wanted)| Leased { position: Seq(position), wanted }))
-    }
-
-    async fn advance(&self, cursor: &str, owner: &str, to: Seq, ttl: Duration) -> Result<Moved, LogError> {
-        bounded(advance(&self.pool, cursor, owner, Some(to), ttl))
-            .await
-            .map(|moved| moved.map_or(Moved::LeaseLost, |wanted| Moved::Yes { wanted }))
-    }
-
-    async fn claim(&self, cursor: &str, owner: &str, ttl: Duration) -> Result<(), LogError> {
-        let claim = sqlx::query(
-            "UPDATE cursors SET wanted_by = $2, wanted_until = clock_timestamp() + make_interval(secs => $3)
-              WHERE name = $1 AND (wanted_by IS NULL OR wanted_by = $2 OR wanted_until <= clock_timestamp())",
-        );
-        bounded(claim.bind(cursor).bind(owner).bind(ttl.as_secs_f64()).execute(&self.pool)).await.map(drop)
-    }
-
-    async fn release(&self, cursor: &str, owner: &str) -> Result<(), LogError> {
-        let release = sqlx::query(
-            "UPDATE cursors SET lease_owner = CASE WHEN wanted_by <> $2 AND wanted_until > clock_timestamp() THEN wanted_by END,
-                    lease_until = wanted_until, wanted_by = NULL, wanted_until = NULL
-              WHERE name = $1 AND lease_owner = $2",
-        );
-        bounded(release.bind(cursor).bind(owner).execute(&self.pool)).await.map(drop)
-    }
-
-    async fn now(&self) -> Result<Millis, LogError> {
-        bounded(sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&self.pool)).await.map(Millis::from_date_time)
-    }
-
-    async fn cursors(&self) -> Result<Vec<CursorState>, LogError> {
-        let rows = bounded(
-            sqlx::query(
-                "SELECT name, position, CASE WHEN lease_until > clock_timestamp() THEN lease_owner END
-                   FROM cursors ORDER BY name",
-            )
-            .fetch_all(&self.pool),
-        )
-        .await?;
-        Ok(rows
-            .iter()
-            .map(|row| CursorState { name: row.get(0), position: Seq(row.get(1)), owner: row.get(2) })
-            .collect())
-    }
-
-    async fn lag(&self, cursor: &str) -> Result<Lag, LogError> {
-        let row = bounded(async {
-            let mut tx = self.pool.begin_with(BEGIN_READ).await?;
-            let position: i64 =
-                sqlx::query_scalar("SELECT coalesce((SELECT position FROM cursors WHERE name = $1), 0)")
-                    .bind(cursor)
-                    .fetch_one(&mut *tx)
-                    .await?;
-            let row = sqlx::query(
-                "SELECT (SELECT count(*) FROM (SELECT 1 FROM events WHERE seq > $1 ORDER BY seq LIMIT $2) AS unread),
-                        (SELECT max(seq) FROM events) - $1,
-                        (SELECT received_at FROM events WHERE seq > $1 ORDER BY seq LIMIT 1)",
-            )
-            .bind(position)
-            .bind(Lag::EXACT)
-            .fetch_one(&mut *tx)
-            .await?;
-            tx.commit().await?;
-            Ok(row)
-        })
-        .await?;
-        let (counted, distance): (i64, Option<i64>) = (row.get(0), row.get(1));
-        let events = if counted < Lag::EXACT { counted } else { counted.max(distance.unwrap_or(0)) };
-        Ok(Lag {
-            events: events.unsigned_abs(),
-            oldest: row.get::<Option<OffsetDateTime>, _>(2).map(Millis::from_date_time),
-        })
-    }
-
-    async fn set_aside(&self, cursor: &str, seq: Seq, id: EventId, reason: &str) -> Result<(), LogError> {
-        let insert = sqlx::query(
-            "INSERT INTO set_aside (cursor, seq, event_id, reason, at) VALUES ($1, $2, $3, $4, now())
-             ON CONFLICT DO NOTHING",
-        );
-        bounded(insert.bind(cursor).bind(seq.0).bind(id.uuid()).bind(reason).execute(&self.pool)).await.map(drop)
-    }
-
-    async fn take_up(&self, cursor: &str, seq: Seq) -> Result<(), LogError> {
-        let delete = sqlx::query("DELETE FROM set_aside WHERE cursor = $1 AND seq = $2");
-        bounded(delete.bind(cursor).bind(seq.0).execute(&self.pool)).await.map(drop)
-    }
-
-    async fn list_set_aside(&self, cursor: &str, after: Seq, limit: u32) -> Result<Vec<SetAside>, LogError> {
-        let list = sqlx::query(
-            "SELECT seq, event_id, reason FROM set_aside WHERE cursor = $1 AND seq > $2 ORDER BY seq LIMIT $3",
-        );
-        let rows = bounded(list.bind(cursor).bind(after.0).bind(i64::from(limit)).fetch_all(&self.pool)).await?;
-        Ok(rows
-            .iter()
-            .map(|row| SetAside { seq: Seq(row.get(0)), event_id: EventId::from_uuid(row.get(1)), reason: row.get(2) })
-            .collect())
-    }
-
-    async fn list_quarantined(&self, after: i64, limit: u32) -> Result<Vec<Quarantined>, LogError> {
-        let list = sqlx::query(
-            "SELECT id, subscriber_id, received_at, deliveries, reason, body FROM quarantine
-              WHERE id > $1 ORDER BY id LIMIT $2",
-        );
-        let rows = bounded(list.bind(after).bind(i64::from(limit)).fetch_all(&self.pool)).await?;
-        Ok(rows.iter().map(quarantined).collect())
-    }
-
-    async fn get_quarantined(&self, id: i64) -> Result<Option<Quarantined>, LogError> {
-        let get = sqlx::query(
-            "SELECT id, subscriber_id, received_at, deliveries, reason, body FROM quarantine WHERE id = $1",
-        );
-        let row = bounded(get.bind(id).fetch_optional(&self.pool)).await?;
-        Ok(row.as_ref().map(quarantined))
-    }
-
-    async fn discard_quarantined(&self, id: i64) -> Result<bool, LogError> {
-        let done = bounded(sqlx::query("DELETE FROM quarantine WHERE id = $1").bind(id).execute(&self.pool)).await?;
-        Ok(done.rows_affected() == 1)
-    }
-
-    async fn counts(&self) -> Result<Counts, LogError> {
-        bounded(async {
-            let mut counts = Counts {
-                quarantined: sqlx::query_scalar(super::COUNT_QUARANTINED).fetch_one(&self.pool).await?,
-                ..Counts::default()
-            };
-            for row in
-                sqlx::query("SELECT cursor, count(*) FROM set_aside GROUP BY cursor").fetch_all(&self.pool).await?
-            {
-                counts.set_aside.insert(row.get(0), row.get(1));
-            }
-            for row in sqlx::query("SELECT subscriber_id, at FROM handshakes").fetch_all(&self.pool).await? {
-                counts.handshakes.insert(row.get(0), Millis::from_date_time(row.get(1)));
-            }
-            Ok(counts)
-        })
-        .await
-    }
-
-    async fn retention_held(&self, now: Millis) -> Result<Option<RetentionHeld>, LogError> {
-        let Some(retention) = self.retention else { return Ok(None) };
-        Ok(self.known_of_retention(now).await?.held(now, retention))
-    }
-
-    async fn maintain(&self, now: Millis) -> Result<(), LogError> {
-        let mut maintained = self.maintained.lock().await;
-        if maintained.is_some_and(|last| now.since(last) < partitions::EVERY && now >= last) {
-            return Ok(());
-        }
-        let work = async {
-            partitions::extend(&self.hosts, now, self.span()).await.map_err(failed_upkeep)?;
-            let mut more = false;
-            let known = self.known_of_retention(now).await?;
-            let [events, quarantine] = known.allows(now, [self.retention, self.quarantine_retention]);
-            if events.is_some() || quarantine.is_some() {
-                self.keep_note(retention::SEEN, &now.to_string()).await?;
-            }
-            if let Some(retention) = events {
-                more |= partitions::expire(&self.hosts, now.minus(retention)).await.map_err(failed_upkeep)?;
-            }
-            if let Some(retention) = quarantine {
-                more |= self.expire_quarantine(now.minus(retention)).await?;
-            }
-            Ok(more)
-        };
-        let Ok(done) = tokio::time::timeout(UPKEEP, work).await else {
-            return Err(LogError::unavailable(format!("no answer within {UPKEEP:?}")));
-        };
-        match done {
-            Ok(true) => Ok(()),
-            Ok(false) => {
-                *maintained = Some(now);
-                Ok(())
-            }
-            Err(Upkeep::InTheWay(error)) => {
-                // Somebody's transaction is in the way, a backup say. There is no hurry, and asking for the lock holds
-                // everybody else up for a moment.
-                *maintained = Some(now.minus(partitions::EVERY - partitions::AGAIN));
-                Err(error)
-            }
-            Err(Upkeep::Failed(error)) => Err(error),
-        }
-    }
-
-    fn maintenance_interval(&self) -> Duration {
-        Duration::from_secs(5)
-    }
-
-    fn appended_elsewhere(&self) -> watch::Receiver<()> {
-        self.heard.subscribe()
-    }
-
-    async fn listen(&self) {
-        loop {
-            // Listening is a help, not a need: whatever fails here, the cursors look by themselves now and then.
-            if let Err(error) = self.hear().await {
-                tracing::debug!(%error, "does not hear of what other replicas append");
-            }
-            tokio::time::sleep(LISTEN_AGAIN).await;
-        }
-    }
-
-    fn disk(&self) -> Option<Disk> {
-        None
-    }
-
-    async fn weaknesses(&self) -> Result<Vec<String>, LogError> {
-        bounded(async {
-            let mut connection = self.pool.acquire().await?;
-            let off: Vec<String> = sqlx::query_scalar(
-                "SELECT name FROM pg_settings WHERE name IN ('fsync', 'full_page_writes') AND setting = 'off' ORDER BY name",
-            )
-            .fetch_all(&mut *connection)
-            .await?;
-            let unlogged: Vec<String> = sqlx::query_scalar(
-                "SELECT relname::text FROM pg_class
-                  WHERE oid IN (SELECT relid FROM pg_partition_tree('events') UNION ALL
-                                VALUES ('quarantine'::regclass), ('cursors'::regclass))
-                    AND relkind = 'r' AND relpersistence <> 'p' ORDER BY relname",
-            )
-            .fetch_all(&mut *connection)
-            .await?;
-            let setting = |name: &String| {
-                format!("the server has {name} = off, so a power cut may destroy the database: set {name} = on")
-            };
-            let table = |name: &String| {
-                format!("the table {name} is unlogged, so a crash of the server empties it: ALTER TABLE {name} SET LOGGED")
-            };
-            let mut weaknesses: Vec<String> = off.iter().map(setting).chain(unlogged.iter().map(table)).collect();
-            weaknesses.extend(sequence::weakness(&mut connection).await?);
-            Ok(weaknesses)
-        })
-        .await
-    }
-
-    async fn close(&self) {
-        let politely = async {
-            if let Some(connection) = self.writer.lock().await.take()
-                && let Err(error) = connection.close().await
-            {
-                tracing::debug!(%error, "closing the writing connection");
-            }
-            tokio::join!(self.pool.close(), self.people.close(), self.listeners.close());
-        };
-        // A database that fell silent takes no leave; the server ends what it hears no more of.
-        if tokio::time::timeout(GOODBYE, politely).await.is_err() {
-            tracing::debug!("the database did not answer when its connections were closed");
-        }
     }
 }
 
@@ -941,3 +503,7 @@ fn failed(error: sqlx::Error) -> LogError {
         _ => trouble::explain(error),
     }
 }
+
+impl Queries for PostgresLog {}
+
+impl Store for PostgresLog {}

@@ -7,7 +7,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Postgres, QueryBuilder, Row};
 use uuid::Uuid;
 
-use super::tables::{always, recording, when, word};
+use super::projection::{always, recording, when, word};
 use super::{LONGEST_INDEXED, PostgresLog, failed};
 use crate::reading::{
     BYTES, EVENT, EventFilter, ListedEvent, ListedMeeting, ListedQuarantined, ListedStay, Listing, MEETING, Meant,

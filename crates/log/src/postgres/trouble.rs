@@ -4,7 +4,8 @@ use sqlx::postgres::PgConnection;
 
 use super::hosts::Hosts;
 use super::{Row, bounded};
-use crate::{LogError, somebody_elses};
+use crate::LogError;
+use crate::migrations::somebody_elses;
 
 /// SQLSTATE of a right that is missing.
 pub const INSUFFICIENT_PRIVILEGE: &str = "42501";

@@ -8,14 +8,14 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Connection, Row};
 use uuid::Uuid;
 
-use super::tables::{self, known, shared, when};
+use super::projection::{self, known, shared, when};
 use super::{NOW, SqliteLog, Writer, advance, event_id, failed, time};
 use crate::erasure::{
     Erased, Erasure, Erasures, FORGOTTEN, Handles, Host, PersonRow, PersonStay, StayKey, internal_members,
     internal_names,
 };
-use crate::tables::{Changes, Lease, RunKey};
-use crate::{LogError, Moved};
+use crate::projection::{Changes, Lease, RunKey};
+use crate::{LogError, Moved, Suppression};
 use convoke_core::event::{Attendee, Meeting};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
@@ -48,20 +48,9 @@ fn list(values: &[String]) -> String {
 }
 
 #[async_trait]
-impl Erasures for SqliteLog {
-    async fn make_forgotten_key(&self, fresh: &str) -> Result<String, LogError> {
-        let insert = sqlx::query("INSERT INTO forgotten_key (id, key) VALUES (1, ?) ON CONFLICT DO NOTHING");
-        self.write(insert.bind(fresh.to_owned())).await?;
-        self.forgotten_key().await?.ok_or_else(|| LogError::unavailable("the key of the hashes is gone"))
-    }
-
+impl Suppression for SqliteLog {
     async fn forgotten_key(&self) -> Result<Option<String>, LogError> {
         sqlx::query_scalar("SELECT key FROM forgotten_key").fetch_optional(&self.readers).await.map_err(failed)
-    }
-
-    async fn remember_forgotten(&self, hashes: &[String], at: Millis) -> Result<(), LogError> {
-        let mut writer = self.writer().await?;
-        remember(writer.connection(), hashes, at).await
     }
 
     async fn forgotten(&self, hashes: &[String]) -> Result<HashMap<String, Millis>, LogError> {
@@ -71,6 +60,20 @@ impl Erasures for SqliteLog {
             .await
             .map_err(failed)?;
         rows.iter().map(|row| Ok((row.try_get(0)?, time(row.try_get(1)?)?))).collect::<Result<_, _>>().map_err(failed)
+    }
+}
+
+#[async_trait]
+impl Erasures for SqliteLog {
+    async fn make_forgotten_key(&self, fresh: &str) -> Result<String, LogError> {
+        let insert = sqlx::query("INSERT INTO forgotten_key (id, key) VALUES (1, ?) ON CONFLICT DO NOTHING");
+        self.write(insert.bind(fresh.to_owned())).await?;
+        self.forgotten_key().await?.ok_or_else(|| LogError::unavailable("the key of the hashes is gone"))
+    }
+
+    async fn remember_forgotten(&self, hashes: &[String], at: Millis) -> Result<(), LogError> {
+        let mut writer = self.writer().await?;
+        remember(writer.connection(), hashes, at).await
     }
 
     async fn begin_erasure(&self, person: &str, named_by: &str) -> Result<Erasure, LogError> {
@@ -282,7 +285,7 @@ impl Erasures for SqliteLog {
         .execute(&mut *tx)
         .await
         .map_err(failed)?;
-        tables::write(&mut tx, lease.cursor, Some(changes)).await.map_err(failed)?;
+        projection::write(&mut tx, lease.cursor, Some(changes)).await.map_err(failed)?;
         count(&mut tx, erasure, "stays", i64::try_from(gone.rows_affected()).unwrap_or(i64::MAX)).await?;
         tx.commit().await.map_err(failed)?;
         Ok(Moved::Yes { wanted })
@@ -349,11 +352,6 @@ impl Erasures for SqliteLog {
     async fn count_messages(&self, erasure: i64, messages: u64) -> Result<(), LogError> {
         let mut writer = self.writer().await?;
         count(writer.connection(), erasure, "messages", i64::try_from(messages).unwrap_or(i64::MAX)).await
-    }
-
-    async fn erased_messages(&self) -> Result<u64, LogError> {
-        let sum = sqlx::query_scalar::<_, i64>("SELECT coalesce(sum(messages), 0) FROM erasures");
-        sum.fetch_one(&self.readers).await.map(i64::unsigned_abs).map_err(failed)
     }
 
     async fn scrub(&self, vacuum: bool) -> Result<Vec<String>, LogError> {

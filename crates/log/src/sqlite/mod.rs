@@ -4,7 +4,7 @@
 //! Checkpoints are done by [`SqliteLog::maintain`] on a connection of its own, so that they do not stand in the writer's
 //! way; the writer's automatic checkpoint is only the backstop that keeps the WAL from growing without bound.
 
-mod tables;
+mod projection;
 
 use std::collections::HashMap;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -23,9 +23,13 @@ use sqlx::{AssertSqlSafe, Connection, Row, SqlitePool};
 use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
+use super::log::{Inserted, all_kept};
+use super::maintenance::COUNT_QUARANTINED;
+use super::migrations::{run_migrations, somebody_elses};
 use super::{
-    Append, Appended, Committed, Counts, CursorState, Filter, Heartbeat, Inserted, Lag, Leased, Log, LogError, Moved,
-    Options, Quarantined, RetentionHeld, Schema, SetAside, Unmigrated, retention,
+    Append, Appended, Committed, Counts, CursorState, Filter, Heartbeat, Lag, Leased, Log, LogError, LogReader,
+    Maintenance, Moved, Notes, Operations, Options, Quarantine, Quarantined, Queries, RetentionHeld, Schema, SetAside,
+    Store, Unmigrated, retention,
 };
 use crate::disk::Disk;
 use convoke_core::event::{Content, Event, Record, Unreadable};
@@ -34,14 +38,17 @@ use convoke_core::time::Millis;
 use place::Files;
 
 mod erasure;
-mod fetches;
 pub mod files;
-mod gaps;
+mod handshakes;
+mod log;
+mod maintenance;
+mod operations;
 mod place;
-mod probes;
 mod reading;
-mod sign_outs;
+mod sessions;
+mod snapshots;
 mod stats;
+mod work_lists;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/sqlite");
 
@@ -239,7 +246,7 @@ impl SqliteLog {
                 all.first = (chunk.len() == events.len()).then_some(Seq(last - count + 1));
             } else {
                 let known = Self::known(connection, chunk, newest.try_get(0)?).await?;
-                super::all_kept(chunk.len(), u64::try_from(inserted).unwrap_or(0) + known.len() as u64)?;
+                all_kept(chunk.len(), u64::try_from(inserted).unwrap_or(0) + known.len() as u64)?;
                 all.duplicates.extend(known);
             }
         }
@@ -281,11 +288,13 @@ impl SqliteLog {
                     .bind(event.event_id.to_string())
                     .execute(&mut *tx)
                     .await
-                    .and_then(|done| super::all_kept(1, done.rows_affected()))?;
+                    .and_then(|done| all_kept(1, done.rows_affected()))?;
                 }
                 Content::Event(_) => {}
                 Content::Unreadable(unreadable) => insert_quarantined(&mut tx, unreadable, append.deliveries).await?,
-                Content::Handshake(handshake) => probes::note_handshake(&mut tx, handshake, append.deliveries).await?,
+                Content::Handshake(handshake) => {
+                    handshakes::note_handshake(&mut tx, handshake, append.deliveries).await?
+                }
             }
         }
         tx.commit().await
@@ -474,441 +483,12 @@ async fn insert_quarantined(
     .bind(unreadable.body.to_vec())
     .execute(connection)
     .await
-    .and_then(|done| super::all_kept(1, done.rows_affected()))
+    .and_then(|done| all_kept(1, done.rows_affected()))
 }
 
 impl std::fmt::Debug for SqliteLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.describe())
-    }
-}
-
-#[async_trait]
-impl Log for SqliteLog {
-    fn describe(&self) -> String {
-        format!("SQLite {}", self.files.path().display())
-    }
-
-    async fn migrate(&self, apply: bool) -> Result<Schema, LogError> {
-        if !apply && self.files.now().is_none() {
-            let path = std::path::absolute(self.files.path()).unwrap_or_else(|_| self.files.path().to_owned());
-            let database = format!("SQLite {}", path.display());
-            return Err(LogError::Unmigrated { database, tables: Unmigrated::NoFile });
-        }
-        let mut writer = self.writer().await?;
-        // Put back if all goes well. Else the next try opens the file anew: a connection that found a file which it may only
-        // read never writes, whatever is mended.
-        let Some(mut connection) = writer.0.take() else { return Err(LogError::unavailable("no connection")) };
-        // One transaction around all of it: sqlx locks nothing in SQLite, so another process could be in the middle of the
-        // same migrations.
-        let begin = if apply { "BEGIN IMMEDIATE" } else { "BEGIN" };
-        let explain = |error| self.explained(failed(error));
-        let mut tx = connection.begin_with(begin).await.map_err(explain)?;
-        let place = self.describe();
-        let found = super::run_migrations(&MIGRATIONS, &mut *tx, false, place.clone(), explain).await;
-        if let Err(LogError::Unmigrated { tables: Unmigrated::Empty, .. }) = found {
-            let theirs = "SELECT name FROM sqlite_schema WHERE type = 'table'
-                             AND name IN ('events', 'cursors', 'quarantine', 'meetings', 'attendance')";
-            let theirs: Option<String> = sqlx::query_scalar(theirs).fetch_optional(&mut *tx).await.map_err(explain)?;
-            if let Some(table) = theirs {
-                return Err(super::somebody_elses(&place, &table));
-            }
-        }
-        let schema = match found {
-            Err(LogError::Unmigrated { .. }) if apply => {
-                super::run_migrations(&MIGRATIONS, &mut *tx, true, place, explain).await?
-            }
-            found => found?,
-        };
-        // A database that was restored from its rows may count anew, and no row may get a place that cursors have passed. Looked at
-        // first, as a transaction that began by reading cannot write beside a service that does.
-        let behind: bool = sqlx::query_scalar(AssertSqlSafe(format!(
-            "SELECT {LAST_GIVEN} > coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)"
-        )))
-        .fetch_one(&mut *tx)
-        .await
-        .map_err(explain)?;
-        if behind {
-            if !apply {
-                tx.commit().await.map_err(explain)?;
-                tx = connection.begin_with("BEGIN IMMEDIATE").await.map_err(explain)?;
-            }
-            count_on(&mut tx).await.map_err(explain)?;
-            tracing::warn!("the log's count was behind its rows, as after a restore: moved on");
-        }
-        tx.commit().await.map_err(explain)?;
-        *writer.0 = Some(connection);
-        Ok(schema)
-    }
-
-    async fn append(&self, batch: &[Append]) -> Result<Committed, LogError> {
-        let mut writer = self.writer().await?;
-        // Out of its place while it is in use: if this future is dropped half-way, or anything fails, the connection goes
-        // with it, and so does the transaction that it may be in.
-        let Some(mut connection) = writer.0.take() else { return Err(LogError::unavailable("no connection")) };
-        let result = async {
-            let connection = &mut connection;
-            let Inserted { duplicates, first } = self.insert_events(connection, &super::events(batch)).await?;
-            let outcomes = super::outcomes(batch, &duplicates);
-            if outcomes.iter().any(|outcome| *outcome != Appended::Stored) {
-                Self::note(connection, batch, &outcomes).await?;
-            }
-            Ok(Committed { outcomes, first })
-        }
-        .await
-        .map_err(|error| self.explained(failed(error)));
-        if result.is_ok() {
-            *writer.0 = Some(connection);
-        }
-        // Whoever opens the database from now on finds it.
-        self.files.check()?;
-        result
-    }
-
-    async fn quarantine(&self, unreadable: &Unreadable, deliveries: u32) -> Result<(), LogError> {
-        let mut writer = self.writer().await?;
-        insert_quarantined(writer.connection(), unreadable, deliveries).await.map_err(failed)?;
-        self.files.check()
-    }
-
-    async fn probe(&self) -> Result<(), LogError> {
-        self.write(sqlx::query(AssertSqlSafe(format!(
-            "INSERT INTO probe (id, at) VALUES (1, {NOW}) ON CONFLICT (id) DO UPDATE SET at = excluded.at"
-        ))))
-        .await
-        .map(drop)
-    }
-
-    async fn beat(&self) -> Result<(), LogError> {
-        let sql = format!(
-            "INSERT INTO heartbeat (id, at, file) VALUES (1, {NOW}, ?)
-             ON CONFLICT (id) DO UPDATE SET at = excluded.at, file = excluded.file"
-        );
-        self.write(sqlx::query(AssertSqlSafe(sql)).bind(self.files.mark())).await.map(drop)
-    }
-
-    async fn heartbeat(&self) -> Result<Option<Heartbeat>, LogError> {
-        let sql = format!("SELECT at, {NOW}, file FROM heartbeat");
-        let row = sqlx::query(AssertSqlSafe(sql)).fetch_optional(&self.readers).await.map_err(failed)?;
-        let heartbeat = |row: SqliteRow| {
-            let at = time(row.try_get(0)?)?;
-            let written_into: Option<i64> = row.try_get(2)?;
-            let elsewhere = written_into.is_some_and(|file| self.files.mark().is_some_and(|here| here != file));
-            Ok(Heartbeat { at, age: time(row.try_get(1)?)?.since(at), elsewhere })
-        };
-        row.map(heartbeat).transpose().map_err(failed)
-    }
-
-    async fn note(&self, name: &str) -> Result<Option<String>, LogError> {
-        sqlx::query_scalar("SELECT note FROM task_notes WHERE name = ?")
-            .bind(name.to_owned())
-            .fetch_optional(&self.readers)
-            .await
-            .map_err(failed)
-    }
-
-    async fn keep_note(&self, name: &str, note: &str) -> Result<(), LogError> {
-        let sql = format!(
-            "INSERT INTO task_notes (name, note, at) VALUES (?, ?, {NOW})
-             ON CONFLICT (name) DO UPDATE SET note = excluded.note, at = excluded.at"
-        );
-        self.write(sqlx::query(AssertSqlSafe(sql)).bind(name.to_owned()).bind(note.to_owned())).await.map(drop)
-    }
-
-    async fn read(&self, after: Seq, limit: u32) -> Result<Vec<Record>, LogError> {
-        let sql = format!("SELECT {RECORD} FROM events WHERE seq > ? ORDER BY seq LIMIT ?");
-        let rows =
-            sqlx::query(AssertSqlSafe(sql)).bind(after.0).bind(limit).fetch_all(&self.readers).await.map_err(failed)?;
-        rows.iter().map(record).collect::<Result<_, _>>().map_err(failed)
-    }
-
-    async fn select(&self, filter: &Filter, after: Seq, limit: u32) -> Result<Vec<Record>, LogError> {
-        // The id is led by the time: a range of times is a range of the unique index. The planner may still choose to walk
-        // in the log's order.
-        let sql = format!(
-            "SELECT {RECORD} FROM events
-              WHERE seq > ?1 AND seq <= coalesce(?2, 9223372036854775807)
-                AND (?3 IS NULL OR occurred_at >= ?3) AND (?4 IS NULL OR occurred_at < ?4)
-                AND (?5 IS NULL OR event = ?5) AND (?6 IS NULL OR meeting_id = ?6 OR meeting_uuid = ?6)
-              ORDER BY seq LIMIT ?7"
-        );
-        let rows = sqlx::query(AssertSqlSafe(sql))
-            .bind(after.0)
-            .bind(filter.up_to.map(|seq| seq.0))
-            .bind(filter.since.map(|time| time.to_string()))
-            .bind(filter.until.map(|time| time.to_string()))
-            .bind(filter.event.clone())
-            .bind(filter.meeting.clone())
-            .bind(limit)
-            .fetch_all(&self.readers)
-            .await
-            .map_err(failed)?;
-        rows.iter().map(record).collect::<Result<_, _>>().map_err(failed)
-    }
-
-    async fn count(&self, ids: &[EventId]) -> Result<HashMap<EventId, u64>, LogError> {
-        let mut counts = HashMap::with_capacity(ids.len());
-        for chunk in ids.chunks(500) {
-            let list = vec!["?"; chunk.len()].join(", ");
-            let sql = format!("SELECT event_id, count(*) FROM events WHERE event_id IN ({list}) GROUP BY event_id");
-            let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
-            for id in chunk {
-                query = query.bind(id.to_string());
-            }
-            for row in query.fetch_all(&self.readers).await.map_err(failed)? {
-                counts.insert(event_id(&row, 0).map_err(failed)?, row.get::<i64, _>(1).unsigned_abs());
-            }
-        }
-        Ok(counts)
-    }
-
-    async fn find(&self, id: EventId) -> Result<Option<Seq>, LogError> {
-        sqlx::query_scalar("SELECT seq FROM events WHERE event_id = ?")
-            .bind(id.to_string())
-            .fetch_optional(&self.readers)
-            .await
-            .map(|seq| seq.map(Seq))
-            .map_err(failed)
-    }
-
-    async fn places(&self, ids: &[EventId]) -> Result<HashMap<EventId, Seq>, LogError> {
-        let list = serde_json::Value::from_iter(ids.iter().map(ToString::to_string)).to_string();
-        let rows = sqlx::query("SELECT event_id, seq FROM events WHERE event_id IN (SELECT value FROM json_each(?))")
-            .bind(list)
-            .fetch_all(&self.readers)
-            .await
-            .map_err(failed)?;
-        rows.iter().map(|row| Ok((event_id(row, 0)?, Seq(row.try_get(1)?)))).collect::<Result<_, _>>().map_err(failed)
-    }
-
-    async fn head(&self) -> Result<Seq, LogError> {
-        sqlx::query_scalar("SELECT coalesce(max(seq), 0) FROM events")
-            .fetch_one(&self.readers)
-            .await
-            .map(Seq)
-            .map_err(failed)
-    }
-
-    async fn lease(&self, cursor: &str, owner: &str, ttl: Duration) -> Result<Option<Leased>, LogError> {
-        let mut writer = self.writer().await?;
-        let sql = format!(
-            "INSERT INTO cursors (name, position, lease_owner, lease_until, updated_at)
-             VALUES (?1, 0, ?2, strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ?3), {NOW})
-             ON CONFLICT (name) DO UPDATE SET lease_owner = excluded.lease_owner, lease_until = excluded.lease_until
-              WHERE lease_owner IS NULL OR lease_owner = excluded.lease_owner
-                 OR lease_until NOT BETWEEN {NOW} AND strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ?3, ?3)
-             RETURNING position, coalesce(wanted_by <> ?2 AND wanted_until > {NOW}, FALSE)"
-        );
-        sqlx::query_as(AssertSqlSafe(sql))
-            .bind(cursor.to_owned())
-            .bind(owner.to_owned())
-            .bind(seconds(ttl))
-            .fetch_optional(writer.connection())
-            .await
-            .map(|found| found.map(|(position, wanted)| Leased { position: Seq(position), wanted }))
-            .map_err(failed)
-    }
-
-    async fn advance(&self, cursor: &str, owner: &str, to: Seq, ttl: Duration) -> Result<Moved, LogError> {
-        let mut writer = self.writer().await?;
-        advance(writer.connection(), cursor, owner, Some(to), ttl)
-            .await
-            .map(|moved| moved.map_or(Moved::LeaseLost, |wanted| Moved::Yes { wanted }))
-            .map_err(failed)
-    }
-
-    async fn claim(&self, cursor: &str, owner: &str, ttl: Duration) -> Result<(), LogError> {
-        let sql = format!(
-            "UPDATE cursors SET wanted_by = ?2, wanted_until = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ?3)
-              WHERE name = ?1 AND (wanted_by IS NULL OR wanted_by = ?2 OR wanted_until <= {NOW})"
-        );
-        let claim = sqlx::query(AssertSqlSafe(sql));
-        self.write(claim.bind(cursor.to_owned()).bind(owner.to_owned()).bind(seconds(ttl))).await.map(drop)
-    }
-
-    async fn release(&self, cursor: &str, owner: &str) -> Result<(), LogError> {
-        let sql = format!(
-            "UPDATE cursors SET lease_owner = CASE WHEN wanted_by <> ?2 AND wanted_until > {NOW} THEN wanted_by END,
-                    lease_until = wanted_until, wanted_by = NULL, wanted_until = NULL
-              WHERE name = ?1 AND lease_owner = ?2"
-        );
-        self.write(sqlx::query(AssertSqlSafe(sql)).bind(cursor.to_owned()).bind(owner.to_owned())).await.map(drop)
-    }
-
-    async fn now(&self) -> Result<Millis, LogError> {
-        let now: String = sqlx::query_scalar(AssertSqlSafe(format!("SELECT {NOW}")))
-            .fetch_one(&self.readers)
-            .await
-            .map_err(failed)?;
-        time(&now).map_err(failed)
-    }
-
-    async fn cursors(&self) -> Result<Vec<CursorState>, LogError> {
-        let sql = format!(
-            "SELECT name, position, CASE WHEN lease_until > {NOW} THEN lease_owner END AS owner FROM cursors ORDER BY name"
-        );
-        let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(&self.readers).await.map_err(failed)?;
-        Ok(rows
-            .iter()
-            .map(|row| CursorState { name: row.get(0), position: Seq(row.get(1)), owner: row.get(2) })
-            .collect())
-    }
-
-    async fn lag(&self, cursor: &str) -> Result<Lag, LogError> {
-        let row = sqlx::query(
-            "WITH here AS (SELECT coalesce((SELECT position FROM cursors WHERE name = ?1), 0) AS position)
-             SELECT (SELECT count(*) FROM (SELECT 1 FROM events, here WHERE seq > position LIMIT ?2)),
-                    (SELECT max(seq) FROM events) - (SELECT position FROM here),
-                    (SELECT received_at FROM events, here WHERE seq > position ORDER BY seq LIMIT 1)",
-        )
-        .bind(cursor.to_owned())
-        .bind(Lag::EXACT)
-        .fetch_one(&self.readers)
-        .await
-        .map_err(failed)?;
-        let (counted, distance): (i64, Option<i64>) = (row.get(0), row.get(1));
-        let events = if counted < Lag::EXACT { counted } else { counted.max(distance.unwrap_or(0)) };
-        let oldest = row.get::<Option<String>, _>(2).map(|text| time(&text)).transpose().map_err(failed)?;
-        Ok(Lag { events: events.unsigned_abs(), oldest })
-    }
-
-    async fn set_aside(&self, cursor: &str, seq: Seq, id: EventId, reason: &str) -> Result<(), LogError> {
-        let sql = format!(
-            "INSERT INTO set_aside (cursor, seq, event_id, reason, at) VALUES (?, ?, ?, ?, {NOW}) ON CONFLICT DO NOTHING"
-        );
-        self.write(
-            sqlx::query(AssertSqlSafe(sql))
-                .bind(cursor.to_owned())
-                .bind(seq.0)
-                .bind(id.to_string())
-                .bind(reason.to_owned()),
-        )
-        .await
-        .map(drop)
-    }
-
-    async fn take_up(&self, cursor: &str, seq: Seq) -> Result<(), LogError> {
-        let delete = sqlx::query("DELETE FROM set_aside WHERE cursor = ? AND seq = ?");
-        self.write(delete.bind(cursor.to_owned()).bind(seq.0)).await.map(drop)
-    }
-
-    async fn list_set_aside(&self, cursor: &str, after: Seq, limit: u32) -> Result<Vec<SetAside>, LogError> {
-        let rows = sqlx::query(
-            "SELECT seq, event_id, reason FROM set_aside WHERE cursor = ? AND seq > ? ORDER BY seq LIMIT ?",
-        )
-        .bind(cursor.to_owned())
-        .bind(after.0)
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await
-        .map_err(failed)?;
-        rows.iter()
-            .map(|row| Ok(SetAside { seq: Seq(row.get(0)), event_id: event_id(row, 1)?, reason: row.get(2) }))
-            .collect::<Result<_, _>>()
-            .map_err(failed)
-    }
-
-    async fn list_quarantined(&self, after: i64, limit: u32) -> Result<Vec<Quarantined>, LogError> {
-        let rows = sqlx::query(
-            "SELECT id, subscriber_id, received_at, deliveries, reason, body FROM quarantine WHERE id > ? ORDER BY id LIMIT ?",
-        )
-        .bind(after)
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await
-        .map_err(failed)?;
-        rows.iter().map(quarantined).collect::<Result<_, _>>().map_err(failed)
-    }
-
-    async fn get_quarantined(&self, id: i64) -> Result<Option<Quarantined>, LogError> {
-        let row =
-            sqlx::query("SELECT id, subscriber_id, received_at, deliveries, reason, body FROM quarantine WHERE id = ?")
-                .bind(id)
-                .fetch_optional(&self.readers)
-                .await
-                .map_err(failed)?;
-        row.as_ref().map(quarantined).transpose().map_err(failed)
-    }
-
-    async fn discard_quarantined(&self, id: i64) -> Result<bool, LogError> {
-        self.write(sqlx::query("DELETE FROM quarantine WHERE id = ?").bind(id)).await.map(|deleted| deleted == 1)
-    }
-
-    async fn counts(&self) -> Result<Counts, LogError> {
-        let mut counts = Counts {
-            quarantined: sqlx::query_scalar(super::COUNT_QUARANTINED).fetch_one(&self.readers).await.map_err(failed)?,
-            ..Counts::default()
-        };
-        for row in sqlx::query("SELECT cursor, count(*) FROM set_aside GROUP BY cursor")
-            .fetch_all(&self.readers)
-            .await
-            .map_err(failed)?
-        {
-            counts.set_aside.insert(row.get(0), row.get(1));
-        }
-        for row in
-            sqlx::query("SELECT subscriber_id, at FROM handshakes").fetch_all(&self.readers).await.map_err(failed)?
-        {
-            counts.handshakes.insert(row.get(0), time(row.get(1)).map_err(failed)?);
-        }
-        Ok(counts)
-    }
-
-    async fn retention_held(&self, now: Millis) -> Result<Option<RetentionHeld>, LogError> {
-        let Some(retention) = self.retention else { return Ok(None) };
-        Ok(self.known_of_retention(now).await?.held(now, retention))
-    }
-
-    async fn maintain(&self, now: Millis) -> Result<(), LogError> {
-        self.expire(now).await?;
-        let length = tokio::fs::metadata(self.files.wal()).await.map_or(0, |metadata| metadata.len());
-        if length > CHECKPOINT_BYTES {
-            let mut connection = self.readers.acquire().await.map_err(failed)?;
-            sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut *connection).await.map_err(failed)?;
-        }
-        Ok(())
-    }
-
-    fn maintenance_interval(&self) -> Duration {
-        Duration::from_millis(100)
-    }
-
-    async fn weaknesses(&self) -> Result<Vec<String>, LogError> {
-        // As in Linux's statfs(2).
-        let weakness = match rustix::fs::statfs(self.directory()).map(|stat| stat.f_type & 0xffff_ffff) {
-            Ok(0x6969) => "on NFS, whose locks and shared memory SQLite cannot rely on: put it on a local disk",
-            Ok(0xff53_4d42 | 0xfe53_4d42 | 0x517b) => {
-                "on an SMB share, where SQLite's WAL does not work: put it on a local disk"
-            }
-            Ok(0x0102_1994) => "in memory (tmpfs), and gone with the next restart of the machine: put it on a disk",
-            Ok(0x794c_7630) => {
-                "in a container's own layer (overlayfs), and gone with the container: put it on a volume"
-            }
-            _ => return Ok(Vec::new()),
-        };
-        Ok(vec![format!("{} lies {weakness}", self.files.path().display())])
-    }
-
-    fn disk(&self) -> Option<Disk> {
-        let stat = rustix::fs::statvfs(self.directory()).ok()?;
-        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
-        Some(Disk { free: bytes(stat.f_bavail), total: bytes(stat.f_blocks) })
-    }
-
-    async fn close(&self) {
-        tokio::join!(self.readers.close(), self.people.close());
-        let connections = [self.anchor.lock().await.take(), self.writer.lock().await.take()];
-        if self.files.check().is_err() {
-            // The last one to close deletes the WAL, by its name: it may be that of another database by now.
-            self.files.part_with_wal();
-            return std::mem::forget(connections);
-        }
-        for connection in connections.into_iter().flatten() {
-            // Checkpoints and deletes the WAL, if no other process has the database open.
-            if let Err(error) = connection.close().await {
-                tracing::warn!(%error, "could not close the database cleanly; nothing is lost");
-            }
-        }
     }
 }
 
@@ -965,3 +545,7 @@ fn failed(error: sqlx::Error) -> LogError {
         _ => LogError::unavailable(error),
     }
 }
+
+impl Queries for SqliteLog {}
+
+impl Store for SqliteLog {}

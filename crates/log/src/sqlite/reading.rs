@@ -11,7 +11,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{QueryBuilder, Row, Sqlite};
 use uuid::Uuid;
 
-use super::tables::{recording, when, word};
+use super::projection::{recording, when, word};
 use super::{SqliteLog, event_id, failed, time};
 use crate::reading::{
     BYTES, EVENT, EventFilter, ListedEvent, ListedMeeting, ListedQuarantined, ListedStay, Listing, MEETING, Meant,

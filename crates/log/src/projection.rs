@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::told::Told;
-use super::{LogError, Moved};
+use super::{Log, LogError, Moved, Suppression};
 use convoke_core::event::{Attendee, Content, Meeting, Verified};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
@@ -296,7 +296,7 @@ pub struct Lease<'a> {
 
 /// The analyst tables `meetings`, `attendance` and `recordings`.
 #[async_trait]
-pub trait Tables {
+pub trait Projection: Log + Suppression {
     /// The first `limit` rows of the log after `after`, in its order.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::LogError;
+use super::{LogError, Notes, Suppression};
 use convoke_core::time::Millis;
 
 /// What the tables know of a run from one subscriber's events.
@@ -53,7 +53,7 @@ pub struct KnownStay {
 
 /// Reads the analyst tables, which are as current as the cursor `meetings`.
 #[async_trait]
-pub trait Gaps {
+pub trait Snapshots: Notes + Suppression {
     /// Those of these runs that the tables know, from whichever subscriber's events: a UUID is never that of another
     /// enterprise's run. What was heard of last comes last.
     ///

@@ -8,15 +8,15 @@ use sqlx::{AssertSqlSafe, Row};
 use time::OffsetDateTime;
 
 use super::{BEGIN_READ, PostgresLog, UPKEEP, advance, bounded, failed};
-use crate::fetches::{
-    Enriched, FAR, Fetch, Fetched, Fetches, Finish, LONGEST_UUID, Run, Settled, WORK_COUNTS, WorkCounts,
+use crate::work_lists::{
+    Enriched, FAR, Fetch, Fetched, Finish, LONGEST_UUID, Run, Settled, WORK_COUNTS, WorkCounts, WorkLists,
 };
 use crate::{LogError, Moved};
 use convoke_core::id::Seq;
 use convoke_core::time::Millis;
 
 #[async_trait]
-impl Fetches for PostgresLog {
+impl WorkLists for PostgresLog {
     async fn finishes(&self, after: Seq, up_to: Seq) -> Result<Vec<Finish>, LogError> {
         let rows = bounded(async {
             let mut tx = self.pool.begin_with(BEGIN_READ).await?;

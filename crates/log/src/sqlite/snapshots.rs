@@ -4,11 +4,11 @@ use sqlx::sqlite::SqliteRow;
 
 use super::{SqliteLog, failed, time};
 use crate::LogError;
-use crate::gaps::{Gaps, KnownRun, KnownStay};
+use crate::snapshots::{KnownRun, KnownStay, Snapshots};
 use convoke_core::time::Millis;
 
 #[async_trait]
-impl Gaps for SqliteLog {
+impl Snapshots for SqliteLog {
     async fn known_runs(&self, uuids: &[String]) -> Result<Vec<KnownRun>, LogError> {
         let rows = sqlx::query(
             "SELECT subscriber_id, meeting_uuid, meeting_id, meeting_cycle_sub_id, started_at, ended_at,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{LogError, Moved};
+use super::{Log, LogError, Moved, Notes, Suppression};
 use convoke_core::id::Seq;
 use convoke_core::time::Millis;
 
@@ -183,9 +183,9 @@ pub struct WorkCounts {
     pub given_up: i64,
 }
 
-/// The work lists, as a part of [`super::Log`].
+/// The work lists of who asks the platform.
 #[async_trait]
-pub trait Fetches {
+pub trait WorkLists: Log + Notes + Suppression {
     /// The `record.finish` events after `after`, up to `up_to`, that name a run, in the order of the log.
     /// `due_at` is when they happened.
     ///

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Row};
 
-use super::super::{Handshakes, LogError, Probes};
 use super::{NOW, SqliteLog, failed, time};
+use crate::{Handshakes, HandshakesSeen, LogError};
 use convoke_core::event::Handshake;
 use convoke_core::time::Millis;
 
@@ -35,7 +35,7 @@ pub(super) async fn note_handshake(
 }
 
 #[async_trait]
-impl Probes for SqliteLog {
+impl Handshakes for SqliteLog {
     async fn expect_probe(&self, subscriber: &str, nonce: &str) -> Result<(), LogError> {
         self.write(sqlx::query(
             "DELETE FROM probes WHERE expected_at < strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-1 day')",
@@ -54,15 +54,15 @@ impl Probes for SqliteLog {
             .map_err(failed)
     }
 
-    async fn handshakes(&self, subscriber: &str) -> Result<Handshakes, LogError> {
+    async fn handshakes(&self, subscriber: &str) -> Result<HandshakesSeen, LogError> {
         let row = sqlx::query("SELECT answered, at FROM handshakes WHERE subscriber_id = ?")
             .bind(subscriber.to_owned())
             .fetch_optional(&self.readers)
             .await
             .map_err(failed)?;
-        let Some(row) = row else { return Ok(Handshakes::default()) };
+        let Some(row) = row else { return Ok(HandshakesSeen::default()) };
         let answered = row.get::<i64, _>(0).unsigned_abs();
-        Ok(Handshakes { answered, newest: Some(time(row.get(1)).map_err(failed)?) })
+        Ok(HandshakesSeen { answered, newest: Some(time(row.get(1)).map_err(failed)?) })
     }
 
     async fn last_push(&self, subscriber: &str) -> Result<Option<Millis>, LogError> {

@@ -5,11 +5,11 @@ use time::OffsetDateTime;
 
 use super::{PostgresLog, bounded};
 use crate::LogError;
-use crate::gaps::{Gaps, KnownRun, KnownStay};
+use crate::snapshots::{KnownRun, KnownStay, Snapshots};
 use convoke_core::time::Millis;
 
 #[async_trait]
-impl Gaps for PostgresLog {
+impl Snapshots for PostgresLog {
     async fn known_runs(&self, uuids: &[String]) -> Result<Vec<KnownRun>, LogError> {
         let runs = sqlx::query(
             "SELECT subscriber_id, meeting_uuid, meeting_id, meeting_cycle_sub_id, started_at, ended_at,

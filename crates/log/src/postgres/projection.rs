@@ -11,9 +11,9 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{BEGIN_READ, PostgresLog, bounded, failed};
-use crate::tables::{
-    Changes, ClosedBy, Fact, Lease, MeetingRow, RUNS_BEFORE_LOG, Ready, RecordingRow, RunKey, Status, StayRow, Stored,
-    TABLE_COUNTS, Tables,
+use crate::projection::{
+    Changes, ClosedBy, Fact, Lease, MeetingRow, Projection, RUNS_BEFORE_LOG, Ready, RecordingRow, RunKey, Status,
+    StayRow, Stored, TABLE_COUNTS,
 };
 use crate::{LogError, Moved, Texts};
 use convoke_core::event::{Attendee, Meeting};
@@ -39,7 +39,7 @@ const BEGIN_LOAD: &str = "BEGIN READ ONLY; SET LOCAL enable_seqscan = off; SET L
      SET LOCAL enable_mergejoin = off; SET LOCAL plan_cache_mode = force_generic_plan";
 
 #[async_trait]
-impl Tables for PostgresLog {
+impl Projection for PostgresLog {
     async fn read_facts(&self, after: Seq, limit: u32) -> Result<Vec<Fact>, LogError> {
         bounded(async {
             let mut tx = self.pool.begin_with(BEGIN_READ).await?;

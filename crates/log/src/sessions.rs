@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::LogError;
 use convoke_core::time::Millis;
 
-/// What every replica has to know of sessions, as a part of [`super::Log`].
+/// What every replica has to know of sessions.
 #[async_trait]
 pub trait Sessions: std::fmt::Debug + Send + Sync {
     /// Notes that the session is over, which would have lasted until `expires`; and drops those that have expired meanwhile.

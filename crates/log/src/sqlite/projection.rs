@@ -10,9 +10,9 @@ use sqlx::{Arguments as _, AssertSqlSafe, Row};
 use uuid::Uuid;
 
 use super::{SqliteLog, event_id, failed, time};
-use crate::tables::{
-    Changes, ClosedBy, Fact, Lease, MeetingRow, RUNS_BEFORE_LOG, Ready, RecordingRow, RunKey, Status, StayRow, Stored,
-    TABLE_COUNTS, Tables,
+use crate::projection::{
+    Changes, ClosedBy, Fact, Lease, MeetingRow, Projection, RUNS_BEFORE_LOG, Ready, RecordingRow, RunKey, Status,
+    StayRow, Stored, TABLE_COUNTS,
 };
 use crate::{LogError, Moved, Texts};
 use convoke_core::event::{Attendee, Meeting};
@@ -77,7 +77,7 @@ static ATTENDANCE: LazyLock<Upsert> = LazyLock::new(|| Upsert::into("attendance"
 static RECORDINGS: LazyLock<Upsert> = LazyLock::new(|| Upsert::into("recordings", RECORDING, 1, 1));
 
 #[async_trait]
-impl Tables for SqliteLog {
+impl Projection for SqliteLog {
     async fn read_facts(&self, after: Seq, limit: u32) -> Result<Vec<Fact>, LogError> {
         let sql = format!("SELECT {FACT} FROM events WHERE seq > ? ORDER BY seq LIMIT ?");
         let rows =

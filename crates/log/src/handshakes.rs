@@ -2,12 +2,12 @@
 
 use async_trait::async_trait;
 
-use super::LogError;
+use super::{LogError, Notes};
 use convoke_core::time::Millis;
 
 /// The platform's handshakes with one subscriber. Whatever differs later, one more has arrived.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Handshakes {
+pub struct HandshakesSeen {
     /// How many were answered, by whichever process. Noted for people and for comparing with itself: what arrived while the
     /// database was away is not in it.
     pub answered: u64,
@@ -15,9 +15,9 @@ pub struct Handshakes {
     pub newest: Option<Millis>,
 }
 
-/// The part of a back end that notes handshakes.
+/// The platform's visits, as far as they are noted.
 #[async_trait]
-pub trait Probes {
+pub trait Handshakes: Notes {
     /// Expects a probe with this nonce: from now on [`super::Log::append`] notes its arrival. A probe that is not expected
     /// leaves no trace, and none is expected for longer than a day.
     ///
@@ -35,7 +35,7 @@ pub trait Probes {
     ///
     /// # Errors
     /// [`LogError::Unavailable`].
-    async fn handshakes(&self, subscriber: &str) -> Result<Handshakes, LogError>;
+    async fn handshakes(&self, subscriber: &str) -> Result<HandshakesSeen, LogError>;
 
     /// When the newest event of this subscriber that the platform pushed was received. Found at once if it is among the newest
     /// of the log; else all that came later is read.

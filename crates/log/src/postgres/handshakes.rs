@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
 
-use super::super::{Handshakes, LogError, Probes};
 use super::{PostgresLog, bounded};
+use crate::{Handshakes, HandshakesSeen, LogError};
 use convoke_core::event::Handshake;
 use convoke_core::time::Millis;
 
@@ -34,7 +34,7 @@ pub(super) async fn note_handshake(
 }
 
 #[async_trait]
-impl Probes for PostgresLog {
+impl Handshakes for PostgresLog {
     async fn expect_probe(&self, subscriber: &str, nonce: &str) -> Result<(), LogError> {
         bounded(async {
             sqlx::query("DELETE FROM probes WHERE expected_at < now() - interval '1 day'").execute(&self.pool).await?;
@@ -58,14 +58,14 @@ impl Probes for PostgresLog {
         .map(|count: i64| count > 0)
     }
 
-    async fn handshakes(&self, subscriber: &str) -> Result<Handshakes, LogError> {
+    async fn handshakes(&self, subscriber: &str) -> Result<HandshakesSeen, LogError> {
         let row = bounded(
             sqlx::query("SELECT answered, at FROM handshakes WHERE subscriber_id = $1")
                 .bind(subscriber)
                 .fetch_optional(&self.pool),
         )
         .await?;
-        Ok(row.map_or_else(Handshakes::default, |row| Handshakes {
+        Ok(row.map_or_else(HandshakesSeen::default, |row| HandshakesSeen {
             answered: row.get::<i64, _>(0).unsigned_abs(),
             newest: Some(Millis::from_date_time(row.get(1))),
         }))

@@ -7,15 +7,15 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Connection, Row};
 
 use super::{SqliteLog, advance, failed, time};
-use crate::fetches::{
-    Enriched, FAR, Fetch, Fetched, Fetches, Finish, LONGEST_UUID, Run, Settled, WORK_COUNTS, WorkCounts,
+use crate::work_lists::{
+    Enriched, FAR, Fetch, Fetched, Finish, LONGEST_UUID, Run, Settled, WORK_COUNTS, WorkCounts, WorkLists,
 };
 use crate::{LogError, Moved};
 use convoke_core::id::Seq;
 use convoke_core::time::Millis;
 
 #[async_trait]
-impl Fetches for SqliteLog {
+impl WorkLists for SqliteLog {
     async fn finishes(&self, after: Seq, up_to: Seq) -> Result<Vec<Finish>, LogError> {
         let rows = sqlx::query(
             "SELECT seq, subscriber_id, meeting_uuid, meeting_id, occurred_at FROM events
