@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Settings, Sources};
 use crate::metrics::Metrics;
+use convoke_core::secret;
 use convoke_core::throttle::Throttle;
 
 /// How often it is looked whether a file has changed. Not by the kernel's notices: they know nothing of a network's file
@@ -138,8 +138,7 @@ impl Reloader {
 }
 
 fn look(files: impl Iterator<Item = PathBuf>) -> Seen {
-    let digest =
-        |file: &Path| std::fs::read(file).ok().map(|text| Sha256::digest(zeroize::Zeroizing::new(text)).into());
+    let digest = |file: &Path| std::fs::read(file).ok().map(|text| secret::digest(&zeroize::Zeroizing::new(text)));
     files.map(|file| (digest(&file), file)).map(|(digest, file)| (file, digest)).collect()
 }
 

@@ -8,6 +8,7 @@
 //! | [`raw_json`] | the text of JSON: its white space, its strings and their escapes |
 //! | [`human`] | quantities, as people read them |
 //! | [`verify`] | bytes and keys → what was signed, or a reason |
+//! | [`secret`] | what is done with keys and tokens |
 //! | [`sign`] | the other way: a signed body, for the probe and the simulator |
 //! | [`redact`] | values masked |
 //! | [`throttle`] | lines of a log that come too often |
@@ -18,6 +19,7 @@ pub mod human;
 pub mod id;
 pub mod raw_json;
 pub mod redact;
+pub mod secret;
 pub mod sign;
 #[cfg(feature = "sqlx")]
 mod sql;

@@ -22,7 +22,6 @@ use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::Response;
 use secrecy::{ExposeSecret, SecretString};
-use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 
@@ -31,6 +30,7 @@ use super::ops;
 use super::problem::{explained, problem};
 use super::source::Sources;
 use crate::config::Admin;
+use convoke_core::secret;
 use convoke_core::throttle::Throttle;
 use convoke_core::time::Clock;
 use convoke_log as log;
@@ -81,7 +81,7 @@ type Tokens = Arc<[Arc<Token>]>;
 
 fn tokens(admin: &Admin) -> Tokens {
     let token = |token: &Option<SecretString>, right| {
-        let digest: [u8; 32] = Sha256::digest(token.as_ref()?.expose_secret()).into();
+        let digest: [u8; 32] = secret::digest(token.as_ref()?.expose_secret().as_bytes());
         Some(Arc::new(Token { right, digest, sessions: Sessions::new(&digest, right) }))
     };
     [token(&admin.token, Right::Full), token(&admin.viewer_token, Right::Masked)].into_iter().flatten().collect()
@@ -135,7 +135,7 @@ impl Access {
 
     /// The token that was sent, if it is one of ours. All of them are compared, whichever matches.
     fn token(&self, sent: &[u8]) -> Option<Arc<Token>> {
-        let sent = Sha256::digest(sent);
+        let sent = secret::digest(sent);
         self.tokens().iter().fold(None, |found, token| {
             let equal = bool::from(sent.as_slice().ct_eq(&token.digest));
             if equal { Some(Arc::clone(token)) } else { found }

@@ -37,8 +37,10 @@ pub async fn it_can_be_broken_off_anywhere_and_goes_on(backend: Backend) {
     assert_eq!(backend.value("SELECT count(*) FROM events WHERE forgotten_at IS NOT NULL").await, "6");
     let record =
         "SELECT count(*) || ' ' || sum(events) || ' ' || sum(stays) FROM erasures WHERE finished_at IS NOT NULL";
-    assert_eq!(backend.value(record).await, "1 6 3", "one erasure, each thing counted once");
-    assert_eq!(backend.value("SELECT count(*) FROM erasures").await, "1");
+    // The last one that was broken off may have ended all the same: then the next one found nobody any more.
+    let record = format!("{record} AND events + stays > 0");
+    assert_eq!(backend.value(&record).await, "1 6 3", "one erasure, each thing counted once");
+    assert_eq!(backend.value("SELECT count(*) FROM erasures WHERE finished_at IS NULL").await, "0");
     let seen = Seen::of(&backend).await;
     assert_eq!(rebuilt(&backend, &log).await, seen);
 }
