@@ -13,8 +13,8 @@ use super::{Style, Table, Target, Value, rows, sheet};
 use convoke_core::id::EventId;
 use convoke_core::time::Millis;
 use convoke_log::{
-    EventFilter, ListedEvent, ListedMeeting, ListedStay, Listing, LogError, MeetingFilter, MeetingKey, Order, Page,
-    Reading, RecordingFilter, RecordingRow, Scope, StayFilter,
+    EventFilter, ListedEvent, ListedMeeting, ListedRecording, ListedStay, Listing, LogError, MeetingFilter, MeetingKey,
+    Order, Page, Reading, RecordingFilter, Scope, StayFilter,
 };
 
 /// Rows of a page: as many as weigh [`WEIGHT`], within these bounds.
@@ -291,7 +291,7 @@ impl Source for Attendance {
 struct Recordings;
 
 impl Source for Recordings {
-    type Row = RecordingRow;
+    type Row = ListedRecording;
     type Key = EventId;
 
     async fn page(
@@ -300,15 +300,15 @@ impl Source for Recordings {
         scope: &Scope,
         _: Option<&String>,
         page: &Page<EventId>,
-    ) -> Result<Listing<RecordingRow, EventId>, LogError> {
+    ) -> Result<Listing<ListedRecording, EventId>, LogError> {
         log.list_recordings(&RecordingFilter { scope: scope.clone(), run: None }, page).await
     }
 
-    fn at(row: &RecordingRow) -> Millis {
+    fn at(row: &ListedRecording) -> Millis {
         row.finished_at
     }
 
-    fn values(row: &RecordingRow) -> impl AsRef<[Value<'_>]> {
+    fn values(row: &ListedRecording) -> impl AsRef<[Value<'_>]> {
         rows::recording(row)
     }
 }

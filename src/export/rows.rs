@@ -2,7 +2,7 @@
 
 use super::{Column, Kind, Value};
 use convoke_core::time::Millis;
-use convoke_log::{ListedEvent, ListedMeeting, ListedStay, RecordingRow};
+use convoke_log::{ListedEvent, ListedMeeting, ListedRecording, ListedStay};
 
 const fn always(name: &'static str, kind: Kind) -> Column {
     Column { name, kind, optional: false }
@@ -177,19 +177,18 @@ pub const RECORDINGS: [Column; 10] = [
     maybe("view_url", Text),
 ];
 
-pub fn recording(row: &RecordingRow) -> [Value<'_>; RECORDINGS.len()] {
-    let ready = row.ready.as_ref();
+pub fn recording(row: &ListedRecording) -> [Value<'_>; RECORDINGS.len()] {
     [
         Value::Text(row.event_id.to_string().into()),
         text(&row.subscriber_id),
         told(row.meeting_uuid.as_deref()),
         told(row.meeting_id.as_deref()),
         Value::Time(row.finished_at),
-        time(ready.map(|ready| ready.at)),
-        ready.and_then(|ready| ready.length_s).map_or(Value::Null, Value::Integer),
-        ready.and_then(|ready| ready.size_mb).map_or(Value::Null, Value::Float),
-        ready.and_then(|ready| ready.files).map_or(Value::Null, Value::Integer),
-        told(ready.and_then(|ready| ready.view_url.as_deref())),
+        time(row.ready_at),
+        row.length_s.map_or(Value::Null, Value::Integer),
+        row.size_mb.map_or(Value::Null, Value::Float),
+        row.files.map_or(Value::Null, Value::Integer),
+        told(row.view_url.as_deref()),
     ]
 }
 

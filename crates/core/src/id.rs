@@ -75,6 +75,12 @@ impl Serialize for EventId {
     }
 }
 
+impl From<EventId> for Uuid {
+    fn from(id: EventId) -> Self {
+        id.uuid()
+    }
+}
+
 /// Lower-case with hyphens.
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -42,8 +42,8 @@ pub use projection::{
     Changes, ClosedBy, Fact, Lease, MeetingRow, Projection, Ready, RecordingRow, RunKey, Status, StayRow, Stored,
 };
 pub use reading::{
-    APART, EventFilter, ListedEvent, ListedMeeting, ListedQuarantined, ListedStay, Listing, MeetingFilter, MeetingKey,
-    Order, Page, QuarantineFilter, Reading, RecordingFilter, Scope, StayFilter,
+    APART, EventFilter, ListedEvent, ListedMeeting, ListedQuarantined, ListedRecording, ListedStay, Listing,
+    MeetingFilter, MeetingKey, Order, Page, QuarantineFilter, Reading, RecordingFilter, Scope, StayFilter,
 };
 pub use retention::Held as RetentionHeld;
 pub use sessions::Sessions;

@@ -106,6 +106,14 @@ impl Status {
     }
 }
 
+impl TryFrom<String> for Status {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text).ok_or_else(|| format!("{text} is not one that was stored"))
+    }
+}
+
 /// How a stay ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClosedBy {
@@ -134,6 +142,14 @@ impl ClosedBy {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|closed_by| closed_by.as_str() == text)
+    }
+}
+
+impl TryFrom<String> for ClosedBy {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text).ok_or_else(|| format!("{text} is not one that was stored"))
     }
 }
 

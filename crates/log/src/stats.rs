@@ -6,19 +6,23 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sqlx::FromRow;
+use uuid::Uuid;
 
+use super::reading::query::{AnswersPeople, Connection, Dialect, Plan, Query, Value};
+use super::reading::rows::{EVENT, MEETING};
 use super::{ListedEvent, ListedMeeting, LogError, LogReader};
-use convoke_core::id::Seq;
+use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
 
 /// The longest stay, and the longest run of a meeting, that is counted as going on.
 pub const LONGEST: Duration = Duration::from_secs(86_400);
 
 /// When a run of a meeting was held: scheduled ones that nobody has entered were not.
-pub(super) const HELD: &str = "(started_at IS NOT NULL OR stays > 0)";
+const HELD: &str = "(started_at IS NOT NULL OR stays > 0)";
 
 /// How many runs were held, and who was there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromRow)]
 pub struct Held {
     /// Runs of meetings.
     pub meetings: i64,
@@ -29,7 +33,7 @@ pub struct Held {
 }
 
 /// What came into the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromRow)]
 pub struct Arrived {
     /// How many events.
     pub events: i64,
@@ -100,13 +104,159 @@ pub trait Statistics: LogReader {
     async fn going_on(&self, since: Millis, limit: u32, within: Duration) -> Result<GoingOn, LogError>;
 }
 
+#[derive(FromRow)]
+struct LiveRun {
+    #[sqlx(flatten)]
+    meeting: ListedMeeting,
+    participants_now: i64,
+}
+
+fn id(at: Millis) -> Uuid {
+    EventId::lower_bound(at).uuid()
+}
+
+/// Each of these, and the next of each, where the statement has its ranges: in two lists for PostgreSQL, in one of pairs for SQLite.
+fn ranges<T: Copy + serde::Serialize>(query: Query, bounds: &[T], list: impl Fn(Vec<T>) -> Value) -> Query {
+    let pairs = bounds.windows(2).map(|pair| (pair[0], pair[1]));
+    match query.dialect {
+        Dialect::Postgres => {
+            let (low, high) = pairs.unzip();
+            query.bind(list(low)).bind(list(high))
+        }
+        Dialect::Sqlite => query.bind(&*serde_json::json!(pairs.collect::<Vec<_>>()).to_string()),
+    }
+}
+
+#[async_trait]
+impl<L: AnswersPeople> Statistics for L {
+    async fn count_events(&self, bounds: &[Millis], within: Duration) -> Result<Vec<i64>, LogError> {
+        let people = self.people();
+        let sql = match people.dialect() {
+            Dialect::Postgres => {
+                "SELECT (SELECT count(*) FROM events WHERE event_id >= low AND event_id < high)
+                   FROM unnest($1, $2) WITH ORDINALITY AS b (low, high, n) ORDER BY n"
+            }
+            Dialect::Sqlite => {
+                "SELECT (SELECT count(*) FROM events WHERE event_id >= value ->> 0 AND event_id < value ->> 1)
+                   FROM json_each($1) ORDER BY key"
+            }
+        };
+        let bounds: Vec<Uuid> = bounds.iter().copied().map(id).collect();
+        let query = ranges(Query::new(people.dialect(), sql), &bounds, Value::Ids);
+        let counts: Vec<(i64,)> = people.fetch(within, Plan::Ranges, query).await?;
+        Ok(counts.into_iter().map(|(count,)| count).collect())
+    }
+
+    async fn count_stays(
+        &self,
+        since: Millis,
+        step: Duration,
+        steps: usize,
+        within: Duration,
+    ) -> Result<Vec<i64>, LogError> {
+        let people = self.people();
+        let length = step * u32::try_from(steps).unwrap_or(u32::MAX);
+        let seconds = |length: Duration| i64::try_from(length.as_secs()).unwrap_or(i64::MAX);
+        // Who has not left in a day was not seen leaving.
+        let (joined, ended) = match people.dialect() {
+            Dialect::Postgres => (
+                "floor(extract(epoch FROM joined_at))::bigint",
+                "floor(extract(epoch FROM least(left_at, joined_at + make_interval(secs => $2))))::bigint",
+            ),
+            Dialect::Sqlite => {
+                ("unixepoch(joined_at)", "min(coalesce(unixepoch(left_at), 1 << 60), unixepoch(joined_at) + $2)")
+            }
+        };
+        let sql = format!(
+            "WITH stays AS MATERIALIZED (
+                 SELECT {joined} - $1 AS joined, {ended} - $1 AS ended
+                   FROM attendance WHERE stay_id >= $3 AND stay_id < $4 AND joined_at IS NOT NULL)
+             SELECT CAST({BEFORE} AS bigint), CAST(0 AS bigint), count(*) FROM stays WHERE joined < 0 AND ended >= 0
+             UNION ALL SELECT {JOINED}, joined / $5, count(*) FROM stays WHERE joined >= 0 GROUP BY 2
+             UNION ALL SELECT {LEFT}, ended / $5, count(*) FROM stays WHERE ended >= 0 GROUP BY 2"
+        );
+        let query = Query::new(people.dialect(), sql)
+            .bind(since.get() / 1000)
+            .bind(seconds(LONGEST))
+            .bind(id(since.minus(LONGEST)))
+            .bind(id(since.plus(length)))
+            .bind(seconds(step));
+        Ok(overlapping(&people.fetch(within, Plan::Free, query).await?, steps))
+    }
+
+    async fn count_meetings(&self, bounds: &[Millis], within: Duration) -> Result<Vec<Held>, LogError> {
+        let people = self.people();
+        let counts = "count(m.meeting_uuid) AS meetings,
+                      CAST(coalesce(sum(m.participants), 0) AS bigint) AS participants,
+                      CAST(coalesce(sum(m.stays), 0) AS bigint) AS stays";
+        let at = "coalesce(m.started_at, m.first_event_at)";
+        let sql = match people.dialect() {
+            Dialect::Postgres => format!(
+                "SELECT held.* FROM unnest($1, $2) WITH ORDINALITY AS b (low, high, n)
+                  CROSS JOIN LATERAL (SELECT {counts} FROM meetings m WHERE {at} >= low AND {at} < high AND {HELD}) AS held
+                  ORDER BY n"
+            ),
+            Dialect::Sqlite => format!(
+                "SELECT {counts} FROM json_each($1) AS b
+                   LEFT JOIN meetings m ON {at} >= b.value ->> 0 AND {at} < b.value ->> 1 AND {HELD}
+                  GROUP BY b.key ORDER BY b.key"
+            ),
+        };
+        people.fetch(within, Plan::Ranges, ranges(Query::new(people.dialect(), sql), bounds, Value::Times)).await
+    }
+
+    async fn count_arrived(
+        &self,
+        after: Seq,
+        since: Millis,
+        until: Millis,
+        within: Duration,
+    ) -> Result<Arrived, LogError> {
+        let sql = "SELECT count(*) AS events, count(*) FILTER (WHERE event_id >= $1 AND event_id < $2) AS in_time,
+                          max(seq) AS newest
+                     FROM events WHERE seq > $3";
+        let query = Query::new(self.people().dialect(), sql).bind(id(since)).bind(id(until)).bind(after.0);
+        Ok(self.people().fetch(within, Plan::Ranges, query).await?.pop().unwrap_or_default())
+    }
+
+    async fn newest_events(&self, limit: u32, within: Duration) -> Result<Vec<ListedEvent>, LogError> {
+        let columns = EVENT.replace("event_info", "CAST(NULL AS text) AS event_info");
+        let sql = format!("SELECT {columns} FROM events ORDER BY seq DESC LIMIT $1");
+        let query = Query::new(self.people().dialect(), sql).bind(i64::from(limit));
+        self.people().fetch(within, Plan::Along, query).await
+    }
+
+    async fn going_on(&self, since: Millis, limit: u32, within: Duration) -> Result<GoingOn, LogError> {
+        const LIVE: &str = "status = 'live' AND coalesce(started_at, first_event_at) >= $1";
+        let people = self.people();
+        let total = Query::new(people.dialect(), format!("SELECT count(*) FROM meetings WHERE {LIVE}")).bind(since);
+        // The people of the newest alone.
+        let sql = format!(
+            "SELECT m.*, (SELECT count(DISTINCT coalesce(person, display_name, CAST(stay_id AS text)))
+                            FROM attendance AS a
+                           WHERE a.subscriber_id = m.subscriber_id AND a.meeting_uuid = m.meeting_uuid
+                             AND closed_by = 'open') AS participants_now
+               FROM (SELECT {MEETING} FROM meetings WHERE {LIVE}
+                      ORDER BY coalesce(started_at, first_event_at) DESC, meeting_uuid DESC LIMIT $2) AS m"
+        );
+        let newest = Query::new(people.dialect(), sql).bind(since).bind(i64::from(limit));
+        let read = async |connection: &mut Connection| {
+            let total: Vec<(i64,)> = connection.fetch(total).await?;
+            Ok((total, connection.fetch::<LiveRun>(newest).await?))
+        };
+        let (total, runs) = people.read_within(within, Plan::Indexed, read).await?;
+        let total = total.first().map_or(0, |(count,)| *count);
+        Ok(GoingOn { total, runs: runs.into_iter().map(|run| (run.meeting, run.participants_now)).collect() })
+    }
+}
+
 /// What a change of the number of people is counted as.
-pub(super) const BEFORE: i64 = 0;
-pub(super) const JOINED: i64 = 1;
-pub(super) const LEFT: i64 = 2;
+const BEFORE: i64 = 0;
+const JOINED: i64 = 1;
+const LEFT: i64 = 2;
 
 /// How many overlap each step, of how many there were before the first, joined in each and left in each.
-pub(super) fn overlapping(changes: &[(i64, i64, i64)], steps: usize) -> Vec<i64> {
+fn overlapping(changes: &[(i64, i64, i64)], steps: usize) -> Vec<i64> {
     let (mut joined, mut left, mut present) = (vec![0; steps], vec![0; steps], 0);
     for (what, step, count) in changes {
         let step = usize::try_from(*step).ok().filter(|step| *step < steps);

@@ -10,7 +10,7 @@ use super::items::{Event, Info, Meeting, Quarantined, Recording, Stay};
 use crate::http::access::Right;
 use crate::intake::REFUSED_BY_DATABASE;
 use convoke_core::time::Millis;
-use convoke_log::{ListedEvent, ListedMeeting, ListedQuarantined, ListedStay, RecordingRow};
+use convoke_log::{ListedEvent, ListedMeeting, ListedQuarantined, ListedRecording, ListedStay};
 
 /// An id of a stay: bytes of the time that leads it, and of each half of the rest.
 const LED: usize = 6;
@@ -177,19 +177,18 @@ impl Mask {
     }
 
     /// A recording, for somebody with this right.
-    pub fn recording(&self, row: RecordingRow, right: Right) -> Recording {
-        let ready = row.ready.as_ref();
+    pub fn recording(&self, row: ListedRecording, right: Right) -> Recording {
         Recording {
             event_id: row.event_id.to_string(),
-            subscriber_id: row.subscriber_id.to_string(),
-            meeting_uuid: row.meeting_uuid.map(|uuid| uuid.to_string()),
-            meeting_id: row.meeting_id.map(|id| id.to_string()),
+            subscriber_id: row.subscriber_id,
+            meeting_uuid: row.meeting_uuid,
+            meeting_id: row.meeting_id,
             finished_at: Time(row.finished_at),
-            ready_at: ready.map(|ready| Time(ready.at)),
-            length_s: ready.and_then(|ready| ready.length_s),
-            size_mb: ready.and_then(|ready| ready.size_mb),
-            files: ready.and_then(|ready| ready.files),
-            view_url: open(ready.and_then(|ready| ready.view_url.clone()), right),
+            ready_at: time(row.ready_at),
+            length_s: row.length_s,
+            size_mb: row.size_mb,
+            files: row.files,
+            view_url: open(row.view_url, right),
             masked: right == Right::Masked,
         }
     }

@@ -6,8 +6,8 @@ use convoke_core::event::Source;
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
 use convoke_log::{
-    ClosedBy, EventFilter, ListedEvent, ListedMeeting, ListedStay, Listing, MeetingFilter, MeetingKey, Order, Page,
-    QuarantineFilter, RecordingFilter, RecordingRow, RunKey, Scope, Status, StayFilter, Store,
+    ClosedBy, EventFilter, ListedEvent, ListedMeeting, ListedRecording, ListedStay, Listing, MeetingFilter, MeetingKey,
+    Order, Page, QuarantineFilter, RecordingFilter, RunKey, Scope, Status, StayFilter, Store,
 };
 use uuid::Uuid;
 
@@ -71,9 +71,9 @@ async fn stays(log: &Arc<dyn Store>, filter: StayFilter) -> Vec<ListedStay> {
     whole(|row: &ListedStay| row.stay_id, read).await
 }
 
-async fn recordings(log: &Arc<dyn Store>, filter: RecordingFilter) -> Vec<RecordingRow> {
+async fn recordings(log: &Arc<dyn Store>, filter: RecordingFilter) -> Vec<ListedRecording> {
     let read = async |page: Page<EventId>| log.list_recordings(&filter, &page).await.expect("recordings");
-    whole(|row: &RecordingRow| row.event_id, read).await
+    whole(|row: &ListedRecording| row.event_id, read).await
 }
 
 /// Some days of an enterprise, and two runs with oddities, in the tables as well.

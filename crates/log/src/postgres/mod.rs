@@ -49,13 +49,14 @@ mod sequence;
 mod session;
 mod sessions;
 mod snapshots;
-mod stats;
 mod trouble;
 pub mod url;
 mod work_lists;
 
 use hosts::Hosts;
 pub use trouble::INSUFFICIENT_PRIVILEGE;
+
+pub(crate) use reading::read_within;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/postgres");
 
@@ -102,7 +103,7 @@ const TEST: Duration = Duration::from_millis(250);
 const IDLE: Duration = Duration::from_secs(60);
 
 /// Bytes of a text that an index takes.
-const LONGEST_INDEXED: usize = 2_000;
+pub(crate) const LONGEST_INDEXED: usize = 2_000;
 
 /// How often a listening connection that hears nothing is tested, and how soon another is opened in place of a lost one.
 const QUIET: Duration = Duration::from_secs(5);

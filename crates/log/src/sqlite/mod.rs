@@ -47,8 +47,9 @@ mod place;
 mod reading;
 mod sessions;
 mod snapshots;
-mod stats;
 mod work_lists;
+
+pub(crate) use reading::read_within;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/sqlite");
 
