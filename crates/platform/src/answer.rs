@@ -26,14 +26,9 @@ pub(super) fn read(doing: &'static str, answer: &Answer) -> Result<Value, Vendor
     let status = answer.status.as_u16();
     let request_id = header(&answer.headers, "x-request-id").map(String::into_boxed_str);
     let failed = |problem: String, class, advice| VendorError {
-        doing,
-        problem,
-        class,
         status: Some(status),
-        code: None,
         request_id: request_id.clone(),
-        advice,
-        wait: None,
+        ..VendorError::new(class, doing, problem, advice)
     };
     let refused = |code: Option<String>, message: &str| {
         let judged = judge(status, code.as_deref(), message);
@@ -165,7 +160,7 @@ pub(super) fn unanswered(doing: &'static str, fault: Fault) -> VendorError {
             "No answer of the platform is as large: see whether platform.url leads to it.",
         ),
     };
-    VendorError { doing, problem, class, status: None, code: None, request_id: None, advice, wait: None }
+    VendorError::new(class, doing, problem, advice)
 }
 
 /// How far our clock is behind the platform's, in seconds, by the answer's `Date`.

@@ -110,16 +110,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn error(class: Class, wait: Option<Duration>) -> VendorError {
-        VendorError {
-            doing: "asking",
-            problem: "no".to_owned(),
-            class,
-            status: None,
-            code: None,
-            request_id: None,
-            advice: "do something",
-            wait,
-        }
+        VendorError { wait, ..VendorError::new(class, "asking", "no", "do something") }
     }
 
     #[test]

@@ -46,8 +46,16 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub(super) const fn get(doing: &'static str, path: &'static str, query: Vec<(&'static str, String)>) -> Self {
-        Self { doing, method: Method::GET, path, query, body: None, secret: None, repeatable: true }
+    pub(super) const fn new(doing: &'static str, method: Method, path: &'static str) -> Self {
+        Self { doing, method, path, query: Vec::new(), body: None, secret: None, repeatable: true }
+    }
+
+    pub(super) fn get(doing: &'static str, path: &'static str, query: Vec<(&'static str, String)>) -> Self {
+        Self { query, ..Self::new(doing, Method::GET, path) }
+    }
+
+    pub(super) fn post(doing: &'static str, path: &'static str, body: &Value) -> Self {
+        Self { body: Some(body.to_string().into_bytes()), ..Self::new(doing, Method::POST, path) }
     }
 }
 
@@ -82,15 +90,7 @@ impl Core {
         loop {
             self.pace.wait(PATH).await;
             let (authorization, body) = token::claim(self);
-            let call = Call {
-                doing: "authenticating",
-                method: Method::POST,
-                path: PATH,
-                query: Vec::new(),
-                body: Some(body.to_vec()),
-                secret: None,
-                repeatable: true,
-            };
+            let call = Call { body: Some(body.to_vec()), ..Call::new("authenticating", Method::POST, PATH) };
             let outcome = self.attempt(&call, &Credentials::Claim(&authorization)).await;
             let read = |answer| Authenticated::read(&answer).ok_or_else(|| no_token(call.doing));
             let error = match outcome.and_then(read) {
@@ -104,15 +104,7 @@ impl Core {
 
     /// Gives a token back (3.2.5). Tried once: it ends by itself, too.
     pub(super) async fn log_out(&self, token: &Token) -> Result<(), VendorError> {
-        let call = Call {
-            doing: "giving the token back",
-            method: Method::DELETE,
-            path: "/v1/usg/acs/token",
-            query: Vec::new(),
-            body: None,
-            secret: None,
-            repeatable: false,
-        };
+        let call = Call::new("giving the token back", Method::DELETE, "/v1/usg/acs/token");
         self.attempt(&call, &Credentials::Token(token)).await.map(drop)
     }
 
@@ -213,10 +205,10 @@ impl Core {
                 (AUTHORIZATION, *authorization)
             }
         };
-        let unusable = |_| unsendable(call.doing);
         let mut secret = HeaderValue::from_str(secret).map_err(|_| unsendable(call.doing))?;
         secret.set_sensitive(true);
-        request.header(name, secret).body(Full::from(call.body.clone().unwrap_or_default())).map_err(unusable)
+        let body = Full::from(call.body.clone().unwrap_or_default());
+        request.header(name, secret).body(body).map_err(|_| unsendable(call.doing))
     }
 
     /// What comes from the platform might hold what was sent to it.
@@ -242,30 +234,18 @@ enum Credentials<'a> {
     Claim(&'a str),
 }
 
+/// What to do about a good answer that is not the one that was asked for.
+pub(super) const CHANGED: &str =
+    "Something else than the platform answered, or the platform has changed: see platform.url.";
+
 fn no_token(doing: &'static str) -> VendorError {
-    VendorError {
-        doing,
-        problem: "the platform's answer holds no token".to_owned(),
-        class: Class::Bug,
-        status: Some(200),
-        code: None,
-        request_id: None,
-        advice: "Something else than the platform answered, or the platform has changed: see platform.url.",
-        wait: None,
-    }
+    let error = VendorError::new(Class::Bug, doing, "the platform's answer holds no token", CHANGED);
+    VendorError { status: Some(200), ..error }
 }
 
 fn unsendable(doing: &'static str) -> VendorError {
-    VendorError {
-        doing,
-        problem: "the request cannot be written down".to_owned(),
-        class: Class::Configuration,
-        status: None,
-        code: None,
-        request_id: None,
-        advice: "See that platform.url is the base of the platform's API.",
-        wait: None,
-    }
+    let advice = "See that platform.url is the base of the platform's API.";
+    VendorError::new(Class::Configuration, doing, "the request cannot be written down", advice)
 }
 
 /// Less than this between two clocks breaks nothing.

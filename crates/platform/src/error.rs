@@ -44,6 +44,12 @@ pub struct VendorError {
 }
 
 impl VendorError {
+    /// A failure of which the platform said nothing further.
+    pub(super) fn new(class: Class, doing: &'static str, problem: impl Into<String>, advice: &'static str) -> Self {
+        let problem = problem.into();
+        Self { doing, problem, class, status: None, code: None, request_id: None, advice, wait: None }
+    }
+
     /// Whether calls come too often, rather than that something is broken.
     pub(super) fn is_throttled(&self) -> bool {
         self.status.is_some_and(|status| throttled(status, self.code.as_deref()))

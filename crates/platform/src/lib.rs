@@ -20,7 +20,6 @@ pub use model::{
 };
 pub use pages::{Item, Pages};
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -31,6 +30,7 @@ use serde_json::{Value, json};
 
 use self::call::Call;
 use self::pace::Pace;
+use self::pages::List;
 use self::token::Tokens;
 use self::transport::Transport;
 use convoke_core::time::{Clock, Millis};
@@ -111,16 +111,10 @@ impl Vendor {
     /// # Errors
     /// There is nothing to check the platform's certificate with.
     pub fn new(mut options: Options, clock: Clock) -> Result<Self, VendorError> {
-        let transport = Transport::new(&options.url).map_err(|problem| VendorError {
-            doing: "preparing to call the platform",
-            problem,
-            class: Class::Configuration,
-            status: None,
-            code: None,
-            request_id: None,
-            advice: "Install the certificates of the usual authorities (ca-certificates), or name a file with them \
-                in SSL_CERT_FILE.",
-            wait: None,
+        let transport = Transport::new(&options.url).map_err(|problem| {
+            let advice = "Install the certificates of the usual authorities (ca-certificates), or name a file with them \
+                in SSL_CERT_FILE.";
+            VendorError::new(Class::Configuration, "preparing to call the platform", problem, advice)
         })?;
         let key = RwLock::new(std::mem::take(&mut options.app_key));
         Ok(Self {
@@ -196,13 +190,8 @@ impl Vendor {
             "url": new.url,
         });
         let call = Call {
-            doing: "setting the subscription",
-            method: Method::POST,
-            path: LINK_CONFIG,
-            query: Vec::new(),
-            body: Some(body.to_string().into_bytes()),
             secret: Some(new.subscriber_key.clone()),
-            repeatable: true,
+            ..Call::post("setting the subscription", LINK_CONFIG, &body)
         };
         self.core.call(&call).await.map(drop)
     }
@@ -220,15 +209,10 @@ impl Vendor {
             Status::Locked => ("locking the subscription", 2),
             Status::Other(status) => ("changing the subscription's status", status),
         };
-        let query = vec![("id", id.to_owned()), ("status", status.to_string())];
         let call = Call {
-            doing,
-            method: Method::PUT,
-            path: CHANGE_STATUS,
-            query,
-            body: None,
-            secret: None,
+            query: vec![("id", id.to_owned()), ("status", status.to_string())],
             repeatable: status == DISABLED,
+            ..Call::new(doing, Method::PUT, CHANGE_STATUS)
         };
         self.core.call(&call).await.map(drop)
     }
@@ -238,15 +222,8 @@ impl Vendor {
     /// # Errors
     /// [`VendorError`].
     pub async fn delete_subscription(&self, id: &str) -> Result<(), VendorError> {
-        let call = Call {
-            doing: "deleting the subscription",
-            method: Method::DELETE,
-            path: LINK_CONFIG,
-            query: vec![("id", id.to_owned())],
-            body: None,
-            secret: None,
-            repeatable: true,
-        };
+        let call = Call::new("deleting the subscription", Method::DELETE, LINK_CONFIG);
+        let call = Call { query: vec![("id", id.to_owned())], ..call };
         existing(self.core.call(&call).await).map(drop)
     }
 
@@ -254,20 +231,20 @@ impl Vendor {
     /// and whether the ends do, the manual does not say. No meeting in the window is no error, but an empty list.
     #[must_use]
     pub fn history(&self, since: Millis, until: Millis) -> Pages<Conference> {
-        Pages::new(&self.core, "asking for the history", HISTORY, window(since, until))
+        Pages::by_query(&self.core, "asking for the history", HISTORY, window(since, until))
     }
 
     /// The stays of a run that is over.
     #[must_use]
     pub fn attendees(&self, conf_uuid: &str) -> Pages<AttendeeRecord> {
         let query = vec![("confUUID", conf_uuid.to_owned())];
-        Pages::new(&self.core, "asking for a meeting's participants", HISTORY_ATTENDEES, query)
+        Pages::by_query(&self.core, "asking for a meeting's participants", HISTORY_ATTENDEES, query)
     }
 
     /// The recordings in `since..=until`.
     #[must_use]
     pub fn recordings(&self, since: Millis, until: Millis) -> Pages<RecordFile> {
-        Pages::new(&self.core, "asking for the recordings", RECORDINGS, window(since, until))
+        Pages::by_query(&self.core, "asking for the recordings", RECORDINGS, window(since, until))
     }
 
     /// The recording of one run; `None` if there is none.
@@ -286,50 +263,28 @@ impl Vendor {
     /// # Errors
     /// [`VendorError`].
     pub async fn segments(&self, conf_uuid: &str) -> Result<Vec<Segment>, VendorError> {
-        let (mut segments, mut seen) = (Vec::new(), HashSet::new());
-        let mut offset = 0;
-        loop {
-            let body = json!({
-                "confUUID": conf_uuid, "segmentOffset": offset, "segmentLimit": SEGMENTS_AT_ONCE,
-            });
-            let call = Call {
-                doing: "asking for a recording's segments",
-                method: Method::POST,
-                path: SEGMENTS,
-                query: Vec::new(),
-                body: Some(body.to_string().into_bytes()),
-                secret: None,
-                repeatable: true,
-            };
-            let Some(answer) = existing(self.core.call(&call).await)? else { return Ok(segments) };
-            // The manual has a level more than older ones of the platform's SDKs.
-            let page = answer.get("data").filter(|data| data.is_object()).unwrap_or(&answer);
-            let count = parse::integer(page, &["segmentCount"]).and_then(|count| u64::try_from(count).ok());
-            let list = page.get("segmentList").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-            let before = segments.len();
-            for segment in list.iter().filter(|segment| segment.is_object()).map(parse::segment) {
-                if seen.insert((segment.manual_order, segment.segment_order)) {
-                    segments.push(segment);
-                }
-            }
-            offset += list.len() as u64;
-            if count.is_some_and(|count| offset >= count) || (count.is_none() && segments.len() == before) {
-                return Ok(segments);
-            }
-            if segments.len() == before {
-                let (given, total) = (segments.len(), count.unwrap_or_default());
-                return Err(VendorError {
-                    doing: call.doing,
-                    problem: format!("the platform says that there are {total} and gave {given}"),
-                    class: Class::Incomplete,
-                    status: Some(200),
-                    code: None,
-                    request_id: None,
-                    advice: pages::INCOMPLETE,
-                    wait: None,
-                });
-            }
+        let conf_uuid = conf_uuid.to_owned();
+        let doing = "asking for a recording's segments";
+        let list = List {
+            doing,
+            limit: SEGMENTS_AT_ONCE,
+            // What was recorded does not change any more.
+            overlap: 0,
+            call: Box::new(move |offset, limit| {
+                let body = json!({ "confUUID": conf_uuid, "segmentOffset": offset, "segmentLimit": limit });
+                Call::post(doing, SEGMENTS, &body)
+            }),
+            read: |answer| {
+                // The manual has a level more than older ones of the platform's SDKs.
+                let page = answer.get("data").filter(|data| data.is_object()).unwrap_or(answer);
+                (parse::integer(page, &["segmentCount"]), Some(parse::array(page, "segmentList")))
+            },
+        };
+        let (mut pages, mut segments) = (Pages::new(&self.core, list), Vec::new());
+        while let Some(more) = pages.next().await? {
+            segments.extend(more);
         }
+        Ok(segments)
     }
 
     /// A meeting that is not over, by its number; `None` if there is none.
@@ -380,16 +335,12 @@ impl Vendor {
             (None, Some(sp_id)) => Ok(("spId", sp_id.clone())),
             (None, None) => match self.identity().await?.corp_id {
                 Some(corp_id) => Ok(("corpId", corp_id)),
-                None => Err(VendorError {
-                    doing: "finding out our enterprise",
-                    problem: "the platform's answer to the authentication names no enterprise".to_owned(),
-                    class: Class::Configuration,
-                    status: None,
-                    code: None,
-                    request_id: None,
-                    advice: "Set platform.corp_id to the enterprise's ID, which the platform's console shows.",
-                    wait: None,
-                }),
+                None => Err(VendorError::new(
+                    Class::Configuration,
+                    "finding out our enterprise",
+                    "the platform's answer to the authentication names no enterprise",
+                    "Set platform.corp_id to the enterprise's ID, which the platform's console shows.",
+                )),
             },
         }
     }

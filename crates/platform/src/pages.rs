@@ -8,19 +8,19 @@ use std::time::Duration;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::call::Call;
+use super::call::{CHANGED, Call};
 use super::error::{Class, VendorError};
-use super::model::{AttendeeRecord, Conference, RecordFile};
+use super::model::{AttendeeRecord, Conference, RecordFile, Segment};
 use super::walk::{Key, Page, Step, Walk};
 use super::{Core, parse};
 
 /// The most that the platform gives at once (manual, `limit` of the lists).
-pub(super) const LIMIT: u64 = 500;
+const LIMIT: u64 = 500;
 /// Before an odd page is asked for again.
-const PAUSE: Duration = Duration::from_millis(500);
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// What to do about a list that is not whole.
-pub(super) const INCOMPLETE: &str = "Try again later. If it stays, the platform cuts long lists off, or takes `offset` for \
+const INCOMPLETE: &str = "Try again later. If it stays, the platform cuts long lists off, or takes `offset` for \
     the number of a page rather than of a record: tell its support, with both numbers.";
 
 /// What a list is made of.
@@ -63,34 +63,69 @@ impl Item for RecordFile {
     }
 }
 
+impl Item for Segment {
+    fn read(value: &Value) -> Self {
+        parse::segment(value)
+    }
+
+    fn name(&self) -> Option<String> {
+        Some(format!("{:?} {:?}", self.manual_order, self.segment_order))
+    }
+}
+
+/// A list: how its pages are asked for, and how they are read.
+pub(super) struct List {
+    /// For people, as in `asking for the history`.
+    pub doing: &'static str,
+    /// The most that the platform gives at once.
+    pub limit: u64,
+    /// Records of a page that are asked for again with the next one, to see whether the list has moved.
+    pub overlap: u64,
+    /// The call for the page at an offset, of so many records.
+    pub call: Box<dyn Fn(u64, u64) -> Call + Send + Sync>,
+    /// The total in an answer, and the page's records.
+    pub read: fn(&Value) -> (Option<i64>, Option<&[Value]>),
+}
+
 /// The items of a list that the platform gives in pages, one page after the other, each item once.
 ///
 /// The list may change between two pages: see `walk` for what is promised then.
 pub struct Pages<T> {
     core: Arc<Core>,
-    doing: &'static str,
-    path: &'static str,
-    query: Vec<(&'static str, String)>,
+    list: List,
     walk: Walk,
-    /// It was said how it ended.
-    told: bool,
+    /// The error at the end was given.
+    reported: bool,
     items: PhantomData<fn() -> T>,
 }
 
 impl<T> fmt::Debug for Pages<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pages").field("doing", &self.doing).field("at", &self.walk.ask()).finish_non_exhaustive()
+        f.debug_struct("Pages").field("doing", &self.list.doing).field("at", &self.walk.ask()).finish_non_exhaustive()
     }
 }
 
 impl<T: Item> Pages<T> {
-    pub(super) fn new(
+    pub(super) fn new(core: &Arc<Core>, list: List) -> Self {
+        let walk = Walk::new(list.limit, list.overlap);
+        Self { core: Arc::clone(core), list, walk, reported: false, items: PhantomData }
+    }
+
+    /// A list as most of them are: asked for by query, and given as `count` and `data`.
+    pub(super) fn by_query(
         core: &Arc<Core>,
         doing: &'static str,
         path: &'static str,
         query: Vec<(&'static str, String)>,
     ) -> Self {
-        Self { core: Arc::clone(core), doing, path, query, walk: Walk::default(), told: false, items: PhantomData }
+        fn read(answer: &Value) -> (Option<i64>, Option<&[Value]>) {
+            (parse::integer(answer, &["count"]), answer.get("data").and_then(Value::as_array).map(Vec::as_slice))
+        }
+        let call = move |offset: u64, limit: u64| {
+            let paging = [("offset", offset.to_string()), ("limit", limit.to_string())];
+            Call::get(doing, path, query.iter().cloned().chain(paging).collect())
+        };
+        Self::new(core, List { doing, limit: LIMIT, overlap: 1, call: Box::new(call), read })
     }
 
     /// The next items, at least one; `None` at the end. May be called again after an error, and goes on where it was.
@@ -99,24 +134,21 @@ impl<T: Item> Pages<T> {
     /// [`VendorError`]; [`Class::Incomplete`] if the list does not hold what its total says.
     pub async fn next(&mut self) -> Result<Option<Vec<T>>, VendorError> {
         while let Some(offset) = self.walk.ask() {
-            let (count, items) = self.fetch(offset).await?;
-            let items: Vec<(Key, Option<T>)> = items.iter().map(keyed).collect();
-            let page = Page { count, keys: items.iter().map(|(key, _)| *key).collect() };
+            let (page, mut items) = self.fetch(offset).await?;
             match self.walk.take(&page) {
                 Step::Take(places) => {
-                    let mut items: Vec<Option<T>> = items.into_iter().map(|(_, item)| item).collect();
                     let taken: Vec<T> = places.into_iter().filter_map(|place| items[place].take()).collect();
                     if !taken.is_empty() {
                         return Ok(Some(taken));
                     }
                 }
-                Step::Again => tokio::time::sleep(PAUSE).await,
+                Step::Again => tokio::time::sleep(RETRY_DELAY).await,
                 Step::Repeats => return Err(self.incomplete("it gives the same page again and again")),
                 Step::Restless => return Err(self.incomplete("the list changes faster than it can be read")),
             }
         }
-        if self.walk.is_short() && !self.told {
-            self.told = true;
+        if self.walk.is_short() && !self.reported {
+            self.reported = true;
             return Err(self.incomplete("past that it gives nothing"));
         }
         Ok(None)
@@ -134,47 +166,33 @@ impl<T: Item> Pages<T> {
         self.walk.total()
     }
 
-    /// The total and the items of a page. What does not exist is an empty list.
-    async fn fetch(&self, offset: u64) -> Result<(Option<u64>, Vec<Value>), VendorError> {
-        let paging = [("offset", offset.to_string()), ("limit", LIMIT.to_string())];
-        let call = Call::get(self.doing, self.path, self.query.iter().cloned().chain(paging).collect());
-        let mut answer = match self.core.call(&call).await {
-            Err(error) if error.class == Class::Gone => return Ok((Some(0), Vec::new())),
+    /// A page. What does not exist is an empty list.
+    async fn fetch(&self, offset: u64) -> Result<(Page, Vec<Option<T>>), VendorError> {
+        let call = (self.list.call)(offset, self.list.limit);
+        let answer = match self.core.call(&call).await {
+            Err(error) if error.class == Class::Gone => {
+                return Ok((Page { count: Some(0), keys: Vec::new() }, Vec::new()));
+            }
             answer => answer?,
         };
-        let count = parse::integer(&answer, &["count"]).and_then(|count| u64::try_from(count).ok());
-        match answer.get_mut("data").map(Value::take) {
-            Some(Value::Array(items)) => Ok((count, items)),
-            _ if count == Some(0) => Ok((count, Vec::new())),
-            _ => Err(self.odd(
-                Class::Transient,
-                "the answer holds no list".to_owned(),
-                "Something else than the platform answered, or the platform has changed: see platform.url.",
-            )),
-        }
+        let (count, items) = (self.list.read)(&answer);
+        let count = count.and_then(|count| u64::try_from(count).ok());
+        let Some(items) = items.or_else(|| (count == Some(0)).then_some(&[])) else {
+            return Err(self.odd(Class::Transient, "the answer holds no list", CHANGED));
+        };
+        let (keys, items) = items.iter().map(keyed).unzip();
+        Ok((Page { count, keys }, items))
     }
 
     /// Less came than the platform says that there is, and how that was seen.
     fn incomplete(&self, how: &str) -> VendorError {
         let (given, total) = (self.walk.given(), self.walk.total().unwrap_or_default());
-        self.odd(
-            Class::Incomplete,
-            format!("the platform says that there are {total} and gave {given}: {how}"),
-            INCOMPLETE,
-        )
+        let problem = format!("the platform says that there are {total} and gave {given}: {how}");
+        self.odd(Class::Incomplete, problem, INCOMPLETE)
     }
 
-    fn odd(&self, class: Class, problem: String, advice: &'static str) -> VendorError {
-        VendorError {
-            doing: self.doing,
-            problem,
-            class,
-            status: Some(200),
-            code: None,
-            request_id: None,
-            advice,
-            wait: None,
-        }
+    fn odd(&self, class: Class, problem: impl Into<String>, advice: &'static str) -> VendorError {
+        VendorError { status: Some(200), ..VendorError::new(class, self.list.doing, problem, advice) }
     }
 }
 

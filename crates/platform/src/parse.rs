@@ -61,7 +61,7 @@ fn list_time(object: &Value, name: &str) -> Option<Millis> {
     Some(Millis::from_date_time(at)).filter(|at| *at != Millis::EPOCH)
 }
 
-fn array<'a>(object: &'a Value, name: &str) -> &'a [Value] {
+pub(super) fn array<'a>(object: &'a Value, name: &str) -> &'a [Value] {
     object.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 

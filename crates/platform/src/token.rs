@@ -153,17 +153,14 @@ impl State {
             self.replaced += 1;
             return Ok(());
         }
-        Err(VendorError {
-            doing: "authenticating",
-            problem: "the platform refuses one new token after the other".to_owned(),
-            class: Class::Token,
-            status: None,
-            code: None,
-            request_id: None,
-            advice: "See whether the account still exists and has the right to this, and whether other programs use \
-                the same App ID and user so much that their tokens push ours out (the platform keeps 64).",
-            wait: Some((self.replaced_since + REPLACED_EVERY).saturating_sub(now)),
-        })
+        let error = VendorError::new(
+            Class::Token,
+            "authenticating",
+            "the platform refuses one new token after the other",
+            "See whether the account still exists and has the right to this, and whether other programs use the same \
+                App ID and user so much that their tokens push ours out (the platform keeps 64).",
+        );
+        Err(VendorError { wait: Some((self.replaced_since + REPLACED_EVERY).saturating_sub(now)), ..error })
     }
 }
 

@@ -6,7 +6,7 @@ use super::*;
 
 /// How many calls any walk may make for so many records: no list may hold it for ever.
 fn bound(records: usize) -> usize {
-    (WALKS as usize + GAPS as usize) * (records / 100 + ODD_PAGES as usize + 2)
+    (MAX_WALKS as usize + MAX_GAPS as usize) * (records / 100 + MAX_ODD_PAGES as usize + 2)
 }
 
 /// A page as the platform gives it.
@@ -28,7 +28,7 @@ struct Outcome {
 
 /// Walks to the end; `serve` gives the page at an offset, and is told which call it is.
 fn walk(most: usize, mut serve: impl FnMut(usize, u64) -> Page) -> Outcome {
-    let mut walk = Walk::default();
+    let mut walk = Walk::new(500, 1);
     let mut outcome = Outcome { taken: Vec::new(), calls: 0, failures: Vec::new(), short: false };
     while let Some(offset) = walk.ask() {
         assert!(outcome.calls < most, "no end: {outcome:?} {walk:?}");

@@ -1,6 +1,6 @@
 //! How to walk through a list that is given in pages by offset, has no snapshot, and may change meanwhile. Pure.
 //!
-//! Pages overlap by one record. As long as each begins with the one that the page before ended with, and the total stays, the
+//! Pages of lists that may change overlap by one record. As long as each begins with the one that the page before ended with, and the total stays, the
 //! list has not moved, and all of it is seen in `max(1, ⌈(n − 1) / 499⌉)` calls. Else:
 //!
 //! - **Something was put in front of where we are** (the page holds records that are known, in another place): go on; what
@@ -21,17 +21,15 @@
 
 use std::collections::HashSet;
 
-use super::pages::LIMIT;
-
 /// Tells records apart.
 pub(super) type Key = u128;
 
 /// Times that an odd page is asked for.
-const ODD_PAGES: u32 = 3;
+const MAX_ODD_PAGES: u32 = 3;
 /// Walks through a list that does not stay as it is.
-const WALKS: u32 = 3;
+const MAX_WALKS: u32 = 3;
 /// Times that records moved past us, before the list is called too restless.
-const GAPS: u32 = 10;
+const MAX_GAPS: u32 = 10;
 
 /// A page, as far as walking goes.
 pub(super) struct Page {
@@ -57,6 +55,10 @@ pub(super) enum Step {
 /// A walk through a list.
 #[derive(Debug, Default)]
 pub(super) struct Walk {
+    /// Records that are asked for at once …
+    limit: u64,
+    /// … and those of a page that the next one is to begin with.
+    overlap: u64,
     /// The offset to ask for.
     at: u64,
     done: bool,
@@ -76,6 +78,10 @@ pub(super) struct Walk {
 }
 
 impl Walk {
+    pub(super) fn new(limit: u64, overlap: u64) -> Self {
+        Self { limit, overlap, ..Self::default() }
+    }
+
     /// The offset of the next page; `None` at the end.
     pub(super) fn ask(&self) -> Option<u64> {
         (!self.done).then_some(self.at)
@@ -124,7 +130,7 @@ impl Walk {
         let length = page.keys.len() as u64;
         let offset = self.at + length;
         // A page of one record cannot overlap and go forward.
-        let overlap = u64::from(length > 1);
+        let overlap = self.overlap.min(length - 1);
         self.anchor = (overlap > 0).then_some(*last);
         self.previous = (self.at, page.keys.clone());
         self.at = offset - overlap;
@@ -142,7 +148,7 @@ impl Walk {
         match self.count {
             Some(count) if self.at < count => {
                 self.odd += 1;
-                if self.odd < ODD_PAGES {
+                if self.odd < MAX_ODD_PAGES {
                     return Step::Again;
                 }
                 self.done = true;
@@ -159,7 +165,7 @@ impl Walk {
             return Step::Take(Vec::new());
         }
         self.odd += 1;
-        if self.odd < ODD_PAGES {
+        if self.odd < MAX_ODD_PAGES {
             return Step::Again;
         }
         // Whoever goes on all the same has three more tries.
@@ -170,12 +176,12 @@ impl Walk {
     /// Records have moved to the front past us: look for the place in front of `from` where we know our way.
     fn step_back(&mut self, from: u64) -> Step {
         self.gaps += 1;
-        if self.gaps > GAPS {
+        if self.gaps > MAX_GAPS {
             self.gaps = 0;
             return Step::Restless;
         }
         self.moved = true;
-        self.at = from.min(self.at).saturating_sub(LIMIT - 1);
+        self.at = from.min(self.at).saturating_sub(self.limit - self.overlap);
         Step::Take(Vec::new())
     }
 
@@ -183,7 +189,7 @@ impl Walk {
     fn end(&mut self) {
         let missing = self.count.is_some_and(|count| self.given() < count);
         self.walks += 1;
-        if self.moved && missing && self.walks < WALKS {
+        if self.moved && missing && self.walks < MAX_WALKS {
             self.at = 0;
             self.anchor = None;
             self.previous = (0, Vec::new());
