@@ -42,7 +42,7 @@ use convoke_core::time::Clock;
 use convoke_log::disk::DiskWatch;
 use convoke_log::tail::Tail;
 use convoke_log::{self as log, LogError, Maintenance, Store};
-use convoke_platform::Vendor;
+use convoke_platform::Client;
 pub use reload::Reloader;
 use tasks::Tasks;
 
@@ -77,7 +77,7 @@ pub struct App {
     /// What it knows about itself.
     pub health: Arc<Health>,
     log: Arc<dyn Store>,
-    vendor: Option<Vendor>,
+    vendor: Option<Client>,
     reloader: Arc<Reloader>,
     tasks: Tasks,
     shutdown: Shutdown,
@@ -147,7 +147,7 @@ impl App {
             None => None,
         };
         // One for all who ask: it signs in once, and keeps to one pace.
-        let vendor = vendor_options(settings).map(|options| Vendor::new(options, clock.clone())).transpose()?;
+        let vendor = vendor_options(settings).map(|options| Client::new(options, clock.clone())).transpose()?;
         let client = vendor.clone();
         let appended = Arc::new(Notify::new());
         let tables_tail = Arc::new(Tail::with_room(meetings::FOLLOWED));
@@ -460,7 +460,7 @@ fn platform_tasks(
     steps: &Steps,
     shutdown: &Shutdown,
     settings: &Settings,
-    vendor: &Vendor,
+    vendor: &Client,
     (subscribers, expected): (watch::Sender<Ids>, watch::Sender<Expected>),
 ) {
     let Some(platform) = &settings.platform else { return };

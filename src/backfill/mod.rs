@@ -32,7 +32,7 @@ use convoke_core::event::{Content, Source};
 use convoke_core::time::{Clock, Millis};
 use convoke_core::verify;
 use convoke_log::{Appended, LogError, RunKey, Snapshots};
-use convoke_platform::{AttendeeRecord, Class, Conference, Item, Pages, Vendor, VendorError};
+use convoke_platform::{AttendeeRecord, Class, Client, Conference, Item, Pages, PlatformError};
 use known::Known;
 use matching::PastStay;
 use plan::{Plan, Planned, Unfillable};
@@ -71,7 +71,7 @@ const LOOK: Duration = Duration::from_millis(50);
 pub enum Error {
     /// The platform's API.
     #[error(transparent)]
-    Vendor(#[from] VendorError),
+    Platform(#[from] PlatformError),
     /// The database.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -99,7 +99,7 @@ pub struct Backfill {
     /// Whose tables are compared. They must be as new as the log: see [`tables_are_current`].
     pub log: Arc<dyn Snapshots>,
     /// Whose history.
-    pub vendor: Vendor,
+    pub vendor: Client,
     /// The way into the log.
     pub intake: Intake,
     /// For what was made.

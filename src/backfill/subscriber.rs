@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use convoke_platform::{Vendor, VendorError};
+use convoke_platform::{Client, PlatformError};
 
 /// Why nobody is known to whom they belong.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum NoSubscriber {
     /// The platform was asked for its subscription, in vain.
     #[error(transparent)]
-    Vendor(#[from] VendorError),
+    Platform(#[from] PlatformError),
     /// The settings and the platform do not name one.
     #[error("{0}")]
     Unknown(String),
@@ -19,7 +19,7 @@ pub enum NoSubscriber {
 ///
 /// # Errors
 /// [`NoSubscriber`].
-pub async fn subscriber(subscribers: &[Arc<str>], vendor: &Vendor) -> Result<Arc<str>, NoSubscriber> {
+pub async fn subscriber(subscribers: &[Arc<str>], vendor: &Client) -> Result<Arc<str>, NoSubscriber> {
     match subscribers {
         [] => Err(NoSubscriber::Unknown(
             "no subscriber is configured, and what the platform's API tells belongs to one: configure the one whose events \

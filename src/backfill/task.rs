@@ -13,7 +13,7 @@ use crate::metrics::Metrics;
 use convoke_core::throttle::Throttle;
 use convoke_core::time::{Clock, Millis};
 use convoke_log::{LogError, Snapshots};
-use convoke_platform::{Vendor, VendorError};
+use convoke_platform::{Client, PlatformError};
 
 /// The name under which it is noted how far it came.
 const NOTE: &str = "backfill.every";
@@ -49,7 +49,7 @@ pub struct Task {
     /// … and the way into it.
     pub intake: Intake,
     /// The platform.
-    pub vendor: Vendor,
+    pub vendor: Client,
     /// For what was made.
     pub metrics: Arc<Metrics>,
     /// The time now.
@@ -74,9 +74,9 @@ impl From<LogError> for Failed {
 }
 
 impl Failed {
-    const fn vendor(&self) -> Option<&VendorError> {
+    const fn vendor(&self) -> Option<&PlatformError> {
         match self {
-            Self::Nobody(NoSubscriber::Vendor(error)) | Self::Backfill(Error::Vendor(error)) => Some(error),
+            Self::Nobody(NoSubscriber::Platform(error)) | Self::Backfill(Error::Platform(error)) => Some(error),
             _ => None,
         }
     }

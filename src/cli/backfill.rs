@@ -16,7 +16,7 @@ use crate::metrics::Metrics;
 use crate::{app, cursor};
 use convoke_core::time::{Clock, Millis};
 use convoke_log::Store;
-use convoke_platform::{Vendor, VendorError};
+use convoke_platform::{Client, PlatformError};
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -62,7 +62,7 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
     };
     let clock = Clock::System;
     let since = check_range(arguments, &settings, clock.now())?;
-    let vendor = Vendor::new(options, clock.clone()).map_err(|error| said(&error))?;
+    let vendor = Client::new(options, clock.clone()).map_err(|error| said(&error))?;
     let log = super::open_log(&settings).await?;
     let report = super::with_token(&vendor, fill(arguments, &settings, &log, vendor.clone(), clock, since)).await?;
     log.close().await;
@@ -87,13 +87,13 @@ async fn fill(
     arguments: &Arguments,
     settings: &Settings,
     log: &Arc<dyn Store>,
-    vendor: Vendor,
+    vendor: Client,
     clock: Clock,
     since: Millis,
 ) -> Result<Report, Failure> {
     let subscriber_id =
         backfill::subscriber(&settings.subscriber_ids(), &vendor).await.map_err(|error| match error {
-            NoSubscriber::Vendor(error) => Failure::Failed(said(&error)),
+            NoSubscriber::Platform(error) => Failure::Failed(said(&error)),
             NoSubscriber::Unknown(sentence) => Failure::Usage(sentence),
         })?;
 
@@ -188,7 +188,7 @@ async fn look(backfill: &Backfill, request: &Request, quiet: bool) -> Result<Rep
     }
     done.map_err(|error| {
         let failure = match error {
-            backfill::Error::Vendor(error) => said(&error),
+            backfill::Error::Platform(error) => said(&error),
             error => anyhow::anyhow!("{:#}.", anyhow::Error::from(error)),
         };
         Failure::Failed(if request.dry_run {
@@ -200,7 +200,7 @@ async fn look(backfill: &Backfill, request: &Request, quiet: bool) -> Result<Rep
 }
 
 /// What the platform said, and what to do about it.
-fn said(error: &VendorError) -> anyhow::Error {
+fn said(error: &PlatformError) -> anyhow::Error {
     match error.advice {
         "" => anyhow::anyhow!("{error}"),
         advice => anyhow::anyhow!("{error}. {advice}"),

@@ -20,7 +20,7 @@ use convoke_core::id::{EventId, Seq};
 use convoke_core::time::{Clock, Millis};
 use convoke_log::disk::Level;
 use convoke_log::{self as log, Store};
-use convoke_platform::Vendor;
+use convoke_platform::Client;
 
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -98,7 +98,7 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
         }
     }
     if let Some(options) = app::vendor_options(&settings) {
-        match Vendor::new(options, Clock::System) {
+        match Client::new(options, Clock::System) {
             Ok(vendor) => {
                 let asked = tokio::time::timeout(PLATFORM, platform(&mut report, &settings, &vendor));
                 let asked = super::with_token(&vendor, asked).await?;
@@ -320,7 +320,7 @@ async fn handshakes(report: &Report, settings: &Settings, log: &dyn Store) -> Re
     Ok(())
 }
 
-async fn platform(report: &mut Report, settings: &Settings, vendor: &Vendor) {
+async fn platform(report: &mut Report, settings: &Settings, vendor: &Client) {
     let identity = match vendor.identity().await {
         Ok(identity) => identity,
         Err(error) => return report.fail("platform", format!("{error}. {}", error.advice)),

@@ -32,7 +32,7 @@ use crate::config::{ConfigArgs, ConfigError, Env, LogFormat, Settings};
 use crate::telemetry;
 use convoke_bus::Bus;
 use convoke_log::{self as log, Store};
-use convoke_platform::Vendor;
+use convoke_platform::Client;
 
 /// Receives Huawei Cloud Meeting's event push, verifies it, keeps it in SQL and republishes it onto NATS JetStream.
 ///
@@ -186,7 +186,7 @@ async fn open_log(settings: &Settings) -> Result<Arc<dyn Store>, Failure> {
 }
 
 /// What `work` comes to. The client's token is given back whatever that is, also if the process is told to end meanwhile.
-async fn with_token<T>(vendor: &Vendor, work: impl Future<Output = T>) -> anyhow::Result<T> {
+async fn with_token<T>(vendor: &Client, work: impl Future<Output = T>) -> anyhow::Result<T> {
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let ended = tokio::select! {

@@ -14,7 +14,7 @@ use crate::subscription::actions::{Actions, Enable, Set};
 use crate::subscription::report::{Problem, Report};
 use convoke_core::event::Subscriber;
 use convoke_core::time::Clock;
-use convoke_platform::Vendor;
+use convoke_platform::Client;
 
 /// Works on the subscription at the platform, by its API: needs platform.app_id and platform.app_key_file.
 #[derive(Debug, clap::Args)]
@@ -119,7 +119,7 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
         }),
         _ => None,
     };
-    let vendor = Vendor::new(options, Clock::System).map_err(anyhow::Error::from)?;
+    let vendor = Client::new(options, Clock::System).map_err(anyhow::Error::from)?;
     let enables = matches!(arguments.command, Command::Enable { .. });
     let (log, away) = match super::open_log(&settings).await {
         Ok(log) => (Some(log), None),

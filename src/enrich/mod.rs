@@ -20,8 +20,8 @@ use crate::metrics::Metrics;
 use convoke_core::throttle::Throttle;
 use convoke_core::time::Clock;
 use convoke_log::{Details, Enriched, LogError, Run, WorkLists};
-use convoke_platform::backoff::Patience;
-use convoke_platform::{Class, Vendor, VendorError};
+use convoke_platform::backoff::Backoff;
+use convoke_platform::{Class, Client, PlatformError};
 use decide::Call;
 
 /// The task's name, for people and metrics.
@@ -58,13 +58,13 @@ impl Enterprise {
 #[derive(Debug)]
 pub struct Enrich {
     log: Arc<dyn WorkLists>,
-    vendor: Vendor,
+    vendor: Client,
     metrics: Arc<Metrics>,
     clock: Clock,
     enterprise: Enterprise,
     /// The cursor whose owner does the work, and who we are among its owners.
     leader: (&'static str, String),
-    patience: Patience,
+    patience: Backoff,
     /// When new runs are to be looked for next.
     seek: Option<Instant>,
 }
@@ -74,13 +74,13 @@ impl Enrich {
     #[must_use]
     pub fn new(
         log: Arc<dyn WorkLists>,
-        vendor: Vendor,
+        vendor: Client,
         metrics: Arc<Metrics>,
         clock: Clock,
         enterprise: Enterprise,
         leader: (&'static str, String),
     ) -> Self {
-        Self { log, vendor, metrics, clock, enterprise, leader, patience: Patience::new(TASK), seek: None }
+        Self { log, vendor, metrics, clock, enterprise, leader, patience: Backoff::new(TASK), seek: None }
     }
 
     /// Enriches until `stop`.
@@ -151,7 +151,7 @@ impl Enrich {
         Ok(cursor::moved_by(&*self.log, cursor, us).await?.is_some())
     }
 
-    async fn ask(&self, run: &Run) -> Result<Enriched, VendorError> {
+    async fn ask(&self, run: &Run) -> Result<Enriched, PlatformError> {
         let corp_id = self.enterprise_of(run).await?;
         match self.details_of(run).await {
             Ok(Some(details)) => Ok(Enriched::Known(Details { corp_id, ..details })),
@@ -165,7 +165,7 @@ impl Enrich {
         }
     }
 
-    async fn details_of(&self, run: &Run) -> Result<Option<Details>, VendorError> {
+    async fn details_of(&self, run: &Run) -> Result<Option<Details>, PlatformError> {
         for call in decide::calls(run) {
             let answer = match (call, &run.meeting_id) {
                 (Call::Past, _) => self.vendor.past_conference(&run.meeting_uuid).await,
@@ -181,7 +181,7 @@ impl Enrich {
         Ok(None)
     }
 
-    async fn enterprise_of(&self, run: &Run) -> Result<Option<String>, VendorError> {
+    async fn enterprise_of(&self, run: &Run) -> Result<Option<String>, PlatformError> {
         match (&self.enterprise, &run.meeting_id) {
             (Enterprise::One(Some(corp_id)), _) => Ok(Some(corp_id.clone())),
             (Enterprise::One(None), _) => Ok(self.vendor.identity().await?.corp_id),
@@ -192,7 +192,7 @@ impl Enrich {
 }
 
 /// What is not there is no failure.
-fn absent<T>(answer: Result<Option<T>, VendorError>) -> Result<Option<T>, VendorError> {
+fn absent<T>(answer: Result<Option<T>, PlatformError>) -> Result<Option<T>, PlatformError> {
     match answer {
         Err(error) if error.class == Class::Gone => Ok(None),
         answer => answer,

@@ -28,8 +28,8 @@ use convoke_core::id::Seq;
 use convoke_core::time::Clock;
 use convoke_core::verify;
 use convoke_log::{Fetch, Fetched, Finish, LogError, Moved, WorkLists};
-use convoke_platform::backoff::Patience;
-use convoke_platform::{Class, Vendor, VendorError};
+use convoke_platform::backoff::Backoff;
+use convoke_platform::{Class, Client, PlatformError};
 
 pub use ready::EVENT;
 use ready::Found;
@@ -50,14 +50,14 @@ const SLICE: Duration = Duration::from_millis(500);
 pub struct Recordings {
     log: Arc<dyn WorkLists>,
     intake: Intake,
-    vendor: Vendor,
+    vendor: Client,
     metrics: Arc<Metrics>,
     clock: Clock,
     owner: String,
     stop: CancellationToken,
     held: Option<Held>,
     asking: Option<Asking>,
-    patience: Patience,
+    patience: Backoff,
     /// When there was last nothing to be done.
     rested: Option<Instant>,
 }
@@ -79,7 +79,7 @@ struct Held {
 /// A question that is under way.
 struct Asking {
     fetch: Fetch,
-    answer: ReusableBoxFuture<'static, Result<Found, VendorError>>,
+    answer: ReusableBoxFuture<'static, Result<Found, PlatformError>>,
 }
 
 impl Recordings {
@@ -88,7 +88,7 @@ impl Recordings {
     pub fn new(
         log: Arc<dyn WorkLists>,
         intake: Intake,
-        vendor: Vendor,
+        vendor: Client,
         metrics: Arc<Metrics>,
         clock: Clock,
         owner: String,
@@ -104,7 +104,7 @@ impl Recordings {
             stop,
             held: None,
             asking: None,
-            patience: Patience::new(CURSOR),
+            patience: Backoff::new(CURSOR),
             rested: None,
         }
     }
@@ -256,7 +256,7 @@ impl Cursor for Recordings {
 
 /// Asks the older system, and, if that has nothing, the newer one. An enterprise has the one or the other; that the newer one
 /// turns us away says nothing, as long as the older one answers.
-async fn ask(vendor: &Vendor, conf_uuid: &str) -> Result<Found, VendorError> {
+async fn ask(vendor: &Client, conf_uuid: &str) -> Result<Found, PlatformError> {
     let refused = match vendor.recording(conf_uuid).await {
         Ok(Some(file)) => return Ok(Found::of_file(&file)),
         Ok(None) => None,

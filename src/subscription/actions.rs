@@ -10,7 +10,7 @@ use convoke_core::event::Subscriber;
 use convoke_core::human;
 use convoke_core::time::{Clock, Millis};
 use convoke_log::{Handshakes, HandshakesSeen, LogError};
-use convoke_platform::{Class, NewSubscription, Status, Subscription, Vendor, VendorError};
+use convoke_platform::{Class, Client, NewSubscription, PlatformError, Status, Subscription};
 
 /// Enabling failed, as the platform's handshake was not answered (manual, table of error codes).
 const ENABLE_FAILED: &str = "MMC.111071121";
@@ -45,7 +45,7 @@ pub struct Enable {
 /// One action, on the way.
 pub struct Actions<'a> {
     /// The platform.
-    pub vendor: &'a Vendor,
+    pub vendor: &'a Client,
     /// The database that handshakes and probes arrive in. Only enabling cannot do without it.
     pub log: Option<&'a dyn Handshakes>,
     /// What it should be.
@@ -339,7 +339,7 @@ impl<'a> Actions<'a> {
         is: &Subscription,
         mut memory: Memory,
         before: HandshakesSeen,
-        error: VendorError,
+        error: PlatformError,
     ) -> Result<(), Problem> {
         let now = log.now().await?;
         let code = error.code.as_deref();

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::plain;
 use convoke_log::LogError;
-use convoke_platform::VendorError;
+use convoke_platform::PlatformError;
 
 /// What kept an action from being done. The names are part of the JSON that people's scripts read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -52,7 +52,7 @@ impl Problem {
         Self { kind, message: message.into(), code: None, request_id: None }
     }
 
-    pub(super) fn of(kind: Kind, message: impl Into<String>, error: &VendorError) -> Self {
+    pub(super) fn of(kind: Kind, message: impl Into<String>, error: &PlatformError) -> Self {
         Self {
             code: error.code.clone(),
             request_id: error.request_id.as_deref().map(str::to_owned),
@@ -61,8 +61,8 @@ impl Problem {
     }
 }
 
-impl From<VendorError> for Problem {
-    fn from(error: VendorError) -> Self {
+impl From<PlatformError> for Problem {
+    fn from(error: PlatformError) -> Self {
         let request = error.request_id.as_ref().map(|id| format!(" (request {})", plain(id))).unwrap_or_default();
         Self::of(Kind::Platform, format!("{error}{request}. {}", error.advice), &error)
     }

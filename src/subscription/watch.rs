@@ -14,7 +14,7 @@ use crate::meetings;
 use crate::metrics::Metrics;
 use convoke_core::time::Clock;
 use convoke_log::{Handshakes, LogError};
-use convoke_platform::Vendor;
+use convoke_platform::Client;
 
 /// How soon a replica that does not watch asks whether it does.
 const STANDBY: Duration = Duration::from_secs(5);
@@ -65,7 +65,7 @@ impl Voice {
 /// The watchdog of one process.
 #[derive(Debug)]
 pub struct Watch {
-    vendor: Vendor,
+    vendor: Client,
     log: Arc<dyn Handshakes>,
     metrics: Arc<Metrics>,
     /// What the settings say; it may change.
@@ -82,7 +82,7 @@ impl Watch {
     /// Reads the status every so often, in the process that takes leases as `owner`.
     #[must_use]
     pub fn new(
-        vendor: Vendor,
+        vendor: Client,
         log: Arc<dyn Handshakes>,
         metrics: Arc<Metrics>,
         expected: watch::Receiver<Expected>,

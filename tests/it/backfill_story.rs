@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use convoke_core::time::{Clock, Millis};
-use convoke_platform::{NewSubscription, Options, Status, Vendor};
+use convoke_platform::{Client, NewSubscription, Options, Status};
 use convoke_simulator::{
     Simulation,
     platform::{Chronicle, Platform, PlatformOptions},
@@ -51,7 +51,7 @@ async fn enabled(platform: &Platform, convoke: &Convoke) {
         sp_id: None,
         timeout: Duration::from_secs(10),
     };
-    let vendor = Vendor::new(options, Clock::System).expect("a client");
+    let vendor = Client::new(options, Clock::System).expect("a client");
     let new = NewSubscription {
         subscriber_id: APP_ID.to_owned(),
         subscriber_key: KEY.into(),

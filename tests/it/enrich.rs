@@ -16,7 +16,7 @@ use convoke::{
 };
 use convoke_core::time::Clock;
 use convoke_log::{Store, WorkCounts};
-use convoke_platform::{Options, Vendor};
+use convoke_platform::{Client, Options};
 use convoke_simulator::platform::{Call, Fault, Platform, PlatformOptions, Refusal, Run, State};
 
 use crate::{
@@ -81,7 +81,7 @@ impl Rig {
             sp_id: sp_id.map(str::to_owned),
             timeout: Duration::from_secs(20),
         };
-        let vendor = Vendor::new(options, clock.clone()).expect("a client");
+        let vendor = Client::new(options, clock.clone()).expect("a client");
         let leader = (meetings::CURSOR, "us".to_owned());
         Enrich::new(self.log.clone(), vendor, Arc::clone(&self.metrics), clock, enterprise, leader)
     }

@@ -20,7 +20,7 @@ use convoke::{
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::{Clock, Millis};
 use convoke_log::{Store, WorkCounts};
-use convoke_platform::{Options, Vendor};
+use convoke_platform::{Client, Options};
 use convoke_simulator::platform::{Call, Fault, Platform, PlatformOptions, Recorded, Refusal, Run};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -109,7 +109,7 @@ impl Rig {
             sp_id: None,
             timeout: Duration::from_secs(20),
         };
-        let vendor = Vendor::new(options, clock.clone()).expect("a client");
+        let vendor = Client::new(options, clock.clone()).expect("a client");
         let (log, intake, metrics) = (self.log.clone(), self.intake.clone(), Arc::clone(&self.metrics));
         Recordings::new(log, intake, vendor, metrics, clock, owner.to_owned(), self.stop.clone())
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::routing::post;
 use convoke_core::time::{Clock, Millis};
-use convoke_platform::{Class, Item, NewSubscription, Options, Pages, Status, Vendor, VendorError};
+use convoke_platform::{Class, Client, Item, NewSubscription, Options, Pages, PlatformError, Status};
 use convoke_simulator::platform::{Call, Fault, Platform, PlatformOptions, Recorded, Refusal, Run, State};
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -35,8 +35,8 @@ fn settings(platform: &Platform) -> Options {
     }
 }
 
-fn client(platform: &Platform) -> Vendor {
-    Vendor::new(settings(platform), Clock::System).expect("a client")
+fn client(platform: &Platform) -> Client {
+    Client::new(settings(platform), Clock::System).expect("a client")
 }
 
 /// So many runs, one each minute, the first two days ago; and the window that holds them.
@@ -53,7 +53,7 @@ async fn with_history(runs: usize, stays: usize, options: PlatformOptions) -> (P
 }
 
 /// All items, after which the list must have ended.
-async fn all<T: Item>(mut pages: Pages<T>) -> Result<Vec<T>, VendorError> {
+async fn all<T: Item>(mut pages: Pages<T>) -> Result<Vec<T>, PlatformError> {
     let mut items = Vec::new();
     while let Some(page) = pages.next().await? {
         items.extend(page);
@@ -62,7 +62,7 @@ async fn all<T: Item>(mut pages: Pages<T>) -> Result<Vec<T>, VendorError> {
 }
 
 /// The UUIDs of the history, all of them different.
-async fn uuids(client: &Vendor, since: Millis, until: Millis) -> Vec<String> {
+async fn uuids(client: &Client, since: Millis, until: Millis) -> Vec<String> {
     let runs = all(client.history(since, until)).await.expect("the history");
     let uuids: Vec<String> = runs.into_iter().map(|run| run.conf_uuid.expect("a UUID")).collect();
     assert_eq!(uuids.iter().collect::<HashSet<_>>().len(), uuids.len(), "each once");
@@ -89,7 +89,7 @@ async fn all_ways_of_signing_in_are_accepted_and_say_who_we_are() {
         let platform = started(PlatformOptions { sp_id: owned(sp_id), administrators, ..options() }).await;
         let settings =
             Options { user_id: owned(user_id), corp_id: owned(corp_id), sp_id: owned(sp_id), ..settings(&platform) };
-        let client = Vendor::new(settings, Clock::System).expect("a client");
+        let client = Client::new(settings, Clock::System).expect("a client");
         let identity = client.identity().await.expect("signed in");
         assert_eq!((identity.user_type, identity.admin_type), types, "{user_id:?} {corp_id:?} {sp_id:?}");
         let of_none = sp_id.is_some() && corp_id.is_none();
@@ -103,7 +103,7 @@ async fn all_ways_of_signing_in_are_accepted_and_say_who_we_are() {
 async fn a_wrong_key_or_clock_is_told_apart_by_how_far_the_clocks_are_from_each_other() {
     let platform = started(options()).await;
     let wrong = Options { app_key: SecretString::from("another key"), ..settings(&platform) };
-    let error = Vendor::new(wrong, Clock::System).expect("a client").identity().await.expect_err("refused");
+    let error = Client::new(wrong, Clock::System).expect("a client").identity().await.expect_err("refused");
     assert_eq!((error.class, error.code.as_deref()), (Class::Configuration, Some("USG.206010025")));
     assert!(error.problem.ends_with("our clock and the platform's agree"), "{error}");
 
@@ -159,7 +159,7 @@ async fn enabling_in_vain_is_told_and_at_last_locked_for_an_hour() {
     let now = Arc::new(AtomicI64::new(1_735_700_400_000));
     let clock = Clock::Set(Arc::clone(&now));
     let platform = started(PlatformOptions { lock_after: 2, clock: clock.clone(), ..options() }).await;
-    let client = Vendor::new(settings(&platform), clock).expect("a client");
+    let client = Client::new(settings(&platform), clock).expect("a client");
     let new = NewSubscription {
         subscriber_id: "7700001234".to_owned(),
         subscriber_key: SecretString::from("k"),
@@ -346,7 +346,7 @@ async fn a_meeting_is_found_by_its_number_while_it_is_not_over_and_by_its_run_af
     let (platform, since, until) =
         with_history(0, 0, PlatformOptions { sp_id: Some(SP.to_owned()), ..options() }).await;
     let settings = Options { sp_id: Some(SP.to_owned()), ..settings(&platform) };
-    let client = Vendor::new(settings, Clock::System).expect("a client");
+    let client = Client::new(settings, Clock::System).expect("a client");
     let mut run = Run::over("run-1", "960000017", since, until);
     run.state = State::Running;
     run.cycle_sub_conf_id = Some("sub-1".to_owned());
@@ -370,7 +370,7 @@ async fn without_the_rights_of_an_administrator_it_is_said_whom_to_ask() {
     let (platform, since, until) = with_history(3, 0, options()).await;
     let settings = Options { user_id: Some("bob".to_owned()), ..settings(&platform) };
     let error =
-        all(Vendor::new(settings, Clock::System).expect("a client").history(since, until)).await.expect_err("no");
+        all(Client::new(settings, Clock::System).expect("a client").history(since, until)).await.expect_err("no");
     assert_eq!((error.class, error.code.as_deref()), (Class::Configuration, Some("MMC.111070002")));
     assert!(error.advice.contains("administrator"), "{error:?}");
 }

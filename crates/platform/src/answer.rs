@@ -1,4 +1,4 @@
-//! What an answer says: the JSON that was asked for, or a [`VendorError`] with everything that is known. Pure.
+//! What an answer says: the JSON that was asked for, or a [`PlatformError`] with everything that is known. Pure.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use time::PrimitiveDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
-use super::error::{Class, VendorError, judge};
+use super::error::{Class, PlatformError, judge};
 use super::parse;
 use super::transport::{Answer, Fault};
 use convoke_core::time::Millis;
 
 /// More of the platform's own text is not shown.
-const LONGEST_MESSAGE: usize = 200;
+const MAX_MESSAGE_CHARS: usize = 200;
 /// `Date`, as RFC 9110 wants it.
 const HTTP_DATE: &[BorrowedFormatItem<'_>] = format_description!(
     version = 2,
@@ -22,33 +22,35 @@ const HTTP_DATE: &[BorrowedFormatItem<'_>] = format_description!(
 );
 
 /// The JSON of a good answer; null if it has no body, as the calls that change something have not.
-pub(super) fn read(doing: &'static str, answer: &Answer) -> Result<Value, VendorError> {
+pub(super) fn read(doing: &'static str, answer: &Answer) -> Result<Value, PlatformError> {
     let status = answer.status.as_u16();
     let request_id = header(&answer.headers, "x-request-id").map(String::into_boxed_str);
-    let failed = |problem: String, class, advice| VendorError {
+    let failed = |problem: String, class, advice| PlatformError {
         status: Some(status),
         request_id: request_id.clone(),
-        ..VendorError::new(class, doing, problem, advice)
+        ..PlatformError::new(class, doing, problem, advice)
     };
     let refused = |code: Option<String>, message: &str| {
         let judged = judge(status, code.as_deref(), message);
         let named = [code.clone().unwrap_or_default(), shown(message)].into_iter().filter(|text| !text.is_empty());
         let problem = format!("the platform answered {status} {}", named.collect::<Vec<_>>().join(" "));
-        VendorError { code, wait: judged.wait, ..failed(problem.trim_end().to_owned(), judged.class, judged.advice) }
+        PlatformError { code, wait: judged.wait, ..failed(problem.trim_end().to_owned(), judged.class, judged.advice) }
     };
     let json = serde_json::from_slice::<Value>(&answer.body).ok();
     if !answer.status.is_success() {
         let (code, message) = json.as_ref().map(refusal).unwrap_or_default();
         if json.is_none() && is_html(answer) {
             let judged = judge(status, None, "");
-            return Err(failed(format!("{HTML} (status {status})"), judged.class, judged.advice));
+            return Err(failed(format!("{HTML_PROBLEM} (status {status})"), judged.class, judged.advice));
         }
         return Err(refused(code, &message));
     }
     match json {
         None if answer.body.iter().all(u8::is_ascii_whitespace) => Ok(Value::Null),
-        None if is_html(answer) => Err(failed(format!("{HTML} (status {status})"), Class::Configuration, PROXY)),
-        None => Err(failed("what the platform answered is not JSON".to_owned(), Class::Transient, NOT_JSON)),
+        None if is_html(answer) => {
+            Err(failed(format!("{HTML_PROBLEM} (status {status})"), Class::Configuration, PROXY_ADVICE))
+        }
+        None => Err(failed("what the platform answered is not JSON".to_owned(), Class::Transient, NOT_JSON_ADVICE)),
         // A good status with a code that says otherwise. Only some of the calls have such a code.
         Some(json) => match stated(&json) {
             (Some(code), message) => Err(refused(Some(code), &message)),
@@ -57,10 +59,10 @@ pub(super) fn read(doing: &'static str, answer: &Answer) -> Result<Value, Vendor
     }
 }
 
-const HTML: &str = "an HTML page came instead of JSON";
-const PROXY: &str = "A proxy or a login page answered instead of the platform: see platform.url, and what stands \
+const HTML_PROBLEM: &str = "an HTML page came instead of JSON";
+const PROXY_ADVICE: &str = "A proxy or a login page answered instead of the platform: see platform.url, and what stands \
     between here and there.";
-const NOT_JSON: &str =
+const NOT_JSON_ADVICE: &str =
     "The answer was cut off or spoilt on its way: try again, and see whether a proxy stands in between.";
 
 /// How a code and its text are named (manual, chapter 22; 6.3.2.2; 5.2.43; and what the platform's own SDKs read besides).
@@ -81,7 +83,7 @@ fn refusal(json: &Value) -> (Option<String>, String) {
 
 /// The code and text of a failure in any of the platform's envelopes. Codes that say that all went well are none.
 fn stated(json: &Value) -> (Option<String>, String) {
-    let mut told = String::new();
+    let mut text = String::new();
     for (code, messages) in ENVELOPES {
         // A subscription or a recording has no member of these names, so they are the envelope's.
         let code = parse::text(json, &[code]).filter(|code| !code.trim_matches('0').is_empty());
@@ -89,11 +91,11 @@ fn stated(json: &Value) -> (Option<String>, String) {
         if let Some(code) = code {
             return (Some(full(&code)), message);
         }
-        if told.is_empty() {
-            told = message;
+        if text.is_empty() {
+            text = message;
         }
     }
-    (None, told)
+    (None, text)
 }
 
 /// Where only the digits of a code are given: nine with the leading 1, or the eight after it.
@@ -110,7 +112,7 @@ fn full(code: &str) -> String {
 fn shown(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
-        .take(LONGEST_MESSAGE)
+        .take(MAX_MESSAGE_CHARS)
         .collect::<String>()
         .trim()
         .to_owned()
@@ -127,16 +129,16 @@ pub(super) fn header(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 /// What the platform asks for counts for no longer: a header that nobody can have meant must not silence a task for years.
-const LONGEST_ASKED: Duration = Duration::from_secs(3_600);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3_600);
 
 /// How long the platform asks to be left alone.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = header(headers, "retry-after")?.parse().ok()?;
-    Some(Duration::from_secs(seconds).min(LONGEST_ASKED))
+    Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
 }
 
 /// The error of an exchange that brought no answer.
-pub(super) fn unanswered(doing: &'static str, fault: Fault) -> VendorError {
+pub(super) fn unanswered(doing: &'static str, fault: Fault) -> PlatformError {
     let (problem, class, advice) = match fault {
         Fault::Certificate(reason) => (
             format!("the platform's certificate cannot be trusted: {reason}"),
@@ -160,7 +162,7 @@ pub(super) fn unanswered(doing: &'static str, fault: Fault) -> VendorError {
             "No answer of the platform is as large: see whether platform.url leads to it.",
         ),
     };
-    VendorError::new(class, doing, problem, advice)
+    PlatformError::new(class, doing, problem, advice)
 }
 
 /// How far our clock is behind the platform's, in seconds, by the answer's `Date`.

@@ -5,36 +5,36 @@
 
 use std::time::Duration;
 
-use crate::{Class, VendorError};
+use crate::{Class, PlatformError};
 use convoke_core::throttle::Throttle;
 
 /// After a failure that somebody has to do something about.
-const REFUSED: Duration = Duration::from_secs(1_800);
+const REFUSED_DELAY: Duration = Duration::from_secs(1_800);
 
 /// A lock of which the platform does not say how long it lasts.
-const LOCKED: Duration = Duration::from_secs(3_600);
+const LOCKED_DELAY: Duration = Duration::from_secs(3_600);
 
-/// After a failure that may pass; doubled with each in a row, up to [`LONGEST`].
-const SHORTEST: Duration = Duration::from_secs(10);
-const LONGEST: Duration = Duration::from_secs(300);
+/// After a failure that may pass; doubled with each in a row, up to [`MAX_RETRY_DELAY`].
+const RETRY_DELAY: Duration = Duration::from_secs(10);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(300);
 
 /// The same warning comes this often at most.
-const SAY_AGAIN: Duration = Duration::from_secs(6 * 3_600);
+const LOG_INTERVAL: Duration = Duration::from_secs(6 * 3_600);
 
-/// The patience of one task. Times are those of [`convoke_core::time::Clock::steady`].
+/// The back-off of one task. Times are those of [`convoke_core::time::Clock::steady`].
 #[derive(Debug)]
-pub struct Patience {
+pub struct Backoff {
     task: &'static str,
     failures: u32,
     until: Duration,
     throttle: Throttle,
 }
 
-impl Patience {
+impl Backoff {
     /// Of a task with this name, for people.
     #[must_use]
     pub fn new(task: &'static str) -> Self {
-        Self { task, failures: 0, until: Duration::ZERO, throttle: Throttle::new(1, SAY_AGAIN) }
+        Self { task, failures: 0, until: Duration::ZERO, throttle: Throttle::new(1, LOG_INTERVAL) }
     }
 
     /// How long the platform is still to be left alone.
@@ -53,7 +53,7 @@ impl Patience {
     }
 
     /// A call has failed; says so, and begins a pause. `chance`, from 0 to 1, spreads those who failed together.
-    pub fn failed(&mut self, now: Duration, error: &VendorError, chance: f64) {
+    pub fn failed(&mut self, now: Duration, error: &PlatformError, chance: f64) {
         let pause = pause(error.class, error.wait, self.failures);
         let pause = pause.saturating_add(pause.mul_f64(chance / 4.0));
         self.until = now.saturating_add(pause);
@@ -80,10 +80,10 @@ impl Patience {
 /// How long to leave the platform alone, after so many failures in a row before this one.
 fn pause(class: Class, asked_for: Option<Duration>, before: u32) -> Duration {
     match class {
-        Class::Token | Class::Configuration => asked_for.unwrap_or_default().max(REFUSED),
-        Class::Locked => asked_for.unwrap_or(LOCKED),
+        Class::Token | Class::Configuration => asked_for.unwrap_or_default().max(REFUSED_DELAY),
+        Class::Locked => asked_for.unwrap_or(LOCKED_DELAY),
         Class::Transient | Class::Incomplete => {
-            asked_for.unwrap_or_default().max(SHORTEST.saturating_mul(1 << before.min(8)).min(LONGEST))
+            asked_for.unwrap_or_default().max(RETRY_DELAY.saturating_mul(1 << before.min(8)).min(MAX_RETRY_DELAY))
         }
         // Of what was asked for, and not of the platform.
         Class::Gone | Class::Bug => Duration::ZERO,
@@ -103,37 +103,40 @@ fn kind(class: Class) -> Option<&'static str> {
     }
 }
 
+#[doc(hidden)]
+pub use Backoff as Patience;
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const MINUTE: Duration = Duration::from_secs(60);
 
-    fn error(class: Class, wait: Option<Duration>) -> VendorError {
-        VendorError { wait, ..VendorError::new(class, "asking", "no", "do something") }
+    fn error(class: Class, wait: Option<Duration>) -> PlatformError {
+        PlatformError { wait, ..PlatformError::new(class, "asking", "no", "do something") }
     }
 
     #[test]
     fn what_may_pass_is_asked_again_with_growing_pauses_until_an_answer_comes() {
-        let mut patience = Patience::new("test");
+        let mut backoff = Backoff::new("test");
         let mut pauses = Vec::new();
         for _ in 0..7 {
-            patience.failed(Duration::ZERO, &error(Class::Transient, None), 0.0);
-            pauses.push(patience.left(Duration::ZERO).as_secs());
+            backoff.failed(Duration::ZERO, &error(Class::Transient, None), 0.0);
+            pauses.push(backoff.left(Duration::ZERO).as_secs());
         }
         assert_eq!(pauses, [10, 20, 40, 80, 160, 300, 300]);
-        patience.answered();
-        patience.failed(MINUTE, &error(Class::Transient, None), 0.0);
-        assert_eq!(patience.left(MINUTE).as_secs(), 10);
-        assert_eq!(patience.left(2 * MINUTE), Duration::ZERO);
+        backoff.answered();
+        backoff.failed(MINUTE, &error(Class::Transient, None), 0.0);
+        assert_eq!(backoff.left(MINUTE).as_secs(), 10);
+        assert_eq!(backoff.left(2 * MINUTE), Duration::ZERO);
     }
 
     #[test]
     fn wrong_credentials_and_locks_are_left_alone_for_long_and_a_single_question_is_not() {
         let left = |class, wait| {
-            let mut patience = Patience::new("test");
-            patience.failed(MINUTE, &error(class, wait), 0.0);
-            patience.left(MINUTE)
+            let mut backoff = Backoff::new("test");
+            backoff.failed(MINUTE, &error(class, wait), 0.0);
+            backoff.left(MINUTE)
         };
         assert_eq!(left(Class::Configuration, None), 30 * MINUTE);
         assert_eq!(left(Class::Token, Some(MINUTE)), 30 * MINUTE);
@@ -147,16 +150,16 @@ mod tests {
     #[test]
     fn nothing_that_anybody_asks_for_ends_in_a_panic() {
         for class in [Class::Token, Class::Locked, Class::Transient, Class::Incomplete] {
-            let mut patience = Patience::new("test");
-            patience.failed(MINUTE, &error(class, Some(Duration::MAX)), 1.0);
-            assert!(patience.left(MINUTE) >= 60 * MINUTE);
+            let mut backoff = Backoff::new("test");
+            backoff.failed(MINUTE, &error(class, Some(Duration::MAX)), 1.0);
+            assert!(backoff.left(MINUTE) >= 60 * MINUTE);
         }
     }
 
     #[test]
     fn chance_lengthens_a_pause_by_a_quarter_at_most() {
-        let mut patience = Patience::new("test");
-        patience.failed(Duration::ZERO, &error(Class::Transient, None), 1.0);
-        assert_eq!(patience.left(Duration::ZERO), Duration::from_millis(12_500));
+        let mut backoff = Backoff::new("test");
+        backoff.failed(Duration::ZERO, &error(Class::Transient, None), 1.0);
+        assert_eq!(backoff.left(Duration::ZERO), Duration::from_millis(12_500));
     }
 }

@@ -13,19 +13,19 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::error::{Class, VendorError};
+use super::error::{Class, PlatformError};
 use super::token::{Authenticated, Token};
 use super::transport::Answer;
 use super::{Core, answer, token};
 
 /// Longer waits are the caller's: the error names them.
-pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(120);
+pub(super) const MAX_WAIT: Duration = Duration::from_secs(120);
 /// Times that a call is made before its failure is believed.
-const TRIES: u32 = 6;
+const MAX_TRIES: u32 = 6;
 /// Before the second try; doubles with each further one, and is shortened by up to a half at random.
-const BACK_OFF: Duration = Duration::from_millis(500);
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// The same for throttled calls ("2 to 5 seconds"): all together more than the minute that the limits count by.
-const THROTTLE_PAUSE: Duration = Duration::from_secs(2);
+const THROTTLED_RETRY_DELAY: Duration = Duration::from_secs(2);
 
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -61,7 +61,7 @@ impl Call {
 
 impl Core {
     /// The answer to `call`, with a token.
-    pub(super) async fn call(&self, call: &Call) -> Result<Value, VendorError> {
+    pub(super) async fn call(&self, call: &Call) -> Result<Value, PlatformError> {
         let mut refused = None;
         let mut tries = 0;
         loop {
@@ -84,7 +84,7 @@ impl Core {
     }
 
     /// Signs in. To be called by [`super::token::Tokens`] alone.
-    pub(super) async fn authenticate(&self) -> Result<Authenticated, VendorError> {
+    pub(super) async fn authenticate(&self) -> Result<Authenticated, PlatformError> {
         const PATH: &str = "/v2/usg/acs/auth/appauth";
         let mut tries = 0;
         loop {
@@ -103,29 +103,29 @@ impl Core {
     }
 
     /// Gives a token back (3.2.5). Tried once: it ends by itself, too.
-    pub(super) async fn log_out(&self, token: &Token) -> Result<(), VendorError> {
+    pub(super) async fn log_out(&self, token: &Token) -> Result<(), PlatformError> {
         let call = Call::new("giving the token back", Method::DELETE, "/v1/usg/acs/token");
         self.attempt(&call, &Credentials::Token(token)).await.map(drop)
     }
 
     /// Waits before the next try, or says that there is none.
-    async fn pause(&self, path: &'static str, error: VendorError, tries: u32) -> Result<(), VendorError> {
-        if error.class != Class::Transient || tries >= TRIES {
+    async fn pause(&self, path: &'static str, error: PlatformError, tries: u32) -> Result<(), PlatformError> {
+        if error.class != Class::Transient || tries >= MAX_TRIES {
             return Err(error);
         }
-        let most = BACK_OFF * 2_u32.pow(tries - 1);
+        let most = RETRY_DELAY * 2_u32.pow(tries - 1);
         let back_off = rand::rng().random_range(most / 2..=most);
         if !error.is_throttled() {
             let pause = error.wait.unwrap_or_default().max(back_off);
-            if pause > LONGEST_WAIT {
+            if pause > MAX_WAIT {
                 return Err(error);
             }
             tokio::time::sleep(pause).await;
             return Ok(());
         }
         // All who make this call wait, not this one alone; where the gateway has said more, `Pace` knows it.
-        let pause = error.wait.unwrap_or(THROTTLE_PAUSE * 2_u32.pow(tries - 1)).max(back_off);
-        if pause > LONGEST_WAIT {
+        let pause = error.wait.unwrap_or(THROTTLED_RETRY_DELAY * 2_u32.pow(tries - 1)).max(back_off);
+        if pause > MAX_WAIT {
             return Err(error);
         }
         self.pace.stay_away(path, Instant::now() + pause);
@@ -133,10 +133,10 @@ impl Core {
     }
 
     /// Sends `call` once.
-    async fn attempt(&self, call: &Call, credentials: &Credentials<'_>) -> Result<Value, VendorError> {
+    async fn attempt(&self, call: &Call, credentials: &Credentials<'_>) -> Result<Value, PlatformError> {
         let request = self.request(call, credentials)?;
         let exchanged = self.transport.exchange(request, self.options.timeout).await;
-        let failed = |error: VendorError| self.without_secrets(error, call, credentials);
+        let failed = |error: PlatformError| self.without_secrets(error, call, credentials);
         let answer = exchanged.map_err(|fault| failed(answer::unanswered(call.doing, fault)))?;
         let now = Instant::now();
         for (name, value) in &answer.headers {
@@ -151,7 +151,7 @@ impl Core {
     }
 
     /// What else the head of an answer says of a failure.
-    fn with_headers(&self, mut error: VendorError, answer: &Answer, credentials: &Credentials<'_>) -> VendorError {
+    fn with_headers(&self, mut error: PlatformError, answer: &Answer, credentials: &Credentials<'_>) -> PlatformError {
         if error.class == Class::Transient
             && let Some(wait) = answer::retry_after(&answer.headers)
         {
@@ -174,7 +174,7 @@ impl Core {
         error
     }
 
-    fn request(&self, call: &Call, credentials: &Credentials<'_>) -> Result<Request<Full<Bytes>>, VendorError> {
+    fn request(&self, call: &Call, credentials: &Credentials<'_>) -> Result<Request<Full<Bytes>>, PlatformError> {
         let mut uri = format!("{}{}", self.options.url, call.path);
         for (n, (name, value)) in call.query.iter().enumerate() {
             let separator = if n == 0 { '?' } else { '&' };
@@ -212,7 +212,7 @@ impl Core {
     }
 
     /// What comes from the platform might hold what was sent to it.
-    fn without_secrets(&self, mut error: VendorError, call: &Call, credentials: &Credentials<'_>) -> VendorError {
+    fn without_secrets(&self, mut error: PlatformError, call: &Call, credentials: &Credentials<'_>) -> PlatformError {
         let sent = match credentials {
             Credentials::Token(token) => token.exposed(),
             Credentials::Claim(authorization) => authorization,
@@ -235,26 +235,26 @@ enum Credentials<'a> {
 }
 
 /// What to do about a good answer that is not the one that was asked for.
-pub(super) const CHANGED: &str =
+pub(super) const UNEXPECTED_ADVICE: &str =
     "Something else than the platform answered, or the platform has changed: see platform.url.";
 
-fn no_token(doing: &'static str) -> VendorError {
-    let error = VendorError::new(Class::Bug, doing, "the platform's answer holds no token", CHANGED);
-    VendorError { status: Some(200), ..error }
+fn no_token(doing: &'static str) -> PlatformError {
+    let error = PlatformError::new(Class::Bug, doing, "the platform's answer holds no token", UNEXPECTED_ADVICE);
+    PlatformError { status: Some(200), ..error }
 }
 
-fn unsendable(doing: &'static str) -> VendorError {
+fn unsendable(doing: &'static str) -> PlatformError {
     let advice = "See that platform.url is the base of the platform's API.";
-    VendorError::new(Class::Configuration, doing, "the request cannot be written down", advice)
+    PlatformError::new(Class::Configuration, doing, "the request cannot be written down", advice)
 }
 
 /// Less than this between two clocks breaks nothing.
-const CLOCKS_AGREE_S: i64 = 60;
+const MAX_CLOCK_DIFFERENCE_S: i64 = 60;
 
 fn clocks(behind: i64) -> String {
     let apart = humantime::format_duration(Duration::from_secs(behind.unsigned_abs()));
     match behind {
-        _ if behind.abs() < CLOCKS_AGREE_S => "; our clock and the platform's agree".to_owned(),
+        _ if behind.abs() < MAX_CLOCK_DIFFERENCE_S => "; our clock and the platform's agree".to_owned(),
         1.. => format!("; our clock is {apart} behind the platform's"),
         _ => format!("; our clock is {apart} ahead of the platform's"),
     }

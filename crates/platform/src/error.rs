@@ -24,7 +24,7 @@ pub enum Class {
 /// A failed call.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{doing}: {problem}")]
-pub struct VendorError {
+pub struct PlatformError {
     /// What was tried, for people: `asking for the history`.
     pub doing: &'static str,
     /// What came back.
@@ -43,7 +43,7 @@ pub struct VendorError {
     pub wait: Option<Duration>,
 }
 
-impl VendorError {
+impl PlatformError {
     /// A failure of which the platform said nothing further.
     pub(super) fn new(class: Class, doing: &'static str, problem: impl Into<String>, advice: &'static str) -> Self {
         let problem = problem.into();
@@ -64,9 +64,9 @@ pub(super) struct Judgement {
     pub wait: Option<Duration>,
 }
 
-const HOUR: Duration = Duration::from_secs(3600);
+const SUBSCRIPTION_LOCK_WAIT: Duration = Duration::from_secs(3600);
 /// The manual gives no time for most locks; "30 to 60 minutes" is what is left of it.
-const HALF_AN_HOUR: Duration = Duration::from_secs(1800);
+const LOCK_WAIT: Duration = Duration::from_secs(1800);
 
 /// What a failure with this status and code means. `message` is the platform's own text.
 pub(super) fn judge(status: u16, code: Option<&str>, message: &str) -> Judgement {
@@ -81,7 +81,7 @@ pub(super) fn judge(status: u16, code: Option<&str>, message: &str) -> Judgement
             "The platform accepts no token of ours: see whether the account that platform.user_id names, or the \
                 default administrator, still exists and is not locked.",
         ),
-        403 => plain(Class::Configuration, RIGHTS),
+        403 => plain(Class::Configuration, RIGHTS_ADVICE),
         404 | 405 => plain(
             Class::Configuration,
             "There is no such call at that address: see that platform.url is the base of the platform's API, without \
@@ -92,9 +92,9 @@ pub(super) fn judge(status: u16, code: Option<&str>, message: &str) -> Judgement
             Class::Locked,
             "The platform has locked this after too many failures: wait half an hour to an hour, and do not try \
                 meanwhile.",
-            HALF_AN_HOUR,
+            LOCK_WAIT,
         ),
-        429 => plain(Class::Transient, THROTTLED),
+        429 => plain(Class::Transient, THROTTLED_ADVICE),
         300..=399 => plain(
             Class::Configuration,
             "The platform's API does not redirect: see that platform.url is its base, and that no proxy or login \
@@ -112,13 +112,13 @@ pub(super) fn judge(status: u16, code: Option<&str>, message: &str) -> Judgement
     }
 }
 
-const RIGHTS: &str = "The account has no right to this: it takes an administrator of the enterprise (without \
+const RIGHTS_ADVICE: &str = "The account has no right to this: it takes an administrator of the enterprise (without \
     platform.user_id the default administrator is used), and the flagship edition.";
-const THROTTLED: &str = "The platform limits how often each call may be made, about 100 times a minute, for all who \
+const THROTTLED_ADVICE: &str = "The platform limits how often each call may be made, about 100 times a minute, for all who \
     use this App ID together: let fewer ask, or wait.";
 /// The gateway's, that of webinars, and the flow control of the platform's servers, which its clients know without a family.
-const THROTTLES: [&str; 4] = ["APIG.0308", "APIGW.0308", "WSS.301000016", "MMC.100000429"];
-const BUSY: &str = "The platform is busy: try again later.";
+const THROTTLE_CODES: [&str; 4] = ["APIG.0308", "APIGW.0308", "WSS.301000016", "MMC.100000429"];
+const BUSY_ADVICE: &str = "The platform is busy: try again later.";
 
 fn of_code(code: &str, message: &str) -> Option<Judgement> {
     let plain = |class, advice| Some(Judgement { class, advice, wait: None });
@@ -128,7 +128,7 @@ fn of_code(code: &str, message: &str) -> Option<Judgement> {
             Class::Locked,
             "The subscription is locked, because enabling it failed too often: wait an hour, and meanwhile make sure \
                 that the URL answers the handshake.",
-            HOUR,
+            SUBSCRIPTION_LOCK_WAIT,
         ),
         "MMC.111071121" => plain(
             Class::Configuration,
@@ -159,7 +159,7 @@ fn of_code(code: &str, message: &str) -> Option<Judgement> {
             plain(Class::Configuration, "The enterprise needs the platform's flagship edition for this.")
         }
         "MMC.111070002" | "MMC.111070010" | "MMC.111074002" | "MMC.111114041" | "WSS.301000095" | "USG.201040022" => {
-            plain(Class::Configuration, RIGHTS)
+            plain(Class::Configuration, RIGHTS_ADVICE)
         }
         "MMC.111071117" => plain(
             Class::Configuration,
@@ -178,13 +178,13 @@ fn of_code(code: &str, message: &str) -> Option<Judgement> {
             Class::Locked,
             "The account is locked for the time that the platform names: wait, and find out who signs in with a \
                 wrong password.",
-            seconds(message).unwrap_or(HALF_AN_HOUR),
+            seconds(message).unwrap_or(LOCK_WAIT),
         ),
-        "USG.201040012" => wait(Class::Locked, "Too many wrong verification codes: wait half an hour.", HALF_AN_HOUR),
+        "USG.201040012" => wait(Class::Locked, "Too many wrong verification codes: wait half an hour.", LOCK_WAIT),
         "MMC.118000002" => wait(
             Class::Locked,
             "The account is locked by the platform: ask the enterprise's administrator to unlock it.",
-            HALF_AN_HOUR,
+            LOCK_WAIT,
         ),
 
         "MMC.111070005" | "MMC.111071003" | "MMC.111071069" | "MMC.111071072" | "MMC.111071118" | "MMC.111072003"
@@ -195,7 +195,7 @@ fn of_code(code: &str, message: &str) -> Option<Judgement> {
                 administrator has set another time.",
         ),
 
-        code if THROTTLES.contains(&code) => plain(Class::Transient, THROTTLED),
+        code if THROTTLE_CODES.contains(&code) => plain(Class::Transient, THROTTLED_ADVICE),
         "USG.201000021" => wait(
             Class::Transient,
             "The platform is updating what was asked for: try again in five minutes.",
@@ -203,7 +203,7 @@ fn of_code(code: &str, message: &str) -> Option<Judgement> {
         ),
         "USG.000000008" => plain(Class::Transient, "The platform is being upgraded: try again later."),
         "MMC.111072049" | "USG.206010005" | "USG.000000001" | "USG.000000002" | "USG.000000010" | "MBI.105000001" => {
-            plain(Class::Transient, BUSY)
+            plain(Class::Transient, BUSY_ADVICE)
         }
         _ => None,
     }
@@ -211,7 +211,7 @@ fn of_code(code: &str, message: &str) -> Option<Judgement> {
 
 /// Whether this says that calls come too often, rather than that something is broken.
 fn throttled(status: u16, code: Option<&str>) -> bool {
-    status == 429 || code.is_some_and(|code| THROTTLES.contains(&code))
+    status == 429 || code.is_some_and(|code| THROTTLE_CODES.contains(&code))
 }
 
 /// The first number in a text like "locked for 600 seconds", if it is a plausible length of time.

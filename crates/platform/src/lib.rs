@@ -13,12 +13,15 @@ mod token;
 pub mod transport;
 mod walk;
 
-pub use error::{Class, VendorError};
+pub use error::{Class, PlatformError};
 pub use model::{
     AttendeeRecord, Conference, Identity, NewSubscription, Occurrence, RecordFile, Segment, SegmentFile, Status,
     Subscription,
 };
 pub use pages::{Item, Pages};
+
+#[doc(hidden)]
+pub use {Client as Vendor, PlatformError as VendorError};
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -47,13 +50,13 @@ const SEGMENTS: &str = "/v1/mmc/rlm/record/info";
 const ENTERPRISE: &str = "/v1/mmc/management/conferences/confOrg";
 
 /// Whoever ends does not wait longer for the platform to take a token back.
-const LOG_OUT: Duration = Duration::from_secs(3);
+const LOG_OUT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// `status` of a subscription that is disabled.
 const DISABLED: i64 = 1;
 
 /// Segments that are asked for at once; the platform names no most, and gives 20 by itself.
-const SEGMENTS_AT_ONCE: u64 = 20;
+const MAX_PAGE_SEGMENTS: u64 = 20;
 
 /// Where the platform's API is, and who we are there.
 #[derive(Clone, Debug)]
@@ -76,7 +79,7 @@ pub struct Options {
 
 /// The client. Cheap to clone; clones share the token, the connections and the pace.
 #[derive(Clone)]
-pub struct Vendor {
+pub struct Client {
     core: Arc<Core>,
 }
 
@@ -93,9 +96,9 @@ struct Core {
     behind: AtomicI64,
 }
 
-impl std::fmt::Debug for Vendor {
+impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Vendor").field("options", &self.core.options).finish_non_exhaustive()
+        f.debug_struct("Client").field("options", &self.core.options).finish_non_exhaustive()
     }
 }
 
@@ -105,16 +108,16 @@ impl Core {
     }
 }
 
-impl Vendor {
+impl Client {
     /// A client; connects to nothing yet.
     ///
     /// # Errors
     /// There is nothing to check the platform's certificate with.
-    pub fn new(mut options: Options, clock: Clock) -> Result<Self, VendorError> {
+    pub fn new(mut options: Options, clock: Clock) -> Result<Self, PlatformError> {
         let transport = Transport::new(&options.url).map_err(|problem| {
             let advice = "Install the certificates of the usual authorities (ca-certificates), or name a file with them \
                 in SSL_CERT_FILE.";
-            VendorError::new(Class::Configuration, "preparing to call the platform", problem, advice)
+            PlatformError::new(Class::Configuration, "preparing to call the platform", problem, advice)
         })?;
         let key = RwLock::new(std::mem::take(&mut options.app_key));
         Ok(Self {
@@ -146,8 +149,8 @@ impl Vendor {
     /// Who we are to the platform, from the answer to the authentication.
     ///
     /// # Errors
-    /// [`VendorError`].
-    pub async fn identity(&self) -> Result<Identity, VendorError> {
+    /// [`PlatformError`].
+    pub async fn identity(&self) -> Result<Identity, PlatformError> {
         Ok(self.core.tokens.current(&self.core, None).await?.identity)
     }
 
@@ -161,7 +164,8 @@ impl Vendor {
                 None => Ok(()),
             }
         };
-        let outcome = tokio::time::timeout(LOG_OUT, given_back).await.unwrap_or_else(|_| Err("no answer".to_owned()));
+        let outcome =
+            tokio::time::timeout(LOG_OUT_TIMEOUT, given_back).await.unwrap_or_else(|_| Err("no answer".to_owned()));
         if let Err(error) = outcome {
             tracing::debug!(error, "the token was not given back: it ends by itself");
         }
@@ -170,8 +174,8 @@ impl Vendor {
     /// The subscription; `None` if there is none.
     ///
     /// # Errors
-    /// [`VendorError`].
-    pub async fn subscription(&self) -> Result<Option<Subscription>, VendorError> {
+    /// [`PlatformError`].
+    pub async fn subscription(&self) -> Result<Option<Subscription>, PlatformError> {
         let (name, value) = self.owner().await?;
         let call = Call::get("asking for the subscription", LINK_CONFIG, vec![(name, value)]);
         Ok(existing(self.core.call(&call).await)?.as_ref().and_then(parse::subscription))
@@ -180,8 +184,8 @@ impl Vendor {
     /// Sets the subscription.
     ///
     /// # Errors
-    /// [`VendorError`].
-    pub async fn set_subscription(&self, new: &NewSubscription) -> Result<(), VendorError> {
+    /// [`PlatformError`].
+    pub async fn set_subscription(&self, new: &NewSubscription) -> Result<(), PlatformError> {
         let (name, value) = self.owner().await?;
         let body = json!({
             name: value,
@@ -201,8 +205,8 @@ impl Vendor {
     /// Whoever got no answer reads the status.
     ///
     /// # Errors
-    /// [`VendorError`]; [`Class::Locked`] if it was tried too often.
-    pub async fn change_status(&self, id: &str, status: Status) -> Result<(), VendorError> {
+    /// [`PlatformError`]; [`Class::Locked`] if it was tried too often.
+    pub async fn change_status(&self, id: &str, status: Status) -> Result<(), PlatformError> {
         let (doing, status) = match status {
             Status::Enabled => ("enabling the subscription", 0),
             Status::Disabled => ("disabling the subscription", DISABLED),
@@ -220,8 +224,8 @@ impl Vendor {
     /// Deletes it. That it was not there is no error.
     ///
     /// # Errors
-    /// [`VendorError`].
-    pub async fn delete_subscription(&self, id: &str) -> Result<(), VendorError> {
+    /// [`PlatformError`].
+    pub async fn delete_subscription(&self, id: &str) -> Result<(), PlatformError> {
         let call = Call::new("deleting the subscription", Method::DELETE, LINK_CONFIG);
         let call = Call { query: vec![("id", id.to_owned())], ..call };
         existing(self.core.call(&call).await).map(drop)
@@ -250,8 +254,8 @@ impl Vendor {
     /// The recording of one run; `None` if there is none.
     ///
     /// # Errors
-    /// [`VendorError`].
-    pub async fn recording(&self, conf_uuid: &str) -> Result<Option<RecordFile>, VendorError> {
+    /// [`PlatformError`].
+    pub async fn recording(&self, conf_uuid: &str) -> Result<Option<RecordFile>, PlatformError> {
         let call = Call::get("asking for a recording", RECORDING, vec![("confUUID", conf_uuid.to_owned())]);
         let file = existing(self.core.call(&call).await)?.map(|answer| parse::record_file(&answer));
         // An empty object is none, too.
@@ -261,13 +265,13 @@ impl Vendor {
     /// The same in the newer recording system (5.2.43), as segments; empty if there is none.
     ///
     /// # Errors
-    /// [`VendorError`].
-    pub async fn segments(&self, conf_uuid: &str) -> Result<Vec<Segment>, VendorError> {
+    /// [`PlatformError`].
+    pub async fn segments(&self, conf_uuid: &str) -> Result<Vec<Segment>, PlatformError> {
         let conf_uuid = conf_uuid.to_owned();
         let doing = "asking for a recording's segments";
         let list = List {
             doing,
-            limit: SEGMENTS_AT_ONCE,
+            limit: MAX_PAGE_SEGMENTS,
             // What was recorded does not change any more.
             overlap: 0,
             call: Box::new(move |offset, limit| {
@@ -290,24 +294,24 @@ impl Vendor {
     /// A meeting that is not over, by its number; `None` if there is none.
     ///
     /// # Errors
-    /// [`VendorError`].
-    pub async fn conference(&self, conference_id: &str) -> Result<Option<Conference>, VendorError> {
+    /// [`PlatformError`].
+    pub async fn conference(&self, conference_id: &str) -> Result<Option<Conference>, PlatformError> {
         self.detail("asking for a meeting", DETAIL, "conferenceID", conference_id).await
     }
 
     /// A run that is over; `None` if there is none.
     ///
     /// # Errors
-    /// [`VendorError`].
-    pub async fn past_conference(&self, conf_uuid: &str) -> Result<Option<Conference>, VendorError> {
+    /// [`PlatformError`].
+    pub async fn past_conference(&self, conf_uuid: &str) -> Result<Option<Conference>, PlatformError> {
         self.detail("asking for a past meeting", HISTORY_DETAIL, "confUUID", conf_uuid).await
     }
 
     /// The enterprise of a meeting, for service providers; `None` if the platform does not know the meeting.
     ///
     /// # Errors
-    /// [`VendorError`].
-    pub async fn enterprise_of(&self, conference_id: &str) -> Result<Option<String>, VendorError> {
+    /// [`PlatformError`].
+    pub async fn enterprise_of(&self, conference_id: &str) -> Result<Option<String>, PlatformError> {
         let query = vec![("conferenceID", conference_id.to_owned())];
         let call = Call::get("asking for a meeting's enterprise", ENTERPRISE, query);
         Ok(existing(self.core.call(&call).await)?.and_then(|answer| parse::text(&answer, &["orgID"])))
@@ -319,7 +323,7 @@ impl Vendor {
         path: &'static str,
         name: &'static str,
         value: &str,
-    ) -> Result<Option<Conference>, VendorError> {
+    ) -> Result<Option<Conference>, PlatformError> {
         // The page is one of invitees, of whom none is wanted.
         let query = vec![(name, value.to_owned()), ("offset", "0".to_owned()), ("limit", "1".to_owned())];
         let answer = existing(self.core.call(&Call::get(doing, path, query)).await)?;
@@ -328,14 +332,14 @@ impl Vendor {
     }
 
     /// Whose subscription is meant: that of the enterprise, or of the service provider that acts for none.
-    async fn owner(&self) -> Result<(&'static str, String), VendorError> {
+    async fn owner(&self) -> Result<(&'static str, String), PlatformError> {
         let options = &self.core.options;
         match (&options.corp_id, &options.sp_id) {
             (Some(corp_id), _) => Ok(("corpId", corp_id.clone())),
             (None, Some(sp_id)) => Ok(("spId", sp_id.clone())),
             (None, None) => match self.identity().await?.corp_id {
                 Some(corp_id) => Ok(("corpId", corp_id)),
-                None => Err(VendorError::new(
+                None => Err(PlatformError::new(
                     Class::Configuration,
                     "finding out our enterprise",
                     "the platform's answer to the authentication names no enterprise",
@@ -347,7 +351,7 @@ impl Vendor {
 }
 
 /// What does not exist is none.
-fn existing(answer: Result<Value, VendorError>) -> Result<Option<Value>, VendorError> {
+fn existing(answer: Result<Value, PlatformError>) -> Result<Option<Value>, PlatformError> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
         Err(error) if error.class == Class::Gone => Ok(None),

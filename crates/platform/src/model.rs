@@ -5,7 +5,7 @@ use std::time::Duration;
 use convoke_core::time::Millis;
 
 /// A run of a recurring meeting and the occurrence that it is begin no further apart.
-const BEGINS_WITHIN: Duration = Duration::from_secs(15 * 60);
+const MAX_START_DIFFERENCE: Duration = Duration::from_secs(15 * 60);
 
 /// Who we are to the platform (table 3-10).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -105,7 +105,7 @@ impl Conference {
         let began = self.start?;
         let apart = |occurrence: &&Occurrence| {
             let start = occurrence.start?;
-            Some(began.since(start).max(start.since(began))).filter(|apart| *apart <= BEGINS_WITHIN)
+            Some(began.since(start).max(start.since(began))).filter(|apart| *apart <= MAX_START_DIFFERENCE)
         };
         self.occurrences.iter().filter(|occurrence| apart(occurrence).is_some()).min_by_key(apart)
     }

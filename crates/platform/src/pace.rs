@@ -11,11 +11,11 @@ use tokio::time::Instant;
 const DEFAULT_LIMIT: usize = 100;
 const DEFAULT_PERIOD: Duration = Duration::from_secs(60);
 /// As many calls are remembered; a higher limit is taken for this one.
-const MOST: usize = 100_000;
+const MAX_CALLS: usize = 100_000;
 /// As many limits of one call are kept.
-const MOST_WINDOWS: usize = 8;
+const MAX_WINDOWS: usize = 8;
 /// A header that names a longer period is not believed.
-const LONGEST: Duration = Duration::from_secs(86_400);
+const MAX_PERIOD: Duration = Duration::from_secs(86_400);
 
 /// The pace of all calls.
 pub(super) struct Pace {
@@ -88,7 +88,7 @@ impl Limits {
             window.period = stated.period;
             return Some(window);
         }
-        if self.windows.len() == MOST_WINDOWS {
+        if self.windows.len() == MAX_WINDOWS {
             return None;
         }
         // It counted what we did before we knew of it.
@@ -173,8 +173,8 @@ impl Stated {
                 _ => {}
             }
         }
-        let limit = limit.filter(|limit| *limit > 0)?.min(MOST);
-        let period = period.filter(|period| !period.is_zero() && *period <= LONGEST)?;
+        let limit = limit.filter(|limit| *limit > 0)?.min(MAX_CALLS);
+        let period = period.filter(|period| !period.is_zero() && *period <= MAX_PERIOD)?;
         Some(Self { left: left?, limit, period })
     }
 }
@@ -288,7 +288,7 @@ mod tests {
         for n in 0..100 {
             pace.note("call", &format!("x-apig-ratelimit-{n}"), "remain:9,limit:9,time:1 day", start);
         }
-        pace.with("call", |limits| assert!(limits.windows.len() <= MOST_WINDOWS));
+        pace.with("call", |limits| assert!(limits.windows.len() <= MAX_WINDOWS));
         let fresh = Pace::new();
         fresh.note("call", API, "remain:0, limit: 1000000000000, time: 10 seconds", start);
         assert_eq!(

@@ -8,19 +8,19 @@ use std::time::Duration;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::call::{CHANGED, Call};
-use super::error::{Class, VendorError};
+use super::call::{Call, UNEXPECTED_ADVICE};
+use super::error::{Class, PlatformError};
 use super::model::{AttendeeRecord, Conference, RecordFile, Segment};
 use super::walk::{Key, Page, Step, Walk};
 use super::{Core, parse};
 
 /// The most that the platform gives at once (manual, `limit` of the lists).
-const LIMIT: u64 = 500;
+const MAX_PAGE_ITEMS: u64 = 500;
 /// Before an odd page is asked for again.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// What to do about a list that is not whole.
-const INCOMPLETE: &str = "Try again later. If it stays, the platform cuts long lists off, or takes `offset` for \
+const INCOMPLETE_ADVICE: &str = "Try again later. If it stays, the platform cuts long lists off, or takes `offset` for \
     the number of a page rather than of a record: tell its support, with both numbers.";
 
 /// What a list is made of.
@@ -125,14 +125,14 @@ impl<T: Item> Pages<T> {
             let paging = [("offset", offset.to_string()), ("limit", limit.to_string())];
             Call::get(doing, path, query.iter().cloned().chain(paging).collect())
         };
-        Self::new(core, List { doing, limit: LIMIT, overlap: 1, call: Box::new(call), read })
+        Self::new(core, List { doing, limit: MAX_PAGE_ITEMS, overlap: 1, call: Box::new(call), read })
     }
 
     /// The next items, at least one; `None` at the end. May be called again after an error, and goes on where it was.
     ///
     /// # Errors
-    /// [`VendorError`]; [`Class::Incomplete`] if the list does not hold what its total says.
-    pub async fn next(&mut self) -> Result<Option<Vec<T>>, VendorError> {
+    /// [`PlatformError`]; [`Class::Incomplete`] if the list does not hold what its total says.
+    pub async fn next(&mut self) -> Result<Option<Vec<T>>, PlatformError> {
         while let Some(offset) = self.walk.ask() {
             let (page, mut items) = self.fetch(offset).await?;
             match self.walk.take(&page) {
@@ -167,7 +167,7 @@ impl<T: Item> Pages<T> {
     }
 
     /// A page. What does not exist is an empty list.
-    async fn fetch(&self, offset: u64) -> Result<(Page, Vec<Option<T>>), VendorError> {
+    async fn fetch(&self, offset: u64) -> Result<(Page, Vec<Option<T>>), PlatformError> {
         let call = (self.list.call)(offset, self.list.limit);
         let answer = match self.core.call(&call).await {
             Err(error) if error.class == Class::Gone => {
@@ -178,21 +178,21 @@ impl<T: Item> Pages<T> {
         let (count, items) = (self.list.read)(&answer);
         let count = count.and_then(|count| u64::try_from(count).ok());
         let Some(items) = items.or_else(|| (count == Some(0)).then_some(&[])) else {
-            return Err(self.odd(Class::Transient, "the answer holds no list", CHANGED));
+            return Err(self.odd(Class::Transient, "the answer holds no list", UNEXPECTED_ADVICE));
         };
         let (keys, items) = items.iter().map(keyed).unzip();
         Ok((Page { count, keys }, items))
     }
 
     /// Less came than the platform says that there is, and how that was seen.
-    fn incomplete(&self, how: &str) -> VendorError {
+    fn incomplete(&self, how: &str) -> PlatformError {
         let (given, total) = (self.walk.given(), self.walk.total().unwrap_or_default());
         let problem = format!("the platform says that there are {total} and gave {given}: {how}");
-        self.odd(Class::Incomplete, problem, INCOMPLETE)
+        self.odd(Class::Incomplete, problem, INCOMPLETE_ADVICE)
     }
 
-    fn odd(&self, class: Class, problem: impl Into<String>, advice: &'static str) -> VendorError {
-        VendorError { status: Some(200), ..VendorError::new(class, self.list.doing, problem, advice) }
+    fn odd(&self, class: Class, problem: impl Into<String>, advice: &'static str) -> PlatformError {
+        PlatformError { status: Some(200), ..PlatformError::new(class, self.list.doing, problem, advice) }
     }
 }
 

@@ -12,27 +12,27 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
-use super::error::{Class, VendorError};
+use super::error::{Class, PlatformError};
 use super::model::Identity;
 use super::sign::{Actor, Claim};
 use super::{Core, parse};
 
 /// The signature's validity that the manual suggests.
-const CLAIM_VALID_S: i64 = 600;
+const CLAIM_LIFETIME_S: i64 = 600;
 /// "Valid for 12 to 24 hours": of a token whose answer does not say.
-const LEAST_VALID: Duration = Duration::from_secs(12 * 3600);
+const MIN_LIFETIME: Duration = Duration::from_secs(12 * 3600);
 /// A token is renewed this long before its end, or after nine tenths of its life.
-const AHEAD: Duration = Duration::from_secs(600);
+const RENEW_BEFORE: Duration = Duration::from_secs(600);
 /// After a failed authentication the next waits so long, and twice as long after each further one.
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Somebody has to change something first.
-const LONG_PAUSE: Duration = Duration::from_secs(60);
-const LONGEST_PAUSE: Duration = Duration::from_secs(900);
+const REFUSED_RETRY_DELAY: Duration = Duration::from_secs(60);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(900);
 /// After one that nobody waited for to the end, which may have brought a token.
-const LONGEST_PAUSE_UNKNOWN: Duration = Duration::from_secs(30);
+const MAX_UNKNOWN_RETRY_DELAY: Duration = Duration::from_secs(30);
 /// Refused tokens that are replaced at once, and how often another one may be: fewer than 64 in a token's longest life.
-const REPLACEMENTS: u32 = 5;
-const REPLACED_EVERY: Duration = Duration::from_secs(1800);
+const MAX_REPLACEMENTS: u32 = 5;
+const REPLACEMENT_INTERVAL: Duration = Duration::from_secs(1800);
 
 /// A token that is taken for good.
 #[derive(Clone)]
@@ -52,7 +52,7 @@ struct State {
     generation: u64,
     failures: u32,
     /// No authentication before this moment of the steady clock, and why.
-    pause: Option<(Duration, Option<VendorError>)>,
+    pause: Option<(Duration, Option<PlatformError>)>,
     replaced: u32,
     replaced_since: Duration,
 }
@@ -70,7 +70,7 @@ impl Tokens {
     }
 
     /// A token: the kept one, unless it is about to end or is the one that was `refused`.
-    pub(super) async fn current(&self, core: &Core, refused: Option<u64>) -> Result<Token, VendorError> {
+    pub(super) async fn current(&self, core: &Core, refused: Option<u64>) -> Result<Token, PlatformError> {
         // Held while authenticating: whoever else needs a token waits for this one.
         let mut state = self.0.lock().await;
         let now = core.clock.steady();
@@ -95,19 +95,19 @@ impl Tokens {
 
 impl State {
     fn next_pause(&self, least: Duration) -> Duration {
-        (least * 2_u32.saturating_pow(self.failures.saturating_sub(1).min(16))).min(LONGEST_PAUSE)
+        (least * 2_u32.saturating_pow(self.failures.saturating_sub(1).min(16))).min(MAX_RETRY_DELAY)
     }
 
-    async fn renew(&mut self, core: &Core) -> Result<Token, VendorError> {
+    async fn renew(&mut self, core: &Core) -> Result<Token, PlatformError> {
         self.wait_for_turn(core).await?;
         // Until it has succeeded it counts as failed, so that one that nobody waits for any more is not followed at once
         // by another.
         self.failures += 1;
-        self.pause = Some((core.clock.steady() + self.next_pause(PAUSE).min(LONGEST_PAUSE_UNKNOWN), None));
+        self.pause = Some((core.clock.steady() + self.next_pause(RETRY_DELAY).min(MAX_UNKNOWN_RETRY_DELAY), None));
         match core.authenticate().await {
             Ok(answer) => Ok(self.keep(&answer, core.clock.steady())),
             Err(error) => {
-                let least = if error.class == Class::Transient { PAUSE } else { LONG_PAUSE };
+                let least = if error.class == Class::Transient { RETRY_DELAY } else { REFUSED_RETRY_DELAY };
                 let pause = error.wait.unwrap_or_else(|| self.next_pause(least));
                 self.pause = Some((core.clock.steady() + pause, Some(error.clone())));
                 Err(error)
@@ -116,12 +116,12 @@ impl State {
     }
 
     /// Waits out a short pause; of a longer one it says why it is there.
-    async fn wait_for_turn(&self, core: &Core) -> Result<(), VendorError> {
+    async fn wait_for_turn(&self, core: &Core) -> Result<(), PlatformError> {
         let Some((until, reason)) = &self.pause else { return Ok(()) };
         let left = until.saturating_sub(core.clock.steady());
         match reason {
-            Some(error) if !left.is_zero() && (left > super::call::LONGEST_WAIT || error.class != Class::Transient) => {
-                return Err(VendorError { wait: Some(left), ..error.clone() });
+            Some(error) if !left.is_zero() && (left > super::call::MAX_WAIT || error.class != Class::Transient) => {
+                return Err(PlatformError { wait: Some(left), ..error.clone() });
             }
             _ => tokio::time::sleep(left).await,
         }
@@ -134,33 +134,33 @@ impl State {
         self.generation += 1;
         let token =
             Token { text: answer.token.clone(), generation: self.generation, identity: answer.identity.clone() };
-        let ahead = AHEAD.min(answer.valid / 10);
+        let ahead = RENEW_BEFORE.min(answer.valid / 10);
         let ends_at = now + answer.valid;
         self.kept = Some(Kept { token: token.clone(), renew_at: ends_at - ahead, ends_at });
         token
     }
 
     /// Whether a refused token may be replaced.
-    fn may_replace(&mut self, now: Duration) -> Result<(), VendorError> {
-        let earned = now.saturating_sub(self.replaced_since).as_secs() / REPLACED_EVERY.as_secs();
+    fn may_replace(&mut self, now: Duration) -> Result<(), PlatformError> {
+        let earned = now.saturating_sub(self.replaced_since).as_secs() / REPLACEMENT_INTERVAL.as_secs();
         if self.replaced == 0 {
             self.replaced_since = now;
         } else if earned > 0 {
             self.replaced = self.replaced.saturating_sub(u32::try_from(earned).unwrap_or(u32::MAX));
-            self.replaced_since += REPLACED_EVERY * u32::try_from(earned).unwrap_or(0);
+            self.replaced_since += REPLACEMENT_INTERVAL * u32::try_from(earned).unwrap_or(0);
         }
-        if self.replaced < REPLACEMENTS {
+        if self.replaced < MAX_REPLACEMENTS {
             self.replaced += 1;
             return Ok(());
         }
-        let error = VendorError::new(
+        let error = PlatformError::new(
             Class::Token,
             "authenticating",
             "the platform refuses one new token after the other",
             "See whether the account still exists and has the right to this, and whether other programs use the same \
                 App ID and user so much that their tokens push ours out (the platform keeps 64).",
         );
-        Err(VendorError { wait: Some((self.replaced_since + REPLACED_EVERY).saturating_sub(now)), ..error })
+        Err(PlatformError { wait: Some((self.replaced_since + REPLACEMENT_INTERVAL).saturating_sub(now)), ..error })
     }
 }
 
@@ -180,7 +180,7 @@ impl Authenticated {
         let valid = seconds("validPeriod").or_else(counted).and_then(|seconds| u64::try_from(seconds).ok());
         Some(Self {
             token: SecretString::from(parse::text(answer, &["accessToken"])?),
-            valid: valid.map_or(LEAST_VALID, |seconds| Duration::from_secs(seconds.min(7 * 86_400))),
+            valid: valid.map_or(MIN_LIFETIME, |seconds| Duration::from_secs(seconds.min(7 * 86_400))),
             identity: parse::identity(answer),
         })
     }
@@ -198,7 +198,7 @@ pub(super) fn claim(core: &Core) -> (Zeroizing<String>, Zeroizing<Vec<u8>>) {
         Actor::Enterprise { user: user.as_deref() }
     };
     let nonce = Zeroizing::new(hex::encode(rand::random::<[u8; 24]>()));
-    let expires = core.clock.now().get() / 1000 + CLAIM_VALID_S;
+    let expires = core.clock.now().get() / 1000 + CLAIM_LIFETIME_S;
     let claim = Claim { app_id: &options.app_id, actor, expires, nonce: &nonce };
     let authorization = claim.authorization(&core.key());
     let mut body = json!({ "appId": options.app_id, "clientType": 72, "expireTime": expires, "nonce": *nonce });

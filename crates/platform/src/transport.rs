@@ -15,9 +15,9 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio_rustls::rustls::{self, RootCertStore, crypto::ring};
 
 /// A page of 500 meetings is less than 1 MiB.
-const LONGEST_ANSWER: usize = 16 << 20;
+const MAX_ANSWER_BYTES: usize = 16 << 20;
 /// Gateways close idle connections after about a minute; ours go before.
-const IDLE: Duration = Duration::from_secs(30);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Connections to the platform. Certificates are always checked, against the system's roots.
 #[derive(Clone)]
@@ -71,7 +71,7 @@ impl Transport {
         let connector = if https { builder.https_only() } else { builder.https_or_http() }.enable_http1().build();
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .build(connector);
         Ok(Self { client })
     }
@@ -81,7 +81,7 @@ impl Transport {
         let whole = async {
             let answer = self.client.request(request).await.map_err(|error| fault(&error))?;
             let (head, body) = answer.into_parts();
-            let body = Limited::new(body, LONGEST_ANSWER).collect().await.map_err(|error| fault(error.as_ref()))?;
+            let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(|error| fault(error.as_ref()))?;
             Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes() })
         };
         tokio::time::timeout(timeout, whole).await.unwrap_or(Err(Fault::Slow(timeout)))

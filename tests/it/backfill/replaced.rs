@@ -6,7 +6,7 @@ use convoke_core::event::Source;
 use convoke_core::time::Clock;
 use convoke_core::verify;
 use convoke_log::Append;
-use convoke_platform::{NewSubscription, Options, Vendor};
+use convoke_platform::{Client, NewSubscription, Options};
 use convoke_simulator::platform::Run;
 use serde_json::{Value, json};
 
@@ -150,7 +150,7 @@ async fn of_two_configured_app_ids_each_keeps_its_runs_and_only_what_nobody_told
     assert_eq!(others, before);
 }
 
-fn vendor(scene: &Scene) -> Vendor {
+fn vendor(scene: &Scene) -> Client {
     let options = Options {
         url: scene.platform.url(),
         app_id: API_APP.to_owned(),
@@ -160,5 +160,5 @@ fn vendor(scene: &Scene) -> Vendor {
         sp_id: None,
         timeout: std::time::Duration::from_secs(10),
     };
-    Vendor::new(options, Clock::System).expect("a client")
+    Client::new(options, Clock::System).expect("a client")
 }

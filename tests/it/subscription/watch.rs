@@ -12,7 +12,7 @@ use convoke::metrics::Metrics;
 use convoke::subscription::{Expected, memory::Memory, watch};
 use convoke_core::time::Clock;
 use convoke_log::{self as log, Store};
-use convoke_platform::{self as platform, NewSubscription, Status, Vendor};
+use convoke_platform::{self as platform, Client, NewSubscription, Status};
 use convoke_simulator::platform::{Call, Fault, Platform, PlatformOptions};
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ const EVERY: Duration = Duration::from_secs(300);
 
 struct Bench {
     platform: Platform,
-    vendor: Vendor,
+    vendor: Client,
     log: Arc<dyn Store>,
     metrics: Arc<Metrics>,
     time: Arc<AtomicI64>,
@@ -54,7 +54,7 @@ impl Bench {
             sp_id: None,
             timeout: Duration::from_secs(20),
         };
-        let vendor = Vendor::new(options, Clock::System).expect("a client");
+        let vendor = Client::new(options, Clock::System).expect("a client");
         let metrics = Arc::new(Metrics::new());
         let time = Arc::new(AtomicI64::new(0));
         let should = Expected { url: Some(url.to_owned()), subscribers: [APP_ID.into()].into() };

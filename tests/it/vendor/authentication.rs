@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use convoke_core::time::Clock;
-use convoke_platform::{Class, Options, Vendor};
+use convoke_platform::{Class, Client, Options};
 use futures_util::future::join_all;
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::json;
@@ -49,7 +49,7 @@ async fn each_way_of_signing_in_sends_what_it_signs_and_nothing_that_it_must_not
         let options =
             Options { user_id: owned(user_id), corp_id: owned(corp_id), sp_id: owned(sp_id), ..platform.options() };
         let (clock, _) = standing_clock();
-        let identity = Vendor::new(options, clock).expect("a client").identity().await.expect("signed in");
+        let identity = Client::new(options, clock).expect("a client").identity().await.expect("signed in");
         assert_eq!(identity.corp_id.as_deref(), Some("660012345"));
         assert_eq!((identity.user_type, identity.admin_type, identity.corp_type), (Some(2), Some(0), Some(0)));
 
@@ -122,7 +122,7 @@ async fn a_token_is_renewed_ten_minutes_before_its_end_whatever_the_two_clocks_s
     // The platform's answer says that the token was made, and ends, in 2024; we live an hour earlier.
     let (clock, now) = standing_clock();
     now.fetch_sub(3_600_000, Ordering::Relaxed);
-    let client = Vendor::new(platform.options(), clock).expect("a client");
+    let client = Client::new(platform.options(), clock).expect("a client");
     client.identity().await.expect("signed in");
     now.fetch_add((64_800 - 601) * 1000, Ordering::Relaxed);
     client.identity().await.expect("signed in");
@@ -141,7 +141,7 @@ async fn a_token_that_cannot_be_renewed_serves_until_its_end() {
     })
     .await;
     let (clock, now) = standing_clock();
-    let client = Vendor::new(platform.options(), clock).expect("a client");
+    let client = Client::new(platform.options(), clock).expect("a client");
     client.subscription().await.expect("an answer");
     now.fetch_add((64_800 - 300) * 1000, Ordering::Relaxed);
     for _ in 0..3 {
@@ -156,7 +156,7 @@ async fn a_token_that_cannot_be_renewed_serves_until_its_end() {
 async fn a_new_token_that_is_refused_too_is_a_failure_and_does_not_lead_to_endless_authentications() {
     let platform = Scripted::signed_in(|_| Reply::refusal(401, "MMC.118000000", "USER_AUTHENTICATION_FAILED")).await;
     let (clock, now) = standing_clock();
-    let client = Vendor::new(platform.options(), clock).expect("a client");
+    let client = Client::new(platform.options(), clock).expect("a client");
     let error = client.subscription().await.expect_err("refused");
     assert_eq!((error.class, error.code.as_deref()), (Class::Token, Some("MMC.118000000")));
     assert_eq!((platform.asked(AUTHENTICATION).len(), platform.asked(LINK_CONFIG).len()), (2, 2));
@@ -178,7 +178,7 @@ async fn a_new_token_that_is_refused_too_is_a_failure_and_does_not_lead_to_endle
 async fn a_wrong_key_is_tried_once_and_then_not_for_a_minute() {
     let platform = Scripted::start(|_| Reply::refusal(401, "USG.206010025", "App auth failed.")).await;
     let (clock, now) = standing_clock();
-    let client = Vendor::new(platform.options(), clock).expect("a client");
+    let client = Client::new(platform.options(), clock).expect("a client");
     for _ in 0..10 {
         let error = client.subscription().await.expect_err("refused");
         assert_eq!((error.class, error.status, error.doing), (Class::Configuration, Some(401), "authenticating"));
@@ -208,7 +208,7 @@ async fn a_refused_signature_says_how_far_the_clocks_are_apart() {
         })
         .await;
         let (clock, _) = standing_clock();
-        let client = Vendor::new(platform.options(), clock).expect("a client");
+        let client = Client::new(platform.options(), clock).expect("a client");
         let error = client.identity().await.expect_err("refused");
         assert!(error.problem.ends_with(said), "{error}");
     }
@@ -219,7 +219,7 @@ async fn a_locked_account_is_left_alone_for_as_long_as_the_platform_says() {
     let platform =
         Scripted::start(|_| Reply::refusal(423, "USG.206030015", "User is locked, try in 700 seconds.")).await;
     let (clock, now) = standing_clock();
-    let client = Vendor::new(platform.options(), clock).expect("a client");
+    let client = Client::new(platform.options(), clock).expect("a client");
     let error = client.identity().await.expect_err("locked");
     assert_eq!((error.class, error.wait), (Class::Locked, Some(Duration::from_secs(700))));
     now.fetch_add(300_000, Ordering::Relaxed);
@@ -257,7 +257,7 @@ async fn an_authentication_that_nobody_waited_for_is_not_followed_at_once_by_ano
     .await;
     // Its clock stands, so that the pause is whole however long the machine takes for the rest.
     let (clock, _) = standing_clock();
-    let client = Vendor::new(platform.options(), clock).expect("a client");
+    let client = Client::new(platform.options(), clock).expect("a client");
     tokio::select! {
         _ = client.identity() => panic!("it was answered"),
         () = eventually("it is asked", LONG, async || platform.asked(AUTHENTICATION).len() == 1) => {}

@@ -1,7 +1,7 @@
 //! Each single call: what is sent, and what is made of its answers.
 
 use convoke_core::time::{Clock, Millis};
-use convoke_platform::{Class, NewSubscription, Options, Segment, Status, Vendor};
+use convoke_platform::{Class, Client, NewSubscription, Options, Segment, Status};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
@@ -51,7 +51,7 @@ async fn a_subscription_is_the_enterprises_or_the_service_providers_never_both()
     ] {
         let platform = Scripted::signed_in(|_| Reply::Text(200, Vec::new(), String::new())).await;
         let options = Options { corp_id, sp_id, ..platform.options() };
-        let client = Vendor::new(options, Clock::System).expect("a client");
+        let client = Client::new(options, Clock::System).expect("a client");
         client.subscription().await.expect("an answer");
         client.set_subscription(&new_subscription()).await.expect("set");
         let asked = platform.asked(LINK_CONFIG);

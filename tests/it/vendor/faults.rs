@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use convoke_core::time::{Clock, Millis};
-use convoke_platform::{Class, NewSubscription, Options, Status, Vendor, VendorError};
+use convoke_platform::{Class, Client, NewSubscription, Options, PlatformError, Status};
 use secrecy::SecretString;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -15,7 +15,7 @@ fn html(status: u16) -> Reply {
 }
 
 /// What comes of a call that is not repeated, and gets this answer.
-async fn enabling(reply: impl Fn() -> Reply + Send + Sync + 'static) -> VendorError {
+async fn enabling(reply: impl Fn() -> Reply + Send + Sync + 'static) -> PlatformError {
     let platform = Scripted::signed_in(move |_| reply()).await;
     let error = platform.client().change_status("id", Status::Enabled).await.expect_err("a failure");
     assert_eq!(platform.asked(CHANGE_STATUS).len(), 1, "enabling is never tried again: {error}");
@@ -147,7 +147,7 @@ async fn an_answer_without_end_is_left_at_sixteen_mebibytes() {
 async fn a_platform_that_says_nothing_is_left_after_the_time_that_was_set() {
     let platform = Scripted::signed_in(|_| Reply::After(Duration::from_secs(60), Box::new(Reply::Gone))).await;
     let options = Options { timeout: Duration::from_millis(400), ..platform.options() };
-    let client = Vendor::new(options, Clock::System).expect("a client");
+    let client = Client::new(options, Clock::System).expect("a client");
     let error = client.change_status("id", Status::Enabled).await.expect_err("silence");
     assert_eq!(error.class, Class::Transient);
     assert!(error.problem.contains("no answer from the platform within 400ms"), "{error}");
@@ -159,7 +159,7 @@ async fn a_platform_that_is_not_there_is_said_to_be_away() {
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     drop(listener);
     let platform = Scripted::signed_in(|_| Reply::Gone).await;
-    let client = Vendor::new(Options { url, ..platform.options() }, Clock::System).expect("a client");
+    let client = Client::new(Options { url, ..platform.options() }, Clock::System).expect("a client");
     let error = client.identity().await.expect_err("nobody there");
     assert_eq!((error.class, error.status), (Class::Transient, None));
     assert!(error.problem.contains("onnection refused"), "{error}");

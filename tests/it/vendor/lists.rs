@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use convoke_core::time::Millis;
-use convoke_platform::{AttendeeRecord, Class, Conference, Item, Pages, VendorError};
+use convoke_platform::{AttendeeRecord, Class, Conference, Item, Pages, PlatformError};
 use serde_json::{Value, json};
 
 use super::scripted::{AUTHENTICATION, Asked, HISTORY, Reply, Scripted};
@@ -24,7 +24,7 @@ fn meetings(asked: &Asked, total: usize) -> Reply {
     Reply::Json(200, json!({ "offset": asked.offset(), "limit": limit, "count": total, "data": data }))
 }
 
-async fn all<T: Item>(mut pages: Pages<T>) -> Result<Vec<T>, VendorError> {
+async fn all<T: Item>(mut pages: Pages<T>) -> Result<Vec<T>, PlatformError> {
     let mut items = Vec::new();
     while let Some(mut page) = pages.next().await? {
         assert!(!page.is_empty());

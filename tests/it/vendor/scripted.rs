@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use convoke_core::time::Clock;
-use convoke_platform::{Options, Vendor};
+use convoke_platform::{Client, Options};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
@@ -153,8 +153,8 @@ impl Scripted {
         }
     }
 
-    pub fn client(&self) -> Vendor {
-        Vendor::new(self.options(), Clock::System).expect("a client")
+    pub fn client(&self) -> Client {
+        Client::new(self.options(), Clock::System).expect("a client")
     }
 }
 

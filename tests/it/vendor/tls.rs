@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use convoke_core::time::Clock;
-use convoke_platform::{Class, Options, Vendor};
+use convoke_platform::{Class, Client, Options};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -59,7 +59,7 @@ async fn a_certificate_that_nobody_vouches_for_is_refused_once_and_nothing_is_se
     let platform = Scripted::signed_in(|_| Reply::Json(200, json!({}))).await;
     let folder = tempfile::tempdir().expect("a folder");
     let (url, front) = in_front_of(&platform, folder.path()).await;
-    let client = Vendor::new(Options { url, ..platform.options() }, Clock::System).expect("a client");
+    let client = Client::new(Options { url, ..platform.options() }, Clock::System).expect("a client");
     let error = client.identity().await.expect_err("not trusted");
     assert_eq!(error.class, Class::Configuration, "{error}");
     assert!(error.problem.contains("certificate cannot be trusted"), "{error}");
