@@ -121,8 +121,8 @@ fn nats(layers: &Layers, env: &Env) -> Result<Nats, ConfigError> {
     let user = layers.read_optional("nats.user", |text| Ok(text.to_owned()))?;
     let password = match (user, path("nats.password_file")?) {
         (Some(user), Some(file)) => Some(Login::Password(user, file)),
-        (Some(_), None) => return Err(alone(layers, "nats.user", "nats.password_file")),
-        (None, Some(_)) => return Err(alone(layers, "nats.password_file", "nats.user")),
+        (Some(_), None) => return Err(layers.alone("nats.user", "nats.password_file")),
+        (None, Some(_)) => return Err(layers.alone("nats.password_file", "nats.user")),
         (None, None) => None,
     };
     let ways = [
@@ -264,16 +264,11 @@ fn tls_files(
     match (layers.read_optional(cert, file)?, layers.read_optional(key, file)?) {
         (Some(cert), Some(key)) => Ok(Some(TlsFiles { cert: env.resolve(cert), key: env.resolve(key) })),
         (None, None) => Ok(None),
-        (Some(_), None) => Err(alone(layers, cert, key)),
-        (None, Some(_)) => Err(alone(layers, key, cert)),
+        (Some(_), None) => Err(layers.alone(cert, key)),
+        (None, Some(_)) => Err(layers.alone(key, cert)),
     }
 }
 
 fn file(text: &str) -> Result<PathBuf, Refusal> {
     Ok(PathBuf::from(text))
-}
-
-/// `set` makes no sense without `missing`.
-pub(super) fn alone(layers: &Layers, set: &str, missing: &str) -> ConfigError {
-    layers.refuse(set, Refusal::new(format!("{missing} is not set"), format!("set both, or set this to {NONE}")))
 }

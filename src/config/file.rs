@@ -11,10 +11,16 @@ use zeroize::Zeroizing;
 use super::env::{ConfigArgs, Env};
 use super::error::{ConfigError, Origin};
 use super::keys::{KEYS, Key, NONE, SUBSCRIBER_KEYS, Shape, nearest};
-use super::layers::Found;
 
 /// Looked for in the working directory if nothing names another.
 const USUAL: &str = "convoke.toml";
+
+/// A value as text, and where it was found. No `Debug`: it may be a secret.
+#[derive(Clone)]
+pub(super) struct Found {
+    pub text: String,
+    pub origin: Origin,
+}
 
 /// The settings file, every name in it known, nothing else checked.
 #[derive(Default)]

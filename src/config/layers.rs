@@ -4,15 +4,8 @@ use std::collections::BTreeMap;
 
 use super::env::{ConfigArgs, Env};
 use super::error::{ConfigError, Origin};
-use super::file::{self, Entry};
+use super::file::{self, Entry, Found};
 use super::keys::{KEYS, Key, NONE, Shape, check_variable, is_setting, shared_variable, variable};
-
-/// A value as text, and where it was found. No `Debug`: it may be a secret.
-#[derive(Clone)]
-pub(super) struct Found {
-    pub text: String,
-    pub origin: Origin,
-}
 
 /// What is wrong with a value, and what to write instead.
 pub(super) struct Refusal {
@@ -84,6 +77,11 @@ impl Layers {
     /// The error that says that the setting's value cannot be used.
     pub fn refuse(&self, path: &str, refusal: Refusal) -> ConfigError {
         ConfigError::new(path, &self.found(path).origin, refusal.problem, refusal.instead)
+    }
+
+    /// `set` makes no sense without `missing`.
+    pub fn alone(&self, set: &str, missing: &str) -> ConfigError {
+        self.refuse(set, Refusal::new(format!("{missing} is not set"), format!("set both, or set this to {NONE}")))
     }
 
     /// Every file that a setting names, by its path.

@@ -43,8 +43,8 @@ pub(super) fn platform(layers: &Layers, env: &Env) -> Result<Option<Platform>, C
     let app_key = layers.read_optional("platform.app_key_file", read_key)?;
     let (app_id, app_key) = match (app_id, app_key) {
         (Some(app_id), Some(app_key)) => (app_id, app_key),
-        (Some(_), None) => return Err(super::build::alone(layers, "platform.app_id", "platform.app_key_file")),
-        (None, Some(_)) => return Err(super::build::alone(layers, "platform.app_key_file", "platform.app_id")),
+        (Some(_), None) => return Err(layers.alone("platform.app_id", "platform.app_key_file")),
+        (None, Some(_)) => return Err(layers.alone("platform.app_key_file", "platform.app_id")),
         (None, None) => {
             let set = |path: &&str| !matches!(layers.found(path).text.as_str(), NONE | OFF | "false");
             return match DEPENDENT.into_iter().find(set) {

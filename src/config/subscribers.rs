@@ -11,8 +11,8 @@ use convoke_core::event::Subscriber;
 
 use super::env::{ConfigArgs, Env};
 use super::error::{ConfigError, Origin};
-use super::file::Entry;
-use super::layers::{Found, Refusal};
+use super::file::{Entry, Found};
+use super::layers::Refusal;
 
 /// No file that holds secrets is longer, in bytes: a wrong path must not fill the memory.
 const LONGEST_FILE: u64 = 64 * 1024;

@@ -1,22 +1,8 @@
 //! The JSON of `eventInfo`, compact, members in the order of the manual's tables 6-34 to 6-37. Pure.
 
-use super::people::Person;
-use super::script::Stay;
+use super::people::{Person, Uuid};
+use super::script::{MeetingRef, Stay};
 use convoke_core::sign::{hex_into, itoa};
-
-/// 128 random bits that the platform prints as 32 lower-case hex digits.
-pub(super) type Uuid = u128;
-
-/// What `meetingInfo` names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct MeetingRef {
-    /// Nine digits.
-    pub id: u32,
-    /// One run of the meeting.
-    pub uuid: Uuid,
-    /// The occurrence of a recurring meeting.
-    pub cycle_sub_id: Option<Uuid>,
-}
 
 /// Appends the `eventInfo` of the handshake, which has no payload.
 pub(super) fn handshake(out: &mut Vec<u8>, event: &str, at: i64) {
@@ -145,7 +131,7 @@ mod tests {
     #[test]
     fn the_documented_join_is_reproduced_byte_for_byte() {
         let person = Person {
-            who: super::super::people::Who::Employee(0),
+            who: crate::people::Who::Employee(0),
             user_uuid: Some(0xaaaa_bbbb_cccc_dddd_eeee_ffff_0000_1111),
             account: "demo.user".into(),
             display_name: "王小明".into(),

@@ -1,7 +1,8 @@
 //! The people of the simulated enterprise, its guests and those who dial in. Pure: a person is computed from a number,
 //! so that a company of any size takes no memory.
 
-use super::body::Uuid;
+/// 128 random bits that the platform prints as 32 lower-case hex digits.
+pub(super) type Uuid = u128;
 
 const FAMILY: [&str; 10] = ["王", "李", "张", "刘", "陈", "杨", "黄", "赵", "吴", "欧阳"];
 const GIVEN: [&str; 10] = ["小明", "伟", "芳", "秀英", "建国", "子涵", "丽娜", "志强", "𠮷", "婷婷"];

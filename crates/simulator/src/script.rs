@@ -6,8 +6,18 @@
 use rand::RngExt;
 use rand::rngs::Xoshiro256PlusPlus;
 
-use super::body::{MeetingRef, Uuid};
-use super::people::{Person, Who};
+use super::people::{Person, Uuid, Who};
+
+/// What `meetingInfo` names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct MeetingRef {
+    /// Nine digits.
+    pub id: u32,
+    /// One run of the meeting.
+    pub uuid: Uuid,
+    /// The occurrence of a recurring meeting.
+    pub cycle_sub_id: Option<Uuid>,
+}
 
 const SECOND: i64 = 1_000;
 const MINUTE: i64 = 60 * SECOND;
@@ -193,7 +203,7 @@ impl Script {
                 );
                 continue;
             }
-            if matches!(self.people[person].who, super::people::Who::Employee(_)) && shape.random_ratio(1, 12) {
+            if matches!(self.people[person].who, Who::Employee(_)) && shape.random_ratio(1, 12) {
                 // A second device, which is a participant of its own.
                 let also_at = joined_at + shape.random_range(SECOND..(left_at - joined_at).max(3 * SECOND) / 2);
                 let also = Stay {

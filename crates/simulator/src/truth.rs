@@ -242,9 +242,8 @@ fn push(out: &mut Vec<u8>, line: &Line<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::body::MeetingRef;
     use super::super::people::Who;
-    use super::super::script::Step;
+    use super::super::script::{MeetingRef, Step};
     use super::*;
 
     fn stay(person: usize, joined_at: i64, left_at: i64, says_goodbye: bool) -> Stay {

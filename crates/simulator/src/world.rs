@@ -9,10 +9,10 @@ use std::collections::{BinaryHeap, VecDeque};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
-use super::body::{self, MeetingRef, Uuid};
-use super::people::mix;
+use super::body;
+use super::people::{Uuid, mix};
 use super::platform::Chronicle;
-use super::script::{self, Plan, Script, What};
+use super::script::{self, MeetingRef, Plan, Script, What};
 use super::truth;
 use convoke_core::time::Millis;
 

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::archive::{Recorded, Run, State, Stay};
-use super::{PlatformOptions, Shared};
+use super::memory::Shared;
+use super::options::PlatformOptions;
 use crate::body::uuid_text;
 use crate::people::DEVICES;
 use crate::script::{Script, Step, What};

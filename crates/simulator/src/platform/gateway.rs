@@ -5,7 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Archive, Call, PlatformOptions, Refusal};
+use super::archive::Archive;
+use super::options::PlatformOptions;
+use super::refusal::Refusal;
+use super::request::Call;
 
 /// Something that goes wrong with a call.
 #[derive(Clone)]

@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 use time::macros::format_description;
 
 use super::archive::{Archive, Run, State, Stay};
+use super::options::PlatformOptions;
+use super::refusal::Refusal;
 use super::request::{Language, Paging, Query};
 use super::tokens::Caller;
-use super::{PlatformOptions, Refusal};
 use crate::people::mix;
 use convoke_core::time::Millis;
 

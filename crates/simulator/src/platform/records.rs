@@ -5,9 +5,10 @@ use time::macros::format_description;
 
 use super::archive::{Archive, Recorded, Run};
 use super::lists::{cut, minute, newest_first, page, sees, sees_all, window};
+use super::options::PlatformOptions;
+use super::refusal::Refusal;
 use super::request::{Paging, Query};
 use super::tokens::Caller;
-use super::{PlatformOptions, Refusal};
 use convoke_core::time::Millis;
 
 /// The newer system cuts a recording into slices of so many seconds (section 5.2.43).

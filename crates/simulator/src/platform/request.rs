@@ -4,7 +4,7 @@ use hyper::Method;
 use hyper::header::{ACCEPT_LANGUAGE, HeaderMap};
 use percent_encoding::percent_decode_str;
 
-use super::Refusal;
+use super::refusal::Refusal;
 
 /// The calls of the API, by the manual's sections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

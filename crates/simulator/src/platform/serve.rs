@@ -19,9 +19,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::gateway::{Allowance, Fault, unit};
-use super::request::{Language, MOST, Paging, Query};
+use super::memory::{Memory, Shared};
+use super::refusal::Refusal;
+use super::request::{Call, Language, MOST, Paging, Query};
 use super::tokens::{Caller, authenticate};
-use super::{Call, Memory, Refusal, Shared, lists, records};
+use super::{lists, records};
 use crate::handshake;
 use crate::sender::http_date;
 

@@ -8,9 +8,10 @@ use hyper::Uri;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
+use super::options::PlatformOptions;
+use super::refusal::Refusal;
 use super::request::Query;
 use super::tokens::Caller;
-use super::{PlatformOptions, Refusal};
 use convoke_core::time::Millis;
 
 /// Whose subscription: an enterprise's or the service provider's.

@@ -10,7 +10,8 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use super::{PlatformOptions, Refusal};
+use super::options::PlatformOptions;
+use super::refusal::Refusal;
 use convoke_core::time::Millis;
 
 /// One user may have so many valid tokens; one more silently kills the oldest (section 3.2.1, for `clientType` 72).
