@@ -17,7 +17,7 @@ use crate::words::counted;
 use convoke_platform::transport::Transport;
 
 /// It is on this machine, and answers at once.
-const ANSWER: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Asks the admin listener of the settings. `None`: nobody is there, or nobody who tells us.
 pub async fn ask<T: DeserializeOwned>(settings: &Settings, path: &str) -> Option<T> {
@@ -28,7 +28,7 @@ pub async fn ask<T: DeserializeOwned>(settings: &Settings, path: &str) -> Option
         request = request.header(AUTHORIZATION, format!("Bearer {token}"));
     }
     let request = request.body(Full::new(Bytes::new())).ok()?;
-    let answer = Transport::new(&url).ok()?.exchange(request, ANSWER).await.ok()?;
+    let answer = Transport::new(&url).ok()?.exchange(request, ANSWER_TIMEOUT).await.ok()?;
     // Whatever its status: a service that is not ready says so with a 503.
     serde_json::from_slice(&answer.body).ok()
 }

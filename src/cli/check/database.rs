@@ -1,0 +1,176 @@
+//! The log's database, and what it says of the service.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::report::Report;
+use crate::app;
+use crate::config::{Settings, redact_url};
+use crate::intake::{GIVEN_UP, MISSED};
+use crate::relay;
+use crate::words::counted;
+use convoke_core::human;
+use convoke_core::time::Millis;
+use convoke_log::disk::Level;
+use convoke_log::{self as log, Store};
+
+/// Clocks may differ by so much.
+const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(5);
+
+/// Nobody has accepted events for so long: somebody should have been told.
+const MAX_HEARTBEAT_AGE: Duration = Duration::from_secs(3600);
+
+/// The log, if it can be read, and whether there is one at all.
+pub(super) async fn open_log(report: &mut Report, settings: &Settings) -> (Option<Arc<dyn Store>>, bool) {
+    let shown = redact_url(&settings.database.url);
+    let log = match log::open(&app::log_options(settings)) {
+        Ok(log) => log,
+        Err(error) => {
+            report.fail("database", error);
+            return (None, true);
+        }
+    };
+    match log.migrate(false).await {
+        Ok(_) => {
+            report.ok("database", log.describe());
+            if let Some(problem) = log::files_of_another(&settings.database.url) {
+                report.warn("database", problem);
+            }
+            (Some(log), true)
+        }
+        Err(error) => {
+            if error.not_made() {
+                report.warn("database", error);
+            } else {
+                report.fail("database", format!("{shown}: {error}"));
+            }
+            log.close().await;
+            (None, false)
+        }
+    }
+}
+
+pub(super) async fn database(report: &mut Report, log: &dyn Store, now: Millis) {
+    match log.probe().await {
+        Ok(()) => report.ok("writing", "the database takes events"),
+        Err(error) => report.fail("writing", error),
+    }
+    match log.weaknesses().await {
+        Ok(weaknesses) => weaknesses.iter().for_each(|weakness| report.fail("durable", weakness)),
+        Err(error) => report.fail("durable", error),
+    }
+    if let Some(disk) = log.disk() {
+        let text = format!("{} free", bytesize::ByteSize(disk.free));
+        if disk.level() == Level::Plenty { report.ok("disk", text) } else { report.warn("disk", text) }
+    }
+    let outcome = service(report, log).await;
+    report.part("heartbeat", outcome);
+    match log.now().await {
+        Ok(theirs) => {
+            let apart = now.since(theirs).max(theirs.since(now));
+            if apart > MAX_CLOCK_DIFFERENCE {
+                report.fail("clock", format!("{apart:?} apart from the database's: check NTP on both"));
+            } else {
+                report.ok("clock", format!("{now}, the database agrees"));
+            }
+        }
+        Err(error) => report.fail("clock", error),
+    }
+    let outcome = retention(report, log).await;
+    report.part("retention", outcome);
+    let outcome = set_apart(report, log).await;
+    report.part("quarantine", outcome);
+    let outcome = cursors(report, log).await;
+    report.part("cursor", outcome);
+}
+
+/// Whether somebody accepts events.
+async fn service(report: &mut Report, log: &dyn Store) -> Result<(), log::LogError> {
+    let Some(heartbeat) = log.heartbeat().await? else {
+        report.warn("heartbeat", "none yet: no `convoke serve` has accepted events with this database");
+        return Ok(());
+    };
+    let text = format!("events were accepted at {}, {} ago", heartbeat.at, human::duration(heartbeat.age));
+    if heartbeat.elsewhere {
+        report.fail(
+            "heartbeat",
+            format!(
+                "{text}, but into another file, of which this one is a copy: a `convoke serve` that had the other one open \
+                 refuses events until it is restarted; after a restore, start `convoke serve`"
+            ),
+        );
+        return Ok(());
+    }
+    if heartbeat.age <= MISSED {
+        report.ok("heartbeat", text);
+        return Ok(());
+    }
+    if heartbeat.age < MAX_HEARTBEAT_AGE {
+        report.warn("heartbeat", text);
+    } else {
+        let left = match GIVEN_UP.checked_sub(heartbeat.age) {
+            Some(left) => format!("drops the first events in {}", human::duration(left)),
+            None => "drops events now; ask its history API for them".to_owned(),
+        };
+        report.fail("heartbeat", format!("{text}, and by nobody since; the platform {left}"));
+    }
+    report.fail(
+        "service",
+        format!(
+            "no `convoke serve` has accepted events with this database for {}: start it, or look at its log",
+            human::duration(heartbeat.age)
+        ),
+    );
+    Ok(())
+}
+
+/// What keeps retention from deleting.
+async fn retention(report: &Report, log: &dyn Store) -> Result<(), log::LogError> {
+    if let Some(held) = log.retention_held(log.now().await?).await? {
+        report.warn("retention", held);
+    }
+    Ok(())
+}
+
+async fn set_apart(report: &Report, log: &dyn Store) -> Result<(), log::LogError> {
+    let counts = log.counts().await?;
+    if counts.quarantined > 0 {
+        let entries = counted(counts.quarantined.unsigned_abs(), "entry", "entries");
+        report.warn("quarantine", format!("{entries}: see `convoke quarantine list`"));
+    }
+    for (cursor, rows) in &counts.set_aside {
+        let events = counted(rows.unsigned_abs(), "event", "events");
+        let way = if cursor == relay::CURSOR {
+            "; `convoke replay --set-aside` publishes them once the bus takes them"
+        } else {
+            ""
+        };
+        report.warn("set aside", format!("{events}, by the cursor {cursor}: see the table set_aside{way}"));
+    }
+    Ok(())
+}
+
+async fn cursors(report: &Report, log: &dyn Store) -> Result<(), log::LogError> {
+    for cursor in log.cursors().await? {
+        let lag = log.lag(&cursor.name).await?;
+        let owner = cursor.owner.as_deref().unwrap_or("nobody");
+        let behind = counted(lag.events, "event", "events");
+        let text = format!("{} at {}, {behind} behind, moved by {owner}", cursor.name, cursor.position);
+        if lag.events > 0 && cursor.owner.is_none() { report.warn("cursor", text) } else { report.ok("cursor", text) }
+    }
+    Ok(())
+}
+
+pub(super) async fn handshakes(report: &Report, settings: &Settings, log: &dyn Store) -> Result<(), log::LogError> {
+    let seen = log.counts().await?.handshakes;
+    for subscriber in &settings.subscribers {
+        match seen.get(&*subscriber.app_id) {
+            Some(at) => report.ok("handshake", format!("subscriber {}: newest at {at}", subscriber.app_id)),
+            None => report.warn(
+                "handshake",
+                format!("subscriber {}: none yet; enable the push configuration on the platform", subscriber.app_id),
+            ),
+        }
+    }
+    Ok(())
+}

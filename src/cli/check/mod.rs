@@ -1,0 +1,99 @@
+//! `convoke check`: one part after the other, each with its lines.
+
+mod database;
+mod files;
+mod platform;
+mod refused;
+mod report;
+mod running;
+mod stream;
+
+use std::time::Duration;
+
+use self::refused::Refused;
+use self::report::Report;
+use self::running::Running;
+use super::{Failure, Outcome};
+use crate::app;
+use crate::config::{ConfigArgs, Env, Settings, redact_url};
+use convoke_core::time::{Clock, Millis};
+use convoke_log::Store;
+use convoke_platform::Client;
+
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    settings: ConfigArgs,
+}
+
+/// The platform's API may take so long in all.
+const PLATFORM_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
+    let settings = super::settings(&arguments.settings, env, "error")?;
+    let mut report = Report::default();
+    files::files(&mut report, &settings);
+    let now = Clock::System.now();
+    let (log, made) = database::open_log(&mut report, &settings).await;
+    if let Some(log) = &log {
+        database::database(&mut report, &**log, now).await;
+        let outcome = database::handshakes(&report, &settings, &**log).await;
+        report.part("handshake", outcome);
+    }
+    service(&mut report, &settings).await;
+    platform(&mut report, &settings).await?;
+    bus(&mut report, &settings, log.as_deref(), made, now).await;
+    if let Some(log) = log {
+        log.close().await;
+    }
+    if report.failed { Err(Failure::Found) } else { Ok(()) }
+}
+
+/// What only a running service knows: which file it has open, what became of its helpers, and what it refused, though not of
+/// what came to another replica.
+async fn service(report: &mut Report, settings: &Settings) {
+    if let Some(running) = Running::ask(settings).await {
+        if let Some(sentence) = running.refuses() {
+            report.fail("service", sentence);
+        }
+        if let Some(sentence) = running.restarted() {
+            report.warn("helpers", sentence);
+        }
+    }
+    if let Some(refused) = Refused::ask(settings).await {
+        for sentence in refused.sentences(&settings.listen.path) {
+            report.warn("refused", format!("in the last {} min, {sentence}", refused.minutes));
+        }
+    }
+}
+
+async fn platform(report: &mut Report, settings: &Settings) -> Outcome {
+    let Some(options) = app::vendor_options(settings) else { return Ok(()) };
+    match Client::new(options, Clock::System) {
+        Ok(client) => {
+            let asked = tokio::time::timeout(PLATFORM_TIMEOUT, platform::platform(report, settings, &client));
+            if super::with_token(&client, asked).await?.is_err() {
+                report.fail("platform", format!("no answer within {PLATFORM_TIMEOUT:?}"));
+            }
+        }
+        Err(error) => report.fail("platform", error),
+    }
+    Ok(())
+}
+
+async fn bus(report: &mut Report, settings: &Settings, log: Option<&dyn Store>, made: bool, now: Millis) {
+    let Some(options) = app::bus_options(settings) else {
+        return report.warn("bus", "nats.url is none: nothing is published");
+    };
+    match super::open_bus(settings).await {
+        Ok(bus) => {
+            let shown = redact_url(&options.url);
+            report.ok("bus", format!("{shown}, nats-server {}", bus.server_version().unwrap_or_default()));
+            let outcome = stream::stream(report, settings, &bus, log, made, now).await;
+            report.part("stream", outcome);
+        }
+        Err(Failure::Usage(message)) => report.fail("bus", message),
+        Err(Failure::Failed(error)) => report.fail("bus", format!("{error:#}")),
+        Err(Failure::Found) => {}
+    }
+}

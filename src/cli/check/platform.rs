@@ -1,0 +1,31 @@
+//! The platform's API, and its subscription.
+
+use super::report::Report;
+use crate::config::Settings;
+use crate::subscription::{Expected, Standing};
+use convoke_platform::Client;
+
+pub(super) async fn platform(report: &mut Report, settings: &Settings, client: &Client) {
+    let identity = match client.identity().await {
+        Ok(identity) => identity,
+        Err(error) => return report.fail("platform", format!("{error}. {}", error.advice)),
+    };
+    let enterprise = identity.corp_id.map(|id| format!(", as enterprise {}", id.escape_debug())).unwrap_or_default();
+    report.ok("platform", format!("its API takes our credentials{enterprise}"));
+    let (what, expected) = ("subscribed", Expected::by(settings));
+    let is = match client.subscription().await {
+        Ok(is) => is,
+        Err(error) => return report.fail(what, format!("{error}. {}", error.advice)),
+    };
+    let differences = is.as_ref().map(|is| expected.differences(is)).unwrap_or_default().join("; ");
+    match expected.standing(is.as_ref()) {
+        Standing::Enabled => report.ok(what, "the platform's subscription is enabled, and as configured"),
+        Standing::Elsewhere => report.fail(what, format!("the platform's subscription is enabled, but {differences}")),
+        Standing::Locked => {
+            report.fail(what, "the platform has locked the subscription, as enabling it failed too often");
+        }
+        Standing::Missing => report.warn(what, "there is none by the API: `convoke subscription set`, then `enable`"),
+        Standing::Disabled => report.warn(what, "it is disabled: `convoke subscription enable`"),
+        Standing::Unknown => report.warn(what, "the platform gave a status that its manual does not list"),
+    }
+}

@@ -1,0 +1,196 @@
+//! The stream, and how it compares with the log.
+
+use std::time::Duration;
+
+use super::report::Report;
+use crate::audit;
+use crate::audit::watch::Mark;
+use crate::config::Settings;
+use crate::relay::{self, subject};
+use crate::words::counted;
+use convoke_bus::{Bus, StreamState};
+use convoke_core::id::{EventId, Seq};
+use convoke_core::time::Millis;
+use convoke_log::Store;
+
+/// The stream's newest messages, whose events should be in the log.
+const MAX_NEWEST_MESSAGES: u64 = 1_000;
+
+/// A comparison of log and stream is given so long.
+const COMPARE_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub(super) async fn stream(
+    report: &mut Report,
+    settings: &Settings,
+    bus: &Bus,
+    log: Option<&dyn Store>,
+    made: bool,
+    now: Millis,
+) -> anyhow::Result<()> {
+    let name = bus.stream();
+    // An event is a little larger as a message.
+    if bus.max_message() < settings.listen.max_body + 1024 {
+        report.warn(
+            "bus",
+            format!(
+                "takes messages of {}, and listen.max_body is {}: larger events are set aside; raise max_payload there",
+                bytesize::ByteSize(bus.max_message() as u64),
+                bytesize::ByteSize(settings.listen.max_body as u64)
+            ),
+        );
+    }
+    let position = match log {
+        Some(log) => log.cursors().await?.into_iter().find(|cursor| cursor.name == relay::CURSOR),
+        None => None,
+    };
+    let position = position.map_or(Seq::START, |cursor| cursor.position);
+    let Some(state) = bus.stream_state().await? else {
+        let makes_it = "`convoke serve` makes it";
+        match bus.try_stream().await {
+            Ok(None) => {}
+            Ok(Some(sentence)) => report.fail("stream", sentence),
+            Err(error) => report.warn("stream", format!("could not try whether it can be made: {error}")),
+        }
+        if position == Seq::START {
+            report.warn("stream", format!("there is no stream {name} yet: {makes_it}"));
+        } else {
+            report.fail("stream", format!(
+                "went backwards: there is no stream {name}, and the log was published up to seq {position}; {makes_it} \
+                 again, `convoke replay --missing` fills it"
+            ));
+        }
+        return Ok(());
+    };
+    let messages = counted(state.messages, "message", "messages");
+    report.ok("stream", format!("{name}: {messages}, {}", bytesize::ByteSize(state.bytes)));
+    if !made && state.last_sequence > 0 {
+        report.fail(
+            "database",
+            format!("nobody has made it, but {name} has been published to: does database.url name the right one?"),
+        );
+    }
+    if !state.differences.is_empty() {
+        report.warn("stream", format!("not as configured: {}", state.differences.join("; ")));
+    }
+    if let Some(max) = state.max_bytes.and_then(|max| u64::try_from(max).ok())
+        && state.bytes > max / 10 * 9
+    {
+        report.warn(
+            "stream",
+            format!(
+                "{} of {} are used: old messages are discarded",
+                bytesize::ByteSize(state.bytes),
+                bytesize::ByteSize(max)
+            ),
+        );
+    }
+    let Some(log) = log else { return Ok(()) };
+    let looked = match newest_published(report, settings, bus, log, position, now).await {
+        Ok(lost) => seen_before(report, bus, log, &state, position, lost).await,
+        Err(error) => Err(error),
+    };
+    report.part("stream", looked);
+    older_log(report, settings, bus, log, &state, now).await
+}
+
+/// Looks for what was published last; a word on it if it is not there.
+async fn newest_published(
+    report: &Report,
+    settings: &Settings,
+    bus: &Bus,
+    log: &dyn Store,
+    position: Seq,
+    now: Millis,
+) -> anyhow::Result<Option<String>> {
+    // The newest row that was published, unless it may have left the stream by age.
+    let newest = log.read(Seq(position.0 - 1), 1).await?.into_iter().find(|record| record.seq == position);
+    let Some(record) = newest.filter(|record| record.event_info.is_some()) else { return Ok(None) };
+    let aside = log.list_set_aside(relay::CURSOR, Seq(position.0 - 1), 1).await?;
+    let young = settings.nats.max_age.is_zero() || now.since(record.received_at) < settings.nats.max_age / 2;
+    if !aside.is_empty() || !young {
+        return Ok(None);
+    }
+    let subject = subject(bus.subject_prefix(), &record.subscriber_id, &record.event, record.meeting_id.as_deref());
+    if bus.holds_subject(&subject).await? {
+        report.ok("stream", format!("holds what was published last (seq {position})"));
+        return Ok(None);
+    }
+    Ok(Some(format!("it went backwards: what was published last (seq {position}) is not in it")))
+}
+
+/// Compares the stream with the log where the stream watch, an audit or a replay left something to be seen.
+async fn seen_before(
+    report: &mut Report,
+    bus: &Bus,
+    log: &dyn Store,
+    state: &StreamState,
+    position: Seq,
+    lost: Option<String>,
+) -> anyhow::Result<()> {
+    let mark = Mark::load(log, bus.stream()).await?;
+    let missing = mark.as_ref().map_or(0, |mark| mark.missing);
+    let setback = match mark {
+        Some(mut mark) => {
+            mark.allow(log.erased_messages().await?);
+            mark.setback(state, log.now().await?).map(|(_, what)| what)
+        }
+        None => None,
+    };
+    let setback = match (lost, setback) {
+        (Some(lost), Some(setback)) => Some(format!("{lost}, and {setback}")),
+        (lost, setback) => lost.or(setback),
+    };
+    if setback.is_none() && missing == 0 {
+        return Ok(());
+    }
+    match tokio::time::timeout(COMPARE_TIMEOUT, audit::compare(log, bus, position)).await {
+        Ok(found) => match (found?.verdict(), setback) {
+            (Some(verdict), Some(what)) => report.fail("stream", format!("{what}: {verdict}")),
+            (Some(verdict), None) => report.fail("stream", verdict),
+            (None, _) => report.ok("stream", "compared with the log just now: nothing is missing"),
+        },
+        // It is long; what was seen before has to do.
+        Err(_) => {
+            let what = match setback {
+                Some(what) => what,
+                None => format!(
+                    "{} of the log were missing in it when they were last compared",
+                    counted(missing, "event", "events")
+                ),
+            };
+            report.fail("stream", format!("{what}: `convoke audit` compares, `convoke replay --missing` puts back"));
+        }
+    }
+    Ok(())
+}
+
+/// A log that was restored from a backup does not know what was stored after it; the stream may.
+async fn older_log(
+    report: &mut Report,
+    settings: &Settings,
+    bus: &Bus,
+    log: &dyn Store,
+    state: &StreamState,
+    now: Millis,
+) -> anyhow::Result<()> {
+    let kept_since = settings.database.retention.map(|retention| EventId::lower_bound(now.minus(retention)));
+    let mut newest = bus.scan_after(state.last_sequence.saturating_sub(MAX_NEWEST_MESSAGES)).await?;
+    let mut ids = Vec::new();
+    while let Some(entry) = newest.next().await? {
+        ids.extend(entry.id.filter(|id| kept_since.is_none_or(|since| *id >= since)));
+    }
+    let known = log.places(&ids).await?;
+    let unknown = ids.iter().filter(|id| !known.contains_key(id)).count();
+    if unknown == 0 {
+        return Ok(());
+    }
+    let head = log.head().await?;
+    let newest = bus.newest_event().await?.map(|(_, seq)| format!(", up to seq {seq}")).unwrap_or_default();
+    report.fail("stream", format!(
+        "is newer than the log: of its newest {} messages {unknown} are of events that the log does not know{newest}, and the \
+         log ends at seq {head}. Was an older log restored? What the platform was told is stored is in the stream only: keep \
+         it, and see deploy/backup-sqlite.md or deploy/backup-postgres.md, \"When the log is older than the stream\"",
+        ids.len()
+    ));
+    Ok(())
+}
