@@ -107,7 +107,7 @@ pub struct PersonStay {
 }
 
 /// One erasure, begun and maybe finished.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct Erasure {
     /// Its number.
     pub id: i64,
@@ -116,11 +116,12 @@ pub struct Erasure {
     /// When it came to its end.
     pub finished_at: Option<Millis>,
     /// What was erased until now.
+    #[sqlx(flatten)]
     pub counts: Erased,
 }
 
 /// How much was erased.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, sqlx::FromRow)]
 pub struct Erased {
     /// Rows of `events`.
     pub events: i64,

@@ -6,10 +6,11 @@ use super::{LogError, Notes};
 use convoke_core::time::Millis;
 
 /// The platform's handshakes with one subscriber. Whatever differs later, one more has arrived.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
 pub struct HandshakesSeen {
     /// How many were answered, by whichever process. Noted for people and for comparing with itself: what arrived while the
     /// database was away is not in it.
+    #[sqlx(try_from = "i64")]
     pub answered: u64,
     /// When the newest arrived, by the clock of the process that answered it.
     pub newest: Option<Millis>,

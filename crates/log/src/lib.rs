@@ -17,6 +17,7 @@ mod log;
 mod maintenance;
 mod migrations;
 mod operations;
+#[expect(clippy::duplicate_mod, reason = "what both back ends share is compiled for each of them")]
 mod postgres;
 mod projection;
 mod reading;

@@ -26,7 +26,7 @@ pub struct Filter {
 }
 
 /// An entry of the quarantine.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, sqlx::FromRow)]
 pub struct Quarantined {
     /// Its number.
     pub id: i64,
@@ -39,11 +39,12 @@ pub struct Quarantined {
     /// Why no event could be made of it.
     pub reason: String,
     /// The whole request body.
+    #[sqlx(try_from = "Vec<u8>")]
     pub body: Bytes,
 }
 
 /// A row that a cursor passed by.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct SetAside {
     /// Its place in the log.
     pub seq: Seq,

@@ -6,7 +6,7 @@ use super::{LogError, Notes, Suppression};
 use convoke_core::time::Millis;
 
 /// What the tables know of a run from one subscriber's events.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
 pub struct KnownRun {
     /// Whose events; not necessarily one who is configured still.
     pub subscriber_id: String,
@@ -23,11 +23,12 @@ pub struct KnownRun {
     /// When something happened in it last, if that may still be going on: the run was started and has not ended since.
     pub live_at: Option<Millis>,
     /// Its finished recordings.
+    #[sqlx(try_from = "i64")]
     pub recordings: u64,
 }
 
 /// What the tables know of a stay.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
 pub struct KnownStay {
     /// As pushed.
     pub participant_id: Option<String>,
@@ -48,6 +49,7 @@ pub struct KnownStay {
     /// When it ended, by whatever closed it.
     pub left_at: Option<Millis>,
     /// Whether an event said that the person left, and not only that the run ended.
+    #[sqlx(rename = "closed_by_left")]
     pub left: bool,
 }
 

@@ -23,7 +23,7 @@ pub(super) const WORK_COUNTS: &str = "SELECT
     (SELECT count(*) FROM (SELECT 1 FROM enrichments WHERE state = 'given_up' LIMIT 10000) AS e)";
 
 /// A `record.finish` of the log, of a run that it names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct Finish {
     /// Its place.
     pub seq: Seq,
@@ -40,7 +40,7 @@ pub struct Finish {
 }
 
 /// A run whose recordings are asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct Fetch {
     /// Of its events.
     pub subscriber_id: String,
@@ -49,10 +49,12 @@ pub struct Fetch {
     /// The meeting's number.
     pub meeting_id: Option<String>,
     /// How many recordings of it have finished.
+    #[sqlx(try_from = "i64")]
     pub finishes: u32,
     /// When the newest of them did.
     pub finished_at: Millis,
     /// How often it was asked for since then.
+    #[sqlx(try_from = "i64")]
     pub tries: u32,
     /// Whether `event_info` is yet to be appended.
     pub ready: bool,
@@ -92,7 +94,7 @@ pub enum Fetched {
 }
 
 /// A run that is to be enriched.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct Run {
     /// Of its events.
     pub subscriber_id: String,
@@ -109,6 +111,7 @@ pub struct Run {
     /// … and its last.
     pub last_event_at: Millis,
     /// How often it was asked for.
+    #[sqlx(try_from = "i64")]
     pub tries: u32,
 }
 

@@ -1,16 +1,17 @@
 //! The log itself in PostgreSQL.
 
 use super::*;
+use crate::{CursorState, Heartbeat, Lag, Leased, Log, LogReader, Moved};
 
 #[async_trait]
 impl LogReader for PostgresLog {
     async fn read(&self, after: Seq, limit: u32) -> Result<Vec<Record>, LogError> {
         bounded(async {
             let mut tx = self.pool.begin_with(BEGIN_READ).await?;
-            let sql = format!("SELECT {RECORD} FROM events WHERE seq > $1 ORDER BY seq LIMIT $2");
+            let sql = format!("SELECT {} FROM events WHERE seq > $1 ORDER BY seq LIMIT $2", rows::RECORD);
             let rows = sqlx::query(AssertSqlSafe(sql)).bind(after.0).bind(i64::from(limit)).fetch_all(&mut *tx).await?;
             tx.commit().await?;
-            rows.iter().map(record).collect()
+            rows.iter().map(rows::record).collect()
         })
         .await
     }
@@ -161,7 +162,7 @@ impl Log for PostgresLog {
     }
 
     async fn advance(&self, cursor: &str, owner: &str, to: Seq, ttl: Duration) -> Result<Moved, LogError> {
-        bounded(advance(&self.pool, cursor, owner, Some(to), ttl))
+        bounded(async { advance(&mut *self.pool.acquire().await?, cursor, owner, Some(to), ttl).await })
             .await
             .map(|moved| moved.map_or(Moved::LeaseLost, |wanted| Moved::Yes { wanted }))
     }

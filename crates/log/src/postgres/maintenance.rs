@@ -1,6 +1,10 @@
 //! Upkeep in PostgreSQL.
 
 use super::*;
+use crate::disk::Disk;
+use crate::maintenance::COUNT_QUARANTINED;
+use crate::migrations::run_migrations;
+use crate::{Counts, Maintenance, Notes, RetentionHeld, Schema, Unmigrated};
 
 #[async_trait]
 impl Maintenance for PostgresLog {

@@ -9,48 +9,53 @@
 //! All of that is the session's, so a connection must be a session of its own: a pooler that hands the session on after
 //! each transaction is found out at the start, and refused.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use sqlx::postgres::{PgConnection, PgListener, PgPoolOptions, PgRow};
-use sqlx::{AssertSqlSafe, Connection, PgPool, PgTransaction, Row};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgArguments, PgConnection, PgListener, PgPoolOptions, PgRow};
+use sqlx::query::{Query, QueryAs};
+use sqlx::{AssertSqlSafe, Connection, FromRow, PgPool, PgTransaction, Row};
 use time::OffsetDateTime;
 use tokio::sync::{Mutex, MutexGuard, watch};
 use uuid::Uuid;
 
-use super::log::{Inserted, all_kept};
-use super::maintenance::COUNT_QUARANTINED;
-use super::migrations::run_migrations;
-use super::{
-    Append, Committed, Counts, CursorState, Filter, Heartbeat, Lag, Leased, Log, LogError, LogReader, Maintenance,
-    Moved, Notes, Operations, Options, Quarantine, Quarantined, Queries, RetentionHeld, Schema, SetAside, Store,
-    Unmigrated, retention,
-};
-use crate::disk::Disk;
+use super::{Append, Committed, LogError, Maintenance, Options, Queries, Store, retention};
+use crate::log::{Inserted, all_kept};
 use convoke_core::event::{Content, Event, Record, Unreadable};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
 
+mod enrichments;
 mod erasure;
+#[path = "../shared/erasure.rs"]
+mod erasures;
+#[path = "../shared/handshakes.rs"]
 mod handshakes;
 mod hosts;
 mod log;
 mod maintenance;
+#[path = "../shared/operations.rs"]
 mod operations;
 mod partitions;
 mod projection;
+#[path = "../shared/queries.rs"]
+mod queries;
 mod reading;
+#[path = "../shared/rows.rs"]
+mod rows;
 mod sequence;
 mod session;
 mod sessions;
+#[path = "../shared/snapshots.rs"]
 mod snapshots;
 mod trouble;
 pub mod url;
+#[path = "../shared/work_lists.rs"]
 mod work_lists;
 
 use hosts::Hosts;
@@ -75,8 +80,34 @@ const BEGIN_PROBE: &str = "BEGIN; SELECT pg_advisory_xact_lock(4865178305)";
 const BEGIN_READ: &str = "BEGIN READ ONLY; SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; \
      SET LOCAL enable_bitmapscan = off; SET LOCAL plan_cache_mode = force_generic_plan";
 
-const RECORD: &str = "seq, event_id, subscriber_id, event, occurred_at, received_at, meeting_id, meeting_uuid, source, \
-     traceparent, event_info";
+// What the code that both back ends share has to know of this one.
+type Backend = PostgresLog;
+type Db = sqlx::Postgres;
+type DbConnection = PgConnection;
+type DbRow = PgRow;
+type Arguments = PgArguments;
+
+const BEGIN: &str = "BEGIN";
+
+/// Of one person there is one erasure that is not finished.
+const BEGIN_ERASURE: &str = "BEGIN; LOCK TABLE erasures IN SHARE ROW EXCLUSIVE MODE";
+
+const NOW: &str = "now()";
+const NOW_MILLIS: &str = "date_trunc('milliseconds', clock_timestamp())";
+const YESTERDAY: &str = "now() - interval '1 day'";
+
+const GREATEST: &str = "greatest";
+
+/// Among the [`array`] $1.
+const MEMBER: &str = "= ANY($1)";
+
+fn array<T>(values: &[T]) -> &[T] {
+    values
+}
+
+fn uuid(row: &PgRow, index: usize) -> Result<Uuid, sqlx::Error> {
+    row.try_get(index)
+}
 
 /// How long the writer waits for the database before it gives the connection up. Less than the time in which a delivery
 /// must be answered.
@@ -219,6 +250,34 @@ impl PostgresLog {
         Ok((place, connection))
     }
 
+    fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Where to write, other than by appending.
+    async fn session(&self) -> Result<PoolConnection<Db>, LogError> {
+        bounded(self.pool.acquire()).await
+    }
+
+    /// Runs one writing statement in a transaction of its own; the number of rows it touched.
+    async fn write(&self, statement: Query<'_, Db, Arguments>) -> Result<u64, LogError> {
+        bounded(statement.execute(&self.pool)).await.map(|done| done.rows_affected())
+    }
+
+    /// All rows of a query that goes along the log.
+    async fn along<T>(&self, query: QueryAs<'_, Db, T, Arguments>) -> Result<Vec<T>, LogError>
+    where
+        T: for<'r> FromRow<'r, DbRow> + Send + Unpin,
+    {
+        bounded(async {
+            let mut tx = self.pool.begin_with(BEGIN_READ).await?;
+            let rows = query.fetch_all(&mut *tx).await?;
+            tx.commit().await?;
+            Ok(rows)
+        })
+        .await
+    }
+
     /// How long the partitions are.
     fn span(&self) -> partitions::Span {
         if self.retention.is_some() { partitions::Span::Month } else { partitions::Span::Year }
@@ -280,7 +339,7 @@ impl PostgresLog {
                 Content::Event(_) => {}
                 Content::Unreadable(unreadable) => insert_quarantined(&mut tx, unreadable, append.deliveries).await?,
                 Content::Handshake(handshake) => {
-                    handshakes::note_handshake(&mut tx, handshake, append.deliveries).await?
+                    handshakes::note_handshake(&mut tx, handshake, append.deliveries).await?;
                 }
             }
         }
@@ -397,7 +456,7 @@ async fn sound(connection: &mut PgConnection) -> bool {
 
 /// Moves a cursor forward, or back to the beginning, if `owner` holds its lease: whether somebody else asks for it.
 async fn advance(
-    database: impl sqlx::PgExecutor<'_>,
+    connection: &mut PgConnection,
     cursor: &str,
     owner: &str,
     to: Option<Seq>,
@@ -413,7 +472,7 @@ async fn advance(
     .bind(owner)
     .bind(to.map(|to| to.0))
     .bind(ttl.as_secs_f64())
-    .fetch_optional(database)
+    .fetch_optional(connection)
     .await
 }
 
@@ -442,33 +501,6 @@ async fn insert_quarantined(
 impl std::fmt::Debug for PostgresLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.describe())
-    }
-}
-
-fn record(row: &PgRow) -> Result<Record, sqlx::Error> {
-    Ok(Record {
-        seq: Seq(row.try_get(0)?),
-        event_id: EventId::from_uuid(row.try_get(1)?),
-        subscriber_id: row.try_get(2)?,
-        event: row.try_get(3)?,
-        occurred_at: Millis::from_date_time(row.try_get(4)?),
-        received_at: Millis::from_date_time(row.try_get(5)?),
-        meeting_id: row.try_get(6)?,
-        meeting_uuid: row.try_get(7)?,
-        source: row.try_get(8)?,
-        traceparent: row.try_get(9)?,
-        event_info: row.try_get(10)?,
-    })
-}
-
-fn quarantined(row: &PgRow) -> Quarantined {
-    Quarantined {
-        id: row.get(0),
-        subscriber_id: row.get(1),
-        received_at: Millis::from_date_time(row.get(2)),
-        deliveries: row.get(3),
-        reason: row.get(4),
-        body: Bytes::from(row.get::<Vec<u8>, _>(5)),
     }
 }
 

@@ -1,38 +1,21 @@
 //! The analyst tables in PostgreSQL.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, PgConnection, Row};
-use time::OffsetDateTime;
-use uuid::Uuid;
+use sqlx::{AssertSqlSafe, FromRow, PgConnection, Row};
 
-use super::{BEGIN_READ, PostgresLog, bounded, failed};
+use super::rows::{FACT, MEETING, RECORDING, STAY};
+pub(super) use super::rows::{recording, when, word};
+use super::{PostgresLog, bounded, failed};
 use crate::projection::{
-    Changes, ClosedBy, Fact, Lease, MeetingRow, Projection, RUNS_BEFORE_LOG, Ready, RecordingRow, RunKey, Status,
-    StayRow, Stored, TABLE_COUNTS,
+    Changes, Fact, Lease, MeetingRow, Projection, RUNS_BEFORE_LOG, Ready, RecordingRow, RunKey, StayRow, Stored,
+    TABLE_COUNTS,
 };
 use crate::{LogError, Moved, Texts};
-use convoke_core::event::{Attendee, Meeting};
-use convoke_core::id::{EventId, Seq};
+use convoke_core::id::Seq;
 use convoke_core::time::Millis;
-
-const FACT: &str = "seq, event_id, subscriber_id, event, meeting_id, meeting_uuid, meeting_cycle_sub_id, user_uuid, \
-     user_agent, account, participant_id, display_name, role, call_number, join_time, left_time, \
-     CASE WHEN event = 'record.ready' THEN event_info END";
-
-const MEETING: &str = "subscriber_id, meeting_uuid, meeting_id, meeting_cycle_sub_id, status, created_at, modified_at, \
-     modifications, cancelled_at, started_at, ended_at, concluded_at, stays, participants, peak_participants, recordings, \
-     first_event_at, last_event_at, internal";
-
-const STAY: &str = "stay_id, subscriber_id, meeting_uuid, meeting_id, participant_id, person, user_uuid, account, \
-     display_name, call_number, user_agent, role, joined_at, left_at, duration_s, closed_by, internal";
-
-const RECORDING: &str = "event_id, subscriber_id, meeting_uuid, meeting_id, finished_at, ready_at, length_s, size_mb, \
-     files, view_url";
 
 /// A join by nested loops over the keys' index, whatever the planner believes of a table that was empty a minute ago.
 const BEGIN_LOAD: &str = "BEGIN READ ONLY; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; \
@@ -41,14 +24,8 @@ const BEGIN_LOAD: &str = "BEGIN READ ONLY; SET LOCAL enable_seqscan = off; SET L
 #[async_trait]
 impl Projection for PostgresLog {
     async fn read_facts(&self, after: Seq, limit: u32) -> Result<Vec<Fact>, LogError> {
-        bounded(async {
-            let mut tx = self.pool.begin_with(BEGIN_READ).await?;
-            let sql = format!("SELECT {FACT} FROM events WHERE seq > $1 ORDER BY seq LIMIT $2");
-            let rows = sqlx::query(AssertSqlSafe(sql)).bind(after.0).bind(i64::from(limit)).fetch_all(&mut *tx).await?;
-            tx.commit().await?;
-            rows.iter().map(fact).collect()
-        })
-        .await
+        let sql = format!("SELECT {FACT} FROM events WHERE seq > $1 ORDER BY seq LIMIT $2");
+        self.along(sqlx::query_as(AssertSqlSafe(sql)).bind(after).bind(i64::from(limit))).await
     }
 
     async fn load_runs(&self, runs: &[RunKey]) -> Result<Vec<Stored>, LogError> {
@@ -66,14 +43,14 @@ impl Projection for PostgresLog {
                 sqlx::query(select(MEETING, "meetings")).bind(subscribers).bind(uuids).fetch_all(&mut *tx).await?;
             let mut found: HashMap<RunKey, Stored> = HashMap::with_capacity(rows.len());
             for row in &rows {
-                let meeting = meeting(row)?;
+                let meeting = MeetingRow::from_row(row)?;
                 found.insert(meeting.run.clone(), Stored { meeting, stays: Vec::new(), recordings: Vec::new() });
             }
             if !found.is_empty() {
                 let (subscribers, uuids) = keys(found.keys());
                 let rows =
                     sqlx::query(select(STAY, "attendance")).bind(subscribers).bind(uuids).fetch_all(&mut *tx).await?;
-                let stays: Vec<StayRow> = rows.iter().map(stay).collect::<Result<_, _>>()?;
+                let stays: Vec<StayRow> = rows.iter().map(StayRow::from_row).collect::<Result<_, _>>()?;
                 let recorded = found.values().filter(|stored| stored.meeting.recordings > 0);
                 let (subscribers, uuids) = keys(recorded.map(|stored| &stored.meeting.run));
                 let rows = sqlx::query(select(RECORDING, "recordings"))
@@ -86,7 +63,7 @@ impl Projection for PostgresLog {
                         stored.stays.push(stay);
                     }
                 }
-                for recording in rows.iter().map(recording) {
+                for recording in rows.iter().map(RecordingRow::from_row) {
                     let recording = recording?;
                     let Some(uuid) = &recording.meeting_uuid else { continue };
                     let key = RunKey { subscriber_id: recording.subscriber_id.clone(), meeting_uuid: uuid.clone() };
@@ -110,7 +87,7 @@ impl Projection for PostgresLog {
     }
 
     async fn runs_before_log(&self) -> Result<i64, LogError> {
-        sqlx::query_scalar(RUNS_BEFORE_LOG).fetch_one(&self.pool).await.map_err(failed)
+        sqlx::query_scalar(RUNS_BEFORE_LOG).fetch_one(self.pool()).await.map_err(failed)
     }
 
     async fn table_counts(&self) -> Result<[i64; 3], LogError> {
@@ -126,7 +103,7 @@ impl PostgresLog {
         bounded(async {
             let mut tx = self.pool.begin().await?;
             let wanted =
-                super::advance(&mut *tx, lease.cursor, lease.owner, forward.map(|(to, _)| to), lease.ttl).await?;
+                super::advance(&mut tx, lease.cursor, lease.owner, forward.map(|(to, _)| to), lease.ttl).await?;
             let Some(wanted) = wanted else {
                 tx.rollback().await?;
                 return Ok(Moved::LeaseLost);
@@ -213,19 +190,19 @@ async fn write_meetings(connection: &mut PgConnection, rows: &[MeetingRow]) -> R
         .bind(column(rows, |row| row.meeting_id.as_deref()))
         .bind(column(rows, |row| row.meeting_cycle_sub_id.as_deref()))
         .bind(column(rows, |row| row.status.as_str()))
-        .bind(column(rows, |row| row.created_at.map(Millis::date_time)))
-        .bind(column(rows, |row| row.modified_at.map(Millis::date_time)))
+        .bind(column(rows, |row| row.created_at))
+        .bind(column(rows, |row| row.modified_at))
         .bind(column(rows, |row| row.modifications))
-        .bind(column(rows, |row| row.cancelled_at.map(Millis::date_time)))
-        .bind(column(rows, |row| row.started_at.map(Millis::date_time)))
-        .bind(column(rows, |row| row.ended_at.map(Millis::date_time)))
-        .bind(column(rows, |row| row.concluded_at.map(Millis::date_time)))
+        .bind(column(rows, |row| row.cancelled_at))
+        .bind(column(rows, |row| row.started_at))
+        .bind(column(rows, |row| row.ended_at))
+        .bind(column(rows, |row| row.concluded_at))
         .bind(column(rows, |row| row.stays))
         .bind(column(rows, |row| row.participants))
         .bind(column(rows, |row| row.peak_participants))
         .bind(column(rows, |row| row.recordings))
-        .bind(column(rows, |row| row.first_event_at.date_time()))
-        .bind(column(rows, |row| row.last_event_at.date_time()))
+        .bind(column(rows, |row| row.first_event_at))
+        .bind(column(rows, |row| row.last_event_at))
         .bind(column(rows, |row| &*row.internal))
         .execute(connection)
         .await
@@ -269,8 +246,8 @@ async fn write_stays(connection: &mut PgConnection, rows: &[StayRow]) -> Result<
         .bind(column(&told, |told| told.call_number))
         .bind(column(&told, |told| told.user_agent))
         .bind(column(&told, |told| told.role))
-        .bind(column(rows, |row| row.joined_at.map(Millis::date_time)))
-        .bind(column(rows, |row| row.left_at.map(Millis::date_time)))
+        .bind(column(rows, |row| row.joined_at))
+        .bind(column(rows, |row| row.left_at))
         .bind(column(rows, |row| row.duration.map(|duration| duration.as_secs_f64())))
         .bind(column(rows, |row| row.closed_by.as_str()))
         .bind(column(rows, |row| &*row.internal))
@@ -288,12 +265,12 @@ async fn write_recordings(connection: &mut PgConnection, rows: &[RecordingRow]) 
         row.ready.as_ref().and_then(of)
     }
     sqlx::query(upsert("recordings", RECORDING, &types, 1, 1))
-        .bind(column(rows, |row| row.event_id.uuid()))
+        .bind(column(rows, |row| row.event_id))
         .bind(column(rows, |row| &*row.subscriber_id))
         .bind(column(rows, |row| row.meeting_uuid.as_deref()))
         .bind(column(rows, |row| row.meeting_id.as_deref()))
-        .bind(column(rows, |row| row.finished_at.date_time()))
-        .bind(column(rows, |row| row.ready.as_ref().map(|ready| ready.at.date_time())))
+        .bind(column(rows, |row| row.finished_at))
+        .bind(column(rows, |row| row.ready.as_ref().map(|ready| ready.at)))
         .bind(column(rows, |row| ready(row, |ready| ready.length_s)))
         .bind(column(rows, |row| ready(row, |ready| ready.size_mb)))
         .bind(column(rows, |row| ready(row, |ready| ready.files)))
@@ -303,112 +280,6 @@ async fn write_recordings(connection: &mut PgConnection, rows: &[RecordingRow]) 
         .map(drop)
 }
 
-pub(super) fn shared(row: &PgRow, index: usize) -> Result<Option<Arc<str>>, sqlx::Error> {
-    Ok(row.try_get::<Option<&str>, _>(index)?.map(Arc::from))
-}
-
-pub(super) fn known(row: &PgRow, index: usize) -> Result<Arc<str>, sqlx::Error> {
-    row.try_get::<&str, _>(index).map(Arc::from)
-}
-
-pub(super) fn when(row: &PgRow, index: usize) -> Result<Option<Millis>, sqlx::Error> {
-    Ok(row.try_get::<Option<OffsetDateTime>, _>(index)?.map(Millis::from_date_time))
-}
-
 pub(super) fn always(row: &PgRow, index: usize) -> Result<Millis, sqlx::Error> {
-    row.try_get(index).map(Millis::from_date_time)
-}
-
-pub(super) fn word<T>(row: &PgRow, index: usize, parse: impl Fn(&str) -> Option<T>) -> Result<T, sqlx::Error> {
-    let text: &str = row.try_get(index)?;
-    parse(text).ok_or_else(|| sqlx::Error::Decode(format!("{text} is not a word of this column").into()))
-}
-
-fn fact(row: &PgRow) -> Result<Fact, sqlx::Error> {
-    Ok(Fact {
-        seq: Seq(row.try_get(0)?),
-        event_id: EventId::from_uuid(row.try_get(1)?),
-        subscriber_id: known(row, 2)?,
-        event: known(row, 3)?,
-        meeting: Meeting { id: shared(row, 4)?, uuid: shared(row, 5)?, cycle_sub_id: shared(row, 6)? },
-        attendee: Attendee {
-            user_uuid: shared(row, 7)?,
-            user_agent: shared(row, 8)?,
-            account: shared(row, 9)?,
-            participant_id: shared(row, 10)?,
-            display_name: shared(row, 11)?,
-            role: shared(row, 12)?,
-            call_number: shared(row, 13)?,
-            join_time: when(row, 14)?,
-            left_time: when(row, 15)?,
-        },
-        event_info: shared(row, 16)?,
-    })
-}
-
-fn meeting(row: &PgRow) -> Result<MeetingRow, sqlx::Error> {
-    Ok(MeetingRow {
-        run: RunKey { subscriber_id: known(row, 0)?, meeting_uuid: known(row, 1)? },
-        meeting_id: shared(row, 2)?,
-        meeting_cycle_sub_id: shared(row, 3)?,
-        status: word(row, 4, Status::parse)?,
-        created_at: when(row, 5)?,
-        modified_at: when(row, 6)?,
-        modifications: row.try_get(7)?,
-        cancelled_at: when(row, 8)?,
-        started_at: when(row, 9)?,
-        ended_at: when(row, 10)?,
-        concluded_at: when(row, 11)?,
-        stays: row.try_get(12)?,
-        participants: row.try_get(13)?,
-        peak_participants: row.try_get(14)?,
-        recordings: row.try_get(15)?,
-        first_event_at: always(row, 16)?,
-        last_event_at: always(row, 17)?,
-        internal: row.try_get(18)?,
-    })
-}
-
-fn stay(row: &PgRow) -> Result<StayRow, sqlx::Error> {
-    Ok(StayRow {
-        stay_id: row.try_get::<Uuid, _>(0)?,
-        run: RunKey { subscriber_id: known(row, 1)?, meeting_uuid: known(row, 2)? },
-        told: Texts {
-            meeting_id: row.try_get(3)?,
-            participant_id: row.try_get(4)?,
-            user_uuid: row.try_get(6)?,
-            account: row.try_get(7)?,
-            display_name: row.try_get(8)?,
-            call_number: row.try_get(9)?,
-            user_agent: row.try_get(10)?,
-            role: row.try_get(11)?,
-        }
-        .told(),
-        joined_at: when(row, 12)?,
-        left_at: when(row, 13)?,
-        // What cannot be one, which nothing here writes, is made anew with the row.
-        duration: row.try_get::<Option<f64>, _>(14)?.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
-        closed_by: word(row, 15, ClosedBy::parse)?,
-        internal: row.try_get(16)?,
-    })
-}
-
-pub(super) fn recording(row: &PgRow) -> Result<RecordingRow, sqlx::Error> {
-    Ok(RecordingRow {
-        event_id: EventId::from_uuid(row.try_get(0)?),
-        subscriber_id: known(row, 1)?,
-        meeting_uuid: shared(row, 2)?,
-        meeting_id: shared(row, 3)?,
-        finished_at: always(row, 4)?,
-        ready: match when(row, 5)? {
-            Some(at) => Some(Ready {
-                at,
-                length_s: row.try_get(6)?,
-                size_mb: row.try_get(7)?,
-                files: row.try_get(8)?,
-                view_url: row.try_get(9)?,
-            }),
-            None => None,
-        },
-    })
+    row.try_get(index)
 }

@@ -1,14 +1,15 @@
 //! The log itself in SQLite.
 
 use super::*;
+use crate::{Committed, CursorState, Heartbeat, Lag, Leased, Log, LogReader, Moved};
 
 #[async_trait]
 impl LogReader for SqliteLog {
     async fn read(&self, after: Seq, limit: u32) -> Result<Vec<Record>, LogError> {
-        let sql = format!("SELECT {RECORD} FROM events WHERE seq > ? ORDER BY seq LIMIT ?");
+        let sql = format!("SELECT {} FROM events WHERE seq > ? ORDER BY seq LIMIT ?", rows::RECORD);
         let rows =
             sqlx::query(AssertSqlSafe(sql)).bind(after.0).bind(limit).fetch_all(&self.readers).await.map_err(failed)?;
-        rows.iter().map(record).collect::<Result<_, _>>().map_err(failed)
+        rows.iter().map(rows::record).collect::<Result<_, _>>().map_err(failed)
     }
 
     async fn find(&self, id: EventId) -> Result<Option<Seq>, LogError> {

@@ -1,6 +1,10 @@
 //! Upkeep in SQLite.
 
 use super::*;
+use crate::disk::Disk;
+use crate::maintenance::COUNT_QUARANTINED;
+use crate::migrations::{run_migrations, somebody_elses};
+use crate::{Counts, RetentionHeld, Schema, Unmigrated};
 
 #[async_trait]
 impl Maintenance for SqliteLog {

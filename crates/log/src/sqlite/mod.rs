@@ -4,9 +4,7 @@
 //! Checkpoints are done by [`SqliteLog::maintain`] on a connection of its own, so that they do not stand in the writer's
 //! way; the writer's automatic checkpoint is only the backstop that keeps the WAL from growing without bound.
 
-mod projection;
-
-use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::str::FromStr;
@@ -14,39 +12,44 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use sqlx::query::QueryAs;
 use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteRow,
     SqliteSynchronous,
 };
-use sqlx::{AssertSqlSafe, Connection, Row, SqlitePool};
+use sqlx::{AssertSqlSafe, Connection, FromRow, Row, SqlitePool};
 use tokio::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
-use super::log::{Inserted, all_kept};
-use super::maintenance::COUNT_QUARANTINED;
-use super::migrations::{run_migrations, somebody_elses};
-use super::{
-    Append, Appended, Committed, Counts, CursorState, Filter, Heartbeat, Lag, Leased, Log, LogError, LogReader,
-    Maintenance, Moved, Notes, Operations, Options, Quarantine, Quarantined, Queries, RetentionHeld, Schema, SetAside,
-    Store, Unmigrated, retention,
-};
-use crate::disk::Disk;
+use super::{Append, Appended, LogError, Maintenance, Notes, Options, Queries, Store, retention};
+use crate::log::{Inserted, all_kept};
 use convoke_core::event::{Content, Event, Record, Unreadable};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
 use place::Files;
 
+mod enrichments;
 mod erasure;
+#[path = "../shared/erasure.rs"]
+mod erasures;
 pub mod files;
+#[path = "../shared/handshakes.rs"]
 mod handshakes;
 mod log;
 mod maintenance;
+#[path = "../shared/operations.rs"]
 mod operations;
 mod place;
+mod projection;
+#[path = "../shared/queries.rs"]
+mod queries;
 mod reading;
+#[path = "../shared/rows.rs"]
+mod rows;
 mod sessions;
+#[path = "../shared/snapshots.rs"]
 mod snapshots;
+#[path = "../shared/work_lists.rs"]
 mod work_lists;
 
 pub(crate) use reading::read_within;
@@ -63,11 +66,37 @@ const COLUMN_COUNT: usize = 23;
 /// stays unbound, which is NULL, and is passed over.
 const ROWS: [usize; 14] = [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256];
 
-const RECORD: &str = "seq, event_id, subscriber_id, event, occurred_at, received_at, meeting_id, meeting_uuid, source, \
-     traceparent, event_info";
+// What the code that both back ends share has to know of this one.
+type Backend = SqliteLog;
+type Db = sqlx::Sqlite;
+type DbConnection = SqliteConnection;
+type DbRow = SqliteRow;
+type Arguments = SqliteArguments;
+
+const BEGIN: &str = "BEGIN IMMEDIATE";
+const BEGIN_ERASURE: &str = BEGIN;
 
 /// Now, by the database's clock, as stored times are written.
 const NOW: &str = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')";
+const NOW_MILLIS: &str = NOW;
+const YESTERDAY: &str = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-1 day')";
+
+const GREATEST: &str = "max";
+
+/// Among the [`array`] $1.
+const MEMBER: &str = "IN (SELECT value FROM json_each($1))";
+
+fn array<T: ToString>(values: &[T]) -> String {
+    serde_json::Value::from_iter(values.iter().map(ToString::to_string)).to_string()
+}
+
+fn uuid(row: &SqliteRow, index: usize) -> Result<Uuid, sqlx::Error> {
+    rows::word(row, index, |text| Uuid::try_parse(text).ok())
+}
+
+async fn bounded<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, LogError> {
+    work.await.map_err(failed)
+}
 
 /// A WAL longer than this is checkpointed by [`SqliteLog::maintain`].
 const CHECKPOINT_BYTES: u64 = 2 << 20;
@@ -167,6 +196,23 @@ impl SqliteLog {
             people,
             inserts,
         })
+    }
+
+    fn pool(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    /// Where to write.
+    async fn session(&self) -> Result<Writer<'_>, LogError> {
+        self.writer().await
+    }
+
+    /// All rows of a query that goes along the log.
+    async fn along<T>(&self, query: QueryAs<'_, Db, T, Arguments>) -> Result<Vec<T>, LogError>
+    where
+        T: for<'r> FromRow<'r, DbRow> + Send + Unpin,
+    {
+        self.all(query).await
     }
 
     /// Where the file is.
@@ -294,7 +340,7 @@ impl SqliteLog {
                 Content::Event(_) => {}
                 Content::Unreadable(unreadable) => insert_quarantined(&mut tx, unreadable, append.deliveries).await?,
                 Content::Handshake(handshake) => {
-                    handshakes::note_handshake(&mut tx, handshake, append.deliveries).await?
+                    handshakes::note_handshake(&mut tx, handshake, append.deliveries).await?;
                 }
             }
         }
@@ -400,6 +446,20 @@ impl Writer<'_> {
     }
 }
 
+impl Deref for Writer<'_> {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        self.0.as_ref().expect("opened when it was taken")
+    }
+}
+
+impl DerefMut for Writer<'_> {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        self.connection()
+    }
+}
+
 fn bind(to: &mut SqliteArguments, append: &Append, event: &Event) -> Result<(), sqlx::error::BoxDynError> {
     use sqlx::Arguments as _;
     let text = |time: Millis| Arc::<str>::from(time.to_string());
@@ -495,33 +555,6 @@ impl std::fmt::Debug for SqliteLog {
 
 fn seconds(ttl: Duration) -> String {
     format!("+{:.3} seconds", ttl.as_secs_f64())
-}
-
-fn record(row: &SqliteRow) -> Result<Record, sqlx::Error> {
-    Ok(Record {
-        seq: Seq(row.try_get(0)?),
-        event_id: event_id(row, 1)?,
-        subscriber_id: row.try_get(2)?,
-        event: row.try_get(3)?,
-        occurred_at: time(row.try_get(4)?)?,
-        received_at: time(row.try_get(5)?)?,
-        meeting_id: row.try_get(6)?,
-        meeting_uuid: row.try_get(7)?,
-        source: row.try_get(8)?,
-        traceparent: row.try_get(9)?,
-        event_info: row.try_get(10)?,
-    })
-}
-
-fn quarantined(row: &SqliteRow) -> Result<Quarantined, sqlx::Error> {
-    Ok(Quarantined {
-        id: row.try_get(0)?,
-        subscriber_id: row.try_get(1)?,
-        received_at: time(row.try_get(2)?)?,
-        deliveries: row.try_get(3)?,
-        reason: row.try_get(4)?,
-        body: Bytes::from(row.try_get::<Vec<u8>, _>(5)?),
-    })
 }
 
 fn event_id(row: &SqliteRow, index: usize) -> Result<EventId, sqlx::Error> {

@@ -2,36 +2,20 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
-use sqlx::{Arguments as _, AssertSqlSafe, Row};
-use uuid::Uuid;
+use sqlx::sqlite::{SqliteArguments, SqliteConnection};
+use sqlx::{Arguments as _, AssertSqlSafe, FromRow};
 
-use super::{SqliteLog, event_id, failed, time};
+use super::rows::{FACT, MEETING, RECORDING, STAY};
+pub(super) use super::rows::{recording, when, word};
+use super::{SqliteLog, failed};
 use crate::projection::{
-    Changes, ClosedBy, Fact, Lease, MeetingRow, Projection, RUNS_BEFORE_LOG, Ready, RecordingRow, RunKey, Status,
-    StayRow, Stored, TABLE_COUNTS,
+    Changes, Fact, Lease, MeetingRow, Projection, RUNS_BEFORE_LOG, RecordingRow, RunKey, StayRow, Stored, TABLE_COUNTS,
 };
-use crate::{LogError, Moved, Texts};
-use convoke_core::event::{Attendee, Meeting};
+use crate::{LogError, Moved};
 use convoke_core::id::Seq;
 use convoke_core::time::Millis;
-
-const FACT: &str = "seq, event_id, subscriber_id, event, meeting_id, meeting_uuid, meeting_cycle_sub_id, user_uuid, \
-     user_agent, account, participant_id, display_name, role, call_number, join_time, left_time, \
-     CASE WHEN event = 'record.ready' THEN event_info END";
-
-const MEETING: &str = "subscriber_id, meeting_uuid, meeting_id, meeting_cycle_sub_id, status, created_at, modified_at, \
-     modifications, cancelled_at, started_at, ended_at, concluded_at, stays, participants, peak_participants, recordings, \
-     first_event_at, last_event_at, internal";
-
-const STAY: &str = "stay_id, subscriber_id, meeting_uuid, meeting_id, participant_id, person, user_uuid, account, \
-     display_name, call_number, user_agent, role, joined_at, left_at, duration_s, closed_by, internal";
-
-const RECORDING: &str = "event_id, subscriber_id, meeting_uuid, meeting_id, finished_at, ready_at, length_s, size_mb, \
-     files, view_url";
 
 /// Rows that one statement writes: few distinct statements, each prepared once and kept.
 const SHAPES: [usize; 4] = [128, 32, 8, 1];
@@ -79,10 +63,8 @@ static RECORDINGS: LazyLock<Upsert> = LazyLock::new(|| Upsert::into("recordings"
 #[async_trait]
 impl Projection for SqliteLog {
     async fn read_facts(&self, after: Seq, limit: u32) -> Result<Vec<Fact>, LogError> {
-        let sql = format!("SELECT {FACT} FROM events WHERE seq > ? ORDER BY seq LIMIT ?");
-        let rows =
-            sqlx::query(AssertSqlSafe(sql)).bind(after.0).bind(limit).fetch_all(&self.readers).await.map_err(failed)?;
-        rows.iter().map(fact).collect::<Result<_, _>>().map_err(failed)
+        let sql = format!("SELECT {FACT} FROM events WHERE seq > $1 ORDER BY seq LIMIT $2");
+        self.along(sqlx::query_as(AssertSqlSafe(sql)).bind(after).bind(i64::from(limit))).await
     }
 
     async fn load_runs(&self, runs: &[RunKey]) -> Result<Vec<Stored>, LogError> {
@@ -95,7 +77,7 @@ impl Projection for SqliteLog {
             let rows = sqlx::query(AssertSqlSafe(sql)).bind(list(&mut runs.iter())).fetch_all(&self.readers).await?;
             let mut found: HashMap<RunKey, Stored> = HashMap::with_capacity(rows.len());
             for row in &rows {
-                let meeting = meeting(row)?;
+                let meeting = MeetingRow::from_row(row)?;
                 found.insert(meeting.run.clone(), Stored { meeting, stays: Vec::new(), recordings: Vec::new() });
             }
             if found.is_empty() {
@@ -109,14 +91,14 @@ impl Projection for SqliteLog {
             let sql =
                 format!("SELECT {STAY} FROM attendance WHERE meeting_uuid IN (SELECT value ->> 1 FROM json_each(?))");
             for row in &sqlx::query(AssertSqlSafe(sql)).bind(known).fetch_all(&self.readers).await? {
-                let stay = stay(row)?;
+                let stay = StayRow::from_row(row)?;
                 if let Some(stored) = found.get_mut(&stay.run) {
                     stored.stays.push(stay);
                 }
             }
             let sql = format!("SELECT {RECORDING} FROM recordings WHERE {wanted}");
             for row in &sqlx::query(AssertSqlSafe(sql)).bind(recorded).fetch_all(&self.readers).await? {
-                let recording = recording(row)?;
+                let recording = RecordingRow::from_row(row)?;
                 let Some(uuid) = &recording.meeting_uuid else { continue };
                 let key = RunKey { subscriber_id: recording.subscriber_id.clone(), meeting_uuid: uuid.clone() };
                 if let Some(stored) = found.get_mut(&key) {
@@ -137,7 +119,7 @@ impl Projection for SqliteLog {
     }
 
     async fn runs_before_log(&self) -> Result<i64, LogError> {
-        sqlx::query_scalar(RUNS_BEFORE_LOG).fetch_one(&self.readers).await.map_err(failed)
+        sqlx::query_scalar(RUNS_BEFORE_LOG).fetch_one(self.pool()).await.map_err(failed)
     }
 
     async fn table_counts(&self) -> Result<[i64; 3], LogError> {
@@ -262,112 +244,4 @@ fn bind_recording(to: &mut SqliteArguments, row: &RecordingRow) -> Bound {
     to.add(ready.and_then(|ready| ready.size_mb))?;
     to.add(ready.and_then(|ready| ready.files))?;
     to.add(ready.and_then(|ready| ready.view_url.clone()))
-}
-
-pub(super) fn shared(row: &SqliteRow, index: usize) -> Result<Option<Arc<str>>, sqlx::Error> {
-    Ok(row.try_get::<Option<&str>, _>(index)?.map(Arc::from))
-}
-
-pub(super) fn known(row: &SqliteRow, index: usize) -> Result<Arc<str>, sqlx::Error> {
-    row.try_get::<&str, _>(index).map(Arc::from)
-}
-
-pub(super) fn when(row: &SqliteRow, index: usize) -> Result<Option<Millis>, sqlx::Error> {
-    row.try_get::<Option<&str>, _>(index)?.map(time).transpose()
-}
-
-pub(super) fn word<T>(row: &SqliteRow, index: usize, parse: impl Fn(&str) -> Option<T>) -> Result<T, sqlx::Error> {
-    let text: &str = row.try_get(index)?;
-    parse(text).ok_or_else(|| sqlx::Error::Decode(format!("{text} is not a word of this column").into()))
-}
-
-fn fact(row: &SqliteRow) -> Result<Fact, sqlx::Error> {
-    Ok(Fact {
-        seq: Seq(row.try_get(0)?),
-        event_id: event_id(row, 1)?,
-        subscriber_id: known(row, 2)?,
-        event: known(row, 3)?,
-        meeting: Meeting { id: shared(row, 4)?, uuid: shared(row, 5)?, cycle_sub_id: shared(row, 6)? },
-        attendee: Attendee {
-            user_uuid: shared(row, 7)?,
-            user_agent: shared(row, 8)?,
-            account: shared(row, 9)?,
-            participant_id: shared(row, 10)?,
-            display_name: shared(row, 11)?,
-            role: shared(row, 12)?,
-            call_number: shared(row, 13)?,
-            join_time: when(row, 14)?,
-            left_time: when(row, 15)?,
-        },
-        event_info: shared(row, 16)?,
-    })
-}
-
-fn meeting(row: &SqliteRow) -> Result<MeetingRow, sqlx::Error> {
-    let never = || sqlx::Error::Decode("a run without an event".into());
-    Ok(MeetingRow {
-        run: RunKey { subscriber_id: known(row, 0)?, meeting_uuid: known(row, 1)? },
-        meeting_id: shared(row, 2)?,
-        meeting_cycle_sub_id: shared(row, 3)?,
-        status: word(row, 4, Status::parse)?,
-        created_at: when(row, 5)?,
-        modified_at: when(row, 6)?,
-        modifications: row.try_get(7)?,
-        cancelled_at: when(row, 8)?,
-        started_at: when(row, 9)?,
-        ended_at: when(row, 10)?,
-        concluded_at: when(row, 11)?,
-        stays: row.try_get(12)?,
-        participants: row.try_get(13)?,
-        peak_participants: row.try_get(14)?,
-        recordings: row.try_get(15)?,
-        first_event_at: when(row, 16)?.ok_or_else(never)?,
-        last_event_at: when(row, 17)?.ok_or_else(never)?,
-        internal: row.try_get(18)?,
-    })
-}
-
-fn stay(row: &SqliteRow) -> Result<StayRow, sqlx::Error> {
-    Ok(StayRow {
-        stay_id: word(row, 0, |text| Uuid::try_parse(text).ok())?,
-        run: RunKey { subscriber_id: known(row, 1)?, meeting_uuid: known(row, 2)? },
-        told: Texts {
-            meeting_id: row.try_get(3)?,
-            participant_id: row.try_get(4)?,
-            user_uuid: row.try_get(6)?,
-            account: row.try_get(7)?,
-            display_name: row.try_get(8)?,
-            call_number: row.try_get(9)?,
-            user_agent: row.try_get(10)?,
-            role: row.try_get(11)?,
-        }
-        .told(),
-        joined_at: when(row, 12)?,
-        left_at: when(row, 13)?,
-        // What cannot be one, which nothing here writes, is made anew with the row.
-        duration: row.try_get::<Option<f64>, _>(14)?.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
-        closed_by: word(row, 15, ClosedBy::parse)?,
-        internal: row.try_get(16)?,
-    })
-}
-
-pub(super) fn recording(row: &SqliteRow) -> Result<RecordingRow, sqlx::Error> {
-    let ready_at = when(row, 5)?;
-    Ok(RecordingRow {
-        event_id: event_id(row, 0)?,
-        subscriber_id: known(row, 1)?,
-        meeting_uuid: shared(row, 2)?,
-        meeting_id: shared(row, 3)?,
-        finished_at: time(row.try_get(4)?)?,
-        ready: match ready_at {
-            Some(at) => Some(Ready {
-                at,
-                length_s: row.try_get(6)?,
-                size_mb: row.try_get(7)?,
-                files: row.try_get(8)?,
-                view_url: row.try_get(9)?,
-            }),
-            None => None,
-        },
-    })
 }
