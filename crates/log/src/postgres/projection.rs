@@ -3,11 +3,9 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use sqlx::postgres::PgRow;
-use sqlx::{AssertSqlSafe, FromRow, PgConnection, Row};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection};
 
 use super::rows::{FACT, MEETING, RECORDING, STAY};
-pub(super) use super::rows::{recording, when, word};
 use super::{PostgresLog, bounded, failed};
 use crate::projection::{
     Changes, Fact, Lease, MeetingRow, Projection, RUNS_BEFORE_LOG, Ready, RecordingRow, RunKey, StayRow, Stored,
@@ -15,7 +13,6 @@ use crate::projection::{
 };
 use crate::{LogError, Moved, Texts};
 use convoke_core::id::Seq;
-use convoke_core::time::Millis;
 
 /// A join by nested loops over the keys' index, whatever the planner believes of a table that was empty a minute ago.
 const BEGIN_LOAD: &str = "BEGIN READ ONLY; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; \
@@ -278,8 +275,4 @@ async fn write_recordings(connection: &mut PgConnection, rows: &[RecordingRow]) 
         .execute(connection)
         .await
         .map(drop)
-}
-
-pub(super) fn always(row: &PgRow, index: usize) -> Result<Millis, sqlx::Error> {
-    row.try_get(index)
 }

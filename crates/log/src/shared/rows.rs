@@ -10,7 +10,6 @@ use crate::erasure::{Host, PersonRow, PersonStay, StayKey};
 use crate::projection::{ClosedBy, Fact, MeetingRow, Ready, RecordingRow, RunKey, Status, StayRow};
 use crate::told::Texts;
 use convoke_core::event::{Attendee, Meeting, Record};
-use convoke_core::time::Millis;
 
 type Result<T> = std::result::Result<T, sqlx::Error>;
 
@@ -40,14 +39,6 @@ fn shared(row: &DbRow, index: usize) -> Result<Option<Arc<str>>> {
 
 fn known(row: &DbRow, index: usize) -> Result<Arc<str>> {
     row.try_get::<&str, _>(index).map(Arc::from)
-}
-
-pub fn when(row: &DbRow, index: usize) -> Result<Option<Millis>> {
-    row.try_get(index)
-}
-
-pub fn recording(row: &DbRow) -> Result<RecordingRow> {
-    RecordingRow::from_row(row)
 }
 
 /// A word of a column that knows some.

@@ -30,11 +30,7 @@ impl LogReader for SqliteLog {
     }
 
     async fn now(&self) -> Result<Millis, LogError> {
-        let now: String = sqlx::query_scalar(AssertSqlSafe(format!("SELECT {NOW}")))
-            .fetch_one(&self.readers)
-            .await
-            .map_err(failed)?;
-        time(&now).map_err(failed)
+        self.one::<(Millis,)>(sqlx::query_as(AssertSqlSafe(format!("SELECT {NOW}")))).await.map(|(now,)| now)
     }
 
     async fn cursors(&self) -> Result<Vec<CursorState>, LogError> {
@@ -62,7 +58,7 @@ impl LogReader for SqliteLog {
         .map_err(failed)?;
         let (counted, distance): (i64, Option<i64>) = (row.get(0), row.get(1));
         let events = if counted < Lag::EXACT { counted } else { counted.max(distance.unwrap_or(0)) };
-        let oldest = row.get::<Option<String>, _>(2).map(|text| time(&text)).transpose().map_err(failed)?;
+        let oldest = row.try_get(2).map_err(failed)?;
         Ok(Lag { events: events.unsigned_abs(), oldest })
     }
 
@@ -70,10 +66,10 @@ impl LogReader for SqliteLog {
         let sql = format!("SELECT at, {NOW}, file FROM heartbeat");
         let row = sqlx::query(AssertSqlSafe(sql)).fetch_optional(&self.readers).await.map_err(failed)?;
         let heartbeat = |row: SqliteRow| {
-            let at = time(row.try_get(0)?)?;
+            let at: Millis = row.try_get(0)?;
             let written_into: Option<i64> = row.try_get(2)?;
             let elsewhere = written_into.is_some_and(|file| self.files.mark().is_some_and(|here| here != file));
-            Ok(Heartbeat { at, age: time(row.try_get(1)?)?.since(at), elsewhere })
+            Ok(Heartbeat { at, age: row.try_get::<Millis, _>(1)?.since(at), elsewhere })
         };
         row.map(heartbeat).transpose().map_err(failed)
     }

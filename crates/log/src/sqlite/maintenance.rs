@@ -120,7 +120,7 @@ impl Maintenance for SqliteLog {
         for row in
             sqlx::query("SELECT subscriber_id, at FROM handshakes").fetch_all(&self.readers).await.map_err(failed)?
         {
-            counts.handshakes.insert(row.get(0), time(row.get(1)).map_err(failed)?);
+            counts.handshakes.insert(row.get(0), row.try_get(1).map_err(failed)?);
         }
         Ok(counts)
     }

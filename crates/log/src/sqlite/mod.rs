@@ -313,7 +313,7 @@ impl SqliteLog {
                 .bind(newest)
                 .fetch_all(connection)
                 .await?;
-        rows.iter().map(|row| event_id(row, 0)).collect()
+        rows.iter().map(|row| row.try_get(0)).collect()
     }
 
     /// Notes in one transaction what is not new: further deliveries, bodies for the quarantine, handshakes.
@@ -361,13 +361,13 @@ impl SqliteLog {
         .fetch_one(&self.readers)
         .await
         .map_err(failed)?;
-        let at = |index: usize| Ok::<_, sqlx::Error>(row.try_get::<Option<&str>, _>(index)?.and_then(Millis::parse));
+        let at = |index: usize| row.try_get::<Option<Millis>, _>(index);
         let known = || {
             let cursor: Option<String> = row.try_get(3)?;
             Ok(retention::Known {
                 happened: at(0)?,
                 received: at(1)?,
-                seen: at(2)?,
+                seen: row.try_get::<Option<&str>, _>(2)?.and_then(Millis::parse),
                 slowest: cursor.zip(row.try_get::<Option<i64>, _>(4)?),
                 unread: at(5)?,
             })
@@ -555,15 +555,6 @@ impl std::fmt::Debug for SqliteLog {
 
 fn seconds(ttl: Duration) -> String {
     format!("+{:.3} seconds", ttl.as_secs_f64())
-}
-
-fn event_id(row: &SqliteRow, index: usize) -> Result<EventId, sqlx::Error> {
-    let text: &str = row.try_get(index)?;
-    Uuid::try_parse(text).map(EventId::from_uuid).map_err(|error| sqlx::Error::Decode(error.into()))
-}
-
-fn time(text: &str) -> Result<Millis, sqlx::Error> {
-    Millis::parse(text).ok_or_else(|| sqlx::Error::Decode(format!("{text} is not a stored time").into()))
 }
 
 /// SQLite's primary result codes for values that it will never take; everything else is the database's health.

@@ -8,7 +8,6 @@ use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{Arguments as _, AssertSqlSafe, FromRow};
 
 use super::rows::{FACT, MEETING, RECORDING, STAY};
-pub(super) use super::rows::{recording, when, word};
 use super::{SqliteLog, failed};
 use crate::projection::{
     Changes, Fact, Lease, MeetingRow, Projection, RUNS_BEFORE_LOG, RecordingRow, RunKey, StayRow, Stored, TABLE_COUNTS,
