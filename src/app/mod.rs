@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::watch::Watch;
@@ -40,7 +40,7 @@ use convoke_bus::{Bus, Login};
 use convoke_core::id::Seq;
 use convoke_core::time::Clock;
 use convoke_log::disk::DiskWatch;
-use convoke_log::tail::Tail;
+use convoke_log::recent::RecentRows;
 use convoke_log::{self as log, LogError, Maintenance, Store};
 use convoke_platform::Client;
 pub use reload::Reloader;
@@ -149,20 +149,12 @@ impl App {
         // One for all who ask: it signs in once, and keeps to one pace.
         let vendor = vendor_options(settings).map(|options| Client::new(options, clock.clone())).transpose()?;
         let client = vendor.clone();
-        let appended = Arc::new(Notify::new());
-        let tables_tail = Arc::new(Tail::with_room(meetings::FOLLOWED));
-        let relay_tail = bus.as_ref().map(|_| Arc::new(Tail::default()));
+        let recent = Arc::new(RecentRows::default());
         let migrated = CancellationToken::new();
         let shutdown = Shutdown::default();
         let steps = Steps::default();
 
-        let (intake, writer) = Intake::new(
-            log.clone(),
-            Arc::clone(&metrics),
-            clock.clone(),
-            Arc::clone(&appended),
-            [Some(&tables_tail), relay_tail.as_ref()].into_iter().flatten().cloned().collect(),
-        );
+        let (intake, writer) = Intake::new(log.clone(), Arc::clone(&metrics), clock.clone(), Arc::clone(&recent));
         let sources = http::Sources {
             allow_from: settings.listen.allow_from.clone(),
             trusted_proxies: settings.listen.trusted_proxies.clone(),
@@ -233,7 +225,7 @@ impl App {
         let of = Arc::clone(&access);
         reloader.part(move |new| Ok(Box::new(of.prepare(&new.admin)?)));
         let api = Api::new(log.clone(), Arc::clone(&health), clock.clone());
-        let streams = Streams::new(api, Arc::clone(&appended), steps.rest.clone());
+        let streams = Streams::new(api, Arc::clone(&recent), steps.rest.clone());
         let router = http::admin_router(&health, access, Arc::clone(&streams));
         // Operators watch the end: this listener ends with the rest.
         let admin_shutdown = Shutdown { stop: steps.rest.clone(), ..shutdown.clone() };
@@ -241,7 +233,7 @@ impl App {
         tasks.spawn(ADMIN, http::serve(admin, terms_admin, router, admin_shutdown, connections));
         tasks.spawn(WRITER, writer.run(migrated.clone(), steps.writer.clone()));
         let past = Arc::new(Past::new(log.clone(), Arc::clone(&metrics)));
-        let shared = Shared { log, health, past, metrics, clock, appended, migrated, owner: owner() };
+        let shared = Shared { log, health, past, metrics, clock, recent, migrated, owner: owner() };
 
         let (it, migrate, stop) = (shared.clone(), settings.database.migrate, steps.rest.clone());
         tasks.keep(DATABASE, &helpers, &steps.rest, move || {
@@ -264,19 +256,19 @@ impl App {
                 let watch = Watch::new(log, Arc::clone(&of), metrics, owner, retention, WATCH_REST);
                 done(watch.run(it.migrated.clone(), stop.clone()))
             });
-            let (it, tail, stop) = (shared.clone(), relay_tail.unwrap_or_default(), steps.cursors.clone());
+            let (it, stop) = (shared.clone(), steps.cursors.clone());
             let mask = settings.privacy.mask.clone();
             tasks.keep(RELAY, &helpers, &steps.cursors, move || {
                 let (log, metrics, owner) = (it.log.clone(), Arc::clone(&it.metrics), it.owner.clone());
                 let encoder = Encoder::new(bus.subject_prefix(), mask.clone());
-                let relay = Relay::new(log, Arc::clone(&tail), Arc::clone(&bus), encoder, metrics, owner);
+                let relay = Relay::new(log, Arc::clone(&it.recent), Arc::clone(&bus), encoder, metrics, owner);
                 it.moved(relay, stop.clone())
             });
         }
         let (it, stop) = (shared.clone(), steps.cursors.clone());
         tasks.keep(TABLES, &helpers, &steps.cursors, move || {
             let tables = Meetings::new(it.log.clone(), Arc::clone(&it.metrics), it.owner.clone());
-            it.moved(tables.following(Arc::clone(&tables_tail)), stop.clone())
+            it.moved(tables.following(Arc::clone(&it.recent)), stop.clone())
         });
         let mut cursors = vec![meetings::CURSOR];
         cursors.extend(shared.health.bus.as_ref().map(|_| relay::CURSOR));
@@ -384,7 +376,7 @@ struct Shared {
     past: Arc<Past>,
     metrics: Arc<Metrics>,
     clock: Clock,
-    appended: Arc<Notify>,
+    recent: Arc<RecentRows>,
     migrated: CancellationToken,
     owner: String,
 }
@@ -396,10 +388,10 @@ impl Shared {
         cursor: C,
         stop: CancellationToken,
     ) -> impl Future<Output = anyhow::Result<()>> + Send + use<C> {
-        let (log, appended, migrated) = (self.log.clone(), Arc::clone(&self.appended), self.migrated.clone());
+        let (log, recent, migrated) = (self.log.clone(), Arc::clone(&self.recent), self.migrated.clone());
         async move {
             tokio::select! {
-                () = migrated.cancelled() => cursor::run(cursor, log, appended, stop).await,
+                () = migrated.cancelled() => cursor::run(cursor, log, recent, stop).await,
                 () = stop.cancelled() => {}
             }
             Ok(())

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::places::Places;
 use super::{Excuse, accepted, aged_out};
-use crate::cursor;
+use crate::cursor::lease;
 use crate::metrics::{Metrics, Setback};
 use crate::relay;
 use convoke_bus::{Bus, StreamState};
@@ -291,7 +291,7 @@ impl Watch {
     /// If the database or the bus cannot be read; the next look goes on.
     pub async fn look(&mut self, budget: Duration) -> anyhow::Result<Looked> {
         let begun = Instant::now();
-        let Some(position) = cursor::moved_by(&*self.log, relay::CURSOR, &self.owner).await? else {
+        let Some(position) = lease::moved_by(&*self.log, relay::CURSOR, &self.owner).await? else {
             self.forget();
             return Ok(Looked::NotMine);
         };

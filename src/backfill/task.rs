@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Backfill, Error, NoSubscriber, Note, Request, subscriber, tables_are_current};
-use crate::cursor;
+use crate::cursor::lease;
 use crate::intake::Intake;
 use crate::metrics::Metrics;
 use convoke_core::throttle::Throttle;
@@ -128,7 +128,7 @@ impl Task {
 
     /// Does it, if it is time and this replica's turn; whether it did.
     async fn turn(&self) -> Result<bool, Failed> {
-        if cursor::moved_by(&*self.log, self.cursor, &self.owner).await?.is_none() {
+        if lease::moved_by(&*self.log, self.cursor, &self.owner).await?.is_none() {
             return Ok(false);
         }
         let last = Note::load(&*self.log, NOTE).await?;

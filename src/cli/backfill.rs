@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, Outcome};
@@ -16,6 +15,7 @@ use crate::metrics::Metrics;
 use crate::{app, cursor};
 use convoke_core::time::{Clock, Millis};
 use convoke_log::Store;
+use convoke_log::recent::RecentRows;
 use convoke_platform::{Client, PlatformError};
 
 #[derive(Debug, clap::Args)]
@@ -98,9 +98,8 @@ async fn fill(
         })?;
 
     let metrics = Arc::new(Metrics::new());
-    let appended = Arc::new(Notify::new());
-    let (intake, writer) =
-        Intake::new(log.clone(), Arc::clone(&metrics), clock.clone(), Arc::clone(&appended), Vec::new());
+    let recent = Arc::new(RecentRows::default());
+    let (intake, writer) = Intake::new(log.clone(), Arc::clone(&metrics), clock.clone(), Arc::clone(&recent));
     // The tables it compares with: kept by `serve` if one runs, else from here.
     let tables = Meetings::new(log.clone(), Arc::clone(&metrics), app::owner());
     let (stop, migrated) = (CancellationToken::new(), CancellationToken::new());
@@ -115,7 +114,7 @@ async fn fill(
     let (report, (), ()) = tokio::join!(
         work,
         writer.without_heartbeat().run(migrated, stop.clone()),
-        cursor::run(tables, log.clone(), appended, stop.clone())
+        cursor::run(tables, log.clone(), recent, stop.clone())
     );
     report
 }

@@ -7,7 +7,8 @@ use anyhow::{Context as _, bail};
 
 use super::{Failure, Outcome};
 use crate::config::{ConfigArgs, Env};
-use crate::relay::{self, Encoder, Turn};
+use crate::cursor::Handover;
+use crate::relay::{self, Encoder};
 use crate::{app, audit};
 use convoke_bus::PublishError;
 use convoke_bus::{Bus, Message};
@@ -68,7 +69,7 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
     bus.ensure_stream().await.map_err(anyhow::Error::from)?;
     let mut replay = Replay {
         log: &*log,
-        turn: Turn::new(&*log, app::owner()),
+        turn: Handover::new(&*log, relay::CURSOR, &app::owner()),
         bus: &bus,
         encoder: Encoder::new(bus.subject_prefix(), settings.privacy.mask.clone()),
         suffix: format!(".r{}", Clock::System.now().get()),
@@ -121,7 +122,7 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
 
 struct Replay<'a> {
     log: &'a dyn Operations,
-    turn: Turn<'a>,
+    turn: Handover<'a>,
     bus: &'a Bus,
     encoder: Encoder,
     /// What makes another message of a copy.

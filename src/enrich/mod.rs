@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::cursor;
+use crate::cursor::lease;
 use crate::forget::veil;
 use crate::metrics::Metrics;
 use convoke_core::throttle::Throttle;
@@ -148,7 +148,7 @@ impl Enrich {
 
     async fn leads(&self) -> Result<bool, LogError> {
         let (cursor, us) = &self.leader;
-        Ok(cursor::moved_by(&*self.log, cursor, us).await?.is_some())
+        Ok(lease::moved_by(&*self.log, cursor, us).await?.is_some())
     }
 
     async fn ask(&self, run: &Run) -> Result<Enriched, PlatformError> {

@@ -27,9 +27,9 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::cursor::HandoverError;
 use crate::meetings::{Meetings, RebuildError};
 use crate::metrics::Metrics;
-use crate::relay::TurnError;
 use convoke_bus::{Bus, BusError};
 use convoke_core::id::Seq;
 use convoke_core::raw_json;
@@ -70,7 +70,7 @@ pub enum ForgetError {
     Tables(#[from] RebuildError),
     /// The relay.
     #[error(transparent)]
-    Relay(#[from] TurnError),
+    Relay(#[from] HandoverError),
     /// The stream.
     #[error("the stream: {0}")]
     Bus(#[from] BusError),

@@ -9,8 +9,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{ForgetError, patient};
+use crate::cursor::Handover;
 use crate::meetings::stay_id;
-use crate::relay::{self, Turn, meeting_subjects};
+use crate::relay::{self, meeting_subjects};
 use convoke_bus::{Bus, Found};
 use convoke_core::event::Meeting;
 use convoke_core::id::{EventId, Seq};
@@ -50,9 +51,9 @@ pub struct Person<'a> {
 /// had sent is in the stream. A relay that is at work is given time to come past the place, too: one that slept through the loss
 /// of its lease has then been found out.
 pub async fn wait_for_relay(log: &dyn Operations, owner: &str, place: Seq) -> Result<(), ForgetError> {
-    let mut turn = Turn::new(log, owner.to_owned());
-    turn.take().await?;
-    turn.end().await?;
+    let mut lease = Handover::new(log, relay::CURSOR, owner);
+    lease.take().await?;
+    lease.end().await?;
     let begun = Instant::now();
     while begun.elapsed() < RELAY_PATIENCE {
         let states = log.cursors().await?;

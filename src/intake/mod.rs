@@ -12,18 +12,18 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
 use convoke_core::event::{Content, Unreadable, Verified};
 use convoke_core::human;
-use convoke_core::id::{EventId, Seq};
+use convoke_core::id::EventId;
 use convoke_core::throttle::Throttle;
 use convoke_core::time::{Clock, Millis};
-use convoke_log::tail::Tail;
+use convoke_log::recent::RecentRows;
 use convoke_log::{Append, Appended, Committed, Log, LogError};
-use outage::{BEAT_EVERY, By, Outage, Over};
+use outage::{By, HEARTBEAT_INTERVAL, Outage, Over};
 
 pub use outage::{GIVEN_UP, MISSED};
 
@@ -82,13 +82,7 @@ pub struct Intake {
 impl Intake {
     /// The queue, and the writer that empties it. Not accepting until the writer has run.
     #[must_use]
-    pub fn new(
-        log: Arc<dyn Log>,
-        metrics: Arc<Metrics>,
-        clock: Clock,
-        appended: Arc<Notify>,
-        tails: Vec<Arc<Tail>>,
-    ) -> (Self, Writer) {
+    pub fn new(log: Arc<dyn Log>, metrics: Arc<Metrics>, clock: Clock, recent: Arc<RecentRows>) -> (Self, Writer) {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let outage = Arc::new(Outage::new(clock.clone()));
         let intake = Self {
@@ -106,8 +100,7 @@ impl Intake {
             beaten: None,
             beats: true,
             metrics,
-            appended,
-            tails,
+            recent,
             ready: OnceLock::new(),
             throttle,
         };
@@ -209,8 +202,7 @@ pub struct Writer {
     /// Whether it is written at all.
     beats: bool,
     metrics: Arc<Metrics>,
-    appended: Arc<Notify>,
-    tails: Vec<Arc<Tail>>,
+    recent: Arc<RecentRows>,
     ready: OnceLock<()>,
     throttle: Throttle,
 }
@@ -280,7 +272,7 @@ impl Writer {
         let now = self.clock.steady();
         if !self.beats
             || !self.outage.settled()
-            || self.beaten.is_some_and(|beaten| now.saturating_sub(beaten) < BEAT_EVERY)
+            || self.beaten.is_some_and(|beaten| now.saturating_sub(beaten) < HEARTBEAT_INTERVAL)
         {
             return;
         }
@@ -351,7 +343,7 @@ impl Writer {
         self.metrics.batch_size.observe(jobs.len() as f64);
         // Also for duplicates: the first try of a batch may have been committed without our learning it.
         if outcomes.iter().any(Result::is_ok) {
-            self.appended.notify_waiters();
+            self.recent.wake();
         }
         // The first copy of a new event is the one that was stored; the others were merged into it.
         let mut told = vec![false; batch.len()];
@@ -384,11 +376,7 @@ impl Writer {
                 Ok(committed) => {
                     self.stored(By::Event).await;
                     if let Some(first) = committed.first {
-                        let events = batch[range.clone()].iter().map(|append| &append.verified);
-                        let events = events.filter(|verified| matches!(verified.content(), Content::Event(_)));
-                        for tail in &self.tails {
-                            tail.push((first.0..).map(Seq).zip(events.clone().cloned()));
-                        }
+                        self.recent.push(first, &batch[range.clone()]);
                     }
                     for (slot, appended) in outcomes[range].iter_mut().zip(committed.outcomes) {
                         *slot = Ok(appended);

@@ -4,14 +4,13 @@
 //! age, by the database's clock, is how long nobody accepted any, whichever process was down. Within the process time is
 //! measured by a clock that nobody sets.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use convoke_core::time::Clock;
 
 /// How often the heartbeat is written while events are accepted.
-pub const BEAT_EVERY: Duration = Duration::from_secs(60);
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The platform gives an event up so long after its first try.
 pub const GIVEN_UP: Duration = Duration::from_secs(24 * 3600);
@@ -45,20 +44,24 @@ pub struct Over {
 #[derive(Debug)]
 pub struct Outage {
     clock: Clock,
-    refusing: AtomicBool,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// The outage, while there is one.
-    now: Option<Refusing>,
-    /// One that a probe ended: if events are refused again at once, it never was over.
-    ended: Option<(Refusing, Duration)>,
+    /// The outage: one that goes on, or that a probe has ended.
+    outage: Option<Refusing>,
     /// Whether the heartbeat was asked for since the process began.
     known: bool,
     /// Why events are refused, for people.
     why: Option<String>,
+}
+
+impl State {
+    /// The outage that goes on.
+    fn now(&self) -> Option<&Refusing> {
+        self.outage.as_ref().filter(|refusing| refusing.ended.is_none())
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -75,9 +78,15 @@ struct Refusing {
     said: usize,
     /// Whether a refusal was spoken of.
     told: bool,
+    /// When a probe ended it, by the steady clock: if events are refused again soon, it never was over.
+    ended: Option<Duration>,
 }
 
 impl Refusing {
+    const fn since(now: Duration) -> Self {
+        Self { since: now, before: Duration::ZERO, heartbeat: None, by_event: false, said: 0, told: false, ended: None }
+    }
+
     fn lasted(&self, now: Duration) -> Duration {
         self.before + now.saturating_sub(self.since)
     }
@@ -92,10 +101,8 @@ impl Outage {
     /// Of a process that has just begun, and accepts nothing yet.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        let since = clock.steady();
-        let now = Refusing { since, before: Duration::ZERO, heartbeat: None, by_event: false, said: 0, told: false };
-        let state = State { now: Some(now), ended: None, known: false, why: None };
-        Self { clock, refusing: AtomicBool::new(true), state: Mutex::new(state) }
+        let state = State { outage: Some(Refusing::since(clock.steady())), known: false, why: None };
+        Self { clock, state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -105,20 +112,20 @@ impl Outage {
     /// Whether events are accepted.
     #[must_use]
     pub fn accepting(&self) -> bool {
-        !self.refusing.load(Ordering::Relaxed)
+        self.state().now().is_none()
     }
 
     /// How long events have been refused; zero while they are accepted.
     #[must_use]
     pub fn refused_for(&self) -> Duration {
-        self.state().now.map_or(Duration::ZERO, |refusing| refusing.lasted(self.clock.steady()))
+        self.state().now().map_or(Duration::ZERO, |refusing| refusing.lasted(self.clock.steady()))
     }
 
     /// Whether that is the least: how long nobody accepted events before the start is not known yet.
     #[must_use]
     pub fn at_least(&self) -> bool {
         let state = self.state();
-        !state.known && state.now.is_some()
+        !state.known && state.now().is_some()
     }
 
     /// Whether the heartbeat before this process began is known.
@@ -130,19 +137,17 @@ impl Outage {
     /// Notes that an event, or a probe, could not be stored; whether that is new. (A process that begins refuses before it has
     /// tried.)
     pub fn refused(&self, by: By) -> bool {
-        let mut state = self.state();
         let now = self.clock.steady();
-        self.refusing.store(true, Ordering::Relaxed);
-        if let Some(refusing) = &mut state.now {
-            refusing.by_event |= by == By::Event;
-            return !std::mem::replace(&mut refusing.told, true);
-        }
-        let resumed = state.ended.take().filter(|(_, ended)| now.saturating_sub(*ended) < BEAT_EVERY);
-        let fresh =
-            Refusing { since: now, before: Duration::ZERO, heartbeat: None, by_event: false, said: 0, told: true };
-        let refusing = resumed.map_or(fresh, |(refusing, _)| refusing);
-        state.now = Some(Refusing { by_event: refusing.by_event || by == By::Event, ..refusing });
-        true
+        let mut state = self.state();
+        let resumed = |refusing: &Refusing| refusing.ended.is_none_or(|at| now.saturating_sub(at) < HEARTBEAT_INTERVAL);
+        let refusing = match state.outage.take().filter(resumed) {
+            Some(refusing) => refusing,
+            None => Refusing::since(now),
+        };
+        let news = refusing.ended.is_some() || !refusing.told;
+        let by_event = refusing.by_event || by == By::Event;
+        state.outage = Some(Refusing { by_event, told: true, ended: None, ..refusing });
+        news
     }
 
     /// Notes why events are refused.
@@ -154,23 +159,21 @@ impl Outage {
     #[must_use]
     pub fn why(&self) -> Option<String> {
         let state = self.state();
-        state.why.clone().filter(|_| state.now.is_some())
+        state.why.clone().filter(|_| state.now().is_some())
     }
 
     /// Notes that an event, or a probe, was stored; the outage, if that ended one.
     pub fn accepted(&self, by: By) -> Option<Over> {
-        if self.accepting() && by == By::Probe {
-            return None;
-        }
-        let mut state = self.state();
-        if by == By::Event {
-            state.ended = None;
-        }
-        let refusing = state.now.take()?;
-        self.refusing.store(false, Ordering::Relaxed);
         let now = self.clock.steady();
+        let mut state = self.state();
+        let Some(refusing) = state.now().copied() else {
+            if by == By::Event {
+                state.outage = None;
+            }
+            return None;
+        };
         // What is small may still find room where an event does not.
-        state.ended = (by == By::Probe && refusing.by_event).then_some((refusing, now));
+        state.outage = (by == By::Probe && refusing.by_event).then_some(Refusing { ended: Some(now), ..refusing });
         Some(Over { refused_for: refusing.lasted(now), nobody_for: refusing.nobody(now) })
     }
 
@@ -179,7 +182,8 @@ impl Outage {
         let mut state = self.state();
         let first = !std::mem::replace(&mut state.known, true);
         let now = self.clock.steady();
-        let (Some(refusing), Some(age)) = (&mut state.now, age) else { return };
+        let refusing = state.outage.as_mut().filter(|refusing| refusing.ended.is_none());
+        let (Some(refusing), Some(age)) = (refusing, age) else { return };
         if first {
             // Down, or on its way up, this process accepted nothing; but another one may have.
             *refusing = Refusing { since: now, before: age, ..*refusing };
@@ -193,14 +197,15 @@ impl Outage {
     pub fn settled(&self) -> bool {
         let state = self.state();
         let now = self.clock.steady();
-        state.now.is_none() && state.ended.is_none_or(|(_, ended)| now.saturating_sub(ended) >= BEAT_EVERY)
+        let ended = |refusing: &Refusing| refusing.ended.is_some_and(|at| now.saturating_sub(at) >= HEARTBEAT_INTERVAL);
+        state.outage.as_ref().is_none_or(ended)
     }
 
     /// How long the outage has lasted, if that is to be spoken of now; each length once.
     pub fn due(&self) -> Option<Duration> {
         let now = self.clock.steady();
         let mut state = self.state();
-        let refusing = state.now.as_mut()?;
+        let refusing = state.outage.as_mut().filter(|refusing| refusing.ended.is_none())?;
         let lasted = refusing.lasted(now);
         let reached = WARN_AT.iter().filter(|at| **at <= lasted).count();
         let due = reached > refusing.said;
@@ -212,7 +217,7 @@ impl Outage {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::AtomicI64;
+    use std::sync::atomic::{AtomicI64, Ordering};
 
     use super::*;
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::{CURSOR, Meetings, RebuildError, Run};
-use crate::cursor::LEASE;
+use crate::cursor::lease::LEASE_TIME;
 use convoke_core::id::Seq;
 use convoke_log::{Changes, Erasures, Lease, Moved, RunKey, StayKey};
 
@@ -74,7 +74,7 @@ impl Meetings {
             None => *held.insert((self.take_over().await?, Instant::now())),
         };
         let keys: Vec<RunKey> = runs.iter().map(|(key, _)| (*key).clone()).collect();
-        let lease = Lease { cursor: CURSOR, owner: &self.owner, ttl: LEASE };
+        let lease = Lease { cursor: CURSOR, owner: &self.owner, ttl: LEASE_TIME };
         for stored in self.log.load_runs(&keys).await? {
             let key = stored.meeting.run.clone();
             let Some((_, ids)) = runs.iter().find(|(wanted, _)| **wanted == key) else { continue };

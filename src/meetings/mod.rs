@@ -44,10 +44,11 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::cursor::{Cursor, LEASE, Progress, RENEW, Retry};
+use crate::cursor::lease::{LEASE_TIME, RENEW_INTERVAL};
+use crate::cursor::{Cursor, Progress, Retry};
 use crate::metrics::Metrics;
 use convoke_core::id::Seq;
-use convoke_log::tail::Tail;
+use convoke_log::recent::RecentRows;
 use convoke_log::{Changes, Fact, Lease, LogError, Moved, Projection, RunKey};
 pub use rebuild::RebuildError;
 use run::Run;
@@ -59,9 +60,6 @@ pub const CURSOR: &str = "meetings";
 
 /// Rows of the log in one step.
 const PAGE: u32 = 2048;
-
-/// Rows of the log that may wait in memory: what comes in while this cursor rests, and some.
-pub const FOLLOWED: usize = 4096;
 
 /// Into so many transactions the rows of the tables are divided that are to be written, but into none of less than so many, or
 /// of more. While one lasts, an embedded database cannot store events; but rows that were made at the same time lie beside
@@ -95,7 +93,7 @@ pub struct Meetings {
     metrics: Arc<Metrics>,
     owner: String,
     held: Option<Held>,
-    tail: Option<Arc<Tail>>,
+    recent: Option<Arc<RecentRows>>,
     /// How many rows of the log are tried at once.
     page: u32,
 }
@@ -176,46 +174,46 @@ impl Meetings {
     /// The cursor over `log`. `owner` names this process among the replicas.
     #[must_use]
     pub fn new(log: Arc<dyn Projection>, metrics: Arc<Metrics>, owner: String) -> Self {
-        Self { log, metrics, owner, held: None, tail: None, page: PAGE }
+        Self { log, metrics, owner, held: None, recent: None, page: PAGE }
     }
 
     /// Takes the newest rows from here, as far as they are there, instead of reading them back.
     #[must_use]
-    pub fn following(self, tail: Arc<Tail>) -> Self {
-        Self { tail: Some(tail), ..self }
+    pub fn following(self, recent: Arc<RecentRows>) -> Self {
+        Self { recent: Some(recent), ..self }
     }
 
     /// The rows after `position`. What this process did not append itself is not looked for while `busy`.
     async fn read(&self, position: Seq, busy: bool) -> Result<Vec<Fact>, LogError> {
-        let fresh = self.tail.as_ref().map(|tail| tail.take(position, self.page as usize)).unwrap_or_default();
-        if fresh.is_empty() && !busy {
+        let rows = self.recent.as_ref().map(|recent| recent.after(position, self.page as usize)).unwrap_or_default();
+        if rows.is_empty() && !busy {
             return self.log.read_facts(position, self.page).await;
         }
-        Ok(fresh.iter().filter_map(|(seq, verified)| Fact::of(*seq, verified)).collect())
+        Ok(rows.iter().filter_map(|row| Fact::of(row.seq, &row.append.verified)).collect())
     }
 
     fn lease(&self) -> Lease<'_> {
-        Lease { cursor: CURSOR, owner: &self.owner, ttl: LEASE }
+        Lease { cursor: CURSOR, owner: &self.owner, ttl: LEASE_TIME }
     }
 
     /// Takes or renews the lease, if need be; whether this process has it.
     async fn hold(&mut self) -> Result<bool, LogError> {
-        if self.held.as_ref().is_some_and(|held| held.renewed.elapsed() < RENEW) {
+        if self.held.as_ref().is_some_and(|held| held.renewed.elapsed() < RENEW_INTERVAL) {
             return Ok(true);
         }
         let asked = Instant::now();
         let before = self.held.take();
-        let Some(leased) = self.log.lease(CURSOR, &self.owner, LEASE).await? else { return Ok(false) };
+        let Some(leased) = self.log.lease(CURSOR, &self.owner, LEASE_TIME).await? else { return Ok(false) };
         if leased.wanted {
             // Somebody is going to make the tables anew.
             self.log.release(CURSOR, &self.owner).await?;
             return Ok(false);
         }
         // What is in memory is what is written only if nobody else had the lease since.
-        let kept = before.filter(|held| held.position == leased.position && held.renewed.elapsed() < LEASE);
-        if let (None, Some(tail)) = (&kept, &self.tail) {
+        let kept = before.filter(|held| held.position == leased.position && held.renewed.elapsed() < LEASE_TIME);
+        if let (None, Some(recent)) = (&kept, &self.recent) {
             // Somebody in it may have been forgotten meanwhile.
-            tail.clear();
+            recent.clear();
         }
         self.held = Some(match kept {
             Some(held) => Held { renewed: asked, ..held },
@@ -285,7 +283,7 @@ impl Meetings {
     fn due(&self, rows: usize) -> bool {
         self.held.as_ref().is_some_and(|held| {
             // Whoever does not follow the log closely writes when it is read to its end.
-            let waits = self.page == PAGE && (self.tail.is_some() || rows >= PAGE as usize);
+            let waits = self.page == PAGE && (self.recent.is_some() || rows >= PAGE as usize);
             let due = !waits || held.written.elapsed() >= WRITE_EVERY || held.unwritten.facts >= UNWRITTEN;
             held.unwritten.facts > 0 && held.writing.is_none() && due
         })
@@ -328,7 +326,7 @@ impl Meetings {
         match self.log.project(self.lease(), to, &piece).await {
             Ok(Moved::Yes { wanted }) => {
                 // Looked at at once, if somebody asks for the lease.
-                held.renewed = if wanted { asked.checked_sub(RENEW).unwrap_or(asked) } else { asked };
+                held.renewed = if wanted { asked.checked_sub(RENEW_INTERVAL).unwrap_or(asked) } else { asked };
                 held.position = to;
                 if ends {
                     held.writing = None;
@@ -342,7 +340,7 @@ impl Meetings {
             Err(LogError::Rejected(reason)) => match &writing.last {
                 Some(poison) if writing.facts == 1 => {
                     self.set_aside(poison, &format!("the analyst tables cannot hold it: {reason}")).await?;
-                    let moved = self.log.advance(CURSOR, &self.owner, poison.seq, LEASE).await;
+                    let moved = self.log.advance(CURSOR, &self.owner, poison.seq, LEASE_TIME).await;
                     moved.map(drop).map_err(|error| log_failed(&error))
                 }
                 _ => {

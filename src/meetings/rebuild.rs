@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::{CURSOR, Meetings};
-use crate::cursor::{CLAIM, Cursor as _, LEASE, Progress, TURN_POLL};
+use crate::cursor::lease::LEASE_TIME;
+use crate::cursor::{Cursor as _, Handover, HandoverError, Progress};
 use convoke_core::id::Seq;
 use convoke_log::{Lease, LogError, Moved};
 
-/// Who has the lease hands it over when it is asked, and a dead one loses it; who does neither by then never will. Whatever
-/// fails for so long is not going to pass.
+/// Whatever fails for so long is not going to pass.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The pause before what failed is tried again.
@@ -21,10 +21,8 @@ pub enum RebuildError {
     #[error(transparent)]
     Log(#[from] LogError),
     /// The lease is not to be had.
-    #[error(
-        "another process keeps the lease of the cursor {CURSOR}: is it of an older version, which hands nothing over?"
-    )]
-    Kept,
+    #[error(transparent)]
+    Lease(#[from] HandoverError),
     /// A step fails again and again; the tables are filled up to there.
     #[error("the tables are filled up to {at} of the log, and not further: {reason}")]
     Stuck {
@@ -54,7 +52,7 @@ impl Meetings {
     /// [`RebuildError`].
     pub async fn rebuild(mut self, mut progress: impl FnMut(Seq)) -> Result<(), RebuildError> {
         self.take_over().await?;
-        let lease = Lease { cursor: CURSOR, owner: &self.owner, ttl: LEASE };
+        let lease = Lease { cursor: CURSOR, owner: &self.owner, ttl: LEASE_TIME };
         if self.log.clear_tables(lease).await? == Moved::LeaseLost {
             return Err(RebuildError::Overtaken { at: Seq::START });
         }
@@ -81,16 +79,6 @@ impl Meetings {
 
     /// Waits until the lease is ours; where the cursor stands.
     pub(super) async fn take_over(&self) -> Result<Seq, RebuildError> {
-        let begun = Instant::now();
-        loop {
-            if let Some(leased) = self.log.lease(CURSOR, &self.owner, LEASE).await? {
-                return Ok(leased.position);
-            }
-            if begun.elapsed() > PATIENCE {
-                return Err(RebuildError::Kept);
-            }
-            self.log.claim(CURSOR, &self.owner, CLAIM).await?;
-            tokio::time::sleep(TURN_POLL).await;
-        }
+        Ok(Handover::new(&*self.log, CURSOR, &self.owner).take().await?)
     }
 }

@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio_util::sync::{CancellationToken, ReusableBoxFuture};
 
-use crate::cursor::{Cursor, LEASE, Progress, RENEW, Retry};
+use crate::cursor::lease::{LEASE_TIME, RENEW_INTERVAL};
+use crate::cursor::{Cursor, Progress, Retry};
 use crate::intake::Intake;
 use crate::metrics::Metrics;
 use convoke_core::event::{Content, Source};
@@ -111,9 +112,10 @@ impl Recordings {
 
     /// Takes or renews the lease, if need be; false if another process has it.
     async fn hold(&mut self) -> Result<bool, Retry> {
-        if self.held.as_ref().is_none_or(|held| held.renewed.elapsed() > RENEW) {
+        if self.held.as_ref().is_none_or(|held| held.renewed.elapsed() > RENEW_INTERVAL) {
             let renewed = Instant::now();
-            let leased = self.log.lease(CURSOR, &self.owner, LEASE).await.map_err(|error| self.log_failed(&error))?;
+            let leased =
+                self.log.lease(CURSOR, &self.owner, LEASE_TIME).await.map_err(|error| self.log_failed(&error))?;
             let read = self.held.as_ref().and_then(|held| held.read);
             self.held = leased.map(|leased| Held { position: leased.position, renewed, read });
         }
@@ -146,7 +148,7 @@ impl Recordings {
             let now = self.clock.now();
             let due = |finish: Finish| Finish { due_at: decide::first(finish.finished_at, now), ..finish };
             let finishes: Vec<_> = self.log.finishes(from, to).await?.into_iter().map(due).collect();
-            let moved = self.log.queue(CURSOR, &self.owner, to, LEASE, &finishes).await?;
+            let moved = self.log.queue(CURSOR, &self.owner, to, LEASE_TIME, &finishes).await?;
             Ok(Some((to, to < head, finishes.len(), moved)))
         }
         .await;

@@ -8,7 +8,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use convoke_bus::Message;
 use convoke_core::event::Row;
-use convoke_core::{redact, verify};
+use convoke_core::{raw_json, redact};
 
 /// What RFC 3986 calls unreserved is written as it is.
 const SOURCE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -46,7 +46,7 @@ impl Encoder {
 
     /// The row as a CloudEvent 1.0 in structured JSON. What is null is left out; `data` is the payload, verbatim.
     fn cloud_event(&self, row: Row<'_>, event_info: &str) -> String {
-        let payload = verify::payload(event_info).map(|payload| {
+        let payload = raw_json::member(event_info, "payload").map(|payload| {
             if self.mask.is_empty() { Cow::Borrowed(payload) } else { Cow::Owned(redact::mask(payload, &self.mask)) }
         });
         let mut out = String::with_capacity(512 + payload.as_deref().map_or(0, str::len));

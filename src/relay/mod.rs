@@ -5,21 +5,20 @@
 //! window that fails in the middle has no tail, and an owner that slept through its lease finds its messages refused.
 
 mod message;
-mod turn;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use message::{Encoder, meeting_subjects, subject};
-pub use turn::{Turn, TurnError};
 
-use crate::cursor::{CLAIM, Cursor, LEASE, Progress, RENEW, Retry, TURN, TURN_POLL};
+use crate::cursor::lease::{CLAIM_TIME, LEASE_TIME, MIN_TURN_TIME, RENEW_INTERVAL, TURN_POLL_INTERVAL};
+use crate::cursor::{Cursor, Progress, Retry};
 use crate::metrics::Metrics;
 use convoke_bus::{Behind, Bus, BusError, Message, PublishError, StreamState};
-use convoke_core::event::{Content, Record, Row};
+use convoke_core::event::{Record, Row};
 use convoke_core::id::Seq;
 use convoke_core::throttle::Throttle;
-use convoke_log::tail::{Fresh, Tail};
+use convoke_log::recent::{RecentRow, RecentRows};
 use convoke_log::{Leased, Log, LogError, Moved};
 
 /// The cursor's name.
@@ -46,7 +45,7 @@ const CONNECT: Duration = Duration::from_millis(300);
 #[derive(Debug)]
 pub struct Relay {
     log: Arc<dyn Log>,
-    tail: Arc<Tail>,
+    recent: Arc<RecentRows>,
     bus: Arc<Bus>,
     encoder: Encoder,
     metrics: Arc<Metrics>,
@@ -100,7 +99,7 @@ enum Page {
     /// Read from the log.
     Read(Vec<Record>),
     /// Just appended by this process.
-    Fresh(Vec<Fresh>),
+    Recent(Vec<RecentRow>),
 }
 
 impl Page {
@@ -108,21 +107,18 @@ impl Page {
     fn is_full(&self) -> bool {
         let rows = match self {
             Self::Read(records) => records.len(),
-            Self::Fresh(fresh) => fresh.len(),
+            Self::Recent(rows) => rows.len(),
         };
         rows >= WINDOW as usize
     }
 
     fn rows(&self) -> impl Iterator<Item = Row<'_>> {
-        let (read, fresh) = match self {
+        let (read, recent) = match self {
             Self::Read(records) => (records.as_slice(), [].as_slice()),
-            Self::Fresh(fresh) => ([].as_slice(), fresh.as_slice()),
+            Self::Recent(rows) => ([].as_slice(), rows.as_slice()),
         };
-        let fresh = fresh.iter().filter_map(|(seq, verified)| match verified.content() {
-            Content::Event(event) => Some(event.row(*seq)),
-            _ => None,
-        });
-        read.iter().map(Record::row).chain(fresh)
+        let recent = recent.iter().filter_map(|row| Some(row.event()?.row(row.seq)));
+        read.iter().map(Record::row).chain(recent)
     }
 }
 
@@ -138,7 +134,7 @@ impl Relay {
     #[must_use]
     pub fn new(
         log: Arc<dyn Log>,
-        tail: Arc<Tail>,
+        recent: Arc<RecentRows>,
         bus: Arc<Bus>,
         encoder: Encoder,
         metrics: Arc<Metrics>,
@@ -146,7 +142,7 @@ impl Relay {
     ) -> Self {
         Self {
             log,
-            tail,
+            recent,
             bus,
             encoder,
             metrics,
@@ -163,20 +159,22 @@ impl Relay {
 
     /// Takes or renews the lease, if need be; `None` if another process has it.
     async fn hold(&mut self) -> Result<Option<&mut Held>, Retry> {
-        let often = if self.takes_turns() { TURN_POLL } else { RENEW };
+        let often = if self.takes_turns() { TURN_POLL_INTERVAL } else { RENEW_INTERVAL };
         if self.held.as_ref().is_none_or(|held| held.renewed.elapsed() > often) {
             let asked = Instant::now();
-            let leased = self.log.lease(CURSOR, &self.owner, LEASE).await.map_err(|error| log_failed(&error))?;
+            let leased = self.log.lease(CURSOR, &self.owner, LEASE_TIME).await.map_err(|error| log_failed(&error))?;
             self.held = match (leased, self.held.take()) {
                 (None, _) => None,
-                (Some(leased), Some(held)) if held.position == leased.position && held.renewed.elapsed() < LEASE => {
+                (Some(leased), Some(held))
+                    if held.position == leased.position && held.renewed.elapsed() < LEASE_TIME =>
+                {
                     Some(Held { renewed: asked, wanted: leased.wanted, ..held })
                 }
                 (Some(leased), _) => {
                     // Taken anew, or moved by somebody in the meantime: the stream may have grown as well, and what is in memory
                     // may have been forgotten.
                     self.stream = None;
-                    self.tail.clear();
+                    self.recent.clear();
                     Some(Held::new(leased, asked))
                 }
             };
@@ -268,7 +266,7 @@ impl Relay {
             async { if behind { self.log.read(end, WINDOW).await.ok() } else { None } },
             async {
                 match due {
-                    Some(to) => Some((to, self.log.advance(CURSOR, &self.owner, to, LEASE).await)),
+                    Some(to) => Some((to, self.log.advance(CURSOR, &self.owner, to, LEASE_TIME).await)),
                     None => None,
                 }
             },
@@ -329,7 +327,7 @@ impl Relay {
 
     async fn advance(&mut self, to: Seq) -> Result<(), Retry> {
         let asked = Instant::now();
-        let moved = self.log.advance(CURSOR, &self.owner, to, LEASE).await;
+        let moved = self.log.advance(CURSOR, &self.owner, to, LEASE_TIME).await;
         self.moved(to, asked, moved)?;
         if let Some(held) = &mut self.held {
             (held.published, held.ahead) = (to, None);
@@ -348,7 +346,7 @@ impl Relay {
 
     /// Whether somebody asked for the lease a moment ago, and will again.
     fn takes_turns(&self) -> bool {
-        self.yielded.is_some_and(|at| at.elapsed() < LEASE)
+        self.yielded.is_some_and(|at| at.elapsed() < LEASE_TIME)
     }
 
     /// Moves the position to where the stream has acknowledged everything.
@@ -418,10 +416,10 @@ impl Cursor for Relay {
             if !self.takes_turns() {
                 return Ok(Progress::Standby);
             }
-            self.log.claim(CURSOR, &self.owner, CLAIM).await.map_err(|error| log_failed(&error))?;
+            self.log.claim(CURSOR, &self.owner, CLAIM_TIME).await.map_err(|error| log_failed(&error))?;
             return Ok(Progress::Waiting);
         };
-        if held.wanted && held.since.elapsed() >= TURN {
+        if held.wanted && held.since.elapsed() >= MIN_TURN_TIME {
             return Ok(self.hand_over().await);
         }
         let position = held.published;
@@ -432,8 +430,8 @@ impl Cursor for Relay {
         let last_sequence = self.look().await?;
         let page = match ahead {
             Some(records) => Page::Read(records),
-            None => match self.tail.take(position, WINDOW as usize) {
-                fresh if !fresh.is_empty() => Page::Fresh(fresh),
+            None => match self.recent.after(position, WINDOW as usize) {
+                rows if !rows.is_empty() => Page::Recent(rows),
                 _ => Page::Read(self.log.read(position, WINDOW).await.map_err(|error| log_failed(&error))?),
             },
         };

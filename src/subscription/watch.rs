@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::memory::Memory;
 use super::{Expected, Standing};
-use crate::cursor;
+use crate::cursor::lease;
 use crate::meetings;
 use crate::metrics::Metrics;
 use convoke_core::time::Clock;
@@ -115,7 +115,7 @@ impl Watch {
     /// # Errors
     /// If the database cannot be read.
     pub async fn look(&mut self) -> Result<(), LogError> {
-        if cursor::moved_by(&*self.log, meetings::CURSOR, &self.owner).await?.is_none() {
+        if lease::moved_by(&*self.log, meetings::CURSOR, &self.owner).await?.is_none() {
             if self.read_at.take().is_some() {
                 self.metrics.set_standing(None);
             }

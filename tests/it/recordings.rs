@@ -22,7 +22,6 @@ use convoke_core::time::{Clock, Millis};
 use convoke_log::{Store, WorkCounts};
 use convoke_platform::{Client, Options};
 use convoke_simulator::platform::{Call, Fault, Platform, PlatformOptions, Recorded, Refusal, Run};
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -84,8 +83,7 @@ impl Rig {
         let platform = platform::started(options).await;
         let log = backend.log().await;
         let (metrics, stop) = (Arc::new(Metrics::new()), CancellationToken::new());
-        let (intake, writer) =
-            Intake::new(log.clone(), Arc::clone(&metrics), Clock::System, Arc::new(Notify::new()), Vec::new());
+        let (intake, writer) = Intake::new(log.clone(), Arc::clone(&metrics), Clock::System, Arc::default());
         let migrated = CancellationToken::new();
         migrated.cancel();
         tokio::spawn(writer.run(migrated, stop.clone()));

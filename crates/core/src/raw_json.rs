@@ -4,6 +4,50 @@
 
 use std::borrow::Cow;
 
+use serde::de::{Deserializer as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// Members of an object, as they stand in its text.
+#[derive(Debug)]
+pub struct Members<'a, const N: usize> {
+    /// Of a doubled member the last one, as with most parsers.
+    pub values: [Option<&'a RawValue>; N],
+    /// Whether it is doubled.
+    pub doubled: [bool; N],
+}
+
+/// Finds the members called `names` of the object `token`, in one pass and without recursion.
+///
+/// # Errors
+/// It is no object, or not well formed.
+pub fn members<'a, const N: usize>(token: &'a str, names: [&str; N]) -> Result<Members<'a, N>, serde_json::Error> {
+    struct MembersVisitor<'n, const N: usize>([&'n str; N]);
+    impl<'de, const N: usize> Visitor<'de> for MembersVisitor<'_, N> {
+        type Value = Members<'de, N>;
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an object")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut members = Members { values: [None; N], doubled: [false; N] };
+            while let Some(token) = map.next_key::<&'de RawValue>()? {
+                let value: &'de RawValue = map.next_value()?;
+                let name = exact_text(token.get());
+                if let Some(n) = self.0.iter().position(|wanted| Some(*wanted) == name.as_deref()) {
+                    members.doubled[n] |= members.values[n].replace(value).is_some();
+                }
+            }
+            Ok(members)
+        }
+    }
+    serde_json::Deserializer::from_str(token).deserialize_map(MembersVisitor(names))
+}
+
+/// The member called `name` of the object `token`, as it stands there; the last one, if it is doubled.
+#[must_use]
+pub fn member<'a>(token: &'a str, name: &str) -> Option<&'a str> {
+    members(token, [name]).ok()?.values[0].map(RawValue::get)
+}
+
 /// What [`compact`] saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {

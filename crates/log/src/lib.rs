@@ -21,12 +21,12 @@ mod operations;
 mod postgres;
 mod projection;
 mod reading;
+pub mod recent;
 mod retention;
 mod sessions;
 mod snapshots;
 mod sqlite;
 mod stats;
-pub mod tail;
 mod told;
 mod work_lists;
 

@@ -46,7 +46,7 @@ fn info(name: &str) -> String {
 struct Harness {
     log: Arc<Scripted>,
     intake: Intake,
-    appended: Arc<Notify>,
+    recent: Arc<RecentRows>,
     migrated: CancellationToken,
     time: Arc<AtomicI64>,
     finish: CancellationToken,
@@ -56,19 +56,18 @@ struct Harness {
 impl Harness {
     fn not_migrated() -> Self {
         let log = Arc::new(Scripted::default());
-        let appended = Arc::new(Notify::new());
+        let recent = Arc::new(RecentRows::default());
         let time = Arc::new(AtomicI64::new(NOW));
         let (intake, writer) = Intake::new(
             log.clone() as Arc<dyn Log>,
             Arc::new(Metrics::new()),
             Clock::Set(Arc::clone(&time)),
-            Arc::clone(&appended),
-            Vec::new(),
+            Arc::clone(&recent),
         );
         let (migrated, finish) = (CancellationToken::new(), CancellationToken::new());
         let mut set = JoinSet::new();
         set.spawn(writer.run(migrated.clone(), finish.clone()));
-        Self { log, intake, appended, migrated, time, finish, writer: set }
+        Self { log, intake, recent, migrated, time, finish, writer: set }
     }
 
     /// On a log that answers at once.
@@ -151,7 +150,7 @@ async fn nobody_is_answered_before_the_append_returned() {
         tokio::task::yield_now().await;
         assert_eq!(now(&mut first), None);
     }
-    let appended = harness.appended.notified();
+    let appended = harness.recent.appended();
     harness.log.let_through(1);
     assert_eq!(first.await, Ok(Appended::Stored));
     appended.await;

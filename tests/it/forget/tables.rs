@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use convoke::{cursor, forget::Forget};
 use convoke_log::{Handles, Store};
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::person::{ADA, BOB, event, no_secret, settled};
@@ -27,7 +27,7 @@ impl Running {
     pub fn start(log: &Arc<dyn Store>) -> Self {
         let stop = CancellationToken::new();
         let tables = projection::cursor(log, "a service");
-        let task = tokio::spawn(cursor::run(tables, log.clone(), Arc::new(Notify::new()), stop.clone()));
+        let task = tokio::spawn(cursor::run(tables, log.clone(), Arc::default(), stop.clone()));
         Self { stop, task }
     }
 

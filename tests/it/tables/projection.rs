@@ -12,7 +12,7 @@ use convoke_core::event::{Delivery, Source, Subscriber};
 use convoke_core::id::Seq;
 use convoke_core::time::Millis;
 use convoke_core::verify::{Keyring, pulled, verify};
-use convoke_log::tail::Tail;
+use convoke_log::recent::RecentRows;
 use convoke_log::{Append, Changes, Lease, Moved, Store};
 use convoke_simulator::History;
 use rand::{SeedableRng, rngs::SmallRng, seq::SliceRandom};
@@ -117,12 +117,12 @@ pub async fn a_cursor_that_follows_closely_goes_on_while_it_writes(backend: Back
     assert!(expected.attendance.len() > 512, "more than one piece");
     forget_everything(&backend).await;
     // Some of it comes from memory, some of it from the log.
-    let tail = Arc::new(Tail::with_room(400));
-    let mut tables = cursor(&log, "b").following(Arc::clone(&tail));
+    let recent = Arc::new(RecentRows::with_max_rows(400));
+    let mut tables = cursor(&log, "b").following(Arc::clone(&recent));
     for piece in events.chunks(600) {
         for batch in piece.chunks(200) {
             let first = log.append(batch).await.expect("appended").first.expect("they follow one another");
-            tail.push((first.0..).map(Seq).zip(batch.iter().map(|append| Arc::clone(&append.verified))));
+            recent.push(first, batch);
         }
         let mut steps = 0;
         while tables.tick().await.expect("a step") != Progress::Idle {

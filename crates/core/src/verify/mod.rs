@@ -24,7 +24,7 @@ pub use envelope::Malformed;
 use envelope::{Envelope, Names};
 pub use family::{Fit, in_another_encoding, search, words};
 pub use form::Form;
-pub use payload::{ATTENDEE_INFO, Admit, IMPLAUSIBLE, Times, columns, payload};
+pub use payload::{ATTENDEE_INFO, Admit, IMPLAUSIBLE, Times, columns};
 
 use crate::raw_json::{self, Shape};
 

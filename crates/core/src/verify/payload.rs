@@ -4,10 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::envelope::{is_integer, name};
+use super::envelope::is_integer;
 use crate::event::{Attendee, HANDSHAKE, KNOWN_EVENTS, Meeting, Source};
 use crate::raw_json;
 use crate::time::Millis;
@@ -116,7 +115,7 @@ impl EventInfo {
     /// # Errors
     /// Why no event can be made of it, for the quarantine.
     pub fn read(event_info: &str, times: Times) -> Result<Self, String> {
-        let members = object::<3>(event_info, ["event", "timestamp", "payload"])
+        let members = raw_json::members::<3>(event_info, ["event", "timestamp", "payload"])
             .map_err(|error| format!("eventInfo cannot be read: {error}"))?;
         let [event, timestamp, payload] = members.values;
         let event = match event.map(RawValue::get) {
@@ -190,50 +189,15 @@ fn optional<'a, const N: usize>(value: Option<&'a RawValue>, names: [&str; N]) -
     value
         .map(RawValue::get)
         .filter(|token| token.starts_with('{'))
-        .and_then(|token| object(token, names).ok())
+        .and_then(|token| raw_json::members(token, names).ok())
         .map_or([None; N], |members| members.values)
-}
-
-struct Members<'a, const N: usize> {
-    values: [Option<&'a RawValue>; N],
-    doubled: [bool; N],
-}
-
-/// Finds the members called `names` of the object `token`, in one pass and without recursion.
-fn object<'a, const N: usize>(token: &'a str, names: [&str; N]) -> Result<Members<'a, N>, serde_json::Error> {
-    struct MembersVisitor<'n, const N: usize>([&'n str; N]);
-    impl<'de, const N: usize> Visitor<'de> for MembersVisitor<'_, N> {
-        type Value = Members<'de, N>;
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("an object")
-        }
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut members = Members { values: [None; N], doubled: [false; N] };
-            while let Some(token) = map.next_key::<&'de RawValue>()? {
-                let value: &'de RawValue = map.next_value()?;
-                let name = name(token);
-                if let Some(n) = self.0.iter().position(|wanted| Some(*wanted) == name.as_deref()) {
-                    members.doubled[n] |= members.values[n].replace(value).is_some();
-                }
-            }
-            Ok(members)
-        }
-    }
-    let mut deserializer = serde_json::Deserializer::from_str(token);
-    deserializer.deserialize_map(MembersVisitor(names))
 }
 
 /// A body that is an `eventInfo` without an envelope, and where such a one came from: history knows the events that the
 /// platform pushes, and what else there is was fetched.
 pub fn bare(body: &[u8]) -> Option<(&str, Source)> {
     let text = std::str::from_utf8(body).ok()?.trim();
-    let event = raw_json::exact_text(object::<1>(text, ["event"]).ok()?.values[0]?.get())?;
+    let event = raw_json::exact_text(raw_json::members::<1>(text, ["event"]).ok()?.values[0]?.get())?;
     let source = if KNOWN_EVENTS.contains(&&*event) { Source::Backfill } else { Source::Platform };
     Some((text, source))
-}
-
-/// `payload` as it stands in `event_info`; the last one, if it is doubled.
-pub fn payload(event_info: &str) -> Option<&str> {
-    let members = object::<1>(event_info, ["payload"]).ok()?;
-    members.values[0].map(RawValue::get)
 }

@@ -1,20 +1,19 @@
 //! `/api/v1/live`: what the page shows, once a second, the same for all who watch.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
-use bytes::Bytes;
+use axum::response::sse::Event as SentEvent;
+use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
-use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
-use super::watchers::{Watcher, What};
-use super::{RETRY, Streams};
+use super::{RETRY_DELAY, Streams};
 use crate::http::access::{Grant, Right};
 use crate::http::api::ask::{Asked, Nothing, Time};
 use crate::http::api::health::{Health, RefusalCounts};
@@ -95,14 +94,12 @@ struct LiveMeeting {
     peak_participants: i64,
 }
 
-/// A message, for each right.
+/// What is shown, to whomever.
 #[derive(Debug)]
 pub(super) struct Live {
     health: Health,
     refusals: RefusalCounts,
     seen: Seen,
-    full: OnceLock<Bytes>,
-    masked: OnceLock<Bytes>,
 }
 
 /// What the database told.
@@ -117,40 +114,31 @@ struct Seen {
 }
 
 impl Live {
-    fn told(&self, streams: &Streams, right: Right) -> Bytes {
-        let told = match right {
-            Right::Full => &self.full,
-            Right::Masked => &self.masked,
+    fn render(&self, streams: &Streams, right: Right) -> SentEvent {
+        let (at, events) = self.seen.minute.unwrap_or((minute_of(streams.api.now()), 0));
+        let meeting = |(row, participants_now): &(convoke_log::ListedMeeting, i64)| LiveMeeting {
+            subscriber_id: row.subscriber_id.clone(),
+            meeting_uuid: row.meeting_uuid.clone(),
+            meeting_id: row.meeting_id.clone(),
+            subject: open(row.subject.clone(), right),
+            started_at: row.started_at.map(Time),
+            participants_now: *participants_now,
+            participants: row.participants,
+            peak_participants: row.peak_participants,
         };
-        let tell = || {
-            let now = streams.api.now();
-            let (at, events) = self.seen.minute.unwrap_or((minute_of(now), 0));
-            let meeting = |(row, participants_now): &(convoke_log::ListedMeeting, i64)| LiveMeeting {
-                subscriber_id: row.subscriber_id.clone(),
-                meeting_uuid: row.meeting_uuid.clone(),
-                meeting_id: row.meeting_id.clone(),
-                subject: open(row.subject.clone(), right),
-                started_at: row.started_at.map(Time),
-                participants_now: *participants_now,
-                participants: row.participants,
-                peak_participants: row.peak_participants,
-            };
-            let event = |row: &ListedEvent| streams.api.mask.event(row.clone(), right);
-            let message = Message {
-                health: &self.health,
-                rate: self.seen.rate,
-                live: LiveMeetings {
-                    total: self.seen.live.total,
-                    meetings: self.seen.live.runs.iter().map(meeting).collect(),
-                },
-                newest: self.seen.newest.iter().map(event).collect(),
-                refusals: &self.refusals,
-                minute: EventsAt { at: Time(at), events },
-            };
-            let message = serde_json::to_string(&message).expect("a message of our own");
-            Bytes::from(format!("event: live\ndata: {message}\n\n"))
+        let event = |row: &ListedEvent| streams.api.mask.event(row.clone(), right);
+        let message = Message {
+            health: &self.health,
+            rate: self.seen.rate,
+            live: LiveMeetings {
+                total: self.seen.live.total,
+                meetings: self.seen.live.runs.iter().map(meeting).collect(),
+            },
+            newest: self.seen.newest.iter().map(event).collect(),
+            refusals: &self.refusals,
+            minute: EventsAt { at: Time(at), events },
         };
-        told.get_or_init(tell).clone()
+        SentEvent::default().event("live").json_data(message).expect("a message of our own")
     }
 }
 
@@ -161,10 +149,10 @@ fn minute_of(at: Millis) -> Millis {
 impl Streams {
     /// Says once a second how it is and what goes on, whenever somebody watches.
     pub(super) async fn show(&self, migrated: &CancellationToken) {
-        let mut counts = self.watchers.counts();
-        while counts.wait_for(|counts| counts.live > 0).await.is_ok() {
+        loop {
+            self.watched(&self.live).await;
             let (mut seen, mut read) = (Seen::default(), Instant::now());
-            while counts.borrow_and_update().live > 0 {
+            while !self.live.is_closed() {
                 let begun = Instant::now();
                 if migrated.is_cancelled() {
                     match self.see(&mut seen).await {
@@ -177,9 +165,7 @@ impl Streams {
                     seen.live.runs.clear();
                 }
                 let (health, refusals) = (self.api.how_it_is(), self.api.refusals());
-                let live =
-                    Live { health, refusals, seen: seen.clone(), full: OnceLock::new(), masked: OnceLock::new() };
-                self.live.send_replace(Some(Arc::new(live)));
+                self.live.send_replace(Some(Arc::new(Live { health, refusals, seen: seen.clone() })));
                 tokio::time::sleep_until(begun + EVERY).await;
             }
             // Whoever comes next is not shown what is over.
@@ -230,41 +216,17 @@ pub(crate) async fn live(
     Extension(grant): Extension<Grant>,
     _: Asked<Nothing>,
 ) -> Result<Response, Refused> {
-    let watcher = streams.watchers.admit(What::Live).ok_or(Refused::Crowded)?;
-    let mut messages = streams.live.subscribe();
+    let place = streams.place()?;
+    let mut messages = streams.watch(&streams.live);
     // The one that is there already is new to whoever comes.
     messages.mark_changed();
-    let viewer = Viewer { streams, right, messages, _watcher: watcher, greeted: false };
-    Ok(super::answer(grant, viewer, |mut viewer| async move {
-        let piece = viewer.next().await?;
-        Some((piece, viewer))
-    }))
-}
-
-/// Somebody who looks at the page.
-struct Viewer {
-    streams: Arc<Streams>,
-    right: Right,
-    messages: watch::Receiver<Option<Arc<Live>>>,
-    _watcher: Watcher,
-    greeted: bool,
-}
-
-impl Viewer {
-    async fn next(&mut self) -> Option<Bytes> {
-        if !std::mem::replace(&mut self.greeted, true) {
-            return Some(Bytes::from(format!("{RETRY}\n")));
-        }
-        let stop = self.streams.stop.clone();
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return None,
-                changed = self.messages.changed() => changed.ok()?,
-            }
-            let message = self.messages.borrow_and_update().clone();
-            if let Some(message) = message {
-                return Some(message.told(&self.streams, self.right));
-            }
-        }
-    }
+    let messages = stream::unfold(messages, |mut messages| async move {
+        messages.changed().await.ok()?;
+        let message = messages.borrow_and_update().clone();
+        Some((stream::iter(message), messages))
+    });
+    let of = Arc::clone(&streams);
+    let messages = messages.flatten().map(move |live| live.render(&of, right));
+    let greeting = stream::iter([SentEvent::default().retry(RETRY_DELAY)]);
+    Ok(streams.answer(place, grant, greeting.chain(messages)))
 }

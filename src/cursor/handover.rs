@@ -1,0 +1,96 @@
+//! The lease of a cursor that runs, for somebody else: asked for, and kept in turns with who had it.
+
+use std::time::{Duration, Instant};
+
+use super::lease::{CLAIM_TIME, LEASE_TIME, MIN_TURN_TIME, RENEW_INTERVAL, TURN_POLL_INTERVAL};
+use convoke_core::id::Seq;
+use convoke_log::{Log, LogError};
+
+/// A cursor that runs hands its lease over when it is asked, and a dead one loses it; who does neither by then never will.
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why the lease is not ours.
+#[derive(Debug, thiserror::Error)]
+pub enum HandoverError {
+    /// The database is away.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The lease is not to be had.
+    #[error("another process keeps the lease of the cursor {0}: is it of an older version, which hands nothing over?")]
+    Kept(&'static str),
+}
+
+/// The lease of a cursor, held by somebody who does not run it.
+#[derive(Debug)]
+pub struct Handover<'a> {
+    log: &'a dyn Log,
+    cursor: &'static str,
+    owner: String,
+    held: Option<Held>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    position: Seq,
+    since: Instant,
+    renewed: Instant,
+}
+
+impl<'a> Handover<'a> {
+    /// Nothing is asked for yet. `owner` names this process among all.
+    #[must_use]
+    pub fn new(log: &'a dyn Log, cursor: &'static str, owner: &str) -> Self {
+        Self { log, cursor, owner: owner.to_owned(), held: None }
+    }
+
+    /// Returns when a piece of work may be done under the lease now, and where the cursor stands. Who runs the cursor has its
+    /// turn before, if it is due and wants it.
+    ///
+    /// # Errors
+    /// [`HandoverError`].
+    pub async fn take(&mut self) -> Result<Seq, HandoverError> {
+        let fresh = |held: &&Held| held.since.elapsed() < MIN_TURN_TIME && held.renewed.elapsed() < RENEW_INTERVAL;
+        if let Some(held) = self.held.as_ref().filter(fresh) {
+            return Ok(held.position);
+        }
+        let begun = Instant::now();
+        loop {
+            match self.ask().await {
+                Ok(Some(position)) => return Ok(position),
+                Ok(None) if begun.elapsed() > HANDOVER_TIMEOUT => return Err(HandoverError::Kept(self.cursor)),
+                Err(error) if begun.elapsed() > HANDOVER_TIMEOUT => return Err(error.into()),
+                Ok(None) => {}
+                // Two processes that write to one SQLite database get into each other's way now and then.
+                Err(error) => tracing::debug!(%error, "asking for the lease once more"),
+            }
+            tokio::time::sleep(TURN_POLL_INTERVAL).await;
+        }
+    }
+
+    /// Where the cursor stands if the lease is ours now; if not, it is claimed.
+    async fn ask(&mut self) -> Result<Option<Seq>, LogError> {
+        let asked = Instant::now();
+        if let Some(leased) = self.log.lease(self.cursor, &self.owner, LEASE_TIME).await? {
+            let since = self.held.filter(|_| leased.wanted).map_or_else(Instant::now, |held| held.since);
+            if since.elapsed() < MIN_TURN_TIME {
+                self.held = Some(Held { position: leased.position, since, renewed: asked });
+                return Ok(Some(leased.position));
+            }
+            self.log.release(self.cursor, &self.owner).await?;
+        }
+        self.held = None;
+        self.log.claim(self.cursor, &self.owner, CLAIM_TIME).await?;
+        Ok(None)
+    }
+
+    /// Gives the lease back.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`]: it ends by itself then.
+    pub async fn end(mut self) -> Result<(), LogError> {
+        if self.held.take().is_some() {
+            self.log.release(self.cursor, &self.owner).await?;
+        }
+        Ok(())
+    }
+}
