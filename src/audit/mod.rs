@@ -4,7 +4,7 @@
 //! Log and stream are walked side by side. Both are in the order of the log, so what has to be remembered is only what
 //! one of them has and the other has not shown yet.
 
-mod places;
+mod seq_set;
 pub mod watch;
 
 use std::collections::{HashMap, HashSet};
@@ -22,7 +22,7 @@ use convoke_core::time::Millis;
 use convoke_log::{LogError, Operations};
 
 /// Rows read at a time.
-const PAGE: u32 = 1_000;
+const PAGE_ROWS: u32 = 1_000;
 
 /// A row of the log that is not in the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -197,14 +197,14 @@ pub async fn compare(log: &dyn Operations, bus: &Bus, up_to: Seq) -> anyhow::Res
     let (mut log_ended, mut stream_ended) = (false, false);
     while !(log_ended && stream_ended) {
         if !log_ended {
-            let page = log.read(position, PAGE).await?;
-            log_ended = page.len() < PAGE as usize || page.last().is_some_and(|record| record.seq >= up_to);
+            let page = log.read(position, PAGE_ROWS).await?;
+            log_ended = page.len() < PAGE_ROWS as usize || page.last().is_some_and(|record| record.seq >= up_to);
             for record in page.iter().take_while(|record| record.seq <= up_to) {
                 position = record.seq;
                 walk.row(record, &set_aside, &mut found);
             }
         }
-        for _ in 0..PAGE {
+        for _ in 0..PAGE_ROWS {
             let Some(entry) = (if stream_ended { None } else { scan.next().await? }) else {
                 stream_ended = true;
                 break;
@@ -349,7 +349,7 @@ async fn set_aside(log: &dyn Operations) -> anyhow::Result<HashMap<EventId, ()>>
     let mut all = HashMap::new();
     let mut after = Seq::START;
     loop {
-        let page = log.list_set_aside(relay::CURSOR, after, PAGE).await?;
+        let page = log.list_set_aside(relay::CURSOR, after, PAGE_ROWS).await?;
         let Some(last) = page.last() else { return Ok(all) };
         after = last.seq;
         all.extend(page.iter().map(|row| (row.event_id, ())));

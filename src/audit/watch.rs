@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::places::Places;
+use super::seq_set::SeqSet;
 use super::{Excuse, accepted, aged_out};
 use crate::cursor::lease;
 use crate::metrics::{Metrics, Setback};
@@ -24,31 +24,31 @@ use convoke_core::time::Millis;
 use convoke_log::Operations;
 
 /// How long a look may go on comparing, and how long after it the next one comes.
-const LOOK: Duration = Duration::from_secs(10);
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How soon a replica that does not publish asks whether it does.
-const STANDBY: Duration = Duration::from_secs(2);
+const STANDBY_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 /// What is found is said no more often than this while it goes on changing.
-const SAY_AGAIN: Duration = Duration::from_secs(600);
+const LOG_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Everything is compared again so long after it was.
-const AGAIN: Duration = Duration::from_secs(24 * 3600);
+const FULL_CHECK_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
 /// The same while the stream has messages that the log does not know.
-const AGAIN_UNKNOWN: Duration = Duration::from_secs(3600);
+const FULL_CHECK_INTERVAL_WITH_UNKNOWN: Duration = Duration::from_secs(3600);
 
 /// When nothing has changed, the time of the last comparison is kept so often, in milliseconds.
-const KEEP_EVERY: i64 = 600_000;
+const SAVE_INTERVAL_MS: i64 = 600_000;
 
 /// Messages, or rows, between two rests.
-const PAGE: u32 = 256;
+const PAGE_ROWS: u32 = 256;
 
 /// Messages that are read a second time after a start: first copies of rows that the relay had not passed yet.
-const OVERLAP: u64 = 4 * relay::WINDOW as u64;
+const OVERLAP_MESSAGES: u64 = 4 * relay::WINDOW_ROWS as u64;
 
 /// No rest between two pages is longer.
-const LONGEST_REST: Duration = Duration::from_secs(2);
+const MAX_REST: Duration = Duration::from_secs(2);
 
 /// What was found when the stream was last looked at, and how far log and stream have been compared.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,7 +96,7 @@ impl Mark {
     /// Whether it is worth keeping: that nothing has changed is so only once in a while.
     fn is_news_after(&self, kept: Option<&Self>) -> bool {
         kept.is_none_or(|kept| {
-            self.checked_at - kept.checked_at >= KEEP_EVERY
+            self.checked_at - kept.checked_at >= SAVE_INTERVAL_MS
                 || Self { checked_at: kept.checked_at, ..self.clone() } != *kept
         })
     }
@@ -183,7 +183,7 @@ fn name(stream: &str) -> String {
 
 /// What one look came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Looked {
+pub enum CheckOutcome {
     /// Another replica publishes, or nobody does yet, or there is no stream.
     NotMine,
     /// There is more to compare.
@@ -206,23 +206,23 @@ pub struct Watch {
     mark: Option<Mark>,
     /// What the database has of it.
     kept: Option<Mark>,
-    goal: Option<Goal>,
+    goal: Option<CheckTarget>,
     /// Rows whose messages were read and that have not been looked for yet.
-    seen: Places,
-    missing: Places,
+    seen: SeqSet,
+    missing: SeqSet,
     /// The first row whose message the stream has.
     oldest: Option<Seq>,
     /// Up to here the stream was purged on purpose.
     accepted: Seq,
     /// Messages up to here were counted before.
     counted: u64,
-    told: (u64, u64),
+    reported: (u64, u64),
     throttle: Throttle,
 }
 
 /// To where log and stream are being compared.
 #[derive(Clone, Copy, Debug)]
-struct Goal {
+struct CheckTarget {
     message: u64,
     place: Seq,
 }
@@ -249,13 +249,13 @@ impl Watch {
             mark: None,
             kept: None,
             goal: None,
-            seen: Places::default(),
-            missing: Places::default(),
+            seen: SeqSet::default(),
+            missing: SeqSet::default(),
             oldest: None,
             accepted: Seq::START,
             counted: 0,
-            told: (0, 0),
-            throttle: Throttle::new(2, SAY_AGAIN),
+            reported: (0, 0),
+            throttle: Throttle::new(2, LOG_INTERVAL),
         }
     }
 
@@ -264,16 +264,16 @@ impl Watch {
         let looks = async {
             migrated.cancelled().await;
             loop {
-                let pause = match self.look(LOOK).await {
-                    Ok(Looked::More) => Duration::ZERO,
-                    Ok(Looked::Done) => LOOK,
-                    Ok(Looked::NotMine) => STANDBY,
+                let pause = match self.look(CHECK_INTERVAL).await {
+                    Ok(CheckOutcome::More) => Duration::ZERO,
+                    Ok(CheckOutcome::Done) => CHECK_INTERVAL,
+                    Ok(CheckOutcome::NotMine) => STANDBY_POLL_INTERVAL,
                     Err(error) => {
                         tracing::debug!(
                             error = format!("{error:#}"),
                             "the stream could not be compared with the log; trying again"
                         );
-                        LOOK
+                        CHECK_INTERVAL
                     }
                 };
                 tokio::time::sleep(pause).await;
@@ -289,20 +289,20 @@ impl Watch {
     ///
     /// # Errors
     /// If the database or the bus cannot be read; the next look goes on.
-    pub async fn look(&mut self, budget: Duration) -> anyhow::Result<Looked> {
+    pub async fn look(&mut self, budget: Duration) -> anyhow::Result<CheckOutcome> {
         let begun = Instant::now();
         let Some(position) = lease::moved_by(&*self.log, relay::CURSOR, &self.owner).await? else {
             self.forget();
-            return Ok(Looked::NotMine);
+            return Ok(CheckOutcome::NotMine);
         };
-        let Some(state) = self.bus.stream_state().await? else { return Ok(Looked::NotMine) };
+        let Some(state) = self.bus.stream_state().await? else { return Ok(CheckOutcome::NotMine) };
         let now = self.log.now().await?;
         self.notice(&state, position, now).await?;
-        let goal = *self.goal.get_or_insert(Goal { message: state.last_sequence, place: position });
+        let goal = *self.goal.get_or_insert(CheckTarget { message: state.last_sequence, place: position });
         if !self.read_messages(goal, now, begun, budget).await?
             || !self.read_rows(goal, &state, now, begun, budget).await?
         {
-            return Ok(Looked::More);
+            return Ok(CheckOutcome::More);
         }
         self.goal = None;
         self.report(now);
@@ -312,14 +312,14 @@ impl Watch {
             mark.save(&*self.log, self.bus.stream()).await?;
             self.kept = Some(mark.clone());
         }
-        Ok(Looked::Done)
+        Ok(CheckOutcome::Done)
     }
 
     /// Another replica publishes now, and watches.
     fn forget(&mut self) {
         if self.mark.take().is_some() {
             self.goal = None;
-            self.told = (0, 0);
+            self.reported = (0, 0);
             self.metrics.stream_missing.set(0);
             self.metrics.stream_unknown.set(0);
             self.metrics.stream_checked.set(0.0);
@@ -354,7 +354,7 @@ impl Watch {
         let accepted = accepted(&*self.log, stream).await?;
         let excused = !fresh && accepted != self.accepted;
         self.accepted = accepted;
-        let again = if mark.unknown > 0 { AGAIN_UNKNOWN } else { AGAIN };
+        let again = if mark.unknown > 0 { FULL_CHECK_INTERVAL_WITH_UNKNOWN } else { FULL_CHECK_INTERVAL };
         // One that takes longer than that comes to its end all the same.
         let due = self.goal.is_none() && now.since(Millis::new(mark.whole_at).unwrap_or(Millis::EPOCH)) > again;
         // What was missing before the start is known by its number only.
@@ -363,12 +363,12 @@ impl Watch {
             let message = state.first_sequence.saturating_sub(1);
             let (to_erase, checked_at) = (mark.to_erase, mark.checked_at);
             mark = Mark { whole_at: now.get(), message, erased, to_erase, checked_at, ..Mark::default() };
-            (self.seen, self.missing) = (Places::default(), Places::default());
+            (self.seen, self.missing) = (SeqSet::default(), SeqSet::default());
             (self.oldest, self.counted, self.goal) = (None, mark.message, None);
         } else if fresh {
             self.counted = mark.message;
-            mark.message = mark.message.saturating_sub(OVERLAP);
-            (self.seen, self.missing, self.goal) = (Places::default(), Places::default(), None);
+            mark.message = mark.message.saturating_sub(OVERLAP_MESSAGES);
+            (self.seen, self.missing, self.goal) = (SeqSet::default(), SeqSet::default(), None);
         }
         if state.first_sequence > mark.message + 1 {
             // What was discarded before it was read says nothing of what is the oldest now.
@@ -382,7 +382,7 @@ impl Watch {
     /// Reads the stream up to the goal; whether it got there.
     async fn read_messages(
         &mut self,
-        goal: Goal,
+        goal: CheckTarget,
         now: Millis,
         begun: Instant,
         budget: Duration,
@@ -395,8 +395,8 @@ impl Watch {
         let mut scan = self.bus.scan_after(mark.message).await?;
         loop {
             let started = Instant::now();
-            let mut entries = Vec::with_capacity(PAGE as usize);
-            while entries.len() < PAGE as usize
+            let mut entries = Vec::with_capacity(PAGE_ROWS as usize);
+            while entries.len() < PAGE_ROWS as usize
                 && let Some(entry) = scan.next().await?
             {
                 entries.push(entry);
@@ -437,7 +437,7 @@ impl Watch {
     /// Looks for the log's rows up to the goal among the messages; whether it got there.
     async fn read_rows(
         &mut self,
-        goal: Goal,
+        goal: CheckTarget,
         state: &StreamState,
         now: Millis,
         begun: Instant,
@@ -451,8 +451,8 @@ impl Watch {
         loop {
             let started = Instant::now();
             let from = Seq(mark.place);
-            let page = self.log.read(from, PAGE).await?;
-            let aside = self.log.list_set_aside(relay::CURSOR, from, PAGE).await?;
+            let page = self.log.read(from, PAGE_ROWS).await?;
+            let aside = self.log.list_set_aside(relay::CURSOR, from, PAGE_ROWS).await?;
             for record in page.iter().take_while(|record| record.seq <= goal.place) {
                 let seen = self.seen.remove(record.seq);
                 let excused = record.event_info.is_none()
@@ -462,7 +462,7 @@ impl Watch {
                     self.missing.insert(record.seq);
                 }
             }
-            let full = page.len() == PAGE as usize;
+            let full = page.len() == PAGE_ROWS as usize;
             mark.place = page.last().filter(|_| full).map_or(goal.place.0, |last| last.seq.0.min(goal.place.0));
             let arrived = mark.place >= goal.place.0;
             if arrived || begun.elapsed() > budget {
@@ -489,7 +489,7 @@ impl Watch {
             self.show(mark);
         }
         let stream = self.bus.stream();
-        if missing > self.told.0 {
+        if missing > self.reported.0 {
             self.throttle.run("missing", |suppressed| {
                 tracing::warn!(
                     stream,
@@ -499,10 +499,10 @@ impl Watch {
                     puts them back"
                 );
             });
-        } else if missing == 0 && self.told.0 > 0 {
+        } else if missing == 0 && self.reported.0 > 0 {
             tracing::info!(stream, "no event of the log is missing in the stream any more");
         }
-        if unknown > self.told.1 {
+        if unknown > self.reported.1 {
             self.throttle.run("unknown", |suppressed| {
                 tracing::warn!(
                     stream,
@@ -512,15 +512,15 @@ impl Watch {
                     to do"
                 );
             });
-        } else if unknown == 0 && self.told.1 > 0 {
+        } else if unknown == 0 && self.reported.1 > 0 {
             tracing::info!(stream, "the log knows every event of the stream again");
         }
-        self.told = (missing, unknown);
+        self.reported = (missing, unknown);
     }
 }
 
 async fn pause(rest: u32, worked_since: Instant) {
     if rest > 0 {
-        tokio::time::sleep((worked_since.elapsed() * rest).min(LONGEST_REST)).await;
+        tokio::time::sleep((worked_since.elapsed() * rest).min(MAX_REST)).await;
     }
 }

@@ -12,7 +12,7 @@ use super::{ForgetError, patient};
 use crate::cursor::Handover;
 use crate::meetings::stay_id;
 use crate::relay::{self, meeting_subjects};
-use convoke_bus::{Bus, Found};
+use convoke_bus::{Bus, FoundMessage};
 use convoke_core::event::Meeting;
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
@@ -105,7 +105,7 @@ pub async fn find(
     Ok(found)
 }
 
-fn is_of(message: &Found, person: &Person<'_>, known: &HashMap<EventId, Seq>) -> bool {
+fn is_of(message: &FoundMessage, person: &Person<'_>, known: &HashMap<EventId, Seq>) -> bool {
     match message.id {
         Some(id) if person.events.contains(&id) => true,
         // The log says that it is somebody else's, or new.

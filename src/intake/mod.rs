@@ -23,34 +23,34 @@ use convoke_core::throttle::Throttle;
 use convoke_core::time::{Clock, Millis};
 use convoke_log::recent::RecentRows;
 use convoke_log::{Append, Appended, Committed, Log, LogError};
-use outage::{By, HEARTBEAT_INTERVAL, Outage, Over};
+use outage::{EndedOutage, Evidence, HEARTBEAT_INTERVAL, Outage};
 
-pub use outage::{GIVEN_UP, MISSED};
+pub use outage::{HEARTBEAT_TIMEOUT, PLATFORM_RETRY_TIME};
 
 /// How the reason begins of what is in the quarantine because the database refuses it.
 pub const REFUSED_BY_DATABASE: &str = "the database refuses it";
 
 /// What to do when nobody accepts events.
-const REMEDY: &str = "make the database take events again (`convoke check` says what is wrong with it)";
+const OUTAGE_ADVICE: &str = "make the database take events again (`convoke check` says what is wrong with it)";
 
 /// What to do about events that the platform has dropped.
-const LOST: &str = "events that the platform first tried more than 24 h before it ends are lost to the push: ask the \
+const LOST_ADVICE: &str = "events that the platform first tried more than 24 h before it ends are lost to the push: ask the \
     platform's history API for them";
 
 /// Deliveries that may wait. At 20,000 a second it is a fifth of a second's worth.
-const QUEUE: usize = 4096;
+const MAX_QUEUED: usize = 4096;
 
 /// Bytes of bodies that may wait.
-const QUEUE_BYTES: usize = 48 << 20;
+const MAX_QUEUED_BYTES: usize = 48 << 20;
 
 /// Deliveries in one commit: beyond this, batches only add delay.
 pub const MAX_BATCH: usize = 256;
 
 /// How often an idle log is asked whether it could store, so that `/readyz` tells the truth.
-const PROBE_EVERY: Duration = Duration::from_secs(5);
+const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The same while it could not.
-const PROBE_AGAIN: Duration = Duration::from_millis(500);
+const PROBE_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Why a delivery was not stored, as far as we know: all are answered `503`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub enum NotStored {
     Unavailable,
 }
 
-struct Job {
+struct QueuedDelivery {
     verified: Arc<Verified>,
     body: Bytes,
     received_at: Millis,
@@ -73,7 +73,7 @@ struct Job {
 /// The way into the log. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Intake {
-    queue: mpsc::Sender<Job>,
+    queue: mpsc::Sender<QueuedDelivery>,
     bytes: Arc<Semaphore>,
     outage: Arc<Outage>,
     metrics: Arc<Metrics>,
@@ -83,11 +83,11 @@ impl Intake {
     /// The queue, and the writer that empties it. Not accepting until the writer has run.
     #[must_use]
     pub fn new(log: Arc<dyn Log>, metrics: Arc<Metrics>, clock: Clock, recent: Arc<RecentRows>) -> (Self, Writer) {
-        let (queue, jobs) = mpsc::channel(QUEUE);
+        let (queue, jobs) = mpsc::channel(MAX_QUEUED);
         let outage = Arc::new(Outage::new(clock.clone()));
         let intake = Self {
             queue,
-            bytes: Arc::new(Semaphore::new(QUEUE_BYTES)),
+            bytes: Arc::new(Semaphore::new(MAX_QUEUED_BYTES)),
             outage: Arc::clone(&outage),
             metrics: Arc::clone(&metrics),
         };
@@ -97,8 +97,8 @@ impl Intake {
             log,
             outage,
             clock,
-            beaten: None,
-            beats: true,
+            heartbeat_at: None,
+            writes_heartbeat: true,
             metrics,
             recent,
             ready: OnceLock::new(),
@@ -133,14 +133,14 @@ impl Intake {
         answer: Option<oneshot::Sender<Result<Appended, NotStored>>>,
     ) -> Result<(), NotStored> {
         // One that is larger than the whole queue has it to itself: it must be possible to store it at all.
-        let size = u32::try_from((body.len() + 512).min(QUEUE_BYTES)).unwrap_or(u32::MAX);
+        let size = u32::try_from((body.len() + 512).min(MAX_QUEUED_BYTES)).unwrap_or(u32::MAX);
         let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(size).map_err(|_| NotStored::QueueFull)?;
-        let job = Job { verified: Arc::new(verified), body, received_at, answer, _bytes: bytes };
+        let job = QueuedDelivery { verified: Arc::new(verified), body, received_at, answer, _bytes: bytes };
         self.queue.try_send(job).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => NotStored::QueueFull,
             mpsc::error::TrySendError::Closed(_) => NotStored::Unavailable,
         })?;
-        self.metrics.store_queue.set(i64::try_from(QUEUE - self.queue.capacity()).unwrap_or(0));
+        self.metrics.store_queue.set(i64::try_from(MAX_QUEUED - self.queue.capacity()).unwrap_or(0));
         Ok(())
     }
 
@@ -156,7 +156,7 @@ impl Intake {
         self.outage.refused_for()
     }
 
-    /// Whether [`Intake::refusing_for`] is the least that it can be, because the database has not told the rest yet.
+    /// Whether [`Intake::refusing_for`] is the least that it can be, because the rest was not read from the database yet.
     #[must_use]
     pub fn refusing_at_least(&self) -> bool {
         self.outage.at_least()
@@ -172,19 +172,19 @@ impl Intake {
     pub fn warn_if_due(&self) {
         let Some(lasted) = self.outage.due() else { return };
         let (refused_for, at_least) = (human::duration(lasted).to_string(), self.outage.at_least());
-        if lasted < GIVEN_UP {
-            let left = human::duration(GIVEN_UP - lasted).to_string();
+        if lasted < PLATFORM_RETRY_TIME {
+            let left = human::duration(PLATFORM_RETRY_TIME - lasted).to_string();
             tracing::error!(
                 refused_for,
                 at_least,
                 left,
-                "events are refused, and the platform drops an event 24 h after its first try: {REMEDY}"
+                "events are refused, and the platform drops an event 24 h after its first try: {OUTAGE_ADVICE}"
             );
         } else {
             tracing::error!(
                 refused_for,
                 at_least,
-                "events are refused, and the platform drops them now: {REMEDY}; {LOST}"
+                "events are refused, and the platform drops them now: {OUTAGE_ADVICE}; {LOST_ADVICE}"
             );
         }
     }
@@ -193,14 +193,14 @@ impl Intake {
 /// The one writer. [`Writer::run`] it for as long as there is an [`Intake`].
 #[derive(Debug)]
 pub struct Writer {
-    jobs: mpsc::Receiver<Job>,
+    jobs: mpsc::Receiver<QueuedDelivery>,
     log: Arc<dyn Log>,
     outage: Arc<Outage>,
     clock: Clock,
     /// When the heartbeat was written last, by the steady clock.
-    beaten: Option<Duration>,
+    heartbeat_at: Option<Duration>,
     /// Whether it is written at all.
-    beats: bool,
+    writes_heartbeat: bool,
     metrics: Arc<Metrics>,
     recent: Arc<RecentRows>,
     ready: OnceLock<()>,
@@ -211,7 +211,7 @@ impl Writer {
     /// The writer of a command that takes no deliveries: it writes no heartbeat, which says that somebody does.
     #[must_use]
     pub fn without_heartbeat(self) -> Self {
-        Self { beats: false, ..self }
+        Self { writes_heartbeat: false, ..self }
     }
 
     /// Commits batch after batch until `finish`, and then what is still in the queue. `migrated` says when the log may be
@@ -225,9 +225,9 @@ impl Writer {
                 // From here on nothing more is taken; what was taken is still written.
                 self.jobs.close();
             }
-            self.beat().await;
-            let probe_in =
-                if self.outage.accepting() { PROBE_EVERY } else { PROBE_AGAIN }.saturating_sub(last_write.elapsed());
+            self.write_heartbeat().await;
+            let probe_in = if self.outage.accepting() { PROBE_INTERVAL } else { PROBE_RETRY_INTERVAL }
+                .saturating_sub(last_write.elapsed());
             let received = tokio::select! {
                 biased;
                 received = self.jobs.recv_many(&mut jobs, MAX_BATCH) => received,
@@ -243,8 +243,8 @@ impl Writer {
                 }
             };
             if received == 0 {
-                self.beaten = None;
-                return self.beat().await;
+                self.heartbeat_at = None;
+                return self.write_heartbeat().await;
             }
             self.metrics.store_queue.set(i64::try_from(self.jobs.len()).unwrap_or(0));
             if migrated.is_cancelled() {
@@ -261,24 +261,24 @@ impl Writer {
             self.read_heartbeat().await;
         }
         match self.log.probe().await {
-            Ok(()) => self.stored(By::Probe).await,
-            Err(error) => self.refused(By::Probe, &error),
+            Ok(()) => self.stored(Evidence::Probe).await,
+            Err(error) => self.refused(Evidence::Probe, &error),
         }
         Instant::now()
     }
 
     /// Writes the heartbeat, if its time has come.
-    async fn beat(&mut self) {
+    async fn write_heartbeat(&mut self) {
         let now = self.clock.steady();
-        if !self.beats
+        if !self.writes_heartbeat
             || !self.outage.settled()
-            || self.beaten.is_some_and(|beaten| now.saturating_sub(beaten) < HEARTBEAT_INTERVAL)
+            || self.heartbeat_at.is_some_and(|heartbeat_at| now.saturating_sub(heartbeat_at) < HEARTBEAT_INTERVAL)
         {
             return;
         }
         match self.log.beat().await {
-            Ok(()) => self.beaten = Some(now),
-            Err(error) => self.refused(By::Probe, &error),
+            Ok(()) => self.heartbeat_at = Some(now),
+            Err(error) => self.refused(Evidence::Probe, &error),
         }
     }
 
@@ -290,9 +290,9 @@ impl Writer {
             Err(error) => return tracing::debug!(%error, "the heartbeat cannot be read"),
         };
         self.outage.heartbeat(heartbeat.map(|heartbeat| heartbeat.age));
-        let Some(heartbeat) = heartbeat.filter(|heartbeat| first && heartbeat.age > MISSED) else { return };
+        let Some(heartbeat) = heartbeat.filter(|heartbeat| first && heartbeat.age > HEARTBEAT_TIMEOUT) else { return };
         let (gap, since) = (human::duration(heartbeat.age).to_string(), heartbeat.at);
-        if heartbeat.age < GIVEN_UP {
+        if heartbeat.age < PLATFORM_RETRY_TIME {
             tracing::warn!(
                 gap,
                 %since,
@@ -300,12 +300,12 @@ impl Writer {
                 so none is lost if they are accepted from now on"
             );
         } else {
-            tracing::error!(gap, %since, "nobody accepted events for more than a day before this start; {LOST}");
+            tracing::error!(gap, %since, "nobody accepted events for more than a day before this start; {LOST_ADVICE}");
         }
     }
 
     /// Notes that events cannot be stored; says so once.
-    fn refused(&self, by: By, error: &LogError) {
+    fn refused(&self, by: Evidence, error: &LogError) {
         self.outage.because(error.to_string());
         // A small write may succeed where a large one does not, and so on: this and its end may take turns.
         if self.outage.refused(by) {
@@ -316,7 +316,7 @@ impl Writer {
     }
 
     /// Notes that events can be stored; says so once.
-    async fn stored(&self, by: By) {
+    async fn stored(&self, by: Evidence) {
         if !self.outage.accepting() {
             self.read_heartbeat().await;
         }
@@ -324,11 +324,11 @@ impl Writer {
         if self.ready.set(()).is_ok() {
             tracing::info!(database = format!("{:?}", self.log), "accepting events");
         } else {
-            self.throttle.run("again", |suppressed| say_over(over, suppressed));
+            self.throttle.run("again", |suppressed| log_end(over, suppressed));
         }
     }
 
-    async fn commit(&self, jobs: &mut Vec<Job>) {
+    async fn commit(&self, jobs: &mut Vec<QueuedDelivery>) {
         // Who gave up waiting was answered 503 and will come again.
         jobs.retain(|job| job.answer.as_ref().is_none_or(|answer| !answer.is_closed()));
         if jobs.is_empty() {
@@ -346,13 +346,13 @@ impl Writer {
             self.recent.wake();
         }
         // The first copy of a new event is the one that was stored; the others were merged into it.
-        let mut told = vec![false; batch.len()];
+        let mut stored = vec![false; batch.len()];
         for (job, place) in jobs.drain(..).zip(places) {
             let outcome = match outcomes[place] {
-                Ok(Appended::Stored) if told[place] => Ok(Appended::Duplicate),
+                Ok(Appended::Stored) if stored[place] => Ok(Appended::Duplicate),
                 outcome => outcome,
             };
-            told[place] = true;
+            stored[place] = true;
             if let Some(answer) = job.answer {
                 // Nobody there any more: answered 503 in the meantime, which does not mean "not stored".
                 let _ = answer.send(outcome);
@@ -364,7 +364,7 @@ impl Writer {
     async fn append(
         &self,
         batch: &[Append],
-        jobs: &[Job],
+        jobs: &[QueuedDelivery],
         places: &[usize],
         outcomes: &mut [Result<Appended, NotStored>],
     ) {
@@ -374,7 +374,7 @@ impl Writer {
         while let Some(range) = ranges.pop() {
             match self.append_once(&batch[range.clone()]).await {
                 Ok(committed) => {
-                    self.stored(By::Event).await;
+                    self.stored(Evidence::Event).await;
                     if let Some(first) = committed.first {
                         self.recent.push(first, &batch[range.clone()]);
                     }
@@ -398,7 +398,7 @@ impl Writer {
                     tracing::error!(%error, suppressed, "cannot store an event now: it is answered 503, and the platform retries for 24 hours");
                 }),
                 Err(error) => {
-                    self.refused(By::Event, &error);
+                    self.refused(Evidence::Event, &error);
                     // What is left of the batch would meet the same; it was not answered and will come again.
                     return;
                 }
@@ -429,7 +429,7 @@ impl Writer {
         match self.log.quarantine(&unreadable, append.deliveries).await {
             Ok(()) => Ok(Appended::Quarantined),
             Err(error) => {
-                self.refused(By::Event, &error);
+                self.refused(Evidence::Event, &error);
                 Err(NotStored::Unavailable)
             }
         }
@@ -437,20 +437,20 @@ impl Writer {
 }
 
 /// Says that an outage is over, and what it may have cost.
-fn say_over(over: Over, suppressed: Option<u64>) {
+fn log_end(over: EndedOutage, suppressed: Option<u64>) {
     let (refused_for, nobody_for) =
         (human::duration(over.refused_for).to_string(), human::duration(over.nobody_for).to_string());
-    if over.nobody_for < GIVEN_UP {
+    if over.nobody_for < PLATFORM_RETRY_TIME {
         tracing::info!(suppressed, refused_for, nobody_for, "events are being stored again; the platform dropped none");
     } else {
-        tracing::error!(suppressed, refused_for, nobody_for, "events are being stored again; {LOST}");
+        tracing::error!(suppressed, refused_for, nobody_for, "events are being stored again; {LOST_ADVICE}");
     }
 }
 
 /// Merges copies: the batch to append, and the place in it of each job.
-fn merge(jobs: &[Job]) -> (Vec<Append>, Vec<usize>) {
+fn merge(jobs: &[QueuedDelivery]) -> (Vec<Append>, Vec<usize>) {
     let mut batch: Vec<Append> = Vec::with_capacity(jobs.len());
-    let mut seen: HashMap<Key, usize> = HashMap::with_capacity(jobs.len());
+    let mut seen: HashMap<MergeKey, usize> = HashMap::with_capacity(jobs.len());
     let mut places = Vec::with_capacity(jobs.len());
     for job in jobs {
         let place = *seen.entry(key(&job.verified)).or_insert(batch.len());
@@ -471,23 +471,23 @@ fn merge(jobs: &[Job]) -> (Vec<Append>, Vec<usize>) {
 
 /// What makes two deliveries one.
 #[derive(PartialEq, Eq, Hash)]
-enum Key {
+enum MergeKey {
     Event(EventId),
     Unreadable([u8; 32]),
     Handshake(Arc<str>),
     Probe(String),
 }
 
-fn key(verified: &Verified) -> Key {
+fn key(verified: &Verified) -> MergeKey {
     match verified.content() {
-        Content::Event(event) => Key::Event(event.event_id),
-        Content::Unreadable(unreadable) => Key::Unreadable(unreadable.digest()),
-        Content::Handshake(handshake) if handshake.is_probe() => Key::Probe(handshake.nonce.clone()),
-        Content::Handshake(handshake) => Key::Handshake(Arc::clone(&handshake.subscriber_id)),
+        Content::Event(event) => MergeKey::Event(event.event_id),
+        Content::Unreadable(unreadable) => MergeKey::Unreadable(unreadable.digest()),
+        Content::Handshake(handshake) if handshake.is_probe() => MergeKey::Probe(handshake.nonce.clone()),
+        Content::Handshake(handshake) => MergeKey::Handshake(Arc::clone(&handshake.subscriber_id)),
     }
 }
 
-fn refuse(jobs: impl Iterator<Item = Job>) {
+fn refuse(jobs: impl Iterator<Item = QueuedDelivery>) {
     for answer in jobs.filter_map(|job| job.answer) {
         // As above: nobody there any more is fine.
         let _ = answer.send(Err(NotStored::Unavailable));

@@ -13,18 +13,18 @@ use convoke_core::time::Clock;
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The platform gives an event up so long after its first try.
-pub const GIVEN_UP: Duration = Duration::from_secs(24 * 3600);
+pub const PLATFORM_RETRY_TIME: Duration = Duration::from_secs(24 * 3600);
 
 /// A heartbeat that is older has missed its turn: nobody accepts events.
-pub const MISSED: Duration = Duration::from_secs(90);
+pub const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// An outage is spoken of when it has lasted so long.
-const WARN_AT: [Duration; 4] =
-    [Duration::from_secs(3600), Duration::from_secs(12 * 3600), Duration::from_secs(20 * 3600), GIVEN_UP];
+const WARN_AFTER: [Duration; 4] =
+    [Duration::from_secs(3600), Duration::from_secs(12 * 3600), Duration::from_secs(20 * 3600), PLATFORM_RETRY_TIME];
 
 /// What showed that events can be stored, or cannot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
+pub enum Evidence {
     /// An event.
     Event,
     /// A small write that asks.
@@ -33,7 +33,7 @@ pub enum By {
 
 /// An outage that is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Over {
+pub struct EndedOutage {
     /// How long this process refused events, and how long nobody had accepted any when it began to run.
     pub refused_for: Duration,
     /// The same, unless another process accepted events meanwhile.
@@ -50,7 +50,7 @@ pub struct Outage {
 #[derive(Debug)]
 struct State {
     /// The outage: one that goes on, or that a probe has ended.
-    outage: Option<Refusing>,
+    outage: Option<OutageSpan>,
     /// Whether the heartbeat was asked for since the process began.
     known: bool,
     /// Why events are refused, for people.
@@ -59,13 +59,13 @@ struct State {
 
 impl State {
     /// The outage that goes on.
-    fn now(&self) -> Option<&Refusing> {
+    fn now(&self) -> Option<&OutageSpan> {
         self.outage.as_ref().filter(|refusing| refusing.ended.is_none())
     }
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Refusing {
+struct OutageSpan {
     /// By the steady clock.
     since: Duration,
     /// How long nobody had accepted events before that.
@@ -74,17 +74,25 @@ struct Refusing {
     heartbeat: Option<(Duration, Duration)>,
     /// Whether an event could not be stored.
     by_event: bool,
-    /// How many of [`WARN_AT`] have been spoken of.
-    said: usize,
+    /// How many of [`WARN_AFTER`] have been spoken of.
+    warned: usize,
     /// Whether a refusal was spoken of.
-    told: bool,
+    logged: bool,
     /// When a probe ended it, by the steady clock: if events are refused again soon, it never was over.
     ended: Option<Duration>,
 }
 
-impl Refusing {
+impl OutageSpan {
     const fn since(now: Duration) -> Self {
-        Self { since: now, before: Duration::ZERO, heartbeat: None, by_event: false, said: 0, told: false, ended: None }
+        Self {
+            since: now,
+            before: Duration::ZERO,
+            heartbeat: None,
+            by_event: false,
+            warned: 0,
+            logged: false,
+            ended: None,
+        }
     }
 
     fn lasted(&self, now: Duration) -> Duration {
@@ -101,7 +109,7 @@ impl Outage {
     /// Of a process that has just begun, and accepts nothing yet.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        let state = State { outage: Some(Refusing::since(clock.steady())), known: false, why: None };
+        let state = State { outage: Some(OutageSpan::since(clock.steady())), known: false, why: None };
         Self { clock, state: Mutex::new(state) }
     }
 
@@ -136,17 +144,18 @@ impl Outage {
 
     /// Notes that an event, or a probe, could not be stored; whether that is new. (A process that begins refuses before it has
     /// tried.)
-    pub fn refused(&self, by: By) -> bool {
+    pub fn refused(&self, by: Evidence) -> bool {
         let now = self.clock.steady();
         let mut state = self.state();
-        let resumed = |refusing: &Refusing| refusing.ended.is_none_or(|at| now.saturating_sub(at) < HEARTBEAT_INTERVAL);
+        let resumed =
+            |refusing: &OutageSpan| refusing.ended.is_none_or(|at| now.saturating_sub(at) < HEARTBEAT_INTERVAL);
         let refusing = match state.outage.take().filter(resumed) {
             Some(refusing) => refusing,
-            None => Refusing::since(now),
+            None => OutageSpan::since(now),
         };
-        let news = refusing.ended.is_some() || !refusing.told;
-        let by_event = refusing.by_event || by == By::Event;
-        state.outage = Some(Refusing { by_event, told: true, ended: None, ..refusing });
+        let news = refusing.ended.is_some() || !refusing.logged;
+        let by_event = refusing.by_event || by == Evidence::Event;
+        state.outage = Some(OutageSpan { by_event, logged: true, ended: None, ..refusing });
         news
     }
 
@@ -163,18 +172,19 @@ impl Outage {
     }
 
     /// Notes that an event, or a probe, was stored; the outage, if that ended one.
-    pub fn accepted(&self, by: By) -> Option<Over> {
+    pub fn accepted(&self, by: Evidence) -> Option<EndedOutage> {
         let now = self.clock.steady();
         let mut state = self.state();
         let Some(refusing) = state.now().copied() else {
-            if by == By::Event {
+            if by == Evidence::Event {
                 state.outage = None;
             }
             return None;
         };
         // What is small may still find room where an event does not.
-        state.outage = (by == By::Probe && refusing.by_event).then_some(Refusing { ended: Some(now), ..refusing });
-        Some(Over { refused_for: refusing.lasted(now), nobody_for: refusing.nobody(now) })
+        state.outage =
+            (by == Evidence::Probe && refusing.by_event).then_some(OutageSpan { ended: Some(now), ..refusing });
+        Some(EndedOutage { refused_for: refusing.lasted(now), nobody_for: refusing.nobody(now) })
     }
 
     /// Notes the age of the heartbeat while events are refused; `None`: there never was one.
@@ -186,8 +196,8 @@ impl Outage {
         let (Some(refusing), Some(age)) = (refusing, age) else { return };
         if first {
             // Down, or on its way up, this process accepted nothing; but another one may have.
-            *refusing = Refusing { since: now, before: age, ..*refusing };
-            refusing.said = WARN_AT.iter().filter(|at| **at <= age).count();
+            *refusing = OutageSpan { since: now, before: age, ..*refusing };
+            refusing.warned = WARN_AFTER.iter().filter(|at| **at <= age).count();
         }
         refusing.heartbeat = Some((age, now));
     }
@@ -197,7 +207,8 @@ impl Outage {
     pub fn settled(&self) -> bool {
         let state = self.state();
         let now = self.clock.steady();
-        let ended = |refusing: &Refusing| refusing.ended.is_some_and(|at| now.saturating_sub(at) >= HEARTBEAT_INTERVAL);
+        let ended =
+            |refusing: &OutageSpan| refusing.ended.is_some_and(|at| now.saturating_sub(at) >= HEARTBEAT_INTERVAL);
         state.outage.as_ref().is_none_or(ended)
     }
 
@@ -207,9 +218,9 @@ impl Outage {
         let mut state = self.state();
         let refusing = state.outage.as_mut().filter(|refusing| refusing.ended.is_none())?;
         let lasted = refusing.lasted(now);
-        let reached = WARN_AT.iter().filter(|at| **at <= lasted).count();
-        let due = reached > refusing.said;
-        refusing.said = refusing.said.max(reached);
+        let reached = WARN_AFTER.iter().filter(|at| **at <= lasted).count();
+        let due = reached > refusing.warned;
+        refusing.warned = refusing.warned.max(reached);
         due.then_some(lasted)
     }
 }
@@ -239,7 +250,7 @@ mod tests {
         fn accepting() -> Self {
             let scene = Self::new();
             scene.outage.heartbeat(None);
-            scene.outage.accepted(By::Probe).expect("it began by refusing");
+            scene.outage.accepted(Evidence::Probe).expect("it began by refusing");
             scene
         }
 
@@ -251,9 +262,9 @@ mod tests {
     #[test]
     fn the_first_refusal_is_news_also_of_a_process_that_never_accepted_anything() {
         let scene = Scene::new();
-        assert!(scene.outage.refused(By::Probe) && !scene.outage.refused(By::Event));
-        scene.outage.accepted(By::Event).expect("it is over");
-        assert!(scene.outage.refused(By::Event) && !scene.outage.refused(By::Event));
+        assert!(scene.outage.refused(Evidence::Probe) && !scene.outage.refused(Evidence::Event));
+        scene.outage.accepted(Evidence::Event).expect("it is over");
+        assert!(scene.outage.refused(Evidence::Event) && !scene.outage.refused(Evidence::Event));
     }
 
     #[test]
@@ -263,8 +274,8 @@ mod tests {
         assert_eq!((scene.outage.refused_for(), scene.outage.at_least()), (MINUTE, true));
         scene.outage.heartbeat(None);
         assert_eq!((scene.outage.refused_for(), scene.outage.at_least()), (MINUTE, false));
-        let over = scene.outage.accepted(By::Probe).expect("it is over");
-        assert_eq!(over, Over { refused_for: MINUTE, nobody_for: MINUTE });
+        let over = scene.outage.accepted(Evidence::Probe).expect("it is over");
+        assert_eq!(over, EndedOutage { refused_for: MINUTE, nobody_for: MINUTE });
         assert_eq!((scene.outage.refused_for(), scene.outage.accepting()), (Duration::ZERO, true));
     }
 
@@ -277,7 +288,7 @@ mod tests {
         scene.pass(MINUTE);
         assert_eq!(scene.outage.refused_for(), 5 * HOUR + MINUTE);
         assert!(!scene.outage.at_least());
-        let over = scene.outage.accepted(By::Event).expect("it is over");
+        let over = scene.outage.accepted(Evidence::Event).expect("it is over");
         assert_eq!(over.nobody_for, 5 * HOUR + MINUTE);
     }
 
@@ -288,11 +299,11 @@ mod tests {
         scene.outage.heartbeat(Some(MINUTE));
         assert_eq!(scene.outage.refused_for(), MINUTE);
         let scene = Scene::accepting();
-        scene.outage.refused(By::Probe);
+        scene.outage.refused(Evidence::Probe);
         scene.pass(2 * HOUR);
         scene.outage.heartbeat(Some(MINUTE));
-        let over = scene.outage.accepted(By::Probe).expect("it is over");
-        assert_eq!(over, Over { refused_for: 2 * HOUR, nobody_for: MINUTE });
+        let over = scene.outage.accepted(Evidence::Probe).expect("it is over");
+        assert_eq!(over, EndedOutage { refused_for: 2 * HOUR, nobody_for: MINUTE });
     }
 
     #[test]
@@ -300,14 +311,14 @@ mod tests {
         let scene = Scene::accepting();
         for _ in 0..2 {
             assert_eq!(scene.outage.due(), None);
-            scene.outage.refused(By::Event);
-            let mut said = Vec::new();
+            scene.outage.refused(Evidence::Event);
+            let mut warned = Vec::new();
             for _ in 0..(30 * 60) {
                 scene.pass(MINUTE);
-                said.extend(scene.outage.due());
+                warned.extend(scene.outage.due());
             }
-            assert_eq!(said, [HOUR, 12 * HOUR, 20 * HOUR, 24 * HOUR]);
-            scene.outage.accepted(By::Event).expect("it is over");
+            assert_eq!(warned, [HOUR, 12 * HOUR, 20 * HOUR, 24 * HOUR]);
+            scene.outage.accepted(Evidence::Event).expect("it is over");
         }
     }
 
@@ -323,24 +334,24 @@ mod tests {
     #[test]
     fn an_outage_in_which_only_small_writes_succeed_now_and_then_is_one_outage() {
         let scene = Scene::accepting();
-        scene.outage.refused(By::Event);
+        scene.outage.refused(Evidence::Event);
         for _ in 0..60 {
             scene.pass(MINUTE / 2);
-            assert!(scene.outage.accepted(By::Probe).is_some());
+            assert!(scene.outage.accepted(Evidence::Probe).is_some());
             assert!(!scene.outage.settled(), "a heartbeat would say that events are stored");
             scene.pass(MINUTE / 2);
-            assert!(scene.outage.refused(By::Event));
+            assert!(scene.outage.refused(Evidence::Event));
         }
         assert_eq!((scene.outage.refused_for(), scene.outage.due()), (HOUR, Some(HOUR)));
         // An event that is stored ends it, and so does a minute without any that is not.
-        scene.outage.accepted(By::Event).expect("it is over");
+        scene.outage.accepted(Evidence::Event).expect("it is over");
         assert!(scene.outage.settled());
-        scene.outage.refused(By::Event);
+        scene.outage.refused(Evidence::Event);
         assert_eq!(scene.outage.refused_for(), Duration::ZERO);
-        scene.outage.accepted(By::Probe).expect("it is over");
+        scene.outage.accepted(Evidence::Probe).expect("it is over");
         scene.pass(MINUTE);
         assert!(scene.outage.settled());
-        scene.outage.refused(By::Event);
+        scene.outage.refused(Evidence::Event);
         assert_eq!(scene.outage.refused_for(), Duration::ZERO);
     }
 }

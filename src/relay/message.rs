@@ -11,10 +11,10 @@ use convoke_core::event::Row;
 use convoke_core::{raw_json, redact};
 
 /// What RFC 3986 calls unreserved is written as it is.
-const SOURCE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const URI_UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Bytes of one token of a subject.
-const TOKEN: usize = 64;
+const MAX_TOKEN_BYTES: usize = 64;
 
 /// Makes messages of rows.
 #[derive(Clone, Debug)]
@@ -55,7 +55,7 @@ impl Encoder {
             out,
             r#"{{"specversion":"1.0","id":"{}","source":"/huawei-cloud-meeting/{}","type":{}"#,
             row.event_id,
-            utf8_percent_encode(row.subscriber_id, SOURCE),
+            utf8_percent_encode(row.subscriber_id, URI_UNRESERVED),
             quoted(&format!("com.huaweicloud.{}", row.event)),
         );
         let mut text = |name: &str, value: Option<&str>| {
@@ -114,7 +114,7 @@ fn token(to: &mut String, part: &str) {
     if part.is_empty() {
         to.push('-');
     }
-    to.extend(part.bytes().take(TOKEN).map(|byte| match byte {
+    to.extend(part.bytes().take(MAX_TOKEN_BYTES).map(|byte| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' => char::from(byte),
         _ => '_',
     }));

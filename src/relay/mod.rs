@@ -25,21 +25,21 @@ use convoke_log::{Leased, Log, LogError, Moved};
 pub const CURSOR: &str = "bus";
 
 /// Rows read, and messages published, at a time.
-pub const WINDOW: u32 = 512;
+pub const WINDOW_ROWS: u32 = 512;
 
 /// How often an idle relay looks whether the stream is still there.
-const LOOK: Duration = Duration::from_secs(5);
+const STREAM_POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// … and how long it waits for the answer. A cluster whose stream has lost its leader answers nobody, and what was asked
 /// before there is a new one is never answered: so it is asked again soon.
-const LOOK_TIME: Duration = Duration::from_millis(2_500);
+const STREAM_TIMEOUT: Duration = Duration::from_millis(2_500);
 
 /// While there is more to publish, the position in the database trails what was acknowledged by this much: a move is a
 /// commit, for which ingest would have to wait. What a crash leaves unmoved is published again and recognised as a copy.
-const SETTLE: Duration = Duration::from_millis(50);
+const SETTLE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A connection that was just lost, or is just being made, is waited for so long before it is called a failure.
-const CONNECT: Duration = Duration::from_millis(300);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// The relay.
 #[derive(Debug)]
@@ -50,8 +50,8 @@ pub struct Relay {
     encoder: Encoder,
     metrics: Arc<Metrics>,
     owner: String,
-    held: Option<Held>,
-    stream: Option<Seen>,
+    held: Option<RelayLease>,
+    stream: Option<KnownStream>,
     /// When the stream that was last seen was made, and the highest number seen in it; they outlive `stream`.
     created_at: Option<i128>,
     highest: u64,
@@ -63,7 +63,7 @@ pub struct Relay {
 
 /// The lease, while we believe to hold it.
 #[derive(Debug)]
-struct Held {
+struct RelayLease {
     /// Where the cursor stands in the database.
     position: Seq,
     /// Up to where the stream has acknowledged everything; `position` follows.
@@ -82,7 +82,7 @@ struct Held {
     ahead: Option<Vec<Record>>,
 }
 
-impl Held {
+impl RelayLease {
     fn new(leased: Leased, renewed: Instant) -> Self {
         let Leased { position, wanted } = leased;
         Self { position, published: position, at: None, since: renewed, renewed, wanted, settled: renewed, ahead: None }
@@ -95,21 +95,21 @@ impl Held {
 }
 
 /// Rows to publish, in order.
-enum Page {
+enum Rows {
     /// Read from the log.
     Read(Vec<Record>),
     /// Just appended by this process.
     Recent(Vec<RecentRow>),
 }
 
-impl Page {
+impl Rows {
     /// Whether there may be more where it came from.
     fn is_full(&self) -> bool {
         let rows = match self {
             Self::Read(records) => records.len(),
             Self::Recent(rows) => rows.len(),
         };
-        rows >= WINDOW as usize
+        rows >= WINDOW_ROWS as usize
     }
 
     fn rows(&self) -> impl Iterator<Item = Row<'_>> {
@@ -124,7 +124,7 @@ impl Page {
 
 /// What is known of the stream.
 #[derive(Debug)]
-struct Seen {
+struct KnownStream {
     last_sequence: u64,
     at: Instant,
 }
@@ -158,7 +158,7 @@ impl Relay {
     }
 
     /// Takes or renews the lease, if need be; `None` if another process has it.
-    async fn hold(&mut self) -> Result<Option<&mut Held>, Retry> {
+    async fn hold(&mut self) -> Result<Option<&mut RelayLease>, Retry> {
         let often = if self.takes_turns() { TURN_POLL_INTERVAL } else { RENEW_INTERVAL };
         if self.held.as_ref().is_none_or(|held| held.renewed.elapsed() > often) {
             let asked = Instant::now();
@@ -168,14 +168,14 @@ impl Relay {
                 (Some(leased), Some(held))
                     if held.position == leased.position && held.renewed.elapsed() < LEASE_TIME =>
                 {
-                    Some(Held { renewed: asked, wanted: leased.wanted, ..held })
+                    Some(RelayLease { renewed: asked, wanted: leased.wanted, ..held })
                 }
                 (Some(leased), _) => {
                     // Taken anew, or moved by somebody in the meantime: the stream may have grown as well, and what is in memory
                     // may have been forgotten.
                     self.stream = None;
                     self.recent.clear();
-                    Some(Held::new(leased, asked))
+                    Some(RelayLease::new(leased, asked))
                 }
             };
         }
@@ -188,13 +188,13 @@ impl Relay {
             return Ok(seen.last_sequence);
         }
         let denials = self.bus.denials();
-        let looked = match tokio::time::timeout(LOOK_TIME, self.bus.ensure_stream()).await {
+        let looked = match tokio::time::timeout(STREAM_TIMEOUT, self.bus.ensure_stream()).await {
             Ok(looked) => looked.map_err(|error| (PublishError::Other, error.to_string())),
             Err(_) => {
                 if self.bus.denials() == denials {
                     self.bus.reconnect().await;
                 }
-                Err((PublishError::Timeout, format!("looking at the stream: no answer within {LOOK_TIME:?}")))
+                Err((PublishError::Timeout, format!("looking at the stream: no answer within {STREAM_TIMEOUT:?}")))
             }
         };
         let state = looked.map_err(|(otherwise, reason)| {
@@ -209,7 +209,7 @@ impl Relay {
             Retry { reason, soon: false }
         })?;
         self.notice(&state);
-        self.stream = Some(Seen { last_sequence: state.last_sequence, at: Instant::now() });
+        self.stream = Some(KnownStream { last_sequence: state.last_sequence, at: Instant::now() });
         Ok(state.last_sequence)
     }
 
@@ -245,15 +245,16 @@ impl Relay {
     }
 
     /// Publishes a page. What was acknowledged without a gap is moved past: soon, if all was, else at once.
-    async fn publish(&mut self, page: &Page, last_sequence: u64) -> Result<Progress, Retry> {
+    async fn publish(&mut self, page: &Rows, last_sequence: u64) -> Result<Progress, Retry> {
         // What was forgotten has nothing to say any more; the position passes it.
         let window = page.rows().filter_map(|row| self.encoder.encode(row, false).map(|message| (row.seq, message)));
         let (seqs, messages): (Vec<Seq>, Vec<Message>) = window.unzip();
         let end = page.rows().last().map_or(Seq::START, |row| row.seq);
         let progress = if page.is_full() { Progress::More } else { Progress::Worked };
-        let behind = page.is_full() && matches!(page, Page::Read(_));
+        let behind = page.is_full() && matches!(page, Rows::Read(_));
 
-        let due = self.held.as_ref().filter(|held| held.settled.elapsed() >= SETTLE).and_then(Held::unsettled);
+        let due =
+            self.held.as_ref().filter(|held| held.settled.elapsed() >= SETTLE_INTERVAL).and_then(RelayLease::unsettled);
 
         // While the acknowledgements are under way, the next page can be, and the position can follow the last one. Who
         // has lost the lease learns it from that, maybe after this window: its messages are the same ones that the new
@@ -263,7 +264,7 @@ impl Relay {
         let behind_newest = Behind { last_sequence, copies: at.map_or(0, |at| last_sequence.saturating_sub(at)) };
         let (results, ahead, moved) = tokio::join!(
             self.bus.publish(&messages, Some(behind_newest)),
-            async { if behind { self.log.read(end, WINDOW).await.ok() } else { None } },
+            async { if behind { self.log.read(end, WINDOW_ROWS).await.ok() } else { None } },
             async {
                 match due {
                     Some(to) => Some((to, self.log.advance(CURSOR, &self.owner, to, LEASE_TIME).await)),
@@ -291,7 +292,7 @@ impl Relay {
             self.metrics.publish_errors(reason).inc();
         }
         let Some(reason) = failure else {
-            self.stream = Some(Seen { last_sequence: last, at: Instant::now() });
+            self.stream = Some(KnownStream { last_sequence: last, at: Instant::now() });
             if let Some(held) = &mut self.held {
                 (held.published, held.at) = (end, at);
                 held.ahead = ahead.filter(|page| !page.is_empty());
@@ -351,7 +352,7 @@ impl Relay {
 
     /// Moves the position to where the stream has acknowledged everything.
     async fn settle(&mut self) -> Result<(), Retry> {
-        match self.held.as_ref().and_then(Held::unsettled) {
+        match self.held.as_ref().and_then(RelayLease::unsettled) {
             Some(to) => self.advance(to).await,
             None => Ok(()),
         }
@@ -401,7 +402,7 @@ impl Cursor for Relay {
     }
 
     async fn tick(&mut self) -> Result<Progress, Retry> {
-        if let Err(error) = self.bus.wait_connected(CONNECT).await {
+        if let Err(error) = self.bus.wait_connected(CONNECT_TIMEOUT).await {
             // Do not sit on the lease: another replica may have a connection.
             self.stream = None;
             if self.held.is_some() {
@@ -424,15 +425,15 @@ impl Cursor for Relay {
         }
         let position = held.published;
         let ahead = held.ahead.take();
-        if self.stream.as_ref().is_some_and(|seen| seen.at.elapsed() > LOOK) {
+        if self.stream.as_ref().is_some_and(|seen| seen.at.elapsed() > STREAM_POLL_INTERVAL) {
             self.stream = None;
         }
         let last_sequence = self.look().await?;
         let page = match ahead {
-            Some(records) => Page::Read(records),
-            None => match self.recent.after(position, WINDOW as usize) {
-                rows if !rows.is_empty() => Page::Recent(rows),
-                _ => Page::Read(self.log.read(position, WINDOW).await.map_err(|error| log_failed(&error))?),
+            Some(records) => Rows::Read(records),
+            None => match self.recent.after(position, WINDOW_ROWS as usize) {
+                rows if !rows.is_empty() => Rows::Recent(rows),
+                _ => Rows::Read(self.log.read(position, WINDOW_ROWS).await.map_err(|error| log_failed(&error))?),
             },
         };
         if page.rows().next().is_none() {

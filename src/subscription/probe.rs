@@ -16,7 +16,7 @@ use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 
 use super::plain;
-use crate::intake::MISSED;
+use crate::intake::HEARTBEAT_TIMEOUT;
 use convoke_core::event::{HANDSHAKE, PROBE, Subscriber};
 use convoke_core::sign;
 use convoke_core::time::Clock;
@@ -131,7 +131,7 @@ pub async fn probe(log: &dyn Handshakes, url: &str, subscriber: &Subscriber, clo
     if arrived {
         return Ok(());
     }
-    let alive = log.heartbeat().await?.is_some_and(|heartbeat| heartbeat.age <= MISSED);
+    let alive = log.heartbeat().await?.is_some_and(|heartbeat| heartbeat.age <= HEARTBEAT_TIMEOUT);
     Err(Unproven::Elsewhere(if alive { "" } else { ". No `convoke serve` has accepted events with this one lately" }))
 }
 

@@ -53,6 +53,7 @@ on_both! {
         a_person_is_found_by_any_exact_handle
         what_arrives_between_two_pages_moves_nothing
         hostile_text_is_only_text
+        a_row_in_memory_is_listed_as_the_log_lists_it
         the_quarantine_is_listed_without_its_bodies;
     retention:
         what_was_received_within_the_retention_stays_however_old_it_is

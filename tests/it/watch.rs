@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use async_nats::jetstream;
 use convoke::{
-    audit::watch::{Looked, Watch},
+    audit::watch::{CheckOutcome, Watch},
     metrics::{Metrics, Setback},
 };
 use convoke_bus::{self as bus, Bus};
@@ -69,7 +69,7 @@ impl Scene {
         let ids = samples.into_iter().map(|sample| sample.id).collect();
         let mut scene = Self { nats, convoke, metrics, log, bus, watch, older, ids };
         scene.lease().await;
-        assert_eq!((scene.look().await, scene.missing()), (Looked::Done, 0));
+        assert_eq!((scene.look().await, scene.missing()), (CheckOutcome::Done, 0));
         scene
     }
 
@@ -78,7 +78,7 @@ impl Scene {
         assert!(lease.is_some(), "the service gave it back");
     }
 
-    async fn look(&mut self) -> Looked {
+    async fn look(&mut self) -> CheckOutcome {
         eventually("there is a connection", TEN, async || self.bus.wait_connected(TEN).await).await;
         self.watch.look(TEN).await.expect("both can be read")
     }
@@ -103,7 +103,7 @@ impl Scene {
         let failed =
             check.stdout.lines().any(|line| line.starts_with("FAIL  stream") && line.contains("replay --missing"));
         assert!(check.code() == 1 && failed, "{check:?}");
-        assert_eq!((self.look().await, self.missing()), (Looked::Done, lost));
+        assert_eq!((self.look().await, self.missing()), (CheckOutcome::Done, lost));
         assert_eq!(self.metrics.stream_setbacks(kind).get(), 1, "{}", kind.as_str());
         eventually("all are back", LONG, async || {
             let replay = self.convoke.run(&["replay", "--missing"]).await;
@@ -117,7 +117,7 @@ impl Scene {
         assert_eq!(messages.len(), EVENTS, "exactly what was missing");
         // A replay publishes in the relay's stead, and gives the lease back in the end.
         self.lease().await;
-        assert_eq!((self.look().await, self.missing()), (Looked::Done, 0));
+        assert_eq!((self.look().await, self.missing()), (CheckOutcome::Done, 0));
         assert_eq!(self.metrics.stream_setbacks(kind).get(), 1, "once");
         let check = self.convoke.run(&["check"]).await;
         assert!(!check.stdout.lines().any(|line| line.starts_with("FAIL  stream")), "{check:?}");
@@ -202,7 +202,7 @@ async fn what_is_compared_is_remembered_over_a_restart_and_new_events_are_compar
     scene.watch = watch(&scene.log, &scene.bus, &scene.metrics);
     scene.stream().await.delete_message(5).await.expect("deleted");
     // A service that was down meanwhile notices it when it is back.
-    assert_eq!((scene.look().await, scene.missing()), (Looked::Done, 1));
+    assert_eq!((scene.look().await, scene.missing()), (CheckOutcome::Done, 1));
     // It stays known as missing while other events come.
     scene.log.release("bus", "watcher").await.expect("given back");
     scene.convoke.restart().await;
@@ -211,9 +211,9 @@ async fn what_is_compared_is_remembered_over_a_restart_and_new_events_are_compar
     stream_holds(&scene.js().await, EVENTS - 1 + 10, TEN).await;
     scene.convoke.signal(rustix::process::Signal::TERM);
     assert!(scene.convoke.wait_exit(TEN).await.success());
-    assert_eq!(scene.look().await, Looked::NotMine, "nobody's lease");
+    assert_eq!(scene.look().await, CheckOutcome::NotMine, "nobody's lease");
     scene.lease().await;
-    assert_eq!((scene.look().await, scene.missing()), (Looked::Done, 1));
+    assert_eq!((scene.look().await, scene.missing()), (CheckOutcome::Done, 1));
     assert_eq!(scene.metrics.stream_unknown.get(), 0);
 }
 
@@ -231,7 +231,7 @@ async fn a_stream_that_discards_as_it_was_told_has_lost_nothing() {
         scene.js().await.update_stream(config).await.expect("updated");
         let js = scene.js().await;
         eventually("messages are discarded", TEN, async || held(&js).await.len() < EVENTS).await;
-        assert_eq!((scene.look().await, scene.missing()), (Looked::Done, 0));
+        assert_eq!((scene.look().await, scene.missing()), (CheckOutcome::Done, 0));
         for kind in [Setback::Purged, Setback::Deleted, Setback::Backwards, Setback::Recreated] {
             assert_eq!(scene.metrics.stream_setbacks(kind).get(), 0, "{}", kind.as_str());
         }
@@ -250,13 +250,13 @@ async fn a_long_comparison_goes_on_over_many_looks_and_finds_everything() {
     sqlite(scene.convoke.folder(), rows).await;
     sqlite(scene.convoke.folder(), "UPDATE cursors SET position = (SELECT max(seq) FROM events)").await;
     let mut looks = 1;
-    while scene.watch.look(Duration::ZERO).await.expect("both can be read") == Looked::More {
+    while scene.watch.look(Duration::ZERO).await.expect("both can be read") == CheckOutcome::More {
         assert_eq!(scene.missing(), 0, "nothing is said before it is known");
         looks += 1;
     }
     assert!(looks >= 8, "{looks}");
     assert_eq!(scene.missing(), 2000);
-    assert_eq!((scene.look().await, scene.missing()), (Looked::Done, 2000));
+    assert_eq!((scene.look().await, scene.missing()), (CheckOutcome::Done, 2000));
 }
 
 #[tokio::test]

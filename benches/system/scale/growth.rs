@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use convoke::relay::{CURSOR, WINDOW};
+use convoke::relay::{CURSOR, WINDOW_ROWS};
 use convoke_core::event::Record;
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Clock;
@@ -256,13 +256,13 @@ impl Side {
     /// Rows per second that a cursor reads which is behind, page after page, from several places.
     async fn reading(&self) -> f64 {
         let head = self.log.head().await.expect("a healthy database").0;
-        let pages = i64::try_from(PAGES).expect("few") * i64::from(WINDOW);
+        let pages = i64::try_from(PAGES).expect("few") * i64::from(WINDOW_ROWS);
         let (mut read, mut seconds) = (0, 0.0);
         for _ in 0..4 {
             let mut position = Seq(rand::random_range(0..(head - pages).max(1)));
             let started = Instant::now();
             for _ in 0..PAGES {
-                let page = self.log.read(position, WINDOW).await.expect("a healthy database");
+                let page = self.log.read(position, WINDOW_ROWS).await.expect("a healthy database");
                 read += page.len() as u64;
                 position = page.last().map_or(position, |row| row.seq);
             }
@@ -275,7 +275,7 @@ impl Side {
     async fn after(&self, mut position: Seq) -> u64 {
         let mut rows = 0;
         loop {
-            let page = self.log.read(position, WINDOW).await.expect("a healthy database");
+            let page = self.log.read(position, WINDOW_ROWS).await.expect("a healthy database");
             let Some(last) = page.last() else { return rows };
             rows += page.len() as u64;
             position = last.seq;

@@ -7,7 +7,7 @@ use async_nats::jetstream::stream::{DeleteMessageErrorKind, LastRawMessageErrorK
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 
-use super::scan::{Broken, PATIENCE, READ_TIME, READING, event_id, get, wait};
+use super::scan::{Broken, READ_TIMEOUT, READING, RETRY_TIMEOUT, event_id, get, wait};
 use super::{Bus, BusError, MSG_ID, failed};
 use convoke_core::id::EventId;
 
@@ -15,7 +15,7 @@ const DELETING: &str = "deleting from the stream";
 
 /// One message, with its body.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct FoundMessage {
     /// Its number.
     pub sequence: u64,
     /// Its `Nats-Msg-Id`, if it is one of ours.
@@ -25,7 +25,7 @@ pub struct Found {
 }
 
 /// The messages on some subjects, from the oldest to the one that was the stream's newest when it began.
-pub struct Reading<'a> {
+pub struct SubjectReader<'a> {
     bus: &'a Bus,
     subjects: Vec<String>,
     messages: Option<Ordered>,
@@ -35,30 +35,30 @@ pub struct Reading<'a> {
     ended: bool,
 }
 
-impl std::fmt::Debug for Reading<'_> {
+impl std::fmt::Debug for SubjectReader<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Reading(at {})", self.seen)
+        write!(f, "SubjectReader(at {})", self.seen)
     }
 }
 
-impl Reading<'_> {
+impl SubjectReader<'_> {
     /// The next message; `None` at the end. What breaks off is begun again after the message that came last.
     ///
     /// # Errors
     /// [`BusError`] if that does not help for a while.
-    pub async fn next(&mut self) -> Result<Option<Found>, BusError> {
+    pub async fn next(&mut self) -> Result<Option<FoundMessage>, BusError> {
         let began = Instant::now();
         loop {
             match self.step().await {
                 Ok(found) => return Ok(found),
-                Err(Broken::For(reason)) if began.elapsed() <= PATIENCE => wait(&reason).await,
-                Err(Broken::For(reason) | Broken::ForGood(reason)) => return Err(failed(READING)(&reason)),
+                Err(Broken::Briefly(reason)) if began.elapsed() <= RETRY_TIMEOUT => wait(&reason).await,
+                Err(Broken::Briefly(reason) | Broken::ForGood(reason)) => return Err(failed(READING)(&reason)),
             }
             self.messages = None;
         }
     }
 
-    async fn step(&mut self) -> Result<Option<Found>, Broken> {
+    async fn step(&mut self) -> Result<Option<FoundMessage>, Broken> {
         if self.ended {
             return Ok(None);
         }
@@ -70,10 +70,10 @@ impl Reading<'_> {
             return Ok(None);
         };
         // One that was deleted in the meantime never comes: then it is begun anew, and finds nothing more.
-        let message = match tokio::time::timeout(READ_TIME, messages.next()).await {
+        let message = match tokio::time::timeout(READ_TIMEOUT, messages.next()).await {
             Ok(Some(message)) => message?,
             Ok(None) => return Err("the consumer ended".into()),
-            Err(_) => return Err(format!("no message within {READ_TIME:?}").into()),
+            Err(_) => return Err(format!("no message within {READ_TIMEOUT:?}").into()),
         };
         let info = message.info()?;
         let (sequence, pending) = (info.stream_sequence, info.pending);
@@ -81,7 +81,7 @@ impl Reading<'_> {
         self.seen = sequence;
         let last = self.last.unwrap_or(u64::MAX);
         self.ended = pending == 0 || sequence >= last;
-        Ok((sequence <= last).then(|| Found { sequence, id, payload: message.payload.clone() }))
+        Ok((sequence <= last).then(|| FoundMessage { sequence, id, payload: message.payload.clone() }))
     }
 
     /// `None`: there is nothing more on these subjects.
@@ -110,9 +110,9 @@ pub struct Eraser {
 impl Bus {
     /// Reads the messages that the stream holds now on these subjects, which may have wildcards and must not overlap.
     #[must_use]
-    pub fn read_subjects(&self, subjects: Vec<String>) -> Reading<'_> {
+    pub fn read_subjects(&self, subjects: Vec<String>) -> SubjectReader<'_> {
         let ended = subjects.is_empty();
-        Reading { bus: self, subjects, messages: None, seen: 0, last: None, ended }
+        SubjectReader { bus: self, subjects, messages: None, seen: 0, last: None, ended }
     }
 
     /// What deletes from the stream; `None` if there is no stream.
@@ -130,8 +130,8 @@ impl Bus {
                     }
                     return Ok(Some(Eraser { stream }));
                 }
-                Err(Broken::For(reason)) if began.elapsed() <= PATIENCE => wait(&reason).await,
-                Err(Broken::For(reason)) => return Err(failed(READING)(&reason)),
+                Err(Broken::Briefly(reason)) if began.elapsed() <= RETRY_TIMEOUT => wait(&reason).await,
+                Err(Broken::Briefly(reason)) => return Err(failed(READING)(&reason)),
                 Err(Broken::ForGood(_)) => return Ok(None),
             }
         }
@@ -152,7 +152,7 @@ impl Eraser {
             }
             // The stream may forbid deletes, or be sealed: asking again changes nothing.
             let refused = matches!(error.kind(), DeleteMessageErrorKind::JetStream(answer) if answer.code() < 500);
-            if refused || began.elapsed() > PATIENCE {
+            if refused || began.elapsed() > RETRY_TIMEOUT {
                 return Err(failed(DELETING)(&error));
             }
             wait(&error.to_string()).await;

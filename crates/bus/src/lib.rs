@@ -22,20 +22,20 @@ use tokio::sync::Mutex;
 
 use convoke_core::throttle::Throttle;
 
-pub use erase::{Eraser, Found, Reading};
+pub use erase::{Eraser, FoundMessage, SubjectReader};
 pub use login::Login;
 pub use publish::{Ack, Behind, Message, PublishError};
-pub use scan::{Entry, Scan};
+pub use scan::{Scan, StreamEntry};
 pub use stream::StreamState;
 
 const MSG_ID: HeaderName = HeaderName::from_static("Nats-Msg-Id");
 const REPLAY: HeaderName = HeaderName::from_static("Convoke-Replay");
 
 /// While the bus complains of the same, it is said this often.
-const SAY_AGAIN: Duration = Duration::from_secs(60);
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Asking for a new connection takes no longer: it may have to wait for room in the client's queue.
-const RECONNECT_TIME: Duration = Duration::from_millis(100);
+const RECONNECT_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// How the stream is reached, and how it is made if it is missing.
 #[derive(Clone)]
@@ -147,7 +147,7 @@ impl Drop for Bus {
     }
 }
 
-/// What the connection has told of itself.
+/// What is known of the connection.
 struct ConnectionState {
     /// How often the server said that we may not publish or subscribe somewhere.
     denials: AtomicU64,
@@ -241,7 +241,7 @@ impl std::fmt::Debug for Bus {
 
 impl Bus {
     /// Starts to connect, and returns while that goes on: a server that is away is tried again and again. Whether there is a
-    /// connection is told to `on_change`.
+    /// connection is passed to `on_change`.
     ///
     /// # Errors
     /// [`BusError::Settings`].
@@ -257,15 +257,15 @@ impl Bus {
             closing: AtomicBool::new(false),
             connected: AtomicBool::new(false),
             on_change: Box::new(on_change),
-            throttle: Throttle::new(5, SAY_AGAIN),
-            complaints: Throttle::new(1, SAY_AGAIN),
+            throttle: Throttle::new(5, LOG_INTERVAL),
+            complaints: Throttle::new(1, LOG_INTERVAL),
         });
         let asked = Arc::clone(&state);
         let connect = ConnectOptions::with_auth_callback(move |nonce| {
             let auth = asked.login().map_or_else(|| Ok(async_nats::Auth::new()), |login| login.auth(&nonce));
             async { auth }
         });
-        let (told, looking) = (Arc::clone(&state), Arc::clone(&state));
+        let (noting, looking) = (Arc::clone(&state), Arc::clone(&state));
         let mut connect = connect
             .name("convoke")
             .retry_on_initial_connect()
@@ -278,8 +278,8 @@ impl Bus {
                     .min(Duration::from_secs(2))
             })
             .event_callback(move |event| {
-                let told = Arc::clone(&told);
-                async move { told.note(&event) }
+                let noting = Arc::clone(&noting);
+                async move { noting.note(&event) }
             })
             // Asked before each round of attempts: it knows what became of the last one, and leaves the choice alone.
             .reconnect_to_server_callback(move |servers, _| {
@@ -333,16 +333,16 @@ impl Bus {
         self.state.denials.load(Ordering::Relaxed)
     }
 
-    /// Waits for a connection, for no longer than `patience`.
+    /// Waits for a connection, for no longer than `timeout`.
     ///
     /// # Errors
     /// [`BusError::Refused`], [`BusError::Unreachable`], or [`BusError::Disconnected`] as long as nothing is known.
-    pub async fn wait_connected(&self, patience: Duration) -> Result<(), BusError> {
+    pub async fn wait_connected(&self, timeout: Duration) -> Result<(), BusError> {
         if self.connected() {
             return Ok(());
         }
         // The client flushes once it is connected.
-        match tokio::time::timeout(patience, self.client.flush()).await {
+        match tokio::time::timeout(timeout, self.client.flush()).await {
             Ok(Ok(())) if self.connected() => Ok(()),
             _ => Err(self.trouble()),
         }
@@ -367,7 +367,7 @@ impl Bus {
 
     /// Gives up a connection that may be dead without knowing it, which its pings would find out much later.
     pub async fn reconnect(&self) {
-        let asked = tokio::time::timeout(RECONNECT_TIME, self.client.force_reconnect()).await;
+        let asked = tokio::time::timeout(RECONNECT_TIMEOUT, self.client.force_reconnect()).await;
         if !matches!(asked, Ok(Ok(()))) {
             tracing::debug!("a new connection to NATS could not be asked for");
         }

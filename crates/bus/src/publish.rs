@@ -18,7 +18,7 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// A window must be sent, and all of its acknowledgements must be here, by then. Well within the relay's lease, so that
 /// what was acknowledged until then still moves the position.
-const ACK_TIME: Duration = Duration::from_secs(3);
+const ACK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why a publish failed, for now or for good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -123,7 +123,7 @@ impl Bus {
         if !self.connected() {
             return results;
         }
-        let deadline = tokio::time::Instant::now() + ACK_TIME;
+        let deadline = tokio::time::Instant::now() + ACK_TIMEOUT;
         // Every word to the client may have to wait for room in its queue, which a stalled connection does not empty.
         let mut acks = match guard.take() {
             Some(acks) => acks,

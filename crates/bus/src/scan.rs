@@ -12,20 +12,20 @@ use super::{Bus, BusError, MSG_ID, REPLAY, failed};
 use convoke_core::id::{EventId, Seq};
 
 /// How long the reader of a stream waits for a message before it asks whether there is one.
-pub(super) const READ_TIME: Duration = Duration::from_secs(5);
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// For so long a read is begun again and again: a cluster that has just lost a node, or got one back, leaves requests
 /// unanswered or refuses them until it has chosen its leaders.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const RETRY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The pause before.
-const AGAIN: Duration = Duration::from_millis(250);
+const RETRY_DELAY: Duration = Duration::from_millis(250);
 
 pub(super) const READING: &str = "reading the stream";
 
 /// One message of the stream, without its body.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct StreamEntry {
     /// Its number.
     pub sequence: u64,
     /// Its `Nats-Msg-Id`, if it is one of ours.
@@ -53,8 +53,10 @@ impl Bus {
         let (stream, last, messages) = loop {
             match open(&jetstream, &name, sequence, None).await {
                 Ok(opened) => break opened,
-                Err(Broken::For(reason)) if began.elapsed() > PATIENCE => return Err(failed(READING)(&reason)),
-                Err(Broken::For(reason)) => wait(&reason).await,
+                Err(Broken::Briefly(reason)) if began.elapsed() > RETRY_TIMEOUT => {
+                    return Err(failed(READING)(&reason));
+                }
+                Err(Broken::Briefly(reason)) => wait(&reason).await,
                 Err(Broken::ForGood(reason)) => return Err(failed(READING)(&reason)),
             }
         };
@@ -100,20 +102,20 @@ impl Bus {
 /// Why the stream cannot be read.
 pub(super) enum Broken {
     /// It is likely to pass.
-    For(String),
+    Briefly(String),
     /// The server said so.
     ForGood(String),
 }
 
 impl<E: std::fmt::Display> From<E> for Broken {
     fn from(error: E) -> Self {
-        Self::For(error.to_string())
+        Self::Briefly(error.to_string())
     }
 }
 
 pub(super) async fn wait(reason: &str) {
     tracing::debug!(reason, "the stream cannot be read now; trying again");
-    tokio::time::sleep(AGAIN).await;
+    tokio::time::sleep(RETRY_DELAY).await;
 }
 
 /// The stream; for good broken if there is none.
@@ -173,30 +175,30 @@ impl Scan {
     ///
     /// # Errors
     /// [`BusError`] if that does not help for a while; what came until then is still true.
-    pub async fn next(&mut self) -> Result<Option<Entry>, BusError> {
+    pub async fn next(&mut self) -> Result<Option<StreamEntry>, BusError> {
         let began = Instant::now();
         let mut anew = false;
         loop {
             match self.step(anew).await {
                 Ok(entry) => return Ok(entry),
-                Err(Broken::For(reason)) if began.elapsed() <= PATIENCE => wait(&reason).await,
-                Err(Broken::For(reason) | Broken::ForGood(reason)) => return Err(failed(READING)(&reason)),
+                Err(Broken::Briefly(reason)) if began.elapsed() <= RETRY_TIMEOUT => wait(&reason).await,
+                Err(Broken::Briefly(reason) | Broken::ForGood(reason)) => return Err(failed(READING)(&reason)),
             }
             anew = true;
         }
     }
 
     /// Reads one message; begins `anew` after one that may have come and was not taken.
-    async fn step(&mut self, anew: bool) -> Result<Option<Entry>, Broken> {
+    async fn step(&mut self, anew: bool) -> Result<Option<StreamEntry>, Broken> {
         if anew {
             (self.stream, _, self.messages) = open(&self.jetstream, &self.name, self.seen, Some(self.last)).await?;
         }
         let Some(messages) = &mut self.messages else { return Ok(None) };
-        let message = match tokio::time::timeout(READ_TIME, messages.next()).await {
+        let message = match tokio::time::timeout(READ_TIMEOUT, messages.next()).await {
             Ok(Some(message)) => message?,
             Ok(None) => return Err("the consumer ended".into()),
             Err(_) if more(&self.stream, self.seen, self.last).await? => {
-                return Err(format!("no message within {READ_TIME:?}").into());
+                return Err(format!("no message within {READ_TIMEOUT:?}").into());
             }
             Err(_) => {
                 self.messages = None;
@@ -215,7 +217,7 @@ impl Scan {
             self.messages = None;
         }
         self.seen = sequence;
-        Ok((sequence <= self.last).then_some(Entry { sequence, id, replay }))
+        Ok((sequence <= self.last).then_some(StreamEntry { sequence, id, replay }))
     }
 }
 

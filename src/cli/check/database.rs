@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::report::Report;
 use crate::app;
 use crate::config::{Settings, redact_url};
-use crate::intake::{GIVEN_UP, MISSED};
+use crate::intake::{HEARTBEAT_TIMEOUT, PLATFORM_RETRY_TIME};
 use crate::relay;
 use crate::words::counted;
 use convoke_core::human;
@@ -101,14 +101,14 @@ async fn service(report: &mut Report, log: &dyn Store) -> Result<(), log::LogErr
         );
         return Ok(());
     }
-    if heartbeat.age <= MISSED {
+    if heartbeat.age <= HEARTBEAT_TIMEOUT {
         report.ok("heartbeat", text);
         return Ok(());
     }
     if heartbeat.age < MAX_HEARTBEAT_AGE {
         report.warn("heartbeat", text);
     } else {
-        let left = match GIVEN_UP.checked_sub(heartbeat.age) {
+        let left = match PLATFORM_RETRY_TIME.checked_sub(heartbeat.age) {
             Some(left) => format!("drops the first events in {}", human::duration(left)),
             None => "drops events now; ask its history API for them".to_owned(),
         };

@@ -260,14 +260,14 @@ async fn what_was_stored_before_the_log_failed_is_acknowledged_and_the_rest_is_n
 #[tokio::test]
 async fn a_full_queue_refuses_at_once_by_number_and_by_bytes() {
     let (harness, first) = Harness::held().await;
-    let waiting: Vec<_> = (0..QUEUE).map(|n| harness.store(&format!("e{n}"))).collect();
+    let waiting: Vec<_> = (0..MAX_QUEUED).map(|n| harness.store(&format!("e{n}"))).collect();
     assert_eq!(now(&mut harness.store("one more")), Some(Err(NotStored::QueueFull)));
     harness.log.let_through(1_000);
     assert_eq!(first.await, Ok(Appended::Stored));
     assert!(answers(waiting).await.iter().all(|outcome| *outcome == Ok(Appended::Stored)));
 
     let (harness, first) = Harness::held().await;
-    let large = || harness.store_body("large", Bytes::from(vec![b' '; QUEUE_BYTES / 3]));
+    let large = || harness.store_body("large", Bytes::from(vec![b' '; MAX_QUEUED_BYTES / 3]));
     let mut waiting = vec![large(), large()];
     assert_eq!(now(&mut large()), Some(Err(NotStored::QueueFull)));
     waiting.push(harness.store("a small one"));

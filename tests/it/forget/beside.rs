@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use convoke::{
-    audit::watch::{Looked, Watch},
+    audit::watch::{CheckOutcome, Watch},
     metrics::{Metrics, Setback},
 };
 use convoke_bus::{self as bus, Bus};
@@ -60,7 +60,7 @@ pub async fn the_stream_watch_and_the_audit_take_it_for_no_loss(backend: Backend
     let mut watch = Watch::new(log.clone(), Arc::clone(&bus), Arc::clone(&metrics), "us".to_owned(), None, 0);
     let hour = Duration::from_secs(3_600);
     assert!(log.lease("bus", "us", hour).await.expect("a database").is_some());
-    assert_eq!(watch.look(LONG).await.expect("it can be read"), Looked::Done);
+    assert_eq!(watch.look(LONG).await.expect("it can be read"), CheckOutcome::Done);
     log.release("bus", "us").await.expect("released");
 
     let report = forget_ada(&service, &[]).await;
@@ -68,7 +68,7 @@ pub async fn the_stream_watch_and_the_audit_take_it_for_no_loss(backend: Backend
     let check = service.run(&["check"]).await;
     assert!(!check.stdout.contains("FAIL  stream"), "{}", check.stdout);
     assert!(log.lease("bus", "us", hour).await.expect("a database").is_some());
-    assert_eq!(watch.look(LONG).await.expect("it can be read"), Looked::Done);
+    assert_eq!(watch.look(LONG).await.expect("it can be read"), CheckOutcome::Done);
     for kind in [Setback::Recreated, Setback::Backwards, Setback::Purged, Setback::Deleted] {
         assert_eq!(metrics.stream_setbacks(kind).get(), 0, "{}", kind.as_str());
     }
@@ -78,7 +78,7 @@ pub async fn the_stream_watch_and_the_audit_take_it_for_no_loss(backend: Backend
     let stream = js.get_stream(STREAM).await.expect("the stream");
     let bobs = read_stream(&js, STREAM).await[3].stream_sequence;
     stream.delete_message(bobs).await.expect("deleted");
-    assert_eq!(watch.look(LONG).await.expect("it can be read"), Looked::Done);
+    assert_eq!(watch.look(LONG).await.expect("it can be read"), CheckOutcome::Done);
     assert_eq!((metrics.stream_setbacks(Setback::Deleted).get(), metrics.stream_missing.get()), (1, 1));
 }
 

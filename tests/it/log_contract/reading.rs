@@ -5,13 +5,14 @@ use std::{fmt::Debug, sync::Arc, time::Duration};
 use convoke_core::event::Source;
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
+use convoke_log::recent::{RecentRow, RecentRows};
 use convoke_log::{
-    ClosedBy, EventFilter, ListedEvent, ListedMeeting, ListedRecording, ListedStay, Listing, MeetingFilter, MeetingKey,
-    Order, Page, QuarantineFilter, RecordingFilter, RunKey, Scope, Status, StayFilter, Store,
+    Append, ClosedBy, EventFilter, ListedEvent, ListedMeeting, ListedRecording, ListedStay, Listing, MeetingFilter,
+    MeetingKey, Order, Page, QuarantineFilter, RecordingFilter, RunKey, Scope, Status, StayFilter, Store,
 };
 use uuid::Uuid;
 
-use super::fixture::{Backend, append};
+use super::fixture::{Backend, append, delivered};
 use crate::{
     support::sign::{APP_ID, NOW, id_of, millis, numbered},
     tables::projection::{catch_up, cursor, happened},
@@ -423,4 +424,18 @@ pub async fn the_quarantine_is_listed_without_its_bodies(backend: Backend) {
     assert_eq!(list(QuarantineFilter { since, until, ..QuarantineFilter::default() }).await, all[2..5]);
     let another = QuarantineFilter { subscriber: Some("another".to_owned()), ..QuarantineFilter::default() };
     assert_eq!(list(another).await, []);
+}
+
+pub async fn a_row_in_memory_is_listed_as_the_log_lists_it(backend: Backend) {
+    let log = backend.log().await;
+    let odd = r#"{"event":"meeting.join","timestamp":1790000000000,"payload":{"meetingInfo":{"meetingID":7},"attendeeInfo":{"displayName":"A\u0000B","joinTime":1790000000001},"x":"\u0000"}}"#;
+    let mut batch = happened(200);
+    batch.push(Append { deliveries: 3, last_delivered_at: millis(NOW + 5), ..delivered(odd) });
+    let recent = RecentRows::default();
+    let first = log.append(&batch).await.expect("it is appended").first.expect("they follow one another");
+    recent.push(first, &batch);
+    let listed: Vec<_> = recent.after(Seq(first.0 - 1), 1_000).iter().filter_map(RecentRow::listed).collect();
+    let mut read = events(&log, EventFilter::default()).await;
+    read.sort_by_key(|row| row.seq);
+    assert_eq!((listed.len(), listed), (batch.len(), read));
 }

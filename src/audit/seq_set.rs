@@ -4,27 +4,27 @@ use std::collections::BTreeMap;
 
 use convoke_core::id::Seq;
 
-const WORDS: usize = 64;
+const BLOCK_WORDS: usize = 64;
 #[expect(clippy::cast_possible_wrap, reason = "a small constant")]
-const BLOCK: i64 = (WORDS * 64) as i64;
+const BLOCK_PLACES: i64 = (BLOCK_WORDS * 64) as i64;
 
 /// A set of places. Twenty million that follow one another take 2.6 MB.
 #[derive(Debug, Default)]
-pub struct Places {
-    blocks: BTreeMap<i64, Box<[u64; WORDS]>>,
+pub struct SeqSet {
+    blocks: BTreeMap<i64, Box<[u64; BLOCK_WORDS]>>,
     count: u64,
 }
 
 fn position(seq: Seq) -> (i64, usize, u64) {
-    let bit = usize::try_from(seq.0.rem_euclid(BLOCK)).unwrap_or(0);
-    (seq.0.div_euclid(BLOCK), bit / 64, 1 << (bit % 64))
+    let bit = usize::try_from(seq.0.rem_euclid(BLOCK_PLACES)).unwrap_or(0);
+    (seq.0.div_euclid(BLOCK_PLACES), bit / 64, 1 << (bit % 64))
 }
 
-impl Places {
+impl SeqSet {
     /// Adds a place.
     pub fn insert(&mut self, seq: Seq) {
         let (block, word, bit) = position(seq);
-        let word = &mut self.blocks.entry(block).or_insert_with(|| Box::new([0; WORDS]))[word];
+        let word = &mut self.blocks.entry(block).or_insert_with(|| Box::new([0; BLOCK_WORDS]))[word];
         self.count += u64::from(*word & bit == 0);
         *word |= bit;
     }
@@ -55,17 +55,17 @@ mod tests {
 
     #[test]
     fn a_set_of_places_is_a_set_and_takes_no_room_for_what_left_it() {
-        let mut places = Places::default();
+        let mut set = SeqSet::default();
         let some = [1, 63, 64, 4095, 4096, 1_000_000_007];
         for seq in some.iter().chain(&some) {
-            places.insert(Seq(*seq));
+            set.insert(Seq(*seq));
         }
-        assert_eq!((places.count(), places.blocks.len()), (6, 3));
-        assert!(!places.remove(Seq(2)) && !places.remove(Seq(999_999_999_999)));
+        assert_eq!((set.count(), set.blocks.len()), (6, 3));
+        assert!(!set.remove(Seq(2)) && !set.remove(Seq(999_999_999_999)));
         for seq in some {
-            assert!(places.remove(Seq(seq)), "{seq}");
-            assert!(!places.remove(Seq(seq)), "{seq} again");
+            assert!(set.remove(Seq(seq)), "{seq}");
+            assert!(!set.remove(Seq(seq)), "{seq} again");
         }
-        assert!(places.count() == 0 && places.blocks.is_empty());
+        assert!(set.count() == 0 && set.blocks.is_empty());
     }
 }
