@@ -1,4 +1,5 @@
-//! The questions of the README, asked of a large log: how long analysts wait. In PostgreSQL they have the README's role.
+//! The questions of docs/use/attendance.md, asked of a large log: how long analysts wait. In PostgreSQL they have the role
+//! that the page makes.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -17,8 +18,8 @@ use crate::fill::Fill;
 use crate::machine;
 use crate::servers::{self, Database};
 use crate::statistics::median;
+use crate::support::docs::{self, Query};
 use crate::support::postgres::Postgres;
-use crate::support::readme::{self, Query};
 
 /// How long an answer may take, in seconds.
 const GOAL: f64 = 1.0;
@@ -26,7 +27,7 @@ const GOAL: f64 = 1.0;
 /// Each question is asked so often in a row; the first answer is the cold one.
 const AGAIN: usize = 4;
 
-/// Ask the questions of the README of a large log, on either database
+/// Ask the questions of docs/use/attendance.md of a large log, on either database
 #[derive(Clone, Debug, Args)]
 pub struct Questions {
     /// Events in the log
@@ -117,12 +118,12 @@ impl Large {
         let filled = fill.run().await?;
         eprintln!("  {:.0} s, and {:.0} s for the tables", filled.seconds, filled.tables_seconds);
         if let Place::Postgres(postgres) = &place {
-            postgres.psql(&readme::role());
+            postgres.psql(&docs::role());
         }
         let mut session = place.session().await?;
         let about = session.busiest().await?;
         session.close().await?;
-        let queries = readme::queries().into_iter().map(|query| about.put_into(query)).collect::<Result<_, _>>()?;
+        let queries = docs::queries().into_iter().map(|query| about.put_into(query)).collect::<Result<_, _>>()?;
         Ok(Self { place, queries })
     }
 
@@ -262,7 +263,7 @@ impl Session {
     }
 }
 
-/// What is asked about here instead of what the README names.
+/// What is asked about here instead of what the page names.
 #[derive(Debug)]
 struct About {
     day: Date,
@@ -272,9 +273,9 @@ struct About {
 }
 
 impl About {
-    /// Dates keep their distance from the README's day.
+    /// Dates keep their distance from the page's day.
     fn put_into(&self, query: Query) -> anyhow::Result<Query> {
-        let readmes = Date::parse(readme::DAY, &Iso8601::DATE)?;
+        let printed = Date::parse(docs::DAY, &Iso8601::DATE)?;
         let mut sql = String::new();
         for (number, part) in query.sql.split('\'').enumerate() {
             let literal = number % 2 == 1;
@@ -282,11 +283,11 @@ impl About {
                 sql.push('\'');
             }
             match part {
-                readme::MEETING if literal => sql += &self.meeting,
-                readme::RUN if literal => sql += &self.run,
-                readme::PERSON if literal => sql += &self.person,
+                docs::MEETING if literal => sql += &self.meeting,
+                docs::RUN if literal => sql += &self.run,
+                docs::PERSON if literal => sql += &self.person,
                 part => match Date::parse(part, &Iso8601::DATE) {
-                    Ok(date) if literal => sql += &(self.day + (date - readmes)).to_string(),
+                    Ok(date) if literal => sql += &(self.day + (date - printed)).to_string(),
                     _ => sql += part,
                 },
             }

@@ -1,4 +1,4 @@
-//! The tables' columns, in the order of the README, and the rows' values for them.
+//! The tables' columns, in the order of docs/use/tables.md, and the rows' values for them.
 
 use super::{Column, Kind, Value};
 use convoke_core::time::Millis;

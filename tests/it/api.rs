@@ -2,8 +2,8 @@
 
 mod access;
 mod document;
+mod examples;
 mod lists;
-mod readme;
 mod statistics;
 mod streams;
 

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, process::Command};
 
 use crate::support::{
-    http,
+    docs, http,
     nats::{NatsOptions, NatsServer, NatsVersion},
     postgres::{Postgres, psql},
     process::{Convoke, Finished},
@@ -163,12 +163,9 @@ async fn a_secret_that_others_may_read_is_named_at_the_start_and_by_check() {
 }
 
 #[tokio::test]
-async fn the_first_steps_of_the_readme_work_as_printed_and_check_says_what_they_show() {
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("the README");
-    let (_, section) = readme.split_once("\n## The first real event\n").expect("the section");
-    let mut blocks = section.split("```").skip(1).step_by(2);
-    let steps = blocks.next().and_then(|block| block.strip_prefix("sh\n")).expect("the steps");
-    let shown = blocks.next().expect("what check says");
+async fn the_quick_start_of_the_readme_works_as_printed_and_check_says_what_they_show() {
+    let steps = docs::block("README.md", "Quick start with the real platform", "sh");
+    let shown = docs::block("README.md", "Quick start with the real platform", "");
     let (build, files) = steps.split_once('\n').expect("lines");
     assert!(build.starts_with("cargo build"), "{build}");
     let files = files.strip_suffix("convoke serve\n").expect("the last step");
@@ -188,7 +185,7 @@ async fn the_first_steps_of_the_readme_work_as_printed_and_check_says_what_they_
     };
     eventually("check says it", LONG, async || {
         let report = there().arg("check").run().await;
-        if report.code() == 0 && kinds(&report.stdout) == kinds(shown) { Ok(()) } else { Err(format!("{report:?}")) }
+        if report.code() == 0 && kinds(&report.stdout) == kinds(&shown) { Ok(()) } else { Err(format!("{report:?}")) }
     })
     .await;
 }

@@ -75,7 +75,7 @@ on_both! {
     readers:
         every_table_in_every_format_is_what_the_database_holds
         an_empty_table_is_a_valid_file
-        the_example_of_the_readme_answers;
+        the_documented_example_answers;
     target:
         a_file_is_there_only_once_it_is_whole;
     filters:

@@ -13,6 +13,7 @@ mod cluster_under_load;
 mod commands;
 mod corpus;
 mod disk;
+mod documentation;
 mod durable;
 mod enrich;
 mod examples;

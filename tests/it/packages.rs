@@ -16,7 +16,7 @@ use crate::{
     service::{KEY, PATH, SOON, Service, event, settings, signed},
     support::{
         child::OwnChild,
-        http,
+        docs, http,
         nats::NatsVersion,
         port::Port,
         postgres::{Postgres, PostgresOptions, psql},
@@ -350,12 +350,10 @@ fn output_of_chmod(path: &Path, mode: &str) {
     tools::output_of(Command::new("chmod").arg(mode).arg(path));
 }
 
-/// The steps of the runbook in a folder that stands for the machine, and then what the unit starts, with no files but those.
+/// The steps of docs/install/systemd.md in a folder that stands for the machine, and then what the unit starts, with no files but those.
 #[tokio::test]
-async fn what_the_runbook_installs_starts_as_the_unit_starts_it_without_an_edit() {
-    let runbook = read("runbook.md");
-    let (_, block) = runbook.split_once("```sh install\n").expect("the steps");
-    let (block, _) = block.split_once("```").expect("their end");
+async fn what_the_steps_install_starts_as_the_unit_starts_it_without_an_edit() {
+    let block = docs::block("docs/install/systemd.md", "2. Install", "sh install");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let machine = folder.path().join("machine");
     let here = machine.to_str().expect("a plain path");
@@ -374,7 +372,7 @@ async fn what_the_runbook_installs_starts_as_the_unit_starts_it_without_an_edit(
             .iter()
             .fold(text.to_owned(), |text, path| text.replace(path, &format!("{here}{path}")))
     };
-    let script = of_the_machine(block)
+    let script = of_the_machine(&block)
         .replace("sudo ", "")
         .replace(" -g convoke", "")
         .replace("systemd-sysusers", "true")

@@ -25,7 +25,7 @@ on_both! {
     moved:
         rows_of_an_earlier_version_are_kept_and_gone_on_with;
     questions:
-        the_queries_of_the_readme_answer_what_they_say;
+        the_documented_queries_answer_what_they_say;
     views:
         the_views_say_what_counting_by_hand_says
         a_condition_on_a_run_a_number_or_a_day_goes_by_an_index;

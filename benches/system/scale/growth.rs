@@ -364,7 +364,7 @@ impl Analyst {
 
     /// How many rows a meeting has: all of them are fetched.
     async fn meeting(&mut self, id: &str) -> usize {
-        // As the README has it.
+        // As docs/internals/performance.md has it.
         let sql = "SELECT seq, event, occurred_at, display_name FROM events WHERE meeting_id = $1 ORDER BY seq";
         match self {
             Self::Postgres(connection) => sqlx::query(sql).bind(id).fetch_all(connection).await.expect("rows").len(),

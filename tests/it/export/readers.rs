@@ -8,6 +8,7 @@ use super::{TABLES, export, filled, read};
 use crate::{
     log_contract::fixture::Backend,
     support::{
+        docs,
         sign::{NOW, millis},
         tools,
     },
@@ -210,11 +211,10 @@ pub async fn an_empty_table_is_a_valid_file(backend: Backend) {
     }
 }
 
-pub async fn the_example_of_the_readme_answers(backend: Backend) {
+pub async fn the_documented_example_answers(backend: Backend) {
     filled(&backend).await;
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("the README");
-    let (_, section) = readme.split_once("convoke export attendance").expect("the section");
-    let (_, query) = section.split_once("duckdb -c \"").expect("the example");
+    let example = docs::block("docs/use/export.md", "Export", "sh");
+    let (_, query) = example.split_once("duckdb -c \"").expect("the example");
     let (query, _) = query.split_once("\"\n").expect("its end");
     let [ndjson, ..] = exported(&backend, "attendance").await;
     let ask = "import duckdb, json, sys; print(json.dumps(duckdb.sql(sys.argv[1]).fetchall(), default=str))";

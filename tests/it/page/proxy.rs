@@ -6,7 +6,7 @@ use super::scene;
 use crate::{
     operation::tls,
     service::{Database, PATH, SOON, Service, event, settings, signed},
-    support::{browser::Browser, nginx::Nginx, wait::eventually},
+    support::{browser::Browser, docs, nginx::Nginx, wait::eventually},
 };
 
 #[tokio::test]
@@ -44,15 +44,8 @@ async fn the_page_works_behind_an_nginx_that_says_nothing_and_below_any_path() {
     browser.quit().await;
 }
 
-/// The sample of the README.
-fn sample() -> String {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("the README");
-    let (_, block) = readme.split_once("```nginx\n").expect("a block for nginx");
-    block.split("```").next().expect("its end").to_owned()
-}
-
 #[tokio::test]
-async fn the_readmes_nginx_passes_deliveries_on_over_connections_that_it_keeps() {
+async fn the_documented_nginx_passes_deliveries_on_over_connections_that_it_keeps() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
     tls::certificate(&cert, &key);
@@ -60,7 +53,7 @@ async fn the_readmes_nginx_passes_deliveries_on_over_connections_that_it_keeps()
     let service = Service::with(builder.setting("ALLOW_FROM", "127.0.0.1"), Database::Sqlite).await;
     let (events, admin) = (service.convoke.events, service.convoke.admin);
     let nginx = Nginx::start(|listen| {
-        let mut text = sample();
+        let mut text = docs::block("docs/install/reverse-proxy.md", "nginx", "nginx");
         for (there, here) in [
             ("listen 443 ssl", format!("listen {listen} ssl")),
             ("127.0.0.1:8080", events.to_string()),

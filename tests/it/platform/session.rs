@@ -1,4 +1,4 @@
-//! The session of the README: its commands, as they stand there, with other ports.
+//! The session of docs/getting-started.md: its commands, as they stand there, with other ports.
 
 use std::{
     path::{Path, PathBuf},
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::support::{
     child::{OwnChild, read_log},
-    http,
+    docs, http,
     port::Port,
     wait::eventually,
 };
@@ -20,11 +20,8 @@ const WITHIN: Duration = Duration::from_secs(60);
 
 /// The blocks of commands in the section, from the one that begins the session on.
 fn blocks() -> Vec<String> {
-    let readme = include_str!("../../../README.md");
-    let (_, section) = readme.split_once("\n### Trying it without a contract\n").expect("the section");
-    let section = section.split("\n#").next().expect("its text");
-    let blocks = section.split("```sh\n").skip(1).map(|rest| rest.split("```").next().expect("its end").to_owned());
-    blocks.skip_while(|block| !block.contains("--platform")).collect()
+    let blocks = docs::blocks("docs/getting-started.md", "Trying it without a contract").into_iter();
+    blocks.map(|block| block.text).skip_while(|block| !block.contains("--platform")).collect()
 }
 
 /// A shell in the session's folder, with this Convoke first in its path.
@@ -62,7 +59,7 @@ impl Shell {
 }
 
 #[tokio::test]
-async fn the_session_of_the_readme_subscribes_loses_events_and_gets_them_back() {
+async fn the_documented_session_subscribes_loses_events_and_gets_them_back() {
     let folder: TempDir = tempfile::tempdir().expect("a temporary folder");
     let (events, admin, api) = (Port::lease(), Port::lease(), Port::lease());
     let blocks: Vec<String> = blocks()

@@ -1,4 +1,4 @@
-//! What people ask the tables: the queries of the README, and the comments in PostgreSQL.
+//! What people ask the tables: the queries of docs/use/attendance.md, and the comments in PostgreSQL.
 
 use serde_json::{Value, json};
 
@@ -9,16 +9,16 @@ use super::{
 use crate::{
     log_contract::fixture::{Backend, append},
     support::{
-        readme::{self, PERSON},
+        docs::{self, PERSON},
         sign::{NOW, millis},
     },
 };
 
 const MINUTE: i64 = 60_000;
-/// From noon of the README's day back to 23:00 of the day before.
+/// From noon of the page's day back to 23:00 of the day before.
 const YESTERDAY: i64 = -13 * 60 * MINUTE;
 
-/// The README's day: one run that goes on, and the one before it, of the same number, over midnight.
+/// The page's day: one run that goes on, and the one before it, of the same number, over midnight.
 pub fn small_world() -> Vec<String> {
     let stay_in = |run: &str, participant: &str, user: &str, joined, left| {
         let who = who(participant, joined, left).replace(&format!("user-{participant}"), user);
@@ -42,7 +42,7 @@ pub fn small_world() -> Vec<String> {
 }
 
 async fn answer(backend: &Backend, question: &str, members: &[&str]) -> Vec<Value> {
-    let queries = readme::queries();
+    let queries = docs::queries();
     let query = queries.iter().find(|query| query.question.starts_with(question)).expect(question);
     let mut rows = rows(backend, &query.sql, members).await;
     for value in rows.iter_mut().filter_map(Value::as_object_mut).flat_map(|row| row.values_mut()) {
@@ -54,13 +54,13 @@ async fn answer(backend: &Backend, question: &str, members: &[&str]) -> Vec<Valu
     rows
 }
 
-pub async fn the_queries_of_the_readme_answer_what_they_say(backend: Backend) {
-    assert_eq!((readme::RUN, readme::queries().len()), (UUID, 9));
-    assert!(millis(NOW).to_string().starts_with(readme::DAY));
+pub async fn the_documented_queries_answer_what_they_say(backend: Backend) {
+    assert_eq!((docs::RUN, docs::queries().len()), (UUID, 9));
+    assert!(millis(NOW).to_string().starts_with(docs::DAY));
     let log = backend.log().await;
     append(&log, &small_world()).await;
     catch_up(&mut cursor(&log, "a")).await;
-    let number = readme::MEETING;
+    let number = docs::MEETING;
 
     let happened = answer(&backend, "What happened on a day", &["event", "events"]).await;
     assert_eq!(

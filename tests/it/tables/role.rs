@@ -1,4 +1,4 @@
-//! The analysts' role, made as the README says, and what SQLite's read-only ways keep analysts from.
+//! The analysts' role, made as docs/use/attendance.md says, and what SQLite's read-only ways keep analysts from.
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     log_contract::fixture::{Backend, append},
-    support::readme,
+    support::docs,
 };
 
 const TABLES: [&str; 3] = ["meetings", "attendance", "recordings"];
@@ -27,14 +27,14 @@ async fn refused(session: &mut PgConnection, sql: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_readmes_role_reads_what_analysts_ask_and_nothing_else() {
+async fn the_documented_role_reads_what_analysts_ask_and_nothing_else() {
     let backend = Backend::postgres().await;
     filled(&backend).await;
-    let statements = readme::role();
+    let statements = docs::role();
     backend.execute(&statements).await;
     let url = backend.url.replace("postgres@", "analyst@");
     let mut session = PgConnection::connect(&url).await.expect("the role may log in");
-    for query in readme::queries() {
+    for query in docs::queries() {
         sqlx::raw_sql(AssertSqlSafe(query.sql.as_str())).fetch_all(&mut session).await.expect(&query.sql);
     }
     for table in TABLES.into_iter().chain(VIEWS.map(|(view, _)| view)) {
@@ -119,7 +119,7 @@ async fn a_file_that_is_opened_read_only_answers_and_takes_nothing() {
     filled(&backend).await;
     let url = format!("{}?mode=ro", backend.url);
     let mut session = SqliteConnection::connect(&url).await.expect("the file can be opened");
-    for query in readme::queries() {
+    for query in docs::queries() {
         sqlx::raw_sql(AssertSqlSafe(query.sql.as_str())).fetch_all(&mut session).await.expect(&query.sql);
     }
     for sql in ["DELETE FROM meetings", "UPDATE events SET event = ''", "CREATE TABLE mine (id)"] {

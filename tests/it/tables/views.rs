@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     log_contract::fixture::{Backend, append},
-    support::readme,
+    support::docs,
 };
 
 const DAY: i64 = 86_400_000;
@@ -214,7 +214,7 @@ fn whole_scans(plan: &Value, limited: bool, found: &mut Vec<String>) {
 
 pub async fn a_condition_on_a_run_a_number_or_a_day_goes_by_an_index(backend: Backend) {
     backend.log().await;
-    let mut queries: Vec<String> = readme::queries().into_iter().map(|query| query.sql).collect();
+    let mut queries: Vec<String> = docs::queries().into_iter().map(|query| query.sql).collect();
     queries.push("SELECT * FROM person_attendance WHERE meeting_id = '960000017'".to_owned());
     queries.push("SELECT * FROM late_joiners WHERE meeting_uuid = '1111'".to_owned());
     queries.push("SELECT * FROM presence WHERE subscriber_id = '1' AND meeting_uuid = '1111'".to_owned());

@@ -1,4 +1,4 @@
-// English. The words are those of the README; zh.js has the same keys, and a test sees to that.
+// English. The words are those of docs/glossary.md; zh.js has the same keys, and a test sees to that.
 export default {
   none: '–',
   yes: 'Yes',

@@ -1,16 +1,17 @@
-//! The README's commands.
+//! The commands of docs/use/api.md.
 
 use std::process::Command;
 
 use super::{ALL, Scene, event, who};
-use crate::{log_contract::fixture::Backend, service::now, support::tools};
+use crate::{
+    log_contract::fixture::Backend,
+    service::now,
+    support::{docs, tools},
+};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_commands_of_the_readme_do_what_it_says() {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("the README");
-    let (_, section) = readme.split_once("\n## The API\n").expect("the section");
-    let (_, commands) = section.split_once("```sh\n").expect("commands");
-    let (commands, _) = commands.split_once("```").expect("the end of the commands");
+async fn the_documented_commands_do_what_they_say() {
+    let commands = docs::block("docs/use/api.md", "Examples", "sh");
     let scene = Scene::start(Backend::sqlite()).await;
     let at = now() - 60_000;
     scene.deliver(&event("meeting.started", at, "960000017", "run-a", "")).await;
