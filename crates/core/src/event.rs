@@ -44,26 +44,15 @@ pub struct Subscriber {
     pub name: Option<String>,
 }
 
-/// How an event came into the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// Pushed by the platform.
-    Push,
-    /// Made from the platform's history, for an event that was never pushed.
-    Backfill,
-    /// Fetched from the platform's API.
-    Platform,
-}
-
-impl Source {
-    /// As in the column `source` and the CloudEvents attribute `origin`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Push => "push",
-            Self::Backfill => "backfill",
-            Self::Platform => "platform",
-        }
+crate::words! {
+    /// How an event came into the log: as in the column `source` and the CloudEvents attribute `origin`.
+    pub enum Source as "Source" {
+        /// Pushed by the platform.
+        Push = "push",
+        /// Made from the platform's history, for an event that was never pushed.
+        Backfill = "backfill",
+        /// Fetched from the platform's API.
+        Platform = "platform",
     }
 }
 

@@ -12,6 +12,7 @@
 //! | [`sign`] | the other way: a signed body, for the probe and the simulator |
 //! | [`redact`] | values masked |
 //! | [`throttle`] | lines of a log that come too often |
+//! | [`words!`] | enums of which each variant is one word |
 //! | `sql` | times and ids in the databases (with the feature `sqlx`) |
 
 pub mod event;
@@ -26,3 +27,4 @@ mod sql;
 pub mod throttle;
 pub mod time;
 pub mod verify;
+mod words;

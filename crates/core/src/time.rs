@@ -1,5 +1,6 @@
 //! Time: [`Millis`], a moment, and [`Clock`], where moments come from.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -7,6 +8,9 @@ use std::time::Duration;
 
 use ::time::OffsetDateTime;
 use serde::{Serialize, Serializer};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 /// A point in time: milliseconds since 1970-01-01T00:00:00Z, never negative, at most
 /// 9999-12-31T23:59:59.999Z. The platform's own unit, and the resolution of every stored time.
@@ -96,6 +100,19 @@ impl Millis {
     pub fn from_date_time(at: OffsetDateTime) -> Self {
         let ms = at.unix_timestamp_nanos() / 1_000_000;
         Self(i64::try_from(ms).unwrap_or(0).clamp(0, Self::MAX.0))
+    }
+}
+
+impl PartialSchema for Millis {
+    fn schema() -> RefOr<Schema> {
+        let format = SchemaFormat::KnownFormat(KnownFormat::DateTime);
+        ObjectBuilder::new().schema_type(Type::String).format(Some(format)).build().into()
+    }
+}
+
+impl ToSchema for Millis {
+    fn name() -> Cow<'static, str> {
+        "Time".into()
     }
 }
 

@@ -69,87 +69,31 @@ pub struct RunKey {
     pub meeting_uuid: Arc<str>,
 }
 
-/// What is known of a meeting's state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// It was not held yet.
-    Scheduled,
-    /// It will not be held.
-    Cancelled,
-    /// It goes on.
-    Live,
-    /// It has ended; it may go on.
-    Ended,
-    /// It is over.
-    Concluded,
-}
-
-impl Status {
-    const ALL: [Self; 5] = [Self::Scheduled, Self::Cancelled, Self::Live, Self::Ended, Self::Concluded];
-
-    /// As in the column `status`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Scheduled => "scheduled",
-            Self::Cancelled => "cancelled",
-            Self::Live => "live",
-            Self::Ended => "ended",
-            Self::Concluded => "concluded",
-        }
-    }
-
-    /// Reads what [`Status::as_str`] writes.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|status| status.as_str() == text)
+convoke_core::words! {
+    /// What is known of a meeting's state: the column `status`.
+    pub enum Status as "Standing" {
+        /// It was not held yet.
+        Scheduled = "scheduled",
+        /// It will not be held.
+        Cancelled = "cancelled",
+        /// It goes on.
+        Live = "live",
+        /// It has ended; it may go on.
+        Ended = "ended",
+        /// It is over.
+        Concluded = "concluded",
     }
 }
 
-impl TryFrom<String> for Status {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        Self::parse(&text).ok_or_else(|| format!("{text} is not one that was stored"))
-    }
-}
-
-/// How a stay ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClosedBy {
-    /// Whoever it was left.
-    Left,
-    /// The meeting ended.
-    MeetingEnd,
-    /// It has not.
-    Open,
-}
-
-impl ClosedBy {
-    const ALL: [Self; 3] = [Self::Left, Self::MeetingEnd, Self::Open];
-
-    /// As in the column `closed_by`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Left => "left",
-            Self::MeetingEnd => "meeting_end",
-            Self::Open => "open",
-        }
-    }
-
-    /// Reads what [`ClosedBy::as_str`] writes.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|closed_by| closed_by.as_str() == text)
-    }
-}
-
-impl TryFrom<String> for ClosedBy {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        Self::parse(&text).ok_or_else(|| format!("{text} is not one that was stored"))
+convoke_core::words! {
+    /// How a stay ended: the column `closed_by`.
+    pub enum ClosedBy as "Closed" {
+        /// Whoever it was left.
+        Left = "left",
+        /// The meeting ended.
+        MeetingEnd = "meeting_end",
+        /// It has not.
+        Open = "open",
     }
 }
 

@@ -73,6 +73,7 @@ impl RecentRow {
             request_id: text(&event.request_id),
             event_info: Some(event.event_info.to_string()),
             forgotten_at: None,
+            masked: false,
         })
     }
 

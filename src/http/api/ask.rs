@@ -10,11 +10,11 @@ use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::Uri;
 use axum::http::request::Parts;
 use serde::de::{DeserializeOwned, Error as _};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 use utoipa::openapi::RefOr;
 use utoipa::openapi::path::Parameter;
-use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use super::refused::Refused;
@@ -99,14 +99,8 @@ where
 }
 
 /// A point in time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) struct Time(pub Millis);
-
-impl Serialize for Time {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(&self.0)
-    }
-}
 
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
@@ -117,20 +111,20 @@ impl<'de> Deserialize<'de> for Time {
     }
 }
 
-fn schema(of: Type, change: impl FnOnce(ObjectBuilder) -> ObjectBuilder) -> RefOr<Schema> {
-    change(ObjectBuilder::new().schema_type(of)).build().into()
-}
-
 impl PartialSchema for Time {
     fn schema() -> RefOr<Schema> {
-        schema(Type::String, |it| it.format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))))
+        Millis::schema()
     }
 }
 
 impl ToSchema for Time {
     fn name() -> std::borrow::Cow<'static, str> {
-        "Time".into()
+        Millis::name()
     }
+}
+
+fn schema(of: Type, change: impl FnOnce(ObjectBuilder) -> ObjectBuilder) -> RefOr<Schema> {
+    change(ObjectBuilder::new().schema_type(of)).build().into()
 }
 
 /// A number from `LEAST` to `MOST`.
@@ -174,47 +168,6 @@ impl<const MOST: usize> PartialSchema for Text<MOST> {
 }
 
 impl<const MOST: usize> ToSchema for Text<MOST> {}
-
-/// Makes a type of words, of which one is allowed.
-macro_rules! words {
-    ($(#[$meta:meta])* $name:ident: $($word:literal => $variant:ident),+ $(,)?) => {
-        $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(crate) enum $name { $($variant),+ }
-
-        impl $name {
-            /// As it is written.
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word),+ }
-            }
-        }
-
-        impl<'de> serde::Deserialize<'de> for $name {
-            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                let text = String::deserialize(from)?;
-                [$(Self::$variant),+].into_iter().find(|word| word.as_str() == text).ok_or_else(|| {
-                    serde::de::Error::custom(concat!("allowed is one of" $(, " ", $word)+))
-                })
-            }
-        }
-
-        impl serde::Serialize for $name {
-            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-                to.serialize_str(self.as_str())
-            }
-        }
-
-        impl utoipa::PartialSchema for $name {
-            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
-                use utoipa::openapi::schema::{ObjectBuilder, Type};
-                ObjectBuilder::new().schema_type(Type::String).enum_values(Some([$($word),+])).build().into()
-            }
-        }
-
-        impl utoipa::ToSchema for $name {}
-    };
-}
-pub(crate) use words;
 
 /// Which part of a list: so many rows at the most, after a cursor.
 pub(crate) type Limit = Number<1, 1000>;

@@ -8,12 +8,11 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::ask::{Asked, Common};
-use super::items::{Closed, Recording, Stay};
 use super::page::{List, Of};
 use super::refused::{Refusals, Refused};
 use super::streams::Streams;
 use crate::http::access::Right;
-use convoke_log::{Order, RecordingFilter, StayFilter};
+use convoke_log::{ClosedBy, ListedRecording, ListedStay, Order, RecordingFilter, StayFilter};
 
 /// Which stays.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -21,7 +20,7 @@ use convoke_log::{Order, RecordingFilter, StayFilter};
 pub(crate) struct Which {
     /// That ended so.
     #[param(inline)]
-    closed_by: Option<Closed>,
+    closed_by: Option<ClosedBy>,
 }
 
 /// Stays in meetings, the newest first: by when they began.
@@ -31,17 +30,17 @@ pub(crate) struct Which {
     operation_id = "list_attendance",
     tag = "tables",
     params(Common, Which),
-    responses((status = 200, description = "A page of stays.", body = List<Stay>), Refusals)
+    responses((status = 200, description = "A page of stays.", body = List<ListedStay>), Refusals)
 )]
 pub(super) async fn stays(
     State(streams): State<Arc<Streams>>,
     Extension(right): Extension<Right>,
     asked: Asked<Common, Which>,
-) -> Result<Json<List<Stay>>, Refused> {
+) -> Result<Json<List<ListedStay>>, Refused> {
     let (api, list) = (&streams.api, Of { list: "attendance", fingerprint: &asked.fingerprint });
     let mut page = list.page(&asked.of.limit, &asked.of.cursor, Order::Newest)?;
     page.after = page.after.map(|id| api.mask.named_stay(id, right));
-    let (scope, closed_by) = (asked.of.scope(api.now(), right)?, asked.and.closed_by.map(Into::into));
+    let (scope, closed_by) = (asked.of.scope(api.now(), right)?, asked.and.closed_by);
     let mut found = api.ask(api.log.list_stays(&StayFilter { scope, closed_by, run: None }, &page)).await?;
     found.next = found.next.map(|id| api.mask.stay_id(id, right));
     Ok(Json(list.list(found, |row| api.mask.stay(row, right))))
@@ -54,13 +53,13 @@ pub(super) async fn stays(
     operation_id = "list_recordings",
     tag = "tables",
     params(Common),
-    responses((status = 200, description = "A page of recordings.", body = List<Recording>), Refusals)
+    responses((status = 200, description = "A page of recordings.", body = List<ListedRecording>), Refusals)
 )]
 pub(super) async fn recordings(
     State(streams): State<Arc<Streams>>,
     Extension(right): Extension<Right>,
     asked: Asked<Common>,
-) -> Result<Json<List<Recording>>, Refused> {
+) -> Result<Json<List<ListedRecording>>, Refused> {
     let (api, list) = (&streams.api, Of { list: "recordings", fingerprint: &asked.fingerprint });
     let page = list.page(&asked.of.limit, &asked.of.cursor, Order::Newest)?;
     let filter = RecordingFilter { scope: asked.of.scope(api.now(), right)?, run: None };

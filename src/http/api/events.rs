@@ -9,24 +9,13 @@ use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::ask::{Asked, At, Common, Nothing, Text};
-use super::items::Event;
 use super::page::{List, Of};
 use super::refused::{Missing, Refusals, Refused};
 use super::streams::Streams;
 use crate::http::access::Right;
 use convoke_core::event::Source;
 use convoke_core::id::EventId;
-use convoke_log::{EventFilter, Order};
-
-super::ask::words! {
-    /// How an event came in.
-    Origin: "push" => Push, "backfill" => Backfill, "platform" => Platform,
-}
-
-super::ask::words! {
-    /// Which end of the list comes first.
-    Direction: "newest" => Newest, "oldest" => Oldest,
-}
+use convoke_log::{EventFilter, ListedEvent, Order};
 
 /// Which events.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -37,10 +26,10 @@ pub(crate) struct Which {
     event: Option<Text<100>>,
     /// That came in this way.
     #[param(inline)]
-    source: Option<Origin>,
+    source: Option<Source>,
     /// Which end comes first; the newest unless told otherwise.
     #[param(inline)]
-    order: Option<Direction>,
+    order: Option<Order>,
 }
 
 /// Events, in the order in which they happened.
@@ -50,27 +39,19 @@ pub(crate) struct Which {
     operation_id = "list_events",
     tag = "log",
     params(Common, Which),
-    responses((status = 200, description = "A page of events.", body = List<Event>), Refusals)
+    responses((status = 200, description = "A page of events.", body = List<ListedEvent>), Refusals)
 )]
 pub(super) async fn list(
     State(streams): State<Arc<Streams>>,
     Extension(right): Extension<Right>,
     asked: Asked<Common, Which>,
-) -> Result<Json<List<Event>>, Refused> {
+) -> Result<Json<List<ListedEvent>>, Refused> {
     let (api, list) = (&streams.api, Of { list: "events", fingerprint: &asked.fingerprint });
-    let order = match asked.and.order {
-        Some(Direction::Oldest) => Order::Oldest,
-        _ => Order::Newest,
-    };
-    let page = list.page(&asked.of.limit, &asked.of.cursor, order)?;
+    let page = list.page(&asked.of.limit, &asked.of.cursor, asked.and.order.unwrap_or_default())?;
     let filter = EventFilter {
         scope: asked.of.scope(api.now(), right)?,
         event: asked.and.event.map(|text| text.0),
-        source: asked.and.source.map(|origin| match origin {
-            Origin::Push => Source::Push,
-            Origin::Backfill => Source::Backfill,
-            Origin::Platform => Source::Platform,
-        }),
+        source: asked.and.source,
     };
     let found = api.ask(api.log.list_events(&filter, &page)).await?;
     Ok(Json(list.list(found, |row| api.mask.event(row, right))))
@@ -83,14 +64,14 @@ pub(super) async fn list(
     operation_id = "get_event",
     tag = "log",
     params(("event_id" = Uuid, Path, description = "Its id.")),
-    responses((status = 200, description = "The event.", body = Event), Missing, Refusals)
+    responses((status = 200, description = "The event.", body = ListedEvent), Missing, Refusals)
 )]
 pub(super) async fn one(
     State(streams): State<Arc<Streams>>,
     Extension(right): Extension<Right>,
     At(event_id): At<Uuid>,
     _: Asked<Nothing>,
-) -> Result<Json<Event>, Refused> {
+) -> Result<Json<ListedEvent>, Refused> {
     let api = &streams.api;
     let found = api.ask(api.log.get_event(EventId::from_uuid(event_id))).await?;
     Ok(Json(api.mask.event(found.ok_or(Refused::NotFound)?, right)))

@@ -116,10 +116,16 @@ struct Subscription {
     status: Option<Stands>,
 }
 
-super::ask::words! {
+convoke_core::words! {
     /// How the subscription stands.
-    Stands: "enabled" => Enabled, "unknown" => Unknown, "elsewhere" => Elsewhere, "disabled" => Disabled,
-        "locked" => Locked, "missing" => Missing,
+    pub(crate) enum Stands as "Stands" {
+        Enabled = "enabled",
+        Unknown = "unknown",
+        Elsewhere = "elsewhere",
+        Disabled = "disabled",
+        Locked = "locked",
+        Missing = "missing",
+    }
 }
 
 /// Deliveries that this process has refused in the last hour, and connections to the events listener that brought none.

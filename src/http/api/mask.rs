@@ -1,15 +1,11 @@
-//! From rows to what is told of them: the one place that knows what is personal, and hides it from who may not see it.
+//! Masking: the one place that knows what is personal in a row, and hides it from who may not see it.
 
 use hmac::{Hmac, KeyInit, Mac};
-use serde_json::value::RawValue;
 use sha2::Sha256;
 use uuid::Uuid;
 
-use super::ask::Time;
-use super::items::{Event, Info, Meeting, Quarantined, Recording, Stay};
 use crate::http::access::Right;
 use crate::intake::REFUSED_BY_DATABASE;
-use convoke_core::time::Millis;
 use convoke_log::{ListedEvent, ListedMeeting, ListedQuarantined, ListedRecording, ListedStay};
 
 /// An id of a stay: bytes of the time that leads it, and of each half of the rest.
@@ -35,10 +31,6 @@ impl Default for Mask {
     }
 }
 
-fn time(at: Option<Millis>) -> Option<Time> {
-    at.map(Time)
-}
-
 /// What is nobody's business who may not see people.
 pub(crate) fn open<T>(value: Option<T>, right: Right) -> Option<T> {
     value.filter(|_| right == Right::Full)
@@ -54,6 +46,10 @@ fn last_digits(text: &str) -> String {
     let digits: Vec<char> = text.chars().filter(char::is_ascii_digit).collect();
     let shown = digits.len().saturating_sub(2).max(2).min(digits.len());
     ['…'].into_iter().chain(digits[shown..].iter().copied()).collect()
+}
+
+fn shorten(text: &mut Option<String>, shorter: impl Fn(&str) -> String) {
+    *text = text.as_deref().map(shorter);
 }
 
 impl Mask {
@@ -90,138 +86,61 @@ impl Mask {
     }
 
     /// An event, for somebody with this right.
-    pub fn event(&self, row: ListedEvent, right: Right) -> Event {
-        let masked = right == Right::Masked;
-        Event {
-            seq: row.seq.0,
-            event_id: row.event_id.to_string(),
-            subscriber_id: row.subscriber_id,
-            event: row.event,
-            occurred_at: Time(row.occurred_at),
-            received_at: Time(row.received_at),
-            meeting_id: row.meeting_id,
-            meeting_uuid: row.meeting_uuid,
-            meeting_cycle_sub_id: row.meeting_cycle_sub_id,
-            user_uuid: open(row.user_uuid, right),
-            user_agent: open(row.user_agent, right),
-            account: if masked { row.account.as_deref().map(initial) } else { row.account },
-            participant_id: open(row.participant_id, right),
-            display_name: if masked { row.display_name.as_deref().map(initial) } else { row.display_name },
-            role: row.role,
-            call_number: if masked { row.call_number.as_deref().map(last_digits) } else { row.call_number },
-            join_time: time(row.join_time),
-            left_time: time(row.left_time),
-            source: row.source,
-            deliveries: row.deliveries,
-            last_delivered_at: Time(row.last_delivered_at),
-            request_id: row.request_id,
-            event_info: open(row.event_info, right).map(info),
-            forgotten_at: time(row.forgotten_at),
-            masked,
+    pub fn event(&self, mut row: ListedEvent, right: Right) -> ListedEvent {
+        if right == Right::Masked {
+            row.masked = true;
+            (row.user_uuid, row.user_agent, row.participant_id, row.event_info) = (None, None, None, None);
+            shorten(&mut row.account, initial);
+            shorten(&mut row.display_name, initial);
+            shorten(&mut row.call_number, last_digits);
         }
+        row
     }
 
     /// A run, for somebody with this right.
-    pub fn meeting(&self, row: ListedMeeting, right: Right) -> Meeting {
-        let masked = right == Right::Masked;
-        Meeting {
-            subscriber_id: row.subscriber_id,
-            meeting_uuid: row.meeting_uuid,
-            meeting_id: row.meeting_id,
-            meeting_cycle_sub_id: row.meeting_cycle_sub_id,
-            status: row.status.into(),
-            created_at: time(row.created_at),
-            modified_at: time(row.modified_at),
-            modifications: row.modifications,
-            cancelled_at: time(row.cancelled_at),
-            started_at: time(row.started_at),
-            ended_at: time(row.ended_at),
-            concluded_at: time(row.concluded_at),
-            stays: row.stays,
-            participants: row.participants,
-            peak_participants: row.peak_participants,
-            recordings: row.recordings,
-            first_event_at: Time(row.first_event_at),
-            last_event_at: Time(row.last_event_at),
-            subject: open(row.subject, right),
-            scheduled_start_at: time(row.scheduled_start_at),
-            scheduled_end_at: time(row.scheduled_end_at),
-            host: if masked { row.host.as_deref().map(initial) } else { row.host },
-            corp_id: row.corp_id,
-            masked,
+    pub fn meeting(&self, mut row: ListedMeeting, right: Right) -> ListedMeeting {
+        if right == Right::Masked {
+            row.masked = true;
+            row.subject = None;
+            shorten(&mut row.host, initial);
         }
+        row
     }
 
     /// A stay, for somebody with this right.
-    pub fn stay(&self, row: ListedStay, right: Right) -> Stay {
-        let masked = right == Right::Masked;
-        Stay {
-            stay_id: self.stay_id(row.stay_id, right).to_string(),
-            subscriber_id: row.subscriber_id,
-            meeting_uuid: row.meeting_uuid,
-            meeting_id: row.meeting_id,
-            participant_id: open(row.participant_id, right),
-            person: if masked { row.person.map(|person| self.pseudonym(&person)) } else { row.person },
-            user_uuid: open(row.user_uuid, right),
-            account: if masked { row.account.as_deref().map(initial) } else { row.account },
-            display_name: if masked { row.display_name.as_deref().map(initial) } else { row.display_name },
-            call_number: if masked { row.call_number.as_deref().map(last_digits) } else { row.call_number },
-            user_agent: open(row.user_agent, right),
-            role: row.role,
-            joined_at: time(row.joined_at),
-            left_at: time(row.left_at),
-            duration_s: row.duration_s,
-            closed_by: row.closed_by.into(),
-            masked,
+    pub fn stay(&self, mut row: ListedStay, right: Right) -> ListedStay {
+        if right == Right::Masked {
+            row.masked = true;
+            row.stay_id = self.stay_id(row.stay_id, right);
+            (row.participant_id, row.user_uuid, row.user_agent) = (None, None, None);
+            shorten(&mut row.person, |person| self.pseudonym(person));
+            shorten(&mut row.account, initial);
+            shorten(&mut row.display_name, initial);
+            shorten(&mut row.call_number, last_digits);
         }
+        row
     }
 
     /// A recording, for somebody with this right.
-    pub fn recording(&self, row: ListedRecording, right: Right) -> Recording {
-        Recording {
-            event_id: row.event_id.to_string(),
-            subscriber_id: row.subscriber_id,
-            meeting_uuid: row.meeting_uuid,
-            meeting_id: row.meeting_id,
-            finished_at: Time(row.finished_at),
-            ready_at: time(row.ready_at),
-            length_s: row.length_s,
-            size_mb: row.size_mb,
-            files: row.files,
-            view_url: open(row.view_url, right),
-            masked: right == Right::Masked,
+    pub fn recording(&self, mut row: ListedRecording, right: Right) -> ListedRecording {
+        if right == Right::Masked {
+            row.masked = true;
+            row.view_url = None;
         }
+        row
     }
 
     /// An entry of the quarantine without its body, for somebody with this right.
-    pub fn quarantined(&self, row: ListedQuarantined, right: Right) -> Quarantined {
-        Quarantined {
-            id: row.id,
-            subscriber_id: row.subscriber_id,
-            received_at: Time(row.received_at),
-            deliveries: row.deliveries,
+    pub fn quarantined(&self, mut row: ListedQuarantined, right: Right) -> ListedQuarantined {
+        if right == Right::Masked {
+            row.masked = true;
             // What the database says may cite the values.
-            reason: match row.reason.split_once(REFUSED_BY_DATABASE) {
-                Some(("", _)) if right == Right::Masked => REFUSED_BY_DATABASE.to_owned(),
-                _ => row.reason,
-            },
-            bytes: row.bytes,
-            masked: right == Right::Masked,
+            if row.reason.starts_with(REFUSED_BY_DATABASE) {
+                REFUSED_BY_DATABASE.clone_into(&mut row.reason);
+            }
         }
+        row
     }
-}
-
-/// Lone surrogates are escapes that many parsers refuse, and with them the whole answer.
-fn info(text: String) -> Info {
-    match serde_json::from_str::<Box<RawValue>>(&text) {
-        Ok(json) if strict(&text) => Info::Json(json),
-        _ => Info::Text(text),
-    }
-}
-
-/// Whether every string in it is Unicode, and it is no deeper than every parser goes.
-fn strict(json: &str) -> bool {
-    serde_json::from_str::<serde_json::Value>(json).is_ok()
 }
 
 #[cfg(test)]
@@ -264,13 +183,5 @@ mod tests {
             let (left, right) = (one.stay_id(near, Right::Masked).into_bytes(), masked.into_bytes());
             assert!(left[LED..LED + HALF] != right[LED..LED + HALF] && left[LED + HALF..] != right[LED + HALF..]);
         }
-    }
-
-    #[test]
-    fn what_is_no_json_for_everybody_is_told_as_text() {
-        assert!(matches!(info(r#"{"a":1.0}"#.to_owned()), Info::Json(_)));
-        assert!(matches!(info(r#"{"a":"\ud800"}"#.to_owned()), Info::Text(_)));
-        let deep = format!("{}{}", "[".repeat(400), "]".repeat(400));
-        assert!(matches!(info(deep), Info::Text(_)));
     }
 }

@@ -10,13 +10,14 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::DEADLINE;
 use super::ask::{Asked, At, Common, Nothing};
-use super::items::{Meeting, Recording, Standing, Stay};
 use super::mask::open;
 use super::page::{List, Of};
 use super::refused::{Missing, Refusals, Refused};
 use super::streams::Streams;
 use crate::http::access::Right;
-use convoke_log::{MeetingFilter, Order, Page, RecordingFilter, RunKey, StayFilter};
+use convoke_log::{
+    ListedMeeting, ListedRecording, ListedStay, MeetingFilter, Order, Page, RecordingFilter, RunKey, Status, StayFilter,
+};
 
 /// So many stays of one run are told with it; a page at a time.
 const STAYS: usize = 5_000;
@@ -31,20 +32,20 @@ const RECORDINGS: u32 = 1_000;
 pub(crate) struct Which {
     /// In this state.
     #[param(inline)]
-    status: Option<Standing>,
+    status: Option<Status>,
 }
 
 /// A run of a meeting, and what belongs to it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Story {
     /// The run.
-    meeting: Meeting,
+    meeting: ListedMeeting,
     /// Its stays, in the order in which they began; the first 5,000.
-    stays: Vec<Stay>,
+    stays: Vec<ListedStay>,
     /// How many stays it has beside those.
     stays_left_out: i64,
     /// Its recordings, in the order in which they were finished; the first 1,000.
-    recordings: Vec<Recording>,
+    recordings: Vec<ListedRecording>,
     /// A link that opens the meeting in the platform's client, where one is installed; null without a number, and if masked.
     open_in_client: Option<String>,
 }
@@ -56,16 +57,16 @@ pub(crate) struct Story {
     operation_id = "list_meetings",
     tag = "tables",
     params(Common, Which),
-    responses((status = 200, description = "A page of runs.", body = List<Meeting>), Refusals)
+    responses((status = 200, description = "A page of runs.", body = List<ListedMeeting>), Refusals)
 )]
 pub(super) async fn list(
     State(streams): State<Arc<Streams>>,
     Extension(right): Extension<Right>,
     asked: Asked<Common, Which>,
-) -> Result<Json<List<Meeting>>, Refused> {
+) -> Result<Json<List<ListedMeeting>>, Refused> {
     let (api, list) = (&streams.api, Of { list: "meetings", fingerprint: &asked.fingerprint });
     let page = list.page(&asked.of.limit, &asked.of.cursor, Order::Newest)?;
-    let filter = MeetingFilter { scope: asked.of.scope(api.now(), right)?, status: asked.and.status.map(Into::into) };
+    let filter = MeetingFilter { scope: asked.of.scope(api.now(), right)?, status: asked.and.status };
     let found = api.ask(api.log.list_meetings(&filter, &page)).await?;
     Ok(Json(list.list(found, |row| api.mask.meeting(row, right))))
 }

@@ -1,6 +1,6 @@
 //! `/api/v1`: the log, its tables and the state of the service, to read, for people's programs and for the page.
 //!
-//! Handlers are one file a group; what they may ask is in `ask`, what they answer in `items`, what is hidden in `mask`,
+//! Handlers are one file a group; what they may ask is in `ask`, what is hidden of the rows that they answer in `mask`,
 //! and the document that describes all of it is made of the same types (`document`). The streams are in [`streams`].
 
 mod ask;
@@ -8,7 +8,6 @@ mod attendance;
 mod document;
 mod events;
 mod health;
-mod items;
 mod mask;
 mod meetings;
 mod page;

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::ask::{Asked, At, Cursor, Limit, Nothing, Text, Time};
-use super::items::Quarantined;
 use super::page::{List, Of};
 use super::refused::{Missing, Refusals, Refused};
 use super::streams::Streams;
@@ -42,7 +41,7 @@ pub(crate) struct Which {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Entry {
     #[serde(flatten)]
-    entry: Quarantined,
+    entry: ListedQuarantined,
     /// The whole body, with U+FFFD for what is not UTF-8. Null if masked.
     body: Option<String>,
     /// What today's Convoke makes of it, in a sentence.
@@ -56,13 +55,13 @@ pub(crate) struct Entry {
     operation_id = "list_quarantine",
     tag = "log",
     params(Which),
-    responses((status = 200, description = "A page of entries.", body = List<Quarantined>), Refusals)
+    responses((status = 200, description = "A page of entries.", body = List<ListedQuarantined>), Refusals)
 )]
 pub(super) async fn list(
     State(streams): State<Arc<Streams>>,
     Extension(right): Extension<Right>,
     asked: Asked<Which>,
-) -> Result<Json<List<Quarantined>>, Refused> {
+) -> Result<Json<List<ListedQuarantined>>, Refused> {
     let (api, list) = (&streams.api, Of { list: "quarantine", fingerprint: &asked.fingerprint });
     let page = list.page(&asked.of.limit, &asked.of.cursor, Order::Newest)?;
     let filter = QuarantineFilter {
@@ -115,6 +114,7 @@ pub(super) async fn one(
         deliveries: found.deliveries,
         reason: found.reason,
         bytes,
+        masked: false,
     };
     let body = (right == Right::Full).then(|| String::from_utf8_lossy(&unreadable.body).into_owned());
     Ok(Json(Entry { entry: api.mask.quarantined(entry, right), body, reading }))

@@ -10,11 +10,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::DEADLINE;
 use super::ask::{Asked, Text, last_days};
-use super::items::{Meeting, Stay};
 use super::refused::{Refusals, Refused};
 use super::streams::Streams;
 use crate::http::access::Right;
-use convoke_log::{MeetingFilter, Order, Page, Scope, StayFilter};
+use convoke_log::{ListedMeeting, ListedStay, MeetingFilter, Order, Page, Scope, StayFilter};
 
 /// So many of each are found at the most.
 const FOUND: u32 = 20;
@@ -33,9 +32,9 @@ pub(crate) struct What {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Found {
     /// Runs of that meeting, or in which that person was in the last 31 days; the newest 20.
-    meetings: Vec<Meeting>,
+    meetings: Vec<ListedMeeting>,
     /// Stays of that person in the last 31 days; the newest 20.
-    stays: Vec<Stay>,
+    stays: Vec<ListedStay>,
 }
 
 /// Searches for a meeting or a person.

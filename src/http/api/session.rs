@@ -19,9 +19,9 @@ pub(crate) struct Session {
     version: &'static str,
 }
 
-super::ask::words! {
+convoke_core::words! {
     /// How much somebody may see.
-    RightWord: "full" => Full, "masked" => Masked,
+    pub(crate) enum RightWord as "RightWord" { Full = "full", Masked = "masked" }
 }
 
 /// What whoever is asking may see.

@@ -21,9 +21,9 @@ const MINUTE: u64 = 60;
 const HOUR: u64 = 3_600;
 const DAY: u64 = 86_400;
 
-super::ask::words! {
+convoke_core::words! {
     /// How far apart the points are.
-    Step: "minute" => Minute, "10m" => TenMinutes, "hour" => Hour, "day" => Day,
+    pub(crate) enum Step as "Step" { Minute = "minute", TenMinutes = "10m", Hour = "hour", Day = "day" }
 }
 
 impl Step {

@@ -133,6 +133,7 @@ pub async fn every_list_is_whole_in_pages_of_either_order(backend: Backend) {
         request_id: Some("a-request".to_owned()),
         event_info: Some(info),
         forgotten_at: None,
+        masked: false,
     };
     assert_eq!(*tied, expected);
     assert_eq!(log.get_event(tied.event_id).await.expect("a database"), Some(expected));

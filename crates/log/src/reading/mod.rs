@@ -91,14 +91,16 @@ pub struct QuarantineFilter {
     pub subscriber: Option<String>,
 }
 
-/// Which end of a list comes first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Order {
-    /// The newest.
-    #[default]
-    Newest,
-    /// The oldest.
-    Oldest,
+convoke_core::words! {
+    /// Which end of a list comes first.
+    #[derive(Default)]
+    pub enum Order as "Order" {
+        /// The newest.
+        #[default]
+        Newest = "newest",
+        /// The oldest.
+        Oldest = "oldest",
+    }
 }
 
 /// A part of a list.

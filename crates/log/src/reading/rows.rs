@@ -1,6 +1,9 @@
-//! What is listed: a type for each table, and its columns.
+//! What is listed: a type for each table, as it is read, shown and described, and its columns.
 
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 use sqlx::FromRow;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::MeetingKey;
@@ -8,40 +11,44 @@ use crate::{ClosedBy, Status};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
 
-/// A row of `events`, but for the trace of its first delivery.
-#[derive(Clone, Debug, PartialEq, FromRow)]
+/// An event of the log.
+#[derive(Clone, Debug, PartialEq, FromRow, Serialize, ToSchema)]
+#[schema(as = Event)]
 pub struct ListedEvent {
     /// Its place in the log.
+    #[schema(value_type = i64)]
     pub seq: Seq,
-    /// Its id.
+    /// Its id, made of its content and led by its time.
+    #[schema(value_type = Uuid)]
     pub event_id: EventId,
-    /// The subscriber.
+    /// The push configuration (appID) that brought it.
     pub subscriber_id: String,
     /// Its type, as sent.
+    #[schema(example = "meeting.join")]
     pub event: String,
     /// When it happened.
     pub occurred_at: Millis,
     /// When it arrived first.
     pub received_at: Millis,
-    /// The meeting's number.
+    /// The meeting's number, which later meetings may have again.
     pub meeting_id: Option<String>,
-    /// The run.
+    /// The run of the meeting.
     pub meeting_uuid: Option<String>,
-    /// The occurrence of a series.
+    /// The occurrence of a recurring meeting.
     pub meeting_cycle_sub_id: Option<String>,
-    /// The user.
+    /// The user. Null if masked.
     pub user_uuid: Option<String>,
-    /// The kind of client.
+    /// The kind of client; devices are called after their owners. Null if masked.
     pub user_agent: Option<String>,
-    /// The login name.
+    /// The login name. Its first character if masked.
     pub account: Option<String>,
-    /// The participant in the meeting.
+    /// The participant in the meeting. Null if masked.
     pub participant_id: Option<String>,
-    /// The name shown in the meeting.
+    /// The name shown in the meeting. Its first character if masked.
     pub display_name: Option<String>,
     /// The role in the meeting.
     pub role: Option<String>,
-    /// The number, for SIP and telephone.
+    /// The number, for SIP and telephone. Its last two digits if masked.
     pub call_number: Option<String>,
     /// When the attendee joined.
     pub join_time: Option<Millis>,
@@ -51,66 +58,75 @@ pub struct ListedEvent {
     pub source: String,
     /// How often it was delivered.
     pub deliveries: i64,
-    /// When last.
+    /// When it was delivered last.
     pub last_delivered_at: Millis,
-    /// Of the first delivery.
+    /// `X-Request-ID` of the first delivery.
     pub request_id: Option<String>,
-    /// `eventInfo`, verbatim; `None` once the person in it was forgotten.
+    /// `eventInfo`, verbatim: as JSON, or as text if it is none that every parser takes. Null if masked or forgotten.
+    #[schema(value_type = serde_json::Value)]
+    #[serde(serialize_with = "json_or_text")]
     pub event_info: Option<String>,
-    /// When that was.
+    /// When the person in it was forgotten.
     pub forgotten_at: Option<Millis>,
+    /// Whether personal data is masked.
+    #[sqlx(skip)]
+    pub masked: bool,
 }
 
-/// A row of `meetings`, with what was fetched from the platform.
-#[derive(Clone, Debug, PartialEq, FromRow)]
+/// A run of a meeting.
+#[derive(Clone, Debug, PartialEq, FromRow, Serialize, ToSchema)]
+#[schema(as = Meeting)]
 pub struct ListedMeeting {
-    /// The subscriber.
+    /// The push configuration (appID) that told of it.
     pub subscriber_id: String,
-    /// The run.
+    /// The run, as the platform names it.
     pub meeting_uuid: String,
-    /// The meeting's number.
+    /// The meeting's number, which later meetings may have again.
     pub meeting_id: Option<String>,
-    /// The occurrence of a series.
+    /// The occurrence of a recurring meeting.
     pub meeting_cycle_sub_id: Option<String>,
     /// What is known of its state.
     #[sqlx(try_from = "String")]
     pub status: Status,
-    /// When it was scheduled first.
+    /// When it was scheduled.
     pub created_at: Option<Millis>,
     /// When it was edited last.
     pub modified_at: Option<Millis>,
     /// How often it was edited.
     pub modifications: i64,
-    /// When it was cancelled last.
+    /// When it was cancelled.
     pub cancelled_at: Option<Millis>,
     /// When it started first.
     pub started_at: Option<Millis>,
-    /// When it ended last; `None` while it is live.
+    /// When it ended last; null while it is live.
     pub ended_at: Option<Millis>,
-    /// When it was closed.
+    /// When it was closed: nobody can enter it again.
     pub concluded_at: Option<Millis>,
     /// How many stays there were.
     pub stays: i64,
-    /// How many people.
+    /// How many distinct people came.
     pub participants: i64,
-    /// The most people at one moment.
+    /// The most distinct people at one moment.
     pub peak_participants: i64,
     /// How many recordings were finished.
     pub recordings: i64,
-    /// When its first event happened.
+    /// When the first of its events happened.
     pub first_event_at: Millis,
-    /// When its last event happened.
+    /// When the last of its events happened.
     pub last_event_at: Millis,
-    /// What it is about, if enriched.
+    /// What it is about, if enriched. Null if masked: unless told otherwise it is named after its host.
     pub subject: Option<String>,
     /// For when it was planned, if enriched.
     pub scheduled_start_at: Option<Millis>,
     /// Until when it was planned, if enriched.
     pub scheduled_end_at: Option<Millis>,
-    /// Who holds it, if enriched.
+    /// Who holds it, if enriched. The first character if masked.
     pub host: Option<String>,
     /// The enterprise, if enriched.
     pub corp_id: Option<String>,
+    /// Whether personal data is masked.
+    #[sqlx(skip)]
+    pub masked: bool,
 }
 
 impl ListedMeeting {
@@ -125,51 +141,59 @@ impl ListedMeeting {
     }
 }
 
-/// A row of `attendance`.
-#[derive(Clone, Debug, PartialEq, FromRow)]
+/// Somebody in a run of a meeting on one device, from joining to leaving.
+#[derive(Clone, Debug, PartialEq, FromRow, Serialize, ToSchema)]
+#[schema(as = Stay)]
 pub struct ListedStay {
-    /// Its id, led by the time at which it began.
+    /// Its id, led by the time of joining; the same after every rebuild. If masked, another one, led by the same, which is
+    /// the same until Convoke is started again.
     #[sqlx(try_from = "EventId")]
     pub stay_id: Uuid,
-    /// The subscriber.
+    /// The push configuration (appID) that told of it.
     pub subscriber_id: String,
     /// The run.
     pub meeting_uuid: String,
     /// The meeting's number.
     pub meeting_id: Option<String>,
-    /// The participant in the meeting.
+    /// The participant in the meeting. Null if masked.
     pub participant_id: Option<String>,
-    /// Who that is.
+    /// Who that is: the user UUID, else the account, else the call number, else the participant. If masked, a pseudonym that
+    /// is the same for one person until Convoke is started again.
     pub person: Option<String>,
-    /// The user.
+    /// The user. Null if masked.
     pub user_uuid: Option<String>,
-    /// The login name.
+    /// The login name. Its first character if masked.
     pub account: Option<String>,
-    /// The name shown in the meeting.
+    /// The name shown in the meeting. Its first character if masked.
     pub display_name: Option<String>,
-    /// The number, for SIP and telephone.
+    /// The number, for SIP and telephone. Its last two digits if masked.
     pub call_number: Option<String>,
-    /// The kind of client.
+    /// The kind of client; devices are called after their owners. Null if masked.
     pub user_agent: Option<String>,
     /// The role in the meeting.
     pub role: Option<String>,
     /// When it began.
     pub joined_at: Option<Millis>,
-    /// When it ended.
+    /// When it ended; null while it is open.
     pub left_at: Option<Millis>,
     /// How long it was, in seconds.
     pub duration_s: Option<f64>,
     /// How it ended.
     #[sqlx(try_from = "String")]
     pub closed_by: ClosedBy,
+    /// Whether personal data is masked.
+    #[sqlx(skip)]
+    pub masked: bool,
 }
 
-/// A row of `recordings`.
-#[derive(Clone, Debug, PartialEq, FromRow)]
+/// A finished recording.
+#[derive(Clone, Debug, PartialEq, FromRow, Serialize, ToSchema)]
+#[schema(as = Recording)]
 pub struct ListedRecording {
     /// The event that told of it.
+    #[schema(value_type = Uuid)]
     pub event_id: EventId,
-    /// The subscriber.
+    /// The push configuration (appID) that told of it.
     pub subscriber_id: String,
     /// The run.
     pub meeting_uuid: Option<String>,
@@ -185,12 +209,16 @@ pub struct ListedRecording {
     pub size_mb: Option<f64>,
     /// Of how many files they are, if fetched.
     pub files: Option<i64>,
-    /// Where to look at them, if fetched; no token in it.
+    /// Where to look at them, if fetched; no token in it. Null if masked.
     pub view_url: Option<String>,
+    /// Whether personal data is masked.
+    #[sqlx(skip)]
+    pub masked: bool,
 }
 
-/// An entry of the quarantine, without the body itself.
-#[derive(Clone, Debug, PartialEq, Eq, FromRow)]
+/// A signed body of which no event could be made.
+#[derive(Clone, Debug, PartialEq, FromRow, Serialize, ToSchema)]
+#[schema(as = Quarantined)]
 pub struct ListedQuarantined {
     /// Its number.
     pub id: i64,
@@ -204,6 +232,19 @@ pub struct ListedQuarantined {
     pub reason: String,
     /// How long the body is.
     pub bytes: i64,
+    /// Whether personal data is masked.
+    #[sqlx(skip)]
+    pub masked: bool,
+}
+
+/// As JSON where every parser takes it, else as text: many refuse lone surrogates, or what is very deep, and with them the whole
+/// answer.
+fn json_or_text<S: Serializer>(text: &Option<String>, to: S) -> Result<S::Ok, S::Error> {
+    let strict = |text: &String| serde_json::from_str::<serde_json::Value>(text).is_ok();
+    match text.as_ref().filter(|text| strict(text)).map(|text| serde_json::from_str::<&RawValue>(text)) {
+        Some(Ok(json)) => json.serialize(to),
+        _ => text.serialize(to),
+    }
 }
 
 pub(crate) const EVENT: &str = "seq, event_id, subscriber_id, event, occurred_at, received_at, meeting_id, meeting_uuid, \
@@ -223,3 +264,21 @@ pub(crate) const RECORDING: &str = "event_id, subscriber_id, meeting_uuid, meeti
 
 pub(crate) const QUARANTINED: &str =
     "id, subscriber_id, received_at, deliveries, reason, CAST(length(body) AS bigint) AS bytes";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_json_for_everybody_is_told_as_text() {
+        let written = |text: &str| {
+            let mut json = Vec::new();
+            json_or_text(&Some(text.to_owned()), &mut serde_json::Serializer::new(&mut json)).unwrap();
+            String::from_utf8(json).unwrap()
+        };
+        assert_eq!(written(r#"{"a":1.0}"#), r#"{"a":1.0}"#);
+        assert_eq!(written(r#"{"a":"\ud800"}"#), r#""{\"a\":\"\\ud800\"}""#);
+        let deep = format!("{}{}", "[".repeat(400), "]".repeat(400));
+        assert_eq!(written(&deep), format!("\"{deep}\""));
+    }
+}

@@ -17,7 +17,6 @@ use super::{RETRY_DELAY, Streams};
 use crate::http::access::{Grant, Right};
 use crate::http::api::ask::{Asked, Nothing, Time};
 use crate::http::api::health::{Health, RefusalCounts};
-use crate::http::api::items::Event;
 use crate::http::api::mask::open;
 use crate::http::api::refused::{Refusals, Refused};
 use crate::http::api::stats::EventsAt;
@@ -50,7 +49,7 @@ struct Message<'a> {
     /// The meetings that go on.
     live: LiveMeetings,
     /// The newest events of the log, at most 30, the newest first, without `event_info`.
-    newest: Vec<Event>,
+    newest: Vec<ListedEvent>,
     /// What was refused in the last hour.
     refusals: &'a RefusalCounts,
     /// The events of this minute.
