@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use convoke::meetings::CURSOR;
+use convoke::projection::CURSOR;
 use convoke_core::time::Clock;
 use convoke_log::{self as log, Store};
 

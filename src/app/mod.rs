@@ -31,8 +31,8 @@ use crate::http::past::Past;
 use crate::http::tls::{Certificates, TlsError};
 use crate::http::{self, Shutdown, Terms};
 use crate::intake::Intake;
-use crate::meetings::{self, Meetings};
 use crate::metrics::{CURSORS, Metrics};
+use crate::projection::{self, Projector};
 use crate::recordings::{self, Recordings};
 use crate::relay::{self, Encoder, Relay};
 use crate::subscription::{self, Expected};
@@ -267,10 +267,10 @@ impl App {
         }
         let (it, stop) = (shared.clone(), steps.cursors.clone());
         tasks.keep(TABLES, &helpers, &steps.cursors, move || {
-            let tables = Meetings::new(it.log.clone(), Arc::clone(&it.metrics), it.owner.clone());
+            let tables = Projector::new(it.log.clone(), Arc::clone(&it.metrics), it.owner.clone());
             it.moved(tables.following(Arc::clone(&it.recent)), stop.clone())
         });
-        let mut cursors = vec![meetings::CURSOR];
+        let mut cursors = vec![projection::CURSOR];
         cursors.extend(shared.health.bus.as_ref().map(|_| relay::CURSOR));
         if let (Some(platform), Some(vendor)) = (&settings.platform, vendor) {
             if platform.recordings {
@@ -465,7 +465,7 @@ fn platform_tasks(
             let task = backfill::task::Task {
                 every,
                 owner: it.owner.clone(),
-                cursor: meetings::CURSOR,
+                cursor: projection::CURSOR,
                 subscribers: subscribers.clone(),
                 retention,
                 log: it.log.clone(),
@@ -490,7 +490,7 @@ fn platform_tasks(
         let enterprise = Enterprise::of(platform.sp_id.as_deref(), platform.corp_id.as_deref());
         tasks.keep(ENRICHMENT, helpers, &steps.askers, move || {
             let (log, metrics, leader) =
-                (it.log.clone(), Arc::clone(&it.metrics), (meetings::CURSOR, it.owner.clone()));
+                (it.log.clone(), Arc::clone(&it.metrics), (projection::CURSOR, it.owner.clone()));
             let enrich = Enrich::new(log, vendor.clone(), metrics, it.clock.clone(), enterprise.clone(), leader);
             done(enrich.run(it.migrated.clone(), stop.clone()))
         });

@@ -4,13 +4,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use convoke_log::KnownRun;
+use convoke_log::RunSnapshot;
 
 /// A run of the tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
     /// What all of its subscribers told, together.
-    pub run: KnownRun,
+    pub run: RunSnapshot,
     /// Those subscribers; the one who was heard of last is the last.
     pub told_by: Vec<Arc<str>>,
 }
@@ -23,13 +23,13 @@ impl Known {
 }
 
 /// The runs by their UUIDs. `runs` are as [`convoke_log::Snapshots::known_runs`] gives them.
-pub fn by_uuid(runs: Vec<KnownRun>) -> HashMap<String, Known> {
+pub fn by_uuid(runs: Vec<RunSnapshot>) -> HashMap<String, Known> {
     let mut all: HashMap<String, Known> = HashMap::new();
     for later in runs {
         let known = all.entry(later.meeting_uuid.clone()).or_default();
         known.told_by.push(Arc::from(&*later.subscriber_id));
         let run = std::mem::take(&mut known.run);
-        known.run = KnownRun {
+        known.run = RunSnapshot {
             meeting_id: later.meeting_id.or(run.meeting_id),
             meeting_cycle_sub_id: later.meeting_cycle_sub_id.or(run.meeting_cycle_sub_id),
             started_at: run.started_at.into_iter().chain(later.started_at).min(),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use convoke_core::time::Millis;
-use convoke_log::KnownStay;
+use convoke_log::StaySnapshot;
 
 /// Times of one moment, as two sources of the platform tell them, are no further apart.
 pub const TOLERANCE: Duration = Duration::from_secs(5);
@@ -29,7 +29,7 @@ pub struct PastStay {
 /// Two stays can be one if their call numbers are equal (or, where either has none, their names), and if they began within
 /// [`TOLERANCE`] of one another, or both ended by a leave within it. Of those the nearest in time are paired first, and each
 /// is paired once. A stay of somebody who was forgotten is none of those that are told of somebody.
-pub fn pair(past: &[PastStay], known: &[KnownStay]) -> Vec<Option<usize>> {
+pub fn pair(past: &[PastStay], known: &[StaySnapshot]) -> Vec<Option<usize>> {
     let mut candidates = Vec::new();
     for (p, one) in past.iter().enumerate().filter(|(_, one)| !one.forgotten) {
         for (k, other) in known.iter().enumerate() {
@@ -52,7 +52,7 @@ pub fn pair(past: &[PastStay], known: &[KnownStay]) -> Vec<Option<usize>> {
     pairs
 }
 
-fn same_person(past: &PastStay, known: &KnownStay) -> bool {
+fn same_person(past: &PastStay, known: &StaySnapshot) -> bool {
     match (&past.call_number, &known.call_number) {
         (Some(one), Some(other)) => one == other,
         _ => past.display_name == known.display_name,
@@ -60,7 +60,7 @@ fn same_person(past: &PastStay, known: &KnownStay) -> bool {
 }
 
 /// How far apart the two are in time; `None`: too far to be one.
-fn distance(past: &PastStay, known: &KnownStay) -> Option<Duration> {
+fn distance(past: &PastStay, known: &StaySnapshot) -> Option<Duration> {
     let apart = |one: Option<Millis>, other: Option<Millis>| {
         let (one, other) = (one?, other?);
         Some(one.since(other).max(other.since(one))).filter(|apart| *apart <= TOLERANCE)
@@ -93,10 +93,10 @@ mod tests {
         }
     }
 
-    fn known(number: &str, name: &str, joined: f64, left: Option<f64>) -> KnownStay {
+    fn known(number: &str, name: &str, joined: f64, left: Option<f64>) -> StaySnapshot {
         let PastStay { call_number, display_name, joined_at, .. } = past(number, name, joined, 0.0);
         let left_at = left.and_then(at);
-        KnownStay { call_number, display_name, joined_at, left_at, left: left.is_some(), ..KnownStay::default() }
+        StaySnapshot { call_number, display_name, joined_at, left_at, left: left.is_some(), ..StaySnapshot::default() }
     }
 
     #[test]
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn an_end_that_was_only_the_meetings_is_no_leave() {
-        let there = [KnownStay { left_at: at(60.0), left: false, ..known("+1", "A", 0.0, None) }];
+        let there = [StaySnapshot { left_at: at(60.0), left: false, ..known("+1", "A", 0.0, None) }];
         assert_eq!(pair(&[past("+1", "A", 30.0, 60.0)], &there), [None]);
         assert_eq!(pair(&[PastStay { joined_at: None, ..past("+1", "A", 0.0, 60.0) }], &there), [None]);
     }

@@ -25,7 +25,7 @@ pub use note::Note;
 pub use report::{Incomplete, List, Report};
 pub use subscriber::{NoSubscriber, subscriber};
 
-use crate::forget::veil::{self, Told};
+use crate::forget::suppression::{self, PlatformStay};
 use crate::intake::{Intake, MAX_BATCH};
 use crate::metrics::Metrics;
 use convoke_core::event::{Content, Source};
@@ -372,9 +372,9 @@ impl Backfill {
 
     /// Marks the stays of people who were forgotten since; how many.
     async fn mark_forgotten(&self, uuid: &str, known: Option<&Known>, past: &mut [PastStay]) -> Result<u64, LogError> {
-        let told: Vec<Told<'_>> = past
+        let told: Vec<PlatformStay<'_>> = past
             .iter()
-            .map(|stay| Told {
+            .map(|stay| PlatformStay {
                 name: stay.display_name.as_deref(),
                 number: stay.call_number.as_deref(),
                 at: stay.joined_at.or(stay.left_at),
@@ -383,7 +383,7 @@ impl Backfill {
         let mut forgotten = vec![false; told.len()];
         for subscriber_id in known.map_or(std::slice::from_ref(&self.subscriber_id), |known| &known.told_by) {
             let run = RunKey { subscriber_id: Arc::clone(subscriber_id), meeting_uuid: Arc::from(uuid) };
-            let here = veil::forgotten_stays(&*self.log, &run, &told).await?;
+            let here = suppression::forgotten_stays(&*self.log, &run, &told).await?;
             forgotten.iter_mut().zip(here).for_each(|(forgotten, here)| *forgotten |= here);
         }
         for (stay, forgotten) in past.iter_mut().zip(&forgotten) {

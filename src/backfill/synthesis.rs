@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::matching::PastStay;
 use convoke_core::time::Millis;
-use convoke_log::KnownStay;
+use convoke_log::StaySnapshot;
 
 /// The types of event that history tells of, in the order in which they happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,7 +71,7 @@ pub fn left(joined_at: Millis, left_at: Millis, run: &Run<'_>, stay: &PastStay) 
 /// The leave to a join that the log has: with the ids that came with that, and its own time of joining, so that the two are
 /// one stay.
 #[must_use]
-pub fn left_of(known: &KnownStay, joined_at: Millis, left_at: Millis, run: &Run<'_>) -> String {
+pub fn left_of(known: &StaySnapshot, joined_at: Millis, left_at: Millis, run: &Run<'_>) -> String {
     let attendee = AttendeeInfo {
         user_uuid: known.user_uuid.as_deref(),
         user_agent: known.user_agent.as_deref(),
@@ -198,14 +198,14 @@ mod tests {
 
     #[test]
     fn a_leave_to_a_join_of_the_log_has_the_ids_and_the_time_of_that() {
-        let known = KnownStay {
+        let known = StaySnapshot {
             participant_id: Some("99998888777766665555444433332222".to_owned()),
             user_uuid: Some("aaaabbbbccccddddeeeeffff00001111".to_owned()),
             account: Some("demo.user".to_owned()),
             display_name: Some("Demo User".to_owned()),
             user_agent: Some("WeLink-desktop".to_owned()),
             role: Some("CHAIR".to_owned()),
-            ..KnownStay::default()
+            ..StaySnapshot::default()
         };
         assert_eq!(
             left_of(&known, at(1_735_700_465_001), at(1_735_703_899_872), &RUN),

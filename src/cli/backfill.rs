@@ -10,8 +10,8 @@ use super::{Failure, Outcome};
 use crate::backfill::{self, Backfill, HISTORY, LONGEST_HISTORY, MARGIN, NoSubscriber, Report, Request};
 use crate::config::{ConfigArgs, Env, Settings};
 use crate::intake::Intake;
-use crate::meetings::{self, Meetings};
 use crate::metrics::Metrics;
+use crate::projection::{self, Projector};
 use crate::{app, cursor};
 use convoke_core::time::{Clock, Millis};
 use convoke_log::Store;
@@ -101,7 +101,7 @@ async fn fill(
     let recent = Arc::new(RecentRows::default());
     let (intake, writer) = Intake::new(log.clone(), Arc::clone(&metrics), clock.clone(), Arc::clone(&recent));
     // The tables it compares with: kept by `serve` if one runs, else from here.
-    let tables = Meetings::new(log.clone(), Arc::clone(&metrics), app::owner());
+    let tables = Projector::new(log.clone(), Arc::clone(&metrics), app::owner());
     let (stop, migrated) = (CancellationToken::new(), CancellationToken::new());
     migrated.cancel();
     let backfill = Backfill { log: log.clone(), vendor, intake, metrics, clock, subscriber_id };
@@ -165,7 +165,7 @@ fn check_range(arguments: &Arguments, settings: &Settings, now: Millis) -> Resul
 
 async fn look(backfill: &Backfill, request: &Request, quiet: bool) -> Result<Report, Failure> {
     let log = &*backfill.log;
-    backfill::tables_are_current(log, meetings::CURSOR).await?;
+    backfill::tables_are_current(log, projection::CURSOR).await?;
     let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };
     if let Ok(style) =
         ProgressStyle::with_template("{spinner} {elapsed_precise} {bar:30} {percent} %, {msg} (ETA {eta})")
@@ -183,7 +183,7 @@ async fn look(backfill: &Backfill, request: &Request, quiet: bool) -> Result<Rep
     bar.finish_and_clear();
     if done.is_ok() && !request.dry_run {
         // Also if whoever moved them was killed a moment ago: its lease has to end first.
-        backfill::tables_are_current(log, meetings::CURSOR).await?;
+        backfill::tables_are_current(log, projection::CURSOR).await?;
     }
     done.map_err(|error| {
         let failure = match error {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::cursor::lease;
-use crate::forget::veil;
+use crate::forget::suppression;
 use crate::metrics::Metrics;
 use convoke_core::throttle::Throttle;
 use convoke_core::time::Clock;
@@ -140,7 +140,7 @@ impl Enrich {
         };
         let Some(mut enriched) = enriched else { return Ok(false) };
         if let Enriched::Known(details) | Enriched::GivenUp { details, .. } = &mut enriched {
-            veil::without_forgotten(&*self.log, run.first_event_at, details).await?;
+            suppression::without_forgotten(&*self.log, run.first_event_at, details).await?;
         }
         self.log.settle_enrichment(&run, &enriched).await?;
         Ok(true)

@@ -4,7 +4,7 @@
 //! person's, with all of its events. A guest of whom only a name is known is named by a stay, or by a name in one meeting, and is
 //! recognised later in the runs of that meeting alone. The parts, in this order, because each makes the next one final:
 //!
-//! 1. **What is found is noted**: keyed hashes ([`veil`]), by which the person is recognised when the platform tells of it again,
+//! 1. **What is found is noted**: keyed hashes ([`suppression`]), by which the person is recognised when the platform tells of it again,
 //!    and which stays they are, before what tells it is gone.
 //! 2. **The log.** A row keeps its place, its id, its times and its meeting. Who reads it from now on reads nothing personal.
 //! 3. **The quarantine**, body by body.
@@ -16,9 +16,9 @@
 //! Every step is a transaction that can be done again, so an erasure that was broken off goes on when it is run again. What comes
 //! in while it runs is found in a second round; what comes later is new.
 
+mod matches;
 mod stream;
-mod traces;
-pub mod veil;
+pub mod suppression;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -28,8 +28,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::cursor::HandoverError;
-use crate::meetings::{Meetings, RebuildError};
 use crate::metrics::Metrics;
+use crate::projection::{Projector, RebuildError};
 use convoke_bus::{Bus, BusError};
 use convoke_core::id::Seq;
 use convoke_core::raw_json;
@@ -38,10 +38,10 @@ use convoke_log::{
     Erased, Erasure, Erasures, FORGOTTEN, Handles, LogError, MeetingFilter, Order, Page, PersonRow, RunKey, Scope,
     StayKey,
 };
-use traces::{Traces, key_of};
-use veil::Veil;
+use matches::{Matches, key_of};
+use suppression::SuppressionKey;
 
-pub use traces::Others;
+pub use matches::Others;
 
 /// Places of the log that are looked at in one query.
 const SPAN: i64 = 20_000;
@@ -139,23 +139,23 @@ impl Forget {
     /// [`ForgetError`].
     pub async fn survey(&self, mut progress: impl FnMut(Part)) -> Result<Survey, ForgetError> {
         // Nothing that it hashes is kept.
-        let veil = Veil::new(&Veil::fresh_key());
-        let mut traces = Traces::new(&self.handles, &veil);
+        let suppression = SuppressionKey::new(&SuppressionKey::fresh_key());
+        let mut matches = Matches::new(&self.handles, &suppression);
         let head = self.log.head().await?;
-        self.find(Seq::START, head, &mut traces, None, &mut progress).await?;
+        self.find(Seq::START, head, &mut matches, None, &mut progress).await?;
         let mut survey = Survey::default();
-        self.find_stays(&mut traces, None).await?;
-        let (stays, runs) = of_runs(traces.stays());
+        self.find_stays(&mut matches, None).await?;
+        let (stays, runs) = of_runs(matches.stays());
         survey.found.stays = count(stays.len());
         let mut events = HashSet::new();
-        let mut meetings: HashSet<Option<String>> = traces.meetings().cloned().collect();
+        let mut meetings: HashSet<Option<String>> = matches.meetings().cloned().collect();
         let mut at = Seq::START;
         while at < head {
             let to = Seq(head.0.min(at.0 + SPAN));
             for row in self.person_rows(&runs, &stays, at, to).await? {
                 events.insert(row.event_id);
                 meetings.insert(row.meeting.id.as_deref().map(str::to_owned));
-                traces.others(&row.attendee);
+                matches.others(&row.attendee);
                 let happened = row.event_id.occurred_at();
                 let (first, last) = survey.between.unwrap_or((happened, happened));
                 survey.between = Some((first.min(happened), last.max(happened)));
@@ -165,14 +165,16 @@ impl Forget {
         }
         survey.found.events = count(events.len());
         progress(Part::Quarantine);
-        let known: HashSet<String> = veil.of_handles(&self.handles).into_iter().chain(traces.take_hashes()).collect();
-        survey.found.quarantined = count(self.quarantined(&veil, &runs, Some(&known)).await?.len());
+        let known: HashSet<String> =
+            suppression.of_handles(&self.handles).into_iter().chain(matches.take_hashes()).collect();
+        survey.found.quarantined = count(self.quarantined(&suppression, &runs, Some(&known)).await?.len());
         let mut after = None;
         loop {
             let page = self.log.hosts(after.as_ref(), PAGE).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.run.clone());
-            let hosts = page.iter().filter(|host| veil.of_host(&host.host).iter().any(|hash| known.contains(hash)));
+            let hosts =
+                page.iter().filter(|host| suppression.of_host(&host.host).iter().any(|hash| known.contains(hash)));
             survey.found.hosts += count(hosts.count());
         }
         if let Some(bus) = &self.bus {
@@ -180,7 +182,7 @@ impl Forget {
             let person = stream::Person { events: &events, handles: &self.handles, stays: &stays };
             survey.found.messages = count(stream::find(&*self.log, bus, &person, meetings).await?.len());
         }
-        survey.others = traces.into_others();
+        survey.others = matches.into_others();
         Ok(survey)
     }
 
@@ -190,39 +192,39 @@ impl Forget {
     /// [`ForgetError`].
     pub async fn erase(&self, vacuum: bool, mut progress: impl FnMut(Part)) -> Result<Report, ForgetError> {
         let log = &*self.log;
-        let fresh = Veil::fresh_key();
-        let veil = Veil::new(&patient(async || log.make_forgotten_key(&fresh).await).await?);
-        let person = veil.person(&self.handles);
+        let fresh = SuppressionKey::fresh_key();
+        let suppression = SuppressionKey::new(&patient(async || log.make_forgotten_key(&fresh).await).await?);
+        let person = suppression.person(&self.handles);
         let named_by = self.named_by();
         let begun = patient(async || log.begin_erasure(&person, &named_by).await).await?;
         let resumed = begun.counts != Erased::default();
-        let mut hashes = veil.of_handles(&self.handles);
+        let mut hashes = suppression.of_handles(&self.handles);
         for run in self.runs_of_meeting().await? {
-            hashes.extend(self.handles.names.iter().map(|name| veil.of_name(&run, name)));
+            hashes.extend(self.handles.names.iter().map(|name| suppression.of_name(&run, name)));
         }
         patient(async || log.remember_forgotten(&hashes, begun.begun_at).await).await?;
 
-        let mut traces = Traces::new(&self.handles, &veil);
+        let mut matches = Matches::new(&self.handles, &suppression);
         let mut done = Seq::START;
         // What came in during the first round is found in the second.
         for _ in 0..2 {
             let head = log.head().await?;
-            self.find(done, head, &mut traces, Some(&begun), &mut progress).await?;
-            self.find_stays(&mut traces, Some(&begun)).await?;
+            self.find(done, head, &mut matches, Some(&begun), &mut progress).await?;
+            self.find_stays(&mut matches, Some(&begun)).await?;
             let noted = log.noted_stays(begun.id).await?;
-            self.erase_rows(&begun, noted.iter(), (done, head), &mut traces, &mut progress).await?;
+            self.erase_rows(&begun, noted.iter(), (done, head), &mut matches, &mut progress).await?;
             done = head;
         }
         progress(Part::Quarantine);
         let noted = log.noted_stays(begun.id).await?;
-        for id in self.quarantined(&veil, &of_runs(noted.iter()).1, None).await? {
+        for id in self.quarantined(&suppression, &of_runs(noted.iter()).1, None).await? {
             patient(async || log.erase_quarantined(begun.id, id).await).await?;
         }
         progress(Part::Tables);
         let noted = log.noted_stays(begun.id).await?;
-        let tables = Meetings::new(self.log.clone(), Arc::new(Metrics::new()), self.owner.clone());
+        let tables = Projector::new(self.log.clone(), Arc::new(Metrics::new()), self.owner.clone());
         tables.forget(&*self.log, begun.id, &noted, |_| progress(Part::Tables)).await?;
-        self.erase_hosts(&begun, &veil).await?;
+        self.erase_hosts(&begun, &suppression).await?;
         if let Some(bus) = &self.bus {
             progress(Part::Stream);
             stream::wait_for_relay(log, &self.owner, done).await?;
@@ -236,7 +238,7 @@ impl Forget {
         let left = patient(async || log.scrub(vacuum).await).await?;
         patient(async || log.finish_erasure(begun.id).await).await?;
         let erasure = log.erasure(begun.id).await?;
-        Ok(Report { erasure, resumed, others: traces.into_others(), left })
+        Ok(Report { erasure, resumed, others: matches.into_others(), left })
     }
 
     /// The kinds of what the person is named by.
@@ -257,7 +259,7 @@ impl Forget {
         &self,
         from: Seq,
         head: Seq,
-        traces: &mut Traces<'_>,
+        matches: &mut Matches<'_>,
         erasure: Option<&Erasure>,
         progress: &mut impl FnMut(Part),
     ) -> Result<(), LogError> {
@@ -265,10 +267,10 @@ impl Forget {
         while at < head {
             let to = Seq(head.0.min(at.0 + SPAN));
             for row in patient(async || self.log.person_rows(&self.handles, &[], at, to).await).await? {
-                traces.row(&row);
+                matches.row(&row);
             }
             if let Some(erasure) = erasure {
-                self.note(traces, erasure).await?;
+                self.note(matches, erasure).await?;
             }
             at = to;
             progress(Part::Finding(at, head));
@@ -277,7 +279,7 @@ impl Forget {
     }
 
     /// The same in the analyst tables, which may know more than the log still has.
-    async fn find_stays(&self, traces: &mut Traces<'_>, erasure: Option<&Erasure>) -> Result<(), LogError> {
+    async fn find_stays(&self, matches: &mut Matches<'_>, erasure: Option<&Erasure>) -> Result<(), LogError> {
         let mut after = None;
         loop {
             let (page, last) = patient(async || self.log.person_stays(&self.handles, after, STAYS).await).await?;
@@ -285,15 +287,15 @@ impl Forget {
                 return Ok(());
             }
             after = last;
-            page.iter().for_each(|stay| traces.stay(stay));
+            page.iter().for_each(|stay| matches.stay(stay));
             if let Some(erasure) = erasure {
-                self.note(traces, erasure).await?;
+                self.note(matches, erasure).await?;
             }
         }
     }
 
-    async fn note(&self, traces: &mut Traces<'_>, erasure: &Erasure) -> Result<(), LogError> {
-        let (stays, hashes) = traces.take();
+    async fn note(&self, matches: &mut Matches<'_>, erasure: &Erasure) -> Result<(), LogError> {
+        let (stays, hashes) = matches.take();
         if stays.is_empty() && hashes.is_empty() {
             return Ok(());
         }
@@ -320,7 +322,7 @@ impl Forget {
         erasure: &Erasure,
         stays: impl Iterator<Item = &StayKey>,
         (from, head): (Seq, Seq),
-        traces: &mut Traces<'_>,
+        matches: &mut Matches<'_>,
         progress: &mut impl FnMut(Part),
     ) -> Result<(), LogError> {
         let (stays, runs) = of_runs(stays);
@@ -329,8 +331,8 @@ impl Forget {
             let to = Seq(head.0.min(at.0 + SPAN));
             let rows = self.person_rows(&runs, &stays, at, to).await?;
             // The names of those that only their stay betrays.
-            rows.iter().for_each(|row| traces.row(row));
-            self.note(traces, erasure).await?;
+            rows.iter().for_each(|row| matches.row(row));
+            self.note(matches, erasure).await?;
             for piece in rows.chunks(PIECE) {
                 let begun = Instant::now();
                 patient(async || self.log.erase_rows(erasure, piece).await).await?;
@@ -368,7 +370,7 @@ impl Forget {
     /// what the person was told by in it, as `known` says or else the database.
     async fn quarantined(
         &self,
-        veil: &Veil,
+        suppression: &SuppressionKey,
         runs: &[RunKey],
         known: Option<&HashSet<String>>,
     ) -> Result<Vec<i64>, LogError> {
@@ -386,7 +388,7 @@ impl Forget {
                     && self.handles.names.iter().any(|name| texts.contains(&**name));
                 let told = runs.iter().filter(|run| texts.contains(&*run.meeting_uuid));
                 let hashes: Vec<String> =
-                    told.flat_map(|run| texts.iter().flat_map(|text| veil.of_text(run, text))).collect();
+                    told.flat_map(|run| texts.iter().flat_map(|text| suppression.of_text(run, text))).collect();
                 if named
                     || handles.iter().any(|handle| texts.contains(*handle))
                     || match known {
@@ -409,14 +411,14 @@ impl Forget {
         Ok(false)
     }
 
-    async fn erase_hosts(&self, erasure: &Erasure, veil: &Veil) -> Result<(), LogError> {
+    async fn erase_hosts(&self, erasure: &Erasure, suppression: &SuppressionKey) -> Result<(), LogError> {
         let mut after: Option<RunKey> = None;
         loop {
             let page = patient(async || self.log.hosts(after.as_ref(), PAGE).await).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = Some(last.run.clone());
             for host in &page {
-                if veil.host_forgotten(&*self.log, &host.host).await?.is_some() {
+                if suppression.host_forgotten(&*self.log, &host.host).await?.is_some() {
                     let named = host.subject.as_deref().is_some_and(|subject| subject.contains(&host.host));
                     patient(async || self.log.erase_host(erasure.id, &host.run, named).await).await?;
                 }

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::{ForgetError, patient};
 use crate::cursor::Handover;
-use crate::meetings::stay_id;
+use crate::projection::stay_id;
 use crate::relay::{self, meeting_subjects};
 use convoke_bus::{Bus, FoundMessage};
 use convoke_core::event::Meeting;
@@ -135,7 +135,7 @@ fn tells_of(payload: &[u8], person: &Person<'_>) -> bool {
     let subscriber = body.source.rsplit('/').next().unwrap_or_default();
     let subscriber = percent_encoding::percent_decode_str(subscriber).decode_utf8_lossy();
     let meeting = Meeting { uuid: body.subject.map(Arc::from), ..Meeting::default() };
-    super::traces::run_of(&Arc::from(&*subscriber), &meeting).is_some_and(|run| {
+    super::matches::run_of(&Arc::from(&*subscriber), &meeting).is_some_and(|run| {
         let stay_id = stay_id(&run, &attendee);
         person.stays.contains(&StayKey { run, stay_id })
     })

@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use super::memory::Memory;
 use super::{Expected, Standing};
 use crate::cursor::lease;
-use crate::meetings;
 use crate::metrics::Metrics;
+use crate::projection;
 use convoke_core::time::Clock;
 use convoke_log::{Handshakes, LogError};
 use convoke_platform::Client;
@@ -115,7 +115,7 @@ impl Watch {
     /// # Errors
     /// If the database cannot be read.
     pub async fn look(&mut self) -> Result<(), LogError> {
-        if lease::moved_by(&*self.log, meetings::CURSOR, &self.owner).await?.is_none() {
+        if lease::moved_by(&*self.log, projection::CURSOR, &self.owner).await?.is_none() {
             if self.read_at.take().is_some() {
                 self.metrics.set_standing(None);
             }

@@ -11,8 +11,8 @@ use std::{
 use convoke::{
     cursor::{Cursor as _, Progress},
     enrich::{Enrich, Enterprise},
-    meetings::{self, Meetings},
     metrics::Metrics,
+    projection::{self, Projector},
 };
 use convoke_core::time::Clock;
 use convoke_log::{Store, WorkCounts};
@@ -49,7 +49,7 @@ struct Rig {
     platform: Platform,
     clock: Arc<AtomicI64>,
     metrics: Arc<Metrics>,
-    tables: Meetings,
+    tables: Projector,
 }
 
 impl Rig {
@@ -65,7 +65,7 @@ impl Rig {
         let platform = platform::started(options).await;
         let log = backend.log().await;
         let metrics = Arc::new(Metrics::new());
-        let tables = Meetings::new(log.clone(), Arc::clone(&metrics), "us".to_owned());
+        let tables = Projector::new(log.clone(), Arc::clone(&metrics), "us".to_owned());
         Self { backend, log, platform, clock, metrics, tables }
     }
 
@@ -82,7 +82,7 @@ impl Rig {
             timeout: Duration::from_secs(20),
         };
         let vendor = Client::new(options, clock.clone()).expect("a client");
-        let leader = (meetings::CURSOR, "us".to_owned());
+        let leader = (projection::CURSOR, "us".to_owned());
         Enrich::new(self.log.clone(), vendor, Arc::clone(&self.metrics), clock, enterprise, leader)
     }
 
@@ -103,7 +103,7 @@ impl Rig {
         loop {
             self.tables.tick().await.expect("it goes on");
             let cursors = self.log.cursors().await.expect("a database");
-            if cursors.iter().any(|state| state.name == meetings::CURSOR && state.position >= head) {
+            if cursors.iter().any(|state| state.name == projection::CURSOR && state.position >= head) {
                 break;
             }
         }
@@ -111,7 +111,7 @@ impl Rig {
 
     async fn works(&mut self, task: &mut Enrich) {
         // Or the lease would end while a test takes its time.
-        self.log.lease(meetings::CURSOR, "us", SOON).await.expect("a database");
+        self.log.lease(projection::CURSOR, "us", SOON).await.expect("a database");
         while task.step().await.expect("a database") {}
     }
 
@@ -298,8 +298,8 @@ async fn tables_that_are_made_anew_keep_what_is_known(backend: Backend) {
     let before = rig.row("one").await;
     assert_eq!(before, format!("Subject of one|60|Demo User|{}", platform::CORP));
 
-    rig.log.release(meetings::CURSOR, "us").await.expect("a database");
-    let lease = convoke_log::Lease { cursor: meetings::CURSOR, owner: "rebuild", ttl: SOON };
+    rig.log.release(projection::CURSOR, "us").await.expect("a database");
+    let lease = convoke_log::Lease { cursor: projection::CURSOR, owner: "rebuild", ttl: SOON };
     eventually("the lease is free", SOON, async || {
         rig.log.lease(lease.cursor, lease.owner, lease.ttl).await.expect("a database")
     })
@@ -307,7 +307,7 @@ async fn tables_that_are_made_anew_keep_what_is_known(backend: Backend) {
     rig.log.clear_tables(lease).await.expect("a database");
     assert_eq!(rig.row("one").await, "");
     rig.log.release(lease.cursor, lease.owner).await.expect("a database");
-    rig.tables = Meetings::new(rig.log.clone(), Arc::clone(&rig.metrics), "us".to_owned());
+    rig.tables = Projector::new(rig.log.clone(), Arc::clone(&rig.metrics), "us".to_owned());
     assert_ne!(rig.tables.tick().await.expect("it goes on"), Progress::Standby);
     rig.follow().await;
     rig.works_anew().await;

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
-use convoke::meetings::Meetings;
 use convoke::metrics::Metrics;
+use convoke::projection::Projector;
 use convoke_core::event::{Content, Delivery, Event, Subscriber};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::{Clock, Millis};
@@ -211,7 +211,7 @@ impl Progress {
 async fn tables(log: &Arc<dyn Store>) -> anyhow::Result<()> {
     let head = log.head().await?;
     let (started, mut said) = (Instant::now(), Instant::now());
-    let cursor = Meetings::new(log.clone(), Arc::new(Metrics::new()), "fill".to_owned());
+    let cursor = Projector::new(log.clone(), Arc::new(Metrics::new()), "fill".to_owned());
     cursor
         .rebuild(|at| {
             if said.elapsed() > SAY_EVERY {

@@ -9,6 +9,7 @@
 //! The order of the log is the order in which commits became visible: whoever has read up to `seq` N never finds a
 //! smaller number later.
 
+mod attributes;
 pub mod disk;
 mod erasure;
 mod error;
@@ -27,12 +28,12 @@ mod sessions;
 mod snapshots;
 mod sqlite;
 mod stats;
-mod told;
 mod work_lists;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use attributes::{Attributes, ParticipantAttributes};
 pub use erasure::{Erased, Erasure, Erasures, FORGOTTEN, Handles, Host, PersonRow, PersonStay, StayKey, Suppression};
 pub use error::{LogError, Unmigrated};
 pub use handshakes::{Handshakes, HandshakesSeen};
@@ -40,7 +41,8 @@ pub use log::{Append, Appended, Committed, CursorState, Heartbeat, Lag, Leased, 
 pub use maintenance::{Counts, Maintenance, Schema};
 pub use operations::{Filter, Notes, Operations, Quarantine, Quarantined, SetAside};
 pub use projection::{
-    Changes, ClosedBy, Fact, Lease, MeetingRow, Projection, Ready, RecordingRow, RunKey, Status, StayRow, Stored,
+    Changes, ClosedBy, Lease, MeetingRow, ProjectedEvent, Projection, Ready, RecordingRow, RunKey, Status, StayRow,
+    Stored,
 };
 pub use reading::{
     APART, EventFilter, ListedEvent, ListedMeeting, ListedQuarantined, ListedRecording, ListedStay, Listing,
@@ -48,9 +50,8 @@ pub use reading::{
 };
 pub use retention::Held as RetentionHeld;
 pub use sessions::Sessions;
-pub use snapshots::{KnownRun, KnownStay, Snapshots};
+pub use snapshots::{RunSnapshot, Snapshots, StaySnapshot};
 pub use stats::{Arrived, GoingOn, Held, LONGEST, Statistics};
-pub use told::{Texts, Told};
 pub use work_lists::{Details, Enriched, Fetch, Fetched, Finish, Run, WorkCounts, WorkLists};
 
 /// All that people ask: reads alone.

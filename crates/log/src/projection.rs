@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::told::Told;
+use super::attributes::ParticipantAttributes;
 use super::{Log, LogError, Moved, Suppression};
 use convoke_core::event::{Attendee, Content, Meeting, Verified};
 use convoke_core::id::{EventId, Seq};
@@ -23,7 +23,7 @@ pub(super) const TABLE_COUNTS: &str =
 
 /// A row of the log, as far as the analyst tables are made of it.
 #[derive(Clone, Debug)]
-pub struct Fact {
+pub struct ProjectedEvent {
     /// Its place in the log.
     pub seq: Seq,
     /// Its id, which is led by the time at which it happened.
@@ -36,11 +36,11 @@ pub struct Fact {
     pub meeting: Meeting,
     /// Who.
     pub attendee: Attendee,
-    /// `eventInfo`, if the type is [`Fact::DETAILED`].
+    /// `eventInfo`, if the type is [`ProjectedEvent::DETAILED`].
     pub event_info: Option<Arc<str>>,
 }
 
-impl Fact {
+impl ProjectedEvent {
     /// A row of the log as it was appended; `None` if it is no event.
     #[must_use]
     pub fn of(seq: Seq, verified: &Verified) -> Option<Self> {
@@ -147,7 +147,7 @@ pub struct StayRow {
     pub run: RunKey,
     /// Who: `meeting_id`, `participant_id`, `user_uuid`, `account`, `display_name`, `call_number`, `user_agent`, `role`, and what
     /// follows from them, `person`.
-    pub told: Told,
+    pub attributes: ParticipantAttributes,
     /// When it began.
     pub joined_at: Option<Millis>,
     /// When it ended.
@@ -261,7 +261,7 @@ pub trait Projection: Log + Suppression {
     ///
     /// # Errors
     /// [`LogError::Unavailable`].
-    async fn read_facts(&self, after: Seq, limit: u32) -> Result<Vec<Fact>, LogError>;
+    async fn read_projected(&self, after: Seq, limit: u32) -> Result<Vec<ProjectedEvent>, LogError>;
 
     /// What the tables hold of these runs, in any order; a run that they do not know is left out.
     ///

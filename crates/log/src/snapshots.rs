@@ -7,7 +7,7 @@ use convoke_core::time::Millis;
 
 /// What the tables know of a run from one subscriber's events.
 #[derive(Clone, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
-pub struct KnownRun {
+pub struct RunSnapshot {
     /// Whose events; not necessarily one who is configured still.
     pub subscriber_id: String,
     /// The run.
@@ -29,7 +29,7 @@ pub struct KnownRun {
 
 /// What the tables know of a stay.
 #[derive(Clone, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
-pub struct KnownStay {
+pub struct StaySnapshot {
     /// As pushed.
     pub participant_id: Option<String>,
     /// As pushed.
@@ -61,12 +61,12 @@ pub trait Snapshots: Notes + Suppression {
     ///
     /// # Errors
     /// [`LogError::Unavailable`].
-    async fn known_runs(&self, uuids: &[String]) -> Result<Vec<KnownRun>, LogError>;
+    async fn known_runs(&self, uuids: &[String]) -> Result<Vec<RunSnapshot>, LogError>;
 
     /// The stays of a run, from whichever subscriber's events, in the order in which people joined; those without a time of
     /// joining first, and of stays that began at the same time those that somebody left.
     ///
     /// # Errors
     /// [`LogError::Unavailable`].
-    async fn known_stays(&self, meeting_uuid: &str) -> Result<Vec<KnownStay>, LogError>;
+    async fn known_stays(&self, meeting_uuid: &str) -> Result<Vec<StaySnapshot>, LogError>;
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::matching::{self, PastStay};
 use super::synthesis::{self, Kind, Run};
 use convoke_core::time::Millis;
-use convoke_log::{KnownRun, KnownStay};
+use convoke_log::{RunSnapshot, StaySnapshot};
 use convoke_platform::{AttendeeRecord, Conference};
 
 /// A start that the log has is not the first, and an end not the last, if somebody was there so much earlier, or later.
@@ -159,8 +159,8 @@ pub fn plan(
     conference: &Conference,
     uuid: &str,
     past: &[PastStay],
-    known: Option<&KnownRun>,
-    stays: &[KnownStay],
+    known: Option<&RunSnapshot>,
+    stays: &[StaySnapshot],
     boundary: Millis,
 ) -> Plan {
     let run = Run {
@@ -170,7 +170,7 @@ pub fn plan(
             .and_then(|run| run.meeting_cycle_sub_id.as_deref())
             .or_else(|| conference.occurrence_held().map(|occurrence| &*occurrence.id)),
     };
-    let nothing = KnownRun::default();
+    let nothing = RunSnapshot::default();
     let was = known.unwrap_or(&nothing);
     let joins = || past.iter().map(|stay| stay.joined_at).chain(stays.iter().map(|stay| stay.joined_at)).flatten();
     let leaves = || {
@@ -236,7 +236,7 @@ impl Plan {
         }
     }
 
-    fn leave(&mut self, run: &Run<'_>, stay: &PastStay, known: &KnownStay) {
+    fn leave(&mut self, run: &Run<'_>, stay: &PastStay, known: &StaySnapshot) {
         self.gaps.push(Gap::Leave);
         match (known.joined_at, stay.left_at) {
             (Some(joined_at), Some(left_at)) if left_at >= joined_at => {

@@ -28,29 +28,29 @@ fn past(number: &str, joined: i64, left: i64) -> PastStay {
 }
 
 /// As the tables know it if both events were pushed.
-fn known(past: &PastStay) -> KnownStay {
-    KnownStay {
+fn known(past: &PastStay) -> StaySnapshot {
+    StaySnapshot {
         participant_id: Some("p".to_owned()),
         display_name: past.display_name.clone(),
         call_number: past.call_number.clone(),
         joined_at: past.joined_at,
         left_at: past.left_at,
         left: true,
-        ..KnownStay::default()
+        ..StaySnapshot::default()
     }
 }
 
-fn run(started: Option<i64>, ended: Option<i64>) -> KnownRun {
-    KnownRun {
+fn run(started: Option<i64>, ended: Option<i64>) -> RunSnapshot {
+    RunSnapshot {
         meeting_uuid: UUID.to_owned(),
         meeting_id: Some("960000017".to_owned()),
         started_at: started.map(at),
         ended_at: ended.map(at),
-        ..KnownRun::default()
+        ..RunSnapshot::default()
     }
 }
 
-fn compared(past: &[PastStay], run: Option<&KnownRun>, stays: &[KnownStay]) -> Plan {
+fn compared(past: &[PastStay], run: Option<&RunSnapshot>, stays: &[StaySnapshot]) -> Plan {
     plan(&conference(), UUID, past, run, stays, Millis::MAX)
 }
 
@@ -92,7 +92,7 @@ fn an_end_is_not_before_the_start_or_a_join_or_what_was_last_seen() {
     let open = PastStay { left_at: None, ..past("+2", 90, 0) };
     let plan = compared(&[past("+1", 5, 60), open], Some(&run(Some(4), None)), &[]);
     assert_eq!(made(&plan).last(), Some(&("meeting.end", 90)));
-    let live = KnownRun { live_at: Some(at(100)), ..run(Some(4), None) };
+    let live = RunSnapshot { live_at: Some(at(100)), ..run(Some(4), None) };
     assert_eq!(made(&compared(&[], Some(&live), &[])), [("meeting.end", 3_600)]);
     let there = past("+1", 5, 60);
     assert_eq!(made(&compared(std::slice::from_ref(&there), Some(&live), &[known(&there)])), [("meeting.end", 100)]);
@@ -101,7 +101,7 @@ fn an_end_is_not_before_the_start_or_a_join_or_what_was_last_seen() {
 #[test]
 fn a_join_without_a_leave_gets_the_leave_with_the_ids_of_the_join() {
     let there = [past("+1", 5, 60), past("+2", 9, 70)];
-    let open = KnownStay { left: false, left_at: None, joined_at: Some(at(6)), ..known(&there[0]) };
+    let open = StaySnapshot { left: false, left_at: None, joined_at: Some(at(6)), ..known(&there[0]) };
     let plan = compared(&there, Some(&run(Some(4), Some(71))), &[open, known(&there[1])]);
     assert_eq!((made(&plan), &plan.gaps[..]), (vec![("meeting.left", 60)], &[Gap::Leave][..]));
     assert!(plan.events[0].event_info.contains(r#""participantID":"p""#));
@@ -111,11 +111,11 @@ fn a_join_without_a_leave_gets_the_leave_with_the_ids_of_the_join() {
 #[test]
 fn who_was_there_until_the_end_needs_no_leave() {
     let there = [past("+1", 5, 69)];
-    let open = KnownStay { left: false, left_at: Some(at(69)), ..known(&there[0]) };
+    let open = StaySnapshot { left: false, left_at: Some(at(69)), ..known(&there[0]) };
     let with_end = |end| compared(&there, Some(&run(Some(4), Some(end))), std::slice::from_ref(&open));
     assert_eq!(with_end(69), Plan::default(), "the end has told it");
     assert_eq!(made(&with_end(70)), [("meeting.left", 69)]);
-    let without = KnownStay { left_at: None, ..open };
+    let without = StaySnapshot { left_at: None, ..open };
     let plan = compared(&there, Some(&run(Some(4), None)), &[without]);
     assert_eq!(made(&plan), [("meeting.left", 69), ("meeting.end", 69)], "exact, where nothing tells it");
 }
@@ -135,7 +135,7 @@ fn a_recording_that_nobody_told_of_finished_with_the_run() {
     let there = [past("+1", 5, 60)];
     let recorded = Conference { has_record_file: Some(true), ..conference() };
     let plan_with = |recordings| {
-        let run = KnownRun { recordings, ..run(Some(4), Some(62)) };
+        let run = RunSnapshot { recordings, ..run(Some(4), Some(62)) };
         plan(&recorded, UUID, &there, Some(&run), &[known(&there[0])], Millis::MAX)
     };
     assert_eq!(made(&plan_with(0)), [("record.finish", 62)]);
@@ -168,7 +168,7 @@ fn an_occurrence_is_the_pushed_one_or_one_that_was_to_begin_when_the_run_did_and
     let occurrence = |id: &str, start: i64| Occurrence { id: id.to_owned(), start: Some(at(start)), end: None };
     let occurrences = vec![occurrence("first", -7 * 86_400), occurrence("of history", 600)];
     let conference = Conference { occurrences, start: Some(at(0)), ..conference() };
-    let run = KnownRun { meeting_cycle_sub_id: Some("pushed".to_owned()), ..run(None, Some(60)) };
+    let run = RunSnapshot { meeting_cycle_sub_id: Some("pushed".to_owned()), ..run(None, Some(60)) };
     let of = |run| plan(&conference, UUID, &[], run, &[], Millis::MAX).events[0].event_info.clone();
     assert!(of(Some(&run)).contains(r#""meetingCycleSubID":"pushed""#));
     assert!(of(None).contains(r#""meetingCycleSubID":"of history""#));

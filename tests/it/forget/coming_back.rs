@@ -1,6 +1,6 @@
 //! Who was forgotten does not come back.
 
-use convoke::forget::veil;
+use convoke::forget::suppression;
 use convoke_log::Details;
 use convoke_simulator::platform::Run;
 use serde_json::json;
@@ -49,7 +49,7 @@ pub async fn a_host_does_not_come_back_by_enrichment(backend: Backend) {
         ..Details::default()
     };
     let mut before = told(ADA.name, "Weekly");
-    veil::without_forgotten(&*log, millis(now()), &mut before).await.expect("a database");
+    suppression::without_forgotten(&*log, millis(now()), &mut before).await.expect("a database");
     assert_eq!(before, told(ADA.name, "Weekly"), "nobody was forgotten");
     let began = millis(now() - 1_000);
     let report = forget(&backend, ada()).erase(false, |_| {}).await.expect("it is erased");
@@ -61,13 +61,13 @@ pub async fn a_host_does_not_come_back_by_enrichment(backend: Backend) {
         (BOB.name, "Bob", (Some(BOB.name), Some("Bob"))),
     ] {
         let mut details = told(host, subject);
-        veil::without_forgotten(&*log, began, &mut details).await.expect("a database");
+        suppression::without_forgotten(&*log, began, &mut details).await.expect("a database");
         assert_eq!((details.host.as_deref(), details.subject.as_deref()), expected, "{host}");
     }
     // A meeting that begins afterwards is new.
     let mut later = told(ADA.name, "Weekly");
     let after = millis(report.erasure.begun_at.get() + 1);
-    veil::without_forgotten(&*log, after, &mut later).await.expect("a database");
+    suppression::without_forgotten(&*log, after, &mut later).await.expect("a database");
     assert_eq!(later.host.as_deref(), Some(ADA.name));
 }
 

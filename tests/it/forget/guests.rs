@@ -1,6 +1,6 @@
 //! Somebody of whom only a name is known, as of most guests.
 
-use convoke::forget::veil::{Told, forgotten_stays};
+use convoke::forget::suppression::{PlatformStay, forgotten_stays};
 use convoke_core::time::Millis;
 use convoke_log::RunKey;
 use serde_json::{Value, json};
@@ -76,7 +76,7 @@ pub async fn a_guest_of_whom_only_a_name_is_known_is_forgotten_in_one_meeting_or
 
     // What the platform's history tells of the guest is known as forgotten in these meetings, and in no other.
     let log = backend.open();
-    let told = Told { name: Some(GUEST), number: None, at: Millis::new(NOW) };
+    let told = PlatformStay { name: Some(GUEST), number: None, at: Millis::new(NOW) };
     for (run, expected) in [("run-11", true), ("run-22", true), ("run-33", false)] {
         let run = RunKey { subscriber_id: APP_ID.into(), meeting_uuid: run.into() };
         assert_eq!(forgotten_stays(&*log, &run, &[told]).await.expect("an answer"), [expected], "{run:?}");

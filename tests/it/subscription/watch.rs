@@ -7,8 +7,8 @@ use std::sync::{
 use std::time::Duration;
 
 use axum::{Router, routing::post};
-use convoke::meetings::CURSOR;
 use convoke::metrics::Metrics;
+use convoke::projection::CURSOR;
 use convoke::subscription::{Expected, memory::Memory, watch};
 use convoke_core::time::Clock;
 use convoke_log::{self as log, Store};

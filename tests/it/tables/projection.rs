@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use convoke::{
     cursor::{Cursor, Progress},
-    meetings::{CURSOR, Meetings},
     metrics::Metrics,
+    projection::{CURSOR, Projector},
 };
 use convoke_core::event::{Delivery, Source, Subscriber};
 use convoke_core::id::Seq;
@@ -29,12 +29,12 @@ use crate::{
 
 pub const UUID: &str = "11112222333344445555666677778888";
 
-pub fn cursor(log: &Arc<dyn Store>, owner: &str) -> Meetings {
-    Meetings::new(log.clone(), Arc::new(Metrics::new()), owner.to_owned())
+pub fn cursor(log: &Arc<dyn Store>, owner: &str) -> Projector {
+    Projector::new(log.clone(), Arc::new(Metrics::new()), owner.to_owned())
 }
 
 /// Reads the log to its end.
-pub async fn catch_up(tables: &mut Meetings) {
+pub async fn catch_up(tables: &mut Projector) {
     while tables.tick().await.expect("a step") != Progress::Idle {}
 }
 

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, FromRow, PgConnection};
 
-use super::rows::{FACT, MEETING, RECORDING, STAY};
+use super::rows::{MEETING, PROJECTED_EVENT, RECORDING, STAY};
 use super::{PostgresLog, bounded, failed};
 use crate::projection::{
-    Changes, Fact, Lease, MeetingRow, Projection, RUNS_BEFORE_LOG, Ready, RecordingRow, RunKey, StayRow, Stored,
-    TABLE_COUNTS,
+    Changes, Lease, MeetingRow, ProjectedEvent, Projection, RUNS_BEFORE_LOG, Ready, RecordingRow, RunKey, StayRow,
+    Stored, TABLE_COUNTS,
 };
-use crate::{LogError, Moved, Texts};
+use crate::{Attributes, LogError, Moved};
 use convoke_core::id::Seq;
 
 /// A join by nested loops over the keys' index, whatever the planner believes of a table that was empty a minute ago.
@@ -20,8 +20,8 @@ const BEGIN_LOAD: &str = "BEGIN READ ONLY; SET LOCAL enable_seqscan = off; SET L
 
 #[async_trait]
 impl Projection for PostgresLog {
-    async fn read_facts(&self, after: Seq, limit: u32) -> Result<Vec<Fact>, LogError> {
-        let sql = format!("SELECT {FACT} FROM events WHERE seq > $1 ORDER BY seq LIMIT $2");
+    async fn read_projected(&self, after: Seq, limit: u32) -> Result<Vec<ProjectedEvent>, LogError> {
+        let sql = format!("SELECT {PROJECTED_EVENT} FROM events WHERE seq > $1 ORDER BY seq LIMIT $2");
         self.along(sqlx::query_as(AssertSqlSafe(sql)).bind(after).bind(i64::from(limit))).await
     }
 
@@ -229,20 +229,20 @@ async fn write_stays(connection: &mut PgConnection, rows: &[StayRow]) -> Result<
         "text",
         "text",
     ];
-    let told = column(rows, |row| row.told.texts());
+    let attributes = column(rows, |row| row.attributes.unpack());
     sqlx::query(upsert("attendance", STAY, &types, 3, 1))
         .bind(column(rows, |row| row.stay_id))
         .bind(column(rows, |row| &*row.run.subscriber_id))
         .bind(column(rows, |row| &*row.run.meeting_uuid))
-        .bind(column(&told, |told| told.meeting_id))
-        .bind(column(&told, |told| told.participant_id))
-        .bind(column(&told, Texts::person))
-        .bind(column(&told, |told| told.user_uuid))
-        .bind(column(&told, |told| told.account))
-        .bind(column(&told, |told| told.display_name))
-        .bind(column(&told, |told| told.call_number))
-        .bind(column(&told, |told| told.user_agent))
-        .bind(column(&told, |told| told.role))
+        .bind(column(&attributes, |attributes| attributes.meeting_id))
+        .bind(column(&attributes, |attributes| attributes.participant_id))
+        .bind(column(&attributes, Attributes::person))
+        .bind(column(&attributes, |attributes| attributes.user_uuid))
+        .bind(column(&attributes, |attributes| attributes.account))
+        .bind(column(&attributes, |attributes| attributes.display_name))
+        .bind(column(&attributes, |attributes| attributes.call_number))
+        .bind(column(&attributes, |attributes| attributes.user_agent))
+        .bind(column(&attributes, |attributes| attributes.role))
         .bind(column(rows, |row| row.joined_at))
         .bind(column(rows, |row| row.left_at))
         .bind(column(rows, |row| row.duration.map(|duration| duration.as_secs_f64())))

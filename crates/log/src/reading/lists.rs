@@ -217,11 +217,11 @@ enum Meeting {
     /// A number.
     Number(String),
     /// The UUID of these runs.
-    Runs(String, Vec<KnownRun>),
+    Runs(String, Vec<RunSnapshot>),
 }
 
 #[derive(FromRow)]
-struct KnownRun {
+struct RunSnapshot {
     subscriber_id: String,
     meeting_id: Option<String>,
     first_event_at: Millis,
@@ -234,7 +234,7 @@ async fn find_meeting(
     scope: &Scope,
 ) -> Result<Option<Meeting>, sqlx::Error> {
     let Some(meeting) = &scope.meeting else { return Ok(None) };
-    let runs: Vec<KnownRun> = connection.fetch(Query::new(dialect, RUNS_WITH_UUID).bind(&**meeting)).await?;
+    let runs: Vec<RunSnapshot> = connection.fetch(Query::new(dialect, RUNS_WITH_UUID).bind(&**meeting)).await?;
     Ok(Some(match runs.is_empty() {
         true => Meeting::Number(number(dialect, meeting)),
         false => Meeting::Runs(meeting.clone(), runs),
@@ -417,7 +417,7 @@ fn push_one_of(query: &mut Query, column: &str, values: Vec<String>) {
         Dialect::Postgres => ("= ANY(", ")"),
         Dialect::Sqlite => ("IN (SELECT value FROM json_each(", "))"),
     };
-    query.push(&format!(" AND {column} {before}")).push_bind(Value::Texts(values)).push(after);
+    query.push(&format!(" AND {column} {before}")).push_bind(Value::Attributes(values)).push(after);
 }
 
 /// In a table that has a run's number beside its key.

@@ -45,7 +45,7 @@ pub(crate) enum Value {
     Text(String),
     Time(Millis),
     Id(Uuid),
-    Texts(Vec<String>),
+    Attributes(Vec<String>),
     Times(Vec<Millis>),
     Ids(Vec<Uuid>),
 }
@@ -57,7 +57,7 @@ impl Value {
             Self::Text(value) => arguments.add(value),
             Self::Time(value) => arguments.add(value),
             Self::Id(value) => arguments.add(value),
-            Self::Texts(values) => arguments.add(values),
+            Self::Attributes(values) => arguments.add(values),
             Self::Times(values) => arguments.add(values),
             Self::Ids(values) => arguments.add(values),
         }
@@ -69,7 +69,7 @@ impl Value {
             Self::Text(value) => arguments.add(value),
             Self::Time(value) => arguments.add(value),
             Self::Id(value) => arguments.add(value.hyphenated()),
-            Self::Texts(values) => arguments.add(serde_json::to_string(&values)?),
+            Self::Attributes(values) => arguments.add(serde_json::to_string(&values)?),
             Self::Times(values) => arguments.add(serde_json::to_string(&values)?),
             Self::Ids(values) => arguments.add(serde_json::to_string(&values)?),
         }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use sqlx::{FromRow, Row};
 
 use super::{DbRow, uuid};
+use crate::attributes::Attributes;
 use crate::erasure::{Host, PersonRow, PersonStay, StayKey};
-use crate::projection::{ClosedBy, Fact, MeetingRow, Ready, RecordingRow, RunKey, Status, StayRow};
-use crate::told::Texts;
+use crate::projection::{ClosedBy, MeetingRow, ProjectedEvent, Ready, RecordingRow, RunKey, Status, StayRow};
 use convoke_core::event::{Attendee, Meeting, Record};
 
 type Result<T> = std::result::Result<T, sqlx::Error>;
@@ -16,7 +16,7 @@ type Result<T> = std::result::Result<T, sqlx::Error>;
 pub const RECORD: &str = "seq, event_id, subscriber_id, event, occurred_at, received_at, meeting_id, meeting_uuid, source, \
      traceparent, event_info";
 
-pub const FACT: &str = "seq, event_id, subscriber_id, event, meeting_id, meeting_uuid, meeting_cycle_sub_id, user_uuid, \
+pub const PROJECTED_EVENT: &str = "seq, event_id, subscriber_id, event, meeting_id, meeting_uuid, meeting_cycle_sub_id, user_uuid, \
      user_agent, account, participant_id, display_name, role, call_number, join_time, left_time, \
      CASE WHEN event = 'record.ready' THEN event_info END";
 
@@ -88,7 +88,7 @@ pub fn record(row: &DbRow) -> Result<Record> {
     })
 }
 
-impl FromRow<'_, DbRow> for Fact {
+impl FromRow<'_, DbRow> for ProjectedEvent {
     fn from_row(row: &DbRow) -> Result<Self> {
         Ok(Self {
             seq: row.try_get(0)?,
@@ -132,7 +132,7 @@ impl FromRow<'_, DbRow> for StayRow {
         Ok(Self {
             stay_id: uuid(row, 0)?,
             run: run(row, 1)?,
-            told: Texts {
+            attributes: Attributes {
                 meeting_id: row.try_get(3)?,
                 participant_id: row.try_get(4)?,
                 user_uuid: row.try_get(6)?,
@@ -142,7 +142,7 @@ impl FromRow<'_, DbRow> for StayRow {
                 user_agent: row.try_get(10)?,
                 role: row.try_get(11)?,
             }
-            .told(),
+            .pack(),
             joined_at: row.try_get(12)?,
             left_at: row.try_get(13)?,
             // What cannot be one, which nothing here writes, is made anew with the row.

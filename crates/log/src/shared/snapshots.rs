@@ -4,11 +4,11 @@ use async_trait::async_trait;
 use sqlx::AssertSqlSafe;
 
 use super::{Backend, MEMBER, array};
-use crate::{KnownRun, KnownStay, LogError, Snapshots};
+use crate::{LogError, RunSnapshot, Snapshots, StaySnapshot};
 
 #[async_trait]
 impl Snapshots for Backend {
-    async fn known_runs(&self, uuids: &[String]) -> Result<Vec<KnownRun>, LogError> {
+    async fn known_runs(&self, uuids: &[String]) -> Result<Vec<RunSnapshot>, LogError> {
         let sql = format!(
             "SELECT subscriber_id, meeting_uuid, meeting_id, meeting_cycle_sub_id, started_at, ended_at,
                     CASE WHEN status = 'live' THEN last_event_at END AS live_at, recordings
@@ -17,7 +17,7 @@ impl Snapshots for Backend {
         self.all(sqlx::query_as(AssertSqlSafe(sql)).bind(array(uuids))).await
     }
 
-    async fn known_stays(&self, meeting_uuid: &str) -> Result<Vec<KnownStay>, LogError> {
+    async fn known_stays(&self, meeting_uuid: &str) -> Result<Vec<StaySnapshot>, LogError> {
         let stays = "SELECT participant_id, user_uuid, account, display_name, call_number, user_agent, role, joined_at,
                             left_at, closed_by = 'left' AS closed_by_left
                        FROM attendance WHERE meeting_uuid = $1

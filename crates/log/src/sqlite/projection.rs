@@ -7,10 +7,11 @@ use async_trait::async_trait;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{Arguments as _, AssertSqlSafe, FromRow};
 
-use super::rows::{FACT, MEETING, RECORDING, STAY};
+use super::rows::{MEETING, PROJECTED_EVENT, RECORDING, STAY};
 use super::{SqliteLog, failed};
 use crate::projection::{
-    Changes, Fact, Lease, MeetingRow, Projection, RUNS_BEFORE_LOG, RecordingRow, RunKey, StayRow, Stored, TABLE_COUNTS,
+    Changes, Lease, MeetingRow, ProjectedEvent, Projection, RUNS_BEFORE_LOG, RecordingRow, RunKey, StayRow, Stored,
+    TABLE_COUNTS,
 };
 use crate::{LogError, Moved};
 use convoke_core::id::Seq;
@@ -61,8 +62,8 @@ static RECORDINGS: LazyLock<Upsert> = LazyLock::new(|| Upsert::into("recordings"
 
 #[async_trait]
 impl Projection for SqliteLog {
-    async fn read_facts(&self, after: Seq, limit: u32) -> Result<Vec<Fact>, LogError> {
-        let sql = format!("SELECT {FACT} FROM events WHERE seq > $1 ORDER BY seq LIMIT $2");
+    async fn read_projected(&self, after: Seq, limit: u32) -> Result<Vec<ProjectedEvent>, LogError> {
+        let sql = format!("SELECT {PROJECTED_EVENT} FROM events WHERE seq > $1 ORDER BY seq LIMIT $2");
         self.along(sqlx::query_as(AssertSqlSafe(sql)).bind(after).bind(i64::from(limit))).await
     }
 
@@ -210,17 +211,17 @@ fn bind_stay(to: &mut SqliteArguments, row: &StayRow) -> Bound {
     to.add(row.stay_id.to_string())?;
     to.add(row.run.subscriber_id.clone())?;
     to.add(row.run.meeting_uuid.clone())?;
-    let told = row.told.texts();
+    let attributes = row.attributes.unpack();
     for text in [
-        told.meeting_id,
-        told.participant_id,
-        told.person(),
-        told.user_uuid,
-        told.account,
-        told.display_name,
-        told.call_number,
-        told.user_agent,
-        told.role,
+        attributes.meeting_id,
+        attributes.participant_id,
+        attributes.person(),
+        attributes.user_uuid,
+        attributes.account,
+        attributes.display_name,
+        attributes.call_number,
+        attributes.user_agent,
+        attributes.role,
     ] {
         to.add(text.map(Arc::<str>::from))?;
     }

@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use convoke_core::time::Millis;
-use convoke_log::{Fact, Ready, RecordingRow};
+use convoke_log::{ProjectedEvent, Ready, RecordingRow};
 
 /// The row that a finished recording makes.
-pub fn finished(fact: &Fact) -> RecordingRow {
+pub fn finished(fact: &ProjectedEvent) -> RecordingRow {
     RecordingRow {
         event_id: fact.event_id,
         subscriber_id: fact.subscriber_id.clone(),
@@ -50,7 +50,7 @@ impl PartialOrd for Seen {
 
 impl Seen {
     /// Reads it; `None` if nothing can be made of it, or if it was forgotten.
-    pub fn read(fact: &Fact) -> Option<Self> {
+    pub fn read(fact: &ProjectedEvent) -> Option<Self> {
         let info: serde_json::Value = serde_json::from_str(fact.event_info.as_deref()?).ok()?;
         let told = info.get("payload")?.get("recordInfo")?;
         let text = |value: &serde_json::Value| value.as_str().map(|text| text.replace('\0', "\u{fffd}"));

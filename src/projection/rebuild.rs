@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{CURSOR, Meetings};
+use super::{CURSOR, Projector};
 use crate::cursor::lease::LEASE_TIME;
 use crate::cursor::{Cursor as _, Handover, HandoverError, Progress};
 use convoke_core::id::Seq;
@@ -42,7 +42,7 @@ pub enum RebuildError {
     },
 }
 
-impl Meetings {
+impl Projector {
     /// Empties the tables and fills them from the whole log; what was fetched from the platform is kept elsewhere. Asks who
     /// moves the cursor for its lease, and gives it back in the end. `progress` hears how far it is.
     ///

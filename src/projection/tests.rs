@@ -11,7 +11,7 @@ use super::run::Run;
 use convoke_core::event::{Attendee, Meeting};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
-use convoke_log::{Changes, ClosedBy, Fact, MeetingRow, RecordingRow, RunKey, Status, StayRow, Stored};
+use convoke_log::{Changes, ClosedBy, MeetingRow, ProjectedEvent, RecordingRow, RunKey, Status, StayRow, Stored};
 
 const SUBSCRIBER: &str = "7700001234";
 
@@ -24,13 +24,13 @@ fn at(ms: i64) -> Millis {
 }
 
 /// An event of the run at `ms`; events that differ in nothing have one id.
-fn fact(event: &str, ms: i64, attendee: Attendee) -> Fact {
+fn fact(event: &str, ms: i64, attendee: Attendee) -> ProjectedEvent {
     fact_of(event, ms, attendee, None)
 }
 
-fn fact_of(event: &str, ms: i64, attendee: Attendee, info: Option<&str>) -> Fact {
+fn fact_of(event: &str, ms: i64, attendee: Attendee, info: Option<&str>) -> ProjectedEvent {
     let content = format!("{event} {attendee:?} {info:?}");
-    Fact {
+    ProjectedEvent {
         seq: Seq(1),
         event_id: EventId::of(SUBSCRIBER, at(ms), content.as_bytes()),
         subscriber_id: SUBSCRIBER.into(),
@@ -54,7 +54,7 @@ fn who(participant: &str, user: &str, joined: i64, left: i64) -> Attendee {
 }
 
 /// Folds these facts into `run`: the rows that change.
-fn settled(run: &mut Run, facts: &[Fact]) -> Changes {
+fn settled(run: &mut Run, facts: &[ProjectedEvent]) -> Changes {
     let (mut changes, mut stays) = (Changes::default(), Vec::new());
     facts.iter().for_each(|fact| run.add(fact));
     run.settle(&mut changes, &mut stays);
@@ -71,7 +71,7 @@ struct Database {
 }
 
 impl Database {
-    fn of(facts: &[Fact]) -> Self {
+    fn of(facts: &[ProjectedEvent]) -> Self {
         let mut database = Self::default();
         let mut run = Run::new(key());
         database.take(&mut run, facts);
@@ -79,7 +79,7 @@ impl Database {
     }
 
     /// Folds these facts into `run`, and writes what changed.
-    fn take(&mut self, run: &mut Run, facts: &[Fact]) {
+    fn take(&mut self, run: &mut Run, facts: &[ProjectedEvent]) {
         let changes = settled(run, facts);
         self.meetings.extend(changes.meetings.into_iter().map(|row| (row.run.clone(), row)));
         self.stays.extend(changes.stays.into_iter().map(|row| (row.stay_id, row)));
@@ -87,7 +87,7 @@ impl Database {
     }
 
     /// The same, but the process ends in the midst of it: the stays are written first, and the run with the last of all.
-    fn take_in_part(&mut self, run: &mut Run, facts: &[Fact], part: Index) {
+    fn take_in_part(&mut self, run: &mut Run, facts: &[ProjectedEvent], part: Index) {
         let stays = settled(run, facts).stays;
         let written = part.index(stays.len() + 1);
         self.stays.extend(stays.into_iter().take(written).map(|row| (row.stay_id, row)));
@@ -114,13 +114,13 @@ impl Database {
     }
 }
 
-fn ready(ms: i64, length: i64) -> Fact {
+fn ready(ms: i64, length: i64) -> ProjectedEvent {
     let info = format!(r#"{{"payload":{{"recordInfo":{{"lengthSeconds":{length},"sizeMB":1.5,"files":2}}}}}}"#);
     fact_of("record.ready", ms, Attendee::default(), Some(&info))
 }
 
 /// Any event of a run, of few people at few moments, so that everything meets everything.
-fn any_fact() -> impl Strategy<Value = Fact> {
+fn any_fact() -> impl Strategy<Value = ProjectedEvent> {
     let names = || prop_oneof![2 => Just(None), 3 => (0..3_u8).prop_map(|n| Some(Arc::from(format!("n{n}"))))];
     let moment = || prop_oneof![1 => Just(None), 4 => (1..12_i64).prop_map(|ms| Some(at(ms * 10)))];
     let texts = (names(), names(), names(), names(), names(), names());
@@ -158,7 +158,7 @@ fn any_fact() -> impl Strategy<Value = Fact> {
         };
         let meeting = Meeting { id, cycle_sub_id: cycle, ..fact.meeting };
         let event_id = EventId::of(SUBSCRIBER, at(ms), format!("{} {meeting:?}", fact.event_id).as_bytes());
-        Fact { meeting, event_id, ..fact }
+        ProjectedEvent { meeting, event_id, ..fact }
     })
 }
 
@@ -245,10 +245,10 @@ fn without_a_participant_id_stays_pair_by_number_or_else_by_name() {
     ];
     let tables = Database::of(&facts);
     let stays: Vec<_> =
-        tables.stays.values().map(|row| (row.told.texts().person(), row.left_at.map(Millis::get))).collect();
+        tables.stays.values().map(|row| (row.attributes.unpack().person(), row.left_at.map(Millis::get))).collect();
     assert_eq!(stays.len(), 2);
     assert!(stays.contains(&(Some("+861"), Some(200))) && stays.contains(&(None, Some(300))), "{stays:?}");
-    let names: Vec<_> = tables.stays.values().filter_map(|row| row.told.texts().display_name).collect();
+    let names: Vec<_> = tables.stays.values().filter_map(|row| row.attributes.unpack().display_name).collect();
     assert!(names.contains(&"Li Si"), "the left tells it as it was in the end: {names:?}");
     assert_eq!(tables.meeting().participants, 2);
 }
@@ -276,7 +276,7 @@ fn a_run_goes_on_after_an_end_and_is_over_after_its_conclusion() {
         fact("meeting.started", 600, Attendee::default()),
         fact("meeting.join", 705, who("p1", "u1", 700, 0)),
     ];
-    let seen = |facts: &[Fact]| {
+    let seen = |facts: &[ProjectedEvent]| {
         let tables = Database::of(facts);
         let mut stays = tables.stays();
         stays.sort_by_key(|(joined, ..)| *joined);
@@ -299,7 +299,7 @@ fn a_run_goes_on_after_an_end_and_is_over_after_its_conclusion() {
 fn who_has_not_left_is_there_again_while_the_run_goes_on_after_its_end() {
     let mut database = Database::default();
     let mut run = Run::new(key());
-    let mut after = |facts: &[Fact]| {
+    let mut after = |facts: &[ProjectedEvent]| {
         database.take(&mut run, facts);
         let peak = database.meeting().peak_participants;
         (database.meeting().status, database.stays().swap_remove(0), peak)

@@ -18,17 +18,17 @@ const KEY: usize = 32;
 
 /// Makes the hashes.
 #[derive(Clone)]
-pub struct Veil(Hmac<Sha256>);
+pub struct SuppressionKey(Hmac<Sha256>);
 
-impl std::fmt::Debug for Veil {
+impl std::fmt::Debug for SuppressionKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Veil")
+        f.write_str("SuppressionKey")
     }
 }
 
 /// What tells a person, in one of the ways that are recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trace<'a> {
+enum Identifier<'a> {
     User(&'a str),
     Account(&'a str),
     Number(&'a str),
@@ -46,7 +46,7 @@ enum Trace<'a> {
     NameInMeeting(&'a str, &'a str),
 }
 
-impl Veil {
+impl SuppressionKey {
     /// A key for a database that has none: 64 random hex digits.
     #[must_use]
     pub fn fresh_key() -> String {
@@ -67,18 +67,18 @@ impl Veil {
         Ok(log.forgotten_key().await?.as_deref().map(Self::new))
     }
 
-    fn hash(&self, trace: Trace<'_>) -> String {
-        let (kind, run, values): (u8, Option<&RunKey>, [&str; 2]) = match trace {
-            Trace::User(user) => (1, None, [user, ""]),
-            Trace::Account(account) => (2, None, [account, ""]),
-            Trace::Number(number) => (3, None, [number, ""]),
-            Trace::Name(name) => (4, None, [name, ""]),
-            Trace::NameAndNumber(name, number) => (5, None, [name, number]),
-            Trace::NumberInRun(run, number) => (6, Some(run), [number, ""]),
-            Trace::NameInRun(run, name) => (7, Some(run), [name, ""]),
-            Trace::NameBesideNumberInRun(run, name) => (8, Some(run), [name, ""]),
-            Trace::Stay(stay) => (9, None, [stay, ""]),
-            Trace::NameInMeeting(meeting, name) => (10, None, [meeting, name]),
+    fn hash(&self, identifier: Identifier<'_>) -> String {
+        let (kind, run, values): (u8, Option<&RunKey>, [&str; 2]) = match identifier {
+            Identifier::User(user) => (1, None, [user, ""]),
+            Identifier::Account(account) => (2, None, [account, ""]),
+            Identifier::Number(number) => (3, None, [number, ""]),
+            Identifier::Name(name) => (4, None, [name, ""]),
+            Identifier::NameAndNumber(name, number) => (5, None, [name, number]),
+            Identifier::NumberInRun(run, number) => (6, Some(run), [number, ""]),
+            Identifier::NameInRun(run, name) => (7, Some(run), [name, ""]),
+            Identifier::NameBesideNumberInRun(run, name) => (8, Some(run), [name, ""]),
+            Identifier::Stay(stay) => (9, None, [stay, ""]),
+            Identifier::NameInMeeting(meeting, name) => (10, None, [meeting, name]),
         };
         let mut mac = self.0.clone();
         mac.update(&[kind]);
@@ -94,9 +94,9 @@ impl Veil {
     #[must_use]
     pub fn person(&self, handles: &Handles) -> String {
         let mut hashes = self.of_handles(handles);
-        hashes.extend(handles.stays.iter().map(|stay| self.hash(Trace::Stay(&stay.to_string()))));
+        hashes.extend(handles.stays.iter().map(|stay| self.hash(Identifier::Stay(&stay.to_string()))));
         let meeting = handles.meeting.as_deref().unwrap_or_default();
-        hashes.extend(handles.names.iter().map(|name| self.hash(Trace::NameInMeeting(meeting, name))));
+        hashes.extend(handles.names.iter().map(|name| self.hash(Identifier::NameInMeeting(meeting, name))));
         hashes.sort_unstable();
         hashes.dedup();
         let mut mac = self.0.clone();
@@ -107,16 +107,16 @@ impl Veil {
     /// By which the handles are recognised.
     #[must_use]
     pub fn of_handles(&self, handles: &Handles) -> Vec<String> {
-        let users = handles.users.iter().map(|user| Trace::User(user));
-        let accounts = handles.accounts.iter().map(|account| Trace::Account(account));
-        let numbers = handles.call_numbers.iter().map(|number| Trace::Number(number));
-        users.chain(accounts).chain(numbers).map(|trace| self.hash(trace)).collect()
+        let users = handles.users.iter().map(|user| Identifier::User(user));
+        let accounts = handles.accounts.iter().map(|account| Identifier::Account(account));
+        let numbers = handles.call_numbers.iter().map(|number| Identifier::Number(number));
+        users.chain(accounts).chain(numbers).map(|identifier| self.hash(identifier)).collect()
     }
 
     /// By which somebody is recognised in this run who was named by a name alone.
     #[must_use]
     pub fn of_name(&self, run: &RunKey, name: &str) -> String {
-        self.hash(Trace::NameInRun(run, name))
+        self.hash(Identifier::NameInRun(run, name))
     }
 
     /// By which a stay is recognised that was erased; if `everywhere`, also what it told of the person elsewhere.
@@ -128,45 +128,47 @@ impl Veil {
         number: Option<&str>,
         everywhere: bool,
     ) -> Vec<String> {
-        let mut traces: Vec<Trace<'_>> = Vec::new();
+        let mut identifiers: Vec<Identifier<'_>> = Vec::new();
         if everywhere {
-            traces.extend(name.map(Trace::Name));
-            traces.extend(name.zip(number).map(|(name, number)| Trace::NameAndNumber(name, number)));
+            identifiers.extend(name.map(Identifier::Name));
+            identifiers.extend(name.zip(number).map(|(name, number)| Identifier::NameAndNumber(name, number)));
         }
         if let Some(run) = run {
-            traces.extend(number.map(|number| Trace::NumberInRun(run, number)));
-            traces.extend(name.map(|name| match number {
-                Some(_) => Trace::NameBesideNumberInRun(run, name),
-                None => Trace::NameInRun(run, name),
+            identifiers.extend(number.map(|number| Identifier::NumberInRun(run, number)));
+            identifiers.extend(name.map(|name| match number {
+                Some(_) => Identifier::NameBesideNumberInRun(run, name),
+                None => Identifier::NameInRun(run, name),
             }));
         }
-        traces.into_iter().map(|trace| self.hash(trace)).collect()
+        identifiers.into_iter().map(|identifier| self.hash(identifier)).collect()
     }
 
     /// What a stay that the platform tells of is looked for by.
-    fn of_told(&self, run: &RunKey, name: Option<&str>, number: Option<&str>) -> Vec<String> {
-        let mut traces = Vec::new();
+    fn of_platform_stay(&self, run: &RunKey, name: Option<&str>, number: Option<&str>) -> Vec<String> {
+        let mut identifiers = Vec::new();
         if let Some(number) = number {
-            traces.extend([Trace::Number(number), Trace::NumberInRun(run, number)]);
-            traces.extend(name.map(|name| Trace::NameAndNumber(name, number)));
+            identifiers.extend([Identifier::Number(number), Identifier::NumberInRun(run, number)]);
+            identifiers.extend(name.map(|name| Identifier::NameAndNumber(name, number)));
         }
         if let Some(name) = name {
-            traces.push(Trace::NameInRun(run, name));
-            traces.extend(number.is_none().then_some(Trace::NameBesideNumberInRun(run, name)));
+            identifiers.push(Identifier::NameInRun(run, name));
+            identifiers.extend(number.is_none().then_some(Identifier::NameBesideNumberInRun(run, name)));
         }
-        traces.into_iter().map(|trace| self.hash(trace)).collect()
+        identifiers.into_iter().map(|identifier| self.hash(identifier)).collect()
     }
 
     /// By which one of the texts of a body may tell of somebody in this run.
     #[must_use]
     pub fn of_text(&self, run: &RunKey, text: &str) -> Vec<String> {
-        [self.of_told(run, Some(text), None), self.of_told(run, None, Some(text))].concat()
+        [self.of_platform_stay(run, Some(text), None), self.of_platform_stay(run, None, Some(text))].concat()
     }
 
     /// What a host is looked for by: the platform tells an id or a name.
     #[must_use]
     pub fn of_host(&self, host: &str) -> Vec<String> {
-        [Trace::User(host), Trace::Account(host), Trace::Name(host)].map(|trace| self.hash(trace)).into()
+        [Identifier::User(host), Identifier::Account(host), Identifier::Name(host)]
+            .map(|identifier| self.hash(identifier))
+            .into()
     }
 
     /// When the host of a run was forgotten, if it was.
@@ -180,7 +182,7 @@ impl Veil {
 
 /// A stay that the platform tells of.
 #[derive(Clone, Copy, Debug)]
-pub struct Told<'a> {
+pub struct PlatformStay<'a> {
     /// `displayName`.
     pub name: Option<&'a str>,
     /// `callNumber`.
@@ -193,14 +195,19 @@ pub struct Told<'a> {
 ///
 /// # Errors
 /// [`LogError::Unavailable`].
-pub async fn forgotten_stays(log: &dyn Suppression, run: &RunKey, told: &[Told<'_>]) -> Result<Vec<bool>, LogError> {
-    let Some(veil) = Veil::of(log).await? else { return Ok(vec![false; told.len()]) };
-    let hashes: Vec<Vec<String>> = told.iter().map(|told| veil.of_told(run, told.name, told.number)).collect();
+pub async fn forgotten_stays(
+    log: &dyn Suppression,
+    run: &RunKey,
+    told: &[PlatformStay<'_>],
+) -> Result<Vec<bool>, LogError> {
+    let Some(suppression) = SuppressionKey::of(log).await? else { return Ok(vec![false; told.len()]) };
+    let hashes: Vec<Vec<String>> =
+        told.iter().map(|told| suppression.of_platform_stay(run, told.name, told.number)).collect();
     let mut found: HashMap<String, Millis> = HashMap::new();
     for chunk in hashes.concat().chunks(1_000) {
         found.extend(log.forgotten(chunk).await?);
     }
-    let forgotten = |(told, hashes): (&Told<'_>, &Vec<String>)| {
+    let forgotten = |(told, hashes): (&PlatformStay<'_>, &Vec<String>)| {
         let until = hashes.iter().filter_map(|hash| found.get(hash)).max();
         // Without a time it cannot be told from before.
         until.is_some_and(|until| told.at.is_none_or(|at| at <= *until))
@@ -215,8 +222,8 @@ pub async fn forgotten_stays(log: &dyn Suppression, run: &RunKey, told: &[Told<'
 /// [`LogError::Unavailable`].
 pub async fn without_forgotten(log: &dyn Suppression, began: Millis, details: &mut Details) -> Result<(), LogError> {
     let Some(host) = details.host.as_deref() else { return Ok(()) };
-    let Some(veil) = Veil::of(log).await? else { return Ok(()) };
-    if veil.host_forgotten(log, host).await?.is_some_and(|until| began <= until) {
+    let Some(suppression) = SuppressionKey::of(log).await? else { return Ok(()) };
+    if suppression.host_forgotten(log, host).await?.is_some_and(|until| began <= until) {
         let named = details.subject.as_deref().is_some_and(|subject| subject.contains(host));
         details.host = None;
         details.subject = details.subject.take().filter(|_| !named);
@@ -228,8 +235,8 @@ pub async fn without_forgotten(log: &dyn Suppression, began: Millis, details: &m
 mod tests {
     use super::*;
 
-    fn veil() -> Veil {
-        Veil::new("a key of a test")
+    fn suppression() -> SuppressionKey {
+        SuppressionKey::new("a key of a test")
     }
 
     fn run(uuid: &str) -> RunKey {
@@ -240,8 +247,8 @@ mod tests {
     fn recognised(erased: (&str, &str), told: (&str, &str), in_run: &str) -> bool {
         let some = |text: &'static str| Some(text).filter(|text| !text.is_empty());
         let leak = |text: &str| some(Box::leak(text.to_owned().into_boxed_str()));
-        let known = veil().of_stay(Some(&run("r")), leak(erased.0), leak(erased.1), true);
-        veil().of_told(&run(in_run), leak(told.0), leak(told.1)).iter().any(|hash| known.contains(hash))
+        let known = suppression().of_stay(Some(&run("r")), leak(erased.0), leak(erased.1), true);
+        suppression().of_platform_stay(&run(in_run), leak(told.0), leak(told.1)).iter().any(|hash| known.contains(hash))
     }
 
     #[test]
@@ -265,28 +272,29 @@ mod tests {
     #[test]
     fn a_number_that_was_given_is_known_everywhere() {
         let handles = Handles { call_numbers: vec!["+1".to_owned()], ..Handles::default() };
-        let known = veil().of_handles(&handles);
-        assert!(veil().of_told(&run("any"), Some("Anybody"), Some("+1")).contains(&known[0]));
+        let known = suppression().of_handles(&handles);
+        assert!(suppression().of_platform_stay(&run("any"), Some("Anybody"), Some("+1")).contains(&known[0]));
     }
 
     #[test]
     fn a_person_is_the_same_in_whatever_order_it_is_named() {
         let named = |accounts: &[&str]| {
             let accounts = accounts.iter().map(|&account| account.to_owned()).collect();
-            veil().person(&Handles { accounts, ..Handles::default() })
+            suppression().person(&Handles { accounts, ..Handles::default() })
         };
         assert_eq!(named(&["a", "b"]), named(&["b", "a", "b"]));
         assert_ne!(named(&["a", "b"]), named(&["ab"]));
         let user = Handles { users: vec!["a".to_owned()], ..Handles::default() };
-        assert_ne!(named(&["a"]), veil().person(&user), "another kind of name is another name");
+        assert_ne!(named(&["a"]), suppression().person(&user), "another kind of name is another name");
         let guest = |meeting: &str, names: &[&str]| {
             let names = names.iter().map(|&name| name.to_owned()).collect();
-            veil().person(&Handles { meeting: Some(meeting.to_owned()), names, ..Handles::default() })
+            suppression().person(&Handles { meeting: Some(meeting.to_owned()), names, ..Handles::default() })
         };
         assert_ne!(guest("1", &["a"]), guest("2", &["a"]), "the same name in another meeting");
         assert_ne!(
             named(&["a"]),
-            Veil::new("another key").person(&Handles { accounts: vec!["a".to_owned()], ..Handles::default() })
+            SuppressionKey::new("another key")
+                .person(&Handles { accounts: vec!["a".to_owned()], ..Handles::default() })
         );
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::veil::Veil;
-use crate::meetings::{LONGEST_UUID, stay_id};
+use super::suppression::SuppressionKey;
+use crate::projection::{LONGEST_UUID, stay_id};
 use convoke_core::event::{Attendee, Meeting};
 use convoke_log::{Handles, PersonRow, PersonStay, RunKey, StayKey};
 
@@ -53,9 +53,9 @@ pub fn key_of(row: &PersonRow) -> Option<StayKey> {
 
 /// Gathers.
 #[derive(Debug)]
-pub struct Traces<'a> {
+pub struct Matches<'a> {
     handles: &'a Handles,
-    veil: &'a Veil,
+    suppression: &'a SuppressionKey,
     /// With the meeting's number. Those that were taken are still here.
     stays: HashMap<StayKey, Option<String>>,
     new: Vec<(StayKey, Option<String>)>,
@@ -64,11 +64,11 @@ pub struct Traces<'a> {
     others: Others,
 }
 
-impl<'a> Traces<'a> {
-    pub fn new(handles: &'a Handles, veil: &'a Veil) -> Self {
+impl<'a> Matches<'a> {
+    pub fn new(handles: &'a Handles, suppression: &'a SuppressionKey) -> Self {
         Self {
             handles,
-            veil,
+            suppression,
             stays: HashMap::new(),
             new: Vec::new(),
             hashes: HashSet::new(),
@@ -110,7 +110,7 @@ impl<'a> Traces<'a> {
     }
 
     fn told(&mut self, run: Option<&RunKey>, name: Option<&str>, number: Option<&str>) {
-        for hash in self.veil.of_stay(run, name, number, self.handles.know_everywhere()) {
+        for hash in self.suppression.of_stay(run, name, number, self.handles.know_everywhere()) {
             if self.hashes.insert(hash.clone()) {
                 self.new_hashes.push(hash);
             }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::{CURSOR, Meetings, RebuildError, Run};
+use super::{CURSOR, Projector, RebuildError, Run};
 use crate::cursor::lease::LEASE_TIME;
 use convoke_core::id::Seq;
 use convoke_log::{Changes, Erasures, Lease, Moved, RunKey, StayKey};
@@ -21,7 +21,7 @@ const STAYS: usize = 200;
 const HOLD: Duration = Duration::from_millis(500);
 const REST: Duration = Duration::from_millis(1_200);
 
-impl Meetings {
+impl Projector {
     /// Takes away whose these stays were; their times stay. Asks who moves the cursor for its lease, again and again if there is
     /// much to do: whoever has it next has forgotten what it had in memory. `progress` hears how many stays are done.
     ///

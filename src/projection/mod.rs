@@ -49,7 +49,7 @@ use crate::cursor::{Cursor, Progress, Retry};
 use crate::metrics::Metrics;
 use convoke_core::id::Seq;
 use convoke_log::recent::RecentRows;
-use convoke_log::{Changes, Fact, Lease, LogError, Moved, Projection, RunKey};
+use convoke_log::{Changes, Lease, LogError, Moved, ProjectedEvent, Projection, RunKey};
 pub use rebuild::RebuildError;
 use run::Run;
 pub use stay::stay_id;
@@ -88,7 +88,7 @@ pub const LONGEST_UUID: usize = 512;
 
 /// The cursor.
 #[derive(Debug)]
-pub struct Meetings {
+pub struct Projector {
     log: Arc<dyn Projection>,
     metrics: Arc<Metrics>,
     owner: String,
@@ -118,7 +118,7 @@ struct Held {
 struct Unwritten {
     /// So many rows of the log.
     facts: usize,
-    last: Option<Fact>,
+    last: Option<ProjectedEvent>,
     runs: HashSet<RunKey>,
     /// Of no run.
     changes: Changes,
@@ -131,7 +131,7 @@ struct Writing {
     to: Seq,
     /// So many rows of the log, and the last of them.
     facts: usize,
-    last: Option<Fact>,
+    last: Option<ProjectedEvent>,
     /// The stays, by their ids: in the order in which the table has them.
     stays: VecDeque<(Uuid, RunKey)>,
     /// All else.
@@ -170,7 +170,7 @@ impl Runs {
     }
 }
 
-impl Meetings {
+impl Projector {
     /// The cursor over `log`. `owner` names this process among the replicas.
     #[must_use]
     pub fn new(log: Arc<dyn Projection>, metrics: Arc<Metrics>, owner: String) -> Self {
@@ -184,12 +184,12 @@ impl Meetings {
     }
 
     /// The rows after `position`. What this process did not append itself is not looked for while `busy`.
-    async fn read(&self, position: Seq, busy: bool) -> Result<Vec<Fact>, LogError> {
+    async fn read(&self, position: Seq, busy: bool) -> Result<Vec<ProjectedEvent>, LogError> {
         let rows = self.recent.as_ref().map(|recent| recent.after(position, self.page as usize)).unwrap_or_default();
         if rows.is_empty() && !busy {
-            return self.log.read_facts(position, self.page).await;
+            return self.log.read_projected(position, self.page).await;
         }
-        Ok(rows.iter().filter_map(|row| Fact::of(row.seq, &row.append.verified)).collect())
+        Ok(rows.iter().filter_map(|row| ProjectedEvent::of(row.seq, &row.append.verified)).collect())
     }
 
     fn lease(&self) -> Lease<'_> {
@@ -232,10 +232,10 @@ impl Meetings {
     }
 
     /// Folds a page of the log into the runs in memory.
-    async fn fold(&mut self, page: &[Fact]) -> Result<(), Retry> {
+    async fn fold(&mut self, page: &[ProjectedEvent]) -> Result<(), Retry> {
         let Some(last) = page.last() else { return Ok(()) };
         let Some(mut held) = self.held.take() else { return Ok(()) };
-        let mut by_run: HashMap<RunKey, Vec<&Fact>> = HashMap::new();
+        let mut by_run: HashMap<RunKey, Vec<&ProjectedEvent>> = HashMap::new();
         for fact in page {
             match &fact.meeting.uuid {
                 Some(uuid) if uuid.len() > LONGEST_UUID => {
@@ -357,7 +357,7 @@ impl Meetings {
     }
 
     /// Passes by a row that the tables can never take.
-    async fn set_aside(&self, fact: &Fact, reason: &str) -> Result<(), Retry> {
+    async fn set_aside(&self, fact: &ProjectedEvent, reason: &str) -> Result<(), Retry> {
         tracing::warn!(seq = fact.seq.0, event_id = %fact.event_id, reason,
             "an event is left out of the analyst tables: it is in the log and in the table set_aside");
         let set_aside = self.log.set_aside(CURSOR, fact.seq, fact.event_id, reason).await;
@@ -366,7 +366,7 @@ impl Meetings {
     }
 }
 
-impl Cursor for Meetings {
+impl Cursor for Projector {
     fn name(&self) -> &'static str {
         CURSOR
     }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use convoke_core::event::Attendee;
 use convoke_core::id::EventId;
 use convoke_core::time::Millis;
-use convoke_log::{ClosedBy, Fact, RunKey, StayRow, Texts, Told};
+use convoke_log::{Attributes, ClosedBy, ParticipantAttributes, ProjectedEvent, RunKey, StayRow};
 
 /// Which stay of a run somebody's join or left belongs to: an id that is led by the time of joining, which both of them
 /// carry, and goes on with a hash of who it is.
@@ -32,7 +32,7 @@ pub fn stay_id(run: &RunKey, who: &Attendee) -> Uuid {
 #[derive(Clone, Debug, PartialEq)]
 struct Side {
     event_id: EventId,
-    told: Told,
+    attributes: ParticipantAttributes,
 }
 
 /// The column `internal`, where its short form cannot say it.
@@ -46,7 +46,7 @@ struct Internal {
     left_at: Option<i64>,
     /// What join and left told, if they did not tell the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    apart: Option<(Told, Told)>,
+    apart: Option<(ParticipantAttributes, ParticipantAttributes)>,
 }
 
 /// Characters of an id in the short form.
@@ -113,12 +113,12 @@ impl Stay {
     }
 
     /// Adds what a join tells.
-    pub fn joined(&mut self, fact: &Fact) {
+    pub fn joined(&mut self, fact: &ProjectedEvent) {
         merge(&mut self.join, self.left.as_ref(), fact);
     }
 
     /// Adds what a left tells.
-    pub fn left(&mut self, fact: &Fact) {
+    pub fn left(&mut self, fact: &ProjectedEvent) {
         if merge(&mut self.left, self.join.as_ref(), fact) {
             self.left_time = fact.attendee.left_time;
         }
@@ -139,7 +139,7 @@ impl Stay {
 
     /// Who that is, for counting people; `None` if nothing tells.
     pub fn somebody(&self) -> Option<&str> {
-        let texts = self.texts();
+        let texts = self.attributes();
         texts.person().or(texts.display_name)
     }
 
@@ -147,8 +147,9 @@ impl Stay {
     pub fn forgotten(self, run: &RunKey) -> (Uuid, Self) {
         let nobody = Attendee { join_time: self.join_time, ..Attendee::default() };
         let side = |side: Side| {
-            let told = Texts { meeting_id: side.told.texts().meeting_id, ..Texts::default() }.told();
-            Side { told, ..side }
+            let attributes =
+                Attributes { meeting_id: side.attributes.unpack().meeting_id, ..Attributes::default() }.pack();
+            Side { attributes, ..side }
         };
         (stay_id(run, &nobody), Self { join: self.join.map(side), left: self.left.map(side), ..self })
     }
@@ -168,12 +169,12 @@ impl Stay {
     }
 
     /// What is known of who it is. What the left tells counts more.
-    fn texts(&self) -> Texts<&str> {
+    fn attributes(&self) -> Attributes<&str> {
         match (&self.left, &self.join) {
-            (Some(left), Some(join)) if left.told == join.told => left.told.texts(),
-            (Some(left), Some(join)) => left.told.texts().or(join.told.texts()),
-            (Some(side), None) | (None, Some(side)) => side.told.texts(),
-            (None, None) => Texts::default(),
+            (Some(left), Some(join)) if left.attributes == join.attributes => left.attributes.unpack(),
+            (Some(left), Some(join)) => or(left.attributes.unpack(), join.attributes.unpack()),
+            (Some(side), None) | (None, Some(side)) => side.attributes.unpack(),
+            (None, None) => Attributes::default(),
         }
     }
 
@@ -187,19 +188,19 @@ impl Stay {
         let joined_at = self.joined_at();
         let duration = joined_at.zip(left_at).map(|(joined, left)| left.since(joined));
         let id = |side: &Option<Side>| side.as_ref().map(|side| side.event_id.uuid());
-        let (told, apart) = match (&self.join, &self.left) {
-            (Some(join), Some(left)) if join.told != left.told => {
-                (self.texts().told(), Some((join.told.clone(), left.told.clone())))
+        let (attributes, apart) = match (&self.join, &self.left) {
+            (Some(join), Some(left)) if join.attributes != left.attributes => {
+                (self.attributes().pack(), Some((join.attributes.clone(), left.attributes.clone())))
             }
-            (Some(side), _) | (None, Some(side)) => (side.told.clone(), None),
-            (None, None) => (Told::default(), None),
+            (Some(side), _) | (None, Some(side)) => (side.attributes.clone(), None),
+            (None, None) => (ParticipantAttributes::default(), None),
         };
         let internal =
             Internal { join: id(&self.join), left: id(&self.left), left_at: self.left_time.map(Millis::get), apart };
         StayRow {
             stay_id,
             run: run.clone(),
-            told,
+            attributes,
             joined_at,
             left_at,
             duration: duration.map(|it| Duration::from_millis(u64::try_from(it.as_millis()).unwrap_or(u64::MAX))),
@@ -211,11 +212,12 @@ impl Stay {
     /// What [`Stay::row`] wrote; `None` if it did not write this.
     pub fn of(row: &StayRow) -> Option<Self> {
         let internal = Internal::read(&row.internal, row.left_at)?;
-        let (join_told, left_told) = internal.apart.unwrap_or_else(|| (row.told.clone(), row.told.clone()));
-        let side = |id: Option<Uuid>, told| id.map(|id| Side { event_id: EventId::from_uuid(id), told });
+        let (join_attributes, left_attributes) =
+            internal.apart.unwrap_or_else(|| (row.attributes.clone(), row.attributes.clone()));
+        let side = |id: Option<Uuid>, attributes| id.map(|id| Side { event_id: EventId::from_uuid(id), attributes });
         Some(Self {
-            join: side(internal.join, join_told),
-            left: side(internal.left, left_told),
+            join: side(internal.join, join_attributes),
+            left: side(internal.left, left_attributes),
             left_time: internal.left_at.and_then(Millis::new),
             ..Self::new(row.stay_id)
         })
@@ -223,13 +225,42 @@ impl Stay {
 }
 
 /// Takes what `fact` tells if it is newer than what is there. What the other side told too is kept once.
-fn merge(side: &mut Option<Side>, other: Option<&Side>, fact: &Fact) -> bool {
+fn merge(side: &mut Option<Side>, other: Option<&Side>, fact: &ProjectedEvent) -> bool {
     let newer = side.as_ref().is_none_or(|side| side.event_id < fact.event_id);
     if newer {
-        let texts = Texts::of(fact.meeting.id.as_ref(), &fact.attendee);
-        let same = other.filter(|other| other.told.texts() == texts);
-        let told = same.map_or_else(|| texts.told(), |other| other.told.clone());
-        *side = Some(Side { event_id: fact.event_id, told });
+        let texts = of_event(fact);
+        let same = other.filter(|other| other.attributes.unpack() == texts);
+        let attributes = same.map_or_else(|| texts.pack(), |other| other.attributes.clone());
+        *side = Some(Side { event_id: fact.event_id, attributes });
     }
     newer
+}
+
+/// What an event tells of who it is about.
+fn of_event(event: &ProjectedEvent) -> Attributes<&str> {
+    let who = &event.attendee;
+    Attributes {
+        meeting_id: event.meeting.id.as_deref(),
+        participant_id: who.participant_id.as_deref(),
+        user_uuid: who.user_uuid.as_deref(),
+        account: who.account.as_deref(),
+        display_name: who.display_name.as_deref(),
+        call_number: who.call_number.as_deref(),
+        user_agent: who.user_agent.as_deref(),
+        role: who.role.as_deref(),
+    }
+}
+
+/// Each of these, or else of the others.
+fn or<'a>(these: Attributes<&'a str>, others: Attributes<&'a str>) -> Attributes<&'a str> {
+    Attributes {
+        meeting_id: these.meeting_id.or(others.meeting_id),
+        participant_id: these.participant_id.or(others.participant_id),
+        user_uuid: these.user_uuid.or(others.user_uuid),
+        account: these.account.or(others.account),
+        display_name: these.display_name.or(others.display_name),
+        call_number: these.call_number.or(others.call_number),
+        user_agent: these.user_agent.or(others.user_agent),
+        role: these.role.or(others.role),
+    }
 }

@@ -10,7 +10,7 @@ use super::ready::{self, Seen};
 use super::stay::{Stay, stay_id};
 use convoke_core::id::EventId;
 use convoke_core::time::Millis;
-use convoke_log::{Changes, ClosedBy, Fact, MeetingRow, RecordingRow, RunKey, Status, StayRow, Stored};
+use convoke_log::{Changes, ClosedBy, MeetingRow, ProjectedEvent, RecordingRow, RunKey, Status, StayRow, Stored};
 
 /// So many ends, and so many edits, are remembered of a run: the newest ones. That bounds its row.
 const REMEMBERED: usize = 1_000;
@@ -154,7 +154,7 @@ impl Run {
     }
 
     /// Adds what an event tells. Doing it again changes nothing, nor does the order.
-    pub fn add(&mut self, fact: &Fact) {
+    pub fn add(&mut self, fact: &ProjectedEvent) {
         let at = fact.event_id.occurred_at().get();
         let marks = &mut self.marks;
         least(&mut marks.first_event, at);
@@ -189,7 +189,7 @@ impl Run {
                 self.recorded.insert(row.event_id);
                 self.recordings.entry(row.event_id).or_insert(row);
             }
-            Fact::DETAILED => {
+            ProjectedEvent::DETAILED => {
                 if let Some(seen) = Seen::read(fact) {
                     greatest(&mut marks.ready, seen);
                     self.readies = true;
@@ -199,7 +199,7 @@ impl Run {
         }
     }
 
-    fn stay_of(&mut self, fact: &Fact) -> &mut Stay {
+    fn stay_of(&mut self, fact: &ProjectedEvent) -> &mut Stay {
         self.stay(stay_id(&self.key, &fact.attendee))
     }
 

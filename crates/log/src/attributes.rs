@@ -1,0 +1,129 @@
+//! Attributes of a participant: the texts of a row of `attendance`.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// Between two texts. None of them has it in itself: U+0000 is taken out of what comes in, and PostgreSQL has no such text.
+const SEPARATOR: char = '\0';
+
+/// The texts, in one piece of memory: many thousands of these are kept while their meetings go on. One that is not there is
+/// empty.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Attributes<String>", into = "Attributes<String>")]
+pub struct ParticipantAttributes(Arc<str>);
+
+/// The same, one by one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Attributes<T> {
+    /// The meeting's number.
+    pub meeting_id: Option<T>,
+    /// The participant.
+    pub participant_id: Option<T>,
+    /// The user.
+    pub user_uuid: Option<T>,
+    /// The login name.
+    pub account: Option<T>,
+    /// The name that is shown.
+    pub display_name: Option<T>,
+    /// The number.
+    pub call_number: Option<T>,
+    /// The kind of client.
+    pub user_agent: Option<T>,
+    /// The role.
+    pub role: Option<T>,
+}
+
+impl<T> Attributes<T> {
+    fn from_array(texts: [Option<T>; 8]) -> Self {
+        let [meeting_id, participant_id, user_uuid, account, display_name, call_number, user_agent, role] = texts;
+        Self { meeting_id, participant_id, user_uuid, account, display_name, call_number, user_agent, role }
+    }
+
+    /// In the order of their columns.
+    fn into_array(self) -> [Option<T>; 8] {
+        let Self { meeting_id, participant_id, user_uuid, account, display_name, call_number, user_agent, role } = self;
+        [meeting_id, participant_id, user_uuid, account, display_name, call_number, user_agent, role]
+    }
+}
+
+impl<'a> Attributes<&'a str> {
+    /// Who that is: the user UUID, else the account, else the call number, else the participant.
+    #[must_use]
+    pub fn person(&self) -> Option<&'a str> {
+        self.user_uuid.or(self.account).or(self.call_number).or(self.participant_id)
+    }
+
+    /// In one piece.
+    #[must_use]
+    pub fn pack(self) -> ParticipantAttributes {
+        let texts = self.into_array();
+        let mut whole =
+            String::with_capacity(texts.iter().flatten().map(|text| text.len()).sum::<usize>() + texts.len());
+        for (place, text) in texts.into_iter().enumerate() {
+            if place > 0 {
+                whole.push(SEPARATOR);
+            }
+            match text {
+                Some(text) if text.contains(SEPARATOR) => whole.extend(text.chars().filter(|char| *char != SEPARATOR)),
+                text => whole.push_str(text.unwrap_or_default()),
+            }
+        }
+        ParticipantAttributes(whole.into())
+    }
+}
+
+impl ParticipantAttributes {
+    /// One by one.
+    #[must_use]
+    pub fn unpack(&self) -> Attributes<&str> {
+        let mut texts = [None; 8];
+        for (place, text) in texts.iter_mut().zip(self.0.split(SEPARATOR)) {
+            *place = Some(text).filter(|text| !text.is_empty());
+        }
+        Attributes::from_array(texts)
+    }
+}
+
+impl Default for ParticipantAttributes {
+    fn default() -> Self {
+        Attributes::default().pack()
+    }
+}
+
+impl From<ParticipantAttributes> for Attributes<String> {
+    fn from(packed: ParticipantAttributes) -> Self {
+        Self::from_array(packed.unpack().into_array().map(|text| text.map(str::to_owned)))
+    }
+}
+
+impl From<Attributes<String>> for ParticipantAttributes {
+    fn from(texts: Attributes<String>) -> Self {
+        let texts = texts.into_array();
+        Attributes::from_array(texts.each_ref().map(Option::as_deref)).pack()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_put_together_is_read_one_by_one() {
+        let texts = Attributes {
+            user_uuid: Some("u"),
+            display_name: Some("李"),
+            role: Some("GENERAL"),
+            ..Attributes::default()
+        };
+        let packed = texts.pack();
+        assert_eq!(packed.unpack(), texts);
+        assert_eq!(packed.unpack().person(), Some("u"));
+        assert_eq!(ParticipantAttributes::default().unpack(), Attributes::default());
+        let json = serde_json::to_string(&packed).expect("JSON");
+        assert_eq!(serde_json::from_str::<ParticipantAttributes>(&json).expect("the same"), packed);
+        let hostile = Attributes { account: Some("a\0b"), ..Attributes::default() }.pack();
+        assert_eq!(hostile.unpack(), Attributes { account: Some("ab"), ..Attributes::default() });
+    }
+}
