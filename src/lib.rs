@@ -21,7 +21,8 @@
 //! | [`printable`] | text of strangers, as a terminal may be given it |
 //! | [`forget`] | a person erased: from the log, the tables, the quarantine and the stream; what keeps them from coming back |
 //! | [`audit`] | log, stream and ledger compared; the stream watch |
-//! | [`metrics`], [`telemetry`] | every metric, at zero from the start; log lines |
+//! | [`metrics`] | what each part registers its metrics on; it knows none of them |
+//! | [`telemetry`] | log lines |
 //! | [`words`] | sentences for people |
 //! | [`config`] | the settings, checked before anything binds; the only reader of the environment |
 //! | [`app`] | the composition root: settings → parts → named tasks, supervised; the end in order |

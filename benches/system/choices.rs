@@ -179,7 +179,7 @@ async fn window_rate(window: usize, seconds: f64) -> f64 {
         max_bytes: None,
         duplicate_window: Duration::from_secs(600),
     };
-    let bus = Bus::connect(options, |_| {}).await.expect("sound options");
+    let bus = Bus::connect(options).await.expect("sound options");
     bus.wait_connected(Duration::from_secs(5)).await.expect("a connection");
     let mut last = bus.ensure_stream().await.expect("a stream").last_sequence;
     let payload = Bytes::from(vec![b'x'; 880]);

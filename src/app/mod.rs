@@ -7,42 +7,46 @@ mod reload;
 mod tasks;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use prometheus::Opts;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::audit::watch::Watch;
+use crate::audit::watch::{StreamMetrics, Watch};
 use crate::backfill;
+use crate::backfill::task::BackfillMetrics;
 use crate::config::{ConfigError, Settings, TlsFiles};
 use crate::cursor;
 use crate::enrich::{self, Enrich, Enterprise};
 use crate::http::access::Access;
 use crate::http::api::Api;
 use crate::http::api::streams::Streams;
-use crate::http::connections::{Connections, Gauges, room_by_descriptors};
+use crate::http::connections::{Connections, room_by_descriptors};
 use crate::http::failures::Failures;
+use crate::http::helpers::Helpers;
 use crate::http::ingest::{Ingest, Limits};
-use crate::http::ops::{CursorHealth, Health};
-use crate::http::past::Past;
+use crate::http::last_seen::LastSeen;
+use crate::http::ops::{CURSORS, CursorHealth, Health};
+use crate::http::refusals::Refusals;
 use crate::http::tls::{Certificates, TlsError};
 use crate::http::{self, Shutdown, Terms};
 use crate::intake::Intake;
-use crate::metrics::{CURSORS, Metrics};
+use crate::metrics::{Counters, Registry};
 use crate::projection::{self, Projector};
 use crate::recordings::{self, Recordings};
-use crate::relay::{self, Encoder, Relay};
-use crate::subscription::{self, Expected};
+use crate::relay::{self, Encoder, Relay, RelayMetrics};
+use crate::subscription::{self, Expected, SubscriptionStatus};
 use convoke_bus::{Bus, Login};
 use convoke_core::id::Seq;
 use convoke_core::time::Clock;
 use convoke_log::disk::DiskWatch;
 use convoke_log::recent::RecentRows;
 use convoke_log::{self as log, LogError, Maintenance, Store};
-use convoke_platform::Client;
+use convoke_platform::{Class, Client};
 pub use reload::Reloader;
 use tasks::Tasks;
 
@@ -72,8 +76,6 @@ pub struct App {
     pub events: SocketAddr,
     /// Where the admin listener is.
     pub admin: SocketAddr,
-    /// All metrics.
-    pub metrics: Arc<Metrics>,
     /// What it knows about itself.
     pub health: Arc<Health>,
     log: Arc<dyn Store>,
@@ -105,7 +107,6 @@ struct Steps {
 const EVENTS: &str = "events listener";
 const ADMIN: &str = "admin listener";
 const WRITER: &str = "writer";
-// The helpers, as `metrics::TASKS` has them.
 const DATABASE: &str = "database_upkeep";
 const RELAY: &str = "relay";
 const TABLES: &str = "analyst_tables";
@@ -117,6 +118,10 @@ const GAUGES: &str = "gauges";
 const STREAMS: &str = "streams";
 const SUBSCRIPTION: &str = "subscription_watch";
 const FILES: &str = "file_watch";
+
+/// The helpers: the tasks that are started again after they have failed.
+const HELPERS: [&str; 11] =
+    [TABLES, BACKFILL, DATABASE, ENRICHMENT, FILES, GAUGES, RECORDINGS, RELAY, WATCH, STREAMS, SUBSCRIPTION];
 
 impl App {
     /// Binds, and starts everything; the database and the bus may still be away.
@@ -136,14 +141,15 @@ impl App {
         let (events_at, admin_at) = (events.local_addr()?, admin.local_addr()?);
 
         let clock = Clock::System;
-        let metrics = Arc::new(Metrics::new());
-        let mut reloader = Reloader::new(settings, Arc::clone(&metrics));
+        let registry = Registry::default();
+        // Logging is the process's, and so is this count.
+        let _ = registry.register(Ok(crate::telemetry::dropped()));
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        registry.show("convoke_build_info", "The version that runs; always 1.", &version, || 1.0);
+        let mut reloader = Reloader::new(settings, &registry);
         let log = log::open(&log_options(settings))?;
         let bus = match bus_options(settings) {
-            Some(options) => Some(Arc::new({
-                let connected = metrics.bus_connected.clone();
-                Bus::connect(options, move |is| connected.set(is.into())).await?
-            })),
+            Some(options) => Some(Arc::new(Bus::connect(options).await?)),
             None => None,
         };
         // One for all who ask: it signs in once, and keeps to one pace.
@@ -154,18 +160,39 @@ impl App {
         let shutdown = Shutdown::default();
         let steps = Steps::default();
 
-        let (intake, writer) = Intake::new(log.clone(), Arc::clone(&metrics), clock.clone(), Arc::clone(&recent));
+        let (intake, writer) = Intake::new(log.clone(), clock.clone(), Arc::clone(&recent));
         let sources = http::Sources {
             allow_from: settings.listen.allow_from.clone(),
             trusted_proxies: settings.listen.trusted_proxies.clone(),
         };
-        let limits = Limits { sources: sources.clone(), max_body: settings.listen.max_body };
-        let ingest =
-            Arc::new(Ingest::new(&settings.subscribers, intake.clone(), Arc::clone(&metrics), clock.clone(), limits));
+        intake.register(&registry);
+        let refusals = Arc::new(Refusals::new(&registry));
+        let last_seen = Arc::new(LastSeen::new(log.clone(), &registry));
+        let ingest = Arc::new(Ingest::new(
+            &settings.subscribers,
+            intake.clone(),
+            clock.clone(),
+            Limits { sources: sources.clone(), max_body: settings.listen.max_body },
+            (Arc::clone(&refusals), Arc::clone(&last_seen)),
+            &registry,
+        ));
         let watched = settings.platform.as_ref().is_some_and(|platform| platform.watch_every.is_some());
-        let bus_name = bus.as_ref().map(|bus| bus.stream().to_owned());
-        let closing = shutdown.closing.clone();
-        let health = Arc::new(Health::new(intake, closing, Arc::clone(&metrics), log.describe(), bus_name, watched));
+        let (status, shown_status) = watch::channel(None);
+        subscription::watch::register(&shown_status, &registry);
+        let health = Arc::new(Health {
+            intake,
+            closing: shutdown.closing.clone(),
+            database: log.describe(),
+            bus: bus.clone(),
+            certificates: certificates.clone(),
+            subscription: watched.then_some(shown_status),
+            refusals: Arc::clone(&refusals),
+            last_seen,
+            helpers: Arc::new(Helpers::new(&HELPERS, &registry)),
+            subscribers: RwLock::new(Arc::new([])),
+            known: RwLock::default(),
+        });
+        health.register(&registry);
         health.set_subscribers(&settings.subscribers);
         let (subscribers, expected) =
             (watch::Sender::new(settings.subscriber_ids()), watch::Sender::new(Expected::by(settings)));
@@ -213,10 +240,9 @@ impl App {
         let helpers = Arc::clone(&health.helpers);
         let router =
             http::events_router(&settings.listen.path, Arc::clone(&ingest), Arc::clone(&health), sources.clone());
-        let counted = Gauges { open: metrics.connections.clone(), evicted: metrics.connections_evicted.clone() };
-        let connections = Connections::new(room_by_descriptors(), Some(counted));
-        let (idle, certificate) = (settings.listen.idle_timeout, certificates.clone());
-        let failures = Failures::new("events", Some(Arc::clone(&metrics)));
+        let connections = Connections::new(room_by_descriptors(), Some(&registry));
+        let idle = settings.listen.idle_timeout;
+        let failures = Failures::new("events", Some(refusals));
         let terms = Terms::events(idle, certificates, failures, sources.clone());
         tasks.spawn(EVENTS, http::serve(events, terms, router, shutdown.clone(), connections));
         let terms_admin = Terms::admin(idle, Failures::new("admin", None), sources.clone());
@@ -226,25 +252,18 @@ impl App {
         reloader.part(move |new| Ok(Box::new(of.prepare(&new.admin)?)));
         let api = Api::new(log.clone(), Arc::clone(&health), clock.clone());
         let streams = Streams::new(api, Arc::clone(&recent), steps.rest.clone());
-        let router = http::admin_router(&health, access, Arc::clone(&streams));
+        let router = http::admin_router(&health, registry.clone(), access, Arc::clone(&streams));
         // Operators watch the end: this listener ends with the rest.
         let admin_shutdown = Shutdown { stop: steps.rest.clone(), ..shutdown.clone() };
         let connections = Connections::new(ADMIN_CONNECTIONS, None);
         tasks.spawn(ADMIN, http::serve(admin, terms_admin, router, admin_shutdown, connections));
         tasks.spawn(WRITER, writer.run(migrated.clone(), steps.writer.clone()));
-        let past = Arc::new(Past::new(log.clone(), Arc::clone(&metrics)));
-        let shared = Shared { log, health, past, metrics, clock, recent, migrated, owner: owner() };
+        let metrics = HelperMetrics::new(&registry, status);
+        let shared = Shared { log, health, metrics, clock, recent, migrated, owner: owner() };
 
         let (it, migrate, stop) = (shared.clone(), settings.database.migrate, steps.rest.clone());
         tasks.keep(DATABASE, &helpers, &steps.rest, move || {
-            upkeep(
-                it.log.clone(),
-                migrate,
-                (Arc::clone(&it.past), Arc::clone(&it.health)),
-                it.clock.clone(),
-                it.migrated.clone(),
-                stop.clone(),
-            )
+            upkeep(it.log.clone(), migrate, Arc::clone(&it.health), it.clock.clone(), it.migrated.clone(), stop.clone())
         });
         let migrated = shared.migrated.clone();
         tasks.keep(STREAMS, &helpers, &steps.rest, move || done(Arc::clone(&streams).run(migrated.clone())));
@@ -252,14 +271,14 @@ impl App {
             let (it, of, retention, stop) =
                 (shared.clone(), Arc::clone(&bus), settings.database.retention, steps.cursors.clone());
             tasks.keep(WATCH, &helpers, &steps.cursors, move || {
-                let (log, metrics, owner) = (it.log.clone(), Arc::clone(&it.metrics), it.owner.clone());
+                let (log, metrics, owner) = (it.log.clone(), it.metrics.stream.clone(), it.owner.clone());
                 let watch = Watch::new(log, Arc::clone(&of), metrics, owner, retention, WATCH_REST);
                 done(watch.run(it.migrated.clone(), stop.clone()))
             });
             let (it, stop) = (shared.clone(), steps.cursors.clone());
             let mask = settings.privacy.mask.clone();
             tasks.keep(RELAY, &helpers, &steps.cursors, move || {
-                let (log, metrics, owner) = (it.log.clone(), Arc::clone(&it.metrics), it.owner.clone());
+                let (log, metrics, owner) = (it.log.clone(), it.metrics.relay.clone(), it.owner.clone());
                 let encoder = Encoder::new(bus.subject_prefix(), mask.clone());
                 let relay = Relay::new(log, Arc::clone(&it.recent), Arc::clone(&bus), encoder, metrics, owner);
                 it.moved(relay, stop.clone())
@@ -267,7 +286,7 @@ impl App {
         }
         let (it, stop) = (shared.clone(), steps.cursors.clone());
         tasks.keep(TABLES, &helpers, &steps.cursors, move || {
-            let tables = Projector::new(it.log.clone(), Arc::clone(&it.metrics), it.owner.clone());
+            let tables = Projector::new(it.log.clone(), it.owner.clone());
             it.moved(tables.following(Arc::clone(&it.recent)), stop.clone())
         });
         let mut cursors = vec![projection::CURSOR];
@@ -279,9 +298,7 @@ impl App {
             platform_tasks(&mut tasks, &shared, &steps, &shutdown, settings, &vendor, (subscribers, expected));
         }
         let (it, stop) = (shared.clone(), steps.rest.clone());
-        tasks.keep(GAUGES, &helpers, &steps.rest, move || {
-            done(gauges(it.clone(), certificate.clone(), cursors.clone(), stop.clone()))
-        });
+        tasks.keep(GAUGES, &helpers, &steps.rest, move || done(gauges(it.clone(), cursors.clone(), stop.clone())));
         let reloader = Arc::new(reloader);
         let (watcher, stop) = (Arc::clone(&reloader), steps.rest.clone());
         tasks.keep(FILES, &helpers, &steps.rest, move || done(Arc::clone(&watcher).watch(stop.clone())));
@@ -290,11 +307,10 @@ impl App {
             tracing::info!(listener, %address, "listening");
         }
         let (delay, timeout) = (settings.listen.shutdown_delay, settings.listen.shutdown_timeout);
-        let Shared { log, health, metrics, .. } = shared;
+        let Shared { log, health, .. } = shared;
         Ok(Self {
             events: events_at,
             admin: admin_at,
-            metrics,
             health,
             log,
             vendor: client,
@@ -368,13 +384,40 @@ impl App {
     }
 }
 
+/// What outlives the helpers that it measures: they are started again.
+#[derive(Clone)]
+struct HelperMetrics {
+    relay: RelayMetrics,
+    stream: StreamMetrics,
+    backfill: BackfillMetrics,
+    recordings: Counters<Class>,
+    enrichment: Counters<Class>,
+    subscription: watch::Sender<Option<SubscriptionStatus>>,
+}
+
+impl HelperMetrics {
+    fn new(registry: &Registry, subscription: watch::Sender<Option<SubscriptionStatus>>) -> Self {
+        let failures = |task| {
+            let help = "Calls of the platform's API that failed, by what is to be done.";
+            registry.counters_with(Opts::new("convoke_fetch_failures_total", help).const_label("task", task), "class")
+        };
+        Self {
+            relay: RelayMetrics::new(registry),
+            stream: StreamMetrics::new(registry),
+            backfill: BackfillMetrics::new(registry),
+            recordings: failures(RECORDINGS),
+            enrichment: failures(ENRICHMENT),
+            subscription,
+        }
+    }
+}
+
 /// What most helpers need.
 #[derive(Clone)]
 struct Shared {
     log: Arc<dyn Store>,
     health: Arc<Health>,
-    past: Arc<Past>,
-    metrics: Arc<Metrics>,
+    metrics: HelperMetrics,
     clock: Clock,
     recent: Arc<RecentRows>,
     migrated: CancellationToken,
@@ -471,7 +514,7 @@ fn platform_tasks(
                 log: it.log.clone(),
                 intake: it.health.intake.clone(),
                 vendor: vendor.clone(),
-                metrics: Arc::clone(&it.metrics),
+                metrics: it.metrics.backfill.clone(),
                 clock: it.clock.clone(),
             };
             done(task.run(it.migrated.clone(), stop.clone()))
@@ -480,29 +523,29 @@ fn platform_tasks(
     if platform.recordings {
         let ((it, vendor), stop) = (parts(), steps.askers.clone());
         tasks.keep(RECORDINGS, helpers, &steps.askers, move || {
-            let (log, metrics, intake) = (it.log.clone(), Arc::clone(&it.metrics), it.health.intake.clone());
+            let (log, failures, intake) = (it.log.clone(), it.metrics.recordings.clone(), it.health.intake.clone());
             let (clock, owner) = (it.clock.clone(), it.owner.clone());
-            it.moved(Recordings::new(log, intake, vendor.clone(), metrics, clock, owner, stop.clone()), stop.clone())
+            it.moved(Recordings::new(log, intake, vendor.clone(), failures, clock, owner, stop.clone()), stop.clone())
         });
     }
     if platform.enrich {
         let ((it, vendor), stop) = (parts(), steps.askers.clone());
         let enterprise = Enterprise::of(platform.sp_id.as_deref(), platform.corp_id.as_deref());
         tasks.keep(ENRICHMENT, helpers, &steps.askers, move || {
-            let (log, metrics, leader) =
-                (it.log.clone(), Arc::clone(&it.metrics), (projection::CURSOR, it.owner.clone()));
-            let enrich = Enrich::new(log, vendor.clone(), metrics, it.clock.clone(), enterprise.clone(), leader);
+            let (log, failures, leader) =
+                (it.log.clone(), it.metrics.enrichment.clone(), (projection::CURSOR, it.owner.clone()));
+            let enrich = Enrich::new(log, vendor.clone(), failures, it.clock.clone(), enterprise.clone(), leader);
             done(enrich.run(it.migrated.clone(), stop.clone()))
         });
     }
     if let Some(every) = platform.watch_every {
         let ((it, vendor), stop, expected) = (parts(), steps.rest.clone(), expected.subscribe());
         tasks.keep(SUBSCRIPTION, helpers, &steps.rest, move || {
-            let (log, metrics, owner) = (it.log.clone(), Arc::clone(&it.metrics), it.owner.clone());
+            let (log, status, owner) = (it.log.clone(), it.metrics.subscription.clone(), it.owner.clone());
             let watch = subscription::watch::Watch::new(
                 vendor.clone(),
                 log,
-                metrics,
+                status,
                 expected.clone(),
                 owner,
                 every,
@@ -573,7 +616,7 @@ async fn done(task: impl Future<Output = ()>) -> anyhow::Result<()> {
 async fn upkeep(
     log: Arc<dyn Store>,
     migrate: bool,
-    (past, health): (Arc<Past>, Arc<Health>),
+    health: Arc<Health>,
     clock: Clock,
     migrated: CancellationToken,
     stop: CancellationToken,
@@ -602,7 +645,7 @@ async fn upkeep(
                     }),
                     Err(error) => tracing::debug!(%error, "whether the database is durable is not known"),
                 }
-                if let Err(error) = past.recall(&health.subscribers(), clock.now()).await {
+                if let Err(error) = health.last_seen.recall(&health.subscribers(), clock.now()).await {
                     tracing::debug!(%error, "when the last events came is not known yet");
                 }
                 migrated.cancel();
@@ -652,7 +695,7 @@ async fn upkeep(
                 && let Ok(held) = retention_held(&*log).await
             {
                 looked = Some(Instant::now());
-                health.metrics.retention_blocked.set(i64::from(held.is_some()));
+                health.look(|known| known.retention_blocked = held.is_some());
                 if let Some(held) = held {
                     said_held.run("retention", |_| tracing::warn!("retention is held back: {held}"));
                 }
@@ -676,35 +719,27 @@ async fn retention_held(log: &dyn Maintenance) -> Result<Option<log::RetentionHe
 }
 
 /// Keeps the gauges up to date that only the database knows.
-async fn gauges(
-    shared: Shared,
-    certificates: Option<Certificates>,
-    cursors: Vec<&'static str>,
-    stop: CancellationToken,
-) {
-    let Shared { log, health, past, clock, migrated, .. } = shared;
+async fn gauges(shared: Shared, cursors: Vec<&'static str>, stop: CancellationToken) {
+    let Shared { log, health, clock, migrated, .. } = shared;
     let mut disk_watch = DiskWatch::new(clock.clone());
     let mut validity = http::tls::Watch::default();
     loop {
-        if let Some(certificates) = &certificates {
-            let expires = certificates.expires();
-            health.metrics.tls_expiry.set(expires.get() / 1000);
-            if validity.is_due(expires, clock.now()) {
-                warn_of_validity(certificates);
-            }
+        if let Some(certificates) = &health.certificates
+            && validity.is_due(certificates.expires(), clock.now())
+        {
+            warn_of_validity(certificates);
         }
-        health.last_hour.look(&health.metrics, clock.now());
+        health.refusals.sample(clock.now());
         let disk = log.disk();
         health.look(|looked| looked.disk_free = disk.map(|disk| disk.free));
-        if let Some(disk) = disk {
-            health.metrics.disk_free.set(i64::try_from(disk.free).unwrap_or(i64::MAX));
-            if let Some(warning) = disk_watch.note(disk) {
-                warning.say(disk);
-            }
+        if let Some(disk) = disk
+            && let Some(warning) = disk_watch.note(disk)
+        {
+            warning.say(disk);
         }
         health.intake.warn_if_due();
         if migrated.is_cancelled() {
-            let looked = look(&*log, &health, &past, &clock, &cursors).await;
+            let looked = look(&*log, &health, &clock, &cursors).await;
             health.look(|known| known.reachable = looked.is_ok());
             if let Err(error) = looked {
                 tracing::debug!(%error, "the gauges are as they were");
@@ -717,20 +752,12 @@ async fn gauges(
     }
 }
 
-async fn look(
-    log: &dyn Store,
-    health: &Health,
-    past: &Past,
-    clock: &Clock,
-    running: &[&'static str],
-) -> Result<(), LogError> {
-    let metrics = &health.metrics;
+async fn look(log: &dyn Store, health: &Health, clock: &Clock, running: &[&'static str]) -> Result<(), LogError> {
     let states = log.cursors().await?;
     let mut cursors = Vec::new();
     for name in CURSORS.into_iter().filter(|name| running.contains(name)) {
         let lag = log.lag(name).await?;
         let seconds = lag.oldest.map_or(0.0, |oldest| clock.now().since(oldest).as_secs_f64());
-        metrics.set_lag(name, lag.events, seconds);
         let state = states.iter().find(|state| state.name == name);
         cursors.push(CursorHealth {
             name: name.to_owned(),
@@ -742,23 +769,25 @@ async fn look(
     }
     health.look(|known| known.cursors = cursors);
     let counts = log.counts().await?;
-    metrics.quarantined.set(counts.quarantined);
-    for name in CURSORS {
-        metrics.set_aside(name).set(counts.set_aside.get(name).copied().unwrap_or(0));
-    }
     let (fetches, enrichments) = log.work_counts().await?;
-    metrics.set_fetches(recordings::CURSOR, fetches);
-    metrics.set_fetches(enrich::TASK, enrichments);
+    health.look(|known| {
+        known.quarantined = counts.quarantined;
+        let set_aside = |name| (name, counts.set_aside.get(name).copied().unwrap_or(0));
+        known.set_aside = CURSORS.into_iter().map(set_aside).collect();
+        known.work = [(recordings::CURSOR, fetches), (enrich::TASK, enrichments)].into();
+    });
     for (subscriber, at) in counts.handshakes {
-        metrics.note_handshake(&subscriber, at);
+        if let Some(seen) = health.last_seen.known(&subscriber) {
+            seen.handshake.raise(at);
+        }
     }
     // Not as people read: whatever they ask, the gauges go on.
     let newest = log.read(Seq(log.head().await?.0 - 1), 1).await?;
     if let Some(newest) = newest.first() {
-        past.note(newest);
+        health.last_seen.note(newest);
         health.look(|known| known.newest = Some(newest.received_at));
     }
     // Those that a reload has added, too.
-    past.recall(&health.subscribers(), clock.now()).await?;
-    past.keep(clock.now()).await
+    health.last_seen.recall(&health.subscribers(), clock.now()).await?;
+    health.last_seen.keep(clock.now()).await
 }

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use prometheus::IntGauge;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Settings, Sources};
-use crate::metrics::Metrics;
+use crate::metrics::Registry;
 use convoke_core::secret;
 use convoke_core::throttle::Throttle;
 
@@ -31,7 +32,7 @@ type Check = Box<dyn Fn(&Settings) -> anyhow::Result<Apply> + Send + Sync>;
 /// Gives new settings to the parts of a running service.
 pub struct Reloader {
     parts: Vec<Check>,
-    metrics: Arc<Metrics>,
+    ok: IntGauge,
     throttle: Throttle,
     state: Mutex<State>,
 }
@@ -53,11 +54,13 @@ impl std::fmt::Debug for Reloader {
 
 impl Reloader {
     /// Nothing reloads yet.
-    pub(super) fn new(settings: &Settings, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(settings: &Settings, registry: &Registry) -> Self {
         let sources = settings.sources.clone();
         let files = look(settings.files.iter().cloned());
         let throttle = Throttle::new(1, SAY_AGAIN);
-        Self { parts: Vec::new(), metrics, throttle, state: Mutex::new(State { sources, files }) }
+        let ok = registry.int_gauge("convoke_reload_ok", "1 unless the last reload of the settings failed.");
+        ok.set(1);
+        Self { parts: Vec::new(), ok, throttle, state: Mutex::new(State { sources, files }) }
     }
 
     /// Registers a part.
@@ -74,7 +77,7 @@ impl Reloader {
             *state = State { sources, files };
             Ok(())
         });
-        self.metrics.reload_ok.set(i64::from(result.is_ok()));
+        self.ok.set(i64::from(result.is_ok()));
         match result {
             Ok(()) => tracing::info!("reloaded subscribers, keys, certificates and credentials"),
             Err(error) => tracing::error!(error = format!("{error:#}"), "could not reload: the old settings stay"),
@@ -89,7 +92,7 @@ impl Reloader {
             return;
         }
         let result = self.take(&state.sources, &state.files);
-        self.metrics.reload_ok.set(i64::from(result.is_ok()));
+        self.ok.set(i64::from(result.is_ok()));
         match result {
             Ok(files) => {
                 state.files = files;

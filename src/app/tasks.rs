@@ -130,18 +130,18 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
-    use crate::metrics::{Metrics, TASKS};
+    use crate::metrics::Registry;
 
-    const NAME: &str = TASKS[0];
+    const NAME: &str = "helper";
 
-    fn helpers() -> (Arc<Metrics>, Arc<Helpers>) {
-        let metrics = Arc::new(Metrics::new());
-        (Arc::clone(&metrics), Arc::new(Helpers::new(metrics)))
+    fn helpers() -> (Registry, Arc<Helpers>) {
+        let registry = Registry::default();
+        (registry.clone(), Arc::new(Helpers::new(&[NAME], &registry)))
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_helper_that_panics_or_ends_is_started_again_with_growing_pauses_and_named() {
-        let ((metrics, helpers), stop, mut tasks) = (helpers(), CancellationToken::new(), Tasks::default());
+        let ((registry, helpers), stop, mut tasks) = (helpers(), CancellationToken::new(), Tasks::default());
         let starts = Arc::new(std::sync::Mutex::new(Vec::new()));
         let (noted, begin) = (Arc::clone(&starts), Instant::now());
         let stopped = stop.clone();
@@ -175,7 +175,8 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(600)).await;
         // The pauses: 1, 2, 4, 8, 16, 32, 60 s, and after 300 s without a failure 1 s.
         assert_eq!(*starts.lock().expect("a lock"), [0, 1, 3, 7, 15, 31, 63, 123, 424]);
-        assert_eq!(metrics.task_restarts.with_label_values(&[NAME]).get(), 8);
+        let page = registry.render();
+        assert!(page.contains("convoke_task_restarts_total{task=\"helper\"} 8\n"), "{page}");
         assert!(helpers.all()[NAME].running);
         stop.cancel();
         tasks.finish(&[NAME]).await.expect("it stops");

@@ -9,13 +9,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use prometheus::{Gauge, IntGauge};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::seq_set::SeqSet;
 use super::{Excuse, accepted, aged_out};
 use crate::cursor::lease;
-use crate::metrics::{Metrics, Setback};
+use crate::metrics::{Counters, Label as _, Registry};
 use crate::relay;
 use convoke_bus::{Bus, StreamState};
 use convoke_core::id::{EventId, Seq};
@@ -192,12 +193,65 @@ pub enum CheckOutcome {
     Done,
 }
 
+/// How a stream lost messages that neither age nor size explain, as in the label `kind`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum Setback {
+    /// It is another stream of the same name.
+    Recreated,
+    /// Its newest messages are gone.
+    Backwards,
+    /// Its oldest messages are gone.
+    Purged,
+    /// Messages in its middle are gone.
+    Deleted,
+}
+
+/// What the watch shows.
+#[derive(Clone, Debug)]
+pub struct StreamMetrics {
+    /// Events of the log that the stream should hold and does not.
+    pub missing: IntGauge,
+    /// Messages of the stream whose event the log does not know.
+    pub unknown: IntGauge,
+    /// When log and stream were last compared, in seconds since the epoch.
+    pub checked: Gauge,
+    /// Times that the stream lost messages.
+    pub setbacks: Counters<Setback>,
+}
+
+impl StreamMetrics {
+    /// At zero.
+    #[must_use]
+    pub fn new(registry: &Registry) -> Self {
+        Self {
+            missing: registry.int_gauge(
+                "convoke_stream_missing_events",
+                "Events of the log that the stream should hold and does not, when they were last compared.",
+            ),
+            unknown: registry.int_gauge(
+                "convoke_stream_unknown_events",
+                "Messages of the stream whose event the log does not know, when they were last compared.",
+            ),
+            checked: registry.gauge(
+                "convoke_stream_checked_timestamp_seconds",
+                "When log and stream were last compared to the end; 0: never, or another replica does it.",
+            ),
+            setbacks: registry.counters(
+                "convoke_stream_setbacks_total",
+                "Times that the stream was seen to have lost messages.",
+                "kind",
+            ),
+        }
+    }
+}
+
 /// The watch.
 #[derive(Debug)]
 pub struct Watch {
     log: Arc<dyn Operations>,
     bus: Arc<Bus>,
-    metrics: Arc<Metrics>,
+    metrics: StreamMetrics,
     owner: String,
     retention: Option<Duration>,
     /// For each stretch of work so many times its length is rested.
@@ -234,7 +288,7 @@ impl Watch {
     pub fn new(
         log: Arc<dyn Operations>,
         bus: Arc<Bus>,
-        metrics: Arc<Metrics>,
+        metrics: StreamMetrics,
         owner: String,
         retention: Option<Duration>,
         rest: u32,
@@ -320,9 +374,9 @@ impl Watch {
         if self.mark.take().is_some() {
             self.goal = None;
             self.reported = (0, 0);
-            self.metrics.stream_missing.set(0);
-            self.metrics.stream_unknown.set(0);
-            self.metrics.stream_checked.set(0.0);
+            self.metrics.missing.set(0);
+            self.metrics.unknown.set(0);
+            self.metrics.checked.set(0.0);
         }
     }
 
@@ -344,7 +398,7 @@ impl Watch {
         }
         let setback = mark.setback(state, now).filter(|_| known);
         if let Some((kind, what)) = &setback {
-            self.metrics.stream_setbacks(*kind).inc();
+            self.metrics.setbacks.of(*kind).inc();
             tracing::warn!(
                 stream,
                 kind = kind.as_str(),
@@ -473,10 +527,10 @@ impl Watch {
     }
 
     fn show(&self, mark: &Mark) {
-        self.metrics.stream_missing.set(i64::try_from(mark.missing).unwrap_or(i64::MAX));
-        self.metrics.stream_unknown.set(i64::try_from(mark.unknown).unwrap_or(i64::MAX));
+        self.metrics.missing.set(i64::try_from(mark.missing).unwrap_or(i64::MAX));
+        self.metrics.unknown.set(i64::try_from(mark.unknown).unwrap_or(i64::MAX));
         #[expect(clippy::cast_precision_loss, reason = "milliseconds since the epoch fit")]
-        self.metrics.stream_checked.set(mark.checked_at as f64 / 1e3);
+        self.metrics.checked.set(mark.checked_at as f64 / 1e3);
     }
 
     /// Says what was found, when it is news.

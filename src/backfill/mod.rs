@@ -27,7 +27,7 @@ pub use subscriber::{NoSubscriber, subscriber};
 
 use crate::forget::suppression::{self, PlatformStay};
 use crate::intake::{Intake, MAX_BATCH};
-use crate::metrics::Metrics;
+use crate::metrics::Label as _;
 use convoke_core::event::{Content, Source};
 use convoke_core::time::{Clock, Millis};
 use convoke_core::verify;
@@ -102,8 +102,6 @@ pub struct Backfill {
     pub vendor: Client,
     /// The way into the log.
     pub intake: Intake,
-    /// For what was made.
-    pub metrics: Arc<Metrics>,
     /// The time now.
     pub clock: Clock,
     /// Whose events runs are of which nobody knows. Others stay with the subscriber that told of them, configured or not.
@@ -146,8 +144,8 @@ impl Backfill {
         Ok(now.minus(Duration::from_secs(ahead)).min(self.log.now().await?).minus(MARGIN))
     }
 
-    /// Looks at the range and fills what is missing. `progress` hears of every run and every day: what was found until now,
-    /// and until when that reaches.
+    /// Looks at the range and fills what is missing. `progress` hears of every run, every day and the end, whatever it is: what
+    /// was found until now, and until when that reaches.
     ///
     /// Lists of which the platform gives less than it announces are in the report: what they lack was not looked at, and the
     /// same request begins there the next time.
@@ -179,6 +177,7 @@ impl Backfill {
         // In a window a run may stand that began before it was reached, and ends after the one that was under way then.
         let resumed = report.resumed_at.map(|place| (note.clone(), place.minus(WINDOWS_OVERLAP).max(request.since)));
         let walked = self.walk(resumed, until, boundary, request, &mut report, &mut note, &mut progress).await;
+        progress(&report, Millis::new(note.place).unwrap_or(until));
         if !request.dry_run {
             if walked.is_ok() && report.incomplete_lists == 0 {
                 note.finished_at = Some(self.clock.now().get());
@@ -274,7 +273,6 @@ impl Backfill {
                     problem: error.to_string(),
                 };
                 tracing::warn!(list = list.as_str(), advice = error.advice, "a list is not whole: {missing}");
-                self.metrics.backfill_incomplete(list).inc();
                 report.missed(missing);
                 note.missed(since);
                 Ok(None)
@@ -312,10 +310,7 @@ impl Backfill {
         (report, note): (&mut Report, &mut Note),
     ) -> Result<(), Error> {
         report.runs += 1;
-        let unfillable = |report: &mut Report, reason: Unfillable| {
-            *report.not_fillable.entry(reason).or_default() += 1;
-            self.metrics.backfill_not_fillable(reason).inc();
-        };
+        let unfillable = |report: &mut Report, reason: Unfillable| *report.not_fillable.entry(reason).or_default() += 1;
         let Some(uuid) = conference.conf_uuid.as_deref() else {
             unfillable(report, Unfillable::NoRun);
             return Ok(());
@@ -358,10 +353,7 @@ impl Backfill {
         for chunk in plan.events.chunks(MAX_BATCH) {
             for (event, appended) in chunk.iter().zip(self.store(whose, chunk).await?) {
                 match appended {
-                    Appended::Stored => {
-                        *report.filled.entry(event.kind).or_default() += 1;
-                        self.metrics.backfill_events(event.kind).inc();
-                    }
+                    Appended::Stored => *report.filled.entry(event.kind).or_default() += 1,
                     Appended::Duplicate | Appended::Noted => report.already_there += 1,
                     Appended::Quarantined => unfillable(report, Unfillable::Refused),
                 }

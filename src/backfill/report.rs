@@ -8,10 +8,15 @@ use serde::{Serialize, Serializer};
 
 use super::plan::{Gap, Unfillable};
 use super::synthesis::Kind;
+use crate::metrics::Label as _;
 use convoke_core::time::Millis;
 
 /// Counts, every kind of them, also the zeros.
 pub type Counts<K> = BTreeMap<K, u64>;
+
+fn zeros<K: strum::VariantArray + Copy + Ord>() -> Counts<K> {
+    K::VARIANTS.iter().map(|kind| (*kind, 0)).collect()
+}
 
 /// A list of which the platform gave less than it said that there is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -36,27 +41,14 @@ pub struct Incomplete {
 }
 
 /// A list of the platform's, as in reports and in the label `list`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, strum::IntoStaticStr, strum::VariantArray)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum List {
     /// The runs.
     History,
     /// The stays of one.
     Participants,
-}
-
-impl List {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::History, Self::Participants];
-
-    /// As in reports.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::History => "history",
-            Self::Participants => "participants",
-        }
-    }
 }
 
 impl fmt::Display for Incomplete {
@@ -105,6 +97,9 @@ pub struct Report {
     pub incomplete: Vec<Incomplete>,
     /// How many lists are not whole.
     pub incomplete_lists: u64,
+    /// The same for each list.
+    #[serde(skip)]
+    pub incomplete_by_list: Counts<List>,
     /// The start of the first run that was too young.
     #[serde(skip)]
     pub young: Option<Millis>,
@@ -127,12 +122,13 @@ impl Report {
             complete: 0,
             stays: 0,
             forgotten: 0,
-            gaps: Gap::ALL.map(|gap| (gap, 0)).into(),
-            filled: Kind::ALL.map(|kind| (kind, 0)).into(),
+            gaps: zeros(),
+            filled: zeros(),
             already_there: 0,
-            not_fillable: Unfillable::ALL.map(|reason| (reason, 0)).into(),
+            not_fillable: zeros(),
             incomplete: Vec::new(),
             incomplete_lists: 0,
+            incomplete_by_list: zeros(),
             young: None,
         }
     }
@@ -140,6 +136,7 @@ impl Report {
     /// The platform gave less of a list than it said that there is.
     pub fn missed(&mut self, list: Incomplete) {
         self.incomplete_lists += 1;
+        *self.incomplete_by_list.entry(list.list).or_default() += 1;
         if self.incomplete.len() < Self::MOST_NAMED {
             self.incomplete.push(list);
         }

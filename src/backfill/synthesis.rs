@@ -4,39 +4,28 @@
 use serde::Serialize;
 
 use super::matching::PastStay;
+use crate::metrics::Label as _;
 use convoke_core::time::Millis;
 use convoke_log::StaySnapshot;
 
 /// The types of event that history tells of, in the order in which they happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, strum::IntoStaticStr, strum::VariantArray)]
 pub enum Kind {
     /// `meeting.started`.
+    #[strum(serialize = "meeting.started")]
     Started,
     /// `meeting.join`.
+    #[strum(serialize = "meeting.join")]
     Join,
     /// `meeting.left`.
+    #[strum(serialize = "meeting.left")]
     Left,
     /// `record.finish`.
+    #[strum(serialize = "record.finish")]
     Record,
     /// `meeting.end`.
+    #[strum(serialize = "meeting.end")]
     End,
-}
-
-impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 5] = [Self::Started, Self::Join, Self::Left, Self::Record, Self::End];
-
-    /// The event type.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Started => "meeting.started",
-            Self::Join => "meeting.join",
-            Self::Left => "meeting.left",
-            Self::Record => "record.finish",
-            Self::End => "meeting.end",
-        }
-    }
 }
 
 /// The run that an event is about.

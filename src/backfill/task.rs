@@ -3,13 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus::{Gauge, IntCounter};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Backfill, Error, NoSubscriber, Note, Request, subscriber, tables_are_current};
+use super::plan::Unfillable;
+use super::report::Counts;
+use super::synthesis::Kind;
+use super::{Backfill, Error, List, NoSubscriber, Note, Report, Request, subscriber, tables_are_current};
 use crate::cursor::lease;
 use crate::intake::Intake;
-use crate::metrics::Metrics;
+use crate::metrics::{Counters, Label, Registry};
 use convoke_core::throttle::Throttle;
 use convoke_core::time::{Clock, Millis};
 use convoke_log::{LogError, Snapshots};
@@ -31,6 +35,62 @@ const OVERLAP: Duration = Duration::from_secs(3_600);
 const PAUSE: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 3_600);
 
+/// What the task is measured by.
+#[derive(Clone, Debug)]
+pub struct BackfillMetrics {
+    events: Counters<Kind>,
+    not_fillable: Counters<Unfillable>,
+    incomplete: Counters<List>,
+    failures: IntCounter,
+    completed: Gauge,
+}
+
+impl BackfillMetrics {
+    /// At zero.
+    #[must_use]
+    pub fn new(registry: &Registry) -> Self {
+        Self {
+            events: registry.counters(
+                "convoke_backfill_events_total",
+                "Events that were made from the platform's history, because nobody had pushed them.",
+                "event",
+            ),
+            not_fillable: registry.counters(
+                "convoke_backfill_not_fillable_total",
+                "What the platform's history says too little of to make an event.",
+                "reason",
+            ),
+            incomplete: registry.counters(
+                "convoke_backfill_incomplete_total",
+                "Lists of which the platform gave less than it announced.",
+                "list",
+            ),
+            failures: registry.counter(
+                "convoke_backfill_failures_total",
+                "Times that looking for gaps in the platform's history was broken off.",
+            ),
+            completed: registry.gauge(
+                "convoke_backfill_completed_timestamp_seconds",
+                "When gaps were last looked for to the end; 0: never, or another replica does it.",
+            ),
+        }
+    }
+
+    /// Counts what has come to a report since it was `counted` last.
+    fn count(&self, counted: &mut Option<Report>, report: &Report) {
+        fn add<L: Label + Ord>(series: &Counters<L>, counted: Option<&Counts<L>>, now: &Counts<L>) {
+            for (label, count) in now {
+                series.of(*label).inc_by(count - counted.and_then(|counted| counted.get(label)).unwrap_or(&0));
+            }
+        }
+        let before = counted.as_ref();
+        add(&self.events, before.map(|before| &before.filled), &report.filled);
+        add(&self.not_fillable, before.map(|before| &before.not_fillable), &report.not_fillable);
+        add(&self.incomplete, before.map(|before| &before.incomplete_by_list), &report.incomplete_by_list);
+        *counted = Some(report.clone());
+    }
+}
+
 /// The task.
 #[derive(Debug)]
 pub struct Task {
@@ -51,7 +111,7 @@ pub struct Task {
     /// The platform.
     pub vendor: Client,
     /// For what was made.
-    pub metrics: Arc<Metrics>,
+    pub metrics: BackfillMetrics,
     /// The time now.
     pub clock: Clock,
 }
@@ -110,7 +170,7 @@ impl Task {
                 Ok(true) => pause = PAUSE,
                 Ok(false) => {}
                 Err(failed) => {
-                    self.metrics.backfill_failed.inc();
+                    self.metrics.failures.inc();
                     let advice = failed.vendor().map_or("", |error| error.advice);
                     let wait = failed.vendor().and_then(|error| error.wait).unwrap_or_default().max(pause);
                     throttle.run("failed", |suppressed| {
@@ -147,14 +207,14 @@ impl Task {
             log: self.log.clone(),
             vendor: self.vendor.clone(),
             intake: self.intake.clone(),
-            metrics: Arc::clone(&self.metrics),
             clock: self.clock.clone(),
             subscriber_id,
         };
         let request =
             self.request(last.filter(|note| *note.subscriber_id == *backfill.subscriber_id), &backfill).await?;
         tracing::info!(since = %request.since, "looking for gaps in the platform's history");
-        let report = backfill.run(&request, |_, _| {}).await?;
+        let mut counted = None;
+        let report = backfill.run(&request, |report, _| self.metrics.count(&mut counted, report)).await?;
         if report.incomplete_lists == 0 {
             self.show(self.clock.now());
         }
@@ -177,8 +237,7 @@ impl Task {
 
     /// When gaps were last looked for to the end, whoever did it.
     fn show(&self, completed: Millis) {
-        #[expect(clippy::cast_precision_loss, reason = "milliseconds since the epoch fit")]
-        self.metrics.backfill_completed.set(completed.get() as f64 / 1e3);
+        self.metrics.completed.set(completed.seconds());
     }
 
     /// The next range: the rest of the one that was broken off, all since a list that was not whole, or what came after the

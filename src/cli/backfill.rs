@@ -10,7 +10,6 @@ use super::{Failure, Outcome};
 use crate::backfill::{self, Backfill, HISTORY, LONGEST_HISTORY, MARGIN, NoSubscriber, Report, Request};
 use crate::config::{ConfigArgs, Env, Settings};
 use crate::intake::Intake;
-use crate::metrics::Metrics;
 use crate::projection::{self, Projector};
 use crate::{app, cursor};
 use convoke_core::time::{Clock, Millis};
@@ -97,14 +96,13 @@ async fn fill(
             NoSubscriber::Unknown(sentence) => Failure::Usage(sentence),
         })?;
 
-    let metrics = Arc::new(Metrics::new());
     let recent = Arc::new(RecentRows::default());
-    let (intake, writer) = Intake::new(log.clone(), Arc::clone(&metrics), clock.clone(), Arc::clone(&recent));
+    let (intake, writer) = Intake::new(log.clone(), clock.clone(), Arc::clone(&recent));
     // The tables it compares with: kept by `serve` if one runs, else from here.
-    let tables = Projector::new(log.clone(), Arc::clone(&metrics), app::owner());
+    let tables = Projector::new(log.clone(), app::owner());
     let (stop, migrated) = (CancellationToken::new(), CancellationToken::new());
     migrated.cancel();
-    let backfill = Backfill { log: log.clone(), vendor, intake, metrics, clock, subscriber_id };
+    let backfill = Backfill { log: log.clone(), vendor, intake, clock, subscriber_id };
     let request = Request { since, until: arguments.until, dry_run: arguments.dry_run, note: NOTE };
     let work = async {
         let report = look(&backfill, &request, arguments.json).await;

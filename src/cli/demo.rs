@@ -316,7 +316,7 @@ async fn audit(settings: &Settings, ledger: &Path) -> anyhow::Result<Findings> {
     use std::io::BufRead as _;
     let log = log::open(&app::log_options(settings))?;
     let options = app::bus_options(settings).context("the demo has a bus")?;
-    let bus = convoke_bus::Bus::connect(options, |_| {}).await?;
+    let bus = convoke_bus::Bus::connect(options).await?;
     bus.wait_connected(PATIENCE).await?;
     let lines = std::io::BufReader::new(std::fs::File::open(ledger).context("the ledger")?).lines();
     let ledger = audit::compare_ledger(&*log, lines, None).await?;

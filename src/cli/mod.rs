@@ -206,7 +206,7 @@ async fn open_bus(settings: &Settings) -> Result<Bus, Failure> {
         return Err(Failure::Usage("nats.url is none: this command needs the stream; name a NATS server".to_owned()));
     };
     let shown = crate::config::redact_url(&options.url);
-    let bus = Bus::connect(options, |_| {}).await.map_err(anyhow::Error::from)?;
+    let bus = Bus::connect(options).await.map_err(anyhow::Error::from)?;
     bus.wait_connected(Duration::from_secs(5)).await.with_context(|| shown)?;
     Ok(bus)
 }

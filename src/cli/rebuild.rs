@@ -1,14 +1,11 @@
 //! `convoke rebuild`.
 
-use std::sync::Arc;
-
 use anyhow::anyhow;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Failure, Outcome};
 use crate::app;
 use crate::config::{ConfigArgs, Env};
-use crate::metrics::Metrics;
 use crate::projection::Projector;
 
 #[derive(Debug, clap::Args)]
@@ -43,7 +40,7 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {percent:>3} %  {elapsed} of about {duration}") {
         bar.set_style(style);
     }
-    let tables = Projector::new(log.clone(), Arc::new(Metrics::new()), app::owner());
+    let tables = Projector::new(log.clone(), app::owner());
     let rebuilt = tables.rebuild(|at| bar.set_position(at.0.unsigned_abs())).await;
     bar.finish_and_clear();
     let counts = match rebuilt {

@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use super::{Failure, Outcome};
 use crate::config::{ConfigArgs, Env};
 use crate::cursor::Handover;
+use crate::metrics::Label as _;
 use crate::relay::{self, Encoder};
 use crate::{app, audit};
 use convoke_bus::PublishError;

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use bytes::Bytes;
 use secrecy::{ExposeSecret as _, SecretString};
+use strum::VariantArray as _;
 
 use super::{Failure, Outcome};
 use crate::config::{self, ConfigArgs, Env, Settings};
+use crate::metrics::Label as _;
 use crate::printable::printable;
 use convoke_core::event::{Content, Delivery, Subscriber};
 use convoke_core::time::Clock;
@@ -135,7 +137,7 @@ fn explain(description: &verify::Description, wider: &Wider) {
     if description.had_white_space {
         println!("  eventInfo    came with white space; it was tried with it and without");
     }
-    let forms = verify::Form::ALL.map(verify::Form::as_str).join(", ");
+    let forms = verify::Form::VARIANTS.iter().map(|form| form.as_str()).collect::<Vec<_>>().join(", ");
     println!("  tried        appID + timestamp + nonce + eventInfo, with every key, in the forms {forms}");
     match wider {
         Wider::Text(fit) => {

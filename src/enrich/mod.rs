@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cursor::lease;
 use crate::forget::suppression;
-use crate::metrics::Metrics;
+use crate::metrics::Counters;
 use convoke_core::throttle::Throttle;
 use convoke_core::time::Clock;
 use convoke_log::{Details, Enriched, LogError, Run, WorkLists};
@@ -59,7 +59,7 @@ impl Enterprise {
 pub struct Enrich {
     log: Arc<dyn WorkLists>,
     vendor: Client,
-    metrics: Arc<Metrics>,
+    failures: Counters<Class>,
     clock: Clock,
     enterprise: Enterprise,
     /// The cursor whose owner does the work, and who we are among its owners.
@@ -75,12 +75,12 @@ impl Enrich {
     pub fn new(
         log: Arc<dyn WorkLists>,
         vendor: Client,
-        metrics: Arc<Metrics>,
+        failures: Counters<Class>,
         clock: Clock,
         enterprise: Enterprise,
         leader: (&'static str, String),
     ) -> Self {
-        Self { log, vendor, metrics, clock, enterprise, leader, patience: Backoff::new(TASK), seek: None }
+        Self { log, vendor, failures, clock, enterprise, leader, patience: Backoff::new(TASK), seek: None }
     }
 
     /// Enriches until `stop`.
@@ -133,7 +133,7 @@ impl Enrich {
                 Some(enriched)
             }
             Err(error) => {
-                self.metrics.fetch_failures(TASK, error.class).inc();
+                self.failures.of(error.class).inc();
                 self.patience.failed(self.clock.steady(), &error, rand::random());
                 decide::failed(&run, error.class, &error.to_string(), now)
             }

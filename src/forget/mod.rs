@@ -28,7 +28,6 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::cursor::HandoverError;
-use crate::metrics::Metrics;
 use crate::projection::{Projector, RebuildError};
 use convoke_bus::{Bus, BusError};
 use convoke_core::id::Seq;
@@ -222,7 +221,7 @@ impl Forget {
         }
         progress(Part::Tables);
         let noted = log.noted_stays(begun.id).await?;
-        let tables = Projector::new(self.log.clone(), Arc::new(Metrics::new()), self.owner.clone());
+        let tables = Projector::new(self.log.clone(), self.owner.clone());
         tables.forget(&*self.log, begun.id, &noted, |_| progress(Part::Tables)).await?;
         self.erase_hosts(&begun, &suppression).await?;
         if let Some(bus) = &self.bus {

@@ -25,6 +25,7 @@ use prometheus::{IntCounter, IntGauge};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use crate::metrics::Registry;
 use convoke_core::throttle::Throttle;
 
 /// Connections of the events listener, if there are file descriptors for so many.
@@ -299,11 +300,11 @@ pub struct Connections {
 
 /// Where the events listener's connections are counted.
 #[derive(Clone, Debug)]
-pub struct Gauges {
+struct Gauges {
     /// Those that are open.
-    pub open: IntGauge,
+    open: IntGauge,
     /// Those that had to make room.
-    pub evicted: IntCounter,
+    evicted: IntCounter,
 }
 
 #[derive(Debug, Default)]
@@ -315,9 +316,16 @@ struct Held {
 }
 
 impl Connections {
-    /// Room for so many.
+    /// Room for so many, counted on `registry`.
     #[must_use]
-    pub fn new(most: usize, gauges: Option<Gauges>) -> Arc<Self> {
+    pub fn new(most: usize, registry: Option<&Registry>) -> Arc<Self> {
+        let gauges = registry.map(|registry| Gauges {
+            open: registry.int_gauge("convoke_connections", "Open connections to the events listener."),
+            evicted: registry.counter(
+                "convoke_connections_evicted_total",
+                "Connections to the events listener that were closed to make room for others.",
+            ),
+        });
         Arc::new(Self {
             room: Arc::new(Semaphore::new(most)),
             spare: most / SPARE,

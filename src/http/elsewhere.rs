@@ -8,7 +8,8 @@ use axum::response::Response;
 
 use super::Sources;
 use super::problem::{drain, problem};
-use crate::metrics::{Metrics, Rejection};
+use super::refusals::{Refusals, Rejection};
+use crate::metrics::Label as _;
 use convoke_core::throttle::Throttle;
 
 /// Of a path, so many characters are said.
@@ -19,21 +20,21 @@ const SAID: usize = 200;
 pub struct Elsewhere {
     path: String,
     sources: Sources,
-    metrics: Arc<Metrics>,
+    refusals: Arc<Refusals>,
     throttle: Throttle,
 }
 
 impl Elsewhere {
     /// Events are taken at `path`; `sources` tell whose a request is.
     #[must_use]
-    pub fn new(path: &str, sources: Sources, metrics: Arc<Metrics>) -> Self {
-        Self { path: path.to_owned(), sources, metrics, throttle: Throttle::default() }
+    pub fn new(path: &str, sources: Sources, refusals: Arc<Refusals>) -> Self {
+        Self { path: path.to_owned(), sources, refusals, throttle: Throttle::default() }
     }
 }
 
 /// `404`. Scanners ask for pages, and are counted only; who posts may be the platform.
 pub async fn not_found(State(elsewhere): State<Arc<Elsewhere>>, request: Request) -> Response {
-    elsewhere.metrics.rejections(Rejection::Path).inc();
+    elsewhere.refusals.rejected(Rejection::Path);
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         elsewhere.throttle.run("path", |suppressed| {
             let peer = elsewhere.sources.client(request.extensions(), request.headers());

@@ -19,7 +19,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::{self, AlertDescription};
 use tokio_rustls::server::TlsStream;
 
-use crate::metrics::{ConnectionFailure, Metrics};
+use super::refusals::{ConnectionFailure, Refusals};
+use crate::metrics::Label as _;
 use convoke_core::throttle::Throttle;
 
 /// So much of a connection's beginning tells what it is: the mark of version 2 of the PROXY protocol is as long.
@@ -46,22 +47,22 @@ const UNTRUSTED: &str = "it does not trust our certificate: put those that vouch
 #[derive(Debug)]
 pub struct Failures {
     listener: &'static str,
-    counted: Option<Arc<Metrics>>,
+    counted: Option<Arc<Refusals>>,
     throttle: Throttle,
 }
 
 impl Failures {
-    /// Of this listener, counted in `metrics`.
+    /// Of this listener.
     #[must_use]
-    pub fn new(listener: &'static str, counted: Option<Arc<Metrics>>) -> Self {
+    pub fn new(listener: &'static str, counted: Option<Arc<Refusals>>) -> Self {
         // A scanner comes again and again, and says nothing new.
         Self { listener, counted, throttle: Throttle::new(3, Duration::from_secs(60)) }
     }
 
     /// Counts one, and says it: of the client, where a request could be read that may name it, else of the connection's peer.
     pub(super) fn tell(&self, why: ConnectionFailure, peer: impl Display, detail: &str) {
-        if let Some(metrics) = &self.counted {
-            metrics.connection_failures(why).inc();
+        if let Some(counted) = &self.counted {
+            counted.failed(why);
         }
         self.throttle.run(why.as_str(), |suppressed| {
             let (reason, listener) = (why.as_str(), self.listener);

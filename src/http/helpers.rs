@@ -1,16 +1,17 @@
 //! How the helpers are: the tasks without which events are still taken.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
+use prometheus::{IntCounterVec, Opts};
 use serde::Serialize;
 
-use crate::metrics::Metrics;
+use crate::metrics::Registry;
 
 /// All helpers of this process.
 #[derive(Debug)]
 pub struct Helpers {
-    metrics: Arc<Metrics>,
+    restarts: IntCounterVec,
     known: Mutex<BTreeMap<&'static str, Helper>>,
 }
 
@@ -27,10 +28,15 @@ pub struct Helper {
 }
 
 impl Helpers {
-    /// None yet.
+    /// None yet, of those that may be there.
     #[must_use]
-    pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, known: Mutex::default() }
+    pub fn new(names: &[&'static str], registry: &Registry) -> Self {
+        let help = "Failures of helpers, after each of which it is started again.";
+        let restarts = registry.register(IntCounterVec::new(Opts::new("convoke_task_restarts_total", help), &["task"]));
+        for name in names {
+            let _ = restarts.with_label_values(&[name]);
+        }
+        Self { restarts, known: Mutex::default() }
     }
 
     /// It has been started.
@@ -40,7 +46,7 @@ impl Helpers {
 
     /// It has failed, and will be started again.
     pub fn failed(&self, name: &'static str, why: &str) {
-        self.metrics.task_restarts.with_label_values(&[name]).inc();
+        self.restarts.with_label_values(&[name]).inc();
         self.with(name, |helper| {
             helper.running = false;
             helper.restarts += 1;

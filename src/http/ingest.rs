@@ -13,17 +13,21 @@ use axum::http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE,
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
+use prometheus::{Histogram, IntCounter, IntCounterVec, Opts};
+use strum::VariantArray as _;
 
 use super::body::{self, Announced, BODY_TIME, Bodies, NoBody};
 use super::connections::Connection;
+use super::last_seen::{LastSeen, Seen};
 use super::problem::problem;
+use super::refusals::{Refusals, Rejection};
 use super::{RequestId, Sources};
 use crate::intake::{Intake, NotStored};
-use crate::metrics::{Metrics, Outcome, Rejection};
-use convoke_core::event::{Content, Delivery, HANDSHAKE, Subscriber};
+use crate::metrics::{Counters, LATENCY_SECONDS, Label as _, Registry, histogram};
+use convoke_core::event::{Content, Delivery, HANDSHAKE, KNOWN_EVENTS, Subscriber};
 use convoke_core::throttle::Throttle;
 use convoke_core::time::Clock;
-use convoke_core::verify::{self, Keyring, Refusal};
+use convoke_core::verify::{self, Form, Keyring, Refusal};
 use convoke_log::Appended;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -43,11 +47,43 @@ const WRONG_KEY: &str = "the signature matches no key of the subscriber, and non
 /// Seconds after which a sender that was answered `503` may come again.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
+/// What became of a delivery that was answered `200`, as in the label `outcome`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum Outcome {
+    /// New in the log.
+    Stored,
+    /// In the log already.
+    Duplicate,
+    /// A handshake.
+    Verified,
+    /// Kept in the quarantine.
+    Quarantined,
+}
+
+/// The event types that have a series of their own; the last stands for all others.
+const EVENT_LABELS: [&str; KNOWN_EVENTS.len() + 2] = {
+    let mut labels = [OTHER; KNOWN_EVENTS.len() + 2];
+    labels[0] = HANDSHAKE;
+    let mut known = 0;
+    while known < KNOWN_EVENTS.len() {
+        labels[known + 1] = KNOWN_EVENTS[known];
+        known += 1;
+    }
+    labels
+};
+
+const OTHER: &str = "other";
+
 /// What a delivery passes through.
 pub struct Ingest {
     subscribers: RwLock<Arc<Subscribers>>,
     intake: Intake,
-    metrics: Arc<Metrics>,
+    last_seen: Arc<LastSeen>,
+    refusals: Arc<Refusals>,
+    deliveries: IntCounterVec,
+    duration: Histogram,
+    forms: Counters<Form>,
     clock: Clock,
     sources: Sources,
     bodies: Bodies,
@@ -57,27 +93,33 @@ pub struct Ingest {
 /// The subscribers as they were loaded last.
 struct Subscribers {
     keyring: Keyring,
-    /// When a key of each verified a delivery of the platform's last, by the steady clock in milliseconds; 0: not yet.
-    verified: HashMap<Arc<str>, AtomicU64>,
+    by_id: HashMap<Arc<str>, Sender>,
 }
 
-impl Subscribers {
-    fn new(subscribers: &[Subscriber]) -> Self {
-        let never = |subscriber: &Subscriber| (Arc::clone(&subscriber.app_id), AtomicU64::new(0));
-        Self { keyring: Keyring::new(subscribers), verified: subscribers.iter().map(never).collect() }
-    }
+/// One who may send events.
+struct Sender {
+    /// When a key verified a delivery of the platform's last, by the steady clock in milliseconds; 0: not yet.
+    verified: AtomicU64,
+    seen: Arc<Seen>,
+    /// Its series, in the order of [`EVENT_LABELS`].
+    deliveries: Vec<Vec<IntCounter>>,
+}
 
-    /// Notes that a key of the subscriber verified a delivery at `now`.
-    fn note(&self, subscriber_id: &str, now: Duration) {
-        if let Some(verified) = self.verified.get(subscriber_id) {
-            verified.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX).max(1), Ordering::Relaxed);
-        }
+impl Sender {
+    /// Notes that a key verified a delivery at `now`.
+    fn note(&self, now: Duration) {
+        self.verified.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX).max(1), Ordering::Relaxed);
     }
 
     /// Whether that was lately, as of `now`.
-    fn verified_lately(&self, subscriber_id: &str, now: Duration) -> bool {
-        let last = self.verified.get(subscriber_id).map_or(0, |verified| verified.load(Ordering::Relaxed));
+    fn verified_lately(&self, now: Duration) -> bool {
+        let last = self.verified.load(Ordering::Relaxed);
         last > 0 && now.saturating_sub(Duration::from_millis(last)) < LATELY
+    }
+
+    fn count(&self, event: &str, outcome: Outcome) {
+        let event = EVENT_LABELS.iter().position(|label| *label == event).unwrap_or(EVENT_LABELS.len() - 1);
+        self.deliveries[event][outcome as usize].inc();
     }
 }
 
@@ -102,14 +144,24 @@ impl Ingest {
     pub fn new(
         subscribers: &[Subscriber],
         intake: Intake,
-        metrics: Arc<Metrics>,
         clock: Clock,
         limits: Limits,
+        (refusals, last_seen): (Arc<Refusals>, Arc<LastSeen>),
+        registry: &Registry,
     ) -> Self {
+        let deliveries = Opts::new("convoke_deliveries_total", "Signed deliveries, answered 200.");
+        let (duration, help) = ("convoke_delivery_duration_seconds", "From a request's head to its answer.");
+        let (forms, forms_help) =
+            ("convoke_signature_form_total", "Signatures that matched, by the form of eventInfo.");
+        let none = Subscribers { keyring: Keyring::new(&[]), by_id: HashMap::new() };
         let ingest = Self {
-            subscribers: RwLock::new(Arc::new(Subscribers::new(&[]))),
+            subscribers: RwLock::new(Arc::new(none)),
             intake,
-            metrics,
+            last_seen,
+            refusals,
+            deliveries: registry.register(IntCounterVec::new(deliveries, &["subscriber", "event", "outcome"])),
+            duration: registry.register(histogram(duration, help, &LATENCY_SECONDS)),
+            forms: registry.counters(forms, forms_help, "form"),
             clock,
             sources: limits.sources,
             bodies: Bodies::new(limits.max_body),
@@ -121,11 +173,22 @@ impl Ingest {
 
     /// Serves these subscribers from now on. Deliveries under way are not disturbed.
     pub fn set_subscribers(&self, subscribers: &[Subscriber]) {
-        for subscriber in subscribers {
-            // All of its series exist from now on.
-            let _ = self.metrics.subscriber(&subscriber.app_id);
+        let by_id = subscribers.iter().map(|one| (Arc::clone(&one.app_id), self.sender(&one.app_id))).collect();
+        let new = Arc::new(Subscribers { keyring: Keyring::new(subscribers), by_id });
+        *self.subscribers.write().unwrap_or_else(PoisonError::into_inner) = new;
+    }
+
+    /// All of its series exist from now on.
+    fn sender(&self, subscriber_id: &Arc<str>) -> Sender {
+        let series = |event: &str, outcome: &Outcome| {
+            self.deliveries.with_label_values(&[subscriber_id, event, outcome.as_str()])
+        };
+        let outcomes = |event: &&str| Outcome::VARIANTS.iter().map(|outcome| series(event, outcome)).collect();
+        Sender {
+            verified: AtomicU64::new(0),
+            seen: self.last_seen.of(subscriber_id),
+            deliveries: EVENT_LABELS.iter().map(outcomes).collect(),
         }
-        *self.subscribers.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Subscribers::new(subscribers));
     }
 
     fn subscribers(&self) -> Arc<Subscribers> {
@@ -172,14 +235,17 @@ impl Ingest {
         let subscribers = self.subscribers();
         let checked = verify::verify(&body, &subscribers.keyring, &delivery)
             .map_err(|refusal| self.unverified(&refusal, &body, &subscribers))?;
-        self.metrics.forms(checked.form).inc();
+        self.forms.of(checked.form).inc();
         let _storing = connection.map(Connection::proven);
 
         let verified = checked.verified;
         let subscriber_id = Arc::clone(verified.subscriber_id());
-        let series = self.metrics.subscriber(&subscriber_id);
-        if !matches!(verified.content(), Content::Handshake(handshake) if handshake.is_probe()) {
-            subscribers.note(&subscriber_id, self.clock.steady());
+        // There is one: its key has verified this.
+        let sender = subscribers.by_id.get(&subscriber_id);
+        if let Some(sender) = sender
+            && !matches!(verified.content(), Content::Handshake(handshake) if handshake.is_probe())
+        {
+            sender.note(self.clock.steady());
         }
         let event = match verified.content() {
             Content::Handshake(handshake) => {
@@ -189,8 +255,10 @@ impl Ingest {
                     self.intake.note(verified, received_at);
                     return Ok(answer);
                 }
-                series.handshake(received_at);
-                series.deliveries(HANDSHAKE, Outcome::Verified).inc();
+                if let Some(sender) = sender {
+                    sender.seen.handshake.raise(received_at);
+                    sender.count(HANDSHAKE, Outcome::Verified);
+                }
                 tracing::info!(subscriber = %handshake.subscriber_id, "answered a handshake");
                 self.intake.note(verified, received_at);
                 return Ok(answer);
@@ -206,10 +274,7 @@ impl Ingest {
         };
         let stored = tokio::time::timeout(ANSWER_TIME, self.intake.store(verified, body, received_at)).await;
         let outcome = match stored {
-            Ok(Ok(Appended::Stored)) => {
-                series.event_stored(received_at);
-                Outcome::Stored
-            }
+            Ok(Ok(Appended::Stored)) => Outcome::Stored,
             Ok(Ok(Appended::Duplicate)) => Outcome::Duplicate,
             Ok(Ok(Appended::Quarantined | Appended::Noted)) => Outcome::Quarantined,
             Ok(Err(NotStored::QueueFull)) => {
@@ -220,7 +285,12 @@ impl Ingest {
             }
             Err(_) => return Err(Refused::new(Rejection::Slow, "not stored in time").sent_to(subscriber_id)),
         };
-        series.deliveries(event.as_deref().unwrap_or("other"), outcome).inc();
+        if let Some(sender) = sender {
+            if outcome == Outcome::Stored {
+                sender.seen.event.raise(received_at);
+            }
+            sender.count(event.as_deref().unwrap_or(OTHER), outcome);
+        }
         Ok(empty())
     }
 
@@ -233,18 +303,19 @@ impl Ingest {
         let Some(subscriber_id) = verify::addressee(body, &subscribers.keyring) else {
             return Refused::new(reason, refusal.to_string());
         };
-        let refused = if subscribers.verified_lately(subscriber_id, self.clock.steady()) {
-            Refused { kind: "right key", ..Refused::new(reason, RIGHT_KEY) }
-        } else {
-            Refused::new(reason, WRONG_KEY)
-        };
+        let refused =
+            if subscribers.by_id.get(subscriber_id).is_some_and(|sender| sender.verified_lately(self.clock.steady())) {
+                Refused { kind: "right key", ..Refused::new(reason, RIGHT_KEY) }
+            } else {
+                Refused::new(reason, WRONG_KEY)
+            };
         refused.sent_to(Arc::clone(subscriber_id))
     }
 
     fn refuse(&self, refused: &Refused, request_id: &RequestId) -> Response {
         let Refused { reason, kind, detail, peer, subscriber_id } = refused;
         let reason = *reason;
-        self.metrics.rejections(reason).inc();
+        self.refusals.rejected(reason);
         self.throttle.run(kind, |suppressed| {
             tracing::warn!(reason = reason.as_str(), %detail, peer = peer.map(tracing::field::display),
                 subscriber = subscriber_id.as_deref(), request_id = request_id.as_str(), suppressed, "refused a delivery");
@@ -292,7 +363,7 @@ pub async fn deliver(
         Ok(response) => response,
         Err(refused) => ingest.refuse(&refused, &request_id),
     };
-    ingest.metrics.delivery_duration.observe(started.elapsed().as_secs_f64());
+    ingest.duration.observe(started.elapsed().as_secs_f64());
     response
 }
 

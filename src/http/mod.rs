@@ -18,10 +18,10 @@ pub mod failures;
 mod headers;
 pub mod helpers;
 pub mod ingest;
-pub mod last_hour;
+pub mod last_seen;
 pub mod ops;
-pub mod past;
 mod problem;
+pub mod refusals;
 mod request_id;
 mod source;
 pub mod tls;
@@ -51,10 +51,11 @@ use tower::ServiceExt as _;
 use connections::{Connection, Connections};
 use elsewhere::Elsewhere;
 use failures::{Begun, Failures, First};
+use refusals::ConnectionFailure;
 use request_id::RequestId;
 pub use source::Sources;
 
-use crate::metrics::ConnectionFailure;
+use crate::metrics::Registry;
 
 /// A connection may do without a first request for so long, whatever it does instead: say nothing, send half of a head or
 /// pings.
@@ -147,7 +148,7 @@ impl Terms {
 /// The routes of the events listener: the path of the events, with a slash at its end and without.
 pub fn events_router(path: &str, ingest: Arc<ingest::Ingest>, health: Arc<ops::Health>, sources: Sources) -> Router {
     let base = path.strip_suffix('/').unwrap_or(path);
-    let elsewhere = Arc::new(Elsewhere::new(path, sources, Arc::clone(&health.metrics)));
+    let elsewhere = Arc::new(Elsewhere::new(path, sources, Arc::clone(&health.refusals)));
     [base, &format!("{base}/")]
         .into_iter()
         .filter(|path| !path.is_empty())
@@ -161,11 +162,12 @@ pub fn events_router(path: &str, ingest: Arc<ingest::Ingest>, health: Arc<ops::H
 /// The routes of the admin listener.
 pub fn admin_router(
     health: &Arc<ops::Health>,
+    registry: Registry,
     access: Arc<access::Access>,
     streams: Arc<api::streams::Streams>,
 ) -> Router {
     Router::new()
-        .route("/metrics", get(ops::metrics).with_state(Arc::clone(health)))
+        .route("/metrics", get(ops::metrics).with_state(registry))
         .route("/readyz", get(ops::readyz_verbose).with_state(Arc::clone(health)))
         .merge(web::router())
         .merge(api::router(streams))

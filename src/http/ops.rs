@@ -11,13 +11,24 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
 
+use tokio::sync::watch;
+
 use super::Closing;
 use super::helpers::{Helper, Helpers};
-use super::last_hour::LastHour;
+use super::last_seen::LastSeen;
+use super::refusals::Refusals;
+use super::tls::Certificates;
 use crate::intake::Intake;
-use crate::metrics::Metrics;
+use crate::metrics::Registry;
+use crate::subscription::SubscriptionStatus;
+use crate::{enrich, projection, recordings, relay};
+use convoke_bus::Bus;
 use convoke_core::event::Subscriber;
 use convoke_core::time::Millis;
+use convoke_log::WorkCounts;
+
+/// The cursors that exist in this version.
+pub const CURSORS: [&str; 3] = [relay::CURSOR, projection::CURSOR, recordings::CURSOR];
 
 /// What the process knows about itself.
 #[derive(Debug)]
@@ -26,20 +37,24 @@ pub struct Health {
     pub intake: Intake,
     /// Whether an end is near.
     pub closing: Closing,
-    /// All metrics.
-    pub metrics: Arc<Metrics>,
     /// The database, for people.
     pub database: String,
-    /// The bus, for people; `None`: the relay is off.
-    pub bus: Option<String>,
-    /// Whether the subscription at the platform is watched.
-    pub subscription_watched: bool,
+    /// `None`: the relay is off.
+    pub bus: Option<Arc<Bus>>,
+    /// What the events listener shows; `None`: plain HTTP.
+    pub certificates: Option<Certificates>,
+    /// How the subscription at the platform stands, as far as this process knows; `None`: it is not watched.
+    pub subscription: Option<watch::Receiver<Option<SubscriptionStatus>>>,
     /// What was refused.
-    pub last_hour: LastHour,
+    pub refusals: Arc<Refusals>,
+    /// When subscribers were last heard.
+    pub last_seen: Arc<LastSeen>,
     /// How the helpers are.
     pub helpers: Arc<Helpers>,
-    subscribers: RwLock<Arc<[Known]>>,
-    known: RwLock<Looked>,
+    /// Those who may send events.
+    pub(crate) subscribers: RwLock<Arc<[Known]>>,
+    /// What the database told last.
+    pub(crate) known: RwLock<Looked>,
 }
 
 /// Somebody who may send events.
@@ -62,6 +77,14 @@ pub struct Looked {
     pub cursors: Vec<CursorHealth>,
     /// When the newest event of the log arrived.
     pub newest: Option<Millis>,
+    /// Whether a clock or a cursor holds retention back.
+    pub retention_blocked: bool,
+    /// Entries in the quarantine.
+    pub quarantined: i64,
+    /// Rows that cursors set aside.
+    pub set_aside: BTreeMap<&'static str, i64>,
+    /// What the platform is asked for.
+    pub work: BTreeMap<&'static str, WorkCounts>,
 }
 
 /// Where a cursor stood when it was last looked at.
@@ -104,29 +127,86 @@ struct BusReport {
     stream: Option<String>,
 }
 
+/// A count, as a gauge shows it.
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+const fn shown(count: u64) -> f64 {
+    count as f64
+}
+
 impl Health {
-    /// Of a process that has not looked at anything yet.
-    #[must_use]
-    pub fn new(
-        intake: Intake,
-        closing: Closing,
-        metrics: Arc<Metrics>,
-        database: String,
-        bus: Option<String>,
-        subscription_watched: bool,
-    ) -> Self {
-        Self {
-            helpers: Arc::new(Helpers::new(Arc::clone(&metrics))),
-            intake,
-            closing,
-            metrics,
-            database,
-            bus,
-            subscription_watched,
-            last_hour: LastHour::default(),
-            subscribers: RwLock::new(Arc::new([])),
-            known: RwLock::default(),
+    /// Shows what is known on `registry`, whenever somebody scrapes.
+    pub fn register(self: &Arc<Self>, registry: &Registry) {
+        let show = |name: &str, help: &str, labels: &[(&str, &str)], value: Box<dyn Fn(&Self) -> f64 + Send + Sync>| {
+            let health = Arc::clone(self);
+            registry.show(name, help, labels, move || value(&health));
+        };
+        #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+        let quarantined = |health: &Self| health.known().quarantined as f64;
+        show("convoke_quarantined", "Entries in the quarantine.", &[], Box::new(quarantined));
+        let connected = |health: &Self| f64::from(health.connected());
+        show("convoke_bus_connected", "1 while there is a connection to the bus.", &[], Box::new(connected));
+        show(
+            "convoke_retention_blocked",
+            "1 while nothing, or not all, is deleted that is beyond database.retention: the database's clock cannot be right, no event came for that long, or a cursor has not read it. convoke check says which.",
+            &[],
+            Box::new(|health| f64::from(health.known().retention_blocked)),
+        );
+        show(
+            "convoke_disk_free_bytes",
+            "Bytes free where the embedded database lies.",
+            &[],
+            Box::new(|health| shown(health.known().disk_free.unwrap_or(0))),
+        );
+        show(
+            "convoke_tls_expiry_timestamp_seconds",
+            "When the certificate that is served runs out; 0 without TLS.",
+            &[],
+            Box::new(|health| health.certificates.as_ref().map_or(0.0, |shown| shown.expires().seconds())),
+        );
+        for cursor in CURSORS {
+            let labels = [("cursor", cursor)];
+            let lag = move |health: &Self| health.known().cursors.into_iter().find(|known| known.name == cursor);
+            show(
+                "convoke_cursor_lag_events",
+                "Rows that a cursor has not read yet.",
+                &labels,
+                Box::new(move |health| lag(health).map_or(0.0, |cursor| shown(cursor.lag_events))),
+            );
+            show(
+                "convoke_cursor_lag_seconds",
+                "Age of the oldest row that a cursor has not read yet.",
+                &labels,
+                Box::new(move |health| lag(health).map_or(0.0, |cursor| cursor.lag_seconds)),
+            );
+            #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+            let set_aside = move |health: &Self| health.known().set_aside.get(cursor).copied().unwrap_or(0) as f64;
+            let help = "Rows that a cursor passed by, because its target never takes them.";
+            show("convoke_set_aside", help, &labels, Box::new(set_aside));
         }
+        for task in [recordings::CURSOR, enrich::TASK] {
+            for (state, count) in [
+                ("waiting", (|counts| counts.waiting) as fn(&WorkCounts) -> i64),
+                ("given_up", |counts: &WorkCounts| counts.given_up),
+            ] {
+                #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+                let counted = move |health: &Self| health.known().work.get(task).map_or(0, count) as f64;
+                let help = "What is asked of the platform's API: still (waiting), or in vain until it made no sense any more \
+                    (given_up). 10000 is that or more.";
+                show("convoke_fetches", help, &[("task", task), ("state", state)], Box::new(counted));
+            }
+        }
+    }
+
+    /// Whether there is a connection to the bus.
+    #[must_use]
+    pub fn connected(&self) -> bool {
+        self.bus.as_ref().is_some_and(|bus| bus.connected())
+    }
+
+    /// The stream's name.
+    #[must_use]
+    pub fn stream(&self) -> Option<String> {
+        self.bus.as_ref().map(|bus| bus.stream().to_owned())
     }
 
     /// Those who may send events from now on.
@@ -167,11 +247,7 @@ impl Health {
             not_accepting_is_lower_bound: self.intake.refusing_at_least(),
             not_accepting_reason: self.intake.refusing_because(),
             database: self.database.clone(),
-            bus: BusReport {
-                enabled: self.bus.is_some(),
-                connected: self.metrics.bus_connected.get() == 1,
-                stream: self.bus.clone(),
-            },
+            bus: BusReport { enabled: self.bus.is_some(), connected: self.connected(), stream: self.stream() },
             cursors: self.known().cursors,
             tasks: self.helpers.all(),
         }
@@ -208,9 +284,8 @@ pub(super) fn is_verbose(query: Option<&str>) -> bool {
 }
 
 /// `/metrics`, in Prometheus' text format.
-pub async fn metrics(State(health): State<Arc<Health>>) -> Response {
-    health.metrics.not_accepting.set(health.intake.refusing_for().as_secs_f64());
-    let mut response = health.metrics.render().into_response();
+pub async fn metrics(State(registry): State<Registry>) -> Response {
+    let mut response = registry.render().into_response();
     let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, format);
     response

@@ -12,10 +12,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use prometheus::Histogram;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::Metrics;
+use crate::metrics::{LATENCY_SECONDS, Registry, histogram};
 use convoke_core::event::{Content, Unreadable, Verified};
 use convoke_core::human;
 use convoke_core::id::EventId;
@@ -76,20 +77,41 @@ pub struct Intake {
     queue: mpsc::Sender<QueuedDelivery>,
     bytes: Arc<Semaphore>,
     outage: Arc<Outage>,
-    metrics: Arc<Metrics>,
+    histograms: Histograms,
+}
+
+/// What a commit is measured by.
+#[derive(Clone, Debug)]
+struct Histograms {
+    /// Deliveries in one commit.
+    batch_size: Histogram,
+    /// Seconds that one commit took.
+    commit_duration: Histogram,
+}
+
+impl Histograms {
+    fn new() -> Self {
+        let batches = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+        let (size, duration) = ("convoke_commit_batch_size", "convoke_commit_duration_seconds");
+        let sound = "names and buckets are sound";
+        Self {
+            batch_size: histogram(size, "Deliveries in one commit.", &batches).expect(sound),
+            commit_duration: histogram(duration, "How long one commit took.", &LATENCY_SECONDS).expect(sound),
+        }
+    }
 }
 
 impl Intake {
     /// The queue, and the writer that empties it. Not accepting until the writer has run.
     #[must_use]
-    pub fn new(log: Arc<dyn Log>, metrics: Arc<Metrics>, clock: Clock, recent: Arc<RecentRows>) -> (Self, Writer) {
+    pub fn new(log: Arc<dyn Log>, clock: Clock, recent: Arc<RecentRows>) -> (Self, Writer) {
         let (queue, jobs) = mpsc::channel(MAX_QUEUED);
-        let outage = Arc::new(Outage::new(clock.clone()));
+        let (outage, histograms) = (Arc::new(Outage::new(clock.clone())), Histograms::new());
         let intake = Self {
             queue,
             bytes: Arc::new(Semaphore::new(MAX_QUEUED_BYTES)),
             outage: Arc::clone(&outage),
-            metrics: Arc::clone(&metrics),
+            histograms: histograms.clone(),
         };
         let throttle = Throttle::new(5, Duration::from_secs(60));
         let writer = Writer {
@@ -99,12 +121,29 @@ impl Intake {
             clock,
             heartbeat_at: None,
             writes_heartbeat: true,
-            metrics,
+            histograms,
             recent,
             ready: OnceLock::new(),
             throttle,
         };
         (intake, writer)
+    }
+
+    /// Shows it on `registry`.
+    pub fn register(&self, registry: &Registry) {
+        let _ = registry.register(Ok(self.histograms.batch_size.clone()));
+        let _ = registry.register(Ok(self.histograms.commit_duration.clone()));
+        let queue = self.queue.downgrade();
+        let waiting = move || queue.upgrade().map_or(0, |queue| MAX_QUEUED - queue.capacity());
+        registry.show("convoke_store_queue", "Deliveries that wait to be stored.", &[], move || waiting() as f64);
+        let outage = Arc::clone(&self.outage);
+        registry.show(
+            "convoke_not_accepting_seconds",
+            "How long events have been refused, by this process and before its start by all. At the start, until the \
+             database is back, at least so long. The platform drops an event 24 h after its first try.",
+            &[],
+            move || outage.refused_for().as_secs_f64(),
+        );
     }
 
     /// Stores what was verified. When it returns `Ok`, it is durable. `body` is what it was read from, in case that the
@@ -140,7 +179,6 @@ impl Intake {
             mpsc::error::TrySendError::Full(_) => NotStored::QueueFull,
             mpsc::error::TrySendError::Closed(_) => NotStored::Unavailable,
         })?;
-        self.metrics.store_queue.set(i64::try_from(MAX_QUEUED - self.queue.capacity()).unwrap_or(0));
         Ok(())
     }
 
@@ -201,7 +239,7 @@ pub struct Writer {
     heartbeat_at: Option<Duration>,
     /// Whether it is written at all.
     writes_heartbeat: bool,
-    metrics: Arc<Metrics>,
+    histograms: Histograms,
     recent: Arc<RecentRows>,
     ready: OnceLock<()>,
     throttle: Throttle,
@@ -246,7 +284,6 @@ impl Writer {
                 self.heartbeat_at = None;
                 return self.write_heartbeat().await;
             }
-            self.metrics.store_queue.set(i64::try_from(self.jobs.len()).unwrap_or(0));
             if migrated.is_cancelled() {
                 self.commit(&mut jobs).await;
                 last_write = Instant::now();
@@ -338,9 +375,9 @@ impl Writer {
         let started = Instant::now();
         let mut outcomes = vec![Err(NotStored::Unavailable); batch.len()];
         self.append(&batch, jobs, &places, &mut outcomes).await;
-        self.metrics.commit_duration.observe(started.elapsed().as_secs_f64());
+        self.histograms.commit_duration.observe(started.elapsed().as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
-        self.metrics.batch_size.observe(jobs.len() as f64);
+        self.histograms.batch_size.observe(jobs.len() as f64);
         // Also for duplicates: the first try of a batch may have been committed without our learning it.
         if outcomes.iter().any(Result::is_ok) {
             self.recent.wake();

@@ -46,7 +46,6 @@ use std::time::{Duration, Instant};
 
 use crate::cursor::lease::{LEASE_TIME, RENEW_INTERVAL};
 use crate::cursor::{Cursor, Progress, Retry};
-use crate::metrics::Metrics;
 use convoke_core::id::Seq;
 use convoke_log::recent::RecentRows;
 use convoke_log::{Changes, Lease, LogError, Moved, ProjectedEvent, Projection, RunKey};
@@ -90,7 +89,6 @@ pub const LONGEST_UUID: usize = 512;
 #[derive(Debug)]
 pub struct Projector {
     log: Arc<dyn Projection>,
-    metrics: Arc<Metrics>,
     owner: String,
     held: Option<Held>,
     recent: Option<Arc<RecentRows>>,
@@ -173,8 +171,8 @@ impl Runs {
 impl Projector {
     /// The cursor over `log`. `owner` names this process among the replicas.
     #[must_use]
-    pub fn new(log: Arc<dyn Projection>, metrics: Arc<Metrics>, owner: String) -> Self {
-        Self { log, metrics, owner, held: None, recent: None, page: PAGE }
+    pub fn new(log: Arc<dyn Projection>, owner: String) -> Self {
+        Self { log, owner, held: None, recent: None, page: PAGE }
     }
 
     /// Takes the newest rows from here, as far as they are there, instead of reading them back.
@@ -361,7 +359,6 @@ impl Projector {
         tracing::warn!(seq = fact.seq.0, event_id = %fact.event_id, reason,
             "an event is left out of the analyst tables: it is in the log and in the table set_aside");
         let set_aside = self.log.set_aside(CURSOR, fact.seq, fact.event_id, reason).await;
-        self.metrics.set_aside(CURSOR).inc();
         set_aside.map_err(|error| log_failed(&error))
     }
 }

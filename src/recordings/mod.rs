@@ -23,7 +23,7 @@ use tokio_util::sync::{CancellationToken, ReusableBoxFuture};
 use crate::cursor::lease::{LEASE_TIME, RENEW_INTERVAL};
 use crate::cursor::{Cursor, Progress, Retry};
 use crate::intake::Intake;
-use crate::metrics::Metrics;
+use crate::metrics::Counters;
 use convoke_core::event::{Content, Source};
 use convoke_core::id::Seq;
 use convoke_core::time::Clock;
@@ -52,7 +52,7 @@ pub struct Recordings {
     log: Arc<dyn WorkLists>,
     intake: Intake,
     vendor: Client,
-    metrics: Arc<Metrics>,
+    failures: Counters<Class>,
     clock: Clock,
     owner: String,
     stop: CancellationToken,
@@ -90,7 +90,7 @@ impl Recordings {
         log: Arc<dyn WorkLists>,
         intake: Intake,
         vendor: Client,
-        metrics: Arc<Metrics>,
+        failures: Counters<Class>,
         clock: Clock,
         owner: String,
         stop: CancellationToken,
@@ -99,7 +99,7 @@ impl Recordings {
             log,
             intake,
             vendor,
-            metrics,
+            failures,
             clock,
             owner,
             stop,
@@ -183,7 +183,7 @@ impl Recordings {
                 Some(decide::judge(&fetch, found, now))
             }
             Err(error) => {
-                self.metrics.fetch_failures(CURSOR, error.class).inc();
+                self.failures.of(error.class).inc();
                 self.patience.failed(self.clock.steady(), error, rand::random());
                 decide::judge_failure(&fetch, error.class, &error.to_string(), now)
             }

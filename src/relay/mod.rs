@@ -13,7 +13,7 @@ pub use message::{Encoder, meeting_subjects, subject};
 
 use crate::cursor::lease::{CLAIM_TIME, LEASE_TIME, MIN_TURN_TIME, RENEW_INTERVAL, TURN_POLL_INTERVAL};
 use crate::cursor::{Cursor, Progress, Retry};
-use crate::metrics::Metrics;
+use crate::metrics::{Counters, Label as _, Registry};
 use convoke_bus::{Behind, Bus, BusError, Message, PublishError, StreamState};
 use convoke_core::event::{Record, Row};
 use convoke_core::id::Seq;
@@ -41,6 +41,35 @@ const SETTLE_INTERVAL: Duration = Duration::from_millis(50);
 /// A connection that was just lost, or is just being made, is waited for so long before it is called a failure.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
 
+/// What became of a message that the stream acknowledged, as in the label `outcome`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
+enum Published {
+    /// It is new there.
+    New,
+    /// It was there already.
+    Duplicate,
+}
+
+/// What the relay is measured by.
+#[derive(Clone, Debug)]
+pub struct RelayMetrics {
+    published: Counters<Published>,
+    errors: Counters<PublishError>,
+}
+
+impl RelayMetrics {
+    /// At zero.
+    #[must_use]
+    pub fn new(registry: &Registry) -> Self {
+        let (published, errors) = ("convoke_published_total", "convoke_publish_errors_total");
+        Self {
+            published: registry.counters(published, "Messages that the stream acknowledged.", "outcome"),
+            errors: registry.counters(errors, "Publishes that the bus did not take.", "reason"),
+        }
+    }
+}
+
 /// The relay.
 #[derive(Debug)]
 pub struct Relay {
@@ -48,7 +77,7 @@ pub struct Relay {
     recent: Arc<RecentRows>,
     bus: Arc<Bus>,
     encoder: Encoder,
-    metrics: Arc<Metrics>,
+    metrics: RelayMetrics,
     owner: String,
     held: Option<RelayLease>,
     stream: Option<KnownStream>,
@@ -137,7 +166,7 @@ impl Relay {
         recent: Arc<RecentRows>,
         bus: Arc<Bus>,
         encoder: Encoder,
-        metrics: Arc<Metrics>,
+        metrics: RelayMetrics,
         owner: String,
     ) -> Self {
         Self {
@@ -205,7 +234,7 @@ impl Relay {
             } else {
                 otherwise
             };
-            self.metrics.publish_errors(kind).inc();
+            self.metrics.errors.of(kind).inc();
             Retry { reason, soon: false }
         })?;
         self.notice(&state);
@@ -276,8 +305,8 @@ impl Relay {
         let acked = results.iter().take_while(|result| result.is_ok()).count();
         let mut last = last_sequence;
         for ack in results.iter().filter_map(|result| result.ok()) {
-            let published = if ack.duplicate { &self.metrics.published_duplicate } else { &self.metrics.published_new };
-            published.inc();
+            let published = if ack.duplicate { Published::Duplicate } else { Published::New };
+            self.metrics.published.of(published).inc();
             last = last.max(ack.sequence);
         }
         self.highest = self.highest.max(last);
@@ -289,7 +318,7 @@ impl Relay {
         // A copy that was acknowledged takes no number, so the messages after it were refused, which is no failure.
         let copies = results.iter().take(acked).any(|result| result.is_ok_and(|ack| ack.duplicate));
         if let Some(reason) = failure.filter(|reason| !(copies && *reason == PublishError::WrongSequence)) {
-            self.metrics.publish_errors(reason).inc();
+            self.metrics.errors.of(reason).inc();
         }
         let Some(reason) = failure else {
             self.stream = Some(KnownStream { last_sequence: last, at: Instant::now() });
@@ -391,7 +420,6 @@ impl Relay {
                 `convoke replay --set-aside` publishes it once the bus takes it");
         });
         self.log.set_aside(CURSOR, row.seq, row.event_id, &reason).await.map_err(|error| log_failed(&error))?;
-        self.metrics.set_aside(CURSOR).inc();
         self.advance(row.seq).await
     }
 }
@@ -410,7 +438,7 @@ impl Cursor for Relay {
             }
             let refused = matches!(error, BusError::Refused(_));
             let reason = if refused { PublishError::Permission } else { PublishError::Disconnected };
-            self.metrics.publish_errors(reason).inc();
+            self.metrics.errors.of(reason).inc();
             return Err(Retry { reason: error.to_string(), soon: false });
         }
         let Some(held) = self.hold().await? else {

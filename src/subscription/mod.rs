@@ -15,8 +15,25 @@ use std::sync::Arc;
 
 use axum::http::Uri;
 
-pub use crate::metrics::Standing;
 use convoke_platform::{Status, Subscription};
+
+/// How the subscription at the platform stands, to whoever wants its events; what is worse is greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum SubscriptionStatus {
+    /// Events are pushed, to where they should be.
+    Enabled,
+    /// It could not be read.
+    Unknown,
+    /// Events are pushed, but somewhere else.
+    Elsewhere,
+    /// It is switched off.
+    Disabled,
+    /// It was locked, because enabling failed too often.
+    Locked,
+    /// There is none.
+    Missing,
+}
 
 /// What the subscription should be, as far as the settings say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,14 +75,14 @@ impl Expected {
 
     /// How it stands.
     #[must_use]
-    pub fn standing(&self, is: Option<&Subscription>) -> Standing {
+    pub fn standing(&self, is: Option<&Subscription>) -> SubscriptionStatus {
         match is.map(|is| (is, is.status)) {
-            None => Standing::Missing,
-            Some((_, Status::Disabled)) => Standing::Disabled,
-            Some((_, Status::Locked)) => Standing::Locked,
-            Some((_, Status::Other(_))) => Standing::Unknown,
-            Some((is, Status::Enabled)) if self.differences(is).is_empty() => Standing::Enabled,
-            Some(_) => Standing::Elsewhere,
+            None => SubscriptionStatus::Missing,
+            Some((_, Status::Disabled)) => SubscriptionStatus::Disabled,
+            Some((_, Status::Locked)) => SubscriptionStatus::Locked,
+            Some((_, Status::Other(_))) => SubscriptionStatus::Unknown,
+            Some((is, Status::Enabled)) if self.differences(is).is_empty() => SubscriptionStatus::Enabled,
+            Some(_) => SubscriptionStatus::Elsewhere,
         }
     }
 }
@@ -115,12 +132,12 @@ mod tests {
     #[test]
     fn what_is_enabled_and_as_configured_stands_well_and_everything_else_does_not() {
         let standing = |is: Option<Subscription>| expected().standing(is.as_ref());
-        assert_eq!(standing(None), Standing::Missing);
+        assert_eq!(standing(None), SubscriptionStatus::Missing);
         for (status, expected) in [
-            (Status::Enabled, Standing::Enabled),
-            (Status::Disabled, Standing::Disabled),
-            (Status::Locked, Standing::Locked),
-            (Status::Other(7), Standing::Unknown),
+            (Status::Enabled, SubscriptionStatus::Enabled),
+            (Status::Disabled, SubscriptionStatus::Disabled),
+            (Status::Locked, SubscriptionStatus::Locked),
+            (Status::Other(7), SubscriptionStatus::Unknown),
         ] {
             assert_eq!(standing(Some(subscription(status))), expected);
         }
@@ -138,10 +155,10 @@ mod tests {
                 ..subscription(Status::Enabled)
             };
             assert_eq!(expected().differences(&is).len(), 1, "{is:?}");
-            assert_eq!(standing(Some(is)), Standing::Elsewhere);
+            assert_eq!(standing(Some(is)), SubscriptionStatus::Elsewhere);
         }
         let anywhere = Expected { url: None, ..expected() };
-        assert_eq!(anywhere.standing(Some(&subscription(Status::Enabled))), Standing::Enabled);
+        assert_eq!(anywhere.standing(Some(&subscription(Status::Enabled))), SubscriptionStatus::Enabled);
     }
 
     #[test]

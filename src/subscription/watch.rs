@@ -4,13 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use strum::VariantArray as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::memory::Memory;
-use super::{Expected, Standing};
+use super::{Expected, SubscriptionStatus};
 use crate::cursor::lease;
-use crate::metrics::Metrics;
+use crate::metrics::{Label as _, Registry};
 use crate::projection;
 use convoke_core::time::Clock;
 use convoke_log::{Handshakes, LogError};
@@ -38,15 +39,15 @@ pub enum Say {
 #[derive(Debug, Default)]
 pub struct Voice {
     /// What was last said to be bad, and when.
-    said: Option<(Standing, Duration)>,
+    said: Option<(SubscriptionStatus, Duration)>,
     /// Whether that is still so, as far as has been said.
     bad: bool,
 }
 
 impl Voice {
     /// Takes notice of how it stands at `now`, by a steady clock; what there is to say about it.
-    pub fn note(&mut self, standing: Standing, now: Duration) -> Option<Say> {
-        if standing == Standing::Enabled {
+    pub fn note(&mut self, standing: SubscriptionStatus, now: Duration) -> Option<Say> {
+        if standing == SubscriptionStatus::Enabled {
             return std::mem::take(&mut self.bad).then_some(Say::Well);
         }
         let due = self.said.is_none_or(|(said, at)| {
@@ -62,12 +63,23 @@ impl Voice {
     }
 }
 
+/// Shows how it stands, as far as this process knows.
+pub fn register(status: &watch::Receiver<Option<SubscriptionStatus>>, registry: &Registry) {
+    let help =
+        "1 for how the subscription at the platform stands; all 0 where it is not watched, or by another replica.";
+    for shown in SubscriptionStatus::VARIANTS {
+        let (labels, status) = ([("status", shown.as_str())], status.clone());
+        registry
+            .show("convoke_subscription_status", help, &labels, move || f64::from(*status.borrow() == Some(*shown)));
+    }
+}
+
 /// The watchdog of one process.
 #[derive(Debug)]
 pub struct Watch {
     vendor: Client,
     log: Arc<dyn Handshakes>,
-    metrics: Arc<Metrics>,
+    status: watch::Sender<Option<SubscriptionStatus>>,
     /// What the settings say; it may change.
     expected: watch::Receiver<Expected>,
     owner: String,
@@ -84,13 +96,13 @@ impl Watch {
     pub fn new(
         vendor: Client,
         log: Arc<dyn Handshakes>,
-        metrics: Arc<Metrics>,
+        status: watch::Sender<Option<SubscriptionStatus>>,
         expected: watch::Receiver<Expected>,
         owner: String,
         every: Duration,
         clock: Clock,
     ) -> Self {
-        Self { vendor, log, metrics, expected, owner, every, clock, voice: Voice::default(), read_at: None }
+        Self { vendor, log, status, expected, owner, every, clock, voice: Voice::default(), read_at: None }
     }
 
     /// Watches until `stop`, once the database is migrated.
@@ -117,7 +129,7 @@ impl Watch {
     pub async fn look(&mut self) -> Result<(), LogError> {
         if lease::moved_by(&*self.log, projection::CURSOR, &self.owner).await?.is_none() {
             if self.read_at.take().is_some() {
-                self.metrics.set_standing(None);
+                self.status.send_replace(None);
             }
             return Ok(());
         }
@@ -131,9 +143,9 @@ impl Watch {
         let expected = self.expected.borrow_and_update().clone();
         let standing = match &read {
             Ok(is) => expected.standing(is.as_ref()),
-            Err(_) => Standing::Unknown,
+            Err(_) => SubscriptionStatus::Unknown,
         };
-        self.metrics.set_standing(Some(standing));
+        self.status.send_replace(Some(standing));
         match self.voice.note(standing, now) {
             None => {}
             Some(Say::Well) => tracing::info!("the subscription at the platform is enabled"),
@@ -157,15 +169,17 @@ impl Watch {
     }
 }
 
-fn detail(standing: Standing, differences: Vec<String>) -> String {
+fn detail(standing: SubscriptionStatus, differences: Vec<String>) -> String {
     let what = match standing {
-        Standing::Disabled => "no events are pushed: run `convoke subscription enable`",
-        Standing::Locked => {
+        SubscriptionStatus::Disabled => "no events are pushed: run `convoke subscription enable`",
+        SubscriptionStatus::Locked => {
             "enabling it failed too often, and no events are pushed: see what keeps the platform's handshake from \
              us, wait an hour, then run `convoke subscription enable`"
         }
-        Standing::Unknown => "the platform gave a status that its manual does not list",
-        Standing::Elsewhere | Standing::Enabled | Standing::Missing => "events are pushed somewhere else",
+        SubscriptionStatus::Unknown => "the platform gave a status that its manual does not list",
+        SubscriptionStatus::Elsewhere | SubscriptionStatus::Enabled | SubscriptionStatus::Missing => {
+            "events are pushed somewhere else"
+        }
     };
     std::iter::once(what.to_owned()).chain(differences).collect::<Vec<_>>().join("; ")
 }
@@ -173,10 +187,10 @@ fn detail(standing: Standing, differences: Vec<String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Standing::{Disabled, Elsewhere, Enabled, Locked, Missing, Unknown};
+    use SubscriptionStatus::{Disabled, Elsewhere, Enabled, Locked, Missing, Unknown};
 
     /// What is said, by the minute, while it stands so.
-    fn said(course: impl IntoIterator<Item = (u64, Standing)>) -> Vec<(u64, Say)> {
+    fn said(course: impl IntoIterator<Item = (u64, SubscriptionStatus)>) -> Vec<(u64, Say)> {
         let mut voice = Voice::default();
         course
             .into_iter()

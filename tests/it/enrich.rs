@@ -11,12 +11,12 @@ use std::{
 use convoke::{
     cursor::{Cursor as _, Progress},
     enrich::{Enrich, Enterprise},
-    metrics::Metrics,
+    metrics::{Counters, Registry},
     projection::{self, Projector},
 };
 use convoke_core::time::Clock;
 use convoke_log::{Store, WorkCounts};
-use convoke_platform::{Client, Options};
+use convoke_platform::{Class, Client, Options};
 use convoke_simulator::platform::{Call, Fault, Platform, PlatformOptions, Refusal, Run, State};
 
 use crate::{
@@ -48,7 +48,7 @@ struct Rig {
     log: Arc<dyn Store>,
     platform: Platform,
     clock: Arc<AtomicI64>,
-    metrics: Arc<Metrics>,
+    failures: Counters<Class>,
     tables: Projector,
 }
 
@@ -64,9 +64,9 @@ impl Rig {
         change(&mut options);
         let platform = platform::started(options).await;
         let log = backend.log().await;
-        let metrics = Arc::new(Metrics::new());
-        let tables = Projector::new(log.clone(), Arc::clone(&metrics), "us".to_owned());
-        Self { backend, log, platform, clock, metrics, tables }
+        let failures = Registry::default().counters("failures", "Calls that failed.", "class");
+        let tables = Projector::new(log.clone(), "us".to_owned());
+        Self { backend, log, platform, clock, failures, tables }
     }
 
     /// The task as a process that has just started has it.
@@ -83,7 +83,7 @@ impl Rig {
         };
         let vendor = Client::new(options, clock.clone()).expect("a client");
         let leader = (projection::CURSOR, "us".to_owned());
-        Enrich::new(self.log.clone(), vendor, Arc::clone(&self.metrics), clock, enterprise, leader)
+        Enrich::new(self.log.clone(), vendor, self.failures.clone(), clock, enterprise, leader)
     }
 
     /// Events come, and the tables follow.
@@ -267,11 +267,7 @@ async fn a_refused_question_is_a_pause_and_a_wrong_one_is_given_up(backend: Back
     rig.platform.inject(Call::HistoryDetail, refused(), 1);
     let mut task = rig.task(Enterprise::One(None), None);
     rig.works(&mut task).await;
-    let failures = |class: &str| {
-        let series = format!(r#"convoke_fetch_failures_total{{class="{class}",task="enrichment"}} 1"#);
-        rig.metrics.render().lines().any(|line| line == series)
-    };
-    assert!(failures("configuration"), "{}", rig.metrics.render());
+    assert_eq!(rig.failures.of(Class::Configuration).get(), 1);
     rig.set(NOW + 10 * 60_000);
     rig.works(&mut task).await;
     assert_eq!(rig.asked(), (0, 1), "it is left alone");
@@ -307,7 +303,7 @@ async fn tables_that_are_made_anew_keep_what_is_known(backend: Backend) {
     rig.log.clear_tables(lease).await.expect("a database");
     assert_eq!(rig.row("one").await, "");
     rig.log.release(lease.cursor, lease.owner).await.expect("a database");
-    rig.tables = Projector::new(rig.log.clone(), Arc::clone(&rig.metrics), "us".to_owned());
+    rig.tables = Projector::new(rig.log.clone(), "us".to_owned());
     assert_ne!(rig.tables.tick().await.expect("it goes on"), Progress::Standby);
     rig.follow().await;
     rig.works_anew().await;

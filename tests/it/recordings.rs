@@ -14,13 +14,13 @@ use std::{
 use convoke::{
     cursor::{Cursor as _, Progress},
     intake::Intake,
-    metrics::Metrics,
+    metrics::{Counters, Registry},
     recordings::Recordings,
 };
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::{Clock, Millis};
 use convoke_log::{Store, WorkCounts};
-use convoke_platform::{Client, Options};
+use convoke_platform::{Class, Client, Options};
 use convoke_simulator::platform::{Call, Fault, Platform, PlatformOptions, Recorded, Refusal, Run};
 use tokio_util::sync::CancellationToken;
 
@@ -60,7 +60,7 @@ struct Rig {
     intake: Intake,
     platform: Platform,
     clock: Arc<AtomicI64>,
-    metrics: Arc<Metrics>,
+    failures: Counters<Class>,
     stop: CancellationToken,
 }
 
@@ -82,13 +82,14 @@ impl Rig {
         change(&mut options);
         let platform = platform::started(options).await;
         let log = backend.log().await;
-        let (metrics, stop) = (Arc::new(Metrics::new()), CancellationToken::new());
-        let (intake, writer) = Intake::new(log.clone(), Arc::clone(&metrics), Clock::System, Arc::default());
+        let stop = CancellationToken::new();
+        let failures = Registry::default().counters("failures", "Calls that failed.", "class");
+        let (intake, writer) = Intake::new(log.clone(), Clock::System, Arc::default());
         let migrated = CancellationToken::new();
         migrated.cancel();
         tokio::spawn(writer.run(migrated, stop.clone()));
         eventually("events can be stored", SOON, async || intake.accepting()).await;
-        Self { backend, log, intake, platform, clock, metrics, stop }
+        Self { backend, log, intake, platform, clock, failures, stop }
     }
 
     /// The cursor as a process of this name has it after its start.
@@ -108,8 +109,8 @@ impl Rig {
             timeout: Duration::from_secs(20),
         };
         let vendor = Client::new(options, clock.clone()).expect("a client");
-        let (log, intake, metrics) = (self.log.clone(), self.intake.clone(), Arc::clone(&self.metrics));
-        Recordings::new(log, intake, vendor, metrics, clock, owner.to_owned(), self.stop.clone())
+        let (log, intake, failures) = (self.log.clone(), self.intake.clone(), self.failures.clone());
+        Recordings::new(log, intake, vendor, failures, clock, owner.to_owned(), self.stop.clone())
     }
 
     /// A process that starts, does what there is to do, and is killed.
@@ -390,11 +391,7 @@ async fn an_answer_of_a_proxy_and_wrong_credentials_cost_nothing_but_time(backen
     rig.finishes(NOW, NOW).await;
     rig.set(NOW + MINUTE);
     rig.works_until_idle(&mut rig.cursor_with("us", "not the key")).await;
-    let failures = |class: &str| {
-        let series = format!(r#"convoke_fetch_failures_total{{class="{class}",task="recordings"}} 1"#);
-        rig.metrics.render().lines().any(|line| line == series)
-    };
-    assert!(failures("configuration"), "{}", rig.metrics.render());
+    assert_eq!(rig.failures.of(Class::Configuration).get(), 1);
     assert_eq!((rig.counts().await, rig.reason().await), (WorkCounts { waiting: 1, given_up: 0 }, String::new()));
 
     // The same process goes on when what was wrong is over, after its pause.

@@ -4,8 +4,8 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use async_nats::jetstream;
 use convoke::{
-    audit::watch::{CheckOutcome, Watch},
-    metrics::{Metrics, Setback},
+    audit::watch::{CheckOutcome, Setback, StreamMetrics, Watch},
+    metrics::{Label as _, Registry},
 };
 use convoke_bus::{self as bus, Bus};
 use convoke_log::{self as log, Store};
@@ -24,8 +24,8 @@ const EVENTS: usize = 20;
 struct Scene {
     nats: NatsServer,
     convoke: Convoke,
-    metrics: Arc<Metrics>,
     log: Arc<dyn Store>,
+    metrics: StreamMetrics,
     bus: Arc<Bus>,
     watch: Watch,
     /// The store as it was when twelve were published.
@@ -62,8 +62,8 @@ impl Scene {
 
         let url = format!("sqlite://{}", convoke.folder().join("convoke.db").display());
         let log = log::open(&log::Options { url, ..log::Options::default() }).expect("a log");
-        let metrics = Arc::new(Metrics::new());
-        let bus = Arc::new(Bus::connect(options(&nats), |_| {}).await.expect("a bus"));
+        let metrics = StreamMetrics::new(&Registry::default());
+        let bus = Arc::new(Bus::connect(options(&nats)).await.expect("a bus"));
         bus.wait_connected(TEN).await.expect("a connection");
         let watch = watch(&log, &bus, &metrics);
         let ids = samples.into_iter().map(|sample| sample.id).collect();
@@ -84,7 +84,7 @@ impl Scene {
     }
 
     fn missing(&self) -> i64 {
-        self.metrics.stream_missing.get()
+        self.metrics.missing.get()
     }
 
     async fn js(&self) -> jetstream::Context {
@@ -104,7 +104,7 @@ impl Scene {
             check.stdout.lines().any(|line| line.starts_with("FAIL  stream") && line.contains("replay --missing"));
         assert!(check.code() == 1 && failed, "{check:?}");
         assert_eq!((self.look().await, self.missing()), (CheckOutcome::Done, lost));
-        assert_eq!(self.metrics.stream_setbacks(kind).get(), 1, "{}", kind.as_str());
+        assert_eq!(self.metrics.setbacks.of(kind).get(), 1, "{}", kind.as_str());
         eventually("all are back", LONG, async || {
             let replay = self.convoke.run(&["replay", "--missing"]).await;
             assert_eq!(replay.code(), 0, "{replay:?}");
@@ -118,15 +118,15 @@ impl Scene {
         // A replay publishes in the relay's stead, and gives the lease back in the end.
         self.lease().await;
         assert_eq!((self.look().await, self.missing()), (CheckOutcome::Done, 0));
-        assert_eq!(self.metrics.stream_setbacks(kind).get(), 1, "once");
+        assert_eq!(self.metrics.setbacks.of(kind).get(), 1, "once");
         let check = self.convoke.run(&["check"]).await;
         assert!(!check.stdout.lines().any(|line| line.starts_with("FAIL  stream")), "{check:?}");
         assert_eq!(audit(&self.convoke, None).await.0, 0);
     }
 }
 
-fn watch(log: &Arc<dyn Store>, bus: &Arc<Bus>, metrics: &Arc<Metrics>) -> Watch {
-    Watch::new(log.clone(), Arc::clone(bus), Arc::clone(metrics), "watcher".to_owned(), None, 0)
+fn watch(log: &Arc<dyn Store>, bus: &Arc<Bus>, metrics: &StreamMetrics) -> Watch {
+    Watch::new(log.clone(), Arc::clone(bus), metrics.clone(), "watcher".to_owned(), None, 0)
 }
 
 fn options(nats: &NatsServer) -> bus::Options {
@@ -214,7 +214,7 @@ async fn what_is_compared_is_remembered_over_a_restart_and_new_events_are_compar
     assert_eq!(scene.look().await, CheckOutcome::NotMine, "nobody's lease");
     scene.lease().await;
     assert_eq!((scene.look().await, scene.missing()), (CheckOutcome::Done, 1));
-    assert_eq!(scene.metrics.stream_unknown.get(), 0);
+    assert_eq!(scene.metrics.unknown.get(), 0);
 }
 
 #[tokio::test]
@@ -233,7 +233,7 @@ async fn a_stream_that_discards_as_it_was_told_has_lost_nothing() {
         eventually("messages are discarded", TEN, async || held(&js).await.len() < EVENTS).await;
         assert_eq!((scene.look().await, scene.missing()), (CheckOutcome::Done, 0));
         for kind in [Setback::Purged, Setback::Deleted, Setback::Backwards, Setback::Recreated] {
-            assert_eq!(scene.metrics.stream_setbacks(kind).get(), 0, "{}", kind.as_str());
+            assert_eq!(scene.metrics.setbacks.of(kind).get(), 0, "{}", kind.as_str());
         }
     }
 }

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
-use convoke::metrics::Metrics;
 use convoke::projection::Projector;
 use convoke_core::event::{Content, Delivery, Event, Subscriber};
 use convoke_core::id::{EventId, Seq};
@@ -211,7 +210,7 @@ impl Progress {
 async fn tables(log: &Arc<dyn Store>) -> anyhow::Result<()> {
     let head = log.head().await?;
     let (started, mut said) = (Instant::now(), Instant::now());
-    let cursor = Projector::new(log.clone(), Arc::new(Metrics::new()), "fill".to_owned());
+    let cursor = Projector::new(log.clone(), "fill".to_owned());
     cursor
         .rebuild(|at| {
             if said.elapsed() > SAY_EVERY {

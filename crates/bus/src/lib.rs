@@ -158,8 +158,6 @@ struct ConnectionState {
     /// Set when the end of the connection is our own wish.
     closing: AtomicBool,
     connected: AtomicBool,
-    /// Called whenever that changes.
-    on_change: Box<dyn Fn(bool) + Send + Sync>,
     /// For the connection's coming and going …
     throttle: Throttle,
     /// … and for complaints, which come in great numbers.
@@ -205,7 +203,6 @@ impl ConnectionState {
 
     /// What it was before.
     fn set_connected(&self, connected: bool) -> bool {
-        (self.on_change)(connected);
         self.connected.swap(connected, Ordering::Relaxed)
     }
 
@@ -240,12 +237,11 @@ impl std::fmt::Debug for Bus {
 }
 
 impl Bus {
-    /// Starts to connect, and returns while that goes on: a server that is away is tried again and again. Whether there is a
-    /// connection is passed to `on_change`.
+    /// Starts to connect, and returns while that goes on: a server that is away is tried again and again.
     ///
     /// # Errors
     /// [`BusError::Settings`].
-    pub async fn connect(options: Options, on_change: impl Fn(bool) + Send + Sync + 'static) -> Result<Self, BusError> {
+    pub async fn connect(options: Options) -> Result<Self, BusError> {
         let settings = |error: &dyn std::fmt::Display| BusError::Settings(error.to_string());
         let (servers, in_url) = servers(&options.url).map_err(|error| settings(&error))?;
         let login = options.login.clone().or(in_url);
@@ -256,7 +252,6 @@ impl Bus {
             client_certificate: options.tls.is_some(),
             closing: AtomicBool::new(false),
             connected: AtomicBool::new(false),
-            on_change: Box::new(on_change),
             throttle: Throttle::new(5, LOG_INTERVAL),
             complaints: Throttle::new(1, LOG_INTERVAL),
         });

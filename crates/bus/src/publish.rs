@@ -21,7 +21,8 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const ACK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why a publish failed, for now or for good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum PublishError {
     /// No connection to the bus.
     Disconnected,
@@ -39,35 +40,6 @@ pub enum PublishError {
     Permission,
     /// Anything else that the server said.
     Other,
-}
-
-impl PublishError {
-    /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::Disconnected,
-        Self::Timeout,
-        Self::NoStream,
-        Self::WrongSequence,
-        Self::Full,
-        Self::TooLarge,
-        Self::Permission,
-        Self::Other,
-    ];
-
-    /// As in the label `reason`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Disconnected => "disconnected",
-            Self::Timeout => "timeout",
-            Self::NoStream => "no_stream",
-            Self::WrongSequence => "wrong_sequence",
-            Self::Full => "full",
-            Self::TooLarge => "too_large",
-            Self::Permission => "permission",
-            Self::Other => "other",
-        }
-    }
 }
 
 /// A message to be published.

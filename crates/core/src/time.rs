@@ -71,6 +71,13 @@ impl Millis {
         self.0
     }
 
+    /// Seconds since the epoch, with their fraction.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds since the epoch fit")]
+    pub const fn seconds(self) -> f64 {
+        self.0 as f64 / 1e3
+    }
+
     /// How long ago `earlier` was; zero if it lies in the future.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

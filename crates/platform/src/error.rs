@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 /// What to do about a failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Class {
     /// The token is not accepted, and a new one was not either.
     Token,

@@ -16,42 +16,31 @@ const SESSION: Duration = Duration::from_secs(60);
 const UNTIL_THE_END: Duration = Duration::from_secs(1);
 
 /// A kind of gap. What fills it is one or two events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, strum::IntoStaticStr, strum::VariantArray)]
 pub enum Gap {
     /// The log never heard of the run. Its start, its end and its stays are counted beside.
+    #[strum(serialize = "runs")]
     Run,
     /// The run has no start, or somebody was there before it.
+    #[strum(serialize = "starts")]
     Start,
     /// The run has no end, or somebody was there after it.
+    #[strum(serialize = "ends")]
     End,
     /// Nobody told of the stay.
+    #[strum(serialize = "stays")]
     Stay,
     /// Somebody joined, and nobody told that he left.
+    #[strum(serialize = "leaves")]
     Leave,
     /// There is a recording that nobody told of.
+    #[strum(serialize = "recordings")]
     Recording,
 }
 
-impl Gap {
-    /// All of them.
-    pub const ALL: [Self; 6] = [Self::Run, Self::Start, Self::End, Self::Stay, Self::Leave, Self::Recording];
-
-    /// As in reports.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Run => "runs",
-            Self::Start => "starts",
-            Self::End => "ends",
-            Self::Stay => "stays",
-            Self::Leave => "leaves",
-            Self::Recording => "recordings",
-        }
-    }
-}
-
 /// Why something is not filled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Unfillable {
     /// The history does not say which run it is.
     NoRun,
@@ -70,31 +59,6 @@ pub enum Unfillable {
 }
 
 impl Unfillable {
-    /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::NoRun,
-        Self::NoTime,
-        Self::NoJoinTime,
-        Self::NoLeaveTime,
-        Self::TooYoung,
-        Self::Incomplete,
-        Self::Refused,
-    ];
-
-    /// As in reports, and in the label `reason`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NoRun => "no_run",
-            Self::NoTime => "no_time",
-            Self::NoJoinTime => "no_join_time",
-            Self::NoLeaveTime => "no_leave_time",
-            Self::TooYoung => "too_young",
-            Self::Incomplete => "incomplete",
-            Self::Refused => "refused",
-        }
-    }
-
     /// For people.
     #[must_use]
     pub const fn sentence(self) -> &'static str {

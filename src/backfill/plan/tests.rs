@@ -1,4 +1,5 @@
 use super::*;
+use crate::metrics::Label as _;
 use convoke_platform::Occurrence;
 
 const UUID: &str = "11112222333344445555666677778888";

@@ -2,7 +2,7 @@
 
 use super::report::Report;
 use crate::config::Settings;
-use crate::subscription::{Expected, Standing};
+use crate::subscription::{Expected, SubscriptionStatus};
 use convoke_platform::Client;
 
 pub(super) async fn platform(report: &mut Report, settings: &Settings, client: &Client) {
@@ -19,13 +19,17 @@ pub(super) async fn platform(report: &mut Report, settings: &Settings, client: &
     };
     let differences = is.as_ref().map(|is| expected.differences(is)).unwrap_or_default().join("; ");
     match expected.standing(is.as_ref()) {
-        Standing::Enabled => report.ok(what, "the platform's subscription is enabled, and as configured"),
-        Standing::Elsewhere => report.fail(what, format!("the platform's subscription is enabled, but {differences}")),
-        Standing::Locked => {
+        SubscriptionStatus::Enabled => report.ok(what, "the platform's subscription is enabled, and as configured"),
+        SubscriptionStatus::Elsewhere => {
+            report.fail(what, format!("the platform's subscription is enabled, but {differences}"))
+        }
+        SubscriptionStatus::Locked => {
             report.fail(what, "the platform has locked the subscription, as enabling it failed too often");
         }
-        Standing::Missing => report.warn(what, "there is none by the API: `convoke subscription set`, then `enable`"),
-        Standing::Disabled => report.warn(what, "it is disabled: `convoke subscription enable`"),
-        Standing::Unknown => report.warn(what, "the platform gave a status that its manual does not list"),
+        SubscriptionStatus::Missing => {
+            report.warn(what, "there is none by the API: `convoke subscription set`, then `enable`")
+        }
+        SubscriptionStatus::Disabled => report.warn(what, "it is disabled: `convoke subscription enable`"),
+        SubscriptionStatus::Unknown => report.warn(what, "the platform gave a status that its manual does not list"),
     }
 }

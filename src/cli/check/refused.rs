@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use strum::VariantArray as _;
 
 use super::running;
 use crate::config::Settings;
-use crate::metrics::{ConnectionFailure, Rejection};
+use crate::http::refusals::{ConnectionFailure, Rejection};
+use crate::metrics::Label as _;
 
 /// What it says of the last hour.
 #[derive(Debug, Deserialize)]
@@ -30,7 +32,7 @@ impl Refused {
                 "requests to another path than {path} ({count}): if the platform posts there, correct its URL, or listen.path"
             )
         });
-        let failures = ConnectionFailure::ALL.into_iter().filter_map(|failure| {
+        let failures = ConnectionFailure::VARIANTS.iter().filter_map(|failure| {
             Some(format!("connections that brought no request ({}): {}", count(failure.as_str())?, failure.todo()))
         });
         path.into_iter().chain(failures).collect()

@@ -13,7 +13,8 @@ use super::Api;
 use super::ask::{Asked, Nothing, Time};
 use super::refused::Refusals;
 use super::streams::Streams;
-use crate::metrics::{CURSORS, Standing};
+use crate::http::ops::CURSORS;
+use crate::subscription::SubscriptionStatus;
 
 /// The platform drops an event so long after its first try.
 const DROPPED_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -145,7 +146,7 @@ pub(crate) struct RefusalCounts {
 impl Api {
     /// How it is now.
     pub(super) fn how_it_is(&self) -> Health {
-        let (health, metrics, known) = (&self.health, &self.health.metrics, self.health.known());
+        let (health, known) = (&self.health, self.health.known());
         let refusing = health.intake.refusing_for();
         let accepting = health.intake.accepting();
         let subscribers = health.subscribers();
@@ -160,12 +161,8 @@ impl Api {
             seconds_until_drop: (!accepting).then(|| DROPPED_AFTER.saturating_sub(refusing).as_secs_f64()),
             database: Database { name: health.database.clone(), reachable: known.reachable },
             disk_free_bytes: known.disk_free,
-            certificate_expires_at: metrics.tls_expires().map(Time),
-            bus: Bus {
-                enabled: health.bus.is_some(),
-                connected: metrics.bus_connected.get() == 1,
-                stream: health.bus.clone(),
-            },
+            certificate_expires_at: health.certificates.as_ref().map(|shown| Time(shown.expires())),
+            bus: Bus { enabled: health.bus.is_some(), connected: health.connected(), stream: health.stream() },
             cursors: known
                 .cursors
                 .into_iter()
@@ -181,34 +178,37 @@ impl Api {
             subscribers: subscribers
                 .iter()
                 .map(|subscriber| {
-                    let series = metrics.subscriber(&subscriber.id);
+                    let seen = health.last_seen.of(&subscriber.id);
                     Subscriber {
                         subscriber_id: subscriber.id.to_string(),
                         name: subscriber.name.clone(),
-                        last_event_at: series.last_event().map(Time),
-                        last_handshake_at: series.last_handshake().map(Time),
+                        last_event_at: seen.event.get().map(Time),
+                        last_handshake_at: seen.handshake.get().map(Time),
                     }
                 })
                 .collect(),
             subscription: Subscription {
-                watched: health.subscription_watched,
-                status: metrics.standing().map(|standing| match standing {
-                    Standing::Enabled => Stands::Enabled,
-                    Standing::Unknown => Stands::Unknown,
-                    Standing::Elsewhere => Stands::Elsewhere,
-                    Standing::Disabled => Stands::Disabled,
-                    Standing::Locked => Stands::Locked,
-                    Standing::Missing => Stands::Missing,
+                watched: health.subscription.is_some(),
+                status: health.subscription.as_ref().and_then(|known| *known.borrow()).map(|status| match status {
+                    SubscriptionStatus::Enabled => Stands::Enabled,
+                    SubscriptionStatus::Unknown => Stands::Unknown,
+                    SubscriptionStatus::Elsewhere => Stands::Elsewhere,
+                    SubscriptionStatus::Disabled => Stands::Disabled,
+                    SubscriptionStatus::Locked => Stands::Locked,
+                    SubscriptionStatus::Missing => Stands::Missing,
                 }),
             },
-            quarantined: metrics.quarantined.get(),
-            set_aside: CURSORS.into_iter().map(|cursor| (cursor, metrics.set_aside(cursor).get())).collect(),
+            quarantined: known.quarantined,
+            set_aside: CURSORS
+                .into_iter()
+                .map(|cursor| (cursor, known.set_aside.get(cursor).copied().unwrap_or(0)))
+                .collect(),
         }
     }
 
     /// What was refused in the last hour.
     pub(super) fn refusals(&self) -> RefusalCounts {
-        let hour = self.health.last_hour.read(&self.health.metrics, self.now());
+        let hour = self.health.refusals.last_hour(self.now());
         let by_reason: BTreeMap<_, _> = hour.counts.into_iter().filter(|(_, count)| *count > 0).collect();
         RefusalCounts { since: Time(hour.since), minutes: hour.minutes, total: by_reason.values().sum(), by_reason }
     }

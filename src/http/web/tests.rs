@@ -7,6 +7,9 @@ use axum::http::Request;
 use tower::ServiceExt as _;
 
 use super::*;
+use crate::http::refusals::{ConnectionFailure, Rejection};
+use crate::metrics::Label as _;
+use strum::VariantArray as _;
 
 /// What an empty cache may cost, uncompressed.
 const MOST_BYTES: usize = 200 << 10;
@@ -223,9 +226,9 @@ fn every_word_that_is_asked_for_is_there_and_every_word_is_asked_for() {
 #[test]
 fn every_reason_of_a_refusal_has_a_sentence() {
     let words = dictionary("js/lang/en.js");
-    let rejections = crate::metrics::Rejection::ALL.map(crate::metrics::Rejection::as_str);
-    let failures = crate::metrics::ConnectionFailure::ALL.map(crate::metrics::ConnectionFailure::as_str);
-    for reason in rejections.iter().chain(&failures) {
+    let rejections = Rejection::VARIANTS.iter().map(|reason| reason.as_str());
+    let failures = ConnectionFailure::VARIANTS.iter().map(|reason| reason.as_str());
+    for reason in rejections.chain(failures) {
         assert!(words.contains_key(format!("refusal.{reason}").as_str()), "{reason}");
     }
 }

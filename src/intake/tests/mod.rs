@@ -58,12 +58,8 @@ impl Harness {
         let log = Arc::new(Scripted::default());
         let recent = Arc::new(RecentRows::default());
         let time = Arc::new(AtomicI64::new(NOW));
-        let (intake, writer) = Intake::new(
-            log.clone() as Arc<dyn Log>,
-            Arc::new(Metrics::new()),
-            Clock::Set(Arc::clone(&time)),
-            Arc::clone(&recent),
-        );
+        let (intake, writer) =
+            Intake::new(log.clone() as Arc<dyn Log>, Clock::Set(Arc::clone(&time)), Arc::clone(&recent));
         let (migrated, finish) = (CancellationToken::new(), CancellationToken::new());
         let mut set = JoinSet::new();
         set.spawn(writer.run(migrated.clone(), finish.clone()));

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use convoke::{
-    audit::watch::{CheckOutcome, Watch},
-    metrics::{Metrics, Setback},
+    audit::watch::{CheckOutcome, Setback, StreamMetrics, Watch},
+    metrics::{Label as _, Registry},
 };
 use convoke_bus::{self as bus, Bus};
 use serde_json::json;
@@ -54,10 +54,10 @@ pub async fn the_stream_watch_and_the_audit_take_it_for_no_loss(backend: Backend
     assert!(service.wait_exit(LONG).await.success());
 
     let log = backend.open();
-    let metrics = Arc::new(Metrics::new());
-    let bus = Arc::new(Bus::connect(options(&nats.url()), |_| {}).await.expect("a bus"));
+    let metrics = StreamMetrics::new(&Registry::default());
+    let bus = Arc::new(Bus::connect(options(&nats.url())).await.expect("a bus"));
     bus.wait_connected(TEN).await.expect("a connection");
-    let mut watch = Watch::new(log.clone(), Arc::clone(&bus), Arc::clone(&metrics), "us".to_owned(), None, 0);
+    let mut watch = Watch::new(log.clone(), Arc::clone(&bus), metrics.clone(), "us".to_owned(), None, 0);
     let hour = Duration::from_secs(3_600);
     assert!(log.lease("bus", "us", hour).await.expect("a database").is_some());
     assert_eq!(watch.look(LONG).await.expect("it can be read"), CheckOutcome::Done);
@@ -70,16 +70,16 @@ pub async fn the_stream_watch_and_the_audit_take_it_for_no_loss(backend: Backend
     assert!(log.lease("bus", "us", hour).await.expect("a database").is_some());
     assert_eq!(watch.look(LONG).await.expect("it can be read"), CheckOutcome::Done);
     for kind in [Setback::Recreated, Setback::Backwards, Setback::Purged, Setback::Deleted] {
-        assert_eq!(metrics.stream_setbacks(kind).get(), 0, "{}", kind.as_str());
+        assert_eq!(metrics.setbacks.of(kind).get(), 0, "{}", kind.as_str());
     }
-    assert_eq!((metrics.stream_missing.get(), metrics.stream_unknown.get()), (0, 0));
+    assert_eq!((metrics.missing.get(), metrics.unknown.get()), (0, 0));
 
     // One that somebody deletes is still a loss.
     let stream = js.get_stream(STREAM).await.expect("the stream");
     let bobs = read_stream(&js, STREAM).await[3].stream_sequence;
     stream.delete_message(bobs).await.expect("deleted");
     assert_eq!(watch.look(LONG).await.expect("it can be read"), CheckOutcome::Done);
-    assert_eq!((metrics.stream_setbacks(Setback::Deleted).get(), metrics.stream_missing.get()), (1, 1));
+    assert_eq!((metrics.setbacks.of(Setback::Deleted).get(), metrics.missing.get()), (1, 1));
 }
 
 fn options(url: &str) -> bus::Options {

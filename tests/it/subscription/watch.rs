@@ -7,7 +7,7 @@ use std::sync::{
 use std::time::Duration;
 
 use axum::{Router, routing::post};
-use convoke::metrics::Metrics;
+use convoke::metrics::Registry;
 use convoke::projection::CURSOR;
 use convoke::subscription::{Expected, memory::Memory, watch};
 use convoke_core::time::Clock;
@@ -30,7 +30,7 @@ struct Bench {
     platform: Platform,
     vendor: Client,
     log: Arc<dyn Store>,
-    metrics: Arc<Metrics>,
+    registry: Registry,
     time: Arc<AtomicI64>,
     expected: tokio::sync::watch::Sender<Expected>,
     watch: watch::Watch,
@@ -55,20 +55,22 @@ impl Bench {
             timeout: Duration::from_secs(20),
         };
         let vendor = Client::new(options, Clock::System).expect("a client");
-        let metrics = Arc::new(Metrics::new());
+        let (status, shown) = tokio::sync::watch::channel(None);
+        let registry = Registry::default();
+        watch::register(&shown, &registry);
         let time = Arc::new(AtomicI64::new(0));
         let should = Expected { url: Some(url.to_owned()), subscribers: [APP_ID.into()].into() };
         let expected = tokio::sync::watch::Sender::new(should);
         let watch = watch::Watch::new(
             vendor.clone(),
             log.clone(),
-            Arc::clone(&metrics),
+            status,
             expected.subscribe(),
             "us".to_owned(),
             EVERY,
             Clock::Set(Arc::clone(&time)),
         );
-        Self { platform, vendor, log, metrics, time, expected, watch, _folder: folder }
+        Self { platform, vendor, log, registry, time, expected, watch, _folder: folder }
     }
 
     /// Looks when it is time again; what is shown then.
@@ -80,7 +82,7 @@ impl Bench {
     /// Looks; what is shown then.
     async fn look_now(&mut self) -> Vec<String> {
         self.watch.look().await.expect("the database can be read");
-        let page = self.metrics.render();
+        let page = self.registry.render();
         let known = ["enabled", "unknown", "elsewhere", "disabled", "locked", "missing"];
         let value = |status: &str| metric_in(&page, &format!(r#"convoke_subscription_status{{status="{status}"}}"#));
         assert!(known.iter().all(|status| value(status).is_some()), "{page}");

@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use convoke::{
     cursor::{Cursor, Progress},
-    metrics::Metrics,
     projection::{CURSOR, Projector},
 };
 use convoke_core::event::{Delivery, Source, Subscriber};
@@ -30,7 +29,7 @@ use crate::{
 pub const UUID: &str = "11112222333344445555666677778888";
 
 pub fn cursor(log: &Arc<dyn Store>, owner: &str) -> Projector {
-    Projector::new(log.clone(), Arc::new(Metrics::new()), owner.to_owned())
+    Projector::new(log.clone(), owner.to_owned())
 }
 
 /// Reads the log to its end.

@@ -10,7 +10,8 @@ use std::borrow::Cow;
 use crate::raw_json::{Escaped, Slash, Style};
 
 /// A form of `eventInfo`, with its members in the order received.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Form {
     /// As sent, without insignificant white space.
     Raw,
@@ -32,33 +33,6 @@ pub enum Form {
 }
 
 impl Form {
-    /// In the order in which they are tried.
-    pub const ALL: [Self; 8] = [
-        Self::Raw,
-        Self::Spaced,
-        Self::Unescaped,
-        Self::Escaped,
-        Self::EscapedUpper,
-        Self::Html,
-        Self::Slashes,
-        Self::SlashesEscaped,
-    ];
-
-    /// As in the label `form` of `convoke_signature_form_total`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Raw => "raw",
-            Self::Spaced => "spaced",
-            Self::Unescaped => "unescaped",
-            Self::Escaped => "escaped",
-            Self::EscapedUpper => "escaped_upper",
-            Self::Html => "html",
-            Self::Slashes => "slashes",
-            Self::SlashesEscaped => "slashes_escaped",
-        }
-    }
-
     /// This form of a text: `sent` as it came, `compact` without insignificant white space.
     pub(super) fn of<'a>(self, sent: &'a str, compact: &'a str) -> Cow<'a, str> {
         let style = match self {

@@ -1,0 +1,178 @@
+//! When the platform's newest event of each subscriber arrived, and its newest handshake. The database knows, whichever
+//! process took them, so that an alert on silence does not fall asleep with a restart.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use prometheus::{Gauge, GaugeVec, Opts};
+
+use super::ops::Known;
+use crate::metrics::Registry;
+use convoke_core::event::{Record, Source};
+use convoke_core::time::Millis;
+use convoke_log::{Handshakes, LogError};
+
+/// The log is searched for a subscriber's newest event for so long. One that came long ago is found in the note.
+const SEARCH: Duration = Duration::from_secs(1);
+
+/// A note is written no more often than this.
+const KEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// When each subscriber was last heard.
+#[derive(Debug)]
+pub struct LastSeen {
+    log: Arc<dyn Handshakes>,
+    subscribers: RwLock<HashMap<Arc<str>, Arc<Seen>>>,
+    /// Those that were asked for, and what was kept of them.
+    kept: Mutex<HashMap<Arc<str>, Kept>>,
+    events: GaugeVec,
+    handshakes: GaugeVec,
+}
+
+/// When one subscriber was last heard.
+#[derive(Debug)]
+pub struct Seen {
+    /// The newest event that the platform pushed, and that is in the log.
+    pub event: Latest,
+    /// The newest handshake that was answered.
+    pub handshake: Latest,
+}
+
+/// The latest of some times, and the gauge that shows it in seconds.
+#[derive(Debug)]
+pub struct Latest {
+    millis: AtomicI64,
+    shown: Gauge,
+}
+
+impl Latest {
+    fn new(shown: Gauge) -> Self {
+        Self { millis: AtomicI64::new(Millis::EPOCH.get()), shown }
+    }
+
+    /// It was then, unless a later time is known.
+    pub fn raise(&self, at: Millis) {
+        if self.millis.fetch_max(at.get(), Ordering::Relaxed) < at.get() {
+            self.shown.set(at.seconds());
+        }
+    }
+
+    /// When it was; `None`: never, as far as is known.
+    #[must_use]
+    pub fn get(&self) -> Option<Millis> {
+        Millis::new(self.millis.load(Ordering::Relaxed)).filter(|at| *at > Millis::EPOCH)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    event: Option<Millis>,
+    at: Millis,
+}
+
+fn name(subscriber: &str) -> String {
+    format!("last event {subscriber}")
+}
+
+impl LastSeen {
+    /// Of nobody yet; what is older than this process is read in `log`.
+    #[must_use]
+    pub fn new(log: Arc<dyn Handshakes>, registry: &Registry) -> Self {
+        let gauges = |name, help| registry.register(GaugeVec::new(Opts::new(name, help), &["subscriber"]));
+        Self {
+            log,
+            subscribers: RwLock::default(),
+            kept: Mutex::default(),
+            events: gauges(
+                "convoke_last_event_timestamp_seconds",
+                "When the newest event that the platform pushed, and that is in the log, arrived, at whichever process; \
+                 0: there is none.",
+            ),
+            handshakes: gauges(
+                "convoke_last_handshake_timestamp_seconds",
+                "When a handshake of the platform was last answered, by whichever process; 0: never.",
+            ),
+        }
+    }
+
+    /// Of a configured subscriber.
+    #[must_use]
+    pub fn of(&self, subscriber_id: &Arc<str>) -> Arc<Seen> {
+        if let Some(known) = self.known(subscriber_id) {
+            return known;
+        }
+        let latest = |gauges: &GaugeVec| Latest::new(gauges.with_label_values(&[&**subscriber_id]));
+        let new = Arc::new(Seen { event: latest(&self.events), handshake: latest(&self.handshakes) });
+        let mut subscribers = self.subscribers.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(subscribers.entry(Arc::clone(subscriber_id)).or_insert(new))
+    }
+
+    /// The same, of one who may not be ours.
+    #[must_use]
+    pub fn known(&self, subscriber_id: &str) -> Option<Arc<Seen>> {
+        self.subscribers.read().unwrap_or_else(PoisonError::into_inner).get(subscriber_id).cloned()
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<Arc<str>, Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads what is known of those of whom nothing was read yet.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`]; it goes on the next time.
+    pub async fn recall(&self, subscribers: &[Known], now: Millis) -> Result<(), LogError> {
+        for subscriber in subscribers {
+            if self.kept().contains_key(&subscriber.id) {
+                continue;
+            }
+            let seen = self.of(&subscriber.id);
+            let (found, kept) = match tokio::time::timeout(SEARCH, self.log.last_push(&subscriber.id)).await {
+                // It may be too far back the next time, and is kept then.
+                Ok(found) => (found?, None),
+                Err(_) => {
+                    let note = self.log.note(&name(&subscriber.id)).await?;
+                    let noted = note.and_then(|note| note.parse().ok()).and_then(Millis::new);
+                    (noted, noted)
+                }
+            };
+            if let Some(at) = found {
+                seen.event.raise(at);
+            }
+            if let Some(at) = self.log.handshakes(&subscriber.id).await?.newest {
+                seen.handshake.raise(at);
+            }
+            self.kept().insert(Arc::clone(&subscriber.id), Kept { event: kept, at: now });
+        }
+        Ok(())
+    }
+
+    /// The newest row of the log, whoever stored it.
+    pub fn note(&self, newest: &Record) {
+        if newest.source == Source::Push.as_str()
+            && let Some(seen) = self.known(&newest.subscriber_id)
+        {
+            seen.event.raise(newest.received_at);
+        }
+    }
+
+    /// Keeps what is news.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    pub async fn keep(&self, now: Millis) -> Result<(), LogError> {
+        let known: Vec<(Arc<str>, Kept)> = self.kept().iter().map(|(id, kept)| (Arc::clone(id), *kept)).collect();
+        for (id, kept) in known {
+            let event = self.of(&id).event.get();
+            // A clock that was set back does not stop it.
+            if event.is_some() && event != kept.event && (now < kept.at || now.since(kept.at) >= KEEP_EVERY) {
+                let text = event.map(|at| at.get().to_string()).unwrap_or_default();
+                self.log.keep_note(&name(&id), &text).await?;
+                self.kept().insert(id, Kept { event, at: now });
+            }
+        }
+        Ok(())
+    }
+}
