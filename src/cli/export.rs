@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, Outcome};
 use crate::config::{ConfigArgs, Env};
-use crate::export::{Broken, Format, Progress, Refused, Request, Style, Table, Target, export};
+use crate::export::{ExportError, Format, Progress, Request, Style, Table, Target, TargetError, export};
 use convoke_core::time::{Clock, Millis};
 use convoke_log::{Reading, Scope};
 
@@ -141,7 +141,7 @@ fn by_name(output: &Path) -> Option<Format> {
 fn target(arguments: &Arguments, style: &Style) -> Result<Target, Failure> {
     match arguments.output.as_deref().filter(|output| *output != Path::new("-")) {
         Some(output) => Target::file(output, arguments.force).map_err(|error| match error {
-            Refused::Exists(_) | Refused::Folder(_) => Failure::Usage(format!("--output: {error}")),
+            TargetError::Exists(_) | TargetError::Folder(_) => Failure::Usage(format!("--output: {error}")),
             error => Failure::Failed(error.into()),
         }),
         None if style.format == Format::Parquet && io::stdout().is_terminal() => Err(Failure::Usage(
@@ -171,9 +171,9 @@ async fn write(log: &dyn Reading, request: &Request, style: &Style, target: Targ
     let (target, rows) = match done {
         Ok(done) => done,
         // Whoever read it has read enough.
-        Err(Broken::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-        Err(Broken::Io(error)) => return Err(Failure::Failed(anyhow::Error::from(error).context("writing"))),
-        Err(Broken::Log(error)) => return Err(error.into()),
+        Err(ExportError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+        Err(ExportError::Io(error)) => return Err(Failure::Failed(anyhow::Error::from(error).context("writing"))),
+        Err(ExportError::Log(error)) => return Err(error.into()),
     };
     let bytes = target.keep().map_err(anyhow::Error::from)?;
     let size = bytesize::ByteSize(bytes).display().si();

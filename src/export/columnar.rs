@@ -18,10 +18,10 @@ use parquet::schema::types::Type;
 use super::{Column, Kind, Sheet, Table, Target, Value};
 
 /// A group ends at so many rows …
-const ROWS: usize = 50_000;
+const GROUP_ROWS: usize = 50_000;
 
 /// … or bytes of text.
-const BYTES: usize = 16 << 20;
+const GROUP_BYTES: usize = 16 << 20;
 
 pub struct Parquet {
     writer: SerializedFileWriter<Target>,
@@ -54,7 +54,7 @@ impl Parquet {
             .set_compression(Compression::SNAPPY)
             .set_dictionary_enabled(true)
             .set_statistics_enabled(EnabledStatistics::Page)
-            .set_max_row_group_row_count(Some(ROWS))
+            .set_max_row_group_row_count(Some(GROUP_ROWS))
             .set_key_value_metadata(Some(about))
             .build();
         let schema = schema(table, columns).map_err(failed)?;
@@ -81,7 +81,7 @@ impl Sheet for Parquet {
             self.bytes += column.add(value);
         }
         self.rows += 1;
-        if self.rows == ROWS || self.bytes >= BYTES {
+        if self.rows == GROUP_ROWS || self.bytes >= GROUP_BYTES {
             self.write_group().map_err(failed)?;
         }
         Ok(())

@@ -13,8 +13,8 @@ mod text;
 use std::borrow::Cow;
 use std::io;
 
-pub use read::{Broken, Progress, Request, export};
-pub use target::{Refused, Target};
+pub use read::{ExportError, Progress, Request, export};
+pub use target::{Target, TargetError};
 
 use convoke_core::time::Millis;
 

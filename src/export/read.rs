@@ -17,24 +17,24 @@ use convoke_log::{
     Order, Page, Reading, RecordingFilter, Scope, StayFilter,
 };
 
-/// Rows of a page: as many as weigh [`WEIGHT`], within these bounds.
-const ROWS: (u64, u64) = (50, 2_000);
+/// Rows of a page: as many as weigh [`PAGE_BYTES`], within these bounds.
+const PAGE_ROWS: (u64, u64) = (50, 2_000);
 
 /// Bytes that a page is to weigh, about.
-const WEIGHT: u64 = 4 << 20;
+const PAGE_BYTES: u64 = 4 << 20;
 
 /// A stretch of time is made twice as long while it is read so fast …
-const FAST: Duration = Duration::from_millis(200);
+const FAST_QUERY: Duration = Duration::from_millis(200);
 
 /// … and half as long if it is read so slowly …
-const SLOW: Duration = Duration::from_secs(1);
+const SLOW_QUERY: Duration = Duration::from_secs(1);
 
 /// … or not within this time.
-const WITHIN: Duration = Duration::from_secs(15);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The first stretch, and the shortest.
-const STRETCH: Duration = Duration::from_secs(3_600);
-const SHORTEST: Duration = Duration::from_secs(1);
+const FIRST_STRETCH: Duration = Duration::from_secs(3_600);
+const MIN_STRETCH: Duration = Duration::from_secs(1);
 
 /// What is to be exported.
 #[derive(Clone, Debug)]
@@ -64,7 +64,7 @@ pub struct Progress {
 
 /// Why an export came to an end before its end.
 #[derive(Debug, thiserror::Error)]
-pub enum Broken {
+pub enum ExportError {
     /// The database.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -76,19 +76,19 @@ pub enum Broken {
 /// Writes what is asked for to `target`, which is given back when all of it is there, with how many rows that are.
 ///
 /// # Errors
-/// [`Broken`].
+/// [`ExportError`].
 pub async fn export(
     log: &dyn Reading,
     request: &Request,
     style: &Style,
     target: Target,
-    said: impl FnMut(&Progress),
-) -> Result<(Target, u64), Broken> {
+    report: impl FnMut(&Progress),
+) -> Result<(Target, u64), ExportError> {
     match request.table {
-        Table::Events => each(&Events, log, request, style, target, said).await,
-        Table::Meetings => each(&Meetings, log, request, style, target, said).await,
-        Table::Attendance => each(&Attendance, log, request, style, target, said).await,
-        Table::Recordings => each(&Recordings, log, request, style, target, said).await,
+        Table::Events => export_table(&Events, log, request, style, target, report).await,
+        Table::Meetings => export_table(&Meetings, log, request, style, target, report).await,
+        Table::Attendance => export_table(&Attendance, log, request, style, target, report).await,
+        Table::Recordings => export_table(&Recordings, log, request, style, target, report).await,
     }
 }
 
@@ -111,14 +111,14 @@ trait Source {
     fn values(row: &Self::Row) -> impl AsRef<[Value<'_>]>;
 }
 
-async fn each<S: Source>(
+async fn export_table<S: Source>(
     source: &S,
     log: &dyn Reading,
     request: &Request,
     style: &Style,
     target: Target,
-    mut said: impl FnMut(&Progress),
-) -> Result<(Target, u64), Broken> {
+    mut report: impl FnMut(&Progress),
+) -> Result<(Target, u64), ExportError> {
     let mut sheet = sheet(request.table, style, target)?;
     let bounds = Scope { since: request.scope.since, until: request.scope.until, ..Scope::default() };
     let (Some(first), Some(last)) =
@@ -136,16 +136,17 @@ async fn each<S: Source>(
     };
     let mut progress = Progress { rows: 0, bytes: 0, first: known, last, at: known };
     let mut scope = request.scope.clone();
-    let (mut from, mut stretch, mut limit, mut after) = (first, STRETCH, ROWS.0, None);
+    let (mut from, mut stretch, mut limit, mut after) = (first, FIRST_STRETCH, PAGE_ROWS.0, None);
     loop {
         let to = from.plus(stretch);
         let at_end = to > last || to == Millis::MAX;
         scope.until = if at_end { request.scope.until } else { Some(to) };
-        let page = Page { order: Order::Oldest, after, limit: u32::try_from(limit).unwrap_or(1), within: WITHIN };
+        let page =
+            Page { order: Order::Oldest, after, limit: u32::try_from(limit).unwrap_or(1), within: QUERY_TIMEOUT };
         let begun = Instant::now();
         let listing = match source.page(log, &scope, request.event.as_ref(), &page).await {
-            Err(LogError::TooSlow(_)) if stretch > SHORTEST => {
-                (stretch, after) = ((stretch / 4).max(SHORTEST), page.after);
+            Err(LogError::TooSlow(_)) if stretch > MIN_STRETCH => {
+                (stretch, after) = ((stretch / 4).max(MIN_STRETCH), page.after);
                 continue;
             }
             listing => listing?,
@@ -163,25 +164,25 @@ async fn each<S: Source>(
         }
         progress.rows += written;
         progress.bytes = sheet.bytes();
-        if let Some(fit) = WEIGHT.saturating_mul(written).checked_div(weight) {
-            limit = fit.min(limit * 4).clamp(ROWS.0, ROWS.1);
+        if let Some(fit) = PAGE_BYTES.saturating_mul(written).checked_div(weight) {
+            limit = fit.min(limit * 4).clamp(PAGE_ROWS.0, PAGE_ROWS.1);
         }
         let whole = usize::try_from(written).is_ok_and(|written| written == listing.rows.len());
         after = listing.next;
         if !whole || (after.is_none() && at_end) {
             progress.at = last;
-            said(&progress);
+            report(&progress);
             return Ok((sheet.finish()?, progress.rows));
         }
         if after.is_none() {
             (from, scope.since) = (to, Some(to));
         }
         progress.at = from.max(known);
-        said(&progress);
-        if took < FAST {
+        report(&progress);
+        if took < FAST_QUERY {
             stretch = stretch.saturating_mul(2);
-        } else if took > SLOW {
-            stretch = (stretch / 2).max(SHORTEST);
+        } else if took > SLOW_QUERY {
+            stretch = (stretch / 2).max(MIN_STRETCH);
         }
     }
 }
@@ -193,7 +194,7 @@ async fn end<S: Source>(
     scope: &Scope,
     order: Order,
 ) -> Result<Option<Millis>, LogError> {
-    let page = Page { order, after: None, limit: 1, within: WITHIN };
+    let page = Page { order, after: None, limit: 1, within: QUERY_TIMEOUT };
     Ok(source.page(log, scope, None, &page).await?.rows.first().map(S::at))
 }
 

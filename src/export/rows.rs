@@ -49,22 +49,22 @@ pub fn event(row: &ListedEvent) -> [Value<'_>; EVENTS.len()] {
         text(&row.event),
         Value::Time(row.occurred_at),
         Value::Time(row.received_at),
-        told(row.meeting_id.as_deref()),
-        told(row.meeting_uuid.as_deref()),
-        told(row.meeting_cycle_sub_id.as_deref()),
-        told(row.user_uuid.as_deref()),
-        told(row.user_agent.as_deref()),
-        told(row.account.as_deref()),
-        told(row.participant_id.as_deref()),
-        told(row.display_name.as_deref()),
-        told(row.role.as_deref()),
-        told(row.call_number.as_deref()),
+        optional_text(row.meeting_id.as_deref()),
+        optional_text(row.meeting_uuid.as_deref()),
+        optional_text(row.meeting_cycle_sub_id.as_deref()),
+        optional_text(row.user_uuid.as_deref()),
+        optional_text(row.user_agent.as_deref()),
+        optional_text(row.account.as_deref()),
+        optional_text(row.participant_id.as_deref()),
+        optional_text(row.display_name.as_deref()),
+        optional_text(row.role.as_deref()),
+        optional_text(row.call_number.as_deref()),
         time(row.join_time),
         time(row.left_time),
         text(&row.source),
         Value::Integer(row.deliveries),
         Value::Time(row.last_delivered_at),
-        told(row.request_id.as_deref()),
+        optional_text(row.request_id.as_deref()),
         row.event_info.as_deref().map_or(Value::Null, Value::Json),
         time(row.forgotten_at),
     ]
@@ -100,8 +100,8 @@ pub fn meeting(row: &ListedMeeting) -> [Value<'_>; MEETINGS.len()] {
     [
         text(&row.subscriber_id),
         text(&row.meeting_uuid),
-        told(row.meeting_id.as_deref()),
-        told(row.meeting_cycle_sub_id.as_deref()),
+        optional_text(row.meeting_id.as_deref()),
+        optional_text(row.meeting_cycle_sub_id.as_deref()),
         text(row.status.as_str()),
         time(row.created_at),
         time(row.modified_at),
@@ -116,11 +116,11 @@ pub fn meeting(row: &ListedMeeting) -> [Value<'_>; MEETINGS.len()] {
         Value::Integer(row.recordings),
         Value::Time(row.first_event_at),
         Value::Time(row.last_event_at),
-        told(row.subject.as_deref()),
+        optional_text(row.subject.as_deref()),
         time(row.scheduled_start_at),
         time(row.scheduled_end_at),
-        told(row.host.as_deref()),
-        told(row.corp_id.as_deref()),
+        optional_text(row.host.as_deref()),
+        optional_text(row.corp_id.as_deref()),
     ]
 }
 
@@ -148,15 +148,15 @@ pub fn stay(row: &ListedStay) -> [Value<'_>; ATTENDANCE.len()] {
         Value::Text(row.stay_id.to_string().into()),
         text(&row.subscriber_id),
         text(&row.meeting_uuid),
-        told(row.meeting_id.as_deref()),
-        told(row.participant_id.as_deref()),
-        told(row.person.as_deref()),
-        told(row.user_uuid.as_deref()),
-        told(row.account.as_deref()),
-        told(row.display_name.as_deref()),
-        told(row.call_number.as_deref()),
-        told(row.user_agent.as_deref()),
-        told(row.role.as_deref()),
+        optional_text(row.meeting_id.as_deref()),
+        optional_text(row.participant_id.as_deref()),
+        optional_text(row.person.as_deref()),
+        optional_text(row.user_uuid.as_deref()),
+        optional_text(row.account.as_deref()),
+        optional_text(row.display_name.as_deref()),
+        optional_text(row.call_number.as_deref()),
+        optional_text(row.user_agent.as_deref()),
+        optional_text(row.role.as_deref()),
         time(row.joined_at),
         time(row.left_at),
         row.duration_s.map_or(Value::Null, Value::Float),
@@ -181,14 +181,14 @@ pub fn recording(row: &ListedRecording) -> [Value<'_>; RECORDINGS.len()] {
     [
         Value::Text(row.event_id.to_string().into()),
         text(&row.subscriber_id),
-        told(row.meeting_uuid.as_deref()),
-        told(row.meeting_id.as_deref()),
+        optional_text(row.meeting_uuid.as_deref()),
+        optional_text(row.meeting_id.as_deref()),
         Value::Time(row.finished_at),
         time(row.ready_at),
         row.length_s.map_or(Value::Null, Value::Integer),
         row.size_mb.map_or(Value::Null, Value::Float),
         row.files.map_or(Value::Null, Value::Integer),
-        told(row.view_url.as_deref()),
+        optional_text(row.view_url.as_deref()),
     ]
 }
 
@@ -196,7 +196,7 @@ fn text(text: &str) -> Value<'_> {
     Value::Text(text.into())
 }
 
-fn told(text: Option<&str>) -> Value<'_> {
+fn optional_text(text: Option<&str>) -> Value<'_> {
     text.map_or(Value::Null, self::text)
 }
 

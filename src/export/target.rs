@@ -29,7 +29,7 @@ enum To {
 
 /// Why there cannot be an export there.
 #[derive(Debug, thiserror::Error)]
-pub enum Refused {
+pub enum TargetError {
     /// It would take the place of a file.
     #[error("{0} is there already: name another file, or replace it by --force")]
     Exists(PathBuf),
@@ -57,9 +57,9 @@ impl Target {
     /// place of one that is there.
     ///
     /// # Errors
-    /// [`Refused`].
-    pub fn file(path: &Path, replace: bool) -> Result<Self, Refused> {
-        let refused = |error| Refused::Io(path.to_owned(), error);
+    /// [`TargetError`].
+    pub fn file(path: &Path, replace: bool) -> Result<Self, TargetError> {
+        let refused = |error| TargetError::Io(path.to_owned(), error);
         // What a link names is written, not the link.
         let path = match fs::canonicalize(path) {
             Ok(found) => found,
@@ -68,8 +68,8 @@ impl Target {
         };
         let found = fs::metadata(&path);
         let to = match found {
-            Ok(found) if found.is_dir() => return Err(Refused::Folder(path)),
-            Ok(found) if found.is_file() && !replace => return Err(Refused::Exists(path)),
+            Ok(found) if found.is_dir() => return Err(TargetError::Folder(path)),
+            Ok(found) if found.is_file() && !replace => return Err(TargetError::Exists(path)),
             Ok(found) if !found.is_file() => To::Stream(OpenOptions::new().write(true).open(&path).map_err(refused)?),
             found => {
                 // It holds people: for nobody but its owner; in place of another, as that one is.
@@ -97,14 +97,14 @@ impl Target {
     /// It is whole: a file gets its name, and is on the disk then. How long it is.
     ///
     /// # Errors
-    /// [`Refused`]; then there is none.
-    pub fn keep(self) -> Result<u64, Refused> {
+    /// [`TargetError`]; then there is none.
+    pub fn keep(self) -> Result<u64, TargetError> {
         if let To::File { part, path, replace } = self.to {
-            part.as_file().sync_all().map_err(|error| Refused::Io(path.clone(), error))?;
+            part.as_file().sync_all().map_err(|error| TargetError::Io(path.clone(), error))?;
             let kept = if replace { part.persist(&path) } else { part.persist_noclobber(&path) };
             if let Err(error) = kept {
                 let exists = error.error.kind() == io::ErrorKind::AlreadyExists;
-                return Err(if exists { Refused::Exists(path) } else { Refused::Io(path, error.error) });
+                return Err(if exists { TargetError::Exists(path) } else { TargetError::Io(path, error.error) });
             }
         }
         Ok(self.bytes)

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::{Column, Sheet, Target, Value};
 
 /// Bytes written at a time.
-const BUFFER: usize = 64 << 10;
+const BUFFER_BYTES: usize = 64 << 10;
 
 /// RFC 4180. What is null is empty, as no text in the tables is.
 pub struct Csv {
@@ -24,7 +24,8 @@ impl Csv {
             // Else spreadsheets take it for the local code page.
             target.write_all("\u{feff}".as_bytes())?;
         }
-        let mut writer = WriterBuilder::new().terminator(Terminator::CRLF).buffer_capacity(BUFFER).from_writer(target);
+        let mut writer =
+            WriterBuilder::new().terminator(Terminator::CRLF).buffer_capacity(BUFFER_BYTES).from_writer(target);
         writer.write_record(columns.iter().map(|column| column.name)).map_err(failed)?;
         Ok(Self { writer, spreadsheet, written: 0 })
     }
@@ -102,7 +103,7 @@ impl Ndjson {
         let name =
             |(index, column): (usize, &Column)| format!("{}\"{}\":", if index == 0 { '{' } else { ',' }, column.name);
         let names = columns.iter().enumerate().map(name).collect();
-        Self { writer: BufWriter::with_capacity(BUFFER, target), names, line: Vec::new(), written: 0 }
+        Self { writer: BufWriter::with_capacity(BUFFER_BYTES, target), names, line: Vec::new(), written: 0 }
     }
 }
 

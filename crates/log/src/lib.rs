@@ -45,13 +45,14 @@ pub use projection::{
     Stored,
 };
 pub use reading::{
-    APART, EventFilter, ListedEvent, ListedMeeting, ListedQuarantined, ListedRecording, ListedStay, Listing,
-    MeetingFilter, MeetingKey, Order, Page, QuarantineFilter, Reading, RecordingFilter, Scope, StayFilter,
+    EventFilter, ListedEvent, ListedMeeting, ListedQuarantined, ListedRecording, ListedStay, Listing,
+    MAX_STAY_DISTANCE, MeetingFilter, MeetingKey, Order, Page, QuarantineFilter, Reading, RecordingFilter, Scope,
+    StayFilter,
 };
 pub use retention::Held as RetentionHeld;
 pub use sessions::Sessions;
 pub use snapshots::{RunSnapshot, Snapshots, StaySnapshot};
-pub use stats::{Arrived, GoingOn, Held, LONGEST, Statistics};
+pub use stats::{Arrived, GoingOn, MAX_COUNTED_DURATION, MeetingCounts, Statistics};
 pub use work_lists::{Details, Enriched, Fetch, Fetched, Finish, Run, WorkCounts, WorkLists};
 
 /// All that people ask: reads alone.

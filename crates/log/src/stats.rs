@@ -9,21 +9,21 @@ use async_trait::async_trait;
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::reading::query::{AnswersPeople, Connection, Dialect, Plan, Query, Value};
+use super::reading::query::{Connection, Dialect, HasQueryPool, Plan, Query, Value};
 use super::reading::rows::{EVENT, MEETING};
 use super::{ListedEvent, ListedMeeting, LogError, LogReader};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
 
 /// The longest stay, and the longest run of a meeting, that is counted as going on.
-pub const LONGEST: Duration = Duration::from_secs(86_400);
+pub const MAX_COUNTED_DURATION: Duration = Duration::from_secs(86_400);
 
 /// When a run of a meeting was held: scheduled ones that nobody has entered were not.
-const HELD: &str = "(started_at IS NOT NULL OR stays > 0)";
+const WAS_HELD: &str = "(started_at IS NOT NULL OR stays > 0)";
 
 /// How many runs were held, and who was there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromRow)]
-pub struct Held {
+pub struct MeetingCounts {
     /// Runs of meetings.
     pub meetings: i64,
     /// Distinct people in each of them, together.
@@ -77,7 +77,7 @@ pub trait Statistics: LogReader {
     ///
     /// # Errors
     /// As [`Statistics::count_events`].
-    async fn count_meetings(&self, bounds: &[Millis], within: Duration) -> Result<Vec<Held>, LogError>;
+    async fn count_meetings(&self, bounds: &[Millis], within: Duration) -> Result<Vec<MeetingCounts>, LogError>;
 
     /// What stands in the log after `after`, and how much of it happened from `since` until `until`.
     ///
@@ -128,10 +128,10 @@ fn ranges<T: Copy + serde::Serialize>(query: Query, bounds: &[T], list: impl Fn(
 }
 
 #[async_trait]
-impl<L: AnswersPeople> Statistics for L {
+impl<L: HasQueryPool> Statistics for L {
     async fn count_events(&self, bounds: &[Millis], within: Duration) -> Result<Vec<i64>, LogError> {
-        let people = self.people();
-        let sql = match people.dialect() {
+        let pool = self.query_pool();
+        let sql = match pool.dialect() {
             Dialect::Postgres => {
                 "SELECT (SELECT count(*) FROM events WHERE event_id >= low AND event_id < high)
                    FROM unnest($1, $2) WITH ORDINALITY AS b (low, high, n) ORDER BY n"
@@ -142,8 +142,8 @@ impl<L: AnswersPeople> Statistics for L {
             }
         };
         let bounds: Vec<Uuid> = bounds.iter().copied().map(id).collect();
-        let query = ranges(Query::new(people.dialect(), sql), &bounds, Value::Ids);
-        let counts: Vec<(i64,)> = people.fetch(within, Plan::Ranges, query).await?;
+        let query = ranges(Query::new(pool.dialect(), sql), &bounds, Value::Ids);
+        let counts: Vec<(i64,)> = pool.fetch(within, Plan::Ranges, query).await?;
         Ok(counts.into_iter().map(|(count,)| count).collect())
     }
 
@@ -154,11 +154,11 @@ impl<L: AnswersPeople> Statistics for L {
         steps: usize,
         within: Duration,
     ) -> Result<Vec<i64>, LogError> {
-        let people = self.people();
+        let pool = self.query_pool();
         let length = step * u32::try_from(steps).unwrap_or(u32::MAX);
         let seconds = |length: Duration| i64::try_from(length.as_secs()).unwrap_or(i64::MAX);
         // Who has not left in a day was not seen leaving.
-        let (joined, ended) = match people.dialect() {
+        let (joined, ended) = match pool.dialect() {
             Dialect::Postgres => (
                 "floor(extract(epoch FROM joined_at))::bigint",
                 "floor(extract(epoch FROM least(left_at, joined_at + make_interval(secs => $2))))::bigint",
@@ -175,34 +175,34 @@ impl<L: AnswersPeople> Statistics for L {
              UNION ALL SELECT {JOINED}, joined / $5, count(*) FROM stays WHERE joined >= 0 GROUP BY 2
              UNION ALL SELECT {LEFT}, ended / $5, count(*) FROM stays WHERE ended >= 0 GROUP BY 2"
         );
-        let query = Query::new(people.dialect(), sql)
+        let query = Query::new(pool.dialect(), sql)
             .bind(since.get() / 1000)
-            .bind(seconds(LONGEST))
-            .bind(id(since.minus(LONGEST)))
+            .bind(seconds(MAX_COUNTED_DURATION))
+            .bind(id(since.minus(MAX_COUNTED_DURATION)))
             .bind(id(since.plus(length)))
             .bind(seconds(step));
-        Ok(overlapping(&people.fetch(within, Plan::Free, query).await?, steps))
+        Ok(overlapping(&pool.fetch(within, Plan::Free, query).await?, steps))
     }
 
-    async fn count_meetings(&self, bounds: &[Millis], within: Duration) -> Result<Vec<Held>, LogError> {
-        let people = self.people();
+    async fn count_meetings(&self, bounds: &[Millis], within: Duration) -> Result<Vec<MeetingCounts>, LogError> {
+        let pool = self.query_pool();
         let counts = "count(m.meeting_uuid) AS meetings,
                       CAST(coalesce(sum(m.participants), 0) AS bigint) AS participants,
                       CAST(coalesce(sum(m.stays), 0) AS bigint) AS stays";
         let at = "coalesce(m.started_at, m.first_event_at)";
-        let sql = match people.dialect() {
+        let sql = match pool.dialect() {
             Dialect::Postgres => format!(
                 "SELECT held.* FROM unnest($1, $2) WITH ORDINALITY AS b (low, high, n)
-                  CROSS JOIN LATERAL (SELECT {counts} FROM meetings m WHERE {at} >= low AND {at} < high AND {HELD}) AS held
+                  CROSS JOIN LATERAL (SELECT {counts} FROM meetings m WHERE {at} >= low AND {at} < high AND {WAS_HELD}) AS held
                   ORDER BY n"
             ),
             Dialect::Sqlite => format!(
                 "SELECT {counts} FROM json_each($1) AS b
-                   LEFT JOIN meetings m ON {at} >= b.value ->> 0 AND {at} < b.value ->> 1 AND {HELD}
+                   LEFT JOIN meetings m ON {at} >= b.value ->> 0 AND {at} < b.value ->> 1 AND {WAS_HELD}
                   GROUP BY b.key ORDER BY b.key"
             ),
         };
-        people.fetch(within, Plan::Ranges, ranges(Query::new(people.dialect(), sql), bounds, Value::Times)).await
+        pool.fetch(within, Plan::Ranges, ranges(Query::new(pool.dialect(), sql), bounds, Value::Times)).await
     }
 
     async fn count_arrived(
@@ -215,21 +215,21 @@ impl<L: AnswersPeople> Statistics for L {
         let sql = "SELECT count(*) AS events, count(*) FILTER (WHERE event_id >= $1 AND event_id < $2) AS in_time,
                           max(seq) AS newest
                      FROM events WHERE seq > $3";
-        let query = Query::new(self.people().dialect(), sql).bind(id(since)).bind(id(until)).bind(after.0);
-        Ok(self.people().fetch(within, Plan::Ranges, query).await?.pop().unwrap_or_default())
+        let query = Query::new(self.query_pool().dialect(), sql).bind(id(since)).bind(id(until)).bind(after.0);
+        Ok(self.query_pool().fetch(within, Plan::Ranges, query).await?.pop().unwrap_or_default())
     }
 
     async fn newest_events(&self, limit: u32, within: Duration) -> Result<Vec<ListedEvent>, LogError> {
         let columns = EVENT.replace("event_info", "CAST(NULL AS text) AS event_info");
         let sql = format!("SELECT {columns} FROM events ORDER BY seq DESC LIMIT $1");
-        let query = Query::new(self.people().dialect(), sql).bind(i64::from(limit));
-        self.people().fetch(within, Plan::Along, query).await
+        let query = Query::new(self.query_pool().dialect(), sql).bind(i64::from(limit));
+        self.query_pool().fetch(within, Plan::Along, query).await
     }
 
     async fn going_on(&self, since: Millis, limit: u32, within: Duration) -> Result<GoingOn, LogError> {
         const LIVE: &str = "status = 'live' AND coalesce(started_at, first_event_at) >= $1";
-        let people = self.people();
-        let total = Query::new(people.dialect(), format!("SELECT count(*) FROM meetings WHERE {LIVE}")).bind(since);
+        let pool = self.query_pool();
+        let total = Query::new(pool.dialect(), format!("SELECT count(*) FROM meetings WHERE {LIVE}")).bind(since);
         // The people of the newest alone.
         let sql = format!(
             "SELECT m.*, (SELECT count(DISTINCT coalesce(person, display_name, CAST(stay_id AS text)))
@@ -239,12 +239,12 @@ impl<L: AnswersPeople> Statistics for L {
                FROM (SELECT {MEETING} FROM meetings WHERE {LIVE}
                       ORDER BY coalesce(started_at, first_event_at) DESC, meeting_uuid DESC LIMIT $2) AS m"
         );
-        let newest = Query::new(people.dialect(), sql).bind(since).bind(i64::from(limit));
+        let newest = Query::new(pool.dialect(), sql).bind(since).bind(i64::from(limit));
         let read = async |connection: &mut Connection| {
             let total: Vec<(i64,)> = connection.fetch(total).await?;
             Ok((total, connection.fetch::<LiveRun>(newest).await?))
         };
-        let (total, runs) = people.read_within(within, Plan::Indexed, read).await?;
+        let (total, runs) = pool.read_within(within, Plan::Indexed, read).await?;
         let total = total.first().map_or(0, |(count,)| *count);
         Ok(GoingOn { total, runs: runs.into_iter().map(|run| (run.meeting, run.participants_now)).collect() })
     }

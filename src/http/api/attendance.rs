@@ -7,9 +7,9 @@ use axum::{Extension, Json};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::ask::{Asked, Common};
-use super::page::{List, Of};
-use super::refused::{Refusals, Refused};
+use super::error::{ApiError, Refusals};
+use super::paging::List;
+use super::params::{ListParams, PageParams, ScopeParams};
 use super::streams::Streams;
 use crate::http::access::Right;
 use convoke_log::{ClosedBy, ListedRecording, ListedStay, Order, RecordingFilter, StayFilter};
@@ -17,7 +17,7 @@ use convoke_log::{ClosedBy, ListedRecording, ListedStay, Order, RecordingFilter,
 /// Which stays.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Which {
+pub(crate) struct StayParams {
     /// That ended so.
     #[param(inline)]
     closed_by: Option<ClosedBy>,
@@ -29,21 +29,21 @@ pub(crate) struct Which {
     path = "/api/v1/attendance",
     operation_id = "list_attendance",
     tag = "tables",
-    params(Common, Which),
+    params(ScopeParams, PageParams, StayParams),
     responses((status = 200, description = "A page of stays.", body = List<ListedStay>), Refusals)
 )]
 pub(super) async fn stays(
     State(streams): State<Arc<Streams>>,
     Extension(right): Extension<Right>,
-    asked: Asked<Common, Which>,
-) -> Result<Json<List<ListedStay>>, Refused> {
-    let (api, list) = (&streams.api, Of { list: "attendance", fingerprint: &asked.fingerprint });
-    let mut page = list.page(&asked.of.limit, &asked.of.cursor, Order::Newest)?;
+    params: ListParams<ScopeParams, StayParams>,
+) -> Result<Json<List<ListedStay>>, ApiError> {
+    let api = &streams.api;
+    let mut page = params.page("attendance", Order::Newest)?;
     page.after = page.after.map(|id| api.mask.named_stay(id, right));
-    let (scope, closed_by) = (asked.of.scope(api.now(), right)?, asked.and.closed_by);
+    let (scope, closed_by) = (params.common.scope(api.now(), right)?, params.own.closed_by);
     let mut found = api.ask(api.log.list_stays(&StayFilter { scope, closed_by, run: None }, &page)).await?;
     found.next = found.next.map(|id| api.mask.stay_id(id, right));
-    Ok(Json(list.list(found, |row| api.mask.stay(row, right))))
+    Ok(params.list("attendance", found, |row| api.mask.stay(row, right)))
 }
 
 /// Finished recordings, the newest first.
@@ -52,17 +52,17 @@ pub(super) async fn stays(
     path = "/api/v1/recordings",
     operation_id = "list_recordings",
     tag = "tables",
-    params(Common),
+    params(ScopeParams, PageParams),
     responses((status = 200, description = "A page of recordings.", body = List<ListedRecording>), Refusals)
 )]
 pub(super) async fn recordings(
     State(streams): State<Arc<Streams>>,
     Extension(right): Extension<Right>,
-    asked: Asked<Common>,
-) -> Result<Json<List<ListedRecording>>, Refused> {
-    let (api, list) = (&streams.api, Of { list: "recordings", fingerprint: &asked.fingerprint });
-    let page = list.page(&asked.of.limit, &asked.of.cursor, Order::Newest)?;
-    let filter = RecordingFilter { scope: asked.of.scope(api.now(), right)?, run: None };
+    params: ListParams<ScopeParams>,
+) -> Result<Json<List<ListedRecording>>, ApiError> {
+    let api = &streams.api;
+    let page = params.page("recordings", Order::Newest)?;
+    let filter = RecordingFilter { scope: params.common.scope(api.now(), right)?, run: None };
     let found = api.ask(api.log.list_recordings(&filter, &page)).await?;
-    Ok(Json(list.list(found, |row| api.mask.recording(row, right))))
+    Ok(params.list("recordings", found, |row| api.mask.recording(row, right)))
 }

@@ -8,8 +8,8 @@ use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 
-use super::ask::{Asked, Nothing};
-use super::refused::{Problem, Refusals};
+use super::error::{Problem, Refusals};
+use super::params::{NoParams, Params};
 
 /// The document, once the routes are known.
 #[derive(Clone)]
@@ -59,6 +59,6 @@ pub(super) fn head() -> utoipa::openapi::OpenApi {
     tag = "self",
     responses((status = 200, description = "The OpenAPI document.", body = Object), Refusals)
 )]
-pub(super) async fn openapi(_: Asked<Nothing>, Extension(document): Extension<Document>) -> Response {
+pub(super) async fn openapi(_: Params<NoParams>, Extension(document): Extension<Document>) -> Response {
     ([(CONTENT_TYPE, "application/json")], document.0.to_string()).into_response()
 }

@@ -8,9 +8,9 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
-use super::ask::{Asked, At, Common, Nothing, Text};
-use super::page::{List, Of};
-use super::refused::{Missing, Refusals, Refused};
+use super::error::{ApiError, Missing, Refusals};
+use super::paging::List;
+use super::params::{At, ListParams, NoParams, PageParams, Params, ScopeParams, Text};
 use super::streams::Streams;
 use crate::http::access::Right;
 use convoke_core::event::Source;
@@ -20,7 +20,7 @@ use convoke_log::{EventFilter, ListedEvent, Order};
 /// Which events.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Which {
+pub(crate) struct EventParams {
     /// Of this type, as sent.
     #[param(inline, example = "meeting.join")]
     event: Option<Text<100>>,
@@ -38,23 +38,23 @@ pub(crate) struct Which {
     path = "/api/v1/events",
     operation_id = "list_events",
     tag = "log",
-    params(Common, Which),
+    params(ScopeParams, PageParams, EventParams),
     responses((status = 200, description = "A page of events.", body = List<ListedEvent>), Refusals)
 )]
 pub(super) async fn list(
     State(streams): State<Arc<Streams>>,
     Extension(right): Extension<Right>,
-    asked: Asked<Common, Which>,
-) -> Result<Json<List<ListedEvent>>, Refused> {
-    let (api, list) = (&streams.api, Of { list: "events", fingerprint: &asked.fingerprint });
-    let page = list.page(&asked.of.limit, &asked.of.cursor, asked.and.order.unwrap_or_default())?;
+    params: ListParams<ScopeParams, EventParams>,
+) -> Result<Json<List<ListedEvent>>, ApiError> {
+    let api = &streams.api;
+    let page = params.page("events", params.own.order.unwrap_or_default())?;
     let filter = EventFilter {
-        scope: asked.of.scope(api.now(), right)?,
-        event: asked.and.event.map(|text| text.0),
-        source: asked.and.source,
+        scope: params.common.scope(api.now(), right)?,
+        event: params.own.event.as_ref().map(|text| text.0.clone()),
+        source: params.own.source,
     };
     let found = api.ask(api.log.list_events(&filter, &page)).await?;
-    Ok(Json(list.list(found, |row| api.mask.event(row, right))))
+    Ok(params.list("events", found, |row| api.mask.event(row, right)))
 }
 
 /// One event.
@@ -70,9 +70,9 @@ pub(super) async fn one(
     State(streams): State<Arc<Streams>>,
     Extension(right): Extension<Right>,
     At(event_id): At<Uuid>,
-    _: Asked<Nothing>,
-) -> Result<Json<ListedEvent>, Refused> {
+    _: Params<NoParams>,
+) -> Result<Json<ListedEvent>, ApiError> {
     let api = &streams.api;
     let found = api.ask(api.log.get_event(EventId::from_uuid(event_id))).await?;
-    Ok(Json(api.mask.event(found.ok_or(Refused::NotFound)?, right)))
+    Ok(Json(api.mask.event(found.ok_or(ApiError::NotFound)?, right)))
 }

@@ -10,8 +10,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Api;
-use super::ask::{Asked, Nothing, Time};
-use super::refused::Refusals;
+use super::error::Refusals;
+use super::params::{NoParams, Params, Time};
 use super::streams::Streams;
 use crate::http::ops::CURSORS;
 use crate::subscription::SubscriptionStatus;
@@ -222,7 +222,7 @@ impl Api {
     tag = "now",
     responses((status = 200, description = "How it is.", body = Health), Refusals)
 )]
-pub(super) async fn health(State(streams): State<Arc<Streams>>, _: Asked<Nothing>) -> Json<Health> {
+pub(super) async fn health(State(streams): State<Arc<Streams>>, _: Params<NoParams>) -> Json<Health> {
     Json(streams.api.how_it_is())
 }
 
@@ -235,6 +235,6 @@ pub(super) async fn health(State(streams): State<Arc<Streams>>, _: Asked<Nothing
     tag = "now",
     responses((status = 200, description = "How many, by reason.", body = RefusalCounts), Refusals)
 )]
-pub(super) async fn refusals(State(streams): State<Arc<Streams>>, _: Asked<Nothing>) -> Json<RefusalCounts> {
+pub(super) async fn refusals(State(streams): State<Arc<Streams>>, _: Params<NoParams>) -> Json<RefusalCounts> {
     Json(streams.api.refusals())
 }

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::DEADLINE;
-use super::ask::{Asked, At, Common, Nothing};
+use super::error::{ApiError, Missing, Refusals};
 use super::mask::open;
-use super::page::{List, Of};
-use super::refused::{Missing, Refusals, Refused};
+use super::paging::List;
+use super::params::{At, ListParams, NoParams, PageParams, Params, ScopeParams};
 use super::streams::Streams;
 use crate::http::access::Right;
 use convoke_log::{
@@ -20,16 +20,16 @@ use convoke_log::{
 };
 
 /// So many stays of one run are told with it; a page at a time.
-const STAYS: usize = 5_000;
-const STAYS_PAGE: u32 = 1_000;
+const MAX_STAYS: usize = 5_000;
+const STAYS_PER_PAGE: u32 = 1_000;
 
 /// So many recordings of one run.
-const RECORDINGS: u32 = 1_000;
+const MAX_RECORDINGS: u32 = 1_000;
 
 /// Which runs.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Which {
+pub(crate) struct MeetingParams {
     /// In this state.
     #[param(inline)]
     status: Option<Status>,
@@ -56,19 +56,19 @@ pub(crate) struct Story {
     path = "/api/v1/meetings",
     operation_id = "list_meetings",
     tag = "tables",
-    params(Common, Which),
+    params(ScopeParams, PageParams, MeetingParams),
     responses((status = 200, description = "A page of runs.", body = List<ListedMeeting>), Refusals)
 )]
 pub(super) async fn list(
     State(streams): State<Arc<Streams>>,
     Extension(right): Extension<Right>,
-    asked: Asked<Common, Which>,
-) -> Result<Json<List<ListedMeeting>>, Refused> {
-    let (api, list) = (&streams.api, Of { list: "meetings", fingerprint: &asked.fingerprint });
-    let page = list.page(&asked.of.limit, &asked.of.cursor, Order::Newest)?;
-    let filter = MeetingFilter { scope: asked.of.scope(api.now(), right)?, status: asked.and.status };
+    params: ListParams<ScopeParams, MeetingParams>,
+) -> Result<Json<List<ListedMeeting>>, ApiError> {
+    let api = &streams.api;
+    let page = params.page("meetings", Order::Newest)?;
+    let filter = MeetingFilter { scope: params.common.scope(api.now(), right)?, status: params.own.status };
     let found = api.ask(api.log.list_meetings(&filter, &page)).await?;
-    Ok(Json(list.list(found, |row| api.mask.meeting(row, right))))
+    Ok(params.list("meetings", found, |row| api.mask.meeting(row, right)))
 }
 
 /// One run of a meeting, with its stays and recordings.
@@ -87,23 +87,23 @@ pub(super) async fn one(
     State(streams): State<Arc<Streams>>,
     Extension(right): Extension<Right>,
     At((subscriber_id, meeting_uuid)): At<(String, String)>,
-    _: Asked<Nothing>,
-) -> Result<Json<Story>, Refused> {
+    _: Params<NoParams>,
+) -> Result<Json<Story>, ApiError> {
     let api = &streams.api;
     let run = RunKey { subscriber_id: subscriber_id.into(), meeting_uuid: meeting_uuid.into() };
     let found = api.ask(api.log.get_meeting(&run)).await;
     let meeting = match found {
         // No row has such a key.
-        Err(Refused::Bad(_)) => None,
+        Err(ApiError::Bad(_)) => None,
         found => found?,
     };
-    let meeting = meeting.ok_or(Refused::NotFound)?;
+    let meeting = meeting.ok_or(ApiError::NotFound)?;
     let filter = StayFilter { run: Some(run.clone()), ..StayFilter::default() };
     let stays = api
         .ask(async {
             let (mut stays, mut after) = (Vec::new(), None);
-            while stays.len() < STAYS {
-                let page = Page { order: Order::Oldest, after, limit: STAYS_PAGE, within: DEADLINE };
+            while stays.len() < MAX_STAYS {
+                let page = Page { order: Order::Oldest, after, limit: STAYS_PER_PAGE, within: DEADLINE };
                 let found = api.log.list_stays(&filter, &page).await?;
                 stays.extend(found.rows);
                 after = found.next;
@@ -115,10 +115,10 @@ pub(super) async fn one(
         })
         .await?;
     let filter = RecordingFilter { run: Some(run), ..RecordingFilter::default() };
-    let page = Page { order: Order::Oldest, after: None, limit: RECORDINGS, within: DEADLINE };
+    let page = Page { order: Order::Oldest, after: None, limit: MAX_RECORDINGS, within: DEADLINE };
     let recordings = api.ask(api.log.list_recordings(&filter, &page)).await?;
-    let told = i64::try_from(stays.len()).unwrap_or(i64::MAX);
-    let stays_left_out = if stays.len() < STAYS { 0 } else { (meeting.stays - told).max(0) };
+    let listed = i64::try_from(stays.len()).unwrap_or(i64::MAX);
+    let stays_left_out = if stays.len() < MAX_STAYS { 0 } else { (meeting.stays - listed).max(0) };
     Ok(Json(Story {
         open_in_client: open(meeting.meeting_id.as_deref(), right).map(open_in_client),
         meeting: api.mask.meeting(meeting, right),

@@ -1,18 +1,18 @@
 //! `/api/v1`: the log, its tables and the state of the service, to read, for people's programs and for the page.
 //!
-//! Handlers are one file a group; what they may ask is in `ask`, what is hidden of the rows that they answer in `mask`,
+//! Handlers are one file a group; their parameters are in `params`, pages of lists in `paging`, what is hidden of the rows that they answer in `mask`,
 //! and the document that describes all of it is made of the same types (`document`). The streams are in [`streams`].
 
-mod ask;
 mod attendance;
 mod document;
+mod error;
 mod events;
 mod health;
 mod mask;
 mod meetings;
-mod page;
+mod paging;
+mod params;
 mod quarantine;
-mod refused;
 mod search;
 mod session;
 mod stats;
@@ -36,16 +36,16 @@ use super::ops::Health;
 use convoke_core::throttle::Throttle;
 use convoke_core::time::{Clock, Millis};
 use convoke_log::{LogError, Queries};
+use error::ApiError;
 use mask::Mask;
-use refused::Refused;
 use streams::Streams;
 
 /// How long finding an answer may take.
 const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Bytes of an answer that is large, and how many such may be on their way at once.
-const LARGE: u64 = 256 << 10;
-const LARGE_ANSWERS: usize = 16;
+const LARGE_ANSWER_BYTES: u64 = 256 << 10;
+const MAX_LARGE_ANSWERS: usize = 16;
 
 /// What the handlers need.
 pub struct Api {
@@ -74,9 +74,9 @@ impl Api {
     }
 
     /// What the log answers in time.
-    async fn ask<T>(&self, question: impl Future<Output = Result<T, LogError>>) -> Result<T, Refused> {
+    async fn ask<T>(&self, question: impl Future<Output = Result<T, LogError>>) -> Result<T, ApiError> {
         let Ok(answer) = tokio::time::timeout(DEADLINE + Duration::from_secs(1), question).await else {
-            return Err(Refused::TooSlow);
+            return Err(ApiError::TooSlow);
         };
         answer.map_err(|error| {
             if error.may_pass() {
@@ -113,14 +113,14 @@ pub fn router(streams: Arc<Streams>) -> Router {
         .with_state(streams)
         .split_for_parts();
     let document = serde_json::to_string(&document).expect("a document of our own types");
-    let room = Arc::new(Semaphore::new(LARGE_ANSWERS));
+    let room = Arc::new(Semaphore::new(MAX_LARGE_ANSWERS));
     router.layer(Extension(document::Document(document.into()))).layer(middleware::from_fn_with_state(room, bounded))
 }
 
 /// Bounds how many large answers are held for whoever takes them slowly, or not at all.
 async fn bounded(State(room): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
     let response = next.run(request).await;
-    if response.body().size_hint().upper().is_none_or(|length| length <= LARGE) {
+    if response.body().size_hint().upper().is_none_or(|length| length <= LARGE_ANSWER_BYTES) {
         return response;
     }
     match room.try_acquire_owned() {
@@ -130,6 +130,6 @@ async fn bounded(State(room): State<Arc<Semaphore>>, request: Request, next: Nex
                 frame
             }))
         }),
-        Err(_) => Refused::Full.into_response(),
+        Err(_) => ApiError::Full.into_response(),
     }
 }

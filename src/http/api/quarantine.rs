@@ -7,9 +7,9 @@ use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::ask::{Asked, At, Cursor, Limit, Nothing, Text, Time};
-use super::page::{List, Of};
-use super::refused::{Missing, Refusals, Refused};
+use super::error::{ApiError, Missing, Refusals};
+use super::paging::List;
+use super::params::{At, ListParams, NoParams, PageParams, Params, Text, Time};
 use super::streams::Streams;
 use crate::http::access::Right;
 use convoke_core::event::{Content, Unreadable};
@@ -19,7 +19,7 @@ use convoke_log::{ListedQuarantined, Order, QuarantineFilter};
 /// Which entries.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Which {
+pub(crate) struct QuarantineParams {
     /// That arrived at this time or later: RFC 3339, or a date, which is its first moment in UTC.
     #[param(inline)]
     since: Option<Time>,
@@ -29,12 +29,6 @@ pub(crate) struct Which {
     /// Of this subscriber.
     #[param(inline)]
     subscriber: Option<Text<100>>,
-    /// So many at the most; 100 unless told otherwise.
-    #[param(inline)]
-    limit: Option<Limit>,
-    /// `next` of the answer before this one, to the same question.
-    #[param(inline)]
-    cursor: Option<Cursor>,
 }
 
 /// An entry of the quarantine with its body.
@@ -54,23 +48,23 @@ pub(crate) struct Entry {
     path = "/api/v1/quarantine",
     operation_id = "list_quarantine",
     tag = "log",
-    params(Which),
+    params(QuarantineParams, PageParams),
     responses((status = 200, description = "A page of entries.", body = List<ListedQuarantined>), Refusals)
 )]
 pub(super) async fn list(
     State(streams): State<Arc<Streams>>,
     Extension(right): Extension<Right>,
-    asked: Asked<Which>,
-) -> Result<Json<List<ListedQuarantined>>, Refused> {
-    let (api, list) = (&streams.api, Of { list: "quarantine", fingerprint: &asked.fingerprint });
-    let page = list.page(&asked.of.limit, &asked.of.cursor, Order::Newest)?;
+    params: ListParams<QuarantineParams>,
+) -> Result<Json<List<ListedQuarantined>>, ApiError> {
+    let api = &streams.api;
+    let page = params.page("quarantine", Order::Newest)?;
     let filter = QuarantineFilter {
-        since: asked.of.since.map(|time| time.0),
-        until: asked.of.until.map(|time| time.0),
-        subscriber: asked.of.subscriber.map(|text| text.0),
+        since: params.common.since.map(|time| time.0),
+        until: params.common.until.map(|time| time.0),
+        subscriber: params.common.subscriber.as_ref().map(|text| text.0.clone()),
     };
     let found = api.ask(api.log.list_quarantine(&filter, &page)).await?;
-    Ok(Json(list.list(found, |row| api.mask.quarantined(row, right))))
+    Ok(params.list("quarantine", found, |row| api.mask.quarantined(row, right)))
 }
 
 /// One entry of the quarantine, with its body.
@@ -86,10 +80,10 @@ pub(super) async fn one(
     State(streams): State<Arc<Streams>>,
     Extension(right): Extension<Right>,
     At(id): At<i64>,
-    _: Asked<Nothing>,
-) -> Result<Json<Entry>, Refused> {
+    _: Params<NoParams>,
+) -> Result<Json<Entry>, ApiError> {
     let api = &streams.api;
-    let found = api.ask(api.log.get_quarantined(id)).await?.ok_or(Refused::NotFound)?;
+    let found = api.ask(api.log.get_quarantined(id)).await?.ok_or(ApiError::NotFound)?;
     let bytes = i64::try_from(found.body.len()).unwrap_or(i64::MAX);
     let unreadable = Unreadable {
         subscriber_id: found.subscriber_id.as_str().into(),

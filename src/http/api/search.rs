@@ -9,19 +9,19 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::DEADLINE;
-use super::ask::{Asked, Text, last_days};
-use super::refused::{Refusals, Refused};
+use super::error::{ApiError, Refusals};
+use super::params::{Params, Text, last_days};
 use super::streams::Streams;
 use crate::http::access::Right;
 use convoke_log::{ListedMeeting, ListedStay, MeetingFilter, Order, Page, Scope, StayFilter};
 
 /// So many of each are found at the most.
-const FOUND: u32 = 20;
+const MAX_FOUND: u32 = 20;
 
 /// What is searched for.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct What {
+pub(crate) struct SearchParams {
     /// A meeting's number or UUID, or a person: exactly their user UUID, account, call number, participant or display name. People
     /// are not looked for if they are masked.
     #[param(inline)]
@@ -43,19 +43,19 @@ pub(crate) struct Found {
     path = "/api/v1/search",
     operation_id = "search",
     tag = "tables",
-    params(What),
+    params(SearchParams),
     responses((status = 200, description = "What was found.", body = Found), Refusals)
 )]
 pub(super) async fn search(
     State(streams): State<Arc<Streams>>,
     Extension(right): Extension<Right>,
-    asked: Asked<What>,
-) -> Result<Json<Found>, Refused> {
+    Params(params): Params<SearchParams>,
+) -> Result<Json<Found>, ApiError> {
     let api = &streams.api;
-    let q = asked.of.q.0.trim().to_owned();
+    let q = params.q.0.trim().to_owned();
     let person = last_days(q.clone(), api.now());
     let meetings = |scope| async {
-        let page = Page { order: Order::Newest, after: None, limit: FOUND, within: DEADLINE };
+        let page = Page { order: Order::Newest, after: None, limit: MAX_FOUND, within: DEADLINE };
         api.log.list_meetings(&MeetingFilter { scope, status: None }, &page).await
     };
     let named = api.ask(meetings(Scope { meeting: Some(q), ..Scope::default() })).await?;
@@ -64,13 +64,13 @@ pub(super) async fn search(
         return Ok(Json(Found { meetings, stays: Vec::new() }));
     }
     let attended = api.ask(meetings(person.clone())).await?;
-    let page = Page { order: Order::Newest, after: None, limit: FOUND, within: DEADLINE };
+    let page = Page { order: Order::Newest, after: None, limit: MAX_FOUND, within: DEADLINE };
     let stays = api.ask(api.log.list_stays(&StayFilter { scope: person, ..StayFilter::default() }, &page)).await?;
     let mut seen = HashSet::new();
     let found = named.rows.into_iter().chain(attended.rows);
     let found = found.filter(|row| seen.insert((row.subscriber_id.clone(), row.meeting_uuid.clone())));
     Ok(Json(Found {
-        meetings: found.take(FOUND as usize).map(|row| api.mask.meeting(row, right)).collect(),
+        meetings: found.take(MAX_FOUND as usize).map(|row| api.mask.meeting(row, right)).collect(),
         stays: stays.rows.into_iter().map(|row| api.mask.stay(row, right)).collect(),
     }))
 }

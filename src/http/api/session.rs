@@ -4,8 +4,8 @@ use axum::{Extension, Json};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::ask::{Asked, Nothing};
-use super::refused::Refusals;
+use super::error::Refusals;
+use super::params::{NoParams, Params};
 use crate::http::access::{Grant, Right};
 
 /// What whoever is asking may see.
@@ -34,7 +34,7 @@ convoke_core::words! {
 pub(super) async fn session(
     Extension(right): Extension<Right>,
     Extension(grant): Extension<Grant>,
-    _: Asked<Nothing>,
+    _: Params<NoParams>,
 ) -> Json<Session> {
     let right = match right {
         Right::Full => RightWord::Full,

@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::DEADLINE;
-use super::ask::{Asked, Number, Time};
-use super::refused::{Refusals, Refused};
+use super::error::{ApiError, Refusals};
+use super::params::{Number, Params, Time};
 use super::streams::Streams;
 use convoke_core::time::Millis;
 
 /// So many points at the most.
-const POINTS: u64 = 1_500;
+const MAX_POINTS: u64 = 1_500;
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 3_600;
@@ -40,7 +40,7 @@ impl Step {
 /// Which time.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Over {
+pub(crate) struct RangeParams {
     /// From the step that holds this time on: RFC 3339, or a date, which is its first moment in UTC.
     #[param(inline)]
     since: Option<Time>,
@@ -55,7 +55,7 @@ pub(crate) struct Over {
 /// Which days.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Days {
+pub(crate) struct DayParams {
     /// From the day that holds this time on; the last 31 days unless told otherwise.
     #[param(inline)]
     since: Option<Time>,
@@ -126,13 +126,15 @@ struct MeetingsOn {
 }
 
 /// Where steps begin, and where the last one ends. `shift` is how far they are ahead of UTC, in seconds.
-fn bounds(since: Millis, until: Millis, step: u64, shift: i64) -> Result<Vec<Millis>, Refused> {
+fn bounds(since: Millis, until: Millis, step: u64, shift: i64) -> Result<Vec<Millis>, ApiError> {
     let step = i64::try_from(step).unwrap_or(i64::MAX) * 1_000;
     let shift = shift * 1_000;
     let first = (since.get() + shift).div_euclid(step) * step - shift;
     let count = (until.get() - first).max(0).unsigned_abs().div_ceil(step.unsigned_abs());
-    if count > POINTS {
-        return Err(Refused::bad(format!("allowed are {POINTS} points at the most: a shorter range or a longer step")));
+    if count > MAX_POINTS {
+        return Err(ApiError::bad(format!(
+            "allowed are {MAX_POINTS} points at the most: a shorter range or a longer step"
+        )));
     }
     if count == 0 {
         return Ok(Vec::new());
@@ -143,9 +145,9 @@ fn bounds(since: Millis, until: Millis, step: u64, shift: i64) -> Result<Vec<Mil
         .collect())
 }
 
-impl Over {
+impl RangeParams {
     /// The step, and where the steps begin; without a word, the last `seconds` by `step`.
-    fn steps(&self, now: Millis, step: Step, seconds: u64) -> Result<(Step, Vec<Millis>), Refused> {
+    fn steps(&self, now: Millis, step: Step, seconds: u64) -> Result<(Step, Vec<Millis>), ApiError> {
         let step = self.step.unwrap_or(step);
         let until = self.until.map_or(now, |time| time.0);
         let since = self.since.map_or(until.minus(Duration::from_secs(seconds)), |time| time.0);
@@ -159,12 +161,15 @@ impl Over {
     path = "/api/v1/stats/events",
     operation_id = "count_events",
     tag = "statistics",
-    params(Over),
+    params(RangeParams),
     responses((status = 200, description = "Events over time.", body = Events), Refusals)
 )]
-pub(super) async fn events(State(streams): State<Arc<Streams>>, asked: Asked<Over>) -> Result<Json<Events>, Refused> {
+pub(super) async fn events(
+    State(streams): State<Arc<Streams>>,
+    Params(params): Params<RangeParams>,
+) -> Result<Json<Events>, ApiError> {
     let api = &streams.api;
-    let (step, bounds) = asked.of.steps(api.now(), Step::Minute, 60 * MINUTE)?;
+    let (step, bounds) = params.steps(api.now(), Step::Minute, 60 * MINUTE)?;
     let counts = api.ask(api.log.count_events(&bounds, DEADLINE)).await?;
     let points = bounds.into_iter().zip(counts).map(|(at, events)| EventsAt { at: Time(at), events });
     Ok(Json(Events { step, points: points.collect() }))
@@ -176,15 +181,15 @@ pub(super) async fn events(State(streams): State<Arc<Streams>>, asked: Asked<Ove
     path = "/api/v1/stats/participants",
     operation_id = "count_participants",
     tag = "statistics",
-    params(Over),
+    params(RangeParams),
     responses((status = 200, description = "People over time.", body = Participants), Refusals)
 )]
 pub(super) async fn participants(
     State(streams): State<Arc<Streams>>,
-    asked: Asked<Over>,
-) -> Result<Json<Participants>, Refused> {
+    Params(params): Params<RangeParams>,
+) -> Result<Json<Participants>, ApiError> {
     let api = &streams.api;
-    let (step, bounds) = asked.of.steps(api.now(), Step::TenMinutes, DAY)?;
+    let (step, bounds) = params.steps(api.now(), Step::TenMinutes, DAY)?;
     let counts = match bounds.first() {
         Some(first) => {
             let length = Duration::from_secs(step.seconds());
@@ -202,17 +207,17 @@ pub(super) async fn participants(
     path = "/api/v1/stats/meetings",
     operation_id = "count_meetings",
     tag = "statistics",
-    params(Days),
+    params(DayParams),
     responses((status = 200, description = "Meetings, day by day.", body = Meetings), Refusals)
 )]
 pub(super) async fn meetings(
     State(streams): State<Arc<Streams>>,
-    asked: Asked<Days>,
-) -> Result<Json<Meetings>, Refused> {
+    Params(params): Params<DayParams>,
+) -> Result<Json<Meetings>, ApiError> {
     let api = &streams.api;
-    let until = asked.of.until.map_or(api.now(), |time| time.0);
-    let since = asked.of.since.map_or(until.minus(Duration::from_secs(30 * DAY)), |time| time.0);
-    let shift = asked.of.utc_offset_minutes.map_or(0, |minutes| minutes.0 * 60);
+    let until = params.until.map_or(api.now(), |time| time.0);
+    let since = params.since.map_or(until.minus(Duration::from_secs(30 * DAY)), |time| time.0);
+    let shift = params.utc_offset_minutes.map_or(0, |minutes| minutes.0 * 60);
     let bounds = bounds(since, until, DAY, shift)?;
     let held = api.ask(api.log.count_meetings(&bounds, DEADLINE)).await?;
     let ahead = Duration::from_secs(shift.unsigned_abs());

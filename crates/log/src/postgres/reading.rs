@@ -6,10 +6,10 @@ use sqlx::{AssertSqlSafe, PgPool};
 
 use super::{PostgresLog, failed};
 use crate::LogError;
-use crate::reading::query::{AnswersPeople, Connection, People, Plan};
+use crate::reading::query::{Connection, HasQueryPool, Plan, QueryPool};
 
 /// How much longer than the server a client waits: for a server that vanished.
-const GRACE: Duration = Duration::from_millis(500);
+const CLIENT_GRACE: Duration = Duration::from_millis(500);
 
 const QUERY_CANCELED: &str = "57014";
 
@@ -33,9 +33,9 @@ impl Plan {
     }
 }
 
-impl AnswersPeople for PostgresLog {
-    fn people(&self) -> People<'_> {
-        People::Postgres(&self.people)
+impl HasQueryPool for PostgresLog {
+    fn query_pool(&self) -> QueryPool<'_> {
+        QueryPool::Postgres(&self.people)
     }
 }
 
@@ -56,7 +56,7 @@ pub async fn read_within<T>(
         }
         Ok::<_, sqlx::Error>(rows)
     };
-    match tokio::time::timeout(within + GRACE, work).await {
+    match tokio::time::timeout(within + CLIENT_GRACE, work).await {
         Ok(Ok(rows)) => Ok(rows),
         Ok(Err(error)) => match error.as_database_error().and_then(|error| error.code()) {
             Some(code) if code == QUERY_CANCELED => Err(LogError::TooSlow(within)),

@@ -7,18 +7,19 @@ use futures_util::TryStreamExt as _;
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::query::{AnswersPeople, Connection, Dialect, FromAnyRow, Plan, Query, Value};
+use super::query::{Connection, Dialect, FromAnyRow, HasQueryPool, Plan, Query, Value};
 use super::rows::{EVENT, MEETING, QUARANTINED, RECORDING, STAY};
 use super::{
-    APART, BYTES, EventFilter, ListedEvent, ListedMeeting, ListedQuarantined, ListedRecording, ListedStay, Listing,
-    MeetingFilter, MeetingKey, Order, Page, QuarantineFilter, Reading, RecordingFilter, Scope, StayFilter,
+    EventFilter, ListedEvent, ListedMeeting, ListedQuarantined, ListedRecording, ListedStay, Listing,
+    MAX_LISTING_BYTES, MAX_STAY_DISTANCE, MeetingFilter, MeetingKey, Order, Page, QuarantineFilter, Reading,
+    RecordingFilter, Scope, StayFilter,
 };
 use crate::{LogError, RunKey, postgres};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
 
 /// How long the query for one row by its key may take.
-const ONE: Duration = Duration::from_secs(5);
+const ROW_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The place of a run in the list of runs.
 const MEETING_KEY: [&str; 3] = [STARTED, "meeting_uuid", "subscriber_id"];
@@ -33,19 +34,19 @@ const RUNS_WITH_UUID: &str = "WITH RECURSIVE known (id) AS (
        FROM known JOIN meetings m ON m.subscriber_id = known.id AND m.meeting_uuid = $1";
 
 #[async_trait]
-impl<L: AnswersPeople> Reading for L {
+impl<L: HasQueryPool> Reading for L {
     async fn list_events(
         &self,
         filter: &EventFilter,
         page: &Page<EventId>,
     ) -> Result<Listing<ListedEvent, EventId>, LogError> {
-        let people = self.people();
+        let pool = self.query_pool();
         let plan = if filter.scope.meeting.is_some() { Plan::ByMeeting } else { Plan::Along };
         let read = async |connection: &mut Connection| {
-            let meeting = find_meeting(connection, people.dialect(), &filter.scope).await?;
-            let mut query = page_of_events(people.dialect());
+            let meeting = find_meeting(connection, pool.dialect(), &filter.scope).await?;
+            let mut query = page_of_events(pool.dialect());
             let id = match &meeting {
-                Some(_) if people.dialect() == Dialect::Postgres => {
+                Some(_) if pool.dialect() == Dialect::Postgres => {
                     // First the ids alone, whatever the planner believes of the limit: the rows of a meeting may be many and long.
                     let mut ids = Query::new(
                         Dialect::Postgres,
@@ -65,7 +66,7 @@ impl<L: AnswersPeople> Reading for L {
             push_bytes(&mut query, "event_id", page.order);
             some_events(connection, query).await
         };
-        let rows = people.read_within(page.within, plan, read).await?;
+        let rows = pool.read_within(page.within, plan, read).await?;
         Ok(Listing::of_events(rows, page.limit, |row| row.event_id))
     }
 
@@ -77,8 +78,8 @@ impl<L: AnswersPeople> Reading for L {
         limit: u32,
         within: Duration,
     ) -> Result<Listing<ListedEvent, Seq>, LogError> {
-        let people = self.people();
-        let mut query = page_of_events(people.dialect());
+        let pool = self.query_pool();
+        let mut query = page_of_events(pool.dialect());
         query.push(" AND seq > ").push_bind(after.0).push(" AND seq <= ").push_bind(up_to.0);
         let id = unindexed(&query, "event_id");
         push_event(&mut query, filter, &id);
@@ -90,13 +91,13 @@ impl<L: AnswersPeople> Reading for L {
         query.push(" ORDER BY seq LIMIT ").push_bind(i64::from(limit) + 1);
         push_bytes(&mut query, "seq", Order::Oldest);
         let read = async |connection: &mut Connection| some_events(connection, query).await;
-        let rows = people.read_within(within, Plan::Along, read).await?;
+        let rows = pool.read_within(within, Plan::Along, read).await?;
         Ok(Listing::of_events(rows, limit, |row| row.seq))
     }
 
     async fn get_event(&self, id: EventId) -> Result<Option<ListedEvent>, LogError> {
         let sql = format!("SELECT {EVENT} FROM events WHERE event_id = $1");
-        one(self, Query::new(self.people().dialect(), sql).bind(id)).await
+        one(self, Query::new(self.query_pool().dialect(), sql).bind(id)).await
     }
 
     async fn list_meetings(
@@ -104,10 +105,10 @@ impl<L: AnswersPeople> Reading for L {
         filter: &MeetingFilter,
         page: &Page<MeetingKey>,
     ) -> Result<Listing<ListedMeeting, MeetingKey>, LogError> {
-        let (people, scope) = (self.people(), &filter.scope);
+        let (pool, scope) = (self.query_pool(), &filter.scope);
         let read = async |connection: &mut Connection| {
-            let meeting = find_meeting(connection, people.dialect(), scope).await?;
-            let mut query = rows_of(people.dialect(), "meetings", MEETING, meeting.is_some());
+            let meeting = find_meeting(connection, pool.dialect(), scope).await?;
+            let mut query = rows_of(pool.dialect(), "meetings", MEETING, meeting.is_some());
             push_subscriber(&mut query, scope);
             push_range(&mut query, STARTED, scope.since, scope.until);
             if let Some(status) = filter.status {
@@ -126,23 +127,23 @@ impl<L: AnswersPeople> Reading for L {
             push_order(&mut query, &MEETING_KEY, page);
             connection.fetch(query).await
         };
-        let rows = people.read_within(page.within, Plan::Indexed, read).await?;
+        let rows = pool.read_within(page.within, Plan::Indexed, read).await?;
         Ok(Listing::of(rows, page.limit, ListedMeeting::key))
     }
 
     async fn get_meeting(&self, run: &RunKey) -> Result<Option<ListedMeeting>, LogError> {
-        let mut query = Query::new(self.people().dialect(), format!("SELECT {MEETING} FROM meetings WHERE true"));
+        let mut query = Query::new(self.query_pool().dialect(), format!("SELECT {MEETING} FROM meetings WHERE true"));
         push_run(&mut query, Some(run));
         one(self, query).await
     }
 
     async fn list_stays(&self, filter: &StayFilter, page: &Page<Uuid>) -> Result<Listing<ListedStay, Uuid>, LogError> {
-        let (people, scope) = (self.people(), &filter.scope);
+        let (pool, scope) = (self.query_pool(), &filter.scope);
         // The stays of one meeting are found by their run, and sorted; all others along their order.
         let few = scope.meeting.is_some() || filter.run.is_some();
         let read = async |connection: &mut Connection| {
-            let meeting = find_meeting(connection, people.dialect(), scope).await?;
-            let mut query = rows_of(people.dialect(), "attendance", STAY, few);
+            let meeting = find_meeting(connection, pool.dialect(), scope).await?;
+            let mut query = rows_of(pool.dialect(), "attendance", STAY, few);
             let id = if few { unindexed(&query, "stay_id") } else { "stay_id".to_owned() };
             push_subscriber(&mut query, scope);
             push_ids(&mut query, &id, scope);
@@ -163,7 +164,7 @@ impl<L: AnswersPeople> Reading for L {
             connection.fetch(query).await
         };
         let plan = if few { Plan::ByMeeting } else { Plan::Along };
-        let rows = people.read_within(page.within, plan, read).await?;
+        let rows = pool.read_within(page.within, plan, read).await?;
         Ok(Listing::of(rows, page.limit, |row: &ListedStay| row.stay_id))
     }
 
@@ -172,11 +173,11 @@ impl<L: AnswersPeople> Reading for L {
         filter: &RecordingFilter,
         page: &Page<EventId>,
     ) -> Result<Listing<ListedRecording, EventId>, LogError> {
-        let (people, scope) = (self.people(), &filter.scope);
+        let (pool, scope) = (self.query_pool(), &filter.scope);
         let read = async |connection: &mut Connection| {
-            let meeting = find_meeting(connection, people.dialect(), scope).await?;
+            let meeting = find_meeting(connection, pool.dialect(), scope).await?;
             let sql = format!("SELECT {RECORDING} FROM recordings WHERE true");
-            let mut query = Query::new(people.dialect(), sql);
+            let mut query = Query::new(pool.dialect(), sql);
             push_subscriber(&mut query, scope);
             push_ids(&mut query, "event_id", scope);
             push_run(&mut query, filter.run.as_ref());
@@ -186,7 +187,7 @@ impl<L: AnswersPeople> Reading for L {
             push_order(&mut query, &["event_id"], page);
             connection.fetch(query).await
         };
-        let rows = people.read_within(page.within, Plan::Indexed, read).await?;
+        let rows = pool.read_within(page.within, Plan::Indexed, read).await?;
         Ok(Listing::of(rows, page.limit, |row: &ListedRecording| row.event_id))
     }
 
@@ -196,20 +197,20 @@ impl<L: AnswersPeople> Reading for L {
         page: &Page<i64>,
     ) -> Result<Listing<ListedQuarantined, i64>, LogError> {
         let sql = format!("SELECT {QUARANTINED} FROM quarantine WHERE true");
-        let mut query = Query::new(self.people().dialect(), sql);
+        let mut query = Query::new(self.query_pool().dialect(), sql);
         push_range(&mut query, "received_at", filter.since, filter.until);
         if let Some(subscriber) = &filter.subscriber {
             query.push(" AND subscriber_id = ").push_bind(&**subscriber);
         }
         push_after(&mut query, "id", page);
         push_order(&mut query, &["id"], page);
-        let rows = self.people().fetch(page.within, Plan::Along, query).await?;
+        let rows = self.query_pool().fetch(page.within, Plan::Along, query).await?;
         Ok(Listing::of(rows, page.limit, |row: &ListedQuarantined| row.id))
     }
 }
 
-async fn one<T: FromAnyRow>(log: &impl AnswersPeople, query: Query) -> Result<Option<T>, LogError> {
-    Ok(log.people().fetch(ONE, Plan::Along, query).await?.pop())
+async fn one<T: FromAnyRow>(log: &impl HasQueryPool, query: Query) -> Result<Option<T>, LogError> {
+    Ok(log.query_pool().fetch(ROW_TIMEOUT, Plan::Along, query).await?.pop())
 }
 
 /// What [`Scope::meeting`] turned out to be.
@@ -266,7 +267,7 @@ fn page_of_events(dialect: Dialect) -> Query {
     }
 }
 
-/// No more rows of the page than hold [`BYTES`]. Of a long text that is left out PostgreSQL reads no more than its length; SQLite is
+/// No more rows of the page than hold [`MAX_LISTING_BYTES`]. Of a long text that is left out PostgreSQL reads no more than its length; SQLite is
 /// asked for no more rows by [`some_events`].
 fn push_bytes(query: &mut Query, key: &str, order: Order) {
     let direction = direction(order);
@@ -274,16 +275,16 @@ fn push_bytes(query: &mut Query, key: &str, order: Order) {
         query.push(&format!(
             "), sized AS (SELECT *, coalesce(sum(octet_length(event_info)) OVER (ORDER BY {key}{direction}
                                       ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS held FROM page)
-             SELECT {EVENT} FROM sized WHERE held < {BYTES} ORDER BY {key}{direction}"
+             SELECT {EVENT} FROM sized WHERE held < {MAX_LISTING_BYTES} ORDER BY {key}{direction}"
         ));
     }
 }
 
-/// The events that a query finds, no more of them than hold [`BYTES`].
+/// The events that a query finds, no more of them than hold [`MAX_LISTING_BYTES`].
 async fn some_events(connection: &mut Connection, query: Query) -> Result<Vec<ListedEvent>, sqlx::Error> {
     let mut found = connection.stream::<ListedEvent>(query)?;
     let (mut rows, mut held) = (Vec::new(), 0);
-    while held < BYTES
+    while held < MAX_LISTING_BYTES
         && let Some(row) = found.try_next().await?
     {
         held += row.event_info.as_deref().map_or(0, |info| i64::try_from(info.len()).unwrap_or(i64::MAX));
@@ -443,8 +444,8 @@ fn push_person_stayed(query: &mut Query, scope: &Scope) {
     query.push(" AND (subscriber_id, meeting_uuid) IN (SELECT subscriber_id, meeting_uuid FROM attendance WHERE true");
     push_subscriber(query, scope);
     let near = Scope {
-        since: scope.since.map(|since| since.minus(APART)),
-        until: scope.until.map(|until| until.plus(APART)),
+        since: scope.since.map(|since| since.minus(MAX_STAY_DISTANCE)),
+        until: scope.until.map(|until| until.plus(MAX_STAY_DISTANCE)),
         ..Scope::default()
     };
     push_ids(query, "stay_id", &near);

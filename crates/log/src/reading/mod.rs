@@ -12,6 +12,7 @@ pub(crate) mod rows;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use rows::{ListedEvent, ListedMeeting, ListedQuarantined, ListedRecording, ListedStay};
@@ -33,12 +34,12 @@ pub struct Scope {
     /// Of the meeting with this number or UUID. A UUID that the table `meetings` knows is one; anything else is a number.
     pub meeting: Option<String>,
     /// Of whom exactly this is the user UUID, the account, the call number, the participant, the name, or the person. Runs and
-    /// recordings are those of runs in which the person stayed, if the stay began within [`APART`] of the times asked for.
+    /// recordings are those of runs in which the person stayed, if the stay began within [`MAX_STAY_DISTANCE`] of the times asked for.
     pub person: Option<String>,
 }
 
 /// So far from a run's or a recording's time may somebody's stay in it have begun.
-pub const APART: Duration = Duration::from_secs(2 * 86_400);
+pub const MAX_STAY_DISTANCE: Duration = Duration::from_secs(2 * 86_400);
 
 /// Which events.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -126,13 +127,13 @@ pub struct Listing<T, K> {
 }
 
 /// Bytes of `eventInfo` that one listing of events holds: with the row that passes it, it ends.
-pub const BYTES: i64 = 2 << 20;
+pub const MAX_LISTING_BYTES: i64 = 2 << 20;
 
 impl<K> Listing<ListedEvent, K> {
-    /// Of rows that were read until there was one more than `limit`, or until they held [`BYTES`].
+    /// Of rows that were read until there was one more than `limit`, or until they held [`MAX_LISTING_BYTES`].
     pub(super) fn of_events(rows: Vec<ListedEvent>, limit: u32, key: impl Fn(&ListedEvent) -> K) -> Self {
         let held: usize = rows.iter().filter_map(|row| row.event_info.as_deref()).map(str::len).sum();
-        let full = i64::try_from(held).unwrap_or(i64::MAX) >= BYTES;
+        let full = i64::try_from(held).unwrap_or(i64::MAX) >= MAX_LISTING_BYTES;
         let last = rows.last().filter(|_| full).map(&key);
         let listing = Self::of(rows, limit, key);
         Self { next: listing.next.or(last), ..listing }
@@ -151,7 +152,7 @@ impl<T, K> Listing<T, K> {
 }
 
 /// The place of a run in time, and in the list of runs.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct MeetingKey {
     /// When it started first; until it does, when its first event happened.
     pub at: Millis,
@@ -174,7 +175,7 @@ pub trait Reading: LogReader {
         page: &Page<EventId>,
     ) -> Result<Listing<ListedEvent, EventId>, LogError>;
 
-    /// The first events after `after` up to `up_to`, in the order of the log, `limit` or `BYTES` of them: without a `next` there
+    /// The first events after `after` up to `up_to`, in the order of the log, `limit` or `MAX_LISTING_BYTES` of them: without a `next` there
     /// are no others up to there. A meeting is its number or UUID as the events have it.
     ///
     /// # Errors

@@ -188,14 +188,14 @@ impl Connection {
 
 /// The connections for people's queries.
 #[derive(Clone, Copy, Debug)]
-pub enum People<'a> {
+pub enum QueryPool<'a> {
     /// In PostgreSQL.
     Postgres(&'a PgPool),
     /// In SQLite.
     Sqlite(&'a SqlitePool),
 }
 
-impl People<'_> {
+impl QueryPool<'_> {
     pub(crate) fn dialect(self) -> Dialect {
         match self {
             Self::Postgres(_) => Dialect::Postgres,
@@ -227,7 +227,7 @@ impl People<'_> {
 }
 
 /// A back end that answers people.
-pub trait AnswersPeople: LogReader {
+pub trait HasQueryPool: LogReader {
     /// Its connections for that.
-    fn people(&self) -> People<'_>;
+    fn query_pool(&self) -> QueryPool<'_>;
 }

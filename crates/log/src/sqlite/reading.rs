@@ -7,16 +7,16 @@ use sqlx::SqlitePool;
 
 use super::{SqliteLog, failed};
 use crate::LogError;
-use crate::reading::query::{AnswersPeople, Connection, People};
+use crate::reading::query::{Connection, HasQueryPool, QueryPool};
 
 /// Steps of SQLite's machine between two looks at the clock: some hundred microseconds.
-const STEPS: i32 = 10_000;
+const STEPS_PER_CHECK: i32 = 10_000;
 
 const SQLITE_INTERRUPT: &str = "9";
 
-impl AnswersPeople for SqliteLog {
-    fn people(&self) -> People<'_> {
-        People::Sqlite(&self.people)
+impl HasQueryPool for SqliteLog {
+    fn query_pool(&self) -> QueryPool<'_> {
+        QueryPool::Sqlite(&self.people)
     }
 }
 
@@ -30,7 +30,7 @@ pub async fn read_within<T>(
         let mut connection = pool.acquire().await?;
         let begun = Instant::now();
         // Stays in place if nobody waits any more, and ends what is still at work for nobody.
-        connection.lock_handle().await?.set_progress_handler(STEPS, move || begun.elapsed() < within);
+        connection.lock_handle().await?.set_progress_handler(STEPS_PER_CHECK, move || begun.elapsed() < within);
         read(&mut Connection::Sqlite(connection)).await
     };
     work.await.map_err(|error| match error.as_database_error().and_then(|error| error.code()) {

@@ -17,9 +17,9 @@ use utoipa::IntoParams;
 
 use super::{DATABASE_RETRY_DELAY, RETRY_DELAY, Streams};
 use crate::http::access::{Grant, Right};
-use crate::http::api::ask::{Asked, Number, Text};
+use crate::http::api::error::{ApiError, Refusals};
 use crate::http::api::mask::Mask;
-use crate::http::api::refused::{Refusals, Refused};
+use crate::http::api::params::{Number, Params, Text};
 use convoke_core::id::Seq;
 use convoke_log::recent::RecentRow;
 use convoke_log::{EventFilter, ListedEvent, LogError, Scope};
@@ -81,22 +81,22 @@ pub(crate) async fn stream(
     Extension(right): Extension<Right>,
     Extension(grant): Extension<Grant>,
     headers: HeaderMap,
-    asked: Asked<Which>,
-) -> Result<Response, Refused> {
+    Params(params): Params<Which>,
+) -> Result<Response, ApiError> {
     let last = match headers.get("last-event-id") {
         Some(value) => {
             let last = value.to_str().ok().and_then(|text| text.parse::<i64>().ok()).filter(|last| *last >= 0);
-            Some(last.ok_or_else(|| Refused::bad("Last-Event-ID: allowed is the id of an event of this stream"))?)
+            Some(last.ok_or_else(|| ApiError::bad("Last-Event-ID: allowed is the id of an event of this stream"))?)
         }
-        None => asked.of.last_event_id.map(|number| number.0),
+        None => params.last_event_id.map(|number| number.0),
     };
     let head = streams.api.ask(streams.api.log.head()).await?;
     let place = streams.place()?;
     let plain = |text: Text<300>| text.0.replace('\0', "\u{fffd}");
     let short = |text: Text<100>| text.0.replace('\0', "\u{fffd}");
     let scope =
-        Scope { subscriber: asked.of.subscriber.map(short), meeting: asked.of.meeting.map(plain), ..Scope::default() };
-    let filter = EventFilter { scope, event: asked.of.event.map(short), source: None };
+        Scope { subscriber: params.subscriber.map(short), meeting: params.meeting.map(plain), ..Scope::default() };
+    let filter = EventFilter { scope, event: params.event.map(short), source: None };
     // Of a log that was put back to an earlier state, what was read before says nothing.
     let position = last.map_or(head, Seq).min(head);
     let heads = streams.watch(&streams.head);

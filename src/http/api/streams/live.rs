@@ -15,14 +15,14 @@ use utoipa::ToSchema;
 
 use super::{RETRY_DELAY, Streams};
 use crate::http::access::{Grant, Right};
-use crate::http::api::ask::{Asked, Nothing, Time};
+use crate::http::api::error::{ApiError, Refusals};
 use crate::http::api::health::{Health, RefusalCounts};
 use crate::http::api::mask::open;
-use crate::http::api::refused::{Refusals, Refused};
+use crate::http::api::params::{NoParams, Params, Time};
 use crate::http::api::stats::EventsAt;
 use convoke_core::id::Seq;
 use convoke_core::time::Millis;
-use convoke_log::{GoingOn, LONGEST, ListedEvent, LogError};
+use convoke_log::{GoingOn, ListedEvent, LogError, MAX_COUNTED_DURATION};
 
 /// How often.
 const EVERY: Duration = Duration::from_secs(1);
@@ -193,7 +193,7 @@ impl Streams {
             }
         }
         seen.newest = log.newest_events(NEWEST, WITHIN).await?;
-        seen.live = log.going_on(now.minus(LONGEST), MEETINGS, WITHIN).await?;
+        seen.live = log.going_on(now.minus(MAX_COUNTED_DURATION), MEETINGS, WITHIN).await?;
         Ok(())
     }
 }
@@ -213,8 +213,8 @@ pub(crate) async fn live(
     State(streams): State<Arc<Streams>>,
     Extension(right): Extension<Right>,
     Extension(grant): Extension<Grant>,
-    _: Asked<Nothing>,
-) -> Result<Response, Refused> {
+    _: Params<NoParams>,
+) -> Result<Response, ApiError> {
     let place = streams.place()?;
     let mut messages = streams.watch(&streams.live);
     // The one that is there already is new to whoever comes.

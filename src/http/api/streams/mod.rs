@@ -18,7 +18,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Api;
-use super::refused::Refused;
+use super::error::ApiError;
 use crate::http::access::Grant;
 use convoke_core::id::Seq;
 use convoke_log::recent::RecentRows;
@@ -88,8 +88,8 @@ impl Streams {
     }
 
     /// A place for one more stream.
-    fn place(&self) -> Result<OwnedSemaphorePermit, Refused> {
-        Arc::clone(&self.places).try_acquire_owned().map_err(|_| Refused::Crowded)
+    fn place(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        Arc::clone(&self.places).try_acquire_owned().map_err(|_| ApiError::Crowded)
     }
 
     /// Whoever watches this from now on is seen by [`Streams::watched`].

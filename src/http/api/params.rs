@@ -1,4 +1,4 @@
-//! What can be asked: parameters of the query, each of a type that knows its limits, and parts of the path.
+//! Parameters of the query, each of a type that knows its limits, and parts of the path.
 //!
 //! A parameter that is not known, is there twice or is out of its limits is refused, with what is allowed. Nothing that was
 //! sent comes back in the refusal.
@@ -13,71 +13,94 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 use utoipa::openapi::RefOr;
-use utoipa::openapi::path::Parameter;
+use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
-use super::refused::Refused;
+use super::error::ApiError;
 use crate::http::access::Right;
 use convoke_core::time::Millis;
 use convoke_log::Scope;
 
 /// How far a search for a person reaches: no index leads from a person to what they did.
-pub(crate) const PERSON_DAYS: u64 = 31;
-const PERSON_RANGE: Duration = Duration::from_secs(PERSON_DAYS * 86_400);
+pub(crate) const MAX_PERSON_DAYS: u64 = 31;
+const MAX_PERSON_RANGE: Duration = Duration::from_secs(MAX_PERSON_DAYS * 86_400);
 
-/// The parameters of a query: those of `A` and `B`.
+/// The parameters of a query.
 #[derive(Debug)]
-pub(crate) struct Asked<A, B = Nothing> {
-    pub of: A,
-    pub and: B,
+pub(crate) struct Params<A>(pub A);
+
+/// The parameters of a query for a list: those that lists have in common, those of this one, and which page.
+#[derive(Debug)]
+pub(crate) struct ListParams<A, B = NoParams> {
+    pub common: A,
+    pub own: B,
+    pub paging: PageParams,
     /// The same for the same question, whichever page of its answer.
     pub fingerprint: String,
 }
 
 /// No parameters.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Nothing {}
+pub(crate) struct NoParams {}
 
-impl IntoParams for Nothing {
-    fn into_params(_: impl Fn() -> Option<utoipa::openapi::path::ParameterIn>) -> Vec<Parameter> {
+impl IntoParams for NoParams {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         Vec::new()
     }
 }
 
-impl<A, B, S> FromRequestParts<S> for Asked<A, B>
+impl<A, S> FromRequestParts<S> for Params<A>
 where
-    A: DeserializeOwned + IntoParams + Send,
-    B: DeserializeOwned + IntoParams + Send,
+    A: DeserializeOwned + IntoParams,
     S: Send + Sync,
 {
-    type Rejection = Refused;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
-        let mut names: Vec<String> = A::into_params(|| None).into_iter().map(|parameter| parameter.name).collect();
-        names.extend(B::into_params(|| None).into_iter().map(|parameter| parameter.name));
-        let allowed = || match names.is_empty() {
-            true => "no parameters are allowed".to_owned(),
-            false => format!("allowed are, once each: {}", names.join(", ")),
-        };
-        let mut pairs: Vec<(String, String)> = read(&parts.uri)?;
-        let mut seen = HashSet::new();
-        if pairs.iter().any(|(name, _)| !names.contains(name) || !seen.insert(name)) {
-            return Err(Refused::bad(allowed()));
-        }
-        let asked = (read(&parts.uri)?, read(&parts.uri)?);
-        pairs.retain(|(name, _)| !matches!(name.as_str(), "cursor" | "limit"));
-        pairs.sort();
-        let digest = Sha256::digest(serde_json::json!(pairs).to_string());
-        Ok(Self { of: asked.0, and: asked.1, fingerprint: hex::encode(&digest[..8]) })
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        pairs(&parts.uri, &[A::into_params(|| None)])?;
+        read(&parts.uri).map(Self)
     }
 }
 
+impl<A, B, S> FromRequestParts<S> for ListParams<A, B>
+where
+    A: DeserializeOwned + IntoParams,
+    B: DeserializeOwned + IntoParams,
+    S: Send + Sync,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let known = [A::into_params(|| None), PageParams::into_params(|| None), B::into_params(|| None)];
+        let mut pairs = pairs(&parts.uri, &known)?;
+        let (common, own, paging) = (read(&parts.uri)?, read(&parts.uri)?, read(&parts.uri)?);
+        pairs.retain(|(name, _)| !known[1].iter().any(|parameter| parameter.name == *name));
+        pairs.sort();
+        let digest = Sha256::digest(serde_json::json!(pairs).to_string());
+        Ok(Self { common, own, paging, fingerprint: hex::encode(&digest[..8]) })
+    }
+}
+
+/// The parameters as they came, if each is known and there once.
+fn pairs(uri: &Uri, known: &[Vec<Parameter>]) -> Result<Vec<(String, String)>, ApiError> {
+    let names: Vec<&str> = known.iter().flatten().map(|parameter| &*parameter.name).collect();
+    let pairs: Vec<(String, String)> = read(uri)?;
+    let mut seen = HashSet::new();
+    if pairs.iter().all(|(name, _)| names.contains(&&**name) && seen.insert(name)) {
+        return Ok(pairs);
+    }
+    Err(ApiError::bad(match names.is_empty() {
+        true => "no parameters are allowed".to_owned(),
+        false => format!("allowed are, once each: {}", names.join(", ")),
+    }))
+}
+
 /// Reads those parameters that `T` knows. What an error says comes from the types here.
-fn read<T: DeserializeOwned>(uri: &Uri) -> Result<T, Refused> {
+fn read<T: DeserializeOwned>(uri: &Uri) -> Result<T, ApiError> {
     Query::try_from_uri(uri).map(|Query(read)| read).map_err(|rejection| {
         let text = rejection.body_text();
-        Refused::bad(text.split_once(": ").map_or(&*text, |(_, detail)| detail))
+        ApiError::bad(text.split_once(": ").map_or(&*text, |(_, detail)| detail))
     })
 }
 
@@ -90,11 +113,11 @@ where
     T: DeserializeOwned + Send,
     S: Send + Sync,
 {
-    type Rejection = Refused;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let path = Path::from_request_parts(parts, state).await;
-        path.map(|Path(at)| Self(at)).map_err(|_| Refused::NotFound)
+        path.map(|Path(at)| Self(at)).map_err(|_| ApiError::NotFound)
     }
 }
 
@@ -169,14 +192,10 @@ impl<const MOST: usize> PartialSchema for Text<MOST> {
 
 impl<const MOST: usize> ToSchema for Text<MOST> {}
 
-/// Which part of a list: so many rows at the most, after a cursor.
-pub(crate) type Limit = Number<1, 1000>;
-pub(crate) type Cursor = Text<4096>;
-
 /// What every list can be asked for.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Common {
+pub(crate) struct ScopeParams {
     /// At this time or later: RFC 3339, or a date, which is its first moment in UTC.
     #[param(inline)]
     pub since: Option<Time>,
@@ -194,19 +213,25 @@ pub(crate) struct Common {
     /// of that name is personal, too.
     #[param(inline)]
     pub person: Option<Text<300>>,
-    /// So many at the most; 100 unless told otherwise.
-    #[param(inline)]
-    pub limit: Option<Limit>,
-    /// `next` of the answer before this one, to the same question.
-    #[param(inline)]
-    pub cursor: Option<Cursor>,
 }
 
-impl Common {
+/// Which part of a list: so many rows at the most, after a cursor.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct PageParams {
+    /// So many at the most; 100 unless told otherwise.
+    #[param(inline)]
+    pub limit: Option<Number<1, 1000>>,
+    /// `next` of the answer before this one, to the same question.
+    #[param(inline)]
+    pub cursor: Option<Text<4096>>,
+}
+
+impl ScopeParams {
     /// As the log is asked.
-    pub fn scope(&self, now: Millis, right: Right) -> Result<Scope, Refused> {
+    pub fn scope(&self, now: Millis, right: Right) -> Result<Scope, ApiError> {
         if self.person.is_some() && right == Right::Masked {
-            return Err(Refused::Hidden);
+            return Err(ApiError::Hidden);
         }
         let text = |text: &Option<Text<300>>| text.as_ref().map(|text| text.0.clone());
         let mut scope = Scope {
@@ -218,10 +243,10 @@ impl Common {
         };
         if scope.person.is_some() && scope.meeting.is_none() {
             let end = scope.until.unwrap_or(now);
-            let since = *scope.since.get_or_insert(end.minus(PERSON_RANGE));
-            if end.since(since) > PERSON_RANGE {
-                return Err(Refused::bad(format!(
-                    "a person without a meeting is searched for over {PERSON_DAYS} days at the most: give since and \
+            let since = *scope.since.get_or_insert(end.minus(MAX_PERSON_RANGE));
+            if end.since(since) > MAX_PERSON_RANGE {
+                return Err(ApiError::bad(format!(
+                    "a person without a meeting is searched for over {MAX_PERSON_DAYS} days at the most: give since and \
                      until that are no further apart, or a meeting"
                 )));
             }
@@ -232,5 +257,5 @@ impl Common {
 
 /// What somebody did in the last days.
 pub(crate) fn last_days(person: String, now: Millis) -> Scope {
-    Scope { since: Some(now.minus(PERSON_RANGE)), person: Some(person), ..Scope::default() }
+    Scope { since: Some(now.minus(MAX_PERSON_RANGE)), person: Some(person), ..Scope::default() }
 }

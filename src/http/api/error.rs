@@ -10,7 +10,7 @@ use convoke_log::LogError;
 
 /// Why a question was not answered.
 #[derive(Debug)]
-pub(crate) enum Refused {
+pub(crate) enum ApiError {
     /// It asks for what is not allowed; says what is. Nothing of what was asked is in it.
     Bad(String),
     /// It asks for people, who are masked for whoever asks.
@@ -27,14 +27,14 @@ pub(crate) enum Refused {
     Full,
 }
 
-impl Refused {
+impl ApiError {
     /// What is wrong, and what is allowed.
     pub fn bad(detail: impl Into<String>) -> Self {
         Self::Bad(detail.into())
     }
 }
 
-impl From<LogError> for Refused {
+impl From<LogError> for ApiError {
     fn from(error: LogError) -> Self {
         match error {
             LogError::TooSlow(_) => Self::TooSlow,
@@ -65,7 +65,7 @@ pub(crate) struct Problem {
     detail: Option<String>,
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, detail) = match self {
             Self::Bad(detail) => (StatusCode::BAD_REQUEST, Some(detail)),
