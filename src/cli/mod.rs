@@ -184,7 +184,7 @@ async fn open_log(settings: &Settings) -> Result<Arc<dyn Store>, Failure> {
 }
 
 /// What `work` comes to. The client's token is given back whatever that is, also if the process is told to end meanwhile.
-async fn with_token<T>(vendor: &Client, work: impl Future<Output = T>) -> anyhow::Result<T> {
+async fn with_token<T>(client: &Client, work: impl Future<Output = T>) -> anyhow::Result<T> {
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let ended = tokio::select! {
@@ -192,7 +192,7 @@ async fn with_token<T>(vendor: &Client, work: impl Future<Output = T>) -> anyhow
         _ = interrupt.recv() => Err(SignalKind::interrupt()),
         _ = terminate.recv() => Err(SignalKind::terminate()),
     };
-    vendor.log_out().await;
+    client.log_out().await;
     ended.map_err(|signal| {
         eprintln!("convoke: told to end before it was done");
         // As a shell says that a signal ended it.

@@ -119,7 +119,7 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
         }),
         _ => None,
     };
-    let vendor = Client::new(options, Clock::System).map_err(anyhow::Error::from)?;
+    let client = Client::new(options, Clock::System).map_err(anyhow::Error::from)?;
     let enables = matches!(arguments.command, Command::Enable { .. });
     let (log, away) = match super::open_log(&settings).await {
         Ok(log) => (Some(log), None),
@@ -128,7 +128,7 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
     };
     let json = common.json;
     let mut actions = Actions {
-        vendor: &vendor,
+        client: &client,
         log: log.as_deref().map(|log| log as _),
         expected: Expected::by(&settings),
         subscribers: &settings.subscribers,
@@ -154,7 +154,7 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
             (Command::Show { .. } | Command::Set { .. }, None) => actions.show().await,
         }
     };
-    let result = super::with_token(&vendor, work).await?;
+    let result = super::with_token(&client, work).await?;
     let report = actions.report;
     if let Some(log) = log {
         log.close().await;

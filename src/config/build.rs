@@ -17,15 +17,15 @@ use super::{Admin, Database, Listen, Log, Nats, Privacy, Settings, Sources, TlsF
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 /// The platform repeats an event for 24 h; a shorter memory than twice that would count copies as news.
-const LEAST_RETENTION: Duration = Duration::from_secs(48 * 3600);
+const MIN_RETENTION: Duration = Duration::from_secs(48 * 3600);
 /// JetStream keeps times as 64 bits of nanoseconds, which is 292 years.
-const CENTURY: Duration = Duration::from_secs(100 * 31_557_600);
+const MAX_AGE: Duration = Duration::from_secs(100 * 31_557_600);
 /// The shortest age and window that JetStream takes.
-const LEAST_AGE: Duration = Duration::from_millis(100);
+const MIN_AGE: Duration = Duration::from_millis(100);
 /// Below, no event fits; a bare `256` was meant as KiB.
-const LEAST_BODY: u64 = 1000;
+const MIN_BODY_BYTES: u64 = 1000;
 /// Above, a body is no event (they have a few KiB), and many at once would fill the memory.
-const MOST_BODY: u64 = 64 * 1024 * 1024;
+const MAX_BODY_BYTES: u64 = 64 * 1024 * 1024;
 
 pub(super) fn settings(
     layers: Layers,
@@ -49,9 +49,9 @@ pub(super) fn settings(
             url: layers.read("database.url", parse::database_url)?,
             migrate: layers.read("database.migrate", parse::boolean)?,
             retention: layers
-                .read_optional("database.retention", |text| parse::duration(text, LEAST_RETENTION..=CENTURY))?,
+                .read_optional("database.retention", |text| parse::duration(text, MIN_RETENTION..=MAX_AGE))?,
             quarantine_retention: layers.read_optional("database.quarantine_retention", |text| {
-                parse::duration(text, LEAST_RETENTION..=CENTURY)
+                parse::duration(text, MIN_RETENTION..=MAX_AGE)
             })?,
         },
         nats: nats(&layers, env)?,
@@ -71,7 +71,7 @@ fn listen(layers: &Layers, env: &Env) -> Result<Listen, ConfigError> {
         path: layers.read("listen.path", parse::route)?,
         tls,
         // A size within these bounds fits any `usize`.
-        max_body: layers.read("listen.max_body", |text| parse::size(text, LEAST_BODY..=MOST_BODY))? as usize,
+        max_body: layers.read("listen.max_body", |text| parse::size(text, MIN_BODY_BYTES..=MAX_BODY_BYTES))? as usize,
         allow_from: layers.read("listen.allow_from", parse::networks)?,
         trusted_proxies: layers.read("listen.trusted_proxies", parse::proxies)?,
         idle_timeout: layers.read("listen.idle_timeout", |text| parse::duration(text, SECOND..=HOUR))?,
@@ -164,7 +164,7 @@ fn nats(layers: &Layers, env: &Env) -> Result<Nats, ConfigError> {
             layers.read_optional(path, |text| subscribers::read_secret(&env.resolve(text)).map(drop))?;
         }
     }
-    let age = |text: &str| parse::duration(text, LEAST_AGE..=CENTURY);
+    let age = |text: &str| parse::duration(text, MIN_AGE..=MAX_AGE);
     // JetStream's own word for no limit is zero.
     let max_age = match layers.found("nats.max_age").text.as_str() {
         NONE | "0" | "0s" => Duration::ZERO,

@@ -13,7 +13,7 @@ use super::error::{ConfigError, Origin};
 use super::keys::{KEYS, Key, NONE, SUBSCRIBER_KEYS, Shape, nearest};
 
 /// Looked for in the working directory if nothing names another.
-const USUAL: &str = "convoke.toml";
+const DEFAULT_FILE: &str = "convoke.toml";
 
 /// A value as text, and where it was found. No `Debug`: it may be a secret.
 #[derive(Clone)]
@@ -65,7 +65,7 @@ pub(super) fn read(args: &ConfigArgs, env: &Env) -> Result<Option<Text>, ConfigE
     let (path, origin) = match (&args.config, env.get("CONVOKE_CONFIG")) {
         (Some(path), _) => (path.display().to_string(), Origin::Flag("--config")),
         (None, Some(path)) => (path.to_owned(), Origin::Variable("CONVOKE_CONFIG".to_owned())),
-        (None, None) => (USUAL.to_owned(), Origin::Default),
+        (None, None) => (DEFAULT_FILE.to_owned(), Origin::Default),
     };
     let resolved = match &args.config {
         Some(path) => env.resolve(path),

@@ -155,9 +155,9 @@ pub(super) fn mask(text: &str) -> Result<Vec<String>, Refusal> {
 
 /// A database that keeps what it is given: SQLite in a file, or PostgreSQL. Passwords do not come back in errors.
 pub(super) fn database_url(text: &str) -> Result<String, Refusal> {
-    const INSTEAD: &str = "write sqlite://FILE or postgres://USER:PASSWORD@HOST:5432/DATABASE \
+    const DATABASE_URL_EXAMPLES: &str = "write sqlite://FILE or postgres://USER:PASSWORD@HOST:5432/DATABASE \
                            (other characters than letters and digits of a password percent-encoded)";
-    let refused = |problem: &str| Err(Refusal::new(format!("`{}` {problem}", redact_url(text)), INSTEAD));
+    let refused = |problem: &str| Err(Refusal::new(format!("`{}` {problem}", redact_url(text)), DATABASE_URL_EXAMPLES));
     let (scheme, rest) = text.split_once(':').unwrap_or_default();
     match scheme {
         "sqlite" => {
@@ -249,14 +249,14 @@ pub(super) fn log_format(text: &str) -> Result<Option<LogFormat>, Refusal> {
 }
 
 /// Characters of a token of the admin listener, at least.
-const SHORTEST_TOKEN: usize = 16;
+const MIN_TOKEN_CHARS: usize = 16;
 
 /// A bearer token: it has to fit into a header as it is.
 pub(super) fn token(text: &str) -> Result<(), Refusal> {
-    if text.len() < SHORTEST_TOKEN {
+    if text.len() < MIN_TOKEN_CHARS {
         return Err(Refusal::new(
             format!("the token has {} characters: it can be guessed", text.chars().count()),
-            format!("write one of at least {SHORTEST_TOKEN} characters, for example from `openssl rand -hex 24`"),
+            format!("write one of at least {MIN_TOKEN_CHARS} characters, for example from `openssl rand -hex 24`"),
         ));
     }
     if text.bytes().all(|byte| byte.is_ascii_graphic()) {

@@ -14,10 +14,10 @@ use super::{Platform, parse, subscribers};
 const MAINLAND: &str = "https://api.meeting.huaweicloud.com";
 
 /// More often would spend the platform's patience on nothing: it allows about 100 calls a minute.
-const LEAST_WATCH: Duration = Duration::from_secs(60);
+const MIN_WATCH_INTERVAL: Duration = Duration::from_secs(60);
 /// Gaps are looked for in what is older than a day: there is no hurry.
-const LEAST_BACKFILL: Duration = Duration::from_secs(60);
-const WEEK: Duration = Duration::from_secs(7 * 86_400);
+const MIN_BACKFILL_INTERVAL: Duration = Duration::from_secs(60);
+const MAX_INTERVAL: Duration = Duration::from_secs(7 * 86_400);
 
 /// What uses the platform's API, and is off unless it is asked for.
 const OFF: &str = "off";
@@ -77,8 +77,8 @@ pub(super) fn platform(layers: &Layers, env: &Env) -> Result<Option<Platform>, C
         corp_id,
         sp_id,
         callback_url: layers.read_optional("platform.callback_url", parse::callback_url)?,
-        watch_every: every(layers, "platform.watch_every", LEAST_WATCH)?,
-        backfill_every: every(layers, "backfill.every", LEAST_BACKFILL)?,
+        watch_every: every(layers, "platform.watch_every", MIN_WATCH_INTERVAL)?,
+        backfill_every: every(layers, "backfill.every", MIN_BACKFILL_INTERVAL)?,
         recordings: layers.read("recordings.enabled", parse::boolean)?,
         enrich: layers.read("enrich.enabled", parse::boolean)?,
     }))
@@ -87,6 +87,6 @@ pub(super) fn platform(layers: &Layers, env: &Env) -> Result<Option<Platform>, C
 fn every(layers: &Layers, path: &str, least: Duration) -> Result<Option<Duration>, ConfigError> {
     layers.read(path, |text| match text {
         OFF | NONE => Ok(None),
-        _ => parse::duration(text, least..=WEEK).map(Some),
+        _ => parse::duration(text, least..=MAX_INTERVAL).map(Some),
     })
 }

@@ -15,7 +15,7 @@ use super::file::{Entry, Found};
 use super::layers::Refusal;
 
 /// No file that holds secrets is longer, in bytes: a wrong path must not fill the memory.
-const LONGEST_FILE: u64 = 64 * 1024;
+const MAX_SECRET_FILE_BYTES: u64 = 64 * 1024;
 
 /// Where one subscriber's keys come from. Its files can be read again.
 #[derive(Clone, Debug)]
@@ -203,11 +203,11 @@ pub(super) fn secret_of(path: &Path) -> Result<Zeroizing<String>, Refusal> {
 pub(super) fn read_secret(path: &Path) -> Result<Zeroizing<String>, Refusal> {
     let refused = |problem: &str, instead: &str| Refusal::new(format!("{} {problem}", path.display()), instead);
     // Its room is set aside beforehand: growing would leave copies behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST_FILE as usize + 1));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET_FILE_BYTES as usize + 1));
     std::fs::File::open(path)
-        .and_then(|file| file.take(LONGEST_FILE + 1).read_to_end(&mut bytes))
+        .and_then(|file| file.take(MAX_SECRET_FILE_BYTES + 1).read_to_end(&mut bytes))
         .map_err(|error| refused(&format!("cannot be read: {error}"), "name a file that this user may read"))?;
-    if bytes.len() as u64 > LONGEST_FILE {
+    if bytes.len() as u64 > MAX_SECRET_FILE_BYTES {
         return Err(refused("is longer than 64 KiB", "name the file with the secret"));
     }
     let text = std::str::from_utf8(&bytes).map_err(|_| refused("is not UTF-8", "save it as UTF-8 text"))?;

@@ -13,12 +13,12 @@ use convoke_log::{Handshakes, HandshakesSeen, LogError};
 use convoke_platform::{Class, Client, NewSubscription, PlatformError, Status, Subscription};
 
 /// Enabling failed, as the platform's handshake was not answered (manual, table of error codes).
-const ENABLE_FAILED: &str = "MMC.111071121";
+const ENABLE_FAILED_CODE: &str = "MMC.111071121";
 /// The subscription is locked (ditto).
-const LOCKED: &str = "MMC.111071120";
+const LOCKED_CODE: &str = "MMC.111071120";
 
 /// How often the database is asked whether the platform's handshake is there.
-const POLL: Duration = Duration::from_millis(200);
+const HANDSHAKE_POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How to set.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub struct Enable {
 /// One action, on the way.
 pub struct Actions<'a> {
     /// The platform.
-    pub vendor: &'a Client,
+    pub client: &'a Client,
     /// The database that handshakes and probes arrive in. Only enabling cannot do without it.
     pub log: Option<&'a dyn Handshakes>,
     /// What it should be.
@@ -122,7 +122,7 @@ impl<'a> Actions<'a> {
             subscriber_key: how.subscriber.keys.first().cloned().unwrap_or_default(),
             url: how.url.to_owned(),
         };
-        self.vendor.set_subscription(&new).await?;
+        self.client.set_subscription(&new).await?;
         match self.read().await? {
             Some(is) if is_it(&is) => {
                 (self.say)(&format!("set: subscriber {id}, its first key, to {}", how.url));
@@ -178,7 +178,7 @@ impl<'a> Actions<'a> {
             ));
         }
         let before = self.handshakes(&is).await?;
-        let asked = self.vendor.change_status(&is.id, Status::Enabled).await;
+        let asked = self.client.change_status(&is.id, Status::Enabled).await;
         if let Err(error) = asked {
             self.after_failure(log, &is, memory, before, error).await?;
         }
@@ -220,7 +220,7 @@ impl<'a> Actions<'a> {
             (self.say)(&format!("it is {}, not enabled: left as it is", in_words(is.status)));
             return Ok(());
         }
-        self.vendor.change_status(&is.id, Status::Disabled).await?;
+        self.client.change_status(&is.id, Status::Disabled).await?;
         match self.read().await?.map(|is| is.status) {
             Some(Status::Enabled) => Err(Problem::new(
                 Kind::Unchanged,
@@ -247,7 +247,7 @@ impl<'a> Actions<'a> {
             let message = "it is enabled, and events are pushed: run `convoke subscription disable` first";
             return Err(Problem::new(Kind::Enabled, message));
         }
-        self.vendor.delete_subscription(&is.id).await?;
+        self.client.delete_subscription(&is.id).await?;
         if self.read().await?.is_some() {
             let message = "the platform took the order to delete it, and still has it";
             return Err(Problem::new(Kind::Unchanged, message));
@@ -264,7 +264,7 @@ impl<'a> Actions<'a> {
 
     /// Reads it, and what belongs to it, into the report.
     async fn read(&mut self) -> Result<Option<Subscription>, Problem> {
-        let read = self.vendor.subscription().await?;
+        let read = self.client.subscription().await?;
         if let Some(log) = self.log {
             let now = log.now().await?;
             let memory = Memory::noticed(log, read.as_ref().map(|is| is.status), now).await?;
@@ -343,7 +343,7 @@ impl<'a> Actions<'a> {
     ) -> Result<(), Problem> {
         let now = log.now().await?;
         let code = error.code.as_deref();
-        if code == Some(LOCKED) || (code.is_none() && error.status == Some(423)) {
+        if code == Some(LOCKED_CODE) || (code.is_none() && error.status == Some(423)) {
             memory.lock(now);
             memory.keep(log).await?;
             let until = memory.locked_until(now).unwrap_or(now);
@@ -353,12 +353,12 @@ impl<'a> Actions<'a> {
             );
             return Err(Problem::of(Kind::Locked, message, &error));
         }
-        if code != Some(ENABLE_FAILED) && error.class != Class::Transient {
+        if code != Some(ENABLE_FAILED_CODE) && error.class != Class::Transient {
             return Err(error.into());
         }
         memory.fail(now);
         memory.keep(log).await?;
-        if code == Some(ENABLE_FAILED) {
+        if code == Some(ENABLE_FAILED_CODE) {
             let after = self.handshakes(is).await?;
             let why = if after != before {
                 "its handshake did arrive here and was answered, so the answer did not reach it, or too late: look at what \
@@ -402,7 +402,7 @@ impl<'a> Actions<'a> {
             if begun.elapsed() >= wait {
                 return Ok(None);
             }
-            tokio::time::sleep(POLL).await;
+            tokio::time::sleep(HANDSHAKE_POLL_INTERVAL).await;
         }
     }
 }

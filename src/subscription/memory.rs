@@ -9,8 +9,8 @@ use convoke_log::{LogError, Notes};
 use convoke_platform::Status;
 
 /// A lock lasts this long, and nothing says that it does not begin anew with every further try.
-pub const HOUR: Duration = Duration::from_millis(HOUR_MS.unsigned_abs());
-const HOUR_MS: i64 = 3_600_000;
+pub const LOCK_DURATION: Duration = Duration::from_millis(LOCK_MS.unsigned_abs());
+const LOCK_MS: i64 = 3_600_000;
 
 /// The name of the note in the database.
 const NOTE: &str = "subscription enable";
@@ -80,7 +80,7 @@ impl Memory {
     #[must_use]
     pub fn locked_until(&self, now: Millis) -> Option<Millis> {
         let locked_at = Millis::new(self.locked_at?)?;
-        let until = Millis::new(locked_at.get().saturating_add(HOUR_MS))?;
+        let until = Millis::new(locked_at.get().saturating_add(LOCK_MS))?;
         // One from the future is from before the clock was set back.
         (now < until && locked_at <= now).then_some(until)
     }
@@ -89,7 +89,7 @@ impl Memory {
     #[must_use]
     pub fn failed_lately(&self, now: Millis) -> Option<Duration> {
         let failed_at = Millis::new(self.failed_at?)?;
-        Some(now.since(failed_at)).filter(|ago| *ago < HOUR && failed_at <= now)
+        Some(now.since(failed_at)).filter(|ago| *ago < LOCK_DURATION && failed_at <= now)
     }
 }
 

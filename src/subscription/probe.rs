@@ -24,13 +24,13 @@ use convoke_log::{Handshakes, LogError};
 use convoke_platform::transport::{Answer, Fault, Transport};
 
 /// The platform does not say how long it waits; whoever takes longer than this is in danger.
-const ANSWER: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A probe that was answered is in the database a moment later.
-const NOTED: Duration = Duration::from_secs(5);
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often the database is asked meanwhile.
-const POLL: Duration = Duration::from_millis(100);
+const ARRIVAL_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Why the URL should not be given to the platform's handshake.
 #[derive(Debug, thiserror::Error)]
@@ -113,7 +113,7 @@ pub async fn probe(log: &dyn Handshakes, url: &str, subscriber: &Subscriber, clo
             .header(USER_AGENT, concat!("convoke/", env!("CARGO_PKG_VERSION"), " (probe)"))
             .body(Full::new(Bytes::from(body(subscriber, nonce, key, clock))))
             .map_err(|error| Unproven::Url(error.to_string()))?;
-        transport.exchange(request, ANSWER).await.map_err(Unproven::from)
+        transport.exchange(request, ANSWER_TIMEOUT).await.map_err(Unproven::from)
     };
     let nonce = || format!("{PROBE}{:032x}", rand::random::<u128>());
 
@@ -144,11 +144,11 @@ fn body(subscriber: &Subscriber, nonce: &str, key: &str, clock: &Clock) -> Vec<u
 async fn arrives(log: &dyn Handshakes, nonce: &str) -> Result<bool, LogError> {
     let asking = async {
         while !log.probe_arrived(nonce).await? {
-            tokio::time::sleep(POLL).await;
+            tokio::time::sleep(ARRIVAL_POLL_INTERVAL).await;
         }
         Ok(true)
     };
-    tokio::time::timeout(NOTED, asking).await.unwrap_or(Ok(false))
+    tokio::time::timeout(ARRIVAL_TIMEOUT, asking).await.unwrap_or(Ok(false))
 }
 
 /// What the platform would make of the answer.

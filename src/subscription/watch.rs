@@ -18,13 +18,13 @@ use convoke_log::{Handshakes, LogError};
 use convoke_platform::Client;
 
 /// How soon a replica that does not watch asks whether it does.
-const STANDBY: Duration = Duration::from_secs(5);
+const STANDBY_POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// While it stays as it is, it is said this often.
-const SAY_AGAIN: Duration = Duration::from_secs(3600);
+const LOG_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// One that comes and goes is said no more often than this, unless it gets worse.
-const SAY_AT_MOST: Duration = Duration::from_secs(600);
+const CHANGE_LOG_INTERVAL: Duration = Duration::from_secs(600);
 
 /// What there is to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Voice {
             return std::mem::take(&mut self.bad).then_some(Say::Well);
         }
         let due = self.said.is_none_or(|(said, at)| {
-            let pause = if standing == said && self.bad { SAY_AGAIN } else { SAY_AT_MOST };
+            let pause = if standing == said && self.bad { LOG_INTERVAL } else { CHANGE_LOG_INTERVAL };
             standing > said || now.saturating_sub(at) >= pause
         });
         if !due {
@@ -77,7 +77,7 @@ pub fn register(status: &watch::Receiver<Option<SubscriptionStatus>>, registry: 
 /// The watchdog of one process.
 #[derive(Debug)]
 pub struct Watch {
-    vendor: Client,
+    client: Client,
     log: Arc<dyn Handshakes>,
     status: watch::Sender<Option<SubscriptionStatus>>,
     /// What the settings say; it may change.
@@ -94,7 +94,7 @@ impl Watch {
     /// Reads the status every so often, in the process that takes leases as `owner`.
     #[must_use]
     pub fn new(
-        vendor: Client,
+        client: Client,
         log: Arc<dyn Handshakes>,
         status: watch::Sender<Option<SubscriptionStatus>>,
         expected: watch::Receiver<Expected>,
@@ -102,22 +102,22 @@ impl Watch {
         every: Duration,
         clock: Clock,
     ) -> Self {
-        Self { vendor, log, status, expected, owner, every, clock, voice: Voice::default(), read_at: None }
+        Self { client, log, status, expected, owner, every, clock, voice: Voice::default(), read_at: None }
     }
 
     /// Watches until `stop`, once the database is migrated.
     pub async fn run(mut self, migrated: CancellationToken, stop: CancellationToken) {
-        let looks = async {
+        let watching = async {
             migrated.cancelled().await;
             loop {
                 if let Err(error) = self.look().await {
                     tracing::debug!(%error, "whether the subscription is watched here is not known");
                 }
-                tokio::time::sleep(STANDBY.min(self.every)).await;
+                tokio::time::sleep(STANDBY_POLL_INTERVAL.min(self.every)).await;
             }
         };
         tokio::select! {
-            () = looks => {}
+            () = watching => {}
             () = stop.cancelled() => {}
         }
     }
@@ -139,7 +139,7 @@ impl Watch {
             return Ok(());
         }
         self.read_at = Some(now);
-        let read = self.vendor.subscription().await;
+        let read = self.client.subscription().await;
         let expected = self.expected.borrow_and_update().clone();
         let standing = match &read {
             Ok(is) => expected.standing(is.as_ref()),

@@ -10,10 +10,8 @@ use bytes::Bytes;
 use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 
-#[doc(hidden)]
-pub use crate::id::{EventId, Seq};
-#[doc(hidden)]
-pub use crate::time::{Clock, Millis};
+use crate::id::{EventId, Seq};
+use crate::time::Millis;
 
 /// The event type of the platform's handshake, which is answered and never stored.
 pub const HANDSHAKE: &str = "meeting.verify";

@@ -103,9 +103,6 @@ fn kind(class: Class) -> Option<&'static str> {
     }
 }
 
-#[doc(hidden)]
-pub use Backoff as Patience;
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -20,9 +20,6 @@ pub use model::{
 };
 pub use pages::{Item, Pages};
 
-#[doc(hidden)]
-pub use {Client as Vendor, PlatformError as VendorError};
-
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
