@@ -51,24 +51,24 @@ pub use reload::Reloader;
 use tasks::Tasks;
 
 /// How often the gauges that need the database are brought up to date.
-const GAUGES_EVERY: Duration = Duration::from_secs(1);
+const GAUGES_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often it is looked at what holds retention back, and said.
-const RETENTION_EVERY: Duration = Duration::from_secs(10);
-const SAY_HELD_AGAIN: Duration = Duration::from_secs(6 * 3600);
+const RETENTION_CHECK_INTERVAL: Duration = Duration::from_secs(10);
+const RETENTION_LOG_INTERVAL: Duration = Duration::from_secs(6 * 3600);
 
 /// Connections of the admin listener: operators and their machines, and nobody's flood.
-const ADMIN_CONNECTIONS: usize = 128;
+const MAX_ADMIN_CONNECTIONS: usize = 128;
 
 /// The stream watch rests so many times as long as it works: on a large table it takes about two hundredths of a processor.
-const WATCH_REST: u32 = 60;
+const WATCH_REST_FACTOR: u32 = 60;
 
 /// An answer of the platform's API that takes longer is a failure.
-const VENDOR_TIMEOUT: Duration = Duration::from_secs(20);
+const PLATFORM_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The pauses between tries to reach the database at the start.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const MIN_RETRY_DELAY: Duration = Duration::from_millis(100);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(2);
 
 /// A running service.
 pub struct App {
@@ -255,7 +255,7 @@ impl App {
         let router = http::admin_router(&health, registry.clone(), access, Arc::clone(&streams));
         // Operators watch the end: this listener ends with the rest.
         let admin_shutdown = Shutdown { stop: steps.rest.clone(), ..shutdown.clone() };
-        let connections = Connections::new(ADMIN_CONNECTIONS, None);
+        let connections = Connections::new(MAX_ADMIN_CONNECTIONS, None);
         tasks.spawn(ADMIN, http::serve(admin, terms_admin, router, admin_shutdown, connections));
         tasks.spawn(WRITER, writer.run(migrated.clone(), steps.writer.clone()));
         let metrics = HelperMetrics::new(&registry, status);
@@ -272,7 +272,7 @@ impl App {
                 (shared.clone(), Arc::clone(&bus), settings.database.retention, steps.cursors.clone());
             tasks.keep(WATCH, &helpers, &steps.cursors, move || {
                 let (log, metrics, owner) = (it.log.clone(), it.metrics.stream.clone(), it.owner.clone());
-                let watch = Watch::new(log, Arc::clone(&of), metrics, owner, retention, WATCH_REST);
+                let watch = Watch::new(log, Arc::clone(&of), metrics, owner, retention, WATCH_REST_FACTOR);
                 done(watch.run(it.migrated.clone(), stop.clone()))
             });
             let (it, stop) = (shared.clone(), steps.cursors.clone());
@@ -481,7 +481,7 @@ pub fn vendor_options(settings: &Settings) -> Option<convoke_platform::Options> 
         user_id: platform.user_id.clone(),
         corp_id: platform.corp_id.clone(),
         sp_id: platform.sp_id.clone(),
-        timeout: VENDOR_TIMEOUT,
+        timeout: PLATFORM_TIMEOUT,
     })
 }
 
@@ -621,10 +621,10 @@ async fn upkeep(
     migrated: CancellationToken,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let mut pause = FIRST_PAUSE;
+    let mut pause = MIN_RETRY_DELAY;
     let mut said = String::new();
     let throttle = convoke_core::throttle::Throttle::default();
-    let said_held = convoke_core::throttle::Throttle::new(1, SAY_HELD_AGAIN);
+    let said_held = convoke_core::throttle::Throttle::new(1, RETENTION_LOG_INTERVAL);
     let mut looked: Option<Instant> = None;
     loop {
         match log.migrate(migrate).await {
@@ -676,7 +676,7 @@ async fn upkeep(
             Err(error) => return Err(error.into()),
         }
         tokio::select! {
-            () = tokio::time::sleep(pause) => pause = (pause * 2).min(LONGEST_PAUSE),
+            () = tokio::time::sleep(pause) => pause = (pause * 2).min(MAX_RETRY_DELAY),
             () = stop.cancelled() => return Ok(()),
         }
     }
@@ -691,7 +691,7 @@ async fn upkeep(
                     tracing::warn!(%error, suppressed, "the database's upkeep failed; trying again");
                 });
             }
-            if looked.is_none_or(|looked| looked.elapsed() > RETENTION_EVERY)
+            if looked.is_none_or(|looked| looked.elapsed() > RETENTION_CHECK_INTERVAL)
                 && let Ok(held) = retention_held(&*log).await
             {
                 looked = Some(Instant::now());
@@ -746,7 +746,7 @@ async fn gauges(shared: Shared, cursors: Vec<&'static str>, stop: CancellationTo
             }
         }
         tokio::select! {
-            () = tokio::time::sleep(GAUGES_EVERY) => {}
+            () = tokio::time::sleep(GAUGES_INTERVAL) => {}
             () = stop.cancelled() => return,
         }
     }

@@ -18,10 +18,10 @@ use convoke_core::throttle::Throttle;
 
 /// How often it is looked whether a file has changed. Not by the kernel's notices: they know nothing of a network's file
 /// systems, and of the links that Kubernetes swaps only where one looks for them.
-const LOOK: Duration = Duration::from_secs(10);
+const FILE_POLL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What cannot be used is tried again at each look, and said this often.
-const SAY_AGAIN: Duration = Duration::from_secs(600);
+const LOG_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Takes the new settings. Nothing can go wrong any more.
 pub(super) type Apply = Box<dyn FnOnce() + Send>;
@@ -57,7 +57,7 @@ impl Reloader {
     pub(super) fn new(settings: &Settings, registry: &Registry) -> Self {
         let sources = settings.sources.clone();
         let files = look(settings.files.iter().cloned());
-        let throttle = Throttle::new(1, SAY_AGAIN);
+        let throttle = Throttle::new(1, LOG_INTERVAL);
         let ok = registry.int_gauge("convoke_reload_ok", "1 unless the last reload of the settings failed.");
         ok.set(1);
         Self { parts: Vec::new(), ok, throttle, state: Mutex::new(State { sources, files }) }
@@ -126,7 +126,7 @@ impl Reloader {
     pub(super) async fn watch(self: Arc<Self>, stop: CancellationToken) {
         loop {
             tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(FILE_POLL_INTERVAL) => {}
                 () = stop.cancelled() => return,
             }
             let this = Arc::clone(&self);

@@ -16,11 +16,11 @@ use tokio_util::sync::CancellationToken;
 use crate::http::helpers::Helpers;
 
 /// The pause before a helper is started again; doubled with each failure that follows soon.
-const PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const MIN_RESTART_DELAY: Duration = Duration::from_secs(1);
+const MAX_RESTART_DELAY: Duration = Duration::from_secs(60);
 
 /// Who has run for so long is well again: the pauses begin anew.
-const WELL: Duration = Duration::from_secs(300);
+const STABLE_TIME: Duration = Duration::from_secs(300);
 
 /// What a task says when it ends.
 type Ended = (&'static str, anyhow::Result<()>);
@@ -94,7 +94,7 @@ async fn kept<T>(
 where
     T: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
-    let mut pause = PAUSE;
+    let mut pause = MIN_RESTART_DELAY;
     loop {
         let began = Instant::now();
         // Within the guard is what makes the task, too. What tasks share is behind locks that outlive a panic.
@@ -105,8 +105,8 @@ where
             Ok(Ok(())) => "it ended by itself".to_owned(),
             Err(panic) => format!("it panicked: {}", words(&*panic)),
         };
-        if began.elapsed() >= WELL {
-            pause = PAUSE;
+        if began.elapsed() >= STABLE_TIME {
+            pause = MIN_RESTART_DELAY;
         }
         helpers.failed(name, &why);
         tracing::error!(task = name, why, ?pause, "a part of the service failed; it is started again");
@@ -115,7 +115,7 @@ where
             () = stop.cancelled() => return Ok(()),
         }
         helpers.started(name);
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = (pause * 2).min(MAX_RESTART_DELAY);
     }
 }
 
@@ -157,7 +157,7 @@ mod tests {
                     1 => panic!("out of {}", "range"),
                     2..8 => Ok(()),
                     8 => {
-                        tokio::time::sleep(WELL).await;
+                        tokio::time::sleep(STABLE_TIME).await;
                         panic!("again")
                     }
                     _ => {
