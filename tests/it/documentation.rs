@@ -118,7 +118,7 @@ fn the_readme_is_a_front_door_in_two_languages_and_the_contents_list_every_page(
     let listed: BTreeSet<String> = links("docs/SUMMARY.md").into_iter().map(|link| format!("docs/{link}")).collect();
     let there: BTreeSet<String> =
         pages().into_iter().filter(|page| page.starts_with("docs/") && page != "docs/SUMMARY.md").collect();
-    assert_eq!(listed, there);
+    assert_eq!(listed, there, "docs/SUMMARY.md lists every page of docs/");
 }
 
 /// A page's blocks, without what is said in comments.
