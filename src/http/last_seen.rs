@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use prometheus::{Gauge, GaugeVec, Opts};
 
-use super::ops::Known;
 use crate::metrics::Registry;
 use convoke_core::event::{Record, Source};
 use convoke_core::time::Millis;
@@ -19,6 +18,15 @@ const SEARCH: Duration = Duration::from_secs(1);
 
 /// A note is written no more often than this.
 const KEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// Somebody who may send events.
+#[derive(Clone, Debug)]
+pub struct NamedSubscriber {
+    /// The `appID`.
+    pub id: Arc<str>,
+    /// A name for people.
+    pub name: Option<String>,
+}
 
 /// When each subscriber was last heard.
 #[derive(Debug)]
@@ -123,7 +131,7 @@ impl LastSeen {
     ///
     /// # Errors
     /// [`LogError::Unavailable`]; it goes on the next time.
-    pub async fn recall(&self, subscribers: &[Known], now: Millis) -> Result<(), LogError> {
+    pub async fn recall(&self, subscribers: &[NamedSubscriber], now: Millis) -> Result<(), LogError> {
         for subscriber in subscribers {
             if self.kept().contains_key(&subscriber.id) {
                 continue;

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::Closing;
 use super::helpers::{Helper, Helpers};
-use super::last_seen::LastSeen;
+use super::last_seen::{LastSeen, NamedSubscriber};
 use super::refusals::Refusals;
 use super::tls::Certificates;
 use crate::intake::Intake;
@@ -52,18 +52,9 @@ pub struct Health {
     /// How the helpers are.
     pub helpers: Arc<Helpers>,
     /// Those who may send events.
-    pub(crate) subscribers: RwLock<Arc<[Known]>>,
+    pub(crate) subscribers: RwLock<Arc<[NamedSubscriber]>>,
     /// What the database told last.
     pub(crate) known: RwLock<Looked>,
-}
-
-/// Somebody who may send events.
-#[derive(Clone, Debug)]
-pub struct Known {
-    /// The `appID`.
-    pub id: Arc<str>,
-    /// A name for people.
-    pub name: Option<String>,
 }
 
 /// What the database told when it was last looked at.
@@ -211,13 +202,13 @@ impl Health {
 
     /// Those who may send events from now on.
     pub fn set_subscribers(&self, subscribers: &[Subscriber]) {
-        let known = |one: &Subscriber| Known { id: Arc::clone(&one.app_id), name: one.name.clone() };
+        let known = |one: &Subscriber| NamedSubscriber { id: Arc::clone(&one.app_id), name: one.name.clone() };
         *self.subscribers.write().unwrap_or_else(PoisonError::into_inner) = subscribers.iter().map(known).collect();
     }
 
     /// Those who may send events.
     #[must_use]
-    pub fn subscribers(&self) -> Arc<[Known]> {
+    pub fn subscribers(&self) -> Arc<[NamedSubscriber]> {
         Arc::clone(&self.subscribers.read().unwrap_or_else(PoisonError::into_inner))
     }
 

@@ -1,6 +1,9 @@
 //! Brings a database's schema up to date.
 
-use super::{LogError, Schema, Unmigrated, postgres};
+use super::{LogError, Schema, Unmigrated};
+
+/// SQLSTATE of a right that is missing.
+pub(crate) const INSUFFICIENT_PRIVILEGE: &str = "42501";
 
 /// Applies or checks migrations; the part that both back ends share. `explain` says what an error of the driver means.
 pub(crate) async fn run_migrations<C>(
@@ -60,7 +63,7 @@ where
 
 /// PostgreSQL's class 42 (syntax error or access rule violation), SQLite's plain SQLITE_ERROR.
 fn is_schema_conflict(error: &sqlx::Error) -> bool {
-    let conflicts = |code: &str| code == "1" || code.starts_with("42") && code != postgres::INSUFFICIENT_PRIVILEGE;
+    let conflicts = |code: &str| code == "1" || code.starts_with("42") && code != INSUFFICIENT_PRIVILEGE;
     error.as_database_error().and_then(|error| error.code()).is_some_and(|code| conflicts(&code))
 }
 

@@ -13,10 +13,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::credentials::{self, Authenticated, Token};
 use super::error::{Class, PlatformError};
-use super::token::{Authenticated, Token};
 use super::transport::Answer;
-use super::{Core, answer, token};
+use super::{Core, answer};
 
 /// Longer waits are the caller's: the error names them.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(120);
@@ -89,7 +89,7 @@ impl Core {
         let mut tries = 0;
         loop {
             self.pace.wait(PATH).await;
-            let (authorization, body) = token::claim(self);
+            let (authorization, body) = credentials::claim(self);
             let call = Call { body: Some(body.to_vec()), ..Call::new("authenticating", Method::POST, PATH) };
             let outcome = self.attempt(&call, &Credentials::Claim(&authorization)).await;
             let read = |answer| Authenticated::read(&answer).ok_or_else(|| no_token(call.doing));

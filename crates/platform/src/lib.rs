@@ -3,6 +3,7 @@
 mod answer;
 pub mod backoff;
 mod call;
+mod credentials;
 mod error;
 mod model;
 mod pace;

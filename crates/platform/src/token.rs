@@ -7,20 +7,12 @@
 
 use std::time::Duration;
 
-use secrecy::{ExposeSecret as _, SecretString};
-use serde_json::{Value, json};
 use tokio::sync::Mutex;
-use zeroize::Zeroizing;
 
+use super::Core;
+use super::credentials::{Authenticated, Token};
 use super::error::{Class, PlatformError};
-use super::model::Identity;
-use super::sign::{Actor, Claim};
-use super::{Core, parse};
 
-/// The signature's validity that the manual suggests.
-const CLAIM_LIFETIME_S: i64 = 600;
-/// "Valid for 12 to 24 hours": of a token whose answer does not say.
-const MIN_LIFETIME: Duration = Duration::from_secs(12 * 3600);
 /// A token is renewed this long before its end, or after nine tenths of its life.
 const RENEW_BEFORE: Duration = Duration::from_secs(600);
 /// After a failed authentication the next waits so long, and twice as long after each further one.
@@ -33,15 +25,6 @@ const MAX_UNKNOWN_RETRY_DELAY: Duration = Duration::from_secs(30);
 /// Refused tokens that are replaced at once, and how often another one may be: fewer than 64 in a token's longest life.
 const MAX_REPLACEMENTS: u32 = 5;
 const REPLACEMENT_INTERVAL: Duration = Duration::from_secs(1800);
-
-/// A token that is taken for good.
-#[derive(Clone)]
-pub(super) struct Token {
-    pub text: SecretString,
-    /// Which authentication brought it.
-    pub generation: u64,
-    pub identity: Identity,
-}
 
 /// The one token of a client.
 pub(super) struct Tokens(Mutex<State>);
@@ -161,60 +144,5 @@ impl State {
                 App ID and user so much that their tokens push ours out (the platform keeps 64).",
         );
         Err(PlatformError { wait: Some((self.replaced_since + REPLACEMENT_INTERVAL).saturating_sub(now)), ..error })
-    }
-}
-
-/// The answer to an authentication, as far as it is used.
-pub(super) struct Authenticated {
-    token: SecretString,
-    valid: Duration,
-    identity: Identity,
-}
-
-impl Authenticated {
-    /// `None`: there is no token in it.
-    pub(super) fn read(answer: &Value) -> Option<Self> {
-        let seconds = |name: &str| parse::integer(answer, &[name]).filter(|seconds| *seconds > 0);
-        // `validPeriod` and `expireTime` are seconds, `createTime` milliseconds.
-        let counted = || Some(seconds("expireTime")? - seconds("createTime")? / 1000).filter(|seconds| *seconds > 0);
-        let valid = seconds("validPeriod").or_else(counted).and_then(|seconds| u64::try_from(seconds).ok());
-        Some(Self {
-            token: SecretString::from(parse::text(answer, &["accessToken"])?),
-            valid: valid.map_or(MIN_LIFETIME, |seconds| Duration::from_secs(seconds.min(7 * 86_400))),
-            identity: parse::identity(answer),
-        })
-    }
-}
-
-/// The body and the header `Authorization` of an authentication. Each is made anew: a nonce is good once.
-pub(super) fn claim(core: &Core) -> (Zeroizing<String>, Zeroizing<Vec<u8>>) {
-    let options = &core.options;
-    let filled = |text: &'_ Option<String>| text.clone().filter(|text| !text.is_empty());
-    let (user, corp) = (filled(&options.user_id), filled(&options.corp_id));
-    let provider = options.sp_id.is_some();
-    let actor = if provider {
-        Actor::Provider { corp: corp.as_deref(), user: user.as_deref() }
-    } else {
-        Actor::Enterprise { user: user.as_deref() }
-    };
-    let nonce = Zeroizing::new(hex::encode(rand::random::<[u8; 24]>()));
-    let expires = core.clock.now().get() / 1000 + CLAIM_LIFETIME_S;
-    let claim = Claim { app_id: &options.app_id, actor, expires, nonce: &nonce };
-    let authorization = claim.authorization(&core.key());
-    let mut body = json!({ "appId": options.app_id, "clientType": 72, "expireTime": expires, "nonce": *nonce });
-    if let Some(user) = user {
-        body["userId"] = user.into();
-    }
-    // A single enterprise must not send it, or the authentication fails.
-    if let Some(corp) = corp.filter(|_| provider) {
-        body["corpId"] = corp.into();
-    }
-    (authorization, Zeroizing::new(body.to_string().into_bytes()))
-}
-
-impl Token {
-    /// The value of `X-Access-Token`.
-    pub(super) fn exposed(&self) -> &str {
-        self.text.expose_secret()
     }
 }

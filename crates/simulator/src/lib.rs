@@ -232,7 +232,8 @@ impl Simulation {
         }
         let meetings = if self.duration.is_some() { None } else { Some(self.meetings) };
         let settings = WorldSettings { seed: self.seed, base, meetings, attendees: self.attendees };
-        let world = World::new(&self.app_id, settings, truth.is_some()).told_to(self.chronicle.clone());
+        let witness = self.chronicle.clone().map(|chronicle| Arc::new(chronicle) as Arc<dyn world::Witness>);
+        let world = World::new(&self.app_id, settings, truth.is_some()).seen_by(witness);
         let odds = Odds { duplicates: self.duplicates, drop: self.drop, shuffle: self.shuffle };
         let fresh = Fresh::new(world, odds, self.seed, truth);
         let pace = Pace { rate: self.rate, duration: self.duration, settle: self.settle };

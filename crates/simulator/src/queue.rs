@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::fresh::{Again, Fresh, Job};
-use super::report::Tally;
+use super::report::{Failure, Tally};
 use super::schedule::Schedule;
 
 /// As many retries wait at most: beyond that no new events are made until some are settled, so that memory stays bounded
@@ -37,16 +37,6 @@ pub(super) enum Outcome {
     Acknowledged { first: bool },
     /// Anything else, by kind.
     Failed(Failure),
-}
-
-/// What the platform takes for a failure: anything but exactly 200.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Failure {
-    Connect,
-    Broken,
-    Malformed,
-    Timeout,
-    Status(u16),
 }
 
 /// When the run goes over from one thing to the next.

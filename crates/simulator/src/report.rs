@@ -8,7 +8,15 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::queue::Failure;
+/// What the platform takes for a failure: anything but exactly 200.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Failure {
+    Connect,
+    Broken,
+    Malformed,
+    Timeout,
+    Status(u16),
+}
 
 /// The longest time that the histogram knows, in microseconds: a day.
 const LONGEST: u64 = 24 * 60 * 60 * 1_000_000;

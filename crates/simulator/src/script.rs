@@ -6,6 +6,8 @@
 use rand::RngExt;
 use rand::rngs::Xoshiro256PlusPlus;
 
+use convoke_core::time::Millis;
+
 use super::people::{Person, Uuid, Who};
 
 /// What `meetingInfo` names.
@@ -17,6 +19,14 @@ pub(super) struct MeetingRef {
     pub uuid: Uuid,
     /// The occurrence of a recurring meeting.
     pub cycle_sub_id: Option<Uuid>,
+}
+
+/// An event that has happened. Its `eventInfo` is written apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Happened {
+    pub event: &'static str,
+    pub occurred_at: Millis,
+    pub meeting_uuid: Uuid,
 }
 
 const SECOND: i64 = 1_000;

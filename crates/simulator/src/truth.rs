@@ -7,8 +7,7 @@ use std::collections::{HashMap, HashSet};
 use serde::Serialize;
 
 use super::body::uuid_text;
-use super::script::{Script, Stay, What};
-use super::world::Happened;
+use super::script::{Happened, Script, Stay, What};
 use convoke_core::id::EventId;
 use convoke_core::time::Millis;
 

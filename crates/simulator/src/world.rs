@@ -5,14 +5,14 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::sync::Arc;
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
 use super::body;
-use super::people::{Uuid, mix};
-use super::platform::Chronicle;
-use super::script::{self, MeetingRef, Plan, Script, What};
+use super::people::mix;
+use super::script::{self, Happened, MeetingRef, Plan, Script, What};
 use super::truth;
 use convoke_core::time::Millis;
 
@@ -22,6 +22,12 @@ const MOST_MEETINGS: usize = 256;
 const MOST_PEOPLE: usize = 16_384;
 /// How many meeting ids are kept for another use.
 const RETIRED_IDS: usize = 64;
+
+/// Who is told what happens, whether or not an event of it is sent.
+pub(crate) trait Witness: std::fmt::Debug + Send + Sync {
+    /// The first `done` steps of `script` have happened. A meeting that was cancelled is not there any more.
+    fn note(&self, script: &Script, done: usize);
+}
 
 /// What the world is to be like. The same settings make the same world.
 #[derive(Clone, Copy, Debug)]
@@ -37,14 +43,6 @@ pub(super) struct WorldSettings {
     pub attendees: usize,
 }
 
-/// An event that has happened. Its `eventInfo` was written to the buffer given to [`World::next`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Happened {
-    pub event: &'static str,
-    pub occurred_at: Millis,
-    pub meeting_uuid: Uuid,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(super) struct World {
@@ -58,7 +56,7 @@ pub(super) struct World {
     next: BinaryHeap<Reverse<(i64, usize)>>,
     retired: VecDeque<u32>,
     truth: Option<Vec<u8>>,
-    chronicle: Option<Chronicle>,
+    witness: Option<Arc<dyn Witness>>,
 }
 
 #[derive(Debug)]
@@ -84,7 +82,7 @@ impl World {
             next: BinaryHeap::with_capacity(at_once),
             retired: VecDeque::with_capacity(RETIRED_IDS),
             truth: with_truth.then(Vec::new),
-            chronicle: None,
+            witness: None,
         };
         let mut not_before = settings.base.get();
         for slot in 0..at_once {
@@ -98,8 +96,8 @@ impl World {
     }
 
     /// The same world, watched by the platform.
-    pub(super) fn told_to(mut self, chronicle: Option<Chronicle>) -> Self {
-        self.chronicle = chronicle;
+    pub(super) fn seen_by(mut self, witness: Option<Arc<dyn Witness>>) -> Self {
+        self.witness = witness;
         self
     }
 
@@ -112,10 +110,10 @@ impl World {
         info.clear();
         let event = write(info, &live.script, step.what, at);
         let meeting_uuid = live.script.meeting.uuid;
-        if let Some(chronicle) = &self.chronicle
+        if let Some(witness) = &self.witness
             && !matches!(step.what, What::Join(_) | What::Left(_))
         {
-            chronicle.note(&live.script, live.done);
+            witness.note(&live.script, live.done);
         }
         match live.script.steps.get(live.done) {
             Some(following) => self.next.push(Reverse((following.at, slot))),
@@ -145,10 +143,10 @@ impl World {
     }
 
     fn tell(&mut self, script: &Script, done: usize) {
-        if let Some(chronicle) = &self.chronicle
+        if let Some(witness) = &self.witness
             && done > 0
         {
-            chronicle.note(script, done);
+            witness.note(script, done);
         }
         if let Some(truth) = &mut self.truth {
             truth::run(truth, &self.subscriber, script, done);

@@ -7,10 +7,10 @@ use axum::{Extension, Json};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use super::Api;
 use super::error::{ApiError, Refusals};
 use super::paging::List;
 use super::params::{ListParams, PageParams, ScopeParams};
-use super::streams::Streams;
 use crate::http::access::Right;
 use convoke_log::{ClosedBy, ListedRecording, ListedStay, Order, RecordingFilter, StayFilter};
 
@@ -33,11 +33,11 @@ pub(crate) struct StayParams {
     responses((status = 200, description = "A page of stays.", body = List<ListedStay>), Refusals)
 )]
 pub(super) async fn stays(
-    State(streams): State<Arc<Streams>>,
+    State(api): State<Arc<Api>>,
     Extension(right): Extension<Right>,
     params: ListParams<ScopeParams, StayParams>,
 ) -> Result<Json<List<ListedStay>>, ApiError> {
-    let api = &streams.api;
+    let api = &*api;
     let mut page = params.page("attendance", Order::Newest)?;
     page.after = page.after.map(|id| api.mask.named_stay(id, right));
     let (scope, closed_by) = (params.common.scope(api.now(), right)?, params.own.closed_by);
@@ -56,11 +56,11 @@ pub(super) async fn stays(
     responses((status = 200, description = "A page of recordings.", body = List<ListedRecording>), Refusals)
 )]
 pub(super) async fn recordings(
-    State(streams): State<Arc<Streams>>,
+    State(api): State<Arc<Api>>,
     Extension(right): Extension<Right>,
     params: ListParams<ScopeParams>,
 ) -> Result<Json<List<ListedRecording>>, ApiError> {
-    let api = &streams.api;
+    let api = &*api;
     let page = params.page("recordings", Order::Newest)?;
     let filter = RecordingFilter { scope: params.common.scope(api.now(), right)?, run: None };
     let found = api.ask(api.log.list_recordings(&filter, &page)).await?;

@@ -8,10 +8,10 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
+use super::Api;
 use super::error::{ApiError, Missing, Refusals};
 use super::paging::List;
 use super::params::{At, ListParams, NoParams, PageParams, Params, ScopeParams, Text};
-use super::streams::Streams;
 use crate::http::access::Right;
 use convoke_core::event::Source;
 use convoke_core::id::EventId;
@@ -42,11 +42,11 @@ pub(crate) struct EventParams {
     responses((status = 200, description = "A page of events.", body = List<ListedEvent>), Refusals)
 )]
 pub(super) async fn list(
-    State(streams): State<Arc<Streams>>,
+    State(api): State<Arc<Api>>,
     Extension(right): Extension<Right>,
     params: ListParams<ScopeParams, EventParams>,
 ) -> Result<Json<List<ListedEvent>>, ApiError> {
-    let api = &streams.api;
+    let api = &*api;
     let page = params.page("events", params.own.order.unwrap_or_default())?;
     let filter = EventFilter {
         scope: params.common.scope(api.now(), right)?,
@@ -67,12 +67,12 @@ pub(super) async fn list(
     responses((status = 200, description = "The event.", body = ListedEvent), Missing, Refusals)
 )]
 pub(super) async fn one(
-    State(streams): State<Arc<Streams>>,
+    State(api): State<Arc<Api>>,
     Extension(right): Extension<Right>,
     At(event_id): At<Uuid>,
     _: Params<NoParams>,
 ) -> Result<Json<ListedEvent>, ApiError> {
-    let api = &streams.api;
+    let api = &*api;
     let found = api.ask(api.log.get_event(EventId::from_uuid(event_id))).await?;
     Ok(Json(api.mask.event(found.ok_or(ApiError::NotFound)?, right)))
 }

@@ -12,7 +12,6 @@ use utoipa::ToSchema;
 use super::Api;
 use super::error::Refusals;
 use super::params::{NoParams, Params, Time};
-use super::streams::Streams;
 use crate::http::ops::CURSORS;
 use crate::subscription::SubscriptionStatus;
 
@@ -222,8 +221,8 @@ impl Api {
     tag = "now",
     responses((status = 200, description = "How it is.", body = Health), Refusals)
 )]
-pub(super) async fn health(State(streams): State<Arc<Streams>>, _: Params<NoParams>) -> Json<Health> {
-    Json(streams.api.how_it_is())
+pub(super) async fn health(State(api): State<Arc<Api>>, _: Params<NoParams>) -> Json<Health> {
+    Json(api.how_it_is())
 }
 
 /// What this process has refused in the last hour: requests to the events listener that were not answered 200, and connections
@@ -235,6 +234,6 @@ pub(super) async fn health(State(streams): State<Arc<Streams>>, _: Params<NoPara
     tag = "now",
     responses((status = 200, description = "How many, by reason.", body = RefusalCounts), Refusals)
 )]
-pub(super) async fn refusals(State(streams): State<Arc<Streams>>, _: Params<NoParams>) -> Json<RefusalCounts> {
-    Json(streams.api.refusals())
+pub(super) async fn refusals(State(api): State<Arc<Api>>, _: Params<NoParams>) -> Json<RefusalCounts> {
+    Json(api.refusals())
 }

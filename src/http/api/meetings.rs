@@ -8,12 +8,12 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::Api;
 use super::DEADLINE;
 use super::error::{ApiError, Missing, Refusals};
 use super::mask::open;
 use super::paging::List;
 use super::params::{At, ListParams, NoParams, PageParams, Params, ScopeParams};
-use super::streams::Streams;
 use crate::http::access::Right;
 use convoke_log::{
     ListedMeeting, ListedRecording, ListedStay, MeetingFilter, Order, Page, RecordingFilter, RunKey, Status, StayFilter,
@@ -60,11 +60,11 @@ pub(crate) struct Story {
     responses((status = 200, description = "A page of runs.", body = List<ListedMeeting>), Refusals)
 )]
 pub(super) async fn list(
-    State(streams): State<Arc<Streams>>,
+    State(api): State<Arc<Api>>,
     Extension(right): Extension<Right>,
     params: ListParams<ScopeParams, MeetingParams>,
 ) -> Result<Json<List<ListedMeeting>>, ApiError> {
-    let api = &streams.api;
+    let api = &*api;
     let page = params.page("meetings", Order::Newest)?;
     let filter = MeetingFilter { scope: params.common.scope(api.now(), right)?, status: params.own.status };
     let found = api.ask(api.log.list_meetings(&filter, &page)).await?;
@@ -84,12 +84,12 @@ pub(super) async fn list(
     responses((status = 200, description = "The run.", body = Story), Missing, Refusals)
 )]
 pub(super) async fn one(
-    State(streams): State<Arc<Streams>>,
+    State(api): State<Arc<Api>>,
     Extension(right): Extension<Right>,
     At((subscriber_id, meeting_uuid)): At<(String, String)>,
     _: Params<NoParams>,
 ) -> Result<Json<Story>, ApiError> {
-    let api = &streams.api;
+    let api = &*api;
     let run = RunKey { subscriber_id: subscriber_id.into(), meeting_uuid: meeting_uuid.into() };
     let found = api.ask(api.log.get_meeting(&run)).await;
     let meeting = match found {

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _};
-use axum::extract::{Request, State};
+use axum::extract::{FromRef, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Router};
@@ -89,8 +89,28 @@ impl Api {
     }
 }
 
+/// What the handlers share: most of them only what they read.
+#[derive(Clone)]
+struct Shared {
+    api: Arc<Api>,
+    streams: Arc<Streams>,
+}
+
+impl FromRef<Shared> for Arc<Api> {
+    fn from_ref(shared: &Shared) -> Self {
+        Self::clone(&shared.api)
+    }
+}
+
+impl FromRef<Shared> for Arc<Streams> {
+    fn from_ref(shared: &Shared) -> Self {
+        Self::clone(&shared.streams)
+    }
+}
+
 /// The routes, each of which is in the document and the other way round.
 pub fn router(streams: Arc<Streams>) -> Router {
+    let shared = Shared { api: Arc::clone(&streams.api), streams };
     let (router, document) = OpenApiRouter::with_openapi(document::head())
         .routes(routes!(session::session))
         .routes(routes!(events::list))
@@ -110,7 +130,7 @@ pub fn router(streams: Arc<Streams>) -> Router {
         .routes(routes!(streams::events::stream))
         .routes(routes!(streams::live::live))
         .routes(routes!(document::openapi))
-        .with_state(streams)
+        .with_state(shared)
         .split_for_parts();
     let document = serde_json::to_string(&document).expect("a document of our own types");
     let room = Arc::new(Semaphore::new(MAX_LARGE_ANSWERS));

@@ -7,10 +7,10 @@ use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::Api;
 use super::error::{ApiError, Missing, Refusals};
 use super::paging::List;
 use super::params::{At, ListParams, NoParams, PageParams, Params, Text, Time};
-use super::streams::Streams;
 use crate::http::access::Right;
 use convoke_core::event::{Content, Unreadable};
 use convoke_core::verify;
@@ -52,11 +52,11 @@ pub(crate) struct Entry {
     responses((status = 200, description = "A page of entries.", body = List<ListedQuarantined>), Refusals)
 )]
 pub(super) async fn list(
-    State(streams): State<Arc<Streams>>,
+    State(api): State<Arc<Api>>,
     Extension(right): Extension<Right>,
     params: ListParams<QuarantineParams>,
 ) -> Result<Json<List<ListedQuarantined>>, ApiError> {
-    let api = &streams.api;
+    let api = &*api;
     let page = params.page("quarantine", Order::Newest)?;
     let filter = QuarantineFilter {
         since: params.common.since.map(|time| time.0),
@@ -77,12 +77,12 @@ pub(super) async fn list(
     responses((status = 200, description = "The entry.", body = Entry), Missing, Refusals)
 )]
 pub(super) async fn one(
-    State(streams): State<Arc<Streams>>,
+    State(api): State<Arc<Api>>,
     Extension(right): Extension<Right>,
     At(id): At<i64>,
     _: Params<NoParams>,
 ) -> Result<Json<Entry>, ApiError> {
-    let api = &streams.api;
+    let api = &*api;
     let found = api.ask(api.log.get_quarantined(id)).await?.ok_or(ApiError::NotFound)?;
     let bytes = i64::try_from(found.body.len()).unwrap_or(i64::MAX);
     let unreadable = Unreadable {

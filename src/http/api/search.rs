@@ -8,10 +8,10 @@ use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::Api;
 use super::DEADLINE;
 use super::error::{ApiError, Refusals};
 use super::params::{Params, Text, last_days};
-use super::streams::Streams;
 use crate::http::access::Right;
 use convoke_log::{ListedMeeting, ListedStay, MeetingFilter, Order, Page, Scope, StayFilter};
 
@@ -47,11 +47,11 @@ pub(crate) struct Found {
     responses((status = 200, description = "What was found.", body = Found), Refusals)
 )]
 pub(super) async fn search(
-    State(streams): State<Arc<Streams>>,
+    State(api): State<Arc<Api>>,
     Extension(right): Extension<Right>,
     Params(params): Params<SearchParams>,
 ) -> Result<Json<Found>, ApiError> {
-    let api = &streams.api;
+    let api = &*api;
     let q = params.q.0.trim().to_owned();
     let person = last_days(q.clone(), api.now());
     let meetings = |scope| async {

@@ -8,10 +8,10 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::Api;
 use super::DEADLINE;
 use super::error::{ApiError, Refusals};
 use super::params::{Number, Params, Time};
-use super::streams::Streams;
 use convoke_core::time::Millis;
 
 /// So many points at the most.
@@ -165,10 +165,10 @@ impl RangeParams {
     responses((status = 200, description = "Events over time.", body = Events), Refusals)
 )]
 pub(super) async fn events(
-    State(streams): State<Arc<Streams>>,
+    State(api): State<Arc<Api>>,
     Params(params): Params<RangeParams>,
 ) -> Result<Json<Events>, ApiError> {
-    let api = &streams.api;
+    let api = &*api;
     let (step, bounds) = params.steps(api.now(), Step::Minute, 60 * MINUTE)?;
     let counts = api.ask(api.log.count_events(&bounds, DEADLINE)).await?;
     let points = bounds.into_iter().zip(counts).map(|(at, events)| EventsAt { at: Time(at), events });
@@ -185,10 +185,10 @@ pub(super) async fn events(
     responses((status = 200, description = "People over time.", body = Participants), Refusals)
 )]
 pub(super) async fn participants(
-    State(streams): State<Arc<Streams>>,
+    State(api): State<Arc<Api>>,
     Params(params): Params<RangeParams>,
 ) -> Result<Json<Participants>, ApiError> {
-    let api = &streams.api;
+    let api = &*api;
     let (step, bounds) = params.steps(api.now(), Step::TenMinutes, DAY)?;
     let counts = match bounds.first() {
         Some(first) => {
@@ -211,10 +211,10 @@ pub(super) async fn participants(
     responses((status = 200, description = "Meetings, day by day.", body = Meetings), Refusals)
 )]
 pub(super) async fn meetings(
-    State(streams): State<Arc<Streams>>,
+    State(api): State<Arc<Api>>,
     Params(params): Params<DayParams>,
 ) -> Result<Json<Meetings>, ApiError> {
-    let api = &streams.api;
+    let api = &*api;
     let until = params.until.map_or(api.now(), |time| time.0);
     let since = params.since.map_or(until.minus(Duration::from_secs(30 * DAY)), |time| time.0);
     let shift = params.utc_offset_minutes.map_or(0, |minutes| minutes.0 * 60);

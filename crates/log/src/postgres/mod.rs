@@ -45,7 +45,6 @@ mod partitions;
 mod projection;
 #[path = "../shared/queries.rs"]
 mod queries;
-mod reading;
 #[path = "../shared/rows.rs"]
 mod rows;
 mod sequence;
@@ -59,9 +58,6 @@ pub mod url;
 mod work_lists;
 
 use hosts::Hosts;
-pub use trouble::INSUFFICIENT_PRIVILEGE;
-
-pub(crate) use reading::read_within;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/postgres");
 
@@ -150,7 +146,7 @@ pub struct PostgresLog {
     writer: Mutex<Option<PgConnection>>,
     pool: PgPool,
     /// For what people ask: a pool of its own, so that the cursors never wait for it.
-    people: PgPool,
+    pub(crate) people: PgPool,
     /// A pool of its own for the listener's connection: waiting for a notification is cut short again and again, and such
     /// a connection must never come into the hands of a query.
     listeners: PgPool,
@@ -524,7 +520,7 @@ fn failed_upkeep(error: sqlx::Error) -> Upkeep {
 /// SQLSTATE classes of values that the server will never take: 22 data exception, 23 integrity constraint violation,
 /// 54 program limit exceeded. Everything else is the database's health, and so are a row that belongs into a partition that is
 /// missing (23514 that names no constraint) and a sequence that has come to its end (2200H).
-fn failed(error: sqlx::Error) -> LogError {
+pub(crate) fn failed(error: sqlx::Error) -> LogError {
     let database = error.as_database_error();
     let code = database.and_then(|error| error.code()).unwrap_or_default().into_owned();
     let constraint = database.is_some_and(|error| error.constraint().is_some());

@@ -5,10 +5,7 @@ use sqlx::postgres::PgConnection;
 use super::hosts::Hosts;
 use super::{Row, bounded};
 use crate::LogError;
-use crate::migrations::somebody_elses;
-
-/// SQLSTATE of a right that is missing.
-pub const INSUFFICIENT_PRIVILEGE: &str = "42501";
+use crate::migrations::{INSUFFICIENT_PRIVILEGE, somebody_elses};
 
 /// The database's health, in words: without the place in the server's own source, and with what to do if a person has to.
 pub fn explain(error: sqlx::Error) -> LogError {

@@ -6,8 +6,10 @@
 //! events, stays and recordings are ranges of their ids, which are led by the time.
 
 mod lists;
+mod postgres;
 pub(crate) mod query;
 pub(crate) mod rows;
+mod sqlite;
 
 use std::time::Duration;
 

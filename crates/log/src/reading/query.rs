@@ -11,7 +11,8 @@ use sqlx::{Arguments as _, AssertSqlSafe, FromRow, PgPool, Postgres, Sqlite, Sql
 use std::time::Duration;
 use uuid::Uuid;
 
-use crate::{LogError, LogReader, postgres, sqlite};
+use super::{postgres, sqlite};
+use crate::{LogError, LogReader};
 use convoke_core::id::EventId;
 use convoke_core::time::Millis;
 

@@ -43,7 +43,6 @@ mod place;
 mod projection;
 #[path = "../shared/queries.rs"]
 mod queries;
-mod reading;
 #[path = "../shared/rows.rs"]
 mod rows;
 mod sessions;
@@ -51,8 +50,6 @@ mod sessions;
 mod snapshots;
 #[path = "../shared/work_lists.rs"]
 mod work_lists;
-
-pub(crate) use reading::read_within;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/sqlite");
 
@@ -126,7 +123,7 @@ pub struct SqliteLog {
     expiry: Mutex<Expiry>,
     readers: SqlitePool,
     /// For what people ask: a pool of its own, so that the cursors never wait for it.
-    people: SqlitePool,
+    pub(crate) people: SqlitePool,
     /// A whole transaction for each of [`ROWS`], in one message to the connection's thread: on a busy machine every
     /// message costs two waits for a processor.
     inserts: [Arc<str>; ROWS.len()],
@@ -558,7 +555,7 @@ fn seconds(ttl: Duration) -> String {
 }
 
 /// SQLite's primary result codes for values that it will never take; everything else is the database's health.
-fn failed(error: sqlx::Error) -> LogError {
+pub(crate) fn failed(error: sqlx::Error) -> LogError {
     const TOOBIG: i32 = 18;
     const CONSTRAINT: i32 = 19;
     const MISMATCH: i32 = 20;

@@ -9,6 +9,7 @@ use super::options::PlatformOptions;
 use crate::body::uuid_text;
 use crate::people::DEVICES;
 use crate::script::{Script, Step, What};
+use crate::world::Witness;
 use convoke_core::time::Millis;
 
 /// Tells the platform what happens in a world. Who comes and goes is told when something else happens: a running meeting may
@@ -30,9 +31,8 @@ fn at(ms: i64) -> Millis {
     Millis::new(ms).unwrap_or(Millis::MAX)
 }
 
-impl Chronicle {
-    /// The first `done` steps of `script` have happened. A meeting that was cancelled is not there any more.
-    pub(crate) fn note(&self, script: &Script, done: usize) {
+impl Witness for Chronicle {
+    fn note(&self, script: &Script, done: usize) {
         let decoded_from = self.0.now();
         let mut state = self.0.state();
         match self.run(script, done, decoded_from) {
@@ -48,7 +48,9 @@ impl Chronicle {
             None => drop(state.archive.remove(&uuid_text(script.meeting.uuid))),
         }
     }
+}
 
+impl Chronicle {
     fn run(&self, script: &Script, done: usize, now: Millis) -> Option<Run> {
         let options = &self.0.options;
         let steps = script.steps.get(..done)?;

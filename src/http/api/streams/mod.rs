@@ -49,7 +49,7 @@ const DATABASE_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// The streams, and what all who watch share.
 #[derive(Debug)]
 pub struct Streams {
-    pub(super) api: Api,
+    pub(super) api: Arc<Api>,
     recent: Arc<RecentRows>,
     places: Arc<Semaphore>,
     /// Somebody began to watch.
@@ -67,7 +67,7 @@ impl Streams {
     #[must_use]
     pub fn new(api: Api, recent: Arc<RecentRows>, stop: CancellationToken) -> Arc<Self> {
         Arc::new(Self {
-            api,
+            api: Arc::new(api),
             recent,
             places: Arc::new(Semaphore::new(MAX_STREAMS)),
             came: Notify::new(),

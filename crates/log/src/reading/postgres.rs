@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, PgPool};
 
-use super::{PostgresLog, failed};
 use crate::LogError;
-use crate::reading::query::{Connection, HasQueryPool, Plan, QueryPool};
+use crate::postgres::{PostgresLog, failed};
+
+use super::query::{Connection, HasQueryPool, Plan, QueryPool};
 
 /// How much longer than the server a client waits: for a server that vanished.
 const CLIENT_GRACE: Duration = Duration::from_millis(500);

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use sqlx::SqlitePool;
 
-use super::{SqliteLog, failed};
 use crate::LogError;
-use crate::reading::query::{Connection, HasQueryPool, QueryPool};
+use crate::sqlite::{SqliteLog, failed};
+
+use super::query::{Connection, HasQueryPool, QueryPool};
 
 /// Steps of SQLite's machine between two looks at the clock: some hundred microseconds.
 const STEPS_PER_CHECK: i32 = 10_000;
