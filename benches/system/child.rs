@@ -12,7 +12,7 @@ use axum::http::StatusCode;
 use axum::routing::{any, get};
 use convoke::http::connections::Connections;
 use convoke::http::failures::Failures;
-use convoke::http::{self, Shutdown, Sources, Terms};
+use convoke::http::{self, ClientSources, Shutdown, Terms};
 use convoke::relay::subject;
 use convoke_bus::Message;
 use convoke_core::event::{Content, Delivery, Event, Subscriber};
@@ -52,8 +52,12 @@ pub async fn run(which: &str) {
     };
     let listener = TcpListener::bind(setting("LISTEN")).await.expect("a free port");
     let router = router.route("/readyz", get(|| async { StatusCode::OK }));
-    let terms =
-        Terms::events(std::time::Duration::from_secs(90), None, Failures::new("events", None), Sources::default());
+    let terms = Terms::events(
+        std::time::Duration::from_secs(90),
+        None,
+        Failures::new("events", None),
+        ClientSources::default(),
+    );
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).expect("a signal");
     tokio::select! {
         () = http::serve(listener, terms, router, Shutdown::default(), Connections::new(8192, None)) => {}

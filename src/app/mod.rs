@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::audit::watch::{StreamMetrics, Watch};
+use crate::audit::watch::{StreamMetrics, StreamWatch};
 use crate::backfill;
 use crate::backfill::task::BackfillMetrics;
 use crate::config::{ConfigError, Settings, TlsFiles};
@@ -161,7 +161,7 @@ impl App {
         let steps = Steps::default();
 
         let (intake, writer) = Intake::new(log.clone(), clock.clone(), Arc::clone(&recent));
-        let sources = http::Sources {
+        let sources = http::ClientSources {
             allow_from: settings.listen.allow_from.clone(),
             trusted_proxies: settings.listen.trusted_proxies.clone(),
         };
@@ -272,7 +272,7 @@ impl App {
                 (shared.clone(), Arc::clone(&bus), settings.database.retention, steps.cursors.clone());
             tasks.keep(WATCH, &helpers, &steps.cursors, move || {
                 let (log, metrics, owner) = (it.log.clone(), it.metrics.stream.clone(), it.owner.clone());
-                let watch = Watch::new(log, Arc::clone(&of), metrics, owner, retention, WATCH_REST_FACTOR);
+                let watch = StreamWatch::new(log, Arc::clone(&of), metrics, owner, retention, WATCH_REST_FACTOR);
                 done(watch.run(it.migrated.clone(), stop.clone()))
             });
             let (it, stop) = (shared.clone(), steps.cursors.clone());
@@ -542,7 +542,7 @@ fn platform_tasks(
         let ((it, vendor), stop, expected) = (parts(), steps.rest.clone(), expected.subscribe());
         tasks.keep(SUBSCRIPTION, helpers, &steps.rest, move || {
             let (log, status, owner) = (it.log.clone(), it.metrics.subscription.clone(), it.owner.clone());
-            let watch = subscription::watch::Watch::new(
+            let watch = subscription::watch::SubscriptionWatch::new(
                 vendor.clone(),
                 log,
                 status,
@@ -722,7 +722,7 @@ async fn retention_held(log: &dyn Maintenance) -> Result<Option<log::RetentionHe
 async fn gauges(shared: Shared, cursors: Vec<&'static str>, stop: CancellationToken) {
     let Shared { log, health, clock, migrated, .. } = shared;
     let mut disk_watch = DiskWatch::new(clock.clone());
-    let mut validity = http::tls::Watch::default();
+    let mut validity = http::tls::CertificateWatch::default();
     loop {
         if let Some(certificates) = &health.certificates
             && validity.is_due(certificates.expires(), clock.now())

@@ -11,7 +11,7 @@ use std::time::Duration;
 use prometheus::IntGauge;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Settings, Sources};
+use crate::config::{Settings, SettingsSources};
 use crate::metrics::Registry;
 use convoke_core::secret;
 use convoke_core::throttle::Throttle;
@@ -38,7 +38,7 @@ pub struct Reloader {
 }
 
 struct State {
-    sources: Sources,
+    sources: SettingsSources,
     /// The files that the settings name, and what was in them when they were last taken.
     files: Seen,
 }
@@ -107,7 +107,7 @@ impl Reloader {
     }
 
     /// Gives all parts what `sources` say now; what is in the files then.
-    fn take(&self, sources: &Sources, known: &Seen) -> anyhow::Result<Seen> {
+    fn take(&self, sources: &SettingsSources, known: &Seen) -> anyhow::Result<Seen> {
         // Before they are read: what changes meanwhile, the next look finds.
         let mut before = look(known.keys().cloned());
         let settings = sources.settings()?;

@@ -248,7 +248,7 @@ impl StreamMetrics {
 
 /// The watch.
 #[derive(Debug)]
-pub struct Watch {
+pub struct StreamWatch {
     log: Arc<dyn Operations>,
     bus: Arc<Bus>,
     metrics: StreamMetrics,
@@ -281,7 +281,7 @@ struct CheckTarget {
     place: Seq,
 }
 
-impl Watch {
+impl StreamWatch {
     /// The watch over `bus` for the process that takes the relay's lease as `owner`. `rest` times as long as it works, it
     /// does nothing.
     #[must_use]

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 
 pub use note::Note;
-pub use report::{Incomplete, List, Report};
+pub use report::{BackfillReport, Incomplete, List};
 pub use subscriber::{NoSubscriber, subscriber};
 
 use crate::forget::suppression::{self, PlatformStay};
@@ -82,7 +82,7 @@ pub enum Error {
 
 /// What to look at.
 #[derive(Clone, Copy, Debug)]
-pub struct Request {
+pub struct BackfillRequest {
     /// Runs that began at this time or later …
     pub since: Millis,
     /// … and at this time or before; in any case only what is older than [`MARGIN`].
@@ -152,10 +152,14 @@ impl Backfill {
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn run(&self, request: &Request, mut progress: impl FnMut(&Report, Millis)) -> Result<Report, Error> {
+    pub async fn run(
+        &self,
+        request: &BackfillRequest,
+        mut progress: impl FnMut(&BackfillReport, Millis),
+    ) -> Result<BackfillReport, Error> {
         let boundary = self.boundary().await?;
         let until = request.until.map_or(boundary, |until| until.min(boundary));
-        let mut report = Report::new(Arc::clone(&self.subscriber_id), request.since, until, request.dry_run);
+        let mut report = BackfillReport::new(Arc::clone(&self.subscriber_id), request.since, until, request.dry_run);
         let mut note = Note {
             subscriber_id: self.subscriber_id.to_string(),
             since: request.since.get(),
@@ -201,10 +205,10 @@ impl Backfill {
         resumed: Option<(Note, Millis)>,
         until: Millis,
         boundary: Millis,
-        request: &Request,
-        report: &mut Report,
+        request: &BackfillRequest,
+        report: &mut BackfillReport,
         note: &mut Note,
-        progress: &mut impl FnMut(&Report, Millis),
+        progress: &mut impl FnMut(&BackfillReport, Millis),
     ) -> Result<(), Error> {
         let mut noted = self.clock.steady();
         let (earlier, mut from) = resumed.map_or((None, request.since), |(note, from)| (Some(note), from));
@@ -258,7 +262,7 @@ impl Backfill {
         &self,
         pages: &mut Pages<T>,
         (list, uuid, since, until): (List, Option<&str>, Millis, Millis),
-        report: &mut Report,
+        report: &mut BackfillReport,
         note: &mut Note,
     ) -> Result<Option<Vec<T>>, Error> {
         match pages.next().await {
@@ -286,7 +290,7 @@ impl Backfill {
         &self,
         conference: &Conference,
         uuid: &str,
-        report: &mut Report,
+        report: &mut BackfillReport,
         note: &mut Note,
     ) -> Result<Option<Vec<AttendeeRecord>>, Error> {
         let (lists, mut records) = (report.incomplete_lists, Vec::new());
@@ -307,10 +311,11 @@ impl Backfill {
         known: Option<&Known>,
         boundary: Millis,
         dry_run: bool,
-        (report, note): (&mut Report, &mut Note),
+        (report, note): (&mut BackfillReport, &mut Note),
     ) -> Result<(), Error> {
         report.runs += 1;
-        let unfillable = |report: &mut Report, reason: Unfillable| *report.not_fillable.entry(reason).or_default() += 1;
+        let unfillable =
+            |report: &mut BackfillReport, reason: Unfillable| *report.not_fillable.entry(reason).or_default() += 1;
         let Some(uuid) = conference.conf_uuid.as_deref() else {
             unfillable(report, Unfillable::NoRun);
             return Ok(());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use super::plan::{Gap, Unfillable};
-use super::synthesis::Kind;
+use super::synthesis::FilledEvent;
 use crate::metrics::Label as _;
 use convoke_core::time::Millis;
 
@@ -60,7 +60,7 @@ impl fmt::Display for Incomplete {
 
 /// What was found and done.
 #[derive(Clone, Debug, Serialize)]
-pub struct Report {
+pub struct BackfillReport {
     /// Whose events.
     pub subscriber_id: Arc<str>,
     /// Runs that began at this time or later …
@@ -87,13 +87,13 @@ pub struct Report {
     pub gaps: Counts<Gap>,
     /// Events that were made, or would have been.
     #[serde(serialize_with = "by_event")]
-    pub filled: Counts<Kind>,
+    pub filled: Counts<FilledEvent>,
     /// Events that turned out to be in the log already: an earlier backfill had made them.
     pub already_there: u64,
     /// What could not be filled.
     #[serde(serialize_with = "by_reason")]
     pub not_fillable: Counts<Unfillable>,
-    /// Lists that are not whole, at most [`Report::MOST_NAMED`]; how many there are in all says `incomplete_lists`.
+    /// Lists that are not whole, at most [`BackfillReport::MOST_NAMED`]; how many there are in all says `incomplete_lists`.
     pub incomplete: Vec<Incomplete>,
     /// How many lists are not whole.
     pub incomplete_lists: u64,
@@ -105,7 +105,7 @@ pub struct Report {
     pub young: Option<Millis>,
 }
 
-impl Report {
+impl BackfillReport {
     /// More lists that are not whole are counted and not named.
     pub const MOST_NAMED: usize = 20;
 
@@ -165,7 +165,7 @@ fn by_gap<S: Serializer>(counts: &Counts<Gap>, to: S) -> Result<S::Ok, S::Error>
     to.collect_map(counts.iter().map(|(gap, count)| (gap.as_str(), count)))
 }
 
-fn by_event<S: Serializer>(counts: &Counts<Kind>, to: S) -> Result<S::Ok, S::Error> {
+fn by_event<S: Serializer>(counts: &Counts<FilledEvent>, to: S) -> Result<S::Ok, S::Error> {
     to.collect_map(counts.iter().map(|(kind, count)| (kind.as_str(), count)))
 }
 
@@ -173,7 +173,7 @@ fn by_reason<S: Serializer>(counts: &Counts<Unfillable>, to: S) -> Result<S::Ok,
     to.collect_map(counts.iter().map(|(reason, count)| (reason.as_str(), count)))
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for BackfillReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |counts: Vec<(&str, u64)>| {
             let some: Vec<String> = counts

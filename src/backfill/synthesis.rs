@@ -10,7 +10,7 @@ use convoke_log::StaySnapshot;
 
 /// The types of event that history tells of, in the order in which they happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, strum::IntoStaticStr, strum::VariantArray)]
-pub enum Kind {
+pub enum FilledEvent {
     /// `meeting.started`.
     #[strum(serialize = "meeting.started")]
     Started,
@@ -30,7 +30,7 @@ pub enum Kind {
 
 /// The run that an event is about.
 #[derive(Clone, Copy, Debug)]
-pub struct Run<'a> {
+pub struct FilledRun<'a> {
     /// `meetingID`.
     pub meeting_id: Option<&'a str>,
     /// `meetingUUID`.
@@ -41,26 +41,26 @@ pub struct Run<'a> {
 
 /// A start, an end, a finished recording. The occurrence is named if it is known, as the platform does in these.
 #[must_use]
-pub fn of_meeting(kind: Kind, at: Millis, run: &Run<'_>) -> String {
+pub fn of_meeting(kind: FilledEvent, at: Millis, run: &FilledRun<'_>) -> String {
     write(kind, at, run, run.cycle_sub_id, None)
 }
 
 /// A join of somebody of whom only the history tells.
 #[must_use]
-pub fn join(joined_at: Millis, run: &Run<'_>, stay: &PastStay) -> String {
-    write(Kind::Join, joined_at, run, None, Some(&unknown(joined_at, 0, stay)))
+pub fn join(joined_at: Millis, run: &FilledRun<'_>, stay: &PastStay) -> String {
+    write(FilledEvent::Join, joined_at, run, None, Some(&unknown(joined_at, 0, stay)))
 }
 
 /// The leave to [`join`].
 #[must_use]
-pub fn left(joined_at: Millis, left_at: Millis, run: &Run<'_>, stay: &PastStay) -> String {
-    write(Kind::Left, left_at, run, None, Some(&unknown(joined_at, left_at.get(), stay)))
+pub fn left(joined_at: Millis, left_at: Millis, run: &FilledRun<'_>, stay: &PastStay) -> String {
+    write(FilledEvent::Left, left_at, run, None, Some(&unknown(joined_at, left_at.get(), stay)))
 }
 
 /// The leave to a join that the log has: with the ids that came with that, and its own time of joining, so that the two are
 /// one stay.
 #[must_use]
-pub fn left_of(known: &StaySnapshot, joined_at: Millis, left_at: Millis, run: &Run<'_>) -> String {
+pub fn left_of(known: &StaySnapshot, joined_at: Millis, left_at: Millis, run: &FilledRun<'_>) -> String {
     let attendee = AttendeeInfo {
         user_uuid: known.user_uuid.as_deref(),
         user_agent: known.user_agent.as_deref(),
@@ -72,7 +72,7 @@ pub fn left_of(known: &StaySnapshot, joined_at: Millis, left_at: Millis, run: &R
         role: known.role.as_deref(),
         call_number: known.call_number.as_deref(),
     };
-    write(Kind::Left, left_at, run, None, Some(&attendee))
+    write(FilledEvent::Left, left_at, run, None, Some(&attendee))
 }
 
 fn unknown(joined_at: Millis, left_time: i64, stay: &PastStay) -> AttendeeInfo<'_> {
@@ -127,9 +127,9 @@ struct AttendeeInfo<'a> {
 }
 
 fn write(
-    kind: Kind,
+    kind: FilledEvent,
     at: Millis,
-    run: &Run<'_>,
+    run: &FilledRun<'_>,
     cycle_sub_id: Option<&str>,
     attendee_info: Option<&AttendeeInfo<'_>>,
 ) -> String {
@@ -143,7 +143,7 @@ fn write(
 mod tests {
     use super::*;
 
-    const RUN: Run<'_> = Run {
+    const RUN: FilledRun<'_> = FilledRun {
         meeting_id: Some("960000017"),
         meeting_uuid: "11112222333344445555666677778888",
         cycle_sub_id: Some("0f0e0d0c0b0a09080706050403020100"),
@@ -164,11 +164,15 @@ mod tests {
     #[test]
     fn a_start_and_an_end_name_the_occurrence_if_it_is_known() {
         assert_eq!(
-            of_meeting(Kind::Started, at(1_735_700_465_003), &RUN),
+            of_meeting(FilledEvent::Started, at(1_735_700_465_003), &RUN),
             r#"{"event":"meeting.started","timestamp":1735700465003,"payload":{"meetingInfo":{"meetingID":"960000017","meetingUUID":"11112222333344445555666677778888","meetingCycleSubID":"0f0e0d0c0b0a09080706050403020100"}}}"#
         );
         assert_eq!(
-            of_meeting(Kind::End, at(1_735_703_899_872), &Run { cycle_sub_id: None, meeting_id: None, ..RUN }),
+            of_meeting(
+                FilledEvent::End,
+                at(1_735_703_899_872),
+                &FilledRun { cycle_sub_id: None, meeting_id: None, ..RUN }
+            ),
             r#"{"event":"meeting.end","timestamp":1735703899872,"payload":{"meetingInfo":{"meetingID":null,"meetingUUID":"11112222333344445555666677778888"}}}"#
         );
     }

@@ -9,8 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::plan::Unfillable;
 use super::report::Counts;
-use super::synthesis::Kind;
-use super::{Backfill, Error, List, NoSubscriber, Note, Report, Request, subscriber, tables_are_current};
+use super::synthesis::FilledEvent;
+use super::{
+    Backfill, BackfillReport, BackfillRequest, Error, List, NoSubscriber, Note, subscriber, tables_are_current,
+};
 use crate::cursor::lease;
 use crate::intake::Intake;
 use crate::metrics::{Counters, Label, Registry};
@@ -38,7 +40,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 3_600);
 /// What the task is measured by.
 #[derive(Clone, Debug)]
 pub struct BackfillMetrics {
-    events: Counters<Kind>,
+    events: Counters<FilledEvent>,
     not_fillable: Counters<Unfillable>,
     incomplete: Counters<List>,
     failures: IntCounter,
@@ -77,7 +79,7 @@ impl BackfillMetrics {
     }
 
     /// Counts what has come to a report since it was `counted` last.
-    fn count(&self, counted: &mut Option<Report>, report: &Report) {
+    fn count(&self, counted: &mut Option<BackfillReport>, report: &BackfillReport) {
         fn add<L: Label + Ord>(series: &Counters<L>, counted: Option<&Counts<L>>, now: &Counts<L>) {
             for (label, count) in now {
                 series.of(*label).inc_by(count - counted.and_then(|counted| counted.get(label)).unwrap_or(&0));
@@ -242,7 +244,7 @@ impl Task {
 
     /// The next range: the rest of the one that was broken off, all since a list that was not whole, or what came after the
     /// last.
-    async fn request(&self, last: Option<Note>, backfill: &Backfill) -> Result<Request, Error> {
+    async fn request(&self, last: Option<Note>, backfill: &Backfill) -> Result<BackfillRequest, Error> {
         let boundary = backfill.boundary().await?;
         let kept = self.retention.map_or(Millis::EPOCH, |retention| self.clock.now().minus(retention));
         let range = |note: &Note| Some((Millis::new(note.since)?, Millis::new(note.until?)?));
@@ -260,6 +262,6 @@ impl Task {
             }
             None => (boundary.minus(FIRST).max(kept), boundary),
         };
-        Ok(Request { since, until: Some(until), dry_run: false, note: NOTE })
+        Ok(BackfillRequest { since, until: Some(until), dry_run: false, note: NOTE })
     }
 }

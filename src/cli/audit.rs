@@ -19,7 +19,7 @@ use convoke_core::time::Clock;
 use convoke_log::Operations;
 
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub struct AuditArguments {
     /// A ledger of acknowledged events, as `convoke simulate` writes it
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
@@ -36,7 +36,7 @@ pub struct Arguments {
     settings: ConfigArgs,
 }
 
-pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
+pub async fn run(arguments: &AuditArguments, env: &Env) -> Outcome {
     let settings = super::settings(&arguments.settings, env, "warn")?;
     let ledger = match &arguments.ledger {
         None => None,

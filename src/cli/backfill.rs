@@ -7,7 +7,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, Outcome};
-use crate::backfill::{self, Backfill, HISTORY, LONGEST_HISTORY, MARGIN, NoSubscriber, Report, Request};
+use crate::backfill::{
+    self, Backfill, BackfillReport, BackfillRequest, HISTORY, LONGEST_HISTORY, MARGIN, NoSubscriber,
+};
 use crate::config::{ConfigArgs, Env, Settings};
 use crate::intake::Intake;
 use crate::projection::{self, Projector};
@@ -18,7 +20,7 @@ use convoke_log::recent::RecentRows;
 use convoke_platform::{Client, PlatformError};
 
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub struct BackfillArguments {
     /// Runs that began at this time or later, for example 2026-03-01 or 2026-03-01T08:30:00Z
     #[arg(long, value_name = "TIME", value_parser = super::parse_time)]
     since: Millis,
@@ -50,7 +52,7 @@ fn history(text: &str) -> Result<Duration, String> {
     }
 }
 
-pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
+pub async fn run(arguments: &BackfillArguments, env: &Env) -> Outcome {
     let settings = super::settings(&arguments.settings, env, "warn")?;
     let Some(options) = app::vendor_options(&settings) else {
         return Err(Failure::Usage(
@@ -83,13 +85,13 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
 }
 
 async fn fill(
-    arguments: &Arguments,
+    arguments: &BackfillArguments,
     settings: &Settings,
     log: &Arc<dyn Store>,
     vendor: Client,
     clock: Clock,
     since: Millis,
-) -> Result<Report, Failure> {
+) -> Result<BackfillReport, Failure> {
     let subscriber_id =
         backfill::subscriber(&settings.subscriber_ids(), &vendor).await.map_err(|error| match error {
             NoSubscriber::Platform(error) => Failure::Failed(said(&error)),
@@ -103,7 +105,7 @@ async fn fill(
     let (stop, migrated) = (CancellationToken::new(), CancellationToken::new());
     migrated.cancel();
     let backfill = Backfill { log: log.clone(), vendor, intake, clock, subscriber_id };
-    let request = Request { since, until: arguments.until, dry_run: arguments.dry_run, note: NOTE };
+    let request = BackfillRequest { since, until: arguments.until, dry_run: arguments.dry_run, note: NOTE };
     let work = async {
         let report = look(&backfill, &request, arguments.json).await;
         stop.cancel();
@@ -118,8 +120,8 @@ async fn fill(
 }
 
 /// The range must be one of which the platform and the log know something.
-fn check_range(arguments: &Arguments, settings: &Settings, now: Millis) -> Result<Millis, Failure> {
-    let Arguments { since, until, history, .. } = arguments;
+fn check_range(arguments: &BackfillArguments, settings: &Settings, now: Millis) -> Result<Millis, Failure> {
+    let BackfillArguments { since, until, history, .. } = arguments;
     let (youngest, oldest) = (now.minus(MARGIN), now.minus(*history));
     if *since < oldest {
         let days = history.as_secs() / 86_400;
@@ -161,7 +163,7 @@ fn check_range(arguments: &Arguments, settings: &Settings, now: Millis) -> Resul
     }
 }
 
-async fn look(backfill: &Backfill, request: &Request, quiet: bool) -> Result<Report, Failure> {
+async fn look(backfill: &Backfill, request: &BackfillRequest, quiet: bool) -> Result<BackfillReport, Failure> {
     let log = &*backfill.log;
     backfill::tables_are_current(log, projection::CURSOR).await?;
     let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };

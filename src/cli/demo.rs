@@ -29,7 +29,7 @@ const STREAM: &str = "CONVOKE_DEMO";
 const PREFIX: &str = "demo";
 
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub struct DemoArguments {
     /// End after the run, with status 0 only if the audit is clean
     #[arg(long)]
     once: bool,
@@ -70,7 +70,7 @@ const TRICKLE: f64 = 2.0;
 /// The platform's retries take seconds instead of hours.
 const TIME_SCALE: f64 = 120.0;
 
-pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
+pub async fn run(arguments: &DemoArguments, env: &Env) -> Outcome {
     logging(env, "warn,async_nats=off", false)?;
     let folder = tempfile::Builder::new().prefix("convoke-demo-").tempdir().context("a temporary folder")?;
     let (mut server, nats_url) = match &arguments.nats_url {
@@ -90,7 +90,7 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
     result
 }
 
-async fn show(arguments: &Arguments, folder: &Path, nats_url: &str) -> Outcome {
+async fn show(arguments: &DemoArguments, folder: &Path, nats_url: &str) -> Outcome {
     let mut place = Place::prepare(folder, nats_url).await?;
     // The usual ports, if they are free: what the README says then works as it is. That is known only by binding them.
     let mut settings = place.settings(USUAL)?;

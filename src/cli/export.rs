@@ -9,12 +9,12 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, Outcome};
 use crate::config::{ConfigArgs, Env};
-use crate::export::{ExportError, Format, Progress, Request, Style, Table, Target, TargetError, export};
+use crate::export::{ExportError, ExportProgress, ExportRequest, Format, Style, Table, Target, TargetError, export};
 use convoke_core::time::{Clock, Millis};
 use convoke_log::{Reading, Scope};
 
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub struct ExportArguments {
     /// What to export
     #[arg(value_name = "TABLE")]
     table: Table,
@@ -52,7 +52,7 @@ pub struct Arguments {
     settings: ConfigArgs,
 }
 
-pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
+pub async fn run(arguments: &ExportArguments, env: &Env) -> Outcome {
     let settings = super::settings(&arguments.settings, env, "warn")?;
     let request = request(arguments)?;
     let style = style(arguments)?;
@@ -83,8 +83,8 @@ async fn ended() -> anyhow::Result<&'static str> {
     })
 }
 
-fn request(arguments: &Arguments) -> Result<Request, Failure> {
-    let Arguments { table, since, until, event, meeting, subscriber, person, .. } = arguments;
+fn request(arguments: &ExportArguments) -> Result<ExportRequest, Failure> {
+    let ExportArguments { table, since, until, event, meeting, subscriber, person, .. } = arguments;
     if event.is_some() && *table != Table::Events {
         return Err(Failure::Usage(format!(
             "--event: {} have no type; leave it out, or export events",
@@ -105,10 +105,10 @@ fn request(arguments: &Arguments) -> Result<Request, Failure> {
         meeting: meeting.clone(),
         person: person.clone(),
     };
-    Ok(Request { table: *table, scope, event: event.clone() })
+    Ok(ExportRequest { table: *table, scope, event: event.clone() })
 }
 
-fn style(arguments: &Arguments) -> Result<Style, Failure> {
+fn style(arguments: &ExportArguments) -> Result<Style, Failure> {
     let format = arguments.format.or_else(|| by_name(arguments.output.as_deref()?)).unwrap_or(Format::Csv);
     if arguments.spreadsheet && format != Format::Csv {
         return Err(Failure::Usage("--spreadsheet is for CSV: leave it out, or write --format csv".to_owned()));
@@ -138,7 +138,7 @@ fn by_name(output: &Path) -> Option<Format> {
     }
 }
 
-fn target(arguments: &Arguments, style: &Style) -> Result<Target, Failure> {
+fn target(arguments: &ExportArguments, style: &Style) -> Result<Target, Failure> {
     match arguments.output.as_deref().filter(|output| *output != Path::new("-")) {
         Some(output) => Target::file(output, arguments.force).map_err(|error| match error {
             TargetError::Exists(_) | TargetError::Folder(_) => Failure::Usage(format!("--output: {error}")),
@@ -151,11 +151,11 @@ fn target(arguments: &Arguments, style: &Style) -> Result<Target, Failure> {
     }
 }
 
-async fn write(log: &dyn Reading, request: &Request, style: &Style, target: Target) -> Outcome {
+async fn write(log: &dyn Reading, request: &ExportRequest, style: &Style, target: Target) -> Outcome {
     let bar = bar(target.is_file() || !io::stdout().is_terminal());
     let clock = Clock::System;
     let begun = clock.steady();
-    let said = |progress: &Progress| {
+    let said = |progress: &ExportProgress| {
         let seconds = clock.steady().saturating_sub(begun).as_secs().max(1);
         bar.set_message(format!(
             "{} rows, {}, {}/s",

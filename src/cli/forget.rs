@@ -9,13 +9,13 @@ use uuid::Uuid;
 use super::{Failure, Outcome};
 use crate::app;
 use crate::config::{ConfigArgs, Env, Settings};
-use crate::forget::{Forget, ForgetError, Others, Part, Report, Survey};
+use crate::forget::{Forget, ForgetError, ForgetReport, Others, Part, Survey};
 use crate::printable::printable;
 use convoke_core::id::Seq;
 use convoke_log::{Erased, Handles};
 
 #[derive(Clone, Debug, clap::Args)]
-pub struct Arguments {
+pub struct ForgetArguments {
     /// The person's user UUID, as in the column user_uuid; may be repeated
     #[arg(long = "user", visible_alias = "user-uuid", value_name = "UUID", value_parser = handle)]
     users: Vec<String>,
@@ -66,8 +66,8 @@ const OUT_OF_REACH: [&str; 4] = [
     "what the platform itself keeps; and logs, and a shell's history that has this command in it",
 ];
 
-pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
-    let Arguments { users, accounts, call_numbers, stays, meeting, names, .. } = arguments.clone();
+pub async fn run(arguments: &ForgetArguments, env: &Env) -> Outcome {
+    let ForgetArguments { users, accounts, call_numbers, stays, meeting, names, .. } = arguments.clone();
     let handles = Handles { users, accounts, call_numbers, stays, meeting, names };
     if handles.is_empty() {
         return Err(Failure::Usage(
@@ -88,7 +88,7 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
     outcome
 }
 
-async fn forget_with(forget: &Forget, arguments: &Arguments, settings: &Settings) -> Outcome {
+async fn forget_with(forget: &Forget, arguments: &ForgetArguments, settings: &Settings) -> Outcome {
     if arguments.dry_run || !arguments.yes {
         let survey = progressing(async |say| forget.survey(say).await).await?;
         if arguments.dry_run {
@@ -169,7 +169,7 @@ fn shown(text: &str) -> String {
     }
 }
 
-fn print_report(report: &Report, settings: &Settings, json: bool) {
+fn print_report(report: &ForgetReport, settings: &Settings, json: bool) {
     let mut left: Vec<&str> = report.left.iter().map(String::as_str).collect();
     left.extend(OUT_OF_REACH);
     if app::bus_options(settings).is_none() {

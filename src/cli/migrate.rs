@@ -6,12 +6,12 @@ use crate::config::{ConfigArgs, Env};
 use convoke_log as log;
 
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub struct MigrateArguments {
     #[command(flatten)]
     settings: ConfigArgs,
 }
 
-pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
+pub async fn run(arguments: &MigrateArguments, env: &Env) -> Outcome {
     let settings = super::settings(&arguments.settings, env, "warn")?;
     let log = log::open(&app::log_options(&settings))?;
     let schema = log.migrate(true).await?;

@@ -46,33 +46,33 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the service: both listeners and the relay
-    Serve(serve::Arguments),
+    Serve(serve::ServeArguments),
     /// Show the main job on this machine, with a private database, bus and platform
-    Demo(demo::Arguments),
+    Demo(demo::DemoArguments),
     /// Play the platform against any receiver: a handshake, then signed meetings
     Simulate(convoke_simulator::SimulateArgs),
     /// Compare ledger, log and stream; status 1 if something is missing or doubled
-    Audit(audit::Arguments),
+    Audit(audit::AuditArguments),
     /// Check the signature of one captured request body, offline
-    Verify(verify::Arguments),
+    Verify(verify::VerifyArguments),
     /// Publish a part of the log again
-    Replay(replay::Arguments),
+    Replay(replay::ReplayArguments),
     /// Work on signed bodies of which no event could be made
-    Quarantine(quarantine::Arguments),
+    Quarantine(quarantine::QuarantineArguments),
     /// Show, set, enable, disable or delete the subscription at the platform
-    Subscription(subscription::Arguments),
+    Subscription(subscription::SubscriptionArguments),
     /// Check settings, database, bus, stream, clock; status 1 if something is wrong
-    Check(check::Arguments),
+    Check(check::CheckArguments),
     /// Find what the platform dropped in its history, and fill it
-    Backfill(backfill::Arguments),
+    Backfill(backfill::BackfillArguments),
     /// Bring the database's tables up to date
-    Migrate(migrate::Arguments),
+    Migrate(migrate::MigrateArguments),
     /// Write the log or an analyst table as CSV, NDJSON or Parquet, also while the service runs
-    Export(export::Arguments),
+    Export(export::ExportArguments),
     /// Make the analyst tables anew from the log, also while the service runs
-    Rebuild(rebuild::Arguments),
+    Rebuild(rebuild::RebuildArguments),
     /// Erase one person: from the log, the tables, the quarantine and the stream; also while the service runs
-    Forget(forget::Arguments),
+    Forget(forget::ForgetArguments),
 }
 
 /// How a command ends, if not well.

@@ -17,7 +17,7 @@ use convoke_core::verify::{self, Admit, IMPLAUSIBLE};
 use convoke_log::{Append, Appended, FORGOTTEN, Operations, Quarantined};
 
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub struct QuarantineArguments {
     #[command(subcommand)]
     command: Command,
 }
@@ -87,7 +87,7 @@ impl Unit {
     }
 }
 
-pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
+pub async fn run(arguments: &QuarantineArguments, env: &Env) -> Outcome {
     let (Command::List { settings, .. }
     | Command::Show { settings, .. }
     | Command::Retry { settings, .. }

@@ -9,7 +9,7 @@ use crate::config::{ConfigArgs, Env};
 use crate::projection::Projector;
 
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub struct RebuildArguments {
     /// Give up the rows of runs whose events the log no longer has, because they are beyond the retention
     #[arg(long)]
     drop_expired: bool,
@@ -20,7 +20,7 @@ pub struct Arguments {
     settings: ConfigArgs,
 }
 
-pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
+pub async fn run(arguments: &RebuildArguments, env: &Env) -> Outcome {
     super::confirm::can_ask(arguments.yes)?;
     let settings = super::settings(&arguments.settings, env, "warn")?;
     let log = super::open_log(&settings).await?;

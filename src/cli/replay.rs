@@ -19,7 +19,7 @@ use convoke_core::time::{Clock, Millis};
 use convoke_log::{Filter, Operations};
 
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub struct ReplayArguments {
     /// Events that happened at this time or later, for example 2026-03-01 or 2026-03-01T08:30:00Z
     #[arg(long, value_name = "TIME", value_parser = super::parse_time)]
     since: Option<Millis>,
@@ -52,7 +52,7 @@ const ATTEMPTS: u32 = 10;
 /// Messages published at a time.
 const WINDOW: u32 = 256;
 
-pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
+pub async fn run(arguments: &ReplayArguments, env: &Env) -> Outcome {
     let settings = super::settings(&arguments.settings, env, "warn")?;
     let whole = arguments.since.is_none()
         && arguments.until.is_none()
@@ -262,7 +262,7 @@ impl Replay<'_> {
         self.new + self.duplicate + self.too_large
     }
 
-    fn print(&self, arguments: &Arguments, duplicate_window: Duration) {
+    fn print(&self, arguments: &ReplayArguments, duplicate_window: Duration) {
         let window = humantime::format_duration(duplicate_window);
         match (self.new, self.duplicate) {
             (0, 0) if self.forgotten + self.too_large == 0 => {

@@ -12,12 +12,12 @@ use crate::config::{ConfigArgs, Env, read_by_others};
 const LEVEL: &str = "info,sqlx=warn,sqlx_core::pool=off,hyper=warn,rustls=warn";
 
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub struct ServeArguments {
     #[command(flatten)]
     settings: ConfigArgs,
 }
 
-pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
+pub async fn run(arguments: &ServeArguments, env: &Env) -> Outcome {
     let settings = super::settings(&arguments.settings, env, LEVEL)?;
     settings.check_serve()?;
     // Before anything is bound: a signal that comes early is not lost.

@@ -11,14 +11,14 @@ use crate::app;
 use crate::config::{ConfigArgs, Env, Settings};
 use crate::subscription::Expected;
 use crate::subscription::actions::{Actions, Enable, Set};
-use crate::subscription::report::{Problem, Report};
+use crate::subscription::report::{Problem, SubscriptionReport};
 use convoke_core::event::Subscriber;
 use convoke_core::time::Clock;
 use convoke_platform::Client;
 
 /// Works on the subscription at the platform, by its API: needs platform.app_id and platform.app_key_file.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub struct SubscriptionArguments {
     #[command(subcommand)]
     command: Command,
 }
@@ -98,11 +98,11 @@ struct Json<'a> {
     action: &'static str,
     done: bool,
     #[serde(flatten)]
-    report: &'a Report,
+    report: &'a SubscriptionReport,
     problem: Option<&'a Problem>,
 }
 
-pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
+pub async fn run(arguments: &SubscriptionArguments, env: &Env) -> Outcome {
     let (action, common) = arguments.command.common();
     let settings = super::settings(&common.settings, env, "warn")?;
     let Some(options) = app::vendor_options(&settings) else {
@@ -133,7 +133,7 @@ pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
         expected: Expected::by(&settings),
         subscribers: &settings.subscribers,
         clock: Clock::System,
-        report: Report::default(),
+        report: SubscriptionReport::default(),
         say: &mut |line| {
             if !json {
                 println!("{line}");

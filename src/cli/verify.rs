@@ -18,14 +18,14 @@ use convoke_core::time::Clock;
 use convoke_core::verify::{self, Keyring, Malformed, Refusal};
 
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub struct VerifyArguments {
     /// The request body, as captured; the standard input if it is not given or `-`
     file: Option<PathBuf>,
     #[command(flatten)]
     settings: ConfigArgs,
 }
 
-pub fn run(arguments: &Arguments, env: &Env) -> Outcome {
+pub fn run(arguments: &VerifyArguments, env: &Env) -> Outcome {
     let mut body = read(arguments)?;
     let mut description = verify::describe(&body, Clock::System.now());
     let mut converted = false;
@@ -165,7 +165,7 @@ fn explain(description: &verify::Description, wider: &Wider) {
     println!("Is it the password of this subscriber ID in the platform's push configuration, and the body as it came?");
 }
 
-fn read(arguments: &Arguments) -> Result<Vec<u8>, Failure> {
+fn read(arguments: &VerifyArguments) -> Result<Vec<u8>, Failure> {
     let mut body = Vec::new();
     match arguments.file.as_deref().filter(|path| path.as_os_str() != "-") {
         Some(path) => {
@@ -181,7 +181,7 @@ fn read(arguments: &Arguments) -> Result<Vec<u8>, Failure> {
 }
 
 /// The configured subscribers; with a key file but no appID, the one that the body names.
-fn subscribers(arguments: &Arguments, env: &Env, named: Option<&str>) -> Result<Vec<Subscriber>, Failure> {
+fn subscribers(arguments: &VerifyArguments, env: &Env, named: Option<&str>) -> Result<Vec<Subscriber>, Failure> {
     let mut args = arguments.settings.clone();
     if args.app_id.is_none()
         && let Some(file) = args.app_key_file.take()

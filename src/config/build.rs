@@ -12,7 +12,7 @@ use super::error::{ConfigError, Origin};
 use super::keys::{KEYS, NONE};
 use super::layers::{Layers, Refusal};
 use super::subscribers::{self, SubscriberSource, load_subscribers};
-use super::{Admin, Database, Listen, Log, Nats, Privacy, Settings, Sources, TlsFiles, parse};
+use super::{Admin, Database, Listen, Log, Nats, Privacy, Settings, SettingsSources, TlsFiles, parse};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -30,7 +30,7 @@ const MAX_BODY_BYTES: u64 = 64 * 1024 * 1024;
 pub(super) fn settings(
     layers: Layers,
     subscriber_sources: Vec<SubscriberSource>,
-    sources: &Sources,
+    sources: &SettingsSources,
 ) -> Result<Settings, ConfigError> {
     let env = &sources.env;
     let key_files = subscriber_sources.iter().flat_map(|source| source.key_files.iter().cloned());

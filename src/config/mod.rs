@@ -93,7 +93,7 @@ pub struct Settings {
     /// Every file that a setting names: of keys, certificates, credentials.
     pub files: Vec<PathBuf>,
     /// What they were made of.
-    pub sources: Sources,
+    pub sources: SettingsSources,
     origins: BTreeMap<&'static str, Origin>,
 }
 
@@ -269,19 +269,19 @@ impl LogFormat {
 /// What the settings are made of: flags, environment, and the settings file as it was when it was read. Settings made of it
 /// again differ only by what is in the files that they name. Its `Debug` output is empty: it may hold secrets.
 #[derive(Clone)]
-pub struct Sources {
+pub struct SettingsSources {
     args: ConfigArgs,
     env: Env,
     file: Option<file::Text>,
 }
 
-impl fmt::Debug for Sources {
+impl fmt::Debug for SettingsSources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Sources")
+        f.write_str("SettingsSources")
     }
 }
 
-impl Sources {
+impl SettingsSources {
     /// Reads the settings file.
     ///
     /// # Errors
@@ -293,7 +293,7 @@ impl Sources {
     /// The same, with the settings file as it is now.
     ///
     /// # Errors
-    /// As [`Sources::read`].
+    /// As [`SettingsSources::read`].
     pub fn again(&self) -> Result<Self, ConfigError> {
         Self::read(&self.args, &self.env)
     }
@@ -315,7 +315,7 @@ impl Settings {
     /// # Errors
     /// The first thing found that cannot be used; the process should say so and exit with status 2.
     pub fn load(args: &ConfigArgs, env: &Env) -> Result<Self, ConfigError> {
-        Sources::read(args, env)?.settings()
+        SettingsSources::read(args, env)?.settings()
     }
 
     /// The ids of the subscribers, without their keys.

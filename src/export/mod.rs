@@ -13,7 +13,7 @@ mod text;
 use std::borrow::Cow;
 use std::io;
 
-pub use read::{ExportError, Progress, Request, export};
+pub use read::{ExportError, ExportProgress, ExportRequest, export};
 pub use target::{Target, TargetError};
 
 use convoke_core::time::Millis;

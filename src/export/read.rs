@@ -38,7 +38,7 @@ const MIN_STRETCH: Duration = Duration::from_secs(1);
 
 /// What is to be exported.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct ExportRequest {
     /// From where.
     pub table: Table,
     /// Which rows.
@@ -49,7 +49,7 @@ pub struct Request {
 
 /// How far an export has come.
 #[derive(Clone, Copy, Debug)]
-pub struct Progress {
+pub struct ExportProgress {
     /// Rows written.
     pub rows: u64,
     /// Bytes written, about.
@@ -79,10 +79,10 @@ pub enum ExportError {
 /// [`ExportError`].
 pub async fn export(
     log: &dyn Reading,
-    request: &Request,
+    request: &ExportRequest,
     style: &Style,
     target: Target,
-    report: impl FnMut(&Progress),
+    report: impl FnMut(&ExportProgress),
 ) -> Result<(Target, u64), ExportError> {
     match request.table {
         Table::Events => export_table(&Events, log, request, style, target, report).await,
@@ -114,10 +114,10 @@ trait Source {
 async fn export_table<S: Source>(
     source: &S,
     log: &dyn Reading,
-    request: &Request,
+    request: &ExportRequest,
     style: &Style,
     target: Target,
-    mut report: impl FnMut(&Progress),
+    mut report: impl FnMut(&ExportProgress),
 ) -> Result<(Target, u64), ExportError> {
     let mut sheet = sheet(request.table, style, target)?;
     let bounds = Scope { since: request.scope.since, until: request.scope.until, ..Scope::default() };
@@ -134,7 +134,7 @@ async fn export_table<S: Source>(
         }
         first => first,
     };
-    let mut progress = Progress { rows: 0, bytes: 0, first: known, last, at: known };
+    let mut progress = ExportProgress { rows: 0, bytes: 0, first: known, last, at: known };
     let mut scope = request.scope.clone();
     let (mut from, mut stretch, mut limit, mut after) = (first, FIRST_STRETCH, PAGE_ROWS.0, None);
     loop {

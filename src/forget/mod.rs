@@ -104,7 +104,7 @@ pub struct Survey {
 
 /// What an erasure came to.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct ForgetReport {
     /// Its number, when it began, and how much it erased.
     pub erasure: Erasure,
     /// Whether an earlier run of it was broken off.
@@ -189,7 +189,7 @@ impl Forget {
     ///
     /// # Errors
     /// [`ForgetError`].
-    pub async fn erase(&self, vacuum: bool, mut progress: impl FnMut(Part)) -> Result<Report, ForgetError> {
+    pub async fn erase(&self, vacuum: bool, mut progress: impl FnMut(Part)) -> Result<ForgetReport, ForgetError> {
         let log = &*self.log;
         let fresh = SuppressionKey::fresh_key();
         let suppression = SuppressionKey::new(&patient(async || log.make_forgotten_key(&fresh).await).await?);
@@ -237,7 +237,7 @@ impl Forget {
         let left = patient(async || log.scrub(vacuum).await).await?;
         patient(async || log.finish_erasure(begun.id).await).await?;
         let erasure = log.erasure(begun.id).await?;
-        Ok(Report { erasure, resumed, others: matches.into_others(), left })
+        Ok(ForgetReport { erasure, resumed, others: matches.into_others(), left })
     }
 
     /// The kinds of what the person is named by.

@@ -6,7 +6,7 @@ use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
 
-use super::Sources;
+use super::ClientSources;
 use super::problem::{drain, problem};
 use super::refusals::{Refusals, Rejection};
 use crate::metrics::Label as _;
@@ -19,7 +19,7 @@ const SAID: usize = 200;
 #[derive(Debug)]
 pub struct Elsewhere {
     path: String,
-    sources: Sources,
+    sources: ClientSources,
     refusals: Arc<Refusals>,
     throttle: Throttle,
 }
@@ -27,7 +27,7 @@ pub struct Elsewhere {
 impl Elsewhere {
     /// Events are taken at `path`; `sources` tell whose a request is.
     #[must_use]
-    pub fn new(path: &str, sources: Sources, refusals: Arc<Refusals>) -> Self {
+    pub fn new(path: &str, sources: ClientSources, refusals: Arc<Refusals>) -> Self {
         Self { path: path.to_owned(), sources, refusals, throttle: Throttle::default() }
     }
 }

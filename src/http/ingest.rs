@@ -18,10 +18,10 @@ use strum::VariantArray as _;
 
 use super::body::{self, Announced, BODY_TIME, Bodies, NoBody};
 use super::connections::Connection;
-use super::last_seen::{LastSeen, Seen};
+use super::last_seen::{LastSeen, SubscriberSeen};
 use super::problem::problem;
 use super::refusals::{Refusals, Rejection};
-use super::{RequestId, Sources};
+use super::{ClientSources, RequestId};
 use crate::intake::{Intake, NotStored};
 use crate::metrics::{Counters, LATENCY_SECONDS, Label as _, Registry, histogram};
 use convoke_core::event::{Content, Delivery, HANDSHAKE, KNOWN_EVENTS, Subscriber};
@@ -85,7 +85,7 @@ pub struct Ingest {
     duration: Histogram,
     forms: Counters<Form>,
     clock: Clock,
-    sources: Sources,
+    sources: ClientSources,
     bodies: Bodies,
     throttle: Throttle,
 }
@@ -100,7 +100,7 @@ struct Subscribers {
 struct Sender {
     /// When a key verified a delivery of the platform's last, by the steady clock in milliseconds; 0: not yet.
     verified: AtomicU64,
-    seen: Arc<Seen>,
+    seen: Arc<SubscriberSeen>,
     /// Its series, in the order of [`EVENT_LABELS`].
     deliveries: Vec<Vec<IntCounter>>,
 }
@@ -127,7 +127,7 @@ impl Sender {
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Who may post.
-    pub sources: Sources,
+    pub sources: ClientSources,
     /// Bytes of a body.
     pub max_body: usize,
 }

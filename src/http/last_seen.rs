@@ -32,7 +32,7 @@ pub struct NamedSubscriber {
 #[derive(Debug)]
 pub struct LastSeen {
     log: Arc<dyn Handshakes>,
-    subscribers: RwLock<HashMap<Arc<str>, Arc<Seen>>>,
+    subscribers: RwLock<HashMap<Arc<str>, Arc<SubscriberSeen>>>,
     /// Those that were asked for, and what was kept of them.
     kept: Mutex<HashMap<Arc<str>, Kept>>,
     events: GaugeVec,
@@ -41,7 +41,7 @@ pub struct LastSeen {
 
 /// When one subscriber was last heard.
 #[derive(Debug)]
-pub struct Seen {
+pub struct SubscriberSeen {
     /// The newest event that the platform pushed, and that is in the log.
     pub event: Latest,
     /// The newest handshake that was answered.
@@ -107,19 +107,19 @@ impl LastSeen {
 
     /// Of a configured subscriber.
     #[must_use]
-    pub fn of(&self, subscriber_id: &Arc<str>) -> Arc<Seen> {
+    pub fn of(&self, subscriber_id: &Arc<str>) -> Arc<SubscriberSeen> {
         if let Some(known) = self.known(subscriber_id) {
             return known;
         }
         let latest = |gauges: &GaugeVec| Latest::new(gauges.with_label_values(&[&**subscriber_id]));
-        let new = Arc::new(Seen { event: latest(&self.events), handshake: latest(&self.handshakes) });
+        let new = Arc::new(SubscriberSeen { event: latest(&self.events), handshake: latest(&self.handshakes) });
         let mut subscribers = self.subscribers.write().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(subscribers.entry(Arc::clone(subscriber_id)).or_insert(new))
     }
 
     /// The same, of one who may not be ours.
     #[must_use]
-    pub fn known(&self, subscriber_id: &str) -> Option<Arc<Seen>> {
+    pub fn known(&self, subscriber_id: &str) -> Option<Arc<SubscriberSeen>> {
         self.subscribers.read().unwrap_or_else(PoisonError::into_inner).get(subscriber_id).cloned()
     }
 

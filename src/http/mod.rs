@@ -53,7 +53,7 @@ use elsewhere::Elsewhere;
 use failures::{Begun, Failures, First};
 use refusals::ConnectionFailure;
 use request_id::RequestId;
-pub use source::Sources;
+pub use source::ClientSources;
 
 use crate::metrics::Registry;
 
@@ -128,25 +128,35 @@ pub struct Terms {
     /// Where connections that bring no request are told.
     pub failures: Failures,
     /// Tell whose a request is.
-    pub sources: Sources,
+    pub sources: ClientSources,
 }
 
 impl Terms {
     /// Those of the events listener: machines post here, many at once, and a head takes memory.
     #[must_use]
-    pub const fn events(idle: Duration, tls: Option<tls::Certificates>, failures: Failures, sources: Sources) -> Self {
+    pub const fn events(
+        idle: Duration,
+        tls: Option<tls::Certificates>,
+        failures: Failures,
+        sources: ClientSources,
+    ) -> Self {
         Self { idle, head: 16 << 10, headers: 64, read: 16 << 10, tls, failures, sources }
     }
 
     /// Those of the admin listener: browsers come here, with the cookies of all that runs on the same host.
     #[must_use]
-    pub const fn admin(idle: Duration, failures: Failures, sources: Sources) -> Self {
+    pub const fn admin(idle: Duration, failures: Failures, sources: ClientSources) -> Self {
         Self { idle, head: 32 << 10, headers: 256, read: 128 << 10, tls: None, failures, sources }
     }
 }
 
 /// The routes of the events listener: the path of the events, with a slash at its end and without.
-pub fn events_router(path: &str, ingest: Arc<ingest::Ingest>, health: Arc<ops::Health>, sources: Sources) -> Router {
+pub fn events_router(
+    path: &str,
+    ingest: Arc<ingest::Ingest>,
+    health: Arc<ops::Health>,
+    sources: ClientSources,
+) -> Router {
     let base = path.strip_suffix('/').unwrap_or(path);
     let elsewhere = Arc::new(Elsewhere::new(path, sources, Arc::clone(&health.refusals)));
     [base, &format!("{base}/")]

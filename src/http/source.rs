@@ -10,14 +10,14 @@ use super::connections::Connection;
 
 /// `listen.allow_from` and `listen.trusted_proxies`.
 #[derive(Clone, Debug, Default)]
-pub struct Sources {
+pub struct ClientSources {
     /// Networks that may post; empty: all.
     pub allow_from: Vec<IpNet>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
 }
 
-impl Sources {
+impl ClientSources {
     /// Whether a request with these headers, that came over a connection from `peer`, may post.
     #[must_use]
     pub fn allow(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
@@ -76,8 +76,8 @@ fn address(hop: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    fn sources() -> Sources {
-        Sources {
+    fn sources() -> ClientSources {
+        ClientSources {
             allow_from: vec!["192.0.2.0/24".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
             trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
         }
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn without_a_list_everyone_may_post() {
-        assert!(Sources::default().allow("198.51.100.1".parse().unwrap(), &HeaderMap::new()));
+        assert!(ClientSources::default().allow("198.51.100.1".parse().unwrap(), &HeaderMap::new()));
     }
 
     #[test]

@@ -122,7 +122,7 @@ impl std::fmt::Display for Trouble {
 
 /// Looks at the certificate's time while it is served: nobody else may tell before the platform gives up.
 #[derive(Debug, Default)]
-pub struct Watch {
+pub struct CertificateWatch {
     /// What was found and said last. At the first look, what the start has said.
     told: Option<(State, Millis)>,
 }
@@ -145,7 +145,7 @@ impl State {
     }
 }
 
-impl Watch {
+impl CertificateWatch {
     /// Whether it is time to say what is wrong with a certificate that ends then.
     pub fn is_due(&mut self, expires: Millis, now: Millis) -> bool {
         let state = match expires {
@@ -239,12 +239,12 @@ mod tests {
     fn a_certificate_that_runs_out_while_it_is_served_is_spoken_of_daily_and_then_hourly() {
         let hours = |hours: i64| Millis::new(hours * 3_600_000).expect("a time");
         let end = hours(24 * 30);
-        let mut watch = Watch::default();
+        let mut watch = CertificateWatch::default();
         let said: Vec<i64> = (0..24 * 30 + 4).filter(|hour| watch.is_due(end, hours(*hour))).collect();
         let daily = (16..30).map(|day| day * 24);
         assert_eq!(said, daily.chain([720, 721, 722, 723]).collect::<Vec<_>>());
         assert!(!watch.is_due(hours(24 * 365), hours(725)), "it was replaced");
-        let mut begun = Watch::default();
+        let mut begun = CertificateWatch::default();
         assert!(!begun.is_due(end, hours(700)), "the start has said so");
         assert!(begun.is_due(end, hours(720)));
     }

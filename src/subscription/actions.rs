@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::memory::Memory;
 use super::probe::{Unproven, probe};
-use super::report::{Kind, Problem, Report, Shown};
+use super::report::{ActionKind, Problem, Shown, SubscriptionReport};
 use super::{Expected, in_words, plain, same_url};
 use convoke_core::event::Subscriber;
 use convoke_core::human;
@@ -55,7 +55,7 @@ pub struct Actions<'a> {
     /// The time.
     pub clock: Clock,
     /// What is known so far.
-    pub report: Report,
+    pub report: SubscriptionReport,
     /// Tells people what was done.
     pub say: &'a mut (dyn FnMut(&str) + Send),
 }
@@ -106,7 +106,7 @@ impl<'a> Actions<'a> {
             let (subscriber, url) =
                 (is.subscriber_id.as_deref().unwrap_or("none"), is.url.as_deref().unwrap_or("none"));
             return Err(Problem::new(
-                Kind::Exists,
+                ActionKind::Exists,
                 format!(
                     "there is a subscription already, for subscriber {} to {} ({}), and there can be only one: --replace sets it \
                      to subscriber {id} and {}",
@@ -140,12 +140,13 @@ impl<'a> Actions<'a> {
                 Ok(())
             }
             Some(_) => Err(Problem::new(
-                Kind::Unchanged,
+                ActionKind::Unchanged,
                 "the platform took the subscription, and shows another one: see `show`",
             )),
-            None => {
-                Err(Problem::new(Kind::Unchanged, "the platform took the subscription, and says that there is none"))
-            }
+            None => Err(Problem::new(
+                ActionKind::Unchanged,
+                "the platform took the subscription, and says that there is none",
+            )),
         }
     }
 
@@ -155,7 +156,10 @@ impl<'a> Actions<'a> {
     /// Why it was not tried, or did not work.
     pub async fn enable(&mut self, how: Enable) -> Result<(), Problem> {
         let Some(is) = self.read().await? else {
-            return Err(Problem::new(Kind::Missing, "there is no subscription: run `convoke subscription set` first"));
+            return Err(Problem::new(
+                ActionKind::Missing,
+                "there is no subscription: run `convoke subscription set` first",
+            ));
         };
         self.warn_of_differences(&is);
         let log = self.log()?;
@@ -187,7 +191,7 @@ impl<'a> Actions<'a> {
         if now != Some(Status::Enabled) {
             let is = now.map_or_else(|| "gone".to_owned(), in_words);
             return Err(Problem::new(
-                Kind::Unchanged,
+                ActionKind::Unchanged,
                 format!("the platform took the order to enable it, and says that it is {is}"),
             ));
         }
@@ -197,7 +201,7 @@ impl<'a> Actions<'a> {
             return Ok(());
         }
         Err(Problem::new(
-            Kind::Handshake,
+            ActionKind::Handshake,
             format!(
                 "the platform says that it is enabled, but no handshake of it came into this database within {}: whoever answered \
                  it, it was not this Convoke. Compare the URL in `show` with where you expect it to lead from the internet",
@@ -223,7 +227,7 @@ impl<'a> Actions<'a> {
         self.client.change_status(&is.id, Status::Disabled).await?;
         match self.read().await?.map(|is| is.status) {
             Some(Status::Enabled) => Err(Problem::new(
-                Kind::Unchanged,
+                ActionKind::Unchanged,
                 "the platform took the order to disable it, and says that it is enabled",
             )),
             _ => {
@@ -245,12 +249,12 @@ impl<'a> Actions<'a> {
         self.warn_of_differences(&is);
         if is.status == Status::Enabled {
             let message = "it is enabled, and events are pushed: run `convoke subscription disable` first";
-            return Err(Problem::new(Kind::Enabled, message));
+            return Err(Problem::new(ActionKind::Enabled, message));
         }
         self.client.delete_subscription(&is.id).await?;
         if self.read().await?.is_some() {
             let message = "the platform took the order to delete it, and still has it";
-            return Err(Problem::new(Kind::Unchanged, message));
+            return Err(Problem::new(ActionKind::Unchanged, message));
         }
         (self.say)("deleted");
         Ok(())
@@ -289,7 +293,7 @@ impl<'a> Actions<'a> {
     }
 
     fn log(&self) -> Result<&'a dyn Handshakes, Problem> {
-        self.log.ok_or_else(|| Problem::new(Kind::Database, "there is no database to expect the handshake in"))
+        self.log.ok_or_else(|| Problem::new(ActionKind::Database, "there is no database to expect the handshake in"))
     }
 
     async fn handshakes(&mut self, is: &Subscription) -> Result<HandshakesSeen, LogError> {
@@ -305,7 +309,7 @@ impl<'a> Actions<'a> {
         let id = is.subscriber_id.as_deref().unwrap_or("none");
         self.subscribers.iter().find(|subscriber| &*subscriber.app_id == id).ok_or_else(|| {
             Problem::new(
-                Kind::Subscriber,
+                ActionKind::Subscriber,
                 format!(
                     "the subscription is for subscriber {}, which is not configured here, so its handshake would be refused: \
                      configure it, or run `convoke subscription set`",
@@ -327,7 +331,7 @@ impl<'a> Actions<'a> {
             Err(Unproven::Log(error)) => Err(error.into()),
             Err(unproven) => {
                 self.report.probed = Some(false);
-                Err(Problem::new(Kind::Probe, format!("{shown}: {unproven}. The platform was not asked")))
+                Err(Problem::new(ActionKind::Probe, format!("{shown}: {unproven}. The platform was not asked")))
             }
         }
     }
@@ -351,7 +355,7 @@ impl<'a> Actions<'a> {
             let message = format!(
                 "the platform has locked the subscription, because enabling it failed too often: not before {until}, run this again"
             );
-            return Err(Problem::of(Kind::Locked, message, &error));
+            return Err(Problem::of(ActionKind::Locked, message, &error));
         }
         if code != Some(ENABLE_FAILED_CODE) && error.class != Class::Transient {
             return Err(error.into());
@@ -379,7 +383,7 @@ impl<'a> Actions<'a> {
                 "the platform could not enable the subscription: {why}. {count}; do not run this again before something has \
                  changed"
             );
-            return Err(Problem::of(Kind::Refused, message, &error));
+            return Err(Problem::of(ActionKind::Refused, message, &error));
         }
         // No answer, or none that says what became of it.
         let read = self.read().await?;
@@ -411,7 +415,7 @@ impl<'a> Actions<'a> {
 async fn refuse_if_locked(memory: &Memory, log: &dyn Handshakes) -> Result<(), Problem> {
     let Some(until) = memory.locked_until(log.now().await?) else { return Ok(()) };
     Err(Problem::new(
-        Kind::Locked,
+        ActionKind::Locked,
         format!(
             "the subscription is locked, because enabling it failed too often; as far as is known here until {until}. The \
              platform was not asked: another failure might begin the hour anew. --force asks it all the same"

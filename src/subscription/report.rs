@@ -9,7 +9,7 @@ use convoke_platform::PlatformError;
 /// What kept an action from being done. The names are part of the JSON that people's scripts read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum ActionKind {
     /// There is no subscription.
     Missing,
     /// There is another one already.
@@ -38,7 +38,7 @@ pub enum Kind {
 #[derive(Clone, Debug, Serialize)]
 pub struct Problem {
     /// What kind.
-    pub kind: Kind,
+    pub kind: ActionKind,
     /// A sentence.
     pub message: String,
     /// The platform's code, if it gave one.
@@ -48,11 +48,11 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(kind: Kind, message: impl Into<String>) -> Self {
+    pub(super) fn new(kind: ActionKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), code: None, request_id: None }
     }
 
-    pub(super) fn of(kind: Kind, message: impl Into<String>, error: &PlatformError) -> Self {
+    pub(super) fn of(kind: ActionKind, message: impl Into<String>, error: &PlatformError) -> Self {
         Self {
             code: error.code.clone(),
             request_id: error.request_id.as_deref().map(str::to_owned),
@@ -64,13 +64,13 @@ impl Problem {
 impl From<PlatformError> for Problem {
     fn from(error: PlatformError) -> Self {
         let request = error.request_id.as_ref().map(|id| format!(" (request {})", plain(id))).unwrap_or_default();
-        Self::of(Kind::Platform, format!("{error}{request}. {}", error.advice), &error)
+        Self::of(ActionKind::Platform, format!("{error}{request}. {}", error.advice), &error)
     }
 }
 
 impl From<LogError> for Problem {
     fn from(error: LogError) -> Self {
-        Self::new(Kind::Database, error.to_string())
+        Self::new(ActionKind::Database, error.to_string())
     }
 }
 
@@ -89,7 +89,7 @@ pub struct Shown {
 
 /// What is known when an action is over.
 #[derive(Debug, Default, Serialize)]
-pub struct Report {
+pub struct SubscriptionReport {
     /// As it was last read; `None`: there is none, or it was not read.
     pub subscription: Option<Shown>,
     /// The newest handshake of the platform with its subscriber, by whichever process.

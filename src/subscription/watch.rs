@@ -76,7 +76,7 @@ pub fn register(status: &watch::Receiver<Option<SubscriptionStatus>>, registry: 
 
 /// The watchdog of one process.
 #[derive(Debug)]
-pub struct Watch {
+pub struct SubscriptionWatch {
     client: Client,
     log: Arc<dyn Handshakes>,
     status: watch::Sender<Option<SubscriptionStatus>>,
@@ -90,7 +90,7 @@ pub struct Watch {
     read_at: Option<Duration>,
 }
 
-impl Watch {
+impl SubscriptionWatch {
     /// Reads the status every so often, in the process that takes leases as `owner`.
     #[must_use]
     pub fn new(

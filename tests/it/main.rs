@@ -3,6 +3,7 @@
 
 mod answers;
 mod api;
+mod architecture;
 mod asyncapi;
 mod audit;
 mod backfill;

@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use async_nats::jetstream;
 use convoke::{
-    audit::watch::{CheckOutcome, Setback, StreamMetrics, Watch},
+    audit::watch::{CheckOutcome, Setback, StreamMetrics, StreamWatch},
     metrics::{Label as _, Registry},
 };
 use convoke_bus::{self as bus, Bus};
@@ -27,7 +27,7 @@ struct Scene {
     log: Arc<dyn Store>,
     metrics: StreamMetrics,
     bus: Arc<Bus>,
-    watch: Watch,
+    watch: StreamWatch,
     /// The store as it was when twelve were published.
     older: tempfile::TempDir,
     ids: HashSet<String>,
@@ -125,8 +125,8 @@ impl Scene {
     }
 }
 
-fn watch(log: &Arc<dyn Store>, bus: &Arc<Bus>, metrics: &StreamMetrics) -> Watch {
-    Watch::new(log.clone(), Arc::clone(bus), metrics.clone(), "watcher".to_owned(), None, 0)
+fn watch(log: &Arc<dyn Store>, bus: &Arc<Bus>, metrics: &StreamMetrics) -> StreamWatch {
+    StreamWatch::new(log.clone(), Arc::clone(bus), metrics.clone(), "watcher".to_owned(), None, 0)
 }
 
 fn options(nats: &NatsServer) -> bus::Options {

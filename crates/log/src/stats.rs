@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::reading::query::{Connection, Dialect, HasQueryPool, Plan, Query, Value};
+use super::reading::pool::HasQueryPool;
+use super::reading::query::{Connection, Dialect, Plan, Query, Value};
 use super::reading::rows::{EVENT, MEETING};
 use super::{ListedEvent, ListedMeeting, LogError, LogReader};
 use convoke_core::id::{EventId, Seq};

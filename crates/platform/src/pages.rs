@@ -73,6 +73,9 @@ impl Item for Segment {
     }
 }
 
+/// The total in an answer, and the records of its page.
+type ReadPage = fn(&Value) -> (Option<i64>, Option<&[Value]>);
+
 /// A list: how its pages are asked for, and how they are read.
 pub(super) struct List {
     /// For people, as in `asking for the history`.
@@ -83,8 +86,7 @@ pub(super) struct List {
     pub overlap: u64,
     /// The call for the page at an offset, of so many records.
     pub call: Box<dyn Fn(u64, u64) -> Call + Send + Sync>,
-    /// The total in an answer, and the page's records.
-    pub read: fn(&Value) -> (Option<i64>, Option<&[Value]>),
+    pub read: ReadPage,
 }
 
 /// The items of a list that the platform gives in pages, one page after the other, each item once.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::matching::{self, PastStay};
-use super::synthesis::{self, Kind, Run};
+use super::synthesis::{self, FilledEvent, FilledRun};
 use convoke_core::time::Millis;
 use convoke_log::{RunSnapshot, StaySnapshot};
 use convoke_platform::{AttendeeRecord, Conference};
@@ -80,7 +80,7 @@ pub struct Planned {
     /// When it happened.
     pub at: Millis,
     /// Its type.
-    pub kind: Kind,
+    pub kind: FilledEvent,
     /// Its `eventInfo`.
     pub event_info: String,
 }
@@ -127,7 +127,7 @@ pub fn plan(
     stays: &[StaySnapshot],
     boundary: Millis,
 ) -> Plan {
-    let run = Run {
+    let run = FilledRun {
         meeting_id: known.and_then(|run| run.meeting_id.as_deref()).or(conference.conference_id.as_deref()),
         meeting_uuid: uuid,
         cycle_sub_id: known
@@ -154,7 +154,7 @@ pub fn plan(
     if started_at.is_none_or(|start| first.is_some_and(|first| start.since(first) > SESSION)) {
         plan.gaps.push(Gap::Start);
         started_at = first.or(conference.start);
-        plan.meeting(Kind::Started, started_at, &run);
+        plan.meeting(FilledEvent::Started, started_at, &run);
     }
     let mut ended_at = was.ended_at;
     if ended_at.is_none_or(|end| last.is_some_and(|last| last.since(end) > SESSION)) {
@@ -163,7 +163,7 @@ pub fn plan(
         ended_at = last
             .or(conference.end)
             .map(|end| [started_at, joins().max(), was.live_at].into_iter().flatten().fold(end, Millis::max));
-        plan.meeting(Kind::End, ended_at, &run);
+        plan.meeting(FilledEvent::End, ended_at, &run);
     }
     for (stay, place) in past.iter().zip(matching::pair(past, stays)) {
         match place.and_then(|place| stays.get(place)) {
@@ -176,41 +176,41 @@ pub fn plan(
     }
     if conference.has_record_file == Some(true) && was.recordings == 0 {
         plan.gaps.push(Gap::Recording);
-        plan.meeting(Kind::Record, ended_at, &run);
+        plan.meeting(FilledEvent::Record, ended_at, &run);
     }
     plan.events.sort_by_key(|event| (event.at, event.kind));
     plan
 }
 
 impl Plan {
-    fn meeting(&mut self, kind: Kind, at: Option<Millis>, run: &Run<'_>) {
+    fn meeting(&mut self, kind: FilledEvent, at: Option<Millis>, run: &FilledRun<'_>) {
         match at {
             Some(at) => self.push(kind, at, synthesis::of_meeting(kind, at, run)),
             None => self.unfillable.push(Unfillable::NoTime),
         }
     }
 
-    fn stay(&mut self, run: &Run<'_>, stay: &PastStay) {
+    fn stay(&mut self, run: &FilledRun<'_>, stay: &PastStay) {
         self.gaps.push(Gap::Stay);
         let Some(joined_at) = stay.joined_at else { return self.unfillable.push(Unfillable::NoJoinTime) };
-        self.push(Kind::Join, joined_at, synthesis::join(joined_at, run, stay));
+        self.push(FilledEvent::Join, joined_at, synthesis::join(joined_at, run, stay));
         match stay.left_at.filter(|left_at| *left_at >= joined_at) {
-            Some(left_at) => self.push(Kind::Left, left_at, synthesis::left(joined_at, left_at, run, stay)),
+            Some(left_at) => self.push(FilledEvent::Left, left_at, synthesis::left(joined_at, left_at, run, stay)),
             None => self.unfillable.push(Unfillable::NoLeaveTime),
         }
     }
 
-    fn leave(&mut self, run: &Run<'_>, stay: &PastStay, known: &StaySnapshot) {
+    fn leave(&mut self, run: &FilledRun<'_>, stay: &PastStay, known: &StaySnapshot) {
         self.gaps.push(Gap::Leave);
         match (known.joined_at, stay.left_at) {
             (Some(joined_at), Some(left_at)) if left_at >= joined_at => {
-                self.push(Kind::Left, left_at, synthesis::left_of(known, joined_at, left_at, run));
+                self.push(FilledEvent::Left, left_at, synthesis::left_of(known, joined_at, left_at, run));
             }
             _ => self.unfillable.push(Unfillable::NoLeaveTime),
         }
     }
 
-    fn push(&mut self, kind: Kind, at: Millis, event_info: String) {
+    fn push(&mut self, kind: FilledEvent, at: Millis, event_info: String) {
         self.events.push(Planned { at, kind, event_info });
     }
 }

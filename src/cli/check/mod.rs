@@ -21,7 +21,7 @@ use convoke_log::Store;
 use convoke_platform::Client;
 
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+pub struct CheckArguments {
     #[command(flatten)]
     settings: ConfigArgs,
 }
@@ -29,7 +29,7 @@ pub struct Arguments {
 /// The platform's API may take so long in all.
 const PLATFORM_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub async fn run(arguments: &Arguments, env: &Env) -> Outcome {
+pub async fn run(arguments: &CheckArguments, env: &Env) -> Outcome {
     let settings = super::settings(&arguments.settings, env, "error")?;
     let mut report = Report::default();
     files::files(&mut report, &settings);

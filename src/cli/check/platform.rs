@@ -21,13 +21,13 @@ pub(super) async fn platform(report: &mut Report, settings: &Settings, client: &
     match expected.standing(is.as_ref()) {
         SubscriptionStatus::Enabled => report.ok(what, "the platform's subscription is enabled, and as configured"),
         SubscriptionStatus::Elsewhere => {
-            report.fail(what, format!("the platform's subscription is enabled, but {differences}"))
+            report.fail(what, format!("the platform's subscription is enabled, but {differences}"));
         }
         SubscriptionStatus::Locked => {
             report.fail(what, "the platform has locked the subscription, as enabling it failed too often");
         }
         SubscriptionStatus::Missing => {
-            report.warn(what, "there is none by the API: `convoke subscription set`, then `enable`")
+            report.warn(what, "there is none by the API: `convoke subscription set`, then `enable`");
         }
         SubscriptionStatus::Disabled => report.warn(what, "it is disabled: `convoke subscription enable`"),
         SubscriptionStatus::Unknown => report.warn(what, "the platform gave a status that its manual does not list"),

@@ -318,7 +318,7 @@ fn a_reload_reads_the_list_and_the_key_files_again_and_fails_without_harm() {
     let settings = Settings::load(&desk.args, &env).unwrap();
     desk.write("keys", "old\nnew\n");
     assert_eq!(keys(&load_subscribers(&settings.subscriber_sources).unwrap()[0]), ["old", "new"]);
-    let sources = Sources::read(&desk.args, &env).unwrap();
+    let sources = SettingsSources::read(&desk.args, &env).unwrap();
     assert_eq!(keys(&sources.settings().unwrap().subscribers[0]), ["old", "new"]);
     desk.write("keys", "\n");
     assert!(sources.settings().unwrap_err().to_string().contains("holds no key"));

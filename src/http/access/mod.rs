@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use super::connections::{self, Connection};
 use super::ops;
 use super::problem::{explained, problem};
-use super::source::Sources;
+use super::source::ClientSources;
 use crate::config::Admin;
 use convoke_core::secret;
 use convoke_core::throttle::Throttle;
@@ -59,7 +59,7 @@ pub struct Access {
     guesses: Guesses,
     ended: Ended,
     /// Whose word is taken for where a request comes from.
-    sources: Sources,
+    sources: ClientSources,
     clock: Clock,
     throttle: Throttle,
 }
@@ -101,7 +101,7 @@ impl std::fmt::Debug for Access {
 impl Access {
     /// By these tokens. `log` knows the sessions that were ended, `sources` whose `X-Forwarded-For` is believed.
     #[must_use]
-    pub fn new(admin: &Admin, sources: Sources, log: Arc<dyn log::Sessions>, clock: Clock) -> Self {
+    pub fn new(admin: &Admin, sources: ClientSources, log: Arc<dyn log::Sessions>, clock: Clock) -> Self {
         Self {
             tokens: watch::Sender::new(tokens(admin)),
             guesses: Guesses::default(),
@@ -395,7 +395,7 @@ mod tests {
 
     fn access(token: Option<&str>, viewer: Option<&str>) -> Access {
         let admin = Admin { token: token.map(Into::into), viewer_token: viewer.map(Into::into) };
-        Access::new(&admin, Sources::default(), Arc::new(NoSessions), Clock::System)
+        Access::new(&admin, ClientSources::default(), Arc::new(NoSessions), Clock::System)
     }
 
     async fn right(access: &Access, pairs: &[(&'static str, &str)]) -> Option<Right> {

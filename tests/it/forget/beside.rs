@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use convoke::{
-    audit::watch::{CheckOutcome, Setback, StreamMetrics, Watch},
+    audit::watch::{CheckOutcome, Setback, StreamMetrics, StreamWatch},
     metrics::{Label as _, Registry},
 };
 use convoke_bus::{self as bus, Bus};
@@ -57,7 +57,7 @@ pub async fn the_stream_watch_and_the_audit_take_it_for_no_loss(backend: Backend
     let metrics = StreamMetrics::new(&Registry::default());
     let bus = Arc::new(Bus::connect(options(&nats.url())).await.expect("a bus"));
     bus.wait_connected(TEN).await.expect("a connection");
-    let mut watch = Watch::new(log.clone(), Arc::clone(&bus), metrics.clone(), "us".to_owned(), None, 0);
+    let mut watch = StreamWatch::new(log.clone(), Arc::clone(&bus), metrics.clone(), "us".to_owned(), None, 0);
     let hour = Duration::from_secs(3_600);
     assert!(log.lease("bus", "us", hour).await.expect("a database").is_some());
     assert_eq!(watch.look(LONG).await.expect("it can be read"), CheckOutcome::Done);

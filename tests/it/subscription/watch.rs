@@ -33,7 +33,7 @@ struct Bench {
     registry: Registry,
     time: Arc<AtomicI64>,
     expected: tokio::sync::watch::Sender<Expected>,
-    watch: watch::Watch,
+    watch: watch::SubscriptionWatch,
     _folder: tempfile::TempDir,
 }
 
@@ -61,7 +61,7 @@ impl Bench {
         let time = Arc::new(AtomicI64::new(0));
         let should = Expected { url: Some(url.to_owned()), subscribers: [APP_ID.into()].into() };
         let expected = tokio::sync::watch::Sender::new(should);
-        let watch = watch::Watch::new(
+        let watch = watch::SubscriptionWatch::new(
             vendor.clone(),
             log.clone(),
             status,

@@ -147,7 +147,7 @@ async fn what_is_printed_for_debugging_holds_no_secret() {
     let log = convoke::app::log_options(&settings);
     let access = convoke::http::access::Access::new(
         &settings.admin,
-        convoke::http::Sources::default(),
+        convoke::http::ClientSources::default(),
         convoke_log::open(&log).expect("a log"),
         convoke_core::time::Clock::System,
     );

@@ -7,7 +7,8 @@ use futures_util::TryStreamExt as _;
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::query::{Connection, Dialect, FromAnyRow, HasQueryPool, Plan, Query, Value};
+use super::pool::HasQueryPool;
+use super::query::{Connection, Dialect, FromAnyRow, Plan, Query, Value};
 use super::rows::{EVENT, MEETING, QUARANTINED, RECORDING, STAY};
 use super::{
     EventFilter, ListedEvent, ListedMeeting, ListedQuarantined, ListedRecording, ListedStay, Listing,

@@ -5,9 +5,9 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::LogError;
-use crate::postgres::{PostgresLog, failed};
+use crate::postgres::failed;
 
-use super::query::{Connection, HasQueryPool, Plan, QueryPool};
+use super::query::{Connection, Plan};
 
 /// How much longer than the server a client waits: for a server that vanished.
 const CLIENT_GRACE: Duration = Duration::from_millis(500);
@@ -31,12 +31,6 @@ impl Plan {
                  SET LOCAL enable_mergejoin = off"
             }
         }
-    }
-}
-
-impl HasQueryPool for PostgresLog {
-    fn query_pool(&self) -> QueryPool<'_> {
-        QueryPool::Postgres(&self.people)
     }
 }
 

@@ -7,12 +7,9 @@ use futures_util::stream::BoxStream;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Arguments as _, AssertSqlSafe, FromRow, PgPool, Postgres, Sqlite, SqlitePool, Transaction};
-use std::time::Duration;
+use sqlx::{Arguments as _, AssertSqlSafe, FromRow, Postgres, Sqlite, Transaction};
 use uuid::Uuid;
 
-use super::{postgres, sqlite};
-use crate::{LogError, LogReader};
 use convoke_core::id::EventId;
 use convoke_core::time::Millis;
 
@@ -185,50 +182,4 @@ impl Connection {
     pub async fn fetch<T: FromAnyRow>(&mut self, query: Query) -> Result<Vec<T>, sqlx::Error> {
         self.stream(query)?.try_collect().await
     }
-}
-
-/// The connections for people's queries.
-#[derive(Clone, Copy, Debug)]
-pub enum QueryPool<'a> {
-    /// In PostgreSQL.
-    Postgres(&'a PgPool),
-    /// In SQLite.
-    Sqlite(&'a SqlitePool),
-}
-
-impl QueryPool<'_> {
-    pub(crate) fn dialect(self) -> Dialect {
-        match self {
-            Self::Postgres(_) => Dialect::Postgres,
-            Self::Sqlite(_) => Dialect::Sqlite,
-        }
-    }
-
-    /// Reads on one connection; each query may take so long.
-    pub(crate) async fn read_within<T>(
-        self,
-        within: Duration,
-        plan: Plan,
-        read: impl AsyncFnOnce(&mut Connection) -> Result<T, sqlx::Error>,
-    ) -> Result<T, LogError> {
-        match self {
-            Self::Postgres(pool) => postgres::read_within(pool, within, plan, read).await,
-            Self::Sqlite(pool) => sqlite::read_within(pool, within, read).await,
-        }
-    }
-
-    pub(crate) async fn fetch<T: FromAnyRow>(
-        self,
-        within: Duration,
-        plan: Plan,
-        query: Query,
-    ) -> Result<Vec<T>, LogError> {
-        self.read_within(within, plan, async |connection| connection.fetch(query).await).await
-    }
-}
-
-/// A back end that answers people.
-pub trait HasQueryPool: LogReader {
-    /// Its connections for that.
-    fn query_pool(&self) -> QueryPool<'_>;
 }

@@ -6,20 +6,14 @@ use std::time::{Duration, Instant};
 use sqlx::SqlitePool;
 
 use crate::LogError;
-use crate::sqlite::{SqliteLog, failed};
+use crate::sqlite::failed;
 
-use super::query::{Connection, HasQueryPool, QueryPool};
+use super::query::Connection;
 
 /// Steps of SQLite's machine between two looks at the clock: some hundred microseconds.
 const STEPS_PER_CHECK: i32 = 10_000;
 
 const SQLITE_INTERRUPT: &str = "9";
-
-impl HasQueryPool for SqliteLog {
-    fn query_pool(&self) -> QueryPool<'_> {
-        QueryPool::Sqlite(&self.people)
-    }
-}
 
 /// Reads for so long at the most.
 pub async fn read_within<T>(
