@@ -30,6 +30,8 @@
 //!
 //! Nobody imports `http`, `app` or `cli` but `app` and `cli`. Every task of the service is spawned in `app`.
 //!
+//! The words are those of `docs/glossary.md`, the house is shown in `docs/architecture.md`.
+//!
 //! Failures come in three tiers: enums with their sources in the modules, one place that chooses status and body
 //! ([`http::ingest`]), `anyhow` only in `app` and `cli`. They are logged once, at the edge.
 

@@ -144,6 +144,9 @@ impl App {
         let registry = Registry::default();
         // Logging is the process's, and so is this count.
         let _ = registry.register(Ok(crate::telemetry::dropped()));
+        if settings.telemetry.otlp_endpoint.is_some() {
+            let _ = registry.register(Ok(crate::telemetry::traces::dropped()));
+        }
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         registry.show("convoke_build_info", "The version that runs; always 1.", &version, || 1.0);
         let mut reloader = Reloader::new(settings, &registry);

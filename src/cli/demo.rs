@@ -71,7 +71,7 @@ const TRICKLE: f64 = 2.0;
 const TIME_SCALE: f64 = 120.0;
 
 pub async fn run(arguments: &DemoArguments, env: &Env) -> Outcome {
-    logging(env, "warn,async_nats=off", false)?;
+    logging(env, "warn,async_nats=off", false, None)?;
     let folder = tempfile::Builder::new().prefix("convoke-demo-").tempdir().context("a temporary folder")?;
     let (mut server, nats_url) = match &arguments.nats_url {
         Some(url) => (None, url.clone()),

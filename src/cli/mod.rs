@@ -165,14 +165,14 @@ async fn run(command: Command, env: &Env) -> Outcome {
 fn settings(args: &ConfigArgs, env: &Env, level: &str) -> Result<Settings, Failure> {
     let settings = Settings::load(args, env)?;
     let format = settings.log.format.unwrap_or_else(|| LogFormat::for_terminal(std::io::stderr().is_terminal()));
-    logging(env, level, matches!(format, LogFormat::Json))?;
+    logging(env, level, matches!(format, LogFormat::Json), settings.telemetry.otlp_endpoint.as_deref())?;
     Ok(settings)
 }
 
-fn logging(env: &Env, level: &str, json: bool) -> Result<(), Failure> {
+fn logging(env: &Env, level: &str, json: bool, otlp_endpoint: Option<&str>) -> Result<(), Failure> {
     // What goes wrong there, `bus` says once and in plain words.
     let quiet = format!("{level},async_nats=off");
-    telemetry::init(json, env.get("RUST_LOG").unwrap_or(&quiet))
+    telemetry::init(json, env.get("RUST_LOG").unwrap_or(&quiet), otlp_endpoint)
         .map_err(|error| Failure::Usage(format!("RUST_LOG: {error}; write for example info or convoke=debug")))
 }
 

@@ -12,7 +12,7 @@ use super::error::{ConfigError, Origin};
 use super::keys::{KEYS, NONE};
 use super::layers::{Layers, Refusal};
 use super::subscribers::{self, SubscriberSource, load_subscribers};
-use super::{Admin, Database, Listen, Log, Nats, Privacy, Settings, SettingsSources, TlsFiles, parse};
+use super::{Admin, Database, Listen, Log, Nats, Privacy, Settings, SettingsSources, Telemetry, TlsFiles, parse};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -59,6 +59,7 @@ pub(super) fn settings(
         privacy: Privacy { mask: layers.read("privacy.mask", parse::mask)? },
         platform: super::platform::platform(&layers, env)?,
         log: Log { format: layers.read("log.format", parse::log_format)? },
+        telemetry: Telemetry { otlp_endpoint: layers.read_optional("telemetry.otlp_endpoint", parse::otlp_endpoint)? },
         origins: layers.into_origins(),
     })
 }

@@ -48,7 +48,7 @@ const fn key(
 }
 
 /// All settings but the list of subscribers, which is read by `subscribers`.
-pub(super) const KEYS: [Key; 47] = [
+pub(super) const KEYS: [Key; 48] = [
     key("listen.events", "LISTEN", Some("--listen"), Shape::Text, "127.0.0.1:8080"),
     key("listen.admin", "ADMIN_LISTEN", Some("--admin-listen"), Shape::Text, "127.0.0.1:8081"),
     key("listen.path", "PATH_EVENTS", Some("--path"), Shape::Text, "/openapi/meetingevent"),
@@ -96,6 +96,7 @@ pub(super) const KEYS: [Key; 47] = [
     key("recordings.enabled", "RECORDINGS_ENABLED", None, Shape::Bool, "false"),
     key("enrich.enabled", "ENRICH_ENABLED", None, Shape::Bool, "false"),
     key("log.format", "LOG_FORMAT", Some("--log-format"), Shape::Text, "auto"),
+    key("telemetry.otlp_endpoint", "OTLP_ENDPOINT", None, Shape::Text, NONE),
 ];
 
 /// The keys of a `[[subscriber]]`.

@@ -90,6 +90,8 @@ pub struct Settings {
     pub platform: Option<Platform>,
     /// The process's own log.
     pub log: Log,
+    /// Where traces go.
+    pub telemetry: Telemetry,
     /// Every file that a setting names: of keys, certificates, credentials.
     pub files: Vec<PathBuf>,
     /// What they were made of.
@@ -247,6 +249,13 @@ pub struct Platform {
 pub struct Log {
     /// `None`: see [`LogFormat::for_terminal`].
     pub format: Option<LogFormat>,
+}
+
+/// Where traces go.
+#[derive(Clone, Debug)]
+pub struct Telemetry {
+    /// The base of a collector's URLs, without a slash at the end; `None`: nothing is traced.
+    pub otlp_endpoint: Option<String>,
 }
 
 /// How lines of the process's log are written.

@@ -248,6 +248,29 @@ pub(super) fn log_format(text: &str) -> Result<Option<LogFormat>, Refusal> {
     }
 }
 
+/// The base of an OTLP collector's URLs, without a slash at the end. In clear text it may go anywhere: collectors stand within a
+/// cluster, and a span names nobody.
+pub(super) fn otlp_endpoint(text: &str) -> Result<String, Refusal> {
+    let refused = |problem: &str| {
+        let shown = redact_url(text).escape_debug().to_string();
+        Refusal::new(format!("`{shown}` {problem}"), "write the base of a collector's URLs as in http://localhost:4318")
+    };
+    let uri: axum::http::Uri = text.parse().map_err(|_| refused("is not a URL"))?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err(refused("is neither https nor http"));
+    }
+    if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) {
+        return Err(refused("holds credentials"));
+    }
+    if uri.query().is_some() || text.contains('#') {
+        return Err(refused("has a query or a fragment"));
+    }
+    if text.trim_end_matches('/').ends_with("/v1/traces") {
+        return Err(refused("has the path of traces, which is added to it"));
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
 /// Characters of a token of the admin listener, at least.
 const MIN_TOKEN_CHARS: usize = 16;
 

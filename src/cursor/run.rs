@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::lease::{RENEW_INTERVAL, TURN_POLL_INTERVAL};
 use super::{Cursor, Progress, Retry};
@@ -65,8 +66,9 @@ pub async fn run(mut cursor: impl Cursor, log: Arc<dyn LogReader>, recent: Arc<R
         tokio::pin!(notified);
         notified.as_mut().enable();
         appended_elsewhere.mark_unchanged();
+        let span = tracing::debug_span!("tick", cursor = name, idle = tracing::field::Empty);
         let ticked = tokio::select! {
-            ticked = tokio::time::timeout(TICK_TIMEOUT, cursor.tick()) => ticked.unwrap_or_else(|_| {
+            ticked = tokio::time::timeout(TICK_TIMEOUT, cursor.tick().instrument(span.clone())) => ticked.unwrap_or_else(|_| {
                 Err(Retry { reason: format!("a step took more than {TICK_TIMEOUT:?}"), soon: false })
             }),
             () = &mut overdue => {
@@ -74,6 +76,11 @@ pub async fn run(mut cursor: impl Cursor, log: Arc<dyn LogReader>, recent: Arc<R
                 break;
             }
         };
+        // What did nothing is not worth a trace.
+        if matches!(ticked, Ok(Progress::Idle | Progress::Standby | Progress::Waiting)) {
+            span.record("idle", true);
+        }
+        drop(span);
         let pause = match ticked {
             Ok(progress) => {
                 if failing.take().is_some_and(|failing| failing.said.is_some()) {

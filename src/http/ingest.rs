@@ -15,6 +15,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use prometheus::{Histogram, IntCounter, IntCounterVec, Opts};
 use strum::VariantArray as _;
+use tracing::Instrument as _;
 
 use super::body::{self, Announced, BODY_TIME, Bodies, NoBody};
 use super::connections::Connection;
@@ -24,6 +25,7 @@ use super::refusals::{Refusals, Rejection};
 use super::{ClientSources, RequestId};
 use crate::intake::{Intake, NotStored};
 use crate::metrics::{Counters, LATENCY_SECONDS, Label as _, Registry, histogram};
+use crate::telemetry::traces;
 use convoke_core::event::{Content, Delivery, HANDSHAKE, KNOWN_EVENTS, Subscriber};
 use convoke_core::throttle::Throttle;
 use convoke_core::time::Clock;
@@ -210,7 +212,8 @@ impl Ingest {
         } else {
             None
         };
-        let traceparent = head.headers.get(&TRACEPARENT).and_then(traceparent);
+        // Without one, the trace begins here.
+        let traceparent = head.headers.get(&TRACEPARENT).and_then(traceparent).or_else(traces::current);
         // Headers are not held while the body is waited for.
         drop(head);
         if let Some(refused) = refused {
@@ -272,7 +275,8 @@ impl Ingest {
                 None
             }
         };
-        let stored = tokio::time::timeout(ANSWER_TIME, self.intake.store(verified, body, received_at)).await;
+        let store = self.intake.store(verified, body, received_at).instrument(tracing::debug_span!("store"));
+        let stored = tokio::time::timeout(ANSWER_TIME, store).await;
         let outcome = match stored {
             Ok(Ok(Appended::Stored)) => Outcome::Stored,
             Ok(Ok(Appended::Duplicate)) => Outcome::Duplicate,

@@ -25,6 +25,7 @@ pub mod refusals;
 mod request_id;
 mod source;
 pub mod tls;
+mod trace;
 pub mod web;
 
 use std::sync::Arc;
@@ -164,6 +165,7 @@ pub fn events_router(
         .filter(|path| !path.is_empty())
         .fold(Router::new(), |router, path| router.route(path, any(ingest::deliver)))
         .with_state(ingest)
+        .layer(axum::middleware::from_fn_with_state("events", trace::request))
         .merge(ops::probes(health))
         .fallback_service(elsewhere::not_found.with_state(elsewhere))
         .method_not_allowed_fallback(problem::method_not_allowed)
@@ -180,7 +182,7 @@ pub fn admin_router(
         .route("/metrics", get(ops::metrics).with_state(registry))
         .route("/readyz", get(ops::readyz_verbose).with_state(Arc::clone(health)))
         .merge(web::router())
-        .merge(api::router(streams))
+        .merge(api::router(streams).layer(axum::middleware::from_fn_with_state("admin", trace::request)))
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .merge(access::login::router(Arc::clone(&access)))

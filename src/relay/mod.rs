@@ -14,6 +14,7 @@ pub use message::{Encoder, meeting_subjects, subject};
 use crate::cursor::lease::{CLAIM_TIME, LEASE_TIME, MIN_TURN_TIME, RENEW_INTERVAL, TURN_POLL_INTERVAL};
 use crate::cursor::{Cursor, Progress, Retry};
 use crate::metrics::{Counters, Label as _, Registry};
+use crate::telemetry::traces;
 use convoke_bus::{Behind, Bus, BusError, Message, PublishError, StreamState};
 use convoke_core::event::{Record, Row};
 use convoke_core::id::Seq;
@@ -291,8 +292,17 @@ impl Relay {
         let asked = Instant::now();
         let at = self.held.as_ref().and_then(|held| held.at);
         let behind_newest = Behind { last_sequence, copies: at.map_or(0, |at| last_sequence.saturating_sub(at)) };
+        // Each within the trace of its delivery, until the window is acknowledged.
+        let spans: Vec<_> = messages
+            .iter()
+            .filter_map(|message| traces::publish(&message.subject, &message.id, message.traceparent.as_deref()))
+            .collect();
         let (results, ahead, moved) = tokio::join!(
-            self.bus.publish(&messages, Some(behind_newest)),
+            async {
+                let results = self.bus.publish(&messages, Some(behind_newest)).await;
+                drop(spans);
+                results
+            },
             async { if behind { self.log.read(end, WINDOW_ROWS).await.ok() } else { None } },
             async {
                 match due {

@@ -45,6 +45,7 @@ mod support_selftest;
 mod surface;
 mod tables;
 mod terminal;
+mod traces;
 mod unattended;
 mod unheard;
 mod vendor;

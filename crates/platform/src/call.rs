@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tracing::Instrument as _;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -135,7 +136,8 @@ impl Core {
     /// Sends `call` once.
     async fn attempt(&self, call: &Call, credentials: &Credentials<'_>) -> Result<Value, PlatformError> {
         let request = self.request(call, credentials)?;
-        let exchanged = self.transport.exchange(request, self.options.timeout).await;
+        let span = tracing::debug_span!("platform call", otel.kind = "client", http.request.method = %call.method, url.path = call.path);
+        let exchanged = self.transport.exchange(request, self.options.timeout).instrument(span).await;
         let failed = |error: PlatformError| self.without_secrets(error, call, credentials);
         let answer = exchanged.map_err(|fault| failed(answer::unanswered(call.doing, fault)))?;
         let now = Instant::now();

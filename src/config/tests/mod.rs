@@ -81,6 +81,7 @@ fn without_any_setting_the_defaults_of_the_contract_hold() {
     assert_eq!(settings.nats.max_age, Duration::from_secs(30 * 86_400));
     assert_eq!(settings.nats.duplicate_window, Duration::from_secs(600));
     assert!(settings.admin.token.is_none() && settings.privacy.mask.is_empty() && settings.log.format.is_none());
+    assert_eq!(settings.telemetry.otlp_endpoint, None);
 }
 
 #[test]

@@ -293,6 +293,9 @@ fn key_files_that_hold_no_usable_key_are_refused() {
 fn masks_and_log_forms_that_do_not_exist_are_refused() {
     refused("CONVOKE_PRIVACY_MASK", "displayname", &["`privacy.mask`", "did you mean displayName?"]);
     refused("CONVOKE_PRIVACY_MASK", "shoeSize", &["`privacy.mask`", "callNumber"]);
+    for url in ["localhost:4318", "ftp://a", "http://u:p4ss@a", "http://a/?b", "http://a/#b", "http://a/v1/traces"] {
+        refused("CONVOKE_OTLP_ENDPOINT", url, &["`telemetry.otlp_endpoint`", "http://localhost:4318"]);
+    }
     refused("CONVOKE_LOG_FORMAT", "xml", &["`log.format`", "json"]);
 }
 

@@ -1,8 +1,10 @@
-//! Logs: structured, to standard error, one line a failure. Metrics are in [`crate::metrics`].
+//! Logs: structured, to standard error, one line a failure; spans, in [`traces`]. Metrics are in [`crate::metrics`].
 //!
 //! Whoever logs never waits for whoever reads: lines go through a bounded queue to a thread that writes them. What does not
 //! fit, or cannot be written (the reader has gone, the disk is full), is counted. A crate for that is `tracing-appender`; it
 //! says with `eprintln!` that it could not write everything at the end, which waits for ever, or panics, just then.
+
+pub mod traces;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -12,6 +14,9 @@ use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 use prometheus::IntCounter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
 /// So many lines wait to be written.
 const ROOM: usize = 4096;
@@ -77,8 +82,9 @@ pub fn say(text: &str) {
     }
 }
 
-/// Waits until the lines are written, for a bounded time.
+/// Waits until the spans are sent and the lines are written, for a bounded time.
 pub fn finish() {
+    traces::finish();
     let Some(lines) = LINES.get() else { return };
     let (done, written) = sync_channel(1);
     let end = Instant::now() + LAST_LINES;
@@ -107,23 +113,23 @@ pub fn log_panics() {
     }));
 }
 
-/// Where log lines go, and how they look.
+/// Where log lines go, and how they look; where spans go, if anywhere.
 ///
 /// # Errors
-/// If `filter` (the value of `RUST_LOG`) is not a filter.
-pub fn init(json: bool, filter: &str) -> Result<(), tracing_subscriber::filter::ParseError> {
-    let filter = tracing_subscriber::EnvFilter::builder().parse(filter)?;
+/// If `filter` (the value of `RUST_LOG`) is not a filter, or what sends spans cannot be started.
+pub fn init(json: bool, filter: &str, otlp_endpoint: Option<&str>) -> anyhow::Result<()> {
+    let filter = EnvFilter::builder().parse(filter)?;
     let queue = Queue(LINES.get_or_init(start).clone());
     // What it would say of itself it would say with `eprintln!`.
-    let lines =
-        tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(move || queue.clone());
-    // A second subscriber is refused; the first one stays.
-    let result = if json {
-        lines.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init()
+    let lines = tracing_subscriber::fmt::layer().log_internal_errors(false).with_writer(move || queue.clone());
+    let lines = if json {
+        lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
     } else {
-        lines.with_target(false).with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init()
+        lines.with_target(false).with_ansi(io::IsTerminal::is_terminal(&io::stderr())).boxed()
     };
-    if let Err(error) = result {
+    let spans = otlp_endpoint.map(traces::layer).transpose()?;
+    // A second subscriber is refused; the first one stays.
+    if let Err(error) = tracing_subscriber::registry().with(lines.with_filter(filter)).with(spans).try_init() {
         tracing::debug!(%error, "logging was set up before");
     }
     Ok(())
