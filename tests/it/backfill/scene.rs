@@ -1,6 +1,6 @@
 //! A platform with a history, a database, and what of that history was pushed.
 
-use std::{process::Command, time::Duration};
+use std::{process::Command, sync::LazyLock, time::Duration};
 
 use convoke_core::time::{Clock, Millis};
 use convoke_log::{Append, Options, open};
@@ -19,6 +19,9 @@ pub const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
 pub const API_APP: &str = "0123456789abcdef0123456789abcdef";
 pub const API_KEY: &str = "DemoAppKeyDemoAppKeyDemoAppKey01";
+
+/// When the day began, as it was when it was first asked for.
+static TODAY: LazyLock<i64> = LazyLock::new(|| now() / DAY * DAY);
 
 pub fn now() -> i64 {
     Clock::System.now().get()
@@ -99,14 +102,12 @@ impl Scene {
 
     /// The same beginning for all backfills of a scene, four days ago.
     pub fn since(&self) -> String {
-        // Of one moment: the same each time that it is asked.
-        let today = now() / DAY * DAY;
-        at(today - 4 * DAY).to_string()
+        at(*TODAY - 4 * DAY).to_string()
     }
 
     /// The range of five hours in which [`lost`] runs lie: one window.
     pub fn around_the_lost(&self) -> [String; 4] {
-        let begin = now() - 2 * DAY - HOUR;
+        let begin = lost_from() - HOUR;
         ["--since".to_owned(), at(begin).to_string(), "--until".to_owned(), at(begin + 5 * HOUR).to_string()]
     }
 
@@ -191,9 +192,14 @@ impl Scene {
     }
 }
 
+/// Two days ago, at an hour at which a backfill from [`Scene::since`] on reads up to five hours in one window, and once.
+fn lost_from() -> i64 {
+    *TODAY - 2 * DAY + HOUR
+}
+
 /// Runs that nobody pushed, two days ago.
 pub fn lost(runs: usize, stays: usize) -> impl Iterator<Item = Run> {
-    Run::made_up(at(now() - 2 * DAY), Duration::from_secs(10), runs, stays)
+    Run::made_up(at(lost_from()), Duration::from_secs(10), runs, stays)
 }
 
 /// A page with nothing in it of a list that has `count` items, as it says.
