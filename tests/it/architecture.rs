@@ -88,16 +88,19 @@ fn first_names(group: &str) -> Vec<String> {
     let (mut depth, mut at_start, mut names) = (0, true, Vec::new());
     let mut name = String::new();
     for letter in group.chars() {
+        if depth == 0 && at_start && (letter.is_alphanumeric() || letter == '_') {
+            name.push(letter);
+            continue;
+        }
+        if !name.is_empty() {
+            names.push(std::mem::take(&mut name));
+            at_start = false;
+        }
         match letter {
             '{' => depth += 1,
             '}' if depth == 0 => break,
             '}' => depth -= 1,
             ',' if depth == 0 => at_start = true,
-            letter if depth == 0 && at_start && (letter.is_alphanumeric() || letter == '_') => name.push(letter),
-            _ if !name.is_empty() => {
-                names.push(std::mem::take(&mut name));
-                at_start = false;
-            }
             _ => {}
         }
     }
