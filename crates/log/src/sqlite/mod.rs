@@ -252,6 +252,10 @@ impl SqliteLog {
     async fn write(&self, statement: sqlx::query::Query<'_, sqlx::Sqlite, SqliteArguments>) -> Result<u64, LogError> {
         let mut writer = self.writer().await?;
         let done = statement.execute(writer.connection()).await;
+        if done.is_err() {
+            // It may have been opened when the file could only be read, which lasts as long as the connection.
+            *writer.0 = None;
+        }
         done.map(|done| done.rows_affected()).map_err(|error| self.explained(failed(error)))
     }
 
