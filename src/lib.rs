@@ -12,7 +12,7 @@
 //! | [`intake`] | the queue and its one writer: batches, group commit |
 //! | [`cursor`] | readers of the log: the loop that ticks them, leases |
 //! | [`relay`] | the cursor `bus`: rows become CloudEvents in the stream, in order |
-//! | [`meetings`] | the cursor `meetings`: rows become the tables that analysts ask |
+//! | [`projection`] | the cursor `meetings`: rows become the tables that analysts ask |
 //! | [`backfill`] | the platform's history and the tables compared; what is missing, through the same door |
 //! | [`recordings`] | the cursor `recordings`: asks until a recording is decoded, appends `record.ready` |
 //! | [`enrich`] | what events do not carry, asked once for each run |

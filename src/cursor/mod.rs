@@ -1,6 +1,6 @@
 //! Cursors: named readers of the log, which may lag, crash and be rewound without touching ingest.
 //!
-//! A cursor is a `tick`, one bounded piece of work, and a loop ([`run`]), which only waits and calls it. Replicas share the
+//! A cursor is a `tick`, one bounded piece of work, and a loop ([`run()`]), which only waits and calls it. Replicas share the
 //! work by a [`lease`] on the cursor's row; who wants it for a while has it handed over ([`Handover`]).
 
 mod handover;

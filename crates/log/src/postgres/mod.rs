@@ -94,7 +94,7 @@ const YESTERDAY: &str = "now() - interval '1 day'";
 
 const GREATEST: &str = "greatest";
 
-/// Among the [`array`] $1.
+/// Among the [`array()`] $1.
 const MEMBER: &str = "= ANY($1)";
 
 fn array<T>(values: &[T]) -> &[T] {

@@ -80,7 +80,7 @@ const YESTERDAY: &str = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-1 day')";
 
 const GREATEST: &str = "max";
 
-/// Among the [`array`] $1.
+/// Among the [`array()`] $1.
 const MEMBER: &str = "IN (SELECT value FROM json_each($1))";
 
 fn array<T: ToString>(values: &[T]) -> String {
