@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use sqlx::Connection as _;
+
 use crate::support::{
     postgres::Postgres,
     process::{Convoke, ConvokeBuilder, Finished},
@@ -36,14 +38,15 @@ async fn is_said(make: impl Fn() -> ConvokeBuilder, says: &[&str]) {
 /// So does `serve`, which answers 503 until it is mended.
 async fn is_survived(make: impl Fn() -> ConvokeBuilder, says: &str, mend: impl FnOnce()) {
     let convoke: Convoke = make().start().await;
-    eventually("it says so", WITHIN, async || lines_with(&convoke, says) > 0).await;
+    // Its upkeep may have met it as well, which is a warning.
+    let failures = |line: &&str| line.contains(says) && line.contains("\"ERROR\"");
+    let failed = || -> Vec<String> { convoke.logs().lines().filter(failures).map(str::to_owned).collect() };
+    eventually("it says so", WITHIN, async || !failed().is_empty()).await;
     assert_eq!(Sample::number(1).deliver(convoke.events).await, 503);
     mend();
     convoke.wait_ready(WITHIN).await;
     assert_eq!(Sample::number(1).deliver(convoke.events).await, 200);
-    // Its upkeep may have met it as well, which is a warning.
-    let failures = |line: &&str| line.contains(says) && line.contains("\"ERROR\"");
-    let lines: Vec<_> = convoke.logs().lines().filter(failures).map(str::to_owned).collect();
+    let lines = failed();
     assert!(lines.len() == 1 && lines[0].contains("answered 503"), "{lines:?}");
 }
 
@@ -138,6 +141,19 @@ async fn a_folder_or_a_file_that_sqlite_cannot_write_is_named_with_the_user_and_
         }
     })
     .await;
+
+    // The same with what SQLite keeps beside it, which stays there while somebody else has it open.
+    let mut held = sqlx::SqliteConnection::connect(&url).await.expect("a connection");
+    sqlx::query("SELECT count(*) FROM events").execute(&mut held).await.expect("it is read");
+    let all = |mode_of_each: u32| {
+        let entries: Vec<PathBuf> =
+            fs::read_dir(&data).expect("the folder").map(|entry| entry.expect("an entry").path()).collect();
+        entries.iter().for_each(|entry| mode(entry, mode_of_each));
+        entries.len()
+    };
+    assert_eq!(all(0o444), 3);
+    is_survived(make, &unwritable, || assert_eq!(all(0o666), 3)).await;
+    held.close().await.expect("closed");
 
     mode(&data, 0o555);
     let url = format!("sqlite://{}/other.db", data.display());

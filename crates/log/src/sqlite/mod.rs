@@ -235,11 +235,13 @@ impl SqliteLog {
             };
             let connection = open().await?;
             let mut anchor = self.anchor.lock().await;
-            if !self.files.noted() {
+            if anchor.is_none() {
                 let mut kept = open().await?;
                 // With the first look into it the files beside it are opened.
                 sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&mut kept).await.map_err(failed)?;
-                self.files.note(before)?;
+                if !self.files.noted() {
+                    self.files.note(before)?;
+                }
                 *anchor = Some(kept);
             }
             self.files.check()?;
@@ -252,11 +254,24 @@ impl SqliteLog {
     async fn write(&self, statement: sqlx::query::Query<'_, sqlx::Sqlite, SqliteArguments>) -> Result<u64, LogError> {
         let mut writer = self.writer().await?;
         let done = statement.execute(writer.connection()).await;
-        if done.is_err() {
-            // It may have been opened when the file could only be read, which lasts as long as the connection.
-            *writer.0 = None;
+        if done.as_ref().is_err_and(is_read_only) {
+            self.part_with_connections(&mut writer).await;
         }
         done.map(|done| done.rows_affected()).map_err(|error| self.explained(failed(error)))
+    }
+
+    /// Closes all connections that nobody uses now. One that was opened when the file, or what SQLite keeps beside it, could
+    /// only be read stays so, and as long as one of them is open so do those that are opened later.
+    async fn part_with_connections(&self, writer: &mut Writer<'_>) {
+        *writer.0 = None;
+        *self.anchor.lock().await = None;
+        for pool in [&self.readers, &self.people] {
+            while let Some(connection) = pool.try_acquire() {
+                if let Err(error) = connection.close().await {
+                    tracing::debug!(%error, "closing a connection that can only read");
+                }
+            }
+        }
     }
 
     /// The error, with the reason that the file system has, if this user may not write the database.
@@ -556,6 +571,13 @@ impl std::fmt::Debug for SqliteLog {
 
 fn seconds(ttl: Duration) -> String {
     format!("+{:.3} seconds", ttl.as_secs_f64())
+}
+
+/// Whether the database was opened only to be read.
+fn is_read_only(error: &sqlx::Error) -> bool {
+    const READONLY: i32 = 8;
+    let code = error.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<i32>().ok());
+    code.is_some_and(|code| code & 0xff == READONLY)
 }
 
 /// SQLite's primary result codes for values that it will never take; everything else is the database's health.
