@@ -573,11 +573,16 @@ fn seconds(ttl: Duration) -> String {
     format!("+{:.3} seconds", ttl.as_secs_f64())
 }
 
+/// SQLite's primary result code.
+fn result_code(error: &sqlx::Error) -> Option<i32> {
+    let extended: i32 = error.as_database_error()?.code()?.parse().ok()?;
+    Some(extended & 0xff)
+}
+
 /// Whether the database was opened only to be read.
 fn is_read_only(error: &sqlx::Error) -> bool {
     const READONLY: i32 = 8;
-    let code = error.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<i32>().ok());
-    code.is_some_and(|code| code & 0xff == READONLY)
+    result_code(error) == Some(READONLY)
 }
 
 /// SQLite's primary result codes for values that it will never take; everything else is the database's health.
@@ -586,8 +591,7 @@ pub(crate) fn failed(error: sqlx::Error) -> LogError {
     const CONSTRAINT: i32 = 19;
     const MISMATCH: i32 = 20;
     const NOTADB: i32 = 26;
-    let code = error.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<i32>().ok());
-    match (&error, code.map(|code| code & 0xff)) {
+    match (&error, result_code(&error)) {
         (sqlx::Error::Encode(_), _) | (_, Some(TOOBIG | CONSTRAINT | MISMATCH)) => LogError::Rejected(error.into()),
         (_, Some(NOTADB)) => LogError::Schema("the file is not a SQLite database".to_owned()),
         _ => LogError::unavailable(error),
