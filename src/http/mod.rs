@@ -160,12 +160,12 @@ pub fn events_router(
 ) -> Router {
     let base = path.strip_suffix('/').unwrap_or(path);
     let elsewhere = Arc::new(Elsewhere::new(path, sources, Arc::clone(&health.refusals)));
-    [base, &format!("{base}/")]
+    let events = [base, &format!("{base}/")]
         .into_iter()
         .filter(|path| !path.is_empty())
         .fold(Router::new(), |router, path| router.route(path, any(ingest::deliver)))
-        .with_state(ingest)
-        .layer(axum::middleware::from_fn_with_state("events", trace::request))
+        .with_state(ingest);
+    trace::traced(events, "events")
         .merge(ops::probes(health))
         .fallback_service(elsewhere::not_found.with_state(elsewhere))
         .method_not_allowed_fallback(problem::method_not_allowed)
@@ -182,7 +182,7 @@ pub fn admin_router(
         .route("/metrics", get(ops::metrics).with_state(registry))
         .route("/readyz", get(ops::readyz_verbose).with_state(Arc::clone(health)))
         .merge(web::router())
-        .merge(api::router(streams).layer(axum::middleware::from_fn_with_state("admin", trace::request)))
+        .merge(trace::traced(api::router(streams), "admin"))
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .merge(access::login::router(Arc::clone(&access)))

@@ -1,5 +1,6 @@
 //! A span for each request to a path that has a route, for whoever traces.
 
+use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -8,8 +9,17 @@ use tracing::Instrument as _;
 use super::RequestId;
 use crate::telemetry::traces;
 
-/// Runs the request within its span.
-pub async fn request(State(listener): State<&'static str>, request: Request, next: Next) -> Response {
+/// The routes, each request within its span. Where nobody wants spans there is no layer either: it would cost each delivery a
+/// copy of its handler.
+pub fn traced(router: Router, listener: &'static str) -> Router {
+    if tracing::span_enabled!(tracing::Level::DEBUG) {
+        router.layer(axum::middleware::from_fn_with_state(listener, request))
+    } else {
+        router
+    }
+}
+
+async fn request(State(listener): State<&'static str>, request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let request_id = request.extensions().get::<RequestId>().map_or("", RequestId::as_str);
     let span = traces::request(listener, route, request_id, &request);

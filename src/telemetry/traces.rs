@@ -248,6 +248,7 @@ fn with_parent(span: Span, traceparent: Option<&str>) -> Span {
 /// The context of the span that we are in, as the header `traceparent` has it; `None` where nothing is traced.
 #[must_use]
 pub fn current() -> Option<Arc<str>> {
+    QUEUE.get()?;
     let context = Span::current().context();
     if !context.span().span_context().is_valid() {
         return None;
