@@ -156,7 +156,7 @@ impl App {
             None => None,
         };
         // One for all who ask: it signs in once, and keeps to one pace.
-        let vendor = vendor_options(settings).map(|options| Client::new(options, clock.clone())).transpose()?;
+        let vendor = platform_options(settings).map(|options| Client::new(options, clock.clone())).transpose()?;
         let client = vendor.clone();
         let recent = Arc::new(RecentRows::default());
         let migrated = CancellationToken::new();
@@ -475,7 +475,7 @@ pub fn bus_options(settings: &Settings) -> Option<convoke_bus::Options> {
 
 /// The client of the platform's API that the settings describe; `None`: it is not used.
 #[must_use]
-pub fn vendor_options(settings: &Settings) -> Option<convoke_platform::Options> {
+pub fn platform_options(settings: &Settings) -> Option<convoke_platform::Options> {
     let platform = settings.platform.as_ref()?;
     Some(convoke_platform::Options {
         url: platform.url.clone(),

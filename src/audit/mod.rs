@@ -184,8 +184,7 @@ fn accepted_name(stream: &str) -> String {
 pub async fn compare(log: &dyn Operations, bus: &Bus, up_to: Seq) -> anyhow::Result<Comparison> {
     let state = bus.stream_state().await?.with_context(|| format!("there is no stream {}", bus.stream()))?;
     let set_aside = set_aside(log).await?;
-    let cursors = log.cursors().await?;
-    let published = cursors.iter().find(|cursor| cursor.name == relay::CURSOR).map_or(Seq::START, |it| it.position);
+    let published = relay::position(log).await?;
     let mut found = Comparison { messages: state.messages, up_to, published, ..Comparison::default() };
     let mut scan = bus.scan().await?;
     let excuse = Excuse::new(&state, log.now().await?, None, accepted(log, bus.stream()).await?);

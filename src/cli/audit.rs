@@ -10,13 +10,16 @@ use serde::Serialize;
 use super::{Failure, Outcome};
 use crate::app;
 use crate::audit::{self, Comparison, LedgerComparison};
-use crate::config::{ConfigArgs, Env};
+use crate::config::{ConfigArgs, Env, Settings};
 use crate::relay;
 use crate::words::counted;
 use convoke_bus::Bus;
-use convoke_core::id::{EventId, Seq};
+use convoke_core::id::EventId;
 use convoke_core::time::Clock;
-use convoke_log::Operations;
+use convoke_log::{Operations, Store};
+
+/// How often it is looked how far the relay is.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 #[derive(Debug, clap::Args)]
 pub struct AuditArguments {
@@ -49,33 +52,9 @@ pub async fn run(arguments: &AuditArguments, env: &Env) -> Outcome {
             "nothing compared: nats.url is none, and no --ledger was given; name one of the two".to_owned(),
         ));
     }
-    let log = super::open_log(&settings).await?;
-    let bus = if app::bus_options(&settings).is_some() { Some(super::open_bus(&settings).await?) } else { None };
-    let kept_since =
-        settings.database.retention.map(|retention| EventId::lower_bound(Clock::System.now().minus(retention)));
-    let ledger = match ledger {
-        None => None,
-        Some(file) => {
-            // A killed simulator may have cut its last line anywhere, within a character too.
-            let lines = file.split(b'\n').map(|line| line.map(|line| String::from_utf8_lossy(&line).into_owned()));
-            Some(audit::compare_ledger(&*log, lines, kept_since).await?)
-        }
-    };
-    let stream = match bus {
-        None => None,
-        Some(bus) => {
-            let mut found = compare_stream(&*log, &bus, arguments.wait).await?;
-            if arguments.accept_purged && audit::accept_purged(&*log, bus.stream(), &found).await?.is_some() {
-                found = audit::compare(&*log, &bus, found.up_to).await?;
-            }
-            keep(&found, &*log, &bus).await;
-            Some(found)
-        }
-    };
-    log.close().await;
-    let findings = Findings::new(ledger, stream);
+    let findings = super::with_log(&settings, async |log| find(arguments, &settings, ledger, &**log).await).await?;
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&findings).map_err(anyhow::Error::from)?);
+        super::print_json(&findings)?;
     } else {
         findings.print();
     }
@@ -88,7 +67,37 @@ pub async fn run(arguments: &AuditArguments, env: &Env) -> Outcome {
     }
 }
 
-/// Keeps what was found for `check` and the stream watch. Who may only read the database is told all the same.
+async fn find(
+    arguments: &AuditArguments,
+    settings: &Settings,
+    ledger: Option<BufReader<File>>,
+    log: &dyn Store,
+) -> Result<Findings, Failure> {
+    let bus = super::open_bus_if_named(settings).await?;
+    let ledger = match ledger {
+        None => None,
+        Some(file) => {
+            // A killed simulator may have cut its last line anywhere, within a character too.
+            let lines = file.split(b'\n').map(|line| line.map(|line| String::from_utf8_lossy(&line).into_owned()));
+            let kept_since = settings.kept_since(Clock::System.now()).map(EventId::lower_bound);
+            Some(audit::compare_ledger(log, lines, kept_since).await?)
+        }
+    };
+    let stream = match bus {
+        None => None,
+        Some(bus) => {
+            let mut found = compare_stream(log, &bus, arguments.wait).await?;
+            if arguments.accept_purged && audit::accept_purged(log, bus.stream(), &found).await?.is_some() {
+                found = audit::compare(log, &bus, found.up_to).await?;
+            }
+            keep(&found, log, &bus).await;
+            Some(found)
+        }
+    };
+    Ok(Findings::new(ledger, stream))
+}
+
+/// Keeps what was found for `check` and the stream watch. A database that can only be read is no failure.
 pub async fn keep(found: &Comparison, log: &dyn Operations, bus: &Bus) {
     if let Err(error) = found.keep(log, bus).await {
         tracing::warn!(error = format!("{error:#}"), "what was found is not kept for `convoke check`");
@@ -99,15 +108,10 @@ pub async fn keep(found: &Comparison, log: &dyn Operations, bus: &Bus) {
 pub async fn compare_stream(log: &dyn Operations, bus: &Bus, wait: Duration) -> anyhow::Result<Comparison> {
     let head = log.head().await?;
     let started = Instant::now();
-    while position(log).await? < head && started.elapsed() < wait {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    while relay::position(log).await? < head && started.elapsed() < wait {
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     audit::compare(log, bus, head).await
-}
-
-async fn position(log: &dyn Operations) -> anyhow::Result<Seq> {
-    let cursors = log.cursors().await?;
-    Ok(cursors.iter().find(|cursor| cursor.name == relay::CURSOR).map_or(Seq::START, |cursor| cursor.position))
 }
 
 /// What an audit found.
@@ -143,8 +147,8 @@ struct MissingEvent {
     event_id: String,
 }
 
-/// So many of a kind are named to people; JSON has all.
-const NAMED: usize = 20;
+/// The most of a kind that are named to people; JSON has all.
+const MAX_NAMED: usize = 20;
 
 impl Findings {
     /// Judges what was found.
@@ -233,10 +237,10 @@ fn note(what: &str, count: u64) {
 
 fn name(what: &str, ids: impl ExactSizeIterator<Item = impl std::fmt::Display>) {
     let count = ids.len();
-    for id in ids.take(NAMED) {
+    for id in ids.take(MAX_NAMED) {
         println!("  {what}: {}", crate::printable::printable(&id.to_string()));
     }
-    if count > NAMED {
-        println!("  … and {} more {what}; --json names all", count - NAMED);
+    if count > MAX_NAMED {
+        println!("  … and {} more {what}; --json names all", count - MAX_NAMED);
     }
 }

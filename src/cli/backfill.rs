@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use tokio_util::sync::CancellationToken;
 
+use super::terminal::progress_bar;
 use super::{Failure, Outcome};
 use crate::backfill::{
     self, Backfill, BackfillReport, BackfillRequest, HISTORY, LONGEST_HISTORY, MARGIN, NoSubscriber,
@@ -54,7 +54,7 @@ fn history(text: &str) -> Result<Duration, String> {
 
 pub async fn run(arguments: &BackfillArguments, env: &Env) -> Outcome {
     let settings = super::settings(&arguments.settings, env, "warn")?;
-    let Some(options) = app::vendor_options(&settings) else {
+    let Some(options) = app::platform_options(&settings) else {
         return Err(Failure::Usage(
             "platform.app_id is not set: this command asks the platform's API; set platform.app_id and \
              platform.app_key_file"
@@ -63,13 +63,13 @@ pub async fn run(arguments: &BackfillArguments, env: &Env) -> Outcome {
     };
     let clock = Clock::System;
     let since = check_range(arguments, &settings, clock.now())?;
-    let vendor = Client::new(options, clock.clone()).map_err(|error| said(&error))?;
-    let log = super::open_log(&settings).await?;
-    let report = super::with_token(&vendor, fill(arguments, &settings, &log, vendor.clone(), clock, since)).await?;
-    log.close().await;
-    let report = report?;
+    let client = Client::new(options, clock.clone()).map_err(|error| failed(&error))?;
+    let report = super::with_log(&settings, async |log| {
+        super::with_token(&client, fill(arguments, &settings, log, client.clone(), clock, since)).await?
+    })
+    .await?;
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report).map_err(anyhow::Error::from)?);
+        super::print_json(&report)?;
     } else {
         println!("{report}");
     }
@@ -88,13 +88,13 @@ async fn fill(
     arguments: &BackfillArguments,
     settings: &Settings,
     log: &Arc<dyn Store>,
-    vendor: Client,
+    client: Client,
     clock: Clock,
     since: Millis,
 ) -> Result<BackfillReport, Failure> {
     let subscriber_id =
-        backfill::subscriber(&settings.subscriber_ids(), &vendor).await.map_err(|error| match error {
-            NoSubscriber::Platform(error) => Failure::Failed(said(&error)),
+        backfill::subscriber(&settings.subscriber_ids(), &client).await.map_err(|error| match error {
+            NoSubscriber::Platform(error) => Failure::Failed(failed(&error)),
             NoSubscriber::Unknown(sentence) => Failure::Usage(sentence),
         })?;
 
@@ -104,10 +104,10 @@ async fn fill(
     let tables = Projector::new(log.clone(), app::owner());
     let (stop, migrated) = (CancellationToken::new(), CancellationToken::new());
     migrated.cancel();
-    let backfill = Backfill { log: log.clone(), vendor, intake, clock, subscriber_id };
+    let backfill = Backfill { log: log.clone(), vendor: client, intake, clock, subscriber_id };
     let request = BackfillRequest { since, until: arguments.until, dry_run: arguments.dry_run, note: NOTE };
     let work = async {
-        let report = look(&backfill, &request, arguments.json).await;
+        let report = fill_showing_progress(&backfill, &request, arguments.json).await;
         stop.cancel();
         report
     };
@@ -136,13 +136,13 @@ fn check_range(arguments: &BackfillArguments, settings: &Settings, now: Millis) 
         )));
     }
     if let Some(retention) = settings.database.retention
-        && *since < now.minus(retention)
+        && let Some(kept_since) = settings.kept_since(now)
+        && *since < kept_since
     {
         return Err(Failure::Usage(format!(
             "--since {since}: events are kept for {} days here (database.retention), and what is older would be deleted at \
-             once: write --since {} or later",
-            retention.as_secs() / 86_400,
-            now.minus(retention)
+             once: write --since {kept_since} or later",
+            retention.as_secs() / 86_400
         )));
     }
     if *since > youngest {
@@ -163,15 +163,14 @@ fn check_range(arguments: &BackfillArguments, settings: &Settings, now: Millis) 
     }
 }
 
-async fn look(backfill: &Backfill, request: &BackfillRequest, quiet: bool) -> Result<BackfillReport, Failure> {
+async fn fill_showing_progress(
+    backfill: &Backfill,
+    request: &BackfillRequest,
+    quiet: bool,
+) -> Result<BackfillReport, Failure> {
     let log = &*backfill.log;
     backfill::tables_are_current(log, projection::CURSOR).await?;
-    let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };
-    if let Ok(style) =
-        ProgressStyle::with_template("{spinner} {elapsed_precise} {bar:30} {percent} %, {msg} (ETA {eta})")
-    {
-        bar.set_style(style);
-    }
+    let bar = progress_bar(!quiet, "{spinner} {elapsed_precise} {bar:30} {percent} %, {msg} (ETA {eta})");
     let done = backfill
         .run(request, |report, reached| {
             bar.set_length(report.until.since(report.since).as_secs().max(1));
@@ -182,12 +181,12 @@ async fn look(backfill: &Backfill, request: &BackfillRequest, quiet: bool) -> Re
         .await;
     bar.finish_and_clear();
     if done.is_ok() && !request.dry_run {
-        // Also if whoever moved them was killed a moment ago: its lease has to end first.
+        // Also if the process that moved them was killed a moment ago: its lease has to end first.
         backfill::tables_are_current(log, projection::CURSOR).await?;
     }
     done.map_err(|error| {
         let failure = match error {
-            backfill::Error::Platform(error) => said(&error),
+            backfill::Error::Platform(error) => failed(&error),
             error => anyhow::anyhow!("{:#}.", anyhow::Error::from(error)),
         };
         Failure::Failed(if request.dry_run {
@@ -198,10 +197,6 @@ async fn look(backfill: &Backfill, request: &BackfillRequest, quiet: bool) -> Re
     })
 }
 
-/// What the platform said, and what to do about it.
-fn said(error: &PlatformError) -> anyhow::Error {
-    match error.advice {
-        "" => anyhow::anyhow!("{error}"),
-        advice => anyhow::anyhow!("{error}. {advice}"),
-    }
+fn failed(error: &PlatformError) -> anyhow::Error {
+    anyhow::anyhow!(error.with_advice())
 }

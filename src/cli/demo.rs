@@ -4,25 +4,27 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use secrecy::SecretString;
 use serde::Deserialize;
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::audit::{Findings, compare_stream};
-use super::{Failure, Outcome, logging};
+use super::open::logging;
+use super::signals::{self, EndSignals};
+use super::{Failure, Outcome};
 use crate::app::{self, App};
 use crate::audit;
 use crate::config::{ConfigArgs, Env, Settings};
 use convoke_core::id::Seq;
-use convoke_core::time::Clock;
+use convoke_core::time::{Clock, Millis};
 use convoke_log::{self as log, Filter};
 use convoke_simulator::Simulation;
-use convoke_simulator::platform::{Platform, PlatformOptions};
+use convoke_simulator::platform::{Platform, PlatformOptions, Subscribed};
 
 /// The stream and the subjects of the demo: apart from those of a service on the same server.
 const STREAM: &str = "CONVOKE_DEMO";
@@ -51,21 +53,21 @@ pub struct DemoArguments {
 }
 
 /// Addresses of the two listeners.
-const USUAL: [&str; 2] = ["127.0.0.1:8080", "127.0.0.1:8081"];
-const ANY: [&str; 2] = ["127.0.0.1:0", "127.0.0.1:0"];
+const USUAL_ADDRESSES: [&str; 2] = ["127.0.0.1:8080", "127.0.0.1:8081"];
+const FREE_ADDRESSES: [&str; 2] = ["127.0.0.1:0", "127.0.0.1:0"];
 
 /// The sample's subscriber, and an App ID at the platform's API.
 const SUBSCRIBER_ID: &str = "1988692299";
 const PLATFORM_APP_ID: &str = "0123456789abcdef0123456789abcdef";
 
-/// The meetings were held so long ago: what is younger than a day the platform could still push by itself.
-const AGO: Duration = Duration::from_secs(2 * 86_400);
-/// The fraction of events that the platform loses.
-const LOST: f64 = 0.05;
+/// The meetings were held so long ago: what is younger than a day the platform could still push.
+const MEETINGS_AGE: Duration = Duration::from_secs(2 * 86_400);
+/// The share of events that the platform loses.
+const DROPPED_SHARE: f64 = 0.05;
 
 /// Events per second of the show, and of the trickle after it.
 const RATE: f64 = 250.0;
-const TRICKLE: f64 = 2.0;
+const TRICKLE_RATE: f64 = 2.0;
 
 /// The platform's retries take seconds instead of hours.
 const TIME_SCALE: f64 = 120.0;
@@ -93,110 +95,46 @@ pub async fn run(arguments: &DemoArguments, env: &Env) -> Outcome {
 async fn show(arguments: &DemoArguments, folder: &Path, nats_url: &str) -> Outcome {
     let mut place = Place::prepare(folder, nats_url).await?;
     // The usual ports, if they are free: what the README says then works as it is. That is known only by binding them.
-    let mut settings = place.settings(USUAL)?;
+    let mut settings = place.settings(USUAL_ADDRESSES)?;
     let app = match App::start(&settings).await {
         Ok(app) => app,
         Err(error) => {
             tracing::debug!(error = format!("{error:#}"), "not on the usual ports");
-            settings = place.settings(ANY)?;
+            settings = place.settings(FREE_ADDRESSES)?;
             App::start(&settings).await?
         }
     };
-    let (events, admin) = (app.events, app.admin);
-    place.callback_url = format!("http://{events}{}", settings.listen.path);
-    let health = std::sync::Arc::clone(&app.health);
+    place.callback_url = format!("http://{}{}", app.events, settings.listen.path);
+    let (admin, health) = (app.admin, Arc::clone(&app.health));
     let (stop, force) = (CancellationToken::new(), CancellationToken::new());
     let mut running = std::pin::pin!(app.run(stop.clone(), force.clone()));
-
     let story = async {
         wait("the service to be ready", || health.ready()).await?;
-        println!("convoke takes events at {}, database {}", place.callback_url, settings.database.url);
-        println!("the platform is played, its API at {}\n", place.platform.url());
-        place.command(&["subscription", "set"]).await?;
-        place.command(&["subscription", "enable"]).await?;
-        println!("(What was refused there is a probe with a wrong key, as it must be.)\n");
-        let subscribed = tokio::time::timeout(PATIENCE, place.platform.enabled()).await.context("the subscription")?;
-
-        let ledger = folder.join("ledger.ndjson");
-        let began = Clock::System.now().minus(AGO);
-        let simulation = Simulation {
-            meetings: arguments.meetings,
-            attendees: arguments.attendees,
-            rate: Some(RATE),
-            duplicates: 0.05,
-            drop: LOST,
-            resign_retries: true,
-            time_scale: TIME_SCALE,
-            seed: arguments.seed.unwrap_or_else(|| u64::from(rand::random::<u32>())),
-            base: Some(began),
-            ledger: Some(ledger.clone()),
-            truth: Some(folder.join("truth.ndjson")),
-            handshake: false,
-            chronicle: Some(place.platform.chronicle()),
-            progress: true,
-            ..Simulation::new(subscribed.url, subscribed.subscriber_id, subscribed.subscriber_key)
-        };
-        println!(
-            "the platform plays {} meetings of two days ago (seed {}), and loses some events …",
-            arguments.meetings, simulation.seed
-        );
-        let report = simulation.run(stop.child_token()).await.map_err(anyhow::Error::from)?;
-        println!("{report}\n");
-        if !stop.is_cancelled() {
-            place.command(&["backfill", "--since", &began.to_string()]).await?;
-            let ready = place.recordings(&settings).await?;
-            println!("the platform has decoded {ready} meetings' recordings: a record.ready for each is in the log\n");
-        }
-        let findings = audit(&settings, &ledger).await?;
-        println!(
-            "What was pushed was verified, all of it kept in SQLite and published. The audit of ledger, log and stream:"
-        );
-        findings.print();
-        tell(folder, nats_url, admin, arguments.once);
-        if !arguments.once && !stop.is_cancelled() {
-            println!("\nMeetings go on, {TRICKLE} events a second. Ctrl-C ends all of it and deletes the folder.");
-            let trickle = Simulation {
-                rate: Some(TRICKLE),
-                duration: Some(Duration::from_secs(7 * 24 * 3600)),
-                drop: 0.0,
-                base: None,
-                progress: false,
-                seed: simulation.seed.wrapping_add(1),
-                ..simulation
-            };
-            trickle.run(stop.child_token()).await.map_err(anyhow::Error::from)?;
-        }
-        Ok::<_, anyhow::Error>(findings.clean)
+        place.play(arguments, &settings, admin, &stop).await
     };
     let mut story = std::pin::pin!(story);
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let mut signals = EndSignals::listen()?;
     let mut clean = None;
     loop {
         tokio::select! {
-            told = &mut story, if clean.is_none() => {
-                clean = Some(told?);
+            found = &mut story, if clean.is_none() => {
+                clean = Some(found?);
                 stop.cancel();
             }
             ended = &mut running => {
                 ended?;
                 break;
             }
-            _ = terminate.recv() => next(&stop, &force),
-            _ = interrupt.recv() => next(&stop, &force),
+            _ = signals.next() => {
+                if !stop.is_cancelled() {
+                    println!("\nstopping");
+                }
+                signals::end(&stop, &force);
+            }
         }
     }
-    // Ended by a signal: what was found until then, if anything, has been said.
+    // Ended by a signal: what was found until then, if anything, has been printed.
     if arguments.once && clean != Some(true) { Err(Failure::Found) } else { Ok(()) }
-}
-
-fn next(stop: &CancellationToken, force: &CancellationToken) {
-    if stop.is_cancelled() {
-        force.cancel();
-    } else {
-        println!("\nstopping");
-        stop.cancel();
-    }
 }
 
 /// What the demo's Convoke, and its commands, stand on: nothing of the newcomer's own is read or touched.
@@ -234,6 +172,80 @@ impl Place {
         })
     }
 
+    /// The show, from the subscription to the audit, and the trickle after it; whether the audit was clean.
+    async fn play(
+        &self,
+        arguments: &DemoArguments,
+        settings: &Settings,
+        admin: SocketAddr,
+        stop: &CancellationToken,
+    ) -> Result<bool, Failure> {
+        println!("convoke takes events at {}, database {}", self.callback_url, settings.database.url);
+        println!("the platform is played, its API at {}\n", self.platform.url());
+        self.command(&["subscription", "set"]).await?;
+        self.command(&["subscription", "enable"]).await?;
+        println!("(What was refused there is a probe with a wrong key, as it must be.)\n");
+        let subscribed =
+            tokio::time::timeout(WAIT_TIMEOUT, self.platform.enabled()).await.context("the subscription")?;
+        let began = Clock::System.now().minus(MEETINGS_AGE);
+        let simulation = self.simulation(arguments, subscribed, began);
+        println!(
+            "the platform plays {} meetings of two days ago (seed {}), and loses some events …",
+            arguments.meetings, simulation.seed
+        );
+        let report = simulation.run(stop.child_token()).await.map_err(anyhow::Error::from)?;
+        println!("{report}\n");
+        if !stop.is_cancelled() {
+            self.command(&["backfill", "--since", &began.to_string()]).await?;
+            let ready = self.recordings(settings).await?;
+            println!("the platform has decoded {ready} meetings' recordings: a record.ready for each is in the log\n");
+        }
+        let findings = audit(settings, &self.ledger()).await?;
+        println!(
+            "What was pushed was verified, all of it kept in SQLite and published. The audit of ledger, log and stream:"
+        );
+        findings.print();
+        self.print_where_to_look(admin, arguments.once);
+        if !arguments.once && !stop.is_cancelled() {
+            println!("\nMeetings go on, {TRICKLE_RATE} events a second. Ctrl-C ends all of it and deletes the folder.");
+            let trickle = Simulation {
+                rate: Some(TRICKLE_RATE),
+                duration: Some(Duration::from_secs(7 * 24 * 3600)),
+                drop: 0.0,
+                base: None,
+                progress: false,
+                seed: simulation.seed.wrapping_add(1),
+                ..simulation
+            };
+            trickle.run(stop.child_token()).await.map_err(anyhow::Error::from)?;
+        }
+        Ok(findings.clean)
+    }
+
+    fn simulation(&self, arguments: &DemoArguments, subscribed: Subscribed, began: Millis) -> Simulation {
+        Simulation {
+            meetings: arguments.meetings,
+            attendees: arguments.attendees,
+            rate: Some(RATE),
+            duplicates: 0.05,
+            drop: DROPPED_SHARE,
+            resign_retries: true,
+            time_scale: TIME_SCALE,
+            seed: arguments.seed.unwrap_or_else(|| u64::from(rand::random::<u32>())),
+            base: Some(began),
+            ledger: Some(self.ledger()),
+            truth: Some(self.folder.join("truth.ndjson")),
+            handshake: false,
+            chronicle: Some(self.platform.chronicle()),
+            progress: true,
+            ..Simulation::new(subscribed.url, subscribed.subscriber_id, subscribed.subscriber_key)
+        }
+    }
+
+    fn ledger(&self) -> PathBuf {
+        self.folder.join("ledger.ndjson")
+    }
+
     fn variables(&self, [events, admin]: [&str; 2]) -> Vec<(&'static str, String)> {
         let text = |path: &Path| path.to_string_lossy().into_owned();
         vec![
@@ -263,18 +275,33 @@ impl Place {
     async fn command(&self, arguments: &[&str]) -> anyhow::Result<()> {
         println!("$ convoke {}", arguments.join(" "));
         let mut command = Command::new(std::env::current_exe().context("our own program")?);
-        command.args(arguments).env_clear().envs(self.variables(ANY));
+        command.args(arguments).env_clear().envs(self.variables(FREE_ADDRESSES));
         command.env("CONVOKE_PLATFORM_CALLBACK_URL", &self.callback_url).current_dir(&self.folder);
         // A Ctrl-C is for us: what has begun is finished.
         let output = command.stdin(Stdio::null()).process_group(0).kill_on_drop(true).output();
         let output =
-            tokio::time::timeout(PATIENCE * 3, output).await.context("too slow")?.context("our own program")?;
+            tokio::time::timeout(WAIT_TIMEOUT * 3, output).await.context("too slow")?.context("our own program")?;
         print!("{}", String::from_utf8_lossy(&output.stdout));
         if !output.status.success() {
             bail!("convoke {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim_end());
         }
         println!();
         Ok(())
+    }
+
+    /// Where to look while it goes on.
+    fn print_where_to_look(&self, admin: SocketAddr, once: bool) {
+        let (folder, nats_url) = (self.folder.display(), &self.nats_url);
+        let look =
+            if once { "Without --once it goes on, and you can look for yourself:" } else { "Look for yourself:" };
+        println!("\n{look}");
+        println!("  sqlite3 {folder}/convoke.db \"SELECT event, count(*) FROM events GROUP BY event\"");
+        println!("  nats --server {nats_url} stream view {STREAM}        (the NATS command line, if you have it)");
+        println!("  curl -s http://{admin}/metrics | grep convoke_deliveries_total");
+        println!("  curl -s 'http://{admin}/readyz?verbose'");
+        println!("  curl -s 'http://{admin}/api/v1/meetings?status=live'");
+        println!("  http://{admin}/   the page, in a browser: how it is and what happens, personal data masked");
+        println!("  {folder}   the simulator's ledger and truth");
     }
 
     /// Waits until there is a `record.ready` for every meeting that was recorded; how many there are.
@@ -294,14 +321,14 @@ impl Place {
             }
             anyhow::Ok(())
         };
-        tokio::time::timeout(PATIENCE, all_ready).await.context("waiting for the recordings")??;
+        tokio::time::timeout(WAIT_TIMEOUT, all_ready).await.context("waiting for the recordings")??;
         log.close().await;
         Ok(expected)
     }
 }
 
 /// How long anything may take that should take no time.
-const PATIENCE: Duration = Duration::from_secs(20);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
 async fn wait(what: &str, condition: impl Fn() -> bool) -> anyhow::Result<()> {
     let reached = async {
@@ -309,36 +336,19 @@ async fn wait(what: &str, condition: impl Fn() -> bool) -> anyhow::Result<()> {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, reached).await.map_err(|_| anyhow!("waited {PATIENCE:?} for {what}"))
+    tokio::time::timeout(WAIT_TIMEOUT, reached).await.map_err(|_| anyhow!("waited {WAIT_TIMEOUT:?} for {what}"))
 }
 
-async fn audit(settings: &Settings, ledger: &Path) -> anyhow::Result<Findings> {
+async fn audit(settings: &Settings, ledger: &Path) -> Result<Findings, Failure> {
     use std::io::BufRead as _;
-    let log = log::open(&app::log_options(settings))?;
-    let options = app::bus_options(settings).context("the demo has a bus")?;
-    let bus = convoke_bus::Bus::connect(options).await?;
-    bus.wait_connected(PATIENCE).await?;
-    let lines = std::io::BufReader::new(std::fs::File::open(ledger).context("the ledger")?).lines();
-    let ledger = audit::compare_ledger(&*log, lines, None).await?;
-    let stream = compare_stream(&*log, &bus, PATIENCE).await?;
-    log.close().await;
-    Ok(Findings::new(Some(ledger), Some(stream)))
-}
-
-/// Where to look while it goes on.
-fn tell(folder: &Path, nats_url: &str, admin: SocketAddr, once: bool) {
-    let database = folder.join("convoke.db");
-    println!(
-        "\n{}",
-        if once { "Without --once it goes on, and you can look for yourself:" } else { "Look for yourself:" }
-    );
-    println!("  sqlite3 {} \"SELECT event, count(*) FROM events GROUP BY event\"", database.display());
-    println!("  nats --server {nats_url} stream view {STREAM}        (the NATS command line, if you have it)");
-    println!("  curl -s http://{admin}/metrics | grep convoke_deliveries_total");
-    println!("  curl -s 'http://{admin}/readyz?verbose'");
-    println!("  curl -s 'http://{admin}/api/v1/meetings?status=live'");
-    println!("  http://{admin}/   the page, in a browser: how it is and what happens, personal data masked");
-    println!("  {}   the simulator's ledger and truth", folder.display());
+    super::with_log(settings, async |log| {
+        let bus = super::open_bus(settings).await?;
+        let lines = std::io::BufReader::new(std::fs::File::open(ledger).context("the ledger")?).lines();
+        let ledger = audit::compare_ledger(&**log, lines, None).await?;
+        let stream = compare_stream(&**log, &bus, WAIT_TIMEOUT).await?;
+        Ok(Findings::new(Some(ledger), Some(stream)))
+    })
+    .await
 }
 
 /// Starts a nats-server of our own on a free port, with its store in `folder`.
@@ -378,7 +388,7 @@ async fn start_nats(program: &Path, folder: &Path) -> Result<(Child, String), Fa
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let url = tokio::time::timeout(PATIENCE, ready).await.context("waiting for nats-server")??;
+    let url = tokio::time::timeout(WAIT_TIMEOUT, ready).await.context("waiting for nats-server")??;
     Ok((child, url))
 }
 

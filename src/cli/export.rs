@@ -4,9 +4,10 @@ use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tokio::signal::unix::{SignalKind, signal};
+use indicatif::HumanCount;
 
+use super::signals::EndSignals;
+use super::terminal::progress_bar;
 use super::{Failure, Outcome};
 use crate::config::{ConfigArgs, Env};
 use crate::export::{ExportError, ExportProgress, ExportRequest, Format, Style, Table, Target, TargetError, export};
@@ -57,30 +58,20 @@ pub async fn run(arguments: &ExportArguments, env: &Env) -> Outcome {
     let request = request(arguments)?;
     let style = style(arguments)?;
     let target = target(arguments, &style)?;
-    let log = super::open_log(&settings).await?;
-    let file = target.is_file();
-    let work = write(&*log, &request, &style, target);
-    // Nothing is left of a file that did not become whole. Whatever else reads ends this process at once, as ever.
-    let outcome = if file {
+    super::with_log(&settings, async |log| {
+        let file = target.is_file();
+        let work = write(&**log, &request, &style, target);
+        if !file {
+            return work.await;
+        }
+        // Nothing is left of a file that did not become whole. What goes to standard output a signal ends at once.
+        let mut signals = EndSignals::listen()?;
         tokio::select! {
             outcome = work => outcome,
-            name = ended() => Err(Failure::Failed(anyhow::anyhow!("ended by {}: no file was written", name?))),
+            (name, _) = signals.next() => Err(Failure::Failed(anyhow::anyhow!("ended by {name}: no file was written"))),
         }
-    } else {
-        work.await
-    };
-    log.close().await;
-    outcome
-}
-
-/// Waits for a signal that ends the process.
-async fn ended() -> anyhow::Result<&'static str> {
-    let listen = || Ok::<_, io::Error>((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?));
-    let (mut interrupt, mut terminate) = listen().context("waiting for signals")?;
-    Ok(tokio::select! {
-        _ = interrupt.recv() => "SIGINT",
-        _ = terminate.recv() => "SIGTERM",
     })
+    .await
 }
 
 fn request(arguments: &ExportArguments) -> Result<ExportRequest, Failure> {
@@ -152,7 +143,9 @@ fn target(arguments: &ExportArguments, style: &Style) -> Result<Target, Failure>
 }
 
 async fn write(log: &dyn Reading, request: &ExportRequest, style: &Style, target: Target) -> Outcome {
-    let bar = bar(target.is_file() || !io::stdout().is_terminal());
+    // On a terminal, unless the rows themselves go there.
+    let shown = target.is_file() || !io::stdout().is_terminal();
+    let bar = progress_bar(shown, "{bar:30} {percent:>3} %  {msg}  {elapsed}, about {eta} left");
     let clock = Clock::System;
     let begun = clock.steady();
     let said = |progress: &ExportProgress| {
@@ -170,7 +163,7 @@ async fn write(log: &dyn Reading, request: &ExportRequest, style: &Style, target
     bar.finish_and_clear();
     let (target, rows) = match done {
         Ok(done) => done,
-        // Whoever read it has read enough.
+        // The reader has read enough.
         Err(ExportError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
         Err(ExportError::Io(error)) => return Err(Failure::Failed(anyhow::Error::from(error).context("writing"))),
         Err(ExportError::Log(error)) => return Err(error.into()),
@@ -183,14 +176,4 @@ async fn write(log: &dyn Reading, request: &ExportRequest, style: &Style, target
 
 fn millis(from: Millis, to: Millis) -> u64 {
     u64::try_from(to.since(from).as_millis()).unwrap_or(u64::MAX)
-}
-
-/// On a terminal, unless the rows themselves go there.
-fn bar(shown: bool) -> ProgressBar {
-    let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let bar = ProgressBar::with_draw_target(None, target);
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}  {elapsed}, about {eta} left") {
-        bar.set_style(style);
-    }
-    bar
 }

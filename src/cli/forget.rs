@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use uuid::Uuid;
 
+use super::terminal::{can_ask, confirm, progress_bar};
 use super::{Failure, Outcome};
 use crate::app;
 use crate::config::{ConfigArgs, Env, Settings};
@@ -76,16 +76,15 @@ pub async fn run(arguments: &ForgetArguments, env: &Env) -> Outcome {
         ));
     }
     if !arguments.dry_run {
-        super::confirm::can_ask(arguments.yes)?;
+        can_ask(arguments.yes)?;
     }
     let settings = super::settings(&arguments.settings, env, "warn")?;
-    let log = super::open_log(&settings).await?;
-    let bus =
-        if app::bus_options(&settings).is_some() { Some(Arc::new(super::open_bus(&settings).await?)) } else { None };
-    let forget = Forget::new(log.clone(), bus, handles, app::owner());
-    let outcome = forget_with(&forget, arguments, &settings).await;
-    log.close().await;
-    outcome
+    super::with_log(&settings, async |log| {
+        let bus = super::open_bus_if_named(&settings).await?.map(Arc::new);
+        let forget = Forget::new(log.clone(), bus, handles, app::owner());
+        forget_with(&forget, arguments, &settings).await
+    })
+    .await
 }
 
 async fn forget_with(forget: &Forget, arguments: &ForgetArguments, settings: &Settings) -> Outcome {
@@ -96,7 +95,7 @@ async fn forget_with(forget: &Forget, arguments: &ForgetArguments, settings: &Se
             return Ok(());
         }
         print_survey(&survey, false);
-        super::confirm::ask("erase this? What is erased does not come back", "nothing was erased")?;
+        confirm(arguments.yes, "erase this? What is erased does not come back", "nothing was erased")?;
     }
     let report = progressing(async |say| forget.erase(arguments.vacuum, say).await)
         .await
@@ -107,10 +106,7 @@ async fn forget_with(forget: &Forget, arguments: &ForgetArguments, settings: &Se
 
 /// Shows on a terminal how far it is.
 async fn progressing<T>(work: impl AsyncFnOnce(&mut dyn FnMut(Part)) -> Result<T, ForgetError>) -> Result<T, Failure> {
-    let bar = ProgressBar::new(100);
-    if let Ok(style) = ProgressStyle::with_template("{msg:22} {bar:40} {percent:>3} %  {elapsed}") {
-        bar.set_style(style);
-    }
+    let bar = progress_bar(true, "{msg:22} {bar:40} {percent:>3} %  {elapsed}");
     let mut say = |part: Part| {
         let (doing, share) = match part {
             Part::Finding(at, head) => ("looking in the log", Some((at, head))),

@@ -3,34 +3,32 @@
 mod audit;
 mod backfill;
 mod check;
-mod confirm;
 mod demo;
 mod export;
 mod forget;
 mod migrate;
+mod open;
 mod quarantine;
 mod rebuild;
 mod replay;
 mod serve;
+mod signals;
 mod simulate;
 mod subscription;
+mod terminal;
 mod verify;
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
 
-use crate::app;
-use crate::config::{ConfigArgs, ConfigError, Env, LogFormat, Settings};
+use self::open::{open_bus, open_bus_if_named, open_log, settings, with_log};
+use self::signals::with_token;
+use self::terminal::print_json;
+use crate::config::{ConfigError, Env};
 use crate::telemetry;
-use convoke_bus::Bus;
-use convoke_log::{self as log, Store};
-use convoke_platform::Client;
+use convoke_log::LogError;
 
 /// Receives Huawei Cloud Meeting's event push, verifies it, keeps it in SQL and republishes it onto NATS JetStream.
 ///
@@ -101,10 +99,10 @@ impl From<ConfigError> for Failure {
     }
 }
 
-impl From<convoke_log::LogError> for Failure {
-    fn from(error: convoke_log::LogError) -> Self {
+impl From<LogError> for Failure {
+    fn from(error: LogError) -> Self {
         match error {
-            convoke_log::LogError::Url(_) => Self::Usage(error.to_string()),
+            LogError::Url(_) => Self::Usage(error.to_string()),
             error => Self::Failed(error.into()),
         }
     }
@@ -126,7 +124,7 @@ pub fn main() -> ExitCode {
         }
     };
     let outcome = runtime.block_on(run(arguments.command, &env));
-    // Nothing is left to wait for: whoever needs an orderly end has had it.
+    // Nothing is left to wait for: what needs an orderly end has had it.
     runtime.shutdown_timeout(Duration::from_millis(200));
     let printed = crate::output::finish().map_err(|error| Failure::Failed(anyhow::anyhow!(error)));
     let (status, words) = match outcome.and(printed) {
@@ -159,56 +157,6 @@ async fn run(command: Command, env: &Env) -> Outcome {
         Command::Rebuild(arguments) => rebuild::run(&arguments, env).await,
         Command::Forget(arguments) => forget::run(&arguments, env).await,
     }
-}
-
-/// Reads the settings and sets up logging: `level` unless `RUST_LOG` says otherwise.
-fn settings(args: &ConfigArgs, env: &Env, level: &str) -> Result<Settings, Failure> {
-    let settings = Settings::load(args, env)?;
-    let format = settings.log.format.unwrap_or_else(|| LogFormat::for_terminal(std::io::stderr().is_terminal()));
-    logging(env, level, matches!(format, LogFormat::Json), settings.telemetry.otlp_endpoint.as_deref())?;
-    Ok(settings)
-}
-
-fn logging(env: &Env, level: &str, json: bool, otlp_endpoint: Option<&str>) -> Result<(), Failure> {
-    // What goes wrong there, `bus` says once and in plain words.
-    let quiet = format!("{level},async_nats=off");
-    telemetry::init(json, env.get("RUST_LOG").unwrap_or(&quiet), otlp_endpoint)
-        .map_err(|error| Failure::Usage(format!("RUST_LOG: {error}; write for example info or convoke=debug")))
-}
-
-/// The log that the settings name, which must be there and up to date.
-async fn open_log(settings: &Settings) -> Result<Arc<dyn Store>, Failure> {
-    let log = log::open(&app::log_options(settings))?;
-    log.migrate(false).await?;
-    Ok(log)
-}
-
-/// What `work` comes to. The client's token is given back whatever that is, also if the process is told to end meanwhile.
-async fn with_token<T>(client: &Client, work: impl Future<Output = T>) -> anyhow::Result<T> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-    let ended = tokio::select! {
-        done = work => Ok(done),
-        _ = interrupt.recv() => Err(SignalKind::interrupt()),
-        _ = terminate.recv() => Err(SignalKind::terminate()),
-    };
-    client.log_out().await;
-    ended.map_err(|signal| {
-        eprintln!("convoke: told to end before it was done");
-        // As a shell says that a signal ended it.
-        std::process::exit(128 + signal.as_raw_value())
-    })
-}
-
-/// The bus that the settings name, connected.
-async fn open_bus(settings: &Settings) -> Result<Bus, Failure> {
-    let Some(options) = app::bus_options(settings) else {
-        return Err(Failure::Usage("nats.url is none: this command needs the stream; name a NATS server".to_owned()));
-    };
-    let shown = crate::config::redact_url(&options.url);
-    let bus = Bus::connect(options).await.map_err(anyhow::Error::from)?;
-    bus.wait_connected(Duration::from_secs(5)).await.with_context(|| shown)?;
-    Ok(bus)
 }
 
 /// Reads a point in time as people write it.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::anyhow;
 use clap::Subcommand;
 
+use super::terminal::{can_ask, confirm};
 use super::{Failure, Outcome};
 use crate::config::{ConfigArgs, Env};
 use crate::printable::printable;
@@ -93,30 +94,29 @@ pub async fn run(arguments: &QuarantineArguments, env: &Env) -> Outcome {
     | Command::Retry { settings, .. }
     | Command::Discard { settings, .. }) = &arguments.command;
     if let Command::Discard { yes, .. } = &arguments.command {
-        super::confirm::can_ask(*yes)?;
+        can_ask(*yes)?;
     }
-    let log = super::open_log(&super::settings(settings, env, "warn")?).await?;
-    let outcome = match &arguments.command {
-        Command::List { json, .. } => list(&*log, *json).await,
-        Command::Show { id, .. } => show(&*log, *id).await,
-        Command::Retry { ids, all, unit, .. } => retry(&*log, ids, *all, unit.map(Unit::admit)).await,
-        Command::Discard { ids, yes, .. } => discard(&*log, ids, *yes).await,
-    };
-    log.close().await;
-    outcome
+    let settings = super::settings(settings, env, "warn")?;
+    super::with_log(&settings, async |log| match &arguments.command {
+        Command::List { json, .. } => list(&**log, *json).await,
+        Command::Show { id, .. } => show(&**log, *id).await,
+        Command::Retry { ids, all, unit, .. } => retry(&**log, ids, *all, unit.map(Unit::admit)).await,
+        Command::Discard { ids, yes, .. } => discard(&**log, ids, *yes).await,
+    })
+    .await
 }
 
 /// What to do about a time that cannot be right.
 const ADVICE: &str = "; `quarantine show` has it, and --as seconds, microseconds or received says how to read it";
 
 /// Entries read at a time: each may be as long as a body may be.
-const PAGE: u32 = 50;
+const PAGE_ROWS: u32 = 50;
 
 async fn list(log: &dyn Operations, json: bool) -> Outcome {
     let mut after = 0;
     let mut count = 0_u64;
     loop {
-        let page = log.list_quarantined(after, PAGE).await?;
+        let page = log.list_quarantined(after, PAGE_ROWS).await?;
         let Some(last) = page.last() else { break };
         after = last.id;
         for entry in &page {
@@ -171,7 +171,7 @@ async fn retry(log: &dyn Operations, ids: &[i64], all: bool, admit: Option<Admit
     if all {
         let mut after = 0;
         loop {
-            let page = log.list_quarantined(after, PAGE).await?;
+            let page = log.list_quarantined(after, PAGE_ROWS).await?;
             let Some(last) = page.last() else { break };
             after = last.id;
             for entry in page {
@@ -225,13 +225,9 @@ async fn retry_one(log: &dyn Operations, entry: Quarantined, admit: Option<Admit
 }
 
 async fn discard(log: &dyn Operations, ids: &[i64], yes: bool) -> Outcome {
-    if !yes {
-        let question = format!(
-            "delete {} of the quarantine for good",
-            if ids.len() == 1 { "this entry" } else { "these entries" }
-        );
-        super::confirm::ask(&format!("{question}? They do not come back"), "nothing was deleted")?;
-    }
+    let entries = if ids.len() == 1 { "this entry" } else { "these entries" };
+    let question = format!("delete {entries} of the quarantine for good? They do not come back");
+    confirm(yes, &question, "nothing was deleted")?;
     let mut missing = false;
     for id in ids {
         if log.discard_quarantined(*id).await? {

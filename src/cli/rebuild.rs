@@ -1,12 +1,15 @@
 //! `convoke rebuild`.
 
-use anyhow::anyhow;
-use indicatif::{ProgressBar, ProgressStyle};
+use std::sync::Arc;
 
+use anyhow::anyhow;
+
+use super::terminal::{can_ask, confirm, progress_bar};
 use super::{Failure, Outcome};
 use crate::app;
 use crate::config::{ConfigArgs, Env};
 use crate::projection::Projector;
+use convoke_log::Store;
 
 #[derive(Debug, clap::Args)]
 pub struct RebuildArguments {
@@ -21,37 +24,27 @@ pub struct RebuildArguments {
 }
 
 pub async fn run(arguments: &RebuildArguments, env: &Env) -> Outcome {
-    super::confirm::can_ask(arguments.yes)?;
+    can_ask(arguments.yes)?;
     let settings = super::settings(&arguments.settings, env, "warn")?;
-    let log = super::open_log(&settings).await?;
+    super::with_log(&settings, async |log| rebuild(arguments, log).await).await
+}
+
+async fn rebuild(arguments: &RebuildArguments, log: &Arc<dyn Store>) -> Outcome {
     let expired = log.runs_before_log().await?;
     if expired > 0 && !arguments.drop_expired {
         let advice = "the log cannot tell of them any more. --drop-expired makes the tables without them";
         return Err(Failure::Failed(anyhow!("{expired} runs began before the log's oldest event: {advice}")));
     }
-    if !arguments.yes {
-        super::confirm::ask(
-            "empty the analyst tables, and make them anew from the log? It may take a while",
-            "nothing was changed",
-        )?;
-    }
+    let question = "empty the analyst tables, and make them anew from the log? It may take a while";
+    confirm(arguments.yes, question, "nothing was changed")?;
     let head = log.head().await?;
-    let bar = ProgressBar::new(head.0.unsigned_abs());
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {percent:>3} %  {elapsed} of about {duration}") {
-        bar.set_style(style);
-    }
+    let bar = progress_bar(true, "{bar:40} {percent:>3} %  {elapsed} of about {duration}");
+    bar.set_length(head.0.unsigned_abs());
     let tables = Projector::new(log.clone(), app::owner());
     let rebuilt = tables.rebuild(|at| bar.set_position(at.0.unsigned_abs())).await;
     bar.finish_and_clear();
-    let counts = match rebuilt {
-        Ok(()) => log.table_counts().await,
-        Err(error) => {
-            log.close().await;
-            return Err(Failure::Failed(error.into()));
-        }
-    };
-    log.close().await;
-    let [meetings, stays, recordings] = counts?;
+    rebuilt.map_err(anyhow::Error::from)?;
+    let [meetings, stays, recordings] = log.table_counts().await?;
     println!("made {meetings} meetings, {stays} stays and {recordings} recordings from the log up to {head}");
     Ok(())
 }

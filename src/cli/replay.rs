@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use super::{Failure, Outcome};
-use crate::config::{ConfigArgs, Env};
+use crate::config::{ConfigArgs, Env, Settings};
 use crate::cursor::Handover;
 use crate::metrics::Label as _;
 use crate::relay::{self, Encoder};
@@ -16,7 +16,7 @@ use convoke_bus::{Bus, Message};
 use convoke_core::event::Record;
 use convoke_core::id::Seq;
 use convoke_core::time::{Clock, Millis};
-use convoke_log::{Filter, Operations};
+use convoke_log::{Filter, Store};
 
 #[derive(Debug, clap::Args)]
 pub struct ReplayArguments {
@@ -47,10 +47,14 @@ pub struct ReplayArguments {
 }
 
 /// Windows in a row of which the bus takes nothing, before it is given up.
-const ATTEMPTS: u32 = 10;
+const MAX_ATTEMPTS: u32 = 10;
+
+/// The pause after such a window, and how long a lost connection may take to come back.
+const RETRY_DELAY: Duration = Duration::from_millis(200);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Messages published at a time.
-const WINDOW: u32 = 256;
+const WINDOW_ROWS: u32 = 256;
 
 pub async fn run(arguments: &ReplayArguments, env: &Env) -> Outcome {
     let settings = super::settings(&arguments.settings, env, "warn")?;
@@ -65,35 +69,27 @@ pub async fn run(arguments: &ReplayArguments, env: &Env) -> Outcome {
                 .to_owned(),
         ));
     }
-    let log = super::open_log(&settings).await?;
-    let bus = super::open_bus(&settings).await?;
+    super::with_log(&settings, async |log| replay(arguments, &settings, &**log).await).await
+}
+
+async fn replay(arguments: &ReplayArguments, settings: &Settings, log: &dyn Store) -> Outcome {
+    let bus = super::open_bus(settings).await?;
     bus.ensure_stream().await.map_err(anyhow::Error::from)?;
     let mut replay = Replay {
-        log: &*log,
-        turn: Handover::new(&*log, relay::CURSOR, &app::owner()),
+        log,
+        handover: Handover::new(log, relay::CURSOR, &app::owner()),
         bus: &bus,
         encoder: Encoder::new(bus.subject_prefix(), settings.privacy.mask.clone()),
         suffix: format!(".r{}", Clock::System.now().get()),
         again: arguments.again,
         not_held_up_to: 0,
-        new: 0,
-        suffixed: 0,
-        duplicate: 0,
-        too_large: 0,
-        forgotten: 0,
+        counts: Counts::default(),
     };
-
     // What the relay has not published yet is the relay's: first copies stand in the stream in the order of the log.
-    let cursors = log.cursors().await?;
-    let end = cursors.iter().find(|cursor| cursor.name == relay::CURSOR).map_or(Seq::START, |cursor| cursor.position);
+    let end = relay::position(log).await?;
     let mut verdict = None;
     if arguments.missing {
-        let found = audit::compare(&*log, &bus, end).await?;
-        replay.not_held_up_to = found.last_message();
-        replay.rows(found.missing.iter().map(|missing| missing.seq)).await?;
-        let found = if found.missing.is_empty() { found } else { audit::compare(&*log, &bus, end).await? };
-        super::audit::keep(&found, &*log, &bus).await;
-        verdict = found.verdict();
+        verdict = replay.missing(end).await?;
     }
     if arguments.set_aside {
         replay.not_held_up_to = 0;
@@ -110,8 +106,7 @@ pub async fn run(arguments: &ReplayArguments, env: &Env) -> Outcome {
         replay.range(&filter).await?;
     }
     replay.print(arguments, settings.nats.duplicate_window);
-    replay.turn.end().await.map_err(anyhow::Error::from)?;
-    log.close().await;
+    replay.handover.end().await.map_err(anyhow::Error::from)?;
     match verdict {
         None => Ok(()),
         Some(verdict) => {
@@ -122,8 +117,8 @@ pub async fn run(arguments: &ReplayArguments, env: &Env) -> Outcome {
 }
 
 struct Replay<'a> {
-    log: &'a dyn Operations,
-    turn: Handover<'a>,
+    log: &'a dyn Store,
+    handover: Handover<'a>,
     bus: &'a Bus,
     encoder: Encoder,
     /// What makes another message of a copy.
@@ -132,6 +127,11 @@ struct Replay<'a> {
     again: bool,
     /// Of what is published the stream holds nothing up to this message: if it says that it has it, only its duplicate window does.
     not_held_up_to: u64,
+    counts: Counts,
+}
+
+#[derive(Default)]
+struct Counts {
     new: u64,
     /// Those of them that got the suffix for the duplicate window's sake.
     suffixed: u64,
@@ -148,10 +148,22 @@ struct Waiting {
 }
 
 impl Replay<'_> {
+    /// Publishes what an audit misses; what it still says after that.
+    async fn missing(&mut self, end: Seq) -> anyhow::Result<Option<String>> {
+        let mut found = audit::compare(self.log, self.bus, end).await?;
+        self.not_held_up_to = found.last_message();
+        self.rows(found.missing.iter().map(|missing| missing.seq)).await?;
+        if !found.missing.is_empty() {
+            found = audit::compare(self.log, self.bus, end).await?;
+        }
+        super::audit::keep(&found, self.log, self.bus).await;
+        Ok(found.verdict())
+    }
+
     async fn range(&mut self, filter: &Filter) -> anyhow::Result<()> {
         let mut after = Seq::START;
         loop {
-            let page = self.log.select(filter, after, WINDOW).await?;
+            let page = self.log.select(filter, after, WINDOW_ROWS).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.seq;
             self.add(&page).await?;
@@ -161,7 +173,7 @@ impl Replay<'_> {
     async fn set_aside(&mut self) -> anyhow::Result<()> {
         let mut after = Seq::START;
         loop {
-            let page = self.log.list_set_aside(relay::CURSOR, after, WINDOW).await?;
+            let page = self.log.list_set_aside(relay::CURSOR, after, WINDOW_ROWS).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = last.seq;
             self.rows(page.iter().map(|row| row.seq)).await?;
@@ -172,7 +184,7 @@ impl Replay<'_> {
     async fn rows(&mut self, rows: impl Iterator<Item = Seq>) -> anyhow::Result<()> {
         let mut rows = rows.peekable();
         while let Some(first) = rows.peek() {
-            let mut page = self.log.read(Seq(first.0 - 1), WINDOW).await?;
+            let mut page = self.log.read(Seq(first.0 - 1), WINDOW_ROWS).await?;
             let last = page.last().map_or(*first, |record| record.seq);
             let wanted: HashSet<Seq> = std::iter::from_fn(|| rows.next_if(|seq| *seq <= last)).collect();
             page.retain(|record| wanted.contains(&record.seq));
@@ -190,56 +202,62 @@ impl Replay<'_> {
                     let waits = Waiting { seq: record.seq, message, suffixed: false };
                     waiting.push(if self.again { self.with_suffix(waits) } else { waits });
                 }
-                None => self.forgotten += 1,
+                None => self.counts.forgotten += 1,
             }
         }
         let mut published = HashSet::new();
         let mut attempts = 0;
-        loop {
+        while !waiting.is_empty() {
             let before = self.settled();
-            let mut last = None;
-            self.turn.take().await?;
-            let window: Vec<Message> = waiting.iter().map(|waits| waits.message.clone()).collect();
-            let results = self.bus.publish(&window, None).await;
-            let mut left = Vec::new();
-            for (waits, result) in std::mem::take(&mut waiting).into_iter().zip(results) {
-                match result {
-                    Ok(ack) if ack.duplicate && !waits.suffixed && ack.sequence <= self.not_held_up_to => {
-                        left.push(self.with_suffix(waits));
-                        self.suffixed += 1;
-                        continue;
-                    }
-                    // It came through at the first try, whose acknowledgement did not.
-                    Ok(ack) if ack.duplicate && (waits.suffixed || self.not_held_up_to > 0) => self.new += 1,
-                    Ok(ack) if ack.duplicate => self.duplicate += 1,
-                    Ok(_) => self.new += 1,
-                    Err(PublishError::TooLarge) => {
-                        self.too_large += 1;
-                        continue;
-                    }
-                    Err(reason) => {
-                        last = Some(reason);
-                        left.push(waits);
-                        continue;
-                    }
-                }
-                published.insert(waits.seq);
-            }
-            waiting = left;
-            if waiting.is_empty() {
-                return self.take_up(records, &published).await;
-            }
-            let Some(reason) = last else { continue };
+            let failure = self.publish(&mut waiting, &mut published).await?;
+            let Some(reason) = failure else { continue };
             // Only attempts that got nowhere count; after one that is too large, say, the others are still to be sent.
             attempts = if self.settled() > before { 0 } else { attempts + 1 };
-            if attempts == ATTEMPTS {
-                bail!("the bus does not take it: {}; published {} until then", reason.as_str(), self.new);
+            if attempts == MAX_ATTEMPTS {
+                bail!("the bus does not take it: {}; published {} until then", reason.as_str(), self.counts.new);
             }
             if attempts > 0 {
-                tokio::time::sleep(Duration::from_millis(200)).await;
+                tokio::time::sleep(RETRY_DELAY).await;
             }
-            self.bus.wait_connected(Duration::from_secs(5)).await.context("publishing")?;
+            self.bus.wait_connected(CONNECT_TIMEOUT).await.context("publishing")?;
         }
+        self.take_up(records, &published).await
+    }
+
+    /// Publishes them once, and leaves those that are to be sent again in `waiting`; why the bus did not take one of these.
+    async fn publish(
+        &mut self,
+        waiting: &mut Vec<Waiting>,
+        published: &mut HashSet<Seq>,
+    ) -> anyhow::Result<Option<PublishError>> {
+        self.handover.take().await?;
+        let window: Vec<Message> = waiting.iter().map(|waits| waits.message.clone()).collect();
+        let results = self.bus.publish(&window, None).await;
+        let mut failure = None;
+        for (waits, result) in std::mem::take(waiting).into_iter().zip(results) {
+            match result {
+                Ok(ack) if ack.duplicate && !waits.suffixed && ack.sequence <= self.not_held_up_to => {
+                    waiting.push(self.with_suffix(waits));
+                    self.counts.suffixed += 1;
+                    continue;
+                }
+                // It came through at the first try, whose acknowledgement did not.
+                Ok(ack) if ack.duplicate && (waits.suffixed || self.not_held_up_to > 0) => self.counts.new += 1,
+                Ok(ack) if ack.duplicate => self.counts.duplicate += 1,
+                Ok(_) => self.counts.new += 1,
+                Err(PublishError::TooLarge) => {
+                    self.counts.too_large += 1;
+                    continue;
+                }
+                Err(reason) => {
+                    failure = Some(reason);
+                    waiting.push(waits);
+                    continue;
+                }
+            }
+            published.insert(waits.seq);
+        }
+        Ok(failure)
     }
 
     fn with_suffix(&self, waits: Waiting) -> Waiting {
@@ -250,7 +268,7 @@ impl Replay<'_> {
     /// What was set aside, and is in the stream now, is not set aside any more.
     async fn take_up(&self, records: &[Record], published: &HashSet<Seq>) -> anyhow::Result<()> {
         let Some(first) = records.first() else { return Ok(()) };
-        for row in self.log.list_set_aside(relay::CURSOR, Seq(first.seq.0 - 1), WINDOW).await? {
+        for row in self.log.list_set_aside(relay::CURSOR, Seq(first.seq.0 - 1), WINDOW_ROWS).await? {
             if published.contains(&row.seq) {
                 self.log.take_up(relay::CURSOR, row.seq).await?;
             }
@@ -259,13 +277,14 @@ impl Replay<'_> {
     }
 
     fn settled(&self) -> u64 {
-        self.new + self.duplicate + self.too_large
+        self.counts.new + self.counts.duplicate + self.counts.too_large
     }
 
     fn print(&self, arguments: &ReplayArguments, duplicate_window: Duration) {
         let window = humantime::format_duration(duplicate_window);
-        match (self.new, self.duplicate) {
-            (0, 0) if self.forgotten + self.too_large == 0 => {
+        let Counts { new, suffixed, duplicate, too_large, forgotten } = self.counts;
+        match (new, duplicate) {
+            (0, 0) if forgotten + too_large == 0 => {
                 println!(
                     "nothing published: {}",
                     if arguments.missing { "nothing is missing" } else { "no published event of the log matches" }
@@ -278,18 +297,18 @@ impl Replay<'_> {
             ),
             (new, known) => println!("published {new} new, {known} that the stream knew already"),
         }
-        if self.suffixed > 0 {
+        if suffixed > 0 {
             println!(
-                "  {} of them with another Nats-Msg-Id (`{}` at its end): the duplicate window ({window}) takes the same one for a \
+                "  {suffixed} of them with another Nats-Msg-Id (`{}` at its end): the duplicate window ({window}) takes the same one for a \
                  copy, though the message is gone",
-                self.suffixed, self.suffix
+                self.suffix
             );
         }
-        if self.forgotten > 0 {
-            println!("  {} forgotten, not published", self.forgotten);
+        if forgotten > 0 {
+            println!("  {forgotten} forgotten, not published");
         }
-        if self.too_large > 0 {
-            println!("  {} too large for the bus, not published: raise max_payload of NATS", self.too_large);
+        if too_large > 0 {
+            println!("  {too_large} too large for the bus, not published: raise max_payload of NATS");
         }
     }
 }

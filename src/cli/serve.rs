@@ -5,6 +5,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::Outcome;
+use super::signals::{self, EndSignals};
 use crate::app::App;
 use crate::config::{ConfigArgs, Env, read_by_others};
 
@@ -21,8 +22,7 @@ pub async fn run(arguments: &ServeArguments, env: &Env) -> Outcome {
     let settings = super::settings(&arguments.settings, env, LEVEL)?;
     settings.check_serve()?;
     // Before anything is bound: a signal that comes early is not lost.
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let mut signals = EndSignals::listen()?;
     let mut hang_up = signal(SignalKind::hangup()).context("SIGHUP")?;
 
     tracing::info!(version = env!("CARGO_PKG_VERSION"), subscribers = settings.subscribers.len(), "convoke starts");
@@ -30,7 +30,7 @@ pub async fn run(arguments: &ServeArguments, env: &Env) -> Outcome {
         tracing::warn!("{problem}");
     }
     let app = App::start(&settings).await?;
-    // From here on nobody needs the keys as they are.
+    // From here on the keys are not needed as they are.
     drop(settings);
     let reloader = app.reloader();
     let (stop, force) = (CancellationToken::new(), CancellationToken::new());
@@ -38,18 +38,8 @@ pub async fn run(arguments: &ServeArguments, env: &Env) -> Outcome {
     loop {
         tokio::select! {
             result = &mut running => return Ok(result?),
-            _ = terminate.recv() => next(&stop, &force),
-            _ = interrupt.recv() => next(&stop, &force),
+            _ = signals.next() => signals::end(&stop, &force),
             _ = hang_up.recv() => reloader.reload(),
         }
-    }
-}
-
-/// The first signal asks for an end, the second forces it.
-fn next(stop: &CancellationToken, force: &CancellationToken) {
-    if stop.is_cancelled() {
-        force.cancel();
-    } else {
-        stop.cancel();
     }
 }

@@ -33,10 +33,9 @@ pub async fn run(arguments: &SimulateArgs, env: &Env) -> Outcome {
 
 fn print(report: &Report, json: bool) -> Outcome {
     if json {
-        println!("{}", serde_json::to_string_pretty(report).map_err(anyhow::Error::from)?);
-    } else {
-        println!("{report}");
+        return super::print_json(report);
     }
+    println!("{report}");
     Ok(())
 }
 

@@ -105,7 +105,7 @@ struct Json<'a> {
 pub async fn run(arguments: &SubscriptionArguments, env: &Env) -> Outcome {
     let (action, common) = arguments.command.common();
     let settings = super::settings(&common.settings, env, "warn")?;
-    let Some(options) = app::vendor_options(&settings) else {
+    let Some(options) = app::platform_options(&settings) else {
         let problem = "the platform's API is not configured";
         let instead =
             "set platform.app_id and platform.app_key_file (CONVOKE_PLATFORM_APP_ID, CONVOKE_PLATFORM_APP_KEY_FILE)";
@@ -121,12 +121,11 @@ pub async fn run(arguments: &SubscriptionArguments, env: &Env) -> Outcome {
     };
     let client = Client::new(options, Clock::System).map_err(anyhow::Error::from)?;
     let enables = matches!(arguments.command, Command::Enable { .. });
-    let (log, away) = match super::open_log(&settings).await {
+    let (log, no_log) = match super::open_log(&settings).await {
         Ok(log) => (Some(log), None),
         Err(Failure::Failed(error)) if !enables => (None, Some(format!("{error:#}"))),
         Err(failure) => return Err(failure),
     };
-    let json = common.json;
     let mut actions = Actions {
         client: &client,
         log: log.as_deref().map(|log| log as _),
@@ -135,36 +134,36 @@ pub async fn run(arguments: &SubscriptionArguments, env: &Env) -> Outcome {
         clock: Clock::System,
         report: SubscriptionReport::default(),
         say: &mut |line| {
-            if !json {
+            if !common.json {
                 println!("{line}");
             }
         },
     };
-    if let Some(error) = away {
+    if let Some(error) = no_log {
         actions.warn(format!("what is known of handshakes and locks cannot be read: {error}"));
     }
-    let work = async {
-        match (&arguments.command, set) {
-            (_, Some(set)) => actions.set(set).await,
-            (Command::Enable { without_probe, force, wait, .. }, None) => {
-                actions.enable(Enable { probe: !without_probe, force: *force, wait: *wait }).await
-            }
-            (Command::Disable { .. }, None) => actions.disable().await,
-            (Command::Delete { .. }, None) => actions.delete().await,
-            (Command::Show { .. } | Command::Set { .. }, None) => actions.show().await,
-        }
-    };
-    let result = super::with_token(&client, work).await?;
+    let result = super::with_token(&client, act(&mut actions, &arguments.command, set)).await?;
     let report = actions.report;
     if let Some(log) = log {
         log.close().await;
     }
-    if json {
-        let all = Json { action, done: result.is_ok(), report: &report, problem: result.as_ref().err() };
-        println!("{}", serde_json::to_string_pretty(&all).map_err(anyhow::Error::from)?);
+    if common.json {
+        super::print_json(&Json { action, done: result.is_ok(), report: &report, problem: result.as_ref().err() })?;
         return result.map_err(|_| Failure::Found);
     }
     result.map_err(|problem| Failure::Failed(anyhow!(problem.message)))
+}
+
+async fn act(actions: &mut Actions<'_>, command: &Command, set: Option<Set<'_>>) -> Result<(), Problem> {
+    match (command, set) {
+        (_, Some(set)) => actions.set(set).await,
+        (Command::Enable { without_probe, force, wait, .. }, None) => {
+            actions.enable(Enable { probe: !without_probe, force: *force, wait: *wait }).await
+        }
+        (Command::Disable { .. }, None) => actions.disable().await,
+        (Command::Delete { .. }, None) => actions.delete().await,
+        (Command::Show { .. } | Command::Set { .. }, None) => actions.show().await,
+    }
 }
 
 /// The subscriber to be set.

@@ -15,7 +15,7 @@ use crate::metrics::Label as _;
 use crate::printable::printable;
 use convoke_core::event::{Content, Delivery, Subscriber};
 use convoke_core::time::Clock;
-use convoke_core::verify::{self, Keyring, Malformed, Refusal};
+use convoke_core::verify::{self, Checked, Keyring, Malformed, Refusal};
 
 #[derive(Debug, clap::Args)]
 pub struct VerifyArguments {
@@ -51,28 +51,7 @@ pub fn run(arguments: &VerifyArguments, env: &Env) -> Outcome {
     let body = Bytes::from(body);
     match verify::verify(&body, &keyring, &delivery) {
         Ok(checked) => {
-            println!("the signature matches");
-            println!("  form         {}", checked.form.as_str());
-            let keys = subscribers
-                .iter()
-                .find(|subscriber| subscriber.app_id == *checked.verified.subscriber_id())
-                .map_or(0, |subscriber| subscriber.keys.len());
-            println!(
-                "  key          number {} of {keys} of subscriber {}",
-                checked.key + 1,
-                printable(checked.verified.subscriber_id())
-            );
-            match checked.verified.content() {
-                Content::Handshake(_) => println!("  event        meeting.verify, the handshake"),
-                Content::Event(event) => {
-                    println!("  event        {}", printable(&event.event));
-                    println!("  event_id     {}", event.event_id);
-                    println!("  occurred_at  {}", event.occurred_at);
-                }
-                Content::Unreadable(unreadable) => {
-                    println!("  event        none can be made of it: {}", printable(&unreadable.reason));
-                }
-            }
+            print_event(&checked, &subscribers);
             if converted { Err(Failure::Found) } else { Ok(()) }
         }
         Err(refusal) => {
@@ -83,14 +62,32 @@ pub fn run(arguments: &VerifyArguments, env: &Env) -> Outcome {
                 Refusal::Signature => explain(&description, &wider(&body, &keyring, &subscribers)),
                 Refusal::UnknownSubscriber => {
                     let known: Vec<_> = subscribers.iter().map(|subscriber| &*subscriber.app_id).collect();
-                    println!(
-                        "  configured   {}",
-                        if known.is_empty() { "nobody".to_owned() } else { known.join(", ") }
-                    );
+                    let known = if known.is_empty() { "nobody".to_owned() } else { known.join(", ") };
+                    println!("  configured   {known}");
                 }
                 Refusal::Malformed(_) => {}
             }
             Err(Failure::Found)
+        }
+    }
+}
+
+fn print_event(checked: &Checked, subscribers: &[Subscriber]) {
+    println!("the signature matches");
+    println!("  form         {}", checked.form.as_str());
+    let id = checked.verified.subscriber_id();
+    let subscriber = subscribers.iter().find(|subscriber| subscriber.app_id == *id);
+    let keys = subscriber.map_or(0, |subscriber| subscriber.keys.len());
+    println!("  key          number {} of {keys} of subscriber {}", checked.key + 1, printable(id));
+    match checked.verified.content() {
+        Content::Handshake(_) => println!("  event        meeting.verify, the handshake"),
+        Content::Event(event) => {
+            println!("  event        {}", printable(&event.event));
+            println!("  event_id     {}", event.event_id);
+            println!("  occurred_at  {}", event.occurred_at);
+        }
+        Content::Unreadable(unreadable) => {
+            println!("  event        none can be made of it: {}", printable(&unreadable.reason));
         }
     }
 }

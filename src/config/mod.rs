@@ -29,6 +29,7 @@ use secrecy::SecretString;
 
 use convoke_bus::Login;
 use convoke_core::event::Subscriber;
+use convoke_core::time::Millis;
 
 pub use env::{ConfigArgs, Env};
 pub use error::{ConfigError, Origin, redact_url};
@@ -331,6 +332,12 @@ impl Settings {
     #[must_use]
     pub fn subscriber_ids(&self) -> Arc<[Arc<str>]> {
         self.subscribers.iter().map(|subscriber| Arc::clone(&subscriber.app_id)).collect()
+    }
+
+    /// Since when the log has events, but for older ones that are not deleted yet; `None`: it keeps all.
+    #[must_use]
+    pub fn kept_since(&self, now: Millis) -> Option<Millis> {
+        self.database.retention.map(|retention| now.minus(retention))
     }
 
     /// Checks what only commands that verify signatures need.

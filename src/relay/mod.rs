@@ -20,7 +20,7 @@ use convoke_core::event::{Record, Row};
 use convoke_core::id::Seq;
 use convoke_core::throttle::Throttle;
 use convoke_log::recent::{RecentRow, RecentRows};
-use convoke_log::{Leased, Log, LogError, Moved};
+use convoke_log::{Leased, Log, LogError, Moved, Operations};
 
 /// The cursor's name.
 pub const CURSOR: &str = "bus";
@@ -69,6 +69,15 @@ impl RelayMetrics {
             errors: registry.counters(errors, "Publishes that the bus did not take.", "reason"),
         }
     }
+}
+
+/// Up to which row the log was published.
+///
+/// # Errors
+/// If the database cannot be read.
+pub async fn position(log: &dyn Operations) -> Result<Seq, LogError> {
+    let cursors = log.cursors().await?;
+    Ok(cursors.iter().find(|cursor| cursor.name == CURSOR).map_or(Seq::START, |cursor| cursor.position))
 }
 
 /// The relay.

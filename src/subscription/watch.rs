@@ -153,7 +153,7 @@ impl SubscriptionWatch {
                 let detail = match &read {
                     Ok(None) => "there is none: run `convoke subscription set`, then `enable`".to_owned(),
                     Ok(Some(is)) => detail(standing, expected.differences(is)),
-                    Err(error) => format!("it could not be read: {error}. {}", error.advice),
+                    Err(error) => format!("it could not be read: {}", error.with_advice()),
                 };
                 tracing::warn!(
                     status = standing.as_str(),

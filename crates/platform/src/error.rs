@@ -51,6 +51,12 @@ impl PlatformError {
         Self { doing, problem, class, status: None, code: None, request_id: None, advice, wait: None }
     }
 
+    /// The failure, and what to do about it.
+    #[must_use]
+    pub fn with_advice(&self) -> String {
+        format!("{self}. {}", self.advice).trim_end_matches(". ").to_owned()
+    }
+
     /// Whether calls come too often, rather than that something is broken.
     pub(super) fn is_throttled(&self) -> bool {
         self.status.is_some_and(|status| throttled(status, self.code.as_deref()))

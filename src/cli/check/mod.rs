@@ -68,7 +68,7 @@ async fn service(report: &mut Report, settings: &Settings) {
 }
 
 async fn platform(report: &mut Report, settings: &Settings) -> Outcome {
-    let Some(options) = app::vendor_options(settings) else { return Ok(()) };
+    let Some(options) = app::platform_options(settings) else { return Ok(()) };
     match Client::new(options, Clock::System) {
         Ok(client) => {
             let asked = tokio::time::timeout(PLATFORM_TIMEOUT, platform::platform(report, settings, &client));

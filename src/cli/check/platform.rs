@@ -8,14 +8,14 @@ use convoke_platform::Client;
 pub(super) async fn platform(report: &mut Report, settings: &Settings, client: &Client) {
     let identity = match client.identity().await {
         Ok(identity) => identity,
-        Err(error) => return report.fail("platform", format!("{error}. {}", error.advice)),
+        Err(error) => return report.fail("platform", error.with_advice()),
     };
     let enterprise = identity.corp_id.map(|id| format!(", as enterprise {}", id.escape_debug())).unwrap_or_default();
     report.ok("platform", format!("its API takes our credentials{enterprise}"));
     let (what, expected) = ("subscribed", Expected::by(settings));
     let is = match client.subscription().await {
         Ok(is) => is,
-        Err(error) => return report.fail(what, format!("{error}. {}", error.advice)),
+        Err(error) => return report.fail(what, error.with_advice()),
     };
     let differences = is.as_ref().map(|is| expected.differences(is)).unwrap_or_default().join("; ");
     match expected.standing(is.as_ref()) {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytesize::ByteSize;
+
 use super::report::Report;
 use crate::audit;
 use crate::audit::watch::Mark;
@@ -27,42 +29,54 @@ pub(super) async fn stream(
     made: bool,
     now: Millis,
 ) -> anyhow::Result<()> {
-    let name = bus.stream();
     // An event is a little larger as a message.
     if bus.max_message() < settings.listen.max_body + 1024 {
         report.warn(
             "bus",
             format!(
                 "takes messages of {}, and listen.max_body is {}: larger events are set aside; raise max_payload there",
-                bytesize::ByteSize(bus.max_message() as u64),
-                bytesize::ByteSize(settings.listen.max_body as u64)
+                ByteSize(bus.max_message() as u64),
+                ByteSize(settings.listen.max_body as u64)
             ),
         );
     }
     let position = match log {
-        Some(log) => log.cursors().await?.into_iter().find(|cursor| cursor.name == relay::CURSOR),
-        None => None,
+        Some(log) => relay::position(log).await?,
+        None => Seq::START,
     };
-    let position = position.map_or(Seq::START, |cursor| cursor.position);
-    let Some(state) = bus.stream_state().await? else {
-        let makes_it = "`convoke serve` makes it";
-        match bus.try_stream().await {
-            Ok(None) => {}
-            Ok(Some(sentence)) => report.fail("stream", sentence),
-            Err(error) => report.warn("stream", format!("could not try whether it can be made: {error}")),
-        }
-        if position == Seq::START {
-            report.warn("stream", format!("there is no stream {name} yet: {makes_it}"));
-        } else {
-            report.fail("stream", format!(
-                "went backwards: there is no stream {name}, and the log was published up to seq {position}; {makes_it} \
-                 again, `convoke replay --missing` fills it"
-            ));
-        }
-        return Ok(());
+    let Some(state) = bus.stream_state().await? else { return no_stream(report, bus, position).await };
+    print_state(report, &state, bus.stream(), made);
+    let Some(log) = log else { return Ok(()) };
+    let looked = match newest_published(report, settings, bus, log, position, now).await {
+        Ok(lost) => seen_before(report, bus, log, &state, position, lost).await,
+        Err(error) => Err(error),
     };
+    report.part("stream", looked);
+    older_log(report, settings, bus, log, &state, now).await
+}
+
+async fn no_stream(report: &mut Report, bus: &Bus, position: Seq) -> anyhow::Result<()> {
+    let (name, makes_it) = (bus.stream(), "`convoke serve` makes it");
+    match bus.try_stream().await {
+        Ok(None) => {}
+        Ok(Some(sentence)) => report.fail("stream", sentence),
+        Err(error) => report.warn("stream", format!("could not try whether it can be made: {error}")),
+    }
+    if position == Seq::START {
+        report.warn("stream", format!("there is no stream {name} yet: {makes_it}"));
+    } else {
+        report.fail("stream", format!(
+            "went backwards: there is no stream {name}, and the log was published up to seq {position}; {makes_it} again, \
+             `convoke replay --missing` fills it"
+        ));
+    }
+    Ok(())
+}
+
+/// What the server says of it.
+fn print_state(report: &mut Report, state: &StreamState, name: &str, made: bool) {
     let messages = counted(state.messages, "message", "messages");
-    report.ok("stream", format!("{name}: {messages}, {}", bytesize::ByteSize(state.bytes)));
+    report.ok("stream", format!("{name}: {messages}, {}", ByteSize(state.bytes)));
     if !made && state.last_sequence > 0 {
         report.fail(
             "database",
@@ -75,22 +89,9 @@ pub(super) async fn stream(
     if let Some(max) = state.max_bytes.and_then(|max| u64::try_from(max).ok())
         && state.bytes > max / 10 * 9
     {
-        report.warn(
-            "stream",
-            format!(
-                "{} of {} are used: old messages are discarded",
-                bytesize::ByteSize(state.bytes),
-                bytesize::ByteSize(max)
-            ),
-        );
+        let (used, max) = (ByteSize(state.bytes), ByteSize(max));
+        report.warn("stream", format!("{used} of {max} are used: old messages are discarded"));
     }
-    let Some(log) = log else { return Ok(()) };
-    let looked = match newest_published(report, settings, bus, log, position, now).await {
-        Ok(lost) => seen_before(report, bus, log, &state, position, lost).await,
-        Err(error) => Err(error),
-    };
-    report.part("stream", looked);
-    older_log(report, settings, bus, log, &state, now).await
 }
 
 /// Looks for what was published last; a word on it if it is not there.
@@ -173,7 +174,7 @@ async fn older_log(
     state: &StreamState,
     now: Millis,
 ) -> anyhow::Result<()> {
-    let kept_since = settings.database.retention.map(|retention| EventId::lower_bound(now.minus(retention)));
+    let kept_since = settings.kept_since(now).map(EventId::lower_bound);
     let mut newest = bus.scan_after(state.last_sequence.saturating_sub(MAX_NEWEST_MESSAGES)).await?;
     let mut ids = Vec::new();
     while let Some(entry) = newest.next().await? {

@@ -1,0 +1,49 @@
+//! What commands show and ask: JSON, progress, and the question before something is lost for good.
+
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+use super::{Failure, Outcome};
+
+/// Prints for programs.
+pub fn print_json(value: &impl Serialize) -> Outcome {
+    println!("{}", serde_json::to_string_pretty(value).map_err(anyhow::Error::from)?);
+    Ok(())
+}
+
+/// How far a command is, on standard error if that is a terminal.
+pub fn progress_bar(shown: bool, template: &str) -> ProgressBar {
+    let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(None, target);
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// Refuses to go on where nobody can be asked and nobody said yes. To be called before anything is opened; then [`confirm`] asks.
+pub fn can_ask(yes: bool) -> Outcome {
+    if yes || std::io::stdin().is_terminal() {
+        return Ok(());
+    }
+    Err(Failure::Usage("standard input is no terminal, so nobody can be asked: say --yes to go on".to_owned()))
+}
+
+/// Asks, unless `yes` was said; `otherwise` says what comes of any other answer than yes.
+pub fn confirm(yes: bool, question: &str, otherwise: &str) -> Outcome {
+    if yes {
+        return Ok(());
+    }
+    print!("{question}. Type yes: ");
+    std::io::stdout().flush().context("the standard output")?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).context("the standard input")?;
+    if answer.trim() == "yes" {
+        return Ok(());
+    }
+    println!("{otherwise}");
+    Err(Failure::Found)
+}
