@@ -15,7 +15,7 @@
 //! | [`projection`] | the cursor `meetings`: rows become the tables that analysts ask |
 //! | [`backfill`] | the platform's history and the tables compared; what is missing, through the same door |
 //! | [`recordings`] | the cursor `recordings`: asks until a recording is decoded, appends `record.ready` |
-//! | [`enrich`] | what events do not carry, asked once for each run |
+//! | [`enrichment`] | what events do not carry, asked once for each run |
 //! | [`subscription`] | the subscription at the platform: set, probed, enabled, watched |
 //! | [`export`] | the log and its tables as files for other programs |
 //! | [`printable`] | text of strangers, as a terminal may be given it |
@@ -44,8 +44,8 @@ macro_rules! println {
     ($($text:tt)*) => { $crate::output::print(format_args!("{}\n", format_args!($($text)*))) };
 }
 macro_rules! eprintln {
-    () => { $crate::output::tell(format_args!("\n")) };
-    ($($text:tt)*) => { $crate::output::tell(format_args!("{}\n", format_args!($($text)*))) };
+    () => { $crate::output::print_error(format_args!("\n")) };
+    ($($text:tt)*) => { $crate::output::print_error(format_args!("{}\n", format_args!($($text)*))) };
 }
 
 pub mod app;
@@ -54,7 +54,7 @@ pub mod backfill;
 pub mod cli;
 pub mod config;
 pub mod cursor;
-pub mod enrich;
+pub mod enrichment;
 pub mod export;
 pub mod forget;
 pub mod http;

@@ -1,6 +1,6 @@
 //! What commands print: the one way to standard output and standard error, which never panics.
 //!
-//! Whoever reads may have gone (`convoke quarantine list | head`): a command then does its work to the end and says no more.
+//! The reader may have gone (`convoke quarantine list | head`): a command then does its work to the end and says no more.
 //! Anything else that keeps words from coming out, such as a full disk, is remembered, and ends the command with status 1.
 
 use std::fmt::Arguments;
@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind, Write};
 use std::sync::{Mutex, PoisonError};
 
 /// What kept words from coming out, apart from a reader that has gone.
-static TROUBLE: Mutex<Option<String>> = Mutex::new(None);
+static FAILURE: Mutex<Option<String>> = Mutex::new(None);
 
 /// Prints to standard output.
 pub fn print(text: Arguments<'_>) {
@@ -21,7 +21,7 @@ pub fn bytes(bytes: &[u8]) {
 }
 
 /// Prints to standard error. What cannot be said there can be said nowhere.
-pub fn tell(text: Arguments<'_>) {
+pub fn print_error(text: Arguments<'_>) {
     let _ = io::stderr().lock().write_fmt(text);
 }
 
@@ -31,8 +31,8 @@ pub fn tell(text: Arguments<'_>) {
 /// For people: why the standard output did not take what was printed.
 pub fn finish() -> Result<(), String> {
     write(Write::flush);
-    let trouble = TROUBLE.lock().unwrap_or_else(PoisonError::into_inner).take();
-    trouble.map_or(Ok(()), |trouble| Err(format!("the standard output did not take everything: {trouble}")))
+    let failure = FAILURE.lock().unwrap_or_else(PoisonError::into_inner).take();
+    failure.map_or(Ok(()), |failure| Err(format!("the standard output did not take everything: {failure}")))
 }
 
 fn write(act: impl FnOnce(&mut io::StdoutLock<'static>) -> io::Result<()>) {
@@ -40,7 +40,7 @@ fn write(act: impl FnOnce(&mut io::StdoutLock<'static>) -> io::Result<()>) {
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
         Err(error) => {
-            TROUBLE.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.to_string());
+            FAILURE.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.to_string());
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Text of strangers for terminals: whoever joins a meeting, or signs a body, writes what is shown, and a terminal obeys control
+//! Text of strangers for terminals: a participant, or the signer of a body, writes what is shown, and a terminal obeys control
 //! characters. They are written as escapes, as are those that turn the order of writing around.
 
 use std::borrow::Cow;

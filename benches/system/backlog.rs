@@ -20,7 +20,7 @@ const INGEST: f64 = 2_000.0;
 const IN_FLIGHT: usize = 1_024;
 
 /// How long the backlog may take.
-const WITHIN: Duration = Duration::from_secs(300);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(300);
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Backlog {
@@ -105,7 +105,7 @@ async fn fill(setup: &mut Setup, wanted: u64) -> u64 {
         let report =
             run::load(&setup.server.url(), 64, None, Duration::from_secs(2), Duration::from_secs(30 * 86_400)).await;
         events += report.acknowledged;
-        assert!(started.elapsed() < WITHIN, "the log does not fill");
+        assert!(started.elapsed() < WAIT_TIMEOUT, "the log does not fill");
     }
     events
 }
@@ -137,7 +137,7 @@ pub async fn reset(url: &str, database: Database) {
 pub async fn wait_first(bus: &jetstream::Context) -> Instant {
     let started = Instant::now();
     while messages(bus).await == 0 {
-        assert!(started.elapsed() < WITHIN, "nothing is published");
+        assert!(started.elapsed() < WAIT_TIMEOUT, "nothing is published");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     Instant::now()
@@ -146,7 +146,7 @@ pub async fn wait_first(bus: &jetstream::Context) -> Instant {
 pub async fn caught_up(bus: &jetstream::Context, events: u64) {
     let started = Instant::now();
     while messages(bus).await < events {
-        assert!(started.elapsed() < WITHIN, "the backlog is not published in time");
+        assert!(started.elapsed() < WAIT_TIMEOUT, "the backlog is not published in time");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

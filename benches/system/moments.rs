@@ -83,7 +83,7 @@ pub async fn send_all(to: SocketAddr, requests: Vec<Vec<u8>>, over: usize) -> In
     started
 }
 
-/// The request that tells of the `n`th person leaving.
+/// The request that describes the `n`th person leaving.
 pub fn leaving(n: usize) -> Vec<u8> {
     let now = Clock::System.now().get();
     let info = format!(

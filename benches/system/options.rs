@@ -13,7 +13,7 @@ pub const PARTS: [&str; 13] = [
 /// Not run unless asked for: how Convoke came to be as it is, and how it fares among enemies, is not how fast it is.
 const ON_REQUEST: [&str; 2] = ["choices", "attack"];
 
-/// What every measurement is told.
+/// Options of every measurement.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
     /// Parts to run, separated by commas: bare (the load generator's ceiling), sqlite, postgres, bus (both databases with

@@ -25,7 +25,7 @@ use crate::support::postgres::Postgres;
 const GOAL: f64 = 1.0;
 
 /// Each question is asked so often in a row; the first answer is the cold one.
-const AGAIN: usize = 4;
+const REPETITIONS: usize = 4;
 
 /// Ask the questions of docs/use/attendance.md of a large log, on either database
 #[derive(Clone, Debug, Args)]
@@ -134,7 +134,7 @@ impl Large {
             for _ in 0..rounds {
                 self.place.forget().await?;
                 let mut session = self.place.session().await?;
-                for time in 0..AGAIN {
+                for time in 0..REPETITIONS {
                     let begun = Instant::now();
                     rows = session.rows(&query.sql).await.with_context(|| query.sql.clone())?;
                     if time == 0 { &mut cold } else { &mut warm }.push(begun.elapsed().as_secs_f64());

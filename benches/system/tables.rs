@@ -17,10 +17,10 @@ const HELD: Duration = Duration::from_secs(9);
 const RENEW: Duration = Duration::from_secs(3);
 
 /// How often it is looked how far the tables are.
-const LOOK: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The tables must be complete so soon after the load.
-const WITHIN: Duration = Duration::from_secs(30);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The promise: the tables are no older than this.
 const FRESH_S: f64 = 2.0;
@@ -84,7 +84,7 @@ async fn measure(bench: &mut Bench, case: Case, connections: usize) -> Option<Ro
     let (with, worst_s) = watched(&mut setup, &log, false, connections, seconds).await;
     let ended = Instant::now();
     while log.lag(CURSOR).await.expect("a lag").events > 0 {
-        assert!(ended.elapsed() < WITHIN, "the tables do not become complete");
+        assert!(ended.elapsed() < WAIT_TIMEOUT, "the tables do not become complete");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let complete_s = ended.elapsed().as_secs_f64();
@@ -128,7 +128,7 @@ async fn watched(
     let mut renewed = Instant::now();
     let watch = async {
         loop {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
             if held && renewed.elapsed() >= RENEW {
                 renewed = Instant::now();
                 hold(log).await;

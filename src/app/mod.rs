@@ -21,7 +21,7 @@ use crate::backfill;
 use crate::backfill::task::BackfillMetrics;
 use crate::config::{ConfigError, Settings, TlsFiles};
 use crate::cursor;
-use crate::enrich::{self, Enrich, Enterprise};
+use crate::enrichment::{self, Enrichment, Enterprise};
 use crate::http::access::Access;
 use crate::http::api::Api;
 use crate::http::api::streams::Streams;
@@ -79,7 +79,7 @@ pub struct App {
     /// What it knows about itself.
     pub health: Arc<Health>,
     log: Arc<dyn Store>,
-    vendor: Option<Client>,
+    client: Option<Client>,
     reloader: Arc<Reloader>,
     tasks: Tasks,
     shutdown: Shutdown,
@@ -113,7 +113,7 @@ const TABLES: &str = "analyst_tables";
 const WATCH: &str = "stream_watch";
 const BACKFILL: &str = "backfill";
 const RECORDINGS: &str = "recordings";
-const ENRICHMENT: &str = enrich::TASK;
+const ENRICHMENT: &str = enrichment::TASK;
 const GAUGES: &str = "gauges";
 const STREAMS: &str = "streams";
 const SUBSCRIPTION: &str = "subscription_watch";
@@ -156,8 +156,7 @@ impl App {
             None => None,
         };
         // One for all who ask: it signs in once, and keeps to one pace.
-        let vendor = platform_options(settings).map(|options| Client::new(options, clock.clone())).transpose()?;
-        let client = vendor.clone();
+        let client = platform_options(settings).map(|options| Client::new(options, clock.clone())).transpose()?;
         let recent = Arc::new(RecentRows::default());
         let migrated = CancellationToken::new();
         let shutdown = Shutdown::default();
@@ -228,12 +227,12 @@ impl App {
                 Ok(Box::new(move || bus.set_login(login)))
             });
         }
-        if let Some(vendor) = vendor.clone() {
+        if let Some(client) = client.clone() {
             reloader.part(move |new| {
-                let (vendor, platform) = (vendor.clone(), new.platform.clone());
+                let (client, platform) = (client.clone(), new.platform.clone());
                 Ok(Box::new(move || {
                     if let Some(platform) = platform {
-                        vendor.set_key(&platform.app_id, platform.app_key);
+                        client.set_key(&platform.app_id, platform.app_key);
                     }
                 }))
             });
@@ -294,11 +293,11 @@ impl App {
         });
         let mut cursors = vec![projection::CURSOR];
         cursors.extend(shared.health.bus.as_ref().map(|_| relay::CURSOR));
-        if let (Some(platform), Some(vendor)) = (&settings.platform, vendor) {
+        if let (Some(platform), Some(client)) = (&settings.platform, &client) {
             if platform.recordings {
                 cursors.push(recordings::CURSOR);
             }
-            platform_tasks(&mut tasks, &shared, &steps, &shutdown, settings, &vendor, (subscribers, expected));
+            platform_tasks(&mut tasks, &shared, &steps, &shutdown, settings, client, (subscribers, expected));
         }
         let (it, stop) = (shared.clone(), steps.rest.clone());
         tasks.keep(GAUGES, &helpers, &steps.rest, move || done(gauges(it.clone(), cursors.clone(), stop.clone())));
@@ -316,7 +315,7 @@ impl App {
             admin: admin_at,
             health,
             log,
-            vendor: client,
+            client,
             reloader,
             tasks,
             shutdown,
@@ -372,8 +371,8 @@ impl App {
         self.tasks.finish(&[ADMIN, STREAMS, DATABASE, GAUGES, SUBSCRIPTION, FILES]).await?;
         // Where the platform is not needed any more, its tokens are others'.
         let log_out = async {
-            if let Some(vendor) = &self.vendor {
-                vendor.log_out().await;
+            if let Some(client) = &self.client {
+                client.log_out().await;
             }
         };
         tokio::join!(self.log.close(), log_out);
@@ -498,14 +497,14 @@ fn platform_tasks(
     steps: &Steps,
     shutdown: &Shutdown,
     settings: &Settings,
-    vendor: &Client,
+    client: &Client,
     (subscribers, expected): (watch::Sender<Ids>, watch::Sender<Expected>),
 ) {
     let Some(platform) = &settings.platform else { return };
     let helpers = &shared.health.helpers;
-    let parts = || (shared.clone(), vendor.clone());
+    let parts = || (shared.clone(), client.clone());
     if let Some(every) = platform.backfill_every {
-        let ((it, vendor), retention, stop) = (parts(), settings.database.retention, shutdown.stop.clone());
+        let ((it, client), retention, stop) = (parts(), settings.database.retention, shutdown.stop.clone());
         let subscribers = subscribers.subscribe();
         tasks.keep(BACKFILL, helpers, &shutdown.stop, move || {
             let task = backfill::task::Task {
@@ -516,7 +515,7 @@ fn platform_tasks(
                 retention,
                 log: it.log.clone(),
                 intake: it.health.intake.clone(),
-                vendor: vendor.clone(),
+                client: client.clone(),
                 metrics: it.metrics.backfill.clone(),
                 clock: it.clock.clone(),
             };
@@ -524,29 +523,30 @@ fn platform_tasks(
         });
     }
     if platform.recordings {
-        let ((it, vendor), stop) = (parts(), steps.askers.clone());
+        let ((it, client), stop) = (parts(), steps.askers.clone());
         tasks.keep(RECORDINGS, helpers, &steps.askers, move || {
             let (log, failures, intake) = (it.log.clone(), it.metrics.recordings.clone(), it.health.intake.clone());
             let (clock, owner) = (it.clock.clone(), it.owner.clone());
-            it.moved(Recordings::new(log, intake, vendor.clone(), failures, clock, owner, stop.clone()), stop.clone())
+            it.moved(Recordings::new(log, intake, client.clone(), failures, clock, owner, stop.clone()), stop.clone())
         });
     }
     if platform.enrich {
-        let ((it, vendor), stop) = (parts(), steps.askers.clone());
+        let ((it, client), stop) = (parts(), steps.askers.clone());
         let enterprise = Enterprise::of(platform.sp_id.as_deref(), platform.corp_id.as_deref());
         tasks.keep(ENRICHMENT, helpers, &steps.askers, move || {
             let (log, failures, leader) =
                 (it.log.clone(), it.metrics.enrichment.clone(), (projection::CURSOR, it.owner.clone()));
-            let enrich = Enrich::new(log, vendor.clone(), failures, it.clock.clone(), enterprise.clone(), leader);
-            done(enrich.run(it.migrated.clone(), stop.clone()))
+            let enrichment =
+                Enrichment::new(log, client.clone(), failures, it.clock.clone(), enterprise.clone(), leader);
+            done(enrichment.run(it.migrated.clone(), stop.clone()))
         });
     }
     if let Some(every) = platform.watch_every {
-        let ((it, vendor), stop, expected) = (parts(), steps.rest.clone(), expected.subscribe());
+        let ((it, client), stop, expected) = (parts(), steps.rest.clone(), expected.subscribe());
         tasks.keep(SUBSCRIPTION, helpers, &steps.rest, move || {
             let (log, status, owner) = (it.log.clone(), it.metrics.subscription.clone(), it.owner.clone());
             let watch = subscription::watch::SubscriptionWatch::new(
-                vendor.clone(),
+                client.clone(),
                 log,
                 status,
                 expected.clone(),
@@ -601,7 +601,7 @@ fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
     listen().with_context(|| format!("{setting}: cannot listen on {address}"))
 }
 
-/// Tells who looks, if it is another value.
+/// Sends a value that is another one than before.
 fn replace<T: PartialEq>(sender: &watch::Sender<T>, new: T) {
     sender.send_if_modified(|known| {
         let changed = *known != new;
@@ -777,7 +777,7 @@ async fn look(log: &dyn Store, health: &Health, clock: &Clock, running: &[&'stat
         known.quarantined = counts.quarantined;
         let set_aside = |name| (name, counts.set_aside.get(name).copied().unwrap_or(0));
         known.set_aside = CURSORS.into_iter().map(set_aside).collect();
-        known.work = [(recordings::CURSOR, fetches), (enrich::TASK, enrichments)].into();
+        known.work = [(recordings::CURSOR, fetches), (enrichment::TASK, enrichments)].into();
     });
     for (subscriber, at) in counts.handshakes {
         if let Some(seen) = health.last_seen.known(&subscriber) {

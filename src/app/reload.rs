@@ -1,7 +1,7 @@
 //! New settings for a running service: at `SIGHUP`, and whenever a file changes that a setting names.
 //!
 //! Each part that can take them has registered how. First all of them look at the new settings; only when none objects, all
-//! of them take them. The settings file itself is read at `SIGHUP` alone: whoever edits it says when it is complete.
+//! of them take them. The settings file itself is read at `SIGHUP` alone: its editor says when it is complete.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

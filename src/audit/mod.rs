@@ -59,7 +59,7 @@ pub struct Comparison {
     pub forgotten: u64,
     /// Those of them whose message is in the stream all the same.
     pub forgotten_there: u64,
-    /// Rows that the stream has discarded as it was told to, or that it was purged of on purpose ([`accept_purged`]).
+    /// Rows that the stream has discarded as configured, or that it was purged of on purpose ([`accept_purged`]).
     pub before_stream: u64,
     /// The last row that was compared.
     pub up_to: Seq,
@@ -130,7 +130,7 @@ struct Excuse {
     thins: bool,
     max_age: Option<Duration>,
     now: Millis,
-    /// Its oldest message's place in the log: what the stream discards by itself is older.
+    /// Its oldest message's place in the log: what the stream discards on its own is older.
     oldest: Option<Seq>,
     /// Up to here it was purged on purpose.
     accepted: Seq,

@@ -1,7 +1,7 @@
 //! The stream watch: a slow look in the background, by the replica that publishes.
 //!
 //! Each look asks the stream for its numbers, which costs nothing, and compares them with those of the look before: a
-//! stream that was made anew, went backwards, was purged, or has new holes has lost messages. Then it goes on comparing,
+//! stream that was made again, went backwards, was purged, or has new holes has lost messages. Then it goes on comparing,
 //! a page at a time and at rest most of the time: first the stream's new messages, then the log's new rows. Everything is
 //! compared again once a day, and whenever the numbers say that something was lost. What it remembers of either side is a
 //! bit for a row.

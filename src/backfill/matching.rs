@@ -6,10 +6,10 @@ use std::time::Duration;
 use convoke_core::time::Millis;
 use convoke_log::StaySnapshot;
 
-/// Times of one moment, as two sources of the platform tell them, are no further apart.
+/// Times of one moment, as two sources of the platform give them, are no further apart.
 pub const TOLERANCE: Duration = Duration::from_secs(5);
 
-/// A stay as the history tells it.
+/// A stay of the history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PastStay {
     /// `displayName`.
@@ -28,7 +28,7 @@ pub struct PastStay {
 ///
 /// Two stays can be one if their call numbers are equal (or, where either has none, their names), and if they began within
 /// [`TOLERANCE`] of one another, or both ended by a leave within it. Of those the nearest in time are paired first, and each
-/// is paired once. A stay of somebody who was forgotten is none of those that are told of somebody.
+/// is paired once. A stay of a forgotten person matches nobody's.
 pub fn pair(past: &[PastStay], known: &[StaySnapshot]) -> Vec<Option<usize>> {
     let mut candidates = Vec::new();
     for (p, one) in past.iter().enumerate().filter(|(_, one)| !one.forgotten) {

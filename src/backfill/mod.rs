@@ -38,33 +38,33 @@ use matching::PastStay;
 use plan::{Plan, Planned, Unfillable};
 
 /// What is younger may still be pushed: the platform tries for 24 hours. The rest is for clocks that differ.
-pub const MARGIN: Duration = Duration::from_secs(24 * 3_600 + 30 * 60);
+pub const PUSH_PERIOD: Duration = Duration::from_secs(24 * 3_600 + 30 * 60);
 
 /// How long the platform keeps its history, unless its administrator has chosen otherwise (4.2.18): six months.
-pub const HISTORY: Duration = Duration::from_secs(184 * 86_400);
+pub const DEFAULT_HISTORY_PERIOD: Duration = Duration::from_secs(184 * 86_400);
 
-/// The longest time for which it can be told to keep it.
-pub const LONGEST_HISTORY: Duration = Duration::from_secs(366 * 86_400);
+/// The longest time for which it can be configured to keep it.
+pub const MAX_HISTORY_PERIOD: Duration = Duration::from_secs(366 * 86_400);
 
 /// Clocks that are so many seconds apart are worth a word.
-const WORTH_A_WORD: u64 = 60;
+const MAX_CLOCK_DIFFERENCE_S: u64 = 60;
 
 /// The history is asked for by windows of this length, so that a list is hardly ever longer than a page …
-const WINDOW: Duration = Duration::from_secs(86_400);
+const WINDOW_LENGTH: Duration = Duration::from_secs(86_400);
 
 /// … each of which begins so much before the end of the last one: whether a run belongs to the window in which it begins, in
 /// which it ends, or only to one that holds all of it, the manual does not say.
-const WINDOWS_OVERLAP: Duration = Duration::from_secs(6 * 3_600);
+const WINDOW_OVERLAP: Duration = Duration::from_secs(6 * 3_600);
 
 /// How often it is noted how far it came.
-const NOTE_EVERY: Duration = Duration::from_secs(1);
+const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often, and for how long, an event is offered to a log that does not take it.
-const OFFER_AGAIN: Duration = Duration::from_millis(500);
-const OFFERS: u32 = 120;
+const RETRY_DELAY: Duration = Duration::from_millis(500);
+const MAX_TRIES: u32 = 120;
 
 /// How often it is looked whether the tables are as new as the log.
-const LOOK: Duration = Duration::from_millis(50);
+const TABLES_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Why a backfill was broken off. What was done until then is done, and the next one of the same range goes on there.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +85,7 @@ pub enum Error {
 pub struct BackfillRequest {
     /// Runs that began at this time or later …
     pub since: Millis,
-    /// … and at this time or before; in any case only what is older than [`MARGIN`].
+    /// … and at this time or before; in any case only what is older than [`PUSH_PERIOD`].
     pub until: Option<Millis>,
     /// Only say what is missing.
     pub dry_run: bool,
@@ -99,12 +99,12 @@ pub struct Backfill {
     /// Whose tables are compared. They must be as new as the log: see [`tables_are_current`].
     pub log: Arc<dyn Snapshots>,
     /// Whose history.
-    pub vendor: Client,
+    pub client: Client,
     /// The way into the log.
     pub intake: Intake,
     /// The time now.
     pub clock: Clock,
-    /// Whose events runs are of which nobody knows. Others stay with the subscriber that told of them, configured or not.
+    /// Whose events runs are of which nobody knows. Others stay with the subscriber of their events, configured or not.
     pub subscriber_id: Arc<str>,
 }
 
@@ -121,7 +121,7 @@ pub async fn tables_are_current(log: &dyn Snapshots, cursor: &str) -> Result<(),
         {
             return Ok(());
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(TABLES_POLL_INTERVAL).await;
     }
 }
 
@@ -132,16 +132,16 @@ impl Backfill {
     /// The platform or the database does not say what time it is.
     pub async fn boundary(&self) -> Result<Millis, Error> {
         // Its answer has the time.
-        self.vendor.identity().await?;
-        let ahead = u64::try_from(-self.vendor.clock_behind()).unwrap_or(0);
+        self.client.identity().await?;
+        let ahead = u64::try_from(-self.client.clock_behind()).unwrap_or(0);
         let now = self.clock.now();
-        if ahead > WORTH_A_WORD {
+        if ahead > MAX_CLOCK_DIFFERENCE_S {
             tracing::warn!(
                 ahead,
                 "the clock is so many seconds ahead of the platform's: check NTP; gaps are looked for by the platform's"
             );
         }
-        Ok(now.minus(Duration::from_secs(ahead)).min(self.log.now().await?).minus(MARGIN))
+        Ok(now.minus(Duration::from_secs(ahead)).min(self.log.now().await?).minus(PUSH_PERIOD))
     }
 
     /// Looks at the range and fills what is missing. `progress` hears of every run, every day and the end, whatever it is: what
@@ -179,7 +179,7 @@ impl Backfill {
             note = Note { hole: None, ..last };
         }
         // In a window a run may stand that began before it was reached, and ends after the one that was under way then.
-        let resumed = report.resumed_at.map(|place| (note.clone(), place.minus(WINDOWS_OVERLAP).max(request.since)));
+        let resumed = report.resumed_at.map(|place| (note.clone(), place.minus(WINDOW_OVERLAP).max(request.since)));
         let walked = self.walk(resumed, until, boundary, request, &mut report, &mut note, &mut progress).await;
         progress(&report, Millis::new(note.place).unwrap_or(until));
         if !request.dry_run {
@@ -215,11 +215,11 @@ impl Backfill {
         // What the window before held, too.
         let mut before = HashSet::new();
         while from <= until {
-            let to = from.plus(WINDOW).min(until);
-            let next = if to < until { to.minus(WINDOWS_OVERLAP) } else { to };
+            let to = from.plus(WINDOW_LENGTH).min(until);
+            let next = if to < until { to.minus(WINDOW_OVERLAP) } else { to };
             let mut seen = HashSet::new();
             note.entered(to);
-            let mut pages = self.vendor.history(from, to);
+            let mut pages = self.client.history(from, to);
             while let Some(page) = self.page(&mut pages, (List::History, None, from, to), report, note).await? {
                 let uuids: Vec<String> = page.iter().filter_map(|conference| conference.conf_uuid.clone()).collect();
                 let known = known::by_uuid(self.log.known_runs(&uuids).await?);
@@ -241,7 +241,7 @@ impl Backfill {
                     note.young = report.young.map(Millis::get);
                     progress(report, conference.start.unwrap_or(from));
                     let now = self.clock.steady();
-                    if !request.dry_run && now.saturating_sub(noted) >= NOTE_EVERY {
+                    if !request.dry_run && now.saturating_sub(noted) >= NOTE_INTERVAL {
                         note.keep(&*self.log, request.note).await?;
                         noted = now;
                     }
@@ -257,7 +257,7 @@ impl Backfill {
         Ok(())
     }
 
-    /// The next page of a list; `None` at its end. That there should have been more is noted and told.
+    /// The next page of a list; `None` at its end. That there should have been more is noted and reported.
     async fn page<T: Item>(
         &self,
         pages: &mut Pages<T>,
@@ -297,7 +297,7 @@ impl Backfill {
         // A run of which no time is known is found again where the whole search began.
         let since = conference.start.or(conference.end).unwrap_or(report.since);
         let of = (List::Participants, Some(uuid), since, conference.end.unwrap_or(since));
-        let mut pages = self.vendor.attendees(uuid);
+        let mut pages = self.client.attendees(uuid);
         while let Some(page) = self.page(&mut pages, of, report, note).await? {
             records.extend(page);
         }
@@ -354,7 +354,7 @@ impl Backfill {
             }
             return Ok(());
         }
-        let whose = known.map_or(&self.subscriber_id, Known::last_told_by);
+        let whose = known.map_or(&self.subscriber_id, Known::last_subscriber);
         for chunk in plan.events.chunks(MAX_BATCH) {
             for (event, appended) in chunk.iter().zip(self.store(whose, chunk).await?) {
                 match appended {
@@ -369,7 +369,7 @@ impl Backfill {
 
     /// Marks the stays of people who were forgotten since; how many.
     async fn mark_forgotten(&self, uuid: &str, known: Option<&Known>, past: &mut [PastStay]) -> Result<u64, LogError> {
-        let told: Vec<PlatformStay<'_>> = past
+        let stays: Vec<PlatformStay<'_>> = past
             .iter()
             .map(|stay| PlatformStay {
                 name: stay.display_name.as_deref(),
@@ -377,10 +377,10 @@ impl Backfill {
                 at: stay.joined_at.or(stay.left_at),
             })
             .collect();
-        let mut forgotten = vec![false; told.len()];
-        for subscriber_id in known.map_or(std::slice::from_ref(&self.subscriber_id), |known| &known.told_by) {
+        let mut forgotten = vec![false; stays.len()];
+        for subscriber_id in known.map_or(std::slice::from_ref(&self.subscriber_id), |known| &known.subscribers) {
             let run = RunKey { subscriber_id: Arc::clone(subscriber_id), meeting_uuid: Arc::from(uuid) };
-            let here = suppression::forgotten_stays(&*self.log, &run, &told).await?;
+            let here = suppression::forgotten_stays(&*self.log, &run, &stays).await?;
             forgotten.iter_mut().zip(here).for_each(|(forgotten, here)| *forgotten |= here);
         }
         for (stay, forgotten) in past.iter_mut().zip(&forgotten) {
@@ -393,7 +393,7 @@ impl Backfill {
     async fn store(&self, subscriber_id: &Arc<str>, events: &[Planned]) -> Result<Vec<Appended>, Error> {
         let mut outcomes = vec![None; events.len()];
         let mut waiting: Vec<usize> = (0..events.len()).collect();
-        for _ in 0..OFFERS {
+        for _ in 0..MAX_TRIES {
             let offers = waiting.iter().map(|place| {
                 let event_info = &events[*place].event_info;
                 let now = self.clock.now();
@@ -415,7 +415,7 @@ impl Backfill {
                 return Ok(outcomes.into_iter().flatten().collect());
             }
             waiting = again;
-            tokio::time::sleep(OFFER_AGAIN).await;
+            tokio::time::sleep(RETRY_DELAY).await;
         }
         Err(Error::NotStored)
     }

@@ -26,7 +26,7 @@ pub struct Incomplete {
     /// The run, of a list of participants.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub meeting_uuid: Option<String>,
-    /// What it tells of began at this time or later …
+    /// What it covers began at this time or later …
     #[serde(serialize_with = "text")]
     pub since: Millis,
     /// … and at this time or before.
@@ -93,7 +93,7 @@ pub struct BackfillReport {
     /// What could not be filled.
     #[serde(serialize_with = "by_reason")]
     pub not_fillable: Counts<Unfillable>,
-    /// Lists that are not whole, at most [`BackfillReport::MOST_NAMED`]; how many there are in all says `incomplete_lists`.
+    /// Lists that are not whole, at most [`BackfillReport::MAX_NAMED`]; how many there are in all says `incomplete_lists`.
     pub incomplete: Vec<Incomplete>,
     /// How many lists are not whole.
     pub incomplete_lists: u64,
@@ -107,7 +107,7 @@ pub struct BackfillReport {
 
 impl BackfillReport {
     /// More lists that are not whole are counted and not named.
-    pub const MOST_NAMED: usize = 20;
+    pub const MAX_NAMED: usize = 20;
 
     /// Nothing yet.
     #[must_use]
@@ -137,7 +137,7 @@ impl BackfillReport {
     pub fn missed(&mut self, list: Incomplete) {
         self.incomplete_lists += 1;
         *self.incomplete_by_list.entry(list.list).or_default() += 1;
-        if self.incomplete.len() < Self::MOST_NAMED {
+        if self.incomplete.len() < Self::MAX_NAMED {
             self.incomplete.push(list);
         }
     }

@@ -1,4 +1,4 @@
-//! Whose events those are that the platform's API tells of.
+//! Which subscriber the events belong to that the platform's API describes.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub enum NoSubscriber {
 ///
 /// # Errors
 /// [`NoSubscriber`].
-pub async fn subscriber(subscribers: &[Arc<str>], vendor: &Client) -> Result<Arc<str>, NoSubscriber> {
+pub async fn subscriber(subscribers: &[Arc<str>], client: &Client) -> Result<Arc<str>, NoSubscriber> {
     match subscribers {
         [] => Err(NoSubscriber::Unknown(
             "no subscriber is configured, and what the platform's API tells belongs to one: configure the one whose events \
@@ -28,7 +28,7 @@ pub async fn subscriber(subscribers: &[Arc<str>], vendor: &Client) -> Result<Arc
         )),
         [only] => Ok(Arc::clone(only)),
         several => {
-            let named = vendor.subscription().await?.and_then(|subscription| subscription.subscriber_id);
+            let named = client.subscription().await?.and_then(|subscription| subscription.subscriber_id);
             choose(several, named.as_deref())
         }
     }

@@ -1,5 +1,5 @@
 //! The `eventInfo` of an event that was never pushed, to the byte: compact, the members in the order of the manual's tables
-//! 6-34 to 6-37, times in milliseconds, and `null` for what nobody has told us.
+//! 6-34 to 6-37, times in milliseconds, and `null` for what is not known.
 
 use serde::Serialize;
 
@@ -8,7 +8,7 @@ use crate::metrics::Label as _;
 use convoke_core::time::Millis;
 use convoke_log::StaySnapshot;
 
-/// The types of event that history tells of, in the order in which they happen.
+/// The types of event that the history describes, in the order in which they happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, strum::IntoStaticStr, strum::VariantArray)]
 pub enum FilledEvent {
     /// `meeting.started`.
@@ -45,7 +45,7 @@ pub fn of_meeting(kind: FilledEvent, at: Millis, run: &FilledRun<'_>) -> String 
     write(kind, at, run, run.cycle_sub_id, None)
 }
 
-/// A join of somebody of whom only the history tells.
+/// A join that only the history describes.
 #[must_use]
 pub fn join(joined_at: Millis, run: &FilledRun<'_>, stay: &PastStay) -> String {
     write(FilledEvent::Join, joined_at, run, None, Some(&unknown(joined_at, 0, stay)))

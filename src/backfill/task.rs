@@ -1,4 +1,4 @@
-//! The backfill that `serve` does by itself, every so often: on the replica that moves the cursor of the tables.
+//! The scheduled backfill of `serve`: on the replica that moves the cursor of the tables.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,20 +22,20 @@ use convoke_log::{LogError, Snapshots};
 use convoke_platform::{Client, PlatformError};
 
 /// The name under which it is noted how far it came.
-const NOTE: &str = "backfill.every";
+const NOTE_NAME: &str = "backfill.every";
 
 /// How often it is looked whether it is time.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The first time it goes so far back.
-const FIRST: Duration = Duration::from_secs(7 * 86_400);
+const FIRST_RANGE: Duration = Duration::from_secs(7 * 86_400);
 
 /// The next range begins so much before the end of the last: times in lists are whole minutes, and clocks are set.
-const OVERLAP: Duration = Duration::from_secs(3_600);
+const RANGE_OVERLAP: Duration = Duration::from_secs(3_600);
 
 /// The pause after a failure; it doubles with each that follows.
-const PAUSE: Duration = Duration::from_secs(60);
-const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 3_600);
+const MIN_RETRY_DELAY: Duration = Duration::from_secs(60);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(6 * 3_600);
 
 /// What the task is measured by.
 #[derive(Clone, Debug)]
@@ -111,7 +111,7 @@ pub struct Task {
     /// … and the way into it.
     pub intake: Intake,
     /// The platform.
-    pub vendor: Client,
+    pub client: Client,
     /// For what was made.
     pub metrics: BackfillMetrics,
     /// The time now.
@@ -136,7 +136,7 @@ impl From<LogError> for Failed {
 }
 
 impl Failed {
-    const fn vendor(&self) -> Option<&PlatformError> {
+    const fn platform_error(&self) -> Option<&PlatformError> {
         match self {
             Self::Nobody(NoSubscriber::Platform(error)) | Self::Backfill(Error::Platform(error)) => Some(error),
             _ => None,
@@ -157,10 +157,10 @@ impl Task {
     }
 
     async fn for_ever(&self) {
-        let mut pause = PAUSE;
+        let mut pause = MIN_RETRY_DELAY;
         let throttle = Throttle::new(2, Duration::from_secs(3_600));
         loop {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
             // Others are configured: what was begun for those before is broken off, and it is looked again whose turn it is.
             let mut others = self.subscribers.clone();
             others.mark_unchanged();
@@ -169,12 +169,12 @@ impl Task {
                 Ok(()) = others.changed() => Ok(false),
             };
             match turn {
-                Ok(true) => pause = PAUSE,
+                Ok(true) => pause = MIN_RETRY_DELAY,
                 Ok(false) => {}
                 Err(failed) => {
                     self.metrics.failures.inc();
-                    let advice = failed.vendor().map_or("", |error| error.advice);
-                    let wait = failed.vendor().and_then(|error| error.wait).unwrap_or_default().max(pause);
+                    let advice = failed.platform_error().map_or("", |error| error.advice);
+                    let wait = failed.platform_error().and_then(|error| error.wait).unwrap_or_default().max(pause);
                     throttle.run("failed", |suppressed| {
                         tracing::warn!(error = %failed, advice, ?wait, suppressed, "looking for gaps was broken off; it goes on later");
                     });
@@ -182,7 +182,7 @@ impl Task {
                         () = tokio::time::sleep(wait) => {}
                         Ok(()) = others.changed() => {}
                     }
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    pause = (pause * 2).min(MAX_RETRY_DELAY);
                 }
             }
         }
@@ -193,7 +193,7 @@ impl Task {
         if lease::moved_by(&*self.log, self.cursor, &self.owner).await?.is_none() {
             return Ok(false);
         }
-        let last = Note::load(&*self.log, NOTE).await?;
+        let last = Note::load(&*self.log, NOTE_NAME).await?;
         let now = self.clock.now();
         let finished = last.as_ref().and_then(|note| note.finished_at).and_then(Millis::new);
         if let Some(finished) = finished {
@@ -203,11 +203,11 @@ impl Task {
             return Ok(false);
         }
         let subscribers = Arc::clone(&self.subscribers.borrow());
-        let subscriber_id = subscriber(&subscribers, &self.vendor).await?;
+        let subscriber_id = subscriber(&subscribers, &self.client).await?;
         tables_are_current(&*self.log, self.cursor).await?;
         let backfill = Backfill {
             log: self.log.clone(),
-            vendor: self.vendor.clone(),
+            client: self.client.clone(),
             intake: self.intake.clone(),
             clock: self.clock.clone(),
             subscriber_id,
@@ -237,7 +237,7 @@ impl Task {
         Ok(true)
     }
 
-    /// When gaps were last looked for to the end, whoever did it.
+    /// When a backfill was last complete, on any replica.
     fn show(&self, completed: Millis) {
         self.metrics.completed.set(completed.seconds());
     }
@@ -258,10 +258,10 @@ impl Task {
             }
             Some(note) => {
                 let end = note.until.into_iter().chain(note.young).min().and_then(Millis::new);
-                (end.map_or_else(|| boundary.minus(FIRST), |end| end.minus(OVERLAP)).max(kept), boundary)
+                (end.map_or_else(|| boundary.minus(FIRST_RANGE), |end| end.minus(RANGE_OVERLAP)).max(kept), boundary)
             }
-            None => (boundary.minus(FIRST).max(kept), boundary),
+            None => (boundary.minus(FIRST_RANGE).max(kept), boundary),
         };
-        Ok(BackfillRequest { since, until: Some(until), dry_run: false, note: NOTE })
+        Ok(BackfillRequest { since, until: Some(until), dry_run: false, note: NOTE_NAME })
     }
 }

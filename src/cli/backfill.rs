@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 use super::terminal::progress_bar;
 use super::{Failure, Outcome};
 use crate::backfill::{
-    self, Backfill, BackfillReport, BackfillRequest, HISTORY, LONGEST_HISTORY, MARGIN, NoSubscriber,
+    self, Backfill, BackfillReport, BackfillRequest, DEFAULT_HISTORY_PERIOD, MAX_HISTORY_PERIOD, NoSubscriber,
+    PUSH_PERIOD,
 };
 use crate::config::{ConfigArgs, Env, Settings};
 use crate::intake::Intake;
@@ -41,11 +42,11 @@ pub struct BackfillArguments {
 }
 
 /// The name under which it is noted how far it came.
-const NOTE: &str = "backfill";
+const NOTE_NAME: &str = "backfill";
 
 fn history(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text).map_err(|error| format!("{error}; write for example 184d"))?;
-    if duration <= LONGEST_HISTORY {
+    if duration <= MAX_HISTORY_PERIOD {
         Ok(duration)
     } else {
         Err("the platform keeps it for 12 months at most".to_owned())
@@ -104,8 +105,8 @@ async fn fill(
     let tables = Projector::new(log.clone(), app::owner());
     let (stop, migrated) = (CancellationToken::new(), CancellationToken::new());
     migrated.cancel();
-    let backfill = Backfill { log: log.clone(), vendor: client, intake, clock, subscriber_id };
-    let request = BackfillRequest { since, until: arguments.until, dry_run: arguments.dry_run, note: NOTE };
+    let backfill = Backfill { log: log.clone(), client, intake, clock, subscriber_id };
+    let request = BackfillRequest { since, until: arguments.until, dry_run: arguments.dry_run, note: NOTE_NAME };
     let work = async {
         let report = fill_showing_progress(&backfill, &request, arguments.json).await;
         stop.cancel();
@@ -122,10 +123,10 @@ async fn fill(
 /// The range must be one of which the platform and the log know something.
 fn check_range(arguments: &BackfillArguments, settings: &Settings, now: Millis) -> Result<Millis, Failure> {
     let BackfillArguments { since, until, history, .. } = arguments;
-    let (youngest, oldest) = (now.minus(MARGIN), now.minus(*history));
+    let (youngest, oldest) = (now.minus(PUSH_PERIOD), now.minus(*history));
     if *since < oldest {
         let days = history.as_secs() / 86_400;
-        let longer = if *history == HISTORY {
+        let longer = if *history == DEFAULT_HISTORY_PERIOD {
             ", unless its administrator has chosen up to 12 months (then say so by --history)"
         } else {
             ""

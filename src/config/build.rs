@@ -117,45 +117,8 @@ fn listen(layers: &Layers, env: &Env) -> Result<Listen, ConfigError> {
 
 fn nats(layers: &Layers, env: &Env) -> Result<Nats, ConfigError> {
     let url = layers.read_optional("nats.url", parse::nats_url)?;
-    let path = |path: &str| Ok(layers.read_optional(path, file)?.map(|path| env.resolve(path)));
     let tls = tls_files(layers, env, "nats.tls_cert", "nats.tls_key")?;
-    let user = layers.read_optional("nats.user", |text| Ok(text.to_owned()))?;
-    let password = match (user, path("nats.password_file")?) {
-        (Some(user), Some(file)) => Some(Login::Password(user, file)),
-        (Some(_), None) => return Err(layers.alone("nats.user", "nats.password_file")),
-        (None, Some(_)) => return Err(layers.alone("nats.password_file", "nats.user")),
-        (None, None) => None,
-    };
-    let ways = [
-        ("nats.creds_file", path("nats.creds_file")?.map(Login::Creds)),
-        ("nats.nkey_file", path("nats.nkey_file")?.map(Login::Nkey)),
-        ("nats.user", password),
-        ("nats.token_file", path("nats.token_file")?.map(Login::Token)),
-    ];
-    let mut used = ways.into_iter().filter_map(|(path, login)| Some((path, login?)));
-    let (used, other) = (used.next(), used.next());
-    if let (Some((one, _)), Some((other, _))) = (&used, &other) {
-        let from = &layers.found(one).origin;
-        return Err(layers.refuse(
-            other,
-            Refusal::new(
-                format!("{one} (from {from}) is set too, and NATS takes one way to log in"),
-                format!("leave one of them out, or set it to {NONE}"),
-            ),
-        ));
-    }
-    if let Some((way, _)) = used
-        && url.as_deref().is_some_and(|url| url.contains('@'))
-    {
-        let from = &layers.found("nats.url").origin;
-        return Err(layers.refuse(
-            way,
-            Refusal::new(
-                format!("nats.url (from {from}) holds credentials too, and NATS takes one way to log in"),
-                format!("take them out of the URL, or set this to {NONE}"),
-            ),
-        ));
-    }
+    let login = nats_login(layers, env, url.as_deref())?;
     // Without a bus, nothing will need these files. With one they are read when they are used; what cannot be is refused now.
     if url.is_some() {
         for path in ["nats.password_file", "nats.token_file", "nats.nkey_file"] {
@@ -187,9 +150,9 @@ fn nats(layers: &Layers, env: &Env) -> Result<Nats, ConfigError> {
         url,
         stream: layers.read("nats.stream", parse::stream)?,
         subject_prefix: layers.read("nats.subject_prefix", parse::subject_prefix)?,
-        tls_ca: path("nats.tls_ca")?,
+        tls_ca: layers.read_optional("nats.tls_ca", file)?.map(|path| env.resolve(path)),
         tls,
-        login: used.map(|(_, login)| login),
+        login,
         replicas: layers.read("nats.replicas", |text| parse::integer(text, 1..=5))?,
         max_age,
         max_bytes: layers
@@ -197,6 +160,49 @@ fn nats(layers: &Layers, env: &Env) -> Result<Nats, ConfigError> {
             .and_then(|bytes| i64::try_from(bytes).ok()),
         duplicate_window,
     })
+}
+
+/// The one way to log in, if any.
+fn nats_login(layers: &Layers, env: &Env, url: Option<&str>) -> Result<Option<Login>, ConfigError> {
+    let path = |path: &str| Ok(layers.read_optional(path, file)?.map(|path| env.resolve(path)));
+    let user = layers.read_optional("nats.user", |text| Ok(text.to_owned()))?;
+    let password = match (user, path("nats.password_file")?) {
+        (Some(user), Some(file)) => Some(Login::Password(user, file)),
+        (Some(_), None) => return Err(layers.alone("nats.user", "nats.password_file")),
+        (None, Some(_)) => return Err(layers.alone("nats.password_file", "nats.user")),
+        (None, None) => None,
+    };
+    let ways = [
+        ("nats.creds_file", path("nats.creds_file")?.map(Login::Creds)),
+        ("nats.nkey_file", path("nats.nkey_file")?.map(Login::Nkey)),
+        ("nats.user", password),
+        ("nats.token_file", path("nats.token_file")?.map(Login::Token)),
+    ];
+    let mut used = ways.into_iter().filter_map(|(path, login)| Some((path, login?)));
+    let (used, other) = (used.next(), used.next());
+    if let (Some((one, _)), Some((other, _))) = (&used, &other) {
+        let from = &layers.found(one).origin;
+        return Err(layers.refuse(
+            other,
+            Refusal::new(
+                format!("{one} (from {from}) is set too, and NATS takes one way to log in"),
+                format!("leave one of them out, or set it to {NONE}"),
+            ),
+        ));
+    }
+    if let Some((way, _)) = used
+        && url.is_some_and(|url| url.contains('@'))
+    {
+        let from = &layers.found("nats.url").origin;
+        return Err(layers.refuse(
+            way,
+            Refusal::new(
+                format!("nats.url (from {from}) holds credentials too, and NATS takes one way to log in"),
+                format!("take them out of the URL, or set this to {NONE}"),
+            ),
+        ));
+    }
+    Ok(used.map(|(_, login)| login))
 }
 
 fn admin(layers: &Layers, env: &Env) -> Result<Admin, ConfigError> {

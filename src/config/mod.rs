@@ -37,7 +37,7 @@ pub use subscribers::{SubscriberSource, load_key_file, load_subscribers};
 
 use layers::Layers;
 
-/// Why the platform should not be told to push to this URL, if so: it has to be `https`, or lead to this machine.
+/// Why the platform should not push to this URL, if so: it has to be `https`, or lead to this machine.
 #[must_use]
 pub fn callback_url_problem(url: &str) -> Option<String> {
     parse::callback_url(url).err().map(|refusal| refusal.problem)

@@ -86,7 +86,7 @@ impl<'a> Handover<'a> {
     /// Gives the lease back.
     ///
     /// # Errors
-    /// [`LogError::Unavailable`]: it ends by itself then.
+    /// [`LogError::Unavailable`]: it expires then.
     pub async fn end(mut self) -> Result<(), LogError> {
         if self.held.take().is_some() {
             self.log.release(self.cursor, &self.owner).await?;

@@ -179,11 +179,17 @@ async fn export_table<S: Source>(
         }
         progress.at = from.max(known);
         report(&progress);
-        if took < FAST_QUERY {
-            stretch = stretch.saturating_mul(2);
-        } else if took > SLOW_QUERY {
-            stretch = (stretch / 2).max(MIN_STRETCH);
-        }
+        stretch = next_stretch(stretch, took);
+    }
+}
+
+fn next_stretch(stretch: Duration, took: Duration) -> Duration {
+    if took < FAST_QUERY {
+        stretch.saturating_mul(2)
+    } else if took > SLOW_QUERY {
+        (stretch / 2).max(MIN_STRETCH)
+    } else {
+        stretch
     }
 }
 

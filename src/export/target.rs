@@ -10,7 +10,7 @@ use tempfile::NamedTempFile;
 
 use crate::printable::Printable;
 
-/// A file, or whoever reads what this process prints.
+/// A file, or the standard output.
 #[derive(Debug)]
 pub struct Target {
     to: To,

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::suppression::SuppressionKey;
-use crate::projection::{LONGEST_UUID, stay_id};
+use crate::projection::{MAX_UUID_BYTES, stay_id};
 use convoke_core::event::{Attendee, Meeting};
 use convoke_log::{Handles, PersonRow, PersonStay, RunKey, StayKey};
 
 /// So many of a kind are named to people.
-const NAMED: usize = 20;
+const MAX_NAMED: usize = 20;
 
 /// What names the person in its rows, and was not given. To be shown only before anything is erased.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -40,11 +40,11 @@ impl Others {
 
 /// The run of a meeting, if it makes a row of the tables.
 pub fn run_of(subscriber_id: &Arc<str>, meeting: &Meeting) -> Option<RunKey> {
-    let uuid = meeting.uuid.as_ref().filter(|uuid| uuid.len() <= LONGEST_UUID)?;
+    let uuid = meeting.uuid.as_ref().filter(|uuid| uuid.len() <= MAX_UUID_BYTES)?;
     Some(RunKey { subscriber_id: Arc::clone(subscriber_id), meeting_uuid: Arc::clone(uuid) })
 }
 
-/// The stay that a row tells of.
+/// The stay of a row.
 pub fn key_of(row: &PersonRow) -> Option<StayKey> {
     let run = run_of(&row.subscriber_id, &row.meeting)?;
     let stay_id = stay_id(&run, &row.attendee);
@@ -82,7 +82,7 @@ impl<'a> Matches<'a> {
         let key = key_of(row);
         let who = &row.attendee;
         let run = key.as_ref().map(|key| key.run.clone());
-        self.told(run.as_ref(), who.display_name.as_deref(), who.call_number.as_deref());
+        self.note_hashes(run.as_ref(), who.display_name.as_deref(), who.call_number.as_deref());
         self.others(who);
         if let Some(key) = key {
             self.add(key, row.meeting.id.as_deref().map(str::to_owned));
@@ -91,7 +91,7 @@ impl<'a> Matches<'a> {
 
     /// A stay that is.
     pub fn stay(&mut self, stay: &PersonStay) {
-        self.told(Some(&stay.key.run), stay.display_name.as_deref(), stay.call_number.as_deref());
+        self.note_hashes(Some(&stay.key.run), stay.display_name.as_deref(), stay.call_number.as_deref());
         let text = |text: &Option<String>| text.as_deref().map(Arc::from);
         self.others(&Attendee {
             user_uuid: text(&stay.user_uuid),
@@ -109,7 +109,7 @@ impl<'a> Matches<'a> {
         }
     }
 
-    fn told(&mut self, run: Option<&RunKey>, name: Option<&str>, number: Option<&str>) {
+    fn note_hashes(&mut self, run: Option<&RunKey>, name: Option<&str>, number: Option<&str>) {
         for hash in self.suppression.of_stay(run, name, number, self.handles.know_everywhere()) {
             if self.hashes.insert(hash.clone()) {
                 self.new_hashes.push(hash);
@@ -121,7 +121,7 @@ impl<'a> Matches<'a> {
     pub fn others(&mut self, who: &Attendee) {
         let note = |others: &mut BTreeSet<String>, given: &[String], value: &Option<Arc<str>>| {
             if let Some(value) = value.as_deref().filter(|value| given.iter().all(|given| given != value))
-                && others.len() < NAMED
+                && others.len() < MAX_NAMED
             {
                 others.insert(value.to_owned());
             }

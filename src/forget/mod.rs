@@ -4,11 +4,11 @@
 //! person's, with all of its events. A guest of whom only a name is known is named by a stay, or by a name in one meeting, and is
 //! recognised later in the runs of that meeting alone. The parts, in this order, because each makes the next one final:
 //!
-//! 1. **What is found is noted**: keyed hashes ([`suppression`]), by which the person is recognised when the platform tells of it again,
-//!    and which stays they are, before what tells it is gone.
+//! 1. **What is found is noted**: keyed hashes ([`suppression`]), by which the person is recognised when the platform reports it again,
+//!    and which stays they are, before what shows it is gone.
 //! 2. **The log.** A row keeps its place, its id, its times and its meeting. Who reads it from now on reads nothing personal.
 //! 3. **The quarantine**, body by body.
-//! 4. **The analyst tables**, by the lease of their cursor; whoever had it forgets what it had in memory.
+//! 4. **The analyst tables**, by the lease of their cursor; its former owner drops what it had in memory.
 //! 5. **Hosts**, as enrichment found them.
 //! 6. **The stream**: the lease of the relay is taken once, after which no relay has in memory what was erased; then the messages
 //!    on the subjects of the person's meetings are read, and the person's deleted.
@@ -43,20 +43,20 @@ use suppression::SuppressionKey;
 pub use matches::Others;
 
 /// Places of the log that are looked at in one query.
-const SPAN: i64 = 20_000;
+const SPAN_SEQS: i64 = 20_000;
 
 /// Rows of the log that one transaction erases: events wait for it.
-const PIECE: usize = 200;
+const TRANSACTION_ROWS: usize = 200;
 
 /// Stays, runs with a host, and entries of the quarantine that are looked at in one query.
-const STAYS: u32 = 20_000;
-const PAGE: u32 = 500;
-const BODIES: u32 = 50;
+const PAGE_STAYS: u32 = 20_000;
+const PAGE_RUNS: u32 = 500;
+const PAGE_BODIES: u32 = 50;
 
 /// For so long what the database refuses is tried again: two processes that write to one SQLite database get into each other's
 /// way now and then.
-const PATIENCE: Duration = Duration::from_secs(30);
-const AGAIN: Duration = Duration::from_millis(200);
+const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
+const RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// Why a person is not wholly erased. What was erased until then is; running it again goes on.
 #[derive(Debug, thiserror::Error)]
@@ -150,7 +150,7 @@ impl Forget {
         let mut meetings: HashSet<Option<String>> = matches.meetings().cloned().collect();
         let mut at = Seq::START;
         while at < head {
-            let to = Seq(head.0.min(at.0 + SPAN));
+            let to = Seq(head.0.min(at.0 + SPAN_SEQS));
             for row in self.person_rows(&runs, &stays, at, to).await? {
                 events.insert(row.event_id);
                 meetings.insert(row.meeting.id.as_deref().map(str::to_owned));
@@ -169,7 +169,7 @@ impl Forget {
         survey.found.quarantined = count(self.quarantined(&suppression, &runs, Some(&known)).await?.len());
         let mut after = None;
         loop {
-            let page = self.log.hosts(after.as_ref(), PAGE).await?;
+            let page = self.log.hosts(after.as_ref(), PAGE_RUNS).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.run.clone());
             let hosts =
@@ -264,7 +264,7 @@ impl Forget {
     ) -> Result<(), LogError> {
         let mut at = from;
         while at < head {
-            let to = Seq(head.0.min(at.0 + SPAN));
+            let to = Seq(head.0.min(at.0 + SPAN_SEQS));
             for row in patient(async || self.log.person_rows(&self.handles, &[], at, to).await).await? {
                 matches.row(&row);
             }
@@ -281,7 +281,7 @@ impl Forget {
     async fn find_stays(&self, matches: &mut Matches<'_>, erasure: Option<&Erasure>) -> Result<(), LogError> {
         let mut after = None;
         loop {
-            let (page, last) = patient(async || self.log.person_stays(&self.handles, after, STAYS).await).await?;
+            let (page, last) = patient(async || self.log.person_stays(&self.handles, after, PAGE_STAYS).await).await?;
             if last.is_none() {
                 return Ok(());
             }
@@ -327,16 +327,16 @@ impl Forget {
         let (stays, runs) = of_runs(stays);
         let mut at = from;
         while at < head {
-            let to = Seq(head.0.min(at.0 + SPAN));
+            let to = Seq(head.0.min(at.0 + SPAN_SEQS));
             let rows = self.person_rows(&runs, &stays, at, to).await?;
             // The names of those that only their stay betrays.
             rows.iter().for_each(|row| matches.row(row));
             self.note(matches, erasure).await?;
-            for piece in rows.chunks(PIECE) {
+            for piece in rows.chunks(TRANSACTION_ROWS) {
                 let begun = Instant::now();
                 patient(async || self.log.erase_rows(erasure, piece).await).await?;
                 // Half of the time is the others'.
-                tokio::time::sleep(begun.elapsed().min(AGAIN)).await;
+                tokio::time::sleep(begun.elapsed().min(RETRY_DELAY)).await;
             }
             at = to;
             progress(Part::Log(at, head));
@@ -350,7 +350,7 @@ impl Forget {
         let filter = MeetingFilter { scope: Scope { meeting: Some(meeting), ..Scope::default() }, status: None };
         let (mut runs, mut after) = (Vec::new(), None);
         loop {
-            let page = Page { order: Order::Newest, after, limit: PAGE, within: PATIENCE };
+            let page = Page { order: Order::Newest, after, limit: PAGE_RUNS, within: RETRY_TIMEOUT };
             let found = patient(async || self.log.list_meetings(&filter, &page).await).await?;
             runs.extend(
                 found.rows.into_iter().map(|row| RunKey {
@@ -366,7 +366,7 @@ impl Forget {
     }
 
     /// The entries of the quarantine in which one of the handles stands, wherever; or the UUID of one of the person's `runs` and
-    /// what the person was told by in it, as `known` says or else the database.
+    /// what identifies the person in it, by `known` or else by the database.
     async fn quarantined(
         &self,
         suppression: &SuppressionKey,
@@ -377,7 +377,7 @@ impl Forget {
         let mut found = Vec::new();
         let mut after = 0;
         loop {
-            let page = self.log.list_quarantined(after, BODIES).await?;
+            let page = self.log.list_quarantined(after, PAGE_BODIES).await?;
             let Some(last) = page.last() else { return Ok(found) };
             after = last.id;
             for entry in page.iter().filter(|entry| entry.reason != FORGOTTEN) {
@@ -385,9 +385,9 @@ impl Forget {
                 let texts: HashSet<Cow<'_, str>> = raw_json::scalars(&body).collect();
                 let named = self.handles.meeting.as_deref().is_some_and(|meeting| texts.contains(meeting))
                     && self.handles.names.iter().any(|name| texts.contains(&**name));
-                let told = runs.iter().filter(|run| texts.contains(&*run.meeting_uuid));
+                let named_runs = runs.iter().filter(|run| texts.contains(&*run.meeting_uuid));
                 let hashes: Vec<String> =
-                    told.flat_map(|run| texts.iter().flat_map(|text| suppression.of_text(run, text))).collect();
+                    named_runs.flat_map(|run| texts.iter().flat_map(|text| suppression.of_text(run, text))).collect();
                 if named
                     || handles.iter().any(|handle| texts.contains(*handle))
                     || match known {
@@ -413,7 +413,7 @@ impl Forget {
     async fn erase_hosts(&self, erasure: &Erasure, suppression: &SuppressionKey) -> Result<(), LogError> {
         let mut after: Option<RunKey> = None;
         loop {
-            let page = patient(async || self.log.hosts(after.as_ref(), PAGE).await).await?;
+            let page = patient(async || self.log.hosts(after.as_ref(), PAGE_RUNS).await).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = Some(last.run.clone());
             for host in &page {
@@ -443,9 +443,9 @@ async fn patient<T>(mut work: impl AsyncFnMut() -> Result<T, LogError>) -> Resul
     let begun = Instant::now();
     loop {
         match work().await {
-            Err(error) if error.may_pass() && begun.elapsed() < PATIENCE => {
+            Err(error) if error.may_pass() && begun.elapsed() < RETRY_TIMEOUT => {
                 tracing::debug!(%error, "trying again");
-                tokio::time::sleep(AGAIN).await;
+                tokio::time::sleep(RETRY_DELAY).await;
             }
             done => return done,
         }

@@ -20,20 +20,20 @@ use convoke_core::verify::{self, Times};
 use convoke_log::{Erasures, Handles, Operations, StayKey};
 
 /// Subjects that are read at a time.
-const SUBJECTS: usize = 100;
+const PAGE_SUBJECTS: usize = 100;
 
 /// Messages that are judged at a time.
-const PAGE: usize = 256;
+const PAGE_MESSAGES: usize = 256;
 
 /// Messages that are counted before they are deleted: a run that is broken off leaves no more of them counted in vain.
-const PIECE: usize = 64;
+const COUNTED_MESSAGES: usize = 64;
 
 /// Deletes under way at once.
-const AT_ONCE: usize = 16;
+const MAX_CONCURRENT_DELETES: usize = 16;
 
 /// How long a relay that is at work may take to publish what it had read; how often it is looked at.
-const RELAY_PATIENCE: Duration = Duration::from_secs(10);
-const LOOK: Duration = Duration::from_millis(50);
+const RELAY_TIMEOUT: Duration = Duration::from_secs(10);
+const RELAY_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Whose messages.
 pub struct Person<'a> {
@@ -47,7 +47,7 @@ pub struct Person<'a> {
 
 /// Waits until no relay has anything in memory that was erased from the log up to `place`.
 ///
-/// Whoever takes the lease anew reads from the log what it publishes, so to have had it once is enough; what the owner before
+/// A new owner of the lease reads from the log what it publishes, so to have had it once is enough; what the owner before
 /// had sent is in the stream. A relay that is at work is given time to come past the place, too: one that slept through the loss
 /// of its lease has then been found out.
 pub async fn wait_for_relay(log: &dyn Operations, owner: &str, place: Seq) -> Result<(), ForgetError> {
@@ -55,7 +55,7 @@ pub async fn wait_for_relay(log: &dyn Operations, owner: &str, place: Seq) -> Re
     lease.take().await?;
     lease.end().await?;
     let begun = Instant::now();
-    while begun.elapsed() < RELAY_PATIENCE {
+    while begun.elapsed() < RELAY_TIMEOUT {
         let states = log.cursors().await?;
         let behind = |state: &convoke_log::CursorState| {
             state.name == relay::CURSOR && state.owner.is_some() && state.position < place
@@ -63,7 +63,7 @@ pub async fn wait_for_relay(log: &dyn Operations, owner: &str, place: Seq) -> Re
         if !states.iter().any(behind) {
             break;
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(RELAY_POLL_INTERVAL).await;
     }
     Ok(())
 }
@@ -83,11 +83,11 @@ pub async fn find(
     if bus.eraser().await?.is_none() {
         return Ok(found);
     }
-    for subjects in subjects.chunks(SUBJECTS) {
+    for subjects in subjects.chunks(PAGE_SUBJECTS) {
         let mut reading = bus.read_subjects(subjects.to_vec());
         loop {
-            let mut page = Vec::with_capacity(PAGE);
-            while page.len() < PAGE
+            let mut page = Vec::with_capacity(PAGE_MESSAGES);
+            while page.len() < PAGE_MESSAGES
                 && let Some(message) = reading.next().await?
             {
                 page.push(message);
@@ -128,8 +128,8 @@ fn tells_of(payload: &[u8], person: &Person<'_>) -> bool {
     let Ok(body) = serde_json::from_slice::<Body<'_>>(payload) else { return false };
     // When it was received does not stand there; when it happened is as good for what is asked of it.
     let times = Times::at(body.time.as_deref().and_then(Millis::parse).unwrap_or(Millis::MAX));
-    let (told, attendee) = verify::columns(body.data, times);
-    if person.handles.name(&told, &attendee) {
+    let (meeting, attendee) = verify::columns(body.data, times);
+    if person.handles.name(&meeting, &attendee) {
         return true;
     }
     let subscriber = body.source.rsplit('/').next().unwrap_or_default();
@@ -144,11 +144,11 @@ fn tells_of(payload: &[u8], person: &Person<'_>) -> bool {
 /// Deletes messages, each piece counted before it is gone: the stream watch then knows that it is no loss.
 pub async fn delete(log: &dyn Erasures, bus: &Bus, erasure: i64, messages: &[u64]) -> Result<(), ForgetError> {
     let Some(eraser) = bus.eraser().await? else { return Ok(()) };
-    for piece in messages.chunks(PIECE) {
+    for piece in messages.chunks(COUNTED_MESSAGES) {
         patient(async || log.count_messages(erasure, piece.len() as u64).await).await?;
         stream::iter(piece)
             .map(|sequence| eraser.delete(*sequence))
-            .buffer_unordered(AT_ONCE)
+            .buffer_unordered(MAX_CONCURRENT_DELETES)
             .try_collect::<Vec<()>>()
             .await?;
     }

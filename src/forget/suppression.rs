@@ -1,8 +1,8 @@
-//! Keyed hashes of what somebody is told by: enough to recognise a forgotten person when the platform tells of them again, and
+//! Keyed hashes of what identifies a forgotten person: enough to recognise them when the platform reports them again, and
 //! nothing to read.
 //!
 //! The platform's history knows a stay by a name and a number, of which a name may be anybody's. So a number that was given to
-//! `convoke forget` is recognised everywhere; a name together with its number, too; and either by itself only in a run in which
+//! `convoke forget` is recognised everywhere; a name together with its number, too; and either alone only in a run in which
 //! a stay was erased that had it.
 
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use convoke_core::time::Millis;
 use convoke_log::{Details, Handles, LogError, RunKey, Suppression};
 
 /// Bytes of a key.
-const KEY: usize = 32;
+const KEY_BYTES: usize = 32;
 
 /// Makes the hashes.
 #[derive(Clone)]
@@ -26,7 +26,7 @@ impl std::fmt::Debug for SuppressionKey {
     }
 }
 
-/// What tells a person, in one of the ways that are recognised.
+/// What identifies a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Identifier<'a> {
     User(&'a str),
@@ -38,7 +38,7 @@ enum Identifier<'a> {
     NumberInRun(&'a RunKey, &'a str),
     /// Of a stay without a number.
     NameInRun(&'a RunKey, &'a str),
-    /// Of a stay with a number: it tells only who has none.
+    /// Of a stay with a number: it identifies only who has none.
     NameBesideNumberInRun(&'a RunKey, &'a str),
     /// Only for the record of erasures.
     Stay(&'a str),
@@ -50,7 +50,7 @@ impl SuppressionKey {
     /// A key for a database that has none: 64 random hex digits.
     #[must_use]
     pub fn fresh_key() -> String {
-        hex::encode(rand::random::<[u8; KEY]>())
+        hex::encode(rand::random::<[u8; KEY_BYTES]>())
     }
 
     /// With the key that the database keeps.
@@ -119,7 +119,7 @@ impl SuppressionKey {
         self.hash(Identifier::NameInRun(run, name))
     }
 
-    /// By which a stay is recognised that was erased; if `everywhere`, also what it told of the person elsewhere.
+    /// By which a stay is recognised that was erased; if `everywhere`, also its name and number elsewhere.
     #[must_use]
     pub fn of_stay(
         &self,
@@ -143,7 +143,7 @@ impl SuppressionKey {
         identifiers.into_iter().map(|identifier| self.hash(identifier)).collect()
     }
 
-    /// What a stay that the platform tells of is looked for by.
+    /// Hashes by which a stay of the platform is looked for.
     fn of_platform_stay(&self, run: &RunKey, name: Option<&str>, number: Option<&str>) -> Vec<String> {
         let mut identifiers = Vec::new();
         if let Some(number) = number {
@@ -157,13 +157,13 @@ impl SuppressionKey {
         identifiers.into_iter().map(|identifier| self.hash(identifier)).collect()
     }
 
-    /// By which one of the texts of a body may tell of somebody in this run.
+    /// Hashes by which a text of a body may name somebody in this run.
     #[must_use]
     pub fn of_text(&self, run: &RunKey, text: &str) -> Vec<String> {
         [self.of_platform_stay(run, Some(text), None), self.of_platform_stay(run, None, Some(text))].concat()
     }
 
-    /// What a host is looked for by: the platform tells an id or a name.
+    /// Hashes by which a host is looked for: the platform gives an id or a name.
     #[must_use]
     pub fn of_host(&self, host: &str) -> Vec<String> {
         [Identifier::User(host), Identifier::Account(host), Identifier::Name(host)]
@@ -180,7 +180,7 @@ impl SuppressionKey {
     }
 }
 
-/// A stay that the platform tells of.
+/// A stay as the platform reports it.
 #[derive(Clone, Copy, Debug)]
 pub struct PlatformStay<'a> {
     /// `displayName`.
@@ -198,24 +198,24 @@ pub struct PlatformStay<'a> {
 pub async fn forgotten_stays(
     log: &dyn Suppression,
     run: &RunKey,
-    told: &[PlatformStay<'_>],
+    stays: &[PlatformStay<'_>],
 ) -> Result<Vec<bool>, LogError> {
-    let Some(suppression) = SuppressionKey::of(log).await? else { return Ok(vec![false; told.len()]) };
+    let Some(suppression) = SuppressionKey::of(log).await? else { return Ok(vec![false; stays.len()]) };
     let hashes: Vec<Vec<String>> =
-        told.iter().map(|told| suppression.of_platform_stay(run, told.name, told.number)).collect();
+        stays.iter().map(|stay| suppression.of_platform_stay(run, stay.name, stay.number)).collect();
     let mut found: HashMap<String, Millis> = HashMap::new();
     for chunk in hashes.concat().chunks(1_000) {
         found.extend(log.forgotten(chunk).await?);
     }
-    let forgotten = |(told, hashes): (&PlatformStay<'_>, &Vec<String>)| {
+    let forgotten = |(stay, hashes): (&PlatformStay<'_>, &Vec<String>)| {
         let until = hashes.iter().filter_map(|hash| found.get(hash)).max();
-        // Without a time it cannot be told from before.
-        until.is_some_and(|until| told.at.is_none_or(|at| at <= *until))
+        // Without a time it may be from before.
+        until.is_some_and(|until| stay.at.is_none_or(|at| at <= *until))
     };
-    Ok(told.iter().zip(&hashes).map(forgotten).collect())
+    Ok(stays.iter().zip(&hashes).map(forgotten).collect())
 }
 
-/// What the platform tells of a run that began at `began`, without a host who was forgotten since, and without a subject with the
+/// Removes from the details of a run that began at `began` a host who was forgotten since, and a subject with the
 /// host's name in it.
 ///
 /// # Errors
@@ -243,12 +243,15 @@ mod tests {
         RunKey { subscriber_id: "1".into(), meeting_uuid: uuid.into() }
     }
 
-    /// Whether who is told so in run `r` is recognised, once a stay with this name and number in run `r` was erased.
-    fn recognised(erased: (&str, &str), told: (&str, &str), in_run: &str) -> bool {
+    /// Whether a person reported so in run `r` is recognised, once a stay with this name and number in run `r` was erased.
+    fn recognised(erased: (&str, &str), reported: (&str, &str), in_run: &str) -> bool {
         let some = |text: &'static str| Some(text).filter(|text| !text.is_empty());
         let leak = |text: &str| some(Box::leak(text.to_owned().into_boxed_str()));
         let known = suppression().of_stay(Some(&run("r")), leak(erased.0), leak(erased.1), true);
-        suppression().of_platform_stay(&run(in_run), leak(told.0), leak(told.1)).iter().any(|hash| known.contains(hash))
+        suppression()
+            .of_platform_stay(&run(in_run), leak(reported.0), leak(reported.1))
+            .iter()
+            .any(|hash| known.contains(hash))
     }
 
     #[test]
@@ -264,8 +267,8 @@ mod tests {
     #[test]
     fn in_other_runs_it_takes_the_name_and_the_number() {
         assert!(recognised(("Ada", "+1"), ("Ada", "+1"), "other"));
-        for told in [("Ada", ""), ("Ada", "+2"), ("Bob", "+1")] {
-            assert!(!recognised(("Ada", "+1"), told, "other"), "{told:?}");
+        for reported in [("Ada", ""), ("Ada", "+2"), ("Bob", "+1")] {
+            assert!(!recognised(("Ada", "+1"), reported, "other"), "{reported:?}");
         }
     }
 

@@ -21,7 +21,7 @@ use super::tls::Certificates;
 use crate::intake::Intake;
 use crate::metrics::Registry;
 use crate::subscription::SubscriptionStatus;
-use crate::{enrich, projection, recordings, relay};
+use crate::{enrichment, projection, recordings, relay};
 use convoke_bus::Bus;
 use convoke_core::event::Subscriber;
 use convoke_core::time::Millis;
@@ -174,7 +174,7 @@ impl Health {
             let help = "Rows that a cursor passed by, because its target never takes them.";
             show("convoke_set_aside", help, &labels, Box::new(set_aside));
         }
-        for task in [recordings::CURSOR, enrich::TASK] {
+        for task in [recordings::CURSOR, enrichment::TASK] {
             for (state, count) in [
                 ("waiting", (|counts| counts.waiting) as fn(&WorkCounts) -> i64),
                 ("given_up", |counts: &WorkCounts| counts.given_up),

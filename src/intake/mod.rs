@@ -47,7 +47,7 @@ const MAX_QUEUED_BYTES: usize = 48 << 20;
 /// Deliveries in one commit: beyond this, batches only add delay.
 pub const MAX_BATCH: usize = 256;
 
-/// How often an idle log is asked whether it could store, so that `/readyz` tells the truth.
+/// How often an idle log is asked whether it could store, so that `/readyz` is true.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The same while it could not.

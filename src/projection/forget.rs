@@ -12,18 +12,18 @@ use convoke_core::id::Seq;
 use convoke_log::{Changes, Erasures, Lease, Moved, RunKey, StayKey};
 
 /// Runs that are read at a time.
-const RUNS: usize = 16;
+const PAGE_RUNS: usize = 16;
 
 /// Rows of stays that are rewritten in one transaction: while it lasts, an embedded database cannot store events.
-const STAYS: usize = 200;
+const TRANSACTION_STAYS: usize = 200;
 
 /// The tables stand still for no longer, and then have so much time to follow the log.
-const HOLD: Duration = Duration::from_millis(500);
-const REST: Duration = Duration::from_millis(1_200);
+const HOLD_TIMEOUT: Duration = Duration::from_millis(500);
+const FOLLOW_TIME: Duration = Duration::from_millis(1_200);
 
 impl Projector {
     /// Takes away whose these stays were; their times stay. Asks who moves the cursor for its lease, again and again if there is
-    /// much to do: whoever has it next has forgotten what it had in memory. `progress` hears how many stays are done.
+    /// much to do: its next owner starts with nothing in memory. `progress` hears how many stays are done.
     ///
     /// Doing it again changes nothing, so it can be broken off anywhere.
     ///
@@ -43,14 +43,14 @@ impl Projector {
         let runs: Vec<(&RunKey, HashSet<Uuid>)> = by_run.into_iter().collect();
         let mut held: Option<(Seq, Instant)> = None;
         let mut done = 0;
-        for chunk in runs.chunks(RUNS) {
+        for chunk in runs.chunks(PAGE_RUNS) {
             while !self.forget_some(eraser, erasure, chunk, &mut held).await? {}
             done += chunk.iter().map(|(_, ids)| ids.len()).sum::<usize>();
             progress(done);
-            if held.is_some_and(|(_, since)| since.elapsed() > HOLD) {
+            if held.is_some_and(|(_, since)| since.elapsed() > HOLD_TIMEOUT) {
                 held = None;
                 self.log.release(CURSOR, &self.owner).await?;
-                tokio::time::sleep(REST).await;
+                tokio::time::sleep(FOLLOW_TIME).await;
             }
         }
         // Also if there was nothing to do: what the holder has in memory is dropped.
@@ -81,7 +81,7 @@ impl Projector {
             let mut run = Run::of(stored).ok_or(RebuildError::Unreadable)?;
             let ids: Vec<Uuid> = ids.iter().copied().collect();
             // Each piece leaves the run's rows as they are to be.
-            for ids in ids.chunks(STAYS) {
+            for ids in ids.chunks(TRANSACTION_STAYS) {
                 let removed = run.forget(&ids.iter().copied().collect());
                 if removed.is_empty() {
                     continue;

@@ -15,7 +15,7 @@
 //!   null. Else `cancelled` or `scheduled`.
 //! - A **stay** is the joins and lefts of a run with one participant (without `participant_id`: one call number, else one
 //!   name, else user, else account) and one `joinTime`. Of several joins, or lefts, the one with the greatest event id counts,
-//!   which is the newest. What the left tells counts more than what the join tells.
+//!   which is the newest. What the left says counts more than what the join says.
 //! - A stay ends with its left. If there is none, it is `open` while the run is `live`; once it is not, the stay ended at the
 //!   run's first end or conclusion at or after its beginning (`meeting_end`), for an end puts everybody out. So an end closes
 //!   stays, a run that goes on opens them again, its next end closes them as before, and a left or an earlier end that
@@ -58,32 +58,32 @@ use uuid::Uuid;
 pub const CURSOR: &str = "meetings";
 
 /// Rows of the log in one step.
-const PAGE: u32 = 2048;
+const PAGE_ROWS: u32 = 2048;
 
 /// Into so many transactions the rows of the tables are divided that are to be written, but into none of less than so many, or
 /// of more. While one lasts, an embedded database cannot store events; but rows that were made at the same time lie beside
 /// each other, and the more of them are written at once, the fewer pages are.
-const PIECES: usize = 4;
-const PIECE: std::ops::RangeInclusive<usize> = 256..=4_096;
+const WRITE_TRANSACTIONS: usize = 4;
+const TRANSACTION_ROWS: std::ops::RangeInclusive<usize> = 256..=4_096;
 
 /// While it follows the log, the tables are written this often: who joins and leaves in between, or meets with many, is
-/// written once. With [`GATHER`] and the writing itself it stays below the two seconds that are promised.
-const WRITE_EVERY: Duration = Duration::from_secs(1);
+/// written once. With [`GATHER_TIME`] and the writing itself it stays below the two seconds that are promised.
+const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// At so many rows of the log they are written in any case.
-const UNWRITTEN: usize = 32_768;
+const MAX_UNWRITTEN_ROWS: usize = 32_768;
 
 /// At the end of the log so much time is left for more to gather.
-const GATHER: Duration = Duration::from_millis(100);
+const GATHER_TIME: Duration = Duration::from_millis(100);
 
 /// How often the log is looked at for what other processes append.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Rows of the tables that are kept in memory, of runs that are not over: about 15 MB.
-const KEPT: usize = 30_000;
+const MAX_KEPT_ROWS: usize = 30_000;
 
 /// A UUID that is longer than this is none, and too long for an index.
-pub const LONGEST_UUID: usize = 512;
+pub const MAX_UUID_BYTES: usize = 512;
 
 /// The cursor.
 #[derive(Debug)]
@@ -153,7 +153,7 @@ impl Runs {
         self.runs.retain(|key, (run, _)| !run.is_over() || unwritten.contains(key));
         let rows = |runs: &HashMap<RunKey, (Run, u64)>| runs.values().map(|(run, _)| run.rows()).sum::<usize>();
         let total = rows(&self.runs);
-        if total <= KEPT {
+        if total <= MAX_KEPT_ROWS {
             return;
         }
         let mut by_age: Vec<(u64, usize)> = self.runs.values().map(|(run, used)| (*used, run.rows())).collect();
@@ -161,7 +161,7 @@ impl Runs {
         let mut left = total;
         let since = by_age.iter().find(|(_, rows)| {
             left -= rows;
-            left <= KEPT / 2
+            left <= MAX_KEPT_ROWS / 2
         });
         let since = since.map_or(u64::MAX, |(used, _)| *used);
         self.runs.retain(|key, (_, used)| *used > since || unwritten.contains(key));
@@ -172,7 +172,7 @@ impl Projector {
     /// The cursor over `log`. `owner` names this process among the replicas.
     #[must_use]
     pub fn new(log: Arc<dyn Projection>, owner: String) -> Self {
-        Self { log, owner, held: None, recent: None, page: PAGE }
+        Self { log, owner, held: None, recent: None, page: PAGE_ROWS }
     }
 
     /// Takes the newest rows from here, as far as they are there, instead of reading them back.
@@ -203,7 +203,7 @@ impl Projector {
         let before = self.held.take();
         let Some(leased) = self.log.lease(CURSOR, &self.owner, LEASE_TIME).await? else { return Ok(false) };
         if leased.wanted {
-            // Somebody is going to make the tables anew.
+            // Somebody is going to rebuild the tables.
             self.log.release(CURSOR, &self.owner).await?;
             return Ok(false);
         }
@@ -220,7 +220,7 @@ impl Projector {
                 folded: leased.position,
                 renewed: asked,
                 // Long enough ago.
-                written: asked.checked_sub(WRITE_EVERY).unwrap_or(asked),
+                written: asked.checked_sub(WRITE_INTERVAL).unwrap_or(asked),
                 runs: Runs::default(),
                 unwritten: Unwritten::default(),
                 writing: None,
@@ -236,7 +236,7 @@ impl Projector {
         let mut by_run: HashMap<RunKey, Vec<&ProjectedEvent>> = HashMap::new();
         for fact in page {
             match &fact.meeting.uuid {
-                Some(uuid) if uuid.len() > LONGEST_UUID => {
+                Some(uuid) if uuid.len() > MAX_UUID_BYTES => {
                     self.set_aside(fact, "its meetingUUID is too long").await?;
                 }
                 Some(uuid) => {
@@ -281,8 +281,8 @@ impl Projector {
     fn due(&self, rows: usize) -> bool {
         self.held.as_ref().is_some_and(|held| {
             // Whoever does not follow the log closely writes when it is read to its end.
-            let waits = self.page == PAGE && (self.recent.is_some() || rows >= PAGE as usize);
-            let due = !waits || held.written.elapsed() >= WRITE_EVERY || held.unwritten.facts >= UNWRITTEN;
+            let waits = self.page == PAGE_ROWS && (self.recent.is_some() || rows >= PAGE_ROWS as usize);
+            let due = !waits || held.written.elapsed() >= WRITE_INTERVAL || held.unwritten.facts >= MAX_UNWRITTEN_ROWS;
             held.unwritten.facts > 0 && held.writing.is_none() && due
         })
     }
@@ -300,7 +300,9 @@ impl Projector {
         }
         stays.sort_unstable_by_key(|(id, _)| *id);
         held.written = Instant::now();
-        let piece = (stays.len() + changes.rows()).div_ceil(PIECES).clamp(*PIECE.start(), *PIECE.end());
+        let piece = (stays.len() + changes.rows())
+            .div_ceil(WRITE_TRANSACTIONS)
+            .clamp(*TRANSACTION_ROWS.start(), *TRANSACTION_ROWS.end());
         held.writing = Some(Writing { to: held.folded, facts, last, stays: stays.into(), changes, piece });
     }
 
@@ -329,7 +331,7 @@ impl Projector {
                 if ends {
                     held.writing = None;
                     held.runs.trim(&held.unwritten.runs);
-                    self.page = (self.page * 2).min(PAGE);
+                    self.page = (self.page * 2).min(PAGE_ROWS);
                 }
                 self.held = Some(held);
                 Ok(())
@@ -342,7 +344,7 @@ impl Projector {
                     moved.map(drop).map_err(|error| log_failed(&error))
                 }
                 _ => {
-                    self.page = (u32::try_from(writing.facts).unwrap_or(PAGE) / 2).clamp(1, PAGE / 2);
+                    self.page = (u32::try_from(writing.facts).unwrap_or(PAGE_ROWS) / 2).clamp(1, PAGE_ROWS / 2);
                     Ok(())
                 }
             },
@@ -376,7 +378,7 @@ impl Cursor for Projector {
         let busy = self.writes();
         let mut rows = 0;
         // Which row it is that the tables refuse is found with one page at a time.
-        if !busy || limit == PAGE {
+        if !busy || limit == PAGE_ROWS {
             let folded = self.held.as_ref().map_or(Seq::START, |held| held.folded);
             let page = self.read(folded, busy).await.map_err(|error| log_failed(&error))?;
             rows = page.len();
@@ -406,17 +408,20 @@ impl Cursor for Projector {
         if self.held.take().is_some()
             && let Err(error) = self.log.release(CURSOR, &self.owner).await
         {
-            tracing::debug!(%error, "the lease ends by itself");
+            tracing::debug!(%error, "the lease is not released: it expires");
         }
     }
 
     fn gather(&self) -> Duration {
-        GATHER
+        GATHER_TIME
     }
 
     fn looks_every(&self) -> Option<Duration> {
         let unwritten = self.held.as_ref().filter(|held| held.unwritten.facts > 0);
-        Some(unwritten.map_or(LOOK, |held| LOOK.min(WRITE_EVERY.saturating_sub(held.written.elapsed()))))
+        Some(
+            unwritten
+                .map_or(POLL_INTERVAL, |held| POLL_INTERVAL.min(WRITE_INTERVAL.saturating_sub(held.written.elapsed()))),
+        )
     }
 }
 

@@ -18,7 +18,7 @@ pub fn finished(fact: &ProjectedEvent) -> RecordingRow {
     }
 }
 
-/// What a `record.ready` tells; the newest one counts.
+/// What a `record.ready` says; the newest one counts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Seen {
     /// Of the event, which is led by its time.
@@ -52,19 +52,19 @@ impl Seen {
     /// Reads it; `None` if nothing can be made of it, or if it was forgotten.
     pub fn read(fact: &ProjectedEvent) -> Option<Self> {
         let info: serde_json::Value = serde_json::from_str(fact.event_info.as_deref()?).ok()?;
-        let told = info.get("payload")?.get("recordInfo")?;
+        let recording = info.get("payload")?.get("recordInfo")?;
         let text = |value: &serde_json::Value| value.as_str().map(|text| text.replace('\0', "\u{fffd}"));
         Some(Self {
             event_id: fact.event_id.uuid(),
             at: fact.event_id.occurred_at().get(),
-            length_s: told["lengthSeconds"].as_i64(),
-            size_mb: told["sizeMB"].as_f64(),
-            files: told["files"].as_i64(),
-            view_url: text(&told["viewUrl"]),
+            length_s: recording["lengthSeconds"].as_i64(),
+            size_mb: recording["sizeMB"].as_f64(),
+            files: recording["files"].as_i64(),
+            view_url: text(&recording["viewUrl"]),
         })
     }
 
-    /// What it tells of a recording: nothing, if that was finished later.
+    /// What it says of a recording: nothing, if that was finished later.
     pub fn of(&self, recording: &RecordingRow) -> Option<Ready> {
         let at = Millis::new(self.at)?;
         (recording.finished_at <= at).then(|| Ready {

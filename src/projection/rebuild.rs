@@ -1,4 +1,4 @@
-//! The tables made anew, by the same steps as ever.
+//! The tables rebuilt, by the same steps as ever.
 
 use std::time::{Duration, Instant};
 
@@ -9,15 +9,15 @@ use convoke_core::id::Seq;
 use convoke_log::{Lease, LogError, Moved};
 
 /// Whatever fails for so long is not going to pass.
-const PATIENCE: Duration = Duration::from_secs(30);
+const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The pause before what failed is tried again.
-const AGAIN: Duration = Duration::from_millis(200);
+const RETRY_DELAY: Duration = Duration::from_millis(200);
 
-/// Why the tables were not made anew.
+/// Why the tables were not rebuilt.
 #[derive(Debug, thiserror::Error)]
 pub enum RebuildError {
-    /// The database is away. If the tables are empty already, whoever moves the cursor next fills them.
+    /// The database is away. If the tables are empty already, the next owner of the cursor fills them.
     #[error(transparent)]
     Log(#[from] LogError),
     /// The lease is not to be had.
@@ -46,7 +46,7 @@ impl Projector {
     /// Empties the tables and fills them from the whole log; what was fetched from the platform is kept elsewhere. Asks who
     /// moves the cursor for its lease, and gives it back in the end. `progress` hears how far it is.
     ///
-    /// If it is broken off, whoever moves the cursor next goes on with it.
+    /// If it is broken off, the next owner of the cursor goes on with it.
     ///
     /// # Errors
     /// [`RebuildError`].
@@ -63,10 +63,10 @@ impl Projector {
                 Ok(Progress::Idle) => break,
                 Ok(Progress::Standby | Progress::Waiting) => return Err(RebuildError::Overtaken { at }),
                 Ok(Progress::Worked | Progress::More) => failing = None,
-                Err(retry) if failing.get_or_insert_with(Instant::now).elapsed() > PATIENCE => {
+                Err(retry) if failing.get_or_insert_with(Instant::now).elapsed() > RETRY_TIMEOUT => {
                     return Err(RebuildError::Stuck { at, reason: retry.reason });
                 }
-                Err(_) => tokio::time::sleep(AGAIN).await,
+                Err(_) => tokio::time::sleep(RETRY_DELAY).await,
             }
             if let Some(held) = &self.held {
                 at = held.position;

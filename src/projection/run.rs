@@ -13,7 +13,7 @@ use convoke_core::time::Millis;
 use convoke_log::{Changes, ClosedBy, MeetingRow, ProjectedEvent, RecordingRow, RunKey, Status, StayRow, Stored};
 
 /// So many ends, and so many edits, are remembered of a run: the newest ones. That bounds its row.
-const REMEMBERED: usize = 1_000;
+const MAX_REMEMBERED: usize = 1_000;
 
 /// What the events of a run tell, without its stays and recordings: the column `internal`. Every member is a least or a
 /// greatest one, or a set.
@@ -59,7 +59,7 @@ fn greatest<T: Ord>(mark: &mut Option<T>, value: T) {
 
 fn remember<T: Ord>(set: &mut BTreeSet<T>, value: T) -> bool {
     let new = set.insert(value);
-    if set.len() > REMEMBERED {
+    if set.len() > MAX_REMEMBERED {
         set.pop_first();
     }
     new
@@ -153,17 +153,17 @@ impl Run {
         1 + self.stays.len() + self.recordings.len()
     }
 
-    /// Adds what an event tells. Doing it again changes nothing, nor does the order.
+    /// Adds what an event says. Doing it again changes nothing, nor does the order.
     pub fn add(&mut self, fact: &ProjectedEvent) {
         let at = fact.event_id.occurred_at().get();
         let marks = &mut self.marks;
         least(&mut marks.first_event, at);
         greatest(&mut marks.last_event, at);
-        for (mark, told) in
+        for (mark, value) in
             [(&mut marks.meeting_id, &fact.meeting.id), (&mut marks.cycle_sub_id, &fact.meeting.cycle_sub_id)]
         {
-            if let Some(told) = told {
-                greatest(mark, Arc::clone(told));
+            if let Some(value) = value {
+                greatest(mark, Arc::clone(value));
             }
         }
         match &*fact.event {
@@ -211,8 +211,8 @@ impl Run {
         &mut kept.stay
     }
 
-    /// Takes away whose these stays were, as if their events had never told it. Which of them there were: their rows are to be
-    /// deleted, for a stay's id tells of who it is.
+    /// Takes away whose these stays were, as if their events had never value it. Which of them there were: their rows are to be
+    /// deleted, for a stay's id depends on who it is.
     pub fn forget(&mut self, ids: &HashSet<Uuid>) -> Vec<Uuid> {
         let there: Vec<Uuid> = ids.iter().filter(|id| self.stays.contains_key(id)).copied().collect();
         for id in &there {

@@ -44,23 +44,23 @@ struct Internal {
     left: Option<Uuid>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     left_at: Option<i64>,
-    /// What join and left told, if they did not tell the same.
+    /// What join and left say, if they do not say the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     apart: Option<(ParticipantAttributes, ParticipantAttributes)>,
 }
 
 /// Characters of an id in the short form.
-const SHORT: usize = 22;
+const SHORT_ID_CHARS: usize = 22;
 
 impl Internal {
     /// As a text: most stays say all the rest in their other columns, and only the ids of their join (`j`) and left (`l`; or `L`,
-    /// if it told when, which then is `left_at`) are noted. Others as JSON.
+    /// if it says when, which then is `left_at`) are noted. Others as JSON.
     fn write(&self, left_at: Option<Millis>) -> String {
         let timed = self.left_at.is_some();
         if self.apart.is_some() || (timed && self.left_at != left_at.map(Millis::get)) {
             return serde_json::to_string(self).unwrap_or_default();
         }
-        let mut text = String::with_capacity(2 * (SHORT + 1));
+        let mut text = String::with_capacity(2 * (SHORT_ID_CHARS + 1));
         for (letter, id) in [('j', self.join), (if timed { 'L' } else { 'l' }, self.left)] {
             if let Some(id) = id {
                 text.push(letter);
@@ -78,7 +78,7 @@ impl Internal {
         let mut internal = Self { join: None, left: None, left_at: None, apart: None };
         let mut rest = text;
         while let Some(letter) = rest.chars().next() {
-            let (id, following) = rest.get(1..)?.split_at_checked(SHORT)?;
+            let (id, following) = rest.get(1..)?.split_at_checked(SHORT_ID_CHARS)?;
             let mut bytes = [0_u8; 16];
             URL_SAFE_NO_PAD.decode_slice(id, &mut bytes).ok()?;
             let id = Some(Uuid::from_bytes(bytes));
@@ -112,12 +112,12 @@ impl Stay {
         Self { join_time: Some(led).filter(|at| *at > Millis::EPOCH), ..Self::default() }
     }
 
-    /// Adds what a join tells.
+    /// Adds a join.
     pub fn joined(&mut self, fact: &ProjectedEvent) {
         merge(&mut self.join, self.left.as_ref(), fact);
     }
 
-    /// Adds what a left tells.
+    /// Adds a left.
     pub fn left(&mut self, fact: &ProjectedEvent) {
         if merge(&mut self.left, self.join.as_ref(), fact) {
             self.left_time = fact.attendee.left_time;
@@ -129,7 +129,7 @@ impl Stay {
         self.join_time.or_else(|| self.join.as_ref().map(|join| join.event_id.occurred_at()))
     }
 
-    /// When whoever it is left, if that is known. Without a time of joining, joins and lefts of one participant are one
+    /// When they left, if that is known. Without a time of joining, joins and lefts of one participant are one
     /// stay: then a left that happened before the newest join is of an earlier visit.
     pub fn left_at(&self) -> Option<Millis> {
         let left = self.left.as_ref()?;
@@ -137,7 +137,7 @@ impl Stay {
         (!earlier).then(|| self.left_time.unwrap_or_else(|| left.event_id.occurred_at()))
     }
 
-    /// Who that is, for counting people; `None` if nothing tells.
+    /// Who that is, for counting people; `None` if it is not known.
     pub fn somebody(&self) -> Option<&str> {
         let texts = self.attributes();
         texts.person().or(texts.display_name)
@@ -168,7 +168,7 @@ impl Stay {
         }
     }
 
-    /// What is known of who it is. What the left tells counts more.
+    /// What is known of who it is. What the left says counts more.
     fn attributes(&self) -> Attributes<&str> {
         match (&self.left, &self.join) {
             (Some(left), Some(join)) if left.attributes == join.attributes => left.attributes.unpack(),
@@ -224,7 +224,7 @@ impl Stay {
     }
 }
 
-/// Takes what `fact` tells if it is newer than what is there. What the other side told too is kept once.
+/// Takes the attributes of `fact` if it is newer. What the other side has too is kept once.
 fn merge(side: &mut Option<Side>, other: Option<&Side>, fact: &ProjectedEvent) -> bool {
     let newer = side.as_ref().is_none_or(|side| side.event_id < fact.event_id);
     if newer {
@@ -236,7 +236,7 @@ fn merge(side: &mut Option<Side>, other: Option<&Side>, fact: &ProjectedEvent) -
     newer
 }
 
-/// What an event tells of who it is about.
+/// The participant attributes of an event.
 fn of_event(event: &ProjectedEvent) -> Attributes<&str> {
     let who = &event.attendee;
     Attributes {

@@ -39,26 +39,26 @@ use ready::Found;
 pub const CURSOR: &str = "recordings";
 
 /// Nothing is urgent here: the log, and the work list, are looked at this often.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Places of the log in which recordings are looked for at a time.
-const SPAN: i64 = 10_000;
+const MAX_SPAN_SEQS: i64 = 10_000;
 
 /// How long a tick waits for an answer, before the next one does.
-const SLICE: Duration = Duration::from_millis(500);
+const TICK_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What the platform is asked, and where the answer goes.
 pub struct Recordings {
     log: Arc<dyn WorkLists>,
     intake: Intake,
-    vendor: Client,
+    client: Client,
     failures: Counters<Class>,
     clock: Clock,
     owner: String,
     stop: CancellationToken,
-    held: Option<Held>,
-    asking: Option<Asking>,
-    patience: Backoff,
+    held: Option<HeldLease>,
+    pending: Option<PendingCall>,
+    backoff: Backoff,
     /// When there was last nothing to be done.
     rested: Option<Instant>,
 }
@@ -70,7 +70,7 @@ impl std::fmt::Debug for Recordings {
 }
 
 /// The lease, while we believe to hold it.
-struct Held {
+struct HeldLease {
     position: Seq,
     renewed: Instant,
     /// When the log was read last.
@@ -78,7 +78,7 @@ struct Held {
 }
 
 /// A question that is under way.
-struct Asking {
+struct PendingCall {
     fetch: Fetch,
     answer: ReusableBoxFuture<'static, Result<Found, PlatformError>>,
 }
@@ -89,7 +89,7 @@ impl Recordings {
     pub fn new(
         log: Arc<dyn WorkLists>,
         intake: Intake,
-        vendor: Client,
+        client: Client,
         failures: Counters<Class>,
         clock: Clock,
         owner: String,
@@ -98,14 +98,14 @@ impl Recordings {
         Self {
             log,
             intake,
-            vendor,
+            client,
             failures,
             clock,
             owner,
             stop,
             held: None,
-            asking: None,
-            patience: Backoff::new(CURSOR),
+            pending: None,
+            backoff: Backoff::new(CURSOR),
             rested: None,
         }
     }
@@ -117,10 +117,10 @@ impl Recordings {
             let leased =
                 self.log.lease(CURSOR, &self.owner, LEASE_TIME).await.map_err(|error| self.log_failed(&error))?;
             let read = self.held.as_ref().and_then(|held| held.read);
-            self.held = leased.map(|leased| Held { position: leased.position, renewed, read });
+            self.held = leased.map(|leased| HeldLease { position: leased.position, renewed, read });
         }
         if self.held.is_none() {
-            self.asking = None;
+            self.pending = None;
         }
         Ok(self.held.is_some())
     }
@@ -133,20 +133,20 @@ impl Recordings {
     /// Reads on in the log.
     async fn follow(&mut self) -> Result<Progress, Retry> {
         let Some(held) = &mut self.held else { return Ok(Progress::Standby) };
-        if held.read.is_some_and(|read| read.elapsed() < LOOK) {
+        if held.read.is_some_and(|read| read.elapsed() < POLL_INTERVAL) {
             return Ok(Progress::Idle);
         }
         let (from, renewed) = (held.position, Instant::now());
         held.read = Some(renewed);
         let read = async {
             let head = self.log.head().await?;
-            let to = head.min(Seq(from.0 + SPAN));
+            let to = head.min(Seq(from.0 + MAX_SPAN_SEQS));
             // The newest rows may have been deleted, being old.
             if to <= from {
                 return Ok(None);
             }
             let now = self.clock.now();
-            let due = |finish: Finish| Finish { due_at: decide::first(finish.finished_at, now), ..finish };
+            let due = |finish: Finish| Finish { due_at: decide::first_attempt_at(finish.finished_at, now), ..finish };
             let finishes: Vec<_> = self.log.finishes(from, to).await?.into_iter().map(due).collect();
             let moved = self.log.queue(CURSOR, &self.owner, to, LEASE_TIME, &finishes).await?;
             Ok(Some((to, to < head, finishes.len(), moved)))
@@ -159,7 +159,7 @@ impl Recordings {
                 Err(Retry { reason: "the lease was lost".to_owned(), soon: true })
             }
             Some((to, more, found, Moved::Yes { .. })) => {
-                self.held = Some(Held { position: to, renewed, read: Some(renewed).filter(|_| !more) });
+                self.held = Some(HeldLease { position: to, renewed, read: Some(renewed).filter(|_| !more) });
                 self.rested = self.rested.filter(|_| found == 0);
                 Ok(if more { Progress::More } else { Progress::Worked })
             }
@@ -169,28 +169,28 @@ impl Recordings {
     /// Does a piece of the work list, or goes on with the one that is under way. Whether it did.
     async fn work(&mut self) -> Result<bool, Retry> {
         if self.stop.is_cancelled() {
-            self.asking = None;
+            self.pending = None;
             return Ok(false);
         }
-        let Some(asking) = &mut self.asking else { return self.begin().await };
-        let Ok(answer) = tokio::time::timeout(SLICE, &mut asking.answer).await else { return Ok(true) };
-        let fetch = asking.fetch.clone();
-        self.asking = None;
+        let Some(pending) = &mut self.pending else { return self.begin().await };
+        let Ok(answer) = tokio::time::timeout(TICK_TIMEOUT, &mut pending.answer).await else { return Ok(true) };
+        let fetch = pending.fetch.clone();
+        self.pending = None;
         let now = self.clock.now();
         let fetched = match &answer {
             Ok(found) => {
-                self.patience.answered();
+                self.backoff.answered();
                 Some(decide::judge(&fetch, found, now))
             }
             Err(error) => {
                 self.failures.of(error.class).inc();
-                self.patience.failed(self.clock.steady(), error, rand::random());
+                self.backoff.failed(self.clock.steady(), error, rand::random());
                 decide::judge_failure(&fetch, error.class, &error.to_string(), now)
             }
         };
         let Some(fetched) = fetched else { return Ok(false) };
         if let Fetched::GivenUp { reason, .. } = &fetched {
-            tracing::warn!(meeting_uuid = fetch.meeting_uuid, reason, "gave up asking for a recording");
+            tracing::warn!(meeting_uuid = fetch.meeting_uuid, reason, "gave up pending for a recording");
         }
         self.log.settle_fetch(&fetch, &fetched).await.map_err(|error| self.log_failed(&error))?;
         Ok(true)
@@ -198,16 +198,18 @@ impl Recordings {
 
     /// Begins with what is due.
     async fn begin(&mut self) -> Result<bool, Retry> {
-        if self.rested.is_some_and(|rested| rested.elapsed() < LOOK) {
+        if self.rested.is_some_and(|rested| rested.elapsed() < POLL_INTERVAL) {
             return Ok(false);
         }
         let due = self.log.due_fetches(self.clock.now(), 1).await.map_err(|error| self.log_failed(&error))?;
         match due.into_iter().next() {
             Some(fetch) if fetch.ready => self.publish(&fetch).await.map(|()| true),
-            Some(fetch) if self.patience.left(self.clock.steady()).is_zero() => {
-                let (vendor, uuid) = (self.vendor.clone(), fetch.meeting_uuid.clone());
-                self.asking =
-                    Some(Asking { fetch, answer: ReusableBoxFuture::new(async move { ask(&vendor, &uuid).await }) });
+            Some(fetch) if self.backoff.left(self.clock.steady()).is_zero() => {
+                let (client, uuid) = (self.client.clone(), fetch.meeting_uuid.clone());
+                self.pending = Some(PendingCall {
+                    fetch,
+                    answer: ReusableBoxFuture::new(async move { ask(&client, &uuid).await }),
+                });
                 Ok(true)
             }
             _ => {
@@ -227,7 +229,7 @@ impl Recordings {
         }
         let stored = self.intake.store(verified, Bytes::copy_from_slice(info.as_bytes()), now).await;
         stored.map_err(|_| Retry { reason: format!("a {EVENT} cannot be stored now"), soon: false })?;
-        let fetched = Fetched::Published { due_at: decide::again(0, now) };
+        let fetched = Fetched::Published { due_at: decide::retry_at(0, now) };
         self.log.settle_fetch(fetch, &fetched).await.map_err(|error| self.log_failed(&error)).map(drop)
     }
 }
@@ -247,19 +249,19 @@ impl Cursor for Recordings {
     }
 
     async fn release(&mut self) {
-        self.asking = None;
+        self.pending = None;
         if self.held.take().is_some()
             && let Err(error) = self.log.release(CURSOR, &self.owner).await
         {
-            tracing::debug!(%error, "the lease ends by itself");
+            tracing::debug!(%error, "the lease is not released: it expires");
         }
     }
 }
 
 /// Asks the older system, and, if that has nothing, the newer one. An enterprise has the one or the other; that the newer one
 /// turns us away says nothing, as long as the older one answers.
-async fn ask(vendor: &Client, conf_uuid: &str) -> Result<Found, PlatformError> {
-    let refused = match vendor.recording(conf_uuid).await {
+async fn ask(client: &Client, conf_uuid: &str) -> Result<Found, PlatformError> {
+    let refused = match client.recording(conf_uuid).await {
         Ok(Some(file)) => return Ok(Found::of_file(&file)),
         Ok(None) => None,
         Err(error) => match error.class {
@@ -268,7 +270,7 @@ async fn ask(vendor: &Client, conf_uuid: &str) -> Result<Found, PlatformError> {
             Class::Token | Class::Locked | Class::Transient | Class::Incomplete => return Err(error),
         },
     };
-    let found = match vendor.segments(conf_uuid).await {
+    let found = match client.segments(conf_uuid).await {
         Ok(segments) => Found::of_segments(&segments),
         Err(error) => match error.class {
             Class::Gone | Class::Configuration | Class::Bug => Found::Nothing,

@@ -37,7 +37,7 @@ pub struct Ready {
 pub struct Info {
     /// In seconds.
     pub length_seconds: Option<i64>,
-    /// In megabytes (of 1,000,000 bytes, where the platform tells bytes).
+    /// In megabytes (of 1,000,000 bytes, where the platform gives bytes).
     #[serde(rename = "sizeMB")]
     pub size_mb: Option<serde_json::Number>,
     /// How many.
@@ -88,7 +88,7 @@ impl Found {
         })
     }
 
-    /// As the newer system says it (section 5.2.43), which tells of no state: a segment is complete when each of its files has an
+    /// As the newer system says it (section 5.2.43), which describes no state: a segment is complete when each of its files has an
     /// end. Its addresses are good for an hour and for whoever has them, so none is kept.
     #[must_use]
     pub fn of_segments(segments: &[Segment]) -> Self {
@@ -130,9 +130,9 @@ fn megabytes(bytes: i64) -> Option<serde_json::Number> {
 }
 
 /// The one parameter that is no secret: which recording it is (sample of 4.2.14). Who may watch it is what the others say.
-const RECORDING: &str = "recordId";
+const RECORDING_PARAMETER: &str = "recordId";
 
-/// The address without what lets anybody in: no user, no fragment, and of the parameters only [`RECORDING`].
+/// The address without what lets anybody in: no user, no fragment, and of the parameters only [`RECORDING_PARAMETER`].
 fn without_token(url: &str) -> Option<String> {
     let (scheme, rest) = url.split_once("://")?;
     if !matches!(scheme, "https" | "http") || url.chars().any(|c| c.is_control() || c.is_whitespace()) {
@@ -145,8 +145,10 @@ fn without_token(url: &str) -> Option<String> {
     let host = authority.rsplit('@').next().filter(|host| !host.is_empty())?;
     let plain =
         |id: &&str| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-    let recording = query.split('&').filter_map(|part| part.split_once('=')).find(|(name, _)| *name == RECORDING);
-    let id = recording.map(|(_, id)| id).filter(plain).map_or(String::new(), |id| format!("?{RECORDING}={id}"));
+    let recording =
+        query.split('&').filter_map(|part| part.split_once('=')).find(|(name, _)| *name == RECORDING_PARAMETER);
+    let id =
+        recording.map(|(_, id)| id).filter(plain).map_or(String::new(), |id| format!("?{RECORDING_PARAMETER}={id}"));
     Some(format!("{scheme}://{host}{path}{id}"))
 }
 
@@ -167,7 +169,7 @@ impl Ready {
 
     /// Whether an earlier `record.ready` said the same.
     #[must_use]
-    pub fn is_told_by(&self, event_info: &str) -> bool {
-        serde_json::from_str::<EventInfo>(event_info).is_ok_and(|told| told.payload.record_info == self.info)
+    pub fn is_in(&self, event_info: &str) -> bool {
+        serde_json::from_str::<EventInfo>(event_info).is_ok_and(|known| known.payload.record_info == self.info)
     }
 }

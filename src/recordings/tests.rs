@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::decide::{WINDOW, again, first, judge, judge_failure};
+use super::decide::{RETRY_PERIOD, first_attempt_at, judge, judge_failure, retry_at};
 use super::ready::{Found, Info, Ready};
 use convoke_core::time::Millis;
 use convoke_log::{Fetch, Fetched};
@@ -142,22 +142,22 @@ fn segments_of_the_newer_system_are_added_up() {
 #[test]
 fn it_is_asked_first_after_a_minute_whatever_the_platforms_clock_says() {
     let now = at(FINISHED);
-    assert_eq!(first(now, now), now.plus(MINUTE));
-    assert_eq!(first(now.minus(30 * MINUTE), now), now, "old ones at once");
-    assert_eq!(first(now.plus(HOUR), now), now.plus(MINUTE));
+    assert_eq!(first_attempt_at(now, now), now.plus(MINUTE));
+    assert_eq!(first_attempt_at(now.minus(30 * MINUTE), now), now, "old ones at once");
+    assert_eq!(first_attempt_at(now.plus(HOUR), now), now.plus(MINUTE));
 }
 
 #[test]
 fn it_is_asked_again_after_pauses_that_double_up_to_half_an_hour() {
-    let pauses: Vec<_> = (0..7).map(|tries| again(tries, now()).since(now()).as_secs() / 60).collect();
+    let pauses: Vec<_> = (0..7).map(|tries| retry_at(tries, now()).since(now()).as_secs() / 60).collect();
     assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
-    assert_eq!(again(u32::MAX, now()).since(now()), 30 * MINUTE);
+    assert_eq!(retry_at(u32::MAX, now()).since(now()), 30 * MINUTE);
 }
 
 #[test]
 fn what_is_never_decoded_is_given_up_after_a_week_and_what_is_older_is_asked_for_once() {
     let file = Found::of_file(&RecordFile { decoded: false, ..decoded() });
-    let (mut fetch, mut now, mut asked) = (fetch(), first(at(FINISHED), at(FINISHED)), 0);
+    let (mut fetch, mut now, mut asked) = (fetch(), first_attempt_at(at(FINISHED), at(FINISHED)), 0);
     let reason = loop {
         asked += 1;
         match judge(&fetch, &file, now) {
@@ -169,9 +169,9 @@ fn what_is_never_decoded_is_given_up_after_a_week_and_what_is_older_is_asked_for
     };
     assert_eq!(reason, "the platform has not decoded it yet");
     let week = now.since(at(FINISHED));
-    assert!(week >= WINDOW && week < WINDOW + 30 * MINUTE, "{week:?}");
+    assert!(week >= RETRY_PERIOD && week < RETRY_PERIOD + 30 * MINUTE, "{week:?}");
     assert_eq!(asked, 341);
-    let old = at(FINISHED).plus(WINDOW);
+    let old = at(FINISHED).plus(RETRY_PERIOD);
     for found in [Found::Nothing, Found::Unfinished] {
         let judged = judge(&self::fetch(), &found, old);
         assert!(matches!(judged, Fetched::GivenUp { at, .. } if at == old), "it is known by which clock: {judged:?}");
@@ -181,25 +181,25 @@ fn what_is_never_decoded_is_given_up_after_a_week_and_what_is_older_is_asked_for
 
 #[test]
 fn an_answer_about_earlier_recordings_of_the_meeting_is_not_taken_for_the_newest() {
-    let told = event_info(judge(&fetch(), &Found::of_file(&decoded()), now()));
-    let second = Fetch { finishes: 2, finished_at: now(), event_info: Some(told), ..fetch() };
+    let known = event_info(judge(&fetch(), &Found::of_file(&decoded()), now()));
+    let second = Fetch { finishes: 2, finished_at: now(), event_info: Some(known), ..fetch() };
     let soon = now().plus(MINUTE);
     let later = |file: &RecordFile| matches!(judge(&second, &Found::of_file(file), soon), Fetched::Later { .. });
     assert!(later(&decoded()), "decoded before the second one finished");
     let same = RecordFile { decode_end: Some(soon), ..decoded() };
-    assert!(later(&same), "the same as was told");
+    assert!(later(&same), "the same as was known");
     let both = RecordFile { length_s: Some(3_500), ..same };
     assert!(!later(&both));
     assert!(later(&RecordFile { decode_end: Some(at(FINISHED + 300_000)), ..both }));
     // An hour of tries is what counts, whatever a clock says that was ahead.
-    for ahead in [HOUR, WINDOW, 100 * WINDOW] {
+    for ahead in [HOUR, RETRY_PERIOD, 100 * RETRY_PERIOD] {
         let judged = judge(&second, &Found::of_file(&decoded()), now().plus(ahead));
         assert!(matches!(judged, Fetched::Later { .. }), "{judged:?}");
     }
     let tried = |tries| judge(&Fetch { tries, ..second.clone() }, &Found::of_file(&decoded()), soon);
     assert!(matches!(tried(5), Fetched::Later { .. }));
     event_info(tried(6));
-    let waited: Duration = (0..6).map(|tries| again(tries, soon).since(soon)).sum();
+    let waited: Duration = (0..6).map(|tries| retry_at(tries, soon).since(soon)).sum();
     assert_eq!(waited, HOUR + MINUTE);
 
     let starts = |starts| {
@@ -212,7 +212,7 @@ fn an_answer_about_earlier_recordings_of_the_meeting_is_not_taken_for_the_newest
 
 #[test]
 fn a_failed_call_says_something_about_a_recording_or_about_the_platform() {
-    let (young, old) = (now(), at(FINISHED).plus(2 * WINDOW));
+    let (young, old) = (now(), at(FINISHED).plus(2 * RETRY_PERIOD));
     let tried = |tries| Fetch { tries, ..fetch() };
     for class in [Class::Token, Class::Configuration, Class::Locked] {
         assert_eq!(judge_failure(&tried(1_000), class, "no", old), None, "{class:?}");

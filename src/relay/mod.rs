@@ -210,7 +210,7 @@ impl Relay {
                     Some(RelayLease { renewed: asked, wanted: leased.wanted, ..held })
                 }
                 (Some(leased), _) => {
-                    // Taken anew, or moved by somebody in the meantime: the stream may have grown as well, and what is in memory
+                    // Taken again, or moved by somebody in the meantime: the stream may have grown as well, and what is in memory
                     // may have been forgotten.
                     self.stream = None;
                     self.recent.clear();
@@ -500,7 +500,7 @@ impl Cursor for Relay {
         if self.held.take().is_some()
             && let Err(error) = self.log.release(CURSOR, &self.owner).await
         {
-            tracing::debug!(%error, "the lease ends by itself");
+            tracing::debug!(%error, "the lease is not released: it expires");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What people do with the subscription, and what they are told.
+//! The actions on the subscription.
 
 use std::time::{Duration, Instant};
 
@@ -56,7 +56,7 @@ pub struct Actions<'a> {
     pub clock: Clock,
     /// What is known so far.
     pub report: SubscriptionReport,
-    /// Tells people what was done.
+    /// Prints what was done.
     pub say: &'a mut (dyn FnMut(&str) + Send),
 }
 

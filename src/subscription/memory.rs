@@ -1,4 +1,4 @@
-//! What is remembered of failed enables: the platform tells nobody how often it failed, nor until when a lock lasts.
+//! What is remembered of failed enables: the platform does not say how often it failed, nor until when a lock lasts.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use convoke_core::time::Millis;
 use convoke_log::{LogError, Notes};
 use convoke_platform::Status;
 
-/// A lock lasts this long, and nothing says that it does not begin anew with every further try.
+/// A lock lasts this long, and nothing says that it does not start over with every further try.
 pub const LOCK_DURATION: Duration = Duration::from_millis(LOCK_MS.unsigned_abs());
 const LOCK_MS: i64 = 3_600_000;
 
 /// The name of the note in the database.
-const NOTE: &str = "subscription enable";
+const NOTE_NAME: &str = "subscription enable";
 
 /// What failed, by the database's clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ impl Memory {
     /// [`LogError::Unavailable`].
     pub async fn load(log: &dyn Notes) -> Result<Self, LogError> {
         // One that cannot be read is of another version, and worth nothing.
-        Ok(log.note(NOTE).await?.and_then(|note| serde_json::from_str(&note).ok()).unwrap_or_default())
+        Ok(log.note(NOTE_NAME).await?.and_then(|note| serde_json::from_str(&note).ok()).unwrap_or_default())
     }
 
     /// What was kept, once it has taken notice of a status that was read at `now`.
@@ -52,7 +52,7 @@ impl Memory {
     /// [`LogError::Unavailable`].
     pub async fn keep(&self, log: &dyn Notes) -> Result<(), LogError> {
         let note = serde_json::to_string(self).map_err(|error| LogError::Rejected(error.into()))?;
-        log.keep_note(NOTE, &note).await
+        log.keep_note(NOTE_NAME, &note).await
     }
 
     /// Enabling failed.
@@ -97,10 +97,10 @@ impl Memory {
 mod tests {
     use super::*;
 
-    const MINUTE: i64 = 60_000;
+    const MINUTE_MS: i64 = 60_000;
 
     fn at(minutes: i64) -> Millis {
-        Millis::new(1_781_524_800_000 + minutes * MINUTE).expect("a time in range")
+        Millis::new(1_781_524_800_000 + minutes * MINUTE_MS).expect("a time in range")
     }
 
     #[test]

@@ -17,7 +17,7 @@ use axum::http::Uri;
 
 use convoke_platform::{Status, Subscription};
 
-/// How the subscription at the platform stands, to whoever wants its events; what is worse is greater.
+/// How the subscription at the platform stands, for the service; what is worse is greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::IntoStaticStr, strum::VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum SubscriptionStatus {
@@ -95,7 +95,7 @@ fn same_url(one: &str, other: &str) -> bool {
     }
 }
 
-/// What the platform told, fit for a terminal.
+/// Text of the platform, fit for a terminal.
 fn plain(text: &str) -> String {
     text.chars().take(300).flat_map(char::escape_debug).collect()
 }

@@ -1,8 +1,8 @@
 //! Whether a handshake that is sent to the public URL ends in this very Convoke.
 //!
 //! The probe is a handshake like the platform's: signed with the subscriber's key, over a nonce that nobody can guess. That
-//! the nonce comes back proves little, as anything may send back what it gets. So the database is told beforehand which
-//! nonce to expect, and whoever takes the probe notes it there, but only after the signature was checked: a nonce that
+//! the nonce comes back proves little, as anything may send back what it gets. So it is noted in the database beforehand which
+//! nonce to expect, and the replica that takes the probe notes it there, but only after the signature was checked: a nonce that
 //! arrives was sent with the key, now, through this URL. Somebody who catches a probe can send it on, as a proxy does, and
 //! gains nothing by sending it later. A second probe, with a wrong key, must be refused.
 
@@ -23,7 +23,7 @@ use convoke_core::time::Clock;
 use convoke_log::{Handshakes, LogError};
 use convoke_platform::transport::{Answer, Fault, Transport};
 
-/// The platform does not say how long it waits; whoever takes longer than this is in danger.
+/// The platform does not say how long it waits; an answer that takes longer is in danger.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A probe that was answered is in the database a moment later.

@@ -1,6 +1,6 @@
 //! Logs: structured, to standard error, one line a failure; spans, in [`traces`]. Metrics are in [`crate::metrics`].
 //!
-//! Whoever logs never waits for whoever reads: lines go through a bounded queue to a thread that writes them. What does not
+//! A line of the log never waits for its reader: lines go through a bounded queue to a thread that writes them. What does not
 //! fit, or cannot be written (the reader has gone, the disk is full), is counted. A crate for that is `tracing-appender`; it
 //! says with `eprintln!` that it could not write everything at the end, which waits for ever, or panics, just then.
 
@@ -21,7 +21,7 @@ use tracing_subscriber::{EnvFilter, Layer as _};
 /// So many lines wait to be written.
 const ROOM: usize = 4096;
 
-/// At the end, the last lines may take so long: whoever does not read by then does not read.
+/// At the end, the last lines may take so long: a reader that has not read by then never will.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Lines that nobody will read.
@@ -78,7 +78,7 @@ fn write(lines: &Receiver<Line>, mut to: impl Write) {
 pub fn say(text: &str) {
     match LINES.get() {
         Some(lines) => drop(Queue(lines.clone()).write(format!("{text}\n").as_bytes())),
-        None => crate::output::tell(format_args!("{text}\n")),
+        None => crate::output::print_error(format_args!("{text}\n")),
     }
 }
 

@@ -52,7 +52,7 @@ fn as_body(data: &[u8]) {
     }
 }
 
-/// Whether the signature in the body is what the manual asks for, worked out anew.
+/// Whether the signature in the body is what the manual asks for, worked out again.
 fn is_signed(body: &[u8], described: &Description) -> bool {
     let key = if described.app_id.as_deref() == Some(APP_ID) { KEY } else { "123456" };
     let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("a key of any length");
@@ -91,7 +91,7 @@ fn as_event_info(sent: &str) {
     assert_eq!(forged.err(), Some(Refusal::Signature));
 }
 
-/// What was made of a body is what people are told of it.
+/// What was made of a body is what is shown of it.
 fn agree(checked: &Checked, described: &Description) {
     match checked.verified.content() {
         Content::Handshake(handshake) => {

@@ -107,14 +107,14 @@ async fn a_log_that_is_in_the_stream_is_clean_in_words_and_in_json() {
 async fn one_number_and_one_remedy(database: &str, lost: usize, damage: impl AsyncFnOnce(&jetstream::Context)) {
     let nats = NatsServer::start(NatsVersion::Newest, NatsOptions::default()).await;
     let mut convoke = convoke(database, &nats.url()).start().await;
-    convoke.wait_ready(LONG).await;
+    convoke.wait_ready(LONG_TIMEOUT).await;
     let samples = deliver(&convoke, 0..10).await;
     let js = nats.jetstream().await;
-    stream_holds(&js, 10, LONG).await;
-    metric_over(&convoke, "convoke_stream_checked_timestamp_seconds", 0.0, LONG).await;
+    stream_holds(&js, 10, LONG_TIMEOUT).await;
+    metric_over(&convoke, "convoke_stream_checked_timestamp_seconds", 0.0, LONG_TIMEOUT).await;
     // Nothing but the commands looks from here on.
     convoke.signal(rustix::process::Signal::TERM);
-    assert!(convoke.wait_exit(LONG).await.success());
+    assert!(convoke.wait_exit(LONG_TIMEOUT).await.success());
     damage(&js).await;
     let number = format!("{lost} events ");
     let fails = |check: &Finished| -> Vec<String> {
@@ -193,7 +193,7 @@ async fn what_was_purged_on_purpose_is_accepted_once_and_missed_by_nobody() {
     found(&stream, json!({"expected": 4, "messages": 4, "before_stream": 6}));
     let check = scene.convoke.run(&["check"]).await;
     assert!(!check.stdout.lines().any(|line| line.starts_with("FAIL  stream")), "{check:?}");
-    eventually("the running service misses nothing", LONG, async || {
+    eventually("the running service misses nothing", LONG_TIMEOUT, async || {
         let lines = lines_with(&scene.convoke, "comparing it with the log");
         let missing = http::metric(scene.convoke.admin, "convoke_stream_missing_events").await;
         let checked = http::metric(scene.convoke.admin, "convoke_stream_checked_timestamp_seconds").await;
@@ -205,7 +205,7 @@ async fn what_was_purged_on_purpose_is_accepted_once_and_missed_by_nobody() {
 #[tokio::test]
 async fn an_audit_that_compares_nothing_or_cannot_read_the_ledger_is_not_clean() {
     let off = convoke(SQLITE, "none").start().await;
-    off.wait_ready(LONG).await;
+    off.wait_ready(LONG_TIMEOUT).await;
     let nothing = off.run(&["audit"]).await;
     assert!(nothing.code() == 2 && nothing.stderr.contains("nothing compared"), "{nothing:?}");
     for (text, status) in [("", 2), ("rubbish\n\n", 1), ("{\"event_id\":\"0178a0", 2)] {
@@ -438,7 +438,7 @@ async fn many_pages_of_missing_events_are_found_and_put_back_under_load() {
                  '{\"event\":\"meeting.end\",\"timestamp\":1,\"payload\":{}}' FROM n",
         )
         .await;
-    stream_holds(&scene.js, 4010, LONG).await;
+    stream_holds(&scene.js, 4010, LONG_TIMEOUT).await;
     scene.js.delete_stream(STREAM).await.expect("deleted");
     eventually("the stream is made again", TEN, async || scene.js.get_stream(STREAM).await).await;
     let (clean, stream) = scene.stream_findings().await;

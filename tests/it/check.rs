@@ -1,4 +1,4 @@
-//! `convoke check` tells the whole story, whatever is wrong, and what to do about it.
+//! `convoke check` says everything that is wrong, and what to do about it.
 
 use std::{fs, path::Path, process::Command};
 
@@ -42,14 +42,14 @@ async fn a_nats_without_jetstream_is_told_as_that_and_the_report_goes_on() {
     let options = NatsOptions { without_jetstream: true, ..NatsOptions::default() };
     let nats = NatsServer::start(NatsVersion::Newest, options).await;
     let convoke = convoke(SQLITE, &nats.url()).start().await;
-    convoke.wait_ready(LONG).await;
+    convoke.wait_ready(LONG_TIMEOUT).await;
     let report = convoke.run(&["check"]).await;
     let said = line(&report, "FAIL  stream");
     assert_eq!(report.code(), 1, "{report:?}");
     assert!(said.contains("runs without JetStream: start it with -js") && said.contains("store_dir"), "{said}");
     assert!(said.contains(&nats.address().to_string()), "{said}");
     assert!(has(&report, "ok    bus") && has(&report, "ok    database"), "{report:?}");
-    eventually("the service says it in the same words", LONG, async || {
+    eventually("the service says it in the same words", LONG_TIMEOUT, async || {
         lines_with(&convoke, "runs without JetStream: start it with -js") > 0
     })
     .await;
@@ -73,7 +73,7 @@ async fn before_the_first_start_check_warns_and_sends_nobody_to_make_a_database(
 async fn without_a_service_that_accepts_events_check_fails() {
     on_both(async |database| {
         let mut convoke = convoke(database, "none").start().await;
-        convoke.wait_ready(LONG).await;
+        convoke.wait_ready(LONG_TIMEOUT).await;
         let well = convoke.run(&["check"]).await;
         assert!(well.code() == 0 && !has(&well, "FAIL"), "{well:?}");
         convoke.kill().await;
@@ -95,12 +95,12 @@ async fn without_a_service_that_accepts_events_check_fails() {
 async fn a_service_that_cannot_store_from_its_start_on_says_that_events_are_refused() {
     on_both(async |database| {
         let mut convoke = convoke(database, "none").start().await;
-        convoke.wait_ready(LONG).await;
+        convoke.wait_ready(LONG_TIMEOUT).await;
         convoke.kill().await;
         let away = "ALTER TABLE probe RENAME TO away";
         sql(&convoke, database, away, away).await;
         convoke.restart().await;
-        eventually("it says so", LONG, async || {
+        eventually("it says so", LONG_TIMEOUT, async || {
             let logs = convoke.logs();
             let said = logs.lines().find(|line| line.contains("cannot store events: they are answered 503"));
             said.is_some_and(|line| line.contains("\"ERROR\""))
@@ -176,14 +176,14 @@ async fn the_quick_start_of_the_readme_works_as_printed_and_check_says_what_they
         builder.arg(env!("CARGO_BIN_EXE_convoke"))
     };
     let convoke = there().arg("serve").start().await;
-    convoke.wait_ready(LONG).await;
+    convoke.wait_ready(LONG_TIMEOUT).await;
     let kinds = |text: &str| -> Vec<String> {
         text.lines()
             .filter_map(|line| Some(line.get(6..16)?.trim().to_owned()))
             .filter(|kind| !kind.is_empty())
             .collect()
     };
-    eventually("check says it", LONG, async || {
+    eventually("check says it", LONG_TIMEOUT, async || {
         let report = there().arg("check").run().await;
         if report.code() == 0 && kinds(&report.stdout) == kinds(&shown) { Ok(()) } else { Err(format!("{report:?}")) }
     })

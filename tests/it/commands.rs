@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::{
-    service::{APP_ID, Database, KEY, PATH, SOON, Service, event, settings, signed, sqlite},
+    support::service::{APP_ID, Database, KEY, PATH, Service, WAIT_TIMEOUT, event, settings, signed, sqlite},
     support::{
         nats::{NatsOptions, NatsServer, NatsVersion},
         port::Port,
@@ -62,7 +62,7 @@ async fn every_command_explains_itself() {
     assert_eq!((version.code(), version.stdout), (0, format!("convoke {}\n", env!("CARGO_PKG_VERSION"))));
 }
 
-/// The vendor's two samples that verify: the handshake as printed, and the second one as it was when it was signed.
+/// The manual's two samples that verify: the handshake as printed, and the second one as it was when it was signed.
 const HANDSHAKE: &str = r#"{
   "appID": "1988692299",
   "timestamp": 1629183619116,
@@ -280,7 +280,7 @@ async fn check_says_in_a_line_each_what_is_well_and_what_is_not() {
     let mut service = Service::with(settings().setting("NATS_URL", nats.url()), Database::Sqlite).await;
     service.post(signed(r#"{"event":"meeting.verify","timestamp":1}"#)).await;
     service.acknowledged(&event("meeting.join", "1")).await;
-    eventually("it is published", SOON, async || {
+    eventually("it is published", WAIT_TIMEOUT, async || {
         service.metric(r#"convoke_published_total{outcome="new"}"#).await == 1.0
     })
     .await;
@@ -290,7 +290,7 @@ async fn check_says_in_a_line_each_what_is_well_and_what_is_not() {
         let failed = finished.stdout.lines().filter_map(|line| line.strip_prefix("FAIL"));
         failed.map(|line| line.trim_start().to_owned()).collect()
     };
-    eventually("all is well", SOON, async || {
+    eventually("all is well", WAIT_TIMEOUT, async || {
         let well = check(&service, &[]).await;
         let all = ["settings", "database", "writing", "clock", "handshake", "cursor", "bus", "stream"];
         let named = all.iter().all(|what| well.stdout.lines().any(|line| line.starts_with(&format!("ok    {what}"))));
@@ -430,18 +430,18 @@ async fn the_demo_stays_until_it_is_told_to_end() {
     command.env("PATH", programs).env("TMPDIR", folder.path()).current_dir(folder.path());
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("convoke");
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-    let told = async {
+    let output = async {
         while let Some(line) = lines.next_line().await.expect("text") {
             if line.contains("Ctrl-C ends all of it") {
                 return;
             }
         }
-        panic!("it ended by itself");
+        panic!("it ended early");
     };
-    tokio::time::timeout(SOON * 2, told).await.expect("the demo's story in time");
+    tokio::time::timeout(WAIT_TIMEOUT * 2, output).await.expect("the demo's story in time");
     let id = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)).expect("it runs");
     kill_process(id, Signal::INT).expect("our own child");
-    let status = tokio::time::timeout(SOON, child.wait()).await.expect("an end in time").expect("a status");
+    let status = tokio::time::timeout(WAIT_TIMEOUT, child.wait()).await.expect("an end in time").expect("a status");
     assert_eq!(status.code(), Some(0));
     assert_nothing_is_left(folder.path());
 }

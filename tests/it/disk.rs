@@ -32,7 +32,7 @@ async fn files_that_cannot_grow_are_answered_503_and_recovered_from_without_a_re
         let mut number = round * 10_000;
         // A checkpoint makes room again in the write-ahead log, as long as the database itself may grow: full is what
         // refuses, is not ready, and refuses still.
-        let refused = eventually("the files are full", LONG, async || {
+        let refused = eventually("the files are full", LONG_TIMEOUT, async || {
             number += 1;
             let sample = Sample::number(number);
             for _ in 0..2 {

@@ -11,12 +11,12 @@ use serde_json::Value;
 
 use crate::{
     packages::yaml,
-    service::{Database, Service, event, settings},
+    support::service::{Database, Service, event, settings},
     support::{
         child::{OwnChild, read_log},
         docs::{self, sections},
         nats::{NatsOptions, NatsServer, NatsVersion},
-        rig::LONG,
+        rig::LONG_TIMEOUT,
         tools,
         wait::eventually,
     },
@@ -211,7 +211,7 @@ async fn the_documented_rights_are_enough_for_convoke_and_for_the_first_consumer
     let service = Service::with(builder, Database::Sqlite).await;
     service.acknowledged(&event("meeting.started", "987446316")).await;
     service.acknowledged(&event("meeting.join", "987446317")).await;
-    eventually("both are published", LONG, async || {
+    eventually("both are published", LONG_TIMEOUT, async || {
         let published = service.metric(r#"convoke_published_total{outcome="new"}"#).await;
         if published >= 2.0 { Ok(()) } else { Err(published.to_string()) }
     })
@@ -229,7 +229,7 @@ async fn the_documented_rights_are_enough_for_convoke_and_for_the_first_consumer
     command.args(["-c", &script]).current_dir(folder.path());
     let log = folder.path().join("consumer.log");
     let mut consumer = OwnChild::spawn("first-steps", &mut command, &log, &log);
-    eventually("it prints both", LONG, async || {
+    eventually("it prints both", LONG_TIMEOUT, async || {
         let said = read_log(&log);
         assert_eq!(consumer.exited(), None, "it ended: {said}");
         let seen = ["meeting.started 987446316", "meeting.join 987446317"].iter().all(|line| said.contains(line));

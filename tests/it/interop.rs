@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::{
-    service::{APP_ID, Database, SOON, Service, event, event_at, settings},
+    support::service::{APP_ID, Database, Service, WAIT_TIMEOUT, event, event_at, settings},
     support::{
         nats::{NatsOptions, NatsServer, NatsVersion},
         tools,
@@ -24,8 +24,8 @@ async fn a_python_client_reads_the_stream_and_the_cloudevents_sdk_its_messages()
     );
     let answer = crate::support::http::post(
         service.convoke.events,
-        crate::service::PATH,
-        crate::service::signed(join),
+        crate::support::service::PATH,
+        crate::support::service::signed(join),
         &[("traceparent", traceparent)],
     )
     .await;
@@ -37,11 +37,11 @@ async fn a_python_client_reads_the_stream_and_the_cloudevents_sdk_its_messages()
     ] {
         service.acknowledged(info).await;
     }
-    eventually("all of it is published", SOON, async || {
+    eventually("all of it is published", WAIT_TIMEOUT, async || {
         service.metric(r#"convoke_published_total{outcome="new"}"#).await == 4.0
     })
     .await;
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/read_stream.py");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/interop_read_stream.py");
     let read = |filter: &str| -> Vec<Value> {
         let output = tools::output_of(Command::new(tools::python()).args([script, &nats.url(), "MEETINGS", filter]));
         output.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()

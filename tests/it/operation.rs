@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    service::{APP_ID, Database, KEY, PATH, SOON, Service, event, now, settings, signed, signed_by},
+    support::service::{APP_ID, Database, KEY, PATH, Service, WAIT_TIMEOUT, event, now, settings, signed, signed_by},
     support::{
         http::{self, RawConnection},
         nats::{NatsOptions, NatsServer, NatsVersion},
@@ -145,7 +145,7 @@ async fn no_secret_shows_at_any_level_of_the_log_in_help_or_in_errors() {
             .env("RUST_LOG", "trace")
     };
     let mut convoke = builder().start().await;
-    convoke.wait_ready(SOON).await;
+    convoke.wait_ready(WAIT_TIMEOUT).await;
     for (sign_with, status) in [(key, 200), ("other", 401)] {
         let body = signed_by(APP_ID, sign_with, &event("meeting.join", "1"));
         assert_eq!(http::post(convoke.events, PATH, body, &[]).await.status, status);
@@ -156,7 +156,7 @@ async fn no_secret_shows_at_any_level_of_the_log_in_help_or_in_errors() {
     let verbose = authorised(&convoke, "/readyz?verbose", &format!("Bearer {token}")).await;
     assert_eq!((metrics.0, verbose.0), (200, 200));
     convoke.signal(Signal::HUP);
-    eventually("it has read its keys again", SOON, async || convoke.logs().contains("reloaded")).await;
+    eventually("it has read its keys again", WAIT_TIMEOUT, async || convoke.logs().contains("reloaded")).await;
     let beside = [&["check"][..], &["verify", "/dev/null"], &["audit", "--wait", "0s"], &["quarantine", "list"]];
     let mut said = metrics.1 + verbose.1.as_str();
     for arguments in beside {
@@ -184,7 +184,7 @@ async fn no_secret_shows_at_any_level_of_the_log_in_help_or_in_errors() {
         said += &(finished.stdout + finished.stderr.as_str());
     }
     convoke.signal(Signal::TERM);
-    assert!(convoke.wait_exit(SOON).await.success());
+    assert!(convoke.wait_exit(WAIT_TIMEOUT).await.success());
     said += &(convoke.logs() + convoke.stdout().as_str());
     assert!(said.contains("\"level\":\"TRACE\""), "the log was not at its most talkative");
     for secret in SECRETS {
@@ -203,7 +203,7 @@ async fn credentials_in_the_url_of_the_bus_are_used() {
         let url = format!("nats://{login}@{}", server.address());
         let service = Service::with(settings().setting("NATS_URL", url), Database::Sqlite).await;
         service.acknowledged(&event("meeting.join", "1")).await;
-        eventually("it is published", SOON, async || {
+        eventually("it is published", WAIT_TIMEOUT, async || {
             service.metric(r#"convoke_published_total{outcome="new"}"#).await == 1.0
         })
         .await;
@@ -229,7 +229,7 @@ async fn with_a_token_only_the_probes_are_open() {
     let builder = settings().setting("ADMIN_TOKEN", "t0ken-of-the-tests").setting("ADMIN_LISTEN", "0.0.0.0:0");
     let mut convoke = builder.start().await;
     convoke.admin.set_ip([127, 0, 0, 1].into());
-    convoke.wait_ready(SOON).await;
+    convoke.wait_ready(WAIT_TIMEOUT).await;
     for open in ["/livez", "/readyz"] {
         let (status, _) = asked(&convoke, &format!("GET {open} HTTP/1.1\r\nHost: evil.example\r\n\r\n")).await;
         assert_eq!(status, 200, "{open}");
@@ -406,11 +406,12 @@ async fn metrics_count_what_happens() {
         );
         assert_eq!(service.post(body).await.status, 200, "{sent} signed as {what}");
     }
-    eventually("all of it is published", SOON, async || {
+    eventually("all of it is published", WAIT_TIMEOUT, async || {
         service.metric(r#"convoke_published_total{outcome="new"}"#).await == 5.0
     })
     .await;
-    eventually("the gauges were looked at", SOON, async || service.metric("convoke_quarantined").await == 1.0).await;
+    eventually("the gauges were looked at", WAIT_TIMEOUT, async || service.metric("convoke_quarantined").await == 1.0)
+        .await;
     let text = http::get(&format!("http://{}/metrics", service.convoke.admin)).await.text();
     let series = |series: &str| http::metric_in(&text, series).unwrap_or_else(|| panic!("no {series}"));
     for (kind, outcome, count) in [
@@ -466,19 +467,19 @@ async fn new_keys_are_taken_without_a_restart_and_bad_ones_leave_the_old() {
 
     write_keys(&file, &["old", "new"]);
     service.convoke.signal(Signal::HUP);
-    eventually("the new key counts", SOON, async || status("new").await == "200").await;
+    eventually("the new key counts", WAIT_TIMEOUT, async || status("new").await == "200").await;
     assert_eq!(status("old").await, "200");
     assert_eq!(service.metric("convoke_reload_ok").await, 1.0);
 
     write_keys(&file, &["old", "", "new"]);
     service.convoke.signal(Signal::HUP);
-    eventually("the failure shows", SOON, async || service.metric("convoke_reload_ok").await == 0.0).await;
+    eventually("the failure shows", WAIT_TIMEOUT, async || service.metric("convoke_reload_ok").await == 0.0).await;
     assert_eq!((status("old").await.as_str(), status("new").await.as_str()), ("200", "200"));
     assert_eq!(service.convoke.logs().matches("could not reload").count(), 1);
 
     write_keys(&file, &["new"]);
     service.convoke.signal(Signal::HUP);
-    eventually("the old key is gone", SOON, async || status("old").await == "401").await;
+    eventually("the old key is gone", WAIT_TIMEOUT, async || status("old").await == "401").await;
     assert_eq!(service.metric("convoke_reload_ok").await, 1.0);
 }
 
@@ -585,18 +586,21 @@ async fn https_is_served_in_both_versions_and_its_certificate_is_replaced_while_
     assert_eq!(post("1").await, "HTTP/1.1 200");
     let h2 = tls::connect(events, &at("one.cert"), b"h2").await.expect("HTTPS");
     assert_eq!(tls::post_http2(h2, PATH, signed(&event("meeting.join", "2"))).await, (200, String::new()));
-    // Plain HTTP is told that it is wrong here.
+    // Plain HTTP is answered that it is wrong here.
     assert_eq!(http::post(events, PATH, signed(&event("meeting.join", "3")), &[]).await.status, 400);
 
     // A key of another certificate: the old pair stays.
     std::fs::copy(at("two.key"), &key).expect("a copy");
     service.convoke.signal(Signal::HUP);
-    eventually("the failure shows", SOON, async || service.metric("convoke_reload_ok").await == 0.0).await;
+    eventually("the failure shows", WAIT_TIMEOUT, async || service.metric("convoke_reload_ok").await == 0.0).await;
     tls::connect(events, &at("one.cert"), b"h2").await.expect("the old certificate");
 
     put("two");
     service.convoke.signal(Signal::HUP);
-    eventually("the new certificate is shown", SOON, async || tls::connect(events, &at("two.cert"), b"h2").await).await;
+    eventually("the new certificate is shown", WAIT_TIMEOUT, async || {
+        tls::connect(events, &at("two.cert"), b"h2").await
+    })
+    .await;
     assert_eq!(service.metric("convoke_reload_ok").await, 1.0);
     tls::connect(events, &at("one.cert"), b"h2").await.expect_err("the old certificate is gone");
     assert_eq!(post("4").await, "HTTP/1.1 200", "the connection under the old certificate goes on");
@@ -607,7 +611,7 @@ async fn https_is_served_in_both_versions_and_its_certificate_is_replaced_while_
     tls::connect(events, &at("two.cert"), b"h2").await.expect("accepted after the silent one");
     service.convoke.signal(Signal::TERM);
     let begun = Instant::now();
-    assert!(service.convoke.wait_exit(SOON).await.success());
+    assert!(service.convoke.wait_exit(WAIT_TIMEOUT).await.success());
     assert!(begun.elapsed() < stretched(Duration::from_secs(3)), "{:?}", begun.elapsed());
     drop(silent);
 }
@@ -639,7 +643,7 @@ async fn a_stop_is_announced_before_it_begins() {
     let mut kept = RawConnection::open(events).await;
     service.convoke.signal(Signal::TERM);
     let begun = Instant::now();
-    eventually("it is not ready any more", SOON, async || {
+    eventually("it is not ready any more", WAIT_TIMEOUT, async || {
         http::get(&format!("http://{events}/readyz")).await.status == 503
     })
     .await;
@@ -653,7 +657,7 @@ async fn a_stop_is_announced_before_it_begins() {
     let answer = String::from_utf8(kept.read_to_end().await).expect("text");
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("\r\nconnection: close\r\n"), "{answer}");
     assert!(service.convoke.exited().is_none(), "all of this was before it began: {:?}", begun.elapsed());
-    assert!(service.convoke.wait_exit(SOON).await.success());
+    assert!(service.convoke.wait_exit(WAIT_TIMEOUT).await.success());
     assert!(begun.elapsed() >= Duration::from_secs(5), "{:?}", begun.elapsed());
     assert_eq!(service.count("events"), 2);
 }
@@ -673,12 +677,12 @@ async fn a_request_under_way_is_finished_before_the_end() {
     proxy.stall();
     let stored = http::post(service.convoke.events, PATH, signed(&event("meeting.join", "2")), &[]);
     let story = async {
-        eventually("it is in the writer's hands", SOON, async || {
+        eventually("it is in the writer's hands", WAIT_TIMEOUT, async || {
             service.metric("convoke_signature_form_total").await == 1.0
         })
         .await;
         service.convoke.signal(Signal::TERM);
-        eventually("it takes no connections", SOON, async || {
+        eventually("it takes no connections", WAIT_TIMEOUT, async || {
             tokio::net::TcpStream::connect(service.convoke.events).await.is_err()
         })
         .await;
@@ -689,7 +693,7 @@ async fn a_request_under_way_is_finished_before_the_end() {
     let (stored, half) = tokio::join!(stored, story);
     assert_eq!(stored.status, 200);
     assert!(half.starts_with("HTTP/1.1 200 "), "{half}");
-    assert!(service.convoke.wait_exit(SOON).await.success());
+    assert!(service.convoke.wait_exit(WAIT_TIMEOUT).await.success());
     assert_eq!(service.count("events"), 2);
 }
 
@@ -709,11 +713,13 @@ async fn an_end_is_not_held_up_by_who_sends_nothing() {
     idle_head.send(b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n").await;
     idle_head.answer().await;
     idle_head.send(b"GET /live").await;
-    eventually("all are accepted", SOON, async || http::get(&format!("http://{events}/livez")).await.status == 200)
-        .await;
+    eventually("all are accepted", WAIT_TIMEOUT, async || {
+        http::get(&format!("http://{events}/livez")).await.status == 200
+    })
+    .await;
     service.convoke.signal(Signal::TERM);
     let begun = Instant::now();
-    assert!(service.convoke.wait_exit(SOON).await.success());
+    assert!(service.convoke.wait_exit(WAIT_TIMEOUT).await.success());
     assert!(begun.elapsed() < stretched(Duration::from_secs(3)), "{:?}", begun.elapsed());
     drop((silent, begun_head, idle, http2, idle_head));
 }
@@ -723,7 +729,7 @@ async fn an_end_that_takes_too_long_is_cut_short_by_its_timeout_or_by_a_second_s
     let half_a_request = async |convoke: &Convoke| {
         let mut connection = RawConnection::open(convoke.events).await;
         connection.send(format!("POST {PATH} HTTP/1.1\r\nHost: h\r\nContent-Length: 99\r\n\r\n{{").as_bytes()).await;
-        eventually("it is being read", SOON, async || {
+        eventually("it is being read", WAIT_TIMEOUT, async || {
             http::get(&format!("http://{}/livez", convoke.events)).await.status == 200
         })
         .await;
@@ -733,17 +739,17 @@ async fn an_end_that_takes_too_long_is_cut_short_by_its_timeout_or_by_a_second_s
     let _under_way = half_a_request(&bounded.convoke).await;
     bounded.convoke.signal(Signal::TERM);
     let begun = Instant::now();
-    assert_eq!(bounded.convoke.wait_exit(SOON).await.code(), Some(0));
+    assert_eq!(bounded.convoke.wait_exit(WAIT_TIMEOUT).await.code(), Some(0));
     let took = begun.elapsed();
     assert!(took >= Duration::from_millis(800) && took < stretched(Duration::from_secs(4)), "{took:?}");
 
     let mut forced = Service::start().await;
     let _under_way = half_a_request(&forced.convoke).await;
     forced.convoke.signal(Signal::INT);
-    eventually("it stops", SOON, async || forced.convoke.logs().contains("stopping")).await;
+    eventually("it stops", WAIT_TIMEOUT, async || forced.convoke.logs().contains("stopping")).await;
     forced.convoke.signal(Signal::TERM);
     let begun = Instant::now();
-    assert_eq!(forced.convoke.wait_exit(SOON).await.code(), Some(1));
+    assert_eq!(forced.convoke.wait_exit(WAIT_TIMEOUT).await.code(), Some(1));
     assert!(begun.elapsed() < stretched(Duration::from_secs(3)), "{:?}", begun.elapsed());
 }
 
@@ -765,9 +771,9 @@ async fn stops_and_starts_under_load_lose_nothing() {
     };
     let stops = async {
         for n in 1..=2 {
-            eventually("some events are in", SOON, async || service.count("events") > n * 200).await;
+            eventually("some events are in", WAIT_TIMEOUT, async || service.count("events") > n * 200).await;
             service.convoke.signal(Signal::TERM);
-            assert_eq!(service.convoke.wait_exit(SOON).await.code(), Some(0));
+            assert_eq!(service.convoke.wait_exit(WAIT_TIMEOUT).await.code(), Some(0));
             service.convoke.restart().await;
         }
     };
@@ -824,9 +830,9 @@ async fn a_stop_under_load_cuts_no_answer_in_the_middle() {
         seen
     };
     let clients: Vec<_> = (0..8).map(|n| tokio::spawn(client(n))).collect();
-    eventually("the load is on", SOON, async || service.count("events") > 50).await;
+    eventually("the load is on", WAIT_TIMEOUT, async || service.count("events") > 50).await;
     service.convoke.signal(Signal::TERM);
-    assert_eq!(service.convoke.wait_exit(SOON).await.code(), Some(0));
+    assert_eq!(service.convoke.wait_exit(WAIT_TIMEOUT).await.code(), Some(0));
     let mut whole = 0;
     for client in clients {
         let seen = client.await.expect("a client");
@@ -854,7 +860,7 @@ async fn the_service_starts_before_its_database_and_becomes_ready_with_it() {
     assert_eq!(http::get(&format!("http://{}/readyz", convoke.events)).await.status, 503);
     assert!(http::metric(convoke.admin, "convoke_not_accepting_seconds").await > 0.0);
     proxy.heal();
-    convoke.wait_ready(SOON).await;
+    convoke.wait_ready(WAIT_TIMEOUT).await;
     assert_eq!(post(signed(&event("meeting.join", "1"))).await.status, 200);
     let complaints: Vec<_> = lines(&convoke.logs()).into_iter().filter(|line| line["level"] == "ERROR").collect();
     assert_eq!(complaints.len(), 1, "said once: {complaints:?}");
@@ -891,12 +897,13 @@ async fn without_leave_to_migrate_the_service_waits_until_somebody_did() {
             Database::Postgres(postgres) => settings().setting("DATABASE_URL", postgres.url()),
         };
         let convoke = builder.setting("MIGRATE", "false").start().await;
-        eventually("it says what it waits for", SOON, async || convoke.logs().contains("convoke migrate")).await;
+        eventually("it says what it waits for", WAIT_TIMEOUT, async || convoke.logs().contains("convoke migrate"))
+            .await;
         let answer = http::post(convoke.events, PATH, signed(&event("meeting.join", "1")), &[]).await;
         assert_eq!(answer.status, 503);
         let migrated = convoke.run(&["migrate"]).await;
         assert_eq!(migrated.code(), 0, "{}", migrated.stderr);
-        convoke.wait_ready(SOON).await;
+        convoke.wait_ready(WAIT_TIMEOUT).await;
         let service = Service { convoke, database };
         service.acknowledged(&event("meeting.join", "1")).await;
         assert_eq!(service.count("events"), 1);
@@ -910,7 +917,7 @@ async fn it_is_ready_at_once_on_a_database_that_exists() {
     service.convoke.kill().await;
     let begun = Instant::now();
     service.convoke.restart().await;
-    service.convoke.wait_ready(SOON).await;
+    service.convoke.wait_ready(WAIT_TIMEOUT).await;
     assert!(begun.elapsed() < stretched(Duration::from_secs(2)), "{:?}", begun.elapsed());
     assert_eq!(service.count("events"), 1);
 }
@@ -937,7 +944,8 @@ async fn the_log_is_one_line_a_failure_and_holds_nobodys_name() {
     for (body, status) in answers {
         assert_eq!(service.post(body).await.status, status);
     }
-    eventually("each failure is logged", SOON, async || service.convoke.logs().lines().count() >= before + 4).await;
+    eventually("each failure is logged", WAIT_TIMEOUT, async || service.convoke.logs().lines().count() >= before + 4)
+        .await;
     let log = service.convoke.logs();
     let said: Vec<_> = lines(&log).split_off(before);
     assert_eq!(said.len(), 4, "one for each failure: {said:#?}");

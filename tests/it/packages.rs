@@ -13,7 +13,7 @@ use convoke::config::{ConfigArgs, Env, Settings};
 use serde_json::Value;
 
 use crate::{
-    service::{KEY, PATH, SOON, Service, event, settings, signed},
+    support::service::{KEY, PATH, Service, WAIT_TIMEOUT, event, settings, signed},
     support::{
         child::OwnChild,
         docs, http,
@@ -198,7 +198,7 @@ async fn the_program_runs_in_the_images_file_system_read_only_and_as_its_user() 
         .env("CONVOKE_CONFIG", "/etc/convoke/convoke.toml")
         .start()
         .await;
-    convoke.wait_ready(SOON).await;
+    convoke.wait_ready(WAIT_TIMEOUT).await;
     let answer = http::post(convoke.events, PATH, signed(&event("meeting.join", "42")), &[]).await;
     assert_eq!(answer.status, 200);
     assert!(data.join("convoke.db").exists(), "the volume has the database");
@@ -262,7 +262,10 @@ async fn compose_nats(folder: &Path, [port, monitor]: &[Port; 2]) -> OwnChild {
     let file = &yaml("compose/compose.yaml")[0];
     let asked = items(&file["services"]["nats"]["healthcheck"]["test"]).last().and_then(Value::as_str).expect("a URL");
     let asked = asked.replace("127.0.0.1:8222", &monitor.address().to_string());
-    eventually("nats-server is well", SOON, async || http::try_get(&asked).await.is_ok_and(|a| a.status == 200)).await;
+    eventually("nats-server is well", WAIT_TIMEOUT, async || {
+        http::try_get(&asked).await.is_ok_and(|a| a.status == 200)
+    })
+    .await;
     let jetstream = http::get(&format!("http://{}/jsz", monitor.address())).await.json();
     assert_eq!(jetstream["config"]["sync_interval"], 1_000_000_000_u64, "{jetstream}");
     server
@@ -324,14 +327,14 @@ async fn the_three_parts_of_the_compose_file_work_together_with_its_settings_and
     fs::write(&config, toml).expect("a file");
 
     let mut convoke = Convoke::builder().env("CONVOKE_CONFIG", &config).env("PGPASSFILE", &passwords).start().await;
-    convoke.wait_ready(SOON).await;
+    convoke.wait_ready(WAIT_TIMEOUT).await;
     let answer = http::post(convoke.events, PATH, signed(&event("meeting.join", "42")), &[]).await;
     assert_eq!(answer.status, 200);
     let metrics = format!("http://{}/metrics", convoke.admin);
     assert_eq!(http::get(&metrics).await.status, 401, "the admin listener asks for its token");
     let options = async_nats::ConnectOptions::new().user_and_password("convoke".into(), "bus-secret".into());
     let client = options.connect(ports[0].address().to_string()).await.expect("a connection");
-    rig::stream_holds(&async_nats::jetstream::new(client), 1, SOON).await;
+    rig::stream_holds(&async_nats::jetstream::new(client), 1, WAIT_TIMEOUT).await;
     let rows = "SELECT meeting_id FROM events";
     assert_eq!(psql(&format!("postgres://postgres@{database}/convoke"), rows), "42");
 
@@ -343,7 +346,7 @@ async fn the_three_parts_of_the_compose_file_work_together_with_its_settings_and
     let checked = convoke.run(&["check"]).await;
     assert!(checked.code() == 1 && checked.stdout.contains("FAIL  database"), "{checked:?}");
     convoke.restart().await;
-    eventually("the log says why", SOON, async || convoke.logs().contains("not strict enough")).await;
+    eventually("the log says why", WAIT_TIMEOUT, async || convoke.logs().contains("not strict enough")).await;
 }
 
 fn output_of_chmod(path: &Path, mode: &str) {
@@ -392,7 +395,7 @@ async fn what_the_steps_install_starts_as_the_unit_starts_it_without_an_edit() {
     let nowhere = format!("nats://{}", Port::lease().address());
     let builder = words.fold(builder, |builder, word| builder.arg(word)).setting("NATS_URL", nowhere);
     let convoke = builder.start().await;
-    convoke.wait_ready(SOON).await;
+    convoke.wait_ready(WAIT_TIMEOUT).await;
     assert!(machine.join("var/lib/convoke/convoke.db").exists());
     assert_eq!(http::get(&format!("http://{}/metrics", convoke.admin)).await.status, 401, "it asks for its token");
     let token = fs::read_to_string(machine.join("etc/convoke/admin-token")).expect("the token");

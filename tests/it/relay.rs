@@ -91,7 +91,7 @@ async fn every_event_of_the_log_is_in_the_stream_once_and_in_order_as_the_contra
 
     let js = nats.jetstream().await;
     let count = report.acknowledged as usize + 2;
-    let messages = stream_holds(&js, count, LONG).await;
+    let messages = stream_holds(&js, count, LONG_TIMEOUT).await;
     let columns = "event_id, subscriber_id, event, occurred_at, received_at, meeting_id, meeting_uuid, source, \
                    traceparent, event_info, seq";
     let rows = sqlite(convoke.folder(), &format!("SELECT {columns} FROM events ORDER BY seq")).await;
@@ -477,7 +477,7 @@ async fn two_replicas_keep_each_event_once_and_the_stream_in_order(version: Nats
         + http::metric(two.admin, r#"convoke_deliveries_total{outcome="stored"}"#).await;
     assert_eq!(stored, report.acknowledged as f64);
     let js = nats.jetstream().await;
-    let messages = stream_holds(&js, report.acknowledged as usize, LONG).await;
+    let messages = stream_holds(&js, report.acknowledged as usize, LONG_TIMEOUT).await;
     assert_eq!(messages.len(), report.acknowledged as usize);
     nothing_is_lost(&one, &js, &load.ledger).await;
     nothing_is_lost(&two, &js, &same.ledger).await;
@@ -586,7 +586,7 @@ async fn a_forbidden_subject_is_tried_again_quietly_until_it_is_allowed(version:
     nats.restart().await;
     let auditor = async_nats::ConnectOptions::with_user_and_password("auditor".to_owned(), "p".to_owned());
     let client = auditor.connect(nats.url()).await.expect("a connection");
-    let messages = stream_holds(&async_nats::jetstream::new(client), 60, LONG).await;
+    let messages = stream_holds(&async_nats::jetstream::new(client), 60, LONG_TIMEOUT).await;
     assert_eq!(ids(&messages), sample_ids(&samples));
 }
 
@@ -631,7 +631,7 @@ async fn what_the_stream_has_already_is_passed_in_a_few_windows(version: NatsVer
     let published = 200;
     let mut samples = deliver(&convoke, 0..published).await;
     let js = nats.jetstream().await;
-    stream_holds(&js, samples.len(), LONG).await;
+    stream_holds(&js, samples.len(), LONG_TIMEOUT).await;
     convoke.kill().await;
     // As an owner leaves it that reached the bus to its end, and the database no more.
     sqlite(convoke.folder(), "UPDATE cursors SET position = 0 WHERE name = 'bus'").await;
@@ -642,7 +642,7 @@ async fn what_the_stream_has_already_is_passed_in_a_few_windows(version: NatsVer
     convoke.restart().await;
     convoke.wait_ready(TEN).await;
     samples.extend(deliver(&convoke, published..published + 3).await);
-    let messages = stream_holds(&js, samples.len(), LONG).await;
+    let messages = stream_holds(&js, samples.len(), LONG_TIMEOUT).await;
     assert_eq!(ids(&messages), sample_ids(&samples));
     client.flush().await.expect("all that was sent came before the answer");
     let mut count = 0;

@@ -28,7 +28,7 @@ use crate::support::{
     wait::eventually,
 };
 
-const SOON: Duration = Duration::from_secs(10);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 async fn a_stream_survives_a_killed_server(version: NatsVersion) {
     let mut server = NatsServer::start(version, NatsOptions::default()).await;
@@ -176,7 +176,7 @@ async fn a_frozen_cluster_answers_when_it_is_thawed_and_not_before() {
     let mut asked = tokio::task::spawn_blocking(move || psql(&url, "SELECT 1"));
     timeout(Duration::from_millis(200), &mut asked).await.expect_err("a frozen server answers");
     postgres.thaw();
-    assert_eq!(timeout(SOON, asked).await.expect("an answer in time").expect("no panic"), "1");
+    assert_eq!(timeout(WAIT_TIMEOUT, asked).await.expect("an answer in time").expect("no panic"), "1");
 }
 
 #[tokio::test]
@@ -214,7 +214,7 @@ async fn waiting_for_a_probe_that_hangs_ends_too() {
 async fn the_service_is_started_killed_and_started_again_on_its_ports() {
     let (_folder, builder) = stand_in();
     let mut convoke = builder.arg("serve").setting("DATABASE_URL", "sqlite://here.db").start().await;
-    convoke.wait_ready(SOON).await;
+    convoke.wait_ready(WAIT_TIMEOUT).await;
     assert_eq!(http::metric(convoke.admin, r#"deliveries_total{outcome="stored"}"#).await, 5.0);
     let before = (convoke.events, convoke.admin);
 
@@ -222,9 +222,9 @@ async fn the_service_is_started_killed_and_started_again_on_its_ports() {
     assert!(http::try_get(&format!("http://{}/readyz", convoke.events)).await.is_err(), "killed, but it answers");
     convoke.restart().await;
     assert_eq!((convoke.events, convoke.admin), before);
-    convoke.wait_ready(SOON).await;
+    convoke.wait_ready(WAIT_TIMEOUT).await;
     convoke.signal(Signal::TERM);
-    assert!(convoke.wait_exit(SOON).await.success());
+    assert!(convoke.wait_exit(WAIT_TIMEOUT).await.success());
 
     assert_eq!(convoke.logs().matches(r#""listener":"admin""#).count(), 2);
     assert_eq!(convoke.stdout(), "started\nstarted\n");

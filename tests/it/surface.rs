@@ -24,8 +24,8 @@ fn compare(name: &str, text: &str) {
 async fn metrics_have_these_names_labels_and_series() {
     let nats = NatsServer::start(NatsVersion::Newest, NatsOptions::default()).await;
     let convoke = convoke(SQLITE, &nats.url()).start().await;
-    convoke.wait_ready(LONG).await;
-    let text = eventually("all are there", LONG, async || {
+    convoke.wait_ready(LONG_TIMEOUT).await;
+    let text = eventually("all are there", LONG_TIMEOUT, async || {
         let text = http::get(&format!("http://{}/metrics", convoke.admin)).await.text();
         // The lags of the cursors come with their first look.
         let all = ["bus", "meetings"].iter().all(|cursor| text.contains(&format!("lag_events{{cursor=\"{cursor}\"}}")));
@@ -44,7 +44,7 @@ async fn metrics_have_these_names_labels_and_series() {
 #[tokio::test]
 async fn the_api_describes_itself_so() {
     let convoke = convoke(SQLITE, "none").start().await;
-    convoke.wait_ready(LONG).await;
+    convoke.wait_ready(LONG_TIMEOUT).await;
     let document = http::get(&format!("http://{}/api/v1/openapi.json", convoke.admin)).await.json();
     compare("openapi", &serde_json::to_string_pretty(&document).expect("JSON"));
 }
@@ -96,8 +96,8 @@ async fn check_says_this_of_a_service_that_is_well() {
         [("check_sqlite", SQLITE.to_owned(), "none".to_owned()), ("check_postgres", postgres.url(), nats.url())]
     {
         let convoke = convoke(&database, &bus).start().await;
-        convoke.wait_ready(LONG).await;
-        let report = eventually("all is well", LONG, async || {
+        convoke.wait_ready(LONG_TIMEOUT).await;
+        let report = eventually("all is well", LONG_TIMEOUT, async || {
             let report = convoke.run(&["check"]).await;
             let mut cursors = report.stdout.lines().filter(|line| line.contains("cursor"));
             let well = !report.stdout.contains("FAIL") && cursors.all(|line| line.contains("moved by"));

@@ -11,7 +11,7 @@ use crate::{
     log_contract::fixture::Backend,
     support::{
         http,
-        rig::{APP_ID, KEY, LONG, PATH, convoke},
+        rig::{APP_ID, KEY, LONG_TIMEOUT, PATH, convoke},
         sign::NOW,
         tools,
     },
@@ -43,7 +43,7 @@ fn harmless(said: &str) {
 async fn a_terminal_is_shown_nothing_that_it_would_obey_and_is_asked_before_anything_is_lost() {
     let backend = Backend::sqlite();
     let convoke = convoke(&backend.url, "none").start().await;
-    convoke.wait_ready(LONG).await;
+    convoke.wait_ready(LONG_TIMEOUT).await;
     let joined = json!({"event": HOSTILE, "timestamp": NOW, "payload": {"meetingInfo": {"meetingUUID": "run-a"},
         "attendeeInfo": {"displayName": HOSTILE, "userUUID": "user-1", "joinTime": NOW}}});
     // Not escaped: as somebody may write it who has a key.

@@ -44,7 +44,7 @@ impl Collector {
 
     /// The spans of this name, when there are some in this trace.
     async fn of(&self, name: &str, trace: &str) -> Vec<Span> {
-        eventually(&format!("{name} is traced"), LONG, async || {
+        eventually(&format!("{name} is traced"), LONG_TIMEOUT, async || {
             let all = self.0.lock().expect("a lock").clone();
             let found: Vec<_> =
                 all.iter().filter(|span| span.name == name && hex::encode(&span.trace_id) == trace).cloned().collect();
@@ -71,12 +71,12 @@ async fn followed(database: &str) {
     let nats = NatsServer::start(NatsVersion::Newest, NatsOptions::default()).await;
     let (collector, url) = Collector::start().await;
     let convoke = convoke(database, &nats.url()).setting("OTLP_ENDPOINT", &url).start().await;
-    convoke.wait_ready(LONG).await;
+    convoke.wait_ready(LONG_TIMEOUT).await;
     let caller = format!("00-{TRACE}-{CALLER}-01");
     assert_eq!(Sample::number(1).deliver_with(convoke.events, &[("traceparent", &caller)]).await, 200);
     assert_eq!(Sample::number(2).deliver(convoke.events).await, 200);
     let js = nats.jetstream().await;
-    let messages = stream_holds(&js, 2, LONG).await;
+    let messages = stream_holds(&js, 2, LONG_TIMEOUT).await;
 
     // The platform's context is the parent of the request and of the publish, and goes on to the consumer as it came.
     assert_eq!(messages[0].header("traceparent"), Some(&*caller));
@@ -102,7 +102,7 @@ async fn followed(database: &str) {
     // Cursors that did something, and requests to the API.
     let api = http::get(&format!("http://{}/api/v1/events", convoke.admin)).await;
     assert_eq!(api.status, 200);
-    eventually("the rest is traced", LONG, async || {
+    eventually("the rest is traced", LONG_TIMEOUT, async || {
         let all = collector.0.lock().expect("a lock").clone();
         let of_api = |span: &Span| text(span, "http.route").as_deref() == Some("/api/v1/events");
         let of_cursor = |span: &Span| span.name == "tick" && text(span, "cursor").as_deref() == Some("bus");
@@ -127,10 +127,10 @@ async fn a_delivery_is_followed_from_the_platform_to_the_consumer_postgres() {
 #[tokio::test]
 async fn a_collector_that_is_away_costs_spans_and_nothing_else() {
     let mut convoke = convoke(SQLITE, "none").setting("OTLP_ENDPOINT", "http://127.0.0.1:9").start().await;
-    convoke.wait_ready(LONG).await;
+    convoke.wait_ready(LONG_TIMEOUT).await;
     assert_eq!(deliver(&convoke, 0..50).await.len(), 50);
-    metric_over(&convoke, "convoke_trace_spans_dropped_total", 50.0, LONG).await;
+    metric_over(&convoke, "convoke_trace_spans_dropped_total", 50.0, LONG_TIMEOUT).await;
     convoke.signal(rustix::process::Signal::TERM);
-    assert!(convoke.wait_exit(LONG).await.success());
+    assert!(convoke.wait_exit(LONG_TIMEOUT).await.success());
     assert_eq!(lines_with(&convoke, "traces cannot be sent"), 1);
 }

@@ -180,7 +180,7 @@ fn read(history: History, to: &mpsc::Sender<Vec<Event>>) {
     let _ = to.blocking_send(chunk);
 }
 
-/// The events on their way to the writer, who is told of on the standard error.
+/// The events on their way to the writer, whose progress is shown on the standard error.
 struct Progress {
     chunks: mpsc::Receiver<Vec<Event>>,
     rows: u64,

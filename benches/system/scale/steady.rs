@@ -14,7 +14,7 @@ use crate::statistics::median;
 const CONNECTIONS: usize = 64;
 
 /// A load of this length gives one sample.
-const SLICE: Duration = Duration::from_secs(10);
+const SLICE_TIME: Duration = Duration::from_secs(10);
 
 /// What one event takes on the disk, at most: log, write-ahead log, and its message.
 const EVENT: f64 = 2_200.0;
@@ -66,7 +66,7 @@ async fn samples(setup: &Setup, bus: &jetstream::Context, rate: f64, length: Dur
         let done = tokio_util::sync::CancellationToken::new();
         let (report, worst) = tokio::join!(
             async {
-                let report = setup.load(CONNECTIONS, Some(rate), SLICE, Duration::ZERO).await;
+                let report = setup.load(CONNECTIONS, Some(rate), SLICE_TIME, Duration::ZERO).await;
                 done.cancel();
                 report
             },
@@ -81,7 +81,7 @@ async fn samples(setup: &Setup, bus: &jetstream::Context, rate: f64, length: Dur
             p99_ms: report.latency.p99_ms,
             lag: worst,
             resident_mb,
-            acknowledged: count(report.acknowledged) / (rate * SLICE.as_secs_f64()),
+            acknowledged: count(report.acknowledged) / (rate * SLICE_TIME.as_secs_f64()),
         });
     }
     samples

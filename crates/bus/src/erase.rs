@@ -69,7 +69,7 @@ impl SubjectReader<'_> {
             self.ended = true;
             return Ok(None);
         };
-        // One that was deleted in the meantime never comes: then it is begun anew, and finds nothing more.
+        // One that was deleted in the meantime never comes: then the read starts over, and finds nothing more.
         let message = match tokio::time::timeout(READ_TIMEOUT, messages.next()).await {
             Ok(Some(message)) => message?,
             Ok(None) => return Err("the consumer ended".into()),

@@ -3,12 +3,12 @@
 //! Publishing is done in windows: every message of a window is sent before the first acknowledgement is awaited, and
 //! every acknowledgement is awaited here, under one deadline. They come to one inbox that lives as long as the connection.
 
+mod connect_error;
 mod erase;
 mod login;
 mod publish;
 mod scan;
 mod stream;
-mod trouble;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -130,7 +130,7 @@ fn servers(urls: &str) -> std::io::Result<(Vec<ServerAddr>, Option<Login>)> {
     Ok((servers, login))
 }
 
-/// A connection to NATS, which comes and goes by itself.
+/// A connection to NATS, which reconnects on its own.
 pub struct Bus {
     client: Client,
     jetstream: jetstream::Context,
@@ -152,7 +152,7 @@ struct ConnectionState {
     /// How often the server said that we may not publish or subscribe somewhere.
     denials: AtomicU64,
     /// Why the last attempt to connect failed, in plain words.
-    trouble: std::sync::Mutex<Option<String>>,
+    connect_error: std::sync::Mutex<Option<String>>,
     login: RwLock<Option<Login>>,
     client_certificate: bool,
     /// Set when the end of the connection is our own wish.
@@ -165,10 +165,23 @@ struct ConnectionState {
 }
 
 impl ConnectionState {
+    fn new(login: Option<Login>, client_certificate: bool) -> Self {
+        Self {
+            denials: AtomicU64::new(0),
+            connect_error: std::sync::Mutex::default(),
+            login: RwLock::new(login),
+            client_certificate,
+            closing: AtomicBool::new(false),
+            connected: AtomicBool::new(false),
+            throttle: Throttle::new(5, LOG_INTERVAL),
+            complaints: Throttle::new(1, LOG_INTERVAL),
+        }
+    }
+
     fn note(&self, event: &Event) {
         match event {
             Event::Connected => {
-                self.set_trouble(None);
+                self.set_connect_error(None);
                 self.set_connected(true);
                 self.throttle.run("connected", |suppressed| tracing::info!(suppressed, "connected to NATS"));
             }
@@ -212,20 +225,20 @@ impl ConnectionState {
 
     /// Says why an attempt to connect failed.
     fn complain(&self, server: Option<&str>, text: &str) {
-        let reason = trouble::in_words(text, self.login().as_ref(), self.client_certificate);
-        let kind = if trouble::is_refusal(&reason) { "refused" } else { "away" };
+        let reason = connect_error::explain(text, self.login().as_ref(), self.client_certificate);
+        let kind = if connect_error::is_refusal(&reason) { "refused" } else { "away" };
         let words = server.map_or_else(|| reason.clone(), |server| format!("{server}: {reason}"));
-        let changed = self.set_trouble(Some(if kind == "refused" { reason } else { words.clone() }));
+        let changed = self.set_connect_error(Some(if kind == "refused" { reason } else { words.clone() }));
         let say = |suppressed| tracing::warn!(reason = words, suppressed, "cannot connect to NATS; trying again");
         // What is new is said soon, what stays rarely.
         if changed { self.throttle.run(kind, say) } else { self.complaints.run(kind, say) }
     }
 
     /// Whether it is another one than before.
-    fn set_trouble(&self, trouble: Option<String>) -> bool {
-        let mut known = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        let changed = *known != trouble;
-        *known = trouble;
+    fn set_connect_error(&self, connect_error: Option<String>) -> bool {
+        let mut known = self.connect_error.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = *known != connect_error;
+        *known = connect_error;
         changed
     }
 }
@@ -245,16 +258,7 @@ impl Bus {
         let settings = |error: &dyn std::fmt::Display| BusError::Settings(error.to_string());
         let (servers, in_url) = servers(&options.url).map_err(|error| settings(&error))?;
         let login = options.login.clone().or(in_url);
-        let state = Arc::new(ConnectionState {
-            denials: AtomicU64::new(0),
-            trouble: std::sync::Mutex::default(),
-            login: RwLock::new(login),
-            client_certificate: options.tls.is_some(),
-            closing: AtomicBool::new(false),
-            connected: AtomicBool::new(false),
-            throttle: Throttle::new(5, LOG_INTERVAL),
-            complaints: Throttle::new(1, LOG_INTERVAL),
-        });
+        let state = Arc::new(ConnectionState::new(login, options.tls.is_some()));
         let asked = Arc::clone(&state);
         let connect = ConnectOptions::with_auth_callback(move |nonce| {
             let auth = asked.login().map_or_else(|| Ok(async_nats::Auth::new()), |login| login.auth(&nonce));
@@ -339,7 +343,7 @@ impl Bus {
         // The client flushes once it is connected.
         match tokio::time::timeout(timeout, self.client.flush()).await {
             Ok(Ok(())) if self.connected() => Ok(()),
-            _ => Err(self.trouble()),
+            _ => Err(self.connect_error()),
         }
     }
 
@@ -352,9 +356,9 @@ impl Bus {
     }
 
     /// Why there is no connection, as far as that is known.
-    fn trouble(&self) -> BusError {
-        match self.state.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone() {
-            Some(words) if trouble::is_refusal(&words) => BusError::Refused(words),
+    fn connect_error(&self) -> BusError {
+        match self.state.connect_error.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            Some(words) if connect_error::is_refusal(&words) => BusError::Refused(words),
             Some(words) => BusError::Unreachable(words),
             None => BusError::Disconnected,
         }

@@ -45,7 +45,7 @@ impl Login {
         self.auth(b"nothing").map(drop)
     }
 
-    /// What the server is told now, which has sent `nonce` to be signed.
+    /// What is sent to the server, which has sent `nonce` to be signed.
     pub(super) fn auth(&self, nonce: &[u8]) -> Result<Auth, AuthError> {
         let mut auth = Auth::new();
         match self {

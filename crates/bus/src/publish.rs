@@ -85,7 +85,7 @@ impl Behind {
 }
 
 impl Bus {
-    /// Publishes `window` in order, and tells of each message whether the stream has it.
+    /// Publishes `window` in order; for each message whether the stream has it.
     ///
     /// With `behind`, each message demands to follow the one before it: after a gap, the rest of the window is refused, so
     /// that the stream keeps the window's order.
@@ -108,42 +108,13 @@ impl Bus {
         };
         let number = self.windows.fetch_add(1, Ordering::Relaxed);
         let denials = self.denials();
-        let mut waiting = 0;
-        let send = async {
-            for (index, message) in window.iter().enumerate() {
-                let expected = behind.map(|behind| behind.expected(index as u64));
-                let reply = format!("{}.{number}.{index}", self.inbox);
-                let sent = self
-                    .client
-                    .publish_with_reply_and_headers(
-                        message.subject.clone(),
-                        reply,
-                        self.headers(message, expected),
-                        message.payload.clone(),
-                    )
-                    .await;
-                match sent {
-                    Ok(()) => {
-                        results[index] = Err(PublishError::Timeout);
-                        waiting += 1;
-                    }
-                    Err(error) => {
-                        results[index] = Err(match error.kind() {
-                            async_nats::client::PublishErrorKind::MaxPayloadExceeded => PublishError::TooLarge,
-                            _ => PublishError::Other,
-                        });
-                        // What follows it would leave a gap.
-                        return;
-                    }
-                }
-            }
-        };
-        if tokio::time::timeout_at(deadline, send).await.is_err() {
+        let prefix = format!("{}.{number}.", self.inbox);
+        if tokio::time::timeout_at(deadline, self.send(window, behind, &prefix, &mut results)).await.is_err() {
             // The connection takes nothing any more: what was not sent was not lost either.
             *guard = Some(acks);
             return results;
         }
-        let prefix = format!("{}.{number}.", self.inbox);
+        let mut waiting = results.iter().filter(|result| **result == Err(PublishError::Timeout)).count();
         let collect = async {
             while waiting > 0 {
                 let Some(reply) = acks.next().await else { return false };
@@ -171,6 +142,31 @@ impl Bus {
             self.reconnect().await;
         }
         results
+    }
+
+    /// Sends the window; what was sent is [`PublishError::Timeout`] until its acknowledgement is here.
+    async fn send(
+        &self,
+        window: &[Message],
+        behind: Option<Behind>,
+        prefix: &str,
+        results: &mut [Result<Ack, PublishError>],
+    ) {
+        for (index, message) in window.iter().enumerate() {
+            let headers = self.headers(message, behind.map(|behind| behind.expected(index as u64)));
+            let (subject, payload) = (message.subject.clone(), message.payload.clone());
+            let reply = format!("{prefix}{index}");
+            let sent = self.client.publish_with_reply_and_headers(subject, reply, headers, payload).await;
+            results[index] = Err(match sent.map_err(|error| error.kind()) {
+                Ok(()) => PublishError::Timeout,
+                Err(async_nats::client::PublishErrorKind::MaxPayloadExceeded) => PublishError::TooLarge,
+                Err(_) => PublishError::Other,
+            });
+            if results[index] != Err(PublishError::Timeout) {
+                // What follows it would leave a gap.
+                return;
+            }
+        }
     }
 
     fn headers(&self, message: &Message, expected_last: Option<u64>) -> HeaderMap {

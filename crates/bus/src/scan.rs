@@ -177,20 +177,20 @@ impl Scan {
     /// [`BusError`] if that does not help for a while; what came until then is still true.
     pub async fn next(&mut self) -> Result<Option<StreamEntry>, BusError> {
         let began = Instant::now();
-        let mut anew = false;
+        let mut restarted = false;
         loop {
-            match self.step(anew).await {
+            match self.step(restarted).await {
                 Ok(entry) => return Ok(entry),
                 Err(Broken::Briefly(reason)) if began.elapsed() <= RETRY_TIMEOUT => wait(&reason).await,
                 Err(Broken::Briefly(reason) | Broken::ForGood(reason)) => return Err(failed(READING)(&reason)),
             }
-            anew = true;
+            restarted = true;
         }
     }
 
-    /// Reads one message; begins `anew` after one that may have come and was not taken.
-    async fn step(&mut self, anew: bool) -> Result<Option<StreamEntry>, Broken> {
-        if anew {
+    /// Reads one message; starts again (`restarted`) after one that may have come and was not taken.
+    async fn step(&mut self, restarted: bool) -> Result<Option<StreamEntry>, Broken> {
+        if restarted {
             (self.stream, _, self.messages) = open(&self.jetstream, &self.name, self.seen, Some(self.last)).await?;
         }
         let Some(messages) = &mut self.messages else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! What tells events apart: [`EventId`], by their content, and [`Seq`], by their place in the log.
+//! How events are identified: [`EventId`], by their content, and [`Seq`], by their place in the log.
 
 use std::fmt;
 

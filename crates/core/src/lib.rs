@@ -3,7 +3,7 @@
 //! | module | owns |
 //! |---|---|
 //! | [`event`] | subscribers, deliveries, events, rows |
-//! | [`id`] | what tells events apart |
+//! | [`id`] | how events are identified |
 //! | [`time`] | moments, and the clock: of the day, and steady |
 //! | [`raw_json`] | the text of JSON: its white space, its strings and their escapes |
 //! | [`human`] | quantities, as people read them |

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Bounds how often a line of one kind is logged, so that whoever sends rubbish does not fill the disk.
+/// Bounds how often a line of one kind is logged, so that a sender of rubbish does not fill the disk.
 #[derive(Debug)]
 pub struct Throttle {
     lines: u32,

@@ -103,7 +103,7 @@ impl Core {
         }
     }
 
-    /// Gives a token back (3.2.5). Tried once: it ends by itself, too.
+    /// Gives a token back (3.2.5). Tried once: it expires on its own.
     pub(super) async fn log_out(&self, token: &Token) -> Result<(), PlatformError> {
         let call = Call::new("giving the token back", Method::DELETE, "/v1/usg/acs/token");
         self.attempt(&call, &Credentials::Token(token)).await.map(drop)

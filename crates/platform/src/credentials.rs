@@ -46,7 +46,7 @@ impl Authenticated {
     }
 }
 
-/// The body and the header `Authorization` of an authentication. Each is made anew: a nonce is good once.
+/// The body and the header `Authorization` of an authentication. Each is made again: a nonce is good once.
 pub(super) fn claim(core: &Core) -> (Zeroizing<String>, Zeroizing<Vec<u8>>) {
     let options = &core.options;
     let filled = |text: &'_ Option<String>| text.clone().filter(|text| !text.is_empty());

@@ -47,13 +47,13 @@ const RECORDING: &str = "/v1/mmc/management/conferences/record/files";
 const SEGMENTS: &str = "/v1/mmc/rlm/record/info";
 const ENTERPRISE: &str = "/v1/mmc/management/conferences/confOrg";
 
-/// Whoever ends does not wait longer for the platform to take a token back.
+/// The end of the process does not wait longer for the platform to take a token back.
 const LOG_OUT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// `status` of a subscription that is disabled.
 const DISABLED: i64 = 1;
 
-/// Segments that are asked for at once; the platform names no most, and gives 20 by itself.
+/// Segments that are asked for at once; the platform names no most, and gives 20 on its own.
 const MAX_PAGE_SEGMENTS: u64 = 20;
 
 /// Where the platform's API is, and who we are there.
@@ -73,6 +73,22 @@ pub struct Options {
     pub sp_id: Option<String>,
     /// An answer that takes longer is a failure.
     pub timeout: Duration,
+}
+
+impl Options {
+    /// Those of a single enterprise's default administrator; an answer may take 20 s.
+    #[must_use]
+    pub fn new(url: impl Into<String>, app_id: impl Into<String>, app_key: SecretString) -> Self {
+        Self {
+            url: url.into(),
+            app_id: app_id.into(),
+            app_key,
+            user_id: None,
+            corp_id: None,
+            sp_id: None,
+            timeout: Duration::from_secs(20),
+        }
+    }
 }
 
 /// The client. Cheap to clone; clones share the token, the connections and the pace.
@@ -153,8 +169,8 @@ impl Client {
     }
 
     /// Gives the token back, if there is one: the platform keeps 64 for a user, for 12 to 24 hours each, and kills the oldest
-    /// for one more. Takes 3 s at most, and what goes wrong with it is only noted: a token ends by itself, too. To be called when
-    /// the platform is not needed again soon; later calls sign in anew.
+    /// for one more. Takes 3 s at most, and what goes wrong with it is only noted: a token expires on its own. To be called when
+    /// the platform is not needed again soon; later calls sign in again.
     pub async fn log_out(&self) {
         let given_back = async {
             match self.core.tokens.take().await {
@@ -165,7 +181,7 @@ impl Client {
         let outcome =
             tokio::time::timeout(LOG_OUT_TIMEOUT, given_back).await.unwrap_or_else(|_| Err("no answer".to_owned()));
         if let Err(error) = outcome {
-            tracing::debug!(error, "the token was not given back: it ends by itself");
+            tracing::debug!(error, "the token was not given back: it expires");
         }
     }
 
@@ -198,7 +214,7 @@ impl Client {
         self.core.call(&call).await.map(drop)
     }
 
-    /// Enables or disables it. Disabling may be done twice, and is tried again as any other call. Enabling never is by itself: it
+    /// Enables or disables it. Disabling may be done twice, and is tried again as any other call. Enabling is never repeated: it
     /// makes the platform try our URL, and failures, of which nobody says how many it takes, lock the subscription for an hour.
     /// Whoever got no answer reads the status.
     ///

@@ -26,7 +26,7 @@ pub(super) struct Pace {
 struct Limits {
     /// By what the headers call them; one that nobody named holds until one is named.
     windows: Vec<Window>,
-    /// The gateway told us to stay away until then.
+    /// The gateway asks us to stay away until then.
     away: Option<Instant>,
 }
 

@@ -27,7 +27,7 @@ const INCOMPLETE_ADVICE: &str = "Try again later. If it stays, the platform cuts
 pub trait Item: Sized {
     /// Reads one.
     fn read(value: &Value) -> Self;
-    /// What tells it from the others, whenever it is asked for; `None`: nothing but all of it.
+    /// What distinguishes it from the others in every answer; `None`: nothing but all of it.
     fn name(&self) -> Option<String>;
 }
 
@@ -198,7 +198,7 @@ impl<T: Item> Pages<T> {
     }
 }
 
-/// A record, if it is one, and what tells it from others: its name, or all of it.
+/// A record, if it is one, and what distinguishes it: its name, or all of it.
 fn keyed<T: Item>(value: &Value) -> (Key, Option<T>) {
     let item = value.is_object().then(|| T::read(value));
     let name = item.as_ref().and_then(T::name).unwrap_or_else(|| value.to_string());

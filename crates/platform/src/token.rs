@@ -2,7 +2,7 @@
 //! authentication at a time for all who share the client.
 //!
 //! The platform keeps 64 tokens for a user and silently kills the oldest for the 65th, so authentications are few: a
-//! failed one is not repeated at once, whoever asks, and refused tokens are replaced five times at once and then every half
+//! failed one is not repeated at once, whatever asks, and refused tokens are replaced five times at once and then every half
 //! hour. Whoever needs it no more gives it back (3.2.5). Expiry is judged by our steady clock from the moment of the answer, whatever the two clocks say.
 
 use std::time::Duration;
@@ -54,7 +54,7 @@ impl Tokens {
 
     /// A token: the kept one, unless it is about to end or is the one that was `refused`.
     pub(super) async fn current(&self, core: &Core, refused: Option<u64>) -> Result<Token, PlatformError> {
-        // Held while authenticating: whoever else needs a token waits for this one.
+        // Held while authenticating: other calls that need a token wait for this one.
         let mut state = self.0.lock().await;
         let now = core.clock.steady();
         let mut still_good = None;

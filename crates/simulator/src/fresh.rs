@@ -15,9 +15,9 @@ use super::world::World;
 use convoke_core::time::Millis;
 
 /// Shuffled events are delivered within this many of their place.
-const WINDOW: usize = 64;
+const SHUFFLE_EVENTS: usize = 64;
 /// The truth is written out whenever this much has come together, in bytes.
-const TRUTH_BUFFER: usize = 64 * 1024;
+const TRUTH_BUFFER_BYTES: usize = 64 * 1024;
 
 /// How an acknowledged event is delivered once more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -137,7 +137,7 @@ impl Fresh {
         }
         if self.window.is_empty() {
             let mut next = Job::empty();
-            while self.window.len() < WINDOW && self.happen(&mut next)? {
+            while self.window.len() < SHUFFLE_EVENTS && self.happen(&mut next)? {
                 self.window.push(next.take());
             }
             self.window.shuffle(&mut self.order);
@@ -154,7 +154,7 @@ impl Fresh {
                 self.dropped += 1;
                 self.world.tell_dropped(&happened, &job.info);
             }
-            self.write_truth(TRUTH_BUFFER)?;
+            self.write_truth(TRUTH_BUFFER_BYTES)?;
             let number = self.events;
             self.events += 1;
             if lost {

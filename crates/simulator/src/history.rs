@@ -7,10 +7,10 @@ use super::world::{World, WorldSettings};
 use convoke_core::sign::Signer;
 use convoke_core::time::Millis;
 
-const DAY: i64 = 86_400_000;
+const DAY_MS: i64 = 86_400_000;
 
 /// When the first meetings of a day begin, in milliseconds after midnight.
-const MORNING: i64 = 8 * 3_600_000;
+const MORNING_MS: i64 = 8 * 3_600_000;
 
 /// Signed bodies in the order in which their events happened: each day has its own meetings, whole ones.
 ///
@@ -35,11 +35,11 @@ impl History {
     /// people in each meeting.
     #[must_use]
     pub fn new(app_id: &str, key: &[u8], events: u64, (days, until): (u32, Millis), attendees: usize) -> Self {
-        let today = until.get() - until.get() % DAY;
+        let today = until.get() - until.get() % DAY_MS;
         Self {
             signer: Signer::new(app_id, key),
             attendees,
-            first_day: (today - i64::from(days) * DAY).max(0),
+            first_day: (today - i64::from(days) * DAY_MS).max(0),
             days,
             days_begun: 0,
             events_left: events,
@@ -66,7 +66,7 @@ impl History {
         self.meetings += if last { 0 } else { meetings };
         let settings = WorldSettings {
             seed: mix(u64::from(self.days_begun)),
-            base: Millis::new(self.first_day + day * DAY + MORNING).unwrap_or(Millis::MAX),
+            base: Millis::new(self.first_day + day * DAY_MS + MORNING_MS).unwrap_or(Millis::MAX),
             meetings: (!last).then_some(meetings),
             attendees: self.attendees,
         };
@@ -74,7 +74,7 @@ impl History {
     }
 }
 
-/// When an event happened, and the body that tells of it.
+/// When an event happened, and the body that describes it.
 impl Iterator for History {
     type Item = (Millis, Bytes);
 
@@ -108,7 +108,7 @@ mod tests {
     fn days(events: u64, days: u32) -> BTreeMap<i64, usize> {
         let mut found = BTreeMap::new();
         for (at, _) in History::new("1", b"k", events, (days, NOW), 5) {
-            *found.entry(at.get() / DAY).or_default() += 1;
+            *found.entry(at.get() / DAY_MS).or_default() += 1;
         }
         found
     }
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn it_is_spread_evenly_over_its_days_and_ends_before_today() {
         let found = days(20_000, 10);
-        let today = NOW.get() / DAY;
+        let today = NOW.get() / DAY_MS;
         assert_eq!(found.keys().copied().collect::<Vec<_>>(), (today - 10..today).collect::<Vec<_>>());
         assert!(found.values().all(|events| (1_500..2_500).contains(events)), "{found:?}");
     }

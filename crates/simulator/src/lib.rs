@@ -164,7 +164,7 @@ pub struct Simulation {
     pub settle: Option<Duration>,
     /// Whether a progress bar is shown on the standard error, if that is a terminal.
     pub progress: bool,
-    /// Tells the time of the envelope, `Date` and the ledger.
+    /// Gives the time of the envelope, `Date` and the ledger.
     pub clock: Clock,
 }
 
@@ -214,7 +214,7 @@ impl Simulation {
     }
 
     /// Runs until everything is delivered or given up, or until `stop` is cancelled: then deliveries under way are finished, the
-    /// truth is completed, and the report tells how far it came.
+    /// truth is completed, and the report says how far it came.
     ///
     /// # Errors
     /// A setting makes no sense, a file cannot be opened or written, or the handshake fails.

@@ -1,5 +1,5 @@
 //! What is to be delivered next: retries and copies whose time has come, then new events at the wanted rate. Shared by all
-//! connections under one lock; decides nothing by itself about time, which it is told.
+//! connections under one lock; decides nothing on its own about time, which is passed in.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -15,9 +15,9 @@ use super::schedule::Schedule;
 
 /// As many retries wait at most: beyond that no new events are made until some are settled, so that memory stays bounded
 /// (some 80 MB) however long the receiver is away.
-const MOST_WAITING: usize = 65_536;
+const MAX_WAITING_RETRIES: usize = 65_536;
 /// Timers fire up to a millisecond late; a new event may leave this much early, so that they do not all leave late.
-const EARLY: Duration = Duration::from_micros(500);
+const TIMER_TOLERANCE: Duration = Duration::from_micros(500);
 
 /// What a connection is to do now.
 #[derive(Debug, PartialEq, Eq)]
@@ -117,10 +117,10 @@ impl Queue {
             return Ok(self.send(job, now));
         }
         let mut until = self.waiting.peek().map(|Waiting(job)| job.intended);
-        if self.exhausted.is_none() && self.waiting.len() < MOST_WAITING {
+        if self.exhausted.is_none() && self.waiting.len() < MAX_WAITING_RETRIES {
             let over = self.pace.duration.is_some_and(|duration| now >= self.started + duration);
             let slot = self.slot(now);
-            if over || slot <= now + EARLY {
+            if over || slot <= now + TIMER_TOLERANCE {
                 if self.fresh.next(job, over)? {
                     job.intended = slot.min(now);
                     self.handed_out += 1;
@@ -134,7 +134,7 @@ impl Queue {
                 self.exhausted = Some(now);
             } else {
                 let end = self.pace.duration.map(|duration| self.started + duration);
-                let wake = (slot - EARLY).min(end.unwrap_or(slot));
+                let wake = (slot - TIMER_TOLERANCE).min(end.unwrap_or(slot));
                 until = Some(until.map_or(wake, |until| until.min(wake)));
             }
         }

@@ -19,7 +19,7 @@ pub(super) enum Failure {
 }
 
 /// The longest time that the histogram knows, in microseconds: a day.
-const LONGEST: u64 = 24 * 60 * 60 * 1_000_000;
+const MAX_LATENCY_MICROS: u64 = 24 * 60 * 60 * 1_000_000;
 
 /// How a run went. Serialised, the names are as here.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -124,7 +124,7 @@ impl Tally {
             duplicates: 0,
             given_up: 0,
             failures: BTreeMap::new(),
-            latency: Histogram::new_with_bounds(1, LONGEST, 3).ok(),
+            latency: Histogram::new_with_bounds(1, MAX_LATENCY_MICROS, 3).ok(),
             plateau: (started, 0),
         }
     }
@@ -132,7 +132,7 @@ impl Tally {
     pub(super) fn acknowledged(&mut self, first: bool, after: Duration) {
         self.acknowledged += u64::from(first);
         if let Some(latency) = &mut self.latency {
-            latency.saturating_record(u64::try_from(after.as_micros()).unwrap_or(LONGEST));
+            latency.saturating_record(u64::try_from(after.as_micros()).unwrap_or(MAX_LATENCY_MICROS));
         }
     }
 

@@ -1,7 +1,7 @@
 //! Reads just enough of an HTTP/1.1 response to know its status, where it ends, and whether the connection lives on. Pure.
 
 /// More than any receiver has reason to answer. A longer response counts as malformed.
-const LONGEST: usize = 1 << 20;
+const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
 /// What a whole response said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ enum Framing {
 /// skipped.
 pub(super) fn read(mut bytes: &[u8], closed: bool) -> Progress {
     loop {
-        if bytes.len() > LONGEST {
+        if bytes.len() > MAX_RESPONSE_BYTES {
             return Progress::Malformed;
         }
         let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
@@ -49,7 +49,7 @@ pub(super) fn read(mut bytes: &[u8], closed: bool) -> Progress {
             Progress::Whole(Response { status, body: body.to_vec(), keep_alive: keep_alive && !closed })
         };
         return match framing {
-            Framing::Length(length) if length > LONGEST => Progress::Malformed,
+            Framing::Length(length) if length > MAX_RESPONSE_BYTES => Progress::Malformed,
             // Bytes beyond the response answer nothing that was asked: the connection is not to be trusted further.
             Framing::Length(length) if bytes.len() >= length => {
                 whole(&bytes[..length], keep_alive && bytes.len() == length)
@@ -98,7 +98,9 @@ fn unchunk(mut bytes: &[u8]) -> Option<Option<Vec<u8>>> {
     loop {
         let Some(end) = bytes.windows(2).position(|two| two == b"\r\n") else { return Some(None) };
         let size = bytes[..end].split(|byte| *byte == b';').next()?.trim_ascii();
-        let size = usize::from_str_radix(std::str::from_utf8(size).ok()?, 16).ok().filter(|size| *size <= LONGEST)?;
+        let size = usize::from_str_radix(std::str::from_utf8(size).ok()?, 16)
+            .ok()
+            .filter(|size| *size <= MAX_RESPONSE_BYTES)?;
         bytes = &bytes[end + 2..];
         if size == 0 {
             // Trailers, if any, end with an empty line as well.

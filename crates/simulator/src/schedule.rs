@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-const QUICK: Duration = Duration::from_secs(30);
+const QUICK_RETRY_DELAY: Duration = Duration::from_secs(30);
 const QUICK_RETRIES: u32 = 3;
-const SLOW: Duration = Duration::from_secs(30 * 60);
-const FOR: Duration = Duration::from_secs(24 * 60 * 60);
+const SLOW_RETRY_DELAY: Duration = Duration::from_secs(30 * 60);
+const RETRY_PERIOD: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The platform's schedule, all of it divided by a time scale.
 #[derive(Clone, Copy, Debug)]
@@ -23,8 +23,8 @@ impl Schedule {
     /// How long after its `failures`-th failure (from 1) an event is tried again, or `None` if that would be more than a day
     /// after its first try, which was `since_first` ago.
     pub(super) fn after(self, failures: u32, since_first: Duration) -> Option<Duration> {
-        let wait = self.scaled(if failures <= QUICK_RETRIES { QUICK } else { SLOW });
-        (since_first + wait <= self.scaled(FOR)).then_some(wait)
+        let wait = self.scaled(if failures <= QUICK_RETRIES { QUICK_RETRY_DELAY } else { SLOW_RETRY_DELAY });
+        (since_first + wait <= self.scaled(RETRY_PERIOD)).then_some(wait)
     }
 
     /// `time` in the platform's world, as it passes here.

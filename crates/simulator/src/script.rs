@@ -29,8 +29,8 @@ pub(super) struct Happened {
     pub meeting_uuid: Uuid,
 }
 
-const SECOND: i64 = 1_000;
-const MINUTE: i64 = 60 * SECOND;
+const SECOND_MS: i64 = 1_000;
+const MINUTE_MS: i64 = 60 * SECOND_MS;
 
 /// What happens to a meeting. The number is an index into [`Script::stays`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,33 +100,33 @@ pub(super) struct Script {
 /// again after its end, one in three is recorded (up to three times); one in eight is ended for all without left events.
 pub(super) fn plan(plan: &Plan, shape: &mut Xoshiro256PlusPlus, ids: &mut Xoshiro256PlusPlus) -> Script {
     let mut script = Script { meeting: plan.meeting, people: Vec::new(), stays: Vec::new(), steps: Vec::new() };
-    let mut at = plan.not_before + shape.random_range(0..MINUTE);
+    let mut at = plan.not_before + shape.random_range(0..MINUTE_MS);
     let single = plan.meeting.cycle_sub_id.is_none();
     let instant = plan.already_scheduled || (single && shape.random_ratio(1, 5));
     if !instant {
         script.step(at, What::Create);
         for _ in 0..[0, 0, 0, 1, 1, 2][shape.random_range(0..6)] {
-            at += shape.random_range(10 * SECOND..10 * MINUTE);
+            at += shape.random_range(10 * SECOND_MS..10 * MINUTE_MS);
             script.step(at, What::Modify);
         }
-        at += shape.random_range(MINUTE..30 * MINUTE);
+        at += shape.random_range(MINUTE_MS..30 * MINUTE_MS);
         if single && shape.random_ratio(1, 12) {
             script.step(at, What::Cancel);
             return script;
         }
     }
     script.invite(plan, shape);
-    let length = shape.random_range(10 * MINUTE..60 * MINUTE);
+    let length = shape.random_range(10 * MINUTE_MS..60 * MINUTE_MS);
     let everyone = 0..script.people.len();
     let end = script.session(at, at + length, everyone, shape, ids);
     at = end;
     if shape.random_ratio(1, 6) {
-        let again = at + shape.random_range(30 * SECOND..5 * MINUTE);
+        let again = at + shape.random_range(30 * SECOND_MS..5 * MINUTE_MS);
         let few = 0..script.people.len().div_ceil(2);
-        at = script.session(again, again + shape.random_range(2 * MINUTE..15 * MINUTE), few, shape, ids);
+        at = script.session(again, again + shape.random_range(2 * MINUTE_MS..15 * MINUTE_MS), few, shape, ids);
     }
     if !plan.another_follows {
-        script.step(at + shape.random_range(2 * SECOND..10 * MINUTE), What::Conclude);
+        script.step(at + shape.random_range(2 * SECOND_MS..10 * MINUTE_MS), What::Conclude);
     }
     script.settle();
     script
@@ -172,50 +172,29 @@ impl Script {
         let length = end - start;
         for person in present {
             let chair = person == 0;
-            let late = if shape.random_ratio(3, 4) { MINUTE } else { length / 2 };
+            let late = if shape.random_ratio(3, 4) { MINUTE_MS } else { length / 2 };
             let joined_at = start + 1 + if chair { 0 } else { shape.random_range(0..late) };
             let participant_id = ids.random();
             let role = if chair { "CHAIR" } else { "GENERAL" };
             let device = |number| self.people[person].who.user_agent(number);
             let (first, second) = (device(0), device(1));
             let stays_on = chair || shape.random_ratio(3, 5);
-            let farewell = end - shape.random_range(0..20 * SECOND);
-            let mut left_at = if stays_on { farewell } else { shape.random_range(joined_at + 5 * SECOND..end) };
+            let farewell = end - shape.random_range(0..20 * SECOND_MS);
+            let mut left_at = if stays_on { farewell } else { shape.random_range(joined_at + 5 * SECOND_MS..end) };
             let mut says_goodbye = !(for_all && stays_on);
-            let back_at = joined_at + shape.random_range(10 * SECOND..length / 3);
-            if !chair && shape.random_ratio(1, 7) && back_at + 10 * SECOND < left_at {
+            let back_at = joined_at + shape.random_range(10 * SECOND_MS..length / 3);
+            if !chair && shape.random_ratio(1, 7) && back_at + 10 * SECOND_MS < left_at {
                 // Out and in again: as the same participant or as a new one, since the manual does not say which.
-                let out_at = back_at - shape.random_range(2 * SECOND..8 * SECOND);
+                let out_at = back_at - shape.random_range(2 * SECOND_MS..8 * SECOND_MS);
                 let again = if shape.random() { participant_id } else { ids.random() };
-                self.stay(
-                    Stay {
-                        person,
-                        participant_id,
-                        user_agent: first,
-                        role,
-                        joined_at,
-                        left_at: out_at,
-                        says_goodbye: true,
-                    },
-                    shape,
-                );
-                self.stay(
-                    Stay {
-                        person,
-                        participant_id: again,
-                        user_agent: first,
-                        role,
-                        joined_at: back_at,
-                        left_at,
-                        says_goodbye,
-                    },
-                    shape,
-                );
+                let whole = Stay { person, participant_id, user_agent: first, role, joined_at, left_at, says_goodbye };
+                self.stay(Stay { left_at: out_at, says_goodbye: true, ..whole }, shape);
+                self.stay(Stay { participant_id: again, joined_at: back_at, ..whole }, shape);
                 continue;
             }
             if matches!(self.people[person].who, Who::Employee(_)) && shape.random_ratio(1, 12) {
                 // A second device, which is a participant of its own.
-                let also_at = joined_at + shape.random_range(SECOND..(left_at - joined_at).max(3 * SECOND) / 2);
+                let also_at = joined_at + shape.random_range(SECOND_MS..(left_at - joined_at).max(3 * SECOND_MS) / 2);
                 let also = Stay {
                     person,
                     participant_id: ids.random(),
@@ -226,7 +205,7 @@ impl Script {
                     says_goodbye,
                 };
                 self.stay(also, shape);
-                left_at -= SECOND;
+                left_at -= SECOND_MS;
                 says_goodbye = true;
             }
             self.stay(
@@ -239,7 +218,7 @@ impl Script {
                 self.step(shape.random_range(start + length / 4..end), What::Record);
             }
         }
-        let ended_at = end + shape.random_range(SECOND..3 * SECOND);
+        let ended_at = end + shape.random_range(SECOND_MS..3 * SECOND_MS);
         self.step(ended_at, What::End);
         ended_at
     }

@@ -23,7 +23,7 @@ use convoke_core::sign::{Signer, hex_into, itoa};
 use convoke_core::time::{Clock, Millis};
 
 /// How long a connection rests when the receiver cannot be reached, if nothing else sets the pace.
-const REST: Duration = Duration::from_millis(100);
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// What all connections of a run share.
 pub(super) struct Shared {
@@ -119,7 +119,7 @@ pub(super) async fn connection(shared: &Shared) -> io::Result<()> {
         };
         if outcome == Outcome::Failed(Failure::Connect) && !shared.paced {
             // As fast as possible means as fast as the receiver, not as fast as its port can refuse.
-            let _cut_short = timeout(REST, shared.stop.cancelled()).await;
+            let _cut_short = timeout(RETRY_DELAY, shared.stop.cancelled()).await;
         }
         settled = Some(outcome);
     }
@@ -160,7 +160,7 @@ impl RequestWriter {
         Self { head: head.into_bytes(), date: Vec::new(), date_written: None, body, bytes }
     }
 
-    /// The request that delivers `job`: the same bytes again for a retry, or new ones if retries are signed anew.
+    /// The request that delivers `job`: the same bytes again for a retry, or new ones if retries are signed again.
     fn event(&mut self, shared: &Shared, job: &Job) -> &[u8] {
         let try_number = u64::from(job.failures) * 2 + u64::from(job.copy);
         let (timestamp, salt) = if shared.resign && try_number > 0 {

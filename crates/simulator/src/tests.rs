@@ -17,7 +17,7 @@ use convoke_core::sign;
 use convoke_core::time::Millis;
 
 /// A run that takes longer than this hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 const APP_ID: &str = "7700001234";
 const KEY: &str = "demo-Subscriber-Key-2025";
 
@@ -102,7 +102,7 @@ async fn run(answer: fn(usize, usize) -> u16, change: impl FnOnce(&mut Simulatio
     change(&mut simulation);
     let seen = Seens::default();
     let report = tokio::select! {
-        report = tokio::time::timeout(PATIENCE, simulation.run(CancellationToken::new())) => report,
+        report = tokio::time::timeout(WAIT_TIMEOUT, simulation.run(CancellationToken::new())) => report,
         () = receive(listener, Arc::clone(&seen), answer) => unreachable!("the receiver serves for ever"),
     };
     let seen = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -283,7 +283,7 @@ async fn a_cancelled_run_still_reports() {
         std::future::pending::<()>().await;
     };
     let report = tokio::select! {
-        report = tokio::time::timeout(PATIENCE, simulation.run(stop.clone())) => report,
+        report = tokio::time::timeout(WAIT_TIMEOUT, simulation.run(stop.clone())) => report,
         () = receive(listener, Arc::clone(&seen), |_, _| 503) => unreachable!("the receiver serves for ever"),
         () = refused => unreachable!("pending"),
     };
@@ -301,7 +301,7 @@ async fn a_receiver_that_is_not_there_fails_the_handshake_and_every_delivery() {
     assert!(error.to_string().contains("cannot connect"), "{error}");
     (simulation.handshake, simulation.meetings, simulation.attendees) = (false, 1, 1);
     simulation.time_scale = 1_000_000.0;
-    let run = tokio::time::timeout(PATIENCE, simulation.run(CancellationToken::new()));
+    let run = tokio::time::timeout(WAIT_TIMEOUT, simulation.run(CancellationToken::new()));
     let report = run.await.expect("in time").expect("a report");
     assert_eq!((report.given_up, report.acknowledged), (report.sent, 0), "{report}");
     assert_eq!(report.failures, [("connect".to_owned(), report.deliveries)].into());

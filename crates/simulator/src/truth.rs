@@ -130,33 +130,35 @@ pub(super) fn run(out: &mut Vec<u8>, subscriber_id: &str, script: &Script, done:
             recordings: count(What::Record),
         },
     );
-    for Closed { number, left_at, by } in stays {
-        let stay = &script.stays[number];
-        let attendee = &script.people[stay.person];
-        let user_uuid = attendee.user_uuid.map(uuid_text);
-        push(
-            out,
-            &Line::Stay {
-                subscriber_id,
-                meeting_uuid,
-                meeting_id,
-                participant_id: &uuid_text(stay.participant_id),
-                person: &person(script, stay),
-                user_uuid: user_uuid.as_deref(),
-                account: filled(&attendee.account),
-                display_name: &attendee.display_name,
-                call_number: filled(&attendee.call_number),
-                user_agent: stay.user_agent,
-                role: stay.role,
-                joined_at: text(stay.joined_at),
-                left_at: left_at.map(text),
-                closed_by: by,
-            },
-        );
+    for closed in stays {
+        push_stay(out, subscriber_id, script, (meeting_uuid, meeting_id), &closed);
     }
     for step in steps.iter().filter(|step| step.what == What::Record) {
         push(out, &Line::Recording { subscriber_id, meeting_uuid, meeting_id, finished_at: text(step.at) });
     }
+}
+
+fn push_stay(out: &mut Vec<u8>, subscriber_id: &str, script: &Script, meeting: (&str, &str), closed: &Closed) {
+    let stay = &script.stays[closed.number];
+    let attendee = &script.people[stay.person];
+    let user_uuid = attendee.user_uuid.map(uuid_text);
+    let line = Line::Stay {
+        subscriber_id,
+        meeting_uuid: meeting.0,
+        meeting_id: meeting.1,
+        participant_id: &uuid_text(stay.participant_id),
+        person: &person(script, stay),
+        user_uuid: user_uuid.as_deref(),
+        account: filled(&attendee.account),
+        display_name: &attendee.display_name,
+        call_number: filled(&attendee.call_number),
+        user_agent: stay.user_agent,
+        role: stay.role,
+        joined_at: text(stay.joined_at),
+        left_at: closed.left_at.map(text),
+        closed_by: closed.by,
+    };
+    push(out, &line);
 }
 
 /// The stays that began, in the order in which they did. Whoever has not said goodbye is gone with the end of the meeting.
@@ -272,13 +274,13 @@ mod tests {
             .map(|(at, what)| Step { at, what })
             .to_vec(),
         };
-        let told = |done| {
+        let reported = |done| {
             let mut out = Vec::new();
             run(&mut out, "7700001234", &script, done);
             let lines = String::from_utf8_lossy(&out).into_owned();
             lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()).collect::<Vec<_>>()
         };
-        let all = told(10);
+        let all = reported(10);
         assert_eq!(all.len(), 5);
         assert_eq!(all[0]["status"], "concluded");
         assert_eq!(
@@ -289,11 +291,11 @@ mod tests {
         assert_eq!(all[3]["left_at"], "1970-01-01T00:00:00.095Z");
         assert_eq!(all[3]["person"], all[3]["participant_id"]);
         assert_eq!(all[4]["kind"], "recording");
-        let half = told(6);
+        let half = reported(6);
         assert_eq!((half[0]["status"].as_str(), half[0]["ended_at"].is_null()), (Some("live"), true));
         assert_eq!(half[1]["closed_by"], "open");
         assert_eq!(half[2]["closed_by"], "left");
-        assert!(told(0).is_empty());
+        assert!(reported(0).is_empty());
     }
 
     #[test]
@@ -306,7 +308,7 @@ mod tests {
                 .map(|(at, what)| Step { at, what })
                 .to_vec(),
         };
-        let told = |done| {
+        let reported = |done| {
             let mut out = Vec::new();
             run(&mut out, "7700001234", &script, done);
             let lines = String::from_utf8_lossy(&out).into_owned();
@@ -315,8 +317,8 @@ mod tests {
             (stay["closed_by"].as_str().map(str::to_owned), stay["left_at"].as_str().map(str::to_owned))
         };
         let at_its_first_end = (Some("meeting_end".to_owned()), Some("1970-01-01T00:00:00.052Z".to_owned()));
-        assert_eq!(told(3), at_its_first_end);
-        assert_eq!(told(4), (Some("open".to_owned()), None));
-        assert_eq!(told(5), at_its_first_end);
+        assert_eq!(reported(3), at_its_first_end);
+        assert_eq!(reported(4), (Some("open".to_owned()), None));
+        assert_eq!(reported(5), at_its_first_end);
     }
 }

@@ -17,13 +17,13 @@ use super::truth;
 use convoke_core::time::Millis;
 
 /// Meetings that go on at once, if nobody else is invited than a handful; fewer if they are large, so that memory stays
-/// bounded by about [`MOST_PEOPLE`].
-const MOST_MEETINGS: usize = 256;
-const MOST_PEOPLE: usize = 16_384;
+/// bounded by about [`MAX_PEOPLE`].
+const MAX_MEETINGS: usize = 256;
+const MAX_PEOPLE: usize = 16_384;
 /// How many meeting ids are kept for another use.
-const RETIRED_IDS: usize = 64;
+const MAX_RETIRED_IDS: usize = 64;
 
-/// Who is told what happens, whether or not an event of it is sent.
+/// Where what happens is recorded, whether or not an event of it is sent.
 pub(crate) trait Witness: std::fmt::Debug + Send + Sync {
     /// The first `done` steps of `script` have happened. A meeting that was cancelled is not there any more.
     fn note(&self, script: &Script, done: usize);
@@ -70,7 +70,7 @@ struct Live {
 impl World {
     /// A world for `subscriber`, which keeps the truth only `with_truth`.
     pub(super) fn new(subscriber: &str, settings: WorldSettings, with_truth: bool) -> Self {
-        let at_once = (MOST_PEOPLE / settings.attendees.max(1)).clamp(4, MOST_MEETINGS);
+        let at_once = (MAX_PEOPLE / settings.attendees.max(1)).clamp(4, MAX_MEETINGS);
         let moment = u64::try_from(settings.base.get()).unwrap_or(0);
         let mut world = Self {
             subscriber: subscriber.into(),
@@ -80,7 +80,7 @@ impl World {
             ids: Xoshiro256PlusPlus::seed_from_u64(mix(settings.seed) ^ mix(moment)),
             live: Vec::with_capacity(at_once),
             next: BinaryHeap::with_capacity(at_once),
-            retired: VecDeque::with_capacity(RETIRED_IDS),
+            retired: VecDeque::with_capacity(MAX_RETIRED_IDS),
             truth: with_truth.then(Vec::new),
             witness: None,
         };
@@ -160,7 +160,7 @@ impl World {
         let series = live.to_come.checked_sub(1).map(|left| (meeting.id, left));
         let following = self.begin(series, now);
         if series.is_none() {
-            if self.retired.len() == RETIRED_IDS {
+            if self.retired.len() == MAX_RETIRED_IDS {
                 self.retired.pop_front();
             }
             self.retired.push_back(meeting.id);

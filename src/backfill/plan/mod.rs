@@ -9,11 +9,11 @@ use convoke_log::{RunSnapshot, StaySnapshot};
 use convoke_platform::{AttendeeRecord, Conference};
 
 /// A start that the log has is not the first, and an end not the last, if somebody was there so much earlier, or later.
-const SESSION: Duration = Duration::from_secs(60);
+const SESSION_MARGIN: Duration = Duration::from_secs(60);
 
 /// Who left within this time of the run's end was there until the end, which closes the stay: whether that is pushed as a
 /// leave, too, the manual does not say.
-const UNTIL_THE_END: Duration = Duration::from_secs(1);
+const END_TOLERANCE: Duration = Duration::from_secs(1);
 
 /// A kind of gap. What fills it is one or two events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, strum::IntoStaticStr, strum::VariantArray)]
@@ -27,13 +27,13 @@ pub enum Gap {
     /// The run has no end, or somebody was there after it.
     #[strum(serialize = "ends")]
     End,
-    /// Nobody told of the stay.
+    /// There is no event of the stay.
     #[strum(serialize = "stays")]
     Stay,
-    /// Somebody joined, and nobody told that he left.
+    /// There is a join, and no left.
     #[strum(serialize = "leaves")]
     Leave,
-    /// There is a recording that nobody told of.
+    /// There is no event of a recording.
     #[strum(serialize = "recordings")]
     Recording,
 }
@@ -96,7 +96,7 @@ pub struct Plan {
     pub unfillable: Vec<Unfillable>,
 }
 
-/// Whether a run of the history ended before `boundary`, as far as the list of runs tells.
+/// Whether a run of the history ended before `boundary`, as far as the list of runs says.
 #[must_use]
 pub fn is_over(conference: &Conference, boundary: Millis) -> bool {
     let over = conference.state.as_deref().is_none_or(|state| state == "Destroyed");
@@ -151,13 +151,13 @@ pub fn plan(
         plan.gaps.push(Gap::Run);
     }
     let mut started_at = was.started_at;
-    if started_at.is_none_or(|start| first.is_some_and(|first| start.since(first) > SESSION)) {
+    if started_at.is_none_or(|start| first.is_some_and(|first| start.since(first) > SESSION_MARGIN)) {
         plan.gaps.push(Gap::Start);
         started_at = first.or(conference.start);
         plan.meeting(FilledEvent::Started, started_at, &run);
     }
     let mut ended_at = was.ended_at;
-    if ended_at.is_none_or(|end| last.is_some_and(|last| last.since(end) > SESSION)) {
+    if ended_at.is_none_or(|end| last.is_some_and(|last| last.since(end) > SESSION_MARGIN)) {
         plan.gaps.push(Gap::End);
         // Whole minutes are cut, and somebody of whom no leave is known was there until the end: not before either.
         ended_at = last
@@ -169,7 +169,7 @@ pub fn plan(
         match place.and_then(|place| stays.get(place)) {
             None if stay.forgotten => {}
             None => plan.stay(&run, stay),
-            // The end of the run has told it.
+            // The end of the run says it.
             Some(known) if known.left || near(stay.left_at, was.ended_at) => {}
             Some(known) => plan.leave(&run, stay, known),
         }
@@ -216,7 +216,7 @@ impl Plan {
 }
 
 fn near(one: Option<Millis>, other: Option<Millis>) -> bool {
-    one.zip(other).is_some_and(|(one, other)| one.since(other).max(other.since(one)) < UNTIL_THE_END)
+    one.zip(other).is_some_and(|(one, other)| one.since(other).max(other.since(one)) < END_TOLERANCE)
 }
 
 #[cfg(test)]

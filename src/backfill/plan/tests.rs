@@ -114,11 +114,11 @@ fn who_was_there_until_the_end_needs_no_leave() {
     let there = [past("+1", 5, 69)];
     let open = StaySnapshot { left: false, left_at: Some(at(69)), ..known(&there[0]) };
     let with_end = |end| compared(&there, Some(&run(Some(4), Some(end))), std::slice::from_ref(&open));
-    assert_eq!(with_end(69), Plan::default(), "the end has told it");
+    assert_eq!(with_end(69), Plan::default(), "the end says it");
     assert_eq!(made(&with_end(70)), [("meeting.left", 69)]);
     let without = StaySnapshot { left_at: None, ..open };
     let plan = compared(&there, Some(&run(Some(4), None)), &[without]);
-    assert_eq!(made(&plan), [("meeting.left", 69), ("meeting.end", 69)], "exact, where nothing tells it");
+    assert_eq!(made(&plan), [("meeting.left", 69), ("meeting.end", 69)], "exact, where nothing says it");
 }
 
 #[test]
@@ -174,6 +174,6 @@ fn an_occurrence_is_the_pushed_one_or_one_that_was_to_begin_when_the_run_did_and
     assert!(of(Some(&run)).contains(r#""meetingCycleSubID":"pushed""#));
     assert!(of(None).contains(r#""meetingCycleSubID":"of history""#));
     let later = Conference { start: Some(at(3_600)), ..conference.clone() };
-    let told = plan(&later, UUID, &[], None, &[], Millis::MAX).events[0].event_info.clone();
-    assert!(!told.contains("meetingCycleSubID"), "{told}");
+    let event_info = plan(&later, UUID, &[], None, &[], Millis::MAX).events[0].event_info.clone();
+    assert!(!event_info.contains("meetingCycleSubID"), "{event_info}");
 }

@@ -1,4 +1,4 @@
-//! The queue and its writer, in front of a log that does as it is told.
+//! The queue and its writer, in front of a scripted log.
 
 mod scripted;
 

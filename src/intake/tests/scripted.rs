@@ -1,4 +1,4 @@
-//! A log that stores in memory, when it is let, and fails as it is told.
+//! A log that stores in memory, when it is let, and fails on demand.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};

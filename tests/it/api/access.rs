@@ -10,11 +10,11 @@ use sha2::{Digest as _, Sha256};
 use super::{ALL, Scene, ask, builder, deliver, event, request, streams::Source, who};
 use crate::{
     log_contract::fixture::Backend,
-    service::settings,
+    support::service::settings,
     support::{
         http::Answer,
         process::Convoke,
-        rig::{self, LONG},
+        rig::{self, LONG_TIMEOUT},
         wait::eventually,
     },
 };
@@ -37,7 +37,7 @@ pub async fn log_in(convoke: &Convoke, body: &'static str, headers: &[(&str, &st
 async fn a_session_is_opened_with_a_token_and_is_as_good_as_it() {
     let backend = Backend::sqlite();
     let mut scene = Scene { convoke: builder(&backend).start().await, backend };
-    scene.convoke.wait_ready(LONG).await;
+    scene.convoke.wait_ready(LONG_TIMEOUT).await;
     let convoke = &scene.convoke;
     let (full, set) = log_in(convoke, "token=all-of-it-and-no-less", &[]).await;
     for part in ["HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=43200"] {
@@ -76,11 +76,11 @@ async fn a_session_is_opened_with_a_token_and_is_as_good_as_it() {
 
     let (full, _) = log_in(convoke, "token=all-of-it-and-no-less", &[]).await;
     scene.convoke.restart().await;
-    scene.convoke.wait_ready(LONG).await;
+    scene.convoke.wait_ready(LONG_TIMEOUT).await;
     assert_eq!(right(&scene.convoke, &full).await.0, 200, "a session survives a restart");
     let backend = Backend::sqlite();
     let other = builder(&backend).setting("ADMIN_TOKEN", "another-one-of-the-tests").start().await;
-    other.wait_ready(LONG).await;
+    other.wait_ready(LONG_TIMEOUT).await;
     assert_eq!(right(&other, &full).await.0, 401, "and not a new token");
     assert_eq!(right(&other, &masked).await.0, 200, "which is another's");
 }
@@ -124,10 +124,10 @@ async fn behind_a_proxy_that_changes_the_host_the_browsers_word_is_enough_and_el
     let convoke = &scene.convoke;
     let renamed = ("origin", "https://ops.example");
     let browser = ("accept", "text/html,*/*;q=0.8");
-    for told in [("sec-fetch-site", "same-origin"), ("x-forwarded-host", "ops.example")] {
-        let (cookie, _) = log_in(convoke, "token=all-of-it-and-no-less", &[renamed, told]).await;
-        let ended = request(convoke, Method::POST, "/session/end", &[("cookie", &cookie), renamed, told], "").await;
-        assert_eq!(ended.status, 303, "{told:?}");
+    for header in [("sec-fetch-site", "same-origin"), ("x-forwarded-host", "ops.example")] {
+        let (cookie, _) = log_in(convoke, "token=all-of-it-and-no-less", &[renamed, header]).await;
+        let ended = request(convoke, Method::POST, "/session/end", &[("cookie", &cookie), renamed, header], "").await;
+        assert_eq!(ended.status, 303, "{header:?}");
     }
     for (language, word) in [("en", "has to pass the host on"), ("zh-CN", "前置代理须传递主机名")] {
         let headers = [renamed, browser, ("accept-language", language), FORM];
@@ -182,8 +182,8 @@ async fn a_browser_without_a_session_gets_a_form_and_nothing_else() {
 
 pub async fn signing_out_ends_the_session_on_every_replica(backend: Backend) {
     let (one, other) = (builder(&backend).start().await, builder(&backend).start().await);
-    one.wait_ready(LONG).await;
-    other.wait_ready(LONG).await;
+    one.wait_ready(LONG_TIMEOUT).await;
+    other.wait_ready(LONG_TIMEOUT).await;
     let (cookie, _) = log_in(&one, "token=all-of-it-and-no-less", &[]).await;
     let (second, _) = log_in(&one, "token=all-of-it-and-no-less", &[]).await;
     let status =
@@ -191,7 +191,7 @@ pub async fn signing_out_ends_the_session_on_every_replica(backend: Backend) {
     assert_eq!((status(&one, &cookie).await, status(&other, &cookie).await), (200, 200));
     assert_eq!(request(&one, Method::POST, "/session/end", &[("cookie", &cookie)], "").await.status, 303);
     assert_eq!(status(&one, &cookie).await, 401);
-    eventually("the other replica knows", LONG, async || match status(&other, &cookie).await {
+    eventually("the other replica knows", LONG_TIMEOUT, async || match status(&other, &cookie).await {
         401 => Ok(()),
         status => Err(status),
     })
@@ -209,7 +209,7 @@ async fn a_token_that_is_replaced_in_its_file_ends_with_all_that_it_opened_and_b
     let backend = Backend::sqlite();
     let builder = rig::convoke(&backend.url, "none").setting("ADMIN_TOKEN_FILE", at("all"));
     let mut convoke = builder.setting("ADMIN_VIEWER_TOKEN_FILE", at("view")).start().await;
-    convoke.wait_ready(LONG).await;
+    convoke.wait_ready(LONG_TIMEOUT).await;
     let right = async |convoke: &Convoke, token: &str| {
         let answer = ask(convoke, "/api/v1/session", token).await;
         (answer.status == 200).then(|| answer.json()["right"].as_str().expect("a word").to_owned())
@@ -240,11 +240,11 @@ async fn a_token_that_is_replaced_in_its_file_ends_with_all_that_it_opened_and_b
     let reloads = |convoke: &Convoke, words: &str| convoke.logs().matches(words).count();
     write("view", "second-for-everything\n");
     convoke.signal(Signal::HUP);
-    eventually("it is refused", LONG, async || reloads(&convoke, "could not reload") == 1).await;
+    eventually("it is refused", LONG_TIMEOUT, async || reloads(&convoke, "could not reload") == 1).await;
     assert_eq!(right(&convoke, "first-for-the-viewers").await.as_deref(), Some("masked"));
     write("view", "second-for-the-viewers\n");
     convoke.signal(Signal::HUP);
-    eventually("it is taken", LONG, async || right(&convoke, "first-for-the-viewers").await.is_none()).await;
+    eventually("it is taken", LONG_TIMEOUT, async || right(&convoke, "first-for-the-viewers").await.is_none()).await;
     assert_eq!(right(&convoke, "second-for-the-viewers").await.as_deref(), Some("masked"));
     while streams[0].block().await.is_some() {}
 }
@@ -253,7 +253,7 @@ async fn a_token_that_is_replaced_in_its_file_ends_with_all_that_it_opened_and_b
 async fn who_guesses_is_told_nothing_more_and_nobody_else_waits() {
     let backend = Backend::sqlite();
     let convoke = builder(&backend).setting("TRUSTED_PROXIES", "127.0.0.0/8").start().await;
-    convoke.wait_ready(LONG).await;
+    convoke.wait_ready(LONG_TIMEOUT).await;
     let from = |source: &'static str| ("x-forwarded-for", source);
     let (guesser, neighbour, elsewhere) = (from("2001:db8::1"), from("2001:db8::2"), from("192.0.2.1"));
     let (cookie, _) = log_in(&convoke, "token=all-of-it-and-no-less", &[guesser]).await;
@@ -274,7 +274,7 @@ async fn who_guesses_is_told_nothing_more_and_nobody_else_waits() {
     assert!(wrong >= 10, "a few mistakes are nothing: {wrong}");
     let seconds: u64 = refused.header("retry-after").and_then(|after| after.parse().ok()).expect("when to come again");
     assert!((1..=7).contains(&seconds), "{seconds}");
-    // The right one is not told from the wrong ones, wherever it is tried, until there is a guess to spare again.
+    // The right one is not distinguished from the wrong ones, wherever it is tried, until there is a guess to spare again.
     let mut shut = 0;
     for source in [guesser, neighbour] {
         shut += usize::from(bearer(ALL, source).await.status == 429);
@@ -327,7 +327,7 @@ async fn every_answer_forbids_the_browser_what_no_page_of_ours_needs() {
 #[tokio::test]
 async fn without_a_token_only_this_machine_is_answered_and_sees_no_personal_data() {
     let convoke = settings().start().await;
-    convoke.wait_ready(LONG).await;
+    convoke.wait_ready(LONG_TIMEOUT).await;
     let session = get(&convoke, "/api/v1/session", &[]).await.json();
     assert_eq!((&session["right"], &session["token_required"]), (&"masked".into(), &false.into()));
     for host in ["evil.example", "127.0.0.1.evil.example"] {

@@ -5,7 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::{ALL, Scene, event, who};
-use crate::{log_contract::fixture::Backend, service::now, support::tools};
+use crate::{log_contract::fixture::Backend, support::service::now, support::tools};
 
 #[tokio::test]
 async fn every_route_is_in_the_document_and_every_route_of_it_is_there() {

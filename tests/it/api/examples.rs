@@ -5,7 +5,7 @@ use std::process::Command;
 use super::{ALL, Scene, event, who};
 use crate::{
     log_contract::fixture::Backend,
-    service::now,
+    support::service::now,
     support::{docs, tools},
 };
 

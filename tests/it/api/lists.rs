@@ -6,8 +6,8 @@ use serde_json::Value;
 use super::{ALL, Scene, VIEW, column, event, items, who};
 use crate::{
     log_contract::fixture::Backend,
-    service::now,
-    support::{http::RawConnection, rig::LONG, wait::eventually},
+    support::service::now,
+    support::{http::RawConnection, rig::LONG_TIMEOUT, wait::eventually},
 };
 
 const HOUR: i64 = 3_600_000;
@@ -255,7 +255,7 @@ pub async fn personal_data_is_masked_unless_the_token_has_the_right(backend: Bac
     assert_eq!(scene.ask("/api/v1/quarantine/1", VIEW).await.json()["body"], Value::Null);
     let session = async |token| scene.ask("/api/v1/session", token).await.json()["right"].clone();
     assert_eq!((session(ALL).await, session(VIEW).await), ("full".into(), "masked".into()));
-    // Whether there is somebody of that name is not told either.
+    // Whether there is somebody of that name is not shown either.
     for list in ["events", "meetings", "attendance", "recordings"] {
         for person in ["Ann%20Li", "user-Ann", "nobody"] {
             let path = format!("/api/v1/{list}?person={person}");
@@ -282,9 +282,9 @@ pub async fn personal_data_is_masked_unless_the_token_has_the_right(backend: Bac
     for path in ["meetings", "meetings/7700001234/run-a", "attendance", "events", "recordings", "search?q=run-a"] {
         let path = format!("/api/v1/{path}");
         let (full, masked) = (scene.ask(&path, ALL).await.text(), scene.ask(&path, VIEW).await.text());
-        assert!(["Ann Li's", "of-Ann"].iter().any(|told| full.contains(told)), "{path}: {full}");
-        for told in ["Ann Li", "of-Ann", "cloudlink://"] {
-            assert!(!masked.contains(told), "{told} in {path}: {masked}");
+        assert!(["Ann Li's", "of-Ann"].iter().any(|personal| full.contains(personal)), "{path}: {full}");
+        for personal in ["Ann Li", "of-Ann", "cloudlink://"] {
+            assert!(!masked.contains(personal), "{personal} in {path}: {masked}");
         }
     }
     for path in ["/metrics", "/readyz?verbose"] {
@@ -304,7 +304,7 @@ pub async fn large_events_are_told_a_bounded_part_at_a_time(backend: Backend) {
             ))
             .await;
     }
-    eventually("the run is known from its first event to its last", LONG, async || {
+    eventually("the run is known from its first event to its last", LONG_TIMEOUT, async || {
         let known = scene.backend.value("SELECT coalesce(max(modifications), 0) FROM meetings").await;
         if known == LARGE.to_string() { Ok(()) } else { Err(known) }
     })
@@ -340,7 +340,7 @@ pub async fn large_events_are_told_a_bounded_part_at_a_time(backend: Backend) {
     }
     assert_eq!(scene.ask("/api/v1/events?limit=1", ALL).await.status, 200, "a small one is");
     drop(readers);
-    eventually("who went left the place", LONG, async || {
+    eventually("who went left the place", LONG_TIMEOUT, async || {
         match scene.ask("/api/v1/events?limit=1000", ALL).await.status {
             200 => Ok(()),
             status => Err(status),

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use super::{ALL, KEY, PATH, Scene, event, who};
 use crate::{
     log_contract::fixture::Backend,
-    service::now,
-    support::{http, rig::LONG, wait::eventually},
+    support::service::now,
+    support::{http, rig::LONG_TIMEOUT, wait::eventually},
 };
 
 const MINUTE: i64 = 60_000;
@@ -80,7 +80,7 @@ pub async fn health_tells_what_the_service_knows(backend: Backend) {
     let forged = convoke_core::sign::envelope("7700001234", 1_790_000_000_000, "12345678", b"{}", b"another key");
     assert_eq!(http::post(scene.convoke.events, PATH, forged, &[]).await.status, 401);
     assert_eq!(http::post(scene.convoke.events, PATH, "no JSON", &[]).await.status, 400);
-    let health = eventually("it has looked", LONG, async || {
+    let health = eventually("it has looked", LONG_TIMEOUT, async || {
         let health = scene.all("/api/v1/health").await;
         let looked =
             health["quarantined"] == 1 && health["last_event_at"].is_string() && health["cursors"][0]["position"] != 0;

@@ -10,24 +10,24 @@ use serde_json::Value;
 use super::{ALL, Scene, VIEW, access::log_in, builder, deliver, event, request, who};
 use crate::{
     log_contract::fixture::Backend,
-    service::now,
+    support::service::now,
     support::{
         http::RawConnection,
         process::Convoke,
-        rig::{LONG, TEN},
+        rig::{LONG_TIMEOUT, TEN},
         wait::eventually,
     },
 };
 
 /// One server-sent event.
 #[derive(Debug, Clone, Default)]
-pub struct Told {
+pub struct ServerSentEvent {
     id: Option<i64>,
     event: String,
     data: String,
 }
 
-impl Told {
+impl ServerSentEvent {
     fn json(&self) -> Value {
         serde_json::from_str(&self.data).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
@@ -60,23 +60,23 @@ impl Source {
     }
 
     /// The next block; `None` at the end of the stream.
-    pub async fn block(&mut self) -> Option<Told> {
+    pub async fn block(&mut self) -> Option<ServerSentEvent> {
         loop {
             if let Some((block, rest)) = self.ahead.split_once("\n\n") {
-                let mut told = Told::default();
+                let mut event = ServerSentEvent::default();
                 for (name, value) in block.lines().filter_map(|line| line.split_once(": ")) {
                     match name {
-                        "id" => told.id = Some(value.parse().expect("a number")),
-                        "event" => told.event = value.to_owned(),
-                        "data" => told.data = value.to_owned(),
+                        "id" => event.id = Some(value.parse().expect("a number")),
+                        "event" => event.event = value.to_owned(),
+                        "data" => event.data = value.to_owned(),
                         _ => {}
                     }
                 }
                 self.ahead = rest.to_owned();
-                self.last = told.id.or(self.last);
-                return Some(told);
+                self.last = event.id.or(self.last);
+                return Some(event);
             }
-            let piece = tokio::time::timeout(LONG, self.answer.chunk()).await.expect("something in time");
+            let piece = tokio::time::timeout(LONG_TIMEOUT, self.answer.chunk()).await.expect("something in time");
             match piece {
                 Ok(Some(piece)) => self.ahead.push_str(std::str::from_utf8(&piece).expect("UTF-8")),
                 // Also a connection that was cut is an end.
@@ -86,11 +86,11 @@ impl Source {
     }
 
     /// The next event that has data.
-    pub async fn event(&mut self) -> Option<Told> {
+    pub async fn event(&mut self) -> Option<ServerSentEvent> {
         loop {
             match self.block().await {
-                Some(told) if told.data.is_empty() => {}
-                told => return told,
+                Some(event) if event.data.is_empty() => {}
+                event => return event,
             }
         }
     }
@@ -120,8 +120,8 @@ fn numbers(events: &[Value]) -> Vec<i64> {
 
 pub async fn a_stream_ends_with_the_session_that_it_was_opened_in(backend: Backend) {
     let (one, other) = (builder(&backend).start().await, builder(&backend).start().await);
-    one.wait_ready(LONG).await;
-    other.wait_ready(LONG).await;
+    one.wait_ready(LONG_TIMEOUT).await;
+    other.wait_ready(LONG_TIMEOUT).await;
     let (first, _) = log_in(&one, "token=all-of-it-and-no-less", &[]).await;
     let (second, _) = log_in(&one, "token=all-of-it-and-no-less", &[]).await;
     let mut ending = Vec::new();
@@ -135,7 +135,7 @@ pub async fn a_stream_ends_with_the_session_that_it_was_opened_in(backend: Backe
     let signed_out = Instant::now();
     for stream in &mut ending {
         while stream.block().await.is_some() {
-            assert!(signed_out.elapsed() < LONG, "it goes on");
+            assert!(signed_out.elapsed() < LONG_TIMEOUT, "it goes on");
         }
     }
     deliver(&other, &joined(1)).await;
@@ -162,7 +162,7 @@ pub async fn a_stream_goes_on_after_a_restart_without_a_gap(backend: Backend) {
 
     scene.convoke.kill().await;
     scene.convoke.restart().await;
-    scene.convoke.wait_ready(LONG).await;
+    scene.convoke.wait_ready(LONG_TIMEOUT).await;
     assert!(source.event().await.is_none(), "the connection went with the process");
     for number in 10..130 {
         scene.deliver(&joined(number)).await;
@@ -188,7 +188,7 @@ pub async fn a_stream_goes_on_after_a_restart_without_a_gap(backend: Backend) {
 pub async fn a_forgotten_person_is_told_to_nobody_who_comes_back_to_a_stream(backend: Backend) {
     let scene = Scene::start(backend).await;
     let other = builder(&scene.backend).start().await;
-    other.wait_ready(LONG).await;
+    other.wait_ready(LONG_TIMEOUT).await;
     // Each keeps what it read for those who watch.
     let mut one = Source::open(&scene.convoke, "/api/v1/stream", ALL, None).await;
     let mut two = Source::open(&other, "/api/v1/stream", ALL, None).await;
@@ -199,13 +199,16 @@ pub async fn a_forgotten_person_is_told_to_nobody_who_comes_back_to_a_stream(bac
     scene.tables(1, 1).await;
     let forgot = scene.convoke.run(&["forget", "--account", "Ann.li", "--yes"]).await;
     assert_eq!(forgot.code(), 0, "{forgot:?}");
-    // This is the promise: a second later nobody is told of her, though nothing new came.
+    // This is the promise: a second later her data is sent to nobody, though nothing new came.
     tokio::time::sleep(Duration::from_secs(1)).await;
     for convoke in [&scene.convoke, &other] {
         let mut late = Source::open(convoke, "/api/v1/stream", ALL, Some(0)).await;
-        let told = late.events(1).await.remove(0);
-        assert!(told["display_name"].is_null() && told["account"].is_null() && told["event_info"].is_null(), "{told}");
-        assert!(told["forgotten_at"].is_string(), "{told}");
+        let event = late.events(1).await.remove(0);
+        assert!(
+            event["display_name"].is_null() && event["account"].is_null() && event["event_info"].is_null(),
+            "{event}"
+        );
+        assert!(event["forgotten_at"].is_string(), "{event}");
     }
 }
 
@@ -244,8 +247,8 @@ async fn what_another_replica_stores_is_streamed_too_and_each_goes_on_where_the_
     let backend = Backend::postgres().await;
     let mut one = builder(&backend).start().await;
     let other = builder(&backend).start().await;
-    one.wait_ready(LONG).await;
-    other.wait_ready(LONG).await;
+    one.wait_ready(LONG_TIMEOUT).await;
+    other.wait_ready(LONG_TIMEOUT).await;
     let mut source = Source::open(&one, "/api/v1/stream", ALL, None).await;
     source.block().await.expect("a greeting");
     for number in 0..40 {
@@ -320,7 +323,7 @@ async fn there_are_only_so_many_streams_and_a_place_that_was_left_is_free() {
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")), "{}", refused.text());
     assert_eq!(scene.ask("/api/v1/health", ALL).await.status, 200, "everything else is answered");
     open.pop();
-    eventually("the place is free", LONG, async || {
+    eventually("the place is free", LONG_TIMEOUT, async || {
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(40)).build().expect("a client");
         let request = client.get(format!("http://{}/api/v1/live", scene.convoke.admin)).bearer_auth(ALL);
         request.send().await.expect("an answer").status() == 200

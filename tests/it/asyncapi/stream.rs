@@ -15,12 +15,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::document::Document;
 use crate::{
-    platform::{APP_ID as API_APP, APP_KEY as API_KEY},
-    service::signed_by,
+    simulated_platform::{APP_ID as API_APP, APP_KEY as API_KEY},
+    support::service::signed_by,
     support::{
         http,
         nats::{NatsOptions, NatsServer, NatsVersion},
-        rig::{self, APP_ID, KEY, LONG, Message, PATH, SQLITE, read_stream, stream_holds},
+        rig::{self, APP_ID, KEY, LONG_TIMEOUT, Message, PATH, SQLITE, read_stream, stream_holds},
         wait::eventually,
     },
 };
@@ -68,7 +68,7 @@ async fn everything_that_is_published_is_as_the_document_says() {
         .setting("RECORDINGS_ENABLED", "true")
         .start()
         .await;
-    convoke.wait_ready(LONG).await;
+    convoke.wait_ready(LONG_TIMEOUT).await;
 
     // A morning three days ago, of which one event in ten is lost, and comes back from the platform's history.
     let morning = Simulation {
@@ -97,7 +97,7 @@ async fn everything_that_is_published_is_as_the_document_says() {
         let name = json!(format!("com.huaweicloud.{event}"));
         messages.iter().filter(|message| message.json()["type"] == name).count()
     };
-    let messages = eventually("all of it is published, recordings too", LONG, async || {
+    let messages = eventually("all of it is published, recordings too", LONG_TIMEOUT, async || {
         let rows = rig::sqlite(convoke.folder(), "SELECT CAST(count(*) AS TEXT) FROM events").await;
         let messages = read_stream(&jetstream, rig::STREAM).await;
         let published = rows[0][0].as_deref() == Some(&messages.len().to_string());
@@ -107,7 +107,7 @@ async fn everything_that_is_published_is_as_the_document_says() {
     .await;
     let replay = convoke.run(&["replay", "--event", "record.ready", "--again"]).await;
     assert_eq!(replay.code(), 0, "{replay:?}");
-    let messages = stream_holds(&jetstream, messages.len() + 1, LONG).await;
+    let messages = stream_holds(&jetstream, messages.len() + 1, LONG_TIMEOUT).await;
 
     let document = Document::load();
     let mut seen: BTreeMap<(String, String), usize> = BTreeMap::new();

@@ -58,9 +58,9 @@ async fn it_fills_the_same_on_postgresql() {
         (&json!(1), &json!(24), &json!(8))
     );
     nothing(&scene.backfill().await);
-    let told =
+    let counts =
         "SELECT count(*) || ' ' || sum(stays) || ' ' || sum(recordings) FROM meetings WHERE ended_at > started_at";
-    assert_eq!(postgres::psql(&postgres.url(), told), "9 27 3");
+    assert_eq!(postgres::psql(&postgres.url(), counts), "9 27 3");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,14 +118,14 @@ async fn a_leave_that_was_lost_comes_back_with_the_ids_of_the_join() {
     scene.push(&pushed).await;
     let report = scene.backfill().await;
     assert_eq!((&report["gaps"]["leaves"], &report["gaps"]["stays"]), (&json!(2), &json!(0)));
-    let told =
+    let counts =
         scene.rows("SELECT participant_id, user_uuid, role, closed_by FROM attendance ORDER BY participant_id").await;
     let expected = |number: u32| {
         [format!("participant{number}"), format!("user{number}"), "GENERAL".to_owned(), "left".to_owned()]
             .map(Some)
             .to_vec()
     };
-    assert_eq!(told, [expected(0), expected(1)]);
+    assert_eq!(counts, [expected(0), expected(1)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use convoke_simulator::platform::{Call, Fault, PlatformOptions, Refusal};
 use serde_json::json;
 
 use super::scene::{Scene, lost, nothing_of, options};
-use crate::support::{rig::LONG, wait::eventually};
+use crate::support::{rig::LONG_TIMEOUT, wait::eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_is_killed_in_the_middle_goes_on_where_it_was() {
@@ -17,7 +17,7 @@ async fn a_process_that_is_killed_in_the_middle_goes_on_where_it_was() {
     scene.platform.inject_after(Call::Attendees, 10, Fault::Slow(Duration::from_secs(3_600)), u64::MAX);
     let since = scene.since();
     let mut child = scene.spawn(&["--since", &since]);
-    eventually("it hangs at the 31st run", LONG, async || scene.platform.count(Call::Attendees) >= 31).await;
+    eventually("it hangs at the 31st run", LONG_TIMEOUT, async || scene.platform.count(Call::Attendees) >= 31).await;
     child.kill();
     let scene = mended(scene).await;
     let before = scene.count("meetings").await;

@@ -207,7 +207,7 @@ pub fn nothing_of(count: u64) -> Fault {
     Fault::Body(serde_json::json!({ "offset": 0, "limit": 500, "count": count, "data": [] }).to_string())
 }
 
-/// What the platform pushes of a run: the event's type and its `eventInfo`, a moment after what it tells of.
+/// What the platform pushes of a run: the event's type and its `eventInfo`, a moment after what it describes.
 pub fn pushes(run: &Run) -> Vec<(&'static str, String)> {
     let meeting = format!(r#""meetingInfo":{{"meetingID":"{}","meetingUUID":"{}"}}"#, run.conference_id, run.conf_uuid);
     let of_meeting = |event: &'static str, at: Millis| {

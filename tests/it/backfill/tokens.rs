@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use super::scene::{Scene, lost};
 use crate::support::{
     process::RUN_WITHIN,
-    rig::{LONG, metric_over},
+    rig::{LONG_TIMEOUT, metric_over},
     wait::eventually,
 };
 
@@ -55,7 +55,7 @@ async fn a_command_that_is_told_to_end_gives_its_token_back_and_ends_as_by_the_s
         scene.platform.inject(Call::Attendees, Fault::Slow(Duration::from_secs(3_600)), 1);
         let before = scene.platform.count(Call::Attendees);
         let mut child = scene.spawn(&["--since", &scene.since()]);
-        eventually("it hangs", LONG, async || scene.platform.count(Call::Attendees) > before).await;
+        eventually("it hangs", LONG_TIMEOUT, async || scene.platform.count(Call::Attendees) > before).await;
         assert_eq!(scene.platform.tokens(), 1);
         child.signal(signal);
         assert_eq!(child.wait_exit(RUN_WITHIN).await.code(), Some(status));
@@ -69,11 +69,11 @@ async fn a_service_has_one_token_and_gives_it_back_when_it_stops() {
     let settings = [("BACKFILL_EVERY", "1h"), ("PLATFORM_WATCH_EVERY", "1m")];
     let builder = settings.iter().fold(scene.builder(), |builder, (name, value)| builder.setting(name, value));
     let mut convoke = builder.start().await;
-    metric_over(&convoke, "convoke_backfill_completed_timestamp_seconds", 1.0, LONG).await;
+    metric_over(&convoke, "convoke_backfill_completed_timestamp_seconds", 1.0, LONG_TIMEOUT).await;
     let watched = async || scene.platform.count(Call::ShowSubscription) > 0;
-    eventually("the subscription is watched", LONG, watched).await;
+    eventually("the subscription is watched", LONG_TIMEOUT, watched).await;
     assert_eq!((scene.platform.tokens(), scene.platform.count(Call::Authenticate)), (1, 1));
     convoke.signal(Signal::TERM);
-    assert!(convoke.wait_exit(LONG).await.success());
+    assert!(convoke.wait_exit(LONG_TIMEOUT).await.success());
     assert_eq!(scene.platform.tokens(), 0);
 }

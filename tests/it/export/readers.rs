@@ -12,7 +12,7 @@ use crate::{
         sign::{NOW, millis},
         tools,
     },
-    tables::look::Seen,
+    tables::as_json::Seen,
 };
 
 /// What a reader found in a file.

@@ -18,7 +18,7 @@ use crate::{
     support::{tools, wait::eventually},
 };
 
-const SOON: Duration = Duration::from_secs(20);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The names of the files in the backend's folder, but for the database's.
 fn files(backend: &Backend) -> Vec<String> {
@@ -74,7 +74,7 @@ async fn an_export_that_is_killed_half_way_leaves_nothing_under_the_files_name()
             .stderr(Stdio::piped())
             .spawn()
             .expect("it starts");
-        eventually("it waits for its first page", SOON, async || {
+        eventually("it waits for its first page", WAIT_TIMEOUT, async || {
             let waiting =
                 "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%FROM events%'";
             backend.value(waiting).await == "1"

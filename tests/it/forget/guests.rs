@@ -12,7 +12,7 @@ use crate::{
     support::{
         http,
         process::Convoke,
-        rig::{APP_ID, LONG, PATH, STREAM, convoke, read_stream, stream_holds},
+        rig::{APP_ID, LONG_TIMEOUT, PATH, STREAM, convoke, read_stream, stream_holds},
         sign::NOW,
     },
 };
@@ -39,7 +39,7 @@ async fn forget(convoke: &Convoke, more: &[&str]) -> Value {
 pub async fn a_guest_of_whom_only_a_name_is_known_is_forgotten_in_one_meeting_or_by_a_stay(backend: Backend) {
     let nats = newest_bus().await;
     let convoke = convoke(&backend.url, &nats.url()).start().await;
-    convoke.wait_ready(LONG).await;
+    convoke.wait_ready(LONG_TIMEOUT).await;
     let infos = [&stay("11", 0)[..], &stay("22", 1_000), &stay("33", 2_000), &BOB.stay("11", 10, 50)].concat();
     deliver(&convoke, &backend, &infos).await;
     // Of no event: one that names the guest in the first meeting, one in the second.
@@ -48,7 +48,7 @@ pub async fn a_guest_of_whom_only_a_name_is_known_is_forgotten_in_one_meeting_or
         assert_eq!(http::post(convoke.events, PATH, body(nonce, &odd), &[]).await.status, 200);
     }
     let js = nats.jetstream().await;
-    stream_holds(&js, infos.len(), LONG).await;
+    stream_holds(&js, infos.len(), LONG_TIMEOUT).await;
 
     let dry = forget(&convoke, &["--meeting", "11", "--name", GUEST, "--dry-run"]).await;
     let found = json!({"events": 2, "stays": 1, "quarantined": 1, "hosts": 0, "messages": 2});
@@ -67,19 +67,19 @@ pub async fn a_guest_of_whom_only_a_name_is_known_is_forgotten_in_one_meeting_or
     assert_eq!(backend.value(&named).await, "2");
     assert_eq!(backend.value("SELECT count(*) FROM events WHERE event_info IS NULL").await, "4");
     assert_eq!(backend.value("SELECT count(*) FROM events WHERE display_name = 'Bob'").await, "2");
-    let told = dump(&backend).await;
-    assert!(told.contains(GUEST), "of the third meeting");
+    let dumped = dump(&backend).await;
+    assert!(dumped.contains(GUEST), "of the third meeting");
     assert_eq!(backend.value("SELECT count(*) FROM quarantine WHERE length(body) > 0").await, "0");
     let left = read_stream(&js, STREAM).await;
     assert_eq!(left.iter().filter(|message| message.body.contains(GUEST)).count(), 2);
     assert_eq!(left.len(), infos.len() - 4);
 
-    // What the platform's history tells of the guest is known as forgotten in these meetings, and in no other.
+    // The guest's stay in the platform's history is known as forgotten in these meetings, and in no other.
     let log = backend.open();
-    let told = PlatformStay { name: Some(GUEST), number: None, at: Millis::new(NOW) };
+    let stay = PlatformStay { name: Some(GUEST), number: None, at: Millis::new(NOW) };
     for (run, expected) in [("run-11", true), ("run-22", true), ("run-33", false)] {
         let run = RunKey { subscriber_id: APP_ID.into(), meeting_uuid: run.into() };
-        assert_eq!(forgotten_stays(&*log, &run, &[told]).await.expect("an answer"), [expected], "{run:?}");
+        assert_eq!(forgotten_stays(&*log, &run, &[stay]).await.expect("an answer"), [expected], "{run:?}");
     }
     log.close().await;
 }

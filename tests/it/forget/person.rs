@@ -6,11 +6,11 @@ use serde_json::Value;
 
 use crate::{
     log_contract::fixture::Backend,
-    service,
+    support::service,
     support::{
         http,
         process::Convoke,
-        rig::{APP_ID, KEY, LONG, PATH},
+        rig::{APP_ID, KEY, LONG_TIMEOUT, PATH},
         sign::NOW,
         wait::eventually,
     },
@@ -79,7 +79,7 @@ pub fn event(meeting: &str, kind: &str, at: i64, attendee: &str) -> String {
 }
 
 /// Two meetings of Ada and Bob, in one of which Ada was twice, and one of Bob alone. Of Ada's last left only the participant and
-/// the times are told.
+/// the times are known.
 pub fn meetings() -> Vec<String> {
     let half = format!(
         r#""participantID":"{}","displayName":{},"joinTime":{},"leftTime":{}"#,
@@ -116,7 +116,7 @@ pub async fn deliver(convoke: &Convoke, backend: &Backend, infos: &[String]) {
 
 /// Waits until every cursor has read the log.
 pub async fn settled(backend: &Backend) {
-    eventually("the cursors have read everything", LONG, async || {
+    eventually("the cursors have read everything", LONG_TIMEOUT, async || {
         let read = "SELECT sum(CASE WHEN position >= (SELECT max(seq) FROM events) THEN 0 ELSE 1 END) FROM cursors
                      HAVING max(name) = 'meetings'";
         let behind = backend.value(read).await;

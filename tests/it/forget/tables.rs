@@ -12,7 +12,7 @@ use crate::{
     log_contract::fixture::{Backend, append},
     support::sign::NOW,
     tables::{
-        look::Seen,
+        as_json::Seen,
         projection::{self, catch_up, happened},
     },
 };
@@ -45,7 +45,7 @@ pub fn ada() -> Handles {
     Handles { users: vec![ADA.user.to_owned()], accounts: vec![ADA.account.to_owned()], ..Handles::default() }
 }
 
-/// The tables made anew from nothing but the log.
+/// The tables rebuilt from nothing but the log.
 pub async fn rebuilt(backend: &Backend, log: &Arc<dyn Store>) -> Seen {
     for table in ["cursors", "meetings", "attendance", "recordings"] {
         backend.execute(&format!("DELETE FROM {table}")).await;
@@ -91,7 +91,7 @@ pub async fn a_rebuild_after_it_makes_the_same_tables(backend: Backend) {
 
 pub async fn what_an_older_event_of_a_stay_told_is_erased_too(backend: Backend) {
     let log = backend.log().await;
-    // Ada joined, and the left of the same stay tells of another user: the columns show that one, and `internal` both.
+    // Ada joined, and the left of the same stay names another user: the columns show that one, and `internal` both.
     let left = format!(
         r#""userUUID":"other","participantID":"{}","joinTime":{},"leftTime":{}"#,
         ADA.participant,

@@ -16,14 +16,14 @@ use crate::support::{
     wait::{eventually, stretched},
 };
 
-const WITHIN: Duration = Duration::from_secs(20);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 const DAY: i64 = 86_400_000;
-const LONG: Duration = Duration::from_secs(60);
+const LONG_TIMEOUT: Duration = Duration::from_secs(60);
 const RETENTION: Duration = Duration::from_secs(48 * 3600);
 /// Nothing expires, and the partitions are months.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// The earliest time that an event can have, and the latest.
-const FIRST: i64 = 1_420_070_400_000;
+const FIRST_MS: i64 = 1_420_070_400_000;
 const FAR: i64 = 9_999_999_999_999;
 
 /// The partitions, with how many rows each has, in the order of their names.
@@ -74,7 +74,7 @@ async fn months_are_made_ahead_and_rows_move_to_where_they_belong() {
     backend.log().await;
     let log = backend.open_with(Some(FOR_EVER));
     // In May, June, July and December of 2026, and at both ends of time.
-    let infos: Vec<_> = [FIRST, NOW - 31 * DAY, NOW, NOW + 31 * DAY, NOW + 180 * DAY, FAR]
+    let infos: Vec<_> = [FIRST_MS, NOW - 31 * DAY, NOW, NOW + 31 * DAY, NOW + 180 * DAY, FAR]
         .iter()
         .enumerate()
         .map(|(n, at)| numbered(n, *at))
@@ -154,7 +154,7 @@ async fn replicas_that_make_months_at_once_while_others_append_lose_nothing() {
         for month in 0..4 {
             let log = backend.open_with(Some(FOR_EVER));
             let now = millis(NOW + month * 31 * DAY);
-            eventually("it is maintained", WITHIN, async || log.maintain(now).await).await;
+            eventually("it is maintained", WAIT_TIMEOUT, async || log.maintain(now).await).await;
             log.close().await;
         }
     };
@@ -169,22 +169,22 @@ async fn whole_months_beyond_the_retention_are_dropped_but_none_that_a_cursor_ha
     backend.log().await;
     let log = backend.open_with(Some(RETENTION));
     // Years ago, two in May, one in June, one in July.
-    let times = [FIRST, NOW - 31 * DAY, NOW - 30 * DAY, NOW, NOW + 31 * DAY];
+    let times = [FIRST_MS, NOW - 31 * DAY, NOW - 30 * DAY, NOW, NOW + 31 * DAY];
     let infos: Vec<_> = times.iter().enumerate().map(|(n, at)| numbered(n, *at)).collect();
     for (info, at) in infos.iter().zip(times) {
         append_at(&log, std::slice::from_ref(info), at).await;
     }
     let rows = log.read(Seq::START, 10).await.expect("it can be read");
     let advance = async |cursor: &str, n: usize| {
-        log.lease(cursor, "a", LONG).await.expect("a lease");
-        log.advance(cursor, "a", rows[n].seq, LONG).await.expect("moved");
+        log.lease(cursor, "a", LONG_TIMEOUT).await.expect("a lease");
+        log.advance(cursor, "a", rows[n].seq, LONG_TIMEOUT).await.expect("moved");
     };
     let maintain = async |now| {
         today(&log, now).await;
         maintain(&log, now).await;
         left(&log, &infos).await
     };
-    log.lease("meetings", "a", LONG).await.expect("a lease");
+    log.lease("meetings", "a", LONG_TIMEOUT).await.expect("a lease");
     advance("bus", 4).await;
     assert_eq!(maintain(NOW + 1).await, infos, "the slowest cursor has read nothing");
     advance("meetings", 1).await;
@@ -196,14 +196,14 @@ async fn whole_months_beyond_the_retention_are_dropped_but_none_that_a_cursor_ha
     let late = numbered(7, NOW - 40 * DAY);
     assert_eq!(append_at(&log, &[&late], NOW + 2 * DAY).await, [Appended::Stored]);
     assert_eq!(log.counts().await.expect("counted").quarantined, 0);
-    log.advance("meetings", "a", log.head().await.expect("a head"), LONG).await.expect("moved");
+    log.advance("meetings", "a", log.head().await.expect("a head"), LONG_TIMEOUT).await.expect("moved");
     assert_eq!(maintain(NOW + 17 * DAY - 1).await, infos[3..], "two days after the end of June, less a little");
-    log.advance("meetings", "a", log.head().await.expect("a head"), LONG).await.expect("moved");
-    log.advance("bus", "a", log.head().await.expect("a head"), LONG).await.expect("moved");
+    log.advance("meetings", "a", log.head().await.expect("a head"), LONG_TIMEOUT).await.expect("moved");
+    log.advance("bus", "a", log.head().await.expect("a head"), LONG_TIMEOUT).await.expect("moved");
     // In June something was received late.
     append_at(&log, &[numbered(8, NOW + DAY)], NOW + 17 * DAY).await;
-    log.advance("meetings", "a", log.head().await.expect("a head"), LONG).await.expect("moved");
-    log.advance("bus", "a", log.head().await.expect("a head"), LONG).await.expect("moved");
+    log.advance("meetings", "a", log.head().await.expect("a head"), LONG_TIMEOUT).await.expect("moved");
+    log.advance("bus", "a", log.head().await.expect("a head"), LONG_TIMEOUT).await.expect("moved");
     assert_eq!(maintain(NOW + 18 * DAY).await, infos[3..], "it stays with what is beside it");
     assert_eq!(maintain(NOW + 19 * DAY + 1).await, infos[4..]);
     assert_eq!(append(&log, &infos[4..]).await, [Appended::Duplicate]);
@@ -222,7 +222,7 @@ async fn an_event_whose_month_is_missing_is_stored_and_its_month_is_made_again()
             .value("SELECT max(relname) FROM pg_class WHERE relname ~ '^events_202._?[0-9]*$' AND relispartition")
             .await;
         backend.execute(&format!("DROP TABLE {table}; DROP TABLE events_future")).await;
-        let times: Vec<i64> = (-12..24).map(|month| now + month * 31 * DAY).chain([FIRST, FAR]).collect();
+        let times: Vec<i64> = (-12..24).map(|month| now + month * 31 * DAY).chain([FIRST_MS, FAR]).collect();
         let infos: Vec<_> = times.iter().enumerate().map(|(n, at)| numbered(n + now as usize, *at)).collect();
         assert_eq!(append(&log, &infos).await, vec![Appended::Stored; infos.len()]);
         assert_eq!(log.counts().await.expect("counted").quarantined, 0);
@@ -348,38 +348,38 @@ async fn a_server_that_is_killed_is_unavailable_and_the_same_handle_works_afterw
     let mut backend = Backend::postgres().await;
     let log = backend.log().await;
     append(&log, &[numbered(1, NOW)]).await;
-    log.lease("bus", "a", LONG).await.expect("a lease");
+    log.lease("bus", "a", LONG_TIMEOUT).await.expect("a lease");
     backend.postgres.as_mut().expect("a server").kill().await;
     let batch = [super::fixture::delivered(&numbered(2, NOW))];
     assert!(is_unavailable(&log.append(&batch).await));
     assert!(is_unavailable(&log.append(&batch).await), "nor on a new connection");
     assert!(is_unavailable(&log.read(Seq::START, 1).await));
     assert!(is_unavailable(&log.probe().await));
-    assert!(is_unavailable(&log.lease("bus", "a", LONG).await));
+    assert!(is_unavailable(&log.lease("bus", "a", LONG_TIMEOUT).await));
     assert!(is_unavailable(&log.maintain(millis(NOW)).await));
     assert!(is_unavailable(&log.migrate(true).await));
     backend.postgres.as_mut().expect("a server").restart().await;
-    eventually("it can be written again", WITHIN, async || log.probe().await).await;
+    eventually("it can be written again", WAIT_TIMEOUT, async || log.probe().await).await;
     assert_eq!(append(&log, &[numbered(1, NOW), numbered(2, NOW)]).await, [Appended::Duplicate, Appended::Stored]);
     assert_eq!(everything(&log).await.len(), 2, "what was acknowledged before the crash is there");
-    assert!(log.lease("bus", "b", LONG).await.expect("an answer").is_none(), "the lease, too");
+    assert!(log.lease("bus", "b", LONG_TIMEOUT).await.expect("an answer").is_none(), "the lease, too");
     maintain(&log, NOW).await;
 }
 
-/// Passes connections on; those made before it was told that the server vanished get no byte more, and no end either.
+/// Passes connections on; those made before the server vanished get no byte more, and no end either.
 async fn vanishing(upstream: std::net::SocketAddr) -> (std::net::SocketAddr, watch::Sender<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     let (vanish, _) = watch::channel(());
-    let told = vanish.clone();
+    let vanished = vanish.clone();
     tokio::spawn(async move {
         while let Ok((mut client, _)) = listener.accept().await {
-            let mut told = told.subscribe();
+            let mut vanished = vanished.subscribe();
             tokio::spawn(async move {
                 let mut server = TcpStream::connect(upstream).await.expect("the server is there");
                 tokio::select! {
                     _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
-                    _ = told.changed() => std::future::pending::<()>().await,
+                    _ = vanished.changed() => std::future::pending::<()>().await,
                 }
             });
         }
@@ -409,7 +409,7 @@ async fn a_server_that_vanished_without_a_word_does_not_keep_the_pools_places() 
     // In the middle of their queries.
     sqlx::raw_sql("BEGIN; LOCK TABLE cursors").execute(&mut analyst).await.expect("a lock");
     let vanishing = async {
-        eventually("all places wait", WITHIN, async || postgres::psql(&direct, waiting) == "t").await;
+        eventually("all places wait", WAIT_TIMEOUT, async || postgres::psql(&direct, waiting) == "t").await;
         vanish.send_replace(());
     };
     let started = Instant::now();
@@ -417,8 +417,8 @@ async fn a_server_that_vanished_without_a_word_does_not_keep_the_pools_places() 
     assert!(gone.iter().all(Result::is_err));
     assert!(started.elapsed() < stretched(Duration::from_secs(6)), "{:?}", started.elapsed());
     sqlx::raw_sql("COMMIT").execute(&mut analyst).await.expect("the end");
-    eventually("all places are free again", WITHIN, async || all().await.iter().all(Result::is_ok)).await;
-    eventually("it can be appended", WITHIN, async || log.append(&[]).await).await;
+    eventually("all places are free again", WAIT_TIMEOUT, async || all().await.iter().all(Result::is_ok)).await;
+    eventually("it can be appended", WAIT_TIMEOUT, async || log.append(&[]).await).await;
     assert_eq!(append(&log, &[numbered(2, NOW)]).await, [Appended::Stored]);
 }
 
@@ -449,13 +449,13 @@ async fn what_another_replica_appends_is_announced_to_all_who_wait() {
     let mut waiting = [log.appended_elsewhere(), log.appended_elsewhere(), log.appended_elsewhere()];
     let all_hear = async {
         // That it listens from now on is announced, too.
-        eventually("it listens", WITHIN, async || waiting[0].has_changed().expect("it lives")).await;
+        eventually("it listens", WAIT_TIMEOUT, async || waiting[0].has_changed().expect("it lives")).await;
         for n in 0..20 {
             waiting.iter_mut().for_each(watch::Receiver::mark_unchanged);
             append(&other, &[numbered(n, NOW)]).await;
             // Whoever comes to wait after the commit hears of it as well: nobody has taken it away.
             for receiver in &mut waiting {
-                tokio::time::timeout(WITHIN, receiver.changed()).await.expect("heard").expect("it lives");
+                tokio::time::timeout(WAIT_TIMEOUT, receiver.changed()).await.expect("heard").expect("it lives");
             }
         }
     };
@@ -489,6 +489,6 @@ async fn a_query_that_takes_too_long_is_broken_off_and_the_next_one_is_not() {
         log.heartbeat().await.expect("an answer");
     }
     in_the_way.close().await.expect("the lock goes");
-    let listing = log.list_events(&EventFilter::default(), &page(WITHIN)).await.expect("it has time");
+    let listing = log.list_events(&EventFilter::default(), &page(WAIT_TIMEOUT)).await.expect("it has time");
     assert_eq!(listing.rows.len(), 1);
 }

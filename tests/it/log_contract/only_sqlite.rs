@@ -121,7 +121,7 @@ async fn harmed(harm: impl Fn(&Path), mend: Option<&dyn Fn(&Path)>, said: &str) 
     mend(&file);
     assert_eq!(append(&log, &[numbered(2, NOW)]).await, [Appended::Stored]);
     log.close().await;
-    assert_eq!(everything(&backend.open()).await.len(), 2, "and whoever opens it next finds it");
+    assert_eq!(everything(&backend.open()).await.len(), 2, "and the next open finds it");
 }
 
 fn beside(file: &Path, ending: &str) -> PathBuf {

@@ -18,13 +18,13 @@ use crate::{
     tables::projection::{catch_up, cursor, happened},
 };
 
-const WITHIN: Duration = Duration::from_secs(30);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 const HOUR: Duration = Duration::from_secs(3_600);
 /// More than there ever is here.
 const ALL: u32 = 100_000;
 
 fn page<K>(order: Order, after: Option<K>, limit: u32) -> Page<K> {
-    Page { order, after, limit, within: WITHIN }
+    Page { order, after, limit, within: WAIT_TIMEOUT }
 }
 
 /// All pages of a list, of so many rows each.
@@ -167,7 +167,7 @@ pub async fn events_are_filtered_by_whatever_they_are_asked_for(backend: Backend
         in_order.sort_by_key(|row| row.seq);
         let (mut found, mut after) = (Vec::new(), Seq::START);
         loop {
-            let piece = log.events_between(&filter, after, Seq(i64::MAX), 20, WITHIN).await.expect("events");
+            let piece = log.events_between(&filter, after, Seq(i64::MAX), 20, WAIT_TIMEOUT).await.expect("events");
             found.extend(piece.rows);
             let Some(next) = piece.next else { break };
             after = next;
@@ -208,7 +208,7 @@ pub async fn events_are_filtered_by_whatever_they_are_asked_for(backend: Backend
             .any(|it| it.as_ref() == name)
     };
     for handle in [&some.user_uuid, &some.participant_id, &some.display_name, &Some("a7".to_owned())] {
-        let person = handle.as_ref().expect("the simulator tells it");
+        let person = handle.as_ref().expect("the simulator sends it");
         of(scoped(Scope { person: handle.clone(), ..Scope::default() }), &|row| named(row, Some(person)), true).await;
     }
     let both = Scope { person: some.user_uuid.clone(), ..meeting(some.meeting_uuid.as_deref()) };
@@ -307,7 +307,7 @@ pub async fn a_person_is_found_by_any_exact_handle(backend: Backend) {
         assert!(!found.is_empty());
         assert!(found.iter().all(|row| row.meeting_uuid.as_deref().is_some_and(|uuid| runs.contains(&uuid))));
         // A part of a handle, or one in other letters, is another one.
-        let name = handle.as_deref().expect("it is told");
+        let name = handle.as_deref().expect("it is sent");
         for other in [&name[..name.char_indices().nth(1).map_or(0, |(at, _)| at)], &format!("{name} "), "%", ""] {
             let scope = Scope { person: Some(other.to_owned()), ..Scope::default() };
             assert_eq!(stays(&log, StayFilter { scope, ..StayFilter::default() }).await, []);
@@ -385,17 +385,17 @@ pub async fn hostile_text_is_only_text(backend: Backend) {
     append(&log, &hostile.map(join)).await;
     catch_up(&mut cursor(&log, "a")).await;
     for name in hostile {
-        let told = name.replace('\0', "\u{fffd}");
+        let stored = name.replace('\0', "\u{fffd}");
         let text = || Some(name.to_owned());
         let only = |rows: &[ListedEvent], count: usize| {
             let names: Vec<_> = rows.iter().map(|row| row.display_name.as_deref()).collect();
-            assert_eq!(names, vec![Some(&*told); count], "{name}");
+            assert_eq!(names, vec![Some(&*stored); count], "{name}");
         };
         only(&events(&log, EventFilter { event: text(), ..EventFilter::default() }).await, 1);
         for scope in [Scope { meeting: text(), ..Scope::default() }, Scope { person: text(), ..Scope::default() }] {
             only(&events(&log, EventFilter { scope: scope.clone(), ..EventFilter::default() }).await, 2);
             let runs = meetings(&log, MeetingFilter { scope: scope.clone(), status: None }).await;
-            assert_eq!(runs.iter().map(|row| &*row.meeting_uuid).collect::<Vec<_>>(), [&*told], "{scope:?}");
+            assert_eq!(runs.iter().map(|row| &*row.meeting_uuid).collect::<Vec<_>>(), [&*stored], "{scope:?}");
             assert_eq!(stays(&log, StayFilter { scope, ..StayFilter::default() }).await.len(), 1);
         }
         let scope = Scope { subscriber: text(), ..Scope::default() };

@@ -11,7 +11,7 @@ use super::fixture::{Backend, append_at, everything};
 use crate::support::sign::{APP_ID, NOW, millis, numbered};
 
 const DAY: i64 = 86_400_000;
-const LONG: Duration = Duration::from_secs(60);
+const LONG_TIMEOUT: Duration = Duration::from_secs(60);
 const RETENTION: Duration = Duration::from_secs(30 * 86_400);
 
 async fn kept(backend: &Backend) -> Arc<dyn Store> {
@@ -79,7 +79,7 @@ pub async fn a_clock_that_was_set_forward_deletes_nothing_and_a_young_event_make
 
 pub async fn a_cursor_that_reads_no_more_holds_retention_back_and_is_named(backend: Backend) {
     let log = kept(&backend).await;
-    log.lease("bus", "a", LONG).await.expect("a lease");
+    log.lease("bus", "a", LONG_TIMEOUT).await.expect("a lease");
     let old = numbered(1, NOW - 60 * DAY);
     append_at(&log, &[&old], NOW - 60 * DAY).await;
     append_at(&log, &[numbered(2, NOW)], NOW).await;
@@ -88,7 +88,7 @@ pub async fn a_cursor_that_reads_no_more_holds_retention_back_and_is_named(backe
     assert_eq!(why, RetentionHeld::Cursor { cursor: "bus".to_owned(), position: 0 });
     assert_eq!(everything(&log).await.len(), 2);
     let first = log.read(Seq::START, 1).await.expect("it can be read")[0].seq;
-    log.advance("bus", "a", first, LONG).await.expect("moved");
+    log.advance("bus", "a", first, LONG_TIMEOUT).await.expect("moved");
     assert_eq!(held(&log, NOW).await, None);
     maintained(&backend.open_with(Some(RETENTION)), NOW + 600_000).await;
     assert_eq!(everything(&log).await, [numbered(2, NOW)]);
@@ -123,8 +123,8 @@ pub async fn a_count_that_was_set_back_gives_no_place_that_a_cursor_has_passed(b
     let log = backend.log().await;
     append_at(&log, &(0..20).map(|n| numbered(n, NOW)).collect::<Vec<_>>(), NOW).await;
     let head = log.head().await.expect("a head");
-    log.lease("bus", "a", LONG).await.expect("a lease");
-    log.advance("bus", "a", head, LONG).await.expect("moved");
+    log.lease("bus", "a", LONG_TIMEOUT).await.expect("a lease");
+    log.advance("bus", "a", head, LONG_TIMEOUT).await.expect("moved");
     let set_back = if backend.postgres.is_some() {
         "ALTER SEQUENCE events_seq RESTART WITH 1"
     } else {

@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::scene;
 use crate::{
     operation::tls,
-    service::{Database, PATH, SOON, Service, event, settings, signed},
+    support::service::{Database, PATH, Service, WAIT_TIMEOUT, event, settings, signed},
     support::{browser::Browser, docs, nginx::Nginx, wait::eventually},
 };
 
@@ -85,7 +85,7 @@ async fn the_documented_nginx_passes_deliveries_on_over_connections_that_it_keep
     }
     assert_eq!(service.count("events"), 5);
     let series = "convoke_connections";
-    eventually("they came over one connection, which is kept", SOON, async || {
+    eventually("they came over one connection, which is kept", WAIT_TIMEOUT, async || {
         let token = format!("Bearer {}", scene::TOKEN);
         let answer = reqwest::Client::new().get(format!("http://{admin}/metrics")).header("authorization", token);
         let text = answer.send().await.expect("an answer").text().await.expect("a text");

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    service::{APP_ID, Database, SOON, Service, now, settings, signed, signed_by},
+    support::service::{APP_ID, Database, Service, WAIT_TIMEOUT, now, settings, signed, signed_by},
     support::{browser::Browser, wait::eventually},
 };
 
@@ -98,7 +98,7 @@ pub async fn fill(service: Service) -> Service {
     service.acknowledged(r#"{"timestamp":1,"payload":{"note":"<b>no event</b>"}}"#).await;
     assert_eq!(service.post(forged()).await.status, 401);
     assert_eq!(service.post(signed("[]")).await.status, 400);
-    eventually("the tables have it all", SOON, async || {
+    eventually("the tables have it all", WAIT_TIMEOUT, async || {
         let stays = service.sql("SELECT count(*) FROM attendance WHERE left_at IS NOT NULL");
         if stays == "4" { Ok(()) } else { Err(stays) }
     })

@@ -6,7 +6,7 @@ use super::{
     open,
     scene::{self, LIVE, NUMBER, OVER, TOKEN, VIEWER, page, sign_in, story},
 };
-use crate::{service::Service, support::browser::Browser};
+use crate::{support::browser::Browser, support::service::Service};
 
 #[tokio::test]
 async fn a_meetings_story_the_quarantine_and_the_search_are_told() {

@@ -5,8 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use convoke_simulator::platform::{Call, Platform, Recorded, Run, State};
 
 use crate::{
-    platform,
-    service::{Database, SOON, Service, event_at, now, settings},
+    simulated_platform,
+    support::service::{Database, Service, WAIT_TIMEOUT, event_at, now, settings},
     support::{
         http,
         nats::{NatsOptions, NatsServer, NatsVersion},
@@ -22,10 +22,10 @@ const MEETING: &str = "960000017";
 /// The usual settings with the platform's credentials.
 fn with_platform(builder: ConvokeBuilder, platform: &Platform, folder: &tempfile::TempDir) -> ConvokeBuilder {
     let key: PathBuf = folder.path().join("platform.key");
-    std::fs::write(&key, platform::APP_KEY).expect("a file");
+    std::fs::write(&key, simulated_platform::APP_KEY).expect("a file");
     builder
         .setting("PLATFORM_URL", platform.url())
-        .setting("PLATFORM_APP_ID", platform::APP_ID)
+        .setting("PLATFORM_APP_ID", simulated_platform::APP_ID)
         .setting("PLATFORM_APP_KEY_FILE", key)
 }
 
@@ -33,7 +33,7 @@ fn with_platform(builder: ConvokeBuilder, platform: &Platform, folder: &tempfile
 async fn story(database: Database) {
     let (nats, platform, folder) = (
         NatsServer::start(NatsVersion::Newest, NatsOptions::default()).await,
-        platform::started(platform::options()).await,
+        simulated_platform::started(simulated_platform::options()).await,
         tempfile::tempdir().expect("a temporary folder"),
     );
     let uuid = format!("{MEETING:0>32}");
@@ -62,7 +62,7 @@ async fn story(database: Database) {
     service.acknowledged(&event_at(finished, "record.finish", MEETING)).await;
 
     let js = nats.jetstream().await;
-    let messages = stream_holds(&js, 3, SOON).await;
+    let messages = stream_holds(&js, 3, WAIT_TIMEOUT).await;
     let ready = messages.iter().find(|message| message.subject.contains(".record.ready.")).expect("it is published");
     assert_eq!(ready.subject, format!("meetings.1988692299.record.ready.{MEETING}"));
     let json = ready.json();
@@ -80,16 +80,16 @@ async fn story(database: Database) {
     assert_eq!(json["data"], expected);
 
     let columns = "length_s || ' ' || size_mb || ' ' || files || ' ' || view_url";
-    let row = eventually("the tables have it", SOON, async || {
+    let row = eventually("the tables have it", WAIT_TIMEOUT, async || {
         let row = service.sql(&format!("SELECT {columns} FROM recordings WHERE ready_at IS NOT NULL"));
         if row.is_empty() { None } else { Some(row) }
     })
     .await;
     assert_eq!(row.replace("7.0", "7"), format!("300 7 1 {view_url}"));
     let enriched = "SELECT subject || '|' || host || '|' || corp_id FROM meetings WHERE subject IS NOT NULL";
-    eventually("the meeting is enriched", SOON, async || {
+    eventually("the meeting is enriched", WAIT_TIMEOUT, async || {
         let row = service.sql(enriched);
-        if row == format!("Meeting {MEETING}|Demo User|{}", platform::CORP) { Ok(()) } else { Err(row) }
+        if row == format!("Meeting {MEETING}|Demo User|{}", simulated_platform::CORP) { Ok(()) } else { Err(row) }
     })
     .await;
 
@@ -97,7 +97,7 @@ async fn story(database: Database) {
     let names: Vec<_> =
         report["cursors"].as_array().expect("cursors").iter().map(|cursor| cursor["name"].clone()).collect();
     assert_eq!(names, ["bus", "meetings", "recordings"]);
-    eventually("nothing waits", SOON, async || {
+    eventually("nothing waits", WAIT_TIMEOUT, async || {
         let mut sum = service.metric(r#"convoke_cursor_lag_events{cursor="recordings"}"#).await;
         for task in ["recordings", "enrichment"] {
             sum += service.metric(&format!(r#"convoke_fetches{{task="{task}",state="waiting"}}"#)).await;
@@ -109,7 +109,7 @@ async fn story(database: Database) {
     assert_eq!(audit.code(), 0, "{audit:?}");
     let replay = service.convoke.run(&["replay", "--event", "record.ready", "--again"]).await;
     assert_eq!(replay.code(), 0, "{replay:?}");
-    let again = stream_holds(&js, 4, SOON).await.pop().expect("a message");
+    let again = stream_holds(&js, 4, WAIT_TIMEOUT).await.pop().expect("a message");
     assert_eq!((again.event_id(), &again.body), (ready.event_id(), &ready.body));
 
     let everything = match &service.database {
@@ -124,7 +124,7 @@ async fn story(database: Database) {
         }
     };
     let published: String = again.body.clone() + ready.body.as_str();
-    let key = platform::APP_KEY;
+    let key = simulated_platform::APP_KEY;
     for (place, bytes) in [
         ("the database", everything),
         ("the stream", published.into_bytes()),
@@ -140,15 +140,15 @@ async fn story(database: Database) {
     // A stop is orderly, and a start does nothing twice.
     let mut service = service;
     service.convoke.signal(rustix::process::Signal::TERM);
-    let status = service.convoke.wait_exit(SOON).await;
+    let status = service.convoke.wait_exit(WAIT_TIMEOUT).await;
     assert!(status.success(), "{status}");
     let asked = platform.count(Call::Recording);
     service.convoke.restart().await;
-    service.convoke.wait_ready(SOON).await;
+    service.convoke.wait_ready(WAIT_TIMEOUT).await;
     let later = event_at(now(), "meeting.join", MEETING);
     service.acknowledged(&later).await;
-    stream_holds(&js, 5, SOON).await;
-    eventually("the cursor has read it", SOON, async || {
+    stream_holds(&js, 5, WAIT_TIMEOUT).await;
+    eventually("the cursor has read it", WAIT_TIMEOUT, async || {
         service.metric(r#"convoke_cursor_lag_events{cursor="recordings"}"#).await == 0.0
     })
     .await;
@@ -167,7 +167,7 @@ async fn a_recording_is_announced_kept_audited_and_replayed_without_a_token_on_p
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_platform_that_is_away_holds_up_nothing_and_is_warned_of_once() {
-    let platform = platform::started(platform::options()).await;
+    let platform = simulated_platform::started(simulated_platform::options()).await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let nats = NatsServer::start(NatsVersion::Newest, NatsOptions::default()).await;
     let builder = with_platform(settings().setting("NATS_URL", nats.url()), &platform, &folder)
@@ -183,20 +183,20 @@ async fn a_platform_that_is_away_holds_up_nothing_and_is_warned_of_once() {
     for number in 0..20 {
         service.acknowledged(&event_at(now() + number, "meeting.join", MEETING)).await;
     }
-    stream_holds(&nats.jetstream().await, 21, SOON).await;
+    stream_holds(&nats.jetstream().await, 21, WAIT_TIMEOUT).await;
     let warnings = service.convoke.logs().matches("the platform's API fails").count();
     assert!((1..=2).contains(&warnings), "one for each task: {}", service.convoke.logs());
     service.convoke.signal(rustix::process::Signal::TERM);
-    assert!(service.convoke.wait_exit(SOON).await.success());
+    assert!(service.convoke.wait_exit(WAIT_TIMEOUT).await.success());
 }
 
 #[tokio::test]
 async fn without_the_settings_there_is_no_such_cursor() {
-    let platform = platform::started(platform::options()).await;
+    let platform = simulated_platform::started(simulated_platform::options()).await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let service = Service::with(with_platform(settings(), &platform, &folder), Database::Sqlite).await;
     service.acknowledged(&event_at(now() - 120_000, "record.finish", MEETING)).await;
-    eventually("the tables have it", SOON, async || service.count("recordings") == 1).await;
+    eventually("the tables have it", WAIT_TIMEOUT, async || service.count("recordings") == 1).await;
     assert_eq!(service.sql("SELECT name FROM cursors ORDER BY name"), "meetings");
     assert_eq!(service.metric(r#"convoke_cursor_lag_events{cursor="recordings"}"#).await, 0.0);
     assert_eq!(platform.calls().len(), 0, "nothing was asked");

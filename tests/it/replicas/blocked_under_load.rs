@@ -12,7 +12,7 @@ const HELD: &str = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USIN
 
 /// Lets `vanish` happen again and again until it left the lock held by nobody who answers; `back` undoes it.
 async fn vanish_with_the_lock(postgres: &Postgres, vanish: impl AsyncFn(), back: impl AsyncFn()) {
-    eventually("it vanishes in the middle of a transaction", LONG, async || {
+    eventually("it vanishes in the middle of a transaction", LONG_TIMEOUT, async || {
         vanish().await;
         // What was under way at the server comes to its end: then it waits for its client, if it is in a transaction.
         let active = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'convoke' AND state = 'active'";
@@ -108,7 +108,7 @@ async fn somebodys_open_transaction_holds_up_neither_ingest_nor_the_relay_under_
     .await;
     assert!(load.acknowledged() >= acknowledged + 300);
     let refused = http::metric(replicas[0].admin, "convoke_rejections_total").await;
-    assert_eq!(refused, 0.0, "nobody was told to come again");
+    assert_eq!(refused, 0.0, "no delivery was refused");
 
     // New partitions are due, for which there is no way past the analyst: a replica starts and takes events all the same.
     let last = psql(&url, "SELECT max(relname::text) FROM pg_class WHERE relname ~ '^events_[0-9]{4}_[0-9]{2}$'");

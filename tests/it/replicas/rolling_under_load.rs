@@ -86,7 +86,7 @@ async fn a_rolling_restart_loses_and_cuts_no_request_under_load() {
     let url = postgres.url();
     let start = || convoke(&url, &nats.url()).setting("SHUTDOWN_DELAY", "1s").start();
     let mut replicas = join_all((0..3).map(|_| start())).await;
-    join_all(replicas.iter().map(|replica| replica.wait_ready(LONG))).await;
+    join_all(replicas.iter().map(|replica| replica.wait_ready(LONG_TIMEOUT))).await;
 
     let ready = Arc::new(Mutex::new(listeners(&replicas)));
     let stop = Arc::new(AtomicBool::new(false));
@@ -109,10 +109,10 @@ async fn a_rolling_restart_loses_and_cuts_no_request_under_load() {
     }
     for replica in &mut replicas {
         replica.signal(Signal::TERM);
-        assert!(replica.wait_exit(LONG).await.success());
+        assert!(replica.wait_exit(LONG_TIMEOUT).await.success());
         assert_eq!(lines_with(replica, "is over"), 0, "{}", replica.logs());
         replica.restart().await;
-        replica.wait_ready(LONG).await;
+        replica.wait_ready(LONG_TIMEOUT).await;
         let address = replica.events;
         eventually("it is sent requests again", TEN, async || ready.lock().expect("not poisoned").contains(&address))
             .await;
@@ -126,7 +126,7 @@ async fn a_rolling_restart_loses_and_cuts_no_request_under_load() {
     let (answered, kept_alive) = seen.iter().fold((0, 0), |sum, seen| (sum.0 + seen.answered, sum.1 + seen.kept_alive));
     assert!(answered > 200 && kept_alive > answered / 2, "{answered} answered, {kept_alive} on kept connections");
     assert_eq!(postgres.psql("SELECT count(*), sum(deliveries) FROM events"), format!("{answered}|{answered}"));
-    let messages = stream_holds(&nats.jetstream().await, answered as usize, LONG).await;
+    let messages = stream_holds(&nats.jetstream().await, answered as usize, LONG_TIMEOUT).await;
     assert_eq!(first_copies_in_log_order(&messages).len(), answered as usize);
     let (status, findings) = audit(&replicas[0], None).await;
     assert_eq!(status, 0, "{findings:#}");

@@ -11,7 +11,7 @@ async fn all_start_on(url: &str, serving: usize, migrating: usize) -> Vec<Convok
     for migration in migrations {
         assert_eq!(migration.code(), 0, "{}", migration.stderr);
     }
-    join_all(replicas.iter().map(|replica| replica.wait_ready(LONG))).await;
+    join_all(replicas.iter().map(|replica| replica.wait_ready(LONG_TIMEOUT))).await;
     replicas
 }
 

@@ -29,7 +29,7 @@ pub enum Fault {
     Freeze,
     /// Connections are reset and refused.
     Cut,
-    /// Nothing passes, nobody is told; what was held back arrives in the end …
+    /// Nothing passes, no connection ends; what was held back arrives in the end …
     Silence,
     /// … or never, as behind a firewall that forgot its connections.
     Forget,

@@ -1,7 +1,7 @@
 //! Everything fails at random, from a seed, while the simulated platform goes on delivering; then everything is compared.
 //!
 //! A storm is a handful of faults that overlap: processes killed, stopped and started again, networks cut, silent or
-//! slow. After each storm everything is whole, and ingest and the relay must move again within [`watch::PATIENCE`]; they
+//! slow. After each storm everything is whole, and ingest and the relay must move again within [`watch::PROGRESS_TIMEOUT`]; they
 //! are watched until the next. In the end the audit has to find nothing, Convoke's own and one that shares no code with
 //! it.
 

@@ -13,7 +13,7 @@ use crate::support::{
     postgres::Postgres,
     process::Convoke,
     proxy::Proxy,
-    rig::{LONG, SQLITE, convoke},
+    rig::{LONG_TIMEOUT, SQLITE, convoke},
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl Parts {
             bus_links.push(bus);
         }
         for service in &services {
-            service.wait_ready(LONG).await;
+            service.wait_ready(LONG_TIMEOUT).await;
         }
         let front = Proxy::balance(services.iter().map(|service| service.events).collect());
         let simulator = Simulator::new(front.address(), rate);
@@ -115,7 +115,7 @@ async fn service(service: &mut Convoke, step: &Step) {
         (Fault::Shutdown, true) => service.signal(Signal::TERM),
         (Fault::Shutdown, false) => {
             let status = service.wait_exit(Duration::from_secs(40)).await;
-            assert!(status.success(), "a service ended with {status} when it was told to");
+            assert!(status.success(), "a service ended with {status} when it was stopped");
             service.restart().await;
         }
         (_, true) => service.kill().await,

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::support::{
     child::{OwnChild, print_if_failing, read_log},
-    rig::{APP_ID, KEY, LONG, PATH},
+    rig::{APP_ID, KEY, LONG_TIMEOUT, PATH},
     wait::eventually,
 };
 
@@ -63,7 +63,7 @@ impl Simulator {
         let before = fs::metadata(self.ledger()).map_or(0, |file| file.len());
         let ledger = self.ledger();
         let run = self.run.as_mut().expect("just started");
-        eventually("the simulator delivers", LONG, async || {
+        eventually("the simulator delivers", LONG_TIMEOUT, async || {
             if let Some(status) = run.child.exited() {
                 panic!("convoke simulate ended with {status}: {}", read_log(&run.log));
             }
@@ -84,7 +84,7 @@ impl Simulator {
         }
     }
 
-    /// Panics if it ended by itself: it was to go on for an hour.
+    /// Panics if it ended early: it was to go on for an hour.
     pub fn assert_running(&mut self) {
         if let Some(run) = &mut self.run
             && let Some(status) = run.child.exited()
@@ -105,7 +105,7 @@ impl Simulator {
 
     async fn finish(&mut self) -> &Value {
         let mut run = self.run.take().expect("a run");
-        let status = run.child.wait_exit(LONG + SETTLE).await;
+        let status = run.child.wait_exit(LONG_TIMEOUT + SETTLE).await;
         assert!(status.success(), "convoke simulate ended with {status}: {}", read_log(&run.log));
         let report: Value = serde_json::from_str(&read_log(&run.report)).expect("a report");
         assert_eq!(report["given_up"], 0, "no fault lasts as long as the platform has patience: {report:#}");

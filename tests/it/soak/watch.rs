@@ -16,9 +16,9 @@ use super::parts::Parts;
 use crate::support::{http, postgres::psql, rig::STREAM};
 
 /// When everything is whole, ingest and the relay may stand still for no longer.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PROGRESS_TIMEOUT: Duration = Duration::from_secs(10);
 
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The longest times that something stood still while everything was whole, the first moments after a storm included.
 #[derive(Debug, Default, Clone, Copy)]
@@ -141,7 +141,7 @@ impl Watch {
     }
 
     async fn look_on(&mut self, parts: &mut Parts) {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
         assert!(!self.task.is_finished(), "the watch has ended");
         parts.simulator.assert_running();
         let still = {
@@ -152,7 +152,7 @@ impl Watch {
             still
         };
         for (what, time) in [("ingest", still.ingest), ("the relay", still.relay)] {
-            if time > PATIENCE {
+            if time > PROGRESS_TIMEOUT {
                 let now = time::OffsetDateTime::now_utc();
                 panic!("{what} stands still for {time:?} with everything whole, at {now}\n{}", describe(parts).await);
             }
@@ -167,7 +167,7 @@ impl Watch {
 async fn look(seen: Arc<Mutex<Seen>>, ledger: PathBuf, jetstream: jetstream::Context) {
     let mut lines = Lines::of(&ledger);
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
         let acknowledged = lines.count();
         // There is none while the bus is down.
         let stream = tokio::time::timeout(Duration::from_secs(1), jetstream.get_stream(STREAM)).await;

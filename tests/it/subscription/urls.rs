@@ -14,9 +14,9 @@ use convoke_simulator::platform::PlatformOptions;
 use super::{Rig, says};
 use crate::{
     operation::tls,
-    platform::options,
-    service::{APP_ID, Database, KEY, PATH, Service, settings},
+    simulated_platform::options,
     support::port::Port,
+    support::service::{APP_ID, Database, KEY, PATH, Service, settings},
 };
 
 /// A receiver of a few lines, on a port of its own.

@@ -18,17 +18,17 @@ use serde_json::{Value, json};
 
 use super::refused;
 use crate::{
-    platform::{APP_ID as PLATFORM_APP_ID, APP_KEY as PLATFORM_APP_KEY, options, started},
-    service::{APP_ID, KEY},
+    simulated_platform::{APP_ID as PLATFORM_APP_ID, APP_KEY as PLATFORM_APP_KEY, options, started},
+    support::service::{APP_ID, KEY},
     support::{http::metric_in, port::Port},
 };
 
 const TTL: Duration = Duration::from_secs(3600);
-const EVERY: Duration = Duration::from_secs(300);
+const WATCH_INTERVAL: Duration = Duration::from_secs(300);
 
 struct Bench {
     platform: Platform,
-    vendor: Client,
+    client: Client,
     log: Arc<dyn Store>,
     registry: Registry,
     time: Arc<AtomicI64>,
@@ -45,16 +45,8 @@ impl Bench {
         let log = log::open(&log::Options { url: database, ..log::Options::default() }).expect("a URL of a database");
         log.migrate(true).await.expect("it can be migrated");
         let platform = started(PlatformOptions { lock_after: 1, ..options() }).await;
-        let options = platform::Options {
-            url: platform.url(),
-            app_id: PLATFORM_APP_ID.to_owned(),
-            app_key: PLATFORM_APP_KEY.into(),
-            user_id: None,
-            corp_id: None,
-            sp_id: None,
-            timeout: Duration::from_secs(20),
-        };
-        let vendor = Client::new(options, Clock::System).expect("a client");
+        let options = platform::Options::new(platform.url(), PLATFORM_APP_ID, PLATFORM_APP_KEY.into());
+        let client = Client::new(options, Clock::System).expect("a client");
         let (status, shown) = tokio::sync::watch::channel(None);
         let registry = Registry::default();
         watch::register(&shown, &registry);
@@ -62,15 +54,15 @@ impl Bench {
         let should = Expected { url: Some(url.to_owned()), subscribers: [APP_ID.into()].into() };
         let expected = tokio::sync::watch::Sender::new(should);
         let watch = watch::SubscriptionWatch::new(
-            vendor.clone(),
+            client.clone(),
             log.clone(),
             status,
             expected.subscribe(),
             "us".to_owned(),
-            EVERY,
+            WATCH_INTERVAL,
             Clock::Set(Arc::clone(&time)),
         );
-        Self { platform, vendor, log, registry, time, expected, watch, _folder: folder }
+        Self { platform, client, log, registry, time, expected, watch, _folder: folder }
     }
 
     /// Looks when it is time again; what is shown then.
@@ -91,12 +83,12 @@ impl Bench {
 
     async fn set(&self, url: &str) {
         let new = NewSubscription { subscriber_id: APP_ID.to_owned(), subscriber_key: KEY.into(), url: url.to_owned() };
-        self.vendor.set_subscription(&new).await.expect("it is set");
+        self.client.set_subscription(&new).await.expect("it is set");
     }
 
     async fn enable(&self) -> bool {
-        let is = self.vendor.subscription().await.expect("an answer").expect("a subscription");
-        self.vendor.change_status(&is.id, Status::Enabled).await.is_ok()
+        let is = self.client.subscription().await.expect("an answer").expect("a subscription");
+        self.client.change_status(&is.id, Status::Enabled).await.is_ok()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Those who want a receiver to stop receiving. Each goes on until it is dropped, and begins anew when it is cut off.
+//! Those who want a receiver to stop receiving. Each goes on until it is dropped, and starts over when it is cut off.
 
 use std::{
     net::SocketAddr,

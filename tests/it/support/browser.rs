@@ -16,7 +16,7 @@ use super::{
 };
 
 /// Longer than a browser needs to start, or to paint, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the viewer's machine looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl Browser {
         command.arg(format!("--port={}", port.number())).env("HOME", folder.path());
         let process = OwnChild::spawn("chromedriver", &mut command, &log, &log);
         let url = format!("http://{}", port.address());
-        eventually("chromedriver is ready", PATIENCE, async || {
+        eventually("chromedriver is ready", WAIT_TIMEOUT, async || {
             http::try_get(&format!("{url}/status")).await.is_ok_and(|answer| answer.status == 200)
         })
         .await;
@@ -134,7 +134,7 @@ impl Browser {
 
     /// Waits until that text contains `wanted`; returns it.
     pub async fn sees(&self, css: &str, wanted: &str) -> String {
-        eventually(&format!("{css} says {wanted:?}"), PATIENCE, async || {
+        eventually(&format!("{css} says {wanted:?}"), WAIT_TIMEOUT, async || {
             let text = self.text(css).await;
             if text.contains(wanted) { Ok(text) } else { Err(text) }
         })

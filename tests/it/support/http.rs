@@ -11,7 +11,7 @@ use tokio::{
 };
 
 /// Longer than any answer may take: an event is answered within 3 s, a stop within 30.
-const PATIENCE: Duration = Duration::from_secs(40);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// A whole answer.
 #[derive(Debug, Clone)]
@@ -107,7 +107,7 @@ impl RawConnection {
 
     /// For a server that may close, or stop to read, before all is sent.
     pub async fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        timeout(PATIENCE, self.stream.write_all(bytes)).await?
+        timeout(ANSWER_TIMEOUT, self.stream.write_all(bytes)).await?
     }
 
     /// One answer, head and body, as long as its `Content-Length` says; the connection stays open.
@@ -118,7 +118,7 @@ impl RawConnection {
                 self.ahead = bytes.split_off(length);
                 return String::from_utf8_lossy(&bytes).into_owned();
             }
-            let read = timeout(PATIENCE, self.stream.read_buf(&mut bytes)).await.expect("an answer in time");
+            let read = timeout(ANSWER_TIMEOUT, self.stream.read_buf(&mut bytes)).await.expect("an answer in time");
             let seen = String::from_utf8_lossy(&bytes);
             assert!(read.expect("a readable connection") > 0, "closed within an answer, after: {seen}");
         }
@@ -127,7 +127,7 @@ impl RawConnection {
     /// What has come by now, at least a byte.
     pub async fn read_some(&mut self) -> Vec<u8> {
         let mut bytes = std::mem::take(&mut self.ahead);
-        let read = timeout(PATIENCE, self.stream.read_buf(&mut bytes)).await.expect("something in time");
+        let read = timeout(ANSWER_TIMEOUT, self.stream.read_buf(&mut bytes)).await.expect("something in time");
         assert!(read.expect("a readable connection") > 0, "closed");
         bytes
     }
@@ -136,8 +136,9 @@ impl RawConnection {
     pub async fn read_to_end(&mut self) -> Vec<u8> {
         let mut bytes = std::mem::take(&mut self.ahead);
         while let Ok(1..) =
-            timeout(PATIENCE, self.stream.read_buf(&mut bytes)).await.expect("the server closes in time")
-        {}
+            timeout(ANSWER_TIMEOUT, self.stream.read_buf(&mut bytes)).await.expect("the server closes in time")
+        {
+        }
         bytes
     }
 
@@ -153,7 +154,7 @@ impl RawConnection {
 }
 
 fn client() -> reqwest::Client {
-    reqwest::Client::builder().timeout(PATIENCE).no_proxy().build().expect("an HTTP client")
+    reqwest::Client::builder().timeout(ANSWER_TIMEOUT).no_proxy().build().expect("an HTTP client")
 }
 
 async fn send(request: reqwest::RequestBuilder) -> reqwest::Result<Answer> {

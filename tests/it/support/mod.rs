@@ -19,6 +19,7 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod rig;
+pub mod service;
 pub mod sign;
 pub mod tools;
 pub mod wait;

@@ -51,7 +51,7 @@ pub struct NatsOptions {
     pub user: Option<(String, String)>,
     /// The only token.
     pub token: Option<String>,
-    /// Whether it runs without JetStream, as it does unless it is told otherwise.
+    /// Whether it runs without JetStream, as it does unless it is configured otherwise.
     pub without_jetstream: bool,
     /// More text for the configuration file.
     pub config: String,

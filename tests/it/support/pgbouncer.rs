@@ -38,7 +38,7 @@ impl PgBouncer {
         fs::write(&config, text).expect("the configuration can be written");
         let log = folder.path().join("pgbouncer.log");
         let mut command = Command::new(tools::pgbouncer());
-        // It refuses to be root; started as root it becomes another by itself.
+        // It refuses to be root; started as root it becomes another user.
         if rustix::process::geteuid().is_root() {
             command.args(["-u", "nobody"]);
         }

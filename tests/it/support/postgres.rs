@@ -153,7 +153,7 @@ impl Postgres {
         child.signal(Signal::CONT);
     }
 
-    /// An immediate shutdown: connections are told, nothing is written, recovery follows.
+    /// An immediate shutdown: connections are closed, nothing is written, recovery follows.
     pub async fn stop_immediate(&mut self) {
         self.end(Signal::QUIT).await;
     }
@@ -255,7 +255,7 @@ impl Drop for Postgres {
     }
 }
 
-/// Stops the postmaster, and tells which processes it has.
+/// Stops the postmaster, and returns its processes.
 async fn stop_and_list(postmaster: &mut OwnChild) -> Vec<Pid> {
     postmaster.signal(Signal::STOP);
     let stat = format!("/proc/{}/stat", postmaster.id());

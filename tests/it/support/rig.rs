@@ -34,7 +34,7 @@ pub const SQLITE: &str = "sqlite://convoke.db";
 
 /// Within this time a cursor moves again after anything that ends.
 pub const TEN: Duration = Duration::from_secs(10);
-pub const LONG: Duration = Duration::from_secs(30);
+pub const LONG_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// `convoke serve` for the one subscriber of these tests.
 pub fn convoke(database: &str, nats: &str) -> ConvokeBuilder {
@@ -141,7 +141,7 @@ impl Load {
     /// Waits until so many more are acknowledged.
     pub async fn proceeds(&self, by: usize) {
         let goal = self.acknowledged() + by;
-        eventually("the load proceeds", LONG, async || {
+        eventually("the load proceeds", LONG_TIMEOUT, async || {
             let now = self.acknowledged();
             if now >= goal { Ok(()) } else { Err(format!("{now} of {goal}")) }
         })
@@ -158,7 +158,7 @@ impl Load {
     /// Ends it now.
     pub async fn stop(&mut self) -> Report {
         self.stop.cancel();
-        timeout(LONG, &mut self.task).await.expect("the load ends when it is told").expect("no panic")
+        timeout(LONG_TIMEOUT, &mut self.task).await.expect("the load ends when it is stopped").expect("no panic")
     }
 }
 
@@ -199,7 +199,7 @@ impl Message {
 pub async fn read_stream(jetstream: &jetstream::Context, name: &str) -> Vec<Message> {
     let mut all = Vec::new();
     // A cluster that has just got a node back refuses one or the other for a moment.
-    let opened = eventually("the stream can be read", LONG, async || {
+    let opened = eventually("the stream can be read", LONG_TIMEOUT, async || {
         let stream = jetstream.get_stream(name).await.map_err(|error| error.to_string())?;
         if stream.cached_info().state.messages == 0 {
             return Ok(None);

@@ -43,7 +43,7 @@ pub fn verified(body: &Bytes, received_at: Millis) -> Arc<Verified> {
     Arc::new(verify(body, &keyring, &delivery).expect("it is signed").verified)
 }
 
-/// The `eventInfo` of a small event that only its number tells from others of its time.
+/// The `eventInfo` of a small event that differs only by its number from others of its time.
 pub fn numbered(n: usize, occurred_at: i64) -> String {
     format!(
         r#"{{"event":"meeting.join","timestamp":{occurred_at},"payload":{{"meetingInfo":{{"meetingID":"960000017"}},"attendeeInfo":{{"account":"a{n}"}}}}}}"#

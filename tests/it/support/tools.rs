@@ -64,7 +64,7 @@ pub fn table_readers() -> PathBuf {
     expect_program(folder().join("venv-export/bin/python"))
 }
 
-/// Chromium, and the program through which it is told what to do.
+/// Chromium, and the program through which it is controlled.
 pub fn chromium() -> (PathBuf, PathBuf) {
     (on_path("chromium"), on_path("chromedriver"))
 }

@@ -8,19 +8,19 @@ const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// The most that a busy machine is taken for an excuse.
-const MOST: f64 = 8.0;
+const MAX_FACTOR: f64 = 8.0;
 
-/// What takes so long at most on a machine that has a processor for whoever wants to run, and as much longer here as more want
+/// What takes so long at most on a machine that has a processor for each task, and as much longer here as more want
 /// to than there are processors: a test shares its machine with other tests, and they with whatever else it runs.
 pub fn stretched(time: Duration) -> Duration {
-    let told = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     // "0.52 0.58 0.59 3/389 12345": of the last minute, and who wants to run at this moment.
-    let mut words = told.split([' ', '/']);
+    let mut words = load.split([' ', '/']);
     let minute: f64 = words.next().and_then(|word| word.parse().ok()).unwrap_or(0.0);
     let now: f64 = words.nth(2).and_then(|word| word.parse().ok()).unwrap_or(0.0);
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     #[expect(clippy::cast_precision_loss, reason = "a small number")]
-    time.mul_f64((minute.max(now) / processors as f64).clamp(1.0, MOST))
+    time.mul_f64((minute.max(now) / processors as f64).clamp(1.0, MAX_FACTOR))
 }
 
 /// What a probe may answer: `bool`, `Option` or `Result`.

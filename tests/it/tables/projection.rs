@@ -17,7 +17,7 @@ use convoke_simulator::History;
 use rand::{SeedableRng, rngs::SmallRng, seq::SliceRandom};
 use serde_json::json;
 
-use super::look::Seen;
+use super::as_json::Seen;
 use crate::{
     log_contract::fixture::{Backend, append},
     support::{

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    look::rows,
+    as_json::rows,
     projection::{UUID, catch_up, cursor, event, event_of, who},
 };
 use crate::{

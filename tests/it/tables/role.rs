@@ -3,7 +3,7 @@
 use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 
 use super::{
-    look::VIEWS,
+    as_json::VIEWS,
     projection::{catch_up, cursor},
     questions::small_world,
 };

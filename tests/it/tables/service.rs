@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{
-    look::Seen,
+    as_json::Seen,
     projection::{UUID, event, who},
 };
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     support::{
         http,
         process::Convoke,
-        rig::{APP_ID, KEY, LONG, PATH, convoke},
+        rig::{APP_ID, KEY, LONG_TIMEOUT, PATH, convoke},
         sign,
         wait::eventually,
     },
@@ -23,7 +23,7 @@ async fn deliver(convoke: &Convoke, info: &str) {
 }
 
 async fn stays(backend: &Backend, count: usize) -> Seen {
-    eventually(&format!("{count} stays"), LONG, async || {
+    eventually(&format!("{count} stays"), LONG_TIMEOUT, async || {
         let there = backend.value("SELECT count(*) FROM attendance").await;
         if there == count.to_string() { Ok(()) } else { Err(there) }
     })
@@ -33,16 +33,16 @@ async fn stays(backend: &Backend, count: usize) -> Seen {
 
 pub async fn events_are_taken_while_the_tables_cannot_be_written(backend: Backend) {
     let convoke = convoke(&backend.url, "none").start().await;
-    convoke.wait_ready(LONG).await;
+    convoke.wait_ready(LONG_TIMEOUT).await;
     deliver(&convoke, &event("meeting.join", 20, &who("p1", 10, 0))).await;
     stays(&backend, 1).await;
     backend.execute("ALTER TABLE attendance RENAME TO hidden").await;
     for n in 2..=5 {
         deliver(&convoke, &event("meeting.join", n * 20, &who(&format!("p{n}"), n * 10, 0))).await;
     }
-    eventually("it is said", LONG, async || convoke.logs().contains("cannot go on")).await;
+    eventually("it is said", LONG_TIMEOUT, async || convoke.logs().contains("cannot go on")).await;
     assert_eq!(http::get(&format!("http://{}/readyz", convoke.events)).await.status, 200);
-    eventually("the lag is shown", LONG, async || {
+    eventually("the lag is shown", LONG_TIMEOUT, async || {
         http::metric(convoke.admin, r#"convoke_cursor_lag_events{cursor="meetings"}"#).await == 4.0
     })
     .await;
@@ -54,7 +54,7 @@ pub async fn events_are_taken_while_the_tables_cannot_be_written(backend: Backen
 
 pub async fn a_rebuild_beside_the_service_repairs_the_tables(backend: Backend) {
     let convoke = convoke(&backend.url, "none").start().await;
-    convoke.wait_ready(LONG).await;
+    convoke.wait_ready(LONG_TIMEOUT).await;
     deliver(&convoke, &event("meeting.started", 0, "")).await;
     deliver(&convoke, &event("meeting.join", 20, &who("p1", 10, 0))).await;
     let expected = stays(&backend, 1).await;
@@ -72,19 +72,19 @@ pub async fn a_rebuild_beside_the_service_repairs_the_tables(backend: Backend) {
     backend.execute(&format!("DELETE FROM events WHERE meeting_uuid = '{UUID}' AND event = 'meeting.started'")).await;
     let refused = convoke.run(&["rebuild", "--yes"]).await;
     assert!(refused.code() == 1 && refused.stderr.contains("--drop-expired"), "{}", refused.stderr);
-    let told = convoke.run(&["rebuild", "--drop-expired", "--yes"]).await;
-    assert_eq!(told.code(), 0, "{}", told.stderr);
+    let rebuilt = convoke.run(&["rebuild", "--drop-expired", "--yes"]).await;
+    assert_eq!(rebuilt.code(), 0, "{}", rebuilt.stderr);
     let seen = Seen::of(&backend).await;
     assert_eq!((&seen.meetings[0]["started_at"], seen.attendance.len()), (&json!(null), 2));
 }
 
 pub async fn the_report_shows_where_the_cursor_is_without_a_bus(backend: Backend) {
     let convoke = convoke(&backend.url, "none").start().await;
-    convoke.wait_ready(LONG).await;
+    convoke.wait_ready(LONG_TIMEOUT).await;
     deliver(&convoke, &event("meeting.join", 20, &who("p1", 10, 0))).await;
     stays(&backend, 1).await;
     let head: i64 = backend.value("SELECT max(seq) FROM events").await.parse().expect("a number");
-    eventually("the cursor is in the report", LONG, async || {
+    eventually("the cursor is in the report", LONG_TIMEOUT, async || {
         let report = http::get(&format!("http://{}/readyz?verbose", convoke.admin)).await.json();
         let cursor = &report["cursors"][0];
         let there = cursor["name"] == "meetings" && cursor["position"] == head && cursor["lag_events"] == 0;

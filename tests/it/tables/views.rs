@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    look::Seen,
+    as_json::Seen,
     projection::{catch_up, cursor, event, happened, who},
     questions::small_world,
 };
@@ -81,7 +81,7 @@ fn odd() -> Vec<String> {
         event("meeting.left", 900, &who("o3", 400, 800).replace("user-o3", "user-both")),
         event("meeting.left", 900, &who("o4", 400, 800).replace("user-o4", "user-both")),
         event("meeting.left", 900, &who("o5", 800, 900).replace("user-o5", "user-both")),
-        // Nobody tells when they joined; of the second not even that they did.
+        // It is not known when they joined; of the second not even that they did.
         untold(event("meeting.join", 700, &who("o6", 700, 0))),
         untold(event("meeting.left", 60_000, &who("o7", 700, 50_000))),
     ]

@@ -4,7 +4,7 @@ use convoke_simulator::Simulation;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::look::Seen;
+use super::as_json::Seen;
 use crate::{
     log_contract::fixture::Backend,
     support::{http, rig::*, wait::eventually},
@@ -17,11 +17,11 @@ fn like(row: &Value, truth: &Value) -> Value {
 }
 
 /// What the tables say, in the words of the truth.
-fn told(rows: &[Value], truth: &[Value]) -> Vec<String> {
+fn compared(rows: &[Value], truth: &[Value]) -> Vec<String> {
     let Some(first) = truth.first() else { return Vec::new() };
-    let mut told: Vec<String> = rows.iter().map(|row| like(row, first).to_string()).collect();
-    told.sort();
-    told
+    let mut found: Vec<String> = rows.iter().map(|row| like(row, first).to_string()).collect();
+    found.sort();
+    found
 }
 
 fn of_kind(truth: &str, kind: &str) -> Vec<Value> {
@@ -31,12 +31,12 @@ fn of_kind(truth: &str, kind: &str) -> Vec<Value> {
 
 pub async fn the_tables_of_a_shuffled_run_are_what_happened(backend: Backend) {
     let convoke = convoke(&backend.url, "none").start().await;
-    convoke.wait_ready(LONG).await;
+    convoke.wait_ready(LONG_TIMEOUT).await;
     let truth = backend.folder.path().join("truth.ndjson");
     let simulation = Simulation { meetings: 60, truth: Some(truth.clone()), ..Load::simulation(convoke.events, 5) };
     let report = simulation.run(CancellationToken::new()).await.expect("a run");
     assert_eq!((report.given_up, report.unsettled), (0, 0), "{report}");
-    eventually("the tables have everything", LONG, async || {
+    eventually("the tables have everything", LONG_TIMEOUT, async || {
         let position = backend.value("SELECT position FROM cursors WHERE name = 'meetings'").await;
         let head = backend.value("SELECT max(seq) FROM events").await;
         if position == head { Ok(()) } else { Err(format!("{position} of {head}")) }
@@ -47,15 +47,15 @@ pub async fn the_tables_of_a_shuffled_run_are_what_happened(backend: Backend) {
     for (kind, rows) in [("meeting", &seen.meetings), ("stay", &seen.attendance), ("recording", &seen.recordings)] {
         let happened = of_kind(&truth, kind);
         assert!(happened.len() > 10, "too little happened: {} of {kind}", happened.len());
-        let told = told(rows, &happened);
+        let found = compared(rows, &happened);
         let mut happened: Vec<String> = happened.iter().map(|line| like(line, line).to_string()).collect();
         happened.sort();
-        for (told, happened) in told.iter().zip(&happened) {
-            assert_eq!(told, happened);
+        for (found, happened) in found.iter().zip(&happened) {
+            assert_eq!(found, happened);
         }
-        assert_eq!(told.len(), happened.len());
+        assert_eq!(found.len(), happened.len());
     }
-    eventually("the lag is shown", LONG, async || {
+    eventually("the lag is shown", LONG_TIMEOUT, async || {
         http::metric(convoke.admin, r#"convoke_cursor_lag_events{cursor="meetings"}"#).await == 0.0
     })
     .await;

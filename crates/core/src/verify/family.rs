@@ -1,5 +1,5 @@
 //! The wider family of texts that a signature may cover: what serialisers of Java, .NET, PHP, Python, Go and JavaScript can be
-//! told to write. Too many to try for each delivery, so people have it looked through for one body (`convoke verify`).
+//! made to write. Too many to try for each delivery, so people have it looked through for one body (`convoke verify`).
 
 use std::borrow::Cow;
 use std::collections::HashSet;

@@ -66,7 +66,7 @@ pub struct Checked {
 pub struct Keyring {
     subscribers: HashMap<Arc<str>, Vec<Hmac<Sha256>>>,
     /// As many as the most keys of a subscriber. They fill up what others have fewer, and stand in for the keys of a
-    /// subscriber that does not exist, so that neither can be told by the time. What they match counts for nothing.
+    /// subscriber that does not exist, so that the time gives neither away. What they match counts for nothing.
     decoys: Vec<Hmac<Sha256>>,
 }
 
@@ -228,7 +228,7 @@ pub fn reread(unreadable: &Unreadable, now: Millis, admit: Option<Admit>) -> Res
     }
 }
 
-/// Reads an `eventInfo` that was made from what the platform's API told in an authenticated answer: the same door, and the
+/// Reads an `eventInfo` that was made from an authenticated answer of the platform's API: the same door, and the
 /// same columns, as for what is pushed. `event_info` has no insignificant white space. What is no event of it is
 /// [`Content::Unreadable`].
 pub fn pulled(subscriber_id: &Arc<str>, event_info: &str, source: Source, received_at: Millis) -> Verified {

@@ -18,10 +18,10 @@ pub const ATTENDEE_INFO: [&str; 2] = ["attendeeInfo", "attendeelInfo"];
 pub const IMPLAUSIBLE: &str = "implausible time";
 
 /// 2015-01-01T00:00:00Z: no event of the platform is older.
-const EARLIEST: Millis = Millis::new(1_420_070_400_000).unwrap();
+const MIN_TIME: Millis = Millis::new(1_420_070_400_000).unwrap();
 
 /// An event's time may be so much after its receipt: somebody's clock is wrong by more otherwise.
-const AHEAD: Duration = Duration::from_secs(86_400);
+const MAX_AHEAD: Duration = Duration::from_secs(86_400);
 
 /// How somebody who knows more of a sender than its digits tell has its times read (`convoke quarantine retry --as`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl Times {
     }
 
     fn is_plausible(self, at: Millis) -> bool {
-        at >= EARLIEST && at <= self.received_at.max(self.now).plus(AHEAD)
+        at >= MIN_TIME && at <= self.received_at.max(self.now).plus(MAX_AHEAD)
     }
 
     /// The time of an event.

@@ -21,7 +21,7 @@
 
 use std::collections::HashSet;
 
-/// Tells records apart.
+/// Distinguishes records.
 pub(super) type Key = u128;
 
 /// Times that an odd page is asked for.

@@ -26,7 +26,7 @@ struct Outcome {
     short: bool,
 }
 
-/// Walks to the end; `serve` gives the page at an offset, and is told which call it is.
+/// Walks to the end; `serve` gives the page at an offset, and gets the number of the call.
 fn walk(most: usize, mut serve: impl FnMut(usize, u64) -> Page) -> Outcome {
     let mut walk = Walk::new(500, 1);
     let mut outcome = Outcome { taken: Vec::new(), calls: 0, failures: Vec::new(), short: false };

@@ -12,7 +12,7 @@ use crate::script::{Script, Step, What};
 use crate::world::Witness;
 use convoke_core::time::Millis;
 
-/// Tells the platform what happens in a world. Who comes and goes is told when something else happens: a running meeting may
+/// Records in the platform what happens in a world. Who comes and goes is recorded when something else happens: a running meeting may
 /// have more people in it than the platform says.
 #[derive(Clone)]
 pub struct Chronicle(pub(super) Arc<Shared>);
@@ -23,9 +23,9 @@ impl std::fmt::Debug for Chronicle {
     }
 }
 
-const MINUTE: i64 = 60_000;
+const MINUTE_MS: i64 = 60_000;
 /// Schedules are made in steps of so many milliseconds.
-const SLOT: i64 = 15 * MINUTE;
+const SLOT_MS: i64 = 15 * MINUTE_MS;
 
 fn at(ms: i64) -> Millis {
     Millis::new(ms).unwrap_or(Millis::MAX)
@@ -67,7 +67,7 @@ impl Chronicle {
         let when = |what: What| script.steps.iter().find(|step| step.what == what).map(|step| step.at);
         let happened = |what: What| steps.iter().rev().find(|step| step.what == what).map(|step| step.at);
         let begins = when(What::Started).unwrap_or(script.steps.last()?.at);
-        let ends = when(What::End).unwrap_or(begins + SLOT);
+        let ends = when(What::End).unwrap_or(begins + SLOT_MS);
         let host = script.people.first();
         let conference_id = script.meeting.id.to_string();
         let corps = options.corp_ids.len().max(1);
@@ -81,7 +81,7 @@ impl Chronicle {
             corp_id,
             conference_id,
             state: latest?,
-            scheduled: (at(begins - begins % MINUTE), at(ends - ends % SLOT + SLOT)),
+            scheduled: (at(begins - begins % MINUTE_MS), at(ends - ends % SLOT_MS + SLOT_MS)),
             started: steps.iter().find(|step| step.what == What::Started).map(|step| at(step.at)),
             ended: happened(What::End).map(at),
             stays: stays(steps, script),

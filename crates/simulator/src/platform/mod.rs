@@ -1,8 +1,8 @@
 //! The platform's REST API, played: a server with a memory, for tests and for people without a contract.
 //!
-//! It authenticates, keeps subscriptions and enables them by a real handshake, tells the history of what the simulated
+//! It authenticates, keeps subscriptions and enables them by a real handshake, keeps the history of what the simulated
 //! enterprise did (or of what a test made up), throttles, and goes wrong on purpose. It is built from the platform's manual and from
-//! nothing else but the vendor's own SDKs: every answer names the section that it follows, and says where the manual leaves it
+//! nothing else but the manufacturer's own SDKs: every answer names the section that it follows, and says where the manual leaves it
 //! open. What manual and SDKs differ in is accepted in both ways.
 //!
 //! ```no_run

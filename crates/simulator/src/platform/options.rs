@@ -47,7 +47,7 @@ pub struct PlatformOptions {
     pub downloads: bool,
     /// By how much the times in participant records are later than those of the events, at most.
     pub skew: Duration,
-    /// Tells the time.
+    /// Gives the time.
     pub clock: Clock,
 }
 

@@ -109,8 +109,8 @@ impl Language {
 }
 
 /// `limit`, if it is not given, and the most that it may be where the manual states a maximum.
-const USUAL: usize = 20;
-pub(super) const MOST: usize = 500;
+const DEFAULT_LIMIT: usize = 20;
+pub(super) const MAX_LIMIT: usize = 500;
 
 impl Query {
     pub(super) fn of(text: &str) -> Self {
@@ -144,11 +144,11 @@ impl Query {
     }
 
     /// `offset` and `limit`. More than the most is taken for the most, as older manuals say, and an offset below 0 for 0, as the
-    /// vendor's Go client says; a limit below 1 is refused, of which nobody says anything.
+    /// manufacturer's Go client says; a limit below 1 is refused, of which nobody says anything.
     pub(super) fn paging(&self, most: usize) -> Result<Paging, Refusal> {
         let offset = usize::try_from(self.number("offset")?.unwrap_or_default().max(0)).unwrap_or(usize::MAX);
         let limit = match self.number("limit")? {
-            None => USUAL,
+            None => DEFAULT_LIMIT,
             Some(..1) => return Err(Refusal::BAD_PARAMETER),
             Some(limit) => usize::try_from(limit).unwrap_or(most).min(most),
         };

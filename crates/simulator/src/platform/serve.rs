@@ -21,14 +21,14 @@ use tokio::task::JoinSet;
 use super::gateway::{Allowance, Fault, unit};
 use super::memory::{Memory, Shared};
 use super::refusal::Refusal;
-use super::request::{Call, Language, MOST, Paging, Query};
+use super::request::{Call, Language, MAX_LIMIT, Paging, Query};
 use super::tokens::{Caller, authenticate};
 use super::{lists, records};
 use crate::handshake;
 use crate::sender::http_date;
 
 /// Requests are small.
-const LARGEST: usize = 64 * 1024;
+const MAX_REQUEST_BYTES: usize = 64 * 1024;
 const JSON: &str = "application/json;charset=UTF-8";
 
 type Body = BoxBody<Bytes, io::Error>;
@@ -81,7 +81,7 @@ impl Answer {
         Self::new(status, JSON, value.to_string())
     }
 
-    /// An error, whose body has the request's id, too: the vendor's Java client cannot do without.
+    /// An error, whose body has the request's id, too: the manufacturer's Java client cannot do without.
     fn error(status: u16, mut body: Value) -> Self {
         let mut answer = Self::new(status, JSON, Bytes::new());
         body["request_id"] = Value::from(&*answer.request_id);
@@ -99,7 +99,7 @@ async fn answer(request: Request<Incoming>, shared: &Shared) -> Result<Response<
     let Some(call) = Call::of(&head.method, head.uri.path()) else {
         return Ok(respond(shared, &Answer::refusal(&Refusal::NO_SUCH_API), None, false));
     };
-    let body = Limited::new(body, LARGEST).collect().await.map_err(|_| Closed)?.to_bytes();
+    let body = Limited::new(body, MAX_REQUEST_BYTES).collect().await.map_err(|_| Closed)?.to_bytes();
     let fault = {
         let mut state = shared.state();
         state.gateway.count(call);
@@ -215,7 +215,7 @@ async fn perform(
     let Memory { archive, subscriptions, .. } = &mut *state;
     let known = (options, &*archive);
     let paging = || -> Result<Paging, Refusal> {
-        let paging = query.paging(MOST)?;
+        let paging = query.paging(MAX_LIMIT)?;
         let offset = if repeat { paging.offset.saturating_sub(paging.limit) } else { paging.offset };
         Ok(Paging { offset, ..paging })
     };

@@ -156,7 +156,7 @@ impl Subscriptions {
         Ok(done())
     }
 
-    /// 6.3.2.4: what is to be enabled, if that is asked for; its handshake has to be tried, and its outcome told to
+    /// 6.3.2.4: what is to be enabled, if that is asked for; its handshake has to be tried, and its outcome reported to
     /// [`Subscriptions::shaken`].
     pub(super) fn change(
         &mut self,
@@ -242,7 +242,7 @@ impl Subscriptions {
     }
 }
 
-/// Whether the record is still what was tried: it may have been set anew meanwhile.
+/// Whether the record is still what was tried: it may have been set again meanwhile.
 fn is_same(one: &Subscribed, other: &Subscribed) -> bool {
     (&one.id, &one.subscriber_id, &one.url) == (&other.id, &other.subscriber_id, &other.url)
         && one.subscriber_key.expose_secret() == other.subscriber_key.expose_secret()

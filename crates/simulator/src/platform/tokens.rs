@@ -15,7 +15,7 @@ use super::refusal::Refusal;
 use convoke_core::time::Millis;
 
 /// One user may have so many valid tokens; one more silently kills the oldest (section 3.2.1, for `clientType` 72).
-const MOST_TOKENS: usize = 64;
+const MAX_TOKENS: usize = 64;
 /// The login account type of API calls (section 3.2.1).
 const CLIENT_TYPE: i64 = 72;
 /// Refresh tokens live 30 days in the samples.
@@ -140,7 +140,7 @@ impl Tokens {
         let random = || format!("cnr{:032x}", rand::random::<u128>());
         let (access, refresh) = (random(), random());
         let of_user = self.of_user.entry((caller.corp_id.clone(), caller.user_id.clone())).or_default();
-        if of_user.len() == MOST_TOKENS
+        if of_user.len() == MAX_TOKENS
             && let Some(oldest) = of_user.pop_front()
         {
             self.by_text.remove(&oldest);
@@ -197,7 +197,7 @@ pub(super) fn authenticate(
     now: Millis,
 ) -> Result<Caller, Refusal> {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    // Both are required by the table; most of the vendor's own clients leave out the former.
+    // Both are required by the table; most of the manufacturer's own clients leave out the former.
     if !matches!(header("X-Token-Type"), "" | "LongTicket") || !header("Content-Type").starts_with("application/json") {
         return Err(Refusal::BAD_LOGIN);
     }
@@ -225,7 +225,7 @@ pub(super) fn authenticate(
         (Some(_), corp) => format!("{app_id}:{}:{user}:{expires}:{nonce}", corp.unwrap_or_default()),
     };
     // `Authorization: HMAC-SHA256 signature=<hex>,access=<Base64(appId)>`; without `access` by the manual's FAQ, and from most of
-    // the vendor's own clients, which write the hex in capitals, too.
+    // the manufacturer's own clients, which write the hex in capitals, too.
     let Some(given) = header("Authorization").strip_prefix("HMAC-SHA256 signature=") else {
         return Err(Refusal::APP_AUTH_FAILED);
     };

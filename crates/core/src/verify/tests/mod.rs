@@ -9,8 +9,8 @@ mod signatures;
 use super::*;
 use crate::time::Millis;
 
-/// Of the vendor's own samples.
-const VENDOR_KEY: &str = "123456";
+/// Of the platform's own samples.
+const SAMPLE_KEY: &str = "123456";
 /// Of our own vectors.
 const KEY: &str = "demo-Subscriber-Key-2025";
 const APP_ID: &str = "7700001234";

@@ -11,7 +11,7 @@ const VECTORS: [[&str; 6]; 5] = [
         "1988692299",
         "1629183619116",
         "85262798",
-        VENDOR_KEY,
+        SAMPLE_KEY,
         r#"{"event":"meeting.verify","timestamp":1629183619116}"#,
         "262ccb5f8854f824c41ea5854ba1798bfa850706fbc85b2be9fd7535ed6b8ff3",
     ],
@@ -19,7 +19,7 @@ const VECTORS: [[&str; 6]; 5] = [
         "123456789",
         "1629813991351",
         "60426560",
-        VENDOR_KEY,
+        SAMPLE_KEY,
         r#"{"event":"meeting.started","timestamp":1629813991351,"payload":{"meetingInfo":{"meetingID":"987446316"}}}"#,
         "e3945cab9c583f394ae5e4957b83905e779cacaa2377d9542e19e011cc60a139",
     ],
@@ -56,8 +56,8 @@ const PRINTED: &str = r#"{
     }
 }"#;
 
-fn vendor() -> Keyring {
-    Keyring::new(&[subscriber("1988692299", &[VENDOR_KEY])])
+fn samples_keyring() -> Keyring {
+    Keyring::new(&[subscriber("1988692299", &[SAMPLE_KEY])])
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn the_verification_request_passes_as_printed_with_any_white_space() {
         format!("\r\n\t {PRINTED} \n"),
         PRINTED.replace([' ', '\n'], ""),
     ] {
-        let checked = verify(&text.clone().into(), &vendor(), &delivery()).expect(&text);
+        let checked = verify(&text.clone().into(), &samples_keyring(), &delivery()).expect(&text);
         assert_eq!(checked.form, Form::Raw);
         let Content::Handshake(handshake) = checked.verified.content() else { panic!("{text} is no handshake") };
         assert_eq!(handshake.nonce, "85262798");
@@ -147,9 +147,9 @@ fn slashes_surrogate_pairs_and_control_characters_are_unescaped_and_escaped_as_j
     }
 }
 
-/// What one serialiser sends and another signs, as the content of a name, and the form by which it is told.
+/// What one serialiser sends and another signs, as the content of a name, and the form by which it is described.
 const PAIRS: [(&str, &str, Form); 20] = [
-    // Gson escapes for HTML unless told not to.
+    // Gson escapes for HTML unless configured not to.
     ("R&D", r"R\u0026D", Form::Html),
     ("O'N", r"O\u0027N", Form::Html),
     ("a<b", r"a\u003cb", Form::Html),

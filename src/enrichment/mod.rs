@@ -1,0 +1,200 @@
+//! Enrichment: what events do not carry (subject, scheduled times, host, enterprise) is asked of the platform, once for each
+//! run, the newest first.
+//!
+//! A work list in the database says what is to be asked; what is known stays there, and in the rows of `meetings`, which are
+//! made with it if they are rebuilt. The replica that moves the cursor `meetings` does the work: what two of them ask at
+//! once, while the lease changes hands, is written twice and the same.
+
+mod decide;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::cursor::lease;
+use crate::forget::suppression;
+use crate::metrics::Counters;
+use convoke_core::throttle::Throttle;
+use convoke_core::time::Clock;
+use convoke_log::{Details, Enriched, LogError, Run, WorkLists};
+use convoke_platform::backoff::Backoff;
+use convoke_platform::{Class, Client, PlatformError};
+use decide::Call;
+
+/// The task's name, for people and metrics.
+pub const TASK: &str = "enrichment";
+
+/// How often the work list, and who is to do it, is looked at while there is nothing to do.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// New runs are looked for this often, or less often if that takes long: it rests so many times as long as it worked.
+const SEARCH_INTERVAL: Duration = Duration::from_secs(2);
+const SEARCH_REST_FACTOR: u32 = 60;
+
+/// Where the enterprise of a meeting is known from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Enterprise {
+    /// All meetings are of this one, or, if it is not set, of the one that the authentication names.
+    One(Option<String>),
+    /// A service provider has many: the platform is asked for each meeting.
+    OfMeeting,
+}
+
+impl Enterprise {
+    /// As the settings say who we are.
+    #[must_use]
+    pub fn of(sp_id: Option<&str>, corp_id: Option<&str>) -> Self {
+        match (sp_id, corp_id) {
+            (Some(_), None) => Self::OfMeeting,
+            (_, corp_id) => Self::One(corp_id.map(str::to_owned)),
+        }
+    }
+}
+
+/// The task.
+#[derive(Debug)]
+pub struct Enrichment {
+    log: Arc<dyn WorkLists>,
+    client: Client,
+    failures: Counters<Class>,
+    clock: Clock,
+    enterprise: Enterprise,
+    /// The cursor whose owner does the work, and who we are among its owners.
+    leader: (&'static str, String),
+    backoff: Backoff,
+    /// When new runs are to be looked for next.
+    next_search: Option<Instant>,
+}
+
+impl Enrichment {
+    /// The task. It works while `leader.1` holds the lease of the cursor `leader.0`.
+    #[must_use]
+    pub fn new(
+        log: Arc<dyn WorkLists>,
+        client: Client,
+        failures: Counters<Class>,
+        clock: Clock,
+        enterprise: Enterprise,
+        leader: (&'static str, String),
+    ) -> Self {
+        Self { log, client, failures, clock, enterprise, leader, backoff: Backoff::new(TASK), next_search: None }
+    }
+
+    /// Enriches until `stop`.
+    pub async fn run(mut self, migrated: CancellationToken, stop: CancellationToken) {
+        let throttle = Throttle::default();
+        let work = async {
+            migrated.cancelled().await;
+            loop {
+                match self.step().await {
+                    Ok(true) => {}
+                    Ok(false) => tokio::time::sleep(POLL_INTERVAL).await,
+                    Err(error) => {
+                        throttle.run("database", |suppressed| {
+                            tracing::warn!(task = TASK, %error, suppressed, "cannot go on; trying again");
+                        });
+                        tokio::time::sleep(POLL_INTERVAL).await;
+                    }
+                }
+            }
+        };
+        // Whatever it waits for, nothing is lost by asking again.
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = work => {}
+        }
+    }
+
+    /// Enriches one run; whether there was one.
+    ///
+    /// # Errors
+    /// [`LogError`]; nothing is lost.
+    pub async fn step(&mut self) -> Result<bool, LogError> {
+        if !self.leads().await? {
+            return Ok(false);
+        }
+        let begun = Instant::now();
+        if self.next_search.is_none_or(|next_search| begun >= next_search) {
+            self.log.queue_enrichments(self.clock.now()).await?;
+            self.next_search = Some(Instant::now() + SEARCH_INTERVAL.max(begun.elapsed() * SEARCH_REST_FACTOR));
+        }
+        if !self.backoff.left(self.clock.steady()).is_zero() {
+            return Ok(false);
+        }
+        let Some(run) = self.log.due_enrichments(self.clock.now(), 1).await?.pop() else { return Ok(false) };
+        let answer = self.ask(&run).await;
+        let now = self.clock.now();
+        let enriched = match answer {
+            Ok(enriched) => {
+                self.backoff.answered();
+                Some(enriched)
+            }
+            Err(error) => {
+                self.failures.of(error.class).inc();
+                self.backoff.failed(self.clock.steady(), &error, rand::random());
+                decide::failed(&run, error.class, &error.to_string(), now)
+            }
+        };
+        let Some(mut enriched) = enriched else { return Ok(false) };
+        if let Enriched::Known(details) | Enriched::GivenUp { details, .. } = &mut enriched {
+            suppression::without_forgotten(&*self.log, run.first_event_at, details).await?;
+        }
+        self.log.settle_enrichment(&run, &enriched).await?;
+        Ok(true)
+    }
+
+    async fn leads(&self) -> Result<bool, LogError> {
+        let (cursor, us) = &self.leader;
+        Ok(lease::moved_by(&*self.log, cursor, us).await?.is_some())
+    }
+
+    async fn ask(&self, run: &Run) -> Result<Enriched, PlatformError> {
+        let corp_id = self.enterprise_of(run).await?;
+        match self.details_of(run).await {
+            Ok(Some(details)) => Ok(Enriched::Known(Details { corp_id, ..details })),
+            Ok(None) => Ok(decide::unknown(run, corp_id, self.clock.now())),
+            // A service provider may learn whose meeting it is, and nothing else about it.
+            Err(error) if error.class == Class::Configuration && self.enterprise == Enterprise::OfMeeting => {
+                let details = Details { corp_id, ..Details::default() };
+                Ok(Enriched::GivenUp { at: self.clock.now(), details, reason: error.to_string() })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn details_of(&self, run: &Run) -> Result<Option<Details>, PlatformError> {
+        for call in decide::calls(run) {
+            let answer = match (call, &run.meeting_id) {
+                (Call::Past, _) => self.client.past_conference(&run.meeting_uuid).await,
+                (Call::Current, Some(number)) => self.client.conference(number).await,
+                (Call::Current, None) => Ok(None),
+            };
+            if let Some(conference) = absent(answer)?
+                && let Some(details) = decide::details(run, *call, &conference)
+            {
+                return Ok(Some(details));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn enterprise_of(&self, run: &Run) -> Result<Option<String>, PlatformError> {
+        match (&self.enterprise, &run.meeting_id) {
+            (Enterprise::One(Some(corp_id)), _) => Ok(Some(corp_id.clone())),
+            (Enterprise::One(None), _) => Ok(self.client.identity().await?.corp_id),
+            (Enterprise::OfMeeting, Some(number)) => absent(self.client.enterprise_of(number).await),
+            (Enterprise::OfMeeting, None) => Ok(None),
+        }
+    }
+}
+
+/// What is not there is no failure.
+fn absent<T>(answer: Result<Option<T>, PlatformError>) -> Result<Option<T>, PlatformError> {
+    match answer {
+        Err(error) if error.class == Class::Gone => Ok(None),
+        answer => answer,
+    }
+}

@@ -1,0 +1,108 @@
+//! Tables that an earlier version filled, under this one.
+
+use std::path::Path;
+
+use convoke_core::time::Millis;
+use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection, SqliteConnection, migrate::Migrator};
+
+use super::{
+    as_json::Seen,
+    projection::{catch_up, cursor, event, who},
+};
+use crate::log_contract::fixture::{Backend, append};
+
+/// The last migration before stays were kept in the order of joining.
+const BEFORE: i64 = 6;
+
+/// Makes the schema as it was then.
+async fn as_it_was(backend: &Backend) {
+    let folder = if backend.postgres.is_some() { "migrations/postgres" } else { "migrations/sqlite" };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let migrations = Migrator::new(&*folder).await.expect("the migrations");
+    if backend.postgres.is_some() {
+        let mut connection = PgConnection::connect(&backend.url).await.expect("a connection");
+        migrations.run_to(BEFORE, &mut connection).await.expect("migrated");
+    } else {
+        let url = format!("{}?mode=rwc", backend.url);
+        let mut connection = SqliteConnection::connect(&url).await.expect("a connection");
+        migrations.run_to(BEFORE, &mut connection).await.expect("migrated");
+    }
+}
+
+/// `INSERT` of rows that are objects of their columns.
+async fn insert(backend: &Backend, table: &str, rows: &[Value]) {
+    for row in rows {
+        let row = row.as_object().expect("an object");
+        let columns = row.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let literal = |value: &Value| match value {
+            Value::String(text) => format!("'{}'", text.replace('\'', "''")),
+            other => other.to_string(),
+        };
+        let values = row.values().map(literal).collect::<Vec<_>>().join(", ");
+        backend.execute(&format!("INSERT INTO {table} ({columns}) VALUES ({values})")).await;
+    }
+}
+
+pub async fn rows_of_an_earlier_version_are_kept_and_gone_on_with(backend: Backend) {
+    // The same events, with this version alone.
+    let alone = Backend::sqlite();
+    let log = alone.log().await;
+    let infos = [
+        event("meeting.started", 0, ""),
+        event("meeting.join", 20, &who("p1", 10, 0)),
+        event("meeting.join", 40, &who("p2", 30, 0)),
+        event("meeting.left", 90, &who("p2", 30, 80)),
+        event("meeting.left", 95, &who("p3", 50, 90)),
+        event("meeting.end", 500, ""),
+        event("meeting.started", 600, ""),
+    ];
+    append(&log, &infos).await;
+    let mut expected = cursor(&log, "a");
+    catch_up(&mut expected).await;
+    let seen = Seen::of(&alone).await;
+    assert_eq!((seen.meetings.len(), seen.attendance.len()), (1, 3));
+
+    as_it_was(&backend).await;
+    let mut meetings = seen.meetings.clone();
+    meetings[0]["internal"] = json!(alone.value("SELECT internal FROM meetings").await);
+    let mut attendance = Vec::new();
+    for row in &seen.attendance {
+        let of = |event: &str| {
+            let participant = row["participant_id"].as_str().expect("a participant");
+            format!("SELECT event_id FROM events WHERE event = '{event}' AND participant_id = '{participant}'")
+        };
+        let mut row = row.clone();
+        let mut internal = json!({});
+        let join = alone.value(&of("meeting.join")).await;
+        if !join.is_empty() {
+            internal["join"] = json!(join);
+        }
+        let left = alone.value(&of("meeting.left")).await;
+        if left.is_empty() {
+            // Closed for good by the first end, as it was then.
+            row["closed_by"] = json!("meeting_end");
+            row["left_at"] = alone.value("SELECT occurred_at FROM events WHERE event = 'meeting.end'").await.into();
+            row["duration_s"] = json!(0.49);
+        } else {
+            internal["left"] = json!(left);
+            let at = Millis::parse(row["left_at"].as_str().expect("a text")).expect("a time");
+            internal["left_at"] = json!(at.get());
+        }
+        row["internal"] = json!(internal.to_string());
+        attendance.push(row);
+    }
+    insert(&backend, "meetings", &meetings).await;
+    insert(&backend, "attendance", &attendance).await;
+
+    let log = backend.log().await;
+    assert_eq!(Seen::of(&backend).await, seen, "and who did not leave is open again");
+    // The log does not remember what is in the tables; they go on all the same.
+    let following = [event("meeting.left", 700, &who("p1", 10, 690)), event("meeting.end", 900, "")];
+    append(&log, &following).await;
+    catch_up(&mut cursor(&log, "a")).await;
+    let log = alone.open();
+    append(&log, &following).await;
+    catch_up(&mut expected).await;
+    assert_eq!(Seen::of(&backend).await, Seen::of(&alone).await);
+}
