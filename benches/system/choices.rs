@@ -167,18 +167,7 @@ fn event(keyring: &Keyring, sender: usize, number: u64, time_led: bool) -> Verif
 /// Messages per second that the bus takes in windows of this size, each awaited as a whole.
 async fn window_rate(window: usize, seconds: f64) -> f64 {
     let nats = crate::servers::nats().await;
-    let options = bus::Options {
-        url: nats.url(),
-        stream: "MEETINGS".to_owned(),
-        subject_prefix: "meetings".to_owned(),
-        tls: None,
-        tls_ca: None,
-        login: None,
-        replicas: 1,
-        max_age: Duration::from_secs(86_400),
-        max_bytes: None,
-        duplicate_window: Duration::from_secs(600),
-    };
+    let options = bus::Options::new(nats.url(), "MEETINGS", "meetings");
     let bus = Bus::connect(options).await.expect("sound options");
     bus.wait_connected(Duration::from_secs(5)).await.expect("a connection");
     let mut last = bus.ensure_stream().await.expect("a stream").last_sequence;

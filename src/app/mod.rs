@@ -5,6 +5,8 @@
 
 mod reload;
 mod tasks;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, RwLock};
@@ -62,9 +64,6 @@ const MAX_ADMIN_CONNECTIONS: usize = 128;
 
 /// The stream watch rests so many times as long as it works: on a large table it takes about two hundredths of a processor.
 const WATCH_REST_FACTOR: u32 = 60;
-
-/// An answer of the platform's API that takes longer is a failure.
-const PLATFORM_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The pauses between tries to reach the database at the start.
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(100);
@@ -232,7 +231,7 @@ impl App {
                 let (client, platform) = (client.clone(), new.platform.clone());
                 Ok(Box::new(move || {
                     if let Some(platform) = platform {
-                        client.set_key(&platform.app_id, platform.app_key);
+                        client.set_key(&platform.api.app_id, platform.api.app_key);
                     }
                 }))
             });
@@ -475,16 +474,7 @@ pub fn bus_options(settings: &Settings) -> Option<convoke_bus::Options> {
 /// The client of the platform's API that the settings describe; `None`: it is not used.
 #[must_use]
 pub fn platform_options(settings: &Settings) -> Option<convoke_platform::Options> {
-    let platform = settings.platform.as_ref()?;
-    Some(convoke_platform::Options {
-        url: platform.url.clone(),
-        app_id: platform.app_id.clone(),
-        app_key: platform.app_key.clone(),
-        user_id: platform.user_id.clone(),
-        corp_id: platform.corp_id.clone(),
-        sp_id: platform.sp_id.clone(),
-        timeout: PLATFORM_TIMEOUT,
-    })
+    Some(settings.platform.as_ref()?.api.clone())
 }
 
 /// Of subscribers.
@@ -532,7 +522,7 @@ fn platform_tasks(
     }
     if platform.enrich {
         let ((it, client), stop) = (parts(), steps.askers.clone());
-        let enterprise = Enterprise::of(platform.sp_id.as_deref(), platform.corp_id.as_deref());
+        let enterprise = Enterprise::of(platform.api.sp_id.as_deref(), platform.api.corp_id.as_deref());
         tasks.keep(ENRICHMENT, helpers, &steps.askers, move || {
             let (log, failures, leader) =
                 (it.log.clone(), it.metrics.enrichment.clone(), (projection::CURSOR, it.owner.clone()));

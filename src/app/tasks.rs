@@ -19,7 +19,7 @@ use crate::http::helpers::Helpers;
 const MIN_RESTART_DELAY: Duration = Duration::from_secs(1);
 const MAX_RESTART_DELAY: Duration = Duration::from_secs(60);
 
-/// Who has run for so long is well again: the pauses begin anew.
+/// Who has run for so long is well again: the pauses start over.
 const STABLE_TIME: Duration = Duration::from_secs(300);
 
 /// What a task says when it ends.
@@ -30,6 +30,9 @@ type Ended = (&'static str, anyhow::Result<()>);
 pub(super) struct Tasks {
     set: JoinSet<Ended>,
     running: Vec<&'static str>,
+    /// Makes every helper that runs panic.
+    #[cfg(test)]
+    pub(super) sabotage: Arc<tokio::sync::Notify>,
 }
 
 impl Tasks {
@@ -53,6 +56,8 @@ impl Tasks {
         T: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
         helpers.started(name);
+        #[cfg(test)]
+        let start = sabotaged(start, Arc::clone(&self.sabotage));
         self.join(name, kept(name, Arc::clone(helpers), stop.clone(), start));
     }
 
@@ -116,6 +121,25 @@ where
         }
         helpers.started(name);
         pause = (pause * 2).min(MAX_RESTART_DELAY);
+    }
+}
+
+#[cfg(test)]
+fn sabotaged<T>(
+    mut start: impl FnMut() -> T + Send + 'static,
+    sabotage: Arc<tokio::sync::Notify>,
+) -> impl FnMut() -> futures_util::future::BoxFuture<'static, anyhow::Result<()>> + Send + 'static
+where
+    T: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    move || {
+        let (work, sabotage) = (start(), Arc::clone(&sabotage));
+        Box::pin(async move {
+            tokio::select! {
+                ended = work => ended,
+                () = sabotage.notified() => panic!("sabotaged"),
+            }
+        })
     }
 }
 

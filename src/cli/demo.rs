@@ -157,7 +157,7 @@ impl Place {
         };
         let platform_key = random();
         let options = PlatformOptions {
-            // However many meetings are asked for: nobody came to see it wait.
+            // The demo must not wait, however many meetings are asked for.
             limit: 100_000,
             decode_for: Duration::ZERO,
             ..PlatformOptions::new(PLATFORM_APP_ID, SecretString::from(platform_key.clone()))

@@ -104,7 +104,7 @@ fn style(arguments: &ExportArguments) -> Result<Style, Failure> {
     if arguments.spreadsheet && format != Format::Csv {
         return Err(Failure::Usage("--spreadsheet is for CSV: leave it out, or write --format csv".to_owned()));
     }
-    let said = [
+    let filters = [
         ("since", arguments.since.map(|time| time.to_string())),
         ("until", arguments.until.map(|time| time.to_string())),
         ("event", arguments.event.clone()),
@@ -116,7 +116,7 @@ fn style(arguments: &ExportArguments) -> Result<Style, Failure> {
         ("convoke.table".to_owned(), arguments.table.as_str().to_owned()),
         ("convoke.exported_at".to_owned(), Clock::System.now().to_string()),
     ];
-    about.extend(said.into_iter().filter_map(|(key, value)| Some((format!("convoke.{key}"), value?))));
+    about.extend(filters.into_iter().filter_map(|(key, value)| Some((format!("convoke.{key}"), value?))));
     Ok(Style { format, spreadsheet: arguments.spreadsheet, about })
 }
 
@@ -148,7 +148,7 @@ async fn write(log: &dyn Reading, request: &ExportRequest, style: &Style, target
     let bar = progress_bar(shown, "{bar:30} {percent:>3} %  {msg}  {elapsed}, about {eta} left");
     let clock = Clock::System;
     let begun = clock.steady();
-    let said = |progress: &ExportProgress| {
+    let show = |progress: &ExportProgress| {
         let seconds = clock.steady().saturating_sub(begun).as_secs().max(1);
         bar.set_message(format!(
             "{} rows, {}, {}/s",
@@ -159,7 +159,7 @@ async fn write(log: &dyn Reading, request: &ExportRequest, style: &Style, target
         bar.set_length(millis(progress.first, progress.last).max(1));
         bar.set_position(millis(progress.first, progress.at));
     };
-    let done = export(log, request, style, target, said).await;
+    let done = export(log, request, style, target, show).await;
     bar.finish_and_clear();
     let (target, rows) = match done {
         Ok(done) => done,

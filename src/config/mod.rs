@@ -221,18 +221,9 @@ pub struct Privacy {
 /// The platform's API: where it is, who we are there, and what it is used for.
 #[derive(Clone, Debug)]
 pub struct Platform {
-    /// Its base, without a slash at the end. `https`, or `http` to a loopback address.
-    pub url: String,
-    /// The App ID …
-    pub app_id: String,
-    /// … and its key.
-    pub app_key: SecretString,
-    /// The third-party user to act as; `None`: the default administrator.
-    pub user_id: Option<String>,
-    /// The enterprise.
-    pub corp_id: Option<String>,
-    /// The service provider. With it, we act as one: for the enterprise `corp_id`, or without that as its administrator.
-    pub sp_id: Option<String>,
+    /// Its base is `https`, or `http` to a loopback address. With a service provider's id, we act as one: for the enterprise
+    /// `corp_id`, or without that as its administrator.
+    pub api: convoke_platform::Options,
     /// Where the platform is to push events.
     pub callback_url: Option<String>,
     /// How often the subscription is looked at; `None`: never.

@@ -69,13 +69,14 @@ pub(super) fn platform(layers: &Layers, env: &Env) -> Result<Option<Platform>, C
             ),
         ));
     }
+    let url = layers.read_optional("platform.url", parse::api_url)?.unwrap_or_else(|| MAINLAND.to_owned());
     Ok(Some(Platform {
-        url: layers.read_optional("platform.url", parse::api_url)?.unwrap_or_else(|| MAINLAND.to_owned()),
-        app_id,
-        app_key,
-        user_id,
-        corp_id,
-        sp_id,
+        api: convoke_platform::Options {
+            user_id,
+            corp_id,
+            sp_id,
+            ..convoke_platform::Options::new(url, app_id, app_key)
+        },
         callback_url: layers.read_optional("platform.callback_url", parse::callback_url)?,
         watch_every: every(layers, "platform.watch_every", MIN_WATCH_INTERVAL)?,
         backfill_every: every(layers, "backfill.every", MIN_BACKFILL_INTERVAL)?,

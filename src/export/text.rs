@@ -65,7 +65,7 @@ fn failed(error: csv::Error) -> io::Error {
     }
 }
 
-/// What a spreadsheet would take for a formula is marked as text by an apostrophe: whoever joins a meeting chooses the name. Many
+/// What a spreadsheet would take for a formula is marked as text by an apostrophe: a participant chooses the name. Many
 /// split also at semicolons, tabs and line ends, whatever stands between quotes: a formula may begin after these, too.
 fn harmless(text: &str) -> Cow<'_, str> {
     const SEPARATORS: [char; 4] = [';', '\t', '\r', '\n'];

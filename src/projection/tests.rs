@@ -249,7 +249,7 @@ fn without_a_participant_id_stays_pair_by_number_or_else_by_name() {
     assert_eq!(stays.len(), 2);
     assert!(stays.contains(&(Some("+861"), Some(200))) && stays.contains(&(None, Some(300))), "{stays:?}");
     let names: Vec<_> = tables.stays.values().filter_map(|row| row.attributes.unpack().display_name).collect();
-    assert!(names.contains(&"Li Si"), "the left tells it as it was in the end: {names:?}");
+    assert!(names.contains(&"Li Si"), "the left says it as it was in the end: {names:?}");
     assert_eq!(tables.meeting().participants, 2);
 }
 
@@ -372,7 +372,7 @@ fn times_that_are_missing_are_taken_from_the_events() {
 fn the_newest_word_on_recordings_describes_those_that_were_finished_before_it() {
     let finished = |ms| fact("record.finish", ms, Attendee::default());
     let tables = Database::of(&[finished(100), ready(150, 60), finished(200), ready(250, 90), finished(300)]);
-    let told: Vec<_> = tables
+    let rows: Vec<_> = tables
         .recordings
         .values()
         .map(|row| {
@@ -380,7 +380,7 @@ fn the_newest_word_on_recordings_describes_those_that_were_finished_before_it() 
         })
         .collect();
     let newest = Some((250, Some(90), Some(1.5), Some(2)));
-    assert_eq!(told, [(100, newest), (200, newest), (300, None)]);
+    assert_eq!(rows, [(100, newest), (200, newest), (300, None)]);
     assert_eq!((tables.meeting().recordings, tables.meeting().status), (3, Status::Live));
 }
 

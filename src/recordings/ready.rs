@@ -89,7 +89,7 @@ impl Found {
     }
 
     /// As the newer system says it (section 5.2.43), which describes no state: a segment is complete when each of its files has an
-    /// end. Its addresses are good for an hour and for whoever has them, so none is kept.
+    /// end. Its addresses are good for an hour and for everybody who has them, so none is kept.
     #[must_use]
     pub fn of_segments(segments: &[Segment]) -> Self {
         if segments.is_empty() {

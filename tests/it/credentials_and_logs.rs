@@ -8,8 +8,8 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::{
-    operation::tls,
     support::service::{APP_ID, KEY, PATH, WAIT_TIMEOUT, event, now, signed, signed_by},
+    support::tls,
     support::{
         http,
         nats::{NatsOptions, NatsServer, NatsVersion},

@@ -58,11 +58,7 @@ impl Rig {
     }
 
     async fn with(backend: Backend, change: impl FnOnce(&mut PlatformOptions)) -> Self {
-        let clock = Arc::new(AtomicI64::new(NOW));
-        let mut options = simulated_platform::options();
-        options.clock = Clock::Set(Arc::clone(&clock));
-        change(&mut options);
-        let platform = simulated_platform::started(options).await;
+        let (platform, clock) = simulated_platform::started_at(NOW, change).await;
         let log = backend.log().await;
         let failures = Registry::default().counters("failures", "Calls that failed.", "class");
         let tables = Projector::new(log.clone(), "us".to_owned());

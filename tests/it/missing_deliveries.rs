@@ -8,8 +8,8 @@ use tokio::{
 };
 
 use crate::{
-    operation::tls,
     support::service::{APP_ID, Database, PATH, Service, WAIT_TIMEOUT, event, now, settings, signed},
+    support::tls,
     support::{
         http::{self, RawConnection},
         port::Port,

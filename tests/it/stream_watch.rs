@@ -130,18 +130,7 @@ fn watch(log: &Arc<dyn Store>, bus: &Arc<Bus>, metrics: &StreamMetrics) -> Strea
 }
 
 fn options(nats: &NatsServer) -> bus::Options {
-    bus::Options {
-        url: nats.url(),
-        stream: STREAM.to_owned(),
-        subject_prefix: "meetings".to_owned(),
-        tls: None,
-        tls_ca: None,
-        login: None,
-        replicas: 1,
-        max_age: Duration::from_secs(30 * 86_400),
-        max_bytes: None,
-        duplicate_window: Duration::from_secs(1),
-    }
+    bus::Options { duplicate_window: Duration::from_secs(1), ..bus::Options::new(nats.url(), STREAM, "meetings") }
 }
 
 /// The events that the stream holds.

@@ -62,6 +62,25 @@ pub struct Options {
     pub duplicate_window: Duration,
 }
 
+impl Options {
+    /// A stream with one copy, whose messages stay for 30 days and are recognised for ten minutes.
+    #[must_use]
+    pub fn new(url: impl Into<String>, stream: impl Into<String>, subject_prefix: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            stream: stream.into(),
+            subject_prefix: subject_prefix.into(),
+            tls_ca: None,
+            tls: None,
+            login: None,
+            replicas: 1,
+            max_age: Duration::from_secs(30 * 86_400),
+            max_bytes: None,
+            duplicate_window: Duration::from_secs(600),
+        }
+    }
+}
+
 impl std::fmt::Debug for Options {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Options").field("stream", &self.stream).finish_non_exhaustive()

@@ -17,7 +17,7 @@ use convoke_log::{self as log, Store};
 /// Clocks may differ by so much.
 const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(5);
 
-/// Nobody has accepted events for so long: somebody should have been told.
+/// An outage of more than this is a failure: somebody has to act.
 const MAX_HEARTBEAT_AGE: Duration = Duration::from_secs(3600);
 
 /// The log, if it can be read, and whether there is one at all.
@@ -84,7 +84,7 @@ pub(super) async fn database(report: &mut Report, log: &dyn Store, now: Millis) 
     report.part("cursor", outcome);
 }
 
-/// Whether somebody accepts events.
+/// Whether a service accepts events.
 async fn service(report: &mut Report, log: &dyn Store) -> Result<(), log::LogError> {
     let Some(heartbeat) = log.heartbeat().await? else {
         report.warn("heartbeat", "none yet: no `convoke serve` has accepted events with this database");

@@ -3,14 +3,14 @@
 mod database;
 mod files;
 mod platform;
-mod refused;
+mod refusals;
 mod report;
 mod running;
 mod stream;
 
 use std::time::Duration;
 
-use self::refused::Refused;
+use self::refusals::RecentRefusals;
 use self::report::Report;
 use self::running::Running;
 use super::{Failure, Outcome};
@@ -52,7 +52,7 @@ pub async fn run(arguments: &CheckArguments, env: &Env) -> Outcome {
 /// What only a running service knows: which file it has open, what became of its helpers, and what it refused, though not of
 /// what came to another replica.
 async fn service(report: &mut Report, settings: &Settings) {
-    if let Some(running) = Running::ask(settings).await {
+    if let Some(running) = Running::fetch(settings).await {
         if let Some(sentence) = running.refuses() {
             report.fail("service", sentence);
         }
@@ -60,9 +60,9 @@ async fn service(report: &mut Report, settings: &Settings) {
             report.warn("helpers", sentence);
         }
     }
-    if let Some(refused) = Refused::ask(settings).await {
-        for sentence in refused.sentences(&settings.listen.path) {
-            report.warn("refused", format!("in the last {} min, {sentence}", refused.minutes));
+    if let Some(refusals) = RecentRefusals::fetch(settings).await {
+        for sentence in refusals.sentences(&settings.listen.path) {
+            report.warn("refused", format!("in the last {} min, {sentence}", refusals.minutes));
         }
     }
 }

@@ -19,8 +19,8 @@ use convoke_platform::transport::Transport;
 /// It is on this machine, and answers at once.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Asks the admin listener of the settings. `None`: nobody is there, or nobody who tells us.
-pub async fn ask<T: DeserializeOwned>(settings: &Settings, path: &str) -> Option<T> {
+/// Asks the admin listener of the settings. `None`: it is not there, or does not let us.
+pub async fn fetch<T: DeserializeOwned>(settings: &Settings, path: &str) -> Option<T> {
     let url = format!("http://{}{path}", reachable(settings.listen.admin));
     let token = settings.admin.token.as_ref().or(settings.admin.viewer_token.as_ref());
     let mut request = Request::get(&url);
@@ -61,9 +61,9 @@ struct Helper {
 }
 
 impl Running {
-    /// Asks it.
-    pub async fn ask(settings: &Settings) -> Option<Self> {
-        ask(settings, "/readyz?verbose").await
+    /// Asks the service.
+    pub async fn fetch(settings: &Settings) -> Option<Self> {
+        fetch(settings, "/readyz?verbose").await
     }
 
     /// Why it takes no events; `None`: it does.

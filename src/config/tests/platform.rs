@@ -32,9 +32,15 @@ fn without_credentials_the_platforms_api_is_not_used() {
 #[test]
 fn credentials_alone_make_a_client_of_the_mainland_site_and_switch_nothing_on() {
     let platform = desk().load(&CREDENTIALS).platform.expect("settings");
-    assert_eq!((platform.url.as_str(), platform.app_id.as_str()), ("https://api.meeting.huaweicloud.com", "a1"));
-    assert_eq!(platform.app_key.expose_secret(), "Hidden App Key");
-    assert_eq!((platform.user_id, platform.corp_id, platform.sp_id, platform.callback_url), (None, None, None, None));
+    assert_eq!(
+        (platform.api.url.as_str(), platform.api.app_id.as_str()),
+        ("https://api.meeting.huaweicloud.com", "a1")
+    );
+    assert_eq!(platform.api.app_key.expose_secret(), "Hidden App Key");
+    assert_eq!(
+        (platform.api.user_id, platform.api.corp_id, platform.api.sp_id, platform.callback_url),
+        (None, None, None, None)
+    );
     assert_eq!((platform.watch_every, platform.backfill_every), (None, None));
     assert!(!platform.recordings && !platform.enrich);
 }
@@ -49,9 +55,9 @@ fn each_setting_of_the_platform_is_read() {
          watch_every = '5m'\n[backfill]\nevery = '7d'\n[recordings]\nenabled = true\n[enrich]\nenabled = true\n",
     );
     let platform = desk.load(&[]).platform.expect("settings");
-    assert_eq!(platform.url, "https://api.example.com", "without the slash at its end");
-    assert_eq!(platform.user_id.as_deref(), Some("alice@example-corp"));
-    assert_eq!((platform.corp_id.as_deref(), platform.sp_id.as_deref()), (Some("660012345"), Some("sp1")));
+    assert_eq!(platform.api.url, "https://api.example.com", "without the slash at its end");
+    assert_eq!(platform.api.user_id.as_deref(), Some("alice@example-corp"));
+    assert_eq!((platform.api.corp_id.as_deref(), platform.api.sp_id.as_deref()), (Some("660012345"), Some("sp1")));
     assert_eq!(platform.callback_url.as_deref(), Some("https://hooks.example.com/openapi/meetingevent"));
     assert_eq!(platform.watch_every, Some(Duration::from_secs(300)));
     assert_eq!(platform.backfill_every, Some(Duration::from_secs(7 * 86_400)));
@@ -124,7 +130,7 @@ fn addresses_that_would_show_the_key_or_lead_nowhere_are_refused() {
     );
     for loopback in ["http://127.0.0.1:8090", "http://[::1]:8090", "http://localhost:8090"] {
         let url = ("CONVOKE_PLATFORM_URL", loopback);
-        assert_eq!(desk().load(&[&CREDENTIALS[..], &[url]].concat()).platform.expect("settings").url, loopback);
+        assert_eq!(desk().load(&[&CREDENTIALS[..], &[url]].concat()).platform.expect("settings").api.url, loopback);
     }
 }
 

@@ -339,7 +339,7 @@ async fn the_writer_stores_what_is_queued_before_it_ends() {
     log.let_through(10);
     assert_eq!(first.await, Ok(Appended::Stored));
     assert_eq!(answers(waiting).await, [Ok(Appended::Stored), Ok(Appended::Stored)]);
-    writer.join_next().await.expect("the writer").expect("it ends by itself");
+    writer.join_next().await.expect("the writer").expect("it ends");
     assert_eq!(log.stored(), ["first", "a", "b"]);
 }
 

@@ -83,18 +83,7 @@ pub async fn the_stream_watch_and_the_audit_take_it_for_no_loss(backend: Backend
 }
 
 fn options(url: &str) -> bus::Options {
-    bus::Options {
-        url: url.to_owned(),
-        stream: STREAM.to_owned(),
-        subject_prefix: "meetings".to_owned(),
-        tls: None,
-        tls_ca: None,
-        login: None,
-        replicas: 1,
-        max_age: Duration::from_secs(30 * 86_400),
-        max_bytes: None,
-        duplicate_window: Duration::from_secs(600),
-    }
+    bus::Options::new(url, STREAM, "meetings")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,8 +4,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::scene;
 use crate::{
-    operation::tls,
     support::service::{Database, PATH, Service, WAIT_TIMEOUT, event, settings, signed},
+    support::tls,
     support::{browser::Browser, docs, nginx::Nginx, wait::eventually},
 };
 

@@ -8,9 +8,13 @@ mod session;
 mod simulate;
 mod subscription;
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, atomic::AtomicI64},
+    time::Duration,
+};
 
 use base64::Engine as _;
+use convoke_core::time::Clock;
 use convoke_simulator::platform::{Platform, PlatformOptions};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::Method;
@@ -32,6 +36,14 @@ pub fn options() -> PlatformOptions {
 
 pub async fn started(options: PlatformOptions) -> Platform {
     Platform::start(options).await.expect("a free port")
+}
+
+/// With a clock that the test sets, at `now` first.
+pub async fn started_at(now: i64, change: impl FnOnce(&mut PlatformOptions)) -> (Platform, Arc<AtomicI64>) {
+    let clock = Arc::new(AtomicI64::new(now));
+    let mut options = PlatformOptions { clock: Clock::Set(Arc::clone(&clock)), ..options() };
+    change(&mut options);
+    (started(options).await, clock)
 }
 
 /// Any request; panics if there is no answer.

@@ -13,10 +13,10 @@ use convoke_simulator::platform::PlatformOptions;
 
 use super::{Rig, says};
 use crate::{
-    operation::tls,
     simulated_platform::options,
     support::port::Port,
     support::service::{APP_ID, Database, KEY, PATH, Service, settings},
+    support::tls,
 };
 
 /// A receiver of a few lines, on a port of its own.

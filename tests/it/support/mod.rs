@@ -21,5 +21,6 @@ pub mod proxy;
 pub mod rig;
 pub mod service;
 pub mod sign;
+pub mod tls;
 pub mod tools;
 pub mod wait;

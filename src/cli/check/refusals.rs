@@ -1,4 +1,4 @@
-//! What a running service has refused, asked of it by a command beside it.
+//! What a running service refused in the last hour.
 
 use std::collections::BTreeMap;
 
@@ -10,18 +10,18 @@ use crate::config::Settings;
 use crate::http::refusals::{ConnectionFailure, Rejection};
 use crate::metrics::Label as _;
 
-/// What it says of the last hour.
+/// Its answer.
 #[derive(Debug, Deserialize)]
-pub struct Refused {
+pub struct RecentRefusals {
     /// Minutes since it began to count.
     pub minutes: u64,
     by_reason: BTreeMap<String, u64>,
 }
 
-impl Refused {
-    /// Asks it; `None`: nobody is there, or nobody who tells us.
-    pub async fn ask(settings: &Settings) -> Option<Self> {
-        running::ask(settings, "/api/v1/refusals").await
+impl RecentRefusals {
+    /// Asks the service; `None`: it is not there, or does not let us.
+    pub async fn fetch(settings: &Settings) -> Option<Self> {
+        running::fetch(settings, "/api/v1/refusals").await
     }
 
     /// A sentence for each reason for which something was refused that the platform may have sent, with what to do.
