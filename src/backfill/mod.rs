@@ -5,8 +5,8 @@
 //! rest streams: a page of runs at a time, the stays of one run at a time. What is made depends on nothing but the history
 //! and the tables, so that doing it again, also after a crash half-way, makes the same events, which the log knows.
 
-mod known;
 pub mod matching;
+mod merged_run;
 mod note;
 pub mod plan;
 mod report;
@@ -33,8 +33,8 @@ use convoke_core::time::{Clock, Millis};
 use convoke_core::verify;
 use convoke_log::{Appended, LogError, RunKey, Snapshots};
 use convoke_platform::{AttendeeRecord, Class, Client, Conference, Item, Pages, PlatformError};
-use known::Known;
 use matching::PastStay;
+use merged_run::MergedRun;
 use plan::{Plan, Planned, Unfillable};
 
 /// What is younger may still be pushed: the platform tries for 24 hours. The rest is for clocks that differ.
@@ -222,7 +222,7 @@ impl Backfill {
             let mut pages = self.client.history(from, to);
             while let Some(page) = self.page(&mut pages, (List::History, None, from, to), report, note).await? {
                 let uuids: Vec<String> = page.iter().filter_map(|conference| conference.conf_uuid.clone()).collect();
-                let known = known::by_uuid(self.log.known_runs(&uuids).await?);
+                let known = merged_run::by_uuid(self.log.known_runs(&uuids).await?);
                 for conference in &page {
                     if earlier.as_ref().is_some_and(|note| note.has_seen(conference.start, conference.end)) {
                         continue;
@@ -308,7 +308,7 @@ impl Backfill {
     async fn one(
         &self,
         conference: &Conference,
-        known: Option<&Known>,
+        known: Option<&MergedRun>,
         boundary: Millis,
         dry_run: bool,
         (report, note): (&mut BackfillReport, &mut Note),
@@ -354,7 +354,7 @@ impl Backfill {
             }
             return Ok(());
         }
-        let whose = known.map_or(&self.subscriber_id, Known::last_subscriber);
+        let whose = known.map_or(&self.subscriber_id, MergedRun::last_subscriber);
         for chunk in plan.events.chunks(MAX_BATCH) {
             for (event, appended) in chunk.iter().zip(self.store(whose, chunk).await?) {
                 match appended {
@@ -368,7 +368,12 @@ impl Backfill {
     }
 
     /// Marks the stays of people who were forgotten since; how many.
-    async fn mark_forgotten(&self, uuid: &str, known: Option<&Known>, past: &mut [PastStay]) -> Result<u64, LogError> {
+    async fn mark_forgotten(
+        &self,
+        uuid: &str,
+        known: Option<&MergedRun>,
+        past: &mut [PastStay],
+    ) -> Result<u64, LogError> {
         let stays: Vec<PlatformStay<'_>> = past
             .iter()
             .map(|stay| PlatformStay {

@@ -120,7 +120,7 @@ pub struct Task {
 
 /// Why it did not come to its end.
 #[derive(Debug, thiserror::Error)]
-enum Failed {
+enum ScheduledBackfillError {
     #[error(transparent)]
     Nobody(#[from] NoSubscriber),
     #[error(transparent)]
@@ -129,13 +129,13 @@ enum Failed {
     Incomplete(u64),
 }
 
-impl From<LogError> for Failed {
+impl From<LogError> for ScheduledBackfillError {
     fn from(error: LogError) -> Self {
         Self::Backfill(error.into())
     }
 }
 
-impl Failed {
+impl ScheduledBackfillError {
     const fn platform_error(&self) -> Option<&PlatformError> {
         match self {
             Self::Nobody(NoSubscriber::Platform(error)) | Self::Backfill(Error::Platform(error)) => Some(error),
@@ -189,7 +189,7 @@ impl Task {
     }
 
     /// Does it, if it is time and this replica's turn; whether it did.
-    async fn turn(&self) -> Result<bool, Failed> {
+    async fn turn(&self) -> Result<bool, ScheduledBackfillError> {
         if lease::moved_by(&*self.log, self.cursor, &self.owner).await?.is_none() {
             return Ok(false);
         }
@@ -232,7 +232,7 @@ impl Task {
             tracing::info!(runs = report.runs, since = %report.since, until = %report.until, "no gaps that could be filled");
         }
         if report.incomplete_lists > 0 {
-            return Err(Failed::Incomplete(report.incomplete_lists));
+            return Err(ScheduledBackfillError::Incomplete(report.incomplete_lists));
         }
         Ok(true)
     }

@@ -194,11 +194,11 @@ impl Findings {
                 ledger.missing.len(),
                 ledger.doubled.len()
             );
-            name("not in the log", ledger.missing.iter());
-            name("more than once in the log", ledger.doubled.iter());
-            note("beyond the retention, perhaps dropped", ledger.expired);
-            note("of its lines cannot be read", ledger.unreadable_lines);
-            note("of its lines have no end: the simulator was killed", ledger.cut_lines);
+            print_named("not in the log", ledger.missing.iter());
+            print_named("more than once in the log", ledger.doubled.iter());
+            print_count("beyond the retention, perhaps dropped", ledger.expired);
+            print_count("of its lines cannot be read", ledger.unreadable_lines);
+            print_count("of its lines have no end: the simulator was killed", ledger.cut_lines);
         }
         if let Some(stream) = &self.stream {
             println!(
@@ -207,19 +207,22 @@ impl Findings {
                 stream.missing.len(),
                 counted(stream.messages, "message", "messages")
             );
-            name("not in the stream", stream.missing.iter().map(|m| format!("{} (seq {})", m.event_id, m.seq)));
-            name("in the stream more than once", stream.doubled.iter());
-            note("of these older than its oldest message, and not old enough to be discarded: purged", stream.purged);
-            note("of these not published yet", stream.unpublished);
-            note("copies replayed on purpose", stream.replayed);
-            note(
+            print_named("not in the stream", stream.missing.iter().map(|m| format!("{} (seq {})", m.event_id, m.seq)));
+            print_named("in the stream more than once", stream.doubled.iter());
+            print_count(
+                "of these older than its oldest message, and not old enough to be discarded: purged",
+                stream.purged,
+            );
+            print_count("of these not published yet", stream.unpublished);
+            print_count("copies replayed on purpose", stream.replayed);
+            print_count(
                 "set aside as too large for the bus: `convoke replay --set-aside` once it takes them",
                 stream.set_aside,
             );
-            note("forgotten", stream.forgotten);
-            note("of these still in the stream: run `convoke forget` once more", stream.forgotten_there);
-            note("discarded by the stream as it was told to, or purged on purpose", stream.before_stream);
-            note("messages that are of no event of this log", stream.foreign);
+            print_count("forgotten", stream.forgotten);
+            print_count("of these still in the stream: run `convoke forget` once more", stream.forgotten_there);
+            print_count("discarded by the stream as it was told to, or purged on purpose", stream.before_stream);
+            print_count("messages that are of no event of this log", stream.foreign);
         }
         match self.wrong.is_empty() {
             true if self.clean => println!("clean"),
@@ -229,13 +232,13 @@ impl Findings {
     }
 }
 
-fn note(what: &str, count: u64) {
+fn print_count(what: &str, count: u64) {
     if count > 0 {
         println!("  {count} {what}");
     }
 }
 
-fn name(what: &str, ids: impl ExactSizeIterator<Item = impl std::fmt::Display>) {
+fn print_named(what: &str, ids: impl ExactSizeIterator<Item = impl std::fmt::Display>) {
     let count = ids.len();
     for id in ids.take(MAX_NAMED) {
         println!("  {what}: {}", crate::printable::printable(&id.to_string()));

@@ -93,24 +93,24 @@ pub async fn run(arguments: &DemoArguments, env: &Env) -> Outcome {
 }
 
 async fn show(arguments: &DemoArguments, folder: &Path, nats_url: &str) -> Outcome {
-    let mut place = Place::prepare(folder, nats_url).await?;
+    let mut setup = DemoSetup::prepare(folder, nats_url).await?;
     // The usual ports, if they are free: what the README says then works as it is. That is known only by binding them.
-    let mut settings = place.settings(USUAL_ADDRESSES)?;
+    let mut settings = setup.settings(USUAL_ADDRESSES)?;
     let app = match App::start(&settings).await {
         Ok(app) => app,
         Err(error) => {
             tracing::debug!(error = format!("{error:#}"), "not on the usual ports");
-            settings = place.settings(FREE_ADDRESSES)?;
+            settings = setup.settings(FREE_ADDRESSES)?;
             App::start(&settings).await?
         }
     };
-    place.callback_url = format!("http://{}{}", app.events, settings.listen.path);
+    setup.callback_url = format!("http://{}{}", app.events, settings.listen.path);
     let (admin, health) = (app.admin, Arc::clone(&app.health));
     let (stop, force) = (CancellationToken::new(), CancellationToken::new());
     let mut running = std::pin::pin!(app.run(stop.clone(), force.clone()));
     let story = async {
         wait("the service to be ready", || health.ready()).await?;
-        place.play(arguments, &settings, admin, &stop).await
+        setup.play(arguments, &settings, admin, &stop).await
     };
     let mut story = std::pin::pin!(story);
     let mut signals = EndSignals::listen()?;
@@ -138,7 +138,7 @@ async fn show(arguments: &DemoArguments, folder: &Path, nats_url: &str) -> Outco
 }
 
 /// What the demo's Convoke, and its commands, stand on: nothing of the newcomer's own is read or touched.
-struct Place {
+struct DemoSetup {
     folder: PathBuf,
     nats_url: String,
     key_file: PathBuf,
@@ -148,7 +148,7 @@ struct Place {
     callback_url: String,
 }
 
-impl Place {
+impl DemoSetup {
     async fn prepare(folder: &Path, nats_url: &str) -> anyhow::Result<Self> {
         let random = || format!("{:032x}", rand::random::<u128>());
         let write = |name: &str, key: &str| {

@@ -9,7 +9,7 @@ use super::terminal::{can_ask, confirm, progress_bar};
 use super::{Failure, Outcome};
 use crate::app;
 use crate::config::{ConfigArgs, Env, Settings};
-use crate::forget::{Forget, ForgetError, ForgetReport, Others, Part, Survey};
+use crate::forget::{Forget, ForgetError, ForgetReport, OtherHandles, Part, Survey};
 use crate::printable::printable;
 use convoke_core::id::Seq;
 use convoke_log::{Erased, Handles};
@@ -145,7 +145,7 @@ fn print_survey(survey: &Survey, json: bool) {
     if let Some((first, last)) = between {
         println!("between      {first} and {last}");
     }
-    let Others { users, accounts, call_numbers } = &survey.others;
+    let OtherHandles { users, accounts, call_numbers } = &survey.others;
     for (option, values) in [("--user", users), ("--account", accounts), ("--call-number", call_numbers)] {
         for value in values {
             println!("also named   {option} {}", shown(value));

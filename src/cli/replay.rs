@@ -141,7 +141,7 @@ struct Counts {
 }
 
 /// A row to be published, and whether its id has the suffix.
-struct Waiting {
+struct PendingMessage {
     seq: Seq,
     message: Message,
     suffixed: bool,
@@ -199,7 +199,7 @@ impl Replay<'_> {
         for record in records {
             match self.encoder.encode(record.row(), true) {
                 Some(message) => {
-                    let waits = Waiting { seq: record.seq, message, suffixed: false };
+                    let waits = PendingMessage { seq: record.seq, message, suffixed: false };
                     waiting.push(if self.again { self.with_suffix(waits) } else { waits });
                 }
                 None => self.counts.forgotten += 1,
@@ -227,7 +227,7 @@ impl Replay<'_> {
     /// Publishes them once, and leaves those that are to be sent again in `waiting`; why the bus did not take one of these.
     async fn publish(
         &mut self,
-        waiting: &mut Vec<Waiting>,
+        waiting: &mut Vec<PendingMessage>,
         published: &mut HashSet<Seq>,
     ) -> anyhow::Result<Option<PublishError>> {
         self.handover.take().await?;
@@ -260,9 +260,9 @@ impl Replay<'_> {
         Ok(failure)
     }
 
-    fn with_suffix(&self, waits: Waiting) -> Waiting {
+    fn with_suffix(&self, waits: PendingMessage) -> PendingMessage {
         let id = format!("{}{}", waits.message.id, self.suffix);
-        Waiting { message: Message { id, ..waits.message }, suffixed: true, ..waits }
+        PendingMessage { message: Message { id, ..waits.message }, suffixed: true, ..waits }
     }
 
     /// What was set aside, and is in the stream now, is not set aside any more.

@@ -59,7 +59,7 @@ pub fn run(arguments: &VerifyArguments, env: &Env) -> Outcome {
             let app_id = printable(description.app_id.as_deref().unwrap_or("not text"));
             println!("  {}         {app_id}", description.app_id_name);
             match refusal {
-                Refusal::Signature => explain(&description, &wider(&body, &keyring, &subscribers)),
+                Refusal::Signature => explain(&description, &other_match(&body, &keyring, &subscribers)),
                 Refusal::UnknownSubscriber => {
                     let known: Vec<_> = subscribers.iter().map(|subscriber| &*subscriber.app_id).collect();
                     let known = if known.is_empty() { "nobody".to_owned() } else { known.join(", ") };
@@ -93,7 +93,7 @@ fn print_event(checked: &Checked, subscribers: &[Subscriber]) {
 }
 
 /// What fits, if not what is signed as a delivery may be.
-enum Wider {
+enum OtherMatch {
     /// A text that is not tried for deliveries.
     Text(verify::Fit),
     /// A key without the white space around it.
@@ -104,9 +104,9 @@ enum Wider {
     },
 }
 
-fn wider(body: &Bytes, keyring: &Keyring, subscribers: &[Subscriber]) -> Wider {
+fn other_match(body: &Bytes, keyring: &Keyring, subscribers: &[Subscriber]) -> OtherMatch {
     if let Some(fit) = verify::search(body, keyring) {
-        return Wider::Text(fit);
+        return OtherMatch::Text(fit);
     }
     let trimmed = subscribers.iter().map(|subscriber| {
         let keys = subscriber.keys.iter().map(|key| key.expose_secret().trim().into()).collect();
@@ -114,14 +114,14 @@ fn wider(body: &Bytes, keyring: &Keyring, subscribers: &[Subscriber]) -> Wider {
     });
     let trimmed = Keyring::new(&trimmed.collect::<Vec<_>>());
     if verify::authenticate(body, &trimmed).is_ok() {
-        return Wider::Trimmed;
+        return OtherMatch::Trimmed;
     }
     let has_blanks = |key: &SecretString| key.expose_secret() != key.expose_secret().trim();
-    Wider::Nothing { blanks: subscribers.iter().flat_map(|subscriber| &subscriber.keys).any(has_blanks) }
+    OtherMatch::Nothing { blanks: subscribers.iter().flat_map(|subscriber| &subscriber.keys).any(has_blanks) }
 }
 
 /// What to look at when no key matches.
-fn explain(description: &verify::Description, wider: &Wider) {
+fn explain(description: &verify::Description, other_match: &OtherMatch) {
     if !description.signature_is_hex {
         println!("  signature    is not 64 hexadecimal digits");
     }
@@ -136,8 +136,8 @@ fn explain(description: &verify::Description, wider: &Wider) {
     }
     let forms = verify::Form::VARIANTS.iter().map(|form| form.as_str()).collect::<Vec<_>>().join(", ");
     println!("  tried        appID + timestamp + nonce + eventInfo, with every key, in the forms {forms}");
-    match wider {
-        Wider::Text(fit) => {
+    match other_match {
+        OtherMatch::Text(fit) => {
             println!("  fits         eventInfo with: {} (key number {})", fit.form, fit.key + 1);
             println!(
                 "The key is right. The sender signs another text than it sends, in a form that no delivery is taken in:"
@@ -145,12 +145,12 @@ fn explain(description: &verify::Description, wider: &Wider) {
             println!("report it with this output, and let the sender sign what it sends if you can.");
             return;
         }
-        Wider::Trimmed => {
+        OtherMatch::Trimmed => {
             println!("  fits         a key without the white space that it begins or ends with");
             println!("Take the white space out of the key file: a line is the key, blanks and all.");
             return;
         }
-        Wider::Nothing { blanks } => {
+        OtherMatch::Nothing { blanks } => {
             println!("  and with     any of these, alone and together: {}", verify::words().join("; "));
             if *blanks {
                 println!(

@@ -4,23 +4,18 @@ use std::time::Duration;
 
 use convoke_core::time::Millis;
 use convoke_log::{Details, Enriched, Run};
+use convoke_platform::retry_policy::{RetryPolicy, Verdict};
 use convoke_platform::{Class, Conference};
 
-/// The first pause; doubled with each try …
-const MIN_RETRY_DELAY: Duration = Duration::from_secs(60);
-/// … up to this …
-const MAX_RETRY_DELAY: Duration = Duration::from_secs(3_600);
-/// … until so long after the run's last event. What is older is asked for once.
-const RETRY_PERIOD: Duration = Duration::from_secs(86_400);
+/// A run is asked about until its last event is so old.
+const RETRIES: RetryPolicy = RetryPolicy {
+    min_delay: Duration::from_secs(60),
+    max_delay: Duration::from_secs(3_600),
+    period: Duration::from_secs(86_400),
+};
 
 /// The platform writes times in whole minutes.
 const MINUTE: Duration = Duration::from_secs(60);
-
-/// Tries of a question that the platform says is wrong.
-const MAX_WRONG_TRIES: u32 = 3;
-
-/// What is never answered at all is given up after so many tries.
-const MIN_TRIES: u32 = 10;
 
 /// A call that may know a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,31 +75,20 @@ pub fn details(run: &Run, call: Call, conference: &Conference) -> Option<Details
 #[must_use]
 pub fn unknown(run: &Run, corp_id: Option<String>, now: Millis) -> Enriched {
     let reason = "the platform does not know the meeting".to_owned();
-    if now.since(run.last_event_at) >= RETRY_PERIOD {
+    if now.since(run.last_event_at) >= RETRIES.period {
         return Enriched::GivenUp { at: now, details: Details { corp_id, ..Details::default() }, reason };
     }
-    Enriched::Later { due_at: retry_at(run.tries, now), reason }
+    Enriched::Later { due_at: RETRIES.retry_at(run.tries, now), reason }
 }
 
 /// What a failed call means for the run that was asked for; `None`: nothing, for it says nothing about it.
 #[must_use]
 pub fn failed(run: &Run, class: Class, problem: &str, now: Millis) -> Option<Enriched> {
-    let given_up = match class {
-        Class::Token | Class::Configuration | Class::Locked => return None,
-        Class::Gone => return Some(unknown(run, None, now)),
-        Class::Bug => run.tries + 1 >= MAX_WRONG_TRIES,
-        Class::Transient | Class::Incomplete => {
-            run.tries + 1 >= MIN_TRIES && now.since(run.last_event_at) >= 2 * RETRY_PERIOD
-        }
-    };
     let reason = problem.to_owned();
-    Some(if given_up {
-        Enriched::GivenUp { at: now, details: Details::default(), reason }
-    } else {
-        Enriched::Later { due_at: retry_at(run.tries, now), reason }
-    })
-}
-
-fn retry_at(tries: u32, now: Millis) -> Millis {
-    now.plus(MIN_RETRY_DELAY.saturating_mul(1 << tries.min(8)).min(MAX_RETRY_DELAY))
+    match RETRIES.judge(class, run.tries, now.since(run.last_event_at)) {
+        Verdict::Unrelated => None,
+        Verdict::Gone => Some(unknown(run, None, now)),
+        Verdict::GiveUp => Some(Enriched::GivenUp { at: now, details: Details::default(), reason }),
+        Verdict::Retry => Some(Enriched::Later { due_at: RETRIES.retry_at(run.tries, now), reason }),
+    }
 }

@@ -36,7 +36,7 @@ impl Sheet for Csv {
         for value in values {
             let field: Cow<'_, str> = match value {
                 Value::Null => Cow::Borrowed(""),
-                Value::Text(text) if self.spreadsheet => harmless(text),
+                Value::Text(text) if self.spreadsheet => escape_formula(text),
                 Value::Text(text) => Cow::Borrowed(text),
                 Value::Json(text) => Cow::Borrowed(text),
                 Value::Integer(number) => number.to_string().into(),
@@ -67,7 +67,7 @@ fn failed(error: csv::Error) -> io::Error {
 
 /// What a spreadsheet would take for a formula is marked as text by an apostrophe: a participant chooses the name. Many
 /// split also at semicolons, tabs and line ends, whatever stands between quotes: a formula may begin after these, too.
-fn harmless(text: &str) -> Cow<'_, str> {
+fn escape_formula(text: &str) -> Cow<'_, str> {
     const SEPARATORS: [char; 4] = [';', '\t', '\r', '\n'];
     let mut marked = String::new();
     let mut copied = 0;
@@ -157,7 +157,7 @@ mod tests {
             ("Ada-Lee, x=1; y", "Ada-Lee, x=1; y"),
             ("王小明", "王小明"),
         ] {
-            assert_eq!(harmless(text), safe);
+            assert_eq!(escape_formula(text), safe);
         }
     }
 }

@@ -15,7 +15,7 @@ const MAX_NAMED: usize = 20;
 
 /// What names the person in its rows, and was not given. To be shown only before anything is erased.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Others {
+pub struct OtherHandles {
     /// User UUIDs.
     pub users: BTreeSet<String>,
     /// Accounts.
@@ -24,7 +24,7 @@ pub struct Others {
     pub call_numbers: BTreeSet<String>,
 }
 
-impl Others {
+impl OtherHandles {
     /// How many there are, of each kind.
     #[must_use]
     pub fn counts(&self) -> [usize; 3] {
@@ -61,7 +61,7 @@ pub struct Matches<'a> {
     new: Vec<(StayKey, Option<String>)>,
     hashes: HashSet<String>,
     new_hashes: Vec<String>,
-    others: Others,
+    others: OtherHandles,
 }
 
 impl<'a> Matches<'a> {
@@ -73,7 +73,7 @@ impl<'a> Matches<'a> {
             new: Vec::new(),
             hashes: HashSet::new(),
             new_hashes: Vec::new(),
-            others: Others::default(),
+            others: OtherHandles::default(),
         }
     }
 
@@ -151,7 +151,7 @@ impl<'a> Matches<'a> {
         self.stays.values()
     }
 
-    pub fn into_others(self) -> Others {
+    pub fn into_others(self) -> OtherHandles {
         self.others
     }
 }

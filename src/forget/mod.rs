@@ -40,7 +40,7 @@ use convoke_log::{
 use matches::{Matches, key_of};
 use suppression::SuppressionKey;
 
-pub use matches::Others;
+pub use matches::OtherHandles;
 
 /// Places of the log that are looked at in one query.
 const SPAN_SEQS: i64 = 20_000;
@@ -99,7 +99,7 @@ pub struct Survey {
     #[serde(skip)]
     pub between: Option<(Millis, Millis)>,
     /// What else names the person in the same rows.
-    pub others: Others,
+    pub others: OtherHandles,
 }
 
 /// What an erasure came to.
@@ -110,7 +110,7 @@ pub struct ForgetReport {
     /// Whether an earlier run of it was broken off.
     pub resumed: bool,
     /// What else named the person in the rows that this run erased.
-    pub others: Others,
+    pub others: OtherHandles,
     /// What the database may still have in its files.
     pub left: Vec<String>,
 }
@@ -192,16 +192,16 @@ impl Forget {
     pub async fn erase(&self, vacuum: bool, mut progress: impl FnMut(Part)) -> Result<ForgetReport, ForgetError> {
         let log = &*self.log;
         let fresh = SuppressionKey::fresh_key();
-        let suppression = SuppressionKey::new(&patient(async || log.make_forgotten_key(&fresh).await).await?);
+        let suppression = SuppressionKey::new(&retrying(async || log.make_forgotten_key(&fresh).await).await?);
         let person = suppression.person(&self.handles);
         let named_by = self.named_by();
-        let begun = patient(async || log.begin_erasure(&person, &named_by).await).await?;
+        let begun = retrying(async || log.begin_erasure(&person, &named_by).await).await?;
         let resumed = begun.counts != Erased::default();
         let mut hashes = suppression.of_handles(&self.handles);
         for run in self.runs_of_meeting().await? {
             hashes.extend(self.handles.names.iter().map(|name| suppression.of_name(&run, name)));
         }
-        patient(async || log.remember_forgotten(&hashes, begun.begun_at).await).await?;
+        retrying(async || log.remember_forgotten(&hashes, begun.begun_at).await).await?;
 
         let mut matches = Matches::new(&self.handles, &suppression);
         let mut done = Seq::START;
@@ -217,7 +217,7 @@ impl Forget {
         progress(Part::Quarantine);
         let noted = log.noted_stays(begun.id).await?;
         for id in self.quarantined(&suppression, &of_runs(noted.iter()).1, None).await? {
-            patient(async || log.erase_quarantined(begun.id, id).await).await?;
+            retrying(async || log.erase_quarantined(begun.id, id).await).await?;
         }
         progress(Part::Tables);
         let noted = log.noted_stays(begun.id).await?;
@@ -234,8 +234,8 @@ impl Forget {
             let found = stream::find(log, bus, &person, meetings).await?;
             stream::delete(log, bus, begun.id, &found).await?;
         }
-        let left = patient(async || log.scrub(vacuum).await).await?;
-        patient(async || log.finish_erasure(begun.id).await).await?;
+        let left = retrying(async || log.scrub(vacuum).await).await?;
+        retrying(async || log.finish_erasure(begun.id).await).await?;
         let erasure = log.erasure(begun.id).await?;
         Ok(ForgetReport { erasure, resumed, others: matches.into_others(), left })
     }
@@ -265,7 +265,7 @@ impl Forget {
         let mut at = from;
         while at < head {
             let to = Seq(head.0.min(at.0 + SPAN_SEQS));
-            for row in patient(async || self.log.person_rows(&self.handles, &[], at, to).await).await? {
+            for row in retrying(async || self.log.person_rows(&self.handles, &[], at, to).await).await? {
                 matches.row(&row);
             }
             if let Some(erasure) = erasure {
@@ -281,7 +281,7 @@ impl Forget {
     async fn find_stays(&self, matches: &mut Matches<'_>, erasure: Option<&Erasure>) -> Result<(), LogError> {
         let mut after = None;
         loop {
-            let (page, last) = patient(async || self.log.person_stays(&self.handles, after, PAGE_STAYS).await).await?;
+            let (page, last) = retrying(async || self.log.person_stays(&self.handles, after, PAGE_STAYS).await).await?;
             if last.is_none() {
                 return Ok(());
             }
@@ -298,7 +298,7 @@ impl Forget {
         if stays.is_empty() && hashes.is_empty() {
             return Ok(());
         }
-        patient(async || self.log.note_stays(erasure, &stays, &hashes).await).await
+        retrying(async || self.log.note_stays(erasure, &stays, &hashes).await).await
     }
 
     /// The rows of a stretch of the log that are the person's: named, or of one of `stays`.
@@ -309,7 +309,7 @@ impl Forget {
         after: Seq,
         up_to: Seq,
     ) -> Result<Vec<PersonRow>, LogError> {
-        let mut rows = patient(async || self.log.person_rows(&self.handles, runs, after, up_to).await).await?;
+        let mut rows = retrying(async || self.log.person_rows(&self.handles, runs, after, up_to).await).await?;
         rows.retain(|row| {
             self.handles.name(&row.meeting, &row.attendee) || key_of(row).is_some_and(|key| stays.contains(&key))
         });
@@ -334,7 +334,7 @@ impl Forget {
             self.note(matches, erasure).await?;
             for piece in rows.chunks(TRANSACTION_ROWS) {
                 let begun = Instant::now();
-                patient(async || self.log.erase_rows(erasure, piece).await).await?;
+                retrying(async || self.log.erase_rows(erasure, piece).await).await?;
                 // Half of the time is the others'.
                 tokio::time::sleep(begun.elapsed().min(RETRY_DELAY)).await;
             }
@@ -351,7 +351,7 @@ impl Forget {
         let (mut runs, mut after) = (Vec::new(), None);
         loop {
             let page = Page { order: Order::Newest, after, limit: PAGE_RUNS, within: RETRY_TIMEOUT };
-            let found = patient(async || self.log.list_meetings(&filter, &page).await).await?;
+            let found = retrying(async || self.log.list_meetings(&filter, &page).await).await?;
             runs.extend(
                 found.rows.into_iter().map(|row| RunKey {
                     subscriber_id: row.subscriber_id.into(),
@@ -413,13 +413,13 @@ impl Forget {
     async fn erase_hosts(&self, erasure: &Erasure, suppression: &SuppressionKey) -> Result<(), LogError> {
         let mut after: Option<RunKey> = None;
         loop {
-            let page = patient(async || self.log.hosts(after.as_ref(), PAGE_RUNS).await).await?;
+            let page = retrying(async || self.log.hosts(after.as_ref(), PAGE_RUNS).await).await?;
             let Some(last) = page.last() else { return Ok(()) };
             after = Some(last.run.clone());
             for host in &page {
                 if suppression.host_forgotten(&*self.log, &host.host).await?.is_some() {
                     let named = host.subject.as_deref().is_some_and(|subject| subject.contains(&host.host));
-                    patient(async || self.log.erase_host(erasure.id, &host.run, named).await).await?;
+                    retrying(async || self.log.erase_host(erasure.id, &host.run, named).await).await?;
                 }
             }
         }
@@ -439,7 +439,7 @@ fn count(length: usize) -> i64 {
 }
 
 /// Tries again for a while what the database could not do just now.
-async fn patient<T>(mut work: impl AsyncFnMut() -> Result<T, LogError>) -> Result<T, LogError> {
+async fn retrying<T>(mut work: impl AsyncFnMut() -> Result<T, LogError>) -> Result<T, LogError> {
     let begun = Instant::now();
     loop {
         match work().await {

@@ -8,7 +8,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{ForgetError, patient};
+use super::{ForgetError, retrying};
 use crate::cursor::Handover;
 use crate::projection::stay_id;
 use crate::relay::{self, meeting_subjects};
@@ -110,13 +110,13 @@ fn is_of(message: &FoundMessage, person: &Person<'_>, known: &HashMap<EventId, S
         Some(id) if person.events.contains(&id) => true,
         // The log says that it is somebody else's, or new.
         Some(id) if known.contains_key(&id) => false,
-        Some(_) => tells_of(&message.payload, person),
+        Some(_) => names_person(&message.payload, person),
         None => false,
     }
 }
 
 /// Whether a message is of the person by what it says itself.
-fn tells_of(payload: &[u8], person: &Person<'_>) -> bool {
+fn names_person(payload: &[u8], person: &Person<'_>) -> bool {
     #[derive(Deserialize)]
     struct Body<'a> {
         source: String,
@@ -145,7 +145,7 @@ fn tells_of(payload: &[u8], person: &Person<'_>) -> bool {
 pub async fn delete(log: &dyn Erasures, bus: &Bus, erasure: i64, messages: &[u64]) -> Result<(), ForgetError> {
     let Some(eraser) = bus.eraser().await? else { return Ok(()) };
     for piece in messages.chunks(COUNTED_MESSAGES) {
-        patient(async || log.count_messages(erasure, piece.len() as u64).await).await?;
+        retrying(async || log.count_messages(erasure, piece.len() as u64).await).await?;
         stream::iter(piece)
             .map(|sequence| eraser.delete(*sequence))
             .buffer_unordered(MAX_CONCURRENT_DELETES)

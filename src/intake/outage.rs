@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_restart_the_heartbeat_tells_since_when_and_until_it_is_read_the_figure_is_the_least() {
+    fn after_a_restart_the_heartbeat_says_since_when_and_until_it_is_read_the_figure_is_the_least() {
         let scene = Scene::new();
         scene.pass(MINUTE);
         assert!(scene.outage.at_least());

@@ -308,7 +308,7 @@ impl Projector {
 
     /// Writes the next piece, the position with the last of them. What was written before it is what the same rows of the log
     /// make of it again, if this process ends in between.
-    async fn write_a_piece(&mut self) -> Result<(), Retry> {
+    async fn write_chunk(&mut self) -> Result<(), Retry> {
         // Until it is written nobody can rely on what is in memory.
         let Some(mut held) = self.held.take() else { return Ok(()) };
         let Some(writing) = &mut held.writing else {
@@ -387,7 +387,7 @@ impl Cursor for Projector {
         if self.due(rows) {
             self.begin_to_write();
         }
-        self.write_a_piece().await?;
+        self.write_chunk().await?;
         Ok(match rows {
             _ if busy || self.writes() => Progress::More,
             0 => Progress::Idle,
@@ -401,7 +401,7 @@ impl Cursor for Projector {
             if !self.writes() {
                 self.begin_to_write();
             }
-            if let Err(Retry { reason, .. }) = self.write_a_piece().await {
+            if let Err(Retry { reason, .. }) = self.write_chunk().await {
                 tracing::debug!(reason, "what was folded last is folded again at the next start");
             }
         }

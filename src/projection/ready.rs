@@ -20,7 +20,7 @@ pub fn finished(fact: &ProjectedEvent) -> RecordingRow {
 
 /// What a `record.ready` says; the newest one counts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Seen {
+pub struct LatestReady {
     /// Of the event, which is led by its time.
     event_id: Uuid,
     at: i64,
@@ -34,21 +34,21 @@ pub struct Seen {
     view_url: Option<String>,
 }
 
-impl Eq for Seen {}
+impl Eq for LatestReady {}
 
-impl Ord for Seen {
+impl Ord for LatestReady {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.event_id.cmp(&other.event_id)
     }
 }
 
-impl PartialOrd for Seen {
+impl PartialOrd for LatestReady {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Seen {
+impl LatestReady {
     /// Reads it; `None` if nothing can be made of it, or if it was forgotten.
     pub fn read(fact: &ProjectedEvent) -> Option<Self> {
         let info: serde_json::Value = serde_json::from_str(fact.event_info.as_deref()?).ok()?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::ready::{self, Seen};
+use super::ready::{self, LatestReady};
 use super::stay::{Stay, stay_id};
 use convoke_core::id::EventId;
 use convoke_core::time::Millis;
@@ -44,7 +44,7 @@ struct Marks {
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     closings: BTreeSet<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    ready: Option<Seen>,
+    ready: Option<LatestReady>,
 }
 
 fn least(mark: &mut Option<i64>, at: i64) {
@@ -190,7 +190,7 @@ impl Run {
                 self.recordings.entry(row.event_id).or_insert(row);
             }
             ProjectedEvent::DETAILED => {
-                if let Some(seen) = Seen::read(fact) {
+                if let Some(seen) = LatestReady::read(fact) {
                     greatest(&mut marks.ready, seen);
                     self.readies = true;
                 }
@@ -322,7 +322,7 @@ impl Run {
         let mut changes: Vec<(i64, bool, usize)> = Vec::with_capacity(2 * self.stays.len());
         for kept in self.stays.values() {
             let next = numbers.len() + nobodies;
-            let number = match kept.stay.somebody() {
+            let number = match kept.stay.person() {
                 Some(name) => *numbers.entry(name).or_insert(next),
                 None => {
                     nobodies += 1;

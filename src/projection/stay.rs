@@ -138,7 +138,7 @@ impl Stay {
     }
 
     /// Who that is, for counting people; `None` if it is not known.
-    pub fn somebody(&self) -> Option<&str> {
+    pub fn person(&self) -> Option<&str> {
         let texts = self.attributes();
         texts.person().or(texts.display_name)
     }

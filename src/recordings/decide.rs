@@ -6,34 +6,23 @@ use super::ready::{Found, Ready};
 use convoke_core::time::Millis;
 use convoke_log::{Fetch, Fetched};
 use convoke_platform::Class;
+use convoke_platform::retry_policy::{RetryPolicy, Verdict};
 
-/// The platform is asked first so long after a recording finished, and again after pauses that double …
-const MIN_RETRY_DELAY: Duration = Duration::from_secs(60);
-/// … up to this …
-const MAX_RETRY_DELAY: Duration = Duration::from_secs(1_800);
-/// … until it is so old. What is older when it is found is asked for once.
+/// What is older when it is found is asked for once.
 pub const RETRY_PERIOD: Duration = Duration::from_secs(7 * 86_400);
+
+/// The platform is asked first a minute after a recording finished, and again until it is decoded.
+pub const RETRIES: RetryPolicy =
+    RetryPolicy { min_delay: Duration::from_secs(60), max_delay: Duration::from_secs(1_800), period: RETRY_PERIOD };
 
 /// A run's newest recording may be missing from an answer about its earlier ones. After so many tries it is believed to be in it:
 /// with the pauses between them they take an hour, which no clock that jumps makes any shorter.
 const MIN_SETTLED_TRIES: u32 = 6;
 
-/// What is never answered at all is given up after twice [`RETRY_PERIOD`], and so many tries.
-const MIN_TRIES: u32 = 10;
-
-/// Tries of a question that the platform says is wrong.
-const MAX_WRONG_TRIES: u32 = 3;
-
 /// When to ask first. By our clock: the platform's may be another.
 #[must_use]
 pub fn first_attempt_at(finished_at: Millis, now: Millis) -> Millis {
-    finished_at.plus(MIN_RETRY_DELAY).clamp(now, now.plus(MIN_RETRY_DELAY))
-}
-
-/// When to ask again.
-#[must_use]
-pub fn retry_at(tries: u32, now: Millis) -> Millis {
-    now.plus(MIN_RETRY_DELAY.saturating_mul(1 << tries.min(8)).min(MAX_RETRY_DELAY))
+    finished_at.plus(RETRIES.min_delay).clamp(now, now.plus(RETRIES.min_delay))
 }
 
 /// What an answer means.
@@ -46,7 +35,7 @@ pub fn judge(fetch: &Fetch, found: &Found, now: Millis) -> Fetched {
         // However old it is: it is believed soon.
         Found::Ready(_) => {
             let reason = "the newest recording of the meeting is not in the platform's answer yet".to_owned();
-            return Fetched::Later { due_at: retry_at(fetch.tries, now), reason };
+            return Fetched::Later { due_at: RETRIES.retry_at(fetch.tries, now), reason };
         }
         Found::Unfinished => "the platform has not decoded it yet",
         Found::Nothing => "the platform has no recording of the meeting",
@@ -54,26 +43,19 @@ pub fn judge(fetch: &Fetch, found: &Found, now: Millis) -> Fetched {
     if now.since(fetch.finished_at) >= RETRY_PERIOD {
         return Fetched::GivenUp { at: now, reason: reason.to_owned() };
     }
-    Fetched::Later { due_at: retry_at(fetch.tries, now), reason: reason.to_owned() }
+    Fetched::Later { due_at: RETRIES.retry_at(fetch.tries, now), reason: reason.to_owned() }
 }
 
 /// What a failed call means for what it asked for; `None`: nothing, for it says nothing about it.
 #[must_use]
 pub fn judge_failure(fetch: &Fetch, class: Class, problem: &str, now: Millis) -> Option<Fetched> {
-    let given_up = match class {
-        Class::Token | Class::Configuration | Class::Locked => return None,
-        Class::Gone => return Some(judge(fetch, &Found::Nothing, now)),
-        Class::Bug => fetch.tries + 1 >= MAX_WRONG_TRIES,
-        Class::Transient | Class::Incomplete => {
-            fetch.tries + 1 >= MIN_TRIES && now.since(fetch.finished_at) >= 2 * RETRY_PERIOD
-        }
-    };
     let reason = problem.to_owned();
-    Some(if given_up {
-        Fetched::GivenUp { at: now, reason }
-    } else {
-        Fetched::Later { due_at: retry_at(fetch.tries, now), reason }
-    })
+    match RETRIES.judge(class, fetch.tries, now.since(fetch.finished_at)) {
+        Verdict::Unrelated => None,
+        Verdict::Gone => Some(judge(fetch, &Found::Nothing, now)),
+        Verdict::GiveUp => Some(Fetched::GivenUp { at: now, reason }),
+        Verdict::Retry => Some(Fetched::Later { due_at: RETRIES.retry_at(fetch.tries, now), reason }),
+    }
 }
 
 /// Whether the answer is about the newest recording too, and not only about those before it.

@@ -229,7 +229,7 @@ impl Recordings {
         }
         let stored = self.intake.store(verified, Bytes::copy_from_slice(info.as_bytes()), now).await;
         stored.map_err(|_| Retry { reason: format!("a {EVENT} cannot be stored now"), soon: false })?;
-        let fetched = Fetched::Published { due_at: decide::retry_at(0, now) };
+        let fetched = Fetched::Published { due_at: decide::RETRIES.retry_at(0, now) };
         self.log.settle_fetch(fetch, &fetched).await.map_err(|error| self.log_failed(&error)).map(drop)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::decide::{RETRY_PERIOD, first_attempt_at, judge, judge_failure, retry_at};
+use super::decide::{RETRIES, RETRY_PERIOD, first_attempt_at, judge, judge_failure};
 use super::ready::{Found, Info, Ready};
 use convoke_core::time::Millis;
 use convoke_log::{Fetch, Fetched};
@@ -63,7 +63,7 @@ fn the_event_is_these_bytes_and_holds_no_secret() {
 }
 
 #[test]
-fn what_the_platform_does_not_tell_is_null() {
+fn what_the_platform_does_not_say_is_null() {
     let file = RecordFile { decoded: true, ..RecordFile::default() };
     let fetch = Fetch { meeting_id: None, ..fetch() };
     assert_eq!(
@@ -149,9 +149,9 @@ fn it_is_asked_first_after_a_minute_whatever_the_platforms_clock_says() {
 
 #[test]
 fn it_is_asked_again_after_pauses_that_double_up_to_half_an_hour() {
-    let pauses: Vec<_> = (0..7).map(|tries| retry_at(tries, now()).since(now()).as_secs() / 60).collect();
+    let pauses: Vec<_> = (0..7).map(|tries| RETRIES.retry_at(tries, now()).since(now()).as_secs() / 60).collect();
     assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
-    assert_eq!(retry_at(u32::MAX, now()).since(now()), 30 * MINUTE);
+    assert_eq!(RETRIES.retry_at(u32::MAX, now()).since(now()), 30 * MINUTE);
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn an_answer_about_earlier_recordings_of_the_meeting_is_not_taken_for_the_newest
     let tried = |tries| judge(&Fetch { tries, ..second.clone() }, &Found::of_file(&decoded()), soon);
     assert!(matches!(tried(5), Fetched::Later { .. }));
     event_info(tried(6));
-    let waited: Duration = (0..6).map(|tries| retry_at(tries, soon).since(soon)).sum();
+    let waited: Duration = (0..6).map(|tries| RETRIES.retry_at(tries, soon).since(soon)).sum();
     assert_eq!(waited, HOUR + MINUTE);
 
     let starts = |starts| {

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_lasts_an_hour_from_when_it_was_told_however_often_it_is_seen() {
+    fn a_lock_lasts_an_hour_from_when_it_was_reported_however_often_it_is_seen() {
         let mut memory = Memory::default();
         memory.lock(at(0));
         for minute in [1, 30, 59] {
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_was_told_outlasts_a_status_that_does_not_show_it_but_no_success() {
+    fn a_lock_that_was_reported_outlasts_a_status_that_does_not_show_it_but_no_success() {
         let mut memory = Memory::default();
         memory.lock(at(0));
         memory.see(Some(Status::Disabled), at(5));

@@ -75,7 +75,7 @@ impl Expected {
 
     /// How it stands.
     #[must_use]
-    pub fn standing(&self, is: Option<&Subscription>) -> SubscriptionStatus {
+    pub fn status_of(&self, is: Option<&Subscription>) -> SubscriptionStatus {
         match is.map(|is| (is, is.status)) {
             None => SubscriptionStatus::Missing,
             Some((_, Status::Disabled)) => SubscriptionStatus::Disabled,
@@ -131,15 +131,15 @@ mod tests {
 
     #[test]
     fn what_is_enabled_and_as_configured_stands_well_and_everything_else_does_not() {
-        let standing = |is: Option<Subscription>| expected().standing(is.as_ref());
-        assert_eq!(standing(None), SubscriptionStatus::Missing);
+        let status_of = |is: Option<Subscription>| expected().status_of(is.as_ref());
+        assert_eq!(status_of(None), SubscriptionStatus::Missing);
         for (status, expected) in [
             (Status::Enabled, SubscriptionStatus::Enabled),
             (Status::Disabled, SubscriptionStatus::Disabled),
             (Status::Locked, SubscriptionStatus::Locked),
             (Status::Other(7), SubscriptionStatus::Unknown),
         ] {
-            assert_eq!(standing(Some(subscription(status))), expected);
+            assert_eq!(status_of(Some(subscription(status))), expected);
         }
         for (subscriber_id, url) in [
             (Some("3"), Some("https://hooks.example.com/openapi/meetingevent")),
@@ -155,14 +155,14 @@ mod tests {
                 ..subscription(Status::Enabled)
             };
             assert_eq!(expected().differences(&is).len(), 1, "{is:?}");
-            assert_eq!(standing(Some(is)), SubscriptionStatus::Elsewhere);
+            assert_eq!(status_of(Some(is)), SubscriptionStatus::Elsewhere);
         }
         let anywhere = Expected { url: None, ..expected() };
-        assert_eq!(anywhere.standing(Some(&subscription(Status::Enabled))), SubscriptionStatus::Enabled);
+        assert_eq!(anywhere.status_of(Some(&subscription(Status::Enabled))), SubscriptionStatus::Enabled);
     }
 
     #[test]
-    fn what_the_platform_told_cannot_drive_a_terminal() {
+    fn what_the_platform_reported_cannot_drive_a_terminal() {
         let is = Subscription { url: Some("https://x/\u{1b}[2J\n".to_owned()), ..subscription(Status::Enabled) };
         let said = expected().differences(&is).concat();
         assert!(!said.contains(char::is_control), "{said:?}");

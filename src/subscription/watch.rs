@@ -26,29 +26,29 @@ const LOG_INTERVAL: Duration = Duration::from_secs(3600);
 /// One that comes and goes is said no more often than this, unless it gets worse.
 const CHANGE_LOG_INTERVAL: Duration = Duration::from_secs(600);
 
-/// What there is to say.
+/// What is to be logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Say {
+pub enum Notice {
     /// It is not as it should be.
     Bad,
     /// It is well again.
     Well,
 }
 
-/// Decides when something is said.
+/// Decides when a status is logged.
 #[derive(Debug, Default)]
-pub struct Voice {
+pub struct StatusLog {
     /// What was last said to be bad, and when.
     said: Option<(SubscriptionStatus, Duration)>,
     /// Whether that is still so, as far as has been said.
     bad: bool,
 }
 
-impl Voice {
+impl StatusLog {
     /// Takes notice of how it stands at `now`, by a steady clock; what there is to say about it.
-    pub fn note(&mut self, standing: SubscriptionStatus, now: Duration) -> Option<Say> {
+    pub fn note(&mut self, standing: SubscriptionStatus, now: Duration) -> Option<Notice> {
         if standing == SubscriptionStatus::Enabled {
-            return std::mem::take(&mut self.bad).then_some(Say::Well);
+            return std::mem::take(&mut self.bad).then_some(Notice::Well);
         }
         let due = self.said.is_none_or(|(said, at)| {
             let pause = if standing == said && self.bad { LOG_INTERVAL } else { CHANGE_LOG_INTERVAL };
@@ -59,7 +59,7 @@ impl Voice {
         }
         self.said = Some((standing, now));
         self.bad = true;
-        Some(Say::Bad)
+        Some(Notice::Bad)
     }
 }
 
@@ -85,7 +85,7 @@ pub struct SubscriptionWatch {
     owner: String,
     every: Duration,
     clock: Clock,
-    voice: Voice,
+    status_log: StatusLog,
     /// When it was read last, while it is ours to read.
     read_at: Option<Duration>,
 }
@@ -102,7 +102,7 @@ impl SubscriptionWatch {
         every: Duration,
         clock: Clock,
     ) -> Self {
-        Self { client, log, status, expected, owner, every, clock, voice: Voice::default(), read_at: None }
+        Self { client, log, status, expected, owner, every, clock, status_log: StatusLog::default(), read_at: None }
     }
 
     /// Watches until `stop`, once the database is migrated.
@@ -142,14 +142,14 @@ impl SubscriptionWatch {
         let read = self.client.subscription().await;
         let expected = self.expected.borrow_and_update().clone();
         let standing = match &read {
-            Ok(is) => expected.standing(is.as_ref()),
+            Ok(is) => expected.status_of(is.as_ref()),
             Err(_) => SubscriptionStatus::Unknown,
         };
         self.status.send_replace(Some(standing));
-        match self.voice.note(standing, now) {
+        match self.status_log.note(standing, now) {
             None => {}
-            Some(Say::Well) => tracing::info!("the subscription at the platform is enabled"),
-            Some(Say::Bad) => {
+            Some(Notice::Well) => tracing::info!("the subscription at the platform is enabled"),
+            Some(Notice::Bad) => {
                 let detail = match &read {
                     Ok(None) => "there is none: run `convoke subscription set`, then `enable`".to_owned(),
                     Ok(Some(is)) => detail(standing, expected.differences(is)),
@@ -190,39 +190,39 @@ mod tests {
     use SubscriptionStatus::{Disabled, Elsewhere, Enabled, Locked, Missing, Unknown};
 
     /// What is said, by the minute, while it stands so.
-    fn said(course: impl IntoIterator<Item = (u64, SubscriptionStatus)>) -> Vec<(u64, Say)> {
-        let mut voice = Voice::default();
+    fn logged(course: impl IntoIterator<Item = (u64, SubscriptionStatus)>) -> Vec<(u64, Notice)> {
+        let mut status_log = StatusLog::default();
         course
             .into_iter()
             .filter_map(|(minute, standing)| {
-                voice.note(standing, Duration::from_secs(minute * 60)).map(|say| (minute, say))
+                status_log.note(standing, Duration::from_secs(minute * 60)).map(|say| (minute, say))
             })
             .collect()
     }
 
     #[test]
     fn what_is_well_is_not_mentioned_and_what_stays_bad_is_hourly() {
-        assert_eq!(said((0..100).map(|minute| (minute, Enabled))), []);
+        assert_eq!(logged((0..100).map(|minute| (minute, Enabled))), []);
         let course = (0..150).map(|minute| (minute, if minute < 10 { Enabled } else { Disabled }));
-        assert_eq!(said(course), [(10, Say::Bad), (70, Say::Bad), (130, Say::Bad)]);
+        assert_eq!(logged(course), [(10, Notice::Bad), (70, Notice::Bad), (130, Notice::Bad)]);
     }
 
     #[test]
     fn what_gets_worse_is_said_at_once_and_what_is_well_again_once() {
         let course =
             [(0, Unknown), (1, Elsewhere), (2, Disabled), (3, Locked), (4, Missing), (5, Enabled), (6, Enabled)];
-        let bad = [0, 1, 2, 3, 4].map(|minute| (minute, Say::Bad));
-        assert_eq!(said(course), [&bad[..], &[(5, Say::Well)]].concat());
+        let bad = [0, 1, 2, 3, 4].map(|minute| (minute, Notice::Bad));
+        assert_eq!(logged(course), [&bad[..], &[(5, Notice::Well)]].concat());
     }
 
     #[test]
     fn what_comes_and_goes_is_said_every_ten_minutes_at_most() {
         let wavering = (0..60).map(|minute| (minute, if minute % 2 == 0 { Unknown } else { Enabled }));
         let expected: Vec<_> =
-            (0..60).step_by(10).flat_map(|minute| [(minute, Say::Bad), (minute + 1, Say::Well)]).collect();
-        assert_eq!(said(wavering), expected);
+            (0..60).step_by(10).flat_map(|minute| [(minute, Notice::Bad), (minute + 1, Notice::Well)]).collect();
+        assert_eq!(logged(wavering), expected);
         let wavering = (0..60).map(|minute| (minute, if minute % 2 == 0 { Locked } else { Disabled }));
         // And what gets worse in between.
-        assert_eq!(said(wavering).len(), 10);
+        assert_eq!(logged(wavering).len(), 10);
     }
 }

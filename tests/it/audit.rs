@@ -266,7 +266,7 @@ async fn a_stream_that_discarded_its_beginning_is_compared_from_its_oldest_messa
 }
 
 #[tokio::test]
-async fn what_was_not_published_yet_is_told_from_what_was_purged() {
+async fn what_was_not_published_yet_is_distinguished_from_what_was_purged() {
     let scene = Scene::new().await;
     scene.stream().await.purge().await.expect("purged");
     // A row that the relay has yet to publish is a difference all the same, as soon as nobody waits for it any more.

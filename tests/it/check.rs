@@ -38,7 +38,7 @@ async fn sql(convoke: &Convoke, database: &str, on_sqlite: &str, on_postgres: &s
 }
 
 #[tokio::test]
-async fn a_nats_without_jetstream_is_told_as_that_and_the_report_goes_on() {
+async fn a_nats_without_jetstream_is_named_as_that_and_the_report_goes_on() {
     let options = NatsOptions { without_jetstream: true, ..NatsOptions::default() };
     let nats = NatsServer::start(NatsVersion::Newest, options).await;
     let convoke = convoke(SQLITE, &nats.url()).start().await;

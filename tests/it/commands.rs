@@ -423,7 +423,7 @@ async fn the_demo_uses_a_bus_that_it_is_given() {
 }
 
 #[tokio::test]
-async fn the_demo_stays_until_it_is_told_to_end() {
+async fn the_demo_stays_until_it_is_stopped() {
     let (folder, programs) = demo_place();
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_convoke"));
     command.args(["demo", "--meetings", "2", "--attendees", "2"]).env_clear();

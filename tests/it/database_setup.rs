@@ -66,7 +66,7 @@ async fn rights_that_are_missing_in_postgresql_are_said_with_who_can_give_them()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_wrong_password_and_a_missing_database_are_told_from_a_server_that_is_away() {
+async fn a_wrong_password_and_a_missing_database_are_distinguished_from_a_server_that_is_away() {
     let postgres = Postgres::start().await;
     let rules = postgres.data().join("pg_hba.conf");
     let before = fs::read_to_string(&rules).expect("its rules");

@@ -32,7 +32,7 @@ async fn stop(convoke: &mut Convoke) {
 }
 
 #[tokio::test]
-async fn a_first_start_and_a_quick_restart_have_no_gap_and_five_hours_down_are_told() {
+async fn a_first_start_and_a_quick_restart_have_no_gap_and_five_hours_down_are_reported() {
     let mut convoke = convoke(SQLITE, "none").start().await;
     convoke.wait_ready(TEN).await;
     deliver(&convoke, 0..1).await;

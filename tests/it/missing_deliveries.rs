@@ -93,7 +93,7 @@ async fn answered(address: SocketAddr, bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn what_is_no_http_on_the_plain_port_is_told_apart_and_said() {
+async fn what_is_no_http_on_the_plain_port_is_distinguished_and_said() {
     let service = Service::start().await;
     let events = service.convoke.events;
     for reason in ["tls", "not_http", "tls_on_plain_port", "plain_on_tls_port", "proxy_protocol", "head_too_large"] {

@@ -207,7 +207,7 @@ async fn what_is_compared_is_remembered_over_a_restart_and_new_events_are_compar
 }
 
 #[tokio::test]
-async fn a_stream_that_discards_as_it_was_told_has_lost_nothing() {
+async fn a_stream_that_discards_as_configured_has_lost_nothing() {
     let changes: [fn(&mut jetstream::stream::Config); 3] = [
         |config| config.max_messages = 6,
         |config| config.max_messages_per_subject = 1,

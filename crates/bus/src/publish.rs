@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_told_apart_by_their_code() {
+    fn refusals_are_distinguished_by_their_code() {
         let refused = |code: u64| outcome(None, format!(r#"{{"error":{{"code":400,"err_code":{code}}}}}"#).as_bytes());
         assert_eq!(refused(10071), Err(PublishError::WrongSequence));
         assert_eq!(refused(10054), Err(PublishError::TooLarge));

@@ -9,6 +9,7 @@ mod model;
 mod pace;
 mod pages;
 mod parse;
+pub mod retry_policy;
 mod sign;
 mod token;
 pub mod transport;

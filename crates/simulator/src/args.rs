@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn the_platform_listens_where_it_is_told_to_and_leaves_url_and_key_to_who_subscribes() {
+    fn the_platform_listens_where_it_is_configured_and_leaves_url_and_key_to_who_subscribes() {
         let parse = |line: &str| {
             Line::try_parse_from(std::iter::once("simulate").chain(line.split_whitespace()))
                 .map(|line| line.args.platform)

@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_told_with_its_stays_and_recordings() {
+    fn a_run_is_reported_with_its_stays_and_recordings() {
         let script = Script {
             meeting: MeetingRef { id: 960_000_017, uuid: 1, cycle_sub_id: None },
             people: vec![Who::Employee(1).person(1), Who::Visitor(2).person(1)],

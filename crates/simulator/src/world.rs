@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_world_that_is_stopped_tells_what_had_happened() {
+    fn a_world_that_is_stopped_says_what_had_happened() {
         let mut world = World::new("7700001234", WorldSettings { meetings: None, ..SETTINGS }, true);
         let mut info = Vec::new();
         let joins = (0..5_000).filter_map(|_| world.next(&mut info)).filter(|it| it.event == "meeting.join").count();

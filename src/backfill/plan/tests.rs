@@ -132,7 +132,7 @@ fn a_session_that_was_lost_moves_the_start_or_the_end() {
 }
 
 #[test]
-fn a_recording_that_nobody_told_of_finished_with_the_run() {
+fn a_recording_that_nobody_reported_finished_with_the_run() {
     let there = [past("+1", 5, 60)];
     let recorded = Conference { has_record_file: Some(true), ..conference() };
     let plan_with = |recordings| {
@@ -144,7 +144,7 @@ fn a_recording_that_nobody_told_of_finished_with_the_run() {
 }
 
 #[test]
-fn what_history_does_not_tell_is_not_filled_and_said() {
+fn what_history_does_not_say_is_not_filled_and_said() {
     let run = run(Some(0), Some(600));
     let no_join = PastStay { joined_at: None, ..past("+1", 0, 60) };
     let plan = compared(&[no_join], Some(&run), &[]);

@@ -78,7 +78,7 @@ pub(super) async fn database(report: &mut Report, log: &dyn Store, now: Millis) 
     }
     let outcome = retention(report, log).await;
     report.part("retention", outcome);
-    let outcome = set_apart(report, log).await;
+    let outcome = quarantine(report, log).await;
     report.part("quarantine", outcome);
     let outcome = cursors(report, log).await;
     report.part("cursor", outcome);
@@ -132,7 +132,7 @@ async fn retention(report: &Report, log: &dyn Store) -> Result<(), log::LogError
     Ok(())
 }
 
-async fn set_apart(report: &Report, log: &dyn Store) -> Result<(), log::LogError> {
+async fn quarantine(report: &Report, log: &dyn Store) -> Result<(), log::LogError> {
     let counts = log.counts().await?;
     if counts.quarantined > 0 {
         let entries = counted(counts.quarantined.unsigned_abs(), "entry", "entries");

@@ -18,7 +18,7 @@ pub(super) async fn platform(report: &mut Report, settings: &Settings, client: &
         Err(error) => return report.fail(what, error.with_advice()),
     };
     let differences = is.as_ref().map(|is| expected.differences(is)).unwrap_or_default().join("; ");
-    match expected.standing(is.as_ref()) {
+    match expected.status_of(is.as_ref()) {
         SubscriptionStatus::Enabled => report.ok(what, "the platform's subscription is enabled, and as configured"),
         SubscriptionStatus::Elsewhere => {
             report.fail(what, format!("the platform's subscription is enabled, but {differences}"));

@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_service_that_takes_no_events_and_helpers_that_fail_are_told_in_a_sentence_each() {
+    fn a_service_that_takes_no_events_and_helpers_that_fail_are_reported_in_a_sentence_each() {
         let running = |report: &str| serde_json::from_str::<Running>(report).expect("a report");
         let well =
             running(r#"{"ready":true,"stopping":false,"database":"","tasks":{"bus":{"running":true,"restarts":0}}}"#);

@@ -250,7 +250,7 @@ async fn a_token_that_is_replaced_in_its_file_ends_with_all_that_it_opened_and_b
 }
 
 #[tokio::test]
-async fn who_guesses_is_told_nothing_more_and_nobody_else_waits() {
+async fn who_guesses_learns_nothing_more_and_nobody_else_waits() {
     let backend = Backend::sqlite();
     let convoke = builder(&backend).setting("TRUSTED_PROXIES", "127.0.0.0/8").start().await;
     convoke.wait_ready(LONG_TIMEOUT).await;

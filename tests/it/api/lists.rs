@@ -145,7 +145,7 @@ pub async fn every_filter_of_every_list_leaves_out_what_it_should(backend: Backe
     }
 }
 
-pub async fn limits_are_told_and_what_is_not_there_is_not_found(backend: Backend) {
+pub async fn limits_are_said_and_what_is_not_there_is_not_found(backend: Backend) {
     let scene = Scene::start(backend).await;
     story(&scene).await;
     let next = scene.all("/api/v1/events?limit=2").await["next"].as_str().expect("more").to_owned();
@@ -292,7 +292,7 @@ pub async fn personal_data_is_masked_unless_the_token_has_the_right(backend: Bac
     }
 }
 
-pub async fn large_events_are_told_a_bounded_part_at_a_time(backend: Backend) {
+pub async fn large_events_are_reported_a_bounded_part_at_a_time(backend: Backend) {
     const LARGE: usize = 24;
     let scene = Scene::start(backend).await;
     let padding = "x".repeat(255_000);
@@ -393,7 +393,7 @@ pub async fn sql_and_html_in_every_field_are_text(backend: Backend) {
     assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
 }
 
-pub async fn the_quarantine_tells_why(backend: Backend) {
+pub async fn the_quarantine_says_why(backend: Backend) {
     let scene = Scene::start(backend).await;
     scene.deliver(r#"{"event":"","timestamp":1,"x":"<b>\ud800</b>"}"#).await;
     let list = scene.all("/api/v1/quarantine").await;

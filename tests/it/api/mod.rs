@@ -31,18 +31,18 @@ on_both! {
     lists:
         every_list_is_read_page_by_page_and_stays_stable_while_events_arrive
         every_filter_of_every_list_leaves_out_what_it_should
-        limits_are_told_and_what_is_not_there_is_not_found
+        limits_are_said_and_what_is_not_there_is_not_found
         personal_data_is_masked_unless_the_token_has_the_right
-        large_events_are_told_a_bounded_part_at_a_time
+        large_events_are_reported_a_bounded_part_at_a_time
         sql_and_html_in_every_field_are_text
-        the_quarantine_tells_why;
+        the_quarantine_says_why;
     statistics:
         statistics_count_what_happened
-        health_tells_what_the_service_knows;
+        health_says_what_the_service_knows;
     streams:
         a_stream_ends_with_the_session_that_it_was_opened_in
         a_stream_goes_on_after_a_restart_without_a_gap
-        a_forgotten_person_is_told_to_nobody_who_comes_back_to_a_stream
+        a_forgotten_person_is_reported_to_nobody_who_comes_back_to_a_stream
         what_the_page_shows_comes_once_a_second;
 }
 

@@ -72,7 +72,7 @@ pub async fn statistics_count_what_happened(backend: Backend) {
     assert!((60..=61).contains(&hour["points"].as_array().expect("points").len()), "{hour}");
 }
 
-pub async fn health_tells_what_the_service_knows(backend: Backend) {
+pub async fn health_says_what_the_service_knows(backend: Backend) {
     let scene = Scene::start(backend).await;
     let before = now();
     scene.deliver(&event("meeting.join", before, "1", "a", &who("Ann", before, 0))).await;

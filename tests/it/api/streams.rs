@@ -185,7 +185,7 @@ pub async fn a_stream_goes_on_after_a_restart_without_a_gap(backend: Backend) {
     assert!(scene.convoke.wait_exit(TEN).await.success(), "streams do not hold up the end");
 }
 
-pub async fn a_forgotten_person_is_told_to_nobody_who_comes_back_to_a_stream(backend: Backend) {
+pub async fn a_forgotten_person_is_reported_to_nobody_who_comes_back_to_a_stream(backend: Backend) {
     let scene = Scene::start(backend).await;
     let other = builder(&scene.backend).start().await;
     other.wait_ready(LONG_TIMEOUT).await;

@@ -20,9 +20,9 @@ use crate::{
 };
 
 on_both! {
-    runs_that_were_told_under_a_replaced_app_id_are_not_told_again_and_their_gaps_are_filled_where_they_are
+    runs_that_were_reported_under_a_replaced_app_id_are_not_reported_again_and_their_gaps_are_filled_where_they_are
     who_was_forgotten_under_a_replaced_app_id_does_not_come_back_under_the_new_one
-    of_two_configured_app_ids_each_keeps_its_runs_and_only_what_nobody_told_goes_to_the_subscribed_one
+    of_two_configured_app_ids_each_keeps_its_runs_and_only_what_nobody_reported_goes_to_the_subscribed_one
 }
 
 const NEW: &str = "7700005678";
@@ -74,7 +74,7 @@ async fn filled(backend: &Backend, subscriber: &str) -> String {
     backend.value(&sql).await
 }
 
-async fn runs_that_were_told_under_a_replaced_app_id_are_not_told_again_and_their_gaps_are_filled_where_they_are(
+async fn runs_that_were_reported_under_a_replaced_app_id_are_not_reported_again_and_their_gaps_are_filled_where_they_are(
     backend: Backend,
 ) {
     let runs: Vec<Run> = lost(4, 2).map(|run| Run { recordings: Vec::new(), ..run }).collect();
@@ -122,7 +122,7 @@ async fn who_was_forgotten_under_a_replaced_app_id_does_not_come_back_under_the_
     assert_eq!(backend.value("SELECT count(*) FROM events WHERE source = 'backfill'").await, "0");
 }
 
-async fn of_two_configured_app_ids_each_keeps_its_runs_and_only_what_nobody_told_goes_to_the_subscribed_one(
+async fn of_two_configured_app_ids_each_keeps_its_runs_and_only_what_nobody_reported_goes_to_the_subscribed_one(
     backend: Backend,
 ) {
     let runs: Vec<Run> = lost(3, 1).collect();

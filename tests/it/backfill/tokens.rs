@@ -49,7 +49,7 @@ async fn a_platform_that_takes_no_token_back_costs_seconds_and_changes_no_status
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_that_is_told_to_end_gives_its_token_back_and_ends_as_by_the_signal() {
+async fn a_command_that_is_stopped_gives_its_token_back_and_ends_as_by_the_signal() {
     let scene = Scene::with(lost(2, 1)).await;
     for (signal, status) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         scene.platform.inject(Call::Attendees, Fault::Slow(Duration::from_secs(3_600)), 1);

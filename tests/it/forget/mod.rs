@@ -17,7 +17,7 @@ on_both! {
         a_dry_run_counts_the_same_and_changes_nothing;
     tables:
         a_rebuild_after_it_makes_the_same_tables
-        what_an_older_event_of_a_stay_told_is_erased_too;
+        what_an_older_event_of_a_stay_held_is_erased_too;
     interrupted:
         it_can_be_broken_off_anywhere_and_goes_on;
     while_running:

@@ -89,7 +89,7 @@ pub async fn a_rebuild_after_it_makes_the_same_tables(backend: Backend) {
     assert_eq!(rebuilt(&backend, &log).await, seen);
 }
 
-pub async fn what_an_older_event_of_a_stay_told_is_erased_too(backend: Backend) {
+pub async fn what_an_older_event_of_a_stay_held_is_erased_too(backend: Backend) {
     let log = backend.log().await;
     // Ada joined, and the left of the same stay names another user: the columns show that one, and `internal` both.
     let left = format!(

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn another_method_or_path_is_told_so() {
+async fn another_method_or_path_is_reported_so() {
     let service = Service::start().await;
     let methods = ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND"];
     for method in methods {
@@ -126,7 +126,7 @@ async fn one_connection_serves_many_requests_also_when_they_are_sent_ahead() {
 }
 
 #[tokio::test]
-async fn probes_are_on_both_listeners_and_tell_no_details() {
+async fn probes_are_on_both_listeners_and_show_no_details() {
     let service = Service::start().await;
     for address in [service.convoke.events, service.convoke.admin] {
         for path in ["/livez", "/readyz"] {

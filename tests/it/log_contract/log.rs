@@ -53,7 +53,7 @@ pub async fn a_batch_is_answered_in_its_order_and_read_back(backend: Backend) {
     assert!(log.read(rows[2].seq, 10).await.expect("it can be read").is_empty());
 }
 
-pub async fn the_places_of_a_batch_are_told_only_if_they_follow_one_another(backend: Backend) {
+pub async fn the_places_of_a_batch_are_reported_only_if_they_follow_one_another(backend: Backend) {
     let log = backend.log().await;
     let mut number = 0;
     for size in [1, 2, 255, 256] {
@@ -449,7 +449,7 @@ pub async fn rows_are_counted_and_found_by_id(backend: Backend) {
     assert!(counts.values().all(|count| *count == 1) && !counts.contains_key(&unknown));
 }
 
-pub async fn places_are_told_of_the_ids_that_are_known(backend: Backend) {
+pub async fn places_are_reported_of_the_ids_that_are_known(backend: Backend) {
     let log = backend.log().await;
     append(&log, &(0..3).map(|n| format!(r#"{{"event":"e","timestamp":{}}}"#, NOW + n)).collect::<Vec<_>>()).await;
     let rows = log.read(Seq::START, 10).await.expect("it can be read");

@@ -17,7 +17,7 @@ on_both! {
     log:
         a_batch_is_answered_in_its_order_and_read_back
         a_duplicate_is_known_after_the_log_was_opened_again
-        the_places_of_a_batch_are_told_only_if_they_follow_one_another
+        the_places_of_a_batch_are_reported_only_if_they_follow_one_another
         copies_appended_at_once_by_several_replicas_are_stored_once
         a_reader_never_finds_a_smaller_number_later
         odd_values_are_stored_and_kept_verbatim
@@ -30,7 +30,7 @@ on_both! {
         lag_is_exact_up_to_ten_thousand_and_no_less_beyond
         a_selection_is_by_time_type_meeting_and_place
         rows_are_counted_and_found_by_id
-        places_are_told_of_the_ids_that_are_known
+        places_are_reported_of_the_ids_that_are_known
         a_heartbeat_is_read_back_with_its_age_and_a_probe_is_none
         a_note_is_kept_until_it_is_replaced
         an_append_that_nobody_waits_for_any_more_leaves_the_log_usable

@@ -176,7 +176,7 @@ async fn nothing_is_said_to_be_kept_in_a_folder_that_was_moved_or_behind_a_link_
 }
 
 #[tokio::test]
-async fn a_heartbeat_of_the_file_that_this_one_is_a_copy_of_is_told_from_its_own() {
+async fn a_heartbeat_of_the_file_that_this_one_is_a_copy_of_is_distinguished_from_its_own() {
     let backend = Backend::sqlite();
     let log = backend.log().await;
     log.beat().await.expect("written");

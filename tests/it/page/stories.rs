@@ -9,7 +9,7 @@ use super::{
 use crate::{support::browser::Browser, support::service::Service};
 
 #[tokio::test]
-async fn a_meetings_story_the_quarantine_and_the_search_are_told() {
+async fn a_meetings_story_the_quarantine_and_the_search_are_reported() {
     let service = scene::fill(scene::guarded().await).await;
     let browser = Browser::start().await;
     sign_in(&browser, &service, TOKEN).await;

@@ -92,7 +92,7 @@ async fn all_ways_of_signing_in_are_accepted_and_say_who_we_are() {
 }
 
 #[tokio::test]
-async fn a_wrong_key_or_clock_is_told_apart_by_how_far_the_clocks_are_from_each_other() {
+async fn a_wrong_key_or_clock_is_distinguished_by_how_far_the_clocks_are_from_each_other() {
     let platform = started(options()).await;
     let wrong = Options { app_key: SecretString::from("another key"), ..settings(&platform) };
     let error = Client::new(wrong, Clock::System).expect("a client").identity().await.expect_err("refused");
@@ -147,7 +147,7 @@ async fn a_subscription_is_set_enabled_by_a_real_handshake_disabled_and_deleted(
 }
 
 #[tokio::test]
-async fn enabling_in_vain_is_told_and_at_last_locked_for_an_hour() {
+async fn enabling_in_vain_is_reported_and_at_last_locked_for_an_hour() {
     let now = Arc::new(AtomicI64::new(1_735_700_400_000));
     let clock = Clock::Set(Arc::clone(&now));
     let platform = started(PlatformOptions { lock_after: 2, clock: clock.clone(), ..options() }).await;

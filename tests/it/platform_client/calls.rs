@@ -242,7 +242,7 @@ async fn segments_are_read_in_both_forms_and_to_their_end() {
 }
 
 #[tokio::test]
-async fn the_enterprise_of_a_meeting_is_told() {
+async fn the_enterprise_of_a_meeting_is_reported() {
     let platform = Scripted::signed_in(|_| Reply::Json(200, json!({ "orgID": "660012345" }))).await;
     let client = platform.client();
     assert_eq!(client.enterprise_of("960000017").await.expect("an answer").as_deref(), Some("660012345"));

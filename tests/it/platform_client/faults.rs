@@ -50,7 +50,7 @@ async fn what_does_not_pass_is_given_up_with_the_platforms_code_and_request_id()
 }
 
 #[tokio::test]
-async fn a_throttled_call_waits_as_long_as_it_is_told_and_is_made_again() {
+async fn a_throttled_call_waits_as_long_as_the_answer_says_and_is_made_again() {
     let platform = Scripted::signed_in(|asked| match asked.nth {
         0 => {
             let headers = vec![("retry-after", "1".to_owned())];

@@ -16,7 +16,7 @@ fn provider() -> PlatformOptions {
 }
 
 #[tokio::test]
-async fn the_five_forms_of_the_signature_are_told_apart_and_taken() {
+async fn the_five_forms_of_the_signature_are_distinguished_and_taken() {
     let (single, multi) = (started(options()).await, started(provider()).await);
     for (platform, parts, body, company, kind) in [
         (&single, USER, json!({ "userId": USER }), json!(CORP), (2, 2)),

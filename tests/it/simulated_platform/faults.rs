@@ -21,7 +21,7 @@ async fn world() -> Platform {
 }
 
 #[tokio::test]
-async fn each_call_has_a_limit_of_its_own_that_its_headers_tell() {
+async fn each_call_has_a_limit_of_its_own_that_its_headers_say() {
     let now = Arc::new(AtomicI64::new(1_735_700_400_000));
     let clock = Clock::Set(Arc::clone(&now));
     let platform = started(PlatformOptions { limit: 3, clock, ..options() }).await;
@@ -45,7 +45,7 @@ async fn each_call_has_a_limit_of_its_own_that_its_headers_tell() {
 }
 
 #[tokio::test]
-async fn a_compressed_minute_is_told_in_seconds() {
+async fn a_compressed_minute_is_reported_in_seconds() {
     let platform = started(PlatformOptions { minute: Duration::from_secs(2), ..options() }).await;
     let answer = Client::new(&platform).await.get(ALL).await;
     assert_eq!(answer.header("X-APIG-Ratelimit-Api"), Some("remain:9999,limit:10000,time:2 second"));

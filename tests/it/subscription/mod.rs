@@ -370,7 +370,7 @@ async fn an_answer_that_got_lost_is_not_asked_for_again_but_looked_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_key_of_the_app_id_and_a_platform_that_is_away_are_told_apart() {
+async fn a_wrong_key_of_the_app_id_and_a_platform_that_is_away_are_distinguished() {
     let rig = Rig::start().await;
     std::fs::write(rig.key_file(), "not the key").expect("a file");
     rig.fails(&["show"], &["platform.app_key_file"]).await;
@@ -419,7 +419,7 @@ async fn all_but_enabling_works_while_the_database_is_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn check_tells_of_the_platform_only_with_credentials() {
+async fn check_speaks_of_the_platform_only_with_credentials() {
     let mut rig = Rig::start().await;
     let check = async |rig: &Rig| {
         let run = rig.credentials(settings()).arg("check").run().await;

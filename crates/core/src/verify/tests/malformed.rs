@@ -19,7 +19,7 @@ fn changed(from: &str, to: &str) -> String {
 }
 
 #[test]
-fn a_body_that_is_not_utf8_is_told_from_one_that_is_not_json() {
+fn a_body_that_is_not_utf8_is_distinguished_from_one_that_is_not_json() {
     let mut bytes = body(JOIN).into_bytes();
     let at = bytes.iter().position(|byte| *byte >= 0x80).expect("a name in Chinese");
     bytes.remove(at);

@@ -102,7 +102,7 @@ fn the_verification_request_passes_as_printed_with_any_white_space() {
 }
 
 #[test]
-fn a_name_escaped_to_sign_but_not_to_send_or_the_other_way_round_is_told_by_its_form() {
+fn a_name_escaped_to_sign_but_not_to_send_or_the_other_way_round_is_counted_by_its_form() {
     let escaped = JOIN.replace("王小明", r"\u738b\u5c0f\u660e");
     assert_eq!(
         sign(KEY, &format!("{APP_ID}{TIMESTAMP}{NONCE}{escaped}")),
@@ -175,7 +175,7 @@ const PAIRS: [(&str, &str, Form); 20] = [
 ];
 
 #[test]
-fn what_one_serialiser_sends_and_another_signs_is_taken_and_told_by_its_form() {
+fn what_one_serialiser_sends_and_another_signs_is_taken_and_counted_by_its_form() {
     let named = |name: &str| JOIN.replace("王小明", name);
     for (sent, signed, form) in PAIRS {
         let checked = check(body_signed_over(&named(sent), &named(signed)));

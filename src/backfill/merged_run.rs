@@ -8,14 +8,14 @@ use convoke_log::RunSnapshot;
 
 /// A run of the tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Known {
+pub struct MergedRun {
     /// The events of all of its subscribers, together.
     pub run: RunSnapshot,
     /// Those subscribers; the one of the newest event is the last.
     pub subscribers: Vec<Arc<str>>,
 }
 
-impl Known {
+impl MergedRun {
     /// Whose events those are that it still lacks.
     pub fn last_subscriber(&self) -> &Arc<str> {
         self.subscribers.last().expect("a known run has a subscriber")
@@ -23,8 +23,8 @@ impl Known {
 }
 
 /// The runs by their UUIDs. `runs` are as [`convoke_log::Snapshots::known_runs`] gives them.
-pub fn by_uuid(runs: Vec<RunSnapshot>) -> HashMap<String, Known> {
-    let mut all: HashMap<String, Known> = HashMap::new();
+pub fn by_uuid(runs: Vec<RunSnapshot>) -> HashMap<String, MergedRun> {
+    let mut all: HashMap<String, MergedRun> = HashMap::new();
     for later in runs {
         let known = all.entry(later.meeting_uuid.clone()).or_default();
         known.subscribers.push(Arc::from(&*later.subscriber_id));
