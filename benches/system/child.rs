@@ -10,9 +10,7 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::routing::{any, get};
-use convoke::http::connections::Connections;
-use convoke::http::failures::Failures;
-use convoke::http::{self, ClientSources, Shutdown, Terms};
+use convoke::http::server::{self, ClientSources, Connections, Failures, ListenerOptions, Shutdown};
 use convoke::relay::subject;
 use convoke_bus::Message;
 use convoke_core::event::{Content, Delivery, Event, Subscriber};
@@ -52,7 +50,7 @@ pub async fn run(which: &str) {
     };
     let listener = TcpListener::bind(setting("LISTEN")).await.expect("a free port");
     let router = router.route("/readyz", get(|| async { StatusCode::OK }));
-    let terms = Terms::events(
+    let terms = ListenerOptions::events(
         std::time::Duration::from_secs(90),
         None,
         Failures::new("events", None),
@@ -60,7 +58,7 @@ pub async fn run(which: &str) {
     );
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).expect("a signal");
     tokio::select! {
-        () = http::serve(listener, terms, router, Shutdown::default(), Connections::new(8192, None)) => {}
+        () = server::serve(listener, terms, router, Shutdown::default(), Connections::new(8192, None)) => {}
         _ = terminate.recv() => {}
     }
 }

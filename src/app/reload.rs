@@ -9,8 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::IntGauge;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::tasks::{Phase, Tasks};
 use crate::config::{Settings, SettingsSources};
 use crate::metrics::Registry;
 use convoke_core::secret;
@@ -23,8 +25,11 @@ const FILE_POLL_INTERVAL: Duration = Duration::from_secs(10);
 /// What cannot be used is tried again at each look, and said this often.
 const LOG_INTERVAL: Duration = Duration::from_secs(600);
 
+/// The helper that looks for files that have changed.
+pub(super) const NAME: &str = "file_watch";
+
 /// Takes the new settings. Nothing can go wrong any more.
-pub(super) type Apply = Box<dyn FnOnce() + Send>;
+type Apply = Box<dyn FnOnce() + Send>;
 
 /// Looks at new settings; nothing changes yet.
 type Check = Box<dyn Fn(&Settings) -> anyhow::Result<Apply> + Send + Sync>;
@@ -63,9 +68,32 @@ impl Reloader {
         Self { parts: Vec::new(), ok, throttle, state: Mutex::new(State { sources, files }) }
     }
 
-    /// Registers a part.
-    pub(super) fn part(&mut self, check: impl Fn(&Settings) -> anyhow::Result<Apply> + Send + Sync + 'static) {
-        self.parts.push(Box::new(check));
+    /// Registers a part: `check` looks at new settings, and what it returns takes them.
+    pub(super) fn part<A: FnOnce() + Send + 'static>(
+        &mut self,
+        check: impl Fn(&Settings) -> anyhow::Result<A> + Send + Sync + 'static,
+    ) {
+        self.parts.push(Box::new(move |new| Ok(Box::new(check(new)?))));
+    }
+
+    /// Registers who follows a value of the settings: it is sent whenever it is another one.
+    pub(super) fn follow<T: PartialEq + Send + Sync + 'static>(
+        &mut self,
+        settings: &Settings,
+        value: fn(&Settings) -> T,
+    ) -> watch::Receiver<T> {
+        let (sender, receiver) = watch::channel(value(settings));
+        self.part(move |new| {
+            let (sender, new) = (sender.clone(), value(new));
+            Ok(move || {
+                sender.send_if_modified(|known| {
+                    let changed = *known != new;
+                    *known = new;
+                    changed
+                });
+            })
+        });
+        receiver
     }
 
     /// Reads everything again. If anything is wrong, all of the old stays.
@@ -122,19 +150,26 @@ impl Reloader {
         Ok(before)
     }
 
-    /// Looks for changed files until `stop`.
-    pub(super) async fn watch(self: Arc<Self>, stop: CancellationToken) {
+    /// With a helper that looks for changed files.
+    pub(super) fn watching(self, tasks: &mut Tasks) -> Arc<Self> {
+        let this = Arc::new(self);
+        let watcher = Arc::clone(&this);
+        tasks.keep(NAME, Phase::Rest, move |stop| Arc::clone(&watcher).watch(stop));
+        this
+    }
+
+    async fn watch(self: Arc<Self>, stop: CancellationToken) -> anyhow::Result<()> {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(FILE_POLL_INTERVAL) => {}
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => return Ok(()),
             }
             let this = Arc::clone(&self);
             // A file system that hangs holds up nobody else, not even the end.
             let looked = tokio::task::spawn_blocking(move || this.reload_files());
             tokio::select! {
                 result = looked => if let Err(error) = result { std::panic::resume_unwind(error.into_panic()) },
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => return Ok(()),
             }
         }
     }

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use futures_util::FutureExt as _;
-use tokio::task::{JoinError, JoinSet};
+use strum::VariantArray as _;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::helpers::Helpers;
+use crate::http::health::Helpers;
 
 /// The pause before a helper is started again; doubled with each failure that follows soon.
 const MIN_RESTART_DELAY: Duration = Duration::from_secs(1);
@@ -22,72 +23,110 @@ const MAX_RESTART_DELAY: Duration = Duration::from_secs(60);
 /// Who has run for so long is well again: the pauses start over.
 const STABLE_TIME: Duration = Duration::from_secs(300);
 
+/// When tasks are stopped: one phase after the other, each when the one before is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::VariantArray)]
+pub(super) enum Phase {
+    /// What takes events or asks the platform for some; for their sake the writer must still run.
+    Sources,
+    /// The writer.
+    Writer,
+    /// What reads the log.
+    Cursors,
+    /// What operators need to watch the end, and upkeep.
+    Rest,
+}
+
 /// What a task says when it ends.
 type Ended = (&'static str, anyhow::Result<()>);
 
-/// Named tasks.
-#[derive(Default)]
+/// Named tasks, and when each is stopped.
 pub(super) struct Tasks {
     set: JoinSet<Ended>,
-    running: Vec<&'static str>,
+    running: Vec<(&'static str, Phase)>,
+    stops: [CancellationToken; Phase::VARIANTS.len()],
+    helpers: Arc<Helpers>,
     /// Makes every helper that runs panic.
     #[cfg(test)]
     pub(super) sabotage: Arc<tokio::sync::Notify>,
 }
 
 impl Tasks {
+    /// None yet; how the helpers are is noted in `helpers`.
+    pub fn new(helpers: Arc<Helpers>) -> Self {
+        Self {
+            set: JoinSet::new(),
+            running: Vec::new(),
+            stops: Default::default(),
+            helpers,
+            #[cfg(test)]
+            sabotage: Arc::default(),
+        }
+    }
+
+    /// What is cancelled when a phase begins.
+    pub fn stop(&self, phase: Phase) -> CancellationToken {
+        self.stops[phase as usize].clone()
+    }
+
     /// A task whose end is the end of the process.
-    pub(super) fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        self.join(name, async {
+    pub fn spawn(&mut self, name: &'static str, phase: Phase, task: impl Future<Output = ()> + Send + 'static) {
+        self.join(name, phase, async {
             task.await;
             Ok(())
         });
     }
 
-    /// A task that is started again until `stop`. An error that it returns is the end of the process all the same: nothing
-    /// can be done about it here.
-    pub(super) fn keep<T>(
+    /// A helper, started again until its phase begins. An error that it returns is the end of the process all the same:
+    /// nothing can be done about it here.
+    pub fn keep<T>(
         &mut self,
         name: &'static str,
-        helpers: &Arc<Helpers>,
-        stop: &CancellationToken,
-        start: impl FnMut() -> T + Send + 'static,
+        phase: Phase,
+        mut start: impl FnMut(CancellationToken) -> T + Send + 'static,
     ) where
         T: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
-        helpers.started(name);
+        self.helpers.started(name);
+        let stop = self.stop(phase);
+        let stopped = stop.clone();
+        let start = move || start(stopped.clone());
         #[cfg(test)]
         let start = sabotaged(start, Arc::clone(&self.sabotage));
-        self.join(name, kept(name, Arc::clone(helpers), stop.clone(), start));
+        let task = kept(name, Arc::clone(&self.helpers), stop, start);
+        self.join(name, phase, task);
     }
 
-    fn join(&mut self, name: &'static str, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
-        self.running.push(name);
+    fn join(
+        &mut self,
+        name: &'static str,
+        phase: Phase,
+        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
+        self.running.push((name, phase));
         self.set.spawn(async move { (name, task.await) });
     }
 
     /// Waits for the next task to end.
-    pub(super) async fn next(&mut self) -> anyhow::Result<Ended> {
+    pub async fn next(&mut self) -> anyhow::Result<Ended> {
         let (name, result) = match self.set.join_next().await {
-            Some(ended) => unwrap(ended)?,
+            Some(ended) => ended.map_err(|error| anyhow!("a task panicked: {error}"))?,
             None => bail!("nothing runs"),
         };
-        self.running.retain(|other| *other != name);
+        self.running.retain(|(other, _)| *other != name);
         Ok((name, result))
     }
 
-    /// Waits until those of these tasks that run have ended.
-    pub(super) async fn finish(&mut self, names: &[&'static str]) -> anyhow::Result<()> {
-        while self.running.iter().any(|name| names.contains(name)) {
-            let (name, result) = self.next().await?;
-            result.with_context(|| format!("the {name}"))?;
+    /// Stops all of them, phase by phase.
+    pub async fn stop_all(&mut self) -> anyhow::Result<()> {
+        for phase in Phase::VARIANTS {
+            self.stop(*phase).cancel();
+            while self.running.iter().any(|(_, other)| other == phase) {
+                let (name, result) = self.next().await?;
+                result.with_context(|| format!("the {name}"))?;
+            }
         }
         Ok(())
     }
-}
-
-fn unwrap(ended: Result<Ended, JoinError>) -> anyhow::Result<Ended> {
-    ended.map_err(|error| anyhow!("a task panicked: {error}"))
 }
 
 async fn kept<T>(
@@ -108,7 +147,7 @@ where
             Ok(Err(error)) => return Err(error),
             Ok(Ok(())) if stop.is_cancelled() => return Ok(()),
             Ok(Ok(())) => "it ended by itself".to_owned(),
-            Err(panic) => format!("it panicked: {}", words(&*panic)),
+            Err(panic) => format!("it panicked: {}", panic_message(&*panic)),
         };
         if began.elapsed() >= STABLE_TIME {
             pause = MIN_RESTART_DELAY;
@@ -143,8 +182,7 @@ where
     }
 }
 
-/// What a panic said.
-pub(crate) fn words(panic: &(dyn std::any::Any + Send)) -> &str {
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no words")
 }
@@ -158,19 +196,19 @@ mod tests {
 
     const NAME: &str = "helper";
 
-    fn helpers() -> (Registry, Arc<Helpers>) {
+    fn tasks() -> (Registry, Arc<Helpers>, Tasks) {
         let registry = Registry::default();
-        (registry.clone(), Arc::new(Helpers::new(&[NAME], &registry)))
+        let helpers = Arc::new(Helpers::new(&[NAME], &registry));
+        (registry, Arc::clone(&helpers), Tasks::new(helpers))
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_helper_that_panics_or_ends_is_started_again_with_growing_pauses_and_named() {
-        let ((registry, helpers), stop, mut tasks) = (helpers(), CancellationToken::new(), Tasks::default());
+        let (registry, helpers, mut tasks) = tasks();
         let starts = Arc::new(std::sync::Mutex::new(Vec::new()));
         let (noted, begin) = (Arc::clone(&starts), Instant::now());
-        let stopped = stop.clone();
-        tasks.keep(NAME, &helpers, &stop, move || {
-            let (noted, stopped) = (Arc::clone(&noted), stopped.clone());
+        tasks.keep(NAME, Phase::Rest, move |stop| {
+            let noted = Arc::clone(&noted);
             async move {
                 let nth = {
                     let mut noted = noted.lock().expect("a lock");
@@ -185,7 +223,7 @@ mod tests {
                         panic!("again")
                     }
                     _ => {
-                        stopped.cancelled().await;
+                        stop.cancelled().await;
                         Ok(())
                     }
                 }
@@ -202,34 +240,32 @@ mod tests {
         let page = registry.render();
         assert!(page.contains("convoke_task_restarts_total{task=\"helper\"} 8\n"), "{page}");
         assert!(helpers.all()[NAME].running);
-        stop.cancel();
-        tasks.finish(&[NAME]).await.expect("it stops");
+        tasks.stop_all().await.expect("it stops");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_helper_that_waits_to_be_started_again_does_not_hold_up_a_stop() {
-        let ((_, helpers), stop, mut tasks) = (helpers(), CancellationToken::new(), Tasks::default());
+        let (_, _, mut tasks) = tasks();
         let starts = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&starts);
-        tasks.keep(NAME, &helpers, &stop, move || {
+        tasks.keep(NAME, Phase::Rest, move |_| {
             counted.fetch_add(1, Ordering::Relaxed);
             async { panic!("at once") }
         });
         tokio::time::sleep(Duration::from_secs(70)).await;
         let before = Instant::now();
-        stop.cancel();
-        tasks.finish(&[NAME]).await.expect("it stops");
+        tasks.stop_all().await.expect("it stops");
         assert_eq!(before.elapsed(), Duration::ZERO);
         assert_eq!(starts.load(Ordering::Relaxed), 7);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_a_helper_cannot_do_anything_about_is_the_end_of_the_process_as_is_the_end_of_a_listener() {
-        let ((_, helpers), stop, mut tasks) = (helpers(), CancellationToken::new(), Tasks::default());
-        tasks.keep(NAME, &helpers, &stop, || async { bail!("a newer schema") });
+        let (_, _, mut tasks) = tasks();
+        tasks.keep(NAME, Phase::Rest, |_| async { bail!("a newer schema") });
         let (name, result) = tasks.next().await.expect("it ended");
         assert_eq!((name, result.expect_err("it failed").to_string()), (NAME, "a newer schema".to_owned()));
-        tasks.spawn("listener", async { panic!("gone") });
+        tasks.spawn("listener", Phase::Sources, async { panic!("gone") });
         assert!(tasks.next().await.is_err());
     }
 }

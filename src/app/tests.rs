@@ -3,10 +3,12 @@
 use std::io;
 use std::sync::{Mutex, PoisonError};
 
+use convoke_core::id::Seq;
 use convoke_core::sign;
 
 use super::*;
 use crate::config::{ConfigArgs, Env};
+use crate::projection;
 
 const APP_ID: &str = "7700001234";
 const KEY: &str = "a-key-of-a-subscriber";
@@ -92,7 +94,7 @@ async fn every_helper_that_panics_is_logged_counted_and_started_again_and_events
         (format!("http://{}{}", app.events, settings.listen.path), format!("http://{}/metrics", app.admin));
     let running = || {
         let all = health.helpers.all();
-        HELPERS.iter().all(|name| all.get(name).is_some_and(|helper| helper.running))
+        helpers::NAMES.iter().all(|name| all.get(name).is_some_and(|helper| helper.running))
     };
     assert!(running(), "all are supervised: {:?}", health.helpers.all());
 

@@ -4,6 +4,7 @@
 //! Log and stream are walked side by side. Both are in the order of the log, so what has to be remembered is only what
 //! one of them has and the other has not shown yet.
 
+pub mod mark;
 mod seq_set;
 pub mod watch;
 
@@ -117,7 +118,7 @@ impl Comparison {
     pub async fn keep(&self, log: &dyn Operations, bus: &Bus) -> anyhow::Result<()> {
         let Some(state) = &self.state else { return Ok(()) };
         let missing = self.missing.iter().filter(|missing| missing.seq <= self.published).count() as u64;
-        watch::Mark::compared(log, bus.stream(), state, missing).await
+        mark::Mark::compared(log, bus.stream(), state, missing).await
     }
 }
 

@@ -10,18 +10,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prometheus::{Gauge, IntGauge};
-use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use super::mark::{Mark, Setback};
 use super::seq_set::SeqSet;
-use super::{Excuse, accepted, aged_out};
+use super::{Excuse, accepted};
 use crate::cursor::lease;
 use crate::metrics::{Counters, Label as _, Registry};
 use crate::relay;
 use convoke_bus::{Bus, StreamState};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::throttle::Throttle;
-use convoke_core::time::Millis;
+use convoke_core::time::{Millis, instant};
 use convoke_log::Operations;
 
 /// How long a look may go on comparing, and how long after it the next one comes.
@@ -39,9 +39,6 @@ const FULL_CHECK_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// The same while the stream has messages that the log does not know.
 const FULL_CHECK_INTERVAL_WITH_UNKNOWN: Duration = Duration::from_secs(3600);
 
-/// When nothing has changed, the time of the last comparison is kept so often, in milliseconds.
-const SAVE_INTERVAL_MS: i64 = 600_000;
-
 /// Messages, or rows, between two rests.
 const PAGE_ROWS: u32 = 256;
 
@@ -50,137 +47,6 @@ const OVERLAP_MESSAGES: u64 = 4 * relay::WINDOW_ROWS as u64;
 
 /// No rest between two pages is longer.
 const MAX_REST: Duration = Duration::from_secs(2);
-
-/// What was found when the stream was last looked at, and how far log and stream have been compared.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mark {
-    /// When the stream was made, in nanoseconds since the epoch.
-    made_at: i64,
-    first: u64,
-    first_at: i64,
-    last: u64,
-    deleted: u64,
-    /// All messages up to here have been read,
-    message: u64,
-    /// and all rows up to here looked for among them.
-    place: i64,
-    /// When everything was last begun to be compared.
-    whole_at: i64,
-    /// Messages that erasures had counted for deletion when the stream was last looked at,
-    #[serde(default)]
-    erased: u64,
-    /// and so many of them that the stream may still have.
-    #[serde(default)]
-    to_erase: u64,
-    /// Rows that were not in the stream.
-    pub missing: u64,
-    /// Messages whose event is not in the log.
-    pub unknown: u64,
-    /// When the comparison last came to its end.
-    #[serde(default)]
-    checked_at: i64,
-    /// Whether somebody else compared since: who goes on from here compares everything.
-    #[serde(default)]
-    again: bool,
-}
-
-impl Mark {
-    /// What was kept in the database, if anything was.
-    ///
-    /// # Errors
-    /// If the database cannot be read.
-    pub async fn load(log: &dyn Operations, stream: &str) -> anyhow::Result<Option<Self>> {
-        // One that cannot be read is of another version: everything is compared again.
-        Ok(log.note(&name(stream)).await?.and_then(|note| serde_json::from_str(&note).ok()))
-    }
-
-    /// Whether it is worth keeping: that nothing has changed is so only once in a while.
-    fn is_news_after(&self, kept: Option<&Self>) -> bool {
-        kept.is_none_or(|kept| {
-            self.checked_at - kept.checked_at >= SAVE_INTERVAL_MS
-                || Self { checked_at: kept.checked_at, ..self.clone() } != *kept
-        })
-    }
-
-    /// Keeps that everything was compared with the stream as it was in `state`, and that so many rows are missing.
-    ///
-    /// # Errors
-    /// If the database cannot be read or written.
-    pub async fn compared(log: &dyn Operations, stream: &str, state: &StreamState, missing: u64) -> anyhow::Result<()> {
-        let erased = log.erased_messages().await?;
-        let mut mark = Self::load(log, stream).await?.unwrap_or_else(|| Self { erased, ..Self::default() });
-        mark.allow(erased);
-        mark.note_numbers(state);
-        (mark.again, mark.checked_at, mark.missing) = (true, log.now().await?.get(), missing);
-        mark.save(log, stream).await
-    }
-
-    async fn save(&self, log: &dyn Operations, stream: &str) -> anyhow::Result<()> {
-        Ok(log.keep_note(&name(stream), &serde_json::to_string(self)?).await?)
-    }
-
-    /// How many messages that were in the stream's middle, or its oldest, are gone.
-    fn gone(&self, state: &StreamState) -> u64 {
-        let holes = |first: u64, deleted: u64| first.saturating_sub(1) + deleted;
-        holes(state.first_sequence, state.deleted).saturating_sub(holes(self.first, self.deleted))
-    }
-
-    /// Takes what `convoke forget` deleted for no loss: it counts in the database before it deletes, so `erased` is to be read
-    /// there after the stream's numbers.
-    pub fn allow(&mut self, erased: u64) {
-        self.to_erase += erased.saturating_sub(self.erased);
-        self.erased = erased;
-    }
-
-    /// How the stream lost messages since, if it did, and a word on it. Those that [`Mark::allow`] allows are none.
-    #[must_use]
-    pub fn setback(&self, state: &StreamState, now: Millis) -> Option<(Setback, String)> {
-        if self.made_at != nanos(state) {
-            return Some((Setback::Recreated, "it was deleted and is a new one".to_owned()));
-        }
-        if state.last_sequence < self.last {
-            let lost = self.last - state.last_sequence;
-            return Some((Setback::Backwards, format!("it went backwards, and has lost its newest {lost} messages")));
-        }
-        if self.to_erase > 0 && self.gone(state) <= self.to_erase {
-            return None;
-        }
-        let first_at = Millis::new(self.first_at).unwrap_or(Millis::EPOCH);
-        if state.first_sequence > self.first
-            && !state.discards
-            && !state.thins
-            && !aged_out(first_at, state.max_age, now)
-        {
-            let lost = state.first_sequence - self.first;
-            return Some((Setback::Purged, format!("it was purged of up to {lost} messages that were not old")));
-        }
-        // What aged out meanwhile says nothing about the middle.
-        let lost = state.deleted.saturating_sub(self.deleted);
-        if lost > self.to_erase && !state.thins {
-            return Some((Setback::Deleted, format!("{lost} messages in its middle were deleted")));
-        }
-        None
-    }
-
-    fn note_numbers(&mut self, state: &StreamState) {
-        if self.made_at == nanos(state) {
-            self.to_erase = self.to_erase.saturating_sub(self.gone(state));
-        }
-        self.made_at = nanos(state);
-        self.first = state.first_sequence;
-        self.first_at = state.first_at.get();
-        self.last = state.last_sequence;
-        self.deleted = state.deleted;
-    }
-}
-
-fn nanos(state: &StreamState) -> i64 {
-    i64::try_from(state.created_at).unwrap_or(0)
-}
-
-fn name(stream: &str) -> String {
-    format!("stream watch {stream}")
-}
 
 /// What one look came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,20 +57,6 @@ pub enum CheckOutcome {
     More,
     /// Everything has been compared up to now.
     Done,
-}
-
-/// How a stream lost messages that neither age nor size explain, as in the label `kind`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
-#[strum(serialize_all = "snake_case")]
-pub enum Setback {
-    /// It is another stream of the same name.
-    Recreated,
-    /// Its newest messages are gone.
-    Backwards,
-    /// Its oldest messages are gone.
-    Purged,
-    /// Messages in its middle are gone.
-    Deleted,
 }
 
 /// What the watch shows.
@@ -344,7 +196,7 @@ impl StreamWatch {
     /// # Errors
     /// If the database or the bus cannot be read; the next look goes on.
     pub async fn look(&mut self, budget: Duration) -> anyhow::Result<CheckOutcome> {
-        let begun = Instant::now();
+        let begun = instant();
         let Some(position) = lease::moved_by(&*self.log, relay::CURSOR, &self.owner).await? else {
             self.forget();
             return Ok(CheckOutcome::NotMine);
@@ -415,8 +267,7 @@ impl StreamWatch {
         let lost_count = fresh && (mark.missing > 0 || mark.again);
         if !known || setback.is_some() || due || excused || lost_count || mark.place > position.0 {
             let message = state.first_sequence.saturating_sub(1);
-            let (to_erase, checked_at) = (mark.to_erase, mark.checked_at);
-            mark = Mark { whole_at: now.get(), message, erased, to_erase, checked_at, ..Mark::default() };
+            mark = mark.anew(message, erased, now);
             (self.seen, self.missing) = (SeqSet::default(), SeqSet::default());
             (self.oldest, self.counted, self.goal) = (None, mark.message, None);
         } else if fresh {
@@ -448,7 +299,7 @@ impl StreamWatch {
         }
         let mut scan = self.bus.scan_after(mark.message).await?;
         loop {
-            let started = Instant::now();
+            let started = instant();
             let mut entries = Vec::with_capacity(PAGE_ROWS as usize);
             while entries.len() < PAGE_ROWS as usize
                 && let Some(entry) = scan.next().await?
@@ -503,7 +354,7 @@ impl StreamWatch {
         }
         let excuse = Excuse::new(state, now, self.oldest, self.accepted);
         loop {
-            let started = Instant::now();
+            let started = instant();
             let from = Seq(mark.place);
             let page = self.log.read(from, PAGE_ROWS).await?;
             let aside = self.log.list_set_aside(relay::CURSOR, from, PAGE_ROWS).await?;

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -15,7 +15,7 @@ use crate::relay;
 use crate::words::counted;
 use convoke_bus::Bus;
 use convoke_core::id::EventId;
-use convoke_core::time::Clock;
+use convoke_core::time::{Clock, instant};
 use convoke_log::{Operations, Store};
 
 /// How often it is looked how far the relay is.
@@ -107,7 +107,7 @@ pub async fn keep(found: &Comparison, log: &dyn Operations, bus: &Bus) {
 /// Compares log and stream, up to where the log ends now, once the relay got there.
 pub async fn compare_stream(log: &dyn Operations, bus: &Bus, wait: Duration) -> anyhow::Result<Comparison> {
     let head = log.head().await?;
-    let started = Instant::now();
+    let started = instant();
     while relay::position(log).await? < head && started.elapsed() < wait {
         tokio::time::sleep(POLL_INTERVAL).await;
     }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::lease::{CLAIM_TIME, LEASE_TIME, MIN_TURN_TIME, RENEW_INTERVAL, TURN_POLL_INTERVAL};
 use convoke_core::id::Seq;
+use convoke_core::time::instant;
 use convoke_log::{Log, LogError};
 
 /// A cursor that runs hands its lease over when it is asked, and a dead one loses it; who does neither by then never will.
@@ -53,7 +54,7 @@ impl<'a> Handover<'a> {
         if let Some(held) = self.held.as_ref().filter(fresh) {
             return Ok(held.position);
         }
-        let begun = Instant::now();
+        let begun = instant();
         loop {
             match self.ask().await {
                 Ok(Some(position)) => return Ok(position),
@@ -69,9 +70,9 @@ impl<'a> Handover<'a> {
 
     /// Where the cursor stands if the lease is ours now; if not, it is claimed.
     async fn ask(&mut self) -> Result<Option<Seq>, LogError> {
-        let asked = Instant::now();
+        let asked = instant();
         if let Some(leased) = self.log.lease(self.cursor, &self.owner, LEASE_TIME).await? {
-            let since = self.held.filter(|_| leased.wanted).map_or_else(Instant::now, |held| held.since);
+            let since = self.held.filter(|_| leased.wanted).map_or_else(instant, |held| held.since);
             if since.elapsed() < MIN_TURN_TIME {
                 self.held = Some(Held { position: leased.position, since, renewed: asked });
                 return Ok(Some(leased.position));

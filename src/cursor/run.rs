@@ -1,7 +1,7 @@
 //! The loop that moves a cursor.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -9,7 +9,8 @@ use tracing::Instrument as _;
 
 use super::lease::{RENEW_INTERVAL, TURN_POLL_INTERVAL};
 use super::{Cursor, Progress, Retry};
-use convoke_core::throttle::Throttle;
+use convoke_core::throttle::{Reminder, Throttle};
+use convoke_core::time::Clock;
 use convoke_log::LogReader;
 use convoke_log::recent::RecentRows;
 
@@ -39,19 +40,90 @@ const LAST_TICK_TIMEOUT: Duration = Duration::from_secs(3);
 /// For how long a cursor goes on reading at the end, to leave no lag behind.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Failures in a row.
-#[derive(Default)]
-struct Failing {
-    times: u32,
-    said: Option<Instant>,
+/// A cursor that is run, and how that goes.
+struct Running<C> {
+    cursor: C,
+    /// Failures in a row.
+    failures: u32,
+    /// Whether another process has the lease.
+    standby: bool,
+    failing: Reminder<()>,
+    throttle: Throttle,
+}
+
+impl<C: Cursor> Running<C> {
+    async fn tick(&mut self) -> Result<Progress, Retry> {
+        let span = tracing::debug_span!("tick", cursor = self.cursor.name(), idle = tracing::field::Empty);
+        let tick = tokio::time::timeout(TICK_TIMEOUT, self.cursor.tick().instrument(span.clone()));
+        let ticked = tick
+            .await
+            .unwrap_or_else(|_| Err(Retry { reason: format!("a step took more than {TICK_TIMEOUT:?}"), soon: false }));
+        // What did nothing is not worth a trace.
+        if matches!(ticked, Ok(Progress::Idle | Progress::Standby | Progress::Waiting)) {
+            span.record("idle", true);
+        }
+        ticked
+    }
+
+    /// How long to wait after a tick that went well; `None`: until there is something new.
+    fn went_on(&mut self, progress: Progress) -> Option<Duration> {
+        let name = self.cursor.name();
+        self.failures = 0;
+        if self.failing.is_over() {
+            self.throttle.run("goes on", |suppressed| tracing::info!(cursor = name, suppressed, "goes on"));
+        }
+        if progress != Progress::Waiting && self.standby != (progress == Progress::Standby) {
+            self.standby = !self.standby;
+            let (kind, role) = match self.standby {
+                true => ("stands by", "another replica moves the cursor"),
+                false => ("takes over", "this replica moves the cursor"),
+            };
+            self.throttle.run(kind, |suppressed| tracing::info!(cursor = name, suppressed, "{role}"));
+        }
+        match progress {
+            Progress::More => Some(Duration::ZERO),
+            Progress::Worked => Some(self.cursor.gather()),
+            Progress::Idle => None,
+            Progress::Standby => Some(STANDBY_POLL_INTERVAL),
+            Progress::Waiting => Some(TURN_POLL_INTERVAL),
+        }
+    }
+
+    /// How long to wait after a tick that failed.
+    fn failed(&mut self, retry: &Retry) -> Duration {
+        let name = self.cursor.name();
+        self.failures += 1;
+        // A failure that is likely to pass is not worth a word, unless it does not pass.
+        let passing = retry.soon && self.failures <= MAX_QUICK_RETRIES;
+        if !passing && self.failing.is_due((), LOG_INTERVAL, Clock::System.steady()) {
+            self.throttle.run("cannot go on", |suppressed| {
+                tracing::warn!(cursor = name, reason = retry.reason, suppressed, "cannot go on; trying again");
+            });
+        } else {
+            tracing::debug!(cursor = name, reason = retry.reason, "trying again");
+        }
+        let doublings = if passing { 0 } else { self.failures.min(10) - 1 };
+        (MIN_RETRY_DELAY * 2_u32.pow(doublings)).min(MAX_RETRY_DELAY)
+    }
+
+    async fn drain(&mut self) {
+        while matches!(self.cursor.tick().await, Ok(Progress::Worked | Progress::More)) {}
+    }
+
+    /// Goes on to the end of the log, to leave no lag behind, unless there is no way to it now; gives up the lease.
+    async fn end(mut self) {
+        if self.failures == 0 && tokio::time::timeout(DRAIN_TIMEOUT, self.drain()).await.is_err() {
+            tracing::info!(cursor = self.cursor.name(), "stopped before the end of the log; it goes on from there");
+        }
+        self.cursor.release().await;
+    }
 }
 
 /// Runs `cursor` until `stop`, then once more to the end of the log, within bounds, and gives up its lease.
-pub async fn run(mut cursor: impl Cursor, log: Arc<dyn LogReader>, recent: Arc<RecentRows>, stop: CancellationToken) {
-    let name = cursor.name();
-    let mut failing: Option<Failing> = None;
-    let throttle = Throttle::new(5, LOG_INTERVAL);
-    let mut standby = false;
+pub async fn run(cursor: impl Cursor, log: Arc<dyn LogReader>, recent: Arc<RecentRows>, stop: CancellationToken) {
+    let looks_every = cursor.looks_every();
+    let (failing, throttle) = (Reminder::new(Duration::ZERO), Throttle::new(5, LOG_INTERVAL));
+    let mut running = Running { cursor, failures: 0, standby: false, failing, throttle };
     // A tick is given some time to come to its end when the process is to stop, and cut short then: whatever it was
     // waiting for, the work is done again.
     let overdue = async {
@@ -66,82 +138,30 @@ pub async fn run(mut cursor: impl Cursor, log: Arc<dyn LogReader>, recent: Arc<R
         tokio::pin!(notified);
         notified.as_mut().enable();
         appended_elsewhere.mark_unchanged();
-        let span = tracing::debug_span!("tick", cursor = name, idle = tracing::field::Empty);
         let ticked = tokio::select! {
-            ticked = tokio::time::timeout(TICK_TIMEOUT, cursor.tick().instrument(span.clone())) => ticked.unwrap_or_else(|_| {
-                Err(Retry { reason: format!("a step took more than {TICK_TIMEOUT:?}"), soon: false })
-            }),
-            () = &mut overdue => {
-                failing.get_or_insert_default();
-                break;
-            }
+            ticked = running.tick() => ticked,
+            () = &mut overdue => return running.cursor.release().await,
         };
-        // What did nothing is not worth a trace.
-        if matches!(ticked, Ok(Progress::Idle | Progress::Standby | Progress::Waiting)) {
-            span.record("idle", true);
-        }
-        drop(span);
         let pause = match ticked {
-            Ok(progress) => {
-                if failing.take().is_some_and(|failing| failing.said.is_some()) {
-                    throttle.run("goes on", |suppressed| tracing::info!(cursor = name, suppressed, "goes on"));
-                }
-                if progress != Progress::Waiting && standby != (progress == Progress::Standby) {
-                    standby = !standby;
-                    throttle.run(if standby { "stands by" } else { "takes over" }, |suppressed| {
-                        let role =
-                            if standby { "another replica moves the cursor" } else { "this replica moves the cursor" };
-                        tracing::info!(cursor = name, suppressed, "{role}");
-                    });
-                }
-                match progress {
-                    Progress::More => Some(Duration::ZERO),
-                    Progress::Worked => Some(cursor.gather()),
-                    Progress::Idle => None,
-                    Progress::Standby => Some(STANDBY_POLL_INTERVAL),
-                    Progress::Waiting => Some(TURN_POLL_INTERVAL),
-                }
-            }
-            Err(retry) => {
-                let failing = failing.get_or_insert_default();
-                failing.times += 1;
-                // A failure that is likely to pass is not worth a word, unless it does not pass.
-                let passing = retry.soon && failing.times <= MAX_QUICK_RETRIES;
-                if !passing && failing.said.is_none_or(|said| said.elapsed() > LOG_INTERVAL) {
-                    failing.said = Some(Instant::now());
-                    throttle.run("cannot go on", |suppressed| {
-                        tracing::warn!(cursor = name, reason = retry.reason, suppressed, "cannot go on; trying again");
-                    });
-                } else {
-                    tracing::debug!(cursor = name, reason = retry.reason, "trying again");
-                }
-                let doublings = if passing { 0 } else { failing.times.min(10) - 1 };
-                Some((MIN_RETRY_DELAY * 2_u32.pow(doublings)).min(MAX_RETRY_DELAY))
+            Ok(progress) => running.went_on(progress),
+            Err(retry) => Some(running.failed(&retry)),
+        };
+        let waited = async {
+            match pause {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => tokio::select! {
+                    () = notified => {}
+                    () = elsewhere(&mut appended_elsewhere, looks_every) => {}
+                    () = tokio::time::sleep(IDLE_POLL_INTERVAL) => {}
+                },
             }
         };
         tokio::select! {
             () = stop.cancelled() => break,
-            () = async {
-                match pause {
-                    Some(pause) => tokio::time::sleep(pause).await,
-                    None => tokio::select! {
-                        () = notified => {}
-                        () = elsewhere(&mut appended_elsewhere, cursor.looks_every()) => {}
-                        () = tokio::time::sleep(IDLE_POLL_INTERVAL) => {}
-                    }
-                }
-            } => {}
+            () = waited => {}
         }
     }
-    if failing.is_some() {
-        // There is no way to the end of the log now.
-        return cursor.release().await;
-    }
-    let drain = async { while matches!(cursor.tick().await, Ok(Progress::Worked | Progress::More)) {} };
-    if tokio::time::timeout(DRAIN_TIMEOUT, drain).await.is_err() {
-        tracing::info!(cursor = name, "stopped before the end of the log; it goes on from there");
-    }
-    cursor.release().await;
+    running.end().await;
 }
 
 /// Returns when another process may have appended something.

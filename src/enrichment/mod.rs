@@ -18,7 +18,7 @@ use crate::cursor::lease;
 use crate::forget::suppression;
 use crate::metrics::Counters;
 use convoke_core::throttle::Throttle;
-use convoke_core::time::Clock;
+use convoke_core::time::{Clock, instant};
 use convoke_log::{Details, Enriched, LogError, Run, WorkLists};
 use convoke_platform::backoff::Backoff;
 use convoke_platform::{Class, Client, PlatformError};
@@ -116,10 +116,10 @@ impl Enrichment {
         if !self.leads().await? {
             return Ok(false);
         }
-        let begun = Instant::now();
+        let begun = instant();
         if self.next_search.is_none_or(|next_search| begun >= next_search) {
             self.log.queue_enrichments(self.clock.now()).await?;
-            self.next_search = Some(Instant::now() + SEARCH_INTERVAL.max(begun.elapsed() * SEARCH_REST_FACTOR));
+            self.next_search = Some(instant() + SEARCH_INTERVAL.max(begun.elapsed() * SEARCH_REST_FACTOR));
         }
         if !self.backoff.left(self.clock.steady()).is_zero() {
             return Ok(false);

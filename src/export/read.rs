@@ -5,13 +5,13 @@
 //! which nothing is held open. The end is the newest row that was there at the beginning.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use uuid::Uuid;
 
 use super::{Style, Table, Target, Value, rows, sheet};
 use convoke_core::id::EventId;
-use convoke_core::time::Millis;
+use convoke_core::time::{Millis, instant};
 use convoke_log::{
     EventFilter, ListedEvent, ListedMeeting, ListedRecording, ListedStay, Listing, LogError, MeetingFilter, MeetingKey,
     Order, Page, Reading, RecordingFilter, Scope, StayFilter,
@@ -143,7 +143,7 @@ async fn export_table<S: Source>(
         scope.until = if at_end { request.scope.until } else { Some(to) };
         let page =
             Page { order: Order::Oldest, after, limit: u32::try_from(limit).unwrap_or(1), within: QUERY_TIMEOUT };
-        let begun = Instant::now();
+        let begun = instant();
         let listing = match source.page(log, &scope, request.event.as_ref(), &page).await {
             Err(LogError::TooSlow(_)) if stretch > MIN_STRETCH => {
                 (stretch, after) = ((stretch / 4).max(MIN_STRETCH), page.after);

@@ -23,7 +23,7 @@ pub mod suppression;
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -32,7 +32,7 @@ use crate::projection::{Projector, RebuildError};
 use convoke_bus::{Bus, BusError};
 use convoke_core::id::Seq;
 use convoke_core::raw_json;
-use convoke_core::time::Millis;
+use convoke_core::time::{Millis, instant};
 use convoke_log::{
     Erased, Erasure, Erasures, FORGOTTEN, Handles, LogError, MeetingFilter, Order, Page, PersonRow, RunKey, Scope,
     StayKey,
@@ -333,7 +333,7 @@ impl Forget {
             rows.iter().for_each(|row| matches.row(row));
             self.note(matches, erasure).await?;
             for piece in rows.chunks(TRANSACTION_ROWS) {
-                let begun = Instant::now();
+                let begun = instant();
                 retrying(async || self.log.erase_rows(erasure, piece).await).await?;
                 // Half of the time is the others'.
                 tokio::time::sleep(begun.elapsed().min(RETRY_DELAY)).await;
@@ -440,7 +440,7 @@ fn count(length: usize) -> i64 {
 
 /// Tries again for a while what the database could not do just now.
 async fn retrying<T>(mut work: impl AsyncFnMut() -> Result<T, LogError>) -> Result<T, LogError> {
-    let begun = Instant::now();
+    let begun = instant();
     loop {
         match work().await {
             Err(error) if error.may_pass() && begun.elapsed() < RETRY_TIMEOUT => {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Deserialize;
@@ -15,7 +15,7 @@ use crate::relay::{self, meeting_subjects};
 use convoke_bus::{Bus, FoundMessage};
 use convoke_core::event::Meeting;
 use convoke_core::id::{EventId, Seq};
-use convoke_core::time::Millis;
+use convoke_core::time::{Millis, instant};
 use convoke_core::verify::{self, Times};
 use convoke_log::{Erasures, Handles, Operations, StayKey};
 
@@ -54,7 +54,7 @@ pub async fn wait_for_relay(log: &dyn Operations, owner: &str, place: Seq) -> Re
     let mut lease = Handover::new(log, relay::CURSOR, owner);
     lease.take().await?;
     lease.end().await?;
-    let begun = Instant::now();
+    let begun = instant();
     while begun.elapsed() < RELAY_TIMEOUT {
         let states = log.cursors().await?;
         let behind = |state: &convoke_log::CursorState| {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
@@ -17,28 +17,26 @@ use prometheus::{Histogram, IntCounter, IntCounterVec, Opts};
 use strum::VariantArray as _;
 use tracing::Instrument as _;
 
-use super::body::{self, Announced, BODY_TIME, Bodies, NoBody};
-use super::connections::Connection;
-use super::last_seen::{LastSeen, SubscriberSeen};
+use super::health::{LastSeen, SubscriberSeen};
 use super::problem::problem;
 use super::refusals::{Refusals, Rejection};
-use super::{ClientSources, RequestId};
+use super::server::{self, Announced, BODY_TIMEOUT, Bodies, ClientSources, Connection, NoBody, RequestId};
 use crate::intake::{Intake, NotStored};
 use crate::metrics::{Counters, LATENCY_SECONDS, Label as _, Registry, histogram};
 use crate::telemetry::traces;
-use convoke_core::event::{Content, Delivery, HANDSHAKE, KNOWN_EVENTS, Subscriber};
+use convoke_core::event::{Content, Delivery, HANDSHAKE, KNOWN_EVENTS, Subscriber, Verified};
 use convoke_core::throttle::Throttle;
-use convoke_core::time::Clock;
+use convoke_core::time::{Clock, Millis, instant};
 use convoke_core::verify::{self, Form, Keyring, Refusal};
 use convoke_log::Appended;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// An answer must be out within 3 s of the body; what is not stored by now is refused.
-const ANSWER_TIME: Duration = Duration::from_millis(2_800);
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(2_800);
 
 /// How far back a delivery that verified says that the key is right.
-const LATELY: Duration = Duration::from_secs(3_600);
+const RIGHT_KEY_TIME: Duration = Duration::from_secs(3_600);
 
 const RIGHT_KEY: &str = "the signature matches no key of the subscriber; the key is right, for it verified another delivery in \
     the last hour: this body is escaped in a way that is not known, or forged; run `convoke verify` on it";
@@ -116,7 +114,7 @@ impl Sender {
     /// Whether that was lately, as of `now`.
     fn verified_lately(&self, now: Duration) -> bool {
         let last = self.verified.load(Ordering::Relaxed);
-        last > 0 && now.saturating_sub(Duration::from_millis(last)) < LATELY
+        last > 0 && now.saturating_sub(Duration::from_millis(last)) < RIGHT_KEY_TIME
     }
 
     fn count(&self, event: &str, outcome: Outcome) {
@@ -197,18 +195,18 @@ impl Ingest {
         Arc::clone(&self.subscribers.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn take(&self, request: Request, request_id: &RequestId) -> Result<Response, Refused> {
+    async fn take(&self, request: Request, request_id: &RequestId) -> Result<Response, IngestError> {
         let (head, mut body) = request.into_parts();
         let announced = Announced::of(&head.headers);
         let connection = head.extensions.get::<Arc<Connection>>().cloned();
         let peer = self.sources.client(&head.extensions, &head.headers);
         let refused = if connection.as_ref().is_some_and(|it| !self.sources.allow(it.peer().ip(), &head.headers)) {
-            Some(Refused::new(Rejection::Forbidden, "the source is not in listen.allow_from"))
+            Some(IngestError::new(Rejection::Forbidden, "the source is not in listen.allow_from"))
         } else if head.method != Method::POST {
-            Some(Refused::new(Rejection::Method, "not a POST"))
+            Some(IngestError::new(Rejection::Method, "not a POST"))
         } else if is_encoded(&head.headers) {
             let detail = "the body has a Content-Encoding, as a proxy may add one that compresses: send it as it is";
-            Some(Refused::new(Rejection::Encoding, detail))
+            Some(IngestError::new(Rejection::Encoding, detail))
         } else {
             None
         };
@@ -217,10 +215,10 @@ impl Ingest {
         // Headers are not held while the body is waited for.
         drop(head);
         if let Some(refused) = refused {
-            body::drain(announced, &mut body).await;
+            server::drain(announced, &mut body).await;
             return Err(refused.sent_by(peer));
         }
-        let body = self.bodies.read(announced, &mut body).await.map_err(|why| Refused::from(why).sent_by(peer))?;
+        let body = self.bodies.read(announced, &mut body).await.map_err(|why| IngestError::from(why).sent_by(peer))?;
         self.take_body(body, request_id, traceparent, connection.as_deref())
             .await
             .map_err(|refused| refused.sent_by(peer))
@@ -232,7 +230,7 @@ impl Ingest {
         request_id: &RequestId,
         traceparent: Option<Arc<str>>,
         connection: Option<&Connection>,
-    ) -> Result<Response, Refused> {
+    ) -> Result<Response, IngestError> {
         let received_at = self.clock.now();
         let delivery = Delivery { received_at, request_id: Some(request_id.shared()), traceparent };
         let subscribers = self.subscribers();
@@ -255,14 +253,13 @@ impl Ingest {
                 let answer = handshake_answer(&handshake.nonce);
                 if handshake.is_probe() {
                     tracing::info!(subscriber = %handshake.subscriber_id, "answered a probe of our own");
-                    self.intake.note(verified, received_at);
-                    return Ok(answer);
+                } else {
+                    if let Some(sender) = sender {
+                        sender.seen.handshake.raise(received_at);
+                        sender.count(HANDSHAKE, Outcome::Verified);
+                    }
+                    tracing::info!(subscriber = %handshake.subscriber_id, "answered a handshake");
                 }
-                if let Some(sender) = sender {
-                    sender.seen.handshake.raise(received_at);
-                    sender.count(HANDSHAKE, Outcome::Verified);
-                }
-                tracing::info!(subscriber = %handshake.subscriber_id, "answered a handshake");
                 self.intake.note(verified, received_at);
                 return Ok(answer);
             }
@@ -275,20 +272,7 @@ impl Ingest {
                 None
             }
         };
-        let store = self.intake.store(verified, body, received_at).instrument(tracing::debug_span!("store"));
-        let stored = tokio::time::timeout(ANSWER_TIME, store).await;
-        let outcome = match stored {
-            Ok(Ok(Appended::Stored)) => Outcome::Stored,
-            Ok(Ok(Appended::Duplicate)) => Outcome::Duplicate,
-            Ok(Ok(Appended::Quarantined | Appended::Noted)) => Outcome::Quarantined,
-            Ok(Err(NotStored::QueueFull)) => {
-                return Err(Refused::new(Rejection::QueueFull, "the queue is full").sent_to(subscriber_id));
-            }
-            Ok(Err(NotStored::Unavailable)) => {
-                return Err(Refused::new(Rejection::Unavailable, "the database is unavailable").sent_to(subscriber_id));
-            }
-            Err(_) => return Err(Refused::new(Rejection::Slow, "not stored in time").sent_to(subscriber_id)),
-        };
+        let outcome = self.store(verified, body, received_at).await.map_err(|error| error.sent_to(subscriber_id))?;
         if let Some(sender) = sender {
             if outcome == Outcome::Stored {
                 sender.seen.event.raise(received_at);
@@ -298,26 +282,40 @@ impl Ingest {
         Ok(empty())
     }
 
+    async fn store(&self, verified: Verified, body: Bytes, received_at: Millis) -> Result<Outcome, IngestError> {
+        let store = self.intake.store(verified, body, received_at).instrument(tracing::debug_span!("store"));
+        match tokio::time::timeout(ANSWER_TIMEOUT, store).await {
+            Ok(Ok(Appended::Stored)) => Ok(Outcome::Stored),
+            Ok(Ok(Appended::Duplicate)) => Ok(Outcome::Duplicate),
+            Ok(Ok(Appended::Quarantined | Appended::Noted)) => Ok(Outcome::Quarantined),
+            Ok(Err(NotStored::QueueFull)) => Err(IngestError::new(Rejection::QueueFull, "the queue is full")),
+            Ok(Err(NotStored::Unavailable)) => {
+                Err(IngestError::new(Rejection::Unavailable, "the database is unavailable"))
+            }
+            Err(_) => Err(IngestError::new(Rejection::Slow, "not stored in time")),
+        }
+    }
+
     /// Why a body did not verify, and, for a signature, whether it is the key or the body that is wrong.
-    fn unverified(&self, refusal: &Refusal, body: &[u8], subscribers: &Subscribers) -> Refused {
+    fn unverified(&self, refusal: &Refusal, body: &[u8], subscribers: &Subscribers) -> IngestError {
         let reason = Rejection::from(refusal);
         if *refusal != Refusal::Signature {
-            return Refused::new(reason, refusal.to_string());
+            return IngestError::new(reason, refusal.to_string());
         }
         let Some(subscriber_id) = verify::addressee(body, &subscribers.keyring) else {
-            return Refused::new(reason, refusal.to_string());
+            return IngestError::new(reason, refusal.to_string());
         };
         let refused =
             if subscribers.by_id.get(subscriber_id).is_some_and(|sender| sender.verified_lately(self.clock.steady())) {
-                Refused { kind: "right key", ..Refused::new(reason, RIGHT_KEY) }
+                IngestError { kind: "right key", ..IngestError::new(reason, RIGHT_KEY) }
             } else {
-                Refused::new(reason, WRONG_KEY)
+                IngestError::new(reason, WRONG_KEY)
             };
         refused.sent_to(Arc::clone(subscriber_id))
     }
 
-    fn refuse(&self, refused: &Refused, request_id: &RequestId) -> Response {
-        let Refused { reason, kind, detail, peer, subscriber_id } = refused;
+    fn refuse(&self, refused: &IngestError, request_id: &RequestId) -> Response {
+        let IngestError { reason, kind, detail, peer, subscriber_id } = refused;
         let reason = *reason;
         self.refusals.rejected(reason);
         self.throttle.run(kind, |suppressed| {
@@ -362,7 +360,7 @@ pub async fn deliver(
     Extension(request_id): Extension<RequestId>,
     request: Request,
 ) -> Response {
-    let started = Instant::now();
+    let started = instant();
     let response = match ingest.take(request, &request_id).await {
         Ok(response) => response,
         Err(refused) => ingest.refuse(&refused, &request_id),
@@ -372,7 +370,7 @@ pub async fn deliver(
 }
 
 /// Why a request was not answered `200`.
-struct Refused {
+struct IngestError {
     reason: Rejection,
     /// Lines of one kind are bounded together.
     kind: &'static str,
@@ -381,7 +379,7 @@ struct Refused {
     subscriber_id: Option<Arc<str>>,
 }
 
-impl Refused {
+impl IngestError {
     fn new(reason: Rejection, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { reason, kind: reason.as_str(), detail: detail.into(), peer: None, subscriber_id: None }
     }
@@ -397,11 +395,11 @@ impl Refused {
     }
 }
 
-impl From<NoBody> for Refused {
+impl From<NoBody> for IngestError {
     fn from(why: NoBody) -> Self {
         match why {
             NoBody::TooLarge => Self::new(Rejection::TooLarge, "the body is over listen.max_body"),
-            NoBody::TooSlow => Self::new(Rejection::BodyTimeout, format!("the body took more than {BODY_TIME:?}")),
+            NoBody::TooSlow => Self::new(Rejection::BodyTimeout, format!("the body took more than {BODY_TIMEOUT:?}")),
             NoBody::Crowded => Self::new(Rejection::Crowded, "the slowest of too many bodies that are still arriving"),
             NoBody::Cut(error) => Self::new(Rejection::BodyCut, error),
         }

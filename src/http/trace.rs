@@ -6,7 +6,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument as _;
 
-use super::RequestId;
+use super::server::RequestId;
 use crate::telemetry::traces;
 
 /// The routes, each request within its span. Where nobody wants spans there is no layer either: it would cost each delivery a

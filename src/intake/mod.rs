@@ -5,9 +5,9 @@
 //! reason that is not its health is split until the culprit is alone, which goes to the quarantine: one bad row never
 //! fails its neighbours.
 
+mod batch;
 mod outage;
 
-use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -17,11 +17,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::{LATENCY_SECONDS, Registry, histogram};
-use convoke_core::event::{Content, Unreadable, Verified};
+use batch::merge;
+use convoke_core::event::{Unreadable, Verified};
 use convoke_core::human;
-use convoke_core::id::EventId;
 use convoke_core::throttle::Throttle;
-use convoke_core::time::{Clock, Millis};
+use convoke_core::time::{Clock, Millis, instant};
 use convoke_log::recent::RecentRows;
 use convoke_log::{Append, Appended, Committed, Log, LogError};
 use outage::{EndedOutage, Evidence, HEARTBEAT_INTERVAL, Outage};
@@ -256,7 +256,7 @@ impl Writer {
     /// written at all; until then everything is refused at once.
     pub async fn run(mut self, migrated: CancellationToken, finish: CancellationToken) {
         let mut jobs = Vec::with_capacity(MAX_BATCH);
-        let mut last_write = Instant::now();
+        let mut last_write = instant();
         let mut begun = false;
         loop {
             if finish.is_cancelled() {
@@ -286,7 +286,7 @@ impl Writer {
             }
             if migrated.is_cancelled() {
                 self.commit(&mut jobs).await;
-                last_write = Instant::now();
+                last_write = instant();
             } else {
                 refuse(jobs.drain(..));
             }
@@ -301,7 +301,7 @@ impl Writer {
             Ok(()) => self.stored(Evidence::Probe).await,
             Err(error) => self.refused(Evidence::Probe, &error),
         }
-        Instant::now()
+        instant()
     }
 
     /// Writes the heartbeat, if its time has come.
@@ -372,7 +372,7 @@ impl Writer {
             return;
         }
         let (batch, places) = merge(jobs);
-        let started = Instant::now();
+        let started = instant();
         let mut outcomes = vec![Err(NotStored::Unavailable); batch.len()];
         self.append(&batch, jobs, &places, &mut outcomes).await;
         self.histograms.commit_duration.observe(started.elapsed().as_secs_f64());
@@ -481,46 +481,6 @@ fn log_end(over: EndedOutage, suppressed: Option<u64>) {
         tracing::info!(suppressed, refused_for, nobody_for, "events are being stored again; the platform dropped none");
     } else {
         tracing::error!(suppressed, refused_for, nobody_for, "events are being stored again; {LOST_ADVICE}");
-    }
-}
-
-/// Merges copies: the batch to append, and the place in it of each job.
-fn merge(jobs: &[QueuedDelivery]) -> (Vec<Append>, Vec<usize>) {
-    let mut batch: Vec<Append> = Vec::with_capacity(jobs.len());
-    let mut seen: HashMap<MergeKey, usize> = HashMap::with_capacity(jobs.len());
-    let mut places = Vec::with_capacity(jobs.len());
-    for job in jobs {
-        let place = *seen.entry(key(&job.verified)).or_insert(batch.len());
-        if let Some(append) = batch.get_mut(place) {
-            append.deliveries += 1;
-            append.last_delivered_at = append.last_delivered_at.max(job.received_at);
-        } else {
-            batch.push(Append {
-                verified: Arc::clone(&job.verified),
-                deliveries: 1,
-                last_delivered_at: job.received_at,
-            });
-        }
-        places.push(place);
-    }
-    (batch, places)
-}
-
-/// What makes two deliveries one.
-#[derive(PartialEq, Eq, Hash)]
-enum MergeKey {
-    Event(EventId),
-    Unreadable([u8; 32]),
-    Handshake(Arc<str>),
-    Probe(String),
-}
-
-fn key(verified: &Verified) -> MergeKey {
-    match verified.content() {
-        Content::Event(event) => MergeKey::Event(event.event_id),
-        Content::Unreadable(unreadable) => MergeKey::Unreadable(unreadable.digest()),
-        Content::Handshake(handshake) if handshake.is_probe() => MergeKey::Probe(handshake.nonce.clone()),
-        Content::Handshake(handshake) => MergeKey::Handshake(Arc::clone(&handshake.subscriber_id)),
     }
 }
 

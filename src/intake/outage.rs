@@ -202,7 +202,7 @@ impl Outage {
         refusing.heartbeat = Some((age, now));
     }
 
-    /// Whether a heartbeat would tell the truth: events are accepted, and not for a moment only.
+    /// Whether a heartbeat would be true: events are accepted, and not for a moment only.
     #[must_use]
     pub fn settled(&self) -> bool {
         let state = self.state();

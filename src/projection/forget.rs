@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::{CURSOR, Projector, RebuildError, Run};
 use crate::cursor::lease::LEASE_TIME;
 use convoke_core::id::Seq;
+use convoke_core::time::instant;
 use convoke_log::{Changes, Erasures, Lease, Moved, RunKey, StayKey};
 
 /// Runs that are read at a time.
@@ -71,7 +72,7 @@ impl Projector {
     ) -> Result<bool, RebuildError> {
         let (at, _) = match *held {
             Some(held) => held,
-            None => *held.insert((self.take_over().await?, Instant::now())),
+            None => *held.insert((self.take_over().await?, instant())),
         };
         let keys: Vec<RunKey> = runs.iter().map(|(key, _)| (*key).clone()).collect();
         let lease = Lease { cursor: CURSOR, owner: &self.owner, ttl: LEASE_TIME };

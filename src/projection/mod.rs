@@ -47,6 +47,7 @@ use std::time::{Duration, Instant};
 use crate::cursor::lease::{LEASE_TIME, RENEW_INTERVAL};
 use crate::cursor::{Cursor, Progress, Retry};
 use convoke_core::id::Seq;
+use convoke_core::time::instant;
 use convoke_log::recent::RecentRows;
 use convoke_log::{Changes, Lease, LogError, Moved, ProjectedEvent, Projection, RunKey};
 pub use rebuild::RebuildError;
@@ -199,7 +200,7 @@ impl Projector {
         if self.held.as_ref().is_some_and(|held| held.renewed.elapsed() < RENEW_INTERVAL) {
             return Ok(true);
         }
-        let asked = Instant::now();
+        let asked = instant();
         let before = self.held.take();
         let Some(leased) = self.log.lease(CURSOR, &self.owner, LEASE_TIME).await? else { return Ok(false) };
         if leased.wanted {
@@ -299,7 +300,7 @@ impl Projector {
             }
         }
         stays.sort_unstable_by_key(|(id, _)| *id);
-        held.written = Instant::now();
+        held.written = instant();
         let piece = (stays.len() + changes.rows())
             .div_ceil(WRITE_TRANSACTIONS)
             .clamp(*TRANSACTION_ROWS.start(), *TRANSACTION_ROWS.end());
@@ -322,7 +323,7 @@ impl Projector {
         writing.changes.move_to(&mut piece, writing.piece);
         let ends = writing.stays.is_empty() && writing.changes.is_empty();
         let to = if ends { writing.to } else { held.position };
-        let asked = Instant::now();
+        let asked = instant();
         match self.log.project(self.lease(), to, &piece).await {
             Ok(Moved::Yes { wanted }) => {
                 // Looked at at once, if somebody asks for the lease.

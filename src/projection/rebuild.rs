@@ -6,6 +6,7 @@ use super::{CURSOR, Projector};
 use crate::cursor::lease::LEASE_TIME;
 use crate::cursor::{Cursor as _, Handover, HandoverError, Progress};
 use convoke_core::id::Seq;
+use convoke_core::time::instant;
 use convoke_log::{Lease, LogError, Moved};
 
 /// Whatever fails for so long is not going to pass.
@@ -63,7 +64,7 @@ impl Projector {
                 Ok(Progress::Idle) => break,
                 Ok(Progress::Standby | Progress::Waiting) => return Err(RebuildError::Overtaken { at }),
                 Ok(Progress::Worked | Progress::More) => failing = None,
-                Err(retry) if failing.get_or_insert_with(Instant::now).elapsed() > RETRY_TIMEOUT => {
+                Err(retry) if failing.get_or_insert_with(instant).elapsed() > RETRY_TIMEOUT => {
                     return Err(RebuildError::Stuck { at, reason: retry.reason });
                 }
                 Err(_) => tokio::time::sleep(RETRY_DELAY).await,

@@ -26,7 +26,7 @@ use crate::intake::Intake;
 use crate::metrics::Counters;
 use convoke_core::event::{Content, Source};
 use convoke_core::id::Seq;
-use convoke_core::time::Clock;
+use convoke_core::time::{Clock, instant};
 use convoke_core::verify;
 use convoke_log::{Fetch, Fetched, Finish, LogError, Moved, WorkLists};
 use convoke_platform::backoff::Backoff;
@@ -113,7 +113,7 @@ impl Recordings {
     /// Takes or renews the lease, if need be; false if another process has it.
     async fn hold(&mut self) -> Result<bool, Retry> {
         if self.held.as_ref().is_none_or(|held| held.renewed.elapsed() > RENEW_INTERVAL) {
-            let renewed = Instant::now();
+            let renewed = instant();
             let leased =
                 self.log.lease(CURSOR, &self.owner, LEASE_TIME).await.map_err(|error| self.log_failed(&error))?;
             let read = self.held.as_ref().and_then(|held| held.read);
@@ -136,7 +136,7 @@ impl Recordings {
         if held.read.is_some_and(|read| read.elapsed() < POLL_INTERVAL) {
             return Ok(Progress::Idle);
         }
-        let (from, renewed) = (held.position, Instant::now());
+        let (from, renewed) = (held.position, instant());
         held.read = Some(renewed);
         let read = async {
             let head = self.log.head().await?;
@@ -213,7 +213,7 @@ impl Recordings {
                 Ok(true)
             }
             _ => {
-                self.rested = Some(Instant::now());
+                self.rested = Some(instant());
                 Ok(false)
             }
         }

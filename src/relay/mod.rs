@@ -5,22 +5,25 @@
 //! window that fails in the middle has no tail, and an owner that slept through its lease finds its messages refused.
 
 mod message;
+mod window;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use message::{Encoder, meeting_subjects, subject};
+use window::{RelayLease, Rows, Sent};
 
 use crate::cursor::lease::{CLAIM_TIME, LEASE_TIME, MIN_TURN_TIME, RENEW_INTERVAL, TURN_POLL_INTERVAL};
 use crate::cursor::{Cursor, Progress, Retry};
 use crate::metrics::{Counters, Label as _, Registry};
 use crate::telemetry::traces;
 use convoke_bus::{Behind, Bus, BusError, Message, PublishError, StreamState};
-use convoke_core::event::{Record, Row};
+use convoke_core::event::Row;
 use convoke_core::id::Seq;
 use convoke_core::throttle::Throttle;
-use convoke_log::recent::{RecentRow, RecentRows};
-use convoke_log::{Leased, Log, LogError, Moved, Operations};
+use convoke_core::time::instant;
+use convoke_log::recent::RecentRows;
+use convoke_log::{Log, LogError, Moved, Operations};
 
 /// The cursor's name.
 pub const CURSOR: &str = "bus";
@@ -100,67 +103,6 @@ pub struct Relay {
     throttle: Throttle,
 }
 
-/// The lease, while we believe to hold it.
-#[derive(Debug)]
-struct RelayLease {
-    /// Where the cursor stands in the database.
-    position: Seq,
-    /// Up to where the stream has acknowledged everything; `position` follows.
-    published: Seq,
-    /// The number of the message in the stream that holds the row at `published`, if we have seen it acknowledged. What the
-    /// stream holds behind it are copies of the rows that follow: of an owner who could not move the position any more.
-    at: Option<u64>,
-    /// When the turn began.
-    since: Instant,
-    renewed: Instant,
-    /// Whether somebody else asks for the lease.
-    wanted: bool,
-    /// When `position` was moved last.
-    settled: Instant,
-    /// The page after `published`, read ahead.
-    ahead: Option<Vec<Record>>,
-}
-
-impl RelayLease {
-    fn new(leased: Leased, renewed: Instant) -> Self {
-        let Leased { position, wanted } = leased;
-        Self { position, published: position, at: None, since: renewed, renewed, wanted, settled: renewed, ahead: None }
-    }
-
-    /// Where the position is to be moved, if it is behind.
-    fn unsettled(&self) -> Option<Seq> {
-        (self.published > self.position).then_some(self.published)
-    }
-}
-
-/// Rows to publish, in order.
-enum Rows {
-    /// Read from the log.
-    Read(Vec<Record>),
-    /// Just appended by this process.
-    Recent(Vec<RecentRow>),
-}
-
-impl Rows {
-    /// Whether there may be more where it came from.
-    fn is_full(&self) -> bool {
-        let rows = match self {
-            Self::Read(records) => records.len(),
-            Self::Recent(rows) => rows.len(),
-        };
-        rows >= WINDOW_ROWS as usize
-    }
-
-    fn rows(&self) -> impl Iterator<Item = Row<'_>> {
-        let (read, recent) = match self {
-            Self::Read(records) => (records.as_slice(), [].as_slice()),
-            Self::Recent(rows) => ([].as_slice(), rows.as_slice()),
-        };
-        let recent = recent.iter().filter_map(|row| Some(row.event()?.row(row.seq)));
-        read.iter().map(Record::row).chain(recent)
-    }
-}
-
 /// What is known of the stream.
 #[derive(Debug)]
 struct KnownStream {
@@ -200,7 +142,7 @@ impl Relay {
     async fn hold(&mut self) -> Result<Option<&mut RelayLease>, Retry> {
         let often = if self.takes_turns() { TURN_POLL_INTERVAL } else { RENEW_INTERVAL };
         if self.held.as_ref().is_none_or(|held| held.renewed.elapsed() > often) {
-            let asked = Instant::now();
+            let asked = instant();
             let leased = self.log.lease(CURSOR, &self.owner, LEASE_TIME).await.map_err(|error| log_failed(&error))?;
             self.held = match (leased, self.held.take()) {
                 (None, _) => None,
@@ -248,7 +190,7 @@ impl Relay {
             Retry { reason, soon: false }
         })?;
         self.notice(&state);
-        self.stream = Some(KnownStream { last_sequence: state.last_sequence, at: Instant::now() });
+        self.stream = Some(KnownStream { last_sequence: state.last_sequence, at: instant() });
         Ok(state.last_sequence)
     }
 
@@ -289,16 +231,53 @@ impl Relay {
         let window = page.rows().filter_map(|row| self.encoder.encode(row, false).map(|message| (row.seq, message)));
         let (seqs, messages): (Vec<Seq>, Vec<Message>) = window.unzip();
         let end = page.rows().last().map_or(Seq::START, |row| row.seq);
-        let progress = if page.is_full() { Progress::More } else { Progress::Worked };
-        let behind = page.is_full() && matches!(page, Rows::Read(_));
+        let read_on = page.is_full() && matches!(page, Rows::Read(_));
+        let before = self.held.as_ref().and_then(|held| held.at);
+        let asked = instant();
+        let mut sent = self.send(&messages, last_sequence, read_on.then_some(end)).await;
+        let last = self.count(&sent, last_sequence);
+        if let Some((to, moved)) = sent.moved.take() {
+            self.moved(to, asked, moved)?;
+        }
+        let acked = sent.acked();
+        let at = sent.results[..acked].last().and_then(|result| result.ok()).map(|ack| ack.sequence).or(before);
+        if let Some(reason) = sent.failure() {
+            if let Some(to) = acked.checked_sub(1).and_then(|last| seqs.get(last)) {
+                self.advance(*to).await?;
+                if let Some(held) = &mut self.held {
+                    held.at = at;
+                }
+            }
+            // Whatever was behind the gap may or may not be in the stream: look before going on.
+            self.stream = None;
+            return match reason {
+                PublishError::TooLarge => {
+                    if let Some(row) = page.rows().find(|row| row.seq == seqs[acked]) {
+                        self.set_aside(row, messages[acked].payload.len()).await?;
+                    }
+                    Ok(Progress::Worked)
+                }
+                _ if acked > 0 => Ok(Progress::Worked),
+                reason => {
+                    let soon = reason == PublishError::WrongSequence;
+                    Err(Retry { reason: format!("publishing to {}: {}", self.bus.stream(), reason.as_str()), soon })
+                }
+            };
+        }
+        self.stream = Some(KnownStream { last_sequence: last, at: instant() });
+        if let Some(held) = &mut self.held {
+            (held.published, held.at) = (end, at);
+            held.ahead = sent.ahead.filter(|page| !page.is_empty());
+        }
+        Ok(if page.is_full() { Progress::More } else { Progress::Worked })
+    }
 
+    /// Sends a window. While its acknowledgements are under way, the page after `read_on` is read, and the position follows the
+    /// last window. Who has lost the lease learns it from that, maybe after this window: its messages are the same ones that
+    /// the new owner publishes, each behind the same one, so the order holds.
+    async fn send(&self, messages: &[Message], last_sequence: u64, read_on: Option<Seq>) -> Sent {
         let due =
             self.held.as_ref().filter(|held| held.settled.elapsed() >= SETTLE_INTERVAL).and_then(RelayLease::unsettled);
-
-        // While the acknowledgements are under way, the next page can be, and the position can follow the last one. Who
-        // has lost the lease learns it from that, maybe after this window: its messages are the same ones that the new
-        // owner publishes, each behind the same one, so the order holds.
-        let asked = Instant::now();
         let at = self.held.as_ref().and_then(|held| held.at);
         let behind_newest = Behind { last_sequence, copies: at.map_or(0, |at| last_sequence.saturating_sub(at)) };
         // Each within the trace of its delivery, until the window is acknowledged.
@@ -308,74 +287,35 @@ impl Relay {
             .collect();
         let (results, ahead, moved) = tokio::join!(
             async {
-                let results = self.bus.publish(&messages, Some(behind_newest)).await;
+                let results = self.bus.publish(messages, Some(behind_newest)).await;
                 drop(spans);
                 results
             },
-            async { if behind { self.log.read(end, WINDOW_ROWS).await.ok() } else { None } },
-            async {
-                match due {
-                    Some(to) => Some((to, self.log.advance(CURSOR, &self.owner, to, LEASE_TIME).await)),
-                    None => None,
-                }
-            },
+            async { self.log.read(read_on?, WINDOW_ROWS).await.ok() },
+            async { Some((due?, self.log.advance(CURSOR, &self.owner, due?, LEASE_TIME).await)) },
         );
+        Sent { results, ahead, moved }
+    }
 
-        let acked = results.iter().take_while(|result| result.is_ok()).count();
+    /// Counts what became of a window; the highest number in the stream after it.
+    fn count(&mut self, sent: &Sent, last_sequence: u64) -> u64 {
         let mut last = last_sequence;
-        for ack in results.iter().filter_map(|result| result.ok()) {
+        for ack in sent.results.iter().filter_map(|result| result.ok()) {
             let published = if ack.duplicate { Published::Duplicate } else { Published::New };
             self.metrics.published.of(published).inc();
             last = last.max(ack.sequence);
         }
         self.highest = self.highest.max(last);
-        if let Some((to, moved)) = moved {
-            self.moved(to, asked, moved)?;
-        }
-        let at = results[..acked].last().and_then(|result| result.ok()).map(|ack| ack.sequence).or(at);
-        let failure = results.get(acked).and_then(|result| result.err());
         // A copy that was acknowledged takes no number, so the messages after it were refused, which is no failure.
-        let copies = results.iter().take(acked).any(|result| result.is_ok_and(|ack| ack.duplicate));
-        if let Some(reason) = failure.filter(|reason| !(copies && *reason == PublishError::WrongSequence)) {
+        let copies = sent.results.iter().take(sent.acked()).any(|result| result.is_ok_and(|ack| ack.duplicate));
+        if let Some(reason) = sent.failure().filter(|reason| !(copies && *reason == PublishError::WrongSequence)) {
             self.metrics.errors.of(reason).inc();
         }
-        let Some(reason) = failure else {
-            self.stream = Some(KnownStream { last_sequence: last, at: Instant::now() });
-            if let Some(held) = &mut self.held {
-                (held.published, held.at) = (end, at);
-                held.ahead = ahead.filter(|page| !page.is_empty());
-            }
-            return Ok(progress);
-        };
-        if let Some(to) = acked.checked_sub(1).and_then(|last| seqs.get(last)) {
-            self.advance(*to).await?;
-            if let Some(held) = &mut self.held {
-                held.at = at;
-            }
-        }
-        match reason {
-            PublishError::TooLarge => {
-                let (seq, message) = (seqs[acked], &messages[acked]);
-                if let Some(row) = page.rows().find(|row| row.seq == seq) {
-                    self.set_aside(row, message.payload.len()).await?;
-                }
-                self.stream = None;
-                Ok(Progress::Worked)
-            }
-            reason => {
-                // Whatever was behind the gap may or may not be in the stream: look before going on.
-                self.stream = None;
-                if acked > 0 {
-                    return Ok(Progress::Worked);
-                }
-                let soon = reason == PublishError::WrongSequence;
-                Err(Retry { reason: format!("publishing to {}: {}", self.bus.stream(), reason.as_str()), soon })
-            }
-        }
+        last
     }
 
     async fn advance(&mut self, to: Seq) -> Result<(), Retry> {
-        let asked = Instant::now();
+        let asked = instant();
         let moved = self.log.advance(CURSOR, &self.owner, to, LEASE_TIME).await;
         self.moved(to, asked, moved)?;
         if let Some(held) = &mut self.held {
@@ -389,7 +329,7 @@ impl Relay {
     async fn hand_over(&mut self) -> Progress {
         self.release().await;
         self.stream = None;
-        self.yielded = Some(Instant::now());
+        self.yielded = Some(instant());
         Progress::Waiting
     }
 
@@ -418,7 +358,7 @@ impl Relay {
             Moved::Yes { wanted } => {
                 if let Some(held) = &mut self.held {
                     (held.position, held.wanted) = (to, wanted);
-                    (held.renewed, held.settled) = (asked, Instant::now());
+                    (held.renewed, held.settled) = (asked, instant());
                 }
                 Ok(())
             }

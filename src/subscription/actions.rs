@@ -1,6 +1,6 @@
 //! The actions on the subscription.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::memory::Memory;
 use super::probe::{Unproven, probe};
@@ -8,7 +8,7 @@ use super::report::{ActionKind, Problem, Shown, SubscriptionReport};
 use super::{Expected, in_words, plain, same_url};
 use convoke_core::event::Subscriber;
 use convoke_core::human;
-use convoke_core::time::{Clock, Millis};
+use convoke_core::time::{Clock, Millis, instant};
 use convoke_log::{Handshakes, HandshakesSeen, LogError};
 use convoke_platform::{Class, Client, NewSubscription, PlatformError, Status, Subscription};
 
@@ -397,7 +397,7 @@ impl<'a> Actions<'a> {
         before: HandshakesSeen,
         wait: Duration,
     ) -> Result<Option<Millis>, Problem> {
-        let begun = Instant::now();
+        let begun = instant();
         loop {
             let now = self.handshakes(is).await?;
             if now != before {

@@ -17,22 +17,23 @@ use axum::http::Uri;
 
 use convoke_platform::{Status, Subscription};
 
-/// How the subscription at the platform stands, for the service; what is worse is greater.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::IntoStaticStr, strum::VariantArray)]
-#[strum(serialize_all = "snake_case")]
-pub enum SubscriptionStatus {
-    /// Events are pushed, to where they should be.
-    Enabled,
-    /// It could not be read.
-    Unknown,
-    /// Events are pushed, but somewhere else.
-    Elsewhere,
-    /// It is switched off.
-    Disabled,
-    /// It was locked, because enabling failed too often.
-    Locked,
-    /// There is none.
-    Missing,
+convoke_core::words! {
+    /// How the subscription at the platform stands, for the service; what is worse is greater.
+    #[derive(PartialOrd, Ord, strum::VariantArray)]
+    pub enum SubscriptionStatus as "Stands" {
+        /// Events are pushed, to where they should be.
+        Enabled = "enabled",
+        /// It could not be read.
+        Unknown = "unknown",
+        /// Events are pushed, but somewhere else.
+        Elsewhere = "elsewhere",
+        /// It is switched off.
+        Disabled = "disabled",
+        /// It was locked, because enabling failed too often.
+        Locked = "locked",
+        /// There is none.
+        Missing = "missing",
+    }
 }
 
 /// What the subscription should be, as far as the settings say.

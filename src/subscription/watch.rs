@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 use super::memory::Memory;
 use super::{Expected, SubscriptionStatus};
 use crate::cursor::lease;
-use crate::metrics::{Label as _, Registry};
+use crate::metrics::Registry;
 use crate::projection;
+use convoke_core::throttle::Reminder;
 use convoke_core::time::Clock;
 use convoke_log::{Handshakes, LogError};
 use convoke_platform::Client;
@@ -25,43 +26,6 @@ const LOG_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// One that comes and goes is said no more often than this, unless it gets worse.
 const CHANGE_LOG_INTERVAL: Duration = Duration::from_secs(600);
-
-/// What is to be logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// It is not as it should be.
-    Bad,
-    /// It is well again.
-    Well,
-}
-
-/// Decides when a status is logged.
-#[derive(Debug, Default)]
-pub struct StatusLog {
-    /// What was last said to be bad, and when.
-    said: Option<(SubscriptionStatus, Duration)>,
-    /// Whether that is still so, as far as has been said.
-    bad: bool,
-}
-
-impl StatusLog {
-    /// Takes notice of how it stands at `now`, by a steady clock; what there is to say about it.
-    pub fn note(&mut self, standing: SubscriptionStatus, now: Duration) -> Option<Notice> {
-        if standing == SubscriptionStatus::Enabled {
-            return std::mem::take(&mut self.bad).then_some(Notice::Well);
-        }
-        let due = self.said.is_none_or(|(said, at)| {
-            let pause = if standing == said && self.bad { LOG_INTERVAL } else { CHANGE_LOG_INTERVAL };
-            standing > said || now.saturating_sub(at) >= pause
-        });
-        if !due {
-            return None;
-        }
-        self.said = Some((standing, now));
-        self.bad = true;
-        Some(Notice::Bad)
-    }
-}
 
 /// Shows how it stands, as far as this process knows.
 pub fn register(status: &watch::Receiver<Option<SubscriptionStatus>>, registry: &Registry) {
@@ -85,7 +49,7 @@ pub struct SubscriptionWatch {
     owner: String,
     every: Duration,
     clock: Clock,
-    status_log: StatusLog,
+    reminder: Reminder<SubscriptionStatus>,
     /// When it was read last, while it is ours to read.
     read_at: Option<Duration>,
 }
@@ -102,7 +66,8 @@ impl SubscriptionWatch {
         every: Duration,
         clock: Clock,
     ) -> Self {
-        Self { client, log, status, expected, owner, every, clock, status_log: StatusLog::default(), read_at: None }
+        let reminder = Reminder::new(CHANGE_LOG_INTERVAL);
+        Self { client, log, status, expected, owner, every, clock, reminder, read_at: None }
     }
 
     /// Watches until `stop`, once the database is migrated.
@@ -146,21 +111,18 @@ impl SubscriptionWatch {
             Err(_) => SubscriptionStatus::Unknown,
         };
         self.status.send_replace(Some(standing));
-        match self.status_log.note(standing, now) {
-            None => {}
-            Some(Notice::Well) => tracing::info!("the subscription at the platform is enabled"),
-            Some(Notice::Bad) => {
-                let detail = match &read {
-                    Ok(None) => "there is none: run `convoke subscription set`, then `enable`".to_owned(),
-                    Ok(Some(is)) => detail(standing, expected.differences(is)),
-                    Err(error) => format!("it could not be read: {}", error.with_advice()),
-                };
-                tracing::warn!(
-                    status = standing.as_str(),
-                    detail,
-                    "the subscription at the platform is not as it should be"
-                );
+        if standing == SubscriptionStatus::Enabled {
+            if self.reminder.is_over() {
+                tracing::info!("the subscription at the platform is enabled");
             }
+        } else if self.reminder.is_due(standing, LOG_INTERVAL, now) {
+            let detail = match &read {
+                Ok(None) => "there is none: run `convoke subscription set`, then `enable`".to_owned(),
+                Ok(Some(is)) => detail(standing, expected.differences(is)),
+                Err(error) => format!("it could not be read: {}", error.with_advice()),
+            };
+            let status = standing.as_str();
+            tracing::warn!(status, detail, "the subscription at the platform is not as it should be");
         }
         if let Ok(is) = read {
             Memory::noticed(&*self.log, is.map(|is| is.status), self.log.now().await?).await?;
@@ -182,47 +144,4 @@ fn detail(standing: SubscriptionStatus, differences: Vec<String>) -> String {
         }
     };
     std::iter::once(what.to_owned()).chain(differences).collect::<Vec<_>>().join("; ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use SubscriptionStatus::{Disabled, Elsewhere, Enabled, Locked, Missing, Unknown};
-
-    /// What is said, by the minute, while it stands so.
-    fn logged(course: impl IntoIterator<Item = (u64, SubscriptionStatus)>) -> Vec<(u64, Notice)> {
-        let mut status_log = StatusLog::default();
-        course
-            .into_iter()
-            .filter_map(|(minute, standing)| {
-                status_log.note(standing, Duration::from_secs(minute * 60)).map(|say| (minute, say))
-            })
-            .collect()
-    }
-
-    #[test]
-    fn what_is_well_is_not_mentioned_and_what_stays_bad_is_hourly() {
-        assert_eq!(logged((0..100).map(|minute| (minute, Enabled))), []);
-        let course = (0..150).map(|minute| (minute, if minute < 10 { Enabled } else { Disabled }));
-        assert_eq!(logged(course), [(10, Notice::Bad), (70, Notice::Bad), (130, Notice::Bad)]);
-    }
-
-    #[test]
-    fn what_gets_worse_is_said_at_once_and_what_is_well_again_once() {
-        let course =
-            [(0, Unknown), (1, Elsewhere), (2, Disabled), (3, Locked), (4, Missing), (5, Enabled), (6, Enabled)];
-        let bad = [0, 1, 2, 3, 4].map(|minute| (minute, Notice::Bad));
-        assert_eq!(logged(course), [&bad[..], &[(5, Notice::Well)]].concat());
-    }
-
-    #[test]
-    fn what_comes_and_goes_is_said_every_ten_minutes_at_most() {
-        let wavering = (0..60).map(|minute| (minute, if minute % 2 == 0 { Unknown } else { Enabled }));
-        let expected: Vec<_> =
-            (0..60).step_by(10).flat_map(|minute| [(minute, Notice::Bad), (minute + 1, Notice::Well)]).collect();
-        assert_eq!(logged(wavering), expected);
-        let wavering = (0..60).map(|minute| (minute, if minute % 2 == 0 { Locked } else { Disabled }));
-        // And what gets worse in between.
-        assert_eq!(logged(wavering).len(), 10);
-    }
 }

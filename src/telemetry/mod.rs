@@ -11,8 +11,9 @@ use std::io::{self, Write};
 use std::os::fd::AsFd as _;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{LazyLock, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use convoke_core::time::instant;
 use prometheus::IntCounter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -87,16 +88,16 @@ pub fn finish() {
     traces::finish();
     let Some(lines) = LINES.get() else { return };
     let (done, written) = sync_channel(1);
-    let end = Instant::now() + LAST_LINES;
+    let end = instant() + LAST_LINES;
     let mut last = Line::End(done);
     while let Err(TrySendError::Full(line)) = lines.try_send(last) {
-        if Instant::now() >= end {
+        if instant() >= end {
             return;
         }
         last = line;
         std::thread::sleep(Duration::from_millis(10));
     }
-    let _ = written.recv_timeout(end.saturating_duration_since(Instant::now()));
+    let _ = written.recv_timeout(end.saturating_duration_since(instant()));
 }
 
 /// A panic is a line of the log like any other failure.

@@ -4,7 +4,10 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use async_nats::jetstream;
 use convoke::{
-    audit::watch::{CheckOutcome, Setback, StreamMetrics, StreamWatch},
+    audit::{
+        mark::Setback,
+        watch::{CheckOutcome, StreamMetrics, StreamWatch},
+    },
     metrics::{Label as _, Registry},
 };
 use convoke_bus::{self as bus, Bus};

@@ -1,7 +1,5 @@
 //! Messages read on some subjects only, with their bodies, and deleted one by one.
 
-use std::time::Instant;
-
 use async_nats::jetstream::consumer::{self, pull::Ordered};
 use async_nats::jetstream::stream::{DeleteMessageErrorKind, LastRawMessageErrorKind, Stream};
 use bytes::Bytes;
@@ -10,6 +8,7 @@ use futures_util::StreamExt as _;
 use super::scan::{Broken, READ_TIMEOUT, READING, RETRY_TIMEOUT, event_id, get, wait};
 use super::{Bus, BusError, MSG_ID, failed};
 use convoke_core::id::EventId;
+use convoke_core::time::instant;
 
 const DELETING: &str = "deleting from the stream";
 
@@ -47,7 +46,7 @@ impl SubjectReader<'_> {
     /// # Errors
     /// [`BusError`] if that does not help for a while.
     pub async fn next(&mut self) -> Result<Option<FoundMessage>, BusError> {
-        let began = Instant::now();
+        let began = instant();
         loop {
             match self.step().await {
                 Ok(found) => return Ok(found),
@@ -120,7 +119,7 @@ impl Bus {
     /// # Errors
     /// [`BusError`].
     pub async fn eraser(&self) -> Result<Option<Eraser>, BusError> {
-        let began = Instant::now();
+        let began = instant();
         loop {
             match get(&self.jetstream, self.stream()).await {
                 Ok(stream) => {
@@ -144,7 +143,7 @@ impl Eraser {
     /// # Errors
     /// [`BusError`]: the server does not let us, or did not answer for a while.
     pub async fn delete(&self, sequence: u64) -> Result<(), BusError> {
-        let began = Instant::now();
+        let began = instant();
         loop {
             let Err(error) = self.stream.delete_message(sequence).await else { return Ok(()) };
             if self.is_gone(sequence).await {

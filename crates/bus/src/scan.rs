@@ -1,6 +1,6 @@
 //! Reading the stream back, without the messages' bodies.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::{Bus, BusError, MSG_ID, REPLAY, failed};
 use convoke_core::id::{EventId, Seq};
+use convoke_core::time::instant;
 
 /// How long the reader of a stream waits for a message before it asks whether there is one.
 pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,7 +50,7 @@ impl Bus {
     /// [`BusError`].
     pub async fn scan_after(&self, sequence: u64) -> Result<Scan, BusError> {
         let (jetstream, name) = (self.jetstream.clone(), self.options.stream.clone());
-        let began = Instant::now();
+        let began = instant();
         let (stream, last, messages) = loop {
             match open(&jetstream, &name, sequence, None).await {
                 Ok(opened) => break opened,
@@ -176,7 +177,7 @@ impl Scan {
     /// # Errors
     /// [`BusError`] if that does not help for a while; what came until then is still true.
     pub async fn next(&mut self) -> Result<Option<StreamEntry>, BusError> {
-        let began = Instant::now();
+        let began = instant();
         let mut restarted = false;
         loop {
             match self.step(restarted).await {

@@ -1,5 +1,6 @@
-//! Lines of a log that come too often: some are said, the others are counted.
+//! Lines of a log that come too often: [`Throttle`] says some and counts the others, [`Reminder`] says of what lasts that it does.
 
+use crate::time::instant;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -37,7 +38,7 @@ impl Throttle {
     pub fn run(&self, kind: &'static str, log: impl FnOnce(Option<u64>)) {
         let suppressed = {
             let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = Instant::now();
+            let now = instant();
             let window = windows.entry(kind).or_insert(Window { since: now, lines: 0, suppressed: 0 });
             if now.duration_since(window.since) >= self.stretch {
                 window.since = now;
@@ -51,5 +52,80 @@ impl Throttle {
             std::mem::take(&mut window.suppressed)
         };
         log((suppressed > 0).then_some(suppressed));
+    }
+}
+
+/// Decides when something that lasts is said: at once when it begins or gets worse, else no more often than its intervals allow.
+#[derive(Debug)]
+pub struct Reminder<L> {
+    /// When it is another than before, or came again.
+    changed: Duration,
+    said: Option<(L, Duration)>,
+    /// Whether it still is, as far as was said.
+    lasts: bool,
+}
+
+impl<L: Copy + Ord> Reminder<L> {
+    /// Nothing is so yet. What comes and goes without getting worse is said every `changed` at most.
+    #[must_use]
+    pub const fn new(changed: Duration) -> Self {
+        Self { changed, said: None, lasts: false }
+    }
+
+    /// It is so at `now`, by a steady clock. Whether that is to be said: while it stays as it is, after each `repeat`.
+    pub fn is_due(&mut self, level: L, repeat: Duration, now: Duration) -> bool {
+        let due = self.said.is_none_or(|(said, at)| {
+            let interval = if level == said && self.lasts { repeat } else { self.changed };
+            level > said || now.saturating_sub(at) >= interval
+        });
+        if due {
+            (self.said, self.lasts) = (Some((level, now)), true);
+        }
+        due
+    }
+
+    /// It is over. Whether that is to be said, as it was said to be so.
+    pub fn is_over(&mut self) -> bool {
+        std::mem::take(&mut self.lasts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said, by the minute, while it is so: 0 is well.
+    fn said(course: impl IntoIterator<Item = (u64, u32)>) -> Vec<(u64, bool)> {
+        let minutes = |minutes| Duration::from_secs(minutes * 60);
+        let mut reminder = Reminder::new(minutes(10));
+        let mut note = |minute, level| match level {
+            0 => reminder.is_over().then_some(false),
+            _ => reminder.is_due(level, minutes(60), minutes(minute)).then_some(true),
+        };
+        course.into_iter().filter_map(|(minute, level)| note(minute, level).map(|bad| (minute, bad))).collect()
+    }
+
+    #[test]
+    fn what_is_well_is_not_mentioned_and_what_stays_bad_is_hourly() {
+        assert_eq!(said((0..100).map(|minute| (minute, 0))), []);
+        let course = (0..150).map(|minute| (minute, if minute < 10 { 0 } else { 3 }));
+        assert_eq!(said(course), [(10, true), (70, true), (130, true)]);
+    }
+
+    #[test]
+    fn what_gets_worse_is_said_at_once_and_what_is_well_again_once() {
+        let course = [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 0), (6, 0)];
+        let bad = [0, 1, 2, 3, 4].map(|minute| (minute, true));
+        assert_eq!(said(course), [&bad[..], &[(5, false)]].concat());
+    }
+
+    #[test]
+    fn what_comes_and_goes_is_said_every_ten_minutes_at_most() {
+        let wavering = (0..60).map(|minute| (minute, u32::from(minute % 2 == 0)));
+        let expected: Vec<_> = (0..60).step_by(10).flat_map(|minute| [(minute, true), (minute + 1, false)]).collect();
+        assert_eq!(said(wavering), expected);
+        let wavering = (0..60).map(|minute| (minute, if minute % 2 == 0 { 4 } else { 3 }));
+        // And what gets worse in between.
+        assert_eq!(said(wavering).len(), 10);
     }
 }

@@ -1,10 +1,10 @@
-//! Time: [`Millis`], a moment, and [`Clock`], where moments come from.
+//! Time: [`Millis`], a moment, and [`Clock`], where moments come from; [`instant`], for how long something takes.
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use ::time::OffsetDateTime;
 use serde::de::Error as _;
@@ -189,10 +189,17 @@ impl Clock {
     /// A time for measuring how long something takes, which nobody sets back or forward: it says nothing about the day.
     #[must_use]
     pub fn steady(&self) -> Duration {
-        static START: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
+        static START: LazyLock<Instant> = LazyLock::new(instant);
         match self {
             Self::System => START.elapsed(),
             Self::Set(ms) => Duration::from_millis(ms.load(Ordering::Relaxed).unsigned_abs()),
         }
     }
+}
+
+/// Now, by the clock that nobody sets: for how long something takes, where no [`Clock`] is at hand.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the one place where the steady clock is read")]
+pub fn instant() -> Instant {
+    Instant::now()
 }

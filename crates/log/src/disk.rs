@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use convoke_core::throttle::Reminder;
 use convoke_core::time::Clock;
 
 /// A volume, in bytes.
@@ -42,10 +43,10 @@ impl Disk {
 }
 
 /// While it stays short, it is said this often.
-const SAY_AGAIN: Duration = Duration::from_secs(3600);
+const LOG_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// A level that comes and goes is said no more often than this.
-const SAY_AT_MOST: Duration = Duration::from_secs(600);
+const CHANGE_LOG_INTERVAL: Duration = Duration::from_secs(600);
 
 /// How fast it fills is judged by so much of the past, in steps of a minute.
 const STEP: Duration = Duration::from_secs(60);
@@ -91,14 +92,14 @@ pub struct DiskWatch {
     clock: Clock,
     /// What was free at which time, a minute apart.
     past: VecDeque<(Duration, u64)>,
-    said: Option<(Level, Duration)>,
+    reminder: Reminder<Level>,
 }
 
 impl DiskWatch {
     /// Nothing is known yet.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self { clock, past: VecDeque::new(), said: None }
+        Self { clock, past: VecDeque::new(), reminder: Reminder::new(CHANGE_LOG_INTERVAL) }
     }
 
     /// Notes how the disk is now; what there is to say of it, if it is time to say it.
@@ -111,17 +112,9 @@ impl DiskWatch {
             }
         }
         let level = disk.level();
-        if level == Level::Plenty {
+        if level == Level::Plenty || !self.reminder.is_due(level, LOG_INTERVAL, now) {
             return None;
         }
-        let due = self.said.is_none_or(|(said, at)| {
-            let ago = now.saturating_sub(at);
-            if level > said { true } else { ago >= if level == said { SAY_AGAIN } else { SAY_AT_MOST } }
-        });
-        if !due {
-            return None;
-        }
-        self.said = Some((level, now));
         Some(Warning { level, full_in: self.full_in(now, disk.free) })
     }
 

@@ -14,6 +14,7 @@ use super::{Append, ListedEvent};
 use crate::log::events;
 use convoke_core::event::{Content, Event};
 use convoke_core::id::Seq;
+use convoke_core::time::instant;
 
 /// For readers that rest for milliseconds, and a second at the most.
 const MAX_ROWS: usize = 4096;
@@ -111,7 +112,7 @@ impl RecentRows {
 
     /// Adds the events of a committed batch, which have the places from `first` on. Batches come in the order of the log.
     pub fn push(&self, first: Seq, batch: &[Append]) {
-        let committed = Instant::now();
+        let committed = instant();
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         for (seq, (append, _)) in (first.0..).map(Seq).zip(events(batch)) {
             let row = RecentRow { seq, append: append.clone(), committed };

@@ -3,7 +3,7 @@
 use super::report::Report;
 use crate::app;
 use crate::config::{Settings, TlsFiles, read_by_others};
-use crate::http::tls::Trouble;
+use crate::http::server::Trouble;
 use crate::words::counted;
 use convoke_core::time::Clock;
 

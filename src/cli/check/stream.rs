@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 
 use super::report::Report;
 use crate::audit;
-use crate::audit::watch::Mark;
+use crate::audit::mark::Mark;
 use crate::config::Settings;
 use crate::relay::{self, subject};
 use crate::words::counted;

@@ -11,7 +11,7 @@ use super::Api;
 use super::error::{ApiError, Refusals};
 use super::paging::List;
 use super::params::{ListParams, PageParams, ScopeParams};
-use crate::http::access::Right;
+use crate::http::auth::Right;
 use convoke_log::{ClosedBy, ListedRecording, ListedStay, Order, RecordingFilter, StayFilter};
 
 /// Which stays.

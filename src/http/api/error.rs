@@ -1,4 +1,4 @@
-//! Why a question was not answered, and what the asker is told: RFC 9457, with what is allowed for what was not.
+//! Why a question was not answered, as a problem (RFC 9457) that says what is allowed.
 
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};

@@ -12,7 +12,7 @@ use super::Api;
 use super::error::{ApiError, Missing, Refusals};
 use super::paging::List;
 use super::params::{At, ListParams, NoParams, PageParams, Params, ScopeParams, Text};
-use crate::http::access::Right;
+use crate::http::auth::Right;
 use convoke_core::event::Source;
 use convoke_core::id::EventId;
 use convoke_log::{EventFilter, ListedEvent, Order};

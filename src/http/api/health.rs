@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -12,11 +11,9 @@ use utoipa::ToSchema;
 use super::Api;
 use super::error::Refusals;
 use super::params::{NoParams, Params, Time};
-use crate::http::ops::CURSORS;
+use crate::http::health::{CURSORS, CursorHealth};
+use crate::intake::PLATFORM_RETRY_TIME;
 use crate::subscription::SubscriptionStatus;
-
-/// The platform drops an event so long after its first try.
-const DROPPED_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// How the service is.
 #[derive(Debug, Serialize, ToSchema)]
@@ -46,7 +43,7 @@ pub(crate) struct Health {
     /// The bus.
     bus: Bus,
     /// The readers of the log.
-    cursors: Vec<Cursor>,
+    cursors: Vec<CursorHealth>,
     /// When the newest event of the log arrived; null if there is none, or none was seen yet.
     last_event_at: Option<Time>,
     /// Those who may send events.
@@ -79,21 +76,6 @@ struct Bus {
     stream: Option<String>,
 }
 
-/// A reader of the log.
-#[derive(Debug, Serialize, ToSchema)]
-struct Cursor {
-    /// `bus`, `meetings` or `recordings`.
-    name: String,
-    /// Everything up to this place in the log is done.
-    position: i64,
-    /// Rows that it has not read.
-    lag_events: u64,
-    /// Age of the oldest of them, in seconds.
-    lag_seconds: f64,
-    /// Which process moves it.
-    owner: Option<String>,
-}
-
 /// Somebody who may send events.
 #[derive(Debug, Serialize, ToSchema)]
 struct Subscriber {
@@ -113,19 +95,7 @@ struct Subscription {
     /// Whether it is watched.
     watched: bool,
     /// How it stands, as last seen by the replica that watches it; null if that is another one, or nobody has looked yet.
-    status: Option<Stands>,
-}
-
-convoke_core::words! {
-    /// How the subscription stands.
-    pub(crate) enum Stands as "Stands" {
-        Enabled = "enabled",
-        Unknown = "unknown",
-        Elsewhere = "elsewhere",
-        Disabled = "disabled",
-        Locked = "locked",
-        Missing = "missing",
-    }
+    status: Option<SubscriptionStatus>,
 }
 
 /// Deliveries that this process has refused in the last hour, and connections to the events listener that brought none.
@@ -157,22 +127,12 @@ impl Api {
             stopping: health.closing.is_set(),
             not_accepting_seconds: refusing.as_secs_f64(),
             not_accepting_is_lower_bound: health.intake.refusing_at_least(),
-            seconds_until_drop: (!accepting).then(|| DROPPED_AFTER.saturating_sub(refusing).as_secs_f64()),
+            seconds_until_drop: (!accepting).then(|| PLATFORM_RETRY_TIME.saturating_sub(refusing).as_secs_f64()),
             database: Database { name: health.database.clone(), reachable: known.reachable },
             disk_free_bytes: known.disk_free,
             certificate_expires_at: health.certificates.as_ref().map(|shown| Time(shown.expires())),
             bus: Bus { enabled: health.bus.is_some(), connected: health.connected(), stream: health.stream() },
-            cursors: known
-                .cursors
-                .into_iter()
-                .map(|cursor| Cursor {
-                    name: cursor.name,
-                    position: cursor.position,
-                    lag_events: cursor.lag_events,
-                    lag_seconds: cursor.lag_seconds,
-                    owner: cursor.owner,
-                })
-                .collect(),
+            cursors: known.cursors,
             last_event_at: known.newest.map(Time),
             subscribers: subscribers
                 .iter()
@@ -188,14 +148,7 @@ impl Api {
                 .collect(),
             subscription: Subscription {
                 watched: health.subscription.is_some(),
-                status: health.subscription.as_ref().and_then(|known| *known.borrow()).map(|status| match status {
-                    SubscriptionStatus::Enabled => Stands::Enabled,
-                    SubscriptionStatus::Unknown => Stands::Unknown,
-                    SubscriptionStatus::Elsewhere => Stands::Elsewhere,
-                    SubscriptionStatus::Disabled => Stands::Disabled,
-                    SubscriptionStatus::Locked => Stands::Locked,
-                    SubscriptionStatus::Missing => Stands::Missing,
-                }),
+                status: health.subscription.as_ref().and_then(|known| *known.borrow()),
             },
             quarantined: known.quarantined,
             set_aside: CURSORS

@@ -4,7 +4,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use uuid::Uuid;
 
-use crate::http::access::Right;
+use crate::http::auth::Right;
 use crate::intake::REFUSED_BY_DATABASE;
 use convoke_log::{ListedEvent, ListedMeeting, ListedQuarantined, ListedRecording, ListedStay};
 

@@ -9,17 +9,17 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::DEADLINE;
+use super::QUERY_TIMEOUT;
 use super::error::{ApiError, Missing, Refusals};
 use super::mask::open;
 use super::paging::List;
 use super::params::{At, ListParams, NoParams, PageParams, Params, ScopeParams};
-use crate::http::access::Right;
+use crate::http::auth::Right;
 use convoke_log::{
     ListedMeeting, ListedRecording, ListedStay, MeetingFilter, Order, Page, RecordingFilter, RunKey, Status, StayFilter,
 };
 
-/// So many stays of one run are told with it; a page at a time.
+/// So many stays come with a run; a page at a time.
 const MAX_STAYS: usize = 5_000;
 const STAYS_PER_PAGE: u32 = 1_000;
 
@@ -103,7 +103,7 @@ pub(super) async fn one(
         .ask(async {
             let (mut stays, mut after) = (Vec::new(), None);
             while stays.len() < MAX_STAYS {
-                let page = Page { order: Order::Oldest, after, limit: STAYS_PER_PAGE, within: DEADLINE };
+                let page = Page { order: Order::Oldest, after, limit: STAYS_PER_PAGE, within: QUERY_TIMEOUT };
                 let found = api.log.list_stays(&filter, &page).await?;
                 stays.extend(found.rows);
                 after = found.next;
@@ -115,7 +115,7 @@ pub(super) async fn one(
         })
         .await?;
     let filter = RecordingFilter { run: Some(run), ..RecordingFilter::default() };
-    let page = Page { order: Order::Oldest, after: None, limit: MAX_RECORDINGS, within: DEADLINE };
+    let page = Page { order: Order::Oldest, after: None, limit: MAX_RECORDINGS, within: QUERY_TIMEOUT };
     let recordings = api.ask(api.log.list_recordings(&filter, &page)).await?;
     let listed = i64::try_from(stays.len()).unwrap_or(i64::MAX);
     let stays_left_out = if stays.len() < MAX_STAYS { 0 } else { (meeting.stays - listed).max(0) };

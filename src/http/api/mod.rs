@@ -32,7 +32,7 @@ use tokio::sync::Semaphore;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::ops::Health;
+use super::health::Health;
 use convoke_core::throttle::Throttle;
 use convoke_core::time::{Clock, Millis};
 use convoke_log::{LogError, Queries};
@@ -41,7 +41,7 @@ use mask::Mask;
 use streams::Streams;
 
 /// How long finding an answer may take.
-const DEADLINE: Duration = Duration::from_secs(5);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bytes of an answer that is large, and how many such may be on their way at once.
 const LARGE_ANSWER_BYTES: u64 = 256 << 10;
@@ -63,7 +63,7 @@ impl std::fmt::Debug for Api {
 }
 
 impl Api {
-    /// Reads `log`, and tells what `health` knows.
+    /// Reads `log`, and answers what `health` knows.
     #[must_use]
     pub fn new(log: Arc<dyn Queries>, health: Arc<Health>, clock: Clock) -> Self {
         Self { log, health, mask: Mask::default(), clock, throttle: Throttle::default() }
@@ -75,7 +75,7 @@ impl Api {
 
     /// What the log answers in time.
     async fn ask<T>(&self, question: impl Future<Output = Result<T, LogError>>) -> Result<T, ApiError> {
-        let Ok(answer) = tokio::time::timeout(DEADLINE + Duration::from_secs(1), question).await else {
+        let Ok(answer) = tokio::time::timeout(QUERY_TIMEOUT + Duration::from_secs(1), question).await else {
             return Err(ApiError::TooSlow);
         };
         answer.map_err(|error| {

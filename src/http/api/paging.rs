@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use utoipa::ToSchema;
 
-use super::DEADLINE;
+use super::QUERY_TIMEOUT;
 use super::error::ApiError;
 use super::params::ListParams;
 use convoke_log::{Listing, Order, Page};
@@ -33,7 +33,7 @@ impl<A, B> ListParams<A, B> {
         let after = self.paging.cursor.as_ref().map(|cursor| self.read_cursor(list, &cursor.0)).transpose()?;
         let limit =
             self.paging.limit.as_ref().map_or(DEFAULT_LIMIT, |limit| u32::try_from(limit.0).unwrap_or(DEFAULT_LIMIT));
-        Ok(Page { order, after, limit, within: DEADLINE })
+        Ok(Page { order, after, limit, within: QUERY_TIMEOUT })
     }
 
     fn read_cursor<K: DeserializeOwned>(&self, list: &str, cursor: &str) -> Result<K, ApiError> {

@@ -18,7 +18,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use super::error::ApiError;
-use crate::http::access::Right;
+use crate::http::auth::Right;
 use convoke_core::time::Millis;
 use convoke_log::Scope;
 
@@ -150,47 +150,47 @@ fn schema(of: Type, change: impl FnOnce(ObjectBuilder) -> ObjectBuilder) -> RefO
     change(ObjectBuilder::new().schema_type(of)).build().into()
 }
 
-/// A number from `LEAST` to `MOST`.
+/// A number from `MIN` to `MAX`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Number<const LEAST: i64, const MOST: i64>(pub i64);
+pub(crate) struct Number<const MIN: i64, const MAX: i64>(pub i64);
 
-impl<'de, const LEAST: i64, const MOST: i64> Deserialize<'de> for Number<LEAST, MOST> {
+impl<'de, const MIN: i64, const MAX: i64> Deserialize<'de> for Number<MIN, MAX> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let number = String::deserialize(from)?.parse().ok().filter(|number| (LEAST..=MOST).contains(number));
-        number.map(Self).ok_or_else(|| D::Error::custom(format!("allowed is a whole number from {LEAST} to {MOST}")))
+        let number = String::deserialize(from)?.parse().ok().filter(|number| (MIN..=MAX).contains(number));
+        number.map(Self).ok_or_else(|| D::Error::custom(format!("allowed is a whole number from {MIN} to {MAX}")))
     }
 }
 
-impl<const LEAST: i64, const MOST: i64> PartialSchema for Number<LEAST, MOST> {
+impl<const MIN: i64, const MAX: i64> PartialSchema for Number<MIN, MAX> {
     fn schema() -> RefOr<Schema> {
-        schema(Type::Integer, |it| it.minimum(Some(LEAST)).maximum(Some(MOST)))
+        schema(Type::Integer, |it| it.minimum(Some(MIN)).maximum(Some(MAX)))
     }
 }
 
-impl<const LEAST: i64, const MOST: i64> ToSchema for Number<LEAST, MOST> {}
+impl<const MIN: i64, const MAX: i64> ToSchema for Number<MIN, MAX> {}
 
-/// A text of at least one and at most `MOST` characters. All that one question may hold, in whatever script, fits into the
+/// A text of at least one and at most `MAX` characters. All that one question may hold, in whatever script, fits into the
 /// 16 KiB of a request's head.
 #[derive(Clone, Debug)]
-pub(crate) struct Text<const MOST: usize>(pub String);
+pub(crate) struct Text<const MAX: usize>(pub String);
 
-impl<'de, const MOST: usize> Deserialize<'de> for Text<MOST> {
+impl<'de, const MAX: usize> Deserialize<'de> for Text<MAX> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
-        if text.is_empty() || text.chars().nth(MOST).is_some() {
-            return Err(D::Error::custom(format!("allowed is a text of 1 to {MOST} characters")));
+        if text.is_empty() || text.chars().nth(MAX).is_some() {
+            return Err(D::Error::custom(format!("allowed is a text of 1 to {MAX} characters")));
         }
         Ok(Self(text))
     }
 }
 
-impl<const MOST: usize> PartialSchema for Text<MOST> {
+impl<const MAX: usize> PartialSchema for Text<MAX> {
     fn schema() -> RefOr<Schema> {
-        schema(Type::String, |it| it.min_length(Some(1)).max_length(Some(MOST)))
+        schema(Type::String, |it| it.min_length(Some(1)).max_length(Some(MAX)))
     }
 }
 
-impl<const MOST: usize> ToSchema for Text<MOST> {}
+impl<const MAX: usize> ToSchema for Text<MAX> {}
 
 /// What every list can be asked for.
 #[derive(Debug, Deserialize, IntoParams)]

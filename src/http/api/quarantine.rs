@@ -11,7 +11,7 @@ use super::Api;
 use super::error::{ApiError, Missing, Refusals};
 use super::paging::List;
 use super::params::{At, ListParams, NoParams, PageParams, Params, Text, Time};
-use crate::http::access::Right;
+use crate::http::auth::Right;
 use convoke_core::event::{Content, Unreadable};
 use convoke_core::verify;
 use convoke_log::{ListedQuarantined, Order, QuarantineFilter};

@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::DEADLINE;
+use super::QUERY_TIMEOUT;
 use super::error::{ApiError, Refusals};
 use super::params::{Params, Text, last_days};
-use crate::http::access::Right;
+use crate::http::auth::Right;
 use convoke_log::{ListedMeeting, ListedStay, MeetingFilter, Order, Page, Scope, StayFilter};
 
 /// So many of each are found at the most.
@@ -55,7 +55,7 @@ pub(super) async fn search(
     let q = params.q.0.trim().to_owned();
     let person = last_days(q.clone(), api.now());
     let meetings = |scope| async {
-        let page = Page { order: Order::Newest, after: None, limit: MAX_FOUND, within: DEADLINE };
+        let page = Page { order: Order::Newest, after: None, limit: MAX_FOUND, within: QUERY_TIMEOUT };
         api.log.list_meetings(&MeetingFilter { scope, status: None }, &page).await
     };
     let named = api.ask(meetings(Scope { meeting: Some(q), ..Scope::default() })).await?;
@@ -64,7 +64,7 @@ pub(super) async fn search(
         return Ok(Json(Found { meetings, stays: Vec::new() }));
     }
     let attended = api.ask(meetings(person.clone())).await?;
-    let page = Page { order: Order::Newest, after: None, limit: MAX_FOUND, within: DEADLINE };
+    let page = Page { order: Order::Newest, after: None, limit: MAX_FOUND, within: QUERY_TIMEOUT };
     let stays = api.ask(api.log.list_stays(&StayFilter { scope: person, ..StayFilter::default() }, &page)).await?;
     let mut seen = HashSet::new();
     let found = named.rows.into_iter().chain(attended.rows);

@@ -6,22 +6,17 @@ use utoipa::ToSchema;
 
 use super::error::Refusals;
 use super::params::{NoParams, Params};
-use crate::http::access::{Grant, Right};
+use crate::http::auth::{Grant, Right};
 
 /// What whoever is asking may see.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Session {
     /// `full`, or `masked`: personal data is hidden.
-    right: RightWord,
+    right: Right,
     /// Whether a token is asked for at all; if not, everything is masked.
     token_required: bool,
     /// The version of Convoke.
     version: &'static str,
-}
-
-convoke_core::words! {
-    /// How much somebody may see.
-    pub(crate) enum RightWord as "RightWord" { Full = "full", Masked = "masked" }
 }
 
 /// What whoever is asking may see.
@@ -36,9 +31,5 @@ pub(super) async fn session(
     Extension(grant): Extension<Grant>,
     _: Params<NoParams>,
 ) -> Json<Session> {
-    let right = match right {
-        Right::Full => RightWord::Full,
-        Right::Masked => RightWord::Masked,
-    };
     Json(Session { right, token_required: grant.was_asked_for(), version: env!("CARGO_PKG_VERSION") })
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::Api;
-use super::DEADLINE;
+use super::QUERY_TIMEOUT;
 use super::error::{ApiError, Refusals};
 use super::params::{Number, Params, Time};
 use convoke_core::time::Millis;
@@ -170,7 +170,7 @@ pub(super) async fn events(
 ) -> Result<Json<Events>, ApiError> {
     let api = &*api;
     let (step, bounds) = params.steps(api.now(), Step::Minute, 60 * MINUTE)?;
-    let counts = api.ask(api.log.count_events(&bounds, DEADLINE)).await?;
+    let counts = api.ask(api.log.count_events(&bounds, QUERY_TIMEOUT)).await?;
     let points = bounds.into_iter().zip(counts).map(|(at, events)| EventsAt { at: Time(at), events });
     Ok(Json(Events { step, points: points.collect() }))
 }
@@ -193,7 +193,7 @@ pub(super) async fn participants(
     let counts = match bounds.first() {
         Some(first) => {
             let length = Duration::from_secs(step.seconds());
-            api.ask(api.log.count_stays(*first, length, bounds.len() - 1, DEADLINE)).await?
+            api.ask(api.log.count_stays(*first, length, bounds.len() - 1, QUERY_TIMEOUT)).await?
         }
         None => Vec::new(),
     };
@@ -219,7 +219,7 @@ pub(super) async fn meetings(
     let since = params.since.map_or(until.minus(Duration::from_secs(30 * DAY)), |time| time.0);
     let shift = params.utc_offset_minutes.map_or(0, |minutes| minutes.0 * 60);
     let bounds = bounds(since, until, DAY, shift)?;
-    let held = api.ask(api.log.count_meetings(&bounds, DEADLINE)).await?;
+    let held = api.ask(api.log.count_meetings(&bounds, QUERY_TIMEOUT)).await?;
     let ahead = Duration::from_secs(shift.unsigned_abs());
     let points = bounds.into_iter().zip(held).map(|(at, held)| {
         let local = if shift < 0 { at.minus(ahead) } else { at.plus(ahead) };

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 
 use super::*;
-use convoke_core::event::Record;
+use convoke_core::event::{Content, Record};
 use convoke_core::id::{EventId, Seq};
 use convoke_log::{CursorState, Heartbeat, Lag, Leased, LogReader, Moved};
 

@@ -146,9 +146,9 @@ async fn what_is_printed_for_debugging_holds_no_secret() {
     let args = ConfigArgs { database_url: Some(database.clone()), nats_url: Some(nats.clone()), ..Default::default() };
     let settings = Settings::load(&args, &env).expect("sound settings");
     let log = convoke::app::log_options(&settings);
-    let access = convoke::http::access::Access::new(
+    let access = convoke::http::auth::Access::new(
         &settings.admin,
-        convoke::http::ClientSources::default(),
+        convoke::http::server::ClientSources::default(),
         convoke_log::open(&log).expect("a log"),
         convoke_core::time::Clock::System,
     );

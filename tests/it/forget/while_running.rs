@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use convoke::{
-    audit::watch::{CheckOutcome, Setback, StreamMetrics, StreamWatch},
+    audit::{
+        mark::Setback,
+        watch::{CheckOutcome, StreamMetrics, StreamWatch},
+    },
     metrics::{Label as _, Registry},
 };
 use convoke_bus::{self as bus, Bus};

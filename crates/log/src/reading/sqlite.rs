@@ -1,7 +1,7 @@
 //! People's queries in SQLite: short reads on connections of their own, which are broken off when their time is over. While a
 //! read goes on the WAL cannot start over: so none may go on for long.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sqlx::SqlitePool;
 
@@ -9,6 +9,7 @@ use crate::LogError;
 use crate::sqlite::failed;
 
 use super::query::Connection;
+use convoke_core::time::instant;
 
 /// Steps of SQLite's machine between two looks at the clock: some hundred microseconds.
 const STEPS_PER_CHECK: i32 = 10_000;
@@ -23,7 +24,7 @@ pub async fn read_within<T>(
 ) -> Result<T, LogError> {
     let work = async {
         let mut connection = pool.acquire().await?;
-        let begun = Instant::now();
+        let begun = instant();
         // Stays in place if nobody waits any more, and ends what is still at work for nobody.
         connection.lock_handle().await?.set_progress_handler(STEPS_PER_CHECK, move || begun.elapsed() < within);
         read(&mut Connection::Sqlite(connection)).await

@@ -1,6 +1,6 @@
 //! Erasing a person in SQLite. Each transaction is short, and what it frees on a page is overwritten there.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, FromRow, Row};
@@ -11,7 +11,7 @@ use super::{BEGIN, SqliteLog, Writer, array, failed};
 use crate::erasure::{internal_members, internal_names};
 use crate::{Handles, LogError, PersonRow, PersonStay, RunKey, StayKey};
 use convoke_core::id::Seq;
-use convoke_core::time::Millis;
+use convoke_core::time::{Millis, instant};
 
 pub(super) const BEGIN_ROWS: &str = BEGIN;
 
@@ -40,7 +40,7 @@ impl SqliteLog {
                     .to_owned(),
             );
         }
-        let begun = Instant::now();
+        let begun = instant();
         loop {
             let row = sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(writer.connection()).await;
             if row.map_err(failed)?.try_get::<i64, _>(0).map_err(failed)? == 0 {

@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::query::QueryAs;
@@ -25,7 +25,7 @@ use super::{Append, Appended, LogError, Maintenance, Notes, Options, Queries, St
 use crate::log::{Inserted, all_kept};
 use convoke_core::event::{Content, Event, Record, Unreadable};
 use convoke_core::id::{EventId, Seq};
-use convoke_core::time::Millis;
+use convoke_core::time::{Millis, instant};
 use place::Files;
 
 mod enrichments;
@@ -400,7 +400,7 @@ impl SqliteLog {
         if looking.rests.is_some_and(|(at, rest)| now >= at && now.since(at) < rest) {
             return Ok(());
         }
-        let begun = Instant::now();
+        let begun = instant();
         let mut deleted = 0;
         let known = self.known_of_retention(now).await?;
         let [events, quarantine] = known.allows(now, [self.retention, self.quarantine_retention]);

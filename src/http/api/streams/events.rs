@@ -16,10 +16,10 @@ use tokio::time::Instant;
 use utoipa::IntoParams;
 
 use super::{DATABASE_RETRY_DELAY, RETRY_DELAY, Streams};
-use crate::http::access::{Grant, Right};
 use crate::http::api::error::{ApiError, Refusals};
 use crate::http::api::mask::Mask;
 use crate::http::api::params::{Number, Params, Text};
+use crate::http::auth::{Grant, Right};
 use convoke_core::id::Seq;
 use convoke_log::recent::RecentRow;
 use convoke_log::{EventFilter, ListedEvent, LogError, Scope};

@@ -14,28 +14,28 @@ use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use super::{RETRY_DELAY, Streams};
-use crate::http::access::{Grant, Right};
 use crate::http::api::error::{ApiError, Refusals};
 use crate::http::api::health::{Health, RefusalCounts};
 use crate::http::api::mask::open;
 use crate::http::api::params::{NoParams, Params, Time};
 use crate::http::api::stats::EventsAt;
+use crate::http::auth::{Grant, Right};
 use convoke_core::id::Seq;
 use convoke_core::time::Millis;
 use convoke_log::{GoingOn, ListedEvent, LogError, MAX_COUNTED_DURATION};
 
 /// How often.
-const EVERY: Duration = Duration::from_secs(1);
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// What was seen of people is shown for so long while the database does not answer: they may have been forgotten.
-const SEEN: Duration = Duration::from_secs(5);
+const MAX_STALE_TIME: Duration = Duration::from_secs(5);
 
 /// How long each of its questions may take.
-const WITHIN: Duration = Duration::from_secs(2);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Meetings, and events, in a message.
-const MEETINGS: u32 = 50;
-const NEWEST: u32 = 30;
+const MAX_MEETINGS: u32 = 50;
+const MAX_NEWEST: u32 = 30;
 
 const MINUTE: i64 = 60_000;
 
@@ -101,7 +101,7 @@ pub(super) struct Live {
     seen: Seen,
 }
 
-/// What the database told.
+/// What was read in the database.
 #[derive(Clone, Debug, Default)]
 struct Seen {
     /// How far the log was counted.
@@ -159,13 +159,13 @@ impl Streams {
                         Err(error) => tracing::debug!(%error, "the page shows what was seen before"),
                     }
                 }
-                if read.elapsed() > SEEN {
+                if read.elapsed() > MAX_STALE_TIME {
                     seen.newest.clear();
                     seen.live.runs.clear();
                 }
                 let (health, refusals) = (self.api.how_it_is(), self.api.refusals());
                 self.live.send_replace(Some(Arc::new(Live { health, refusals, seen: seen.clone() })));
-                tokio::time::sleep_until(begun + EVERY).await;
+                tokio::time::sleep_until(begun + INTERVAL).await;
             }
             // Whoever comes next is not shown what is over.
             self.live.send_replace(None);
@@ -179,21 +179,21 @@ impl Streams {
         match seen.head {
             // What came since, and how much of it happened in this minute: only a new minute is counted as a whole.
             Some(head) => {
-                let arrived = log.count_arrived(head, minute, until, WITHIN).await?;
+                let arrived = log.count_arrived(head, minute, until, QUERY_TIMEOUT).await?;
                 seen.rate = Rate { events_last_second: arrived.events };
                 seen.head = arrived.newest.or(seen.head);
                 seen.minute = match seen.minute {
                     Some((at, events)) if at == minute => Some((at, events + arrived.in_time)),
-                    _ => Some((minute, log.count_events(&[minute, until], WITHIN).await?.iter().sum())),
+                    _ => Some((minute, log.count_events(&[minute, until], QUERY_TIMEOUT).await?.iter().sum())),
                 };
             }
             None => {
                 seen.head = Some(log.head().await?);
-                seen.minute = Some((minute, log.count_events(&[minute, until], WITHIN).await?.iter().sum()));
+                seen.minute = Some((minute, log.count_events(&[minute, until], QUERY_TIMEOUT).await?.iter().sum()));
             }
         }
-        seen.newest = log.newest_events(NEWEST, WITHIN).await?;
-        seen.live = log.going_on(now.minus(MAX_COUNTED_DURATION), MEETINGS, WITHIN).await?;
+        seen.newest = log.newest_events(MAX_NEWEST, QUERY_TIMEOUT).await?;
+        seen.live = log.going_on(now.minus(MAX_COUNTED_DURATION), MAX_MEETINGS, QUERY_TIMEOUT).await?;
         Ok(())
     }
 }

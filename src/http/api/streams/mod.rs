@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Api;
 use super::error::ApiError;
-use crate::http::access::Grant;
+use crate::http::auth::Grant;
 use convoke_core::id::Seq;
 use convoke_log::recent::RecentRows;
 use live::Live;

@@ -15,10 +15,15 @@ use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::rustls::{CertificateError, Error, RootCertStore, ServerConfig};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use convoke_core::time::Millis;
+use convoke_core::throttle::Reminder;
+use convoke_core::time::{Clock, Millis};
 
-/// From so long before a certificate's end on, it is worth a word.
-const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+/// So long before its end, a certificate is warned about.
+const EXPIRY_WARNING_TIME: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
+/// How often that is said until then, and from then on.
+const EXPIRES_LOG_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+const EXPIRED_LOG_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// Why a certificate or its key cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +100,7 @@ impl Certificates {
         match untimely(&leaf, now) {
             Some(Untimely::Before(start)) => Some(Trouble::Now(format!("is not valid before {}", date(start)))),
             Some(Untimely::After(end)) => Some(Trouble::Now(format!("has expired on {}", date(end)))),
-            None => match untimely(&leaf, now + SOON) {
+            None => match untimely(&leaf, now + EXPIRY_WARNING_TIME) {
                 Some(Untimely::After(end)) => Some(Trouble::Soon(format!("expires on {}", date(end)))),
                 _ => None,
             },
@@ -120,49 +125,39 @@ impl std::fmt::Display for Trouble {
     }
 }
 
-/// Looks at the certificate's time while it is served: nobody else may tell before the platform gives up.
-#[derive(Debug, Default)]
+/// Watches the certificate's time while it is served: nobody else may notice before the platform gives up.
+#[derive(Debug)]
 pub struct CertificateWatch {
-    /// What was found and said last. At the first look, what the start has said.
-    told: Option<(State, Millis)>,
+    clock: Clock,
+    reminder: Reminder<Expiry>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Well,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Expiry {
     Soon,
     Over,
 }
 
-impl State {
-    /// While it lasts it is said again after this time.
-    const fn again(self) -> Duration {
-        match self {
-            Self::Well => Duration::MAX,
-            Self::Soon => Duration::from_secs(24 * 60 * 60),
-            Self::Over => Duration::from_secs(60 * 60),
-        }
-    }
-}
-
 impl CertificateWatch {
-    /// Whether it is time to say what is wrong with a certificate that ends then.
-    pub fn is_due(&mut self, expires: Millis, now: Millis) -> bool {
-        let state = match expires {
-            end if end <= now => State::Over,
-            end if end <= now.plus(SOON) => State::Soon,
-            _ => State::Well,
-        };
-        let due = match self.told {
-            None => false,
-            Some((before, at)) => {
-                state != State::Well && (state != before || now < at || now.since(at) >= state.again())
-            }
-        };
-        if due || self.told.is_none_or(|(before, _)| before != state) {
-            self.told = Some((state, now));
+    /// Of a certificate that ends at `expires`, of which the start has said what is wrong with it.
+    #[must_use]
+    pub fn new(expires: Millis, clock: Clock) -> Self {
+        let mut watch = Self { clock, reminder: Reminder::new(Duration::ZERO) };
+        watch.is_due(expires);
+        watch
+    }
+
+    /// Whether it is time to say what is wrong with a certificate that ends at `expires`.
+    pub fn is_due(&mut self, expires: Millis) -> bool {
+        let (now, steady) = (self.clock.now(), self.clock.steady());
+        if expires <= now {
+            self.reminder.is_due(Expiry::Over, EXPIRED_LOG_INTERVAL, steady)
+        } else if expires <= now.plus(EXPIRY_WARNING_TIME) {
+            self.reminder.is_due(Expiry::Soon, EXPIRES_LOG_INTERVAL, steady)
+        } else {
+            self.reminder.is_over();
+            false
         }
-        due
     }
 }
 
@@ -233,19 +228,30 @@ fn read(cert: &Path, key: &Path) -> Result<Shown, TlsError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
     use super::*;
 
     #[test]
     fn a_certificate_that_runs_out_while_it_is_served_is_spoken_of_daily_and_then_hourly() {
         let hours = |hours: i64| Millis::new(hours * 3_600_000).expect("a time");
+        let time = Arc::new(AtomicI64::new(0));
+        let set = |hour| time.store(hours(hour).get(), Ordering::Relaxed);
+        let clock = Clock::Set(Arc::clone(&time));
         let end = hours(24 * 30);
-        let mut watch = CertificateWatch::default();
-        let said: Vec<i64> = (0..24 * 30 + 4).filter(|hour| watch.is_due(end, hours(*hour))).collect();
+        let mut watch = CertificateWatch::new(end, clock.clone());
+        let mut is_due = |hour, end| {
+            set(hour);
+            watch.is_due(end)
+        };
+        let said: Vec<i64> = (0..24 * 30 + 4).filter(|hour| is_due(*hour, end)).collect();
         let daily = (16..30).map(|day| day * 24);
         assert_eq!(said, daily.chain([720, 721, 722, 723]).collect::<Vec<_>>());
-        assert!(!watch.is_due(hours(24 * 365), hours(725)), "it was replaced");
-        let mut begun = CertificateWatch::default();
-        assert!(!begun.is_due(end, hours(700)), "the start has said so");
-        assert!(begun.is_due(end, hours(720)));
+        assert!(!is_due(725, hours(24 * 365)), "it was replaced");
+        set(700);
+        let mut begun = CertificateWatch::new(end, clock);
+        assert!(!begun.is_due(end), "the start has said so");
+        set(720);
+        assert!(begun.is_due(end));
     }
 }

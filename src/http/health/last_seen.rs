@@ -14,10 +14,10 @@ use convoke_core::time::Millis;
 use convoke_log::{Handshakes, LogError};
 
 /// The log is searched for a subscriber's newest event for so long. One that came long ago is found in the note.
-const SEARCH: Duration = Duration::from_secs(1);
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A note is written no more often than this.
-const KEEP_EVERY: Duration = Duration::from_secs(60);
+const SAVE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Somebody who may send events.
 #[derive(Clone, Debug)]
@@ -137,7 +137,7 @@ impl LastSeen {
                 continue;
             }
             let seen = self.of(&subscriber.id);
-            let (found, kept) = match tokio::time::timeout(SEARCH, self.log.last_push(&subscriber.id)).await {
+            let (found, kept) = match tokio::time::timeout(SEARCH_TIMEOUT, self.log.last_push(&subscriber.id)).await {
                 // It may be too far back the next time, and is kept then.
                 Ok(found) => (found?, None),
                 Err(_) => {
@@ -175,7 +175,7 @@ impl LastSeen {
         for (id, kept) in known {
             let event = self.of(&id).event.get();
             // A clock that was set back does not stop it.
-            if event.is_some() && event != kept.event && (now < kept.at || now.since(kept.at) >= KEEP_EVERY) {
+            if event.is_some() && event != kept.event && (now < kept.at || now.since(kept.at) >= SAVE_INTERVAL) {
                 let text = event.map(|at| at.get().to_string()).unwrap_or_default();
                 self.log.keep_note(&name(&id), &text).await?;
                 self.kept().insert(id, Kept { event, at: now });

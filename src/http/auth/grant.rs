@@ -1,4 +1,4 @@
-//! By what somebody has a right, for answers that last: whoever watches loses it as soon as whoever asks.
+//! What an answer that lasts is granted by: a stream ends as soon as a request would be refused.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::session::Session;
 use super::{Access, Token};
 
-/// How often it is looked whether a session was ended: elsewhere, perhaps, and nobody tells us.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often it is looked whether a session was ended, perhaps at another replica.
+const SESSION_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a request has its right by.
 #[derive(Clone)]
@@ -42,7 +42,7 @@ impl Grant {
         while self.holds().await {
             tokio::select! {
                 _ = tokens.changed() => {}
-                () = tokio::time::sleep(LOOK), if self.session.is_some() => {}
+                () = tokio::time::sleep(SESSION_CHECK_INTERVAL), if self.session.is_some() => {}
             }
         }
     }

@@ -1,7 +1,7 @@
-//! Connections that come to nothing: told apart by their first bytes, counted, and said with what to do about it.
+//! Connections that bring no request: classified by their first bytes, counted, and logged with what to do about it.
 //!
-//! They are what keeps *Enable* from working on the platform, and nobody else sees them. Whoever connects and says nothing,
-//! as probes and scanners of ports do, is no failure.
+//! They keep *Enable* from working on the platform, and nobody else sees them. A connection without a byte, as probes and port
+//! scanners make them, is no failure.
 
 use std::error::Error;
 use std::fmt::Display;
@@ -19,31 +19,32 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::{self, AlertDescription};
 use tokio_rustls::server::TlsStream;
 
-use super::refusals::{ConnectionFailure, Refusals};
+use crate::http::refusals::{ConnectionFailure, Refusals};
 use crate::metrics::Label as _;
 use convoke_core::throttle::Throttle;
 
-/// So much of a connection's beginning tells what it is: the mark of version 2 of the PROXY protocol is as long.
-const FIRST: usize = 12;
+/// The first bytes by which a connection is classified: as many as the signature of version 2 of the PROXY protocol.
+const FIRST_BYTES: usize = 12;
 
 /// How the PROXY protocol begins, in its two versions, and TLS: a record with a handshake.
-const PROXY: [&[u8]; 2] = [b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n"];
-const TLS: [u8; 2] = [0x16, 0x03];
+const PROXY_STARTS: [&[u8]; 2] = [b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n"];
+const TLS_START: [u8; 2] = [0x16, 0x03];
 
 /// The whole of a handshake must be over within this time.
-const TLS_TIME: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Who has begun with something else than TLS gets this long to go on with it, and to read what it is told.
-const OTHER_TIME: Duration = Duration::from_millis(500);
+/// How long a client that speaks no TLS may take for its first bytes, and for reading its answer.
+const NOT_TLS_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What whoever speaks HTTP without TLS to the port with TLS is told.
-const PLAIN: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 55\r\n\
+/// The answer to plain HTTP on the port with TLS.
+const HTTPS_EXPECTED: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 55\r\n\
     Connection: close\r\n\r\nThis port speaks HTTPS: write https:// in front of it.\n";
 
 const UNTRUSTED: &str = "it does not trust our certificate: put those that vouch for it after it in listen.tls_cert, up to \
     one of an authority that the client knows";
 
-/// Where failures of one listener are told.
+/// Where failures of one listener are reported.
 #[derive(Debug)]
 pub struct Failures {
     listener: &'static str,
@@ -59,8 +60,8 @@ impl Failures {
         Self { listener, counted, throttle: Throttle::new(3, Duration::from_secs(60)) }
     }
 
-    /// Counts one, and says it: of the client, where a request could be read that may name it, else of the connection's peer.
-    pub(super) fn tell(&self, why: ConnectionFailure, peer: impl Display, detail: &str) {
+    /// Counts and logs one: of the client, where a request could be read that may name it, else of the connection's peer.
+    pub(super) fn report(&self, why: ConnectionFailure, peer: impl Display, detail: &str) {
         if let Some(counted) = &self.counted {
             counted.failed(why);
         }
@@ -74,15 +75,15 @@ impl Failures {
     pub(super) fn ended(&self, peer: SocketAddr, first: &First, error: &(dyn Error + Send + Sync + 'static)) {
         match error.downcast_ref::<hyper::Error>() {
             Some(error) if error.is_parse_too_large() => {
-                self.tell(ConnectionFailure::HeadTooLarge, peer, "answered 431");
+                self.report(ConnectionFailure::HeadTooLarge, peer, "answered 431");
             }
-            Some(error) if error.is_parse() => self.tell(first.kind(), peer, &error.to_string()),
+            Some(error) if error.is_parse() => self.report(first.kind(), peer, &error.to_string()),
             // The other end went away. What became of a delivery is counted where it was read.
             _ => tracing::debug!(%peer, error, "connection ended"),
         }
     }
 
-    /// Shakes hands. `None`: it failed, and that was told if it was worth it.
+    /// Does the TLS handshake. `None`: it failed, which was reported if it was worth it.
     pub(super) async fn handshake(
         &self,
         acceptor: TlsAcceptor,
@@ -90,46 +91,46 @@ impl Failures {
         peer: SocketAddr,
     ) -> Option<TlsStream<TcpStream>> {
         let mut bytes = [0; 1];
-        let Ok(Ok(1..)) = timeout(TLS_TIME, stream.peek(&mut bytes)).await else {
+        let Ok(Ok(1..)) = timeout(HANDSHAKE_TIMEOUT, stream.peek(&mut bytes)).await else {
             tracing::debug!(%peer, "nothing came that could be a handshake");
             return None;
         };
-        if bytes[0] != TLS[0] {
-            self.tell(not_tls(stream).await, peer, "no TLS");
+        if bytes[0] != TLS_START[0] {
+            self.report(not_tls(stream).await, peer, "no TLS");
             return None;
         }
-        match timeout(TLS_TIME, acceptor.accept(stream)).await {
+        match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => return Some(stream),
-            Ok(Err(error)) => self.tell(ConnectionFailure::Tls, peer, &handshake_words(&error)),
-            Err(_) => self.tell(ConnectionFailure::Tls, peer, "the handshake took more than 10 s"),
+            Ok(Err(error)) => self.report(ConnectionFailure::Tls, peer, &handshake_words(&error)),
+            Err(_) => self.report(ConnectionFailure::Tls, peer, "the handshake took more than 10 s"),
         }
         None
     }
 }
 
-/// What whoever does not speak TLS speaks; it is told, if it can read that.
+/// What a client speaks that speaks no TLS; plain HTTP gets an answer.
 async fn not_tls(mut stream: TcpStream) -> ConnectionFailure {
     let (mut bytes, mut length) = ([0; 1024], 0);
     let begin = async {
-        while length < FIRST
+        while length < FIRST_BYTES
             && let Ok(more @ 1..) = stream.read(&mut bytes[length..]).await
         {
             length += more;
         }
     };
-    if timeout(OTHER_TIME, begin).await.is_err() {
+    if timeout(NOT_TLS_TIMEOUT, begin).await.is_err() {
         tracing::debug!(length, "no more came");
     }
     let why = kind(&bytes[..length], true);
     if why == ConnectionFailure::PlainOnTlsPort {
         let answer = async {
-            stream.write_all(PLAIN).await?;
+            stream.write_all(HTTPS_EXPECTED).await?;
             stream.shutdown().await?;
             // What is left unread would be answered with a reset, which takes the answer with it.
             while stream.read(&mut bytes).await? > 0 {}
             io::Result::Ok(())
         };
-        if let Ok(Err(error)) = timeout(OTHER_TIME, answer).await {
+        if let Ok(Err(error)) = timeout(NOT_TLS_TIMEOUT, answer).await {
             tracing::debug!(%error, "whoever spoke no TLS could not be told");
         }
     }
@@ -168,11 +169,11 @@ fn handshake_words(error: &io::Error) -> String {
 /// What a connection is that began with this and brought no request.
 fn kind(first: &[u8], tls_port: bool) -> ConnectionFailure {
     let word = first.split(|byte| *byte == b' ').next().unwrap_or_default();
-    if PROXY.iter().any(|mark| first.starts_with(mark)) {
+    if PROXY_STARTS.iter().any(|mark| first.starts_with(mark)) {
         ConnectionFailure::ProxyProtocol
     } else if tls_port && !word.is_empty() && word.iter().all(u8::is_ascii_uppercase) {
         ConnectionFailure::PlainOnTlsPort
-    } else if !tls_port && first.starts_with(&TLS) {
+    } else if !tls_port && first.starts_with(&TLS_START) {
         ConnectionFailure::TlsOnPlainPort
     } else {
         ConnectionFailure::NotHttp
@@ -181,13 +182,13 @@ fn kind(first: &[u8], tls_port: bool) -> ConnectionFailure {
 
 /// How a connection began.
 #[derive(Clone, Debug, Default)]
-pub(super) struct First(Arc<OnceLock<([u8; FIRST], usize)>>);
+pub(super) struct First(Arc<OnceLock<([u8; FIRST_BYTES], usize)>>);
 
 impl First {
     fn note(&self, bytes: &[u8]) {
         self.0.get_or_init(|| {
-            let mut first = [0; FIRST];
-            let length = bytes.len().min(FIRST);
+            let mut first = [0; FIRST_BYTES];
+            let length = bytes.len().min(FIRST_BYTES);
             first[..length].copy_from_slice(&bytes[..length]);
             (first, length)
         });

@@ -12,9 +12,9 @@ use super::session::Session;
 use convoke_log::{LogError, Sessions};
 
 /// How often, and how long that may take. While the database does not answer, what is known counts, and it is asked less often.
-const LOOK: Duration = Duration::from_secs(1);
-const WITHIN: Duration = Duration::from_millis(500);
-const AGAIN: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+const QUERY_TIMEOUT: Duration = Duration::from_millis(500);
+const RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// The sessions that were ended.
 #[derive(Debug)]
@@ -43,8 +43,8 @@ impl Ended {
             return true;
         }
         if known.next.is_none_or(|next| next <= Instant::now()) {
-            let found = tokio::time::timeout(WITHIN, self.log.ended_sessions()).await;
-            known.next = Some(Instant::now() + if let Ok(Ok(_)) = &found { LOOK } else { AGAIN });
+            let found = tokio::time::timeout(QUERY_TIMEOUT, self.log.ended_sessions()).await;
+            known.next = Some(Instant::now() + if let Ok(Ok(_)) = &found { POLL_INTERVAL } else { RETRY_DELAY });
             if let Ok(Ok(found)) = found {
                 known.ids = found.into_iter().collect();
             }

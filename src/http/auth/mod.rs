@@ -8,6 +8,7 @@ mod ended;
 mod grant;
 mod guesses;
 pub mod login;
+mod origin;
 mod session;
 
 use std::net::IpAddr;
@@ -17,7 +18,6 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::http::header::{ACCEPT, AUTHORIZATION, COOKIE, HOST, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
-use axum::http::uri::Authority;
 use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -25,10 +25,9 @@ use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 
-use super::connections::{self, Connection};
-use super::ops;
+use super::health;
 use super::problem::{explained, problem};
-use super::source::ClientSources;
+use super::server::{self, ClientSources, Connection};
 use crate::config::Admin;
 use convoke_core::secret;
 use convoke_core::throttle::Throttle;
@@ -37,22 +36,24 @@ use convoke_log as log;
 use ended::Ended;
 pub use grant::Grant;
 use guesses::Guesses;
+use origin::{PageOrigin, names_loopback, page_origin};
 use session::{Session, Sessions};
 
-/// What who asks for another name than this machine's is told.
+/// The answer to a request for another name than this machine's.
 const NO_TOKEN: &str = "Without admin.token only requests that name this machine (localhost, 127.0.0.1) are answered. Set \
     admin.token, and it is asked for instead.";
 
-/// How much somebody may see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Right {
-    /// Everything.
-    Full,
-    /// Everything, with personal data masked.
-    Masked,
+convoke_core::words! {
+    /// How much somebody may see.
+    pub enum Right as "RightWord" {
+        /// Everything.
+        Full = "full",
+        /// Everything, with personal data masked.
+        Masked = "masked",
+    }
 }
 
-/// Who may see what. Of a token only the digest is kept: it is no secret to lose, and comparing two digests tells nothing,
+/// Who may see what. Of a token only the digest is kept: it is no secret to lose, and comparing two digests leaks nothing,
 /// not even the token's length.
 pub struct Access {
     tokens: watch::Sender<Tokens>,
@@ -164,7 +165,7 @@ impl Access {
     /// The party that a request comes from; `None` without a connection, as in tests of handlers.
     fn source(&self, head: &Parts) -> Option<IpAddr> {
         // A proxy that forwards nonsense answers for it.
-        self.sources.client(&head.extensions, &head.headers).map(connections::source)
+        self.sources.client(&head.extensions, &head.headers).map(server::source)
     }
 
     fn warn(&self, source: Option<IpAddr>) {
@@ -243,7 +244,7 @@ pub async fn guard(State(access): State<Arc<Access>>, mut request: Request, next
         Judged::Shut(left) => return later(problem(StatusCode::TOO_MANY_REQUESTS), left),
         Judged::None => {
             let open = match request.uri().path() {
-                "/readyz" => !ops::is_verbose(request.uri().query()),
+                "/readyz" => !health::is_verbose(request.uri().query()),
                 // This one asks for the token itself.
                 login::SESSION => request.method() == Method::POST,
                 _ => false,
@@ -294,67 +295,12 @@ fn wants_html(headers: &HeaderMap) -> bool {
     ranges.any(|ranges| ranges.split(',').any(|range| range.trim_start().starts_with("text/html")))
 }
 
-/// The hosts that a request names. HTTP/2 names the host in the URI.
-fn hosts<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> impl Iterator<Item = &'a str> {
-    let header = headers.get_all(HOST).into_iter().map(|host| host.to_str().unwrap_or_default());
-    uri.authority().map(Authority::as_str).into_iter().chain(header)
-}
-
-/// Where both the URI and the header name a host, both must be ours.
-fn names_loopback(uri: &Uri, headers: &HeaderMap) -> bool {
-    let mut hosts = hosts(uri, headers).peekable();
-    hosts.peek().is_some() && hosts.all(is_loopback)
-}
-
-/// Whether `Host` names this machine: a page elsewhere that was made to resolve to it (DNS rebinding) does not.
-fn is_loopback(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-/// Where a request that changes something comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum From {
-    /// A page of ours, or no page at all.
-    Us,
-    /// A page of some other site.
-    Elsewhere,
-    /// A page of a host of which nobody can tell that it is ours: a proxy in front has changed the name.
-    Unclear,
-}
-
-/// A browser says where from, in one of two headers, and no page can make it lie. It knows the address that it was given; what
-/// a proxy made of that we are told in `X-Forwarded-Host`, which no page can send along either.
-fn from(uri: &Uri, headers: &HeaderMap) -> From {
-    match headers.get("sec-fetch-site").map(HeaderValue::as_bytes) {
-        Some(b"same-origin") => return From::Us,
-        None | Some(b"none") => {}
-        Some(_) => return From::Elsewhere,
-    }
-    let Some(origin) = headers.get(ORIGIN) else { return From::Us };
-    let origin = origin.to_str().unwrap_or_default();
-    let Some((scheme, origin)) = origin.split_once("://") else { return From::Elsewhere };
-    let plain = |host: &str| {
-        let port = if scheme == "https" { ":443" } else { ":80" };
-        host.strip_suffix(port).unwrap_or(host).to_ascii_lowercase()
-    };
-    let mut hosts = hosts(uri, headers).peekable();
-    let forwarded = headers.get_all("x-forwarded-host").into_iter().filter_map(|hosts| hosts.to_str().ok());
-    let mut forwarded = forwarded.flat_map(|hosts| hosts.split(','));
-    let ours = (hosts.peek().is_some() && hosts.all(|host| plain(host) == plain(origin)))
-        || forwarded.any(|host| plain(host.trim()) == plain(origin));
-    if ours { From::Us } else { From::Unclear }
-}
-
 /// `403`, if the request does not come from us; in words where a proxy may be the reason.
 fn foreign(access: &Access, uri: &Uri, headers: &HeaderMap, extensions: &Extensions) -> Option<Response> {
-    match from(uri, headers) {
-        From::Us => None,
-        From::Elsewhere => Some(problem(StatusCode::FORBIDDEN)),
-        From::Unclear => {
+    match page_origin(uri, headers) {
+        PageOrigin::Ours => None,
+        PageOrigin::Foreign => Some(problem(StatusCode::FORBIDDEN)),
+        PageOrigin::Unclear => {
             access.throttle.run("another host", |suppressed| {
                 let peer = access.sources.client(extensions, headers).map(tracing::field::display);
                 let said = |header: Option<&HeaderValue>| {
@@ -455,40 +401,6 @@ mod tests {
             format!("convoke_session={}", access(Some("old"), None).tokens()[0].sessions.open(Clock::System.now()));
         let held = async |token| right(&access(Some(token), None), &[("cookie", &cookie)]).await.is_some();
         assert!(held("old").await && !held("new").await);
-    }
-
-    #[test]
-    fn a_change_comes_from_a_page_of_ours_or_from_no_page() {
-        let from = |pairs: &[(&'static str, &str)]| {
-            from(&Uri::from_static("/session"), &headers(&[pairs, &[("host", "Ops.example:8081")]].concat()))
-        };
-        assert_eq!(from(&[]), From::Us);
-        assert_eq!(from(&[("sec-fetch-site", "same-origin"), ("origin", "http://ops.example:8081")]), From::Us);
-        assert_eq!(from(&[("sec-fetch-site", "none")]), From::Us);
-        for site in ["cross-site", "same-site", "", "x"] {
-            assert_eq!(from(&[("sec-fetch-site", site)]), From::Elsewhere, "{site}");
-            let named = [("sec-fetch-site", site), ("origin", "http://ops.example:8081")];
-            assert_eq!(from(&named), From::Elsewhere, "{site}");
-        }
-        for origin in ["http://ops.example", "http://evil.example:8081"] {
-            assert_eq!(from(&[("origin", origin)]), From::Unclear, "{origin}");
-            assert_eq!(from(&[("origin", origin), ("sec-fetch-site", "none")]), From::Unclear, "{origin}");
-        }
-        for origin in ["null", "ops.example:8081", ""] {
-            assert_eq!(from(&[("origin", origin)]), From::Elsewhere, "{origin}");
-        }
-    }
-
-    #[test]
-    fn behind_a_proxy_that_changes_the_name_the_browsers_word_counts_or_the_name_that_is_passed_on() {
-        let from = |pairs: &[(&'static str, &str)]| from(&Uri::from_static("/session"), &headers(pairs));
-        let plain = [("host", "ops.example"), ("origin", "https://ops.example:443")];
-        assert_eq!(from(&plain), From::Us, "the port that goes without saying");
-        let renamed = [("host", "127.0.0.1:8081"), ("origin", "https://ops.example")];
-        assert_eq!(from(&renamed), From::Unclear);
-        assert_eq!(from(&[&renamed[..], &[("sec-fetch-site", "same-origin")]].concat()), From::Us);
-        assert_eq!(from(&[&renamed[..], &[("x-forwarded-host", "inner, ops.example:443")]].concat()), From::Us);
-        assert_eq!(from(&[&renamed[..], &[("x-forwarded-host", "other.example")]].concat()), From::Unclear);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! How often a token may be guessed: by the source of a request, [`BURST`] wrong ones, and then one every [`EACH`].
+//! How often a token may be guessed: by the source of a request, [`MAX_BURST`] wrong ones, and then one every [`GUESS_INTERVAL`].
 //!
 //! Beyond that a token is not even compared, so that nobody learns which one is right. Nothing waits here: neither the form, nor a
 //! session, which cannot be guessed, nor whoever comes from elsewhere.
@@ -9,17 +9,18 @@ use std::num::NonZeroU32;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use convoke_core::time::instant;
 use governor::clock::{Clock as _, MonotonicClock};
 use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 
 /// Wrong tokens of one source at once, and how far apart those after them are.
-const BURST: NonZeroU32 = NonZeroU32::new(10).unwrap();
-const EACH: Duration = Duration::from_secs(6);
+const MAX_BURST: NonZeroU32 = NonZeroU32::new(10).unwrap();
+const GUESS_INTERVAL: Duration = Duration::from_secs(6);
 
 /// So many sources are known at a time. Whoever has more addresses than that is not stopped by counting them.
-const SOURCES: usize = 1 << 16;
+const MAX_SOURCES: usize = 1 << 16;
 
 type Limiter = RateLimiter<IpAddr, HashMapStateStore<IpAddr>, MonotonicClock, NoOpMiddleware<Instant>>;
 
@@ -43,13 +44,13 @@ impl Known {
 
 impl Default for Guesses {
     fn default() -> Self {
-        Self::new(EACH)
+        Self::new(GUESS_INTERVAL)
     }
 }
 
 impl Guesses {
     fn new(each: Duration) -> Self {
-        let quota = Quota::with_period(each).expect("a period").allow_burst(BURST);
+        let quota = Quota::with_period(each).expect("a period").allow_burst(MAX_BURST);
         Self { quota, known: Mutex::new(Known::new(quota)) }
     }
 
@@ -60,7 +61,7 @@ impl Guesses {
     /// How long a token that comes from there is not looked at; zero if it is.
     pub fn shut(&self, source: IpAddr) -> Duration {
         let mut known = self.known();
-        let left = known.shut.get(&source).map(|until| until.saturating_duration_since(Instant::now()));
+        let left = known.shut.get(&source).map(|until| until.saturating_duration_since(instant()));
         if left == Some(Duration::ZERO) {
             known.shut.remove(&source);
         }
@@ -70,17 +71,17 @@ impl Guesses {
     /// A wrong token came from there.
     pub fn wrong(&self, source: IpAddr) {
         let mut known = self.known();
-        if known.wrong.len() >= SOURCES {
+        if known.wrong.len() >= MAX_SOURCES {
             known.wrong.retain_recent();
-            let now = Instant::now();
+            let now = instant();
             known.shut.retain(|_, until| *until > now);
-            if known.wrong.len() >= SOURCES {
+            if known.wrong.len() >= MAX_SOURCES {
                 *known = Known::new(self.quota);
             }
         }
         if let Err(not_until) = known.wrong.check_key(&source) {
             let wait = not_until.wait_time_from(MonotonicClock.now());
-            known.shut.insert(source, Instant::now() + wait);
+            known.shut.insert(source, instant() + wait);
         }
     }
 }
@@ -108,9 +109,9 @@ mod tests {
     #[test]
     fn so_many_sources_are_known_and_no_more() {
         let guesses = Guesses::default();
-        for number in 0..SOURCES + 10 {
+        for number in 0..MAX_SOURCES + 10 {
             guesses.wrong(std::net::Ipv4Addr::from(u32::try_from(number).unwrap()).into());
         }
-        assert!(guesses.known().wrong.len() <= SOURCES);
+        assert!(guesses.known().wrong.len() <= MAX_SOURCES);
     }
 }

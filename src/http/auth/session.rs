@@ -16,13 +16,13 @@ use super::Right;
 use convoke_core::time::Millis;
 
 /// The cookie's name.
-const NAME: &str = "convoke_session";
+const COOKIE_NAME: &str = "convoke_session";
 
 /// How long a session lasts: a working day, and what comes after it.
-const LASTS: Duration = Duration::from_secs(12 * 3600);
+const SESSION_TIME: Duration = Duration::from_secs(12 * 3600);
 
 /// The clock of the replica that opened a session may be ahead by so much.
-const AHEAD: Duration = Duration::from_secs(60);
+const MAX_CLOCK_SKEW: Duration = Duration::from_secs(60);
 
 /// How the proof's key and its content begin: another version is another cookie.
 const VERSION: &str = "convoke session 2";
@@ -50,11 +50,7 @@ impl Sessions {
     /// Of the token with this digest.
     pub fn new(digest: &[u8; 32], right: Right) -> Self {
         let key = mac(digest).chain_update(VERSION).finalize().into_bytes();
-        let word = match right {
-            Right::Full => "full",
-            Right::Masked => "masked",
-        };
-        Self { proof: mac(&key), word }
+        Self { proof: mac(&key), word: right.as_str() }
     }
 
     fn content(&self, expires: i64, id: &str) -> Hmac<Sha256> {
@@ -63,7 +59,7 @@ impl Sessions {
 
     /// The value of a cookie that begins now.
     pub fn open(&self, now: Millis) -> String {
-        let expires = now.plus(LASTS).get() / 1000;
+        let expires = now.plus(SESSION_TIME).get() / 1000;
         let id = hex::encode(rand::random::<[u8; 16]>());
         let proof = BASE64_URL_SAFE_NO_PAD.encode(self.content(expires, &id).finalize().into_bytes());
         format!("2.{}.{expires}.{id}.{proof}", self.word)
@@ -78,7 +74,7 @@ impl Sessions {
         let proof = BASE64_URL_SAFE_NO_PAD.decode(proof).ok()?;
         let left = expires.saturating_sub(now.get() / 1000);
         let holds = word == self.word
-            && (1..=(LASTS + AHEAD).as_secs() as i64).contains(&left)
+            && (1..=(SESSION_TIME + MAX_CLOCK_SKEW).as_secs() as i64).contains(&left)
             && self.content(expires, id).verify_slice(&proof).is_ok();
         holds.then_some(Session { id: id.to_owned(), expires: Millis::new(expires.checked_mul(1000)?)? })
     }
@@ -86,14 +82,14 @@ impl Sessions {
 
 /// The session in a pair of a `Cookie` header, if it is that.
 pub(super) fn value(pair: &str) -> Option<&str> {
-    pair.trim().strip_prefix(NAME)?.strip_prefix('=')
+    pair.trim().strip_prefix(COOKIE_NAME)?.strip_prefix('=')
 }
 
 /// `Set-Cookie`: kept from scripts and from every other site.
 pub(super) fn set(value: &str, secure: bool) -> HeaderValue {
-    let lasts = if value.is_empty() { 0 } else { LASTS.as_secs() };
+    let lasts = if value.is_empty() { 0 } else { SESSION_TIME.as_secs() };
     let secure = if secure { "; Secure" } else { "" };
-    let cookie = format!("{NAME}={value}; Path=/; Max-Age={lasts}; HttpOnly; SameSite=Strict{secure}");
+    let cookie = format!("{COOKIE_NAME}={value}; Path=/; Max-Age={lasts}; HttpOnly; SameSite=Strict{secure}");
     HeaderValue::from_str(&cookie).expect("a session is made of letters, digits, dots, hyphens and underscores")
 }
 

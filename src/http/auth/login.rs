@@ -26,8 +26,8 @@ use crate::http::problem::{explained, problem};
 pub const SESSION: &str = "/session";
 
 /// A token is shorter; and it arrives within this time.
-const LONGEST_FORM: usize = 8 << 10;
-const FORM_TIME: Duration = Duration::from_secs(10);
+const MAX_FORM_BYTES: usize = 8 << 10;
+const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 
 const CSS: &str = include_str!("login.css");
 
@@ -47,7 +47,7 @@ pub fn router(access: Arc<Access>) -> Router {
         .route(SESSION, post(open))
         .route("/session/end", post(end))
         .method_not_allowed_fallback(only_post)
-        .layer(DefaultBodyLimit::max(LONGEST_FORM))
+        .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
         .layer(middleware::from_fn_with_state(Arc::clone(&access), from_our_pages))
         .with_state(access)
 }
@@ -76,17 +76,17 @@ async fn open(State(access): State<Arc<Access>>, request: Request) -> Response {
     }
     let (head, body) = request.into_parts();
     let sent = Form::<Login>::from_request(Request::from_parts(head.clone(), body), &());
-    let sent = tokio::time::timeout(FORM_TIME, sent).await.ok().and_then(Result::ok);
+    let sent = tokio::time::timeout(FORM_TIMEOUT, sent).await.ok().and_then(Result::ok);
     let language = Language::of(&head.headers);
-    let Some(Form(login)) = sent else { return form(language, Some(Again::Wrong)) };
+    let Some(Form(login)) = sent else { return form(language, Some(Alert::Wrong)) };
     // As typed or pasted: with a space or a line's end around it.
     match access.guess(&head, login.token.expose_secret().trim().as_bytes()) {
         Guess::Right(token) => {
             let secure = head.headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
             to_the_page(BESIDE, Some(session::set(&token.sessions.open(access.clock.now()), secure)))
         }
-        Guess::Wrong => form(language, Some(Again::Wrong)),
-        Guess::Shut(left) => later(form(language, Some(Again::Later)), left),
+        Guess::Wrong => form(language, Some(Alert::Wrong)),
+        Guess::Shut(left) => later(form(language, Some(Alert::Later)), left),
     }
 }
 
@@ -143,7 +143,7 @@ impl Language {
 
 /// Why the form comes again.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Again {
+pub(super) enum Alert {
     /// The token is not right.
     Wrong,
     /// It was not looked at: too many wrong ones came from there.
@@ -151,7 +151,7 @@ pub(super) enum Again {
 }
 
 /// `401`, with the form that asks for the token.
-pub(super) fn form(language: Language, again: Option<Again>) -> Response {
+pub(super) fn form(language: Language, again: Option<Alert>) -> Response {
     let (code, [title, wrong, late, explanation, label, button]) = match language {
         Language::English => (
             "en",
@@ -179,8 +179,8 @@ pub(super) fn form(language: Language, again: Option<Again>) -> Response {
     let alert = |text| format!(r#"<p role="alert">{text}</p>"#);
     let alert = match again {
         None => String::new(),
-        Some(Again::Wrong) => alert(wrong),
-        Some(Again::Later) => alert(late),
+        Some(Alert::Wrong) => alert(wrong),
+        Some(Alert::Later) => alert(late),
     };
     // Its address is relative: the page may be below some other path.
     let action = SESSION.trim_start_matches('/');
@@ -197,7 +197,7 @@ pub(super) fn form(language: Language, again: Option<Again>) -> Response {
     response
 }
 
-/// `403`: what a proxy in front has to be told.
+/// `403`: how the proxy in front has to be configured.
 pub(super) fn another_host(language: Language) -> Response {
     let (code, title, text) = match language {
         Language::English => (

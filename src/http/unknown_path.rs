@@ -1,4 +1,4 @@
-//! What comes to the events listener and to none of its paths: most often the platform, to which a slightly wrong URL was told.
+//! What comes to the events listener and to none of its paths: most often the platform, with a slightly wrong URL.
 
 use std::sync::Arc;
 
@@ -6,26 +6,26 @@ use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
 
-use super::ClientSources;
-use super::problem::{drain, problem};
+use super::problem::problem;
 use super::refusals::{Refusals, Rejection};
+use super::server::{ClientSources, drain_request};
 use crate::metrics::Label as _;
 use convoke_core::throttle::Throttle;
 
 /// Of a path, so many characters are said.
-const SAID: usize = 200;
+const MAX_LOGGED_CHARS: usize = 200;
 
 /// Where it is counted, and what is said of it.
 #[derive(Debug)]
-pub struct Elsewhere {
+pub struct UnknownPath {
     path: String,
     sources: ClientSources,
     refusals: Arc<Refusals>,
     throttle: Throttle,
 }
 
-impl Elsewhere {
-    /// Events are taken at `path`; `sources` tell whose a request is.
+impl UnknownPath {
+    /// Events are taken at `path`; `sources` say whose a request is.
     #[must_use]
     pub fn new(path: &str, sources: ClientSources, refusals: Arc<Refusals>) -> Self {
         Self { path: path.to_owned(), sources, refusals, throttle: Throttle::default() }
@@ -33,18 +33,18 @@ impl Elsewhere {
 }
 
 /// `404`. Scanners ask for pages, and are counted only; who posts may be the platform.
-pub async fn not_found(State(elsewhere): State<Arc<Elsewhere>>, request: Request) -> Response {
-    elsewhere.refusals.rejected(Rejection::Path);
+pub async fn not_found(State(unknown): State<Arc<UnknownPath>>, request: Request) -> Response {
+    unknown.refusals.rejected(Rejection::Path);
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        elsewhere.throttle.run("path", |suppressed| {
-            let peer = elsewhere.sources.client(request.extensions(), request.headers());
-            let path: String = request.uri().path().chars().take(SAID).flat_map(char::escape_default).collect();
-            let (reason, taken) = (Rejection::Path.as_str(), &elsewhere.path);
+        unknown.throttle.run("path", |suppressed| {
+            let peer = unknown.sources.client(request.extensions(), request.headers());
+            let path: String = request.uri().path().chars().take(MAX_LOGGED_CHARS).flat_map(char::escape_default).collect();
+            let (reason, taken) = (Rejection::Path.as_str(), &unknown.path);
             let (peer, method) = (peer.map(tracing::field::display), request.method());
             tracing::warn!(peer, reason, path, %method, suppressed,
                 "refused a request to another path: events are taken at {taken}; correct the URL on the platform, or listen.path");
         });
     }
-    drain(request).await;
+    drain_request(request).await;
     problem(StatusCode::NOT_FOUND)
 }

@@ -1,4 +1,7 @@
-//! What operators and their machines ask: alive, ready, metrics.
+//! Health: what operators and their machines ask. Alive, ready, metrics.
+
+mod helpers;
+mod last_seen;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,12 +15,10 @@ use axum::{Json, Router};
 use serde::Serialize;
 
 use tokio::sync::watch;
+use utoipa::ToSchema;
 
-use super::Closing;
-use super::helpers::{Helper, Helpers};
-use super::last_seen::{LastSeen, NamedSubscriber};
 use super::refusals::Refusals;
-use super::tls::Certificates;
+use super::server::{Certificates, Closing};
 use crate::intake::Intake;
 use crate::metrics::Registry;
 use crate::subscription::SubscriptionStatus;
@@ -26,6 +27,8 @@ use convoke_bus::Bus;
 use convoke_core::event::Subscriber;
 use convoke_core::time::Millis;
 use convoke_log::WorkCounts;
+pub use helpers::{Helper, Helpers};
+pub use last_seen::{LastSeen, Latest, NamedSubscriber, SubscriberSeen};
 
 /// The cursors that exist in this version.
 pub const CURSORS: [&str; 3] = [relay::CURSOR, projection::CURSOR, recordings::CURSOR];
@@ -53,13 +56,13 @@ pub struct Health {
     pub helpers: Arc<Helpers>,
     /// Those who may send events.
     pub(crate) subscribers: RwLock<Arc<[NamedSubscriber]>>,
-    /// What the database told last.
-    pub(crate) known: RwLock<Looked>,
+    /// What was last read in the database.
+    pub(crate) known: RwLock<KnownState>,
 }
 
-/// What the database told when it was last looked at.
+/// What was read in the database.
 #[derive(Clone, Debug, Default)]
-pub struct Looked {
+pub struct KnownState {
     /// Whether it answered.
     pub reachable: bool,
     /// Bytes free where it lies, if it is embedded.
@@ -78,16 +81,17 @@ pub struct Looked {
     pub work: BTreeMap<&'static str, WorkCounts>,
 }
 
-/// Where a cursor stood when it was last looked at.
-#[derive(Clone, Debug, Serialize)]
+/// A reader of the log.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Cursor)]
 pub struct CursorHealth {
-    /// `bus`, …
+    /// `bus`, `meetings` or `recordings`.
     pub name: String,
-    /// Everything up to here is done.
+    /// Everything up to this place in the log is done.
     pub position: i64,
-    /// Rows not read yet.
+    /// Rows that it has not read.
     pub lag_events: u64,
-    /// Age of the oldest of them.
+    /// Age of the oldest of them, in seconds.
     pub lag_seconds: f64,
     /// Which process moves it.
     pub owner: Option<String>,
@@ -99,7 +103,7 @@ struct Report {
     accepting: bool,
     stopping: bool,
     not_accepting_seconds: f64,
-    /// Whether that is the least: the database has not told yet how long nobody accepted events before the start.
+    /// Whether that is the least: how long nobody accepted events before the start was not read yet.
     not_accepting_is_lower_bound: bool,
     /// Why no event can be stored, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -212,14 +216,14 @@ impl Health {
         Arc::clone(&self.subscribers.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What the database told last.
+    /// What was last read in the database.
     #[must_use]
-    pub fn known(&self) -> Looked {
+    pub fn known(&self) -> KnownState {
         self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Notes what the database told.
-    pub fn look(&self, change: impl FnOnce(&mut Looked)) {
+    /// Notes what was read in the database.
+    pub fn update(&self, change: impl FnOnce(&mut KnownState)) {
         change(&mut self.known.write().unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -270,7 +274,7 @@ pub async fn readyz_verbose(health: State<Arc<Health>>, RawQuery(query): RawQuer
 }
 
 /// Whether the query asks for the report.
-pub(super) fn is_verbose(query: Option<&str>) -> bool {
+pub(crate) fn is_verbose(query: Option<&str>) -> bool {
     query.unwrap_or_default().split('&').any(|pair| pair == "verbose" || pair.starts_with("verbose="))
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::http::{Extensions, HeaderMap};
 use ipnet::IpNet;
 
-use super::connections::Connection;
+use super::connection::Connection;
 
 /// `listen.allow_from` and `listen.trusted_proxies`.
 #[derive(Clone, Debug, Default)]

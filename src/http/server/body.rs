@@ -1,6 +1,6 @@
 //! Bodies while they arrive: limits on size and time, and on the memory that all of them together take.
 //!
-//! A body that is whole within [`GRACE`] is never counted. The others are, and when they hold too much, the oldest has to
+//! A body that is whole within [`UNCOUNTED_TIME`] is never counted. The others are, and when they hold too much, the oldest has to
 //! go: whoever sends slowly on purpose loses, however many there are, and an event of a few kilobytes is through by then.
 //!
 //! Large bodies, which hardly any event has, are read a few at a time, and not for long; the others wait unread, which costs
@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_LENGTH, EXPECT};
 use bytes::{Bytes, BytesMut};
@@ -20,34 +21,34 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
 /// A body must be complete within this time.
-pub const BODY_TIME: Duration = Duration::from_secs(10);
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How much of a body that nobody wants is read and thrown away, so that the sender gets to see the answer.
-const DRAIN_BYTES: usize = 4 << 20;
-const DRAIN_TIME: Duration = Duration::from_secs(1);
+const MAX_DRAINED_BYTES: usize = 4 << 20;
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// After this time, or above this size, a body that is not complete is counted.
-const GRACE: Duration = Duration::from_millis(20);
-const GRACE_BYTES: usize = 16 << 10;
+const UNCOUNTED_TIME: Duration = Duration::from_millis(20);
+const MAX_UNCOUNTED_BYTES: usize = 16 << 10;
 
 /// So many bodies above that size are read at once …
-const LARGE: usize = 64;
+const MAX_LARGE_BODIES: usize = 64;
 
 /// … and each for no longer, its wait for its turn apart.
-const LARGE_TIME: Duration = Duration::from_secs(2);
+const LARGE_BODY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a body that is counted takes at least, its request included.
-const LEAST: usize = 4 << 10;
+const MIN_COUNTED_BYTES: usize = 4 << 10;
 
 /// What bodies that are counted may hold together, unless one alone may be larger.
-const MOST: usize = 32 << 20;
+const MAX_HELD_BYTES: usize = 32 << 20;
 
 /// Why there is no body.
 #[derive(Debug)]
 pub enum NoBody {
     /// It is larger than it may be.
     TooLarge,
-    /// It took longer than [`BODY_TIME`].
+    /// It took longer than [`BODY_TIMEOUT`].
     TooSlow,
     /// It was the oldest of too many.
     Crowded,
@@ -98,7 +99,7 @@ struct Counted<'a> {
 impl Bodies {
     /// For bodies of at most `limit` bytes each.
     pub fn new(limit: usize) -> Self {
-        Self { limit, most: MOST.max(limit), held: Mutex::default(), large: Semaphore::new(LARGE) }
+        Self { limit, most: MAX_HELD_BYTES.max(limit), held: Mutex::default(), large: Semaphore::new(MAX_LARGE_BODIES) }
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -111,7 +112,7 @@ impl Bodies {
         let id = held.next;
         held.next += 1;
         held.bodies.insert(id, (0, Arc::clone(&crowded)));
-        self.grow(&mut held, id, LEAST + bytes);
+        self.grow(&mut held, id, MIN_COUNTED_BYTES + bytes);
         Counted { bodies: self, id, crowded }
     }
 
@@ -137,10 +138,10 @@ impl Bodies {
             drain(announced, body).await;
             return Err(NoBody::TooLarge);
         }
-        let deadline = Instant::now() + BODY_TIME;
+        let deadline = Instant::now() + BODY_TIMEOUT;
         let mut reading = Reading { first: Bytes::new(), all: BytesMut::new(), limit: self.limit };
-        let is_large = announced.length.is_some_and(|length| length > GRACE_BYTES);
-        let early = if is_large { Ok(Step::Large) } else { timeout(GRACE, reading.read(body, None)).await };
+        let is_large = announced.length.is_some_and(|length| length > MAX_UNCOUNTED_BYTES);
+        let early = if is_large { Ok(Step::Large) } else { timeout(UNCOUNTED_TIME, reading.read(body, None)).await };
         let result = match early {
             Ok(Step::Done(result)) => result,
             early @ (Ok(Step::Large) | Err(_)) => {
@@ -148,7 +149,8 @@ impl Bodies {
                     Ok(_) => Some(timeout_at(deadline, self.large.acquire()).await.map_err(|_| NoBody::Crowded)?),
                     Err(_) => None,
                 };
-                let deadline = if turn.is_some() { deadline.min(Instant::now() + LARGE_TIME) } else { deadline };
+                let deadline =
+                    if turn.is_some() { deadline.min(Instant::now() + LARGE_BODY_TIMEOUT) } else { deadline };
                 let counted = self.count(reading.settle());
                 tokio::select! {
                     biased;
@@ -225,7 +227,7 @@ impl Reading {
                     counted.grow(self.all.capacity() - room);
                 }
             }
-            if counted.is_none() && length > GRACE_BYTES && !body.is_end_stream() {
+            if counted.is_none() && length > MAX_UNCOUNTED_BYTES && !body.is_end_stream() {
                 return Step::Large;
             }
         }
@@ -245,6 +247,12 @@ impl Reading {
     }
 }
 
+/// Reads what nobody wants of a request, so that the answer reaches its sender.
+pub async fn drain_request(request: Request) {
+    let announced = Announced::of(request.headers());
+    drain(announced, &mut request.into_body()).await;
+}
+
 /// Reads on for a while and throws it away. An answer before the end of the request would otherwise be lost with the
 /// connection. A sender that asks first gets the answer instead of a go-ahead.
 pub async fn drain(announced: Announced, body: &mut Body) {
@@ -255,13 +263,13 @@ pub async fn drain(announced: Announced, body: &mut Body) {
         let mut read = 0;
         while let Some(Ok(frame)) = body.frame().await {
             read += frame.data_ref().map_or(0, Bytes::len);
-            if read > DRAIN_BYTES {
+            if read > MAX_DRAINED_BYTES {
                 return;
             }
         }
     };
     // Bounded on purpose; a sender that goes on for longer may not get to see the answer.
-    let _ = timeout(DRAIN_TIME, rest).await;
+    let _ = timeout(DRAIN_TIMEOUT, rest).await;
 }
 
 #[cfg(test)]
@@ -276,7 +284,7 @@ mod tests {
     #[test]
     fn the_oldest_bodies_go_when_all_together_hold_too_much() {
         let bodies = Bodies::new(256 << 10);
-        let size = (8 << 20) - LEAST;
+        let size = (8 << 20) - MIN_COUNTED_BYTES;
         let mut counted: Vec<_> = (0..4).map(|_| bodies.count(size)).collect();
         assert!(!counted.iter().any(is_crowded));
         counted.push(bodies.count(size));
@@ -296,15 +304,18 @@ mod tests {
         let whole = |length: usize| Body::from(vec![b' '; length]);
         let stalled = || Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
         let begun = Instant::now();
-        let slow = futures_util::future::join_all((0..LARGE + 1).map(|_| read(100_000, stalled())));
+        let slow = futures_util::future::join_all((0..MAX_LARGE_BODIES + 1).map(|_| read(100_000, stalled())));
         let (slow, large, small) = tokio::join!(
             slow,
             async { (read(100_000, whole(100_000)).await.map(|body| body.len()), begun.elapsed()) },
             async { (read(1_000, whole(1_000)).await.map(|body| body.len()), begun.elapsed()) },
         );
         assert!(slow.iter().all(|result| matches!(result, Err(NoBody::TooSlow))), "{slow:?}");
-        assert!(matches!(small, (Ok(1_000), took) if took < GRACE), "{small:?}");
-        assert!(matches!(large, (Ok(100_000), took) if took >= LARGE_TIME && took < 2 * LARGE_TIME), "{large:?}");
+        assert!(matches!(small, (Ok(1_000), took) if took < UNCOUNTED_TIME), "{small:?}");
+        assert!(
+            matches!(large, (Ok(100_000), took) if took >= LARGE_BODY_TIMEOUT && took < 2 * LARGE_BODY_TIMEOUT),
+            "{large:?}"
+        );
     }
 
     #[test]

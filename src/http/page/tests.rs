@@ -1,5 +1,6 @@
 //! What the files promise without a browser: complete, small, and without a way for text to become markup.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -12,20 +13,30 @@ use crate::metrics::Label as _;
 use strum::VariantArray as _;
 
 /// What an empty cache may cost, uncompressed.
-const MOST_BYTES: usize = 200 << 10;
+const MAX_BYTES: usize = 200 << 10;
 
 fn text(path: &str) -> &'static str {
-    let (_, content) = FILES.iter().find(|(name, _)| *name == path).unwrap_or_else(|| panic!("no file {path}"));
+    let asset = Assets::get(path).unwrap_or_else(|| panic!("no file {path}"));
+    let Cow::Borrowed(content) = asset.data else { panic!("{path} is compiled in") };
     std::str::from_utf8(content).expect("UTF-8")
 }
 
+fn paths() -> impl Iterator<Item = String> {
+    Assets::iter().map(Cow::into_owned)
+}
+
 /// Our own scripts: path and text.
-fn scripts() -> impl Iterator<Item = (&'static str, &'static str)> {
-    FILES
-        .iter()
-        .map(|(path, _)| *path)
-        .filter(|path| path.ends_with(".js") && !path.starts_with("vendor/"))
-        .map(|path| (path, text(path)))
+fn scripts() -> impl Iterator<Item = (String, &'static str)> {
+    let own = paths().filter(|path| path.ends_with(".js") && !path.starts_with("vendor/"));
+    own.map(|path| {
+        let text = text(&path);
+        (path, text)
+    })
+}
+
+/// What a browser reads of ours, the shell too.
+fn with_the_shell(files: impl Iterator<Item = (String, &'static str)>) -> impl Iterator<Item = (String, &'static str)> {
+    files.chain([("index.html".to_owned(), SHELL)])
 }
 
 fn files_below(folder: &Path, found: &mut BTreeSet<String>, root: &Path) {
@@ -46,11 +57,10 @@ fn between<'a>(text: &'a str, before: &'a str, after: char) -> impl Iterator<Ite
 
 #[test]
 fn every_file_of_the_folder_is_compiled_in() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http/web/assets");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http/page/assets");
     let mut found = BTreeSet::new();
     files_below(&root, &mut found, &root);
-    assert!(found.remove("index.html"));
-    assert_eq!(found, FILES.iter().map(|(path, _)| (*path).to_owned()).collect());
+    assert_eq!(found, paths().collect());
 }
 
 /// What a script imports, by path: at once, and when it is wanted.
@@ -84,9 +94,7 @@ fn the_shell_names_what_the_first_look_needs_and_nothing_else() {
     assert_eq!(named.len(), unique.len(), "named twice");
     let mut needed = BTreeSet::new();
     needed_by("js/main.js", &mut needed);
-    let others =
-        FILES.iter().map(|(path, _)| *path).filter(|path| !path.starts_with("js/") && !path.ends_with("LICENSE"));
-    needed.extend(others.map(str::to_owned));
+    needed.extend(paths().filter(|path| !path.starts_with("js/") && !path.ends_with("LICENSE")));
     assert_eq!(unique, needed);
 }
 
@@ -94,12 +102,12 @@ fn the_shell_names_what_the_first_look_needs_and_nothing_else() {
 fn every_import_leads_to_a_file_and_to_every_script_leads_one() {
     let mut led_to: BTreeSet<String> = ["early.js", "js/main.js"].map(str::to_owned).into();
     for (path, _) in scripts() {
-        for import in imports(path).concat() {
+        for import in imports(&path).concat() {
             text(&import);
             led_to.insert(import);
         }
     }
-    assert_eq!(led_to, scripts().map(|(path, _)| path.to_owned()).collect());
+    assert_eq!(led_to, scripts().map(|(path, _)| path).collect());
 }
 
 #[test]
@@ -120,7 +128,7 @@ fn nothing_turns_text_into_markup_or_code() {
         "cssText",
         "createPolicy",
     ];
-    for (path, script) in scripts().chain([("index.html", SHELL)]) {
+    for (path, script) in with_the_shell(scripts()) {
         for door in doors {
             assert!(!script.contains(door), "{path} has {door}");
         }
@@ -129,7 +137,7 @@ fn nothing_turns_text_into_markup_or_code() {
         assert!(!SHELL.contains(attribute), "the shell has {attribute}, which the policy forbids");
     }
     // Elements are made in one place.
-    let makers: Vec<&str> =
+    let makers: Vec<String> =
         scripts().filter(|(_, script)| script.contains("createElementNS(")).map(|(path, _)| path).collect();
     assert_eq!(makers, ["js/dom.js"]);
 }
@@ -137,8 +145,11 @@ fn nothing_turns_text_into_markup_or_code() {
 #[test]
 fn nothing_is_named_that_is_elsewhere() {
     let allowed = ["http://www.w3.org/2000/svg"];
-    let own = FILES.iter().map(|(path, _)| *path).filter(|path| !path.starts_with("vendor/"));
-    for (path, text) in own.map(|path| (path, text(path))).chain([("index.html", SHELL)]) {
+    let own = paths().filter(|path| !path.starts_with("vendor/"));
+    for (path, text) in with_the_shell(own.map(|path| {
+        let text = text(&path);
+        (path, text)
+    })) {
         for scheme in ["http://", "https://", "\"//"] {
             for rest in text.split(scheme).skip(1) {
                 let address = format!("{scheme}{}", rest.split(['"', '\'', '`', ')', ' ']).next().unwrap());
@@ -150,7 +161,7 @@ fn nothing_is_named_that_is_elsewhere() {
 
 #[test]
 fn every_address_is_relative_so_that_the_page_works_below_any_path() {
-    for (path, text) in scripts().chain([("index.html", SHELL)]) {
+    for (path, text) in with_the_shell(scripts()) {
         for absolute in ["/assets", "/api/", "/session"] {
             for quote in ["'", "\"", "`"] {
                 assert!(!text.contains(&format!("{quote}{absolute}")), "{path} names {absolute}");
@@ -167,7 +178,7 @@ fn the_first_look_is_small() {
     let files = between(SHELL, "=\"assets/", '"').chain(["js/lang/en.js"]);
     let bytes = files.map(|path| text(path).len()).sum::<usize>() + SHELL.len();
     // The rest is for heads of answers, and for what the API says.
-    assert!(bytes <= MOST_BYTES - (35 << 10), "{bytes} bytes");
+    assert!(bytes <= MAX_BYTES - (35 << 10), "{bytes} bytes");
 }
 
 /// A dictionary's keys, each with the placeholders in its text.

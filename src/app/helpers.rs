@@ -1,0 +1,119 @@
+//! The helpers: tasks without which events are still taken, and which are started again after they have failed.
+
+use std::sync::Arc;
+
+use prometheus::Opts;
+use tokio::sync::watch;
+
+use super::shared::Parts;
+use super::tasks::Phase;
+use crate::audit::watch::{StreamMetrics, StreamWatch};
+use crate::backfill::task::{self, BackfillMetrics};
+use crate::enrichment::{self, Enrichment, Enterprise};
+use crate::metrics::{Counters, Registry};
+use crate::projection::{self, Projector};
+use crate::recordings::{self, Recordings};
+use crate::relay::{self, Encoder, Relay, RelayMetrics};
+use crate::subscription::watch::SubscriptionWatch;
+use crate::subscription::{Expected, SubscriptionStatus};
+use convoke_platform::Class;
+
+/// The stream watch rests so many times as long as it works: on a large table it takes about two hundredths of a processor.
+const WATCH_REST_FACTOR: u32 = 60;
+
+const TABLES: &str = "analyst_tables";
+const BACKFILL: &str = "backfill";
+const RECORDINGS: &str = "recordings";
+const RELAY: &str = "relay";
+const WATCH: &str = "stream_watch";
+const SUBSCRIPTION: &str = "subscription_watch";
+
+/// All that there may be, whatever the settings want.
+pub(super) const NAMES: [&str; 11] = [
+    TABLES,
+    BACKFILL,
+    super::upkeep::NAME,
+    enrichment::TASK,
+    super::reload::NAME,
+    super::gauges::NAME,
+    RECORDINGS,
+    RELAY,
+    WATCH,
+    super::listeners::STREAMS,
+    SUBSCRIPTION,
+];
+
+/// The projection, and what feeds and watches the stream.
+pub(super) fn of_the_log(parts: &mut Parts<'_>) {
+    parts.cursor((TABLES, projection::CURSOR), Phase::Cursors, |it, _| {
+        Projector::new(it.log.clone(), it.owner.clone()).following(Arc::clone(&it.recent))
+    });
+    let (relayed, watched) = (RelayMetrics::new(parts.registry), StreamMetrics::new(parts.registry));
+    let Some(bus) = parts.shared.bus.clone() else { return };
+    let (of, retention) = (Arc::clone(&bus), parts.settings.database.retention);
+    parts.helper(WATCH, Phase::Cursors, move |it, stop| {
+        let (bus, metrics) = (Arc::clone(&of), watched.clone());
+        StreamWatch::new(it.log, bus, metrics, it.owner, retention, WATCH_REST_FACTOR).run(it.migrated, stop)
+    });
+    let mask = parts.settings.privacy.mask.clone();
+    parts.cursor((RELAY, relay::CURSOR), Phase::Cursors, move |it, _| {
+        let encoder = Encoder::new(bus.subject_prefix(), mask.clone());
+        let (log, recent, metrics) = (it.log.clone(), Arc::clone(&it.recent), relayed.clone());
+        Relay::new(log, recent, Arc::clone(&bus), encoder, metrics, it.owner.clone())
+    });
+}
+
+fn failures(registry: &Registry, task: &str) -> Counters<Class> {
+    let help = "Calls of the platform's API that failed, by what is to be done.";
+    registry.counters_with(Opts::new("convoke_fetch_failures_total", help).const_label("task", task), "class")
+}
+
+/// What asks the platform, as far as the settings want it; `status` shows how the subscription stands.
+pub(super) fn of_the_platform(parts: &mut Parts<'_>, status: watch::Sender<Option<SubscriptionStatus>>) {
+    let backfilled = BackfillMetrics::new(parts.registry);
+    let (recorded, enriched) = (failures(parts.registry, RECORDINGS), failures(parts.registry, enrichment::TASK));
+    let settings = parts.settings;
+    let (Some(platform), Some(client)) = (&settings.platform, parts.shared.client.clone()) else { return };
+    if let Some(every) = platform.backfill_every {
+        let subscribers = parts.reloader.follow(settings, |settings| settings.subscriber_ids());
+        let (client, retention) = (client.clone(), settings.database.retention);
+        parts.helper(BACKFILL, Phase::Sources, move |it, stop| {
+            let task = task::Task {
+                every,
+                owner: it.owner,
+                cursor: projection::CURSOR,
+                subscribers: subscribers.clone(),
+                retention,
+                log: it.log,
+                intake: it.intake,
+                client: client.clone(),
+                metrics: backfilled.clone(),
+                clock: it.clock,
+            };
+            task.run(it.migrated, stop)
+        });
+    }
+    if platform.recordings {
+        let client = client.clone();
+        parts.cursor((RECORDINGS, recordings::CURSOR), Phase::Sources, move |it, stop| {
+            let (log, intake, clock, owner) = (it.log.clone(), it.intake.clone(), it.clock.clone(), it.owner.clone());
+            Recordings::new(log, intake, client.clone(), recorded.clone(), clock, owner, stop.clone())
+        });
+    }
+    if platform.enrich {
+        let client = client.clone();
+        let enterprise = Enterprise::of(platform.api.sp_id.as_deref(), platform.api.corp_id.as_deref());
+        parts.helper(enrichment::TASK, Phase::Sources, move |it, stop| {
+            let (client, leader) = (client.clone(), (projection::CURSOR, it.owner));
+            let enrichment = Enrichment::new(it.log, client, enriched.clone(), it.clock, enterprise.clone(), leader);
+            enrichment.run(it.migrated, stop)
+        });
+    }
+    if let Some(every) = platform.watch_every {
+        let expected = parts.reloader.follow(settings, Expected::by);
+        parts.helper(SUBSCRIPTION, Phase::Rest, move |it, stop| {
+            let (client, status, expected) = (client.clone(), status.clone(), expected.clone());
+            SubscriptionWatch::new(client, it.log, status, expected, it.owner, every, it.clock).run(it.migrated, stop)
+        });
+    }
+}

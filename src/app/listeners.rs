@@ -1,0 +1,99 @@
+//! The two listeners.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::net::{TcpListener, TcpSocket};
+
+use super::shared::Parts;
+use super::tasks::Phase;
+use crate::http::api::Api;
+use crate::http::api::streams::Streams;
+use crate::http::auth::Access;
+use crate::http::ingest::{Ingest, Limits};
+use crate::http::server::{self, ClientSources, Connections, Failures, ListenerOptions, Shutdown, room_by_descriptors};
+use crate::http::{self};
+
+/// Connections of the admin listener: operators and their machines, and nobody's flood.
+const MAX_ADMIN_CONNECTIONS: usize = 128;
+
+const EVENTS: &str = "events listener";
+const ADMIN: &str = "admin listener";
+pub(super) const STREAMS: &str = "streams";
+
+/// Both, bound and not served yet.
+pub(super) struct Listeners {
+    pub events: TcpListener,
+    pub admin: TcpListener,
+}
+
+impl Listeners {
+    /// The addresses of the settings.
+    pub fn bind(listen: &crate::config::Listen) -> anyhow::Result<Self> {
+        Ok(Self { events: bind(listen.events, "listen.events")?, admin: bind(listen.admin, "listen.admin")? })
+    }
+
+    /// Serves both; `shutdown.stop` is for neither.
+    pub fn serve(self, parts: &mut Parts<'_>, shutdown: &Shutdown) {
+        let until = |phase| Shutdown { stop: parts.tasks.stop(phase), ..shutdown.clone() };
+        // Operators watch the end: their listener ends with the rest.
+        let (sources, rest) = (until(Phase::Sources), until(Phase::Rest));
+        events(self.events, parts, sources);
+        admin(self.admin, parts, rest);
+    }
+}
+
+fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // Or a restart would have to wait for the old connections' ends.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(server::BACKLOG)
+    };
+    listen().with_context(|| format!("{setting}: cannot listen on {address}"))
+}
+
+fn sources(parts: &Parts<'_>) -> ClientSources {
+    let listen = &parts.settings.listen;
+    ClientSources { allow_from: listen.allow_from.clone(), trusted_proxies: listen.trusted_proxies.clone() }
+}
+
+fn events(listener: TcpListener, parts: &mut Parts<'_>, shutdown: Shutdown) {
+    let (listen, shared, sources) = (&parts.settings.listen, &parts.shared, sources(parts));
+    let health = Arc::clone(&shared.health);
+    let ingest = Arc::new(Ingest::new(
+        &parts.settings.subscribers,
+        shared.intake.clone(),
+        shared.clock.clone(),
+        Limits { sources: sources.clone(), max_body: listen.max_body },
+        (Arc::clone(&health.refusals), Arc::clone(&health.last_seen)),
+        parts.registry,
+    ));
+    let router = http::events_router(&listen.path, Arc::clone(&ingest), Arc::clone(&health), sources.clone());
+    let failures = Failures::new("events", Some(Arc::clone(&health.refusals)));
+    let options = ListenerOptions::events(listen.idle_timeout, health.certificates.clone(), failures, sources);
+    let connections = Connections::new(room_by_descriptors(), Some(parts.registry));
+    parts.tasks.spawn(EVENTS, Phase::Sources, server::serve(listener, options, router, shutdown, connections));
+    parts.reloader.part(move |new| {
+        let (subscribers, ingest, health) = (new.subscribers.clone(), Arc::clone(&ingest), Arc::clone(&health));
+        Ok(move || {
+            ingest.set_subscribers(&subscribers);
+            health.set_subscribers(&subscribers);
+        })
+    });
+}
+
+fn admin(listener: TcpListener, parts: &mut Parts<'_>, shutdown: Shutdown) {
+    let (settings, shared, sources) = (parts.settings, parts.shared.clone(), sources(parts));
+    let options = ListenerOptions::admin(settings.listen.idle_timeout, Failures::new("admin", None), sources.clone());
+    let access = Arc::new(Access::new(&settings.admin, sources, shared.log.clone(), shared.clock.clone()));
+    let api = Api::new(shared.log, Arc::clone(&shared.health), shared.clock);
+    let streams = Streams::new(api, shared.recent, shutdown.stop.clone());
+    let router = http::admin_router(&shared.health, parts.registry.clone(), Arc::clone(&access), Arc::clone(&streams));
+    let connections = Connections::new(MAX_ADMIN_CONNECTIONS, None);
+    parts.tasks.spawn(ADMIN, Phase::Rest, server::serve(listener, options, router, shutdown, connections));
+    parts.helper(STREAMS, Phase::Rest, move |it, _| Arc::clone(&streams).run(it.migrated));
+    parts.reloader.part(move |new| Ok(access.prepare(&new.admin)?));
+}

@@ -1,0 +1,56 @@
+//! Serving until the end, and the end in order.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use tokio_util::sync::CancellationToken;
+
+use super::App;
+
+impl App {
+    /// Serves until `stop`, then ends in order: not ready, no new connections, what is under way finished and stored, the
+    /// cursors at a boundary. `force` cuts that short.
+    ///
+    /// # Errors
+    /// The task that ended early, or what could not be finished.
+    pub async fn run(mut self, stop: CancellationToken, force: CancellationToken) -> anyhow::Result<()> {
+        let early = tokio::select! {
+            () = stop.cancelled() => None,
+            ended = self.tasks.next() => Some(ended),
+        };
+        if let Some(ended) = early {
+            self.shutdown.force.cancel();
+            let (name, result) = ended?;
+            result.with_context(|| format!("the {name}"))?;
+            bail!("the {name} ended by itself");
+        }
+        tracing::info!("stopping: not ready any more");
+        self.shutdown.closing.set();
+        let (delay, timeout) = (self.delay, self.timeout);
+        tokio::select! {
+            result = tokio::time::timeout(timeout, self.finish(delay)) => {
+                if let Ok(result) = result {
+                    result?;
+                    tracing::info!("stopped");
+                } else {
+                    tracing::warn!(?timeout, "listen.shutdown_timeout is over: what was still under way is cut");
+                }
+                Ok(())
+            }
+            () = force.cancelled() => bail!("forced to stop before everything was finished"),
+        }
+    }
+
+    async fn finish(&mut self, delay: Duration) -> anyhow::Result<()> {
+        tokio::time::sleep(delay).await;
+        self.tasks.stop_all().await?;
+        // Where the platform is not needed any more, its tokens are others'.
+        let log_out = async {
+            if let Some(client) = &self.client {
+                client.log_out().await;
+            }
+        };
+        tokio::join!(self.log.close(), log_out);
+        Ok(())
+    }
+}

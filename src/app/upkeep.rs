@@ -1,0 +1,138 @@
+//! The database: reached and migrated, however long that takes, and then its upkeep from time to time.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::shared::{Parts, Shared};
+use super::tasks::Phase;
+use convoke_core::throttle::Throttle;
+use convoke_log::{LogError, Maintenance, RetentionHeld};
+
+pub(super) const NAME: &str = "database_upkeep";
+
+/// The pauses between tries to reach the database at the start.
+const MIN_RETRY_DELAY: Duration = Duration::from_millis(100);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(2);
+
+/// How often it is looked what holds retention back, and said.
+const RETENTION_CHECK_INTERVAL: Duration = Duration::from_secs(10);
+const RETENTION_LOG_INTERVAL: Duration = Duration::from_secs(6 * 3600);
+
+pub(super) fn register(parts: &mut Parts<'_>) {
+    let (shared, migrate) = (parts.shared.clone(), parts.settings.database.migrate);
+    parts.tasks.keep(NAME, Phase::Rest, move |stop| upkeep(shared.clone(), migrate, stop));
+}
+
+async fn upkeep(shared: Shared, migrate: bool, stop: CancellationToken) -> anyhow::Result<()> {
+    if !migrated(&shared, migrate, &stop).await? {
+        return Ok(());
+    }
+    tokio::select! {
+        () = maintenance(&shared, &stop) => {}
+        () = shared.log.listen() => {}
+    }
+    Ok(())
+}
+
+/// Waits, unless it is time to stop.
+async fn paused(pause: Duration, stop: &CancellationToken) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep(pause) => true,
+        () = stop.cancelled() => false,
+    }
+}
+
+/// Tries to migrate until that works; `false` if it is time to stop before.
+async fn migrated(shared: &Shared, migrate: bool, stop: &CancellationToken) -> anyhow::Result<bool> {
+    let log = &shared.log;
+    let (mut pause, mut said, throttle) = (MIN_RETRY_DELAY, String::new(), Throttle::default());
+    loop {
+        match log.migrate(migrate).await {
+            Ok(schema) => {
+                // Somebody's open transaction may be in the way of new partitions, for hours: there is room without them.
+                if let Err(error) = maintain(&**log).await {
+                    tracing::warn!(%error, "the database's upkeep failed; trying again");
+                }
+                let (database, version, applied) = (log.describe(), schema.version, schema.applied);
+                tracing::info!(database, version, applied, "the database is up to date");
+                first_look(shared).await;
+                shared.migrated.cancel();
+                return Ok(true);
+            }
+            Err(error) if error.may_pass() => {
+                let mut reason = error.to_string();
+                if !migrate && matches!(error, LogError::Unmigrated { .. }) {
+                    reason += "; as database.migrate is false, run `convoke migrate` as the user of this service";
+                }
+                if said != reason {
+                    throttle.run("start", |suppressed| {
+                        let (database, reason) = (log.describe(), &reason);
+                        if let LogError::Unavailable(_) = error {
+                            tracing::error!(database, reason, suppressed, "the database is not there yet: events are answered 503; trying again");
+                        } else {
+                            tracing::error!(
+                                database,
+                                reason,
+                                suppressed,
+                                "cannot use the database: events are answered 503 until somebody mends this; trying again"
+                            );
+                        }
+                    });
+                    said = reason;
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if !paused(pause, stop).await {
+            return Ok(false);
+        }
+        pause = (pause * 2).min(MAX_RETRY_DELAY);
+    }
+}
+
+/// What is to be known of a database that was just reached.
+async fn first_look(shared: &Shared) {
+    match shared.log.weaknesses().await {
+        Ok(weaknesses) => weaknesses.iter().for_each(|weakness| {
+            tracing::warn!(weakness, "what is answered 200 may not survive a power cut");
+        }),
+        Err(error) => tracing::debug!(%error, "whether the database is durable is not known"),
+    }
+    let health = &shared.health;
+    if let Err(error) = health.last_seen.recall(&health.subscribers(), shared.clock.now()).await {
+        tracing::debug!(%error, "when the last events came is not known yet");
+    }
+}
+
+async fn maintenance(shared: &Shared, stop: &CancellationToken) {
+    let log = &shared.log;
+    let (failed, held) = (Throttle::default(), Throttle::new(1, RETENTION_LOG_INTERVAL));
+    let mut checked: Option<Duration> = None;
+    while paused(log.maintenance_interval(), stop).await {
+        if let Err(error) = maintain(&**log).await {
+            failed.run("maintenance", |suppressed| {
+                tracing::warn!(%error, suppressed, "the database's upkeep failed; trying again");
+            });
+        }
+        let now = shared.clock.steady();
+        if checked.is_none_or(|checked| now.saturating_sub(checked) > RETENTION_CHECK_INTERVAL)
+            && let Ok(reason) = retention_held(&**log).await
+        {
+            checked = Some(now);
+            shared.health.update(|known| known.retention_blocked = reason.is_some());
+            if let Some(reason) = reason {
+                held.run("retention", |_| tracing::warn!("retention is held back: {reason}"));
+            }
+        }
+    }
+}
+
+/// Upkeep by the database's own clock: ours may be another, and what it deletes is gone for all.
+async fn maintain(log: &dyn Maintenance) -> Result<(), LogError> {
+    log.maintain(log.now().await?).await
+}
+
+async fn retention_held(log: &dyn Maintenance) -> Result<Option<RetentionHeld>, LogError> {
+    log.retention_held(log.now().await?).await
+}
