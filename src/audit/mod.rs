@@ -26,7 +26,7 @@ use convoke_log::{LogError, Operations};
 const PAGE_ROWS: u32 = 1_000;
 
 /// A row of the log that is not in the stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Missing {
     /// Its place.
     pub seq: Seq,
@@ -35,7 +35,7 @@ pub struct Missing {
 }
 
 /// What a comparison of log and stream found.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub struct Comparison {
     /// Rows of the log that should be in the stream.
     pub expected: u64,
@@ -52,8 +52,6 @@ pub struct Comparison {
     pub doubled: Vec<EventId>,
     /// Copies that were replayed on purpose.
     pub replayed: u64,
-    /// Messages that are of no event of the log.
-    pub foreign: u64,
     /// Rows that the relay set aside.
     pub set_aside: u64,
     /// Rows whose person was forgotten.
@@ -62,13 +60,19 @@ pub struct Comparison {
     pub forgotten_there: u64,
     /// Rows that the stream has discarded as configured, or that it was purged of on purpose ([`accept_purged`]).
     pub before_stream: u64,
+    /// Messages that are of no event of the log.
+    pub foreign: u64,
     /// The last row that was compared.
+    #[serde(skip)]
     pub up_to: Seq,
     /// The stream as it was when the comparison began.
+    #[serde(skip)]
     state: Option<StreamState>,
     /// Its oldest message's place in the log.
+    #[serde(skip)]
     oldest: Option<Seq>,
     /// Up to where the relay had published.
+    #[serde(skip)]
     published: Seq,
 }
 

@@ -122,29 +122,7 @@ pub struct Findings {
     /// What is wrong, and what helps.
     wrong: Vec<String>,
     ledger: Option<LedgerComparison>,
-    stream: Option<Stream>,
-}
-
-#[derive(Debug, Serialize)]
-struct Stream {
-    expected: u64,
-    messages: u64,
-    missing: Vec<MissingEvent>,
-    purged: u64,
-    unpublished: u64,
-    doubled: Vec<String>,
-    replayed: u64,
-    set_aside: u64,
-    forgotten: u64,
-    forgotten_there: u64,
-    before_stream: u64,
-    foreign: u64,
-}
-
-#[derive(Debug, Serialize)]
-struct MissingEvent {
-    seq: i64,
-    event_id: String,
+    stream: Option<Comparison>,
 }
 
 /// The most of a kind that are named to people; JSON has all.
@@ -157,24 +135,6 @@ impl Findings {
         let ledgers = ledger.as_ref().and_then(LedgerComparison::verdict);
         let streams = stream.as_ref().and_then(Comparison::verdict);
         let wrong: Vec<String> = ledgers.into_iter().chain(streams).collect();
-        let stream = stream.map(|found| Stream {
-            expected: found.expected,
-            messages: found.messages,
-            missing: found
-                .missing
-                .iter()
-                .map(|missing| MissingEvent { seq: missing.seq.0, event_id: missing.event_id.to_string() })
-                .collect(),
-            purged: found.purged,
-            unpublished: found.unpublished,
-            doubled: found.doubled.iter().map(ToString::to_string).collect(),
-            replayed: found.replayed,
-            set_aside: found.set_aside,
-            forgotten: found.forgotten,
-            forgotten_there: found.forgotten_there,
-            before_stream: found.before_stream,
-            foreign: found.foreign,
-        });
         let mut findings = Self { clean: false, wrong, ledger, stream };
         findings.clean = findings.wrong.is_empty() && !findings.empty_ledger();
         findings
