@@ -4,14 +4,14 @@
 //! its subscriber has: the last table says so.
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use convoke::relay::Encoder;
 use convoke_core::event::{Content, Delivery, Record, Subscriber};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::sign;
-use convoke_core::time::{Clock, Millis};
+use convoke_core::time::{Clock, Millis, instant};
 use convoke_core::verify::{self, Keyring};
 use secrecy::SecretString;
 
@@ -28,12 +28,12 @@ const RUN: Duration = Duration::from_millis(10);
 
 /// Nanoseconds.
 fn cost(mut work: impl FnMut()) -> f64 {
-    let once = Instant::now();
+    let once = instant();
     work();
     let each = once.elapsed().max(Duration::from_nanos(50));
     let repeat = u32::try_from((RUN.as_nanos() / each.as_nanos()).clamp(1, 1_000_000)).unwrap_or(1);
     let runs = (0..RUNS).map(|_| {
-        let started = Instant::now();
+        let started = instant();
         for _ in 0..repeat {
             work();
         }
