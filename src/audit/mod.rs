@@ -253,7 +253,7 @@ impl Walk {
         while let Some(entry) = scan.next().await? {
             self.message(entry.id, entry.replay, found);
             if let Some(id) = entry.id.filter(|_| !entry.replay)
-                && let Some(seq) = log.find(id).await?
+                && let Some(seq) = log.find(&[id]).await?.remove(&id)
             {
                 return Ok(Some(seq));
             }
@@ -328,7 +328,7 @@ impl Walk {
                 }
                 found.replayed += copies.replayed;
                 // Rows beyond the stretch that was compared are published meanwhile; they are no copies.
-                if copies.plain > 0 && log.find(*id).await?.is_some_and(|seq| seq <= up_to) {
+                if copies.plain > 0 && log.find(&[*id]).await?.get(id).is_some_and(|seq| *seq <= up_to) {
                     found.doubled.push(*id);
                 }
             }

@@ -307,7 +307,7 @@ impl StreamWatch {
                 entries.push(entry);
             }
             let ids: Vec<EventId> = entries.iter().filter_map(|entry| entry.id).collect();
-            let places = self.log.places(&ids).await?;
+            let places = self.log.find(&ids).await?;
             for entry in &entries {
                 let Some(id) = entry.id else { continue };
                 match places.get(&id) {

@@ -97,7 +97,7 @@ pub async fn find(
             }
             let unsure: Vec<EventId> =
                 page.iter().filter_map(|message| message.id).filter(|id| !person.events.contains(id)).collect();
-            let known: HashMap<EventId, Seq> = log.places(&unsure).await?;
+            let known: HashMap<EventId, Seq> = log.find(&unsure).await?;
             found.extend(page.iter().filter(|message| is_of(message, person, &known)).map(|message| message.sequence));
         }
     }

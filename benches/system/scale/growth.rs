@@ -213,7 +213,8 @@ impl Side {
         let (mut find, mut lag, mut top, mut counts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for row in rows.iter().step_by((rows.len() / QUESTIONS).max(1)) {
             let id: EventId = row.event_id;
-            timed(&mut find, async { assert_eq!(log.find(id).await.expect("a row"), Some(row.seq)) }).await;
+            timed(&mut find, async { assert_eq!(log.find(&[id]).await.expect("a row").get(&id), Some(&row.seq)) })
+                .await;
             timed(&mut lag, async { assert_eq!(log.lag(OWNER).await.expect("a cursor").events, 0) }).await;
             timed(&mut top, async { assert_eq!(log.head().await.expect("a healthy database"), head) }).await;
             timed(&mut counts, async { drop(log.counts().await.expect("a healthy database")) }).await;

@@ -3,13 +3,14 @@
 //! [`Log`] is what accepts events and moves cursors along them; each reader has a small trait of its own beside it, and gets
 //! that one alone: who is given an `Arc<dyn Queries>` cannot write, and who has no [`Erasures`] cannot erase. [`open`] gives the
 //! whole, a [`Store`], which becomes any of them wherever one is expected. The traits' doc comments are the specification;
-//! `sqlite` and `postgres` implement them side by side, in plain SQL, and one suite runs every promise on both. One method is
-//! one transaction. No type of the database driver leaves this crate.
+//! `backend` implements them in SQL that both databases take, `sqlite` and `postgres` hold what each does in its own way, and one
+//! suite runs every promise on both. One method is one transaction. No type of the database driver leaves this crate.
 //!
 //! The order of the log is the order in which commits became visible: whoever has read up to `seq` N never finds a
 //! smaller number later.
 
 mod attributes;
+mod backend;
 pub mod disk;
 mod erasure;
 mod error;
@@ -18,7 +19,6 @@ mod log;
 mod maintenance;
 mod migrations;
 mod operations;
-#[expect(clippy::duplicate_mod, reason = "what both back ends share is compiled for each of them")]
 mod postgres;
 mod projection;
 mod reading;
@@ -32,6 +32,10 @@ mod work_lists;
 
 use std::sync::Arc;
 use std::time::Duration;
+
+use backend::Backend;
+use postgres::PostgresLog;
+use sqlite::SqliteLog;
 
 pub use attributes::{Attributes, ParticipantAttributes};
 pub use erasure::{Erased, Erasure, Erasures, FORGOTTEN, Handles, Host, PersonRow, PersonStay, StayKey, Suppression};
@@ -87,9 +91,9 @@ impl std::fmt::Debug for Options {
 /// [`LogError::Url`] if the URL is not one of a database that we know.
 pub fn open(options: &Options) -> Result<Arc<dyn Store>, LogError> {
     if options.url.starts_with("sqlite:") {
-        Ok(Arc::new(sqlite::SqliteLog::new(options)?))
+        Ok(Arc::new(Backend::Sqlite(Box::new(SqliteLog::new(options)?))))
     } else if options.url.starts_with("postgres:") || options.url.starts_with("postgresql:") {
-        Ok(Arc::new(postgres::PostgresLog::new(options)?))
+        Ok(Arc::new(Backend::Postgres(PostgresLog::new(options)?)))
     } else {
         Err(LogError::Url("must begin with sqlite: or postgres:".to_owned()))
     }

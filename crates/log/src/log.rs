@@ -46,7 +46,7 @@ pub struct Committed {
 }
 
 /// A cursor's lease and position, as found when the lease was taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct Leased {
     /// Everything up to here is done.
     pub position: Seq,
@@ -81,7 +81,7 @@ impl Lag {
 }
 
 /// Where a cursor stands, and who moves it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct CursorState {
     /// `bus`, …
     pub name: String,
@@ -110,12 +110,6 @@ pub trait LogReader: std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`LogError::Unavailable`].
     async fn read(&self, after: Seq, limit: u32) -> Result<Vec<Record>, LogError>;
-
-    /// The place of the row with this id.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
-    async fn find(&self, id: EventId) -> Result<Option<Seq>, LogError>;
 
     /// The newest row's place; [`Seq::START`] if the log is empty.
     ///

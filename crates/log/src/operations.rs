@@ -105,7 +105,7 @@ pub trait Operations: Log + Notes + Quarantine {
     ///
     /// # Errors
     /// [`LogError::Unavailable`].
-    async fn places(&self, ids: &[EventId]) -> Result<HashMap<EventId, Seq>, LogError>;
+    async fn find(&self, ids: &[EventId]) -> Result<HashMap<EventId, Seq>, LogError>;
 
     /// The rows that a cursor passed by, after `after`.
     ///

@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::FromRow;
-use uuid::Uuid;
 
-use super::reading::pool::HasQueryPool;
-use super::reading::query::{Connection, Dialect, Plan, Query, Value};
+use super::backend::Backend;
+use super::backend::query::{Connection, Dialect, ListItem, Plan, Query};
 use super::reading::rows::{EVENT, MEETING};
 use super::{ListedEvent, ListedMeeting, LogError, LogReader};
 use convoke_core::id::{EventId, Seq};
@@ -112,27 +111,22 @@ struct LiveRun {
     participants_now: i64,
 }
 
-fn id(at: Millis) -> Uuid {
-    EventId::lower_bound(at).uuid()
-}
-
 /// Each of these, and the next of each, where the statement has its ranges: in two lists for PostgreSQL, in one of pairs for SQLite.
-fn ranges<T: Copy + serde::Serialize>(query: Query, bounds: &[T], list: impl Fn(Vec<T>) -> Value) -> Query {
+fn ranges<T: Copy + ListItem>(query: Query, bounds: &[T]) -> Query {
     let pairs = bounds.windows(2).map(|pair| (pair[0], pair[1]));
     match query.dialect {
         Dialect::Postgres => {
-            let (low, high) = pairs.unzip();
-            query.bind(list(low)).bind(list(high))
+            let (low, high): (Vec<T>, Vec<T>) = pairs.unzip();
+            query.bind_list(&low).bind_list(&high)
         }
-        Dialect::Sqlite => query.bind(&*serde_json::json!(pairs.collect::<Vec<_>>()).to_string()),
+        Dialect::Sqlite => query.bind_json(pairs.map(|(low, high)| vec![low.to_string(), high.to_string()])),
     }
 }
 
 #[async_trait]
-impl<L: HasQueryPool> Statistics for L {
+impl Statistics for Backend {
     async fn count_events(&self, bounds: &[Millis], within: Duration) -> Result<Vec<i64>, LogError> {
-        let pool = self.query_pool();
-        let sql = match pool.dialect() {
+        let sql = match self.dialect() {
             Dialect::Postgres => {
                 "SELECT (SELECT count(*) FROM events WHERE event_id >= low AND event_id < high)
                    FROM unnest($1, $2) WITH ORDINALITY AS b (low, high, n) ORDER BY n"
@@ -142,9 +136,9 @@ impl<L: HasQueryPool> Statistics for L {
                    FROM json_each($1) ORDER BY key"
             }
         };
-        let bounds: Vec<Uuid> = bounds.iter().copied().map(id).collect();
-        let query = ranges(Query::new(pool.dialect(), sql), &bounds, Value::Ids);
-        let counts: Vec<(i64,)> = pool.fetch(within, Plan::Ranges, query).await?;
+        let bounds: Vec<EventId> = bounds.iter().copied().map(EventId::lower_bound).collect();
+        let query = ranges(self.query(sql), &bounds);
+        let counts: Vec<(i64,)> = self.fetch_within(within, Plan::Ranges, query).await?;
         Ok(counts.into_iter().map(|(count,)| count).collect())
     }
 
@@ -155,11 +149,10 @@ impl<L: HasQueryPool> Statistics for L {
         steps: usize,
         within: Duration,
     ) -> Result<Vec<i64>, LogError> {
-        let pool = self.query_pool();
         let length = step * u32::try_from(steps).unwrap_or(u32::MAX);
         let seconds = |length: Duration| i64::try_from(length.as_secs()).unwrap_or(i64::MAX);
         // Who has not left in a day was not seen leaving.
-        let (joined, ended) = match pool.dialect() {
+        let (joined, ended) = match self.dialect() {
             Dialect::Postgres => (
                 "floor(extract(epoch FROM joined_at))::bigint",
                 "floor(extract(epoch FROM least(left_at, joined_at + make_interval(secs => $2))))::bigint",
@@ -176,22 +169,22 @@ impl<L: HasQueryPool> Statistics for L {
              UNION ALL SELECT {JOINED}, joined / $5, count(*) FROM stays WHERE joined >= 0 GROUP BY 2
              UNION ALL SELECT {LEFT}, ended / $5, count(*) FROM stays WHERE ended >= 0 GROUP BY 2"
         );
-        let query = Query::new(pool.dialect(), sql)
+        let query = self
+            .query(sql)
             .bind(since.get() / 1000)
             .bind(seconds(MAX_COUNTED_DURATION))
-            .bind(id(since.minus(MAX_COUNTED_DURATION)))
-            .bind(id(since.plus(length)))
+            .bind(EventId::lower_bound(since.minus(MAX_COUNTED_DURATION)))
+            .bind(EventId::lower_bound(since.plus(length)))
             .bind(seconds(step));
-        Ok(overlapping(&pool.fetch(within, Plan::Free, query).await?, steps))
+        Ok(overlapping(&self.fetch_within(within, Plan::Free, query).await?, steps))
     }
 
     async fn count_meetings(&self, bounds: &[Millis], within: Duration) -> Result<Vec<MeetingCounts>, LogError> {
-        let pool = self.query_pool();
         let counts = "count(m.meeting_uuid) AS meetings,
                       CAST(coalesce(sum(m.participants), 0) AS bigint) AS participants,
                       CAST(coalesce(sum(m.stays), 0) AS bigint) AS stays";
         let at = "coalesce(m.started_at, m.first_event_at)";
-        let sql = match pool.dialect() {
+        let sql = match self.dialect() {
             Dialect::Postgres => format!(
                 "SELECT held.* FROM unnest($1, $2) WITH ORDINALITY AS b (low, high, n)
                   CROSS JOIN LATERAL (SELECT {counts} FROM meetings m WHERE {at} >= low AND {at} < high AND {WAS_HELD}) AS held
@@ -203,7 +196,7 @@ impl<L: HasQueryPool> Statistics for L {
                   GROUP BY b.key ORDER BY b.key"
             ),
         };
-        pool.fetch(within, Plan::Ranges, ranges(Query::new(pool.dialect(), sql), bounds, Value::Times)).await
+        self.fetch_within(within, Plan::Ranges, ranges(self.query(sql), bounds)).await
     }
 
     async fn count_arrived(
@@ -216,21 +209,20 @@ impl<L: HasQueryPool> Statistics for L {
         let sql = "SELECT count(*) AS events, count(*) FILTER (WHERE event_id >= $1 AND event_id < $2) AS in_time,
                           max(seq) AS newest
                      FROM events WHERE seq > $3";
-        let query = Query::new(self.query_pool().dialect(), sql).bind(id(since)).bind(id(until)).bind(after.0);
-        Ok(self.query_pool().fetch(within, Plan::Ranges, query).await?.pop().unwrap_or_default())
+        let query = self.query(sql).bind(EventId::lower_bound(since)).bind(EventId::lower_bound(until)).bind(after);
+        Ok(self.fetch_within(within, Plan::Ranges, query).await?.pop().unwrap_or_default())
     }
 
     async fn newest_events(&self, limit: u32, within: Duration) -> Result<Vec<ListedEvent>, LogError> {
         let columns = EVENT.replace("event_info", "CAST(NULL AS text) AS event_info");
         let sql = format!("SELECT {columns} FROM events ORDER BY seq DESC LIMIT $1");
-        let query = Query::new(self.query_pool().dialect(), sql).bind(i64::from(limit));
-        self.query_pool().fetch(within, Plan::Along, query).await
+        let query = self.query(sql).bind(i64::from(limit));
+        self.fetch_within(within, Plan::Along, query).await
     }
 
     async fn going_on(&self, since: Millis, limit: u32, within: Duration) -> Result<GoingOn, LogError> {
         const LIVE: &str = "status = 'live' AND coalesce(started_at, first_event_at) >= $1";
-        let pool = self.query_pool();
-        let total = Query::new(pool.dialect(), format!("SELECT count(*) FROM meetings WHERE {LIVE}")).bind(since);
+        let total = self.query(format!("SELECT count(*) FROM meetings WHERE {LIVE}")).bind(since);
         // The people of the newest alone.
         let sql = format!(
             "SELECT m.*, (SELECT count(DISTINCT coalesce(person, display_name, CAST(stay_id AS text)))
@@ -240,12 +232,12 @@ impl<L: HasQueryPool> Statistics for L {
                FROM (SELECT {MEETING} FROM meetings WHERE {LIVE}
                       ORDER BY coalesce(started_at, first_event_at) DESC, meeting_uuid DESC LIMIT $2) AS m"
         );
-        let newest = Query::new(pool.dialect(), sql).bind(since).bind(i64::from(limit));
-        let read = async |connection: &mut Connection| {
+        let newest = self.query(sql).bind(since).bind(i64::from(limit));
+        let read = async |connection: &mut Connection<'_>| {
             let total: Vec<(i64,)> = connection.fetch(total).await?;
             Ok((total, connection.fetch::<LiveRun>(newest).await?))
         };
-        let (total, runs) = pool.read_within(within, Plan::Indexed, read).await?;
+        let (total, runs) = self.read_within(within, Plan::Indexed, read).await?;
         let total = total.first().map_or(0, |(count,)| *count);
         Ok(GoingOn { total, runs: runs.into_iter().map(|run| (run.meeting, run.participants_now)).collect() })
     }

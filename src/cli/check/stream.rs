@@ -180,7 +180,7 @@ async fn older_log(
     while let Some(entry) = newest.next().await? {
         ids.extend(entry.id.filter(|id| kept_since.is_none_or(|since| *id >= since)));
     }
-    let known = log.places(&ids).await?;
+    let known = log.find(&ids).await?;
     let unknown = ids.iter().filter(|id| !known.contains_key(id)).count();
     if unknown == 0 {
         return Ok(());

@@ -194,9 +194,6 @@ impl LogReader for Scripted {
     async fn read(&self, _: Seq, _: u32) -> Result<Vec<Record>, LogError> {
         Err(unavailable())
     }
-    async fn find(&self, _: EventId) -> Result<Option<Seq>, LogError> {
-        Err(unavailable())
-    }
     async fn head(&self) -> Result<Seq, LogError> {
         Err(unavailable())
     }

@@ -440,9 +440,10 @@ pub async fn rows_are_counted_and_found_by_id(backend: Backend) {
     append(&log, &infos).await;
     let rows = log.read(Seq::START, 1_000).await.expect("it can be read");
     assert_eq!(log.head().await.expect("a head"), rows[599].seq);
-    assert_eq!(log.find(rows[17].event_id).await.expect("an answer"), Some(rows[17].seq));
+    let found = log.find(&[rows[17].event_id]).await.expect("an answer");
+    assert_eq!(found.get(&rows[17].event_id), Some(&rows[17].seq));
     let unknown = id_of(&numbered(9_999, NOW));
-    assert_eq!(log.find(unknown).await.expect("an answer"), None);
+    assert!(log.find(&[unknown]).await.expect("an answer").is_empty());
     let ids: Vec<EventId> = rows.iter().map(|row| row.event_id).chain([unknown]).collect();
     let counts = log.count(&ids).await.expect("an answer");
     assert_eq!(counts.len(), 600);
@@ -455,9 +456,9 @@ pub async fn places_are_reported_of_the_ids_that_are_known(backend: Backend) {
     let rows = log.read(Seq::START, 10).await.expect("it can be read");
     let unknown = EventId::lower_bound(millis(NOW - 1));
     let ids: Vec<EventId> = rows.iter().map(|row| row.event_id).chain([unknown]).collect();
-    let places = log.places(&ids).await.expect("it can be read");
+    let places = log.find(&ids).await.expect("it can be read");
     assert_eq!(places, rows.iter().map(|row| (row.event_id, row.seq)).collect());
-    assert!(log.places(&[]).await.expect("it can be read").is_empty());
+    assert!(log.find(&[]).await.expect("it can be read").is_empty());
 }
 
 pub async fn a_heartbeat_is_read_back_with_its_age_and_a_probe_is_none(backend: Backend) {

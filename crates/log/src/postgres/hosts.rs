@@ -19,10 +19,10 @@ use crate::LogError;
 
 /// A server is tried when the one before it has had this time, so that one which vanished does not use up the patience
 /// for those after it.
-const HEAD_START: Duration = Duration::from_millis(150);
+const HEAD_START_DELAY: Duration = Duration::from_millis(150);
 
 /// A connection that is accepted and then falls silent is given up after this time.
-const PATIENCE: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Servers, in the order of the URL, at least one.
 pub struct Hosts {
@@ -85,9 +85,9 @@ impl Hosts {
             return self.attempt(host).await.map(|connection| (connection, host));
         }
         let tries = self.hosts.iter().zip(0_u32..).map(|(host, n)| async move {
-            tokio::time::sleep(HEAD_START * n).await;
-            let tried = tokio::time::timeout(PATIENCE, self.attempt(host)).await;
-            (n, tried.unwrap_or_else(|_| Err(io(format!("no answer within {PATIENCE:?}")))))
+            tokio::time::sleep(HEAD_START_DELAY * n).await;
+            let tried = tokio::time::timeout(ANSWER_TIMEOUT, self.attempt(host)).await;
+            (n, tried.unwrap_or_else(|_| Err(io(format!("no answer within {ANSWER_TIMEOUT:?}")))))
         });
         let mut tries: FuturesUnordered<_> = tries.collect();
         let mut failures = Vec::new();

@@ -1,18 +1,33 @@
 //! Upkeep in PostgreSQL.
 
-use super::*;
-use crate::disk::Disk;
-use crate::maintenance::COUNT_QUARANTINED;
-use crate::migrations::run_migrations;
-use crate::{Counts, Maintenance, Notes, RetentionHeld, Schema, Unmigrated};
+use std::time::Duration;
 
-#[async_trait]
-impl Maintenance for PostgresLog {
-    fn describe(&self) -> String {
+use sqlx::Connection as _;
+
+use super::{PostgresLog, bounded, failed, partitions, sequence, session, trouble};
+use crate::backend::Backend;
+use crate::migrations::run_migrations;
+use crate::{LogError, Notes as _, Schema, Unmigrated, retention};
+use convoke_core::time::Millis;
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/postgres");
+
+/// How long migrations may take, which may have much to do, and the upkeep of partitions.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
+const UPKEEP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long closing may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Entries of the quarantine that are deleted at a time.
+const MAX_EXPIRED_ROWS: i64 = 1_000;
+
+impl PostgresLog {
+    pub fn describe(&self) -> String {
         self.hosts.describe()
     }
 
-    async fn migrate(&self, apply: bool) -> Result<Schema, LogError> {
+    pub async fn migrate(&self, apply: bool) -> Result<Schema, LogError> {
         let mut connection =
             session::open(&self.hosts).await.map_err(|error| trouble::explain_at(&self.hosts, error))?;
         let encoding: String =
@@ -42,38 +57,39 @@ impl Maintenance for PostgresLog {
             }
             run_migrations(&MIGRATIONS, &mut connection, true, place.clone(), explain).await
         };
-        let schema = tokio::time::timeout(MIGRATION, work)
+        let schema = tokio::time::timeout(MIGRATION_TIMEOUT, work)
             .await
-            .map_err(|_| LogError::unavailable(format!("no answer within {MIGRATION:?}")))??;
+            .map_err(|_| LogError::unavailable(format!("no answer within {MIGRATION_TIMEOUT:?}")))??;
         if let Err(error) = connection.close().await {
             tracing::debug!(%error, "closing the connection that migrated");
         }
         Ok(schema)
     }
 
-    async fn maintain(&self, now: Millis) -> Result<(), LogError> {
+    pub async fn maintain(&self, backend: &Backend, now: Millis) -> Result<(), LogError> {
         let mut maintained = self.maintained.lock().await;
-        if maintained.is_some_and(|last| now.since(last) < partitions::EVERY && now >= last) {
+        if maintained.is_some_and(|last| now.since(last) < partitions::EXTEND_INTERVAL && now >= last) {
             return Ok(());
         }
         let work = async {
             partitions::extend(&self.hosts, now, self.span()).await.map_err(failed_upkeep)?;
             let mut more = false;
-            let known = self.known_of_retention(now).await?;
+            let known = backend.known_of_retention(now).await?;
             let [events, quarantine] = known.allows(now, [self.retention, self.quarantine_retention]);
             if events.is_some() || quarantine.is_some() {
-                self.keep_note(retention::SEEN, &now.to_string()).await?;
+                backend.keep_note(retention::SEEN, &now.to_string()).await?;
             }
             if let Some(retention) = events {
                 more |= partitions::expire(&self.hosts, now.minus(retention)).await.map_err(failed_upkeep)?;
             }
             if let Some(retention) = quarantine {
-                more |= self.expire_quarantine(now.minus(retention)).await?;
+                let deleted = backend.expire_quarantine(now.minus(retention), MAX_EXPIRED_ROWS).await?;
+                more |= deleted == MAX_EXPIRED_ROWS.unsigned_abs();
             }
             Ok(more)
         };
-        let Ok(done) = tokio::time::timeout(UPKEEP, work).await else {
-            return Err(LogError::unavailable(format!("no answer within {UPKEEP:?}")));
+        let Ok(done) = tokio::time::timeout(UPKEEP_TIMEOUT, work).await else {
+            return Err(LogError::unavailable(format!("no answer within {UPKEEP_TIMEOUT:?}")));
         };
         match done {
             Ok(true) => Ok(()),
@@ -84,33 +100,14 @@ impl Maintenance for PostgresLog {
             Err(Upkeep::InTheWay(error)) => {
                 // Somebody's transaction is in the way, a backup say. There is no hurry, and asking for the lock holds
                 // everybody else up for a moment.
-                *maintained = Some(now.minus(partitions::EVERY - partitions::AGAIN));
+                *maintained = Some(now.minus(partitions::EXTEND_INTERVAL - partitions::RETRY_DELAY));
                 Err(error)
             }
             Err(Upkeep::Failed(error)) => Err(error),
         }
     }
 
-    async fn retention_held(&self, now: Millis) -> Result<Option<RetentionHeld>, LogError> {
-        let Some(retention) = self.retention else { return Ok(None) };
-        Ok(self.known_of_retention(now).await?.held(now, retention))
-    }
-
-    fn maintenance_interval(&self) -> Duration {
-        Duration::from_secs(5)
-    }
-
-    async fn listen(&self) {
-        loop {
-            // Listening is a help, not a need: whatever fails here, the cursors look by themselves now and then.
-            if let Err(error) = self.hear().await {
-                tracing::debug!(%error, "does not hear of what other replicas append");
-            }
-            tokio::time::sleep(LISTEN_AGAIN).await;
-        }
-    }
-
-    async fn weaknesses(&self) -> Result<Vec<String>, LogError> {
+    pub async fn weaknesses(&self) -> Result<Vec<String>, LogError> {
         bounded(async {
             let mut connection = self.pool.acquire().await?;
             let off: Vec<String> = sqlx::query_scalar(
@@ -139,30 +136,7 @@ impl Maintenance for PostgresLog {
         .await
     }
 
-    fn disk(&self) -> Option<Disk> {
-        None
-    }
-
-    async fn counts(&self) -> Result<Counts, LogError> {
-        bounded(async {
-            let mut counts = Counts {
-                quarantined: sqlx::query_scalar(COUNT_QUARANTINED).fetch_one(&self.pool).await?,
-                ..Counts::default()
-            };
-            for row in
-                sqlx::query("SELECT cursor, count(*) FROM set_aside GROUP BY cursor").fetch_all(&self.pool).await?
-            {
-                counts.set_aside.insert(row.get(0), row.get(1));
-            }
-            for row in sqlx::query("SELECT subscriber_id, at FROM handshakes").fetch_all(&self.pool).await? {
-                counts.handshakes.insert(row.get(0), Millis::from_date_time(row.get(1)));
-            }
-            Ok(counts)
-        })
-        .await
-    }
-
-    async fn close(&self) {
+    pub async fn close(&self) {
         let politely = async {
             if let Some(connection) = self.writer.lock().await.take()
                 && let Err(error) = connection.close().await
@@ -172,8 +146,30 @@ impl Maintenance for PostgresLog {
             tokio::join!(self.pool.close(), self.people.close(), self.listeners.close());
         };
         // A database that fell silent takes no leave; the server ends what it hears no more of.
-        if tokio::time::timeout(GOODBYE, politely).await.is_err() {
+        if tokio::time::timeout(CLOSE_TIMEOUT, politely).await.is_err() {
             tracing::debug!("the database did not answer when its connections were closed");
         }
     }
+
+    /// How long the partitions are.
+    pub fn span(&self) -> partitions::Span {
+        if self.retention.is_some() { partitions::Span::Month } else { partitions::Span::Year }
+    }
+}
+
+/// Why upkeep did not come to its end.
+enum Upkeep {
+    /// Somebody's transaction is in the way.
+    InTheWay(LogError),
+    Failed(LogError),
+}
+
+impl From<LogError> for Upkeep {
+    fn from(error: LogError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+fn failed_upkeep(error: sqlx::Error) -> Upkeep {
+    if partitions::is_lock_timeout(&error) { Upkeep::InTheWay(failed(error)) } else { Upkeep::Failed(failed(error)) }
 }

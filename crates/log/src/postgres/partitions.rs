@@ -18,10 +18,10 @@ use convoke_core::id::EventId;
 use convoke_core::time::Millis;
 
 /// How often to look.
-pub const EVERY: Duration = Duration::from_secs(3600);
+pub const EXTEND_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// How soon to try again when somebody's transaction was in the way.
-pub const AGAIN: Duration = Duration::from_secs(60);
+pub const RETRY_DELAY: Duration = Duration::from_secs(60);
 
 /// How long the lock on the whole table may be waited for. Everybody who comes later waits behind.
 const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '100ms'";
@@ -34,19 +34,19 @@ const EXPIRED: &str = "Convoke: beyond the retention, to be dropped";
 const EXPIRE_LOCK: i64 = 4_865_178_306;
 
 /// This many months from now, this one included, have their place. Events lie in the future only if a clock is wrong.
-const AHEAD: u32 = 4;
+const MONTHS_AHEAD: u32 = 4;
 
 /// Rows deleted at a time.
-const PIECE: u32 = 1_000;
+const MAX_DELETED_ROWS: u32 = 1_000;
 
 /// Pieces deleted before others have their turn.
-const PIECES: u32 = 50;
+const MAX_DELETIONS: u32 = 50;
 
 /// A hole of so many months is filled with months; a longer one, with one partition.
-const PIECEMEAL: usize = 36;
+const MAX_FILLED_MONTHS: usize = 36;
 
 /// Of so many rows that came last into a partition it is looked at when they were received.
-const LAST_RECEIVED: u32 = 10_000;
+const LAST_RECEIVED_ROWS: u32 = 10_000;
 
 /// How long a partition is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +107,7 @@ fn time_of(id: Uuid) -> Millis {
     i64::try_from(id.as_u128() >> 80).ok().and_then(Millis::new).unwrap_or(Millis::MAX)
 }
 
-/// Fills what is missing, and makes partitions for the next [`AHEAD`] months; on a new database also for the one before, for
+/// Fills what is missing, and makes partitions for the next [`MONTHS_AHEAD`] months; on a new database also for the one before, for
 /// late deliveries.
 ///
 /// The last partition, which reaches to the end of time, is replaced by new ones and a new last one, in one short
@@ -120,7 +120,7 @@ pub async fn extend(hosts: &Hosts, now: Millis, span: Span) -> Result<(), sqlx::
         fill(&mut connection, span).await?;
     }
     let this = Period::of(now, Span::Month);
-    let wanted = (1..AHEAD).fold(this, |month, _| month.next(Span::Month)).next(Span::Month).bound();
+    let wanted = (1..MONTHS_AHEAD).fold(this, |month, _| month.next(Span::Month)).next(Span::Month).bound();
     if last_bound(&mut connection).await?.is_some_and(|last| last >= wanted) {
         return connection.close().await;
     }
@@ -253,7 +253,7 @@ pub async fn expire(hosts: &Hosts, before: Millis) -> Result<bool, sqlx::Error> 
         let wanted: bool = sqlx::query_scalar(AssertSqlSafe(format!(
             "SELECT coalesce((SELECT max(seq) FROM {name}) > (SELECT min(position) FROM cursors), false)
                  OR coalesce((SELECT max(received_at) FROM (
-                        SELECT received_at FROM {name} ORDER BY seq DESC LIMIT {LAST_RECEIVED}) AS last) >= $1, false)"
+                        SELECT received_at FROM {name} ORDER BY seq DESC LIMIT {LAST_RECEIVED_ROWS}) AS last) >= $1, false)"
         )))
         .bind(before.date_time())
         .fetch_one(&mut connection)
@@ -288,12 +288,12 @@ pub async fn expire(hosts: &Hosts, before: Millis) -> Result<bool, sqlx::Error> 
                      SELECT event_id FROM {name}
                       WHERE event_id > $1 AND event_id < $2 AND received_at < $3
                         AND seq <= coalesce((SELECT min(position) FROM cursors), 9223372036854775807)
-                      ORDER BY event_id LIMIT {PIECE})
+                      ORDER BY event_id LIMIT {MAX_DELETED_ROWS})
                  RETURNING event_id)
              SELECT event_id FROM gone ORDER BY event_id DESC LIMIT 1"
         );
         let (mut pieces, mut after) = (0, Uuid::nil());
-        while pieces < PIECES
+        while pieces < MAX_DELETIONS
             && let Some(last) = sqlx::query_scalar::<_, Uuid>(AssertSqlSafe(&*piece))
                 .bind(after)
                 .bind(bound)
@@ -303,7 +303,7 @@ pub async fn expire(hosts: &Hosts, before: Millis) -> Result<bool, sqlx::Error> 
         {
             (pieces, after) = (pieces + 1, last);
         }
-        more |= pieces == PIECES;
+        more |= pieces == MAX_DELETIONS;
     }
     connection.close().await?;
     Ok(more)
@@ -396,9 +396,9 @@ fn pieces((from, to): Range, span: Span) -> Vec<(String, Option<Uuid>, Option<Uu
     let first = Period::of(time_of(begins), Span::Month);
     let months: Vec<_> = std::iter::successors(Some(first), |month| Some(month.next(Span::Month)))
         .take_while(|month| month.bound() < ends)
-        .take(PIECEMEAL + 1)
+        .take(MAX_FILLED_MONTHS + 1)
         .collect();
-    if span == Span::Year || months.len() > PIECEMEAL {
+    if span == Span::Year || months.len() > MAX_FILLED_MONTHS {
         return vec![(first.table(), from, to)];
     }
     let piece = |month: &Period| {

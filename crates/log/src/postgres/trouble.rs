@@ -1,9 +1,10 @@
 //! What an error of PostgreSQL means to whoever has to mend it: what passes by itself is told from what does not.
 
+use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
+use super::bounded;
 use super::hosts::Hosts;
-use super::{Row, bounded};
 use crate::LogError;
 use crate::migrations::{INSUFFICIENT_PRIVILEGE, somebody_elses};
 

@@ -7,14 +7,14 @@ use futures_util::TryStreamExt as _;
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::pool::HasQueryPool;
-use super::query::{Connection, Dialect, FromAnyRow, Plan, Query, Value};
 use super::rows::{EVENT, MEETING, QUARANTINED, RECORDING, STAY};
 use super::{
     EventFilter, ListedEvent, ListedMeeting, ListedQuarantined, ListedRecording, ListedStay, Listing,
     MAX_LISTING_BYTES, MAX_STAY_DISTANCE, MeetingFilter, MeetingKey, Order, Page, QuarantineFilter, Reading,
     RecordingFilter, Scope, StayFilter,
 };
+use crate::backend::Backend;
+use crate::backend::query::{Connection, Dialect, FromAnyRow, Param, Plan, Query, sought};
 use crate::{LogError, RunKey, postgres};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
@@ -35,19 +35,18 @@ const RUNS_WITH_UUID: &str = "WITH RECURSIVE known (id) AS (
        FROM known JOIN meetings m ON m.subscriber_id = known.id AND m.meeting_uuid = $1";
 
 #[async_trait]
-impl<L: HasQueryPool> Reading for L {
+impl Reading for Backend {
     async fn list_events(
         &self,
         filter: &EventFilter,
         page: &Page<EventId>,
     ) -> Result<Listing<ListedEvent, EventId>, LogError> {
-        let pool = self.query_pool();
         let plan = if filter.scope.meeting.is_some() { Plan::ByMeeting } else { Plan::Along };
-        let read = async |connection: &mut Connection| {
-            let meeting = find_meeting(connection, pool.dialect(), &filter.scope).await?;
-            let mut query = page_of_events(pool.dialect());
+        let read = async |connection: &mut Connection<'_>| {
+            let meeting = find_meeting(connection, self.dialect(), &filter.scope).await?;
+            let mut query = page_of_events(self.dialect());
             let id = match &meeting {
-                Some(_) if pool.dialect() == Dialect::Postgres => {
+                Some(_) if self.dialect() == Dialect::Postgres => {
                     // First the ids alone, whatever the planner believes of the limit: the rows of a meeting may be many and long.
                     let mut ids = Query::new(
                         Dialect::Postgres,
@@ -56,9 +55,9 @@ impl<L: HasQueryPool> Reading for L {
                     push_events(&mut ids, filter, meeting.as_ref(), page);
                     ids.push(") SELECT event_id FROM of");
                     push_order(&mut ids, &["event_id"], page);
-                    let ids: Vec<(Uuid,)> = connection.fetch(ids).await?;
-                    let ids = Value::Ids(ids.into_iter().map(|(id,)| id).collect());
-                    query.push(" AND event_id = ANY(").push_bind(ids).push(")");
+                    let ids: Vec<(EventId,)> = connection.fetch(ids).await?;
+                    let ids: Vec<EventId> = ids.into_iter().map(|(id,)| id).collect();
+                    query.push(" AND event_id = ANY(").push_list(&ids).push(")");
                     "event_id".to_owned()
                 }
                 meeting => push_events(&mut query, filter, meeting.as_ref(), page),
@@ -67,7 +66,7 @@ impl<L: HasQueryPool> Reading for L {
             push_bytes(&mut query, "event_id", page.order);
             some_events(connection, query).await
         };
-        let rows = pool.read_within(page.within, plan, read).await?;
+        let rows = self.read_within(page.within, plan, read).await?;
         Ok(Listing::of_events(rows, page.limit, |row| row.event_id))
     }
 
@@ -79,26 +78,25 @@ impl<L: HasQueryPool> Reading for L {
         limit: u32,
         within: Duration,
     ) -> Result<Listing<ListedEvent, Seq>, LogError> {
-        let pool = self.query_pool();
-        let mut query = page_of_events(pool.dialect());
-        query.push(" AND seq > ").push_bind(after.0).push(" AND seq <= ").push_bind(up_to.0);
+        let mut query = page_of_events(self.dialect());
+        query.push(" AND seq > ").push_bind(after).push(" AND seq <= ").push_bind(up_to);
         let id = unindexed(&query, "event_id");
         push_event(&mut query, filter, &id);
         if let Some(meeting) = &filter.scope.meeting {
             let (id, number) = (unindexed(&query, "meeting_id"), number(query.dialect, meeting));
-            query.push(&format!(" AND ({id} = ")).push_bind(&*number);
-            query.push(" OR meeting_uuid = ").push_bind(&**meeting).push(")");
+            query.push(&format!(" AND ({id} = ")).push_text(&number);
+            query.push(" OR meeting_uuid = ").push_text(meeting).push(")");
         }
         query.push(" ORDER BY seq LIMIT ").push_bind(i64::from(limit) + 1);
         push_bytes(&mut query, "seq", Order::Oldest);
-        let read = async |connection: &mut Connection| some_events(connection, query).await;
-        let rows = pool.read_within(within, Plan::Along, read).await?;
+        let read = async |connection: &mut Connection<'_>| some_events(connection, query).await;
+        let rows = self.read_within(within, Plan::Along, read).await?;
         Ok(Listing::of_events(rows, limit, |row| row.seq))
     }
 
     async fn get_event(&self, id: EventId) -> Result<Option<ListedEvent>, LogError> {
         let sql = format!("SELECT {EVENT} FROM events WHERE event_id = $1");
-        one(self, Query::new(self.query_pool().dialect(), sql).bind(id)).await
+        one(self, self.query(sql).bind(id)).await
     }
 
     async fn list_meetings(
@@ -106,14 +104,14 @@ impl<L: HasQueryPool> Reading for L {
         filter: &MeetingFilter,
         page: &Page<MeetingKey>,
     ) -> Result<Listing<ListedMeeting, MeetingKey>, LogError> {
-        let (pool, scope) = (self.query_pool(), &filter.scope);
-        let read = async |connection: &mut Connection| {
-            let meeting = find_meeting(connection, pool.dialect(), scope).await?;
-            let mut query = rows_of(pool.dialect(), "meetings", MEETING, meeting.is_some());
+        let scope = &filter.scope;
+        let read = async |connection: &mut Connection<'_>| {
+            let meeting = find_meeting(connection, self.dialect(), scope).await?;
+            let mut query = rows_of(self.dialect(), "meetings", MEETING, meeting.is_some());
             push_subscriber(&mut query, scope);
             push_range(&mut query, STARTED, scope.since, scope.until);
             if let Some(status) = filter.status {
-                query.push(" AND status = ").push_bind(status.as_str());
+                query.push(" AND status = ").push_text(status.as_str());
             }
             push_meeting(&mut query, meeting.as_ref());
             push_person_stayed(&mut query, scope);
@@ -122,50 +120,50 @@ impl<L: HasQueryPool> Reading for L {
                 // The time once more by itself: where the index is to begin.
                 query.push(&format!(" AND {STARTED} {beyond}= ")).push_bind(after.at);
                 query.push(&format!(" AND ({}) {beyond} (", MEETING_KEY.join(", "))).push_bind(after.at);
-                query.push(", ").push_bind(&*after.meeting_uuid).push(", ").push_bind(&*after.subscriber_id).push(")");
+                query.push(", ").push_text(&after.meeting_uuid).push(", ").push_text(&after.subscriber_id).push(")");
             }
             push_end_of_rows(&mut query);
             push_order(&mut query, &MEETING_KEY, page);
             connection.fetch(query).await
         };
-        let rows = pool.read_within(page.within, Plan::Indexed, read).await?;
+        let rows = self.read_within(page.within, Plan::Indexed, read).await?;
         Ok(Listing::of(rows, page.limit, ListedMeeting::key))
     }
 
     async fn get_meeting(&self, run: &RunKey) -> Result<Option<ListedMeeting>, LogError> {
-        let mut query = Query::new(self.query_pool().dialect(), format!("SELECT {MEETING} FROM meetings WHERE true"));
+        let mut query = self.query(format!("SELECT {MEETING} FROM meetings WHERE true"));
         push_run(&mut query, Some(run));
         one(self, query).await
     }
 
     async fn list_stays(&self, filter: &StayFilter, page: &Page<Uuid>) -> Result<Listing<ListedStay, Uuid>, LogError> {
-        let (pool, scope) = (self.query_pool(), &filter.scope);
+        let scope = &filter.scope;
         // The stays of one meeting are found by their run, and sorted; all others along their order.
         let few = scope.meeting.is_some() || filter.run.is_some();
-        let read = async |connection: &mut Connection| {
-            let meeting = find_meeting(connection, pool.dialect(), scope).await?;
-            let mut query = rows_of(pool.dialect(), "attendance", STAY, few);
+        let read = async |connection: &mut Connection<'_>| {
+            let meeting = find_meeting(connection, self.dialect(), scope).await?;
+            let mut query = rows_of(self.dialect(), "attendance", STAY, few);
             let id = if few { unindexed(&query, "stay_id") } else { "stay_id".to_owned() };
             push_subscriber(&mut query, scope);
             push_ids(&mut query, &id, scope);
             push_run(&mut query, filter.run.as_ref());
             if let Some(closed_by) = filter.closed_by {
-                query.push(" AND closed_by = ").push_bind(closed_by.as_str());
+                query.push(" AND closed_by = ").push_text(closed_by.as_str());
             }
             if let Some(Meeting::Number(number)) = &meeting {
                 query.push(" AND (subscriber_id, meeting_uuid) IN (SELECT subscriber_id, meeting_uuid FROM meetings");
-                query.push(" WHERE meeting_id = ").push_bind(&**number).push(")");
+                query.push(" WHERE meeting_id = ").push_text(number).push(")");
             } else {
                 push_meeting(&mut query, meeting.as_ref());
             }
             push_person(&mut query, scope, STAYED);
-            push_after(&mut query, &id, page);
+            push_after(&mut query, &id, page.order, page.after.map(EventId::from_uuid));
             push_end_of_rows(&mut query);
             push_order(&mut query, &[&id], page);
             connection.fetch(query).await
         };
         let plan = if few { Plan::ByMeeting } else { Plan::Along };
-        let rows = pool.read_within(page.within, plan, read).await?;
+        let rows = self.read_within(page.within, plan, read).await?;
         Ok(Listing::of(rows, page.limit, |row: &ListedStay| row.stay_id))
     }
 
@@ -174,21 +172,21 @@ impl<L: HasQueryPool> Reading for L {
         filter: &RecordingFilter,
         page: &Page<EventId>,
     ) -> Result<Listing<ListedRecording, EventId>, LogError> {
-        let (pool, scope) = (self.query_pool(), &filter.scope);
-        let read = async |connection: &mut Connection| {
-            let meeting = find_meeting(connection, pool.dialect(), scope).await?;
+        let scope = &filter.scope;
+        let read = async |connection: &mut Connection<'_>| {
+            let meeting = find_meeting(connection, self.dialect(), scope).await?;
             let sql = format!("SELECT {RECORDING} FROM recordings WHERE true");
-            let mut query = Query::new(pool.dialect(), sql);
+            let mut query = self.query(sql);
             push_subscriber(&mut query, scope);
             push_ids(&mut query, "event_id", scope);
             push_run(&mut query, filter.run.as_ref());
             push_meeting(&mut query, meeting.as_ref());
             push_person_stayed(&mut query, scope);
-            push_after(&mut query, "event_id", page);
+            push_after(&mut query, "event_id", page.order, page.after);
             push_order(&mut query, &["event_id"], page);
             connection.fetch(query).await
         };
-        let rows = pool.read_within(page.within, Plan::Indexed, read).await?;
+        let rows = self.read_within(page.within, Plan::Indexed, read).await?;
         Ok(Listing::of(rows, page.limit, |row: &ListedRecording| row.event_id))
     }
 
@@ -198,20 +196,20 @@ impl<L: HasQueryPool> Reading for L {
         page: &Page<i64>,
     ) -> Result<Listing<ListedQuarantined, i64>, LogError> {
         let sql = format!("SELECT {QUARANTINED} FROM quarantine WHERE true");
-        let mut query = Query::new(self.query_pool().dialect(), sql);
+        let mut query = self.query(sql);
         push_range(&mut query, "received_at", filter.since, filter.until);
         if let Some(subscriber) = &filter.subscriber {
-            query.push(" AND subscriber_id = ").push_bind(&**subscriber);
+            query.push(" AND subscriber_id = ").push_text(subscriber);
         }
-        push_after(&mut query, "id", page);
+        push_after(&mut query, "id", page.order, page.after);
         push_order(&mut query, &["id"], page);
-        let rows = self.query_pool().fetch(page.within, Plan::Along, query).await?;
+        let rows = self.fetch_within(page.within, Plan::Along, query).await?;
         Ok(Listing::of(rows, page.limit, |row: &ListedQuarantined| row.id))
     }
 }
 
-async fn one<T: FromAnyRow>(log: &impl HasQueryPool, query: Query) -> Result<Option<T>, LogError> {
-    Ok(log.query_pool().fetch(ROW_TIMEOUT, Plan::Along, query).await?.pop())
+async fn one<T: FromAnyRow>(log: &Backend, query: Query) -> Result<Option<T>, LogError> {
+    Ok(log.fetch_within(ROW_TIMEOUT, Plan::Along, query).await?.pop())
 }
 
 /// What [`Scope::meeting`] turned out to be.
@@ -231,12 +229,12 @@ struct RunSnapshot {
 }
 
 async fn find_meeting(
-    connection: &mut Connection,
+    connection: &mut Connection<'_>,
     dialect: Dialect,
     scope: &Scope,
 ) -> Result<Option<Meeting>, sqlx::Error> {
     let Some(meeting) = &scope.meeting else { return Ok(None) };
-    let runs: Vec<RunSnapshot> = connection.fetch(Query::new(dialect, RUNS_WITH_UUID).bind(&**meeting)).await?;
+    let runs: Vec<RunSnapshot> = connection.fetch(Query::new(dialect, RUNS_WITH_UUID).bind(sought(meeting))).await?;
     Ok(Some(match runs.is_empty() {
         true => Meeting::Number(number(dialect, meeting)),
         false => Meeting::Runs(meeting.clone(), runs),
@@ -245,9 +243,9 @@ async fn find_meeting(
 
 /// A meeting's number as its column has it.
 fn number(dialect: Dialect, meeting: &str) -> String {
-    let mut number = meeting.replace('\0', "\u{fffd}");
+    let mut number = sought(meeting);
     if dialect == Dialect::Postgres {
-        number.truncate(number.floor_char_boundary(postgres::LONGEST_INDEXED));
+        number.truncate(number.floor_char_boundary(postgres::MAX_INDEXED_BYTES));
     }
     number
 }
@@ -282,7 +280,7 @@ fn push_bytes(query: &mut Query, key: &str, order: Order) {
 }
 
 /// The events that a query finds, no more of them than hold [`MAX_LISTING_BYTES`].
-async fn some_events(connection: &mut Connection, query: Query) -> Result<Vec<ListedEvent>, sqlx::Error> {
+async fn some_events(connection: &mut Connection<'_>, query: Query) -> Result<Vec<ListedEvent>, sqlx::Error> {
     let mut found = connection.stream::<ListedEvent>(query)?;
     let (mut rows, mut held) = (Vec::new(), 0);
     while held < MAX_LISTING_BYTES
@@ -325,9 +323,9 @@ fn direction(order: Order) -> &'static str {
     }
 }
 
-fn push_after<K: Copy + Into<Value>>(query: &mut Query, column: &str, page: &Page<K>) {
-    if let Some(after) = page.after {
-        query.push(&format!(" AND {column} {} ", beyond(page.order))).push_bind(after);
+fn push_after<'t>(query: &mut Query, column: &str, order: Order, after: Option<impl Param<'t>>) {
+    if let Some(after) = after {
+        query.push(&format!(" AND {column} {} ", beyond(order))).push_bind(after);
     }
 }
 
@@ -340,12 +338,12 @@ fn push_order<K>(query: &mut Query, columns: &[&str], page: &Page<K>) {
 
 fn push_subscriber(query: &mut Query, scope: &Scope) {
     if let Some(subscriber) = &scope.subscriber {
-        query.push(" AND subscriber_id = ").push_bind(&**subscriber);
+        query.push(" AND subscriber_id = ").push_text(subscriber);
     }
 }
 
 /// From one to the other, in a column of times or of ids.
-fn push_range<T: Into<Value>>(query: &mut Query, column: &str, since: Option<T>, until: Option<T>) {
+fn push_range<'t, T: Param<'t>>(query: &mut Query, column: &str, since: Option<T>, until: Option<T>) {
     if let Some(since) = since {
         query.push(&format!(" AND {column} >= ")).push_bind(since);
     }
@@ -361,17 +359,17 @@ fn push_ids(query: &mut Query, column: &str, scope: &Scope) {
 
 fn push_person(query: &mut Query, scope: &Scope, columns: &str) {
     let Some(person) = &scope.person else { return };
-    query.push(" AND ").push_bind(&**person).push(&format!(" IN ({columns})"));
+    query.push(" AND ").push_text(person).push(&format!(" IN ({columns})"));
 }
 
 fn push_event(query: &mut Query, filter: &EventFilter, id: &str) {
     push_subscriber(query, &filter.scope);
     push_ids(query, id, &filter.scope);
     if let Some(event) = &filter.event {
-        query.push(" AND event = ").push_bind(&**event);
+        query.push(" AND event = ").push_text(event);
     }
     if let Some(source) = filter.source {
-        query.push(" AND source = ").push_bind(source.as_str());
+        query.push(" AND source = ").push_text(source.as_str());
     }
     push_person(query, &filter.scope, "display_name, user_uuid, account, call_number, participant_id");
 }
@@ -381,11 +379,11 @@ fn push_events(query: &mut Query, filter: &EventFilter, meeting: Option<&Meeting
     let mut id = "event_id".to_owned();
     match meeting {
         Some(Meeting::Runs(uuid, runs)) => {
-            query.push(" AND meeting_uuid = ").push_bind(&**uuid);
+            query.push(" AND meeting_uuid = ").push_text(uuid);
             match runs.iter().map(|run| run.meeting_id.as_deref()).collect::<Option<Vec<_>>>() {
                 Some(numbers) => {
-                    let numbers = numbers.into_iter().map(|of| number(query.dialect, of)).collect();
-                    push_one_of(query, "meeting_id", numbers);
+                    let numbers: Vec<String> = numbers.into_iter().map(|of| number(query.dialect, of)).collect();
+                    push_one_of(query, "meeting_id", &numbers);
                     id = unindexed(query, "event_id");
                 }
                 // From when to when there were events of them.
@@ -403,32 +401,33 @@ fn push_events(query: &mut Query, filter: &EventFilter, meeting: Option<&Meeting
         None => {}
     }
     push_event(query, filter, &id);
-    push_after(query, &id, page);
+    push_after(query, &id, page.order, page.after);
     id
 }
 
 fn push_run(query: &mut Query, run: Option<&RunKey>) {
     if let Some(run) = run {
-        query.push(" AND subscriber_id = ").push_bind(&*run.subscriber_id);
-        query.push(" AND meeting_uuid = ").push_bind(&*run.meeting_uuid);
+        query.push(" AND subscriber_id = ").push_text(&run.subscriber_id);
+        query.push(" AND meeting_uuid = ").push_text(&run.meeting_uuid);
     }
 }
 
-fn push_one_of(query: &mut Query, column: &str, values: Vec<String>) {
+fn push_one_of(query: &mut Query, column: &str, values: &[String]) {
     let (before, after) = match query.dialect {
         Dialect::Postgres => ("= ANY(", ")"),
         Dialect::Sqlite => ("IN (SELECT value FROM json_each(", "))"),
     };
-    query.push(&format!(" AND {column} {before}")).push_bind(Value::Attributes(values)).push(after);
+    query.push(&format!(" AND {column} {before}")).push_list(values).push(after);
 }
 
 /// In a table that has a run's number beside its key.
 fn push_meeting(query: &mut Query, meeting: Option<&Meeting>) {
     match meeting {
-        Some(Meeting::Number(number)) => _ = query.push(" AND meeting_id = ").push_bind(&**number),
+        Some(Meeting::Number(number)) => _ = query.push(" AND meeting_id = ").push_text(number),
         Some(Meeting::Runs(uuid, runs)) => {
-            push_one_of(query, "subscriber_id", runs.iter().map(|run| run.subscriber_id.clone()).collect());
-            query.push(" AND meeting_uuid = ").push_bind(&**uuid);
+            let subscribers: Vec<String> = runs.iter().map(|run| run.subscriber_id.clone()).collect();
+            push_one_of(query, "subscriber_id", &subscribers);
+            query.push(" AND meeting_uuid = ").push_text(uuid);
         }
         None => {}
     }

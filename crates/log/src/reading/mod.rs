@@ -6,11 +6,7 @@
 //! events, stays and recordings are ranges of their ids, which are led by the time.
 
 mod lists;
-pub(crate) mod pool;
-mod postgres;
-pub(crate) mod query;
 pub(crate) mod rows;
-mod sqlite;
 
 use std::time::Duration;
 

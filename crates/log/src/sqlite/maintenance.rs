@@ -1,45 +1,53 @@
 //! Upkeep in SQLite.
 
-use super::*;
-use crate::disk::Disk;
-use crate::maintenance::COUNT_QUARANTINED;
-use crate::migrations::{run_migrations, somebody_elses};
-use crate::{Counts, RetentionHeld, Schema, Unmigrated};
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{AssertSqlSafe, Connection as _};
 
-#[async_trait]
-impl Maintenance for SqliteLog {
-    fn describe(&self) -> String {
+use super::{SqliteLog, failed};
+use crate::backend::Backend;
+use crate::disk::Disk;
+use crate::migrations::{run_migrations, somebody_elses};
+use crate::{LogError, Schema, Unmigrated};
+use convoke_core::time::Millis;
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/sqlite");
+
+/// A WAL longer than this is checkpointed by [`SqliteLog::maintain`].
+const CHECKPOINT_BYTES: u64 = 2 << 20;
+
+impl SqliteLog {
+    pub fn describe(&self) -> String {
         format!("SQLite {}", self.files.path().display())
     }
 
-    async fn migrate(&self, apply: bool) -> Result<Schema, LogError> {
+    pub async fn migrate(&self, apply: bool) -> Result<Schema, LogError> {
         if !apply && self.files.now().is_none() {
             let path = std::path::absolute(self.files.path()).unwrap_or_else(|_| self.files.path().to_owned());
             let database = format!("SQLite {}", path.display());
             return Err(LogError::Unmigrated { database, tables: Unmigrated::NoFile });
         }
-        let mut writer = self.writer().await?;
+        let mut place = self.writer().await?;
         // Put back if all goes well. Else the next try opens the file anew: a connection that found a file which it may only
         // read never writes, whatever is mended.
-        let Some(mut connection) = writer.0.take() else { return Err(LogError::unavailable("no connection")) };
+        let Some(mut connection) = place.take() else { return Err(LogError::unavailable("no connection")) };
         // One transaction around all of it: sqlx locks nothing in SQLite, so another process could be in the middle of the
         // same migrations.
         let begin = if apply { "BEGIN IMMEDIATE" } else { "BEGIN" };
         let explain = |error| self.explained(failed(error));
         let mut tx = connection.begin_with(begin).await.map_err(explain)?;
-        let place = self.describe();
-        let found = run_migrations(&MIGRATIONS, &mut *tx, false, place.clone(), explain).await;
+        let database = self.describe();
+        let found = run_migrations(&MIGRATIONS, &mut *tx, false, database.clone(), explain).await;
         if let Err(LogError::Unmigrated { tables: Unmigrated::Empty, .. }) = found {
             let theirs = "SELECT name FROM sqlite_schema WHERE type = 'table'
                              AND name IN ('events', 'cursors', 'quarantine', 'meetings', 'attendance')";
             let theirs: Option<String> = sqlx::query_scalar(theirs).fetch_optional(&mut *tx).await.map_err(explain)?;
             if let Some(table) = theirs {
-                return Err(somebody_elses(&place, &table));
+                return Err(somebody_elses(&database, &table));
             }
         }
         let schema = match found {
             Err(LogError::Unmigrated { .. }) if apply => {
-                run_migrations(&MIGRATIONS, &mut *tx, true, place, explain).await?
+                run_migrations(&MIGRATIONS, &mut *tx, true, database, explain).await?
             }
             found => found?,
         };
@@ -60,12 +68,12 @@ impl Maintenance for SqliteLog {
             tracing::warn!("the log's count was behind its rows, as after a restore: moved on");
         }
         tx.commit().await.map_err(explain)?;
-        *writer.0 = Some(connection);
+        *place = Some(connection);
         Ok(schema)
     }
 
-    async fn maintain(&self, now: Millis) -> Result<(), LogError> {
-        self.expire(now).await?;
+    pub async fn maintain(&self, backend: &Backend, now: Millis) -> Result<(), LogError> {
+        self.expire(backend, now).await?;
         let length = tokio::fs::metadata(self.files.wal()).await.map_or(0, |metadata| metadata.len());
         if length > CHECKPOINT_BYTES {
             let mut connection = self.readers.acquire().await.map_err(failed)?;
@@ -74,16 +82,7 @@ impl Maintenance for SqliteLog {
         Ok(())
     }
 
-    async fn retention_held(&self, now: Millis) -> Result<Option<RetentionHeld>, LogError> {
-        let Some(retention) = self.retention else { return Ok(None) };
-        Ok(self.known_of_retention(now).await?.held(now, retention))
-    }
-
-    fn maintenance_interval(&self) -> Duration {
-        Duration::from_millis(100)
-    }
-
-    async fn weaknesses(&self) -> Result<Vec<String>, LogError> {
+    pub fn weaknesses(&self) -> Vec<String> {
         // As in Linux's statfs(2).
         let weakness = match rustix::fs::statfs(self.directory()).map(|stat| stat.f_type & 0xffff_ffff) {
             Ok(0x6969) => "on NFS, whose locks and shared memory SQLite cannot rely on: put it on a local disk",
@@ -94,38 +93,18 @@ impl Maintenance for SqliteLog {
             Ok(0x794c_7630) => {
                 "in a container's own layer (overlayfs), and gone with the container: put it on a volume"
             }
-            _ => return Ok(Vec::new()),
+            _ => return Vec::new(),
         };
-        Ok(vec![format!("{} lies {weakness}", self.files.path().display())])
+        vec![format!("{} lies {weakness}", self.files.path().display())]
     }
 
-    fn disk(&self) -> Option<Disk> {
+    pub fn disk(&self) -> Option<Disk> {
         let stat = rustix::fs::statvfs(self.directory()).ok()?;
         let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
         Some(Disk { free: bytes(stat.f_bavail), total: bytes(stat.f_blocks) })
     }
 
-    async fn counts(&self) -> Result<Counts, LogError> {
-        let mut counts = Counts {
-            quarantined: sqlx::query_scalar(COUNT_QUARANTINED).fetch_one(&self.readers).await.map_err(failed)?,
-            ..Counts::default()
-        };
-        for row in sqlx::query("SELECT cursor, count(*) FROM set_aside GROUP BY cursor")
-            .fetch_all(&self.readers)
-            .await
-            .map_err(failed)?
-        {
-            counts.set_aside.insert(row.get(0), row.get(1));
-        }
-        for row in
-            sqlx::query("SELECT subscriber_id, at FROM handshakes").fetch_all(&self.readers).await.map_err(failed)?
-        {
-            counts.handshakes.insert(row.get(0), row.try_get(1).map_err(failed)?);
-        }
-        Ok(counts)
-    }
-
-    async fn close(&self) {
+    pub async fn close(&self) {
         tokio::join!(self.readers.close(), self.people.close());
         let connections = [self.anchor.lock().await.take(), self.writer.lock().await.take()];
         if self.files.check().is_err() {
@@ -140,4 +119,21 @@ impl Maintenance for SqliteLog {
             }
         }
     }
+}
+
+/// The last of all places of the log that were given, as far as the tables tell.
+const LAST_GIVEN: &str =
+    "max(coalesce((SELECT max(seq) FROM events), 0), coalesce((SELECT max(position) FROM cursors), 0),
+     coalesce((SELECT max(seq) FROM set_aside), 0), coalesce((SELECT max(last_seq) FROM fetches), 0))";
+
+/// Lets the log's count begin beyond every place that was given.
+async fn count_on(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(AssertSqlSafe(format!(
+        "INSERT INTO sqlite_sequence (name, seq)
+             SELECT 'events', 0 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'events');
+         UPDATE sqlite_sequence SET seq = max(seq, {LAST_GIVEN}) WHERE name = 'events'"
+    )))
+    .execute(connection)
+    .await
+    .map(drop)
 }

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use sqlx::AssertSqlSafe;
 
-use super::{Backend, MEMBER, NOW, array, failed, rows};
+use super::Backend;
+use super::rows::{self, RecordRow};
 use crate::{Filter, LogError, Notes, Operations, Quarantine, Quarantined, SetAside};
 use convoke_core::event::Record;
 use convoke_core::id::{EventId, Seq};
@@ -16,16 +16,17 @@ const MAX_IDS: usize = 500;
 #[async_trait]
 impl Notes for Backend {
     async fn note(&self, name: &str) -> Result<Option<String>, LogError> {
-        let note = sqlx::query_as("SELECT note FROM task_notes WHERE name = $1").bind(name);
+        let note = self.query("SELECT note FROM task_notes WHERE name = $1").bind(name);
         self.optional::<(String,)>(note).await.map(|found| found.map(|(note,)| note))
     }
 
     async fn keep_note(&self, name: &str, note: &str) -> Result<(), LogError> {
+        let now = self.dialect().now();
         let sql = format!(
-            "INSERT INTO task_notes (name, note, at) VALUES ($1, $2, {NOW})
+            "INSERT INTO task_notes (name, note, at) VALUES ($1, $2, {now})
              ON CONFLICT (name) DO UPDATE SET note = excluded.note, at = excluded.at"
         );
-        self.write(sqlx::query(AssertSqlSafe(sql)).bind(name).bind(note)).await.map(drop)
+        self.write(self.query(sql).bind(name).bind(note)).await.map(drop)
     }
 }
 
@@ -34,12 +35,12 @@ impl Quarantine for Backend {
     async fn list_quarantined(&self, after: i64, limit: u32) -> Result<Vec<Quarantined>, LogError> {
         let list = "SELECT id, subscriber_id, received_at, deliveries, reason, body FROM quarantine
                      WHERE id > $1 ORDER BY id LIMIT $2";
-        self.all(sqlx::query_as(list).bind(after).bind(i64::from(limit))).await
+        self.all(self.query(list).bind(after).bind(i64::from(limit))).await
     }
 
     async fn get_quarantined(&self, id: i64) -> Result<Option<Quarantined>, LogError> {
         let get = "SELECT id, subscriber_id, received_at, deliveries, reason, body FROM quarantine WHERE id = $1";
-        self.optional(sqlx::query_as(get).bind(id)).await
+        self.optional(self.query(get).bind(id)).await
     }
 }
 
@@ -58,53 +59,51 @@ impl Operations for Backend {
               ORDER BY seq LIMIT $7",
             rows::RECORD
         );
-        let rows = sqlx::query(AssertSqlSafe(sql))
+        let select = self
+            .query(sql)
             .bind(after)
             .bind(filter.up_to)
             .bind(filter.since)
             .bind(filter.until)
-            .bind(&filter.event)
-            .bind(&filter.meeting)
-            .bind(i64::from(limit))
-            .fetch_all(self.pool())
-            .await
-            .map_err(failed)?;
-        rows.iter().map(rows::record).collect::<Result<_, _>>().map_err(failed)
+            .bind(filter.event.as_deref())
+            .bind(filter.meeting.as_deref())
+            .bind(i64::from(limit));
+        Ok(self.all_in_time(select).await?.into_iter().map(|RecordRow(record)| record).collect())
     }
 
     async fn count(&self, ids: &[EventId]) -> Result<HashMap<EventId, u64>, LogError> {
-        let sql = format!("SELECT event_id, count(*) FROM events WHERE event_id {MEMBER} GROUP BY event_id");
+        let among = self.dialect().among("$1");
+        let sql = format!("SELECT event_id, count(*) FROM events WHERE event_id {among} GROUP BY event_id");
         let mut counts = HashMap::with_capacity(ids.len());
         for some in ids.chunks(MAX_IDS) {
-            let some = sqlx::query_as(AssertSqlSafe(sql.clone())).bind(array(some));
-            let rows: Vec<(EventId, i64)> = some.fetch_all(self.pool()).await.map_err(failed)?;
+            let rows: Vec<(EventId, i64)> = self.all_in_time(self.query(&*sql).bind_list(some)).await?;
             counts.extend(rows.into_iter().map(|(id, count)| (id, count.unsigned_abs())));
         }
         Ok(counts)
     }
 
-    async fn places(&self, ids: &[EventId]) -> Result<HashMap<EventId, Seq>, LogError> {
-        let sql = format!("SELECT event_id, seq FROM events WHERE event_id {MEMBER}");
-        let places: Vec<(EventId, Seq)> = self.all(sqlx::query_as(AssertSqlSafe(sql)).bind(array(ids))).await?;
-        Ok(places.into_iter().collect())
+    async fn find(&self, ids: &[EventId]) -> Result<HashMap<EventId, Seq>, LogError> {
+        let sql = format!("SELECT event_id, seq FROM events WHERE event_id {}", self.dialect().among("$1"));
+        let found: Vec<(EventId, Seq)> = self.all(self.query(sql).bind_list(ids)).await?;
+        Ok(found.into_iter().collect())
     }
 
     async fn list_set_aside(&self, cursor: &str, after: Seq, limit: u32) -> Result<Vec<SetAside>, LogError> {
         let list = "SELECT seq, event_id, reason FROM set_aside WHERE cursor = $1 AND seq > $2 ORDER BY seq LIMIT $3";
-        self.all(sqlx::query_as(list).bind(cursor).bind(after).bind(i64::from(limit))).await
+        self.all(self.query(list).bind(cursor).bind(after).bind(i64::from(limit))).await
     }
 
     async fn take_up(&self, cursor: &str, seq: Seq) -> Result<(), LogError> {
-        let delete = sqlx::query("DELETE FROM set_aside WHERE cursor = $1 AND seq = $2");
+        let delete = self.query("DELETE FROM set_aside WHERE cursor = $1 AND seq = $2");
         self.write(delete.bind(cursor).bind(seq)).await.map(drop)
     }
 
     async fn discard_quarantined(&self, id: i64) -> Result<bool, LogError> {
-        self.wrote_one(sqlx::query("DELETE FROM quarantine WHERE id = $1").bind(id)).await
+        self.write(self.query("DELETE FROM quarantine WHERE id = $1").bind(id)).await.map(|rows| rows == 1)
     }
 
     async fn erased_messages(&self) -> Result<u64, LogError> {
-        let sum = sqlx::query_as("SELECT CAST(coalesce(sum(messages), 0) AS bigint) FROM erasures");
+        let sum = self.query("SELECT CAST(coalesce(sum(messages), 0) AS bigint) FROM erasures");
         self.one::<(i64,)>(sum).await.map(|(sum,)| sum.unsigned_abs())
     }
 }

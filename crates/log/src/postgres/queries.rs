@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, PgPool};
 
+use super::failed;
 use crate::LogError;
-use crate::postgres::failed;
-
-use super::query::{Connection, Plan};
+use crate::backend::query::{Connection, Plan};
 
 /// How much longer than the server a client waits: for a server that vanished.
 const CLIENT_GRACE: Duration = Duration::from_millis(500);
@@ -39,16 +38,14 @@ pub async fn read_within<T>(
     pool: &PgPool,
     within: Duration,
     plan: Plan,
-    read: impl AsyncFnOnce(&mut Connection) -> Result<T, sqlx::Error>,
+    read: impl AsyncFnOnce(&mut Connection<'_>) -> Result<T, sqlx::Error>,
 ) -> Result<T, LogError> {
     let timeout = within.as_millis().max(1);
     let begin = format!("BEGIN READ ONLY; SET LOCAL statement_timeout = {timeout}; {}", plan.settings());
     let work = async {
-        let mut connection = Connection::Postgres(pool.begin_with(AssertSqlSafe(begin)).await?);
-        let rows = read(&mut connection).await?;
-        if let Connection::Postgres(transaction) = connection {
-            transaction.commit().await?;
-        }
+        let mut tx = pool.begin_with(AssertSqlSafe(begin)).await?;
+        let rows = read(&mut Connection::Postgres(&mut tx)).await?;
+        tx.commit().await?;
         Ok::<_, sqlx::Error>(rows)
     };
     match tokio::time::timeout(within + CLIENT_GRACE, work).await {

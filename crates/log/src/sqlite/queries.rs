@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use sqlx::SqlitePool;
 
+use super::failed;
 use crate::LogError;
-use crate::sqlite::failed;
-
-use super::query::Connection;
+use crate::backend::query::Connection;
 use convoke_core::time::instant;
 
 /// Steps of SQLite's machine between two looks at the clock: some hundred microseconds.
@@ -20,14 +19,14 @@ const SQLITE_INTERRUPT: &str = "9";
 pub async fn read_within<T>(
     pool: &SqlitePool,
     within: Duration,
-    read: impl AsyncFnOnce(&mut Connection) -> Result<T, sqlx::Error>,
+    read: impl AsyncFnOnce(&mut Connection<'_>) -> Result<T, sqlx::Error>,
 ) -> Result<T, LogError> {
     let work = async {
         let mut connection = pool.acquire().await?;
         let begun = instant();
         // Stays in place if nobody waits any more, and ends what is still at work for nobody.
         connection.lock_handle().await?.set_progress_handler(STEPS_PER_CHECK, move || begun.elapsed() < within);
-        read(&mut Connection::Sqlite(connection)).await
+        read(&mut Connection::Sqlite(&mut connection)).await
     };
     work.await.map_err(|error| match error.as_database_error().and_then(|error| error.code()) {
         Some(code) if code == SQLITE_INTERRUPT => LogError::TooSlow(within),

@@ -1,0 +1,168 @@
+//! A log in either database. What is asked of both in the same words stands here, once; what each does in its own way is in
+//! [`crate::postgres`] and [`crate::sqlite`].
+
+use std::time::Duration;
+
+use crate::postgres::{self, PostgresLog};
+use crate::sqlite::{self, SqliteLog};
+use crate::{LogError, Queries, Store};
+
+use query::{Connection, Dialect, FromAnyRow, Plan, Query};
+
+mod erasure;
+mod handshakes;
+mod log;
+mod maintenance;
+mod operations;
+mod projection;
+pub(crate) mod query;
+mod rows;
+mod sessions;
+mod snapshots;
+mod upsert;
+mod work_lists;
+
+pub(crate) use handshakes::note_handshake;
+pub(crate) use log::insert_quarantined;
+
+/// A log, and in which database it is.
+pub(crate) enum Backend {
+    Postgres(PostgresLog),
+    Sqlite(Box<SqliteLog>),
+}
+
+/// What a transaction is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// Writes beside the log.
+    Write,
+    /// Keeps others from appending meanwhile, as an append does.
+    LockLog,
+    /// Erases.
+    Erase,
+    /// Erases rows of the log. It appends nothing and takes the log's lock all the same, so that it never waits for a row that an
+    /// append waits for.
+    EraseLog,
+    /// Begins an erasure: of one person there is one that is not finished.
+    LockErasures,
+    /// Reads along the log.
+    ReadLog,
+    /// Reads rows of the tables by their keys.
+    ReadKeys,
+}
+
+impl Backend {
+    pub(crate) fn dialect(&self) -> Dialect {
+        match self {
+            Self::Postgres(_) => Dialect::Postgres,
+            Self::Sqlite(_) => Dialect::Sqlite,
+        }
+    }
+
+    pub(crate) fn query(&self, sql: impl Into<String>) -> Query {
+        Query::new(self.dialect(), sql)
+    }
+
+    /// Reads on one connection, with a limit in time where the server has none.
+    async fn read<T>(
+        &self,
+        read: impl AsyncFnOnce(&mut Connection<'_>) -> Result<T, sqlx::Error>,
+    ) -> Result<T, LogError> {
+        match self {
+            Self::Postgres(log) => log.with_connection(read).await,
+            Self::Sqlite(log) => log.read(read).await,
+        }
+    }
+
+    /// All rows.
+    pub(crate) async fn all<T: FromAnyRow>(&self, query: Query) -> Result<Vec<T>, LogError> {
+        self.read(async |connection| connection.fetch(query).await).await
+    }
+
+    /// All rows of what a person's command asks for, over any stretch of the log: it may take its time.
+    async fn all_in_time<T: FromAnyRow>(&self, query: Query) -> Result<Vec<T>, LogError> {
+        match self {
+            Self::Postgres(log) => {
+                let rows = async { Connection::Postgres(&mut *log.pool.acquire().await?).fetch(query).await };
+                rows.await.map_err(postgres::failed)
+            }
+            Self::Sqlite(_) => self.all(query).await,
+        }
+    }
+
+    /// The one row that there is, or none.
+    async fn optional<T: FromAnyRow>(&self, query: Query) -> Result<Option<T>, LogError> {
+        self.read(async |connection| connection.optional(query).await).await
+    }
+
+    /// The one row.
+    async fn one<T: FromAnyRow>(&self, query: Query) -> Result<T, LogError> {
+        self.optional(query).await?.ok_or_else(|| LogError::unavailable(sqlx::Error::RowNotFound))
+    }
+
+    /// All rows of a query that goes along the log.
+    async fn along<T: FromAnyRow>(&self, query: Query) -> Result<Vec<T>, LogError> {
+        self.transaction(Begin::ReadLog, async |connection| connection.fetch(query).await).await
+    }
+
+    /// Writes on one connection, each statement in a transaction of its own.
+    async fn write_with<T>(
+        &self,
+        write: impl AsyncFnOnce(&mut Connection<'_>) -> Result<T, sqlx::Error>,
+    ) -> Result<T, LogError> {
+        match self {
+            Self::Postgres(_) => self.read(write).await,
+            Self::Sqlite(log) => log.write(async |connection| write(&mut Connection::Sqlite(connection)).await).await,
+        }
+    }
+
+    /// Runs one writing statement; the number of rows it touched.
+    pub(crate) async fn write(&self, query: Query) -> Result<u64, LogError> {
+        self.write_with(async |connection| connection.execute(query).await).await
+    }
+
+    /// Does all of it in one transaction.
+    async fn transaction<T>(
+        &self,
+        begin: Begin,
+        work: impl AsyncFnOnce(&mut Connection<'_>) -> Result<T, sqlx::Error>,
+    ) -> Result<T, LogError> {
+        match self {
+            Self::Postgres(log) => log.transaction(begin, work).await,
+            Self::Sqlite(log) => log.transaction(begin, work).await,
+        }
+    }
+
+    /// Reads for people, on connections that nothing else uses; each query may take so long.
+    pub(crate) async fn read_within<T>(
+        &self,
+        within: Duration,
+        plan: Plan,
+        read: impl AsyncFnOnce(&mut Connection<'_>) -> Result<T, sqlx::Error>,
+    ) -> Result<T, LogError> {
+        match self {
+            Self::Postgres(log) => postgres::read_within(&log.people, within, plan, read).await,
+            Self::Sqlite(log) => sqlite::read_within(&log.people, within, read).await,
+        }
+    }
+
+    pub(crate) async fn fetch_within<T: FromAnyRow>(
+        &self,
+        within: Duration,
+        plan: Plan,
+        query: Query,
+    ) -> Result<Vec<T>, LogError> {
+        self.read_within(within, plan, async |connection| connection.fetch(query).await).await
+    }
+}
+
+impl std::fmt::Debug for Backend {
+    /// The settings hold a password: only what [`Maintenance::describe`](crate::Maintenance::describe) says.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&crate::Maintenance::describe(self))
+    }
+}
+
+impl Queries for Backend {}
+
+impl Store for Backend {}

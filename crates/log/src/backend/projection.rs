@@ -1,0 +1,186 @@
+//! The analyst tables.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use async_trait::async_trait;
+
+use super::log::advance;
+use super::query::{Connection, Dialect, Query};
+use super::rows::{MEETING, PROJECTED_EVENT, RECORDING, STAY};
+use super::upsert::Upsert;
+use super::{Backend, Begin};
+use crate::projection::{RUNS_BEFORE_LOG, TABLE_COUNTS};
+use crate::{
+    Changes, Lease, LogError, MeetingRow, Moved, ProjectedEvent, Projection, RecordingRow, RunKey, StayRow, Stored,
+};
+use convoke_core::id::{EventId, Seq};
+
+static MEETINGS: LazyLock<Upsert> = LazyLock::new(|| Upsert::into("meetings", MEETING, 2, 2));
+static ATTENDANCE: LazyLock<Upsert> = LazyLock::new(|| Upsert::into("attendance", STAY, 3, 1));
+static RECORDINGS: LazyLock<Upsert> = LazyLock::new(|| Upsert::into("recordings", RECORDING, 1, 1));
+
+#[async_trait]
+impl Projection for Backend {
+    async fn read_projected(&self, after: Seq, limit: u32) -> Result<Vec<ProjectedEvent>, LogError> {
+        let sql = format!("SELECT {PROJECTED_EVENT} FROM events WHERE seq > $1 ORDER BY seq LIMIT $2");
+        self.along(self.query(sql).bind(after).bind(i64::from(limit))).await
+    }
+
+    async fn load_runs(&self, runs: &[RunKey]) -> Result<Vec<Stored>, LogError> {
+        self.transaction(Begin::ReadKeys, async |connection| {
+            let meetings: Vec<MeetingRow> = rows_of(connection, "meetings", MEETING, &mut runs.iter()).await?;
+            let stored = |meeting: MeetingRow| {
+                (meeting.run.clone(), Stored { meeting, stays: Vec::new(), recordings: Vec::new() })
+            };
+            let mut found: HashMap<RunKey, Stored> = meetings.into_iter().map(stored).collect();
+            if found.is_empty() {
+                return Ok(Vec::new());
+            }
+            // By the run alone, as the index has it: of another subscriber's run of the same name nothing is taken.
+            let uuids = found.keys().map(|run| run.meeting_uuid.to_string()).collect::<Vec<_>>();
+            let among = connection.dialect().among("$1");
+            let stays = connection.query(format!("SELECT {STAY} FROM attendance WHERE meeting_uuid {among}"));
+            for stay in connection.fetch::<StayRow>(stays.bind_list(&uuids)).await? {
+                if let Some(stored) = found.get_mut(&stay.run) {
+                    stored.stays.push(stay);
+                }
+            }
+            let recorded = found.values().filter(|stored| stored.meeting.recordings > 0);
+            let mut recorded = recorded.map(|stored| &stored.meeting.run).collect::<Vec<_>>().into_iter();
+            for recording in rows_of::<RecordingRow>(connection, "recordings", RECORDING, &mut recorded).await? {
+                let Some(uuid) = &recording.meeting_uuid else { continue };
+                let key = RunKey { subscriber_id: recording.subscriber_id.clone(), meeting_uuid: uuid.clone() };
+                if let Some(stored) = found.get_mut(&key) {
+                    stored.recordings.push(recording);
+                }
+            }
+            Ok(found.into_values().collect())
+        })
+        .await
+    }
+
+    async fn project(&self, lease: Lease<'_>, to: Seq, changes: &Changes) -> Result<Moved, LogError> {
+        self.transaction(Begin::Write, async |connection| {
+            let moved = advance(connection, lease, Some(to)).await?;
+            if moved != Moved::LeaseLost {
+                write(connection, changes).await?;
+            }
+            Ok(moved)
+        })
+        .await
+    }
+
+    async fn clear_tables(&self, lease: Lease<'_>) -> Result<Moved, LogError> {
+        self.transaction(Begin::Write, async |connection| {
+            let moved = advance(connection, lease, None).await?;
+            if moved != Moved::LeaseLost {
+                // A long query of these tables is in the way: then this fails in time, and nothing has changed.
+                let empty: &[&str] = match connection.dialect() {
+                    Dialect::Postgres => &["TRUNCATE meetings, attendance, recordings"],
+                    Dialect::Sqlite => &["DELETE FROM meetings", "DELETE FROM attendance", "DELETE FROM recordings"],
+                };
+                for sql in empty {
+                    connection.execute(connection.query(*sql)).await?;
+                }
+                let aside = connection.query("DELETE FROM set_aside WHERE cursor = $1").bind(lease.cursor);
+                connection.execute(aside).await?;
+            }
+            Ok(moved)
+        })
+        .await
+    }
+
+    async fn runs_before_log(&self) -> Result<i64, LogError> {
+        let runs: Vec<(i64,)> = self.all_in_time(self.query(RUNS_BEFORE_LOG)).await?;
+        Ok(runs.first().map_or(0, |(runs,)| *runs))
+    }
+
+    async fn table_counts(&self) -> Result<[i64; 3], LogError> {
+        let counts: Vec<(i64, i64, i64)> = self.all_in_time(self.query(TABLE_COUNTS)).await?;
+        Ok(counts.first().map_or([0; 3], |(meetings, stays, recordings)| [*meetings, *stays, *recordings]))
+    }
+}
+
+/// The rows of these runs in a table that is led by them.
+async fn rows_of<T: super::FromAnyRow>(
+    connection: &mut Connection<'_>,
+    table: &str,
+    columns: &str,
+    runs: &mut (dyn Iterator<Item = &RunKey> + Send),
+) -> Result<Vec<T>, sqlx::Error> {
+    let each = connection.dialect().each("$1");
+    let rows = connection.query(format!(
+        "SELECT {columns} FROM {table}
+          WHERE (subscriber_id, meeting_uuid) IN (SELECT value ->> 0, value ->> 1 FROM {each} AS wanted)"
+    ));
+    let rows = rows.bind_json(runs.map(|run| vec![&*run.subscriber_id, &*run.meeting_uuid]));
+    connection.fetch(rows).await
+}
+
+/// Writes the changes.
+pub(super) async fn write(connection: &mut Connection<'_>, changes: &Changes) -> Result<(), sqlx::Error> {
+    MEETINGS.run(connection, &changes.meetings, add_meeting).await?;
+    ATTENDANCE.run(connection, &changes.stays, add_stay).await?;
+    RECORDINGS.run(connection, &changes.recordings, add_recording).await
+}
+
+fn add_meeting(query: &mut Query, row: &MeetingRow) {
+    query
+        .add(row.run.subscriber_id.clone())
+        .add(row.run.meeting_uuid.clone())
+        .add(row.meeting_id.clone())
+        .add(row.meeting_cycle_sub_id.clone())
+        .add(row.status.as_str())
+        .add(row.created_at)
+        .add(row.modified_at)
+        .add(row.modifications)
+        .add(row.cancelled_at)
+        .add(row.started_at)
+        .add(row.ended_at)
+        .add(row.concluded_at)
+        .add(row.stays)
+        .add(row.participants)
+        .add(row.peak_participants)
+        .add(row.recordings)
+        .add(row.first_event_at)
+        .add(row.last_event_at)
+        .add(&*row.internal);
+}
+
+fn add_stay(query: &mut Query, row: &StayRow) {
+    let attributes = row.attributes.unpack();
+    query
+        .add(EventId::from_uuid(row.stay_id))
+        .add(row.run.subscriber_id.clone())
+        .add(row.run.meeting_uuid.clone())
+        .add(attributes.meeting_id)
+        .add(attributes.participant_id)
+        .add(attributes.person())
+        .add(attributes.user_uuid)
+        .add(attributes.account)
+        .add(attributes.display_name)
+        .add(attributes.call_number)
+        .add(attributes.user_agent)
+        .add(attributes.role)
+        .add(row.joined_at)
+        .add(row.left_at)
+        .add(row.duration.map(|duration| duration.as_secs_f64()))
+        .add(row.closed_by.as_str())
+        .add(&*row.internal);
+}
+
+fn add_recording(query: &mut Query, row: &RecordingRow) {
+    let ready = row.ready.as_ref();
+    query
+        .add(row.event_id)
+        .add(row.subscriber_id.clone())
+        .add(row.meeting_uuid.clone())
+        .add(row.meeting_id.clone())
+        .add(row.finished_at)
+        .add(ready.map(|ready| ready.at))
+        .add(ready.and_then(|ready| ready.length_s))
+        .add(ready.and_then(|ready| ready.size_mb))
+        .add(ready.and_then(|ready| ready.files))
+        .add(ready.and_then(|ready| ready.view_url.as_deref()));
+}

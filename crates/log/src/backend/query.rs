@@ -1,0 +1,291 @@
+//! Statements for either database, and the connections on which they run.
+//!
+//! SQLite takes PostgreSQL's `$1` too: what differs beside that is a method of [`Dialect`], or is named where it is used.
+
+use std::sync::Arc;
+
+use futures_util::TryStreamExt as _;
+use futures_util::stream::BoxStream;
+use sqlx::error::BoxDynError;
+use sqlx::postgres::{PgArguments, PgConnection, PgHasArrayType, PgRow};
+use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
+use sqlx::{Arguments as _, AssertSqlSafe, Encode, FromRow, Postgres, Sqlite, Type};
+use uuid::Uuid;
+
+use convoke_core::id::{EventId, Seq};
+use convoke_core::time::Millis;
+
+/// Which database a statement is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Postgres,
+    Sqlite,
+}
+
+impl Dialect {
+    /// Now, by the database's clock.
+    pub fn now(self) -> &'static str {
+        match self {
+            Self::Postgres => "clock_timestamp()",
+            Self::Sqlite => "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')",
+        }
+    }
+
+    /// The same, no finer than [`Millis`].
+    pub fn now_millis(self) -> &'static str {
+        match self {
+            Self::Postgres => "date_trunc('milliseconds', clock_timestamp())",
+            Self::Sqlite => self.now(),
+        }
+    }
+
+    /// In so many seconds from now, an expression.
+    pub fn in_seconds(self, seconds: &str) -> String {
+        match self {
+            Self::Postgres => format!("clock_timestamp() + make_interval(secs => {seconds})"),
+            Self::Sqlite => format!("strftime('%Y-%m-%dT%H:%M:%fZ', 'now', format('%+.3f seconds', {seconds}))"),
+        }
+    }
+
+    /// The greater one of two values.
+    pub fn greatest(self) -> &'static str {
+        match self {
+            Self::Postgres => "greatest",
+            Self::Sqlite => "max",
+        }
+    }
+
+    /// Whether a value is among a list ([`Query::bind_list`]).
+    pub fn among(self, list: &str) -> String {
+        match self {
+            Self::Postgres => format!("= ANY({list})"),
+            Self::Sqlite => format!("IN (SELECT value FROM json_each({list}))"),
+        }
+    }
+
+    /// The elements of a JSON list ([`Query::bind_json`]), as a table with a column `value`.
+    pub fn each(self, json: &str) -> String {
+        match self {
+            Self::Postgres => format!("jsonb_array_elements(CAST({json} AS jsonb))"),
+            Self::Sqlite => format!("json_each({json})"),
+        }
+    }
+}
+
+/// How PostgreSQL is to find the rows. SQLite is told in the statement: a `+` before a column keeps its planner from using the
+/// column's index, where another one is far better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Plan {
+    /// As it likes.
+    Free,
+    /// In whatever index.
+    Indexed,
+    /// The order of a list is that of an index; what is not found by its key is found along that, from the page's beginning on.
+    Along,
+    /// The rows of a meeting by their index, and sorted.
+    ByMeeting,
+    /// Ranges are counted in their index, however many of them there are.
+    Ranges,
+}
+
+/// A value that both databases take. A bare [`Uuid`] is none: SQLite has ids as text, as [`EventId`] writes them.
+pub(crate) trait Param<'t>: Encode<'t, Postgres> + Type<Postgres> + Encode<'t, Sqlite> + Type<Sqlite> {}
+
+impl Param<'_> for i64 {}
+impl Param<'_> for f64 {}
+impl Param<'_> for bool {}
+impl<'t> Param<'t> for &'t str {}
+impl<'t> Param<'t> for &'t [u8] {}
+impl Param<'_> for String {}
+impl Param<'_> for Arc<str> {}
+impl Param<'_> for Millis {}
+impl Param<'_> for EventId {}
+impl Param<'_> for Seq {}
+impl<'t, T: Param<'t> + 't> Param<'t> for Option<T> {}
+
+/// What a list may be of.
+pub(crate) trait ListItem: ToString + PgHasArrayType + for<'t> Encode<'t, Postgres> + Type<Postgres> {}
+
+impl ListItem for String {}
+impl ListItem for Uuid {}
+impl ListItem for EventId {}
+impl ListItem for Millis {}
+
+#[derive(Debug)]
+enum Arguments {
+    Postgres(PgArguments),
+    Sqlite(SqliteArguments),
+}
+
+/// A statement and its parameters.
+#[derive(Debug)]
+pub(crate) struct Query {
+    pub dialect: Dialect,
+    sql: String,
+    arguments: Arguments,
+    /// Why a parameter could not be written.
+    error: Option<BoxDynError>,
+}
+
+impl Query {
+    pub fn new(dialect: Dialect, sql: impl Into<String>) -> Self {
+        let arguments = match dialect {
+            Dialect::Postgres => Arguments::Postgres(PgArguments::default()),
+            Dialect::Sqlite => Arguments::Sqlite(SqliteArguments::default()),
+        };
+        Self { dialect, sql: sql.into(), arguments, error: None }
+    }
+
+    pub fn push(&mut self, sql: &str) -> &mut Self {
+        self.sql.push_str(sql);
+        self
+    }
+
+    /// Adds what the statement names by its number already.
+    pub fn bind<'t>(mut self, value: impl Param<'t>) -> Self {
+        self.add(value);
+        self
+    }
+
+    pub fn add<'t>(&mut self, value: impl Param<'t>) -> &mut Self {
+        let added = match &mut self.arguments {
+            Arguments::Postgres(arguments) => arguments.add(value),
+            Arguments::Sqlite(arguments) => arguments.add(value),
+        };
+        self.error = self.error.take().or(added.err());
+        self
+    }
+
+    /// A list: an array for PostgreSQL, JSON for SQLite.
+    pub fn bind_list<T: ListItem>(mut self, values: &[T]) -> Self {
+        self.add_list(values);
+        self
+    }
+
+    fn add_list<T: ListItem>(&mut self, values: &[T]) {
+        let added = match &mut self.arguments {
+            Arguments::Postgres(arguments) => arguments.add(values),
+            Arguments::Sqlite(arguments) => arguments.add(json(values.iter().map(ToString::to_string))),
+        };
+        self.error = self.error.take().or(added.err());
+    }
+
+    /// A list as JSON in both.
+    pub fn bind_json<T: Into<serde_json::Value>>(self, values: impl IntoIterator<Item = T>) -> Self {
+        self.bind(json(values))
+    }
+
+    /// Pushes a parameter.
+    pub fn push_bind<'t>(&mut self, value: impl Param<'t>) -> &mut Self {
+        self.add(value).push_number()
+    }
+
+    /// Pushes a text that is looked for: as the typed columns have it, so that what cannot be in them is looked for as what they have
+    /// in its place.
+    pub fn push_text(&mut self, text: &str) -> &mut Self {
+        self.push_bind(sought(text))
+    }
+
+    /// Pushes a list.
+    pub fn push_list<T: ListItem>(&mut self, values: &[T]) -> &mut Self {
+        self.add_list(values);
+        self.push_number()
+    }
+
+    fn push_number(&mut self) -> &mut Self {
+        let number = match &self.arguments {
+            Arguments::Postgres(arguments) => arguments.len(),
+            Arguments::Sqlite(arguments) => arguments.len(),
+        };
+        self.sql.push_str(&format!("${number}"));
+        self
+    }
+}
+
+/// A text that is looked for as the typed columns would have it.
+pub(crate) fn sought(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+fn json<T: Into<serde_json::Value>>(values: impl IntoIterator<Item = T>) -> String {
+    serde_json::Value::from_iter(values).to_string()
+}
+
+/// What both databases' rows can be read as.
+pub(crate) trait FromAnyRow:
+    for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unpin + 'static
+{
+}
+
+impl<T: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unpin + 'static> FromAnyRow for T {}
+
+/// A connection, with or without a transaction that was begun on it.
+#[derive(Debug)]
+pub(crate) enum Connection<'c> {
+    Postgres(&'c mut PgConnection),
+    Sqlite(&'c mut SqliteConnection),
+}
+
+impl Connection<'_> {
+    pub fn query(&self, sql: impl Into<String>) -> Query {
+        Query::new(self.dialect(), sql)
+    }
+
+    pub fn dialect(&self) -> Dialect {
+        match self {
+            Self::Postgres(_) => Dialect::Postgres,
+            Self::Sqlite(_) => Dialect::Sqlite,
+        }
+    }
+
+    /// The rows, as they come.
+    pub fn stream<T: FromAnyRow>(
+        &mut self,
+        query: Query,
+    ) -> Result<BoxStream<'_, Result<T, sqlx::Error>>, sqlx::Error> {
+        if let Some(error) = query.error {
+            return Err(sqlx::Error::Encode(error));
+        }
+        match (self, query.arguments) {
+            (Self::Postgres(connection), Arguments::Postgres(arguments)) => {
+                Ok(sqlx::query_as_with(AssertSqlSafe(query.sql), arguments).fetch(&mut **connection))
+            }
+            (Self::Sqlite(connection), Arguments::Sqlite(arguments)) => {
+                Ok(sqlx::query_as_with(AssertSqlSafe(query.sql), arguments).fetch(&mut **connection))
+            }
+            _ => Err(other_database()),
+        }
+    }
+
+    /// All rows.
+    pub async fn fetch<T: FromAnyRow>(&mut self, query: Query) -> Result<Vec<T>, sqlx::Error> {
+        self.stream(query)?.try_collect().await
+    }
+
+    /// The one row that there is, or none.
+    pub async fn optional<T: FromAnyRow>(&mut self, query: Query) -> Result<Option<T>, sqlx::Error> {
+        // To its end: a statement that also writes has then done so.
+        Ok(self.fetch(query).await?.pop())
+    }
+
+    /// The number of rows that were written.
+    pub async fn execute(&mut self, query: Query) -> Result<u64, sqlx::Error> {
+        if let Some(error) = query.error {
+            return Err(sqlx::Error::Encode(error));
+        }
+        let sql = AssertSqlSafe(query.sql);
+        match (self, query.arguments) {
+            (Self::Postgres(connection), Arguments::Postgres(arguments)) => {
+                Ok(sqlx::query_with(sql, arguments).execute(&mut **connection).await?.rows_affected())
+            }
+            (Self::Sqlite(connection), Arguments::Sqlite(arguments)) => {
+                Ok(sqlx::query_with(sql, arguments).execute(&mut **connection).await?.rows_affected())
+            }
+            _ => Err(other_database()),
+        }
+    }
+}
+
+fn other_database() -> sqlx::Error {
+    sqlx::Error::Protocol("a statement for another database".to_owned())
+}

@@ -1,0 +1,56 @@
+//! Writes rows in place of those that have the same key.
+
+use super::query::{Connection, Dialect, Query};
+
+/// Rows that one statement writes: few distinct statements, each prepared once and kept.
+const SHAPES: [usize; 4] = [128, 32, 8, 1];
+
+/// A statement for each of [`SHAPES`], for either database.
+pub(super) struct Upsert {
+    postgres: [String; SHAPES.len()],
+    sqlite: [String; SHAPES.len()],
+}
+
+impl Upsert {
+    /// So many of the first columns are the `key`, and so many never change, as the key does not.
+    pub fn into(table: &str, columns: &str, fixed: usize, keys: usize) -> Self {
+        let names: Vec<&str> = columns.split(", ").collect();
+        let set = names[fixed..].iter().map(|name| format!("{name} = excluded.{name}")).collect::<Vec<_>>().join(", ");
+        let key = names[..keys].join(", ");
+        let statement = |rows: usize, place: &dyn Fn(usize) -> String| {
+            let row = |row: usize| {
+                let places: Vec<String> = (1..=names.len()).map(|n| place(row * names.len() + n)).collect();
+                format!("({})", places.join(", "))
+            };
+            let values = (0..rows).map(row).collect::<Vec<_>>().join(", ");
+            format!("INSERT INTO {table} ({columns}) VALUES {values} ON CONFLICT ({key}) DO UPDATE SET {set}")
+        };
+        Self {
+            postgres: SHAPES.map(|rows| statement(rows, &|place| format!("${place}"))),
+            // A name would be looked up, one after the other.
+            sqlite: SHAPES.map(|rows| statement(rows, &|_| "?".to_owned())),
+        }
+    }
+
+    /// Writes `rows`, of each of which `bind` adds the columns in their order.
+    pub async fn run<T>(
+        &self,
+        connection: &mut Connection<'_>,
+        mut rows: &[T],
+        bind: impl Fn(&mut Query, &T),
+    ) -> Result<(), sqlx::Error> {
+        let statements = match connection.dialect() {
+            Dialect::Postgres => &self.postgres,
+            Dialect::Sqlite => &self.sqlite,
+        };
+        for (sql, shape) in statements.iter().zip(SHAPES) {
+            while let Some((chunk, rest)) = rows.split_at_checked(shape) {
+                let mut query = connection.query(&**sql);
+                chunk.iter().for_each(|row| bind(&mut query, row));
+                connection.execute(query).await?;
+                rows = rest;
+            }
+        }
+        Ok(())
+    }
+}

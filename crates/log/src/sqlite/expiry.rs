@@ -1,0 +1,76 @@
+//! Deleting in SQLite what is beyond the retention.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::SqliteLog;
+use crate::backend::Backend;
+use crate::{LogError, Notes as _, retention};
+use convoke_core::id::EventId;
+use convoke_core::time::{Millis, instant};
+
+/// Rows deleted at a time.
+const MAX_EXPIRED_ROWS: i64 = 500;
+
+/// How soon to look again when there was nothing to delete, or how many times as long as looking took.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+const RETENTION_REST: u32 = 60;
+
+impl SqliteLog {
+    /// Deletes some of the rows that are beyond the retention and that every cursor has read.
+    pub async fn expire(&self, backend: &Backend, now: Millis) -> Result<(), LogError> {
+        if self.retention.is_none() && self.quarantine_retention.is_none() {
+            return Ok(());
+        }
+        let mut looking = self.expiry.lock().await;
+        if looking.rests.is_some_and(|(at, rest)| now >= at && now.since(at) < rest) {
+            return Ok(());
+        }
+        let begun = instant();
+        let mut deleted = 0;
+        let known = backend.known_of_retention(now).await?;
+        let [events, quarantine] = known.allows(now, [self.retention, self.quarantine_retention]);
+        if looking.after.is_none() && (events.is_some() || quarantine.is_some()) {
+            backend.keep_note(retention::SEEN, &now.to_string()).await?;
+        }
+        if let Some(retention) = events {
+            let before = now.minus(retention);
+            // Looked for without the writer, and on from what was deleted last: what is old and stays, being unread or received
+            // lately, may be much.
+            let expired = backend.query(
+                "SELECT seq, event_id FROM events
+                  WHERE event_id > $1 AND event_id < $2 AND received_at < $3
+                    AND seq <= coalesce((SELECT min(position) FROM cursors), 9223372036854775807)
+                  ORDER BY event_id LIMIT $4",
+            );
+            let expired = expired
+                .bind(looking.after.unwrap_or(EventId::from_uuid(Uuid::nil())))
+                .bind(EventId::lower_bound(before))
+                .bind(before)
+                .bind(MAX_EXPIRED_ROWS);
+            let expired: Vec<(i64, EventId)> = backend.all(expired).await?;
+            looking.after = expired.last().map(|(_, event_id)| *event_id);
+            if looking.after.is_some() {
+                let delete = backend.query("DELETE FROM events WHERE seq IN (SELECT value FROM json_each($1))");
+                deleted += backend.write(delete.bind_json(expired.iter().map(|(seq, _)| *seq))).await?;
+            }
+        }
+        if let Some(retention) = quarantine {
+            deleted += backend.expire_quarantine(now.minus(retention), MAX_EXPIRED_ROWS).await?;
+        }
+        if deleted == 0 {
+            looking.rests = Some((now, RETENTION_INTERVAL.max(begun.elapsed() * RETENTION_REST)));
+        }
+        Ok(())
+    }
+}
+
+/// How far the look for what is beyond the retention has come.
+#[derive(Default)]
+pub struct Expiry {
+    /// The id of the row that was deleted last, if there may be more after it.
+    after: Option<EventId>,
+    /// When there was last nothing to delete, and for how long that is believed.
+    rests: Option<(Millis, Duration)>,
+}
