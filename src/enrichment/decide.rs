@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use convoke_core::time::Millis;
-use convoke_log::{Details, Enriched, Run};
+use convoke_log::{Details, EnrichmentOutcome, EnrichmentWorkItem};
 use convoke_platform::retry_policy::{RetryPolicy, Verdict};
 use convoke_platform::{Class, Conference};
 
@@ -28,7 +28,7 @@ pub enum Call {
 
 /// The calls that may know a run, the likeliest first.
 #[must_use]
-pub fn calls(run: &Run) -> &'static [Call] {
+pub fn calls(run: &EnrichmentWorkItem) -> &'static [Call] {
     match run.status.as_str() {
         "scheduled" => &[Call::Current],
         "live" => &[Call::Current, Call::Past],
@@ -39,7 +39,7 @@ pub fn calls(run: &Run) -> &'static [Call] {
 
 /// What an answer says about the run; `None` if it is about another: numbers are used again.
 #[must_use]
-pub fn details(run: &Run, call: Call, conference: &Conference) -> Option<Details> {
+pub fn details(run: &EnrichmentWorkItem, call: Call, conference: &Conference) -> Option<Details> {
     let same = conference.conf_uuid.as_deref().map(|uuid| uuid == run.meeting_uuid);
     let ours = match (call, same) {
         (_, Some(same)) => same,
@@ -73,22 +73,22 @@ pub fn details(run: &Run, call: Call, conference: &Conference) -> Option<Details
 
 /// What it means that no call knew the run; `corp_id` is known on its own.
 #[must_use]
-pub fn unknown(run: &Run, corp_id: Option<String>, now: Millis) -> Enriched {
+pub fn unknown(run: &EnrichmentWorkItem, corp_id: Option<String>, now: Millis) -> EnrichmentOutcome {
     let reason = "the platform does not know the meeting".to_owned();
     if now.since(run.last_event_at) >= RETRIES.period {
-        return Enriched::GivenUp { at: now, details: Details { corp_id, ..Details::default() }, reason };
+        return EnrichmentOutcome::GivenUp { at: now, details: Details { corp_id, ..Details::default() }, reason };
     }
-    Enriched::Later { due_at: RETRIES.retry_at(run.tries, now), reason }
+    EnrichmentOutcome::Later { due_at: RETRIES.retry_at(run.tries, now), reason }
 }
 
 /// What a failed call means for the run that was asked for; `None`: nothing, for it says nothing about it.
 #[must_use]
-pub fn failed(run: &Run, class: Class, problem: &str, now: Millis) -> Option<Enriched> {
+pub fn failed(run: &EnrichmentWorkItem, class: Class, problem: &str, now: Millis) -> Option<EnrichmentOutcome> {
     let reason = problem.to_owned();
     match RETRIES.judge(class, run.tries, now.since(run.last_event_at)) {
         Verdict::Unrelated => None,
         Verdict::Gone => Some(unknown(run, None, now)),
-        Verdict::GiveUp => Some(Enriched::GivenUp { at: now, details: Details::default(), reason }),
-        Verdict::Retry => Some(Enriched::Later { due_at: RETRIES.retry_at(run.tries, now), reason }),
+        Verdict::GiveUp => Some(EnrichmentOutcome::GivenUp { at: now, details: Details::default(), reason }),
+        Verdict::Retry => Some(EnrichmentOutcome::Later { due_at: RETRIES.retry_at(run.tries, now), reason }),
     }
 }

@@ -19,7 +19,7 @@ use crate::forget::suppression;
 use crate::metrics::Counters;
 use convoke_core::throttle::Throttle;
 use convoke_core::time::{Clock, instant};
-use convoke_log::{Details, Enriched, LogError, Run, WorkLists};
+use convoke_log::{Details, EnrichmentOutcome, EnrichmentWorkItem, LogError, WorkLists};
 use convoke_platform::backoff::Backoff;
 use convoke_platform::{Class, Client, PlatformError};
 use decide::Call;
@@ -139,7 +139,7 @@ impl Enrichment {
             }
         };
         let Some(mut enriched) = enriched else { return Ok(false) };
-        if let Enriched::Known(details) | Enriched::GivenUp { details, .. } = &mut enriched {
+        if let EnrichmentOutcome::Known(details) | EnrichmentOutcome::GivenUp { details, .. } = &mut enriched {
             suppression::without_forgotten(&*self.log, run.first_event_at, details).await?;
         }
         self.log.settle_enrichment(&run, &enriched).await?;
@@ -151,21 +151,21 @@ impl Enrichment {
         Ok(lease::moved_by(&*self.log, cursor, us).await?.is_some())
     }
 
-    async fn ask(&self, run: &Run) -> Result<Enriched, PlatformError> {
+    async fn ask(&self, run: &EnrichmentWorkItem) -> Result<EnrichmentOutcome, PlatformError> {
         let corp_id = self.enterprise_of(run).await?;
         match self.details_of(run).await {
-            Ok(Some(details)) => Ok(Enriched::Known(Details { corp_id, ..details })),
+            Ok(Some(details)) => Ok(EnrichmentOutcome::Known(Details { corp_id, ..details })),
             Ok(None) => Ok(decide::unknown(run, corp_id, self.clock.now())),
             // A service provider may learn whose meeting it is, and nothing else about it.
             Err(error) if error.class == Class::Configuration && self.enterprise == Enterprise::OfMeeting => {
                 let details = Details { corp_id, ..Details::default() };
-                Ok(Enriched::GivenUp { at: self.clock.now(), details, reason: error.to_string() })
+                Ok(EnrichmentOutcome::GivenUp { at: self.clock.now(), details, reason: error.to_string() })
             }
             Err(error) => Err(error),
         }
     }
 
-    async fn details_of(&self, run: &Run) -> Result<Option<Details>, PlatformError> {
+    async fn details_of(&self, run: &EnrichmentWorkItem) -> Result<Option<Details>, PlatformError> {
         for call in decide::calls(run) {
             let answer = match (call, &run.meeting_id) {
                 (Call::Past, _) => self.client.past_conference(&run.meeting_uuid).await,
@@ -181,7 +181,7 @@ impl Enrichment {
         Ok(None)
     }
 
-    async fn enterprise_of(&self, run: &Run) -> Result<Option<String>, PlatformError> {
+    async fn enterprise_of(&self, run: &EnrichmentWorkItem) -> Result<Option<String>, PlatformError> {
         match (&self.enterprise, &run.meeting_id) {
             (Enterprise::One(Some(corp_id)), _) => Ok(Some(corp_id.clone())),
             (Enterprise::One(None), _) => Ok(self.client.identity().await?.corp_id),

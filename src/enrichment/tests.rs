@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::decide::{Call, calls, details, failed, unknown};
 use convoke_core::time::Millis;
-use convoke_log::{Details, Enriched, Run};
+use convoke_log::{Details, EnrichmentOutcome, EnrichmentWorkItem};
 use convoke_platform::{Class, Conference, Occurrence};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -15,8 +15,8 @@ fn at(ms: i64) -> Millis {
 
 const CREATED: i64 = 1_781_524_830_000;
 
-fn run(status: &str) -> Run {
-    Run {
+fn run(status: &str) -> EnrichmentWorkItem {
+    EnrichmentWorkItem {
         subscriber_id: "7700001234".to_owned(),
         meeting_uuid: "uuid-1".to_owned(),
         meeting_id: Some("960000017".to_owned()),
@@ -84,7 +84,7 @@ fn a_meeting_without_a_uuid_is_taken_for_the_scheduled_one_if_it_lies_after_it_w
 fn of_a_recurring_meeting_the_times_are_those_of_the_occurrence() {
     let occurrence =
         |id: &str, start: i64| Occurrence { id: id.to_owned(), start: Some(at(start)), end: Some(at(start + 60_000)) };
-    let run = Run { meeting_cycle_sub_id: Some("b".to_owned()), ..run("live") };
+    let run = EnrichmentWorkItem { meeting_cycle_sub_id: Some("b".to_owned()), ..run("live") };
     let with = |occurrences| Conference { occurrences, ..conference(Some("uuid-1")) };
     let scheduled = |start, end| Some(Details { scheduled_start_at: start, scheduled_end_at: end, ..expected() });
     let (first, second) = (occurrence("a", CREATED), occurrence("b", CREATED + 86_400_000));
@@ -113,29 +113,32 @@ fn an_unknown_run_is_asked_for_again_for_a_day_and_an_old_one_once() {
     let given_up = loop {
         asked += 1;
         match unknown(&run, Some("corp".to_owned()), now) {
-            Enriched::Later { due_at, .. } => now = due_at,
+            EnrichmentOutcome::Later { due_at, .. } => now = due_at,
             other => break other,
         }
         run.tries += 1;
     };
     let known = Details { corp_id: Some("corp".to_owned()), ..Details::default() };
-    assert!(matches!(given_up, Enriched::GivenUp { details, .. } if details == known));
+    assert!(matches!(given_up, EnrichmentOutcome::GivenUp { details, .. } if details == known));
     assert!(now.since(at(CREATED)) >= DAY && now.since(at(CREATED)) < DAY + DAY / 24);
     assert_eq!(asked, 30);
     let old = at(CREATED).plus(DAY);
     let judged = unknown(&self::run("ended"), None, old);
-    assert!(matches!(judged, Enriched::GivenUp { at, .. } if at == old), "it is known by which clock: {judged:?}");
+    assert!(
+        matches!(judged, EnrichmentOutcome::GivenUp { at, .. } if at == old),
+        "it is known by which clock: {judged:?}"
+    );
 }
 
 #[test]
 fn a_failed_call_says_something_about_a_run_or_about_the_platform() {
     let (young, old) = (at(CREATED), at(CREATED).plus(2 * DAY));
-    let tried = |tries| Run { tries, ..run("live") };
+    let tried = |tries| EnrichmentWorkItem { tries, ..run("live") };
     for class in [Class::Token, Class::Configuration, Class::Locked] {
         assert_eq!(failed(&tried(1_000), class, "no", old), None, "{class:?}");
     }
     let given_up =
-        |tries, class, now| matches!(failed(&tried(tries), class, "no", now), Some(Enriched::GivenUp { .. }));
+        |tries, class, now| matches!(failed(&tried(tries), class, "no", now), Some(EnrichmentOutcome::GivenUp { .. }));
     assert!(!given_up(1_000, Class::Transient, young), "an outage costs nothing");
     assert!(given_up(9, Class::Transient, old));
     assert!(!given_up(1, Class::Bug, young));

@@ -313,7 +313,7 @@ impl Writer {
         {
             return;
         }
-        match self.log.beat().await {
+        match self.log.record_heartbeat().await {
             Ok(()) => self.heartbeat_at = Some(now),
             Err(error) => self.refused(Evidence::Probe, &error),
         }

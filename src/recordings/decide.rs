@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::ready::{Found, Ready};
 use convoke_core::time::Millis;
-use convoke_log::{Fetch, Fetched};
+use convoke_log::{RecordingOutcome, RecordingWorkItem};
 use convoke_platform::Class;
 use convoke_platform::retry_policy::{RetryPolicy, Verdict};
 
@@ -27,39 +27,39 @@ pub fn first_attempt_at(finished_at: Millis, now: Millis) -> Millis {
 
 /// What an answer means.
 #[must_use]
-pub fn judge(fetch: &Fetch, found: &Found, now: Millis) -> Fetched {
+pub fn judge(fetch: &RecordingWorkItem, found: &Found, now: Millis) -> RecordingOutcome {
     let reason = match found {
         Found::Ready(ready) if covers(fetch, ready) => {
-            return Fetched::Ready { event_info: ready.event_info(fetch, now), due_at: now };
+            return RecordingOutcome::Ready { event_info: ready.event_info(fetch, now), due_at: now };
         }
         // However old it is: it is believed soon.
         Found::Ready(_) => {
             let reason = "the newest recording of the meeting is not in the platform's answer yet".to_owned();
-            return Fetched::Later { due_at: RETRIES.retry_at(fetch.tries, now), reason };
+            return RecordingOutcome::Later { due_at: RETRIES.retry_at(fetch.tries, now), reason };
         }
         Found::Unfinished => "the platform has not decoded it yet",
         Found::Nothing => "the platform has no recording of the meeting",
     };
     if now.since(fetch.finished_at) >= RETRY_PERIOD {
-        return Fetched::GivenUp { at: now, reason: reason.to_owned() };
+        return RecordingOutcome::GivenUp { at: now, reason: reason.to_owned() };
     }
-    Fetched::Later { due_at: RETRIES.retry_at(fetch.tries, now), reason: reason.to_owned() }
+    RecordingOutcome::Later { due_at: RETRIES.retry_at(fetch.tries, now), reason: reason.to_owned() }
 }
 
 /// What a failed call means for what it asked for; `None`: nothing, for it says nothing about it.
 #[must_use]
-pub fn judge_failure(fetch: &Fetch, class: Class, problem: &str, now: Millis) -> Option<Fetched> {
+pub fn judge_failure(fetch: &RecordingWorkItem, class: Class, problem: &str, now: Millis) -> Option<RecordingOutcome> {
     let reason = problem.to_owned();
     match RETRIES.judge(class, fetch.tries, now.since(fetch.finished_at)) {
         Verdict::Unrelated => None,
         Verdict::Gone => Some(judge(fetch, &Found::Nothing, now)),
-        Verdict::GiveUp => Some(Fetched::GivenUp { at: now, reason }),
-        Verdict::Retry => Some(Fetched::Later { due_at: RETRIES.retry_at(fetch.tries, now), reason }),
+        Verdict::GiveUp => Some(RecordingOutcome::GivenUp { at: now, reason }),
+        Verdict::Retry => Some(RecordingOutcome::Later { due_at: RETRIES.retry_at(fetch.tries, now), reason }),
     }
 }
 
 /// Whether the answer is about the newest recording too, and not only about those before it.
-fn covers(fetch: &Fetch, ready: &Ready) -> bool {
+fn covers(fetch: &RecordingWorkItem, ready: &Ready) -> bool {
     if fetch.finishes < 2 || fetch.tries >= MIN_SETTLED_TRIES {
         return true;
     }

@@ -28,7 +28,7 @@ use convoke_core::event::{Content, Source};
 use convoke_core::id::Seq;
 use convoke_core::time::{Clock, instant};
 use convoke_core::verify;
-use convoke_log::{Fetch, Fetched, Finish, LogError, Moved, WorkLists};
+use convoke_log::{FinishedRecording, LogError, Moved, RecordingOutcome, RecordingWorkItem, WorkLists};
 use convoke_platform::backoff::Backoff;
 use convoke_platform::{Class, Client, PlatformError};
 
@@ -79,7 +79,7 @@ struct HeldLease {
 
 /// A question that is under way.
 struct PendingCall {
-    fetch: Fetch,
+    fetch: RecordingWorkItem,
     answer: ReusableBoxFuture<'static, Result<Found, PlatformError>>,
 }
 
@@ -146,8 +146,11 @@ impl Recordings {
                 return Ok(None);
             }
             let now = self.clock.now();
-            let due = |finish: Finish| Finish { due_at: decide::first_attempt_at(finish.finished_at, now), ..finish };
-            let finishes: Vec<_> = self.log.finishes(from, to).await?.into_iter().map(due).collect();
+            let due = |finish: FinishedRecording| FinishedRecording {
+                due_at: decide::first_attempt_at(finish.finished_at, now),
+                ..finish
+            };
+            let finishes: Vec<_> = self.log.finished_recordings(from, to).await?.into_iter().map(due).collect();
             let moved = self.log.queue(CURSOR, &self.owner, to, LEASE_TIME, &finishes).await?;
             Ok(Some((to, to < head, finishes.len(), moved)))
         }
@@ -189,10 +192,10 @@ impl Recordings {
             }
         };
         let Some(fetched) = fetched else { return Ok(false) };
-        if let Fetched::GivenUp { reason, .. } = &fetched {
+        if let RecordingOutcome::GivenUp { reason, .. } = &fetched {
             tracing::warn!(meeting_uuid = fetch.meeting_uuid, reason, "gave up pending for a recording");
         }
-        self.log.settle_fetch(&fetch, &fetched).await.map_err(|error| self.log_failed(&error))?;
+        self.log.settle_recording(&fetch, &fetched).await.map_err(|error| self.log_failed(&error))?;
         Ok(true)
     }
 
@@ -201,7 +204,7 @@ impl Recordings {
         if self.rested.is_some_and(|rested| rested.elapsed() < POLL_INTERVAL) {
             return Ok(false);
         }
-        let due = self.log.due_fetches(self.clock.now(), 1).await.map_err(|error| self.log_failed(&error))?;
+        let due = self.log.due_recordings(self.clock.now(), 1).await.map_err(|error| self.log_failed(&error))?;
         match due.into_iter().next() {
             Some(fetch) if fetch.ready => self.publish(&fetch).await.map(|()| true),
             Some(fetch) if self.backoff.left(self.clock.steady()).is_zero() => {
@@ -220,7 +223,7 @@ impl Recordings {
     }
 
     /// Appends a `record.ready` as it was made, and notes that it is in the log.
-    async fn publish(&mut self, fetch: &Fetch) -> Result<(), Retry> {
+    async fn publish(&mut self, fetch: &RecordingWorkItem) -> Result<(), Retry> {
         let info = fetch.event_info.as_deref().unwrap_or_default();
         let now = self.clock.now();
         let verified = verify::pulled(&Arc::from(fetch.subscriber_id.as_str()), info, Source::Platform, now);
@@ -229,8 +232,8 @@ impl Recordings {
         }
         let stored = self.intake.store(verified, Bytes::copy_from_slice(info.as_bytes()), now).await;
         stored.map_err(|_| Retry { reason: format!("a {EVENT} cannot be stored now"), soon: false })?;
-        let fetched = Fetched::Published { due_at: decide::RETRIES.retry_at(0, now) };
-        self.log.settle_fetch(fetch, &fetched).await.map_err(|error| self.log_failed(&error)).map(drop)
+        let fetched = RecordingOutcome::Published { due_at: decide::RETRIES.retry_at(0, now) };
+        self.log.settle_recording(fetch, &fetched).await.map_err(|error| self.log_failed(&error)).map(drop)
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use convoke_core::time::Millis;
-use convoke_log::Fetch;
+use convoke_log::RecordingWorkItem;
 use convoke_platform::{RecordFile, Segment};
 
 /// The event's type.
@@ -156,7 +156,7 @@ impl Ready {
     /// The `eventInfo` of a `record.ready`, compact. It happened when decoding ended, as far as that is known and over by `now`,
     /// and not before the recording finished.
     #[must_use]
-    pub fn event_info(&self, fetch: &Fetch, now: Millis) -> String {
+    pub fn event_info(&self, fetch: &RecordingWorkItem, now: Millis) -> String {
         let at = self.at.filter(|at| *at <= now).unwrap_or(fetch.finished_at).max(fetch.finished_at);
         let meeting_info = MeetingInfo { id: fetch.meeting_id.clone(), uuid: fetch.meeting_uuid.clone() };
         let info = EventInfo {

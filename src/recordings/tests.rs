@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::decide::{RETRIES, RETRY_PERIOD, first_attempt_at, judge, judge_failure};
 use super::ready::{Found, Info, Ready};
 use convoke_core::time::Millis;
-use convoke_log::{Fetch, Fetched};
+use convoke_log::{RecordingOutcome, RecordingWorkItem};
 use convoke_platform::{Class, RecordFile, Segment, SegmentFile};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -18,8 +18,8 @@ fn at(ms: i64) -> Millis {
 /// When the recording finished.
 const FINISHED: i64 = 1_781_524_800_000;
 
-fn fetch() -> Fetch {
-    Fetch {
+fn fetch() -> RecordingWorkItem {
+    RecordingWorkItem {
         subscriber_id: "7700001234".to_owned(),
         meeting_uuid: "11112222333344445555666677778888".to_owned(),
         meeting_id: Some("960000017".to_owned()),
@@ -46,9 +46,9 @@ fn now() -> Millis {
     at(FINISHED).plus(10 * MINUTE)
 }
 
-fn event_info(fetched: Fetched) -> String {
+fn event_info(fetched: RecordingOutcome) -> String {
     match fetched {
-        Fetched::Ready { event_info, .. } => event_info,
+        RecordingOutcome::Ready { event_info, .. } => event_info,
         other => panic!("not ready: {other:?}"),
     }
 }
@@ -65,7 +65,7 @@ fn the_event_is_these_bytes_and_holds_no_secret() {
 #[test]
 fn what_the_platform_does_not_say_is_null() {
     let file = RecordFile { decoded: true, ..RecordFile::default() };
-    let fetch = Fetch { meeting_id: None, ..fetch() };
+    let fetch = RecordingWorkItem { meeting_id: None, ..fetch() };
     assert_eq!(
         event_info(judge(&fetch, &Found::of_file(&file), now())),
         r#"{"event":"record.ready","timestamp":1781524800000,"payload":{"meetingInfo":{"meetingID":null,"meetingUUID":"11112222333344445555666677778888"},"recordInfo":{"lengthSeconds":null,"sizeMB":null,"files":null,"viewUrl":null}}}"#
@@ -161,8 +161,8 @@ fn what_is_never_decoded_is_given_up_after_a_week_and_what_is_older_is_asked_for
     let reason = loop {
         asked += 1;
         match judge(&fetch, &file, now) {
-            Fetched::Later { due_at, .. } => now = due_at,
-            Fetched::GivenUp { reason, .. } => break reason,
+            RecordingOutcome::Later { due_at, .. } => now = due_at,
+            RecordingOutcome::GivenUp { reason, .. } => break reason,
             other => panic!("{other:?}"),
         }
         fetch.tries += 1;
@@ -174,7 +174,10 @@ fn what_is_never_decoded_is_given_up_after_a_week_and_what_is_older_is_asked_for
     let old = at(FINISHED).plus(RETRY_PERIOD);
     for found in [Found::Nothing, Found::Unfinished] {
         let judged = judge(&self::fetch(), &found, old);
-        assert!(matches!(judged, Fetched::GivenUp { at, .. } if at == old), "it is known by which clock: {judged:?}");
+        assert!(
+            matches!(judged, RecordingOutcome::GivenUp { at, .. } if at == old),
+            "it is known by which clock: {judged:?}"
+        );
     }
     event_info(judge(&self::fetch(), &Found::of_file(&decoded()), old));
 }
@@ -182,9 +185,10 @@ fn what_is_never_decoded_is_given_up_after_a_week_and_what_is_older_is_asked_for
 #[test]
 fn an_answer_about_earlier_recordings_of_the_meeting_is_not_taken_for_the_newest() {
     let known = event_info(judge(&fetch(), &Found::of_file(&decoded()), now()));
-    let second = Fetch { finishes: 2, finished_at: now(), event_info: Some(known), ..fetch() };
+    let second = RecordingWorkItem { finishes: 2, finished_at: now(), event_info: Some(known), ..fetch() };
     let soon = now().plus(MINUTE);
-    let later = |file: &RecordFile| matches!(judge(&second, &Found::of_file(file), soon), Fetched::Later { .. });
+    let later =
+        |file: &RecordFile| matches!(judge(&second, &Found::of_file(file), soon), RecordingOutcome::Later { .. });
     assert!(later(&decoded()), "decoded before the second one finished");
     let same = RecordFile { decode_end: Some(soon), ..decoded() };
     assert!(later(&same), "the same as was known");
@@ -194,10 +198,10 @@ fn an_answer_about_earlier_recordings_of_the_meeting_is_not_taken_for_the_newest
     // An hour of tries is what counts, whatever a clock says that was ahead.
     for ahead in [HOUR, RETRY_PERIOD, 100 * RETRY_PERIOD] {
         let judged = judge(&second, &Found::of_file(&decoded()), now().plus(ahead));
-        assert!(matches!(judged, Fetched::Later { .. }), "{judged:?}");
+        assert!(matches!(judged, RecordingOutcome::Later { .. }), "{judged:?}");
     }
-    let tried = |tries| judge(&Fetch { tries, ..second.clone() }, &Found::of_file(&decoded()), soon);
-    assert!(matches!(tried(5), Fetched::Later { .. }));
+    let tried = |tries| judge(&RecordingWorkItem { tries, ..second.clone() }, &Found::of_file(&decoded()), soon);
+    assert!(matches!(tried(5), RecordingOutcome::Later { .. }));
     event_info(tried(6));
     let waited: Duration = (0..6).map(|tries| RETRIES.retry_at(tries, soon).since(soon)).sum();
     assert_eq!(waited, HOUR + MINUTE);
@@ -206,19 +210,20 @@ fn an_answer_about_earlier_recordings_of_the_meeting_is_not_taken_for_the_newest
         let segments: Vec<_> = (1..=starts).map(|order| segment(order, Some(FINISHED))).collect();
         judge(&second, &Found::of_segments(&segments), soon)
     };
-    assert!(matches!(starts(1), Fetched::Later { .. }));
-    assert!(matches!(starts(2), Fetched::Ready { .. }));
+    assert!(matches!(starts(1), RecordingOutcome::Later { .. }));
+    assert!(matches!(starts(2), RecordingOutcome::Ready { .. }));
 }
 
 #[test]
 fn a_failed_call_says_something_about_a_recording_or_about_the_platform() {
     let (young, old) = (now(), at(FINISHED).plus(2 * RETRY_PERIOD));
-    let tried = |tries| Fetch { tries, ..fetch() };
+    let tried = |tries| RecordingWorkItem { tries, ..fetch() };
     for class in [Class::Token, Class::Configuration, Class::Locked] {
         assert_eq!(judge_failure(&tried(1_000), class, "no", old), None, "{class:?}");
     }
-    let given_up =
-        |tries, class, now| matches!(judge_failure(&tried(tries), class, "no", now), Some(Fetched::GivenUp { .. }));
+    let given_up = |tries, class, now| {
+        matches!(judge_failure(&tried(tries), class, "no", now), Some(RecordingOutcome::GivenUp { .. }))
+    };
     assert!(!given_up(1_000, Class::Transient, young), "an outage costs nothing");
     assert!(!given_up(8, Class::Transient, old));
     assert!(given_up(9, Class::Transient, old));

@@ -49,8 +49,8 @@ const LOG_INTERVAL: Duration = Duration::from_secs(3600);
 const CHANGE_LOG_INTERVAL: Duration = Duration::from_secs(600);
 
 /// How fast it fills is judged by so much of the past, in steps of a minute.
-const STEP: Duration = Duration::from_secs(60);
-const STEPS: usize = 30;
+const STEP_INTERVAL: Duration = Duration::from_secs(60);
+const MAX_STEPS: usize = 30;
 
 /// What there is to say of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,9 +105,9 @@ impl DiskWatch {
     /// Notes how the disk is now; what there is to say of it, if it is time to say it.
     pub fn note(&mut self, disk: Disk) -> Option<Warning> {
         let now = self.clock.steady();
-        if self.past.back().is_none_or(|(at, _)| now.saturating_sub(*at) >= STEP) {
+        if self.past.back().is_none_or(|(at, _)| now.saturating_sub(*at) >= STEP_INTERVAL) {
             self.past.push_back((now, disk.free));
-            if self.past.len() > STEPS {
+            if self.past.len() > MAX_STEPS {
                 self.past.pop_front();
             }
         }
@@ -121,7 +121,7 @@ impl DiskWatch {
     fn full_in(&self, now: Duration, free: u64) -> Option<Duration> {
         let (at, was_free) = self.past.front()?;
         let (took, filled) = (now.saturating_sub(*at), was_free.saturating_sub(free));
-        if took < STEP || filled == 0 {
+        if took < STEP_INTERVAL || filled == 0 {
             return None;
         }
         #[expect(clippy::cast_precision_loss, reason = "an estimate")]

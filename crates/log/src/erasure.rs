@@ -81,18 +81,21 @@ pub struct PersonRow {
 }
 
 /// A stay, by its key in `attendance`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, sqlx::FromRow)]
 pub struct StayKey {
     /// The run.
+    #[sqlx(flatten)]
     pub run: RunKey,
     /// As long as it was not forgotten.
+    #[sqlx(try_from = "EventId")]
     pub stay_id: Uuid,
 }
 
 /// A stay of `attendance` that is somebody's.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, sqlx::FromRow)]
 pub struct PersonStay {
     /// Which.
+    #[sqlx(flatten)]
     pub key: StayKey,
     /// The meeting's number.
     pub meeting_id: Option<String>,
@@ -136,9 +139,10 @@ pub struct Erased {
 }
 
 /// Who has scheduled a run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, sqlx::FromRow)]
 pub struct Host {
     /// The run.
+    #[sqlx(flatten)]
     pub run: RunKey,
     /// As the platform says.
     pub host: String,
@@ -150,56 +154,17 @@ pub struct Host {
 #[async_trait]
 pub trait Suppression: LogReader {
     /// The key of the hashes; `None` if nobody was ever forgotten.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn forgotten_key(&self) -> Result<Option<String>, LogError>;
 
     /// Those of these hashes that are of somebody forgotten, and when that was last.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn forgotten(&self, hashes: &[String]) -> Result<HashMap<String, Millis>, LogError>;
 }
 
-/// Finding and erasing. What erases does it in one transaction, together with its count.
+/// Finds what there is of a person.
 #[async_trait]
-pub trait Erasures: Projection + Operations + Reading {
-    /// The key of the hashes; `fresh` becomes it if there is none yet.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
-    async fn make_forgotten_key(&self, fresh: &str) -> Result<String, LogError>;
-
-    /// Adds hashes of what tells the person, forgotten at `at`.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
-    async fn remember_forgotten(&self, hashes: &[String], at: Millis) -> Result<(), LogError>;
-
-    /// Begins an erasure of the person with this hash, or goes on with one that did not come to its end.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
-    async fn begin_erasure(&self, person: &str, named_by: &str) -> Result<Erasure, LogError>;
-
-    /// The erasure as it stands.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
-    async fn erasure(&self, id: i64) -> Result<Erasure, LogError>;
-
-    /// Notes that it came to its end, and forgets the stays that it had found.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
-    async fn finish_erasure(&self, id: i64) -> Result<(), LogError>;
-
+pub trait PersonSearch: LogReader {
     /// The rows with a place after `after`, up to `up_to`, that one of the handles names, or that tell of somebody in one of
     /// `runs`. In the order of the log.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn person_rows(
         &self,
         handles: &Handles,
@@ -210,9 +175,6 @@ pub trait Erasures: Projection + Operations + Reading {
 
     /// Those of the next `limit` stays of `attendance` after `after` that one of the handles names, and the last one that was
     /// looked at, if there was any.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn person_stays(
         &self,
         handles: &Handles,
@@ -220,10 +182,29 @@ pub trait Erasures: Projection + Operations + Reading {
         limit: u32,
     ) -> Result<(Vec<PersonStay>, Option<Uuid>), LogError>;
 
+    /// At most `limit` runs after `after` whose host is known.
+    async fn hosts(&self, after: Option<&RunKey>, limit: u32) -> Result<Vec<Host>, LogError>;
+}
+
+/// Erasing, in one transaction each, together with its count.
+#[async_trait]
+pub trait Erasures: PersonSearch + Projection + Operations + Reading {
+    /// The key of the hashes; `fresh` becomes it if there is none yet.
+    async fn make_forgotten_key(&self, fresh: &str) -> Result<String, LogError>;
+
+    /// Adds hashes of what tells the person, forgotten at `at`.
+    async fn remember_forgotten(&self, hashes: &[String], at: Millis) -> Result<(), LogError>;
+
+    /// Begins an erasure of the person with this hash, or goes on with one that did not come to its end.
+    async fn begin_erasure(&self, person: &str, named_by: &str) -> Result<Erasure, LogError>;
+
+    /// The erasure as it stands.
+    async fn erasure(&self, id: i64) -> Result<Erasure, LogError>;
+
+    /// Notes that it came to its end, and forgets the stays that it had found.
+    async fn finish_erasure(&self, id: i64) -> Result<(), LogError>;
+
     /// Notes stays that are to be erased, each with the meeting's number, and hashes as [`Erasures::remember_forgotten`] does.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn note_stays(
         &self,
         erasure: &Erasure,
@@ -232,15 +213,9 @@ pub trait Erasures: Projection + Operations + Reading {
     ) -> Result<(), LogError>;
 
     /// The stays that were noted.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn noted_stays(&self, erasure: i64) -> Result<Vec<StayKey>, LogError>;
 
     /// Erases what is personal in these rows of the log.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn erase_rows(&self, erasure: &Erasure, rows: &[PersonRow]) -> Result<(), LogError>;
 
     /// Takes `removed` out of `attendance` and writes `changes`, if the lease's owner still holds it and the cursor still
@@ -258,46 +233,22 @@ pub trait Erasures: Projection + Operations + Reading {
     ) -> Result<Moved, LogError>;
 
     /// Erases the body of an entry of the quarantine. Its digest stays: the same body, delivered once more, is no news.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn erase_quarantined(&self, erasure: i64, id: i64) -> Result<(), LogError>;
 
-    /// At most `limit` runs after `after` whose host is known.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
-    async fn hosts(&self, after: Option<&RunKey>, limit: u32) -> Result<Vec<Host>, LogError>;
-
     /// Erases the host of a run, and its subject if `subject`.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn erase_host(&self, erasure: i64, run: &RunKey, subject: bool) -> Result<(), LogError>;
 
     /// Of the events that this erasure, or an earlier one of the same person, has erased.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn erased_events(&self, erasure: i64) -> Result<Vec<EventId>, LogError>;
 
     /// The meetings of these events, and of the stays that were noted; `None` stands for events without a number.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn erased_meetings(&self, erasure: i64) -> Result<Vec<Option<String>>, LogError>;
 
     /// Notes that so many messages are about to be deleted from the stream.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn count_messages(&self, erasure: i64, messages: u64) -> Result<(), LogError>;
 
     /// Does what can be done beside a running service so that nothing of what was erased is left in the database's files; with
     /// `vacuum` also what cannot. A sentence for each thing that may be left.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn scrub(&self, vacuum: bool) -> Result<Vec<String>, LogError>;
 }
 

@@ -21,27 +21,15 @@ pub struct HandshakesSeen {
 pub trait Handshakes: Notes {
     /// Expects a probe with this nonce: from now on [`super::Log::append`] notes its arrival. A probe that is not expected
     /// leaves no trace, and none is expected for longer than a day.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn expect_probe(&self, subscriber: &str, nonce: &str) -> Result<(), LogError>;
 
     /// Whether the probe with this nonce was expected and has arrived, at whichever process.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn probe_arrived(&self, nonce: &str) -> Result<bool, LogError>;
 
     /// The platform's handshakes with this subscriber; probes are none.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn handshakes(&self, subscriber: &str) -> Result<HandshakesSeen, LogError>;
 
     /// When the newest event of this subscriber that the platform pushed was received. Found at once if it is among the newest
     /// of the log; else all that came later is read.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn last_push(&self, subscriber: &str) -> Result<Option<Millis>, LogError>;
 }

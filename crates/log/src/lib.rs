@@ -6,6 +6,8 @@
 //! `backend` implements them in SQL that both databases take, `sqlite` and `postgres` hold what each does in its own way, and one
 //! suite runs every promise on both. One method is one transaction. No type of the database driver leaves this crate.
 //!
+//! Every method fails with [`LogError::Unavailable`] while the database does not answer; what else may go wrong stands with it.
+//!
 //! The order of the log is the order in which commits became visible: whoever has read up to `seq` N never finds a
 //! smaller number later.
 
@@ -38,7 +40,9 @@ use postgres::PostgresLog;
 use sqlite::SqliteLog;
 
 pub use attributes::{Attributes, ParticipantAttributes};
-pub use erasure::{Erased, Erasure, Erasures, FORGOTTEN, Handles, Host, PersonRow, PersonStay, StayKey, Suppression};
+pub use erasure::{
+    Erased, Erasure, Erasures, FORGOTTEN, Handles, Host, PersonRow, PersonSearch, PersonStay, StayKey, Suppression,
+};
 pub use error::{LogError, Unmigrated};
 pub use handshakes::{Handshakes, HandshakesSeen};
 pub use log::{Append, Appended, Committed, CursorState, Heartbeat, Lag, Leased, Log, LogReader, Moved};
@@ -53,11 +57,14 @@ pub use reading::{
     MAX_STAY_DISTANCE, MeetingFilter, MeetingKey, Order, Page, QuarantineFilter, Reading, RecordingFilter, Scope,
     StayFilter,
 };
-pub use retention::Held as RetentionHeld;
+pub use retention::RetentionHeld;
 pub use sessions::Sessions;
 pub use snapshots::{RunSnapshot, Snapshots, StaySnapshot};
 pub use stats::{Arrived, GoingOn, MAX_COUNTED_DURATION, MeetingCounts, Statistics};
-pub use work_lists::{Details, Enriched, Fetch, Fetched, Finish, Run, WorkCounts, WorkLists};
+pub use work_lists::{
+    Details, EnrichmentOutcome, EnrichmentWorkItem, FinishedRecording, RecordingOutcome, RecordingWorkItem, WorkCounts,
+    WorkLists,
+};
 
 /// All that people ask: reads alone.
 pub trait Queries: Reading + Statistics + Quarantine {}

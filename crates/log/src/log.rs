@@ -106,39 +106,21 @@ pub struct Heartbeat {
 #[async_trait]
 pub trait LogReader: std::fmt::Debug + Send + Sync + 'static {
     /// The first `limit` rows after `after`, in the order of the log.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn read(&self, after: Seq, limit: u32) -> Result<Vec<Record>, LogError>;
 
     /// The newest row's place; [`Seq::START`] if the log is empty.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn head(&self) -> Result<Seq, LogError>;
 
     /// The database's clock.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn now(&self) -> Result<Millis, LogError>;
 
     /// All cursors.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn cursors(&self) -> Result<Vec<CursorState>, LogError>;
 
     /// How far a cursor is behind.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn lag(&self, cursor: &str) -> Result<Lag, LogError>;
 
-    /// The newest [`Log::beat`], of whichever process; `None` if there never was one.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
+    /// The newest [`Log::record_heartbeat`], of whichever process; `None` if there never was one.
     async fn heartbeat(&self) -> Result<Option<Heartbeat>, LogError>;
 
     /// Changes whenever another process may have appended something, for each of the receivers, while [`Maintenance::listen`](super::Maintenance::listen) runs.
@@ -163,9 +145,6 @@ pub trait Log: LogReader {
     async fn append(&self, batch: &[Append]) -> Result<Committed, LogError>;
 
     /// Puts a body into the quarantine whose event the database refused, with the reason.
-    ///
-    /// # Errors
-    /// As for all methods, [`LogError::Unavailable`].
     async fn quarantine(&self, unreadable: &Unreadable, deliveries: u32) -> Result<(), LogError>;
 
     /// Writes a row durably and forgets it: whether an event could be stored now.
@@ -175,43 +154,25 @@ pub trait Log: LogReader {
     async fn probe(&self) -> Result<(), LogError>;
 
     /// Notes that events are accepted now.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
-    async fn beat(&self) -> Result<(), LogError>;
+    async fn record_heartbeat(&self) -> Result<(), LogError>;
 
     /// Takes or renews the lease of a cursor for `owner`, by the database's clock, until `ttl` from now. `None` if
     /// another owner's lease has not ended. A lease that would last more than twice `ttl` has ended: it is from before the
     /// clock was set back. A cursor that does not exist starts before the first row.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn lease(&self, cursor: &str, owner: &str, ttl: Duration) -> Result<Option<Leased>, LogError>;
 
     /// Moves a cursor forward to a position and renews its lease, if `owner` still holds it.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn advance(&self, cursor: &str, owner: &str, to: Seq, ttl: Duration) -> Result<Moved, LogError>;
 
     /// Asks whoever holds the lease of a cursor to hand it over to `owner`; the wish is forgotten after `ttl`, and does
     /// nothing while another's stands.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn claim(&self, cursor: &str, owner: &str, ttl: Duration) -> Result<(), LogError>;
 
     /// Ends the lease of `owner`, so that another need not wait for it. Who has claimed it has it from now on, until its
     /// claim would have ended.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn release(&self, cursor: &str, owner: &str) -> Result<(), LogError>;
 
     /// Records that a cursor passed a row by. Doing it again changes nothing.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn set_aside(&self, cursor: &str, seq: Seq, id: EventId, reason: &str) -> Result<(), LogError>;
 }
 

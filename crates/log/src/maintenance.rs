@@ -59,9 +59,6 @@ pub trait Maintenance: LogReader {
 
     /// What keeps [`Maintenance::maintain`] from deleting what is beyond the retention; `None` if nothing does, or if there is none.
     /// `now` is [`LogReader::now`].
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn retention_held(&self, now: Millis) -> Result<Option<RetentionHeld>, LogError>;
 
     /// How often [`Maintenance::maintain`] wants to be called.
@@ -74,18 +71,12 @@ pub trait Maintenance: LogReader {
 
     /// What about the database itself breaks the promise that what was committed survives a power cut: a sentence each,
     /// which says what to change.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn weaknesses(&self) -> Result<Vec<String>, LogError>;
 
     /// The file system of an embedded database.
     fn disk(&self) -> Option<Disk>;
 
     /// What the metrics need to know.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn counts(&self) -> Result<Counts, LogError>;
 
     /// Closes all connections.

@@ -58,15 +58,9 @@ pub struct SetAside {
 #[async_trait]
 pub trait Notes: LogReader {
     /// What was kept under this name with [`Notes::keep_note`].
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn note(&self, name: &str) -> Result<Option<String>, LogError>;
 
     /// Keeps what a background task wants to remember, in place of what it kept before.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn keep_note(&self, name: &str, note: &str) -> Result<(), LogError>;
 }
 
@@ -74,15 +68,9 @@ pub trait Notes: LogReader {
 #[async_trait]
 pub trait Quarantine: LogReader {
     /// The first `limit` entries of the quarantine with a number over `after`.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn list_quarantined(&self, after: i64, limit: u32) -> Result<Vec<Quarantined>, LogError>;
 
     /// One entry of the quarantine.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn get_quarantined(&self, id: i64) -> Result<Option<Quarantined>, LogError>;
 }
 
@@ -90,44 +78,23 @@ pub trait Quarantine: LogReader {
 #[async_trait]
 pub trait Operations: Log + Notes + Quarantine {
     /// The first `limit` rows after `after` that `filter` wants, in the order of the log.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn select(&self, filter: &Filter, after: Seq, limit: u32) -> Result<Vec<Record>, LogError>;
 
     /// The rows with these ids: how many there are of each (never more than one, if the log keeps its promise).
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn count(&self, ids: &[EventId]) -> Result<HashMap<EventId, u64>, LogError>;
 
     /// The places of the rows with these ids; an id that the log does not know is left out.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn find(&self, ids: &[EventId]) -> Result<HashMap<EventId, Seq>, LogError>;
 
     /// The rows that a cursor passed by, after `after`.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn list_set_aside(&self, cursor: &str, after: Seq, limit: u32) -> Result<Vec<SetAside>, LogError>;
 
     /// Forgets that a cursor passed a row by.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn take_up(&self, cursor: &str, seq: Seq) -> Result<(), LogError>;
 
     /// Deletes an entry of the quarantine; whether there was one.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn discard_quarantined(&self, id: i64) -> Result<bool, LogError>;
 
     /// How many messages of the stream all erasures have deleted, or are about to.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn erased_messages(&self) -> Result<u64, LogError>;
 }

@@ -61,11 +61,13 @@ impl ProjectedEvent {
 }
 
 /// Which run of a meeting: numbers are used again, UUIDs are not.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, sqlx::FromRow)]
 pub struct RunKey {
     /// The subscriber.
+    #[sqlx(try_from = "String")]
     pub subscriber_id: Arc<str>,
     /// The run.
+    #[sqlx(try_from = "String")]
     pub meeting_uuid: Arc<str>,
 }
 
@@ -258,15 +260,9 @@ pub struct Lease<'a> {
 #[async_trait]
 pub trait Projection: Log + Suppression {
     /// The first `limit` rows of the log after `after`, in its order.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn read_projected(&self, after: Seq, limit: u32) -> Result<Vec<ProjectedEvent>, LogError>;
 
     /// What the tables hold of these runs, in any order; a run that they do not know is left out.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn load_runs(&self, runs: &[RunKey]) -> Result<Vec<Stored>, LogError>;
 
     /// Writes rows and moves the cursor forward to `to`, renewing its lease, all of it in one transaction, if the lease's owner
@@ -278,20 +274,11 @@ pub trait Projection: Log + Suppression {
 
     /// Empties the tables, forgets what the cursor has set aside, and moves it back to before the first row, in one transaction,
     /// if the lease's owner still holds it; else nothing is changed.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn clear_tables(&self, lease: Lease<'_>) -> Result<Moved, LogError>;
 
     /// How many runs in the tables began before the oldest event that the log still has.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn runs_before_log(&self) -> Result<i64, LogError>;
 
     /// How many meetings, stays and recordings there are.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn table_counts(&self) -> Result<[i64; 3], LogError>;
 }

@@ -11,17 +11,17 @@ use std::time::Duration;
 use convoke_core::time::Millis;
 
 /// So far the clock may go on without anybody looking, and so old an event may be that vouches for it.
-const APART: Duration = Duration::from_secs(2 * 3600);
+const MAX_APART_TIME: Duration = Duration::from_secs(2 * 3600);
 
 /// Events may be stamped so far ahead: a younger one says nothing about the time.
-pub(super) const AHEAD: Duration = Duration::from_secs(24 * 3600);
+pub(super) const MAX_AHEAD_TIME: Duration = Duration::from_secs(24 * 3600);
 
 /// The note ([`super::Notes::note`]) with the time at which the clock was believed last.
-pub(super) const SEEN: &str = "retention";
+pub(super) const SEEN_NOTE: &str = "retention";
 
 /// Why nothing is deleted that is beyond the retention.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Held {
+pub enum RetentionHeld {
     /// The newest event is too old.
     #[error(
         "nothing is deleted while the newest event, of {newest}, is itself beyond the retention at {now}, the database's time: \
@@ -72,14 +72,14 @@ pub(super) struct Known {
 
 impl Known {
     /// What makes the clock incredible.
-    pub fn clock(&self, now: Millis, retention: Duration) -> Option<Held> {
+    pub fn clock(&self, now: Millis, retention: Duration) -> Option<RetentionHeld> {
         let newest = self.happened.min(self.received).or(self.received)?;
         if newest < now.minus(retention) {
-            return Some(Held::Quiet { newest, now });
+            return Some(RetentionHeld::Quiet { newest, now });
         }
-        let goes_on = self.seen.is_some_and(|seen| now <= seen.plus(APART));
-        let confirmed = self.happened.is_some_and(|happened| now <= happened.plus(APART));
-        (!goes_on && !confirmed).then_some(Held::Clock { now })
+        let goes_on = self.seen.is_some_and(|seen| now <= seen.plus(MAX_APART_TIME));
+        let confirmed = self.happened.is_some_and(|happened| now <= happened.plus(MAX_APART_TIME));
+        (!goes_on && !confirmed).then_some(RetentionHeld::Clock { now })
     }
 
     /// Those of `retentions` by which something may be deleted now.
@@ -88,11 +88,11 @@ impl Known {
     }
 
     /// What holds retention back.
-    pub fn held(&self, now: Millis, retention: Duration) -> Option<Held> {
+    pub fn held(&self, now: Millis, retention: Duration) -> Option<RetentionHeld> {
         self.clock(now, retention).or_else(|| {
             let (cursor, position) = self.slowest.clone()?;
             let unread = self.unread.is_some_and(|received| received < now.minus(retention));
-            unread.then_some(Held::Cursor { cursor, position })
+            unread.then_some(RetentionHeld::Cursor { cursor, position })
         })
     }
 }
@@ -124,14 +124,14 @@ mod tests {
         // Set forward by three hours, twenty days, ninety days; and not looked at before.
         for jump in [3 * HOUR, 20 * DAY] {
             let now = then.plus(jump);
-            assert_eq!(held(known(Some(then), Some(then)), now), Some(Held::Clock { now }));
-            assert_eq!(held(known(Some(then), None), now), Some(Held::Clock { now }));
+            assert_eq!(held(known(Some(then), Some(then)), now), Some(RetentionHeld::Clock { now }));
+            assert_eq!(held(known(Some(then), None), now), Some(RetentionHeld::Clock { now }));
         }
         let now = then.plus(90 * DAY);
-        assert_eq!(held(known(Some(then), Some(then)), now), Some(Held::Quiet { newest: then, now }));
+        assert_eq!(held(known(Some(then), Some(then)), now), Some(RetentionHeld::Quiet { newest: then, now }));
         // What is received by the wrong clock vouches for nothing.
         let jumped = Known { received: Some(now), ..known(Some(then), Some(then)) };
-        assert_eq!(held(jumped, now), Some(Held::Quiet { newest: then, now }));
+        assert_eq!(held(jumped, now), Some(RetentionHeld::Quiet { newest: then, now }));
         // Set back, and right again.
         assert_eq!(held(known(Some(then), Some(now)), then), None);
     }
@@ -140,7 +140,7 @@ mod tests {
     fn a_log_of_which_the_newest_event_is_beyond_the_retention_keeps_everything() {
         let now = then().plus(31 * DAY);
         let quiet = known(Some(then()), Some(now));
-        assert_eq!(quiet.held(now, RETENTION), Some(Held::Quiet { newest: then(), now }));
+        assert_eq!(quiet.held(now, RETENTION), Some(RetentionHeld::Quiet { newest: then(), now }));
         assert_eq!(known(Some(now), Some(then())).held(now, RETENTION), None, "until one comes");
     }
 
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(known(None).held(now, RETENTION), None);
         assert_eq!(known(Some(now.minus(DAY))).held(now, RETENTION), None);
         let held = known(Some(then())).held(now, RETENTION).expect("it is held");
-        assert_eq!(held, Held::Cursor { cursor: "bus".to_owned(), position: 7 });
+        assert_eq!(held, RetentionHeld::Cursor { cursor: "bus".to_owned(), position: 7 });
         assert!(held.to_string().contains("cursor bus"), "{held}");
     }
 }

@@ -9,14 +9,8 @@ use convoke_core::time::Millis;
 #[async_trait]
 pub trait Sessions: std::fmt::Debug + Send + Sync {
     /// Notes that the session is over, which would have lasted until `expires`; and drops those that have expired meanwhile.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn end_session(&self, id: &str, expires: Millis) -> Result<(), LogError>;
 
     /// The sessions that were ended.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn ended_sessions(&self) -> Result<Vec<String>, LogError>;
 }

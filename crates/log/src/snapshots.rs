@@ -58,15 +58,9 @@ pub struct StaySnapshot {
 pub trait Snapshots: Notes + Suppression {
     /// Those of these runs that the tables know, from whichever subscriber's events: a UUID is never that of another
     /// enterprise's run. What was heard of last comes last.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn known_runs(&self, uuids: &[String]) -> Result<Vec<RunSnapshot>, LogError>;
 
     /// The stays of a run, from whichever subscriber's events, in the order in which people joined; those without a time of
     /// joining first, and of stays that began at the same time those that somebody left.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn known_stays(&self, meeting_uuid: &str) -> Result<Vec<StaySnapshot>, LogError>;
 }

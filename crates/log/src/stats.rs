@@ -62,9 +62,6 @@ pub trait Statistics: LogReader {
     async fn count_events(&self, bounds: &[Millis], within: Duration) -> Result<Vec<i64>, LogError>;
 
     /// How many stays overlap each of `steps` steps after `since`, a whole second, each of whole seconds.
-    ///
-    /// # Errors
-    /// As [`Statistics::count_events`].
     async fn count_stays(
         &self,
         since: Millis,
@@ -74,15 +71,9 @@ pub trait Statistics: LogReader {
     ) -> Result<Vec<i64>, LogError>;
 
     /// What was held between each of these times and the next.
-    ///
-    /// # Errors
-    /// As [`Statistics::count_events`].
     async fn count_meetings(&self, bounds: &[Millis], within: Duration) -> Result<Vec<MeetingCounts>, LogError>;
 
     /// What stands in the log after `after`, and how much of it happened from `since` until `until`.
-    ///
-    /// # Errors
-    /// As [`Statistics::count_events`].
     async fn count_arrived(
         &self,
         after: Seq,
@@ -92,15 +83,9 @@ pub trait Statistics: LogReader {
     ) -> Result<Arrived, LogError>;
 
     /// The newest events of the log, the newest first, without their `event_info`.
-    ///
-    /// # Errors
-    /// As [`Statistics::count_events`].
     async fn newest_events(&self, limit: u32, within: Duration) -> Result<Vec<ListedEvent>, LogError>;
 
     /// The runs that go on, of those that began at `since` or later; the newest first.
-    ///
-    /// # Errors
-    /// As [`Statistics::count_events`].
     async fn going_on(&self, since: Millis, limit: u32, within: Duration) -> Result<GoingOn, LogError>;
 }
 

@@ -9,11 +9,11 @@ use convoke_core::id::Seq;
 use convoke_core::time::Millis;
 
 /// A run whose UUID takes more bytes, which none does, is left out: an index entry has no room for it.
-pub(super) const LONGEST_UUID: i64 = 1_000;
+pub(super) const MAX_UUID_BYTES: i64 = 1_000;
 
 /// A time of a work list that lies so far ahead was written by a clock that was wrong: no pause is as long, and no two clocks are
 /// as far apart. What was put off until then is due, and what was given up then is asked for again.
-pub(super) const FAR: Duration = Duration::from_secs(2 * 3600);
+pub(super) const MAX_AHEAD_TIME: Duration = Duration::from_secs(2 * 3600);
 
 /// The four counts of both lists, to 10,000 each: they are asked for every second.
 pub(super) const WORK_COUNTS: &str = "SELECT
@@ -24,7 +24,7 @@ pub(super) const WORK_COUNTS: &str = "SELECT
 
 /// A `record.finish` of the log, of a run that it names.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
-pub struct Finish {
+pub struct FinishedRecording {
     /// Its place.
     pub seq: Seq,
     /// Of the event.
@@ -41,7 +41,7 @@ pub struct Finish {
 
 /// A run whose recordings are asked for.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
-pub struct Fetch {
+pub struct RecordingWorkItem {
     /// Of its events.
     pub subscriber_id: String,
     /// The run.
@@ -62,9 +62,9 @@ pub struct Fetch {
     pub event_info: Option<String>,
 }
 
-/// What came of a [`Fetch`].
+/// What came of a [`RecordingWorkItem`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fetched {
+pub enum RecordingOutcome {
     /// The recordings are decoded: this `record.ready` is to be appended, and no other, whoever does it.
     Ready {
         /// Its `eventInfo`.
@@ -95,7 +95,7 @@ pub enum Fetched {
 
 /// A run that is to be enriched.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
-pub struct Run {
+pub struct EnrichmentWorkItem {
     /// Of its events.
     pub subscriber_id: String,
     /// The run.
@@ -130,9 +130,9 @@ pub struct Details {
     pub corp_id: Option<String>,
 }
 
-/// What came of a [`Run`].
+/// What came of a [`EnrichmentWorkItem`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Enriched {
+pub enum EnrichmentOutcome {
     /// It is known now.
     Known(Details),
     /// Not yet.
@@ -153,7 +153,7 @@ pub enum Enriched {
     },
 }
 
-/// An [`Enriched`] as its row has it.
+/// An [`EnrichmentOutcome`] as its row has it.
 pub(super) struct Settled<'a> {
     pub state: &'static str,
     pub due_at: Option<Millis>,
@@ -162,7 +162,7 @@ pub(super) struct Settled<'a> {
     pub details: Details,
 }
 
-impl Enriched {
+impl EnrichmentOutcome {
     pub(super) fn settled(&self) -> Settled<'_> {
         let (state, due_at, given_up_at, reason, details) = match self {
             Self::Known(details) => ("enriched", None, None, None, details.clone()),
@@ -191,65 +191,41 @@ pub struct WorkCounts {
 pub trait WorkLists: Log + Notes + Suppression {
     /// The `record.finish` events after `after`, up to `up_to`, that name a run, in the order of the log.
     /// `due_at` is when they happened.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
-    async fn finishes(&self, after: Seq, up_to: Seq) -> Result<Vec<Finish>, LogError>;
+    async fn finished_recordings(&self, after: Seq, up_to: Seq) -> Result<Vec<FinishedRecording>, LogError>;
 
     /// Puts finished recordings into the work list, and moves the cursor to `to` as [`super::Log::advance`] does: both, or, if the
     /// lease is lost, neither. What is in the list already, by its place in the log, is not counted again. A further recording of
     /// a run makes it due anew, whatever came of it before; a `record.ready` that was made and not yet appended still will be.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn queue(
         &self,
         cursor: &str,
         owner: &str,
         to: Seq,
         ttl: Duration,
-        finishes: &[Finish],
+        finishes: &[FinishedRecording],
     ) -> Result<Moved, LogError>;
 
     /// At most `limit` of the runs whose recordings are due at `now`: those with something to append first, then the newest.
     /// What was put off or given up by a clock that was far ahead of `now` is due, too.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
-    async fn due_fetches(&self, now: Millis, limit: u32) -> Result<Vec<Fetch>, LogError>;
+    async fn due_recordings(&self, now: Millis, limit: u32) -> Result<Vec<RecordingWorkItem>, LogError>;
 
     /// Notes what came of a fetch. False, and nothing is changed, if it is not any more what it was when it was read: somebody
     /// else has asked, or another recording has finished.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
-    async fn settle_fetch(&self, fetch: &Fetch, fetched: &Fetched) -> Result<bool, LogError>;
+    async fn settle_recording(&self, fetch: &RecordingWorkItem, fetched: &RecordingOutcome) -> Result<bool, LogError>;
 
     /// Puts the runs of `meetings` that are not in the work list of enrichment into it, due at `now`: some, if there are many. Those
     /// that were modified since are put there again, and those that were given up and have begun or ended since. Cancelled ones are
     /// left out, which the platform does not know any more. How many.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn queue_enrichments(&self, now: Millis) -> Result<u64, LogError>;
 
     /// At most `limit` of the runs that are due to be enriched at `now`, the newest first. What was put off or given up by a clock
     /// that was far ahead of `now` is due, too.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
-    async fn due_enrichments(&self, now: Millis, limit: u32) -> Result<Vec<Run>, LogError>;
+    async fn due_enrichments(&self, now: Millis, limit: u32) -> Result<Vec<EnrichmentWorkItem>, LogError>;
 
     /// Notes what came of a run, and copies it to its row in `meetings` in the same transaction. What is not known now and was
     /// known before stays.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
-    async fn settle_enrichment(&self, run: &Run, enriched: &Enriched) -> Result<(), LogError>;
+    async fn settle_enrichment(&self, run: &EnrichmentWorkItem, enriched: &EnrichmentOutcome) -> Result<(), LogError>;
 
     /// How much there is in the work lists: of recordings, and of enrichment.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn work_counts(&self) -> Result<(WorkCounts, WorkCounts), LogError>;
 }

@@ -159,7 +159,7 @@ impl Log for Scripted {
         if self.script().probes_fail { Err(unavailable()) } else { Ok(()) }
     }
 
-    async fn beat(&self) -> Result<(), LogError> {
+    async fn record_heartbeat(&self) -> Result<(), LogError> {
         self.script().beats += 1;
         Ok(())
     }

@@ -465,7 +465,7 @@ pub async fn a_heartbeat_is_read_back_with_its_age_and_a_probe_is_none(backend: 
     let log = backend.log().await;
     log.probe().await.expect("it can be written");
     assert_eq!(log.heartbeat().await.expect("it can be read"), None);
-    log.beat().await.expect("it can be written");
+    log.record_heartbeat().await.expect("it can be written");
     let fresh = log.heartbeat().await.expect("it can be read").expect("there is one");
     assert!(fresh.age < Duration::from_secs(60), "{fresh:?}");
     let at = "2026-01-01T00:00:00.000Z";

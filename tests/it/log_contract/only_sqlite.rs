@@ -112,7 +112,7 @@ async fn harmed(harm: impl Fn(&Path), mend: Option<&dyn Fn(&Path)>, said: &str) 
         assert!(refused.contains(said) && refused.contains("restart"), "{refused}");
     }
     assert!(is_unavailable(&log.probe().await));
-    assert!(is_unavailable(&log.beat().await));
+    assert!(is_unavailable(&log.record_heartbeat().await));
     assert!(is_unavailable(&log.advance("bus", "a", Seq(1), Duration::from_secs(60)).await));
     let Some(mend) = mend else {
         log.close().await;
@@ -179,7 +179,7 @@ async fn nothing_is_said_to_be_kept_in_a_folder_that_was_moved_or_behind_a_link_
 async fn a_heartbeat_of_the_file_that_this_one_is_a_copy_of_is_distinguished_from_its_own() {
     let backend = Backend::sqlite();
     let log = backend.log().await;
-    log.beat().await.expect("written");
+    log.record_heartbeat().await.expect("written");
     assert!(!log.heartbeat().await.expect("read").expect("there is one").elsewhere);
     log.close().await;
     let file = backend.folder.path().join("log.db");
@@ -187,7 +187,7 @@ async fn a_heartbeat_of_the_file_that_this_one_is_a_copy_of_is_distinguished_fro
     fs::rename(beside(&file, ".copy"), &file).expect("moved over it");
     let log = backend.open();
     assert!(log.heartbeat().await.expect("read").expect("there is one").elsewhere);
-    log.beat().await.expect("written");
+    log.record_heartbeat().await.expect("written");
     assert!(!log.heartbeat().await.expect("read").expect("there is one").elsewhere);
 }
 

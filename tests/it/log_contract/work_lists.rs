@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use convoke_core::id::Seq;
-use convoke_log::{Details, Enriched, Fetch, Fetched, Finish, Moved, Run, Store, WorkCounts};
+use convoke_log::{
+    Details, EnrichmentOutcome, EnrichmentWorkItem, FinishedRecording, Moved, RecordingOutcome, RecordingWorkItem,
+    Store, WorkCounts,
+};
 
 use super::fixture::{Backend, append};
 use crate::support::sign::{APP_ID, NOW, millis};
@@ -19,8 +22,8 @@ fn finish_info(uuid: Option<&str>, at: i64) -> String {
     )
 }
 
-fn finish(seq: i64, uuid: &str, at: i64) -> Finish {
-    Finish {
+fn finish(seq: i64, uuid: &str, at: i64) -> FinishedRecording {
+    FinishedRecording {
         seq: Seq(seq),
         subscriber_id: APP_ID.to_owned(),
         meeting_uuid: uuid.to_owned(),
@@ -35,30 +38,30 @@ async fn leased(log: &Arc<dyn Store>) {
 }
 
 /// Queues these as rows up to the last of them.
-async fn queue(log: &Arc<dyn Store>, finishes: &[Finish]) {
+async fn queue(log: &Arc<dyn Store>, finishes: &[FinishedRecording]) {
     let to = finishes.last().expect("some").seq;
     let moved = log.queue(CURSOR, "us", to, TTL, finishes).await.expect("a database");
     assert_eq!(moved, Moved::Yes { wanted: false });
 }
 
-async fn due(log: &Arc<dyn Store>, at: i64) -> Vec<Fetch> {
-    log.due_fetches(millis(at), 10).await.expect("a database")
+async fn due(log: &Arc<dyn Store>, at: i64) -> Vec<RecordingWorkItem> {
+    log.due_recordings(millis(at), 10).await.expect("a database")
 }
 
-async fn settle(log: &Arc<dyn Store>, fetch: &Fetch, fetched: Fetched) -> bool {
-    log.settle_fetch(fetch, &fetched).await.expect("a database")
+async fn settle(log: &Arc<dyn Store>, fetch: &RecordingWorkItem, fetched: RecordingOutcome) -> bool {
+    log.settle_recording(fetch, &fetched).await.expect("a database")
 }
 
-fn later(at: i64) -> Fetched {
-    Fetched::Later { due_at: millis(at), reason: "not yet".to_owned() }
+fn later(at: i64) -> RecordingOutcome {
+    RecordingOutcome::Later { due_at: millis(at), reason: "not yet".to_owned() }
 }
 
-fn given_up(at: i64) -> Fetched {
-    Fetched::GivenUp { at: millis(at), reason: "never".to_owned() }
+fn given_up(at: i64) -> RecordingOutcome {
+    RecordingOutcome::GivenUp { at: millis(at), reason: "never".to_owned() }
 }
 
-fn ready(info: &str) -> Fetched {
-    Fetched::Ready { event_info: info.to_owned(), due_at: millis(NOW) }
+fn ready(info: &str) -> RecordingOutcome {
+    RecordingOutcome::Ready { event_info: info.to_owned(), due_at: millis(NOW) }
 }
 
 pub async fn finished_recordings_are_found_between_two_places(backend: Backend) {
@@ -75,11 +78,11 @@ pub async fn finished_recordings_are_found_between_two_places(backend: Backend) 
     ];
     append(&log, &infos).await;
     let places: Vec<Seq> = log.read(Seq::START, 10).await.expect("a database").iter().map(|row| row.seq).collect();
-    let found = log.finishes(Seq::START, places[4]).await.expect("a database");
-    let due_when_finished = |finish: Finish| Finish { due_at: finish.finished_at, ..finish };
+    let found = log.finished_recordings(Seq::START, places[4]).await.expect("a database");
+    let due_when_finished = |finish: FinishedRecording| FinishedRecording { due_at: finish.finished_at, ..finish };
     let expected = [finish(places[0].0, "a", NOW), finish(places[4].0, "b", NOW + 1)].map(due_when_finished);
     assert_eq!(found, expected);
-    let found = log.finishes(places[0], places[5]).await.expect("a database");
+    let found = log.finished_recordings(places[0], places[5]).await.expect("a database");
     assert_eq!(found.iter().map(|finish| finish.meeting_uuid.as_str()).collect::<Vec<_>>(), ["b", "c"]);
 }
 
@@ -97,7 +100,7 @@ pub async fn recordings_are_queued_once_and_with_the_cursors_move_or_not_at_all(
     assert_eq!(position().await, Seq(3));
 
     assert_eq!(due(&log, NOW + 59_999).await, [], "it is not due yet");
-    let expected = Fetch {
+    let expected = RecordingWorkItem {
         subscriber_id: APP_ID.to_owned(),
         meeting_uuid: "a".to_owned(),
         meeting_id: Some("960000017".to_owned()),
@@ -113,10 +116,10 @@ pub async fn recordings_are_queued_once_and_with_the_cursors_move_or_not_at_all(
     leased(&log).await;
     queue(&log, &first).await;
     assert_eq!(due(&log, NOW + 60_000).await, std::slice::from_ref(&expected));
-    let older = Finish { meeting_id: None, ..finish(5, "a", NOW - HOUR) };
+    let older = FinishedRecording { meeting_id: None, ..finish(5, "a", NOW - HOUR) };
     queue(&log, &[older]).await;
     let now_due = due(&log, NOW + 60_000).await;
-    assert_eq!(now_due, [Fetch { finishes: 2, ..expected }], "the newest counts, and what is known stays");
+    assert_eq!(now_due, [RecordingWorkItem { finishes: 2, ..expected }], "the newest counts, and what is known stays");
     assert_eq!(log.work_counts().await.expect("a database").0, WorkCounts { waiting: 1, given_up: 0 });
 }
 
@@ -132,7 +135,7 @@ pub async fn the_newest_recordings_come_first_and_before_them_what_is_to_be_appe
     let old = due(&log, NOW + HOUR).await.remove(2);
     assert!(settle(&log, &old, ready("{}")).await);
     assert_eq!(uuids().await, ["old", "new", "middle"]);
-    assert_eq!(log.due_fetches(millis(NOW + HOUR), 2).await.expect("a database").len(), 2);
+    assert_eq!(log.due_recordings(millis(NOW + HOUR), 2).await.expect("a database").len(), 2);
 }
 
 pub async fn a_recording_is_settled_by_whoever_asked_first(backend: Backend) {
@@ -143,15 +146,15 @@ pub async fn a_recording_is_settled_by_whoever_asked_first(backend: Backend) {
     assert!(settle(&log, &asked, later(NOW + 2 * HOUR)).await);
     assert_eq!(due(&log, NOW + HOUR).await, []);
     let again = due(&log, NOW + 2 * HOUR).await.remove(0);
-    assert_eq!(again, Fetch { tries: 1, ..asked.clone() });
+    assert_eq!(again, RecordingWorkItem { tries: 1, ..asked.clone() });
 
     assert!(settle(&log, &again, ready(r#"{"one":1}"#)).await);
     assert!(!settle(&log, &again, ready(r#"{"two":2}"#)).await, "another replica was first: its bytes are appended");
     assert!(!settle(&log, &again, later(NOW)).await);
     let made = due(&log, NOW).await.remove(0);
-    assert_eq!(made, Fetch { ready: true, event_info: Some(r#"{"one":1}"#.to_owned()), ..again.clone() });
+    assert_eq!(made, RecordingWorkItem { ready: true, event_info: Some(r#"{"one":1}"#.to_owned()), ..again.clone() });
 
-    let published = || Fetched::Published { due_at: millis(NOW + HOUR) };
+    let published = || RecordingOutcome::Published { due_at: millis(NOW + HOUR) };
     assert!(!settle(&log, &again, published()).await, "what was not read as ready was not appended");
     assert!(settle(&log, &made, published()).await);
     assert!(!settle(&log, &made, published()).await);
@@ -181,10 +184,15 @@ pub async fn a_further_recording_of_a_run_is_asked_for_and_what_was_made_is_stil
     queue(&log, &[finish(3, "a", NOW + 2)]).await;
     let still = due(&log, NOW + HOUR).await.remove(0);
     assert!(still.ready && still.finishes == 3, "{still:?}");
-    assert!(settle(&log, &made, Fetched::Published { due_at: millis(NOW + HOUR) }).await);
+    assert!(settle(&log, &made, RecordingOutcome::Published { due_at: millis(NOW + HOUR) }).await);
     let third = due(&log, NOW + HOUR).await.remove(0);
-    let expected =
-        Fetch { finishes: 3, finished_at: millis(NOW + 2), ready: false, event_info: Some("{}".to_owned()), ..made };
+    let expected = RecordingWorkItem {
+        finishes: 3,
+        finished_at: millis(NOW + 2),
+        ready: false,
+        event_info: Some("{}".to_owned()),
+        ..made
+    };
     assert_eq!(third, expected, "what was answered before is known");
 
     assert!(settle(&log, &third, given_up(NOW + HOUR)).await);
@@ -208,7 +216,7 @@ pub async fn what_was_put_off_or_given_up_by_a_clock_that_was_days_ahead_is_due_
     }
     let ready = due(&log, NOW + HOUR).await;
     assert!(matches!(&ready[..], [fetch] if fetch.ready), "and what is said now is final: {ready:?}");
-    assert!(settle(&log, &ready[0], Fetched::Published { due_at: millis(NOW + HOUR) }).await);
+    assert!(settle(&log, &ready[0], RecordingOutcome::Published { due_at: millis(NOW + HOUR) }).await);
     assert_eq!(due(&log, NOW + HOUR).await, []);
 
     // One that was given up then, and of which a further recording finishes, waits like any other.
@@ -223,9 +231,9 @@ pub async fn what_was_put_off_or_given_up_by_a_clock_that_was_days_ahead_is_due_
     }
     let reason = || "not yet".to_owned();
     let aside = runs(&log, NOW).await;
-    let wait = Enriched::Later { due_at: millis(jumped), reason: reason() };
+    let wait = EnrichmentOutcome::Later { due_at: millis(jumped), reason: reason() };
     log.settle_enrichment(&aside[0], &wait).await.expect("a database");
-    let never = |at: i64| Enriched::GivenUp { at: millis(at), details: Details::default(), reason: reason() };
+    let never = |at: i64| EnrichmentOutcome::GivenUp { at: millis(at), details: Details::default(), reason: reason() };
     log.settle_enrichment(&aside[1], &never(jumped)).await.expect("a database");
     assert_eq!(runs(&log, NOW).await.len(), 3);
     for run in &aside {
@@ -246,12 +254,12 @@ async fn meeting(backend: &Backend, uuid: &str, status: &str, modifications: i64
         .await;
 }
 
-async fn runs(log: &Arc<dyn Store>, at: i64) -> Vec<Run> {
+async fn runs(log: &Arc<dyn Store>, at: i64) -> Vec<EnrichmentWorkItem> {
     log.queue_enrichments(millis(at)).await.expect("a database");
     log.due_enrichments(millis(at), 10).await.expect("a database")
 }
 
-fn uuids(runs: &[Run]) -> Vec<&str> {
+fn uuids(runs: &[EnrichmentWorkItem]) -> Vec<&str> {
     runs.iter().map(|run| run.meeting_uuid.as_str()).collect()
 }
 
@@ -286,7 +294,7 @@ pub async fn runs_are_enriched_once_the_newest_first_and_cancelled_ones_are_not(
     meeting(&backend, "cancelled", "cancelled", 0, NOW + 3).await;
     let due = runs(&log, NOW).await;
     assert_eq!(uuids(&due), ["new", "old"]);
-    let expected = Run {
+    let expected = EnrichmentWorkItem {
         subscriber_id: APP_ID.to_owned(),
         meeting_uuid: "new".to_owned(),
         meeting_id: Some("960000017".to_owned()),
@@ -299,10 +307,10 @@ pub async fn runs_are_enriched_once_the_newest_first_and_cancelled_ones_are_not(
     assert_eq!(due[0], expected);
     assert_eq!(log.queue_enrichments(millis(NOW)).await.expect("a database"), 0, "they are there already");
 
-    log.settle_enrichment(&due[0], &Enriched::Known(details())).await.expect("a database");
+    log.settle_enrichment(&due[0], &EnrichmentOutcome::Known(details())).await.expect("a database");
     let enriched = format!("王's sync|{NOW}|{}|Demo User|corp", NOW + HOUR);
     assert_eq!(columns(&backend, "new").await, enriched);
-    let wait = Enriched::Later { due_at: millis(NOW + HOUR), reason: "not yet".to_owned() };
+    let wait = EnrichmentOutcome::Later { due_at: millis(NOW + HOUR), reason: "not yet".to_owned() };
     log.settle_enrichment(&due[1], &wait).await.expect("a database");
     assert_eq!(columns(&backend, "old").await, "-|-|-|-|-");
     assert_eq!(runs(&log, NOW + HOUR - 1).await, []);
@@ -311,7 +319,7 @@ pub async fn runs_are_enriched_once_the_newest_first_and_cancelled_ones_are_not(
     assert_eq!(log.work_counts().await.expect("a database").1, WorkCounts { waiting: 1, given_up: 0 });
 
     let known = Details { corp_id: Some("corp".to_owned()), ..Details::default() };
-    let given_up = Enriched::GivenUp { at: millis(NOW + HOUR), details: known, reason: "never".to_owned() };
+    let given_up = EnrichmentOutcome::GivenUp { at: millis(NOW + HOUR), details: known, reason: "never".to_owned() };
     log.settle_enrichment(&again[0], &given_up).await.expect("a database");
     assert_eq!(columns(&backend, "old").await, "-|-|-|-|corp");
     assert_eq!(runs(&log, NOW + 9 * HOUR).await, []);
@@ -322,7 +330,7 @@ pub async fn a_run_that_changes_is_enriched_again_and_a_row_made_anew_has_what_w
     let log = backend.log().await;
     meeting(&backend, "a", "scheduled", 0, NOW).await;
     let due = runs(&log, NOW).await;
-    log.settle_enrichment(&due[0], &Enriched::Known(details())).await.expect("a database");
+    log.settle_enrichment(&due[0], &EnrichmentOutcome::Known(details())).await.expect("a database");
     let enriched = columns(&backend, "a").await;
 
     backend.execute("DELETE FROM meetings").await;
@@ -335,13 +343,14 @@ pub async fn a_run_that_changes_is_enriched_again_and_a_row_made_anew_has_what_w
     due.sort_by(|a, b| a.meeting_uuid.cmp(&b.meeting_uuid));
     assert_eq!(uuids(&due), ["a", "b"], "a was modified since");
     let subject = Details { subject: Some("Another".to_owned()), ..Details::default() };
-    log.settle_enrichment(&due[0], &Enriched::Known(subject)).await.expect("a database");
+    log.settle_enrichment(&due[0], &EnrichmentOutcome::Known(subject)).await.expect("a database");
     assert_eq!(
         columns(&backend, "a").await,
         enriched.replace("王's sync", "Another"),
         "what is not answered now stays"
     );
-    let given_up = Enriched::GivenUp { at: millis(NOW), details: Details::default(), reason: "never".to_owned() };
+    let given_up =
+        EnrichmentOutcome::GivenUp { at: millis(NOW), details: Details::default(), reason: "never".to_owned() };
     log.settle_enrichment(&due[1], &given_up).await.expect("a database");
     assert_eq!(runs(&log, NOW).await, []);
     backend.execute("UPDATE meetings SET status = 'concluded'").await;

@@ -417,8 +417,8 @@ async fn a_platform_that_is_away_is_asked_again(backend: Backend) {
     rig.works().await;
     assert_eq!(rig.counts().await, WorkCounts { waiting: 1, given_up: 0 });
     assert_ne!(rig.reason().await, "");
-    assert_eq!(rig.log.due_fetches(begun.plus(Duration::from_secs(60)), 1).await.expect("a database"), []);
-    let due = rig.log.due_fetches(begun.plus(Duration::from_secs(150)), 1).await.expect("a database");
+    assert_eq!(rig.log.due_recordings(begun.plus(Duration::from_secs(60)), 1).await.expect("a database"), []);
+    let due = rig.log.due_recordings(begun.plus(Duration::from_secs(150)), 1).await.expect("a database");
     assert_eq!(due.len(), 1, "{due:?}");
     assert_eq!(rig.announced().await, Vec::<String>::new());
 }

@@ -8,12 +8,12 @@ use uuid::Uuid;
 
 use super::log::advance;
 use super::query::{Connection, Dialect};
-use super::rows::{AnyRow, PERSON};
+use super::rows::PERSON;
 use super::{Backend, Begin};
 use crate::erasure::{FORGOTTEN, internal_members, internal_names};
 use crate::{
-    Changes, Erasure, Erasures, Handles, Host, Lease, LogError, Moved, PersonRow, PersonStay, RunKey, StayKey,
-    Suppression,
+    Changes, Erasure, Erasures, Handles, Host, Lease, LogError, Moved, PersonRow, PersonSearch, PersonStay, RunKey,
+    StayKey, Suppression,
 };
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
@@ -56,15 +56,11 @@ fn as_id(dialect: Dialect, element: &str) -> String {
 }
 
 /// A stay, and whether it is the person's.
+#[derive(FromRow)]
 struct MaybeTheirs {
+    #[sqlx(flatten)]
     stay: PersonStay,
     theirs: bool,
-}
-
-impl<R: AnyRow> FromRow<'_, R> for MaybeTheirs {
-    fn from_row(row: &R) -> Result<Self, sqlx::Error> {
-        Ok(Self { stay: PersonStay::from_row(row)?, theirs: row.at(8)? })
-    }
 }
 
 #[async_trait]
@@ -83,52 +79,7 @@ impl Suppression for Backend {
 }
 
 #[async_trait]
-impl Erasures for Backend {
-    async fn make_forgotten_key(&self, fresh: &str) -> Result<String, LogError> {
-        let insert = self.query("INSERT INTO forgotten_key (id, key) VALUES (1, $1) ON CONFLICT DO NOTHING");
-        self.write(insert.bind(fresh)).await?;
-        self.forgotten_key().await?.ok_or_else(|| LogError::unavailable("the key of the hashes is gone"))
-    }
-
-    async fn remember_forgotten(&self, hashes: &[String], at: Millis) -> Result<(), LogError> {
-        self.write_with(async |connection| remember(connection, hashes, at).await).await
-    }
-
-    async fn begin_erasure(&self, person: &str, named_by: &str) -> Result<Erasure, LogError> {
-        let unfinished = self.query(format!(
-            "SELECT {ERASURE} FROM erasures WHERE person = $1 AND finished_at IS NULL ORDER BY id DESC LIMIT 1"
-        ));
-        let begin = self.query(format!(
-            "INSERT INTO erasures (person, named_by, begun_at) VALUES ($1, $2, {}) RETURNING {ERASURE}",
-            self.dialect().now_millis()
-        ));
-        self.transaction(Begin::LockErasures, async |connection| {
-            match connection.optional(unfinished.bind(person)).await? {
-                Some(unfinished) => Ok(unfinished),
-                None => {
-                    let begun = connection.optional(begin.bind(person).bind(named_by)).await?;
-                    begun.ok_or(sqlx::Error::RowNotFound)
-                }
-            }
-        })
-        .await
-    }
-
-    async fn erasure(&self, id: i64) -> Result<Erasure, LogError> {
-        self.one(self.query(format!("SELECT {ERASURE} FROM erasures WHERE id = $1")).bind(id)).await
-    }
-
-    async fn finish_erasure(&self, id: i64) -> Result<(), LogError> {
-        let forget = self.query("DELETE FROM erased_stays WHERE erasure = $1").bind(id);
-        let now = self.dialect().now_millis();
-        let finish = self.query(format!("UPDATE erasures SET finished_at = {now} WHERE id = $1")).bind(id);
-        self.transaction(Begin::Erase, async |connection| {
-            connection.execute(forget).await?;
-            connection.execute(finish).await.map(drop)
-        })
-        .await
-    }
-
+impl PersonSearch for Backend {
     async fn person_rows(
         &self,
         handles: &Handles,
@@ -203,6 +154,62 @@ impl Erasures for Backend {
         let rows: Vec<MaybeTheirs> = self.all_in_time(rows).await?;
         let last = rows.last().map(|row| row.stay.key.stay_id);
         Ok((rows.into_iter().filter(|row| row.theirs).map(|row| row.stay).collect(), last))
+    }
+
+    async fn hosts(&self, after: Option<&RunKey>, limit: u32) -> Result<Vec<Host>, LogError> {
+        let hosts = "SELECT subscriber_id, meeting_uuid, host, subject FROM enrichments
+                      WHERE (subscriber_id, meeting_uuid) > ($1, $2) AND host IS NOT NULL
+                      ORDER BY subscriber_id, meeting_uuid LIMIT $3";
+        let (subscriber, uuid) = after.map_or(("", ""), |run| (&*run.subscriber_id, &*run.meeting_uuid));
+        self.all(self.query(hosts).bind(subscriber).bind(uuid).bind(i64::from(limit))).await
+    }
+}
+
+#[async_trait]
+impl Erasures for Backend {
+    async fn make_forgotten_key(&self, fresh: &str) -> Result<String, LogError> {
+        let insert = self.query("INSERT INTO forgotten_key (id, key) VALUES (1, $1) ON CONFLICT DO NOTHING");
+        self.write(insert.bind(fresh)).await?;
+        self.forgotten_key().await?.ok_or_else(|| LogError::unavailable("the key of the hashes is gone"))
+    }
+
+    async fn remember_forgotten(&self, hashes: &[String], at: Millis) -> Result<(), LogError> {
+        self.write_with(async |connection| remember(connection, hashes, at).await).await
+    }
+
+    async fn begin_erasure(&self, person: &str, named_by: &str) -> Result<Erasure, LogError> {
+        let unfinished = self.query(format!(
+            "SELECT {ERASURE} FROM erasures WHERE person = $1 AND finished_at IS NULL ORDER BY id DESC LIMIT 1"
+        ));
+        let begin = self.query(format!(
+            "INSERT INTO erasures (person, named_by, begun_at) VALUES ($1, $2, {}) RETURNING {ERASURE}",
+            self.dialect().now_millis()
+        ));
+        self.transaction(Begin::LockErasures, async |connection| {
+            match connection.optional(unfinished.bind(person)).await? {
+                Some(unfinished) => Ok(unfinished),
+                None => {
+                    let begun = connection.optional(begin.bind(person).bind(named_by)).await?;
+                    begun.ok_or(sqlx::Error::RowNotFound)
+                }
+            }
+        })
+        .await
+    }
+
+    async fn erasure(&self, id: i64) -> Result<Erasure, LogError> {
+        self.one(self.query(format!("SELECT {ERASURE} FROM erasures WHERE id = $1")).bind(id)).await
+    }
+
+    async fn finish_erasure(&self, id: i64) -> Result<(), LogError> {
+        let forget = self.query("DELETE FROM erased_stays WHERE erasure = $1").bind(id);
+        let now = self.dialect().now_millis();
+        let finish = self.query(format!("UPDATE erasures SET finished_at = {now} WHERE id = $1")).bind(id);
+        self.transaction(Begin::Erase, async |connection| {
+            connection.execute(forget).await?;
+            connection.execute(finish).await.map(drop)
+        })
+        .await
     }
 
     async fn note_stays(
@@ -294,14 +301,6 @@ impl Erasures for Backend {
             count(connection, erasure, "quarantined", erased).await
         })
         .await
-    }
-
-    async fn hosts(&self, after: Option<&RunKey>, limit: u32) -> Result<Vec<Host>, LogError> {
-        let hosts = "SELECT subscriber_id, meeting_uuid, host, subject FROM enrichments
-                      WHERE (subscriber_id, meeting_uuid) > ($1, $2) AND host IS NOT NULL
-                      ORDER BY subscriber_id, meeting_uuid LIMIT $3";
-        let (subscriber, uuid) = after.map_or(("", ""), |run| (&*run.subscriber_id, &*run.meeting_uuid));
-        self.all(self.query(hosts).bind(subscriber).bind(uuid).bind(i64::from(limit))).await
     }
 
     async fn erase_host(&self, erasure: i64, run: &RunKey, subject: bool) -> Result<(), LogError> {

@@ -103,9 +103,9 @@ impl Log for Backend {
         self.transaction(Begin::LockLog, async |connection| connection.execute(probe).await.map(drop)).await
     }
 
-    async fn beat(&self) -> Result<(), LogError> {
+    async fn record_heartbeat(&self) -> Result<(), LogError> {
         let now = self.dialect().now();
-        let beat = match self {
+        let heartbeat = match self {
             Self::Postgres(_) => self.query(format!(
                 "INSERT INTO heartbeat (id, at) VALUES (1, {now}) ON CONFLICT (id) DO UPDATE SET at = excluded.at"
             )),
@@ -116,7 +116,7 @@ impl Log for Backend {
                 ))
                 .bind(log.mark()),
         };
-        self.write(beat).await.map(drop)
+        self.write(heartbeat).await.map(drop)
     }
 
     async fn lease(&self, cursor: &str, owner: &str, ttl: Duration) -> Result<Option<Leased>, LogError> {

@@ -109,7 +109,7 @@ impl Backend {
                     (SELECT received_at FROM events ORDER BY seq DESC LIMIT 1),
                     (SELECT note FROM task_notes WHERE name = $2)",
         );
-        let times = times.bind(EventId::lower_bound(now.plus(retention::AHEAD))).bind(retention::SEEN);
+        let times = times.bind(EventId::lower_bound(now.plus(retention::MAX_AHEAD_TIME))).bind(retention::SEEN_NOTE);
         let slowest = self.query("SELECT name, position FROM cursors ORDER BY position LIMIT 1");
         let unread = self.query("SELECT received_at FROM events WHERE seq > $1 ORDER BY seq LIMIT 1");
         self.transaction(Begin::ReadLog, async |connection| {

@@ -24,6 +24,7 @@ mod work_lists;
 
 pub(crate) use handshakes::note_handshake;
 pub(crate) use log::insert_quarantined;
+pub(crate) use rows::RECORDING;
 
 /// A log, and in which database it is.
 pub(crate) enum Backend {

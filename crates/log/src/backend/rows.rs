@@ -9,7 +9,7 @@ use sqlx::{Decode, FromRow, Postgres, Row, Sqlite, Type};
 use uuid::Uuid;
 
 use crate::attributes::Attributes;
-use crate::erasure::{Host, PersonRow, PersonStay, StayKey};
+use crate::erasure::PersonRow;
 use crate::projection::{ClosedBy, MeetingRow, ProjectedEvent, Ready, RecordingRow, RunKey, Status, StayRow};
 use convoke_core::event::{Attendee, Meeting, Record};
 use convoke_core::id::EventId;
@@ -212,30 +212,5 @@ impl<R: AnyRow> FromRow<'_, R> for PersonRow {
             meeting: meeting(row, 3)?,
             attendee: attendee(row, 6)?,
         })
-    }
-}
-
-impl<R: AnyRow> FromRow<'_, R> for StayKey {
-    fn from_row(row: &R) -> Result<Self> {
-        Ok(Self { run: run(row, 0)?, stay_id: uuid(row, 2)? })
-    }
-}
-
-impl<R: AnyRow> FromRow<'_, R> for PersonStay {
-    fn from_row(row: &R) -> Result<Self> {
-        Ok(Self {
-            key: StayKey::from_row(row)?,
-            meeting_id: row.at(3)?,
-            display_name: row.at(4)?,
-            call_number: row.at(5)?,
-            user_uuid: row.at(6)?,
-            account: row.at(7)?,
-        })
-    }
-}
-
-impl<R: AnyRow> FromRow<'_, R> for Host {
-    fn from_row(row: &R) -> Result<Self> {
-        Ok(Self { run: run(row, 0)?, host: row.at(2)?, subject: row.at(3)? })
     }
 }

@@ -6,20 +6,23 @@ use async_trait::async_trait;
 
 use super::log::advance;
 use super::{Backend, Begin};
-use crate::work_lists::{FAR, LONGEST_UUID, Settled, WORK_COUNTS};
-use crate::{Enriched, Fetch, Fetched, Finish, Lease, LogError, Moved, Run, WorkCounts, WorkLists};
+use crate::work_lists::{MAX_AHEAD_TIME, MAX_UUID_BYTES, Settled, WORK_COUNTS};
+use crate::{
+    EnrichmentOutcome, EnrichmentWorkItem, FinishedRecording, Lease, LogError, Moved, RecordingOutcome,
+    RecordingWorkItem, WorkCounts, WorkLists,
+};
 use convoke_core::id::Seq;
 use convoke_core::time::Millis;
 
 #[async_trait]
 impl WorkLists for Backend {
-    async fn finishes(&self, after: Seq, up_to: Seq) -> Result<Vec<Finish>, LogError> {
+    async fn finished_recordings(&self, after: Seq, up_to: Seq) -> Result<Vec<FinishedRecording>, LogError> {
         let finishes =
             "SELECT seq, subscriber_id, meeting_uuid, meeting_id, occurred_at AS finished_at, occurred_at AS due_at
                           FROM events
                          WHERE seq > $1 AND seq <= $2 AND event = 'record.finish' AND octet_length(meeting_uuid) <= $3
                          ORDER BY seq";
-        self.along(self.query(finishes).bind(after).bind(up_to).bind(LONGEST_UUID)).await
+        self.along(self.query(finishes).bind(after).bind(up_to).bind(MAX_UUID_BYTES)).await
     }
 
     async fn queue(
@@ -28,7 +31,7 @@ impl WorkLists for Backend {
         owner: &str,
         to: Seq,
         ttl: Duration,
-        finishes: &[Finish],
+        finishes: &[FinishedRecording],
     ) -> Result<Moved, LogError> {
         let greatest = self.dialect().greatest();
         let queue = format!(
@@ -57,37 +60,37 @@ impl WorkLists for Backend {
         .await
     }
 
-    async fn due_fetches(&self, now: Millis, limit: u32) -> Result<Vec<Fetch>, LogError> {
+    async fn due_recordings(&self, now: Millis, limit: u32) -> Result<Vec<RecordingWorkItem>, LogError> {
         let due =
             "SELECT subscriber_id, meeting_uuid, meeting_id, finishes, finished_at, tries, state = 'ready' AS ready,
                           event_info
                      FROM fetches WHERE due_at <= $1 OR due_at > $3 OR given_up_at > $3
                     ORDER BY state = 'ready' DESC, finished_at DESC LIMIT $2";
-        self.all(self.query(due).bind(now).bind(i64::from(limit)).bind(now.plus(FAR))).await
+        self.all(self.query(due).bind(now).bind(i64::from(limit)).bind(now.plus(MAX_AHEAD_TIME))).await
     }
 
-    async fn settle_fetch(&self, fetch: &Fetch, fetched: &Fetched) -> Result<bool, LogError> {
+    async fn settle_recording(&self, fetch: &RecordingWorkItem, fetched: &RecordingOutcome) -> Result<bool, LogError> {
         // $1 to $3 say which fetch, and as what it was read.
         let (set, text, at) = match fetched {
-            Fetched::Ready { event_info, due_at } => (
+            RecordingOutcome::Ready { event_info, due_at } => (
                 "state = 'ready', event_info = $4, due_at = $5, given_up_at = NULL, reason = NULL
                   WHERE state IN ('waiting', 'given_up') AND finishes = $3",
                 Some(event_info),
                 due_at,
             ),
-            Fetched::Later { due_at, reason } => (
+            RecordingOutcome::Later { due_at, reason } => (
                 "tries = tries + 1, state = 'waiting', reason = $4, due_at = $5, given_up_at = NULL
                   WHERE state IN ('waiting', 'given_up') AND finishes = $3",
                 Some(reason),
                 due_at,
             ),
-            Fetched::GivenUp { at, reason } => (
+            RecordingOutcome::GivenUp { at, reason } => (
                 "tries = tries + 1, state = 'given_up', reason = $4, due_at = NULL, given_up_at = $5
                   WHERE state IN ('waiting', 'given_up') AND finishes = $3",
                 Some(reason),
                 at,
             ),
-            Fetched::Published { due_at } => (
+            RecordingOutcome::Published { due_at } => (
                 "state = CASE finishes WHEN $3 THEN 'published' ELSE 'waiting' END,
                  due_at = CASE finishes WHEN $3 THEN NULL ELSE $5 END
                   WHERE state = 'ready' AND event_info = $4",
@@ -116,7 +119,7 @@ impl WorkLists for Backend {
                      OR e.state = 'given_up' AND e.status <> m.status)
               LIMIT 1000",
         );
-        let runs: Vec<(String, String, String, i64)> = self.all_in_time(select.bind(LONGEST_UUID)).await?;
+        let runs: Vec<(String, String, String, i64)> = self.all_in_time(select.bind(MAX_UUID_BYTES)).await?;
         if runs.is_empty() {
             return Ok(0);
         }
@@ -137,16 +140,16 @@ impl WorkLists for Backend {
         self.write(queue.bind(now).bind_json(runs)).await
     }
 
-    async fn due_enrichments(&self, now: Millis, limit: u32) -> Result<Vec<Run>, LogError> {
+    async fn due_enrichments(&self, now: Millis, limit: u32) -> Result<Vec<EnrichmentWorkItem>, LogError> {
         let due =
             "SELECT m.subscriber_id, m.meeting_uuid, m.meeting_id, m.meeting_cycle_sub_id, m.status, m.first_event_at,
                     m.last_event_at, e.tries
                FROM enrichments e JOIN meetings m ON m.subscriber_id = e.subscriber_id AND m.meeting_uuid = e.meeting_uuid
               WHERE e.due_at <= $1 OR e.due_at > $3 OR e.given_up_at > $3 ORDER BY m.last_event_at DESC LIMIT $2";
-        self.all(self.query(due).bind(now).bind(i64::from(limit)).bind(now.plus(FAR))).await
+        self.all(self.query(due).bind(now).bind(i64::from(limit)).bind(now.plus(MAX_AHEAD_TIME))).await
     }
 
-    async fn settle_enrichment(&self, run: &Run, enriched: &Enriched) -> Result<(), LogError> {
+    async fn settle_enrichment(&self, run: &EnrichmentWorkItem, enriched: &EnrichmentOutcome) -> Result<(), LogError> {
         let Settled { state, due_at, given_up_at, reason, details } = enriched.settled();
         let update = self.query(
             "UPDATE enrichments

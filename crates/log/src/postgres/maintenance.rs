@@ -77,7 +77,7 @@ impl PostgresLog {
             let known = backend.known_of_retention(now).await?;
             let [events, quarantine] = known.allows(now, [self.retention, self.quarantine_retention]);
             if events.is_some() || quarantine.is_some() {
-                backend.keep_note(retention::SEEN, &now.to_string()).await?;
+                backend.keep_note(retention::SEEN_NOTE, &now.to_string()).await?;
             }
             if let Some(retention) = events {
                 more |= partitions::expire(&self.hosts, now.minus(retention)).await.map_err(failed_upkeep)?;

@@ -9,7 +9,7 @@ use crate::LogError;
 use crate::backend::query::{Connection, Plan};
 
 /// How much longer than the server a client waits: for a server that vanished.
-const CLIENT_GRACE: Duration = Duration::from_millis(500);
+const CLIENT_GRACE_TIME: Duration = Duration::from_millis(500);
 
 const QUERY_CANCELED: &str = "57014";
 
@@ -48,7 +48,7 @@ pub async fn read_within<T>(
         tx.commit().await?;
         Ok::<_, sqlx::Error>(rows)
     };
-    match tokio::time::timeout(within + CLIENT_GRACE, work).await {
+    match tokio::time::timeout(within + CLIENT_GRACE_TIME, work).await {
         Ok(Ok(rows)) => Ok(rows),
         Ok(Err(error)) => match error.as_database_error().and_then(|error| error.code()) {
             Some(code) if code == QUERY_CANCELED => Err(LogError::TooSlow(within)),

@@ -7,14 +7,14 @@ use futures_util::TryStreamExt as _;
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::rows::{EVENT, MEETING, QUARANTINED, RECORDING, STAY};
+use super::rows::{EVENT, MEETING, QUARANTINED, STAY};
 use super::{
     EventFilter, ListedEvent, ListedMeeting, ListedQuarantined, ListedRecording, ListedStay, Listing,
     MAX_LISTING_BYTES, MAX_STAY_DISTANCE, MeetingFilter, MeetingKey, Order, Page, QuarantineFilter, Reading,
     RecordingFilter, Scope, StayFilter,
 };
-use crate::backend::Backend;
 use crate::backend::query::{Connection, Dialect, FromAnyRow, Param, Plan, Query, sought};
+use crate::backend::{Backend, RECORDING};
 use crate::{LogError, RunKey, postgres};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
@@ -217,11 +217,11 @@ enum Meeting {
     /// A number.
     Number(String),
     /// The UUID of these runs.
-    Runs(String, Vec<RunSnapshot>),
+    Runs(String, Vec<NamedRun>),
 }
 
 #[derive(FromRow)]
-struct RunSnapshot {
+struct NamedRun {
     subscriber_id: String,
     meeting_id: Option<String>,
     first_event_at: Millis,
@@ -234,7 +234,7 @@ async fn find_meeting(
     scope: &Scope,
 ) -> Result<Option<Meeting>, sqlx::Error> {
     let Some(meeting) = &scope.meeting else { return Ok(None) };
-    let runs: Vec<RunSnapshot> = connection.fetch(Query::new(dialect, RUNS_WITH_UUID).bind(sought(meeting))).await?;
+    let runs: Vec<NamedRun> = connection.fetch(Query::new(dialect, RUNS_WITH_UUID).bind(sought(meeting))).await?;
     Ok(Some(match runs.is_empty() {
         true => Meeting::Number(number(dialect, meeting)),
         false => Meeting::Runs(meeting.clone(), runs),

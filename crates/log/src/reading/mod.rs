@@ -176,9 +176,6 @@ pub trait Reading: LogReader {
 
     /// The first events after `after` up to `up_to`, in the order of the log, `limit` or `MAX_LISTING_BYTES` of them: without a `next` there
     /// are no others up to there. A meeting is its number or UUID as the events have it.
-    ///
-    /// # Errors
-    /// As [`Reading::list_events`].
     async fn events_between(
         &self,
         filter: &EventFilter,
@@ -189,15 +186,9 @@ pub trait Reading: LogReader {
     ) -> Result<Listing<ListedEvent, Seq>, LogError>;
 
     /// The event with this id.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn get_event(&self, id: EventId) -> Result<Option<ListedEvent>, LogError>;
 
     /// Runs of meetings, by [`MeetingKey`].
-    ///
-    /// # Errors
-    /// As [`Reading::list_events`].
     async fn list_meetings(
         &self,
         filter: &MeetingFilter,
@@ -205,21 +196,12 @@ pub trait Reading: LogReader {
     ) -> Result<Listing<ListedMeeting, MeetingKey>, LogError>;
 
     /// The run with this key.
-    ///
-    /// # Errors
-    /// [`LogError::Unavailable`].
     async fn get_meeting(&self, run: &RunKey) -> Result<Option<ListedMeeting>, LogError>;
 
     /// Stays by their id, which is the order in which they began.
-    ///
-    /// # Errors
-    /// As [`Reading::list_events`].
     async fn list_stays(&self, filter: &StayFilter, page: &Page<Uuid>) -> Result<Listing<ListedStay, Uuid>, LogError>;
 
     /// Recordings by their event's id, which is the order in which they were finished.
-    ///
-    /// # Errors
-    /// As [`Reading::list_events`].
     async fn list_recordings(
         &self,
         filter: &RecordingFilter,
@@ -227,9 +209,6 @@ pub trait Reading: LogReader {
     ) -> Result<Listing<ListedRecording, EventId>, LogError>;
 
     /// The quarantine by number, which is the order in which they arrived.
-    ///
-    /// # Errors
-    /// As [`Reading::list_events`].
     async fn list_quarantine(
         &self,
         filter: &QuarantineFilter,

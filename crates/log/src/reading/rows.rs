@@ -259,9 +259,6 @@ pub(crate) const MEETING: &str = "subscriber_id, meeting_uuid, meeting_id, meeti
 pub(crate) const STAY: &str = "stay_id, subscriber_id, meeting_uuid, meeting_id, participant_id, person, user_uuid, \
      account, display_name, call_number, user_agent, role, joined_at, left_at, duration_s, closed_by";
 
-pub(crate) const RECORDING: &str = "event_id, subscriber_id, meeting_uuid, meeting_id, finished_at, ready_at, length_s, \
-     size_mb, files, view_url";
-
 pub(crate) const QUARANTINED: &str =
     "id, subscriber_id, received_at, deliveries, reason, CAST(length(body) AS bigint) AS bytes";
 

@@ -15,7 +15,7 @@ const MAX_EXPIRED_ROWS: i64 = 500;
 
 /// How soon to look again when there was nothing to delete, or how many times as long as looking took.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
-const RETENTION_REST: u32 = 60;
+const REST_FACTOR: u32 = 60;
 
 impl SqliteLog {
     /// Deletes some of the rows that are beyond the retention and that every cursor has read.
@@ -32,7 +32,7 @@ impl SqliteLog {
         let known = backend.known_of_retention(now).await?;
         let [events, quarantine] = known.allows(now, [self.retention, self.quarantine_retention]);
         if looking.after.is_none() && (events.is_some() || quarantine.is_some()) {
-            backend.keep_note(retention::SEEN, &now.to_string()).await?;
+            backend.keep_note(retention::SEEN_NOTE, &now.to_string()).await?;
         }
         if let Some(retention) = events {
             let before = now.minus(retention);
@@ -60,7 +60,7 @@ impl SqliteLog {
             deleted += backend.expire_quarantine(now.minus(retention), MAX_EXPIRED_ROWS).await?;
         }
         if deleted == 0 {
-            looking.rests = Some((now, RETENTION_INTERVAL.max(begun.elapsed() * RETENTION_REST)));
+            looking.rests = Some((now, RETENTION_INTERVAL.max(begun.elapsed() * REST_FACTOR)));
         }
         Ok(())
     }

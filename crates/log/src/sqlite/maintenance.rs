@@ -13,7 +13,7 @@ use convoke_core::time::Millis;
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/sqlite");
 
 /// A WAL longer than this is checkpointed by [`SqliteLog::maintain`].
-const CHECKPOINT_BYTES: u64 = 2 << 20;
+const MAX_WAL_BYTES: u64 = 2 << 20;
 
 impl SqliteLog {
     pub fn describe(&self) -> String {
@@ -75,7 +75,7 @@ impl SqliteLog {
     pub async fn maintain(&self, backend: &Backend, now: Millis) -> Result<(), LogError> {
         self.expire(backend, now).await?;
         let length = tokio::fs::metadata(self.files.wal()).await.map_or(0, |metadata| metadata.len());
-        if length > CHECKPOINT_BYTES {
+        if length > MAX_WAL_BYTES {
             let mut connection = self.readers.acquire().await.map_err(failed)?;
             sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&mut *connection).await.map_err(failed)?;
         }
