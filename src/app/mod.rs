@@ -1,6 +1,6 @@
 //! The composition root: settings become parts, and each part registers what it runs, reloads and stops.
 //!
-//! Every task of the service is spawned in [`tasks`], named, supervised and stopped in order. Every part that can take new
+//! Every task of the service is spawned in `tasks`, named, supervised and stopped in order. Every part that can take new
 //! settings while it runs is registered with the [`Reloader`].
 
 mod gauges;
