@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes packages of Convoke, in target/packages/dist: a .deb, an .rpm, a tarball, an image (an OCI archive), their checksums.
 #
-#   scripts/packages.sh [--arch x86_64|aarch64] [--revision N] [deb|rpm|tarball|image]...      default: all of them
+#   scripts/packages.sh [--arch x86_64|aarch64] [--revision N] [--program FILE] [deb|rpm|tarball|image]...      default: all of them
 #
 # One program is in the first three: built by cargo-zigbuild, it asks for glibc 2.17 and nothing else, so that it runs on
 # whatever is newer. The image is built by buildah as deploy/Dockerfile says, from the image that RUST_IMAGE names if it is
@@ -13,6 +13,7 @@ cd "$(dirname "$0")/.."
 glibc=2.17
 arch=$(uname -m)
 revision=1
+program=
 tools=${TOOLS_DIR:-$PWD/.tools}
 export PATH="$tools/packaging/bin:$tools/venv-packages/bin:$PATH"
 
@@ -24,8 +25,10 @@ while [ $# -gt 0 ]; do
   case $1 in
     --arch) arch=${2:?}; shift ;;
     --revision) revision=${2:?}; shift ;;
+    # One that was built already, the same way.
+    --program) program=${2:?}; shift ;;
     deb | rpm | tarball | image) wanted+=("$1") ;;
-    *) die "'$1' is none of deb, rpm, tarball, image, --arch, --revision" ;;
+    *) die "'$1' is none of deb, rpm, tarball, image, --arch, --revision, --program" ;;
   esac
   shift
 done
@@ -50,6 +53,7 @@ wants() { case " ${wanted[*]} " in *" $1 "*) true ;; *) false ;; esac; }
 
 # The program keeps the names of its functions, for what it says when it panics, and loses line numbers.
 build() {
+  [ -z "$program" ] || return 0
   [ -d "$(rustc --print target-libdir --target "$triple")" ] ||
     die "this Rust has no library for $triple: rustup target add $triple"
   CARGO_PROFILE_RELEASE_DEBUG=0 CARGO_PROFILE_RELEASE_STRIP=debuginfo \
@@ -60,7 +64,9 @@ build() {
 # Completions and man pages, which are the same for every machine: asked of the program itself.
 texts() {
   local texts=$work/texts
-  if [ "$arch" = "$(uname -m)" ]; then
+  if ! "$program" completions bash >/dev/null 2>&1; then
+    mkdir -p "$texts/man" "$texts/completions"; touch "$texts"/completions/{convoke.bash,_convoke,convoke.fish} "$texts/man/convoke.1"
+  elif [ "$arch" = "$(uname -m)" ]; then
     rm -rf "$texts"
     mkdir -p "$texts/man" "$texts/completions"
     "$program" completions bash >"$texts/completions/convoke.bash"
