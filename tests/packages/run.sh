@@ -18,7 +18,7 @@ export TOOLS_DIR=${TOOLS_DIR:-$PWD/.tools}
 scratch=$(mktemp -d /var/tmp/convoke-packages.XXXXXX)
 trap 'rm -rf "$scratch"' EXIT
 export scratch
-export PATH=$TOOLS_DIR:$TOOLS_DIR/nats-server/2.15.1:$PATH
+export PATH=$TOOLS_DIR:$TOOLS_DIR/packaging/bin:$TOOLS_DIR/nats-server/2.15.1:$PATH
 
 wants() { case " ${parts[*]} " in *" $1 "*) true ;; *) false ;; esac; }
 step() { printf '\n── %s (at %d s)\n' "$*" "$SECONDS"; }
