@@ -48,6 +48,9 @@ macro_rules! eprintln {
     ($($text:tt)*) => { $crate::output::print_error(format_args!("{}\n", format_args!($($text)*))) };
 }
 
+/// The version, and the commit that it was built from with its date; without them in a build for development.
+pub const VERSION: &str = env!("CONVOKE_VERSION");
+
 pub mod app;
 pub mod audit;
 pub mod backfill;

@@ -3,14 +3,20 @@
 mod audit;
 mod backfill;
 mod check;
+mod completions;
+mod config;
 mod demo;
 mod export;
 mod forget;
+mod health;
+mod init;
 mod migrate;
 mod open;
 mod quarantine;
 mod rebuild;
 mod replay;
+mod running;
+mod send;
 mod serve;
 mod signals;
 mod simulate;
@@ -21,7 +27,7 @@ mod verify;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use self::open::{open_bus, open_bus_if_named, open_log, settings, with_log};
 use self::signals::with_token;
@@ -35,7 +41,7 @@ use convoke_log::LogError;
 /// `convoke demo` shows all of it without any set-up. Exit status: 0 done; 1 failed while running; 2 wrong usage or
 /// settings.
 #[derive(Debug, Parser)]
-#[command(name = "convoke", version, max_term_width = 110)]
+#[command(name = "convoke", version = crate::VERSION, max_term_width = 110)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -43,6 +49,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make settings, key file and token in a folder, and say what comes next; nothing is overwritten
+    Init(init::InitArguments),
     /// Run the service: both listeners and the relay
     Serve(serve::ServeArguments),
     /// Show the main job on this machine, with a private database, bus and platform
@@ -61,6 +69,12 @@ enum Command {
     Subscription(subscription::SubscriptionArguments),
     /// Check settings, database, bus, stream, clock; status 1 if something is wrong
     Check(check::CheckArguments),
+    /// Show the settings that count and where they come from, or check them
+    Config(config::ConfigArguments),
+    /// Send one signed test event, or the handshake, to any URL
+    Send(send::SendArguments),
+    /// Ask the running service whether it is well; for containers
+    Health(health::HealthArguments),
     /// Find what the platform dropped in its history, and fill it
     Backfill(backfill::BackfillArguments),
     /// Bring the database's tables up to date
@@ -71,6 +85,52 @@ enum Command {
     Rebuild(rebuild::RebuildArguments),
     /// Erase one person: from the log, the tables, the quarantine and the stream; also while the service runs
     Forget(forget::ForgetArguments),
+    /// Print the completion script of a shell
+    Completions(completions::CompletionsArguments),
+    /// Write the man pages
+    #[command(hide = true)]
+    Man(completions::ManArguments),
+}
+
+/// The flags of settings that a command's help shows: those that it uses. All commands take all of them, so that one line of
+/// flags serves `serve` and the commands beside it.
+fn shown_settings(command: &str) -> &'static [&'static str] {
+    match command {
+        "serve" | "check" | "config" => &[
+            "config",
+            "listen",
+            "admin_listen",
+            "path",
+            "app_id",
+            "app_key_file",
+            "database_url",
+            "nats_url",
+            "log_format",
+        ],
+        "verify" => &["config", "app_id", "app_key_file"],
+        "send" => &["config", "listen", "path", "app_id", "app_key_file"],
+        "health" => &["config", "admin_listen"],
+        "subscription" => &["config", "app_id", "app_key_file", "database_url", "log_format"],
+        "audit" | "replay" | "forget" | "backfill" => &["config", "database_url", "nats_url", "log_format"],
+        _ => &["config", "database_url", "log_format"],
+    }
+}
+
+/// The parser.
+fn command() -> clap::Command {
+    fn hide(command: clap::Command, shown: &'static [&'static str]) -> clap::Command {
+        let settings = |arg: &clap::Arg| arg.get_help_heading() == Some("Settings");
+        command
+            .mut_args(|arg| {
+                let hidden = settings(&arg) && !shown.contains(&arg.get_id().as_str());
+                if hidden { arg.hide(true) } else { arg }
+            })
+            .mut_subcommands(|inner| hide(inner, shown))
+    }
+    Arguments::command().mut_subcommands(|command| {
+        let shown = shown_settings(command.get_name());
+        hide(command, shown)
+    })
 }
 
 /// How a command ends, if not well.
@@ -114,7 +174,7 @@ type Outcome = Result<(), Failure>;
 #[must_use]
 pub fn main() -> ExitCode {
     telemetry::log_panics();
-    let arguments = Arguments::parse();
+    let arguments = Arguments::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
     let env = Env::from_process();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -142,6 +202,7 @@ pub fn main() -> ExitCode {
 
 async fn run(command: Command, env: &Env) -> Outcome {
     match command {
+        Command::Init(arguments) => init::run(&arguments, env),
         Command::Serve(arguments) => serve::run(&arguments, env).await,
         Command::Demo(arguments) => demo::run(&arguments, env).await,
         Command::Simulate(arguments) => simulate::run(&arguments, env).await,
@@ -151,11 +212,16 @@ async fn run(command: Command, env: &Env) -> Outcome {
         Command::Quarantine(arguments) => quarantine::run(&arguments, env).await,
         Command::Subscription(arguments) => subscription::run(&arguments, env).await,
         Command::Check(arguments) => check::run(&arguments, env).await,
+        Command::Config(arguments) => config::run(&arguments, env),
+        Command::Send(arguments) => send::run(&arguments, env).await,
+        Command::Health(arguments) => health::run(&arguments, env).await,
         Command::Backfill(arguments) => backfill::run(&arguments, env).await,
         Command::Migrate(arguments) => migrate::run(&arguments, env).await,
         Command::Export(arguments) => export::run(&arguments, env).await,
         Command::Rebuild(arguments) => rebuild::run(&arguments, env).await,
         Command::Forget(arguments) => forget::run(&arguments, env).await,
+        Command::Completions(arguments) => completions::completions(&arguments),
+        Command::Man(arguments) => completions::man(&arguments),
     }
 }
 

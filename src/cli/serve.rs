@@ -25,7 +25,7 @@ pub async fn run(arguments: &ServeArguments, env: &Env) -> Outcome {
     let mut signals = EndSignals::listen()?;
     let mut hang_up = signal(SignalKind::hangup()).context("SIGHUP")?;
 
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), subscribers = settings.subscribers.len(), "convoke starts");
+    tracing::info!(version = crate::VERSION, subscribers = settings.subscribers.len(), "convoke starts");
     for problem in settings.secret_files.iter().filter_map(|file| read_by_others(file)) {
         tracing::warn!("{problem}");
     }

@@ -57,6 +57,13 @@ pub(super) struct Text {
     text: Zeroizing<String>,
 }
 
+impl Text {
+    /// As it was named.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+}
+
 /// Reads the file that `--config`, `CONVOKE_CONFIG` or custom names (`convoke.toml`); `None`: there is none.
 ///
 /// # Errors

@@ -34,6 +34,13 @@ pub(super) struct Key {
     pub default: &'static str,
 }
 
+impl Key {
+    /// Whether the value itself is a secret.
+    pub fn secret(&self) -> bool {
+        matches!(self.path, "admin.token" | "admin.viewer_token")
+    }
+}
+
 /// Stands for the absence of a value wherever the default is none, so that a higher layer can undo a lower one.
 pub(super) const NONE: &str = "none";
 

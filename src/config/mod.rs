@@ -6,6 +6,7 @@
 //! names the setting, where its value came from, and what to write instead, and never holds a secret.
 
 mod build;
+mod effective;
 mod env;
 mod error;
 mod file;

@@ -21,6 +21,7 @@ mod documentation;
 mod enrichment;
 mod example_consumers;
 mod export;
+mod first_steps;
 mod forget;
 mod fuzz_corpus;
 mod heartbeat;

@@ -16,6 +16,10 @@ use crate::time::Millis;
 /// The event type of the platform's handshake, which is answered and never stored.
 pub const HANDSHAKE: &str = "meeting.verify";
 
+/// What the meeting UUID of test data begins with: of what `convoke send` and the simulated platform make. That of a real
+/// meeting is random; one in 2^64 begins so.
+pub const TEST_MEETINGS: &str = "7e57da7a7e57da7a";
+
 /// The event types that the platform's manual names (section 6.2.3, table 6-34), without the handshake.
 /// The list has grown before: any other type is stored and published too, and counted as `other`.
 pub const KNOWN_EVENTS: [&str; 9] = [

@@ -36,15 +36,19 @@ pub struct Answer {
 }
 
 /// Why nothing came back.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// The certificate cannot be trusted.
+    #[error("the certificate is refused: {0}")]
     Certificate(String),
     /// No connection, or one that broke.
+    #[error("{0}")]
     Connection(String),
     /// The answer was not complete in time.
+    #[error("nothing within {0:?}")]
     Slow(Duration),
     /// The answer is longer than any that the platform has reason to give.
+    #[error("the answer is too long")]
     TooLong,
 }
 

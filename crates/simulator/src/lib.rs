@@ -13,11 +13,11 @@ mod args;
 mod body;
 mod client;
 mod fresh;
-mod handshake;
 mod history;
 mod ledger;
 mod people;
 pub mod platform;
+mod post;
 mod queue;
 mod report;
 mod response;
@@ -43,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::args::{SimulateArgs, command, read_key};
 pub use self::history::History;
+pub use self::post::{Answer, Post};
 pub use self::report::{Latency, Report};
 use client::Target;
 use convoke_core::sign::Signer;
@@ -106,6 +107,12 @@ pub enum Error {
     #[error("the handshake failed, the platform would not enable the push: {reason}")]
     Handshake {
         /// What came back, and what should have.
+        reason: String,
+    },
+    /// The receiver did not answer.
+    #[error("{reason}")]
+    NoAnswer {
+        /// What happened.
         reason: String,
     },
     /// The ledger or the truth cannot be written. The run was broken off, since its record would be wrong.
@@ -228,7 +235,15 @@ impl Simulation {
         let moment = u64::try_from(base.get()).unwrap_or(0);
         let salt = people::mix(self.seed) ^ people::mix(moment);
         if self.handshake {
-            handshake::shake(&target, &signer, (&self.url, self.timeout), &self.clock, salt).await?;
+            let post = Post {
+                url: &self.url,
+                ca_file: self.ca_file.as_deref(),
+                app_id: &self.app_id,
+                key: &self.key,
+                clock: &self.clock,
+                timeout: self.timeout,
+            };
+            post.handshake_with(salt).await?;
         }
         let meetings = if self.duration.is_some() { None } else { Some(self.meetings) };
         let settings = WorldSettings { seed: self.seed, base, meetings, attendees: self.attendees };

@@ -11,9 +11,10 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
 use super::body;
-use super::people::mix;
+use super::people::{Uuid, mix};
 use super::script::{self, Happened, MeetingRef, Plan, Script, What};
 use super::truth;
+use convoke_core::event::TEST_MEETINGS;
 use convoke_core::time::Millis;
 
 /// Meetings that go on at once, if nobody else is invited than a handful; fewer if they are large, so that memory stays
@@ -203,7 +204,7 @@ impl World {
             }
         };
         // Both are always drawn, so that the ids do not depend on one another.
-        let (uuid, cycle) = (self.ids.random(), self.ids.random());
+        let (uuid, cycle) = (test_meeting(self.ids.random()), self.ids.random());
         let plan = Plan {
             meeting: MeetingRef { id, uuid, cycle_sub_id: recurring.then_some(cycle) },
             not_before: not_before + 1,
@@ -249,6 +250,12 @@ const fn name(what: What) -> &'static str {
         What::End => "meeting.end",
         What::Conclude => "meeting.conclude",
     }
+}
+
+/// The UUID of a meeting that is test data (see [`TEST_MEETINGS`]), made of a random one.
+pub(super) fn test_meeting(random: Uuid) -> Uuid {
+    let mark = u64::from_str_radix(TEST_MEETINGS, 16).unwrap_or_default();
+    (u128::from(mark) << 64) | (random & u128::from(u64::MAX))
 }
 
 #[cfg(test)]

@@ -5,14 +5,13 @@ mod files;
 mod platform;
 mod refusals;
 mod report;
-mod running;
 mod stream;
 
 use std::time::Duration;
 
 use self::refusals::RecentRefusals;
 use self::report::Report;
-use self::running::Running;
+use super::running::Running;
 use super::{Failure, Outcome};
 use crate::app;
 use crate::config::{ConfigArgs, Env, Settings, redact_url};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use strum::VariantArray as _;
 
-use super::running;
+use super::super::running;
 use crate::config::Settings;
 use crate::http::refusals::{ConnectionFailure, Rejection};
 use crate::metrics::Label as _;

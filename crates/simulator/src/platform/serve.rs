@@ -24,7 +24,7 @@ use super::refusal::Refusal;
 use super::request::{Call, Language, MAX_LIMIT, Paging, Query};
 use super::tokens::{Caller, authenticate};
 use super::{lists, records};
-use crate::handshake;
+use crate::Post;
 use crate::sender::http_date;
 
 /// Requests are small.
@@ -247,7 +247,7 @@ async fn change_status(shared: &Shared, caller: &Caller, query: &Query) -> Resul
     let options = &shared.options;
     let wanted = shared.state().subscriptions.change(options, caller, query, shared.now())?;
     let Some((owner, record)) = wanted else { return Ok(Some(super::subscriptions::done())) };
-    let offer = handshake::Offer {
+    let offer = Post {
         url: &record.url,
         ca_file: options.ca_file.as_deref(),
         app_id: &record.subscriber_id,
@@ -255,8 +255,8 @@ async fn change_status(shared: &Shared, caller: &Caller, query: &Query) -> Resul
         clock: &options.clock,
         timeout: options.handshake_timeout,
     };
-    let answered = match handshake::offer(&offer).await {
-        Ok(()) => true,
+    let answered = match offer.handshake().await {
+        Ok(_) => true,
         Err(error) => {
             tracing::info!(%error, "a handshake failed");
             false

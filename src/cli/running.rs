@@ -14,27 +14,34 @@ use serde::de::DeserializeOwned;
 
 use crate::config::Settings;
 use crate::words::counted;
-use convoke_platform::transport::Transport;
+use convoke_platform::transport::{Answer, Transport};
 
 /// It is on this machine, and answers at once.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Asks the admin listener of the settings. `None`: it is not there, or does not let us.
-pub async fn fetch<T: DeserializeOwned>(settings: &Settings, path: &str) -> Option<T> {
+/// What the admin listener of the settings answers, whatever the status.
+///
+/// # Errors
+/// Why nothing came back.
+pub async fn get(settings: &Settings, path: &str) -> Result<Answer, String> {
     let url = format!("http://{}{path}", reachable(settings.listen.admin));
     let token = settings.admin.token.as_ref().or(settings.admin.viewer_token.as_ref());
     let mut request = Request::get(&url);
     if let Some(token) = token.map(SecretString::expose_secret) {
         request = request.header(AUTHORIZATION, format!("Bearer {token}"));
     }
-    let request = request.body(Full::new(Bytes::new())).ok()?;
-    let answer = Transport::new(&url).ok()?.exchange(request, ANSWER_TIMEOUT).await.ok()?;
+    let request = request.body(Full::new(Bytes::new())).map_err(|error| error.to_string())?;
+    Transport::new(&url)?.exchange(request, ANSWER_TIMEOUT).await.map_err(|fault| fault.to_string())
+}
+
+/// The same as JSON. `None`: it is not there, or does not let us.
+pub async fn fetch<T: DeserializeOwned>(settings: &Settings, path: &str) -> Option<T> {
     // Whatever its status: a service that is not ready says so with a 503.
-    serde_json::from_slice(&answer.body).ok()
+    serde_json::from_slice(&get(settings, path).await.ok()?.body).ok()
 }
 
 /// An address at which a listener on every address is found from here.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
+pub fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),

@@ -1,0 +1,48 @@
+//! `convoke config`.
+
+use super::Outcome;
+use crate::config::{ConfigArgs, Env, REFERENCE, Settings, SettingsSources, read_by_others};
+use crate::words::counted;
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  convoke config\n  convoke config --check --config /etc/convoke/convoke.toml\n  convoke config --default > convoke.toml"
+)]
+pub struct ConfigArguments {
+    /// Show every setting with its default and its meaning
+    #[arg(long, conflicts_with_all = ["effective", "check"])]
+    default: bool,
+    /// Show every setting with the value that counts and where it comes from, without secrets (the default)
+    #[arg(long, conflicts_with = "check")]
+    effective: bool,
+    /// Check the settings as `convoke serve` does; status 2 if it would not start with them
+    #[arg(long)]
+    check: bool,
+    #[command(flatten)]
+    settings: ConfigArgs,
+}
+
+pub fn run(arguments: &ConfigArguments, env: &Env) -> Outcome {
+    if arguments.default {
+        print!("{REFERENCE}");
+        return Ok(());
+    }
+    let sources = SettingsSources::read(&arguments.settings, env)?;
+    if !arguments.check {
+        print!("{}", sources.effective()?);
+        // What is shown may be unusable all the same: that is said, too.
+        sources.settings()?;
+        return Ok(());
+    }
+    let settings: Settings = sources.settings()?;
+    settings.check_serve()?;
+    for problem in settings.secret_files.iter().filter_map(|file| read_by_others(file)) {
+        println!("warn  {problem}");
+    }
+    println!(
+        "ok    {} can be used, with {}",
+        sources.name(),
+        counted(settings.subscribers.len() as u64, "subscriber", "subscribers")
+    );
+    Ok(())
+}

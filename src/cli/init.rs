@@ -1,0 +1,208 @@
+//! `convoke init`: a folder with settings, key and token, from which `convoke serve` starts.
+
+use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use dialoguer::{Input, Password};
+use rand::RngExt as _;
+use rand::distr::Alphanumeric;
+use zeroize::Zeroizing;
+
+use super::{Failure, Outcome};
+use crate::config::{ConfigArgs, Env, Settings};
+
+const SETTINGS: &str = "convoke.toml";
+const KEY: &str = "convoke.key";
+const TOKEN: &str = "admin.token";
+
+/// The digits of a new subscriber ID: as many as in the platform's samples.
+const SUBSCRIBER_ID_DIGITS: std::ops::Range<u64> = 1_000_000_000..10_000_000_000;
+/// The length of a new password and of a new token.
+const SECRET_CHARACTERS: usize = 32;
+
+/// Only its owner may read it.
+const SECRET_MODE: u32 = 0o600;
+const SETTINGS_MODE: u32 = 0o644;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  convoke init --app-id 1988692299\n  convoke serve")]
+pub struct InitArguments {
+    /// Folder for the files; made if it is missing
+    #[arg(default_value = ".")]
+    folder: PathBuf,
+    /// Subscriber ID of the push configuration [default: a new one]
+    #[arg(long, value_name = "ID")]
+    app_id: Option<String>,
+    /// File with the password of the push configuration; `-`: the standard input [default: a new password]
+    #[arg(long, value_name = "FILE")]
+    app_key_file: Option<PathBuf>,
+    /// Database: sqlite://FILE or postgres://USER:PASSWORD@HOST/NAME [default: convoke.db in the folder]
+    #[arg(long, value_name = "URL")]
+    database_url: Option<String>,
+    /// NATS server that events are published to [default: none]
+    #[arg(long, value_name = "URL")]
+    nats_url: Option<String>,
+    /// Address that takes the platform's events [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Ask nothing, also on a terminal
+    #[arg(long)]
+    yes: bool,
+}
+
+/// What the files are made of.
+struct Answers {
+    app_id: String,
+    key: Zeroizing<String>,
+    database_url: String,
+    nats_url: String,
+    listen: String,
+}
+
+pub fn run(arguments: &InitArguments, env: &Env) -> Outcome {
+    let folder = &arguments.folder;
+    std::fs::create_dir_all(folder).with_context(|| format!("the folder {}", folder.display()))?;
+    let here = folder == Path::new(".");
+    // Relative paths in the settings start at the working directory.
+    let folder = if here { folder.clone() } else { folder.canonicalize().context("the folder")? };
+    let file = |name: &str| if here { PathBuf::from(name) } else { folder.join(name) };
+    let files = [file(SETTINGS), file(KEY), file(TOKEN)];
+    if let Some(there) = files.iter().find(|file| file.exists()) {
+        let there = there.display();
+        return Err(Failure::Usage(format!("{there} is there already, and is never overwritten: name another folder")));
+    }
+    let answers = answers(arguments, &file("convoke.db"))?;
+    let [settings, key, token] = &files;
+    let mut written = Vec::new();
+    let mut make = || -> Outcome {
+        let mut write = |file: &Path, text: &str, mode| write_new(file, text, mode, &mut written);
+        write(key, &format!("{}\n", *answers.key), SECRET_MODE)?;
+        write(token, &format!("{}\n", *secret()), SECRET_MODE)?;
+        // It may hold the database's password.
+        let mode = if answers.database_url.contains('@') { SECRET_MODE } else { SETTINGS_MODE };
+        write(settings, &answers.settings(key, token), mode)?;
+        let args = ConfigArgs { config: Some(settings.clone()), ..ConfigArgs::default() };
+        Settings::load(&args, env)?;
+        Ok(())
+    };
+    if let Err(failure) = make() {
+        for file in written {
+            let _ = std::fs::remove_file(file);
+        }
+        return Err(failure);
+    }
+    answers.print_next_steps(&files, here);
+    Ok(())
+}
+
+fn answers(arguments: &InitArguments, database: &Path) -> Result<Answers, Failure> {
+    let ask = !arguments.yes && std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    let text = |given: &Option<String>, question: &str, default: String| -> Result<String, Failure> {
+        match given {
+            Some(given) => Ok(given.clone()),
+            None if ask => {
+                Ok(Input::new().with_prompt(question).default(default).interact_text().map_err(anyhow::Error::from)?)
+            }
+            None => Ok(default),
+        }
+    };
+    let new_id = rand::rng().random_range(SUBSCRIBER_ID_DIGITS).to_string();
+    let app_id = text(&arguments.app_id, "Subscriber ID of the push configuration", new_id)?;
+    let key = match &arguments.app_key_file {
+        Some(file) => read_key(file)?,
+        None if ask => {
+            let prompt = "Password of the push configuration (Enter: a new one)";
+            let typed = Password::new().with_prompt(prompt).allow_empty_password(true).interact();
+            let typed = Zeroizing::new(typed.map_err(anyhow::Error::from)?);
+            if typed.is_empty() { secret() } else { typed }
+        }
+        None => secret(),
+    };
+    let encoded = percent_encoding::utf8_percent_encode(&database.to_string_lossy(), PATH).to_string();
+    Ok(Answers {
+        app_id,
+        key,
+        database_url: text(&arguments.database_url, "Database", format!("sqlite://{encoded}"))?,
+        nats_url: text(&arguments.nats_url, "NATS server (none: nothing is published)", "none".to_owned())?,
+        listen: text(&arguments.listen, "Address for the platform's events", "127.0.0.1:8080".to_owned())?,
+    })
+}
+
+/// What may stand in the path of a URL as it is.
+const PATH: &percent_encoding::AsciiSet =
+    &percent_encoding::NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
+
+fn secret() -> Zeroizing<String> {
+    Zeroizing::new(rand::rng().sample_iter(Alphanumeric).take(SECRET_CHARACTERS).map(char::from).collect())
+}
+
+fn read_key(file: &Path) -> Result<Zeroizing<String>, Failure> {
+    let mut text = Zeroizing::new(String::new());
+    if file == Path::new("-") {
+        std::io::stdin().lock().read_to_string(&mut text).context("the standard input")?;
+    } else {
+        *text = std::fs::read_to_string(file)
+            .map_err(|error| Failure::Usage(format!("--app-key-file: {}: {error}", file.display())))?;
+    }
+    let key = text.trim_end_matches(['\r', '\n']);
+    if key.is_empty() || key.contains(['\r', '\n']) {
+        return Err(Failure::Usage("--app-key-file: write the password alone, in one line".to_owned()));
+    }
+    Ok(Zeroizing::new(key.to_owned()))
+}
+
+/// Writes a file that must not be there.
+fn write_new(file: &Path, text: &str, mode: u32, written: &mut Vec<PathBuf>) -> Outcome {
+    let named = || format!("{}", file.display());
+    let mut open = std::fs::OpenOptions::new();
+    let mut opened = open.write(true).create_new(true).mode(mode).open(file).with_context(named)?;
+    written.push(file.to_owned());
+    opened.write_all(text.as_bytes()).and_then(|()| opened.sync_all()).with_context(named)?;
+    Ok(())
+}
+
+/// `text` as a string of the settings file, in which `${` would name a variable.
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.replace("${", "$${")).to_string()
+}
+
+/// A path as a shell takes it for one.
+fn in_a_shell(path: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+".contains(c);
+    if path.chars().all(plain) { path.to_owned() } else { format!("'{}'", path.replace('\'', r"'\''")) }
+}
+
+impl Answers {
+    fn settings(&self, key: &Path, token: &Path) -> String {
+        let Self { app_id, key: _, database_url, nats_url, listen } = self;
+        let [app_id, database_url, nats_url, listen] =
+            [app_id, database_url, nats_url, listen].map(|text| quoted(text));
+        let [key, token] = [key, token].map(|file| quoted(&file.to_string_lossy()));
+        format!(
+            "# Made by `convoke init`. All settings, with their defaults: `convoke config --default`.\n\n\
+             [[subscriber]]\napp_id = {app_id}\nkey_files = [{key}]\n\n\
+             [listen]\nevents = {listen}\n\n\
+             [database]\nurl = {database_url}\n\n\
+             # \"none\": events are stored and not published. With a server: \"nats://127.0.0.1:4222\".\n\
+             [nats]\nurl = {nats_url}\n\n\
+             [admin]\ntoken_file = {token}\n"
+        )
+    }
+
+    fn print_next_steps(&self, [settings, key, token]: &[PathBuf; 3], here: bool) {
+        let [settings, key, token] = [settings, key, token].map(|file| file.display());
+        let config = if here { String::new() } else { format!(" --config {}", in_a_shell(&settings.to_string())) };
+        println!("made {settings}, {key} (the password) and {token} (for the page)\n");
+        println!("Next:");
+        println!("1. Start the service:                convoke serve{config}");
+        println!("2. Test it, in a second terminal:    convoke send --handshake{config}");
+        println!("3. Make it reachable by HTTPS, and add a push configuration in the platform's portal:");
+        println!("     subscriber ID (订阅者ID)   {}", self.app_id);
+        println!("     password (密码)            the line in {key}");
+        println!("     push URL (推送URL)         https://your.host/openapi/meetingevent");
+        println!("4. Press Enable (启用), then look:     convoke check{config}");
+        println!("5. The page: http://127.0.0.1:8081/  It asks for the line in {token}.");
+    }
+}

@@ -1,0 +1,74 @@
+//! The settings that count, as a settings file, for people.
+
+use std::fmt::Write as _;
+
+use super::SettingsSources;
+use super::error::{ConfigError, Origin, redact_url};
+use super::keys::{KEYS, NONE, Shape};
+use super::layers::Layers;
+use super::subscribers;
+
+/// In the place of a secret.
+const HIDDEN: &str = "***";
+
+impl SettingsSources {
+    /// Every setting with the value that counts and, in a comment, where it comes from. Secrets are hidden.
+    ///
+    /// # Errors
+    /// The settings file or a variable cannot be read. Whether the values can be used is not looked at.
+    pub fn effective(&self) -> Result<String, ConfigError> {
+        let mut layers = Layers::collect(&self.args, &self.env, self.file.as_ref())?;
+        let subscribers = subscribers::sources(&self.args, &self.env, std::mem::take(&mut layers.entries))?;
+        let mut text = String::new();
+        for subscriber in subscribers {
+            let files = subscriber.key_files.iter().map(|file| string(&file.to_string_lossy()));
+            let _ = writeln!(text, "[[subscriber]]  # {}\napp_id = {}", subscriber.origin, string(&subscriber.app_id));
+            if let Some(name) = &subscriber.name {
+                let _ = writeln!(text, "name = {}", string(name));
+            }
+            let _ = writeln!(text, "key_files = [{}]", files.collect::<Vec<_>>().join(", "));
+            let keys = vec![string(HIDDEN); subscriber.keys.len()];
+            let _ = writeln!(text, "keys = [{}]\n", keys.join(", "));
+        }
+        let mut section = "";
+        for key in &KEYS {
+            let (table, name) = key.path.split_once('.').unwrap_or(("", key.path));
+            if table != section {
+                let gap = if section.is_empty() { "" } else { "\n" };
+                let _ = writeln!(text, "{gap}[{table}]");
+                section = table;
+            }
+            let found = layers.found(key.path);
+            let shown = match found.text.as_str() {
+                value if value != NONE && key.secret() => HIDDEN.to_owned(),
+                value if value.contains("://") => redact_url(value),
+                value => value.to_owned(),
+            };
+            let value = match key.shape {
+                Shape::List if shown == NONE => "[]".to_owned(),
+                Shape::List => {
+                    format!("[{}]", shown.split(',').map(|part| string(part.trim())).collect::<Vec<_>>().join(", "))
+                }
+                Shape::Bool | Shape::Integer => shown,
+                Shape::Text | Shape::File | Shape::Bytes => string(&shown),
+            };
+            let assigned = format!("{name} = {value}");
+            let origin = match &found.origin {
+                Origin::Default => "default".to_owned(),
+                origin => origin.to_string(),
+            };
+            let _ = writeln!(text, "{assigned:<44}  # {origin}");
+        }
+        Ok(text)
+    }
+
+    /// The settings file, or that there is none.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.file.as_ref().map_or_else(|| "the settings".to_owned(), |file| file.path().to_owned())
+    }
+}
+
+fn string(text: &str) -> String {
+    toml::Value::String(text.replace("${", "$${")).to_string()
+}
