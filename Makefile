@@ -12,7 +12,7 @@ export TOOLS_DIR
 export PATH := $(TOOLS_DIR)/nats-server/$(NATS_NEWEST):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-scale bench-page fill soak fuzz packages packages-test lint fmt clean
+.PHONY: help demo test docs bench bench-scale bench-page fill soak fuzz packages packages-test lint fmt clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-13s %s\n", $$1, $$2 }'
@@ -27,6 +27,10 @@ test: ## run every test, on real databases and a real bus (ARGS="a_name" selects
 	@scripts/setup.sh test
 	cargo test --locked --doc --quiet
 	cargo nextest run --locked --no-tests=fail $(ARGS)
+
+docs: ## make a site of the documentation, in target/book
+	@scripts/setup.sh docs
+	@scripts/book.py target/book
 
 bench: ## measure the whole service beside a baseline (ARGS=--quick, or --help for more)
 	@scripts/setup.sh bench

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Delivers the events of one Convoke's SQLite log to another Convoke, signed anew, in the order of the log.
 
-For what a stand-in kept while the database was away: see "Store elsewhere" in runbook.md. The event's id comes from its
+For what a stand-in kept while the database was away: see "Store elsewhere" in docs/operate/runbook.md. The event's id comes from its
 content, so what the other one knows already is recognised, and this can be run again at any time. Status 0 only if
 every event was answered 200. Needs nothing but Python 3.
 """

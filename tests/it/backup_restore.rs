@@ -10,8 +10,8 @@ use crate::support::{
     tools,
 };
 
-const SQLITE_PAGE: &str = include_str!("../../deploy/backup-sqlite.md");
-const POSTGRES_PAGE: &str = include_str!("../../deploy/backup-postgres.md");
+const SQLITE_PAGE: &str = include_str!("../../docs/operate/backup-sqlite.md");
+const POSTGRES_PAGE: &str = include_str!("../../docs/operate/backup-postgres.md");
 
 /// The code block of a page that is marked with this name.
 pub fn block(page: &str, name: &str) -> String {
@@ -50,7 +50,7 @@ async fn check_says_that_the_stream_is_newer(page: &str, convoke: &Convoke) -> i
     let check = convoke.run(&["check"]).await;
     let line = check.stdout.lines().find(|line| line.contains("is newer than the log"));
     let line = line.unwrap_or_else(|| panic!("no word of it: {check:?}"));
-    assert!(check.code() == 1 && line.starts_with("FAIL") && line.contains("deploy/backup-"), "{line}");
+    assert!(check.code() == 1 && line.starts_with("FAIL") && line.contains("docs/operate/backup-"), "{line}");
     let seq = line.split("up to seq ").nth(1).and_then(|rest| rest.split(',').next());
     seq.and_then(|digits| digits.parse().ok()).unwrap_or_else(|| panic!("no number: {line}"))
 }

@@ -170,7 +170,9 @@ async fn the_quick_start_of_the_readme_works_as_printed_and_check_says_what_they
     assert!(build.starts_with("cargo build"), "{build}");
     let files = files.strip_suffix("convoke serve\n").expect("the last step");
     let folder = tempfile::tempdir().expect("a temporary folder");
-    tools::output_of(Command::new("sh").args(["-euc", files]).current_dir(folder.path()));
+    let program = Path::new(env!("CARGO_BIN_EXE_convoke")).parent().expect("a folder").display().to_string();
+    let path = format!("{program}:{}", std::env::var("PATH").unwrap_or_default());
+    tools::output_of(Command::new("sh").args(["-euc", files]).current_dir(folder.path()).env("PATH", path));
     let there = || {
         let builder = Convoke::builder().program("env").arg("-C").arg(folder.path());
         builder.arg(env!("CARGO_BIN_EXE_convoke"))

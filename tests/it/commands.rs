@@ -435,8 +435,26 @@ async fn the_demo_uses_a_bus_that_it_is_given() {
     assert!(stream.cached_info().state.messages > 0);
     assert_nothing_is_left(folder.path());
 
-    let without = Convoke::builder().arg("demo").arg("--once").env("PATH", "").run().await;
-    assert!(without.code() == 2 && without.stderr.contains("--nats-url"), "{without:?}");
+    let wrong = Convoke::builder().arg("demo").arg("--once").arg("--nats-server").arg("/nowhere").run().await;
+    assert!(wrong.code() == 2 && wrong.stderr.contains("--nats-url"), "{wrong:?}");
+}
+
+#[tokio::test]
+async fn the_demo_works_from_the_program_alone() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let demo = Convoke::builder().arg("demo").arg("--once").args_small().env("PATH", "").env("TMPDIR", folder.path());
+    let finished = demo.run().await;
+    assert_eq!(finished.code(), 0, "{finished:?}");
+    for said in [
+        "there is no nats-server",
+        "kept in SQLite. The audit of ledger and log",
+        "\nclean\n",
+        "  convoke send http://",
+    ] {
+        assert!(finished.stdout.contains(said), "{said} in {}", finished.stdout);
+    }
+    assert!(!finished.stdout.contains("stream view"), "{}", finished.stdout);
+    assert_nothing_is_left(folder.path());
 }
 
 #[tokio::test]

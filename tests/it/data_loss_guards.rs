@@ -128,7 +128,7 @@ async fn a_copy_that_is_put_in_the_place_of_a_killed_services_database_is_not_mi
     deliver(&convoke, 60..65).await;
     convoke.kill().await;
     let folder = convoke.folder().to_str().expect("a plain path");
-    run(&block(include_str!("../../deploy/runbook.md"), "remove-wal"), &[("/var/lib/convoke", folder)], &[]);
+    run(&block(include_str!("../../docs/operate/runbook.md"), "remove-wal"), &[("/var/lib/convoke", folder)], &[]);
     assert!(!convoke.folder().join("convoke.db-wal").exists());
     std::fs::copy(&backup, &database).expect("copied");
     convoke.restart().await;

@@ -69,6 +69,51 @@ fn links(page: &str) -> Vec<String> {
     found
 }
 
+/// What `attribute` names in a page of HTML.
+fn named<'a>(html: &'a str, attribute: &'a str) -> impl Iterator<Item = &'a str> {
+    html.split(attribute).skip(1).filter_map(|rest| rest.split('"').next())
+}
+
+#[test]
+fn the_documentation_is_a_site_in_which_every_link_leads_somewhere() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let site = folder.path().join("site");
+    let mut book = Command::new(Path::new(ROOT).join("scripts/book.py"));
+    tools::output_of(book.arg(&site).env("MDBOOK", tools::mdbook()));
+    let mut html: BTreeMap<PathBuf, String> = BTreeMap::new();
+    let mut folders = vec![site.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "html") {
+                html.insert(path.clone(), fs::read_to_string(path).expect("text"));
+            }
+        }
+    }
+    assert!(html.len() > 40, "{:?}", html.keys());
+    let mut broken = Vec::new();
+    for (page, text) in html.iter().filter(|(page, _)| !page.ends_with("404.html")) {
+        let content =
+            text.split_once("<main>").map_or("", |(_, rest)| rest.split("</main>").next().unwrap_or_default());
+        for link in named(content, "href=\"").chain(named(content, "src=\"")).filter(|link| is_relative(link)) {
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let path = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
+            let target = if path.is_empty() { page.clone() } else { page.with_file_name(&*path) };
+            let anchor = percent_encoding::percent_decode_str(anchor).decode_utf8_lossy();
+            let found = match html.get(&target.canonicalize().unwrap_or_default()) {
+                Some(text) => anchor.is_empty() || text.contains(&format!("id=\"{anchor}\"")),
+                None => target.exists(),
+            };
+            if !found {
+                broken.push(format!("{} → {link}", page.strip_prefix(&site).expect("below").display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
 fn is_relative(link: &str) -> bool {
     !link.contains("://") && !link.starts_with("mailto:")
 }
@@ -148,7 +193,7 @@ fn what_the_chinese_pages_print_is_what_the_english_ones_do_and_the_runbook_has_
         let headings = sections(page).into_iter().map(|section| section.heading);
         headings.filter(|heading| heading.starts_with("Convoke") && !heading.contains(':')).collect()
     };
-    assert_eq!(alerts("deploy/runbook.md"), alerts("docs/zh/runbook.md"));
+    assert_eq!(alerts("docs/operate/runbook.md"), alerts("docs/zh/runbook.md"));
 }
 
 #[test]

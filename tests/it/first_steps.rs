@@ -85,18 +85,38 @@ async fn init_takes_flags_quotes_what_needs_it_and_leaves_nothing_behind_if_they
     assert!(!made.stdout.contains("secret-word"), "{made:?}");
 }
 
+/// Types an answer at each prompt, once it is there and the terminal does not echo any more: what is typed before is thrown away.
+const TYPIST: &str = r#"
+import os, pty, sys, termios, time
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(sys.argv[1], [sys.argv[1], "init"])
+said = b""
+for prompt, answer in [("Subscriber ID", "typed-id"), ("Password", "typed password"), ("Database", ""), ("NATS", ""),
+                       ("Address", "127.0.0.1:8090")]:
+    while prompt.encode() not in said:
+        said += os.read(terminal, 4096)
+    while termios.tcgetattr(terminal)[3] & termios.ECHO:
+        time.sleep(0.01)
+    sys.stdout.write(said.decode(errors="replace"))
+    said = b""
+    os.write(terminal, (answer + "\n").encode())
+try:
+    while said := os.read(terminal, 4096):
+        sys.stdout.write(said.decode(errors="replace"))
+except OSError:
+    pass
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"#;
+
 #[test]
 fn init_asks_on_a_terminal() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let spawn = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
     let mut command = Command::new(tools::python());
-    command.args(["-c", spawn, CONVOKE, "init"]).current_dir(folder.path());
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it runs");
-    let typed = "typed-id\ntyped password\n\n\n127.0.0.1:8090\n";
-    child.stdin.take().expect("a pipe").write_all(typed.as_bytes()).expect("it is read");
-    let done = child.wait_with_output().expect("it ends");
+    command.args(["-c", TYPIST, CONVOKE]).current_dir(folder.path());
+    let done = command.output().expect("it ends");
     let said = String::from_utf8_lossy(&done.stdout);
-    assert!(done.status.success(), "{said}");
+    assert!(done.status.success() && !said.contains("typed password"), "{said}");
     let text = |name: &str| fs::read_to_string(folder.path().join(name)).expect("text");
     assert_eq!(text("convoke.key"), "typed password\n");
     let settings: toml::Table = text("convoke.toml").parse().expect("TOML");

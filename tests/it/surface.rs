@@ -1,6 +1,7 @@
 //! What users and their programs touch, word for word: a change of it is seen here first, and is made on purpose.
 //!
-//! After a change that is wanted: `INSTA_UPDATE=always make test ARGS="-E 'test(surface)'"`, and look at the difference.
+//! After a change that is wanted: `INSTA_UPDATE=always make test ARGS="-E 'test(surface)'"`, and look at the difference. The
+//! commands are a page of the documentation, which is made so as well.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -53,13 +54,16 @@ async fn the_api_describes_itself_so() {
 #[tokio::test]
 async fn commands_and_settings_are_these() {
     let mut waiting = VecDeque::from([Vec::new()]);
-    let mut all = String::new();
+    let mut all = "# Command line\n\nWhat `--help` prints of each command. Every command takes all flags of settings; its help shows those that it uses.\n".to_owned();
     while let Some(path) = waiting.pop_front() {
         let mut arguments: Vec<&str> = path.iter().map(String::as_str).collect();
         arguments.push("--help");
         let help = run_convoke(&arguments, &[("COLUMNS", "120")]).await;
         assert_eq!(help.code(), 0, "{help:?}");
-        all.push_str(&format!("$ convoke {}\n{}\n", arguments.join(" "), help.stdout));
+        let name = [vec!["convoke".to_owned()], path.clone()].concat().join(" ");
+        // Not what the width of the terminal leaves at the end of a line.
+        let text: Vec<&str> = help.stdout.lines().map(str::trim_end).collect();
+        all.push_str(&format!("\n## {name}\n\n```text\n{}\n```\n", text.join("\n").trim_end()));
         let commands = help.stdout.split_once("\nCommands:\n").map_or("", |(_, rest)| rest);
         let commands = commands.lines().take_while(|line| !line.is_empty());
         // A line that begins deeper goes on with the text of the one before.
@@ -68,7 +72,15 @@ async fn commands_and_settings_are_these() {
             waiting.push_back([path.clone(), vec![name.to_owned()]].concat());
         }
     }
-    compare("help", &all);
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/command-line.md");
+    if std::env::var("INSTA_UPDATE").is_ok_and(|update| update == "always") {
+        std::fs::write(page, &all).expect("the page");
+    }
+    let documented = std::fs::read_to_string(page).expect("the page");
+    assert!(
+        documented == all,
+        "docs/command-line.md is not what the commands say: INSTA_UPDATE=always makes it anew\n{all}"
+    );
 }
 
 /// What changes from run to run, replaced by what it is.

@@ -190,7 +190,7 @@ async fn older_log(
     report.fail("stream", format!(
         "is newer than the log: of its newest {} messages {unknown} are of events that the log does not know{newest}, and the \
          log ends at seq {head}. Was an older log restored? What the platform was told is stored is in the stream only: keep \
-         it, and see deploy/backup-sqlite.md or deploy/backup-postgres.md, \"When the log is older than the stream\"",
+         it, and see docs/operate/backup-sqlite.md or docs/operate/backup-postgres.md, \"When the log is older than the stream\"",
         ids.len()
     ));
     Ok(())

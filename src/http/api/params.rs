@@ -1,7 +1,7 @@
 //! Parameters of the query, each of a type that knows its limits, and parts of the path.
 //!
-//! A parameter that is not known, is there twice or is out of its limits is refused, with what is allowed. Nothing that was
-//! sent comes back in the refusal.
+//! A parameter that is not known, is there twice or is out of its limits is refused by its name, with what is allowed. No value
+//! that was sent comes back in the refusal.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -25,6 +25,9 @@ use convoke_log::Scope;
 /// How far a search for a person reaches: no index leads from a person to what they did.
 pub(crate) const MAX_PERSON_DAYS: u64 = 31;
 const MAX_PERSON_RANGE: Duration = Duration::from_secs(MAX_PERSON_DAYS * 86_400);
+
+/// A longer name of something that is no parameter is not shown.
+const MAX_SHOWN_NAME_BYTES: usize = 40;
 
 /// The parameters of a query.
 #[derive(Debug)]
@@ -87,12 +90,16 @@ fn pairs(uri: &Uri, known: &[Vec<Parameter>]) -> Result<Vec<(String, String)>, A
     let names: Vec<&str> = known.iter().flatten().map(|parameter| &*parameter.name).collect();
     let pairs: Vec<(String, String)> = read(uri)?;
     let mut seen = HashSet::new();
-    if pairs.iter().all(|(name, _)| names.contains(&&**name) && seen.insert(name)) {
+    let Some((wrong, _)) = pairs.iter().find(|(name, _)| !names.contains(&&**name) || !seen.insert(name)) else {
         return Ok(pairs);
-    }
+    };
+    // A name that looks like one: what is anything else is not sent back.
+    let plain = wrong.len() <= MAX_SHOWN_NAME_BYTES && wrong.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let shown = if plain { wrong } else { "a name that was sent" };
+    let problem = if names.contains(&&**wrong) { "is there twice" } else { "is no parameter of this" };
     Err(ApiError::bad(match names.is_empty() {
-        true => "no parameters are allowed".to_owned(),
-        false => format!("allowed are, once each: {}", names.join(", ")),
+        true => format!("{shown} {problem}: no parameters are allowed"),
+        false => format!("{shown} {problem}; allowed are, once each: {}", names.join(", ")),
     }))
 }
 

@@ -43,6 +43,8 @@ pub async fn what_cannot_be_exported_is_wrong_usage(backend: Backend) {
         (&["events", "--since", "soon"], "write for example 2026-03-01"),
         (&["events", "--spreadsheet", "--format", "ndjson"], "--spreadsheet is for CSV"),
         (&["events", "--output", "."], "is a folder"),
+        (&["events", "--output", "events.xls"], "use .csv, .ndjson, .jsonl or .parquet, or say --format"),
+        (&["events", "--output", "events.json"], ".json stands for no format"),
         (&["events", "--format", "xlsx"], "possible values: csv, ndjson, parquet"),
     ] {
         let refused = export(&backend, arguments).await;

@@ -18,6 +18,11 @@ pub fn nats_server(version: NatsVersion) -> PathBuf {
     expect_program(env::var_os(variable).map_or(installed, PathBuf::from))
 }
 
+/// Makes a site of the documentation.
+pub fn mdbook() -> PathBuf {
+    expect_program(folder().join("mdbook/0.5.4/mdbook"))
+}
+
 /// Checks metrics and alert rules.
 pub fn promtool() -> PathBuf {
     let installed = folder().join("promtool");
