@@ -26,7 +26,7 @@ fn main() {
     let source: Vec<String> = [commit, date].into_iter().flatten().filter(|text| !text.is_empty()).collect();
     let version = env::var("CARGO_PKG_VERSION").unwrap_or_default();
     let source = if source.is_empty() { "development build".to_owned() } else { source.join(" ") };
-    println!("cargo::rustc-env=CONVOKE_VERSION={version} ({source})");
+    println!("cargo::rustc-env=BUILD_VERSION={version} ({source})");
 }
 
 /// What a program prints, in one line; `None`: it is not there, or fails.

@@ -49,7 +49,7 @@ macro_rules! eprintln {
 }
 
 /// The version, and the commit that it was built from with its date; without them in a build for development.
-pub const VERSION: &str = env!("CONVOKE_VERSION");
+pub const VERSION: &str = env!("BUILD_VERSION");
 
 pub mod app;
 pub mod audit;
