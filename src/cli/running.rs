@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
 use hyper::header::AUTHORIZATION;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -25,9 +25,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Why nothing came back.
 pub async fn get(settings: &Settings, path: &str) -> Result<Answer, String> {
     let url = format!("http://{}{path}", reachable(settings.listen.admin));
-    let token = settings.admin.token.as_ref().or(settings.admin.viewer_token.as_ref());
     let mut request = Request::get(&url);
-    if let Some(token) = token.map(SecretString::expose_secret) {
+    if let Some(widest) = settings.admin.widest() {
+        let token = widest.token.expose_secret();
         request = request.header(AUTHORIZATION, format!("Bearer {token}"));
     }
     let request = request.body(Full::new(Bytes::new())).map_err(|error| error.to_string())?;

@@ -3,16 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::{ExposeSecret, SecretString};
-
 use convoke_bus::Login;
 
+use super::admin;
 use super::env::Env;
 use super::error::{ConfigError, Origin};
 use super::keys::{KEYS, NONE};
 use super::layers::{Layers, Refusal};
 use super::subscribers::{self, SubscriberSource, load_subscribers};
-use super::{Admin, Database, Listen, Log, Nats, Privacy, Settings, SettingsSources, Telemetry, TlsFiles, parse};
+use super::{Database, Listen, Log, Nats, Privacy, Settings, SettingsSources, Telemetry, TlsFiles, parse};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -28,16 +27,19 @@ const MIN_BODY_BYTES: u64 = 1000;
 const MAX_BODY_BYTES: u64 = 64 * 1024 * 1024;
 
 pub(super) fn settings(
-    layers: Layers,
+    mut layers: Layers,
     subscriber_sources: Vec<SubscriberSource>,
     sources: &SettingsSources,
 ) -> Result<Settings, ConfigError> {
     let env = &sources.env;
+    let token_entries = std::mem::take(&mut layers.tokens);
+    let token_files: Vec<_> = token_entries.iter().filter_map(|entry| entry.file(env)).collect();
     let key_files = subscriber_sources.iter().flat_map(|source| source.key_files.iter().cloned());
-    let files: Vec<_> = layers.files().map(|path| env.resolve(path)).chain(key_files.clone()).collect();
+    let files: Vec<_> =
+        layers.files().map(|path| env.resolve(path)).chain(key_files.clone()).chain(token_files.clone()).collect();
     let secret = KEYS.iter().filter(|key| key.path.ends_with("_file") || key.path.ends_with("tls_key"));
     let secret = secret.map(|key| &layers.found(key.path).text).filter(|text| *text != NONE);
-    let secret_files = secret.map(|text| env.resolve(text)).chain(key_files).collect();
+    let secret_files = secret.map(|text| env.resolve(text)).chain(key_files).chain(token_files).collect();
     Ok(Settings {
         files,
         secret_files,
@@ -55,7 +57,7 @@ pub(super) fn settings(
             })?,
         },
         nats: nats(&layers, env)?,
-        admin: admin(&layers, env)?,
+        admin: admin::admin(&layers, token_entries, env)?,
         privacy: Privacy { mask: layers.read("privacy.mask", parse::mask)? },
         platform: super::platform::platform(&layers, env)?,
         log: Log { format: layers.read("log.format", parse::log_format)? },
@@ -203,63 +205,6 @@ fn nats_login(layers: &Layers, env: &Env, url: Option<&str>) -> Result<Option<Lo
         ));
     }
     Ok(used.map(|(_, login)| login))
-}
-
-fn admin(layers: &Layers, env: &Env) -> Result<Admin, ConfigError> {
-    let everything = token(layers, env, "admin.token", "admin.token_file")?.map(|(token, _)| token);
-    let viewers = token(layers, env, "admin.viewer_token", "admin.viewer_token_file")?;
-    if let Some((token, path)) = &viewers {
-        let problem = match &everything {
-            None => {
-                Some(("admin.token is not set, so nobody would have the right to see more", "set admin.token_file too"))
-            }
-            Some(other) if other.expose_secret() == token.expose_secret() => {
-                Some(("it is the same token as admin.token, which shows personal data", "write another one"))
-            }
-            Some(_) => None,
-        };
-        if let Some((problem, instead)) = problem {
-            let refusal = Refusal::new(problem, format!("{instead}, or set this to {NONE}"));
-            return Err(layers.refuse(path, refusal));
-        }
-    }
-    Ok(Admin { token: everything, viewer_token: viewers.map(|(token, _)| token) })
-}
-
-/// A token, and the setting that it comes from: the one that holds it, or the one that names its file.
-fn token(
-    layers: &Layers,
-    env: &Env,
-    direct: &'static str,
-    in_file: &'static str,
-) -> Result<Option<(SecretString, &'static str)>, ConfigError> {
-    let (token, file) = (layers.found(direct), layers.found(in_file));
-    let use_file = if token.text == NONE {
-        true
-    } else if file.text == NONE {
-        false
-    } else {
-        // Both are set: the one that counts more, unless both come from the same place.
-        match (&token.origin, &file.origin) {
-            (Origin::Variable(_), Origin::File { .. }) => false,
-            (Origin::File { .. }, Origin::Variable(_)) => true,
-            _ => {
-                let refusal =
-                    Refusal::new(format!("{direct} is set too"), format!("leave one out, or set it to {NONE}"));
-                return Err(layers.refuse(in_file, refusal));
-            }
-        }
-    };
-    if !use_file {
-        layers.read(direct, parse::token)?;
-        return Ok(Some((token.text.as_str().into(), direct)));
-    }
-    let read = |text: &str| {
-        let token = subscribers::secret_of(&env.resolve(text))?;
-        parse::token(&token)?;
-        Ok((SecretString::from(token.as_str()), in_file))
-    };
-    layers.read_optional(in_file, read)
 }
 
 fn tls_files(

@@ -8,9 +8,10 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
 
+use super::admin::TokenEntry;
 use super::env::{ConfigArgs, Env};
 use super::error::{ConfigError, Origin};
-use super::keys::{KEYS, Key, NONE, SUBSCRIBER_KEYS, Shape, nearest};
+use super::keys::{KEYS, Key, NONE, SUBSCRIBER_KEYS, Shape, TOKEN_KEYS, nearest};
 
 /// Looked for in the working directory if nothing names another.
 const DEFAULT_FILE: &str = "convoke.toml";
@@ -29,6 +30,7 @@ pub(super) struct File {
     pub values: BTreeMap<&'static str, Found>,
     /// In the file's order.
     pub subscribers: Vec<Entry>,
+    pub tokens: Vec<TokenEntry>,
     text: Zeroizing<String>,
 }
 
@@ -130,7 +132,9 @@ impl Reader<'_> {
                 let text = self.value(key, value, &origin)?;
                 file.values.insert(key.path, Found { text, origin });
             } else if path == "subscriber" {
-                file.subscribers = self.subscribers(value, &origin)?;
+                file.subscribers = self.list(&path, value, &origin, Self::subscriber)?;
+            } else if path == TOKENS {
+                file.tokens = self.list(&path, value, &origin, Self::token)?;
             } else if KEYS.iter().any(|key| key.path.strip_prefix(&path).is_some_and(|rest| rest.starts_with('.'))) {
                 let DeValue::Table(inner) = value.get_ref() else {
                     return Err(wrong_type(&path, &origin, value, "a table", &format!("write [{path}]")));
@@ -138,7 +142,7 @@ impl Reader<'_> {
                 self.table(&path, inner, file)?;
             } else {
                 let sections = KEYS.iter().filter_map(|key| Some(key.path.split_once('.')?.0));
-                let known = KEYS.iter().map(|key| key.path).chain(["subscriber"]).chain(sections);
+                let known = KEYS.iter().map(|key| key.path).chain(["subscriber", TOKENS]).chain(sections);
                 return Err(unknown(&path, &origin, nearest(&path, known)));
             }
         }
@@ -182,13 +186,20 @@ impl Reader<'_> {
         Ok(texts)
     }
 
-    fn subscribers(&self, value: &Spanned<DeValue<'_>>, origin: &Origin) -> Result<Vec<Entry>, ConfigError> {
-        let refused = |value| Err(wrong_type("subscriber", origin, value, "a list of tables", "write [[subscriber]]"));
+    /// A list of tables.
+    fn list<T>(
+        &self,
+        path: &str,
+        value: &Spanned<DeValue<'_>>,
+        origin: &Origin,
+        read: impl Fn(&Self, &DeTable<'_>, Origin) -> Result<T, ConfigError>,
+    ) -> Result<Vec<T>, ConfigError> {
+        let refused = |value| Err(wrong_type(path, origin, value, "a list of tables", &format!("write [[{path}]]")));
         let DeValue::Array(items) = value.get_ref() else { return refused(value) };
         let mut entries = Vec::new();
         for item in items.iter() {
             let DeValue::Table(table) = item.get_ref() else { return refused(item) };
-            entries.push(self.subscriber(table, self.origin(item.span().start))?);
+            entries.push(read(self, table, self.origin(item.span().start))?);
         }
         Ok(entries)
     }
@@ -198,25 +209,43 @@ impl Reader<'_> {
         for (name, value) in table {
             let path = format!("subscriber.{}", name.get_ref());
             let origin = self.origin(name.span().start);
-            let text = || match value.get_ref() {
-                DeValue::String(text) => {
-                    Ok(Some(Found { text: self.fill(&path, text, &origin)?, origin: origin.clone() }))
-                }
-                _ => Err(wrong_type(&path, &origin, value, "a string", "put it in quotes")),
-            };
-            let list = || -> Result<Vec<Found>, ConfigError> {
-                let texts = self.strings(&path, value, &origin)?;
-                Ok(texts.into_iter().map(|text| Found { text, origin: origin.clone() }).collect())
-            };
             match name.get_ref().as_ref() {
-                "app_id" => entry.app_id = text()?,
-                "name" => entry.name = text()?,
-                "keys" => entry.keys = list()?,
-                "key_files" => entry.key_files = list()?,
+                "app_id" => entry.app_id = Some(self.text(&path, value, origin)?),
+                "name" => entry.name = Some(self.text(&path, value, origin)?),
+                "keys" => entry.keys = self.texts(&path, value, &origin)?,
+                "key_files" => entry.key_files = self.texts(&path, value, &origin)?,
                 other => return Err(unknown(&path, &origin, nearest(other, SUBSCRIBER_KEYS))),
             }
         }
         Ok(entry)
+    }
+
+    fn token(&self, table: &DeTable<'_>, origin: Origin) -> Result<TokenEntry, ConfigError> {
+        let mut entry = TokenEntry { origin, name: None, token: None, token_file: None, rights: None };
+        for (name, value) in table {
+            let path = format!("{TOKENS}.{}", name.get_ref());
+            let origin = self.origin(name.span().start);
+            match name.get_ref().as_ref() {
+                "name" => entry.name = Some(self.text(&path, value, origin)?),
+                "token" => entry.token = Some(self.text(&path, value, origin)?),
+                "token_file" => entry.token_file = Some(self.text(&path, value, origin)?),
+                "rights" => entry.rights = Some(self.texts(&path, value, &origin)?),
+                other => return Err(unknown(&path, &origin, nearest(other, TOKEN_KEYS))),
+            }
+        }
+        Ok(entry)
+    }
+
+    fn text(&self, path: &str, value: &Spanned<DeValue<'_>>, origin: Origin) -> Result<Found, ConfigError> {
+        let DeValue::String(text) = value.get_ref() else {
+            return Err(wrong_type(path, &origin, value, "a string", "put it in quotes"));
+        };
+        Ok(Found { text: self.fill(path, text, &origin)?, origin })
+    }
+
+    fn texts(&self, path: &str, value: &Spanned<DeValue<'_>>, origin: &Origin) -> Result<Vec<Found>, ConfigError> {
+        let texts = self.strings(path, value, origin)?;
+        Ok(texts.into_iter().map(|text| Found { text, origin: origin.clone() }).collect())
     }
 
     /// `text` with every `${NAME}` replaced by that variable and every `$${` by a plain `${`. What is put in is not
@@ -259,6 +288,9 @@ impl Reader<'_> {
         Ok(filled)
     }
 }
+
+/// The list of the admin listener's tokens.
+const TOKENS: &str = "admin.tokens";
 
 /// Settings that are URLs with room for a password.
 const URLS: [&str; 2] = ["database.url", "nats.url"];

@@ -54,7 +54,7 @@ const fn key(
     Key { path, env, flag, shape, default }
 }
 
-/// All settings but the list of subscribers, which is read by `subscribers`.
+/// All settings but the lists: of subscribers, which `subscribers` reads, and of the admin listener's tokens, which `admin` does.
 pub(super) const KEYS: [Key; 48] = [
     key("listen.events", "LISTEN", Some("--listen"), Shape::Text, "127.0.0.1:8080"),
     key("listen.admin", "ADMIN_LISTEN", Some("--admin-listen"), Shape::Text, "127.0.0.1:8081"),
@@ -108,6 +108,9 @@ pub(super) const KEYS: [Key; 48] = [
 
 /// The keys of a `[[subscriber]]`.
 pub(super) const SUBSCRIBER_KEYS: [&str; 4] = ["app_id", "keys", "key_files", "name"];
+
+/// The keys of an `[[admin.tokens]]`.
+pub(super) const TOKEN_KEYS: [&str; 4] = ["name", "rights", "token", "token_file"];
 
 /// Variables without a key of their own in the file.
 const OTHER_VARIABLES: [&str; 4] = ["CONFIG", "APP_ID", "APP_KEY", "APP_KEY_FILE"];

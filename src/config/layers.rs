@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::admin::TokenEntry;
 use super::env::{ConfigArgs, Env};
 use super::error::{ConfigError, Origin};
 use super::file::{self, Entry, Found};
@@ -19,10 +20,11 @@ impl Refusal {
     }
 }
 
-/// The value that counts of every setting, not yet checked, and the file's subscribers.
+/// The value that counts of every setting, not yet checked, and the file's lists.
 pub(super) struct Layers {
     values: BTreeMap<&'static str, Found>,
     pub entries: Vec<Entry>,
+    pub tokens: Vec<TokenEntry>,
 }
 
 impl Layers {
@@ -52,7 +54,7 @@ impl Layers {
             }
             values.insert(key.path, found);
         }
-        Ok(Self { values, entries: file.subscribers })
+        Ok(Self { values, entries: file.subscribers, tokens: file.tokens })
     }
 
     /// The value of a setting of [`KEYS`].

@@ -5,6 +5,7 @@
 //! and `NATS_URL`, and those more than the default. What cannot be used is refused with a [`ConfigError`], which
 //! names the setting, where its value came from, and what to write instead, and never holds a secret.
 
+mod admin;
 mod build;
 mod effective;
 mod env;
@@ -205,11 +206,37 @@ impl fmt::Debug for Nats {
 /// Who may use the admin listener.
 #[derive(Clone, Debug)]
 pub struct Admin {
-    /// The token that shows everything; `None`: everyone who reaches the listener, which then is a loopback one, sees it
+    /// Its tokens, in the order of the settings. None: everyone who reaches the listener, which then is a loopback one, sees it
     /// without personal data.
-    pub token: Option<SecretString>,
-    /// The token that shows everything but personal data. Always together with `token`.
-    pub viewer_token: Option<SecretString>,
+    pub tokens: Vec<AdminToken>,
+}
+
+impl Admin {
+    /// The token that may see the most.
+    #[must_use]
+    pub fn widest(&self) -> Option<&AdminToken> {
+        self.tokens.iter().find(|token| token.rights.see_people).or_else(|| self.tokens.first())
+    }
+}
+
+/// A token of the admin listener.
+#[derive(Clone, Debug)]
+pub struct AdminToken {
+    /// Whose it is, as the log and the page say it: no two are alike.
+    pub name: Arc<str>,
+    /// What is sent.
+    pub token: SecretString,
+    /// What it gives a right to.
+    pub rights: AdminRights,
+}
+
+/// What a token gives a right to beside viewing, which every one does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AdminRights {
+    /// To see personal data, which is masked otherwise.
+    pub see_people: bool,
+    /// To act: on the quarantine, and to replay.
+    pub operate: bool,
 }
 
 /// What is kept from the stream's readers.
@@ -346,7 +373,7 @@ impl Settings {
     /// There is no subscriber, the admin listener is open to others without a token, or a TLS file cannot be read.
     pub fn check_serve(&self) -> Result<(), ConfigError> {
         self.require_subscribers()?;
-        if self.admin.token.is_none() && !self.listen.admin.ip().to_canonical().is_loopback() {
+        if self.admin.tokens.is_empty() && !self.listen.admin.ip().to_canonical().is_loopback() {
             return Err(ConfigError::new(
                 "listen.admin",
                 self.origin("listen.admin"),

@@ -47,6 +47,9 @@ fn secrets(text: &str) -> Vec<String> {
         let keys = subscriber.get("keys").and_then(Value::as_array);
         secrets.extend(keys.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned));
     }
+    let tokens = table.get("admin").and_then(|admin| admin.get("tokens")).and_then(Value::as_array);
+    let token = |entry: &Value| entry.get("token")?.as_str().map(str::to_owned);
+    secrets.extend(tokens.into_iter().flatten().filter_map(token));
     let at = |section: &str, name: &str| table.get(section)?.get(name)?.as_str().map(str::to_owned);
     secrets.extend([at("admin", "token"), at("admin", "viewer_token")].into_iter().flatten());
     let urls = [at("database", "url"), at("nats", "url")];

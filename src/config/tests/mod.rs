@@ -80,7 +80,7 @@ fn without_any_setting_the_defaults_of_the_contract_hold() {
     assert_eq!((settings.nats.replicas, settings.nats.max_bytes), (1, None));
     assert_eq!(settings.nats.max_age, Duration::from_secs(30 * 86_400));
     assert_eq!(settings.nats.duplicate_window, Duration::from_secs(600));
-    assert!(settings.admin.token.is_none() && settings.privacy.mask.is_empty() && settings.log.format.is_none());
+    assert!(settings.admin.tokens.is_empty() && settings.privacy.mask.is_empty() && settings.log.format.is_none());
     assert_eq!(settings.telemetry.otlp_endpoint, None);
 }
 
@@ -166,13 +166,13 @@ fn every_variable_of_the_contract_is_accepted() {
     let Some(Login::Password(user, file)) = settings.nats.login else { panic!("another way") };
     assert_eq!((user.as_str(), file), ("u", desk.path("secret")));
     assert_eq!(settings.nats.max_bytes, Some(10 << 30));
-    assert_eq!(settings.admin.token.unwrap().expose_secret(), "t0ken-of-16-char");
+    assert_eq!(settings.admin.tokens[0].token.expose_secret(), "t0ken-of-16-char");
     assert_eq!(settings.privacy.mask, ["displayName", "callNumber"]);
     assert_eq!(settings.log.format, Some(LogFormat::Json));
 
     let others = desk.load(&[("CONVOKE_NATS_CREDS_FILE", "secret"), ("CONVOKE_ADMIN_TOKEN_FILE", "token")]);
     assert!(matches!(&others.nats.login, Some(Login::Creds(file)) if *file == desk.path("secret")));
-    assert_eq!(others.admin.token.unwrap().expose_secret(), "a-token-in-a-file");
+    assert_eq!(others.admin.tokens[0].token.expose_secret(), "a-token-in-a-file");
     let token = desk.load(&[("CONVOKE_NATS_TOKEN_FILE", "secret")]);
     assert!(matches!(&token.nats.login, Some(Login::Token(file)) if *file == desk.path("secret")));
     let nkey = desk.load(&[
@@ -333,7 +333,7 @@ fn a_reload_reads_the_list_and_the_key_files_again_and_fails_without_harm() {
 #[test]
 fn the_more_important_of_two_admin_tokens_counts() {
     let desk = Desk::new(&[("token", "a-token-from-a-file\n"), ("convoke.toml", "admin.token_file = 'token'\n")]);
-    let token = |variables: &[(&str, &str)]| desk.load(variables).admin.token.unwrap().expose_secret().to_owned();
+    let token = |variables: &[(&str, &str)]| desk.load(variables).admin.tokens[0].token.expose_secret().to_owned();
     assert_eq!(token(&[]), "a-token-from-a-file");
     assert_eq!(token(&[("CONVOKE_ADMIN_TOKEN", "a-direct-token-here")]), "a-direct-token-here");
 }
@@ -433,4 +433,23 @@ fn settings_files_are_named_as_the_user_named_them() {
     let error = desk.try_load(&[]).unwrap_err();
     assert_eq!(error.setting(), "listen.events");
     assert_eq!(error.origin().to_string(), "convoke.toml, line 3");
+}
+
+#[test]
+fn tokens_of_the_list_have_names_and_rights_beside_those_of_single_settings() {
+    let text = "admin.viewer_token = 'a-viewers-HIDDEN-token'
+[[admin.tokens]]\nname = 'night'\ntoken_file = 'f'\nrights = ['view', 'operate']
+[[admin.tokens]]\nname = '审计'\ntoken = '${AUDIT}'\nrights = ['see_people']\n";
+    let desk = Desk::new(&[("f", "HIDDEN-token-in-a-file\n"), ("convoke.toml", text)]);
+    let settings = desk.load(&[("AUDIT", "HIDDEN-of-environment")]);
+    let rights = |see_people, operate| AdminRights { see_people, operate };
+    let found: Vec<_> = settings.admin.tokens.iter().map(|token| (&*token.name, token.rights)).collect();
+    let expected =
+        [("admin.viewer_token", rights(false, false)), ("night", rights(false, true)), ("审计", rights(true, false))];
+    assert_eq!(found, expected);
+    assert_eq!(settings.admin.tokens[1].token.expose_secret(), "HIDDEN-token-in-a-file");
+    assert_eq!(settings.admin.widest().map(|token| &*token.name), Some("审计"));
+    let file = desk.path("f");
+    assert!(settings.files.contains(&file) && settings.secret_files.contains(&file), "its file is watched, and kept");
+    assert!(!format!("{settings:?}").contains("HIDDEN"));
 }

@@ -236,7 +236,10 @@ fn a_viewers_token_that_protects_nothing_is_refused() {
     refused("CONVOKE_ADMIN_VIEWER_TOKEN", "HIDDEN TOKEN OF 16", &["`admin.viewer_token`", "space"]);
     assert!(![alone, same, both].concat().contains("HIDDEN"));
     let admin = desk.load(&[("CONVOKE_ADMIN_TOKEN_FILE", "f"), ("CONVOKE_ADMIN_VIEWER_TOKEN_FILE", "g")]).admin;
-    assert!(admin.token.is_some() && admin.viewer_token.is_some());
+    assert_eq!(
+        admin.tokens.iter().map(|token| &*token.name).collect::<Vec<_>>(),
+        ["admin.token", "admin.viewer_token"]
+    );
 }
 
 #[test]
@@ -313,4 +316,32 @@ fn serve_wants_subscribers_and_a_token_for_an_open_admin_listener() {
     check(&[("CONVOKE_ADMIN_LISTEN", "[::1]:8081")]).unwrap();
     let error = check(&[("CONVOKE_TLS_CERT", "pem"), ("CONVOKE_TLS_KEY", "missing")]).unwrap_err().to_string();
     assert_holds(&error, &["`listen.tls_key` (from CONVOKE_TLS_KEY)", "cannot be read"]);
+}
+
+#[test]
+fn tokens_of_the_list_that_cannot_work_are_refused_with_their_line() {
+    let file = |text: &str| Desk::new(&[("f", "HIDDEN-HIDDEN-HIDDEN"), ("convoke.toml", text)]);
+    let token = "name = 'a'\ntoken = 'HIDDEN-HIDDEN-HIDDEN'\nrights = ['view']";
+    for (entries, parts) in [
+        ("token = 'HIDDEN-HIDDEN-HIDDEN'\nrights = ['view']", &["`admin.tokens.name`", "line 1", "has none"][..]),
+        ("name = ' a'\ntoken = 'HIDDEN-HIDDEN-HIDDEN'\nrights = ['view']", &["`admin.tokens.name`", "line 2"]),
+        ("name = 'a'\nrights = ['view']", &["`admin.tokens.token`", "line 1", "no token"]),
+        ("name = 'a'\ntoken = 'HIDDEN-HIDDEN-HIDDEN'\ntoken_file = 'f'\nrights = ['view']", &["two tokens", "line 1"]),
+        ("name = 'a'\ntoken = 'HIDDEN'\nrights = ['view']", &["`admin.tokens.token`", "line 3", "at least 16"]),
+        ("name = 'a'\ntoken_file = 'missing'\nrights = ['view']", &["`admin.tokens.token_file`", "line 3", "missing"]),
+        ("name = 'a'\ntoken_file = 'f'", &["`admin.tokens.rights`", "line 1", "no rights"]),
+        ("name = 'a'\ntoken_file = 'f'\nrights = []", &["`admin.tokens.rights`", "no rights"]),
+        ("name = 'a'\ntoken_file = 'f'\nrights = 'view'", &["`admin.tokens.rights`", "line 4", "an array"]),
+        ("name = 'a'\ntoken_file = 'f'\nrights = ['operat']", &["`admin.tokens.rights`", "line 4", "`operate`"]),
+        ("name = 'a'\ntoken_fil = 'HIDDEN'", &["`admin.tokens.token_fil`", "line 3", "`token_file`"]),
+        (&format!("{token}\n[[admin.tokens]]\n{}", token.replace("HIDDEN-", "OTHER-")), &["named `a`", "line 6"]),
+        (&format!("{token}\n[[admin.tokens]]\n{}", token.replace("'a'", "'b'")), &["same token as `a`", "line 5"]),
+    ] {
+        let message = file(&format!("[[admin.tokens]]\n{entries}\n")).refusal(&[]);
+        assert_holds(&message, &[&["convoke.toml, line"], parts].concat());
+        assert!(!message.contains("HIDDEN"), "{message}");
+    }
+    file_refused("admin.tokens = 'HIDDEN'\n", &["`admin.tokens`", "[[admin.tokens]]"]);
+    let twice = file(&format!("[[admin.tokens]]\n{token}\n")).refusal(&[("CONVOKE_ADMIN_TOKEN_FILE", "f")]);
+    assert_holds(&twice, &["same token as `admin.token`"]);
 }

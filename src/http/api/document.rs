@@ -45,7 +45,7 @@ pub(super) fn head() -> utoipa::openapi::OpenApi {
     let components = document.components.get_or_insert_default();
     let token = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
-        .description(Some("`admin.token`, or `admin.viewer_token`, which masks personal data."));
+        .description(Some("A token of the settings. Without the right `see_people` personal data is masked, without `operate` nothing is done."));
     components.add_security_scheme("token", SecurityScheme::Http(token.build()));
     let session = ApiKeyValue::with_description("convoke_session", "What `POST /session` gives a browser for a token.");
     components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(session)));

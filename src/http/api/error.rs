@@ -71,7 +71,10 @@ impl IntoResponse for ApiError {
             Self::Bad(detail) => (StatusCode::BAD_REQUEST, Some(detail)),
             Self::Hidden => (
                 StatusCode::FORBIDDEN,
-                Some("people are masked here, and are not searched for: that takes admin.token".to_owned()),
+                Some(
+                    "people are masked here, and are not searched for: that takes a token with the right see_people"
+                        .to_owned(),
+                ),
             ),
             Self::NotFound => (StatusCode::NOT_FOUND, None),
             Self::TooSlow => (StatusCode::SERVICE_UNAVAILABLE, Some("it takes too long: narrow the range".to_owned())),

@@ -1,18 +1,25 @@
 //! Who is asking.
 
+use std::sync::Arc;
+
 use axum::{Extension, Json};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::error::Refusals;
 use super::params::{NoParams, Params};
-use crate::http::auth::{Grant, Right};
+use crate::http::auth::{Grant, Identity, Right};
 
 /// What whoever is asking may see.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Session {
     /// `full`, or `masked`: personal data is hidden.
     right: Right,
+    /// The name of the token that was sent, or that opened the session; null without one.
+    #[schema(value_type = Option<String>)]
+    name: Option<Arc<str>>,
+    /// What it gives a right to: `view`, `see_people`, `operate`.
+    rights: Vec<&'static str>,
     /// Whether a token is asked for at all; if not, everything is masked.
     token_required: bool,
     /// The version of Convoke.
@@ -27,9 +34,12 @@ pub(crate) struct Session {
     responses((status = 200, description = "The right.", body = Session), Refusals)
 )]
 pub(super) async fn session(
-    Extension(right): Extension<Right>,
+    Extension(identity): Extension<Identity>,
     Extension(grant): Extension<Grant>,
     _: Params<NoParams>,
 ) -> Json<Session> {
-    Json(Session { right, token_required: grant.was_asked_for(), version: env!("CARGO_PKG_VERSION") })
+    let Identity { name, right, operate } = identity;
+    let see_people = (right == Right::Full).then_some("see_people");
+    let rights = ["view"].into_iter().chain(see_people).chain(operate.then_some("operate")).collect();
+    Json(Session { right, name, rights, token_required: grant.was_asked_for(), version: env!("CARGO_PKG_VERSION") })
 }

@@ -1,8 +1,8 @@
 //! Who may see the admin listener, and how much: a bearer token or a session that a browser opened with one.
 //!
-//! `admin.token` gives the right to see everything, `admin.viewer_token` everything but personal data. Without a token the
-//! listener is a loopback one, requests must name a loopback host, and what they see is masked. Whoever has no right gets
-//! `401` at once; from where too many wrong tokens came, no token is looked at for a while (`guesses`).
+//! Each token of the settings has a name and rights: to view, to see personal data, to act. Without a token the listener is a
+//! loopback one, requests must name a loopback host, what they see is masked, and nobody acts. Whoever has no right gets `401` at
+//! once; from where too many wrong tokens came, no token is looked at for a while (`guesses`).
 
 mod ended;
 mod grant;
@@ -21,14 +21,14 @@ use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::Response;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret as _;
 use subtle::ConstantTimeEq;
 use tokio::sync::watch;
 
 use super::health;
 use super::problem::{explained, problem};
 use super::server::{self, ClientSources, Connection};
-use crate::config::Admin;
+use crate::config::{Admin, AdminToken};
 use convoke_core::secret;
 use convoke_core::throttle::Throttle;
 use convoke_core::time::Clock;
@@ -53,6 +53,17 @@ convoke_core::words! {
     }
 }
 
+/// Who asks: as whom, and with which rights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The token's name; `None`: none was asked for.
+    pub name: Option<Arc<str>>,
+    /// How much it may see.
+    pub right: Right,
+    /// Whether it may act.
+    pub operate: bool,
+}
+
 /// Who may see what. Of a token only the digest is kept: it is no secret to lose, and comparing two digests leaks nothing,
 /// not even the token's length.
 pub struct Access {
@@ -66,14 +77,14 @@ pub struct Access {
 }
 
 struct Token {
-    right: Right,
+    identity: Identity,
     digest: [u8; 32],
     sessions: Sessions,
 }
 
 impl PartialEq for Token {
     fn eq(&self, other: &Self) -> bool {
-        self.right == other.right && self.digest == other.digest
+        self.identity == other.identity && self.digest == other.digest
     }
 }
 
@@ -81,16 +92,18 @@ impl PartialEq for Token {
 type Tokens = Arc<[Arc<Token>]>;
 
 fn tokens(admin: &Admin) -> Tokens {
-    let token = |token: &Option<SecretString>, right| {
-        let digest: [u8; 32] = secret::digest(token.as_ref()?.expose_secret().as_bytes());
-        Some(Arc::new(Token { right, digest, sessions: Sessions::new(&digest, right) }))
+    let token = |token: &AdminToken| {
+        let digest: [u8; 32] = secret::digest(token.token.expose_secret().as_bytes());
+        let right = if token.rights.see_people { Right::Full } else { Right::Masked };
+        let identity = Identity { name: Some(Arc::clone(&token.name)), right, operate: token.rights.operate };
+        Arc::new(Token { identity, digest, sessions: Sessions::new(&digest, right) })
     };
-    [token(&admin.token, Right::Full), token(&admin.viewer_token, Right::Masked)].into_iter().flatten().collect()
+    admin.tokens.iter().map(token).collect()
 }
 
 /// New settings have no token any more, and the old ones had.
 #[derive(Debug, thiserror::Error)]
-#[error("`admin.token` is not set any more: whether a token is asked for at all is decided at the start, so restart")]
+#[error("no admin token is set any more: whether one is asked for at all is decided at the start, so restart")]
 pub struct NoToken;
 
 impl std::fmt::Debug for Access {
@@ -226,13 +239,15 @@ enum Judged {
     Shut(Duration),
 }
 
-/// Lets through what [`Access`] allows, with its [`Right`] and its [`Grant`] in the request's extensions, and bare `/readyz`.
+/// Lets through what [`Access`] allows, with its [`Right`], its [`Identity`] and its [`Grant`] in the request's extensions, and bare `/readyz`.
 pub async fn guard(State(access): State<Arc<Access>>, mut request: Request, next: Next) -> Response {
     if !access.asks() {
         if !names_loopback(request.uri(), request.headers()) {
             return explained(StatusCode::FORBIDDEN, NO_TOKEN);
         }
-        request.extensions_mut().insert(Right::Masked);
+        let nobody = Identity { name: None, right: Right::Masked, operate: false };
+        request.extensions_mut().insert(nobody.right);
+        request.extensions_mut().insert(nobody);
         request.extensions_mut().insert(Grant::new(access, None, None));
         return next.run(request).await;
     }
@@ -268,7 +283,8 @@ pub async fn guard(State(access): State<Arc<Access>>, mut request: Request, next
     if let Some(connection) = request.extensions().get::<Arc<Connection>>() {
         drop(connection.proven());
     }
-    request.extensions_mut().insert(token.right);
+    request.extensions_mut().insert(token.identity.right);
+    request.extensions_mut().insert(token.identity.clone());
     request.extensions_mut().insert(Grant::new(access, Some(token), session));
     next.run(request).await
 }
@@ -320,6 +336,7 @@ fn foreign(access: &Access, uri: &Uri, headers: &HeaderMap, extensions: &Extensi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::AdminRights;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
@@ -339,8 +356,13 @@ mod tests {
         }
     }
 
-    fn access(token: Option<&str>, viewer: Option<&str>) -> Access {
-        let admin = Admin { token: token.map(Into::into), viewer_token: viewer.map(Into::into) };
+    fn access(all: Option<&str>, viewer: Option<&str>) -> Access {
+        let token = |name: &str, token: Option<&str>, see_people| {
+            let rights = AdminRights { see_people, operate: see_people };
+            token.map(|token| AdminToken { name: name.into(), token: token.into(), rights })
+        };
+        let tokens = [token("all", all, true), token("viewer", viewer, false)].into_iter().flatten().collect();
+        let admin = Admin { tokens };
         Access::new(&admin, ClientSources::default(), Arc::new(NoSessions), Clock::System)
     }
 
@@ -349,7 +371,7 @@ mod tests {
         head.headers = headers(pairs);
         head.extensions.insert(Arc::new(Connection::new("192.0.2.1:1".parse().unwrap())));
         match access.judge(&head).await {
-            Judged::Right(token, _) => Some(token.right),
+            Judged::Right(token, _) => Some(token.identity.right),
             Judged::None | Judged::Shut(_) => None,
         }
     }
@@ -380,7 +402,7 @@ mod tests {
         let (mut head, ()) = axum::http::Request::new(()).into_parts();
         head.headers = headers(&[("authorization", "Bearer all")]);
         head.extensions.insert(Arc::new(Connection::new("192.0.2.2:1".parse().unwrap())));
-        assert!(matches!(access.judge(&head).await, Judged::Right(token, None) if token.right == Right::Full));
+        assert!(matches!(access.judge(&head).await, Judged::Right(token, None) if token.identity.right == Right::Full));
     }
 
     #[tokio::test]

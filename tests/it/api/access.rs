@@ -336,3 +336,51 @@ async fn without_a_token_only_this_machine_is_answered_and_sees_no_personal_data
     let open = request(&convoke, Method::POST, "/session", &[FORM], "token=x").await;
     assert_eq!((open.status, open.header("set-cookie")), (303, None), "there is nothing to log in to");
 }
+
+#[tokio::test]
+async fn each_token_of_the_list_has_its_name_and_rights_and_a_changed_file_counts_without_a_restart() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (file, config) = (folder.path().join("night"), folder.path().join("convoke.toml"));
+    std::fs::write(&file, "the-token-of-the-night\n").expect("a file");
+    let night = format!(
+        "[[admin.tokens]]\nname = \"night\"\ntoken_file = \"{}\"\nrights = [\"view\", \"operate\"]\n",
+        file.display()
+    );
+    std::fs::write(&config, &night).expect("a file");
+    let backend = Backend::sqlite();
+    let mut convoke = builder(&backend).setting("CONFIG", &config).start().await;
+    convoke.wait_ready(LONG_TIMEOUT).await;
+    let asks = async |convoke: &Convoke, token: &str| {
+        let answer = ask(convoke, "/api/v1/session", token).await;
+        if answer.status == 200 { answer.json() } else { answer.status.into() }
+    };
+    let session = asks(&convoke, ALL).await;
+    assert_eq!(session["name"], "admin.token");
+    assert_eq!(session["rights"], serde_json::json!(["view", "see_people", "operate"]));
+    let session = asks(&convoke, "the-token-of-the-night").await;
+    assert_eq!((&session["name"], &session["right"]), (&"night".into(), &"masked".into()));
+    assert_eq!(session["rights"], serde_json::json!(["view", "operate"]));
+    let (cookie, _) = log_in(&convoke, "token=the-token-of-the-night", &[]).await;
+    let opened = async |convoke: &Convoke| get(convoke, "/api/v1/session", &[("cookie", &cookie)]).await;
+    assert_eq!(opened(&convoke).await.json()["name"], "night");
+
+    std::fs::write(&file, "another-token-of-the-night\n").expect("a file");
+    eventually("the new file is noticed", LONG_TIMEOUT, async || {
+        asks(&convoke, "another-token-of-the-night").await["name"] == "night"
+    })
+    .await;
+    assert_eq!((asks(&convoke, "the-token-of-the-night").await, opened(&convoke).await.status), (401.into(), 401));
+    // The list itself is read again when somebody says so.
+    let day = "[[admin.tokens]]\nname = \"day\"\ntoken = \"the-token-of-the-day\"\nrights = [\"see_people\"]\n";
+    std::fs::write(&config, day).expect("a file");
+    convoke.signal(Signal::HUP);
+    eventually("the list is read again", LONG_TIMEOUT, async || {
+        asks(&convoke, "the-token-of-the-day").await["name"] == "day"
+    })
+    .await;
+    assert_eq!(asks(&convoke, "another-token-of-the-night").await, 401);
+    assert_eq!(asks(&convoke, "the-token-of-the-day").await["rights"], serde_json::json!(["view", "see_people"]));
+    for secret in ["the-token-of", "another-token-of"] {
+        assert!(!convoke.logs().contains(secret));
+    }
+}
