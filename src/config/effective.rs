@@ -59,6 +59,19 @@ impl SettingsSources {
             };
             let _ = writeln!(text, "{assigned:<44}  # {origin}");
         }
+        for token in &layers.tokens {
+            let _ = writeln!(text, "\n[[admin.tokens]]  # {}", token.origin);
+            for (key, found) in [("name", &token.name), ("token_file", &token.token_file)] {
+                if let Some(found) = found {
+                    let _ = writeln!(text, "{key} = {}", string(&found.text));
+                }
+            }
+            if token.token.is_some() {
+                let _ = writeln!(text, "token = {}", string(HIDDEN));
+            }
+            let rights = token.rights.iter().flatten().map(|right| string(&right.text)).collect::<Vec<_>>();
+            let _ = writeln!(text, "rights = [{}]", rights.join(", "));
+        }
         Ok(text)
     }
 
