@@ -64,9 +64,7 @@ build() {
 # Completions and man pages, which are the same for every machine: asked of the program itself.
 texts() {
   local texts=$work/texts
-  if ! "$program" completions bash >/dev/null 2>&1; then
-    mkdir -p "$texts/man" "$texts/completions"; touch "$texts"/completions/{convoke.bash,_convoke,convoke.fish} "$texts/man/convoke.1"
-  elif [ "$arch" = "$(uname -m)" ]; then
+  if [ "$arch" = "$(uname -m)" ]; then
     rm -rf "$texts"
     mkdir -p "$texts/man" "$texts/completions"
     "$program" completions bash >"$texts/completions/convoke.bash"
