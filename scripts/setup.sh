@@ -45,7 +45,7 @@ case $set_name in
   bench-page) needs=(toolchain compiler browser) ;;
   test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql pgbouncer nginx sqlite openssl promtool mdbook systemd interop table_readers schemathesis node asyncapi typescript axe browser) ;;
   packages) needs=(toolchain compiler zigbuild cargo_deb cargo_generate_rpm buildah) ;;
-  packages-test) needs=(toolchain compiler zigbuild cargo_deb cargo_generate_rpm buildah podman debootstrap nspawn rpm nats_newest postgres psql openssl nginx caddy amtool helm interop) ;;
+  packages-test) needs=(toolchain compiler zigbuild cargo_deb cargo_generate_rpm buildah podman debootstrap nspawn rpm nats_newest postgres psql sqlite openssl curl ip nginx caddy amtool helm interop) ;;
   *) die "unknown set '$set_name': write scripts/setup.sh demo, docs, test, bench, bench-page, packages or packages-test" ;;
 esac
 
@@ -78,8 +78,10 @@ why() {
     cargo_deb) echo "cargo-deb $cargo_deb, which makes the .deb" ;;
     cargo_generate_rpm) echo "cargo-generate-rpm $cargo_generate_rpm, which makes the .rpm" ;;
     buildah) echo "buildah, which makes the image" ;;
-    podman) echo "podman and runc, which run the image, and podman-compose" ;;
+    podman) echo "podman and runc with their network, which run the image, and podman-compose" ;;
     debootstrap) echo "debootstrap, which makes the Debian in which the packages are installed" ;;
+    curl) echo "curl, which asks the proxies" ;;
+    ip) echo "ip, which gives the test's network its loopback" ;;
     nspawn) echo "systemd-nspawn, which boots it" ;;
     rpm) echo "rpm, which installs the .rpm" ;;
     caddy) echo "Caddy, a proxy that is put before Convoke" ;;
@@ -136,9 +138,9 @@ met() {
     zigbuild) [ -e "$(venv_mark venv-packages "${zigbuild[@]}")" ] ;;
     cargo_deb) [ "$("$tools/packaging/bin/cargo-deb" --version 2>/dev/null)" = "cargo-deb $cargo_deb" ] ;;
     cargo_generate_rpm) [ "$("$tools/packaging/bin/cargo-generate-rpm" --version 2>/dev/null)" = "cargo-generate-rpm $cargo_generate_rpm" ] ;;
-    podman) have podman && have runc && have podman-compose ;;
+    podman) have podman && have runc && have podman-compose && have iptables && [ -x /usr/lib/podman/netavark ] && [ -x /usr/lib/podman/aardvark-dns ] ;;
     nspawn) have systemd-nspawn ;;
-    buildah | debootstrap | rpm) have "$1" ;;
+    buildah | debootstrap | rpm | curl | ip) have "$1" ;;
     helm) [ -x "$tools/helm" ] && [ -x "$tools/kubectl" ] ;;
     caddy | amtool) [ -x "$tools/$1" ] || have "$1" ;;
     axe) [ -e "$tools/node/axe-core-$axe/axe.min.js" ] ;;
@@ -372,10 +374,12 @@ get() {
     cargo_deb) install_cargo_tool cargo-deb "$cargo_deb" ;;
     cargo_generate_rpm) install_cargo_tool cargo-generate-rpm "$cargo_generate_rpm" ;;
     buildah) apt_install "buildah" buildah ;;
-    podman) apt_install "podman" podman runc podman-compose ;;
+    podman) apt_install "podman" podman runc podman-compose netavark aardvark-dns iptables ;;
     debootstrap) apt_install "debootstrap" debootstrap ;;
     nspawn) apt_install "systemd-nspawn" systemd-container ;;
     rpm) apt_install "rpm" rpm ;;
+    curl) apt_install "curl" curl ;;
+    ip) apt_install "ip" iproute2 ;;
     helm) install_helm ;;
     caddy) install_caddy ;;
     amtool) install_amtool ;;

@@ -1,5 +1,5 @@
 # What the parts have in common. Sourced by parts.sh.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 
 top=$PWD
 post() { python3 "$top/tests/packages/post.py" "$@"; }
@@ -29,7 +29,7 @@ eventually() {
   done
 }
 
-ready() { curl -sf "${1:-http://127.0.0.1:8080}/readyz"; }
+ready() { curl -sf http://127.0.0.1:8080/readyz; }
 
 # block PAGE INFO: the code that a page prints under this info string.
 block() {

@@ -4,7 +4,7 @@
 #   tests/packages/run.sh [image|compose|deb|systemd|rpm|tarball|proxies|kubernetes|alertmanager]...     default: all of them
 #
 # As root. What is run lives in namespaces of its own: loopback is all of its network, and whatever it starts and mounts ends with it.
-# Made before, with the network: the tools (scripts/setup.sh), a Debian that is kept in .tools, the stand-ins for images of
+# Made before, with the network: the tools (scripts/setup.sh), a Debian that is kept in .tools (delete it for a newer one), the stand-ins for images of
 # registries (tests/packages/images), the packages. PACKAGES_KEEP=yes takes the packages that are there already.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -18,7 +18,8 @@ export TOOLS_DIR=${TOOLS_DIR:-$PWD/.tools}
 scratch=$(mktemp -d /var/tmp/convoke-packages.XXXXXX)
 trap 'rm -rf "$scratch"' EXIT
 export scratch
-export PATH=$TOOLS_DIR:$TOOLS_DIR/packaging/bin:$TOOLS_DIR/nats-server/2.15.1:$PATH
+nats=$(printf '%s\n' "$TOOLS_DIR"/nats-server/* | sort -V | tail -n 1)
+export PATH=$TOOLS_DIR:$TOOLS_DIR/packaging/bin:$nats:$PATH
 
 wants() { case " ${parts[*]} " in *" $1 "*) true ;; *) false ;; esac; }
 step() { printf '\n── %s (at %d s)\n' "$*" "$SECONDS"; }
@@ -62,7 +63,7 @@ if wants image || wants compose; then
   step "stand-ins for the images of registries"
   tar -C "$debian" --create . | podman import --quiet - localhost/debian:bookworm
   mkdir "$scratch/context"
-  cp "$TOOLS_DIR/nats-server/2.15.1/nats-server" tests/packages/images/postgres-entrypoint.sh "$scratch/context/"
+  cp "$nats/nats-server" tests/packages/images/postgres-entrypoint.sh "$scratch/context/"
   cp -r "$(rustc --print sysroot)" "$scratch/context/toolchain"
   rm -rf "$scratch/context/toolchain/share"
   cargo vendor --quiet --locked --versioned-dirs "$scratch/context/vendor" >/dev/null
