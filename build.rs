@@ -3,6 +3,8 @@
 //! `GIT_COMMIT` and `SOURCE_DATE_EPOCH` (seconds) name them where there is no repository, as in a build from an archive. A build
 //! for development says neither: it would be made again after each commit.
 
+#![expect(clippy::disallowed_methods, reason = "what a build is told, it is told by its environment")]
+
 use std::env;
 use std::process::Command;
 

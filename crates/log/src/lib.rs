@@ -23,12 +23,14 @@ mod migrations;
 mod operations;
 mod postgres;
 mod projection;
+mod query;
 mod reading;
 pub mod recent;
 mod retention;
 mod sessions;
 mod snapshots;
 mod sqlite;
+mod statements;
 mod stats;
 mod work_lists;
 

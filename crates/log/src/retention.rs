@@ -8,6 +8,9 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
+
+use super::{LogError, Notes};
 use convoke_core::time::Millis;
 
 /// So far the clock may go on without anybody looking, and so old an event may be that vouches for it.
@@ -18,6 +21,16 @@ pub(super) const MAX_AHEAD_TIME: Duration = Duration::from_secs(24 * 3600);
 
 /// The note ([`super::Notes::note`]) with the time at which the clock was believed last.
 pub(super) const SEEN_NOTE: &str = "retention";
+
+/// What the upkeep of either database asks in the same words.
+#[async_trait]
+pub(super) trait RetentionQueries: Notes {
+    /// What is known to judge the clock and the cursors by.
+    async fn known_of_retention(&self, now: Millis) -> Result<Known, LogError>;
+
+    /// Deletes entries of the quarantine, so many at the most; how many.
+    async fn expire_quarantine(&self, before: Millis, limit: i64) -> Result<u64, LogError>;
+}
 
 /// Why nothing is deleted that is beyond the retention.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

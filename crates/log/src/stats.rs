@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use sqlx::FromRow;
 
 use super::backend::Backend;
-use super::backend::query::{Connection, Dialect, ListItem, Plan, Query};
+use super::query::{Connection, Dialect, ListItem, Plan, Query};
 use super::reading::rows::{EVENT, MEETING};
 use super::{ListedEvent, ListedMeeting, LogError, LogReader};
 use convoke_core::id::{EventId, Seq};

@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use sqlx::FromRow;
 use uuid::Uuid;
 
+use super::Backend;
 use super::log::advance;
-use super::query::{Connection, Dialect};
 use super::rows::PERSON;
-use super::{Backend, Begin};
 use crate::erasure::{FORGOTTEN, internal_members, internal_names};
+use crate::query::Begin;
+use crate::query::{Connection, Dialect};
 use crate::{
     Changes, Erasure, Erasures, Handles, Host, Lease, LogError, Moved, PersonRow, PersonSearch, PersonStay, RunKey,
     StayKey, Suppression,

@@ -3,37 +3,8 @@
 use async_trait::async_trait;
 
 use super::Backend;
-use super::query::Connection;
 use crate::{Handshakes, HandshakesSeen, LogError};
-use convoke_core::event::Handshake;
 use convoke_core::time::Millis;
-
-/// Notes a handshake that was answered `times` times.
-pub(crate) async fn note_handshake(
-    connection: &mut Connection<'_>,
-    handshake: &Handshake,
-    times: u32,
-) -> Result<(), sqlx::Error> {
-    let note = if handshake.is_probe() {
-        connection
-            .query("UPDATE probes SET arrived_at = $1 WHERE nonce = $2 AND subscriber_id = $3 AND arrived_at IS NULL")
-            .bind(handshake.received_at)
-            .bind(&*handshake.nonce)
-            .bind(&*handshake.subscriber_id)
-    } else {
-        let greatest = connection.dialect().greatest();
-        connection
-            .query(format!(
-                "INSERT INTO handshakes AS h (subscriber_id, at, answered) VALUES ($1, $2, $3)
-                 ON CONFLICT (subscriber_id) DO UPDATE
-                    SET at = {greatest}(h.at, excluded.at), answered = h.answered + excluded.answered"
-            ))
-            .bind(&*handshake.subscriber_id)
-            .bind(handshake.received_at)
-            .bind(i64::from(times))
-    };
-    connection.execute(note).await.map(drop)
-}
 
 #[async_trait]
 impl Handshakes for Backend {

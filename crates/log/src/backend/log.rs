@@ -5,10 +5,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::query::Connection;
+use super::Backend;
 use super::rows::{RECORD, RecordRow};
-use super::{Backend, Begin};
-use crate::log::all_kept;
+use crate::query::Begin;
+use crate::query::Connection;
+use crate::statements::insert_quarantined;
 use crate::{Append, Committed, CursorState, Heartbeat, Lag, Lease, Leased, Log, LogError, LogReader, Moved};
 use convoke_core::event::{Record, Unreadable};
 use convoke_core::id::{EventId, Seq};
@@ -183,25 +184,4 @@ pub(super) async fn advance(
     let advance = advance.bind(lease.cursor).bind(lease.owner).bind(to).bind(lease.ttl.as_secs_f64());
     let moved: Option<(bool,)> = connection.optional(advance).await?;
     Ok(moved.map_or(Moved::LeaseLost, |(wanted,)| Moved::Yes { wanted }))
-}
-
-/// Puts a body into the quarantine, or counts it there.
-pub(crate) async fn insert_quarantined(
-    connection: &mut Connection<'_>,
-    unreadable: &Unreadable,
-    deliveries: u32,
-) -> Result<(), sqlx::Error> {
-    let insert = connection.query(
-        "INSERT INTO quarantine AS q (digest, subscriber_id, received_at, deliveries, reason, body)
-         VALUES ($1, $2, $3, $4, $5, $6)
-         ON CONFLICT (digest) DO UPDATE SET deliveries = q.deliveries + excluded.deliveries",
-    );
-    let insert = insert
-        .bind(unreadable.digest().as_slice())
-        .bind(&*unreadable.subscriber_id)
-        .bind(unreadable.received_at)
-        .bind(i64::from(deliveries))
-        .bind(&*unreadable.reason)
-        .bind(&unreadable.body[..]);
-    all_kept(1, connection.execute(insert).await?)
 }

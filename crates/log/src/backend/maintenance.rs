@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Backend, Begin};
+use super::Backend;
 use crate::disk::Disk;
 use crate::maintenance::COUNT_QUARANTINED;
-use crate::retention::{self, Known};
+use crate::query::Begin;
+use crate::retention::{self, Known, RetentionQueries};
 use crate::{Counts, LogError, Maintenance, RetentionHeld, Schema};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
@@ -100,9 +101,9 @@ impl Maintenance for Backend {
     }
 }
 
-impl Backend {
-    /// What is known to judge the clock and the cursors by.
-    pub(crate) async fn known_of_retention(&self, now: Millis) -> Result<Known, LogError> {
+#[async_trait]
+impl RetentionQueries for Backend {
+    async fn known_of_retention(&self, now: Millis) -> Result<Known, LogError> {
         let times = self.query(
             "SELECT (SELECT occurred_at FROM events WHERE event_id < $1 AND source <> 'platform'
                       ORDER BY event_id DESC LIMIT 1),
@@ -124,8 +125,7 @@ impl Backend {
         .await
     }
 
-    /// Deletes entries of the quarantine, so many at the most; how many.
-    pub(crate) async fn expire_quarantine(&self, before: Millis, limit: i64) -> Result<u64, LogError> {
+    async fn expire_quarantine(&self, before: Millis, limit: i64) -> Result<u64, LogError> {
         let delete = "DELETE FROM quarantine WHERE id IN (SELECT id FROM quarantine WHERE received_at < $1 LIMIT $2)";
         self.write(self.query(delete).bind(before).bind(limit)).await
     }

@@ -7,7 +7,7 @@ use crate::postgres::{self, PostgresLog};
 use crate::sqlite::{self, SqliteLog};
 use crate::{LogError, Queries, Store};
 
-use query::{Connection, Dialect, FromAnyRow, Plan, Query};
+use crate::query::{Begin, Connection, Dialect, FromAnyRow, Plan, Query};
 
 mod erasure;
 mod handshakes;
@@ -15,41 +15,18 @@ mod log;
 mod maintenance;
 mod operations;
 mod projection;
-pub(crate) mod query;
 mod rows;
 mod sessions;
 mod snapshots;
 mod upsert;
 mod work_lists;
 
-pub(crate) use handshakes::note_handshake;
-pub(crate) use log::insert_quarantined;
 pub(crate) use rows::RECORDING;
 
 /// A log, and in which database it is.
 pub(crate) enum Backend {
     Postgres(PostgresLog),
     Sqlite(Box<SqliteLog>),
-}
-
-/// What a transaction is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Begin {
-    /// Writes beside the log.
-    Write,
-    /// Keeps others from appending meanwhile, as an append does.
-    LockLog,
-    /// Erases.
-    Erase,
-    /// Erases rows of the log. It appends nothing and takes the log's lock all the same, so that it never waits for a row that an
-    /// append waits for.
-    EraseLog,
-    /// Begins an erasure: of one person there is one that is not finished.
-    LockErasures,
-    /// Reads along the log.
-    ReadLog,
-    /// Reads rows of the tables by their keys.
-    ReadKeys,
 }
 
 impl Backend {

@@ -5,12 +5,13 @@ use std::sync::LazyLock;
 
 use async_trait::async_trait;
 
+use super::Backend;
 use super::log::advance;
-use super::query::{Connection, Dialect, Query};
 use super::rows::{MEETING, PROJECTED_EVENT, RECORDING, STAY};
 use super::upsert::Upsert;
-use super::{Backend, Begin};
 use crate::projection::{RUNS_BEFORE_LOG, TABLE_COUNTS};
+use crate::query::Begin;
+use crate::query::{Connection, Dialect, Query};
 use crate::{
     Changes, Lease, LogError, MeetingRow, Moved, ProjectedEvent, Projection, RecordingRow, RunKey, StayRow, Stored,
 };

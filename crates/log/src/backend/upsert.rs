@@ -1,6 +1,6 @@
 //! Writes rows in place of those that have the same key.
 
-use super::query::{Connection, Dialect, Query};
+use crate::query::{Connection, Dialect, Query};
 
 /// Rows that one statement writes: few distinct statements, each prepared once and kept.
 const SHAPES: [usize; 4] = [128, 32, 8, 1];

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::Backend;
 use super::log::advance;
-use super::{Backend, Begin};
+use crate::query::Begin;
 use crate::work_lists::{MAX_AHEAD_TIME, MAX_UUID_BYTES, Settled, WORK_COUNTS};
 use crate::{
     EnrichmentOutcome, EnrichmentWorkItem, FinishedRecording, Lease, LogError, Moved, RecordingOutcome,

@@ -9,9 +9,9 @@ use tokio::sync::MutexGuard;
 use uuid::Uuid;
 
 use super::{BEGIN_APPEND, PostgresLog, bounded, partitions, sequence, session, sound};
-use crate::backend::query::Connection;
-use crate::backend::{insert_quarantined, note_handshake};
 use crate::log::{Inserted, all_kept, events, outcomes};
+use crate::query::Connection;
+use crate::statements::{insert_quarantined, note_handshake};
 use crate::{Append, Committed, LogError};
 use convoke_core::event::{Content, Event};
 use convoke_core::id::Seq;

@@ -5,9 +5,9 @@ use std::time::Duration;
 use sqlx::Connection as _;
 
 use super::{PostgresLog, bounded, failed, partitions, sequence, session, trouble};
-use crate::backend::Backend;
 use crate::migrations::run_migrations;
-use crate::{LogError, Notes as _, Schema, Unmigrated, retention};
+use crate::retention::{self, RetentionQueries};
+use crate::{LogError, Schema, Unmigrated};
 use convoke_core::time::Millis;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/postgres");
@@ -66,7 +66,7 @@ impl PostgresLog {
         Ok(schema)
     }
 
-    pub async fn maintain(&self, backend: &Backend, now: Millis) -> Result<(), LogError> {
+    pub async fn maintain(&self, common: &dyn RetentionQueries, now: Millis) -> Result<(), LogError> {
         let mut maintained = self.maintained.lock().await;
         if maintained.is_some_and(|last| now.since(last) < partitions::EXTEND_INTERVAL && now >= last) {
             return Ok(());
@@ -74,16 +74,16 @@ impl PostgresLog {
         let work = async {
             partitions::extend(&self.hosts, now, self.span()).await.map_err(failed_upkeep)?;
             let mut more = false;
-            let known = backend.known_of_retention(now).await?;
+            let known = common.known_of_retention(now).await?;
             let [events, quarantine] = known.allows(now, [self.retention, self.quarantine_retention]);
             if events.is_some() || quarantine.is_some() {
-                backend.keep_note(retention::SEEN_NOTE, &now.to_string()).await?;
+                common.keep_note(retention::SEEN_NOTE, &now.to_string()).await?;
             }
             if let Some(retention) = events {
                 more |= partitions::expire(&self.hosts, now.minus(retention)).await.map_err(failed_upkeep)?;
             }
             if let Some(retention) = quarantine {
-                let deleted = backend.expire_quarantine(now.minus(retention), MAX_EXPIRED_ROWS).await?;
+                let deleted = common.expire_quarantine(now.minus(retention), MAX_EXPIRED_ROWS).await?;
                 more |= deleted == MAX_EXPIRED_ROWS.unsigned_abs();
             }
             Ok(more)

@@ -17,8 +17,8 @@ use sqlx::PgPool;
 use sqlx::postgres::{PgConnection, PgPoolOptions};
 use tokio::sync::{Mutex, watch};
 
-use crate::backend::Begin;
-use crate::backend::query::Connection;
+use crate::query::Begin;
+use crate::query::Connection;
 use crate::{LogError, Options};
 use convoke_core::id::Seq;
 use convoke_core::time::Millis;

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, PgPool};
 
 use super::failed;
 use crate::LogError;
-use crate::backend::query::{Connection, Plan};
+use crate::query::{Connection, Plan};
 
 /// How much longer than the server a client waits: for a server that vanished.
 const CLIENT_GRACE_TIME: Duration = Duration::from_millis(500);

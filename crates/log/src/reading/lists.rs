@@ -13,8 +13,8 @@ use super::{
     MAX_LISTING_BYTES, MAX_STAY_DISTANCE, MeetingFilter, MeetingKey, Order, Page, QuarantineFilter, Reading,
     RecordingFilter, Scope, StayFilter,
 };
-use crate::backend::query::{Connection, Dialect, FromAnyRow, Param, Plan, Query, sought};
 use crate::backend::{Backend, RECORDING};
+use crate::query::{Connection, Dialect, FromAnyRow, Param, Plan, Query, sought};
 use crate::{LogError, RunKey, postgres};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;

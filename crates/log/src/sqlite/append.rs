@@ -6,9 +6,9 @@ use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{Arguments as _, AssertSqlSafe, Connection as _, Row as _};
 
 use super::SqliteLog;
-use crate::backend::query::Connection;
-use crate::backend::{insert_quarantined, note_handshake};
 use crate::log::{Inserted, all_kept, events, outcomes};
+use crate::query::Connection;
+use crate::statements::{insert_quarantined, note_handshake};
 use crate::{Append, Appended, Committed, LogError};
 use convoke_core::event::{Content, Event};
 use convoke_core::id::{EventId, Seq};

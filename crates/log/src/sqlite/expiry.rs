@@ -5,8 +5,9 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::SqliteLog;
-use crate::backend::Backend;
-use crate::{LogError, Notes as _, retention};
+use crate::LogError;
+use crate::query::{Connection, Dialect, Query};
+use crate::retention::{self, RetentionQueries};
 use convoke_core::id::EventId;
 use convoke_core::time::{Millis, instant};
 
@@ -19,7 +20,7 @@ const REST_FACTOR: u32 = 60;
 
 impl SqliteLog {
     /// Deletes some of the rows that are beyond the retention and that every cursor has read.
-    pub async fn expire(&self, backend: &Backend, now: Millis) -> Result<(), LogError> {
+    pub async fn expire(&self, common: &dyn RetentionQueries, now: Millis) -> Result<(), LogError> {
         if self.retention.is_none() && self.quarantine_retention.is_none() {
             return Ok(());
         }
@@ -29,16 +30,17 @@ impl SqliteLog {
         }
         let begun = instant();
         let mut deleted = 0;
-        let known = backend.known_of_retention(now).await?;
+        let known = common.known_of_retention(now).await?;
         let [events, quarantine] = known.allows(now, [self.retention, self.quarantine_retention]);
         if looking.after.is_none() && (events.is_some() || quarantine.is_some()) {
-            backend.keep_note(retention::SEEN_NOTE, &now.to_string()).await?;
+            common.keep_note(retention::SEEN_NOTE, &now.to_string()).await?;
         }
         if let Some(retention) = events {
             let before = now.minus(retention);
             // Looked for without the writer, and on from what was deleted last: what is old and stays, being unread or received
             // lately, may be much.
-            let expired = backend.query(
+            let expired = Query::new(
+                Dialect::Sqlite,
                 "SELECT seq, event_id FROM events
                   WHERE event_id > $1 AND event_id < $2 AND received_at < $3
                     AND seq <= coalesce((SELECT min(position) FROM cursors), 9223372036854775807)
@@ -49,15 +51,16 @@ impl SqliteLog {
                 .bind(EventId::lower_bound(before))
                 .bind(before)
                 .bind(MAX_EXPIRED_ROWS);
-            let expired: Vec<(i64, EventId)> = backend.all(expired).await?;
+            let expired: Vec<(i64, EventId)> = self.read(async |connection| connection.fetch(expired).await).await?;
             looking.after = expired.last().map(|(_, event_id)| *event_id);
             if looking.after.is_some() {
-                let delete = backend.query("DELETE FROM events WHERE seq IN (SELECT value FROM json_each($1))");
-                deleted += backend.write(delete.bind_json(expired.iter().map(|(seq, _)| *seq))).await?;
+                let delete = "DELETE FROM events WHERE seq IN (SELECT value FROM json_each($1))";
+                let delete = Query::new(Dialect::Sqlite, delete).bind_json(expired.iter().map(|(seq, _)| *seq));
+                deleted += self.write(async |connection| Connection::Sqlite(connection).execute(delete).await).await?;
             }
         }
         if let Some(retention) = quarantine {
-            deleted += backend.expire_quarantine(now.minus(retention), MAX_EXPIRED_ROWS).await?;
+            deleted += common.expire_quarantine(now.minus(retention), MAX_EXPIRED_ROWS).await?;
         }
         if deleted == 0 {
             looking.rests = Some((now, RETENTION_INTERVAL.max(begun.elapsed() * REST_FACTOR)));

@@ -4,9 +4,9 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 
 use super::{SqliteLog, failed};
-use crate::backend::Backend;
 use crate::disk::Disk;
 use crate::migrations::{run_migrations, somebody_elses};
+use crate::retention::RetentionQueries;
 use crate::{LogError, Schema, Unmigrated};
 use convoke_core::time::Millis;
 
@@ -72,8 +72,8 @@ impl SqliteLog {
         Ok(schema)
     }
 
-    pub async fn maintain(&self, backend: &Backend, now: Millis) -> Result<(), LogError> {
-        self.expire(backend, now).await?;
+    pub async fn maintain(&self, common: &dyn RetentionQueries, now: Millis) -> Result<(), LogError> {
+        self.expire(common, now).await?;
         let length = tokio::fs::metadata(self.files.wal()).await.map_or(0, |metadata| metadata.len());
         if length > MAX_WAL_BYTES {
             let mut connection = self.readers.acquire().await.map_err(failed)?;

@@ -14,8 +14,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, Sq
 use sqlx::{Connection as _, SqlitePool};
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::backend::Begin;
-use crate::backend::query::Connection;
+use crate::query::Begin;
+use crate::query::Connection;
 use crate::{LogError, Options};
 use expiry::Expiry;
 use place::Files;

@@ -7,7 +7,7 @@ use sqlx::SqlitePool;
 
 use super::failed;
 use crate::LogError;
-use crate::backend::query::Connection;
+use crate::query::Connection;
 use convoke_core::time::instant;
 
 /// Steps of SQLite's machine between two looks at the clock: some hundred microseconds.

@@ -15,6 +15,26 @@ use uuid::Uuid;
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
 
+/// What a transaction is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// Writes beside the log.
+    Write,
+    /// Keeps others from appending meanwhile, as an append does.
+    LockLog,
+    /// Erases.
+    Erase,
+    /// Erases rows of the log. It appends nothing and takes the log's lock all the same, so that it never waits for a row that an
+    /// append waits for.
+    EraseLog,
+    /// Begins an erasure: of one person there is one that is not finished.
+    LockErasures,
+    /// Reads along the log.
+    ReadLog,
+    /// Reads rows of the tables by their keys.
+    ReadKeys,
+}
+
 /// Which database a statement is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dialect {
