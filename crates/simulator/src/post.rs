@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rand::RngExt as _;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -17,7 +17,7 @@ use super::{Error, body};
 use convoke_core::event::HANDSHAKE;
 use convoke_core::id::EventId;
 use convoke_core::sign::Signer;
-use convoke_core::time::{Clock, Millis};
+use convoke_core::time::{Clock, Millis, instant};
 
 /// Where a request goes, and who signs it.
 #[derive(Debug)]
@@ -117,7 +117,7 @@ impl Post<'_> {
         let signer = Signer::new(self.app_id, self.key.expose_secret().as_bytes());
         let mut request = RequestWriter::new(&target);
         let bytes = request.write(&signer, self.clock, at.get(), salt, info);
-        let begun = Instant::now();
+        let begun = instant();
         let no_answer = |reason: String| Error::NoAnswer { reason };
         match timeout(self.timeout, Client::new(Arc::clone(&target)).exchange(bytes)).await {
             Ok(Ok(answer)) => Ok(Answer { status: answer.status, body: answer.body, took: begun.elapsed() }),
