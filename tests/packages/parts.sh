@@ -205,7 +205,7 @@ part_rpm() {
   start_nats rpm
   boot rpm
   cp "$dist"/convoke-*."$(uname -m)".rpm "$machine/root/root/"
-  cargo generate-rpm --target "$(uname -m)-unknown-linux-gnu" --set-metadata 'release = "2"' --output "$machine/root/root/newer.rpm" >/dev/null
+  cargo generate-rpm --target "$(uname -m)-unknown-linux-gnu" --set-metadata 'release = "2"' --payload-compress none --output "$machine/root/root/newer.rpm" >/dev/null
   # That Debian's packages are unknown to rpm is the one difference.
   inside bash -euc "$(replaced "$(block "$page" "sh rpm")" "dnf install" "rpm --install --nodeps")" >"$scratch/rpm.log" 2>&1 || { cat "$scratch/rpm.log"; fail "the steps of $page"; }
   first_contact

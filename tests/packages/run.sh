@@ -64,11 +64,13 @@ if wants image || wants compose; then
   tar -C "$debian" --create . | podman import --quiet - localhost/debian:bookworm
   mkdir "$scratch/context"
   cp "$nats/nats-server" tests/packages/images/postgres-entrypoint.sh "$scratch/context/"
-  cp -r "$(rustc --print sysroot)" "$scratch/context/toolchain"
-  rm -rf "$scratch/context/toolchain/share"
-  cargo vendor --quiet --locked --versioned-dirs "$scratch/context/vendor" >/dev/null
-  printf '[source.crates-io]\nreplace-with = "vendored"\n[source.vendored]\ndirectory = "/usr/local/cargo/vendor"\n[net]\noffline = true\n' >"$scratch/context/config.toml"
-  stand_in rust "docker.io/library/$(sed -n 's/^ARG RUST_IMAGE=//p' deploy/Dockerfile)"
+  if [ "${PACKAGES_KEEP:-}" != yes ]; then
+    cp -r "$(rustc --print sysroot)" "$scratch/context/toolchain"
+    rm -rf "$scratch/context/toolchain/share"
+    cargo vendor --quiet --locked --versioned-dirs "$scratch/context/vendor" >/dev/null
+    printf '[source.crates-io]\nreplace-with = "vendored"\n[source.vendored]\ndirectory = "/usr/local/cargo/vendor"\n[net]\noffline = true\n' >"$scratch/context/config.toml"
+    stand_in rust "docker.io/library/$(sed -n 's/^ARG RUST_IMAGE=//p' deploy/Dockerfile)"
+  fi
   stand_in postgres "docker.io/library/$(sed -n 's/^ *image: \(postgres:.*\)/\1/p' deploy/compose/compose.yaml)"
   stand_in nats "docker.io/library/$(sed -n 's/^ *image: \(nats:.*\)/\1/p' deploy/compose/compose.yaml)"
   rm -rf "$scratch/context"
