@@ -5,6 +5,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument as _;
+use tracing::level_filters::LevelFilter;
 
 use super::server::RequestId;
 use crate::telemetry::traces;
@@ -12,7 +13,8 @@ use crate::telemetry::traces;
 /// The routes, each request within its span. Where nobody wants spans there is no layer either: it would cost each delivery a
 /// copy of its handler.
 pub fn traced(router: Router, listener: &'static str) -> Router {
-    if tracing::span_enabled!(tracing::Level::DEBUG) {
+    // The level is asked, not `span_enabled!`: with a filter for each layer, what that disables disables the next line of the log, too.
+    if LevelFilter::current() >= LevelFilter::DEBUG {
         router.layer(axum::middleware::from_fn_with_state(listener, request))
     } else {
         router
