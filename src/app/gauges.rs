@@ -36,6 +36,7 @@ async fn gauges(shared: Shared, cursors: Vec<&'static str>, stop: CancellationTo
             warn_of_validity(certificates);
         }
         health.refusals.sample(clock.now());
+        health.deliveries.log_if_due();
         let disk = log.disk();
         health.update(|looked| looked.disk_free = disk.map(|disk| disk.free));
         if let Some(disk) = disk

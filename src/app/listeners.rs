@@ -1,9 +1,10 @@
 //! The two listeners.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::anyhow;
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::shared::Parts;
@@ -52,7 +53,51 @@ fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
         socket.bind(address)?;
         socket.listen(server::BACKLOG)
     };
-    listen().with_context(|| format!("{setting}: cannot listen on {address}"))
+    listen().map_err(|error| {
+        let remedy = remedy(error.kind(), address.port()).map(|remedy| format!(". {remedy}")).unwrap_or_default();
+        anyhow!("{setting}: cannot listen on {address}: {error}{remedy}")
+    })
+}
+
+/// What helps when a port cannot be had.
+fn remedy(error: ErrorKind, port: u16) -> Option<String> {
+    match error {
+        ErrorKind::AddrInUse => Some(format!(
+            "Another process has this port: `ss -ltnp 'sport = :{port}'` names it. Stop that one, or set another port"
+        )),
+        ErrorKind::AddrNotAvailable => {
+            Some("No interface of this machine has this address: 0.0.0.0 stands for all of them".to_owned())
+        }
+        ErrorKind::PermissionDenied if port < 1024 => Some(
+            "Ports below 1024 are privileged: listen on a higher one behind a reverse proxy, or give the program the right by \
+             `sudo setcap cap_net_bind_service=+ep` and its path"
+                .to_owned(),
+        ),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_cannot_be_had_is_refused_with_what_helps() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = taken.local_addr().expect("an address");
+        // It listens, so it stays taken whatever SO_REUSEADDR says.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let error = runtime.block_on(async { bind(address, "listen.events") }).expect_err("it is taken").to_string();
+        for words in ["listen.events", "Address already in use", &format!("ss -ltnp 'sport = :{}'", address.port())] {
+            assert!(error.contains(words), "{words} in: {error}");
+        }
+        let elsewhere = "192.0.2.1:0".parse().expect("an address");
+        let error = runtime.block_on(async { bind(elsewhere, "listen.admin") }).expect_err("not ours").to_string();
+        assert!(error.contains("No interface of this machine has this address"), "{error}");
+        let privileged = remedy(ErrorKind::PermissionDenied, 443).expect("a remedy");
+        assert!(privileged.contains("setcap cap_net_bind_service=+ep") && privileged.contains("proxy"), "{privileged}");
+        assert_eq!(remedy(ErrorKind::PermissionDenied, 8080), None);
+    }
 }
 
 fn sources(parts: &Parts<'_>) -> ClientSources {
@@ -68,7 +113,7 @@ fn events(listener: TcpListener, parts: &mut Parts<'_>, shutdown: Shutdown) {
         shared.intake.clone(),
         shared.clock.clone(),
         Limits { sources: sources.clone(), max_body: listen.max_body },
-        (Arc::clone(&health.refusals), Arc::clone(&health.last_seen)),
+        Arc::clone(&health),
         parts.registry,
     ));
     let router = http::events_router(&listen.path, Arc::clone(&ingest), Arc::clone(&health), sources.clone());

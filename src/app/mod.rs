@@ -26,6 +26,7 @@ use crate::config::Settings;
 use crate::http::health::{Health, Helpers, LastSeen};
 use crate::http::refusals::Refusals;
 use crate::http::server::{Certificates, Shutdown};
+use crate::http::summary::DeliverySummary;
 use crate::intake::Intake;
 use crate::metrics::Registry;
 use crate::{subscription, telemetry};
@@ -91,6 +92,7 @@ impl App {
         subscription::watch::register(&shown_status, &registry);
         let watched = settings.platform.as_ref().is_some_and(|platform| platform.watch_every.is_some());
         let shutdown = Shutdown::default();
+        let refusals = Arc::new(Refusals::new(&registry));
         let health = Arc::new(Health {
             intake: intake.clone(),
             closing: shutdown.closing.clone(),
@@ -98,7 +100,8 @@ impl App {
             bus: bus.clone(),
             certificates,
             subscription: watched.then_some(shown_status),
-            refusals: Arc::new(Refusals::new(&registry)),
+            deliveries: DeliverySummary::new(Arc::clone(&refusals), clock.clone()),
+            refusals,
             last_seen: Arc::new(LastSeen::new(log.clone(), &registry)),
             helpers: Arc::new(Helpers::new(&helpers::NAMES, &registry)),
             subscribers: RwLock::new(Arc::new([])),

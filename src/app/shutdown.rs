@@ -24,11 +24,14 @@ impl App {
             result.with_context(|| format!("the {name}"))?;
             bail!("the {name} ended by itself");
         }
-        tracing::info!("stopping: not ready any more");
-        self.shutdown.closing.set();
         let (delay, timeout) = (self.delay, self.timeout);
+        tracing::info!(
+            "stopping: takes no new connections after {delay:?}; a second Ctrl-C or SIGTERM stops it at once"
+        );
+        self.shutdown.closing.set();
         tokio::select! {
             result = tokio::time::timeout(timeout, self.finish(delay)) => {
+                self.health.deliveries.log_rest();
                 if let Ok(result) = result {
                     result?;
                     tracing::info!("stopped");

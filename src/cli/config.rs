@@ -1,7 +1,7 @@
 //! `convoke config`.
 
 use super::Outcome;
-use crate::config::{ConfigArgs, Env, REFERENCE, Settings, SettingsSources, read_by_others};
+use crate::config::{ConfigArgs, Env, REFERENCE, Settings, SettingsSources};
 use crate::words::counted;
 
 #[derive(Debug, clap::Args)]
@@ -36,7 +36,7 @@ pub fn run(arguments: &ConfigArguments, env: &Env) -> Outcome {
     }
     let settings: Settings = sources.settings()?;
     settings.check_serve()?;
-    for problem in settings.secret_files.iter().filter_map(|file| read_by_others(file)) {
+    for problem in settings.secret_warnings() {
         println!("warn  {problem}");
     }
     println!(

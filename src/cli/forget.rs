@@ -9,10 +9,10 @@ use super::terminal::{can_ask, confirm, progress_bar};
 use super::{Failure, Outcome};
 use crate::app;
 use crate::config::{ConfigArgs, Env, Settings};
-use crate::forget::{Forget, ForgetError, ForgetReport, OtherHandles, Part, Survey};
+use crate::forget::{Forget, ForgetError, ForgetReport, ForgetTestData, OtherHandles, Part, Survey};
 use crate::printable::printable;
 use convoke_core::id::Seq;
-use convoke_log::{Erased, Handles};
+use convoke_log::{Erased, Handles, TestDataCounts};
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct ForgetArguments {
@@ -35,6 +35,10 @@ pub struct ForgetArguments {
     /// The person's name in --meeting, exactly as in the column display_name; may be repeated
     #[arg(long = "name", value_name = "NAME", requires = "meeting", value_parser = handle)]
     names: Vec<String>,
+    /// Instead of a person: everything of meetings that `convoke send` and `convoke simulate` made. Their events are deleted, not
+    /// only emptied
+    #[arg(long, conflicts_with_all = ["users", "accounts", "call_numbers", "stays", "meeting", "names", "vacuum"])]
+    test_data: bool,
     /// Only say how much there is, and what else names the person in the same events
     #[arg(long)]
     dry_run: bool,
@@ -69,9 +73,10 @@ const OUT_OF_REACH: [&str; 4] = [
 pub async fn run(arguments: &ForgetArguments, env: &Env) -> Outcome {
     let ForgetArguments { users, accounts, call_numbers, stays, meeting, names, .. } = arguments.clone();
     let handles = Handles { users, accounts, call_numbers, stays, meeting, names };
-    if handles.is_empty() {
+    if handles.is_empty() && !arguments.test_data {
         return Err(Failure::Usage(
-            "name the person: at least one of --user, --account, --call-number, --stay, or --meeting with --name"
+            "name the person: at least one of --user, --account, --call-number, --stay, or --meeting with --name; or \
+             --test-data"
                 .to_owned(),
         ));
     }
@@ -81,6 +86,10 @@ pub async fn run(arguments: &ForgetArguments, env: &Env) -> Outcome {
     let settings = super::settings(&arguments.settings, env, "warn")?;
     super::with_log(&settings, async |log| {
         let bus = super::open_bus_if_named(&settings).await?.map(Arc::new);
+        if arguments.test_data {
+            let forget = ForgetTestData::new(log.clone(), bus, app::owner());
+            return forget_test_data(&forget, arguments).await;
+        }
         let forget = Forget::new(log.clone(), bus, handles, app::owner());
         forget_with(&forget, arguments, &settings).await
     })
@@ -102,6 +111,36 @@ async fn forget_with(forget: &Forget, arguments: &ForgetArguments, settings: &Se
         .inspect_err(|_| eprintln!("convoke: what was erased until now stays erased; the same command goes on"))?;
     print_report(&report, settings, arguments.json);
     Ok(())
+}
+
+async fn forget_test_data(forget: &ForgetTestData, arguments: &ForgetArguments) -> Outcome {
+    if arguments.dry_run || !arguments.yes {
+        let found = progressing(async |say| forget.survey(say).await).await?;
+        print_test_data(&found, arguments.dry_run, arguments.json && arguments.dry_run);
+        if arguments.dry_run {
+            return Ok(());
+        }
+        confirm(arguments.yes, "delete this test data? What is deleted does not come back", "nothing was deleted")?;
+    }
+    let deleted = progressing(async |say| forget.delete(say).await)
+        .await
+        .inspect_err(|_| eprintln!("convoke: what was deleted until now stays deleted; the same command goes on"))?;
+    print_test_data(&deleted, false, arguments.json);
+    Ok(())
+}
+
+fn print_test_data(counts: &TestDataCounts, dry_run: bool, json: bool) {
+    if json {
+        println!("{:#}", json!({"dry_run": dry_run, (if dry_run { "found" } else { "deleted" }): counts}));
+        return;
+    }
+    let TestDataCounts { events, meetings, stays, recordings, work_items, quarantined, messages } = counts;
+    println!("log          {events} events of test meetings");
+    println!(
+        "tables       {meetings} meetings, {stays} stays, {recordings} recordings; {work_items} entries of work lists"
+    );
+    println!("quarantine   {quarantined} bodies");
+    println!("stream       {messages} messages");
 }
 
 /// Shows on a terminal how far it is.

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::Outcome;
 use super::signals::{self, EndSignals};
 use crate::app::App;
-use crate::config::{ConfigArgs, Env, read_by_others};
+use crate::config::{ConfigArgs, Env};
 
 /// The level of the service's log, where its libraries speak up only about trouble of their own.
 const LEVEL: &str = "info,sqlx=warn,sqlx_core::pool=off,hyper=warn,rustls=warn";
@@ -26,7 +26,7 @@ pub async fn run(arguments: &ServeArguments, env: &Env) -> Outcome {
     let mut hang_up = signal(SignalKind::hangup()).context("SIGHUP")?;
 
     tracing::info!(version = crate::VERSION, subscribers = settings.subscribers.len(), "convoke starts");
-    for problem in settings.secret_files.iter().filter_map(|file| read_by_others(file)) {
+    for problem in settings.secret_warnings() {
         tracing::warn!("{problem}");
     }
     let app = App::start(&settings).await?;

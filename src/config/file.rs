@@ -1,7 +1,6 @@
 //! The settings file: found, parsed, its `${NAME}` replaced, and made into one text per key.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use percent_encoding::AsciiSet;
 use toml::Spanned;
@@ -83,10 +82,16 @@ pub(super) fn read(args: &ConfigArgs, env: &Env) -> Result<Option<Text>, ConfigE
     match std::fs::read_to_string(resolved) {
         Ok(text) => Ok(Some(Text { path, text: Zeroizing::new(text) })),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && origin == Origin::Default => Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Err(ConfigError::new(
+            "config",
+            &origin,
+            format!("the settings file {path} is not UTF-8"),
+            "save it as UTF-8: an editor may have saved it as GBK or UTF-16",
+        )),
         Err(error) => Err(ConfigError::new(
             "config",
             &origin,
-            format!("the settings file {} cannot be read: {error}", Path::new(&path).display()),
+            format!("the settings file {path} cannot be read: {error}"),
             "name a readable TOML file",
         )),
     }

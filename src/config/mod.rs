@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use convoke_bus::Login;
 use convoke_core::event::Subscriber;
@@ -46,8 +46,7 @@ pub fn callback_url_problem(url: &str) -> Option<String> {
 }
 
 /// Who else may read the file with a secret, and what to do; `None`: nobody, or there is no such file.
-#[must_use]
-pub fn read_by_others(file: &std::path::Path) -> Option<String> {
+fn read_by_others(file: &std::path::Path) -> Option<String> {
     use std::os::unix::fs::MetadataExt as _;
     let found = std::fs::metadata(file).ok().filter(std::fs::Metadata::is_file)?;
     let (mode, group) = (found.mode() & 0o777, found.gid());
@@ -351,6 +350,25 @@ impl Settings {
     #[must_use]
     pub fn subscriber_ids(&self) -> Arc<[Arc<str>]> {
         self.subscribers.iter().map(|subscriber| Arc::clone(&subscriber.app_id)).collect()
+    }
+
+    /// What is suspicious about the secrets, and can be meant all the same: who else may read their files, and keys with white
+    /// space at an end, which is a part of them.
+    pub fn secret_warnings(&self) -> impl Iterator<Item = String> {
+        let spaced = self.subscribers.iter().flat_map(|subscriber| {
+            subscriber.keys.iter().enumerate().filter_map(|(place, key)| {
+                let key = key.expose_secret();
+                (key.trim() != key).then(|| {
+                    format!(
+                        "key number {} of subscriber {} begins or ends with white space, which counts as a part of it: remove it, \
+                         unless the password in the platform's push configuration has it too",
+                        place + 1,
+                        subscriber.app_id
+                    )
+                })
+            })
+        });
+        self.secret_files.iter().filter_map(|file| read_by_others(file)).chain(spaced)
     }
 
     /// Since when the log has events, but for older ones that are not deleted yet; `None`: it keeps all.

@@ -210,7 +210,8 @@ pub(super) fn read_secret(path: &Path) -> Result<Zeroizing<String>, Refusal> {
     if bytes.len() as u64 > MAX_SECRET_FILE_BYTES {
         return Err(refused("is longer than 64 KiB", "name the file with the secret"));
     }
-    let text = std::str::from_utf8(&bytes).map_err(|_| refused("is not UTF-8", "save it as UTF-8 text"))?;
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|_| refused("is not UTF-8", "save it as UTF-8 text: an editor may have saved it as GBK or UTF-16"))?;
     if text.starts_with('\u{feff}') {
         return Err(refused("begins with a byte order mark", "save it as UTF-8 without one"));
     }

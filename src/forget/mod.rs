@@ -19,6 +19,7 @@
 mod matches;
 mod stream;
 pub mod suppression;
+mod test_data;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -41,6 +42,7 @@ use matches::{Matches, key_of};
 use suppression::SuppressionKey;
 
 pub use matches::OtherHandles;
+pub use test_data::ForgetTestData;
 
 /// Places of the log that are looked at in one query.
 const SPAN_SEQS: i64 = 20_000;

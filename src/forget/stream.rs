@@ -13,7 +13,7 @@ use crate::cursor::Handover;
 use crate::projection::stay_id;
 use crate::relay::{self, meeting_subjects};
 use convoke_bus::{Bus, FoundMessage};
-use convoke_core::event::Meeting;
+use convoke_core::event::{Meeting, TEST_MEETINGS};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::{Millis, instant};
 use convoke_core::verify::{self, Times};
@@ -31,9 +31,10 @@ const COUNTED_MESSAGES: usize = 64;
 /// Deletes under way at once.
 const MAX_CONCURRENT_DELETES: usize = 16;
 
-/// How long a relay that is at work may take to publish what it had read; how often it is looked at.
-const RELAY_TIMEOUT: Duration = Duration::from_secs(10);
-const RELAY_POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// How long a relay that is at work may take to publish what it had read, and another cursor to come past a place; how often it is
+/// looked at.
+const CURSOR_TIMEOUT: Duration = Duration::from_secs(10);
+const CURSOR_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Whose messages.
 pub struct Person<'a> {
@@ -54,16 +55,20 @@ pub async fn wait_for_relay(log: &dyn Operations, owner: &str, place: Seq) -> Re
     let mut lease = Handover::new(log, relay::CURSOR, owner);
     lease.take().await?;
     lease.end().await?;
+    wait_for_cursor(log, relay::CURSOR, place).await
+}
+
+/// Waits for a while until a cursor that somebody moves is past `place`.
+pub async fn wait_for_cursor(log: &dyn Operations, cursor: &str, place: Seq) -> Result<(), ForgetError> {
     let begun = instant();
-    while begun.elapsed() < RELAY_TIMEOUT {
+    while begun.elapsed() < CURSOR_TIMEOUT {
         let states = log.cursors().await?;
-        let behind = |state: &convoke_log::CursorState| {
-            state.name == relay::CURSOR && state.owner.is_some() && state.position < place
-        };
+        let behind =
+            |state: &convoke_log::CursorState| state.name == cursor && state.owner.is_some() && state.position < place;
         if !states.iter().any(behind) {
             break;
         }
-        tokio::time::sleep(RELAY_POLL_INTERVAL).await;
+        tokio::time::sleep(CURSOR_POLL_INTERVAL).await;
     }
     Ok(())
 }
@@ -74,6 +79,34 @@ pub async fn find(
     bus: &Bus,
     person: &Person<'_>,
     meetings: HashSet<Option<String>>,
+) -> Result<Vec<u64>, ForgetError> {
+    find_among(bus, meetings, async |page| {
+        let unsure: Vec<EventId> =
+            page.iter().filter_map(|message| message.id).filter(|id| !person.events.contains(id)).collect();
+        let known: HashMap<EventId, Seq> = log.find(&unsure).await?;
+        Ok(page.iter().map(|message| is_of(message, person, &known)).collect())
+    })
+    .await
+}
+
+/// The numbers of the messages of test data on the subjects of these meetings.
+pub async fn find_test_data(bus: &Bus, meetings: HashSet<Option<String>>) -> Result<Vec<u64>, ForgetError> {
+    #[derive(Deserialize)]
+    struct Body {
+        subject: Option<String>,
+    }
+    let is_test = |message: &FoundMessage| {
+        let body = serde_json::from_slice::<Body>(&message.payload);
+        message.id.is_some() && body.is_ok_and(|body| body.subject.is_some_and(|run| run.starts_with(TEST_MEETINGS)))
+    };
+    find_among(bus, meetings, async |page| Ok(page.iter().map(is_test).collect())).await
+}
+
+/// The numbers of those messages on the subjects of `meetings` that `judge` says yes of, of each in a page.
+async fn find_among(
+    bus: &Bus,
+    meetings: HashSet<Option<String>>,
+    mut judge: impl AsyncFnMut(&[FoundMessage]) -> Result<Vec<bool>, ForgetError>,
 ) -> Result<Vec<u64>, ForgetError> {
     // Different meetings may share a subject.
     let subjects: BTreeSet<String> =
@@ -95,10 +128,8 @@ pub async fn find(
             if page.is_empty() {
                 break;
             }
-            let unsure: Vec<EventId> =
-                page.iter().filter_map(|message| message.id).filter(|id| !person.events.contains(id)).collect();
-            let known: HashMap<EventId, Seq> = log.find(&unsure).await?;
-            found.extend(page.iter().filter(|message| is_of(message, person, &known)).map(|message| message.sequence));
+            let judged = judge(&page).await?;
+            found.extend(page.iter().zip(judged).filter(|(_, yes)| *yes).map(|(message, _)| message.sequence));
         }
     }
     found.sort_unstable();

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Extension, Request, State};
@@ -17,14 +17,16 @@ use prometheus::{Histogram, IntCounter, IntCounterVec, Opts};
 use strum::VariantArray as _;
 use tracing::Instrument as _;
 
-use super::health::{LastSeen, SubscriberSeen};
+use super::health::{Health, SubscriberSeen};
 use super::problem::problem;
-use super::refusals::{Refusals, Rejection};
+use super::refusals::Rejection;
 use super::server::{self, Announced, BODY_TIMEOUT, Bodies, ClientSources, Connection, NoBody, RequestId};
+use super::summary::Outcome;
 use crate::intake::{Intake, NotStored};
 use crate::metrics::{Counters, LATENCY_SECONDS, Label as _, Registry, histogram};
 use crate::telemetry::traces;
 use convoke_core::event::{Content, Delivery, HANDSHAKE, KNOWN_EVENTS, Subscriber, Verified};
+use convoke_core::id::EventId;
 use convoke_core::throttle::Throttle;
 use convoke_core::time::{Clock, Millis, instant};
 use convoke_core::verify::{self, Form, Keyring, Refusal};
@@ -47,20 +49,6 @@ const WRONG_KEY: &str = "the signature matches no key of the subscriber, and non
 /// Seconds after which a sender that was answered `503` may come again.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
-/// What became of a delivery that was answered `200`, as in the label `outcome`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
-#[strum(serialize_all = "snake_case")]
-pub enum Outcome {
-    /// New in the log.
-    Stored,
-    /// In the log already.
-    Duplicate,
-    /// A handshake.
-    Verified,
-    /// Kept in the quarantine.
-    Quarantined,
-}
-
 /// The event types that have a series of their own; the last stands for all others.
 const EVENT_LABELS: [&str; KNOWN_EVENTS.len() + 2] = {
     let mut labels = [OTHER; KNOWN_EVENTS.len() + 2];
@@ -79,8 +67,7 @@ const OTHER: &str = "other";
 pub struct Ingest {
     subscribers: RwLock<Arc<Subscribers>>,
     intake: Intake,
-    last_seen: Arc<LastSeen>,
-    refusals: Arc<Refusals>,
+    health: Arc<Health>,
     deliveries: IntCounterVec,
     duration: Histogram,
     forms: Counters<Form>,
@@ -146,7 +133,7 @@ impl Ingest {
         intake: Intake,
         clock: Clock,
         limits: Limits,
-        (refusals, last_seen): (Arc<Refusals>, Arc<LastSeen>),
+        health: Arc<Health>,
         registry: &Registry,
     ) -> Self {
         let deliveries = Opts::new("convoke_deliveries_total", "Signed deliveries, answered 200.");
@@ -157,8 +144,7 @@ impl Ingest {
         let ingest = Self {
             subscribers: RwLock::new(Arc::new(none)),
             intake,
-            last_seen,
-            refusals,
+            health,
             deliveries: registry.register(IntCounterVec::new(deliveries, &["subscriber", "event", "outcome"])),
             duration: registry.register(histogram(duration, help, &LATENCY_SECONDS)),
             forms: registry.counters(forms, forms_help, "form"),
@@ -186,7 +172,7 @@ impl Ingest {
         let outcomes = |event: &&str| Outcome::VARIANTS.iter().map(|outcome| series(event, outcome)).collect();
         Sender {
             verified: AtomicU64::new(0),
-            seen: self.last_seen.of(subscriber_id),
+            seen: self.health.last_seen.of(subscriber_id),
             deliveries: EVENT_LABELS.iter().map(outcomes).collect(),
         }
     }
@@ -195,11 +181,10 @@ impl Ingest {
         Arc::clone(&self.subscribers.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn take(&self, request: Request, request_id: &RequestId) -> Result<Response, IngestError> {
+    async fn take(&self, request: Request, arrival: &Arrival) -> Result<Response, IngestError> {
         let (head, mut body) = request.into_parts();
         let announced = Announced::of(&head.headers);
         let connection = head.extensions.get::<Arc<Connection>>().cloned();
-        let peer = self.sources.client(&head.extensions, &head.headers);
         let refused = if connection.as_ref().is_some_and(|it| !self.sources.allow(it.peer().ip(), &head.headers)) {
             Some(IngestError::new(Rejection::Forbidden, "the source is not in listen.allow_from"))
         } else if head.method != Method::POST {
@@ -216,26 +201,38 @@ impl Ingest {
         drop(head);
         if let Some(refused) = refused {
             server::drain(announced, &mut body).await;
-            return Err(refused.sent_by(peer));
+            return Err(refused);
         }
-        let body = self.bodies.read(announced, &mut body).await.map_err(|why| IngestError::from(why).sent_by(peer))?;
-        self.take_body(body, request_id, traceparent, connection.as_deref())
-            .await
-            .map_err(|refused| refused.sent_by(peer))
+        let body = self.bodies.read(announced, &mut body).await?;
+        self.take_body(body, arrival, traceparent, connection.as_deref()).await
     }
 
     async fn take_body(
         &self,
         body: Bytes,
-        request_id: &RequestId,
+        arrival: &Arrival,
         traceparent: Option<Arc<str>>,
         connection: Option<&Connection>,
     ) -> Result<Response, IngestError> {
         let received_at = self.clock.now();
-        let delivery = Delivery { received_at, request_id: Some(request_id.shared()), traceparent };
+        let delivery = Delivery { received_at, request_id: Some(arrival.request_id.shared()), traceparent };
         let subscribers = self.subscribers();
-        let checked = verify::verify(&body, &subscribers.keyring, &delivery)
-            .map_err(|refusal| self.unverified(&refusal, &body, &subscribers))?;
+        let checked = match verify::verify(&body, &subscribers.keyring, &delivery) {
+            Ok(checked) => checked,
+            Err(Refusal::Signature | Refusal::UnknownSubscriber)
+                if verify::is_forged_probe(&body, &subscribers.keyring) =>
+            {
+                self.throttle.run("forged probe", |suppressed| {
+                    tracing::info!(
+                        peer = arrival.peer(),
+                        suppressed,
+                        "refused a wrongly signed probe of our own, as it should be"
+                    );
+                });
+                return Ok(problem(StatusCode::UNAUTHORIZED));
+            }
+            Err(refusal) => return Err(self.unverified(&refusal, &body, &subscribers)),
+        };
         self.forms.of(checked.form).inc();
         let _storing = connection.map(Connection::proven);
 
@@ -256,30 +253,56 @@ impl Ingest {
                 } else {
                     if let Some(sender) = sender {
                         sender.seen.handshake.raise(received_at);
-                        sender.count(HANDSHAKE, Outcome::Verified);
                     }
-                    tracing::info!(subscriber = %handshake.subscriber_id, "answered a handshake");
+                    self.count((HANDSHAKE, None), Outcome::Verified, (&subscriber_id, sender), arrival);
+                    tracing::info!(subscriber = %handshake.subscriber_id, peer = arrival.peer(), "answered a handshake");
                 }
                 self.intake.note(verified, received_at);
                 return Ok(answer);
             }
-            Content::Event(event) => Some(Arc::clone(&event.event)),
+            Content::Event(event) => Some((Arc::clone(&event.event), event.event_id)),
             Content::Unreadable(unreadable) => {
                 self.throttle.run("quarantined", |suppressed| {
                     tracing::warn!(subscriber = %unreadable.subscriber_id, reason = unreadable.reason,
-                        request_id = request_id.as_str(), suppressed, "signed, but not an event: kept in the quarantine");
+                        peer = arrival.peer(), request_id = arrival.request_id.as_str(), suppressed, "signed, but not an event: kept in the quarantine");
                 });
                 None
             }
         };
-        let outcome = self.store(verified, body, received_at).await.map_err(|error| error.sent_to(subscriber_id))?;
-        if let Some(sender) = sender {
-            if outcome == Outcome::Stored {
-                sender.seen.event.raise(received_at);
-            }
-            sender.count(event.as_deref().unwrap_or(OTHER), outcome);
+        let stored = self.store(verified, body, received_at).await;
+        let outcome = stored.map_err(|error| error.sent_to(Arc::clone(&subscriber_id)))?;
+        if let Some(sender) = sender
+            && outcome == Outcome::Stored
+        {
+            sender.seen.event.raise(received_at);
         }
+        let (event, event_id) = event.as_ref().map_or((OTHER, None), |(event, id)| (event, Some(*id)));
+        self.count((event, event_id), outcome, (&subscriber_id, sender), arrival);
         Ok(empty())
+    }
+
+    /// Counts a delivery that is answered `200`, and logs it for who wants a line of each.
+    fn count(
+        &self,
+        (event, event_id): (&str, Option<EventId>),
+        outcome: Outcome,
+        (subscriber, sender): (&str, Option<&Sender>),
+        arrival: &Arrival,
+    ) {
+        if let Some(sender) = sender {
+            sender.count(event, outcome);
+        }
+        self.health.deliveries.answered(outcome);
+        tracing::debug!(
+            event,
+            event_id = event_id.map(tracing::field::display),
+            subscriber,
+            outcome = outcome.as_str(),
+            request_id = arrival.request_id.as_str(),
+            peer = arrival.peer(),
+            milliseconds = arrival.milliseconds(),
+            "answered a delivery"
+        );
     }
 
     async fn store(&self, verified: Verified, body: Bytes, received_at: Millis) -> Result<Outcome, IngestError> {
@@ -314,14 +337,23 @@ impl Ingest {
         refused.sent_to(Arc::clone(subscriber_id))
     }
 
-    fn refuse(&self, refused: &IngestError, request_id: &RequestId) -> Response {
-        let IngestError { reason, kind, detail, peer, subscriber_id } = refused;
-        let reason = *reason;
-        self.refusals.rejected(reason);
+    fn refuse(&self, refused: &IngestError, arrival: &Arrival) -> Response {
+        let IngestError { reason, kind, detail, subscriber_id } = refused;
+        let (reason, request_id) = (*reason, arrival.request_id.as_str());
+        self.health.refusals.rejected(reason);
         self.throttle.run(kind, |suppressed| {
-            tracing::warn!(reason = reason.as_str(), %detail, peer = peer.map(tracing::field::display),
-                subscriber = subscriber_id.as_deref(), request_id = request_id.as_str(), suppressed, "refused a delivery");
+            tracing::warn!(reason = reason.as_str(), %detail, peer = arrival.peer(),
+                subscriber = subscriber_id.as_deref(), request_id, suppressed, "refused a delivery");
         });
+        tracing::debug!(
+            subscriber = subscriber_id.as_deref(),
+            outcome = "refused",
+            reason = reason.as_str(),
+            request_id,
+            peer = arrival.peer(),
+            milliseconds = arrival.milliseconds(),
+            "answered a delivery"
+        );
         let status = match reason {
             Rejection::Malformed | Rejection::NotUtf8 | Rejection::NotJson | Rejection::BodyCut => {
                 StatusCode::BAD_REQUEST
@@ -360,13 +392,33 @@ pub async fn deliver(
     Extension(request_id): Extension<RequestId>,
     request: Request,
 ) -> Response {
-    let started = instant();
-    let response = match ingest.take(request, &request_id).await {
+    let peer = ingest.sources.client(request.extensions(), request.headers());
+    let arrival = Arrival { started: instant(), peer, request_id };
+    let response = match ingest.take(request, &arrival).await {
         Ok(response) => response,
-        Err(refused) => ingest.refuse(&refused, &request_id),
+        Err(refused) => ingest.refuse(&refused, &arrival),
     };
-    ingest.duration.observe(started.elapsed().as_secs_f64());
+    ingest.duration.observe(arrival.started.elapsed().as_secs_f64());
     response
+}
+
+/// When a request came, and from whom.
+struct Arrival {
+    started: Instant,
+    /// `None` without a connection, as in tests of handlers.
+    peer: Option<IpAddr>,
+    request_id: RequestId,
+}
+
+impl Arrival {
+    fn peer(&self) -> Option<tracing::field::DisplayValue<IpAddr>> {
+        self.peer.map(tracing::field::display)
+    }
+
+    /// Since it came, to a tenth.
+    fn milliseconds(&self) -> f64 {
+        (self.started.elapsed().as_secs_f64() * 1e4).round() / 10.0
+    }
 }
 
 /// Why a request was not answered `200`.
@@ -375,18 +427,12 @@ struct IngestError {
     /// Lines of one kind are bounded together.
     kind: &'static str,
     detail: Cow<'static, str>,
-    peer: Option<IpAddr>,
     subscriber_id: Option<Arc<str>>,
 }
 
 impl IngestError {
     fn new(reason: Rejection, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, kind: reason.as_str(), detail: detail.into(), peer: None, subscriber_id: None }
-    }
-
-    /// By whom it was sent, as far as it is known.
-    fn sent_by(self, peer: Option<IpAddr>) -> Self {
-        Self { peer, ..self }
+        Self { reason, kind: reason.as_str(), detail: detail.into(), subscriber_id: None }
     }
 
     /// To whose endpoint.

@@ -20,6 +20,7 @@ pub mod page;
 mod problem;
 pub mod refusals;
 pub mod server;
+pub mod summary;
 mod trace;
 mod unknown_path;
 

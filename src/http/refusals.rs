@@ -157,6 +157,12 @@ impl Refusals {
         self.failures.of(reason).inc();
     }
 
+    /// How many requests there were of each reason since the start, in the order of its variants.
+    #[must_use]
+    pub fn rejections(&self) -> [u64; Rejection::VARIANTS.len()] {
+        std::array::from_fn(|place| self.rejections.of(Rejection::VARIANTS[place]).get())
+    }
+
     fn series(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let rejections = Rejection::VARIANTS.iter().map(|it| (it.as_str(), self.rejections.of(*it).get()));
         let failures = ConnectionFailure::VARIANTS.iter().map(|it| (it.as_str(), self.failures.of(*it).get()));

@@ -123,8 +123,9 @@ pub async fn probe(log: &dyn Handshakes, url: &str, subscriber: &Subscriber, clo
     let answer = send(&expected, key.expose_secret()).await?;
     judge(&answer, &expected, subscriber)?;
     let arrived = arrives(log, &expected).await?;
-    // A key that nobody has, and a nonce that nobody expects.
-    let forged = send(&nonce(), &format!("{:032x}", rand::random::<u128>())).await?;
+    // A wrong key, by which a receiver that has the right one knows this for a probe, and a nonce that nobody expects.
+    let unexpected = nonce();
+    let forged = send(&unexpected, &sign::forged_probe_key(key.expose_secret().as_bytes(), &unexpected)).await?;
     if forged.status.is_success() {
         return Err(Unproven::Anything);
     }

@@ -24,6 +24,16 @@ pub fn envelope(app_id: &str, timestamp_ms: i64, nonce: &str, event_info: &[u8],
     body
 }
 
+/// Goes before the nonce in the key of a forged probe. What else is signed begins with an `appID`, and none begins so.
+pub(crate) const FORGED_PROBE: &[u8] = b"convoke forged probe";
+
+/// The key of a probe with this nonce that must be refused: a wrong one, and only who has `key` can make it.
+#[must_use]
+pub fn forged_probe_key(key: &[u8], nonce: &str) -> String {
+    let mac = Hmac::<Sha256>::new(&padded(key)).chain_update(FORGED_PROBE).chain_update(nonce.as_bytes());
+    hex::encode(mac.finalize().into_bytes())
+}
+
 /// Signs for one subscriber. The key is scheduled once and not kept as text.
 #[derive(Clone)]
 pub struct Signer {

@@ -63,7 +63,17 @@ impl Millis {
         };
         OffsetDateTime::parse(&full, &::time::format_description::well_known::Rfc3339)
             .map(Self::from_date_time)
-            .map_err(|error| format!("{error}; write for example 2026-03-01 or 2026-03-01T08:30:00Z"))
+            .map_err(|error| {
+                // What is complete but for its end.
+                let zoned = OffsetDateTime::parse(
+                    &format!("{}Z", full.replace(' ', "T")),
+                    &::time::format_description::well_known::Rfc3339,
+                );
+                match zoned {
+                    Ok(_) => format!("add a time zone, for example {0}+08:00, or {0}Z for UTC", full.replace(' ', "T")),
+                    Err(_) => format!("{error}; write for example 2026-03-01 or 2026-03-01T08:30:00Z"),
+                }
+            })
     }
 
     /// Milliseconds since the epoch.
@@ -202,4 +212,19 @@ impl Clock {
 #[expect(clippy::disallowed_methods, reason = "the one place where the steady clock is read")]
 pub fn instant() -> Instant {
     Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_without_a_zone_is_refused_with_how_to_add_one() {
+        for text in ["2026-11-27T08:00:00", "2026-11-27 08:00:00"] {
+            let refused = Millis::read(text).expect_err("no zone");
+            assert!(refused.contains("add a time zone, for example 2026-11-27T08:00:00+08:00"), "{refused}");
+        }
+        assert!(Millis::read("soon").expect_err("no time").contains("write for example 2026-03-01"));
+        assert_eq!(Millis::read("2026-11-27T08:00:00+08:00"), Millis::read("2026-11-27"));
+    }
 }

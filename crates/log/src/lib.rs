@@ -32,6 +32,7 @@ mod snapshots;
 mod sqlite;
 mod statements;
 mod stats;
+mod test_data;
 mod work_lists;
 
 use std::sync::Arc;
@@ -63,6 +64,7 @@ pub use retention::RetentionHeld;
 pub use sessions::Sessions;
 pub use snapshots::{RunSnapshot, Snapshots, StaySnapshot};
 pub use stats::{Arrived, GoingOn, MAX_COUNTED_DURATION, MeetingCounts, Statistics};
+pub use test_data::{TestData, TestDataCounts};
 pub use work_lists::{
     Details, EnrichmentOutcome, EnrichmentWorkItem, FinishedRecording, RecordingOutcome, RecordingWorkItem, WorkCounts,
     WorkLists,
@@ -72,7 +74,7 @@ pub use work_lists::{
 pub trait Queries: Reading + Statistics + Quarantine {}
 
 /// A whole back end, for who puts the parts together.
-pub trait Store: Projection + WorkLists + Snapshots + Handshakes + Queries + Erasures + Sessions + Maintenance {}
+pub trait Store: Projection + WorkLists + Snapshots + Handshakes + Queries + TestData + Sessions + Maintenance {}
 
 /// How to open a log. Its `Debug` output leaves the URL out, which may hold a password.
 #[derive(Clone, Default)]

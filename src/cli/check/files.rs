@@ -2,7 +2,7 @@
 
 use super::report::Report;
 use crate::app;
-use crate::config::{Settings, TlsFiles, read_by_others};
+use crate::config::{Settings, TlsFiles};
 use crate::http::server::Trouble;
 use crate::words::counted;
 use convoke_core::time::Clock;
@@ -24,7 +24,7 @@ pub(super) fn files(report: &mut Report, settings: &Settings) {
             report.ok("key file", format!("{}, of subscriber {}", file.display(), source.app_id));
         }
     }
-    for problem in settings.secret_files.iter().filter_map(|file| read_by_others(file)) {
+    for problem in settings.secret_warnings() {
         report.warn("secret", problem);
     }
 }

@@ -453,3 +453,14 @@ fn tokens_of_the_list_have_names_and_rights_beside_those_of_single_settings() {
     assert!(settings.files.contains(&file) && settings.secret_files.contains(&file), "its file is watched, and kept");
     assert!(!format!("{settings:?}").contains("HIDDEN"));
 }
+
+#[test]
+fn a_key_with_white_space_at_an_end_is_taken_as_it_is_and_warned_of_without_being_shown() {
+    let desk = Desk::new(&[("keys", "s3cret\ns3cret \n")]);
+    let settings = desk.load(&[("CONVOKE_APP_ID", "660012345"), ("CONVOKE_APP_KEY_FILE", "keys")]);
+    assert_eq!(keys(&settings.subscribers[0]), ["s3cret", "s3cret "]);
+    let warned: Vec<String> = settings.secret_warnings().filter(|text| !text.contains("chmod")).collect();
+    let [warning] = &warned[..] else { panic!("one warning: {warned:?}") };
+    assert!(warning.contains("key number 2 of subscriber 660012345 begins or ends with white space"), "{warning}");
+    assert!(!warning.contains("s3cret"), "{warning}");
+}

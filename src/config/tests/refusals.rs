@@ -345,3 +345,15 @@ fn tokens_of_the_list_that_cannot_work_are_refused_with_their_line() {
     let twice = file(&format!("[[admin.tokens]]\n{token}\n")).refusal(&[("CONVOKE_ADMIN_TOKEN_FILE", "f")]);
     assert_holds(&twice, &["same token as `admin.token`"]);
 }
+
+#[test]
+fn a_file_that_is_not_utf8_is_refused_with_how_it_may_have_come_about() {
+    let desk = Desk::new(&[]);
+    // "会议" in GBK.
+    std::fs::write(desk.path("convoke.toml"), b"# \xbb\xe1\xd2\xe9\n").unwrap();
+    assert_holds(&desk.refusal(&[]), &["the settings file convoke.toml is not UTF-8", "GBK or UTF-16"]);
+    std::fs::write(desk.path("key"), b"\xbb\xe1").unwrap();
+    std::fs::write(desk.path("convoke.toml"), "").unwrap();
+    let error = desk.refusal(&[("CONVOKE_APP_ID", "a"), ("CONVOKE_APP_KEY_FILE", "key")]);
+    assert_holds(&error, &["key is not UTF-8", "GBK or UTF-16"]);
+}

@@ -19,6 +19,7 @@ use utoipa::ToSchema;
 
 use super::refusals::Refusals;
 use super::server::{Certificates, Closing};
+use super::summary::DeliverySummary;
 use crate::intake::Intake;
 use crate::metrics::Registry;
 use crate::subscription::SubscriptionStatus;
@@ -50,6 +51,8 @@ pub struct Health {
     pub subscription: Option<watch::Receiver<Option<SubscriptionStatus>>>,
     /// What was refused.
     pub refusals: Arc<Refusals>,
+    /// What became of deliveries.
+    pub deliveries: DeliverySummary,
     /// When subscribers were last heard.
     pub last_seen: Arc<LastSeen>,
     /// How the helpers are.

@@ -6,6 +6,7 @@ mod interrupted;
 mod person;
 mod suppression;
 mod tables;
+mod test_data;
 mod while_running;
 
 use crate::log_contract::fixture::on_both;
@@ -23,6 +24,9 @@ on_both! {
     while_running:
         what_was_not_published_yet_never_is
         the_stream_watch_and_the_audit_take_it_for_no_loss;
+    test_data:
+        test_data_is_deleted_everywhere_and_all_else_stays
+        deleting_test_data_can_be_broken_off_anywhere_and_goes_on;
     guests:
         a_guest_of_whom_only_a_name_is_known_is_forgotten_in_one_meeting_or_by_a_stay;
     suppression:

@@ -1,6 +1,7 @@
 //! What an operator touches: settings, secrets, the admin listener, metrics, reload, TLS, start, stop, logs.
 
 mod admin;
+mod log;
 mod reload;
 mod settings;
 mod start;
@@ -14,7 +15,7 @@ use std::{
 
 use convoke_simulator::Simulation;
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::{

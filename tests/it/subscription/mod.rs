@@ -131,7 +131,21 @@ async fn a_subscription_is_set_enabled_shown_disabled_and_deleted() {
     assert_eq!(rig.service.sql("SELECT subscriber_id, answered FROM handshakes"), format!("{APP_ID}|1"));
     assert_eq!(rig.service.metric(handshakes).await, 1.0);
     assert!(rig.service.metric(newest).await > 0.0);
-    assert_eq!(rig.service.metric(r#"convoke_rejections_total{reason="signature"}"#).await, 1.0, "the forged one");
+    let rejections = r#"convoke_rejections_total{reason="signature"}"#;
+    assert_eq!(rig.service.metric(rejections).await, 0.0, "the forged probe is our own");
+    says(&rig.service.convoke.logs(), &["refused a wrongly signed probe of our own"]);
+    // Who has no key cannot make one, whatever the nonce.
+    let body = convoke_core::sign::envelope(
+        APP_ID,
+        1_629_183_619_116,
+        "convoke-probe-00000000000000000000000000000001",
+        br#"{"event":"meeting.verify","timestamp":1629183619116}"#,
+        b"guessed",
+    );
+    assert_eq!(rig.service.post(body).await.status, 401);
+    assert_eq!(rig.service.metric(rejections).await, 1.0);
+    let refused = rig.service.convoke.logs().matches("refused a delivery").count();
+    assert_eq!(refused, 1, "the stranger's alone");
 
     rig.done(&["show"], &[&set.id, APP_ID, &rig.url, "enabled", "newest at"]).await;
     rig.done(&["enable"], &["arrived in this Convoke", "enabled already"]).await;

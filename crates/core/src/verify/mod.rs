@@ -29,12 +29,16 @@ pub use payload::{ATTENDEE_INFO, Admit, IMPLAUSIBLE, Times, columns};
 
 use crate::raw_json::{self, Shape};
 
-use crate::event::{Content, Delivery, Event, HANDSHAKE, Handshake, Source, Subscriber, Unreadable, Verified};
+use crate::event::{Content, Delivery, Event, HANDSHAKE, Handshake, PROBE, Source, Subscriber, Unreadable, Verified};
 use crate::id::EventId;
+use crate::sign::FORGED_PROBE;
 use crate::time::Millis;
 
 /// `eventInfo` may nest this deep, itself being the first level; deeper ones are kept, but not read.
 pub const MAX_DEPTH: usize = 512;
+
+/// A probe of Convoke with itself has a short `eventInfo`: nobody gets a long one looked at once more.
+const MAX_PROBE_BYTES: usize = 256;
 
 /// Why a body was refused. The sender learns only the status; the log and a metric get the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -184,6 +188,29 @@ fn matching_key(macs: &[Hmac<Sha256>], prefix: [&[u8]; 3], text: &[u8], signatur
         }
     }
     found
+}
+
+/// Whether `body`, which no key verified, is a probe of Convoke with itself that was signed wrongly on purpose
+/// ([`crate::sign::forged_probe_key`]): only who has a key of the subscriber can make one. Takes as long for a subscriber that
+/// does not exist.
+#[must_use]
+pub fn is_forged_probe(body: &[u8], keyring: &Keyring) -> bool {
+    let Ok(envelope) = Envelope::parse(body) else { return false };
+    let (Some(app_id), Some(nonce), Some(signature)) = (&envelope.app_id, &envelope.nonce, &envelope.signature) else {
+        return false;
+    };
+    if !nonce.starts_with(PROBE) || envelope.event_info.len() > MAX_PROBE_BYTES {
+        return false;
+    }
+    let macs = keyring.subscribers.get(&**app_id).map_or(&[][..], Vec::as_slice);
+    let derived = |mac: &Hmac<Sha256>| {
+        let key = mac.clone().chain_update(FORGED_PROBE).chain_update(nonce.as_bytes()).finalize().into_bytes();
+        Hmac::<Sha256>::new_from_slice(hex::encode(key).as_bytes()).expect("HMAC takes a key of any length")
+    };
+    let keys: Vec<_> = macs.iter().chain(&keyring.decoys[macs.len()..]).map(derived).collect();
+    let (event_info, _) = raw_json::compact(envelope.event_info);
+    let prefix = [app_id.as_bytes(), envelope.timestamp.as_bytes(), nonce.as_bytes()];
+    matching_key(&keys, prefix, event_info.as_bytes(), signature).is_some_and(|key| key < macs.len())
 }
 
 /// Checks the signature of `body` and reads what it signs.

@@ -25,7 +25,12 @@ const ERASURE: &str = "id, begun_at, finished_at, events, stays, quarantined, ho
 const SAME: &str = "erasure IN (SELECT id FROM erasures WHERE person = (SELECT person FROM erasures WHERE id = $1))";
 
 /// Adds to what an erasure has erased.
-async fn count(connection: &mut Connection<'_>, erasure: i64, what: &str, by: u64) -> Result<(), sqlx::Error> {
+pub(super) async fn count(
+    connection: &mut Connection<'_>,
+    erasure: i64,
+    what: &str,
+    by: u64,
+) -> Result<(), sqlx::Error> {
     let count = connection.query(format!("UPDATE erasures SET {what} = {what} + $1 WHERE id = $2"));
     let by = i64::try_from(by).unwrap_or(i64::MAX);
     connection.execute(count.bind(by).bind(erasure)).await.map(drop)

@@ -18,6 +18,7 @@ mod projection;
 mod rows;
 mod sessions;
 mod snapshots;
+mod test_data;
 mod upsert;
 mod work_lists;
 

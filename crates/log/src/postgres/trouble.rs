@@ -15,6 +15,14 @@ pub fn explain(error: sqlx::Error) -> LogError {
             "no TLS connection: {error}. Look at sslmode and sslrootcert in database.url"
         ));
     }
+    if let sqlx::Error::Io(error) = &error
+        && error.to_string().contains("failed to lookup address")
+    {
+        return LogError::unavailable(format!(
+            "no such host: {error}. Look at the host in database.url; in front of it, special characters of the password are written \
+             percent-encoded (`@` as %40, `:` as %3A, `/` as %2F, `%` as %25)"
+        ));
+    }
     let Some(database) = error.as_database_error() else { return LogError::unavailable(error) };
     let (message, code) = (database.message().to_owned(), database.code().unwrap_or_default().into_owned());
     let remedy = match &*code {
@@ -71,5 +79,19 @@ pub async fn ask_for_room(connection: &mut PgConnection, place: &str) -> Result<
     match row.get::<Option<String>, _>(4) {
         Some(table) => Err(somebody_elses(place, &table)),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_host_comes_with_a_word_on_passwords_that_are_not_encoded() {
+        let lookup = std::io::Error::other("failed to lookup address information: Name or service not known");
+        let error = explain(sqlx::Error::Io(lookup)).to_string();
+        assert!(error.contains("no such host") && error.contains("%40"), "{error}");
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        assert!(!explain(sqlx::Error::Io(refused)).to_string().contains("password"));
     }
 }
