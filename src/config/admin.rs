@@ -1,12 +1,10 @@
 //! Who may use the admin listener: tokens with names and rights, from single settings and from the file's list.
 
-use std::path::PathBuf;
-
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::env::Env;
 use super::error::{ConfigError, Origin};
-use super::file::Found;
+use super::file::{Found, TokenEntry};
 use super::keys::{NONE, nearest};
 use super::layers::{Layers, Refusal};
 use super::{Admin, AdminRights, AdminToken, parse, subscribers};
@@ -17,23 +15,6 @@ const MAX_NAME_CHARS: usize = 64;
 const VIEW: &str = "view";
 const SEE_PEOPLE: &str = "see_people";
 const OPERATE: &str = "operate";
-
-/// One `[[admin.tokens]]`.
-pub(super) struct TokenEntry {
-    /// Where it begins.
-    pub origin: Origin,
-    pub name: Option<Found>,
-    pub token: Option<Found>,
-    pub token_file: Option<Found>,
-    pub rights: Option<Vec<Found>>,
-}
-
-impl TokenEntry {
-    /// The file that it names.
-    pub fn file(&self, env: &Env) -> Option<PathBuf> {
-        self.token_file.as_ref().map(|file| env.resolve(&file.text))
-    }
-}
 
 pub(super) fn admin(layers: &Layers, entries: Vec<TokenEntry>, env: &Env) -> Result<Admin, ConfigError> {
     let mut tokens = Vec::new();

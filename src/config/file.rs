@@ -1,13 +1,13 @@
 //! The settings file: found, parsed, its `${NAME}` replaced, and made into one text per key.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use percent_encoding::AsciiSet;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
 
-use super::admin::TokenEntry;
 use super::env::{ConfigArgs, Env};
 use super::error::{ConfigError, Origin};
 use super::keys::{KEYS, Key, NONE, SUBSCRIBER_KEYS, Shape, TOKEN_KEYS, nearest};
@@ -48,6 +48,23 @@ pub(super) struct Entry {
     pub name: Option<Found>,
     pub keys: Vec<Found>,
     pub key_files: Vec<Found>,
+}
+
+/// One `[[admin.tokens]]`.
+pub(super) struct TokenEntry {
+    /// Where it begins.
+    pub origin: Origin,
+    pub name: Option<Found>,
+    pub token: Option<Found>,
+    pub token_file: Option<Found>,
+    pub rights: Option<Vec<Found>>,
+}
+
+impl TokenEntry {
+    /// The file that it names.
+    pub fn file(&self, env: &Env) -> Option<PathBuf> {
+        self.token_file.as_ref().map(|file| env.resolve(&file.text))
+    }
 }
 
 /// The text of the settings file, as it was read.

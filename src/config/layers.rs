@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::admin::TokenEntry;
 use super::env::{ConfigArgs, Env};
 use super::error::{ConfigError, Origin};
-use super::file::{self, Entry, Found};
+use super::file::{self, Entry, Found, TokenEntry};
 use super::keys::{KEYS, Key, NONE, Shape, check_variable, is_setting, shared_variable, variable};
 
 /// What is wrong with a value, and what to write instead.
