@@ -20,6 +20,8 @@
 //! | [`export`] | the log and its tables as files for other programs |
 //! | [`printable`] | text of strangers, as a terminal may be given it |
 //! | [`forget`] | a person erased: from the log, the tables, the quarantine and the stream; what keeps them from coming back |
+//! | [`quarantine`], [`replay`] | what is done to the quarantine and the stream, by command or by the admin listener |
+//! | [`actions`] | that, as operators ask for it: noted, once for each id, in the background |
 //! | [`audit`] | log, stream and ledger compared; the stream watch |
 //! | [`metrics`] | what each part registers its metrics on; it knows none of them |
 //! | [`telemetry`] | log lines |
@@ -51,6 +53,7 @@ macro_rules! eprintln {
 /// The version, and the commit that it was built from with its date; without them in a build for development.
 pub const VERSION: &str = env!("BUILD_VERSION");
 
+pub mod actions;
 pub mod app;
 pub mod audit;
 pub mod backfill;
@@ -66,8 +69,10 @@ pub mod metrics;
 pub mod output;
 pub mod printable;
 pub mod projection;
+pub mod quarantine;
 pub mod recordings;
 pub mod relay;
+pub mod replay;
 pub mod subscription;
 pub mod telemetry;
 pub mod words;

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::shared::Parts;
 use super::tasks::Phase;
+use crate::actions;
 use crate::audit::watch::{StreamMetrics, StreamWatch};
 use crate::backfill::task::{self, BackfillMetrics};
 use crate::enrichment::{self, Enrichment, Enterprise};
@@ -29,7 +30,8 @@ const WATCH: &str = "stream_watch";
 const SUBSCRIPTION: &str = "subscription_watch";
 
 /// All that there may be, whatever the settings want.
-pub(super) const NAMES: [&str; 11] = [
+pub(super) const NAMES: [&str; 12] = [
+    actions::NAME,
     TABLES,
     BACKFILL,
     super::upkeep::NAME,

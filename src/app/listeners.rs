@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use super::shared::Parts;
 use super::tasks::Phase;
+use crate::actions::{self, ActionContext, ActionQueue};
 use crate::http::api::Api;
 use crate::http::api::streams::Streams;
 use crate::http::auth::Access;
@@ -134,11 +135,26 @@ fn admin(listener: TcpListener, parts: &mut Parts<'_>, shutdown: Shutdown) {
     let (settings, shared, sources) = (parts.settings, parts.shared.clone(), sources(parts));
     let options = ListenerOptions::admin(settings.listen.idle_timeout, Failures::new("admin", None), sources.clone());
     let access = Arc::new(Access::new(&settings.admin, sources, shared.log.clone(), shared.clock.clone()));
+    let context = ActionContext {
+        log: shared.log.clone(),
+        bus: shared.bus.clone(),
+        mask: settings.privacy.mask.clone(),
+        owner: format!("{}-actions", shared.owner),
+        clock: shared.clock.clone(),
+    };
     let api = Api::new(shared.log, Arc::clone(&shared.health), shared.clock);
     let streams = Streams::new(api, shared.recent, shutdown.stop.clone());
-    let router = http::admin_router(&shared.health, parts.registry.clone(), Arc::clone(&access), Arc::clone(&streams));
+    let actions = ActionQueue::new(context);
+    let router = http::admin_router(
+        &shared.health,
+        parts.registry.clone(),
+        Arc::clone(&access),
+        Arc::clone(&streams),
+        Arc::clone(&actions),
+    );
     let connections = Connections::new(MAX_ADMIN_CONNECTIONS, None);
     parts.tasks.spawn(ADMIN, Phase::Rest, server::serve(listener, options, router, shutdown, connections));
     parts.helper(STREAMS, Phase::Rest, move |it, _| Arc::clone(&streams).run(it.migrated));
+    parts.helper(actions::NAME, Phase::Cursors, move |_, stop| Arc::clone(&actions).run(stop));
     parts.reloader.part(move |new| Ok(access.prepare(&new.admin)?));
 }

@@ -126,6 +126,13 @@ impl Comparison {
     }
 }
 
+/// Keeps what was found, as [`Comparison::keep`]; that it could not is only logged.
+pub async fn keep(found: &Comparison, log: &dyn Operations, bus: &Bus) {
+    if let Err(error) = found.keep(log, bus).await {
+        tracing::warn!(error = format!("{error:#}"), "what was found is not kept for `convoke check`");
+    }
+}
+
 /// Which rows of the log a stream need not hold, though they were published.
 #[derive(Clone, Copy, Debug)]
 struct Excuse {

@@ -90,18 +90,11 @@ async fn find(
             if arguments.accept_purged && audit::accept_purged(log, bus.stream(), &found).await?.is_some() {
                 found = audit::compare(log, &bus, found.up_to).await?;
             }
-            keep(&found, log, &bus).await;
+            audit::keep(&found, log, &bus).await;
             Some(found)
         }
     };
     Ok(Findings::new(ledger, stream))
-}
-
-/// Keeps what was found for `check` and the stream watch. A database that can only be read is no failure.
-pub async fn keep(found: &Comparison, log: &dyn Operations, bus: &Bus) {
-    if let Err(error) = found.keep(log, bus).await {
-        tracing::warn!(error = format!("{error:#}"), "what was found is not kept for `convoke check`");
-    }
 }
 
 /// Compares log and stream, up to where the log ends now, once the relay got there.

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::io::IsTerminal as _;
-use std::sync::Arc;
 
 use anyhow::anyhow;
 use clap::Subcommand;
@@ -11,11 +10,10 @@ use super::terminal::{can_ask, confirm};
 use super::{Failure, Outcome};
 use crate::config::{ConfigArgs, Env};
 use crate::printable::printable;
+use crate::quarantine::{self, PAGE_ROWS, Retried, WhyItStays};
 use crate::words::counted;
-use convoke_core::event::Unreadable;
-use convoke_core::time::Clock;
-use convoke_core::verify::{self, Admit, IMPLAUSIBLE};
-use convoke_log::{Append, Appended, FORGOTTEN, Operations, Quarantined};
+use convoke_core::verify::{Admit, IMPLAUSIBLE};
+use convoke_log::{FORGOTTEN, Operations, Quarantined};
 
 #[derive(Debug, clap::Args)]
 pub struct QuarantineArguments {
@@ -109,9 +107,6 @@ pub async fn run(arguments: &QuarantineArguments, env: &Env) -> Outcome {
 /// What to do about a time that cannot be right.
 const ADVICE: &str = "; `quarantine show` has it, and --as seconds, microseconds or received says how to read it";
 
-/// Entries read at a time: each may be as long as a body may be.
-const PAGE_ROWS: u32 = 50;
-
 async fn list(log: &dyn Operations, json: bool) -> Outcome {
     let mut after = 0;
     let mut count = 0_u64;
@@ -188,40 +183,23 @@ async fn retry(log: &dyn Operations, ids: &[i64], all: bool, admit: Option<Admit
 
 /// Whether the entry is an event now.
 async fn retry_one(log: &dyn Operations, entry: Quarantined, admit: Option<Admit>) -> Result<bool, Failure> {
-    if entry.reason == FORGOTTEN {
-        println!("{}: stays: {FORGOTTEN}", entry.id);
-        return Ok(false);
-    }
-    let unreadable = Unreadable {
-        subscriber_id: Arc::from(entry.subscriber_id),
-        received_at: entry.received_at,
-        reason: entry.reason,
-        body: entry.body,
-    };
-    let verified = match verify::reread(&unreadable, Clock::System.now(), admit) {
-        Ok(verified) => Arc::new(verified),
-        Err(reason) => {
-            let advice = if reason == IMPLAUSIBLE { ADVICE } else { "" };
-            println!("{}: stays: {}{advice}", entry.id, printable(&reason));
+    let id = entry.id;
+    match quarantine::retry(log, &entry, admit).await? {
+        Retried::Stored => println!("{id}: now in the log"),
+        Retried::Known => println!("{id}: was in the log already"),
+        Retried::Stays(why) => {
+            match why {
+                WhyItStays::Forgotten => println!("{id}: stays: {FORGOTTEN}"),
+                WhyItStays::Unreadable(reason) => {
+                    let advice = if reason == IMPLAUSIBLE { ADVICE } else { "" };
+                    println!("{id}: stays: {}{advice}", printable(&reason));
+                }
+                WhyItStays::Rejected(cause) => println!("{id}: stays: the database refuses it: {cause}"),
+            }
             return Ok(false);
         }
-    };
-    let deliveries = u32::try_from(entry.deliveries).unwrap_or(u32::MAX);
-    let append = Append { verified, deliveries, last_delivered_at: entry.received_at };
-    // First into the log, then out of the quarantine: in between it is in both, which a second try puts right.
-    match log.append(&[append]).await {
-        Ok(committed) => {
-            log.discard_quarantined(entry.id).await?;
-            let new = committed.outcomes.first() == Some(&Appended::Stored);
-            println!("{}: {}", entry.id, if new { "now in the log" } else { "was in the log already" });
-            Ok(true)
-        }
-        Err(convoke_log::LogError::Rejected(cause)) => {
-            println!("{}: stays: the database refuses it: {cause}", entry.id);
-            Ok(false)
-        }
-        Err(error) => Err(error.into()),
     }
+    Ok(true)
 }
 
 async fn discard(log: &dyn Operations, ids: &[i64], yes: bool) -> Outcome {

@@ -7,7 +7,7 @@
 //! | admin | `GET /`, `GET /assets/…` | [`page`], behind [`auth`] |
 //! | admin | `GET /metrics`, `GET /readyz?verbose` | [`health`], behind [`auth`]: a token, or on loopback only |
 //! | admin | `POST /session`, `POST /session/end` | [`auth::login`] |
-//! | admin | `GET /api/v1/…` | [`api`], behind [`auth`] |
+//! | admin | `GET /api/v1/…`, `POST` for actions | [`api`], behind [`auth`] |
 //!
 //! Below the routes is the [`server`], with every limit on connections, heads and bodies.
 
@@ -27,13 +27,14 @@ mod unknown_path;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request};
 use axum::handler::Handler as _;
 use axum::http::header::ALLOW;
-use axum::http::{HeaderValue, Method, StatusCode};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use axum::routing::{any, get};
 
+use crate::actions::ActionQueue;
 use crate::metrics::Registry;
 use problem::problem;
 use server::{ClientSources, drain_request};
@@ -65,12 +66,13 @@ pub fn admin_router(
     registry: Registry,
     access: Arc<auth::Access>,
     streams: Arc<api::streams::Streams>,
+    actions: Arc<ActionQueue>,
 ) -> Router {
     Router::new()
         .route("/metrics", get(health::metrics).with_state(registry))
         .route("/readyz", get(health::readyz_verbose).with_state(Arc::clone(health)))
         .merge(page::router())
-        .merge(trace::traced(api::router(streams), "admin"))
+        .merge(trace::traced(api::router(streams, actions), "admin"))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .merge(auth::login::router(Arc::clone(&access)))
@@ -85,11 +87,13 @@ pub async fn not_found(request: Request) -> Response {
     problem(StatusCode::NOT_FOUND)
 }
 
-/// `405`, for the paths of ours that are only read.
+/// `405`, for the paths of ours that are only read, or only posted to.
 pub async fn method_not_allowed(request: Request) -> Response {
-    debug_assert!(request.method() != Method::GET, "only paths that take GET come here");
+    let matched = request.extensions().get::<MatchedPath>();
+    let only_post = matched.is_some_and(|path| api::ONLY_POST.contains(&path.as_str()));
     drain_request(request).await;
     let mut response = problem(StatusCode::METHOD_NOT_ALLOWED);
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    let allowed = if only_post { "POST" } else { "GET, HEAD" };
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
 }

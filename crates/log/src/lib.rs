@@ -11,6 +11,7 @@
 //! The order of the log is the order in which commits became visible: whoever has read up to `seq` N never finds a
 //! smaller number later.
 
+mod actions;
 mod attributes;
 mod backend;
 pub mod disk;
@@ -42,6 +43,7 @@ use backend::Backend;
 use postgres::PostgresLog;
 use sqlite::SqliteLog;
 
+pub use actions::ActionNotes;
 pub use attributes::{Attributes, ParticipantAttributes};
 pub use erasure::{
     Erased, Erasure, Erasures, FORGOTTEN, Handles, Host, PersonRow, PersonSearch, PersonStay, StayKey, Suppression,
@@ -74,7 +76,10 @@ pub use work_lists::{
 pub trait Queries: Reading + Statistics + Quarantine {}
 
 /// A whole back end, for who puts the parts together.
-pub trait Store: Projection + WorkLists + Snapshots + Handshakes + Queries + TestData + Sessions + Maintenance {}
+pub trait Store:
+    Projection + WorkLists + Snapshots + Handshakes + Queries + TestData + Sessions + ActionNotes + Maintenance
+{
+}
 
 /// How to open a log. Its `Debug` output leaves the URL out, which may hold a password.
 #[derive(Clone, Default)]

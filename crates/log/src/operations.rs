@@ -80,6 +80,9 @@ pub trait Operations: Log + Notes + Quarantine {
     /// The first `limit` rows after `after` that `filter` wants, in the order of the log.
     async fn select(&self, filter: &Filter, after: Seq, limit: u32) -> Result<Vec<Record>, LogError>;
 
+    /// How many rows `filter` wants, counted up to `limit`.
+    async fn count_selected(&self, filter: &Filter, limit: u64) -> Result<u64, LogError>;
+
     /// The rows with these ids: how many there are of each (never more than one, if the log keeps its promise).
     async fn count(&self, ids: &[EventId]) -> Result<HashMap<EventId, u64>, LogError>;
 

@@ -19,7 +19,7 @@ pub(crate) struct Document(pub Arc<str>);
 #[openapi(
     info(
         title = "Convoke",
-        description = "What Convoke has received, what it made of it, and how it is. Only to read. Times are RFC 3339 in UTC \
+        description = "What Convoke has received, what it made of it, and how it is; and what operators do. Times are RFC 3339 in UTC \
             with milliseconds. Lists are read page by page: `next` of one answer is `cursor` of the next question. Without \
             the right to see personal data it is masked, and `masked` says so. Errors are problem+json (RFC 9457).",
         license(name = "", identifier = ""),
@@ -28,6 +28,7 @@ pub(crate) struct Document(pub Arc<str>);
         (name = "log", description = "What was received."),
         (name = "tables", description = "What was made of it."),
         (name = "now", description = "How it is, and what happens."),
+        (name = "actions", description = "What operators do: without `confirm` a preview, with it once for each `action_id`."),
         (name = "statistics", description = "How much there was."),
         (name = "self", description = "About this interface."),
     ),

@@ -15,6 +15,12 @@ pub(crate) enum ApiError {
     Bad(String),
     /// It asks for people, who are masked for whoever asks.
     Hidden,
+    /// It asks for an action without the right to.
+    NoOperator,
+    /// It asks for an action in something other than JSON.
+    NotJson,
+    /// Something else stands in its way.
+    Conflict(String),
     /// There is no such thing.
     NotFound,
     /// It took too long to find out.
@@ -76,6 +82,15 @@ impl IntoResponse for ApiError {
                         .to_owned(),
                 ),
             ),
+            Self::NoOperator => (
+                StatusCode::FORBIDDEN,
+                Some("actions take a token with the right operate, as admin.token has".to_owned()),
+            ),
+            Self::NotJson => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                Some("allowed is a body of JSON, with Content-Type: application/json".to_owned()),
+            ),
+            Self::Conflict(detail) => (StatusCode::CONFLICT, Some(detail)),
             Self::NotFound => (StatusCode::NOT_FOUND, None),
             Self::TooSlow => (StatusCode::SERVICE_UNAVAILABLE, Some("it takes too long: narrow the range".to_owned())),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, Some("the database does not answer".to_owned())),
@@ -109,7 +124,7 @@ pub(crate) enum Refusals {
     /// No token, or a wrong one.
     #[response(status = 401, content_type = "application/problem+json")]
     Unauthorized(Problem),
-    /// It asks for a person, and people are masked for whoever asks; or, without a token in the settings, it does not name a
+    /// It asks for a person, and people are masked for whoever asks; it asks for an action without the right `operate`; or, without a token in the settings, it does not name a
     /// loopback host.
     #[response(status = 403, content_type = "application/problem+json")]
     Forbidden(Problem),
@@ -131,4 +146,16 @@ pub(crate) enum Missing {
     /// There is no such thing.
     #[response(status = 404, content_type = "application/problem+json")]
     NotFound(Problem),
+}
+
+/// What an action may be answered too.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it is only described")]
+pub(crate) enum ActionRefusals {
+    /// The id is that of another action, or another action of this kind goes on.
+    #[response(status = 409, content_type = "application/problem+json")]
+    Conflict(Problem),
+    /// The body is not JSON, or does not say so.
+    #[response(status = 415, content_type = "application/problem+json")]
+    NotJson(Problem),
 }

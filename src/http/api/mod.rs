@@ -1,8 +1,10 @@
-//! `/api/v1`: the log, its tables and the state of the service, to read, for people's programs and for the page.
+//! `/api/v1`: the log, its tables and the state of the service, to read, for people's programs and for the page; and what
+//! operators do ([`actions`]).
 //!
 //! Handlers are one file a group; their parameters are in `params`, pages of lists in `paging`, what is hidden of the rows that they answer in `mask`,
 //! and the document that describes all of it is made of the same types (`document`). The streams are in [`streams`].
 
+mod actions;
 mod attendance;
 mod document;
 mod error;
@@ -33,6 +35,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::health::Health;
+use crate::actions::ActionQueue;
+pub(super) use actions::ONLY_POST;
 use convoke_core::throttle::Throttle;
 use convoke_core::time::{Clock, Millis};
 use convoke_log::{LogError, Queries};
@@ -92,6 +96,7 @@ impl Api {
 /// What the handlers share: most of them only what they read.
 #[derive(Clone)]
 struct Shared {
+    actions: Arc<ActionQueue>,
     api: Arc<Api>,
     streams: Arc<Streams>,
 }
@@ -102,6 +107,12 @@ impl FromRef<Shared> for Arc<Api> {
     }
 }
 
+impl FromRef<Shared> for Arc<ActionQueue> {
+    fn from_ref(shared: &Shared) -> Self {
+        Self::clone(&shared.actions)
+    }
+}
+
 impl FromRef<Shared> for Arc<Streams> {
     fn from_ref(shared: &Shared) -> Self {
         Self::clone(&shared.streams)
@@ -109,8 +120,8 @@ impl FromRef<Shared> for Arc<Streams> {
 }
 
 /// The routes, each of which is in the document and the other way round.
-pub fn router(streams: Arc<Streams>) -> Router {
-    let shared = Shared { api: Arc::clone(&streams.api), streams };
+pub fn router(streams: Arc<Streams>, actions: Arc<ActionQueue>) -> Router {
+    let shared = Shared { actions, api: Arc::clone(&streams.api), streams };
     let (router, document) = OpenApiRouter::with_openapi(document::head())
         .routes(routes!(session::session))
         .routes(routes!(events::list))
@@ -121,6 +132,11 @@ pub fn router(streams: Arc<Streams>) -> Router {
         .routes(routes!(attendance::recordings))
         .routes(routes!(quarantine::list))
         .routes(routes!(quarantine::one))
+        .routes(routes!(actions::retry))
+        .routes(routes!(actions::discard))
+        .routes(routes!(actions::replay))
+        .routes(routes!(actions::list))
+        .routes(routes!(actions::one))
         .routes(routes!(search::search))
         .routes(routes!(health::health))
         .routes(routes!(health::refusals))

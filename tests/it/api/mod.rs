@@ -1,6 +1,7 @@
 //! `/api/v1`, its tokens and sessions, and its streams, on the running service.
 
 mod access;
+mod actions;
 mod document;
 mod examples;
 mod lists;
@@ -26,6 +27,9 @@ const ALL: &str = "all-of-it-and-no-less";
 const VIEW: &str = "view-only-and-no-more";
 
 on_both! {
+    actions:
+        the_quarantine_is_retried_and_discarded_once_for_each_id
+        what_the_stream_misses_and_a_range_are_replayed_once_for_each_id;
     access:
         signing_out_ends_the_session_on_every_replica;
     lists:

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Every view, by name; asked for by the page, which may see it.
-async fn views(browser: &Browser) -> [(&'static str, String); 8] {
+async fn views(browser: &Browser) -> [(&'static str, String); 11] {
     let newest =
         "fetch('/api/v1/events?limit=1').then((answer) => answer.json()).then(({ items }) => items[0].event_id)";
     let event = browser.promised(newest).await;
@@ -24,10 +24,13 @@ async fn views(browser: &Browser) -> [(&'static str, String); 8] {
         ("overview", "#/".to_owned()),
         ("meetings", "#/meetings".to_owned()),
         ("meeting", story(LIVE)),
+        ("attendance", "#/attendance".to_owned()),
+        ("recordings", "#/recordings".to_owned()),
         ("events", "#/events".to_owned()),
         ("event", format!("#/event/{}", event.as_str().expect("an event"))),
         ("quarantine", "#/quarantine".to_owned()),
         ("quarantined", "#/quarantine/1".to_owned()),
+        ("actions", "#/actions".to_owned()),
         ("search", format!("#/search?q={}", scene::NUMBER)),
     ]
 }
@@ -56,9 +59,11 @@ async fn settle(browser: &Browser) {
 
 #[tokio::test]
 async fn axe_finds_nothing_serious_in_any_view() {
-    let service = scene::busy().await;
+    let service = scene::fill(scene::guarded().await).await;
     let browser = Browser::start().await;
     let axe = tools::axe();
+    scene::sign_in(&browser, &service, scene::TOKEN).await;
+    browser.sees("#feed", scene::NUMBER).await;
     show(&browser, &service, "#/").await;
     let views = views(&browser).await;
     for (size, scheme) in [(WIDE, Scheme::Light), (WIDE, Scheme::Dark), (NARROW, Scheme::Light)] {
@@ -137,8 +142,21 @@ async fn a_chinese_viewer_reads_chinese_and_a_choice_is_remembered() {
         let text = browser.text("body").await;
         let keys = text.split_whitespace().filter(|word| {
             let mut parts = word.split('.');
-            let known =
-                ["tile", "verdict", "finding", "nav", "meeting", "event", "stay", "quarantine", "filter", "list"];
+            let known = [
+                "tile",
+                "verdict",
+                "finding",
+                "nav",
+                "meeting",
+                "event",
+                "stay",
+                "quarantine",
+                "filter",
+                "list",
+                "act",
+                "actions",
+                "attendance",
+            ];
             parts.next().is_some_and(|first| known.contains(&first)) && parts.next().is_some()
         });
         let events = |word: &&str| {

@@ -2,6 +2,7 @@
 //! have, can use it. Pictures of all views are kept in `target/screenshots`.
 
 mod accessibility;
+mod actions;
 mod proxy;
 mod scene;
 mod stories;

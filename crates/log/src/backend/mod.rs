@@ -9,6 +9,7 @@ use crate::{LogError, Queries, Store};
 
 use crate::query::{Begin, Connection, Dialect, FromAnyRow, Plan, Query};
 
+mod actions;
 mod erasure;
 mod handshakes;
 mod log;

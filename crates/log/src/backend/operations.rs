@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use super::Backend;
 use super::rows::{self, RecordRow};
+use crate::query::Query;
 use crate::{Filter, LogError, Notes, Operations, Quarantine, Quarantined, SetAside};
 use convoke_core::event::Record;
 use convoke_core::id::{EventId, Seq};
@@ -44,31 +45,42 @@ impl Quarantine for Backend {
     }
 }
 
-#[async_trait]
-impl Operations for Backend {
-    async fn select(&self, filter: &Filter, after: Seq, limit: u32) -> Result<Vec<Record>, LogError> {
-        // A person's command, over any stretch of the log: it may take its time. The planner may walk in the log's order, or, as
-        // ids are led by the time, along the unique index.
-        let sql = format!(
-            "SELECT {} FROM events
-              WHERE seq > $1 AND seq <= coalesce($2, 9223372036854775807)
-                AND (CAST($3 AS timestamptz) IS NULL OR occurred_at >= $3)
-                AND (CAST($4 AS timestamptz) IS NULL OR occurred_at < $4)
-                AND (CAST($5 AS text) IS NULL OR event = $5)
-                AND (CAST($6 AS text) IS NULL OR meeting_id = $6 OR meeting_uuid = $6)
-              ORDER BY seq LIMIT $7",
-            rows::RECORD
-        );
-        let select = self
-            .query(sql)
+/// The rows after `$1` that a [`Filter`] wants.
+const SELECTED: &str = "FROM events
+      WHERE seq > $1 AND seq <= coalesce($2, 9223372036854775807)
+        AND (CAST($3 AS timestamptz) IS NULL OR occurred_at >= $3)
+        AND (CAST($4 AS timestamptz) IS NULL OR occurred_at < $4)
+        AND (CAST($5 AS text) IS NULL OR event = $5)
+        AND (CAST($6 AS text) IS NULL OR meeting_id = $6 OR meeting_uuid = $6)";
+
+impl Backend {
+    fn selected(&self, sql: String, filter: &Filter, after: Seq, limit: i64) -> Query {
+        self.query(sql)
             .bind(after)
             .bind(filter.up_to)
             .bind(filter.since)
             .bind(filter.until)
             .bind(filter.event.as_deref())
             .bind(filter.meeting.as_deref())
-            .bind(i64::from(limit));
+            .bind(limit)
+    }
+}
+
+#[async_trait]
+impl Operations for Backend {
+    async fn select(&self, filter: &Filter, after: Seq, limit: u32) -> Result<Vec<Record>, LogError> {
+        // A person's command, over any stretch of the log: it may take its time. The planner may walk in the log's order, or, as
+        // ids are led by the time, along the unique index.
+        let sql = format!("SELECT {} {SELECTED} ORDER BY seq LIMIT $7", rows::RECORD);
+        let select = self.selected(sql, filter, after, limit.into());
         Ok(self.all_in_time(select).await?.into_iter().map(|RecordRow(record)| record).collect())
+    }
+
+    async fn count_selected(&self, filter: &Filter, limit: u64) -> Result<u64, LogError> {
+        let sql = format!("SELECT count(*) FROM (SELECT 1 {SELECTED} LIMIT $7) AS wanted");
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let (count,): (i64,) = self.one(self.selected(sql, filter, Seq::START, limit)).await?;
+        Ok(u64::try_from(count).unwrap_or(0))
     }
 
     async fn count(&self, ids: &[EventId]) -> Result<HashMap<EventId, u64>, LogError> {

@@ -26,13 +26,27 @@ export function onSessionEnd(then) {
 }
 
 /** `GET /api/v1/{path}`, below the path that the page is at; parameters without a value are left out. */
-export async function get(path, parameters = {}, signal = undefined) {
+export function get(path, parameters = {}, signal = undefined) {
+  return ask(address(path, parameters), { headers: { Accept: 'application/json' } }, signal);
+}
+
+/** `POST /api/v1/{path}` with a body of JSON. */
+export function post(path, body, signal = undefined) {
+  const headers = { Accept: 'application/json', 'Content-Type': 'application/json' };
+  return ask(`api/v1/${path}`, { method: 'POST', headers, body: JSON.stringify(body) }, signal);
+}
+
+/** The address of a question, for a link. */
+export function address(path, parameters) {
   const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== null && value !== undefined && value !== ''));
-  const url = `api/v1/${path}${query.size ? `?${query}` : ''}`;
+  return `api/v1/${path}${query.size ? `?${query}` : ''}`;
+}
+
+async function ask(url, request, signal) {
   const timeout = AbortSignal.timeout(PATIENCE);
   let response;
   try {
-    response = await fetch(url, { signal: signal ? AbortSignal.any([signal, timeout]) : timeout, headers: { Accept: 'application/json' } });
+    response = await fetch(url, { ...request, signal: signal ? AbortSignal.any([signal, timeout]) : timeout });
   } catch (error) {
     if (signal?.aborted) throw error; // The view is gone; nobody wants to know.
     throw new Failure(0, null);

@@ -11,9 +11,15 @@ function toField(when) {
   return new Date(at.getTime() - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 }
 
-function fromField(text) {
+/** What was typed into such a field, in UTC. */
+export function fromField(text) {
   const at = new Date(text);
   return Number.isNaN(at.getTime()) ? '' : at.toISOString();
+}
+
+/** A field for a time, with one of the address in it. */
+export function timeField(id, given, name = null) {
+  return h('input', { id, name, type: 'datetime-local', value: given && toField(given) });
 }
 
 /** `fields`: `[{ name, kind: 'text' | 'time' | 'choice', options }]`; submitting leads to `view` with what was typed. */
@@ -26,7 +32,7 @@ export function filters(view, fields, query) {
       input = h('select', { id, name: field.name }, h('option', { value: '' }, t('filter.any')),
         field.options.map(([value, text]) => h('option', { value, selected: value === given }, text)));
     } else if (field.kind === 'time') {
-      input = h('input', { id, name: field.name, type: 'datetime-local', value: given && toField(given) });
+      input = timeField(id, given, field.name);
     } else {
       input = h('input', { id, name: field.name, type: 'text', value: given, maxlength: '200', autocomplete: 'off', spellcheck: 'false', list: field.options && `${id}-known` });
     }

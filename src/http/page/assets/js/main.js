@@ -14,9 +14,12 @@ const VIEWS = {
   overview: async () => overview,
   meetings: async () => (await import('./views/meetings.js')).meetings,
   meeting: async () => (await import('./views/meeting.js')).meeting,
+  attendance: async () => (await import('./views/attendance.js')).attendance,
+  recordings: async () => (await import('./views/recordings.js')).recordings,
   events: async () => (await import('./views/events.js')).events,
   event: async () => (await import('./views/event.js')).event,
   quarantine: async () => (await import('./views/quarantine.js')).quarantine,
+  actions: async () => (await import('./views/actions.js')).actions,
   search: async () => (await import('./views/search.js')).search,
 };
 
@@ -26,11 +29,14 @@ let stopWatching = () => {};
 let shown = null;
 /** Whether people are masked for whoever looks: then there are none to be looked for. */
 let masked = false;
+/** Whether whoever looks may act. */
+let operate = false;
 
 /** Builds what stands around the views, in the language of now. */
 function build(session) {
   stopWatching();
   masked = session.right === 'masked';
+  operate = session.rights.includes('operate');
   frame = shell(session, () => {
     build(session);
     show({ moved: false });
@@ -62,7 +68,7 @@ async function show({ moved }) {
   shown?.view.destroy?.();
   shown?.leaving.abort();
   const leaving = new AbortController();
-  const made = view({ parts, query, masked, signal: leaving.signal, announce: frame.announce, retitle: frame.setTitle, again: () => show({ moved: false }) });
+  const made = view({ parts, query, masked, operate, signal: leaving.signal, announce: frame.announce, retitle: frame.setTitle, again: () => show({ moved: false }) });
   shown = { way, view: made, leaving };
   fill(frame.main, made.node);
   frame.main.dataset.way = address; // Which address this is the view of.

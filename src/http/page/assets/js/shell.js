@@ -7,7 +7,7 @@ import { state } from './live.js';
 import { to, where } from './router.js';
 import { verdict } from './verdict.js';
 
-const WAYS = ['overview', 'meetings', 'events', 'quarantine'];
+const WAYS = ['overview', 'meetings', 'attendance', 'recordings', 'events', 'quarantine', 'actions'];
 /** Views that belong to a way of the menu. */
 const UNDER = { meeting: 'meetings', event: 'events' };
 

@@ -138,7 +138,8 @@ export function stayColumns({ where = false, meetingCell = null } = {}) {
   ].filter(Boolean);
 }
 
-function recordingColumns() {
+/** The columns of a list of recordings. */
+export function recordingColumns() {
   return [
     { label: t('recording.finished'), cell: (one) => time(one.finished_at) },
     { label: t('recording.ready'), cell: (one) => (one.ready_at ? time(one.ready_at) : nodes('recording.not_ready')) },

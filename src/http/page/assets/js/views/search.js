@@ -35,6 +35,6 @@ function results(q, meetings, stays, hint) {
       meetings.length >= 20 && h('p', { class: 'list-foot' }, h('a', { href: to('meetings', [], { meeting: q }) }, t('search.all_meetings')))),
     stays.length > 0 && card('found-stays', t('search.stays'), h('span', { class: 'count' }, number(stays.length)),
       table(stayColumns({ where: true, meetingCell: (stay) => meetingLink(stay, stay.meeting_id ?? stay.meeting_uuid) }), stays, t('search.stays')).node,
-      h('p', { class: 'list-foot' }, h('a', { href: to('meetings', [], { person: q }) }, t('search.meetings_of')), ' ', h('a', { href: to('events', [], { person: q }) }, t('search.events_of')))),
+      h('p', { class: 'list-foot' }, h('a', { href: to('attendance', [], { person: q }) }, t('search.attendance_of')), ' ', h('a', { href: to('meetings', [], { person: q }) }, t('search.meetings_of')), ' ', h('a', { href: to('events', [], { person: q }) }, t('search.events_of')))),
   ];
 }

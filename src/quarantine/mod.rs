@@ -1,0 +1,73 @@
+//! Signed bodies of which no event could be made, read again and put into the log; for the command and the admin listener.
+
+use std::sync::Arc;
+
+use convoke_core::event::{Unreadable, Verified};
+use convoke_core::time::Clock;
+use convoke_core::verify::{self, Admit};
+use convoke_log::{Append, Appended, FORGOTTEN, LogError, Operations, Quarantined};
+
+/// Entries read at a time: each may be as long as a body may be.
+pub const PAGE_ROWS: u32 = 50;
+
+/// What came of reading an entry again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Retried {
+    /// It is in the log now, and in the quarantine no more.
+    Stored,
+    /// It was in the log already, and is in the quarantine no more.
+    Known,
+    /// It stays in the quarantine.
+    Stays(WhyItStays),
+}
+
+/// Why an entry stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WhyItStays {
+    /// Its person was forgotten.
+    Forgotten,
+    /// No event can be made of it, for this reason.
+    Unreadable(String),
+    /// The database refuses the event, for this reason, which may cite its values.
+    Rejected(String),
+}
+
+/// The event that today's code makes of an entry.
+///
+/// # Errors
+/// Why none can be made.
+pub fn reread(entry: &Quarantined, admit: Option<Admit>) -> Result<Verified, WhyItStays> {
+    if entry.reason == FORGOTTEN {
+        return Err(WhyItStays::Forgotten);
+    }
+    let unreadable = Unreadable {
+        subscriber_id: Arc::from(entry.subscriber_id.as_str()),
+        received_at: entry.received_at,
+        reason: entry.reason.clone(),
+        body: entry.body.clone(),
+    };
+    verify::reread(&unreadable, Clock::System.now(), admit).map_err(WhyItStays::Unreadable)
+}
+
+/// Reads an entry again, and puts it into the log if an event can be made of it.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn retry(log: &dyn Operations, entry: &Quarantined, admit: Option<Admit>) -> Result<Retried, LogError> {
+    let verified = match reread(entry, admit) {
+        Ok(verified) => Arc::new(verified),
+        Err(why) => return Ok(Retried::Stays(why)),
+    };
+    let deliveries = u32::try_from(entry.deliveries).unwrap_or(u32::MAX);
+    let append = Append { verified, deliveries, last_delivered_at: entry.received_at };
+    // First into the log, then out of the quarantine: in between it is in both, which a second try puts right.
+    match log.append(&[append]).await {
+        Ok(committed) => {
+            log.discard_quarantined(entry.id).await?;
+            let new = committed.outcomes.first() == Some(&Appended::Stored);
+            Ok(if new { Retried::Stored } else { Retried::Known })
+        }
+        Err(LogError::Rejected(cause)) => Ok(Retried::Stays(WhyItStays::Rejected(cause.to_string()))),
+        Err(error) => Err(error),
+    }
+}
