@@ -108,7 +108,9 @@ impl Reloader {
         self.ok.set(i64::from(result.is_ok()));
         match result {
             Ok(()) => tracing::info!("reloaded subscribers, keys, certificates and credentials"),
-            Err(error) => tracing::error!(error = format!("{error:#}"), "could not reload: the old settings stay"),
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "could not reload: the old settings stay in use")
+            }
         }
     }
 
@@ -124,12 +126,12 @@ impl Reloader {
         match result {
             Ok(files) => {
                 state.files = files;
-                tracing::info!(files = changed.join(", "), "files have changed, and are used from now on");
+                tracing::info!(files = changed.join(", "), "changed files are used from now on");
             }
             // They may be half written: the next look tries again.
             Err(error) => self.throttle.run("files", |suppressed| {
                 let (error, files) = (format!("{error:#}"), changed.join(", "));
-                tracing::error!(error, files, suppressed, "files have changed and cannot be used: the old ones stay");
+                tracing::error!(error, files, suppressed, "changed files cannot be used: the old ones stay in use");
             }),
         }
     }

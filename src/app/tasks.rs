@@ -153,7 +153,7 @@ where
             pause = MIN_RESTART_DELAY;
         }
         helpers.failed(name, &why);
-        tracing::error!(task = name, why, ?pause, "a part of the service failed; it is started again");
+        tracing::error!(task = name, why, ?pause, "a task of the service failed; restarting it");
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = stop.cancelled() => return Ok(()),

@@ -122,7 +122,7 @@ async fn every_helper_that_panics_is_logged_counted_and_started_again_and_events
                 "{name}"
             );
             assert!(page.contains(&format!("convoke_task_restarts_total{{task=\"{name}\"}} 1\n")), "{name}: {page}");
-            let line = format!("a part of the service failed; it is started again task=\"{name}\"");
+            let line = format!("a task of the service failed; restarting it task=\"{name}\"");
             assert!(said.contains(&line), "{name}: {said}");
         }
         stop.cancel();

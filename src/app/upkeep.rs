@@ -52,7 +52,7 @@ async fn migrated(shared: &Shared, migrate: bool, stop: &CancellationToken) -> a
             Ok(schema) => {
                 // Somebody's open transaction may be in the way of new partitions, for hours: there is room without them.
                 if let Err(error) = maintain(&**log).await {
-                    tracing::warn!(%error, "the database's upkeep failed; trying again");
+                    tracing::warn!(%error, "the database's upkeep failed; retrying");
                 }
                 let (database, version, applied) = (log.describe(), schema.version, schema.applied);
                 tracing::info!(database, version, applied, "the database is up to date");
@@ -69,13 +69,18 @@ async fn migrated(shared: &Shared, migrate: bool, stop: &CancellationToken) -> a
                     throttle.run("start", |suppressed| {
                         let (database, reason) = (log.describe(), &reason);
                         if let LogError::Unavailable(_) = error {
-                            tracing::error!(database, reason, suppressed, "the database is not there yet: events are answered 503; trying again");
+                            tracing::error!(
+                                database,
+                                reason,
+                                suppressed,
+                                "cannot reach the database: events are answered 503; retrying"
+                            );
                         } else {
                             tracing::error!(
                                 database,
                                 reason,
                                 suppressed,
-                                "cannot use the database: events are answered 503 until somebody mends this; trying again"
+                                "cannot use the database: events are answered 503 until this is fixed; retrying"
                             );
                         }
                     });
@@ -95,13 +100,13 @@ async fn migrated(shared: &Shared, migrate: bool, stop: &CancellationToken) -> a
 async fn first_look(shared: &Shared) {
     match shared.log.weaknesses().await {
         Ok(weaknesses) => weaknesses.iter().for_each(|weakness| {
-            tracing::warn!(weakness, "what is answered 200 may not survive a power cut");
+            tracing::warn!(weakness, "events that were answered 200 may be lost in a power cut");
         }),
-        Err(error) => tracing::debug!(%error, "whether the database is durable is not known"),
+        Err(error) => tracing::debug!(%error, "cannot tell whether the database is durable"),
     }
     let health = &shared.health;
     if let Err(error) = health.last_seen.recall(&health.subscribers(), shared.clock.now()).await {
-        tracing::debug!(%error, "when the last events came is not known yet");
+        tracing::debug!(%error, "cannot tell yet when the last events arrived");
     }
 }
 
@@ -112,7 +117,7 @@ async fn maintenance(shared: &Shared, stop: &CancellationToken) {
     while paused(log.maintenance_interval(), stop).await {
         if let Err(error) = maintain(&**log).await {
             failed.run("maintenance", |suppressed| {
-                tracing::warn!(%error, suppressed, "the database's upkeep failed; trying again");
+                tracing::warn!(%error, suppressed, "the database's upkeep failed; retrying");
             });
         }
         let now = shared.clock.steady();

@@ -129,7 +129,7 @@ impl Comparison {
 /// Keeps what was found, as [`Comparison::keep`]; that it could not is only logged.
 pub async fn keep(found: &Comparison, log: &dyn Operations, bus: &Bus) {
     if let Err(error) = found.keep(log, bus).await {
-        tracing::warn!(error = format!("{error:#}"), "what was found is not kept for `convoke check`");
+        tracing::warn!(error = format!("{error:#}"), "could not save the findings for `convoke check`");
     }
 }
 

@@ -138,7 +138,7 @@ impl Backfill {
         if ahead > MAX_CLOCK_DIFFERENCE_S {
             tracing::warn!(
                 ahead,
-                "the clock is so many seconds ahead of the platform's: check NTP; gaps are looked for by the platform's"
+                "this machine's clock is ahead of the platform's: check NTP; the backfill goes by the platform's clock"
             );
         }
         Ok(now.minus(Duration::from_secs(ahead)).min(self.log.now().await?).minus(PUSH_PERIOD))
@@ -188,7 +188,7 @@ impl Backfill {
             }
             let kept = note.keep(&*self.log, request.note).await;
             if let (Err(_), Err(error)) = (&walked, &kept) {
-                tracing::warn!(%error, "how far the backfill came was not kept: the next one looks at all of it again");
+                tracing::warn!(%error, "could not save the progress of the backfill: the next one starts over");
             }
             // What broke it off is the news.
             walked?;
@@ -404,7 +404,10 @@ impl Backfill {
                 let now = self.clock.now();
                 let verified = verify::pulled(subscriber_id, event_info, Source::Backfill, now);
                 if let Content::Unreadable(unreadable) = verified.content() {
-                    tracing::warn!(reason = unreadable.reason, "what the history tells is kept in the quarantine");
+                    tracing::warn!(
+                        reason = unreadable.reason,
+                        "an event made from the platform's history is unreadable: moved to the quarantine"
+                    );
                 }
                 let body = Bytes::copy_from_slice(event_info.as_bytes());
                 async move { (*place, self.intake.store(verified, body, now).await) }

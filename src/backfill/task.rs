@@ -176,7 +176,7 @@ impl Task {
                     let advice = failed.platform_error().map_or("", |error| error.advice);
                     let wait = failed.platform_error().and_then(|error| error.wait).unwrap_or_default().max(pause);
                     throttle.run("failed", |suppressed| {
-                        tracing::warn!(error = %failed, advice, ?wait, suppressed, "looking for gaps was broken off; it goes on later");
+                        tracing::warn!(error = %failed, advice, ?wait, suppressed, "the backfill was interrupted; it continues later");
                     });
                     tokio::select! {
                         () = tokio::time::sleep(wait) => {}
@@ -229,7 +229,7 @@ impl Task {
                 "the platform had not pushed these events, or nobody took them: they are in the log now"
             );
         } else {
-            tracing::info!(runs = report.runs, since = %report.since, until = %report.until, "no gaps that could be filled");
+            tracing::info!(runs = report.runs, since = %report.since, until = %report.until, "the backfill found no gaps to fill");
         }
         if report.incomplete_lists > 0 {
             return Err(ScheduledBackfillError::Incomplete(report.incomplete_lists));

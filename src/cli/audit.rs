@@ -26,10 +26,10 @@ pub struct AuditArguments {
     /// A ledger of acknowledged events, as `convoke simulate` writes it
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
-    /// How long to wait for the relay to publish what the log holds now
+    /// How long to wait for the relay to publish all events of the log
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     wait: Duration,
-    /// What the stream was purged of was purged on purpose: nobody misses it from now on
+    /// Accept that events were purged from the stream on purpose: they no longer count as missing
     #[arg(long)]
     accept_purged: bool,
     /// Print the findings as JSON

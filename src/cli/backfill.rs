@@ -22,16 +22,16 @@ use convoke_platform::{Client, PlatformError};
 
 #[derive(Debug, clap::Args)]
 pub struct BackfillArguments {
-    /// Runs that began at this time or later, for example 2026-03-01 or 2026-03-01T08:30:00Z
+    /// Meetings that began at this time or later, for example 2026-03-01 (UTC) or 2026-03-01T08:30:00+08:00
     #[arg(long, value_name = "TIME", value_parser = super::parse_time)]
     since: Millis,
-    /// Runs that began at this time or before; left out: all that are old enough (24 h 30 min)
+    /// Meetings that began at this time or earlier [default: all that are old enough (24 h 30 min)]
     #[arg(long, value_name = "TIME", value_parser = super::parse_time)]
     until: Option<Millis>,
-    /// Say what is missing, and write nothing
+    /// Only report what is missing; write nothing
     #[arg(long)]
     dry_run: bool,
-    /// How long the platform keeps its history, if its administrator has chosen other than six months; at most 366d
+    /// How long the platform keeps its history, if its administrator changed it from six months; at most 366d
     #[arg(long, value_name = "DURATION", default_value = "184d", value_parser = history)]
     history: Duration,
     /// Write the report as JSON

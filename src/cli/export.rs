@@ -19,34 +19,34 @@ pub struct ExportArguments {
     /// What to export
     #[arg(value_name = "TABLE")]
     table: Table,
-    /// What happened, began or was finished at this time or later, for example 2026-03-01 or 2026-03-01T08:30:00Z
+    /// Rows from this time on (inclusive), for example 2026-03-01 (UTC) or 2026-03-01T08:30:00+08:00
     #[arg(long, value_name = "TIME", value_parser = super::parse_time)]
     since: Option<Millis>,
-    /// What did before this time; left out: up to the newest that is there at the start
+    /// Rows before this time (exclusive) [default: all that are there at the start]
     #[arg(long, value_name = "TIME", value_parser = super::parse_time)]
     until: Option<Millis>,
-    /// Events of this type, for example meeting.join
+    /// Only events of this type, for example meeting.join
     #[arg(long, value_name = "TYPE")]
     event: Option<String>,
-    /// Of the meeting with this number or UUID
+    /// Only this meeting, by its number or UUID
     #[arg(long, value_name = "ID")]
     meeting: Option<String>,
-    /// Of this subscriber
+    /// Only this subscriber
     #[arg(long, value_name = "APP_ID")]
     subscriber: Option<String>,
-    /// Of whom exactly this is the user UUID, account, call number, participant or name
+    /// Only this person, by the exact user UUID, account, call number, participant ID or display name
     #[arg(long, value_name = "HANDLE")]
     person: Option<String>,
-    /// As what; left out: as the output's name ends (.csv, .ndjson, .jsonl, .parquet), else csv
+    /// Format of the output [default: by the ending of its name (.csv, .ndjson, .jsonl, .parquet), else csv]
     #[arg(long)]
     format: Option<Format>,
-    /// The file to write, which is there only once it is whole; left out, or -: standard output
+    /// File to write; it appears only once it is complete [default: -, the standard output]
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Replace the file if it is there
+    /// Overwrite the file if it exists
     #[arg(long)]
     force: bool,
-    /// CSV for a spreadsheet: marked as UTF-8, and a text that would be taken for a formula begins with an apostrophe
+    /// CSV for spreadsheets: with a UTF-8 mark, and an apostrophe before text that looks like a formula
     #[arg(long)]
     spreadsheet: bool,
     #[command(flatten)]

@@ -36,9 +36,9 @@ use crate::config::{ConfigError, Env};
 use crate::telemetry;
 use convoke_log::LogError;
 
-/// Receives Huawei Cloud Meeting's event push, verifies it, keeps it in SQL and republishes it onto NATS JetStream.
+/// Receives the event push of Huawei Cloud Meeting, verifies it, stores it in SQL and publishes it to NATS JetStream.
 ///
-/// `convoke demo` shows all of it without any set-up. Exit status: 0 done; 1 failed while running; 2 wrong usage or
+/// `convoke demo` shows all of it without any set-up. Exit status: 0 success; 1 failure; 2 wrong usage or
 /// settings.
 #[derive(Debug, Parser)]
 #[command(name = "convoke", version = crate::VERSION, max_term_width = 110)]
@@ -49,41 +49,41 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make settings, key file and token in a folder, and say what comes next; nothing is overwritten
+    /// Create settings, a key file and a token in a folder, and print the next steps; overwrites nothing
     Init(init::InitArguments),
     /// Run the service: both listeners and the relay
     Serve(serve::ServeArguments),
-    /// Show the main job on this machine, with a private database, bus and platform
+    /// Demonstrate everything on this machine, with a private database, bus and simulated platform
     Demo(demo::DemoArguments),
-    /// Play the platform against any receiver: a handshake, then signed meetings
+    /// Simulate the platform: send a handshake and signed meetings to any receiver
     Simulate(convoke_simulator::SimulateArgs),
-    /// Compare ledger, log and stream; status 1 if something is missing or doubled
+    /// Compare ledger, log and stream; exit status 1 if events are missing or duplicated
     Audit(audit::AuditArguments),
     /// Check the signature of one captured request body, offline
     Verify(verify::VerifyArguments),
     /// Publish a part of the log again
     Replay(replay::ReplayArguments),
-    /// Work on signed bodies of which no event could be made
+    /// List, show, retry or discard signed bodies that are no events
     Quarantine(quarantine::QuarantineArguments),
     /// Show, set, enable, disable or delete the subscription at the platform
     Subscription(subscription::SubscriptionArguments),
-    /// Check settings, database, bus, stream, clock; status 1 if something is wrong
+    /// Check settings, database, bus, stream and clock; exit status 1 if something is wrong
     Check(check::CheckArguments),
-    /// Show the settings that count and where they come from, or check them
+    /// Show the effective settings and where they come from, or check them
     Config(config::ConfigArguments),
     /// Send one signed test event, or the handshake, to any URL
     Send(send::SendArguments),
-    /// Ask the running service whether it is well; for containers
+    /// Ask the running service whether it is healthy; for containers
     Health(health::HealthArguments),
-    /// Find what the platform dropped in its history, and fill it
+    /// Find events that the platform never delivered in its history, and add them to the log
     Backfill(backfill::BackfillArguments),
-    /// Bring the database's tables up to date
+    /// Create or upgrade the database's tables
     Migrate(migrate::MigrateArguments),
-    /// Write the log or an analyst table as CSV, NDJSON or Parquet, also while the service runs
+    /// Export the log or an analyst table as CSV, NDJSON or Parquet; also while the service runs
     Export(export::ExportArguments),
-    /// Make the analyst tables anew from the log, also while the service runs
+    /// Rebuild the analyst tables from the log; also while the service runs
     Rebuild(rebuild::RebuildArguments),
-    /// Erase one person: from the log, the tables, the quarantine and the stream; also while the service runs
+    /// Erase a person, or test data, from the log, the tables, the quarantine and the stream; also while the service runs
     Forget(forget::ForgetArguments),
     /// Print the completion script of a shell
     Completions(completions::CompletionsArguments),

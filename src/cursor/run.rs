@@ -70,13 +70,14 @@ impl<C: Cursor> Running<C> {
         let name = self.cursor.name();
         self.failures = 0;
         if self.failing.is_over() {
-            self.throttle.run("goes on", |suppressed| tracing::info!(cursor = name, suppressed, "goes on"));
+            self.throttle
+                .run("goes on", |suppressed| tracing::info!(cursor = name, suppressed, "processes the log again"));
         }
         if progress != Progress::Waiting && self.standby != (progress == Progress::Standby) {
             self.standby = !self.standby;
             let (kind, role) = match self.standby {
-                true => ("stands by", "another replica moves the cursor"),
-                false => ("takes over", "this replica moves the cursor"),
+                true => ("stands by", "another replica holds the lease of this cursor"),
+                false => ("takes over", "this replica holds the lease of this cursor"),
             };
             self.throttle.run(kind, |suppressed| tracing::info!(cursor = name, suppressed, "{role}"));
         }
@@ -97,10 +98,10 @@ impl<C: Cursor> Running<C> {
         let passing = retry.soon && self.failures <= MAX_QUICK_RETRIES;
         if !passing && self.failing.is_due((), LOG_INTERVAL, Clock::System.steady()) {
             self.throttle.run("cannot go on", |suppressed| {
-                tracing::warn!(cursor = name, reason = retry.reason, suppressed, "cannot go on; trying again");
+                tracing::warn!(cursor = name, reason = retry.reason, suppressed, "cannot process the log; retrying");
             });
         } else {
-            tracing::debug!(cursor = name, reason = retry.reason, "trying again");
+            tracing::debug!(cursor = name, reason = retry.reason, "retrying");
         }
         let doublings = if passing { 0 } else { self.failures.min(10) - 1 };
         (MIN_RETRY_DELAY * 2_u32.pow(doublings)).min(MAX_RETRY_DELAY)
@@ -113,7 +114,10 @@ impl<C: Cursor> Running<C> {
     /// Goes on to the end of the log, to leave no lag behind, unless there is no way to it now; gives up the lease.
     async fn end(mut self) {
         if self.failures == 0 && tokio::time::timeout(DRAIN_TIMEOUT, self.drain()).await.is_err() {
-            tracing::info!(cursor = self.cursor.name(), "stopped before the end of the log; it goes on from there");
+            tracing::info!(
+                cursor = self.cursor.name(),
+                "stopped before the end of the log; the next start continues from there"
+            );
         }
         self.cursor.release().await;
     }

@@ -94,7 +94,7 @@ impl Enrichment {
                     Ok(false) => tokio::time::sleep(POLL_INTERVAL).await,
                     Err(error) => {
                         throttle.run("database", |suppressed| {
-                            tracing::warn!(task = TASK, %error, suppressed, "cannot go on; trying again");
+                            tracing::warn!(task = TASK, %error, suppressed, "cannot enrich meetings; retrying");
                         });
                         tokio::time::sleep(POLL_INTERVAL).await;
                     }

@@ -264,7 +264,7 @@ impl Ingest {
             Content::Unreadable(unreadable) => {
                 self.throttle.run("quarantined", |suppressed| {
                     tracing::warn!(subscriber = %unreadable.subscriber_id, reason = unreadable.reason,
-                        peer = arrival.peer(), request_id = arrival.request_id.as_str(), suppressed, "signed, but not an event: kept in the quarantine");
+                        peer = arrival.peer(), request_id = arrival.request_id.as_str(), suppressed, "a signed body is no event: moved to the quarantine");
                 });
                 None
             }

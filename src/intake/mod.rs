@@ -333,11 +333,11 @@ impl Writer {
             tracing::warn!(
                 gap,
                 %since,
-                "nobody accepted events before this start; the platform tries each again until 24 h after its first try, \
-                so none is lost if they are accepted from now on"
+                "no service accepted events before this start; none is lost if they are accepted from now on: the platform \
+                retries each for 24 h"
             );
         } else {
-            tracing::error!(gap, %since, "nobody accepted events for more than a day before this start; {LOST_ADVICE}");
+            tracing::error!(gap, %since, "no service accepted events for more than a day before this start; {LOST_ADVICE}");
         }
     }
 
@@ -478,9 +478,9 @@ fn log_end(over: EndedOutage, suppressed: Option<u64>) {
     let (refused_for, nobody_for) =
         (human::duration(over.refused_for).to_string(), human::duration(over.nobody_for).to_string());
     if over.nobody_for < PLATFORM_RETRY_TIME {
-        tracing::info!(suppressed, refused_for, nobody_for, "events are being stored again; the platform dropped none");
+        tracing::info!(suppressed, refused_for, nobody_for, "events are stored again; none was lost");
     } else {
-        tracing::error!(suppressed, refused_for, nobody_for, "events are being stored again; {LOST_ADVICE}");
+        tracing::error!(suppressed, refused_for, nobody_for, "events are stored again; {LOST_ADVICE}");
     }
 }
 

@@ -193,7 +193,7 @@ impl Recordings {
         };
         let Some(fetched) = fetched else { return Ok(false) };
         if let RecordingOutcome::GivenUp { reason, .. } = &fetched {
-            tracing::warn!(meeting_uuid = fetch.meeting_uuid, reason, "gave up pending for a recording");
+            tracing::warn!(meeting_uuid = fetch.meeting_uuid, reason, "gave up waiting for a recording");
         }
         self.log.settle_recording(&fetch, &fetched).await.map_err(|error| self.log_failed(&error))?;
         Ok(true)

@@ -49,7 +49,7 @@ async fn a_first_start_and_a_quick_restart_have_no_gap_and_five_hours_down_are_r
     assert!(check.code() == 1 && line.starts_with("FAIL") && line.contains("5h") && line.contains("18h"), "{line}");
     convoke.restart().await;
     convoke.wait_ready(TEN).await;
-    assert_eq!(lines_with(&convoke, "nobody accepted events before this start"), 1, "{}", convoke.logs());
+    assert_eq!(lines_with(&convoke, "no service accepted events before this start"), 1, "{}", convoke.logs());
     assert!(convoke.logs().lines().any(|line| line.contains("\"gap\":\"5h")), "{}", convoke.logs());
     assert_eq!(http::metric(convoke.admin, REFUSING).await, 0.0);
     // It is over as soon as events are accepted, also when none comes and the process dies at once.

@@ -85,7 +85,7 @@ impl Api {
         answer.map_err(|error| {
             if error.may_pass() {
                 self.throttle.run("unanswered", |suppressed| {
-                    tracing::warn!(%error, suppressed, "a question of the API could not be answered");
+                    tracing::warn!(%error, suppressed, "could not answer a request to the API");
                 });
             }
             error.into()

@@ -168,7 +168,7 @@ impl Connections {
             gauges.evicted.inc_by(evicted as u64);
         }
         self.throttle.run("crowded", |suppressed| {
-            tracing::warn!(evicted, suppressed, "too many connections: the most idle ones are closed");
+            tracing::warn!(evicted, suppressed, "too many connections: closing the most idle ones");
         });
     }
 }

@@ -172,7 +172,7 @@ async fn another_replica_moves_the_relay_when_its_owner_reaches_the_bus_or_the_d
     }
     load.stop().await;
     nothing_is_lost(&two, &nats.jetstream().await, &load.ledger).await;
-    assert!(lines_with(&two, "another replica moves the cursor") > 0, "{}", two.logs());
+    assert!(lines_with(&two, "another replica holds the lease of this cursor") > 0, "{}", two.logs());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -40,7 +40,7 @@ pub async fn events_are_taken_while_the_tables_cannot_be_written(backend: Backen
     for n in 2..=5 {
         deliver(&convoke, &event("meeting.join", n * 20, &who(&format!("p{n}"), n * 10, 0))).await;
     }
-    eventually("it is said", LONG_TIMEOUT, async || convoke.logs().contains("cannot go on")).await;
+    eventually("it is said", LONG_TIMEOUT, async || convoke.logs().contains("cannot process the log")).await;
     assert_eq!(http::get(&format!("http://{}/readyz", convoke.events)).await.status, 200);
     eventually("the lag is shown", LONG_TIMEOUT, async || {
         http::metric(convoke.admin, r#"convoke_cursor_lag_events{cursor="meetings"}"#).await == 4.0
