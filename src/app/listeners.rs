@@ -78,29 +78,6 @@ fn remedy(error: ErrorKind, port: u16) -> Option<String> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_port_that_cannot_be_had_is_refused_with_what_helps() {
-        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = taken.local_addr().expect("an address");
-        // It listens, so it stays taken whatever SO_REUSEADDR says.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let error = runtime.block_on(async { bind(address, "listen.events") }).expect_err("it is taken").to_string();
-        for words in ["listen.events", "Address already in use", &format!("ss -ltnp 'sport = :{}'", address.port())] {
-            assert!(error.contains(words), "{words} in: {error}");
-        }
-        let elsewhere = "192.0.2.1:0".parse().expect("an address");
-        let error = runtime.block_on(async { bind(elsewhere, "listen.admin") }).expect_err("not ours").to_string();
-        assert!(error.contains("No interface of this machine has this address"), "{error}");
-        let privileged = remedy(ErrorKind::PermissionDenied, 443).expect("a remedy");
-        assert!(privileged.contains("setcap cap_net_bind_service=+ep") && privileged.contains("proxy"), "{privileged}");
-        assert_eq!(remedy(ErrorKind::PermissionDenied, 8080), None);
-    }
-}
-
 fn sources(parts: &Parts<'_>) -> ClientSources {
     let listen = &parts.settings.listen;
     ClientSources { allow_from: listen.allow_from.clone(), trusted_proxies: listen.trusted_proxies.clone() }
@@ -157,4 +134,27 @@ fn admin(listener: TcpListener, parts: &mut Parts<'_>, shutdown: Shutdown) {
     parts.helper(STREAMS, Phase::Rest, move |it, _| Arc::clone(&streams).run(it.migrated));
     parts.helper(actions::NAME, Phase::Cursors, move |_, stop| Arc::clone(&actions).run(stop));
     parts.reloader.part(move |new| Ok(access.prepare(&new.admin)?));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_cannot_be_had_is_refused_with_what_helps() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = taken.local_addr().expect("an address");
+        // It listens, so it stays taken whatever SO_REUSEADDR says.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let error = runtime.block_on(async { bind(address, "listen.events") }).expect_err("it is taken").to_string();
+        for words in ["listen.events", "Address already in use", &format!("ss -ltnp 'sport = :{}'", address.port())] {
+            assert!(error.contains(words), "{words} in: {error}");
+        }
+        let elsewhere = "192.0.2.1:0".parse().expect("an address");
+        let error = runtime.block_on(async { bind(elsewhere, "listen.admin") }).expect_err("not ours").to_string();
+        assert!(error.contains("No interface of this machine has this address"), "{error}");
+        let privileged = remedy(ErrorKind::PermissionDenied, 443).expect("a remedy");
+        assert!(privileged.contains("setcap cap_net_bind_service=+ep") && privileged.contains("proxy"), "{privileged}");
+        assert_eq!(remedy(ErrorKind::PermissionDenied, 8080), None);
+    }
 }

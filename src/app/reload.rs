@@ -109,7 +109,7 @@ impl Reloader {
         match result {
             Ok(()) => tracing::info!("reloaded subscribers, keys, certificates and credentials"),
             Err(error) => {
-                tracing::error!(error = format!("{error:#}"), "could not reload: the old settings stay in use")
+                tracing::error!(error = format!("{error:#}"), "could not reload: the old settings stay in use");
             }
         }
     }

@@ -100,7 +100,7 @@ async fn migrated(shared: &Shared, migrate: bool, stop: &CancellationToken) -> a
 async fn first_look(shared: &Shared) {
     match shared.log.weaknesses().await {
         Ok(weaknesses) => weaknesses.iter().for_each(|weakness| {
-            tracing::warn!(weakness, "events that were answered 200 may be lost in a power cut");
+            tracing::warn!(weakness, "events that were answered 200 may not survive a power cut");
         }),
         Err(error) => tracing::debug!(%error, "cannot tell whether the database is durable"),
     }

@@ -75,7 +75,7 @@ enum Command {
     Send(send::SendArguments),
     /// Ask the running service whether it is healthy; for containers
     Health(health::HealthArguments),
-    /// Find events that the platform never delivered in its history, and add them to the log
+    /// Look in the platform's history for events that it never delivered, and add them to the log
     Backfill(backfill::BackfillArguments),
     /// Create or upgrade the database's tables
     Migrate(migrate::MigrateArguments),

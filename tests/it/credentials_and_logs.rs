@@ -57,7 +57,7 @@ async fn a_file_that_a_setting_names_is_used_soon_after_it_changed_and_a_half_wr
     copy("after", "cert");
     swap("two", "new");
     let said = |words: &str| convoke.logs().contains(words);
-    eventually("it is noticed", WATCHED, async || said("files have changed and cannot be used")).await;
+    eventually("it is noticed", WATCHED, async || said("changed files cannot be used")).await;
     assert!(said("is not that of the certificate"));
     assert_eq!((status("before", "old").await, status("before", "new").await), (200, 401), "all of the old stays");
     copy("after.key", "key");

@@ -224,7 +224,7 @@ async fn a_token_that_is_replaced_in_its_file_ends_with_all_that_it_opened_and_b
     }
 
     write("all", "second-for-everything\n");
-    let noticed = "files have changed, and are used";
+    let noticed = "changed files are used";
     eventually("the file is noticed", Duration::from_secs(60), async || convoke.logs().contains(noticed)).await;
     assert_eq!(right(&convoke, "first-for-everything").await, None);
     assert_eq!(right(&convoke, "second-for-everything").await.as_deref(), Some("full"));

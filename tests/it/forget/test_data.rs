@@ -90,7 +90,7 @@ pub async fn test_data_is_deleted_everywhere_and_all_else_stays(backend: Backend
     service.signal(Signal::TERM);
     assert!(service.wait_exit(LONG_TIMEOUT).await.success());
     let (log, metrics) = (backend.open(), StreamMetrics::new(&Registry::default()));
-    let options = bus::Options::new(&nats.url(), STREAM, "meetings");
+    let options = bus::Options::new(nats.url(), STREAM, "meetings");
     let bus = Arc::new(Bus::connect(options).await.expect("a bus"));
     bus.wait_connected(TEN).await.expect("a connection");
     let mut watch = StreamWatch::new(log.clone(), bus, metrics.clone(), "us".to_owned(), None, 0);

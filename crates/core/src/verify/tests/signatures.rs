@@ -382,3 +382,31 @@ fn nothing_that_prints_a_keyring_prints_a_key() {
     let text = format!("{:?}", Keyring::new(&[subscriber(APP_ID, &["s3cret"])]));
     assert!(text.contains(APP_ID) && !text.contains("s3cret"), "{text}");
 }
+
+#[test]
+fn a_forged_probe_verifies_for_nobody_and_is_known_to_who_has_the_key_alone() {
+    const VERIFY: &str = r#"{"event":"meeting.verify","timestamp":1735700400123}"#;
+    let nonce = format!("{PROBE}0123456789abcdef");
+    let envelope = |app_id: &str, nonce: &str, event_info: &str, key: &str| {
+        crate::sign::envelope(app_id, 1_735_700_400_123, nonce, event_info.as_bytes(), key.as_bytes())
+    };
+    let derived = |key: &str, nonce: &str| crate::sign::forged_probe_key(key.as_bytes(), nonce);
+    let keyring = Keyring::new(&[subscriber(APP_ID, &["another", KEY]), subscriber("other", &["third"])]);
+    let forged = envelope(APP_ID, &nonce, VERIFY, &derived(KEY, &nonce));
+    let refused = verify(&Bytes::from(forged.clone()), &keyring, &delivery()).expect_err("a wrong key");
+    assert_eq!(refused, Refusal::Signature);
+    assert!(is_forged_probe(&forged, &keyring));
+    let long = format!(r#"{{"event":"meeting.verify","timestamp":1735700400123,"x":"{}"}}"#, "x".repeat(300));
+    for (what, stranger) in [
+        ("a guessed key", envelope(APP_ID, &nonce, VERIFY, "guessed")),
+        ("one derived of a guessed key", envelope(APP_ID, &nonce, VERIFY, &derived("guessed", &nonce))),
+        ("one of another nonce", envelope(APP_ID, &format!("{nonce}0"), VERIFY, &derived(KEY, &nonce))),
+        ("no nonce of a probe", envelope(APP_ID, "1", VERIFY, &derived(KEY, "1"))),
+        ("another subscriber's key", envelope("other", &nonce, VERIFY, &derived(KEY, &nonce))),
+        ("the key of the stand-ins", envelope("nobody", &nonce, VERIFY, &derived("no subscriber", &nonce))),
+        ("a long text", envelope(APP_ID, &nonce, &long, &derived(KEY, &nonce))),
+        ("no envelope", b"{}".to_vec()),
+    ] {
+        assert!(!is_forged_probe(&stranger, &keyring), "{what}");
+    }
+}
