@@ -32,7 +32,7 @@ async fn files_that_cannot_grow_are_answered_503_and_recovered_from_without_a_re
         eventually("the write-ahead log is the shorter one", LONG_TIMEOUT, async || {
             sqlite(convoke.folder(), "PRAGMA wal_checkpoint(TRUNCATE)").await;
             let (log, database) = (length("convoke.db-wal"), length("convoke.db"));
-            if log < database { Ok(()) } else { Err((log, database)) }
+            if log < database { Ok(()) } else { Err(format!("{log} and {database} bytes")) }
         })
         .await;
         limit_files(convoke.id(), Some(length("convoke.db-wal").max(length("convoke.db")) + 40_000));
