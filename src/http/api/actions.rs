@@ -108,7 +108,6 @@ pub(crate) struct Previewed {
 /// What an action would do, or how it stands.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
-#[expect(clippy::large_enum_variant, reason = "it is made once, and sent")]
 pub(crate) enum Acted {
     /// Without `confirm`.
     Preview(Previewed),

@@ -56,6 +56,11 @@ async fn one_meeting_is_replayed_from_the_page() {
     }
     let jetstream = nats.jetstream().await;
     stream_holds(&jetstream, 2, WAIT_TIMEOUT).await;
+    eventually("the relay has noted it", WAIT_TIMEOUT, async || {
+        let noted = service.sql("SELECT max(position) FROM cursors WHERE name = 'bus'");
+        if noted == "2" { Ok(()) } else { Err(noted) }
+    })
+    .await;
     let browser = Browser::speaking("zh-CN").await;
     scene::sign_in(&browser, &service, scene::TOKEN).await;
     browser.sees("nav", "操作").await;
