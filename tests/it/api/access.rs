@@ -374,7 +374,7 @@ async fn each_token_of_the_list_has_its_name_and_rights_and_a_changed_file_count
         )
         .await;
     };
-    says(&convoke, "files have changed, and are used").await;
+    says(&convoke, "changed files are used").await;
     assert_eq!(asks(&convoke, "another-token-of-the-night").await["name"], "night");
     assert_eq!((asks(&convoke, "the-token-of-the-night").await, opened(&convoke).await.status), (401.into(), 401));
     // The list itself is read again when somebody says so.
