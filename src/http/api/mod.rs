@@ -1,5 +1,5 @@
 //! `/api/v1`: the log, its tables and the state of the service, to read, for people's programs and for the page; and what
-//! operators do ([`actions`]).
+//! operators do (`actions`).
 //!
 //! Handlers are one file a group; their parameters are in `params`, pages of lists in `paging`, what is hidden of the rows that they answer in `mask`,
 //! and the document that describes all of it is made of the same types (`document`). The streams are in [`streams`].
