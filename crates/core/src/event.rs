@@ -1,8 +1,10 @@
 //! Subscribers, deliveries, events and rows.
 //!
-//! Everything that passes from one module to another is defined here, so that `verify`, `log` and
-//! `bus` know this module and nothing of each other. [`Verified`] is the one door into the log: it can
-//! be made only by [`crate::verify`], which has seen a matching signature.
+//! Everything that passes between modules is defined here, so that `verify`, `log` and `bus` depend on this module
+//! and not
+//! on each other. [`Verified`] is the only way into the log, and only [`crate::verify`] can make one, after it has
+//! found a
+//! matching signature.
 
 use std::sync::Arc;
 
@@ -13,15 +15,17 @@ use sha2::{Digest, Sha256};
 use crate::id::{EventId, Seq};
 use crate::time::Millis;
 
-/// The event type of the platform's handshake, which is answered and never stored.
+/// The event type of the platform's handshake. A handshake gets a response and is never stored.
 pub const HANDSHAKE: &str = "meeting.verify";
 
-/// What the meeting UUID of test data begins with: of what `convoke send` and the simulated platform make. That of a real
-/// meeting is random; one in 2^64 begins so.
+/// The prefix of the meeting UUIDs of test data: those made by `convoke send` and by the simulated platform. The UUID
+/// of a
+/// real meeting is random; one in 2^64 has this prefix.
 pub const TEST_MEETINGS: &str = "7e57da7a7e57da7a";
 
-/// The event types that the platform's manual names (section 6.2.3, table 6-34), without the handshake.
-/// The list has grown before: any other type is stored and published too, and counted as `other`.
+/// The event types listed in the platform's manual (section 6.2.3, table 6-34), without the handshake. The list has
+/// grown
+/// before: any other type is stored and published too, and counted as `other`.
 pub const KNOWN_EVENTS: [&str; 9] = [
     "meeting.started",
     "meeting.end",
@@ -34,20 +38,21 @@ pub const KNOWN_EVENTS: [&str; 9] = [
     "meeting.left",
 ];
 
-/// One entry of the platform's push configuration: an `appID` (its subscriber ID) and the keys (its password) that
-/// are live; several while one is being rotated.
+/// One entry of the platform's push configuration: an `appID` (the subscriber ID) and its live keys (the platform
+/// calls
+/// them passwords). There are several keys during a rotation.
 #[derive(Clone, Debug)]
 pub struct Subscriber {
     /// The platform's `appID`.
     pub app_id: Arc<str>,
     /// The live keys, any of which may sign. Never empty.
     pub keys: Vec<SecretString>,
-    /// A name for people, in logs.
+    /// A readable name, for logs.
     pub name: Option<String>,
 }
 
 crate::words! {
-    /// How an event came into the log: as in the column `source` and the CloudEvents attribute `origin`.
+    /// How an event came into the log: the column `source` and the CloudEvents attribute `origin`.
     pub enum Source as "Source" {
         /// Pushed by the platform.
         Push = "push",
@@ -58,21 +63,21 @@ crate::words! {
     }
 }
 
-/// What is known of a delivery beside its body.
+/// The metadata of a delivery.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// When the body was complete.
+    /// When the body had arrived completely.
     pub received_at: Millis,
-    /// `X-Request-ID`, the sender's or our own.
+    /// `X-Request-ID`, from the sender or generated here.
     pub request_id: Option<Arc<str>>,
-    /// W3C trace context, if a proxy added one.
+    /// W3C trace context, if a proxy added it.
     pub traceparent: Option<Arc<str>>,
 }
 
-/// An event as the log keeps it. Texts are shared, not copied, on their way into the database.
+/// An event as the log stores it. Texts are shared, not copied, on their way into the database.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
-    /// From the content alone.
+    /// Computed from the content alone.
     pub event_id: EventId,
     /// The envelope's `appID`.
     pub subscriber_id: Arc<str>,
@@ -82,15 +87,15 @@ pub struct Event {
     pub occurred_at: Millis,
     /// When the first delivery arrived.
     pub received_at: Millis,
-    /// What `payload.meetingInfo` says.
+    /// The columns taken from `payload.meetingInfo`.
     pub meeting: Meeting,
-    /// What `payload.attendeeInfo` says.
+    /// The columns taken from `payload.attendeeInfo`.
     pub attendee: Attendee,
-    /// How it came here.
+    /// How the event came into the log.
     pub source: Source,
-    /// Of the first delivery.
+    /// The request id of the first delivery.
     pub request_id: Option<Arc<str>>,
-    /// Of the first delivery.
+    /// The trace context of the first delivery.
     pub traceparent: Option<Arc<str>>,
     /// `eventInfo`, verbatim, without insignificant white space.
     pub event_info: Arc<str>,
@@ -99,7 +104,7 @@ pub struct Event {
 /// The typed columns taken from `payload.meetingInfo` (table 6-36 of the manual).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Meeting {
-    /// `meetingID`: reused by later meetings.
+    /// `meetingID`: later meetings can reuse it.
     pub id: Option<Arc<str>>,
     /// `meetingUUID`: one run of a meeting.
     pub uuid: Option<Arc<str>>,
@@ -130,59 +135,60 @@ pub struct Attendee {
     pub left_time: Option<Millis>,
 }
 
-/// A signed body of which no event can be made. Kept whole, for people to look at.
+/// A signed body that cannot be read as an event. The whole body is kept for inspection.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Unreadable {
     /// The envelope's `appID`.
     pub subscriber_id: Arc<str>,
-    /// When it arrived first.
+    /// When it first arrived.
     pub received_at: Millis,
-    /// Why no event can be made of it.
+    /// Why it cannot be read as an event.
     pub reason: String,
     /// The whole request body.
     pub body: Bytes,
 }
 
 impl Unreadable {
-    /// SHA-256 of the body: two copies of it are one entry of the quarantine.
+    /// SHA-256 of the body. Bodies with the same digest share one quarantine entry.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
         Sha256::digest(&self.body).into()
     }
 }
 
-/// A signed handshake, to be answered with its nonce.
+/// A signed handshake. The response repeats its nonce.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Handshake {
     /// The envelope's `appID`.
     pub subscriber_id: Arc<str>,
-    /// The envelope's `nonce`, to be sent back.
+    /// The `nonce` of the envelope, sent back in the response.
     pub nonce: String,
     /// When it arrived.
     pub received_at: Millis,
 }
 
-/// The nonce of a probe begins so. The platform's are digits; and as this begins with a letter, no digit of the timestamp
-/// before it, with which it is signed in one run, can be taken for a part of it.
+/// Prefix of the nonce of a probe. The platform's nonces are digits. The prefix starts with a letter because
+/// timestamp and
+/// nonce are signed without a separator: no digit of the timestamp can be read as part of the nonce.
 pub const PROBE: &str = "convoke-probe-";
 
 impl Handshake {
-    /// Whether it is a probe: a handshake of Convoke with itself, which says nothing about the platform.
+    /// Whether it is a probe: a handshake that Convoke sends to itself, and that says nothing about the platform.
     #[must_use]
     pub fn is_probe(&self) -> bool {
         self.nonce.starts_with(PROBE)
     }
 }
 
-/// What a delivery with a matching signature holds.
+/// The content of a delivery with a matching signature.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "nearly all of them are events, and none is kept in bulk")]
 pub enum Content {
-    /// The platform asks whether we are who we should be.
+    /// The platform checks that this receiver holds the key.
     Handshake(Handshake),
     /// An event.
     Event(Event),
-    /// Signed, but no event.
+    /// Signed, but not readable as an event.
     Unreadable(Unreadable),
 }
 
@@ -191,18 +197,18 @@ pub enum Content {
 pub struct Verified(Content);
 
 impl Verified {
-    /// Vouches that `content` was signed. Called by [`crate::verify`] alone.
+    /// Marks `content` as signed. Only [`crate::verify`] calls it.
     pub(crate) const fn vouch(content: Content) -> Self {
         Self(content)
     }
 
-    /// What was signed.
+    /// The signed content.
     #[must_use]
     pub const fn content(&self) -> &Content {
         &self.0
     }
 
-    /// The subscriber whose key signed it.
+    /// The subscriber whose key signed the content.
     #[must_use]
     pub fn subscriber_id(&self) -> &Arc<str> {
         match &self.0 {
@@ -213,35 +219,35 @@ impl Verified {
     }
 }
 
-/// A row of the log, wherever it came from: what of it is published.
+/// The published part of a log row, wherever the row came from.
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a> {
-    /// Its place in the log.
+    /// Its position in the log.
     pub seq: Seq,
-    /// Its id.
+    /// The event's id.
     pub event_id: EventId,
-    /// The subscriber.
+    /// The `appID` of the subscriber.
     pub subscriber_id: &'a str,
     /// The event type, as sent.
     pub event: &'a str,
     /// When it happened.
     pub occurred_at: Millis,
-    /// When it arrived first.
+    /// When its first delivery arrived.
     pub received_at: Millis,
-    /// The meeting's number.
+    /// The meeting's number (`meetingID`).
     pub meeting_id: Option<&'a str>,
-    /// The meeting's run.
+    /// The run of the meeting (`meetingUUID`).
     pub meeting_uuid: Option<&'a str>,
     /// `push`, `backfill` or `platform`.
     pub source: &'a str,
     /// W3C trace context of the first delivery.
     pub traceparent: Option<&'a str>,
-    /// `eventInfo`, verbatim; `None` once the person in it was forgotten.
+    /// `eventInfo`, verbatim; `None` after the person in it was erased.
     pub event_info: Option<&'a str>,
 }
 
 impl Event {
-    /// The texts that may be missing, in the order of the table's columns.
+    /// The nullable text columns, in the order of the table.
     #[must_use]
     pub fn optional_texts(&self) -> [&Option<Arc<str>>; 10] {
         let Self { meeting, attendee, .. } = self;
@@ -259,7 +265,7 @@ impl Event {
         ]
     }
 
-    /// The row that it became.
+    /// The row of this event at `seq`.
     #[must_use]
     pub fn row(&self, seq: Seq) -> Row<'_> {
         Row {
@@ -278,35 +284,35 @@ impl Event {
     }
 }
 
-/// A row of the log, as it is read back.
+/// A log row, as read back from the database.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// Its place in the log.
+    /// Its position in the log.
     pub seq: Seq,
-    /// Its id.
+    /// The event's id.
     pub event_id: EventId,
-    /// The subscriber.
+    /// The `appID` of the subscriber.
     pub subscriber_id: String,
     /// The event type, as sent.
     pub event: String,
     /// When it happened.
     pub occurred_at: Millis,
-    /// When it arrived first.
+    /// When its first delivery arrived.
     pub received_at: Millis,
-    /// The meeting's number.
+    /// The meeting's number (`meetingID`).
     pub meeting_id: Option<String>,
-    /// The meeting's run.
+    /// The run of the meeting (`meetingUUID`).
     pub meeting_uuid: Option<String>,
     /// `push`, `backfill` or `platform`.
     pub source: String,
     /// W3C trace context of the first delivery.
     pub traceparent: Option<String>,
-    /// `eventInfo`, verbatim; `None` once the person in it was forgotten.
+    /// `eventInfo`, verbatim; `None` after the person in it was erased.
     pub event_info: Option<String>,
 }
 
 impl Record {
-    /// What of it is published.
+    /// The published part of the row.
     #[must_use]
     pub fn row(&self) -> Row<'_> {
         Row {

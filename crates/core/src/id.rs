@@ -1,4 +1,4 @@
-//! How events are identified: [`EventId`], by their content, and [`Seq`], by their place in the log.
+//! How events are identified: by content ([`EventId`]) and by position in the log ([`Seq`]).
 
 use std::fmt;
 
@@ -9,16 +9,20 @@ use uuid::Uuid;
 use crate::raw_json::Style;
 use crate::time::Millis;
 
-/// Identifies an event by its content (a UUID of version 8, RFC 9562): the first and any re-signed delivery of one
-/// event have the same id. Led by the event's own time, so that ids are in time order.
+/// Identifies an event by its content (a UUID of version 8, RFC 9562): the first delivery and every re-signed
+/// delivery of
+/// the same event have the same id. It starts with the time of the event, so ids sort in time order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(Uuid);
 
 impl EventId {
-    /// The id of the event that `event_info` (well-formed JSON without insignificant white space, in UTF-8) describes: 48
-    /// bits of `occurred_at` in milliseconds, then the first 80 bits of SHA-256 over `subscriber_id`, a zero byte and
-    /// `event_info` with the escapes of its strings undone, with the version (8) and the variant of RFC 9562 written over
-    /// them. So it does not matter how a sender escapes, the first time or when it comes again.
+    /// The id of the event described by `event_info` (well-formed JSON without insignificant white space, in UTF-8):
+    /// 48 bits
+    /// of `occurred_at` in milliseconds, then the first 80 bits of SHA-256 over `subscriber_id`, a zero byte and
+    /// `event_info`
+    /// with all string escapes decoded. The version (8) and the variant of RFC 9562 overwrite their bits. Escapes are
+    /// decoded
+    /// so that a sender that escapes differently in a retry produces the same id.
     #[must_use]
     pub fn of(subscriber_id: &str, occurred_at: Millis, event_info: &[u8]) -> Self {
         match std::str::from_utf8(event_info) {
@@ -29,7 +33,7 @@ impl EventId {
         }
     }
 
-    /// An id in the same way of any content, led by `at`.
+    /// An id made the same way from any `content`, starting with the time `at`.
     #[must_use]
     pub fn led(subscriber_id: &str, at: Millis, content: &[u8]) -> Self {
         let digest =
@@ -40,7 +44,7 @@ impl EventId {
         Self(uuid::Builder::from_custom_bytes(id).into_uuid())
     }
 
-    /// The smallest id of any event at `at` or later.
+    /// The smallest possible id of an event at `at` or later.
     #[must_use]
     pub fn lower_bound(at: Millis) -> Self {
         let mut id = [0_u8; 16];
@@ -48,7 +52,7 @@ impl EventId {
         Self(Uuid::from_bytes(id))
     }
 
-    /// When the event happened: what leads the id.
+    /// When the event happened, read from the first 48 bits of the id.
     #[must_use]
     pub fn occurred_at(self) -> Millis {
         let mut ms = [0_u8; 8];
@@ -56,13 +60,13 @@ impl EventId {
         Millis::new(i64::from_be_bytes(ms)).unwrap_or(Millis::MAX)
     }
 
-    /// As a UUID.
+    /// The id as a UUID.
     #[must_use]
     pub const fn uuid(self) -> Uuid {
         self.0
     }
 
-    /// The id that `uuid` is, unchecked: for ids that were read back from the log, a ledger or the stream.
+    /// Takes `uuid` as an id without a check: for ids read back from the log, a ledger or the stream.
     #[must_use]
     pub const fn from_uuid(uuid: Uuid) -> Self {
         Self(uuid)
@@ -87,20 +91,20 @@ impl From<EventId> for Uuid {
     }
 }
 
-/// Lower-case with hyphens.
+/// Lower case, with hyphens.
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.as_hyphenated().fmt(f)
     }
 }
 
-/// A place in the log's order. Increasing, never reused; gaps are normal.
+/// A position in the log. Increasing, never reused; gaps are normal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[cfg_attr(feature = "sqlx", derive(sqlx::Type), sqlx(transparent))]
 pub struct Seq(pub i64);
 
 impl Seq {
-    /// Before the first row.
+    /// The position before the first row.
     pub const START: Self = Self(0);
 }
 

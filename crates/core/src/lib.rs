@@ -1,19 +1,19 @@
-//! The words of Convoke, and its pure functions: what an event is, when it is, who signed it. No input, no output, no tasks.
+//! Convoke's types and pure functions: what an event is, when it happened, who signed it. No I/O and no tasks.
 //!
 //! | module | owns |
 //! |---|---|
 //! | [`event`] | subscribers, deliveries, events, rows |
-//! | [`id`] | how events are identified |
-//! | [`time`] | moments, and the clock: of the day, and steady |
-//! | [`raw_json`] | the text of JSON: its white space, its strings and their escapes |
-//! | [`human`] | quantities, as people read them |
-//! | [`verify`] | bytes and keys → what was signed, or a reason |
-//! | [`secret`] | what is done with keys and tokens |
-//! | [`sign`] | the other way: a signed body, for the probe and the simulator |
-//! | [`redact`] | values masked |
-//! | [`throttle`] | lines of a log that come too often |
-//! | [`words!`] | enums of which each variant is one word |
-//! | `sql` | times and ids in the databases (with the feature `sqlx`) |
+//! | [`id`] | event ids and positions in the log |
+//! | [`time`] | timestamps, the system clock and the monotonic clock |
+//! | [`raw_json`] | JSON as text: white space, strings and their escapes |
+//! | [`human`] | quantities formatted for people |
+//! | [`verify`] | bytes and keys → the signed content, or the reason for a refusal |
+//! | [`secret`] | hashing of keys and tokens |
+//! | [`sign`] | the reverse of `verify`: a signed body, for the probe and the simulator |
+//! | [`redact`] | removal of personal values |
+//! | [`throttle`] | limits on repeated log lines |
+//! | [`words!`] | enums whose variants are one word each |
+//! | `sql` | database encodings of times and ids (with the feature `sqlx`) |
 
 pub mod event;
 pub mod human;

@@ -1,25 +1,26 @@
-//! What is needed of JSON text that `serde_json` has already found to be well formed: its bytes without insignificant
-//! white space, its depth, and its strings character by character with everything that JSON allows in them; and the same
-//! text with its strings written in another of the ways that JSON allows.
+//! Operations on JSON text that `serde_json` has already found to be well-formed: removing insignificant white space,
+//! measuring depth, reading strings character by character with every escape that JSON allows, and writing the
+//! strings
+//! again in another escaping style.
 
 use std::borrow::Cow;
 
 use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// Members of an object, as they stand in its text.
+/// Members of an object, as raw text.
 #[derive(Debug)]
 pub struct Members<'a, const N: usize> {
-    /// Of a doubled member the last one, as with most parsers.
+    /// The value of each member. Of a duplicate member the last value counts, as in most parsers.
     pub values: [Option<&'a RawValue>; N],
-    /// Whether it is doubled.
+    /// Whether the member occurs more than once.
     pub doubled: [bool; N],
 }
 
-/// Finds the members called `names` of the object `token`, in one pass and without recursion.
+/// Finds the members with the given `names` in the object `token`, in one pass and without recursion.
 ///
 /// # Errors
-/// It is no object, or not well formed.
+/// `token` is not an object, or is not well-formed.
 pub fn members<'a, const N: usize>(token: &'a str, names: [&str; N]) -> Result<Members<'a, N>, serde_json::Error> {
     struct MembersVisitor<'n, const N: usize>([&'n str; N]);
     impl<'de, const N: usize> Visitor<'de> for MembersVisitor<'_, N> {
@@ -42,24 +43,24 @@ pub fn members<'a, const N: usize>(token: &'a str, names: [&str; N]) -> Result<M
     serde_json::Deserializer::from_str(token).deserialize_map(MembersVisitor(names))
 }
 
-/// The member called `name` of the object `token`, as it stands there; the last one, if it is doubled.
+/// The raw value of the member `name` of the object `token`; the last one if it is duplicate.
 #[must_use]
 pub fn member<'a>(token: &'a str, name: &str) -> Option<&'a str> {
     members(token, [name]).ok()?.values[0].map(RawValue::get)
 }
 
-/// What [`compact`] saw.
+/// What [`compact`] measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// Levels of objects and arrays, the outermost counted.
+    /// Nesting levels of objects and arrays, including the outermost.
     pub depth: usize,
 }
 
-/// `raw` without insignificant white space, borrowed where it has none, which is what the platform sends.
+/// `raw` without insignificant white space. Borrowed if there is none, which is how the platform sends it.
 pub fn compact(raw: &str) -> (Cow<'_, str>, Shape) {
     let bytes = raw.as_bytes();
     let (mut level, mut depth, mut at) = (0_usize, 0_usize, 0_usize);
-    // Where the part of `raw` begins that has not been copied yet.
+    // Start of the part of `raw` that is not copied yet.
     let mut start = 0;
     let mut copy = String::new();
     while let Some(&byte) = bytes.get(at) {
@@ -86,19 +87,19 @@ pub fn compact(raw: &str) -> (Cow<'_, str>, Shape) {
     (Cow::Owned(copy), shape)
 }
 
-/// The place after the quotation mark that ends the string whose content begins at `at`.
+/// The position after the closing quotation mark of the string whose content starts at `at`.
 pub fn string_end(bytes: &[u8], mut at: usize) -> usize {
     loop {
         match bytes.get(at..).unwrap_or_default().iter().position(|byte| matches!(byte, b'"' | b'\\')) {
             Some(n) if bytes[at + n] == b'"' => return at + n + 1,
-            // A backslash and what it escapes, of which only the first character could be a quotation mark.
+            // Skip the backslash and the character after it, which may be a quotation mark.
             Some(n) => at += n + 2,
             None => return bytes.len(),
         }
     }
 }
 
-/// Where the value ends that begins at `at`.
+/// The end of the value that starts at `at`.
 pub fn value_end(bytes: &[u8], mut at: usize) -> usize {
     let mut depth = 0_usize;
     loop {
@@ -116,7 +117,7 @@ pub fn value_end(bytes: &[u8], mut at: usize) -> usize {
                 at += 1;
                 continue;
             }
-            // A number or a word.
+            // A number, or `true`, `false`, `null`.
             Some(_) => {
                 let ends = |byte: &u8| matches!(byte, b',' | b']' | b'}' | b':' | b' ' | b'\t' | b'\r' | b'\n');
                 at += bytes[at..].iter().position(ends).unwrap_or(bytes.len() - at).max(1);
@@ -129,8 +130,8 @@ pub fn value_end(bytes: &[u8], mut at: usize) -> usize {
     }
 }
 
-/// The strings and the numbers of a JSON text, wherever they stand in it, in their order, each as a text column would have it.
-/// Without recursion, and of whatever depth.
+/// All strings and numbers of a JSON text, at any depth and in their order, each as a text column would store it. Not
+/// recursive, so the depth is not limited.
 pub fn scalars(text: &str) -> impl Iterator<Item = Cow<'_, str>> + '_ {
     let bytes = text.as_bytes();
     let mut at = 0;
@@ -158,11 +159,11 @@ pub fn scalars(text: &str) -> impl Iterator<Item = Cow<'_, str>> + '_ {
 pub enum Unit {
     /// A character, escaped or not.
     Char(char),
-    /// Half of a surrogate pair, escaped, without the other half. JSON allows it, Unicode text cannot hold it.
+    /// An escaped surrogate without its other half. JSON allows it; Unicode text cannot hold it.
     Lone(u16),
 }
 
-/// The units of a JSON string's content (between its quotation marks).
+/// The units of the content of a JSON string (without its quotation marks).
 pub fn units(content: &str) -> impl Iterator<Item = Unit> + '_ {
     let mut chars = content.chars();
     std::iter::from_fn(move || {
@@ -203,21 +204,22 @@ fn hex4(text: &str) -> Option<u16> {
     u16::from_str_radix(text.get(..4)?, 16).ok()
 }
 
-/// How the strings of a text are written. Whatever the style, `"`, `\`, control characters and halves of surrogate pairs are
-/// escaped, as JSON demands it, and where JSON has an escape of two characters, with that.
+/// How strings are written. In every style, `"`, `\`, control characters and lone surrogates are escaped, as JSON
+/// requires,
+/// with the two-character escape where JSON has one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Style {
-    /// Which of the others are escaped.
+    /// Which characters outside ASCII are escaped.
     pub escaped: Escaped,
-    /// Characters of ASCII that are written as `\u00XX`, though there is no need.
+    /// ASCII characters written as `\u00XX` although JSON does not require it.
     pub hex: &'static str,
-    /// Whether the hexadecimal digits of escapes are in upper case.
+    /// Whether the hexadecimal digits of escapes are upper case.
     pub upper: bool,
     /// Whether a slash is written as `\/`.
     pub slash: Slash,
 }
 
-/// Which characters outside of ASCII are written as `\uXXXX`, though JSON needs it of none.
+/// Which characters outside ASCII are written as `\uXXXX`, although JSON does not require it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Escaped {
     /// None.
@@ -225,7 +227,7 @@ pub enum Escaped {
     Nothing,
     /// U+2028 and U+2029, which end a line in JavaScript.
     LineEnds,
-    /// U+0080 to U+009F, and U+2000 to U+20FF with all of its quotation marks and dashes.
+    /// U+0080 to U+009F, and U+2000 to U+20FF, which includes typographic quotation marks and dashes.
     Punctuation,
     /// All.
     All,
@@ -237,17 +239,17 @@ pub enum Slash {
     /// None.
     #[default]
     Plain,
-    /// Those after `<`, so that no script ends.
+    /// Only after `<`, so that the text cannot close a script element.
     AfterLess,
     /// All.
     Escaped,
 }
 
 impl Style {
-    /// Every character that JSON need not escape written as itself, in UTF-8.
+    /// Every character is written as itself, in UTF-8, unless JSON requires an escape.
     pub const PLAIN: Self = Self { escaped: Escaped::Nothing, hex: "", upper: false, slash: Slash::Plain };
 
-    /// Whether it writes `c` otherwise than as itself. For control characters, `"` and `\` that is so in every style.
+    /// Whether this style escapes `c`. Does not cover control characters, `"` and `\`, which every style escapes.
     fn escapes(&self, c: char, before: char) -> bool {
         match c {
             '/' => match self.slash {
@@ -265,7 +267,7 @@ impl Style {
         }
     }
 
-    /// Appends a string's content, which is well-formed, in this style.
+    /// Appends the content of a string, which must be well-formed, in this style.
     pub fn write(&self, out: &mut String, content: &str) {
         let mut before = ' ';
         for unit in units(content) {
@@ -306,8 +308,9 @@ impl Style {
         out.push_str(std::str::from_utf8(&escape).unwrap_or_default());
     }
 
-    /// `compact`, which is well-formed JSON without insignificant white space, with its strings in this style. Borrowed if
-    /// there is nothing in it that any style could change.
+    /// Rewrites the strings of `compact` (well-formed JSON without insignificant white space) in this style. Borrowed
+    /// if it
+    /// contains nothing that the style could change.
     pub fn of<'a>(&self, compact: &'a str) -> Cow<'a, str> {
         if !self.touches(compact) {
             return Cow::Borrowed(compact);
@@ -331,7 +334,7 @@ impl Style {
         Cow::Owned(out)
     }
 
-    /// Whether this style may write a text otherwise than it is: one without a backslash has nothing that must be escaped.
+    /// Whether this style could change the text. Without a backslash, the text contains nothing that must be escaped.
     fn touches(&self, text: &str) -> bool {
         let bytes = text.as_bytes();
         bytes.contains(&b'\\')
@@ -341,8 +344,9 @@ impl Style {
     }
 }
 
-/// The text of a JSON string token (with its quotation marks), as exactly as Unicode text can hold it: `None` if it has
-/// a lone surrogate.
+/// The text of a JSON string token (with its quotation marks), exactly; `None` if it has a lone surrogate, which
+/// Unicode
+/// text cannot hold.
 pub fn exact_text(token: &str) -> Option<Cow<'_, str>> {
     let content = content(token)?;
     if !content.contains('\\') {
@@ -357,7 +361,8 @@ pub fn exact_text(token: &str) -> Option<Cow<'_, str>> {
         .map(Cow::Owned)
 }
 
-/// The text of a JSON string token, with U+FFFD for what a database's text column cannot hold: U+0000 and lone
+/// The text of a JSON string token, with U+FFFD in place of what a text column of a database cannot hold: U+0000 and
+/// lone
 /// surrogates.
 pub fn storable_text(token: &str) -> Option<Cow<'_, str>> {
     let content = content(token)?;
@@ -374,7 +379,7 @@ pub fn storable_text(token: &str) -> Option<Cow<'_, str>> {
     ))
 }
 
-/// What stands between the quotation marks of a string token; `None` if it is no string.
+/// The text between the quotation marks of a string token; `None` if it is not a string.
 fn content(token: &str) -> Option<&str> {
     token.strip_prefix('"')?.strip_suffix('"')
 }

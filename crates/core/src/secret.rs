@@ -1,10 +1,10 @@
-//! What is done with secrets leaves nothing of them in memory.
+//! Hashing of secrets without leaving a copy of them in memory.
 
 use sha2::digest::FixedOutputReset;
 use sha2::{Digest as _, Sha256};
 
-/// The SHA-256 of a secret. The hasher, which holds its end until it is done, stays in one place, and is wiped there: one
-/// that is moved, as by `Sha256::digest`, leaves copies on the stack.
+/// The SHA-256 of a secret. The hasher buffers the last bytes of the secret, so it stays on the heap and is wiped in
+/// place: moving it, as `Sha256::digest` does, leaves copies on the stack.
 #[must_use]
 pub fn digest(secret: &[u8]) -> [u8; 32] {
     let mut hasher = Box::new(Sha256::new());

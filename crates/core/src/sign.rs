@@ -1,22 +1,22 @@
 //! The platform's signature, and the envelope that carries it (manual, section 6.2.3 and table 6-33). Pure.
 //!
-//! Tests and benchmarks make their signed bodies here too. It is written apart from the receiver's
-//! verification on purpose: two readings of the manual that agree are worth more than one.
+//! Tests and benchmarks make their signed bodies here too. The code is deliberately independent of the receiver's
+//! verification: two separate implementations of the manual check each other.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 /// The signature of an event: `hmacSHA256(appID + timestamp + nonce + eventInfo, key)`, 64 lower-case hex digits.
 ///
-/// `timestamp_ms` is the envelope's, `event_info` the compact JSON as it will be sent.
+/// `timestamp_ms` is the timestamp of the envelope, `event_info` the compact JSON exactly as it will be sent.
 #[must_use]
 pub fn sign(app_id: &str, timestamp_ms: i64, nonce: &str, event_info: &[u8], key: &[u8]) -> String {
     let signer = Signer::new(app_id, key);
     hex::encode(signer.digest(itoa(timestamp_ms, &mut [0; 20]), nonce.as_bytes(), event_info))
 }
 
-/// The signed request body, compact, members in the platform's order: `appID`, `timestamp`, `nonce`, `signature`,
-/// `eventInfo`. `event_info` goes in byte for byte.
+/// The signed request body, compact, with the members in the platform's order: `appID`, `timestamp`, `nonce`,
+/// `signature`, `eventInfo`. `event_info` is copied byte for byte.
 #[must_use]
 pub fn envelope(app_id: &str, timestamp_ms: i64, nonce: &str, event_info: &[u8], key: &[u8]) -> Vec<u8> {
     let mut body = Vec::with_capacity(event_info.len() + 192);
@@ -24,28 +24,31 @@ pub fn envelope(app_id: &str, timestamp_ms: i64, nonce: &str, event_info: &[u8],
     body
 }
 
-/// Goes before the nonce in the key of a forged probe. What else is signed begins with an `appID`, and none begins so.
+/// Prefix of the nonce when the key of a forged probe is derived. Other signed messages start with an `appID`, and no
+/// `appID`
+/// starts like this.
 pub(crate) const FORGED_PROBE: &[u8] = b"convoke forged probe";
 
-/// The key of a probe with this nonce that must be refused: a wrong one, and only who has `key` can make it.
+/// The key for a probe with this nonce that must be refused. It is a wrong key that only a holder of `key` can
+/// derive.
 #[must_use]
 pub fn forged_probe_key(key: &[u8], nonce: &str) -> String {
     let mac = Hmac::<Sha256>::new(&padded(key)).chain_update(FORGED_PROBE).chain_update(nonce.as_bytes());
     hex::encode(mac.finalize().into_bytes())
 }
 
-/// Signs for one subscriber. The key is scheduled once and not kept as text.
+/// Signs for one subscriber. Holds the key as HMAC state, not as text.
 #[derive(Clone)]
 pub struct Signer {
     app_id: Box<str>,
     /// `{"appID":"…","timestamp":`, escaped once.
     prefix: Box<[u8]>,
-    /// Keyed, and already fed with the app id, which comes first in every message.
+    /// Initialised with the key and the app id, which starts every message.
     mac: Hmac<Sha256>,
 }
 
 impl Signer {
-    /// A signer for `app_id` with `key`, the platform's password as bytes. HMAC takes keys of any length.
+    /// A signer for `app_id` with `key`, the bytes of the platform's password. HMAC accepts keys of any length.
     #[must_use]
     pub fn new(app_id: &str, key: &[u8]) -> Self {
         let mut mac = Hmac::<Sha256>::new(&padded(key));
@@ -54,13 +57,13 @@ impl Signer {
         Self { app_id: app_id.into(), prefix: prefix.into_bytes().into(), mac }
     }
 
-    /// The subscriber it signs for.
+    /// The app id of the subscriber.
     #[must_use]
     pub fn app_id(&self) -> &str {
         &self.app_id
     }
 
-    /// Appends a signed envelope to `body`. `nonce` must need no escaping in JSON (the platform's are digits).
+    /// Appends a signed envelope to `body`. `nonce` must need no escaping in JSON (the platform sends digits).
     pub fn envelope_into(&self, body: &mut Vec<u8>, timestamp_ms: i64, nonce: &[u8], event_info: &[u8]) {
         let mut digits = [0; 20];
         let timestamp = itoa(timestamp_ms, &mut digits);
@@ -87,15 +90,16 @@ impl Signer {
     }
 }
 
-/// Says for whom it signs, never with what.
+/// Shows the subscriber, never the key.
 impl std::fmt::Debug for Signer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Signer").field("app_id", &self.app_id).finish_non_exhaustive()
     }
 }
 
-/// `key` as a full block, as RFC 2104 defines it: a long key is hashed, a short one padded with zeros. A block-sized key
-/// cannot be refused, so that signing cannot fail.
+/// `key` as a full block, as RFC 2104 defines it: a long key is hashed, a short one is padded with zeros. HMAC cannot
+/// refuse
+/// a key of block size, so signing cannot fail.
 fn padded(key: &[u8]) -> hmac::digest::Key<Hmac<Sha256>> {
     use sha2::Digest;
     let mut block = hmac::digest::Key::<Hmac<Sha256>>::default();
@@ -107,7 +111,7 @@ fn padded(key: &[u8]) -> hmac::digest::Key<Hmac<Sha256>> {
     block
 }
 
-/// The decimal digits of `number`, in `room`.
+/// Writes the decimal digits of `number` into `room`.
 #[must_use]
 pub fn itoa(number: i64, room: &mut [u8; 20]) -> &[u8] {
     let mut rest = number.unsigned_abs();
@@ -127,7 +131,7 @@ pub fn itoa(number: i64, room: &mut [u8; 20]) -> &[u8] {
     &room[at..]
 }
 
-/// Writes `bytes` as lower-case hex into `out`, which must be twice as long.
+/// Writes `bytes` as lower-case hexadecimal into `out`, which must be twice as long.
 pub fn hex_into(bytes: &[u8], out: &mut [u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for (pair, byte) in out.chunks_exact_mut(2).zip(bytes) {
@@ -197,7 +201,8 @@ mod tests {
 
     #[test]
     fn keys_longer_than_a_block_are_hashed_first() {
-        // RFC 4231, test case 6: the app id, timestamp and nonce are part of the message, so the text is cut there.
+        // RFC 4231, test case 6, on `padded` directly: a signer would add the app id, timestamp and nonce to the
+        // message.
         let text = "Test Using Larger Than Block-Size Key - Hash Key First";
         let mut mac = Hmac::<Sha256>::new(&padded(&[0xaa; 131]));
         mac.update(text.as_bytes());

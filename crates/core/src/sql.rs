@@ -1,4 +1,5 @@
-//! Times and ids as the databases have them: PostgreSQL has types for both; in SQLite they are text, whose order is theirs.
+//! Database encodings of times and ids. PostgreSQL has types for both. SQLite stores text that sorts in the same
+//! order.
 
 use ::time::OffsetDateTime;
 use sqlx::encode::IsNull;
@@ -11,7 +12,7 @@ use uuid::Uuid;
 use crate::id::EventId;
 use crate::time::Millis;
 
-/// What is `$column` in PostgreSQL, and in SQLite the text that `Display` writes and `$parse` reads.
+/// Encodes `$ours` as `$column` in PostgreSQL, and in SQLite as the text that `Display` writes and `$parse` reads.
 macro_rules! stored {
     ($ours:ty: $column:ty, $into:path, $from:path, $parse:expr) => {
         impl Type<Postgres> for $ours {

@@ -1,11 +1,12 @@
-//! Lines of a log that come too often: [`Throttle`] says some and counts the others, [`Reminder`] says of what lasts that it does.
+//! Limits on repeated log lines: [`Throttle`] logs some and counts the rest, [`Reminder`] repeats a lasting condition
+//! at intervals.
 
 use crate::time::instant;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Bounds how often a line of one kind is logged, so that a sender of rubbish does not fill the disk.
+/// Limits how often a line of one kind is logged, so that a sender of invalid requests cannot fill the disk.
 #[derive(Debug)]
 pub struct Throttle {
     lines: u32,
@@ -20,7 +21,7 @@ struct Window {
     suppressed: u64,
 }
 
-/// Five lines of a kind in ten seconds.
+/// Five lines of each kind per ten seconds.
 impl Default for Throttle {
     fn default() -> Self {
         Self::new(5, Duration::from_secs(10))
@@ -28,13 +29,14 @@ impl Default for Throttle {
 }
 
 impl Throttle {
-    /// At most `lines` of a kind in each `stretch` of time.
+    /// At most `lines` of each kind per `stretch`.
     #[must_use]
     pub fn new(lines: u32, stretch: Duration) -> Self {
         Self { lines, stretch, windows: Mutex::default() }
     }
 
-    /// Calls `log` with the number of lines of this kind that were suppressed before, if any were, or suppresses this one.
+    /// Calls `log` with the number of lines of this kind that were suppressed before it, if any; or suppresses this
+    /// one too.
     pub fn run(&self, kind: &'static str, log: impl FnOnce(Option<u64>)) {
         let suppressed = {
             let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
@@ -55,24 +57,28 @@ impl Throttle {
     }
 }
 
-/// Decides when something that lasts is said: at once when it begins or gets worse, else no more often than its intervals allow.
+/// Decides when to log a lasting condition: at once when it starts or gets worse, otherwise at most once per
+/// interval.
 #[derive(Debug)]
 pub struct Reminder<L> {
-    /// When it is another than before, or came again.
+    /// Minimum interval between two lines when the level changes or the condition returns.
     changed: Duration,
     said: Option<(L, Duration)>,
-    /// Whether it still is, as far as was said.
+    /// Whether the condition was logged and its end was not.
     lasts: bool,
 }
 
 impl<L: Copy + Ord> Reminder<L> {
-    /// Nothing is so yet. What comes and goes without getting worse is said every `changed` at most.
+    /// Starts without a condition. One that comes and goes without getting worse is logged at most once per
+    /// `changed`.
     #[must_use]
     pub const fn new(changed: Duration) -> Self {
         Self { changed, said: None, lasts: false }
     }
 
-    /// It is so at `now`, by a steady clock. Whether that is to be said: while it stays as it is, after each `repeat`.
+    /// Notes that the condition has `level` at `now` (monotonic time). Returns whether to log it: an unchanged one
+    /// once per
+    /// `repeat`.
     pub fn is_due(&mut self, level: L, repeat: Duration, now: Duration) -> bool {
         let due = self.said.is_none_or(|(said, at)| {
             let interval = if level == said && self.lasts { repeat } else { self.changed };
@@ -84,7 +90,7 @@ impl<L: Copy + Ord> Reminder<L> {
         due
     }
 
-    /// It is over. Whether that is to be said, as it was said to be so.
+    /// Notes that the condition is over. Returns whether to log the end, which is so if the start was logged.
     pub fn is_over(&mut self) -> bool {
         std::mem::take(&mut self.lasts)
     }
@@ -94,7 +100,7 @@ impl<L: Copy + Ord> Reminder<L> {
 mod tests {
     use super::*;
 
-    /// What is said, by the minute, while it is so: 0 is well.
+    /// The log lines as (minute, whether bad) for a course of (minute, level). Level 0 means healthy.
     fn said(course: impl IntoIterator<Item = (u64, u32)>) -> Vec<(u64, bool)> {
         let minutes = |minutes| Duration::from_secs(minutes * 60);
         let mut reminder = Reminder::new(minutes(10));
@@ -125,7 +131,7 @@ mod tests {
         let expected: Vec<_> = (0..60).step_by(10).flat_map(|minute| [(minute, true), (minute + 1, false)]).collect();
         assert_eq!(said(wavering), expected);
         let wavering = (0..60).map(|minute| (minute, if minute % 2 == 0 { 4 } else { 3 }));
-        // And what gets worse in between.
+        // A level that rises in between is logged at once.
         assert_eq!(said(wavering).len(), 10);
     }
 }

@@ -1,4 +1,4 @@
-//! Time: [`Millis`], a moment, and [`Clock`], where moments come from; [`instant`], for how long something takes.
+//! Time: [`Millis`], a timestamp; [`Clock`], the source of timestamps; [`instant`], for measuring durations.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -30,7 +30,7 @@ impl Millis {
         if ms >= 0 && ms <= Self::MAX.0 { Some(Self(ms)) } else { None }
     }
 
-    /// Reads what [`Millis`]'s `Display` writes, and nothing else.
+    /// Reads exactly the format that [`Millis`]'s `Display` writes.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
@@ -50,11 +50,12 @@ impl Millis {
         Some(Self::from_date_time(OffsetDateTime::new_utc(date, time)))
     }
 
-    /// Reads a time as people write it: RFC 3339, or a date, which is its first moment in UTC. Times outside of the range are
-    /// moved to its ends.
+    /// Reads a time written by a person: RFC 3339, or a date, which means 00:00 UTC of that day. Times out of range
+    /// become the
+    /// nearest limit.
     ///
     /// # Errors
-    /// What is wrong with it, and how to write it.
+    /// What is wrong with the text, and how to write it.
     pub fn read(text: &str) -> Result<Self, String> {
         let text = text.trim();
         let full = match text.len() {
@@ -64,7 +65,7 @@ impl Millis {
         OffsetDateTime::parse(&full, &::time::format_description::well_known::Rfc3339)
             .map(Self::from_date_time)
             .map_err(|error| {
-                // What is complete but for its end.
+                // Complete except for the time zone?
                 let zoned = OffsetDateTime::parse(
                     &format!("{}Z", full.replace(' ', "T")),
                     &::time::format_description::well_known::Rfc3339,
@@ -89,31 +90,31 @@ impl Millis {
         self.0 as f64 / 1e3
     }
 
-    /// How long ago `earlier` was; zero if it lies in the future.
+    /// The time elapsed since `earlier`; zero if `earlier` is in the future.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0 - earlier.0).unwrap_or(0))
     }
 
-    /// This time less `age`, not before the epoch.
+    /// This time minus `age`, not before the epoch.
     #[must_use]
     pub fn minus(self, age: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)).max(0))
     }
 
-    /// This time and `more`, not after [`Millis::MAX`].
+    /// This time plus `more`, not after [`Millis::MAX`].
     #[must_use]
     pub fn plus(self, more: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(more.as_millis()).unwrap_or(i64::MAX)).min(Self::MAX.0))
     }
 
-    /// The same instant as a date of the `time` crate.
+    /// The same time as a type of the `time` crate.
     #[must_use]
     pub fn date_time(self) -> OffsetDateTime {
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000).unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 
-    /// The instant of `at`, cut to whole milliseconds; times outside of the range are moved to its ends.
+    /// The time `at`, cut to whole milliseconds; times out of range become the nearest limit.
     #[must_use]
     pub fn from_date_time(at: OffsetDateTime) -> Self {
         let ms = at.unix_timestamp_nanos() / 1_000_000;
@@ -121,7 +122,7 @@ impl Millis {
     }
 }
 
-/// Reads what is written, and nothing else.
+/// Reads exactly the format that `Display` writes.
 impl<'de> Deserialize<'de> for Millis {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
@@ -150,7 +151,7 @@ impl Serialize for Millis {
 
 /// `YYYY-MM-DDTHH:MM:SS.mmmZ`: RFC 3339 in UTC, always with three decimals, so that text order is time order.
 impl fmt::Display for Millis {
-    /// Without the formatting of numbers: several of these are written for every event.
+    /// Avoids the formatting machinery: every event writes several of these.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = self.date_time();
         let (year, month, day) = at.to_calendar_date();
@@ -175,18 +176,18 @@ impl fmt::Display for Millis {
     }
 }
 
-/// Where the time comes from. Passed in, so that tests choose it.
+/// The source of the current time. It is a parameter, so that tests can set the time.
 #[derive(Clone, Debug, Default)]
 pub enum Clock {
-    /// The system's clock.
+    /// The system clock.
     #[default]
     System,
-    /// Whatever the test last stored, in milliseconds.
+    /// The value that the test stored last, in milliseconds.
     Set(Arc<AtomicI64>),
 }
 
 impl Clock {
-    /// The time now.
+    /// The current time.
     #[must_use]
     pub fn now(&self) -> Millis {
         match self {
@@ -196,7 +197,7 @@ impl Clock {
         }
     }
 
-    /// A time for measuring how long something takes, which nobody sets back or forward: it says nothing about the day.
+    /// A monotonic time for measuring durations. It is unrelated to the time of day.
     #[must_use]
     pub fn steady(&self) -> Duration {
         static START: LazyLock<Instant> = LazyLock::new(instant);
@@ -207,7 +208,7 @@ impl Clock {
     }
 }
 
-/// Now, by the clock that nobody sets: for how long something takes, where no [`Clock`] is at hand.
+/// The monotonic clock, for measuring durations where no [`Clock`] is available.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "the one place where the steady clock is read")]
 pub fn instant() -> Instant {

@@ -1,6 +1,7 @@
-//! Enums of which each variant is one word: in the database, in a question, in an answer and in the API's document.
+//! Enums whose variants are one word each, the same word in the database, in queries, in responses and in the API
+//! document.
 
-/// Makes an enum of words, and the name under which the API's document has it.
+/// Defines such an enum, and its schema name in the API document.
 #[macro_export]
 macro_rules! words {
     (
@@ -12,7 +13,7 @@ macro_rules! words {
         $vis enum $name { $($(#[$attribute])* $variant),+ }
 
         impl $name {
-            /// As it is written.
+            /// The word of this variant.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }
@@ -28,7 +29,7 @@ macro_rules! words {
         impl TryFrom<String> for $name {
             type Error = &'static str;
 
-            /// The error says what is allowed, and not what came.
+            /// The error lists the allowed words. It does not repeat the input.
             fn try_from(text: String) -> Result<Self, Self::Error> {
                 Self::parse(&text).ok_or(concat!("allowed is one of" $(, " ", $word)+))
             }

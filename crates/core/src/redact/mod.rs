@@ -1,5 +1,6 @@
-//! Members of `attendeeInfo`, however its name is spelt, cut out of a payload, in one pass over its text; the rest as it
-//! stands there.
+//! Removes members of `attendeeInfo` (in either spelling) from a payload, in one pass over its text. The rest of the
+//! text
+//! is unchanged.
 
 #[cfg(test)]
 mod tests;
@@ -7,18 +8,20 @@ mod tests;
 use crate::raw_json;
 use crate::verify::ATTENDEE_INFO;
 
-/// An object or an array that is open.
+/// An open object or array.
 struct Open {
     object: bool,
-    /// It is an `attendeeInfo`, or lies in one.
+    /// It is an `attendeeInfo`, or is inside one.
     attendee: bool,
-    /// Something of it was written.
+    /// Something was written into it already, so the next item needs a comma.
     begun: bool,
 }
 
-/// `payload`, well-formed JSON, without the members of `attendeeInfo` that `hidden` names, at whatever depth, of every
-/// `attendeeInfo` that there is. One that is no object is left out whole, since nobody can tell what is in it; a payload that is
-/// no object becomes null for the same reason.
+/// Returns `payload`, well-formed JSON, without the members named in `hidden` of every `attendeeInfo`, at any depth
+/// inside
+/// it. An `attendeeInfo` that is not an object is removed whole, since its content is unknown. A payload that is not
+/// an
+/// object becomes null for the same reason.
 #[must_use]
 pub fn mask(payload: &str, hidden: &[String]) -> String {
     let bytes = payload.as_bytes();
@@ -79,7 +82,7 @@ pub fn mask(payload: &str, hidden: &[String]) -> String {
     out
 }
 
-/// Where the next thing begins that is neither punctuation between members nor white space.
+/// The position of the next byte that is not a comma, a colon or white space.
 fn value_at(bytes: &[u8], at: usize) -> usize {
     let between = |byte: &u8| !matches!(byte, b',' | b':' | b' ' | b'\t' | b'\r' | b'\n');
     bytes[at..].iter().position(between).map_or(bytes.len(), |n| at + n)

@@ -1,4 +1,4 @@
-//! What `privacy.mask` keeps out of the stream, and what is looked for in a quarantined body.
+//! What `privacy.mask` removes from the stream, and what the search of a quarantined body finds.
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -55,7 +55,7 @@ fn what_nobody_can_look_into_is_left_out_whole() {
     }
 }
 
-/// Whether a hidden name is in an `attendeeInfo`, or one is no object.
+/// Whether a hidden name is inside an `attendeeInfo`, or an `attendeeInfo` is not an object.
 fn shows(value: &Value, hidden: &[&str], attendee: bool) -> bool {
     match value {
         Value::Object(members) => members.iter().any(|(name, value)| {
@@ -69,7 +69,7 @@ fn shows(value: &Value, hidden: &[&str], attendee: bool) -> bool {
     }
 }
 
-/// A value in which the names that matter are frequent.
+/// A value in which the relevant names are frequent.
 fn named_value() -> impl Strategy<Value = Value> {
     let name = prop::sample::select(vec!["attendeeInfo", "account", "displayName", "role", "x"]);
     let leaf = prop_oneof![

@@ -1,4 +1,5 @@
-//! The outer object of a push (table 6-33 of the manual): found in the raw bytes, and nothing made of it.
+//! The outer object of a push (table 6-33 of the manual): finds the members in the raw bytes without interpreting
+//! them.
 
 use std::borrow::Cow;
 
@@ -7,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::raw_json;
 
-/// Why a body is not an envelope. Answered `400`.
+/// Why a body is not an envelope. The response is `400`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// The body is not UTF-8.
@@ -16,13 +17,13 @@ pub enum Malformed {
     /// The body is not one JSON value.
     #[error("the body is not JSON")]
     NotJson,
-    /// The body is JSON, but no object.
+    /// The body is JSON, but not an object.
     #[error("the body is not a JSON object")]
     NotAnObject,
     /// A member is missing.
     #[error("{0} is missing")]
     Missing(&'static str),
-    /// A member stands there twice (`appID` and `appId` are one member).
+    /// A member occurs twice (`appID` and `appId` count as one).
     #[error("{0} is doubled")]
     Doubled(&'static str),
     /// A member has the wrong type.
@@ -30,27 +31,28 @@ pub enum Malformed {
     Wrong(&'static str, &'static str),
 }
 
-/// The spelling of the first member.
+/// The spelling of the member `appID`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Names {
-    /// As in all of the manual's examples.
+    /// `appID`, as in all examples of the manual.
     AppID,
-    /// As in the manual's table.
+    /// `appId`, as in the table of the manual.
     AppId,
 }
 
-/// The members of an envelope, each of the right form.
+/// The members of an envelope, each of the right type.
 #[derive(Debug)]
 pub struct Envelope<'a> {
-    /// `None` if it holds a lone surrogate, which no configured subscriber does.
+    /// `None` if it has a lone surrogate, which no configured subscriber has.
     pub app_id: Option<Cow<'a, str>>,
     pub names: Names,
     /// 13 digits.
     pub timestamp: Cow<'a, str>,
-    /// Its characters, whether it was a string or an integer; `None` if it holds a lone surrogate, of which no signature
-    /// can be made.
+    /// Its characters, for a string as for an integer. `None` if it has a lone surrogate, for which no signature can
+    /// be
+    /// computed.
     pub nonce: Option<Cow<'a, str>>,
-    /// `None` unless it is 64 hexadecimal digits of either case.
+    /// `None` unless it is 64 hexadecimal digits, of either case.
     pub signature: Option<[u8; 32]>,
     /// The object, as sent.
     pub event_info: &'a str,
@@ -59,7 +61,7 @@ pub struct Envelope<'a> {
 impl<'a> Envelope<'a> {
     pub fn parse(body: &'a [u8]) -> Result<Self, Malformed> {
         let text = std::str::from_utf8(body).map_err(|_| Malformed::NotUtf8)?;
-        // RFC 8259, section 8.1: a byte order mark may be passed over.
+        // RFC 8259, section 8.1: a parser may ignore a byte order mark.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let members: Members<'a> = serde_json::from_str(text).map_err(|error| match error.classify() {
             serde_json::error::Category::Data => Malformed::NotAnObject,
@@ -108,14 +110,16 @@ impl<'a> Envelope<'a> {
     }
 }
 
-/// Whether a JSON number is written as a bare integer.
+/// Whether a JSON number is a plain integer, without fraction and exponent.
 pub fn is_integer(token: &str) -> bool {
     let digits = token.strip_prefix('-').unwrap_or(token);
     !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The text of a member's name. `None` if it has a lone surrogate, which makes it none of ours but no error. Names are
-/// taken raw: `serde_json` checks the strings that it decodes to bytes less strictly than those that it skips.
+/// The text of a member's name. `None` if it has a lone surrogate: then it is no known name, but not an error either.
+/// Names are read as raw text because `serde_json` checks strings that it decodes to bytes less strictly than those
+/// that
+/// it skips.
 pub fn name(token: &RawValue) -> Option<Cow<'_, str>> {
     raw_json::exact_text(token.get())
 }

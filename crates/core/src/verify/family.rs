@@ -1,5 +1,7 @@
-//! The wider family of texts that a signature may cover: what serialisers of Java, .NET, PHP, Python, Go and JavaScript can be
-//! made to write. Too many to try for each delivery, so people have it looked through for one body (`convoke verify`).
+//! A wider family of texts that a signature may cover: the output of serialisers of Java, .NET, PHP, Python, Go and
+//! JavaScript in their various configurations. There are too many to try for each delivery, so `convoke verify`
+//! searches
+//! them for a single body.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -10,16 +12,16 @@ use super::{Keyring, MAX_DEPTH, fingerprint, matching_key};
 use crate::raw_json::{self, Escaped, Slash, Style};
 use crate::verify::envelope::Envelope;
 
-/// A text of the family that a key signed.
+/// A text of the family that matches a key.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Fit {
-    /// What it is, in words.
+    /// A description of the text.
     pub form: String,
-    /// Which of the subscriber's keys matched, counted from 0.
+    /// The index of the subscriber's key that matched, from 0.
     pub key: usize,
 }
 
-/// The white space of a text, and its indentation by level if it is laid out in lines.
+/// The white space of a text, and its indentation per level if it is split into lines.
 #[derive(Clone, Copy)]
 struct Layout {
     colon: &'static str,
@@ -27,7 +29,7 @@ struct Layout {
     indent: Option<&'static str>,
 }
 
-/// One choice of a text's writer, and how people call it. The first of each table is the usual one.
+/// One option of the serialiser, and its description. The first entry of each table is the usual option.
 type Choice<T> = (T, &'static str);
 
 const ORDERS: [Choice<bool>; 2] = [(false, ""), (true, "members sorted by name")];
@@ -86,7 +88,7 @@ enum Encoding {
     Gb18030,
 }
 
-/// What is looked through, in words; each with each of the others.
+/// Descriptions of the options that are tried, in every combination.
 #[must_use]
 pub fn words() -> Vec<&'static str> {
     fn of<T>(table: &[Choice<T>]) -> impl Iterator<Item = &'static str> {
@@ -126,8 +128,11 @@ pub fn search(body: &[u8], keyring: &Keyring) -> Option<Fit> {
     None
 }
 
-/// A body that is not UTF-8, in UTF-8, and the encoding in which it can be read: by its byte order mark, else as programs of a
-/// Chinese system write it. Only for people: no delivery is taken so, for what it means would be a guess.
+/// Decodes a body that is not UTF-8, and names its encoding: from the byte order mark if there is one, otherwise
+/// GB18030,
+/// which programs on Chinese systems write. For diagnosis only: deliveries are never decoded this way, as their
+/// meaning
+/// would be a guess.
 #[must_use]
 pub fn in_another_encoding(body: &[u8]) -> Option<(&'static str, String)> {
     let (charset, mark) = Charset::for_bom(body).unwrap_or((GB18030, 0));
@@ -146,9 +151,9 @@ struct Variant {
     words: Vec<&'static str>,
 }
 
-/// All that could make a text of their own of this one, those with few words first.
+/// All options that can change this text, with the fewest deviations from the usual first.
 fn variants(plain: &str) -> Vec<Variant> {
-    /// The whole table where it matters, else only what is usual.
+    /// The whole table if its options matter for this text, else only the usual one.
     fn of<T>(table: &[Choice<T>], matters: bool) -> &[Choice<T>] {
         if matters { table } else { &table[..1] }
     }
@@ -198,7 +203,7 @@ impl Variant {
         }
     }
 
-    /// Appends a value, whose text is compact and which stands at `level`.
+    /// Appends a value, given as compact text, at nesting level `level`.
     fn value(&self, out: &mut String, value: &str, level: usize) {
         match value.as_bytes().first() {
             Some(b'"') => self.string(out, value),
@@ -257,7 +262,7 @@ impl Variant {
     }
 }
 
-/// The members of an object, each its name and its value, as they stand there.
+/// The members of an object as raw text, each a name and a value.
 fn members(object: &str) -> Vec<(&str, &str)> {
     let bytes = object.as_bytes();
     let mut members = Vec::new();
@@ -266,13 +271,13 @@ fn members(object: &str) -> Vec<(&str, &str)> {
         let named = raw_json::string_end(bytes, at + 1);
         let end = raw_json::value_end(bytes, named + 1);
         members.push((&object[at..named], &object[named + 1..end]));
-        // Past the comma.
+        // Skip the comma.
         at = end + 1;
     }
     members
 }
 
-/// The elements of an array.
+/// The elements of an array as raw text.
 fn elements(array: &str) -> Vec<&str> {
     let bytes = array.as_bytes();
     let mut elements = Vec::new();

@@ -1,9 +1,12 @@
 //! The forms of `eventInfo` that a signature may cover.
 //!
-//! The manual says only that it is "the event-information object converted to a JSON string", and its own samples are
-//! pure ASCII. The text as sent is by far the likeliest; a sender that serialises once to sign and once more to send may
-//! differ in how it escapes strings. So what the usual serialisers do by default is tried, each only where it makes another
-//! text of this one, and no more: each costs a forger's victim one more HMAC a key.
+//! The manual says only that it is "the event-information object converted to a JSON string", and its samples are
+//! pure
+//! ASCII. The text as sent is by far the most likely; a sender that serialises once to sign and again to send may
+//! escape
+//! strings differently. So the defaults of the usual serialisers are tried, each only if it changes this text, and
+//! nothing
+//! more: each form costs one more HMAC per key for a forged request.
 
 use std::borrow::Cow;
 
@@ -17,23 +20,25 @@ pub enum Form {
     Raw,
     /// Exactly as sent.
     Spaced,
-    /// With every character that JSON need not escape written as itself, in UTF-8. This one, like those that follow, has no
-    /// insignificant white space.
+    /// With every character written as itself, in UTF-8, unless JSON requires an escape. This form and the following
+    /// ones have
+    /// no insignificant white space.
     Unescaped,
-    /// Unescaped, but every character outside of ASCII is written as `\uXXXX`, in lower-case hexadecimal.
+    /// Like `Unescaped`, but every character outside ASCII is written as `\uXXXX`, in lower-case hexadecimal.
     Escaped,
-    /// The same in upper case.
+    /// Like `Escaped`, in upper-case hexadecimal.
     EscapedUpper,
-    /// Unescaped, but `< > & = '` are written as `\u003c \u003e \u0026 \u003d \u0027`.
+    /// Like `Unescaped`, but `< > & = '` are written as `\u003c \u003e \u0026 \u003d \u0027`.
     Html,
-    /// Unescaped, but `/` is written as `\/`.
+    /// Like `Unescaped`, but `/` is written as `\/`.
     Slashes,
-    /// The same, and every character outside of ASCII is written as `\uXXXX`, in lower-case hexadecimal.
+    /// Like `Slashes`, and every character outside ASCII is written as `\uXXXX`, in lower-case hexadecimal.
     SlashesEscaped,
 }
 
 impl Form {
-    /// This form of a text: `sent` as it came, `compact` without insignificant white space.
+    /// Converts a text to this form: `sent` is the text as received, `compact` the same without insignificant white
+    /// space.
     pub(super) fn of<'a>(self, sent: &'a str, compact: &'a str) -> Cow<'a, str> {
         let style = match self {
             Self::Raw => return Cow::Borrowed(compact),

@@ -1,8 +1,10 @@
-//! Bytes and keys in, [`Verified`] or a reason out. Pure: no I/O, no clock, no state but the keys.
+//! Bytes and keys in, [`Verified`] or a reason out. Pure: no I/O, no clock, no state except the keys.
 //!
-//! The signature of the platform's push hides inside the JSON that it signs, and covers one member of it as text. So
-//! `eventInfo` is cut out of the raw bytes (`envelope`), never taken from a re-serialised object, and checked in a
-//! few bounded forms (`form`) against every key of its subscriber. Only then is it read (`payload`).
+//! The signature of a push is inside the JSON that it signs, and covers one member of it as text. Therefore
+//! `eventInfo` is
+//! cut out of the raw bytes (`envelope`), never taken from a re-serialised object, and checked in a bounded number of
+//! forms
+//! (`form`) against every key of its subscriber. Only then is its content read (`payload`).
 
 mod envelope;
 mod family;
@@ -34,48 +36,51 @@ use crate::id::EventId;
 use crate::sign::FORGED_PROBE;
 use crate::time::Millis;
 
-/// `eventInfo` may nest this deep, itself being the first level; deeper ones are kept, but not read.
+/// Maximum nesting depth of `eventInfo`, itself the first level. A deeper one is kept, but not read.
 pub const MAX_DEPTH: usize = 512;
 
-/// A probe of Convoke with itself has a short `eventInfo`: nobody gets a long one looked at once more.
+/// Maximum length of `eventInfo` in a forged probe. A longer one is not checked, so that a long forgery does not cost
+/// a second HMAC.
 const MAX_PROBE_BYTES: usize = 256;
 
-/// Why a body was refused. The sender learns only the status; the log and a metric get the reason.
+/// Why a body was refused. The sender learns only the status; the log file and a metric record the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// It is not an envelope at all.
+    /// The body is not an envelope.
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    /// Its `appID` is not one of ours.
+    /// The `appID` of the body is not configured.
     #[error("the appID is not a configured subscriber")]
     UnknownSubscriber,
-    /// No key of its subscriber makes its signature, in any form of `eventInfo` that we try.
+    /// No key of the subscriber produces this signature, in any of the forms of `eventInfo` that are tried.
     #[error("the signature matches no key of the subscriber")]
     Signature,
 }
 
-/// A body that passed, and how.
+/// A body with a valid signature, and how it was checked.
 #[derive(Debug)]
 pub struct Checked {
-    /// What was signed.
+    /// The signed content.
     pub verified: Verified,
-    /// The form of `eventInfo` that the signature covers.
+    /// The form of `eventInfo` that was signed.
     pub form: Form,
-    /// Which of the subscriber's keys matched, counted from 0 in the order of the settings.
+    /// The index of the matching key, from 0 in the order of the settings.
     pub key: usize,
 }
 
-/// The subscribers and their keys, ready to check signatures. Keys are held only as the two SHA-256 states that HMAC
-/// derives from them, and never print.
+/// The subscribers and their keys, prepared for checking signatures. Keys are held only as the two SHA-256 states
+/// that HMAC
+/// derives from them, and are never printed.
 pub struct Keyring {
     subscribers: HashMap<Arc<str>, Vec<Hmac<Sha256>>>,
-    /// As many as the most keys of a subscriber. They fill up what others have fewer, and stand in for the keys of a
-    /// subscriber that does not exist, so that the time gives neither away. What they match counts for nothing.
+    /// As many as the largest number of keys of a subscriber. They make up the difference for subscribers with fewer
+    /// keys,
+    /// and stand in for the keys of an unknown subscriber, so that timing reveals neither. Their matches are ignored.
     decoys: Vec<Hmac<Sha256>>,
 }
 
 impl Keyring {
-    /// The keys of `subscribers`. An HMAC key may have any length.
+    /// Prepares the keys of `subscribers`. An HMAC key can have any length.
     #[must_use]
     pub fn new(subscribers: &[Subscriber]) -> Self {
         let mac = |key: &[u8]| Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
@@ -90,7 +95,7 @@ impl Keyring {
         }
     }
 
-    /// The ids of all subscribers.
+    /// The `appID`s of all subscribers.
     pub fn subscriber_ids(&self) -> impl Iterator<Item = &Arc<str>> {
         self.subscribers.keys()
     }
@@ -102,7 +107,7 @@ impl std::fmt::Debug for Keyring {
     }
 }
 
-/// An envelope whose signature matches, before anything inside `eventInfo` was looked at.
+/// An envelope with a matching signature. The content of `eventInfo` has not been read yet.
 #[derive(Debug)]
 pub struct Authenticated<'a> {
     subscriber_id: Arc<str>,
@@ -113,13 +118,14 @@ pub struct Authenticated<'a> {
     key: usize,
 }
 
-/// Checks the signature of `body` with the keys of its subscriber.
+/// Checks the signature of `body` against the keys of its subscriber.
 ///
-/// Every key is tried for each form, in constant time; at most [`Form::VARIANTS`] forms are tried, so that a forgery costs no
-/// more than a small constant times a genuine delivery.
+/// Every key is tried for each form, in constant time. At most [`Form::VARIANTS`] forms are tried, so a forgery costs
+/// at
+/// most a small constant factor more than a genuine delivery.
 ///
 /// # Errors
-/// The reason to refuse it; nothing of the body may then be stored, published or reflected.
+/// The reason for the refusal. Nothing of the body may then be stored, published or reflected.
 pub fn authenticate<'a>(body: &'a [u8], keyring: &Keyring) -> Result<Authenticated<'a>, Refusal> {
     let envelope = Envelope::parse(body)?;
     let known = envelope.app_id.as_deref().and_then(|id| keyring.subscribers.get_key_value(id));
@@ -132,7 +138,8 @@ pub fn authenticate<'a>(body: &'a [u8], keyring: &Keyring) -> Result<Authenticat
         (envelope.app_id.as_deref(), envelope.nonce.as_deref(), envelope.signature.as_ref())
     {
         let prefix = [app_id.as_bytes(), envelope.timestamp.as_bytes(), nonce.as_bytes()];
-        // What was tried is known again by its digest: a text may be long, and its forms several times as long.
+        // Remember digests of the texts already tried, not the texts: they can be long, and escaping makes them
+        // longer.
         let mut tried: Vec<u64> = Vec::new();
         for form in Form::VARIANTS.iter().copied() {
             let text = form.of(envelope.event_info, &event_info);
@@ -173,7 +180,7 @@ fn fingerprint(text: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// The index of the key that makes `signature`. All keys are tried, also after one matched.
+/// The index of the key that produces `signature`. All keys are tried, even after a match, for constant time.
 fn matching_key(macs: &[Hmac<Sha256>], prefix: [&[u8]; 3], text: &[u8], signature: &[u8; 32]) -> Option<usize> {
     let mut found = None;
     for (index, mac) in macs.iter().enumerate() {
@@ -190,9 +197,10 @@ fn matching_key(macs: &[Hmac<Sha256>], prefix: [&[u8]; 3], text: &[u8], signatur
     found
 }
 
-/// Whether `body`, which no key verified, is a probe of Convoke with itself that was signed wrongly on purpose
-/// ([`crate::sign::forged_probe_key`]): only who has a key of the subscriber can make one. Takes as long for a subscriber that
-/// does not exist.
+/// Whether `body`, whose signature matched no key, is a probe that Convoke signed wrongly on purpose
+/// ([`crate::sign::forged_probe_key`]). Only a holder of a subscriber's key can make one. The check takes as long for
+/// an
+/// unknown subscriber.
 #[must_use]
 pub fn is_forged_probe(body: &[u8], keyring: &Keyring) -> bool {
     let Ok(envelope) = Envelope::parse(body) else { return false };
@@ -213,10 +221,10 @@ pub fn is_forged_probe(body: &[u8], keyring: &Keyring) -> bool {
     matching_key(&keys, prefix, event_info.as_bytes(), signature).is_some_and(|key| key < macs.len())
 }
 
-/// Checks the signature of `body` and reads what it signs.
+/// Checks the signature of `body` and reads the signed content.
 ///
 /// # Errors
-/// As [`authenticate`]. A signed body is never refused: what cannot be read comes back as [`Content::Unreadable`].
+/// As [`authenticate`]. A signed body is never refused: one that cannot be read becomes [`Content::Unreadable`].
 pub fn verify(body: &Bytes, keyring: &Keyring, delivery: &Delivery) -> Result<Checked, Refusal> {
     let authenticated = authenticate(body, keyring)?;
     let Authenticated { subscriber_id, nonce, event_info, shape, form, key } = &authenticated;
@@ -225,12 +233,13 @@ pub fn verify(body: &Bytes, keyring: &Keyring, delivery: &Delivery) -> Result<Ch
     Ok(Checked { verified, form: *form, key: *key })
 }
 
-/// Reads a body of the quarantine again with today's code, as of `now`. Its signature was checked before it was put there; the
-/// key that made it may have been rotated away since. With `admit`, a time that is not plausible is taken for what that says.
-/// What has no envelope was made or fetched by Convoke itself, as in [`pulled`].
+/// Reads a quarantined body again with the current code, as of `now`. Its signature was checked before it was
+/// quarantined;
+/// the key may have been rotated out since. `admit` says how to read a time that is not plausible. A body without an
+/// envelope was made or fetched by Convoke itself, as in [`pulled`].
 ///
 /// # Errors
-/// The reason why still no event can be made of it.
+/// Why it still cannot be read as an event.
 pub fn reread(unreadable: &Unreadable, now: Millis, admit: Option<Admit>) -> Result<Verified, String> {
     let Unreadable { subscriber_id, received_at, body, .. } = unreadable;
     let delivery = Delivery { received_at: *received_at, request_id: None, traceparent: None };
@@ -255,8 +264,9 @@ pub fn reread(unreadable: &Unreadable, now: Millis, admit: Option<Admit>) -> Res
     }
 }
 
-/// Reads an `eventInfo` that was made from an authenticated answer of the platform's API: the same door, and the
-/// same columns, as for what is pushed. `event_info` has no insignificant white space. What is no event of it is
+/// Reads an `eventInfo` made from an authenticated response of the platform's API, with the same checks and columns
+/// as a
+/// pushed one. `event_info` has no insignificant white space. If it cannot be read as an event, the result is
 /// [`Content::Unreadable`].
 pub fn pulled(subscriber_id: &Arc<str>, event_info: &str, source: Source, received_at: Millis) -> Verified {
     let (_, shape) = raw_json::compact(event_info);
@@ -265,19 +275,19 @@ pub fn pulled(subscriber_id: &Arc<str>, event_info: &str, source: Source, receiv
     Vouched { subscriber_id, nonce: "", event_info, shape, source, body: &body }.read(&delivery, Times::at(received_at))
 }
 
-/// An `eventInfo` that is genuine, before anything inside it was looked at.
+/// A genuine `eventInfo` whose content has not been read yet.
 struct Vouched<'a> {
     subscriber_id: &'a Arc<str>,
     nonce: &'a str,
     event_info: &'a str,
     shape: Shape,
     source: Source,
-    /// What it stood in.
+    /// The body that contains it.
     body: &'a Bytes,
 }
 
 impl Vouched<'_> {
-    /// Makes the most of it: a handshake, an event, or a piece for the quarantine.
+    /// Reads it as a handshake or an event, or else makes a quarantine entry of it.
     fn read(self, delivery: &Delivery, times: Times) -> Verified {
         let Self { subscriber_id, nonce, event_info, shape, source, body } = self;
         let unreadable = |reason| {
@@ -322,18 +332,18 @@ fn read_info(event_info: &str, shape: Shape, times: Times) -> Result<payload::Ev
     payload::EventInfo::read(event_info, times)
 }
 
-/// The subscriber that a body names, if it is one of ours; nothing of it is verified.
+/// The subscriber named in a body, if it is configured. Nothing is verified.
 #[must_use]
 pub fn addressee<'k>(body: &[u8], keyring: &'k Keyring) -> Option<&'k Arc<str>> {
     let app_id = Envelope::parse(body).ok()?.app_id?;
     keyring.subscribers.get_key_value(&*app_id).map(|(subscriber_id, _)| subscriber_id)
 }
 
-/// What stands in the envelope of a body that was received at `received_at`, for people who look for the reason of a refusal
-/// (`convoke verify`).
+/// The contents of the envelope of a body received at `received_at`, to find the reason for a refusal (`convoke
+/// verify`).
 ///
 /// # Errors
-/// The reason why it is no envelope.
+/// Why the body is not an envelope.
 pub fn describe(body: &[u8], received_at: Millis) -> Result<Description, Malformed> {
     let envelope = Envelope::parse(body)?;
     let (event_info, shape) = raw_json::compact(envelope.event_info);
@@ -359,19 +369,19 @@ pub fn describe(body: &[u8], received_at: Millis) -> Result<Description, Malform
 /// The parts of an envelope, unverified.
 #[derive(Debug)]
 pub struct Description {
-    /// `appID`, unless it cannot be text.
+    /// `appID`; `None` if it has a lone surrogate.
     pub app_id: Option<String>,
-    /// The spelling that the body uses.
+    /// How the body spells `appID`.
     pub app_id_name: &'static str,
-    /// The 13 digits.
+    /// The 13 digits of the envelope's timestamp.
     pub timestamp: String,
-    /// The nonce's characters, unless it cannot be text.
+    /// The characters of the nonce; `None` if it has a lone surrogate.
     pub nonce: Option<String>,
     /// Whether the signature is 64 hexadecimal digits.
     pub signature_is_hex: bool,
     /// Whether `eventInfo` came with insignificant white space.
     pub had_white_space: bool,
-    /// The event type, or why no event can be made of it.
+    /// The event type, or why the body cannot be read as an event.
     pub event: Result<String, String>,
     /// `eventInfo` without insignificant white space.
     pub event_info: String,

@@ -1,5 +1,5 @@
-//! What is inside `eventInfo` (tables 6-34 to 6-37 of the manual), read so that nothing in it can be refused: an event
-//! needs a type and a time, everything else becomes the nearest honest value of its column, or null.
+//! The content of `eventInfo` (tables 6-34 to 6-37 of the manual). An event needs a type and a time; everything else
+//! becomes the nearest faithful value of its column, or null, so that nothing in it causes a refusal.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,26 +11,26 @@ use crate::event::{Attendee, HANDSHAKE, KNOWN_EVENTS, Meeting, Source};
 use crate::raw_json;
 use crate::time::Millis;
 
-/// The member that says who it was, and how one edition of the manual prints its name.
+/// The member that describes the participant, and its misprint in one edition of the manual.
 pub const ATTENDEE_INFO: [&str; 2] = ["attendeeInfo", "attendeelInfo"];
 
-/// Why an event goes to the quarantine whose time cannot be right.
+/// The quarantine reason for an event whose time cannot be right.
 pub const IMPLAUSIBLE: &str = "implausible time";
 
-/// 2015-01-01T00:00:00Z: no event of the platform is older.
+/// 2015-01-01T00:00:00Z: the platform has no older events.
 const MIN_TIME: Millis = Millis::new(1_420_070_400_000).unwrap();
 
-/// An event's time may be so much after its receipt: somebody's clock is wrong by more otherwise.
+/// Maximum time by which an event may be after its receipt. Beyond that, a clock is wrong.
 const MAX_AHEAD: Duration = Duration::from_secs(86_400);
 
-/// How somebody who knows more of a sender than its digits tell has its times read (`convoke quarantine retry --as`).
+/// How to read times that are not plausible, when the sender's format is known (`convoke quarantine retry --as`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admit {
     /// Its times are in seconds.
     Seconds,
     /// Its times are in microseconds.
     Microseconds,
-    /// Its time is worth nothing: the event happened when it was received.
+    /// Its time is useless: take the time of receipt.
     Received,
 }
 
@@ -39,20 +39,22 @@ pub enum Admit {
 pub struct Times {
     /// When the event was received.
     pub received_at: Millis,
-    /// Now, which is not when it was received if it is read again, perhaps by a clock that is right by now.
+    /// The current time. It differs from `received_at` when a body is read again, perhaps after a wrong clock was set
+    /// right.
     pub now: Millis,
-    /// What is known of them.
+    /// How to read a time that is not plausible.
     pub admit: Option<Admit>,
 }
 
 impl Times {
-    /// Of what was received just now.
+    /// For an event received just now.
     pub const fn at(received_at: Millis) -> Self {
         Self { received_at, now: received_at, admit: None }
     }
 
-    /// The time that `token` means, in digits, bare or quoted: 13 of them are milliseconds, and 10 seconds. `None` if it is no
-    /// time at all; otherwise the time, if it is plausible.
+    /// Reads the digits in `token`, bare or quoted: 13 digits are milliseconds, 10 are seconds. `None` if it is not
+    /// an
+    /// integer, `Some(None)` if it is not a plausible time.
     fn read(self, token: &str) -> Option<Option<Millis>> {
         let quoted = raw_json::exact_text(token);
         let digits = quoted.as_deref().unwrap_or(token);
@@ -93,19 +95,19 @@ impl Times {
         }
     }
 
-    /// A time column: what is no plausible time is null, like the platform's 0.
+    /// The value of a time column: null if it is not a plausible time, such as the platform's 0.
     fn of_column(self, value: Option<&RawValue>) -> Option<Millis> {
         self.read(value?.get()).flatten()
     }
 }
 
-/// What `eventInfo` says.
+/// The content of `eventInfo`.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
 pub enum EventInfo {
     /// `meeting.verify`.
     Handshake,
-    /// Anything else.
+    /// Any other type.
     Event { event: Arc<str>, occurred_at: Millis, meeting: Meeting, attendee: Attendee },
 }
 
@@ -113,7 +115,7 @@ impl EventInfo {
     /// Reads `event_info`, a well-formed object without insignificant white space.
     ///
     /// # Errors
-    /// Why no event can be made of it, for the quarantine.
+    /// Why it cannot be read as an event, for the quarantine.
     pub fn read(event_info: &str, times: Times) -> Result<Self, String> {
         let members = raw_json::members::<3>(event_info, ["event", "timestamp", "payload"])
             .map_err(|error| format!("eventInfo cannot be read: {error}"))?;
@@ -138,7 +140,7 @@ impl EventInfo {
     }
 }
 
-/// What the typed columns have of a payload.
+/// The values of the typed columns in a payload.
 pub fn columns(payload: Option<&RawValue>, times: Times) -> (Meeting, Attendee) {
     let [meeting_info, attendee_info, misprinted] =
         optional::<3>(payload, ["meetingInfo", ATTENDEE_INFO[0], ATTENDEE_INFO[1]]);
@@ -173,8 +175,9 @@ pub fn columns(payload: Option<&RawValue>, times: Times) -> (Meeting, Attendee) 
     (Meeting { id, uuid, cycle_sub_id }, attendee)
 }
 
-/// A text column: a string as it is (U+FFFD for what no database holds), an integer as its digits, else null; empty is
-/// null.
+/// The value of a text column: a string as it is (with U+FFFD for what a database cannot hold), an integer as its
+/// digits,
+/// anything else null. An empty string is null.
 fn text(value: Option<&RawValue>) -> Option<Arc<str>> {
     let token = value?.get();
     if is_integer(token) {
@@ -183,8 +186,9 @@ fn text(value: Option<&RawValue>) -> Option<Arc<str>> {
     raw_json::storable_text(token).filter(|text| !text.is_empty()).map(|text| Arc::from(text.as_ref()))
 }
 
-/// The members called `names` of `value`, none of them if it is not an object. Of a doubled member the last counts, as
-/// with most parsers.
+/// The members with the given `names` in `value`; all `None` if it is not an object. Of a duplicate member the last
+/// value
+/// counts, as in most parsers.
 fn optional<'a, const N: usize>(value: Option<&'a RawValue>, names: [&str; N]) -> [Option<&'a RawValue>; N] {
     value
         .map(RawValue::get)
@@ -193,8 +197,9 @@ fn optional<'a, const N: usize>(value: Option<&'a RawValue>, names: [&str; N]) -
         .map_or([None; N], |members| members.values)
 }
 
-/// A body that is an `eventInfo` without an envelope, and where such a one came from: history knows the events that the
-/// platform pushes, and what else there is was fetched.
+/// A body that is an `eventInfo` without an envelope, and its source: an event type that the platform pushes was made
+/// from
+/// the history, any other was fetched from the API.
 pub fn bare(body: &[u8]) -> Option<(&str, Source)> {
     let text = std::str::from_utf8(body).ok()?.trim();
     let event = raw_json::exact_text(raw_json::members::<1>(text, ["event"]).ok()?.values[0]?.get())?;

@@ -1,8 +1,8 @@
-//! JSON as text, in all the ways in which it can be written. The integration tests use it too.
+//! JSON texts in every way that JSON allows to write them. The integration tests use this module too.
 
 use proptest::prelude::*;
 
-/// A JSON string token of any characters, each written as itself or as an escape, halves of pairs included.
+/// A JSON string token of any characters, each written as itself or as an escape, lone surrogates included.
 fn string_token() -> impl Strategy<Value = String> {
     let escape = |unit: u16, upper: bool| if upper { format!("\\u{unit:04X}") } else { format!("\\u{unit:04x}") };
     let unit = prop_oneof![
@@ -47,7 +47,7 @@ pub fn value() -> impl Strategy<Value = Vec<String>> {
     })
 }
 
-/// The members of an object, some of them with names that mean something to us.
+/// The members of an object, some with names that Convoke reads.
 fn object(value: impl Strategy<Value = Vec<String>>, most: usize) -> impl Strategy<Value = Vec<Vec<String>>> {
     let known =
         ["meetingInfo", "attendeeInfo", "attendeelInfo", "meetingID", "displayName", "joinTime", "event", "timestamp"];
@@ -60,7 +60,7 @@ pub fn white_space() -> impl Strategy<Value = String> {
     prop::string::string_regex("[ \t\r\n]{0,3}").expect("a regular expression")
 }
 
-/// The tokens with some white space after each, in turn.
+/// Joins the tokens with the given white space after each, in turn.
 pub fn spread(tokens: &[String], spaces: &[String]) -> String {
     let mut spaces = spaces.iter().cycle();
     let mut out = String::new();

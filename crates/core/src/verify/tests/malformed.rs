@@ -1,4 +1,4 @@
-//! Every way in which a body is no envelope (`400` in the contract's table), and none of them panics.
+//! Every way in which a body can fail to be an envelope (`400` in the contract's table), without a panic.
 
 use super::signatures::JOIN;
 use super::*;
@@ -11,7 +11,7 @@ fn malformed(body: impl Into<Vec<u8>>) -> Malformed {
     }
 }
 
-/// A correctly signed body, changed.
+/// A correctly signed body with one replacement.
 fn changed(from: &str, to: &str) -> String {
     let body = body(JOIN);
     assert_eq!(body.matches(from).count(), 1, "{from} stands there once");
@@ -24,7 +24,7 @@ fn a_body_that_is_not_utf8_is_distinguished_from_one_that_is_not_json() {
     let at = bytes.iter().position(|byte| *byte >= 0x80).expect("a name in Chinese");
     bytes.remove(at);
     assert_eq!(malformed(bytes), Malformed::NotUtf8);
-    // A surrogate in what some call UTF-8, UTF-16, Latin-1.
+    // A surrogate encoded as if it were UTF-8, then UTF-16, Latin-1, and an overlong NUL.
     for bytes in [&b"{\"a\":\"\xed\xa0\x80\"}"[..], b"\xff\xfe{\0}\0", b"{\"a\":\"\xe9\"}", b"\xc0\x80"] {
         assert_eq!(malformed(bytes), Malformed::NotUtf8);
     }
@@ -97,7 +97,7 @@ fn each_member_is_required_once_and_unknown_ones_are_ignored() {
     for (n, (name, value)) in members.iter().enumerate() {
         let without = all().enumerate().filter(|(m, _)| *m != n).map(|(_, member)| member);
         assert_eq!(malformed(join(without.collect())), Malformed::Missing(name));
-        // Doubled with the same value, with another, and with a name that is written with escapes.
+        // Duplicate with the same value, with another value, and with a name that is written with escapes.
         let escaped = format!("\\u{:04X}{}", u32::from(name.as_bytes()[0]), &name[1..]);
         for second in [format!("\"{name}\":{value}"), format!("\"{name}\":null"), format!("\"{escaped}\":{value}")] {
             assert_eq!(malformed(join(all().chain([second.clone()]).collect())), Malformed::Doubled(name), "{second}");
@@ -106,7 +106,7 @@ fn each_member_is_required_once_and_unknown_ones_are_ignored() {
         // A name written with escapes is the same name.
         let renamed = good.replacen(&format!("\"{name}\":"), &format!("\"{escaped}\":"), 1);
         assert!(check(renamed).is_ok(), "{escaped}");
-        // A null is no value.
+        // A null does not count as a value.
         let null = all().enumerate().map(|(m, member)| if m == n { format!("\"{name}\":null") } else { member });
         assert!(matches!(malformed(join(null.collect())), Malformed::Wrong(wrong, _) if wrong == *name));
     }
@@ -117,7 +117,7 @@ fn each_member_is_required_once_and_unknown_ones_are_ignored() {
     let both = format!("\"appId\":\"{APP_ID}\",\"app\\u0049d\":\"{APP_ID}\"");
     assert_eq!(malformed(good.replace(&format!("\"appID\":\"{APP_ID}\""), &both)), Malformed::Doubled("appID"));
 
-    // The order does not matter, nor do names that only look alike, even if no text can hold them.
+    // The order does not matter, nor do unknown names, even if they contain a lone surrogate.
     let unknown = ["\"x\":[[],{}]", "\"APPID\":1", "\"\":null", r#""\ud800":"\udfff""#, r#""\u0000":"""#, "\"x\":2"];
     let members: Vec<_> = unknown.into_iter().map(str::to_owned).chain(all()).rev().collect();
     assert!(check(join(members)).is_ok());
@@ -202,7 +202,7 @@ fn envelope_texts_that_unicode_cannot_hold_match_nothing() {
         ))
         .err()
     };
-    // Whatever the sender may have signed in their place.
+    // Whatever the sender may have signed in place of the lone surrogate.
     for nonce in [r"\ud800", r#""\ud800""#, "\u{fffd}", "?", ""] {
         let signed = format!("{APP_ID}{TIMESTAMP}{nonce}{info}");
         assert_eq!(with(APP_ID, r"\ud800", &signed), Some(Refusal::Signature), "{nonce}");

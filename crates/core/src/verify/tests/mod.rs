@@ -1,4 +1,4 @@
-//! What the platform may send, what a forger may send, and what is made of both.
+//! What the platform may send, what a forger may send, and how both are handled.
 
 pub(crate) mod json_text;
 mod malformed;
@@ -9,9 +9,9 @@ mod signatures;
 use super::*;
 use crate::time::Millis;
 
-/// Of the platform's own samples.
+/// The key of the platform's samples.
 const SAMPLE_KEY: &str = "123456";
-/// Of our own vectors.
+/// The key of our own vectors.
 const KEY: &str = "demo-Subscriber-Key-2025";
 const APP_ID: &str = "7700001234";
 const TIMESTAMP: &str = "1735700465790";
@@ -41,7 +41,7 @@ fn sign(key: &str, message: &str) -> String {
     hex::encode(mac.finalize().into_bytes())
 }
 
-/// A body as the platform sends it, with `sent` as its `eventInfo`, whose signature covers `signed`.
+/// A body as the platform sends it: its `eventInfo` is `sent`, and its signature covers `signed`.
 fn body_signed_over(sent: &str, signed: &str) -> String {
     let signature = sign(KEY, &format!("{APP_ID}{TIMESTAMP}{NONCE}{signed}"));
     format!(
@@ -58,13 +58,13 @@ fn check(body: impl Into<Vec<u8>>) -> Result<Checked, Refusal> {
     verify(&Bytes::from(body.into()), &keyring(), &delivery())
 }
 
-/// The content of a body with this `eventInfo`, signed.
+/// The content of a signed body with this `eventInfo`.
 fn content(event_info: &str) -> Content {
     let checked = check(body(event_info)).expect("it is signed");
     checked.verified.content().clone()
 }
 
-/// The event that a signed body with this `eventInfo` is.
+/// The event in a signed body with this `eventInfo`.
 fn event(event_info: &str) -> Event {
     match content(event_info) {
         Content::Event(event) => event,
@@ -72,7 +72,7 @@ fn event(event_info: &str) -> Event {
     }
 }
 
-/// Why a signed body with this `eventInfo` goes to the quarantine.
+/// Why a signed body with this `eventInfo` is quarantined.
 fn reason(event_info: &str) -> String {
     match content(event_info) {
         Content::Unreadable(unreadable) => {

@@ -1,4 +1,4 @@
-//! What holds for whatever is sent.
+//! Properties that hold for any input.
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -24,7 +24,7 @@ fn event_info(payload: Vec<String>) -> Vec<String> {
     [head.map(str::to_owned).to_vec(), payload, vec!["}".to_owned()]].concat()
 }
 
-/// A value without escapes in its strings, which there is one way to write.
+/// A value whose strings need no escapes, so that all serialisers write it in the same way.
 fn plain_value() -> impl Strategy<Value = Value> {
     let text = "[^\"\\\\\\x00-\\x1f]{0,8}";
     let leaf = prop_oneof![
@@ -77,7 +77,7 @@ proptest! {
         for &form in Form::VARIANTS {
             let text = form.of(&info, &info);
             let checked = check(body_signed_over(&info, &text)).expect("a form that is tried");
-            // The first of equal forms is the one that is counted.
+            // Of equal forms, the first is reported.
             let first = Form::VARIANTS.iter().copied().find(|other| other.of(&info, &info) == text);
             prop_assert_eq!(Some(checked.form), first);
             prop_assert_eq!(&form.of(&text, &text), &text, "a form of a form is itself");
@@ -91,9 +91,11 @@ proptest! {
         }
     }
 
-    /// A byte is significant unless it is white space between tokens, and stays so; the case of the signature's digits,
-    /// and of the digits and letters of an escape that means the same, is not. So: whatever still verifies has the same
-    /// members with the same values, and the same `eventInfo` but for its escapes.
+    /// Every byte is significant, with these exceptions: white space between tokens that stays white space, the case
+    /// of the
+    /// digits of the signature, and another spelling of the same escape. So whatever still verifies after a change
+    /// has the
+    /// same members with the same values, and the same `eventInfo` except for escapes.
     #[test]
     fn a_changed_byte_verifies_only_if_it_meant_nothing(
         payload in value(),
@@ -138,7 +140,7 @@ proptest! {
         let depth = depth(&value);
         prop_assert_eq!(raw_json::compact(&pretty), (Cow::Borrowed(&*compact), Shape { depth }));
         prop_assert!(matches!(raw_json::compact(&compact).0, Cow::Borrowed(_)), "what is compact is not copied");
-        // And its strings are what serde_json makes of them.
+        // The strings decode to the same values as in serde_json.
         let escaped = Form::Escaped.of(&compact, &compact);
         prop_assert_eq!(serde_json::from_str::<Value>(&escaped).expect("well-formed"), value);
     }

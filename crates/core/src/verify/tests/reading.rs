@@ -1,4 +1,4 @@
-//! What is made of a signed body: an event with its columns and its id, or a piece for the quarantine.
+//! How a signed body is read: as an event with its columns and id, or as a quarantine entry.
 
 use super::signatures::JOIN;
 use super::*;
@@ -65,7 +65,7 @@ fn unknown_event_types_and_missing_payloads_are_events() {
         assert_eq!((read.meeting, read.attendee), (Meeting::default(), Attendee::default()), "{payload}");
     }
     assert_eq!(event(r#"{"event":"x","timestamp":1735700465789}"#).meeting, Meeting::default());
-    // What an event type cannot be in a database becomes U+FFFD; names with escapes are the same names.
+    // Characters that a database cannot store become U+FFFD in the event type; a name with escapes is the same name.
     assert_eq!(&*event(r#"{"\u0065vent":"a\u0000b\ud800","timestamp":1735700465789}"#).event, "a\u{fffd}b\u{fffd}");
 }
 
@@ -116,14 +116,14 @@ fn time_columns_take_what_the_number_of_digits_says_and_what_is_no_plausible_tim
         // Ten digits are seconds.
         ("1735700465", millis(1_735_700_465_000)),
         ("\"1735700465\"", millis(1_735_700_465_000)),
-        // From 2015 to a day after the receipt.
+        // Valid are times from 2015 to one day after the receipt.
         (&first.to_string(), millis(first)),
         (&(first - 1).to_string(), None),
         ("1420070399", None),
         (&latest.to_string(), millis(latest)),
         (&(latest + 1).to_string(), None),
         ("1735786867", None),
-        // Any other number of digits could be anything.
+        // Any other number of digits is ambiguous.
         ("\"0001735700465001\"", None),
         ("173570046500", None),
         ("17357004650", None),
@@ -272,10 +272,10 @@ fn somebody_who_knows_the_unit_has_an_implausible_time_admitted() {
     assert_eq!(read(micros, None), Err(IMPLAUSIBLE.to_owned()));
     assert_eq!(read(micros, Some(Admit::Seconds)), Err(IMPLAUSIBLE.to_owned()));
     assert_eq!(read(&time("0"), Some(Admit::Microseconds)), Err(IMPLAUSIBLE.to_owned()));
-    // What is plausible needs no help, and gets none.
+    // A plausible time is read as it is, whatever `admit` says.
     let event = read(&time("1735700465789"), Some(Admit::Microseconds)).expect("an event");
     assert_eq!(Some(event.occurred_at), millis(1_735_700_465_789));
-    // Received by a clock that was years behind: the clock that is right by now counts.
+    // Received while the clock was years behind: now that the clock is right, its time counts.
     let behind = Unreadable { received_at: Millis::new(5).expect("a time"), ..unreadable(&time("1735700465789")) };
     assert!(reread(&behind, now, None).is_ok());
 }
@@ -300,7 +300,7 @@ fn a_body_without_an_envelope_is_what_was_made_or_fetched_here() {
     assert_eq!(bare("{}").err().as_deref(), Some("appID is missing"));
 }
 
-/// An `eventInfo` of so many levels, itself the first, of arrays or of objects.
+/// An `eventInfo` with `levels` levels of arrays or objects, itself the first.
 fn nested(levels: usize, open: &str, inner: &str, close: &str) -> String {
     let (open, close) = (open.repeat(levels - 1), close.repeat(levels - 1));
     format!(r#"{{"event":"a","timestamp":1735700465789,"payload":{open}{inner}{close}}}"#)
@@ -316,12 +316,12 @@ fn nesting_is_read_to_512_levels_and_kept_in_the_quarantine_beyond() {
             assert_eq!(reason, format!("eventInfo is nested {levels} levels deep, over 512"));
         }
     }
-    // Wide is not deep.
+    // Width does not count as depth.
     let wide = format!(r#"{{"event":"a","timestamp":1735700465789,"payload":[{}[]]}}"#, "[],{},".repeat(10_000));
     assert_eq!(&*event(&wide).event_info, wide);
 }
 
-/// `appID`, eventInfo, id. Computed with Python's `hashlib` and `uuid`, from the contract's words alone.
+/// `appID`, eventInfo, id. Computed with Python's `hashlib` and `uuid`, from the text of the specification alone.
 const IDS: [[&str; 3]; 6] = [
     [
         "123456789",
@@ -371,12 +371,12 @@ fn a_resigned_retry_and_one_with_white_space_have_the_same_id() {
     let checked = check(retry).expect("it is signed");
     let Content::Event(again) = checked.verified.content() else { panic!("it is an event") };
     assert_eq!(*again, first);
-    // However its text is escaped, it is the same, as it is kept.
+    // Escaping does not change the id. The text is kept as sent.
     let escaped = JOIN.replace("王小明", r"\u738b\u5c0F\u660e").replace("WeLink", r"\u0057eLink");
     assert_eq!((event(&escaped).event_id, &*event(&escaped).event_info), (first.event_id, &*escaped));
     let quoted = |text: &str| JOIN.replace("王小明", text);
     assert_eq!(event(&quoted(r#"\u0022/\u000a\ud83d\ude00"#)).event_id, event(&quoted(r#"\"\/\n😀"#)).event_id);
-    // Another order of members, or another digit, is another event.
+    // Another order of members, or another character, is another event.
     let other = JOIN.replace(r#""role":"CHAIR""#, r#""role":"CHAIr""#);
     assert_ne!(event(&other).event_id, first.event_id);
 }

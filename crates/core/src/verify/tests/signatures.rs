@@ -1,11 +1,12 @@
-//! Section 6.2 of the manual: the signature, its forms, and what does not pass for one.
+//! Section 6.2 of the manual: the signature, its forms, and invalid signatures.
 
 use sha2::Digest as _;
 
 use super::*;
 
-/// `appID`, envelope timestamp, nonce, key, eventInfo, signature: the two of the manual's samples that can be computed,
-/// and three of our own.
+/// `appID`, envelope timestamp, nonce, key, eventInfo, signature: the two samples of the manual that can be computed,
+/// and
+/// three of our own.
 const VECTORS: [[&str; 6]; 5] = [
     [
         "1988692299",
@@ -44,7 +45,7 @@ const VECTORS: [[&str; 6]; 5] = [
 
 pub(super) const JOIN: &str = r#"{"event":"meeting.join","timestamp":1735700465789,"payload":{"meetingInfo":{"meetingID":"960000017","meetingUUID":"11112222333344445555666677778888"},"attendeeInfo":{"userUUID":"aaaabbbbccccddddeeeeffff00001111","userAgent":"WeLink-desktop","account":"demo.user","participantID":"99998888777766665555444433332222","displayName":"王小明","joinTime":1735700465001,"leftTime":0,"role":"CHAIR","callNumber":"+8657100000000001"}}}"#;
 
-/// The manual's verification request (004:12369-12378), laid out as it is printed there.
+/// The manual's verification request (004:12369-12378), laid out as printed.
 const PRINTED: &str = r#"{
     "appID": "1988692299",
     "timestamp": 1629183619116,
@@ -84,7 +85,7 @@ fn the_vectors_of_the_manual_and_our_own_verify_as_sent() {
 #[test]
 fn the_verification_request_passes_as_printed_with_any_white_space() {
     let spread = PRINTED.replace(':', " :\t").replace(',', " \r\n,").replace('{', "{ \n\t ");
-    // The colons within texts are none here: no value of this body has one.
+    // This replaces the colons inside strings too, but no value of this body contains one.
     for text in [
         PRINTED.to_owned(),
         PRINTED.replace("    ", "\t"),
@@ -137,7 +138,7 @@ fn slashes_surrogate_pairs_and_control_characters_are_unescaped_and_escaped_as_j
         (r"\u001F\u0000é", r"\u001f\u0000\u00e9", Form::Escaped),
         (r"\u2028 \u007f", "\u{2028} \u{7f}", Form::Unescaped),
         ("\u{2028} \u{7f}", "\\u2028 \u{7f}", Form::Escaped),
-        // Halves of a pair cannot be written as themselves.
+        // Lone surrogates cannot be written as themselves.
         (r"\uD800x王", r"\ud800x\u738b", Form::Escaped),
         (r"\uDE00\uD83Dx", r"\ude00\ud83dx", Form::Unescaped),
         (r"\uD83D\uD83D\uDE00", "\\ud83d😀", Form::Unescaped),
@@ -147,7 +148,7 @@ fn slashes_surrogate_pairs_and_control_characters_are_unescaped_and_escaped_as_j
     }
 }
 
-/// What one serialiser sends and another signs, as the content of a name, and the form by which it is described.
+/// What a serialiser sends, what another one signs (as the content of a name), and the form that matches.
 const PAIRS: [(&str, &str, Form); 20] = [
     // Gson escapes for HTML unless configured not to.
     ("R&D", r"R\u0026D", Form::Html),
@@ -213,7 +214,7 @@ fn other_forms_are_not_guessed() {
     }
 }
 
-/// What `convoke verify` finds in the wider family.
+/// The form that `convoke verify` finds in the wider family.
 fn wider(sent: &str, signed: &str) -> Option<String> {
     let body = body_signed_over(sent, signed);
     assert_eq!(check(body.clone()).err(), Some(Refusal::Signature), "{signed} is none of the forms of a delivery");
@@ -226,7 +227,7 @@ fn the_wider_family_names_the_text_that_was_signed() {
         |name: &str| format!(r#"{{"event":"x","timestamp":1735700465789,"payload":{{"displayName":"{name}"}}}}"#);
     let (all, upper) = ("everything outside of ASCII escaped", "hexadecimal digits in upper case");
     for (sent, signed, words) in [
-        // As .NET's System.Text.Json, Newtonsoft's, and Go's libraries write it.
+        // The output of .NET's System.Text.Json, of Newtonsoft's, and of Go's libraries.
         (
             r#"R&D \"王+\" `x'"#,
             r"R\u0026D \u0022\u738B\u002B\u0022 \u0060x\u0027",
@@ -234,7 +235,7 @@ fn the_wider_family_names_the_text_that_was_signed() {
         ),
         ("<R&D = '王'>", r"\u003cR\u0026D = \u0027王\u0027\u003e", "< > & ' escaped"),
         ("R&D '王' \u{2028}", r"R\u0026D '王' \u2028", "U+2028 and U+2029 escaped, < > & escaped"),
-        // As some of Java and PHP do.
+        // The output of some libraries of Java and PHP.
         ("R&D 王", r"R\u0026D \u738B", &*format!("{all}, < > & = ' escaped, {upper}")),
         ("</b> / — 王", r"<\/b> / \u2014 王", "U+0080 to U+009F and U+2000 to U+20FF escaped, </ written <\\/"),
         ("R&D/王", r"R\u0026D\/王", "< > & = ' escaped, / written \\/"),
@@ -252,7 +253,7 @@ fn the_wider_family_names_the_text_that_was_signed() {
     let pretty = serde_json::to_string_pretty(&value).expect("JSON");
     assert_eq!(wider(sent, &pretty).as_deref(), Some("members sorted by name, in lines, indented by 2"));
     assert_eq!(wider(sent, &sent.replace('王', "?")).as_deref(), Some("a ? for each character outside of ASCII"));
-    // No key, or a word that was changed, is found by nobody.
+    // A changed word matches nothing.
     assert_eq!(wider(sent, &sent.replace("join", "left")), None);
     assert!(words().iter().all(|words| !words.is_empty()) && words().len() == 24, "{}", words().len());
 }
@@ -282,7 +283,7 @@ fn a_wrong_signature_of_any_shape_matches_no_key() {
     ] {
         assert_eq!(check(with(&wrong)).err(), Some(Refusal::Signature), "{wrong}");
     }
-    // The same characters, written otherwise, are the same signature.
+    // The signature may be in upper case, or contain escapes.
     let first = format!("\\u{:04x}", u32::from(good.as_bytes()[0]));
     for right in [format!("\"{}\"", good.to_uppercase()), format!("\"{first}{}\"", &good[1..])] {
         assert!(check(with(&right)).is_ok(), "{right}");
@@ -291,7 +292,7 @@ fn a_wrong_signature_of_any_shape_matches_no_key() {
 
 #[test]
 fn digits_moved_between_the_signed_parts_do_not_pass() {
-    // The parts are joined without separators: the HMAC of all of these is the same.
+    // The parts are joined without separators, so all of these have the same HMAC.
     let signature = sign(KEY, &format!("{APP_ID}{TIMESTAMP}{NONCE}{JOIN}"));
     let with = |app_id: &str, timestamp: &str, nonce: &str| {
         check(format!(
@@ -324,7 +325,7 @@ fn any_of_a_subscribers_keys_may_sign_and_no_other_subscribers() {
         Keyring::new(&[subscriber(APP_ID, &["new", "newer", KEY]), subscriber("another", &["key of another"])]);
     let checked = verify(&body(JOIN).into(), &keyring, &delivery()).expect("the last key fits");
     assert_eq!(checked.key, 2);
-    // As the last of the forms, too.
+    // Also with one of the later forms.
     let escaped = JOIN.replace("王小明", r"\u738b\u5c0f\u660e");
     let checked = verify(&body_signed_over(JOIN, &escaped).into(), &keyring, &delivery()).expect("signed");
     assert_eq!((checked.key, checked.form), (2, Form::Escaped));
@@ -357,7 +358,7 @@ fn the_decoy_that_answers_for_unknown_subscribers_lets_nobody_in() {
 
 #[test]
 fn no_more_than_eight_forms_are_ever_tried_and_equal_ones_once() {
-    // A forgery costs one HMAC a key for each distinct form: this is all that there is to iterate over.
+    // A forgery costs one HMAC per key for each distinct form, and there are no more forms than these.
     let distinct = |info: &str| {
         let (compact, _) = raw_json::compact(info);
         let forms: Vec<_> = Form::VARIANTS.iter().map(|form| form.of(info, &compact)).collect();
@@ -369,10 +370,10 @@ fn no_more_than_eight_forms_are_ever_tried_and_equal_ones_once() {
     assert_eq!(distinct(r#"{"event":"\/"}"#), 2);
     assert_eq!(distinct(r#"{"event":"é"}"#), 3);
     assert_eq!(distinct(r#"{"event": "\/王é\u003d"}"#), 8);
-    // What does not change is not copied.
+    // A form that changes nothing does not copy the text.
     let plain = r#"{"event":"a"}"#;
     assert!(Form::VARIANTS.iter().all(|form| matches!(form.of(plain, plain), Cow::Borrowed(_))));
-    // An escape is six bytes for one: no form is longer than six times the text as sent.
+    // An escape is six bytes for one, so no form is longer than six times the text as sent.
     let grown = Form::Html.of(r#"{"a":"&&&&"}"#, r#"{"a":"&&&&"}"#).len();
     assert!(grown <= 6 * r#"{"a":"&&&&"}"#.len(), "{grown}");
 }
