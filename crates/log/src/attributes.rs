@@ -1,33 +1,33 @@
-//! Attributes of a participant: the texts of a row of `attendance`.
+//! Attributes of a participant: the text columns of a row of `attendance`.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// Between two texts. None of them has it in itself: U+0000 is taken out of what comes in, and PostgreSQL has no such text.
+/// Separates the texts. No text contains it: U+0000 is removed from input, and PostgreSQL cannot store it.
 const SEPARATOR: char = '\0';
 
-/// The texts, in one piece of memory: many thousands of these are kept while their meetings go on. One that is not there is
+/// The texts in a single allocation, because many thousands of these are kept during live meetings. A missing text is
 /// empty.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Attributes<String>", into = "Attributes<String>")]
 pub struct ParticipantAttributes(Arc<str>);
 
-/// The same, one by one.
+/// The same texts as separate fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Attributes<T> {
     /// The meeting's number.
     pub meeting_id: Option<T>,
-    /// The participant.
+    /// The participant id.
     pub participant_id: Option<T>,
-    /// The user.
+    /// The user UUID.
     pub user_uuid: Option<T>,
     /// The login name.
     pub account: Option<T>,
-    /// The name that is shown.
+    /// The displayed name.
     pub display_name: Option<T>,
-    /// The number.
+    /// The call number.
     pub call_number: Option<T>,
     /// The kind of client.
     pub user_agent: Option<T>,
@@ -41,7 +41,7 @@ impl<T> Attributes<T> {
         Self { meeting_id, participant_id, user_uuid, account, display_name, call_number, user_agent, role }
     }
 
-    /// In the order of their columns.
+    /// In column order.
     fn into_array(self) -> [Option<T>; 8] {
         let Self { meeting_id, participant_id, user_uuid, account, display_name, call_number, user_agent, role } = self;
         [meeting_id, participant_id, user_uuid, account, display_name, call_number, user_agent, role]
@@ -49,13 +49,13 @@ impl<T> Attributes<T> {
 }
 
 impl<'a> Attributes<&'a str> {
-    /// Who that is: the user UUID, else the account, else the call number, else the participant.
+    /// The person: the user UUID, else the account, else the call number, else the participant.
     #[must_use]
     pub fn person(&self) -> Option<&'a str> {
         self.user_uuid.or(self.account).or(self.call_number).or(self.participant_id)
     }
 
-    /// In one piece.
+    /// Packs the texts into one allocation.
     #[must_use]
     pub fn pack(self) -> ParticipantAttributes {
         let texts = self.into_array();
@@ -75,7 +75,7 @@ impl<'a> Attributes<&'a str> {
 }
 
 impl ParticipantAttributes {
-    /// One by one.
+    /// The texts as separate fields.
     #[must_use]
     pub fn unpack(&self) -> Attributes<&str> {
         let mut texts = [None; 8];

@@ -1,4 +1,4 @@
-//! The disk of an embedded database: said to be short before it is full, and for how long it will last.
+//! The disk of an embedded database: warns before it is full, and estimates how long it will last.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,16 +6,16 @@ use std::time::Duration;
 use convoke_core::throttle::Reminder;
 use convoke_core::time::Clock;
 
-/// A volume, in bytes.
+/// A volume; sizes in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Disk {
-    /// What may still be written.
+    /// Free space.
     pub free: u64,
-    /// All of it.
+    /// Total size.
     pub total: u64,
 }
 
-/// How much is left.
+/// How much space is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// Enough.
@@ -29,7 +29,7 @@ pub enum Level {
 const GIB: u64 = 1 << 30;
 
 impl Disk {
-    /// How much is left.
+    /// How much space is left.
     #[must_use]
     pub fn level(self) -> Level {
         if self.free < GIB / 4 {
@@ -42,27 +42,27 @@ impl Disk {
     }
 }
 
-/// While it stays short, it is said this often.
+/// Interval at which an unchanged shortage is logged again.
 const LOG_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// A level that comes and goes is said no more often than this.
+/// Minimum interval between log lines of a level that comes and goes.
 const CHANGE_LOG_INTERVAL: Duration = Duration::from_secs(600);
 
-/// How fast it fills is judged by so much of the past, in steps of a minute.
+/// The rate at which the disk fills is measured over `MAX_STEPS` steps of this length.
 const STEP_INTERVAL: Duration = Duration::from_secs(60);
 const MAX_STEPS: usize = 30;
 
-/// What there is to say of a disk.
+/// A warning about a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Warning {
-    /// How much is left.
+    /// How much space is left.
     pub level: Level,
-    /// For how long that lasts, if it goes on to fill as in the last half hour; `None`: it does not fill.
+    /// Time until it is full, if it fills as in the last half hour; `None`: it does not fill.
     pub full_in: Option<Duration>,
 }
 
 impl Warning {
-    /// Says it, with what to do.
+    /// Logs the warning, and what to do.
     pub fn say(self, disk: Disk) {
         let free = bytesize::ByteSize(disk.free).to_string();
         let full_in = self.full_in.map_or_else(
@@ -86,23 +86,23 @@ impl Warning {
     }
 }
 
-/// Watches one disk.
+/// Watches one disk and decides when to warn.
 #[derive(Debug)]
 pub struct DiskWatch {
     clock: Clock,
-    /// What was free at which time, a minute apart.
+    /// Free space by time, in steps of a minute.
     past: VecDeque<(Duration, u64)>,
     reminder: Reminder<Level>,
 }
 
 impl DiskWatch {
-    /// Nothing is known yet.
+    /// Starts without any measurement.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         Self { clock, past: VecDeque::new(), reminder: Reminder::new(CHANGE_LOG_INTERVAL) }
     }
 
-    /// Notes how the disk is now; what there is to say of it, if it is time to say it.
+    /// Records the current state of the disk. Returns a warning if one is due.
     pub fn note(&mut self, disk: Disk) -> Option<Warning> {
         let now = self.clock.steady();
         if self.past.back().is_none_or(|(at, _)| now.saturating_sub(*at) >= STEP_INTERVAL) {
@@ -162,7 +162,7 @@ mod tests {
         }
         let [(189, low), (573, nearly)] = said[..] else { panic!("{said:?}") };
         assert_eq!((low.level, nearly.level), (Level::Low, Level::NearlyFull));
-        // 1022 MiB, at two a second.
+        // 1022 MiB at 2 MiB per second.
         assert_eq!(low.full_in.map(|left| left.as_secs()), Some(511));
         assert_eq!(nearly.full_in.map(|left| left.as_secs()), Some(127));
     }

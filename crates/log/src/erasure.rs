@@ -1,4 +1,4 @@
-//! What `convoke forget` needs of a database: finding a person's rows, erasing them, and remembering that it was done.
+//! The database side of `convoke forget`: finding a person's rows, erasing them, and recording the erasure.
 
 use std::collections::HashMap;
 
@@ -10,11 +10,12 @@ use convoke_core::event::{Attendee, Meeting};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
 
-/// What stands in the place of the reason of an entry of the quarantine whose body was erased.
+/// Replaces the reason of a quarantine entry whose body was erased.
 pub const FORGOTTEN: &str = "the person in it was forgotten, and its body erased";
 
-/// What a person is named by, each compared with its column. Somebody of whom only a name is known is named by a stay, or by a
-/// name within one meeting: elsewhere the name may be anybody's.
+/// The identifiers of a person, each compared with its column. A person known only by name is identified by a stay,
+/// or by a
+/// name within one meeting: in other meetings, the name may be another person's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Handles {
     /// User UUIDs.
@@ -25,26 +26,26 @@ pub struct Handles {
     pub call_numbers: Vec<String>,
     /// Stays of `attendance`.
     pub stays: Vec<Uuid>,
-    /// A meeting's number or UUID …
+    /// A meeting's number or UUID, for `names`.
     pub meeting: Option<String>,
-    /// … and names in it.
+    /// Names in that meeting.
     pub names: Vec<String>,
 }
 
 impl Handles {
-    /// Whether there are none.
+    /// Whether there are no identifiers.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         !self.know_everywhere() && self.stays.is_empty() && (self.meeting.is_none() || self.names.is_empty())
     }
 
-    /// Whether one of them is the person's in whichever meeting.
+    /// Whether one of them identifies the person in every meeting.
     #[must_use]
     pub fn know_everywhere(&self) -> bool {
         self.all().next().is_some()
     }
 
-    /// Whether `attendee` of `meeting` is named by one of them; a stay is not looked at.
+    /// Whether one of them identifies `attendee` of `meeting`; stays are not compared.
     #[must_use]
     pub fn name(&self, meeting: &Meeting, attendee: &Attendee) -> bool {
         let among = |list: &[String], value: &Option<std::sync::Arc<str>>| {
@@ -59,71 +60,71 @@ impl Handles {
             })
     }
 
-    /// Those that are the person's everywhere, of whichever kind.
+    /// The identifiers that are valid in every meeting, of all kinds.
     pub fn all(&self) -> impl Iterator<Item = &str> {
         self.users.iter().chain(&self.accounts).chain(&self.call_numbers).map(String::as_str)
     }
 }
 
-/// A row of the log that tells of somebody.
+/// A log row about a person.
 #[derive(Clone, Debug)]
 pub struct PersonRow {
-    /// Its place.
+    /// Its position in the log.
     pub seq: Seq,
-    /// Its id.
+    /// The event's id.
     pub event_id: EventId,
-    /// The subscriber.
+    /// The `appID` of the subscriber.
     pub subscriber_id: std::sync::Arc<str>,
-    /// Which meeting.
+    /// The meeting.
     pub meeting: Meeting,
-    /// Who.
+    /// The participant.
     pub attendee: Attendee,
 }
 
-/// A stay, by its key in `attendance`.
+/// The key of a stay in `attendance`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, sqlx::FromRow)]
 pub struct StayKey {
     /// The run.
     #[sqlx(flatten)]
     pub run: RunKey,
-    /// As long as it was not forgotten.
+    /// The id that it had before an erasure.
     #[sqlx(try_from = "EventId")]
     pub stay_id: Uuid,
 }
 
-/// A stay of `attendance` that is somebody's.
+/// A stay of a person in `attendance`.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct PersonStay {
-    /// Which.
+    /// Its key.
     #[sqlx(flatten)]
     pub key: StayKey,
     /// The meeting's number.
     pub meeting_id: Option<String>,
-    /// The name in it.
+    /// Its display name.
     pub display_name: Option<String>,
-    /// The number in it.
+    /// Its call number.
     pub call_number: Option<String>,
-    /// The user in it.
+    /// Its user UUID.
     pub user_uuid: Option<String>,
-    /// The account in it.
+    /// Its account.
     pub account: Option<String>,
 }
 
-/// One erasure, begun and maybe finished.
+/// One erasure, finished or not.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct Erasure {
     /// Its number.
     pub id: i64,
-    /// When it was begun; also the `forgotten_at` of what it erases.
+    /// When it began; also the `forgotten_at` of what it erases.
     pub begun_at: Millis,
-    /// When it came to its end.
+    /// When it finished.
     pub finished_at: Option<Millis>,
-    /// What was erased until now.
+    /// What was erased so far.
     #[sqlx(flatten)]
     pub counts: Erased,
 }
 
-/// How much was erased.
+/// The amount of erased data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, sqlx::FromRow)]
 pub struct Erased {
     /// Rows of `events`.
@@ -132,39 +133,40 @@ pub struct Erased {
     pub stays: i64,
     /// Bodies in the quarantine.
     pub quarantined: i64,
-    /// Runs of which the person was the host.
+    /// Runs whose host was the person.
     pub hosts: i64,
-    /// Messages of the stream.
+    /// Messages in the stream.
     pub messages: i64,
 }
 
-/// Who has scheduled a run.
+/// The host of a run.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct Host {
     /// The run.
     #[sqlx(flatten)]
     pub run: RunKey,
-    /// As the platform says.
+    /// The host, as given by the platform.
     pub host: String,
-    /// The run's subject.
+    /// The subject of the run.
     pub subject: Option<String>,
 }
 
-/// Whether somebody was forgotten: asked by whoever writes something about people.
+/// Whether a person was forgotten. Checked by every task that writes data about people.
 #[async_trait]
 pub trait Suppression: LogReader {
-    /// The key of the hashes; `None` if nobody was ever forgotten.
+    /// The key of the hashes; `None` if no person was ever forgotten.
     async fn forgotten_key(&self) -> Result<Option<String>, LogError>;
 
-    /// Those of these hashes that are of somebody forgotten, and when that was last.
+    /// The hashes that belong to a forgotten person, each with the time of the last erasure.
     async fn forgotten(&self, hashes: &[String]) -> Result<HashMap<String, Millis>, LogError>;
 }
 
-/// Finds what there is of a person.
+/// Finds the rows of a person.
 #[async_trait]
 pub trait PersonSearch: LogReader {
-    /// The rows with a place after `after`, up to `up_to`, that one of the handles names, or that tell of somebody in one of
-    /// `runs`. In the order of the log.
+    /// The log rows after `after`, up to `up_to`, that match one of the identifiers, or that are about a person in
+    /// one of
+    /// `runs`. In log order.
     async fn person_rows(
         &self,
         handles: &Handles,
@@ -173,8 +175,9 @@ pub trait PersonSearch: LogReader {
         up_to: Seq,
     ) -> Result<Vec<PersonRow>, LogError>;
 
-    /// Those of the next `limit` stays of `attendance` after `after` that one of the handles names, and the last one that was
-    /// looked at, if there was any.
+    /// The stays that match one of the identifiers, among the next `limit` stays of `attendance` after `after`; and
+    /// the last stay
+    /// that was checked, if any.
     async fn person_stays(
         &self,
         handles: &Handles,
@@ -182,29 +185,29 @@ pub trait PersonSearch: LogReader {
         limit: u32,
     ) -> Result<(Vec<PersonStay>, Option<Uuid>), LogError>;
 
-    /// At most `limit` runs after `after` whose host is known.
+    /// At most `limit` runs after `after` with a known host.
     async fn hosts(&self, after: Option<&RunKey>, limit: u32) -> Result<Vec<Host>, LogError>;
 }
 
-/// Erasing, in one transaction each, together with its count.
+/// Erasing. Each method is one transaction that includes its count.
 #[async_trait]
 pub trait Erasures: PersonSearch + Projection + Operations + Reading {
-    /// The key of the hashes; `fresh` becomes it if there is none yet.
+    /// The key of the hashes; `fresh` becomes the key if there is none yet.
     async fn make_forgotten_key(&self, fresh: &str) -> Result<String, LogError>;
 
-    /// Adds hashes of what tells the person, forgotten at `at`.
+    /// Adds hashes of the person's identifiers, forgotten at `at`.
     async fn remember_forgotten(&self, hashes: &[String], at: Millis) -> Result<(), LogError>;
 
-    /// Begins an erasure of the person with this hash, or goes on with one that did not come to its end.
+    /// Begins an erasure of the person with this hash, or resumes one that is not finished.
     async fn begin_erasure(&self, person: &str, named_by: &str) -> Result<Erasure, LogError>;
 
-    /// The erasure as it stands.
+    /// The current state of the erasure.
     async fn erasure(&self, id: i64) -> Result<Erasure, LogError>;
 
-    /// Notes that it came to its end, and forgets the stays that it had found.
+    /// Marks the erasure as finished, and deletes its recorded stays.
     async fn finish_erasure(&self, id: i64) -> Result<(), LogError>;
 
-    /// Notes stays that are to be erased, each with the meeting's number, and hashes as [`Erasures::remember_forgotten`] does.
+    /// Records stays to erase, each with the meeting's number, and hashes as in [`Erasures::remember_forgotten`].
     async fn note_stays(
         &self,
         erasure: &Erasure,
@@ -212,14 +215,15 @@ pub trait Erasures: PersonSearch + Projection + Operations + Reading {
         hashes: &[String],
     ) -> Result<(), LogError>;
 
-    /// The stays that were noted.
+    /// The recorded stays.
     async fn noted_stays(&self, erasure: i64) -> Result<Vec<StayKey>, LogError>;
 
-    /// Erases what is personal in these rows of the log.
+    /// Erases the personal data in these log rows.
     async fn erase_rows(&self, erasure: &Erasure, rows: &[PersonRow]) -> Result<(), LogError>;
 
-    /// Takes `removed` out of `attendance` and writes `changes`, if the lease's owner still holds it and the cursor still
-    /// stands at `at`, where it stays.
+    /// Removes `removed` from `attendance` and writes `changes`, if the owner still holds the lease and the cursor is
+    /// still at
+    /// `at`, where it stays.
     ///
     /// # Errors
     /// [`LogError::Rejected`] if one of the rows can never be stored.
@@ -232,28 +236,31 @@ pub trait Erasures: PersonSearch + Projection + Operations + Reading {
         changes: &Changes,
     ) -> Result<Moved, LogError>;
 
-    /// Erases the body of an entry of the quarantine. Its digest stays: the same body, delivered once more, is no news.
+    /// Erases the body of a quarantine entry. Its digest stays, so that another delivery of the same body is not a
+    /// new entry.
     async fn erase_quarantined(&self, erasure: i64, id: i64) -> Result<(), LogError>;
 
-    /// Erases the host of a run, and its subject if `subject`.
+    /// Erases the host of a run, and its subject if `subject` is true.
     async fn erase_host(&self, erasure: i64, run: &RunKey, subject: bool) -> Result<(), LogError>;
 
-    /// Of the events that this erasure, or an earlier one of the same person, has erased.
+    /// The events erased by this erasure, or by an earlier one of the same person.
     async fn erased_events(&self, erasure: i64) -> Result<Vec<EventId>, LogError>;
 
-    /// The meetings of these events, and of the stays that were noted; `None` stands for events without a number.
+    /// The meetings of these events and of the recorded stays; `None` stands for events without a number.
     async fn erased_meetings(&self, erasure: i64) -> Result<Vec<Option<String>>, LogError>;
 
-    /// Notes that so many messages are about to be deleted from the stream.
+    /// Records that `messages` messages are about to be deleted from the stream.
     async fn count_messages(&self, erasure: i64, messages: u64) -> Result<(), LogError>;
 
-    /// Does what can be done beside a running service so that nothing of what was erased is left in the database's files; with
-    /// `vacuum` also what cannot. A sentence for each thing that may be left.
+    /// Removes what may remain of erased data in the database's files, as far as possible beside a running service;
+    /// with `vacuum`
+    /// also the rest. Returns a sentence for each thing that may remain.
     async fn scrub(&self, vacuum: bool) -> Result<Vec<String>, LogError>;
 }
 
-/// How the column `internal` of `attendance` writes the members that the handles name: it keeps what a join told where the left
-/// told otherwise, and the columns do not show it.
+/// The identifiers as the column `internal` of `attendance` writes them: it keeps values of a join event that the
+/// leave event
+/// contradicts and that the columns do not show.
 pub(super) fn internal_members(handles: &Handles) -> Vec<String> {
     [("user_uuid", &handles.users), ("account", &handles.accounts), ("call_number", &handles.call_numbers)]
         .into_iter()
@@ -261,7 +268,7 @@ pub(super) fn internal_members(handles: &Handles) -> Vec<String> {
         .collect()
 }
 
-/// The same of names, which name somebody in one meeting alone.
+/// The same for names, which identify a person only within one meeting.
 pub(super) fn internal_names(handles: &Handles) -> Vec<String> {
     members("display_name", &handles.names).collect()
 }

@@ -1,20 +1,22 @@
-//! Why the log did not do what it was asked.
+//! Errors of the log.
 
 use std::error::Error as StdError;
 use std::time::Duration;
 
-/// Why the log did not do what it was asked.
+/// Why the log could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The database cannot be reached, is full, read-only, too slow, or not migrated. Try again later; whether a write
-    /// took place is unknown.
+    /// The database cannot be reached, is full, read-only, too slow, or not migrated. Retry later; whether a write
+    /// took place
+    /// is unknown.
     #[error("the database is unavailable: {0}")]
     Unavailable(Box<dyn StdError + Send + Sync>),
-    /// It is as unavailable, but for something that a person has to mend: a password, a right, a missing folder. The text
-    /// says what. Trying again helps as soon as it is mended.
+    /// The database is unavailable for a reason that an operator has to fix: a password, a privilege, a missing
+    /// folder. The
+    /// text names it. Retrying succeeds as soon as it is fixed.
     #[error("{0}")]
     Unusable(String),
-    /// The tables are not up to date, and were not to be brought up to date.
+    /// The tables are not up to date, and the caller did not ask to migrate them.
     #[error("{database} {tables}")]
     Unmigrated {
         /// Which database.
@@ -22,20 +24,21 @@ pub enum LogError {
         /// What is missing.
         tables: Unmigrated,
     },
-    /// The database refuses the values. Trying the same again is useless; nothing was written.
+    /// The database refuses the values. Retrying the same values is useless; nothing was written.
     #[error("the database refuses the values: {0}")]
     Rejected(Box<dyn StdError + Send + Sync>),
-    /// The database has no place for one of the rows now, and may have one later; nothing was written, and the others may be
-    /// tried by themselves.
+    /// The database has no partition for one of the rows now, and may have one later. Nothing was written; the other
+    /// rows can
+    /// be tried separately.
     #[error("the database has no place for it now: {0}")]
     NoPlace(Box<dyn StdError + Send + Sync>),
-    /// A query for people took longer than it may, and was broken off. Ask for less.
+    /// A user's query exceeded its time limit and was cancelled. Ask for less.
     #[error("the query took longer than {0:?}, and was broken off")]
     TooSlow(Duration),
-    /// The database's schema is not one that this version can use, and waiting will not change that.
+    /// The schema of the database is not usable by this version, and waiting will not change that.
     #[error("{0}")]
     Schema(String),
-    /// The settings do not describe a database.
+    /// The configured URL does not describe a database.
     #[error("database.url: {0}")]
     Url(String),
 }
@@ -43,11 +46,11 @@ pub enum LogError {
 /// In what way the tables are not up to date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unmigrated {
-    /// There is no file of that name.
+    /// The database file does not exist.
     NoFile,
-    /// There are no tables: nobody has used the database yet.
+    /// There are no tables: the database is new.
     Empty,
-    /// So many migrations are pending.
+    /// The number of pending migrations.
     Pending(usize),
 }
 
@@ -65,13 +68,13 @@ impl std::fmt::Display for Unmigrated {
 }
 
 impl LogError {
-    /// Whether nobody has made the log yet.
+    /// Whether the log does not exist yet.
     #[must_use]
     pub fn not_made(&self) -> bool {
         matches!(self, Self::Unmigrated { tables: Unmigrated::NoFile | Unmigrated::Empty, .. })
     }
 
-    /// Whether trying again later may help.
+    /// Whether a later retry may succeed.
     #[must_use]
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Unusable(_) | Self::Unmigrated { .. })

@@ -1,14 +1,22 @@
-//! The log: the `events` table, which is the record, and the few small tables beside it.
+//! The log: the `events` table, which is the record, and the small tables beside it.
 //!
-//! [`Log`] is what accepts events and moves cursors along them; each reader has a small trait of its own beside it, and gets
-//! that one alone: who is given an `Arc<dyn Queries>` cannot write, and who has no [`Erasures`] cannot erase. [`open`] gives the
-//! whole, a [`Store`], which becomes any of them wherever one is expected. The traits' doc comments are the specification;
-//! `backend` implements them in SQL that both databases take, `sqlite` and `postgres` hold what each does in its own way, and one
-//! suite runs every promise on both. One method is one transaction. No type of the database driver leaves this crate.
+//! [`Log`] accepts events and moves cursors along them. Each kind of reader has a small trait of its own, and gets
+//! only that
+//! trait: the holder of an `Arc<dyn Queries>` cannot write, and code without [`Erasures`] cannot erase. [`open`]
+//! returns the
+//! whole, a [`Store`], which converts to any of the traits. The doc comments of the traits are the specification.
+//! `backend`
+//! implements them in SQL that both databases accept, `sqlite` and `postgres` hold the parts that differ, and one
+//! test suite
+//! checks every guarantee on both. One method is one transaction. No type of the database driver is visible outside
+//! this crate.
 //!
-//! Every method fails with [`LogError::Unavailable`] while the database does not answer; what else may go wrong stands with it.
+//! Every method fails with [`LogError::Unavailable`] while the database does not respond; other errors are listed at
+//! the
+//! method.
 //!
-//! The order of the log is the order in which commits became visible: whoever has read up to `seq` N never finds a
+//! The order of the log is the order in which commits became visible: a reader that has read up to `seq` N never
+//! finds a
 //! smaller number later.
 
 mod actions;
@@ -72,23 +80,23 @@ pub use work_lists::{
     WorkLists,
 };
 
-/// All that people ask: reads alone.
+/// Everything that users query: read-only.
 pub trait Queries: Reading + Statistics + Quarantine {}
 
-/// A whole back end, for who puts the parts together.
+/// A whole back end, for the code that assembles the service.
 pub trait Store:
     Projection + WorkLists + Snapshots + Handshakes + Queries + TestData + Sessions + ActionNotes + Maintenance
 {
 }
 
-/// How to open a log. Its `Debug` output leaves the URL out, which may hold a password.
+/// How to open a log. The `Debug` output omits the URL, which can contain a password.
 #[derive(Clone, Default)]
 pub struct Options {
     /// `sqlite://…` or `postgres://…`.
     pub url: String,
-    /// How long events are kept; `None`: for ever.
+    /// How long events are kept; `None`: without limit.
     pub retention: Option<Duration>,
-    /// How long entries of the quarantine are kept; `None`: for ever.
+    /// How long quarantine entries are kept; `None`: without limit.
     pub quarantine_retention: Option<Duration>,
 }
 
@@ -101,10 +109,10 @@ impl std::fmt::Debug for Options {
     }
 }
 
-/// Opens the log that `options` describe. Connects to nothing yet, so it succeeds while the database is away.
+/// Opens the log described by `options`. Does not connect yet, so it succeeds while the database is down.
 ///
 /// # Errors
-/// [`LogError::Url`] if the URL is not one of a database that we know.
+/// [`LogError::Url`] if the URL is not one of a supported database.
 pub fn open(options: &Options) -> Result<Arc<dyn Store>, LogError> {
     if options.url.starts_with("sqlite:") {
         Ok(Arc::new(Backend::Sqlite(Box::new(SqliteLog::new(options)?))))
@@ -115,13 +123,14 @@ pub fn open(options: &Options) -> Result<Arc<dyn Store>, LogError> {
     }
 }
 
-/// What is wrong with the URL of one or more PostgreSQL servers, in words that follow it; no part of a password is in them.
+/// What is wrong with the URL of one or more PostgreSQL servers, as the rest of a sentence. Contains no part of a
+/// password.
 #[must_use]
 pub fn postgres_url_problem(url: &str) -> Option<String> {
     postgres::url::ServerUrl::parse(url).err()
 }
 
-/// The files of an embedded database that its service may be unable to write, and what to do.
+/// The files of an embedded database that the service may be unable to write, and what to do about it.
 #[must_use]
 pub fn files_of_another(url: &str) -> Option<String> {
     let path = url.strip_prefix("sqlite:")?;

@@ -1,4 +1,4 @@
-//! What a database needs from time to time, and what there is to know of it.
+//! Maintenance of a database, and information about it.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,36 +9,37 @@ use super::{LogError, LogReader, RetentionHeld};
 use crate::disk::Disk;
 use convoke_core::time::Millis;
 
-/// What is counted in the database, for metrics.
+/// Counts in the database, for metrics.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
-    /// Entries of the quarantine; more than 10,000 count as so many.
+    /// Quarantine entries, counted up to 10,000.
     pub quarantined: i64,
-    /// Rows set aside, by cursor.
+    /// Number of skipped rows, by cursor.
     pub set_aside: HashMap<String, i64>,
-    /// The newest handshake, by subscriber.
+    /// Time of the newest handshake, by subscriber.
     pub handshakes: HashMap<String, Millis>,
 }
 
 /// The state of a database's schema after [`Maintenance::migrate`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schema {
-    /// The newest migration that is applied.
+    /// The newest applied migration.
     pub version: i64,
-    /// How many were applied just now.
+    /// Number of migrations applied by this call.
     pub applied: usize,
 }
 
-/// Asked for every second: exact up to 10,000.
+/// Queried every second, so it counts only up to 10,000.
 pub(crate) const COUNT_QUARANTINED: &str = "SELECT count(*) FROM (SELECT 1 FROM quarantine LIMIT 10000) AS q";
 
-/// What keeps a database fit for its work, and who runs the service informed.
+/// Keeps a database in working order, and informs the operator.
 #[async_trait]
 pub trait Maintenance: LogReader {
-    /// What it is and where, for people: no password in it.
+    /// A description of the database and its location, without a password.
     fn describe(&self) -> String;
 
-    /// Brings the schema up to date if `apply`, else only checks that it is. Safe when several processes do it at once.
+    /// Migrates the schema if `apply`, otherwise only checks that it is up to date. Safe in several processes at
+    /// once.
     ///
     /// # Errors
     /// [`LogError::Schema`] if the schema was made by a newer version or by something else; [`LogError::Unavailable`] or
@@ -46,37 +47,41 @@ pub trait Maintenance: LogReader {
     /// `apply` is false.
     async fn migrate(&self, apply: bool) -> Result<Schema, LogError>;
 
-    /// Does what the database needs doing from time to time (checkpoints, partitions, retention), without holding up
-    /// `append` for longer than a few milliseconds. To be called every [`Maintenance::maintenance_interval`], with the database's own
-    /// time ([`LogReader::now`]).
+    /// Does regular maintenance (checkpoints, partitions, retention) without delaying `append` by more than a few
+    /// milliseconds.
+    /// Call it every [`Maintenance::maintenance_interval`], with the database's own time ([`LogReader::now`]).
     ///
-    /// Deleted is what both happened and was received before the retention's bound, that every cursor has read, unless
-    /// [`Maintenance::retention_held`] says why not; of the quarantine, what was received before its own.
+    /// It deletes rows that both happened and were received before the retention limit and that every cursor has
+    /// read, unless
+    /// [`Maintenance::retention_held`] gives a reason not to; of the quarantine, entries received before its own
+    /// limit.
     ///
     /// # Errors
-    /// [`LogError::Unavailable`]; the next call goes on.
+    /// [`LogError::Unavailable`]; the next call continues.
     async fn maintain(&self, now: Millis) -> Result<(), LogError>;
 
-    /// What keeps [`Maintenance::maintain`] from deleting what is beyond the retention; `None` if nothing does, or if there is none.
-    /// `now` is [`LogReader::now`].
+    /// What keeps [`Maintenance::maintain`] from deleting rows beyond the retention; `None` if nothing does, or
+    /// without a
+    /// retention. `now` is [`LogReader::now`].
     async fn retention_held(&self, now: Millis) -> Result<Option<RetentionHeld>, LogError>;
 
-    /// How often [`Maintenance::maintain`] wants to be called.
+    /// How often to call [`Maintenance::maintain`].
     fn maintenance_interval(&self) -> Duration;
 
-    /// Hears of what other processes append, if the back end can, for as long as it is polled.
+    /// Receives notifications of other processes' appends, if the back end supports it, for as long as it is polled.
     async fn listen(&self) {
         std::future::pending::<()>().await;
     }
 
-    /// What about the database itself breaks the promise that what was committed survives a power cut: a sentence each,
-    /// which says what to change.
+    /// Settings of the database that break the guarantee that a commit survives a power failure: one sentence each,
+    /// which says
+    /// what to change.
     async fn weaknesses(&self) -> Result<Vec<String>, LogError>;
 
-    /// The file system of an embedded database.
+    /// The volume of an embedded database.
     fn disk(&self) -> Option<Disk>;
 
-    /// What the metrics need to know.
+    /// The counts for the metrics.
     async fn counts(&self) -> Result<Counts, LogError>;
 
     /// Closes all connections.

@@ -1,11 +1,11 @@
-//! Brings a database's schema up to date.
+//! Migrates a database's schema.
 
 use super::{LogError, Schema, Unmigrated};
 
-/// SQLSTATE of a right that is missing.
+/// SQLSTATE of a missing privilege.
 pub(crate) const INSUFFICIENT_PRIVILEGE: &str = "42501";
 
-/// Applies or checks migrations; the part that both back ends share. `explain` says what an error of the driver means.
+/// Applies or checks migrations, for both back ends. `explain` converts errors of the driver.
 pub(crate) async fn run_migrations<C>(
     migrator: &sqlx::migrate::Migrator,
     connection: &mut C,
@@ -50,7 +50,7 @@ where
             MigrateError::VersionMismatch(_) | MigrateError::VersionMissing(_) | MigrateError::Dirty(_) => {
                 LogError::Schema(format!("the database's schema is not Convoke's: {error}"))
             }
-            // A table of that name is there already, and so on: somebody else's database.
+            // For example, a table of that name exists already: the database belongs to another application.
             MigrateError::ExecuteMigration(ref cause, _) if is_schema_conflict(cause) => {
                 LogError::Schema(format!("the database cannot take Convoke's schema: {error}"))
             }
@@ -72,7 +72,7 @@ fn is_missing_table(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "42P01" || code == "1")
 }
 
-/// Of a database in which somebody else's tables are in the way.
+/// The error for a database with another application's tables in the way.
 pub(crate) fn somebody_elses(database: &str, table: &str) -> LogError {
     LogError::Schema(format!(
         "{database} has a table `{table}` that is not Convoke's: give Convoke a database of its own, and name it in database.url"

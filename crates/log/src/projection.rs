@@ -1,4 +1,4 @@
-//! What the cursor `meetings` needs of a database: the log as facts, the analyst tables as rows.
+//! What the cursor `meetings` needs of a database: the log as input, the analyst tables as output.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use convoke_core::event::{Attendee, Content, Meeting, Verified};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
 
-/// Ids are led by their time: the first one is the oldest event's.
+/// Ids start with their time, so the lowest id is that of the oldest event.
 pub(super) const RUNS_BEFORE_LOG: &str = "SELECT CASE WHEN EXISTS (SELECT 1 FROM events)
                  THEN (SELECT count(*) FROM meetings
                         WHERE first_event_at < (SELECT occurred_at FROM events ORDER BY event_id LIMIT 1))
@@ -21,27 +21,27 @@ pub(super) const RUNS_BEFORE_LOG: &str = "SELECT CASE WHEN EXISTS (SELECT 1 FROM
 pub(super) const TABLE_COUNTS: &str =
     "SELECT (SELECT count(*) FROM meetings), (SELECT count(*) FROM attendance), (SELECT count(*) FROM recordings)";
 
-/// A row of the log, as far as the analyst tables are made of it.
+/// The part of a log row from which the analyst tables are computed.
 #[derive(Clone, Debug)]
 pub struct ProjectedEvent {
-    /// Its place in the log.
+    /// Its position in the log.
     pub seq: Seq,
-    /// Its id, which is led by the time at which it happened.
+    /// Its id, which starts with the time of the event.
     pub event_id: EventId,
-    /// The subscriber.
+    /// The `appID` of the subscriber.
     pub subscriber_id: Arc<str>,
     /// The event type, as sent.
     pub event: Arc<str>,
-    /// Which meeting.
+    /// The meeting.
     pub meeting: Meeting,
-    /// Who.
+    /// The participant.
     pub attendee: Attendee,
     /// `eventInfo`, if the type is [`ProjectedEvent::DETAILED`].
     pub event_info: Option<Arc<str>>,
 }
 
 impl ProjectedEvent {
-    /// A row of the log as it was appended; `None` if it is no event.
+    /// Makes one from an appended delivery; `None` if it is not an event.
     #[must_use]
     pub fn of(seq: Seq, verified: &Verified) -> Option<Self> {
         let Content::Event(event) = verified.content() else { return None };
@@ -56,33 +56,33 @@ impl ProjectedEvent {
         })
     }
 
-    /// The type whose `eventInfo` is needed beside its columns.
+    /// The event type for which `eventInfo` is needed besides its columns.
     pub const DETAILED: &'static str = "record.ready";
 }
 
-/// Which run of a meeting: numbers are used again, UUIDs are not.
+/// The key of a run of a meeting: numbers are reused, UUIDs are not.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, sqlx::FromRow)]
 pub struct RunKey {
-    /// The subscriber.
+    /// The `appID` of the subscriber.
     #[sqlx(try_from = "String")]
     pub subscriber_id: Arc<str>,
-    /// The run.
+    /// The run (`meetingUUID`).
     #[sqlx(try_from = "String")]
     pub meeting_uuid: Arc<str>,
 }
 
 convoke_core::words! {
-    /// What is known of a meeting's state: the column `status`.
+    /// The state of a meeting: the column `status`.
     pub enum Status as "Standing" {
-        /// It was not held yet.
+        /// It has not started yet.
         Scheduled = "scheduled",
-        /// It will not be held.
+        /// It will not take place.
         Cancelled = "cancelled",
-        /// It goes on.
+        /// It is in progress.
         Live = "live",
-        /// It has ended; it may go on.
+        /// It has ended, but can be resumed.
         Ended = "ended",
-        /// It is over.
+        /// It is over for good.
         Concluded = "concluded",
     }
 }
@@ -90,114 +90,115 @@ convoke_core::words! {
 convoke_core::words! {
     /// How a stay ended: the column `closed_by`.
     pub enum ClosedBy as "Closed" {
-        /// Whoever it was left.
+        /// The participant left.
         Left = "left",
         /// The meeting ended.
         MeetingEnd = "meeting_end",
-        /// It has not.
+        /// It has not ended.
         Open = "open",
     }
 }
 
-/// A row of `meetings`, without what is fetched from the platform.
+/// A row of `meetings`, without the columns fetched from the platform.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MeetingRow {
     /// `subscriber_id`, `meeting_uuid`.
     pub run: RunKey,
     /// The meeting's number.
     pub meeting_id: Option<Arc<str>>,
-    /// The occurrence of a series.
+    /// The occurrence of a recurring meeting.
     pub meeting_cycle_sub_id: Option<Arc<str>>,
-    /// What is known of its state.
+    /// The state of the meeting.
     pub status: Status,
-    /// When it was scheduled first.
+    /// When it was first scheduled.
     pub created_at: Option<Millis>,
-    /// When it was edited last.
+    /// When it was last edited.
     pub modified_at: Option<Millis>,
     /// How often it was edited.
     pub modifications: i64,
-    /// When it was cancelled last.
+    /// When it was last cancelled.
     pub cancelled_at: Option<Millis>,
-    /// When it started first.
+    /// When it first started.
     pub started_at: Option<Millis>,
-    /// When it ended last; `None` while it is live.
+    /// When it last ended; `None` while it is live.
     pub ended_at: Option<Millis>,
-    /// When it was closed.
+    /// When it was concluded.
     pub concluded_at: Option<Millis>,
-    /// How many stays there were.
+    /// Number of stays.
     pub stays: i64,
-    /// How many people.
+    /// Number of distinct people.
     pub participants: i64,
-    /// The most people at one moment.
+    /// Maximum number of people at the same time.
     pub peak_participants: i64,
-    /// How many recordings were finished.
+    /// Number of finished recordings.
     pub recordings: i64,
     /// When its first event happened.
     pub first_event_at: Millis,
     /// When its last event happened.
     pub last_event_at: Millis,
-    /// What the cursor needs to go on with this run.
+    /// The state from which the cursor continues with this run.
     pub internal: String,
 }
 
 /// A row of `attendance`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StayRow {
-    /// From the run, the participant and the time of joining alone.
+    /// A hash of the run, the participant and the join time only.
     pub stay_id: Uuid,
     /// `subscriber_id`, `meeting_uuid`.
     pub run: RunKey,
-    /// Who: `meeting_id`, `participant_id`, `user_uuid`, `account`, `display_name`, `call_number`, `user_agent`, `role`, and what
-    /// follows from them, `person`.
+    /// The participant: `meeting_id`, `participant_id`, `user_uuid`, `account`, `display_name`, `call_number`,
+    /// `user_agent`,
+    /// `role`, and `person`, which is derived from them.
     pub attributes: ParticipantAttributes,
     /// When it began.
     pub joined_at: Option<Millis>,
     /// When it ended.
     pub left_at: Option<Millis>,
-    /// How long it was.
+    /// How long it lasted.
     pub duration: Option<Duration>,
     /// How it ended.
     pub closed_by: ClosedBy,
-    /// What the cursor needs to go on with this stay.
+    /// The state from which the cursor continues with this stay.
     pub internal: String,
 }
 
 /// A row of `recordings`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecordingRow {
-    /// The event that told of it.
+    /// The id of the `record.finish` event.
     pub event_id: EventId,
-    /// The subscriber.
+    /// The `appID` of the subscriber.
     pub subscriber_id: Arc<str>,
-    /// The run.
+    /// The run (`meetingUUID`).
     pub meeting_uuid: Option<Arc<str>>,
     /// The meeting's number.
     pub meeting_id: Option<Arc<str>>,
-    /// When it was finished.
+    /// When it finished.
     pub finished_at: Millis,
-    /// What the platform told about it since.
+    /// What a later `record.ready` added.
     pub ready: Option<Ready>,
 }
 
-/// That recordings can be played.
+/// The state of recordings that can be played.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ready {
-    /// Since when.
+    /// Since when they can be played.
     pub at: Millis,
-    /// How long they are together, in seconds.
+    /// Total length in seconds.
     pub length_s: Option<i64>,
-    /// How large they are together, in megabytes.
+    /// Total size in megabytes.
     pub size_mb: Option<f64>,
-    /// Of how many files.
+    /// Number of files.
     pub files: Option<i64>,
-    /// Where to look at them. No token in it.
+    /// Where to view them. Contains no token.
     pub view_url: Option<String>,
 }
 
-/// All that the tables hold of one run.
+/// All rows of one run.
 #[derive(Clone, Debug)]
 pub struct Stored {
-    /// The run.
+    /// Its row in `meetings`.
     pub meeting: MeetingRow,
     /// Its stays.
     pub stays: Vec<StayRow>,
@@ -205,19 +206,19 @@ pub struct Stored {
     pub recordings: Vec<RecordingRow>,
 }
 
-/// Rows to be written, in place of those that have the same key.
+/// Rows to write. A row replaces the row with the same key.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
-    /// To `meetings`. What was fetched from the platform stays as it is.
+    /// Rows of `meetings`. The columns fetched from the platform are not changed.
     pub meetings: Vec<MeetingRow>,
-    /// To `attendance`.
+    /// Rows of `attendance`.
     pub stays: Vec<StayRow>,
-    /// To `recordings`.
+    /// Rows of `recordings`.
     pub recordings: Vec<RecordingRow>,
 }
 
 impl Changes {
-    /// How many rows these are.
+    /// The number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.meetings.len() + self.stays.len() + self.recordings.len()
@@ -229,7 +230,7 @@ impl Changes {
         self.rows() == 0
     }
 
-    /// Moves rows to `piece` until it has `rows` of them.
+    /// Moves rows to `piece` until it has `rows` rows.
     pub fn move_to(&mut self, piece: &mut Self, rows: usize) {
         let mut room = rows.saturating_sub(piece.rows());
         room -= take(&mut self.meetings, &mut piece.meetings, room);
@@ -238,19 +239,19 @@ impl Changes {
     }
 }
 
-/// Moves `most` rows at the most from one to the other; how many.
+/// Moves up to `most` items. Returns how many.
 fn take<T>(from: &mut Vec<T>, to: &mut Vec<T>, most: usize) -> usize {
     let count = from.len().min(most);
     to.extend(from.drain(from.len() - count..));
     count
 }
 
-/// Who moves which cursor, and how long its lease lasts from now on.
+/// A lease of a cursor, and how long it lasts from now.
 #[derive(Clone, Copy, Debug)]
 pub struct Lease<'a> {
     /// The cursor.
     pub cursor: &'a str,
-    /// Who holds the lease.
+    /// The holder of the lease.
     pub owner: &'a str,
     /// How long it lasts.
     pub ttl: Duration,
@@ -259,26 +260,28 @@ pub struct Lease<'a> {
 /// The analyst tables `meetings`, `attendance` and `recordings`.
 #[async_trait]
 pub trait Projection: Log + Suppression {
-    /// The first `limit` rows of the log after `after`, in its order.
+    /// The first `limit` rows of the log after `after`, in log order.
     async fn read_projected(&self, after: Seq, limit: u32) -> Result<Vec<ProjectedEvent>, LogError>;
 
-    /// What the tables hold of these runs, in any order; a run that they do not know is left out.
+    /// The rows of these runs, in any order; unknown runs are left out.
     async fn load_runs(&self, runs: &[RunKey]) -> Result<Vec<Stored>, LogError>;
 
-    /// Writes rows and moves the cursor forward to `to`, renewing its lease, all of it in one transaction, if the lease's owner
-    /// still holds it; else nothing is changed.
+    /// Writes rows, moves the cursor forward to `to` and renews its lease, all in one transaction, if the owner still
+    /// holds the
+    /// lease; otherwise nothing is changed.
     ///
     /// # Errors
-    /// [`LogError::Rejected`] if one of the rows can never be stored; the caller finds out which.
+    /// [`LogError::Rejected`] if one of the rows can never be stored; the caller has to find out which.
     async fn project(&self, lease: Lease<'_>, to: Seq, changes: &Changes) -> Result<Moved, LogError>;
 
-    /// Empties the tables, forgets what the cursor has set aside, and moves it back to before the first row, in one transaction,
-    /// if the lease's owner still holds it; else nothing is changed.
+    /// Empties the tables, deletes the records of rows that the cursor skipped, and moves the cursor back to before
+    /// the first
+    /// row, in one transaction, if the owner still holds the lease; otherwise nothing is changed.
     async fn clear_tables(&self, lease: Lease<'_>) -> Result<Moved, LogError>;
 
-    /// How many runs in the tables began before the oldest event that the log still has.
+    /// Number of runs in the tables that began before the oldest event still in the log.
     async fn runs_before_log(&self) -> Result<i64, LogError>;
 
-    /// How many meetings, stays and recordings there are.
+    /// Number of meetings, stays and recordings.
     async fn table_counts(&self) -> Result<[i64; 3], LogError>;
 }

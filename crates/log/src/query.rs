@@ -1,6 +1,7 @@
-//! Statements for either database, and the connections on which they run.
+//! Statements for both databases, and the connections that run them.
 //!
-//! SQLite takes PostgreSQL's `$1` too: what differs beside that is a method of [`Dialect`], or is named where it is used.
+//! SQLite accepts PostgreSQL's `$1` too. Other differences are methods of [`Dialect`], or are marked where they are
+//! used.
 
 use std::sync::Arc;
 
@@ -15,27 +16,28 @@ use uuid::Uuid;
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
 
-/// What a transaction is for.
+/// The purpose of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Begin {
-    /// Writes beside the log.
+    /// Writes to tables other than the log.
     Write,
-    /// Keeps others from appending meanwhile, as an append does.
+    /// Locks the log against appends, as an append does.
     LockLog,
-    /// Erases.
+    /// Erases personal data.
     Erase,
-    /// Erases rows of the log. It appends nothing and takes the log's lock all the same, so that it never waits for a row that an
-    /// append waits for.
+    /// Erases rows of the log. It appends nothing, but takes the log's lock so that it never waits for a row while an
+    /// append
+    /// waits for it.
     EraseLog,
-    /// Begins an erasure: of one person there is one that is not finished.
+    /// Begins an erasure. The lock ensures one unfinished erasure per person.
     LockErasures,
-    /// Reads along the log.
+    /// Reads rows in log order.
     ReadLog,
-    /// Reads rows of the tables by their keys.
+    /// Reads rows of the tables by key.
     ReadKeys,
 }
 
-/// Which database a statement is for.
+/// The database that a statement is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dialect {
     Postgres,
@@ -43,7 +45,7 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
-    /// Now, by the database's clock.
+    /// An expression for the current time of the database's clock.
     pub fn now(self) -> &'static str {
         match self {
             Self::Postgres => "clock_timestamp()",
@@ -51,7 +53,7 @@ impl Dialect {
         }
     }
 
-    /// The same, no finer than [`Millis`].
+    /// The same, cut to the precision of [`Millis`].
     pub fn now_millis(self) -> &'static str {
         match self {
             Self::Postgres => "date_trunc('milliseconds', clock_timestamp())",
@@ -59,7 +61,7 @@ impl Dialect {
         }
     }
 
-    /// In so many seconds from now, an expression.
+    /// An expression for the time `seconds` from now.
     pub fn in_seconds(self, seconds: &str) -> String {
         match self {
             Self::Postgres => format!("clock_timestamp() + make_interval(secs => {seconds})"),
@@ -67,7 +69,7 @@ impl Dialect {
         }
     }
 
-    /// The greater one of two values.
+    /// The function that returns the greater of two values.
     pub fn greatest(self) -> &'static str {
         match self {
             Self::Postgres => "greatest",
@@ -75,7 +77,7 @@ impl Dialect {
         }
     }
 
-    /// Whether a value is among a list ([`Query::bind_list`]).
+    /// A condition: the value is in a list ([`Query::bind_list`]).
     pub fn among(self, list: &str) -> String {
         match self {
             Self::Postgres => format!("= ANY({list})"),
@@ -92,23 +94,26 @@ impl Dialect {
     }
 }
 
-/// How PostgreSQL is to find the rows. SQLite is told in the statement: a `+` before a column keeps its planner from using the
-/// column's index, where another one is far better.
+/// Hints for PostgreSQL's planner. SQLite gets its hint in the statement: a `+` before a column keeps its planner
+/// from using the
+/// column's index where another index is far better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Plan {
-    /// As it likes.
+    /// No hint.
     Free,
-    /// In whatever index.
+    /// Use an index, whichever it is.
     Indexed,
-    /// The order of a list is that of an index; what is not found by its key is found along that, from the page's beginning on.
+    /// The list is in the order of an index. Rows not found by key are found by scanning that index from the start of
+    /// the page.
     Along,
-    /// The rows of a meeting by their index, and sorted.
+    /// Find the rows of a meeting by their index, then sort.
     ByMeeting,
-    /// Ranges are counted in their index, however many of them there are.
+    /// Count ranges in their index, however many there are.
     Ranges,
 }
 
-/// A value that both databases take. A bare [`Uuid`] is none: SQLite has ids as text, as [`EventId`] writes them.
+/// A value that both databases accept. A bare [`Uuid`] is not one: SQLite stores ids as text, as written by
+/// [`EventId`].
 pub(crate) trait Param<'t>: Encode<'t, Postgres> + Type<Postgres> + Encode<'t, Sqlite> + Type<Sqlite> {}
 
 impl Param<'_> for i64 {}
@@ -123,7 +128,7 @@ impl Param<'_> for EventId {}
 impl Param<'_> for Seq {}
 impl<'t, T: Param<'t> + 't> Param<'t> for Option<T> {}
 
-/// What a list may be of.
+/// An element type for lists.
 pub(crate) trait ListItem: ToString + PgHasArrayType + for<'t> Encode<'t, Postgres> + Type<Postgres> {}
 
 impl ListItem for String {}
@@ -143,7 +148,7 @@ pub(crate) struct Query {
     pub dialect: Dialect,
     sql: String,
     arguments: Arguments,
-    /// Why a parameter could not be written.
+    /// The error of the first parameter that could not be encoded.
     error: Option<BoxDynError>,
 }
 
@@ -161,7 +166,7 @@ impl Query {
         self
     }
 
-    /// Adds what the statement names by its number already.
+    /// Adds a value for a placeholder that is already in the statement.
     pub fn bind<'t>(mut self, value: impl Param<'t>) -> Self {
         self.add(value);
         self
@@ -176,7 +181,7 @@ impl Query {
         self
     }
 
-    /// A list: an array for PostgreSQL, JSON for SQLite.
+    /// Adds a list: an array for PostgreSQL, JSON for SQLite.
     pub fn bind_list<T: ListItem>(mut self, values: &[T]) -> Self {
         self.add_list(values);
         self
@@ -190,23 +195,24 @@ impl Query {
         self.error = self.error.take().or(added.err());
     }
 
-    /// A list as JSON in both.
+    /// Adds a list as JSON, on both databases.
     pub fn bind_json<T: Into<serde_json::Value>>(self, values: impl IntoIterator<Item = T>) -> Self {
         self.bind(json(values))
     }
 
-    /// Pushes a parameter.
+    /// Appends a placeholder and its value.
     pub fn push_bind<'t>(&mut self, value: impl Param<'t>) -> &mut Self {
         self.add(value).push_number()
     }
 
-    /// Pushes a text that is looked for: as the typed columns have it, so that what cannot be in them is looked for as what they have
-    /// in its place.
+    /// Appends a search text, converted as the typed columns store it, so that characters that they cannot hold match
+    /// their
+    /// replacement.
     pub fn push_text(&mut self, text: &str) -> &mut Self {
         self.push_bind(sought(text))
     }
 
-    /// Pushes a list.
+    /// Appends a placeholder and its list.
     pub fn push_list<T: ListItem>(&mut self, values: &[T]) -> &mut Self {
         self.add_list(values);
         self.push_number()
@@ -222,7 +228,7 @@ impl Query {
     }
 }
 
-/// A text that is looked for as the typed columns would have it.
+/// A search text, converted as the typed columns store it.
 pub(crate) fn sought(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
@@ -231,7 +237,7 @@ fn json<T: Into<serde_json::Value>>(values: impl IntoIterator<Item = T>) -> Stri
     serde_json::Value::from_iter(values).to_string()
 }
 
-/// What both databases' rows can be read as.
+/// A type that can be read from rows of both databases.
 pub(crate) trait FromAnyRow:
     for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unpin + 'static
 {
@@ -239,7 +245,7 @@ pub(crate) trait FromAnyRow:
 
 impl<T: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unpin + 'static> FromAnyRow for T {}
 
-/// A connection, with or without a transaction that was begun on it.
+/// A connection, inside a transaction or not.
 #[derive(Debug)]
 pub(crate) enum Connection<'c> {
     Postgres(&'c mut PgConnection),
@@ -258,7 +264,7 @@ impl Connection<'_> {
         }
     }
 
-    /// The rows, as they come.
+    /// Streams the rows as they arrive.
     pub fn stream<T: FromAnyRow>(
         &mut self,
         query: Query,
@@ -277,18 +283,18 @@ impl Connection<'_> {
         }
     }
 
-    /// All rows.
+    /// Fetches all rows.
     pub async fn fetch<T: FromAnyRow>(&mut self, query: Query) -> Result<Vec<T>, sqlx::Error> {
         self.stream(query)?.try_collect().await
     }
 
-    /// The one row that there is, or none.
+    /// Fetches the only row, or none.
     pub async fn optional<T: FromAnyRow>(&mut self, query: Query) -> Result<Option<T>, sqlx::Error> {
-        // To its end: a statement that also writes has then done so.
+        // Reads to the end, so that a statement that also writes has completed.
         Ok(self.fetch(query).await?.pop())
     }
 
-    /// The number of rows that were written.
+    /// Executes the statement. Returns the number of rows written.
     pub async fn execute(&mut self, query: Query) -> Result<u64, sqlx::Error> {
         if let Some(error) = query.error {
             return Err(sqlx::Error::Encode(error));

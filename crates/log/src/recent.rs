@@ -1,7 +1,9 @@
-//! The newest rows of the log, as this process appended them: a reader at the log's end need not read them back.
+//! The newest log rows, as this process appended them: a reader at the end of the log need not read them from the
+//! database.
 //!
-//! The log stays the record: whatever is not here is read from it. Rows are taken from here only if they follow the
-//! reader's position without a gap, for then no row, of whichever process, can lie between the two.
+//! The log remains the record: rows that are not here are read from it. Rows are taken from here only if they follow
+//! the
+//! reader's position without a gap, because then no row of any process can lie in between.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,25 +18,25 @@ use convoke_core::event::{Content, Event};
 use convoke_core::id::Seq;
 use convoke_core::time::instant;
 
-/// For readers that rest for milliseconds, and a second at the most.
+/// Enough for readers that pause for milliseconds, or at most a second.
 const MAX_ROWS: usize = 4096;
 
-/// Bytes of `eventInfo`.
+/// Maximum number of `eventInfo` bytes.
 const MAX_BYTES: usize = 8 << 20;
 
-/// A row, and what it was made of. Cheap to clone.
+/// A row and its source. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct RecentRow {
-    /// Its place in the log.
+    /// Its position in the log.
     pub seq: Seq,
     /// What was appended.
     pub append: Append,
-    /// When, within some milliseconds.
+    /// The time of the commit, within some milliseconds.
     pub committed: Instant,
 }
 
 impl RecentRow {
-    /// The event; always there, for only events are pushed.
+    /// The event. Always present, because only events are pushed here.
     #[must_use]
     pub fn event(&self) -> Option<&Event> {
         match self.append.verified.content() {
@@ -43,7 +45,7 @@ impl RecentRow {
         }
     }
 
-    /// The row as the log lists it, unless it was changed since.
+    /// The row as the log lists it, unless it has changed since.
     #[must_use]
     pub fn listed(&self) -> Option<ListedEvent> {
         let event = self.event()?;
@@ -83,7 +85,7 @@ impl RecentRow {
     }
 }
 
-/// The rows: filled by the writer after a commit, read by any number of readers, each with a position of its own.
+/// The rows. The writer adds them after a commit; any number of readers read them, each at its own position.
 #[derive(Debug)]
 pub struct RecentRows {
     max_rows: usize,
@@ -104,13 +106,13 @@ impl Default for RecentRows {
 }
 
 impl RecentRows {
-    /// One that keeps so many rows.
+    /// A buffer with a capacity of `max_rows`.
     #[must_use]
     pub fn with_max_rows(max_rows: usize) -> Self {
         Self { max_rows, rows: Mutex::default(), appended: Notify::new() }
     }
 
-    /// Adds the events of a committed batch, which have the places from `first` on. Batches come in the order of the log.
+    /// Adds the events of a committed batch, whose positions start at `first`. Batches must come in log order.
     pub fn push(&self, first: Seq, batch: &[Append]) {
         let committed = instant();
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
@@ -125,7 +127,7 @@ impl RecentRows {
         }
     }
 
-    /// The rows that follow `position` without a gap, `limit` at the most. None of them: read the log.
+    /// The rows that follow `position` without a gap, at most `limit`. If there are none, read the log.
     pub fn after(&self, position: Seq, limit: usize) -> Vec<RecentRow> {
         let rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         let begin = rows.rows.partition_point(|row| row.seq <= position);
@@ -133,17 +135,18 @@ impl RecentRows {
         follow.take_while(|(row, next)| row.seq.0 == *next).map(|(row, _)| row.clone()).collect()
     }
 
-    /// Drops all rows, so that everybody reads the log: it may have forgotten what stands here.
+    /// Drops all rows, so that readers go to the log: it may have erased what is here.
     pub fn clear(&self) {
         *self.rows.lock().unwrap_or_else(PoisonError::into_inner) = Rows::default();
     }
 
-    /// Wakes who waits for [`RecentRows::appended`].
+    /// Wakes the tasks that wait for [`RecentRows::appended`].
     pub fn wake(&self) {
         self.appended.notify_waiters();
     }
 
-    /// Waits until this process has appended something, whether or not it is here. Enable it before the log is read.
+    /// Waits until this process has appended something, even if it is not in this buffer. Enable it before reading
+    /// the log.
     pub fn appended(&self) -> Notified<'_> {
         self.appended.notified()
     }
@@ -158,7 +161,7 @@ mod tests {
 
     const NOW: Millis = Millis::new(1_790_000_000_000).unwrap();
 
-    /// Events at these places.
+    /// Pushes events at these positions.
     fn push(recent: &RecentRows, places: std::ops::RangeInclusive<i64>, event_info: &str) {
         let verified = Arc::new(pulled(&Arc::from("1"), event_info, Source::Platform, NOW));
         let append = Append { verified, deliveries: 1, last_delivered_at: NOW };

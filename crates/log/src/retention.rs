@@ -1,10 +1,14 @@
-//! What may be deleted for its age, and what holds that back.
+//! Which rows are old enough to delete, and what prevents it.
 //!
-//! A row goes when it both happened and was received before the retention's bound, and every cursor has read it. Time is the
-//! database's, and is not taken at its word: what a clock that was set wrong deletes is gone for good, for every replica. It is
-//! believed while it goes on from where the upkeep saw it last, or while an event, whose time is the platform's, is about as
-//! young; and never while the newest event is itself beyond the retention. Whatever holds it back, deleting goes on by itself
-//! once that is over.
+//! A row is deleted when it both happened and was received before the retention limit, and every cursor has read it.
+//! The time
+//! comes from the database, but is not trusted blindly: rows deleted because of a wrong clock are lost for every
+//! replica. The
+//! clock is trusted while it continues from where maintenance last saw it, or while the age of an event, whose time
+//! is from
+//! the platform, confirms it; and never while the newest event is itself beyond the retention. Whatever prevents
+//! deleting,
+//! it resumes without intervention once the cause is gone.
 
 use std::time::Duration;
 
@@ -13,26 +17,26 @@ use async_trait::async_trait;
 use super::{LogError, Notes};
 use convoke_core::time::Millis;
 
-/// So far the clock may go on without anybody looking, and so old an event may be that vouches for it.
+/// Maximum advance of the clock between two checks, and maximum age of an event that confirms the clock.
 const MAX_APART_TIME: Duration = Duration::from_secs(2 * 3600);
 
-/// Events may be stamped so far ahead: a younger one says nothing about the time.
+/// Events can be stamped up to this far ahead of the clock. One that is further ahead says nothing about the time.
 pub(super) const MAX_AHEAD_TIME: Duration = Duration::from_secs(24 * 3600);
 
-/// The note ([`super::Notes::note`]) with the time at which the clock was believed last.
+/// The note ([`super::Notes::note`]) with the time at which the clock was last trusted.
 pub(super) const SEEN_NOTE: &str = "retention";
 
-/// What the upkeep of either database asks in the same words.
+/// Queries of the maintenance that are the same for both databases.
 #[async_trait]
 pub(super) trait RetentionQueries: Notes {
-    /// What is known to judge the clock and the cursors by.
+    /// The facts for judging the clock and the cursors.
     async fn known_of_retention(&self, now: Millis) -> Result<Known, LogError>;
 
-    /// Deletes entries of the quarantine, so many at the most; how many.
+    /// Deletes at most `limit` quarantine entries. Returns how many.
     async fn expire_quarantine(&self, before: Millis, limit: i64) -> Result<u64, LogError>;
 }
 
-/// Why nothing is deleted that is beyond the retention.
+/// Why nothing beyond the retention is deleted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RetentionHeld {
     /// The newest event is too old.
@@ -41,21 +45,21 @@ pub enum RetentionHeld {
          either no event came for that long, or that clock is wrong. It goes on by itself with the next event of the day"
     )]
     Quiet {
-        /// When it happened, or was received.
+        /// When it happened or was received.
         newest: Millis,
-        /// The database's clock.
+        /// The time of the database's clock.
         now: Millis,
     },
-    /// The clock is not where it should be.
+    /// The clock jumped.
     #[error(
         "nothing is deleted, as the database's clock went to {now} while nobody looked, and no event is as young: is it right? It \
          goes on by itself with the next event of the day"
     )]
     Clock {
-        /// The database's clock.
+        /// The time of the database's clock.
         now: Millis,
     },
-    /// A cursor has not read what is beyond the retention.
+    /// A cursor has not read rows beyond the retention.
     #[error(
         "the cursor {cursor} has read nothing after {position}, and what it has not read is not deleted: switch on what it belongs \
          to; or, if that is off for good, DELETE FROM cursors WHERE name = '{cursor}'"
@@ -63,28 +67,28 @@ pub enum RetentionHeld {
     Cursor {
         /// Its name.
         cursor: String,
-        /// Where it stands.
+        /// Its position.
         position: i64,
     },
 }
 
-/// What is known of the log, to judge by.
+/// Facts about the log, for judging the clock and the cursors.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known {
-    /// When the newest event of the platform happened, of those that are not ahead of the clock.
+    /// When the newest event of the platform happened, without events that are ahead of the clock.
     pub happened: Option<Millis>,
     /// When the newest row was received.
     pub received: Option<Millis>,
-    /// When the clock was believed last.
+    /// When the clock was last trusted.
     pub seen: Option<Millis>,
-    /// The slowest cursor, and where it stands.
+    /// The slowest cursor and its position.
     pub slowest: Option<(String, i64)>,
-    /// When the oldest row was received that it has not read.
+    /// When the oldest row was received that the slowest cursor has not read.
     pub unread: Option<Millis>,
 }
 
 impl Known {
-    /// What makes the clock incredible.
+    /// Why the clock is not trusted.
     pub fn clock(&self, now: Millis, retention: Duration) -> Option<RetentionHeld> {
         let newest = self.happened.min(self.received).or(self.received)?;
         if newest < now.minus(retention) {
@@ -95,12 +99,12 @@ impl Known {
         (!goes_on && !confirmed).then_some(RetentionHeld::Clock { now })
     }
 
-    /// Those of `retentions` by which something may be deleted now.
+    /// Keeps the `retentions` for which something may be deleted now.
     pub fn allows<const N: usize>(&self, now: Millis, retentions: [Option<Duration>; N]) -> [Option<Duration>; N] {
         retentions.map(|retention| retention.filter(|retention| self.clock(now, *retention).is_none()))
     }
 
-    /// What holds retention back.
+    /// What prevents deleting.
     pub fn held(&self, now: Millis, retention: Duration) -> Option<RetentionHeld> {
         self.clock(now, retention).or_else(|| {
             let (cursor, position) = self.slowest.clone()?;
@@ -132,9 +136,9 @@ mod tests {
         let held = |known: Known, now: Millis| known.held(now, RETENTION);
         assert_eq!(held(known(None, None), then), None, "an empty log has nothing to lose");
         assert_eq!(held(known(Some(then), None), then.plus(HOUR)), None);
-        // A quiet week, looked at every hour.
+        // A week without events, checked every hour.
         assert_eq!(held(known(Some(then), Some(then.plus(7 * DAY))), then.plus(7 * DAY + HOUR)), None);
-        // Set forward by three hours, twenty days, ninety days; and not looked at before.
+        // Set forward by three hours or twenty days, with and without an earlier check.
         for jump in [3 * HOUR, 20 * DAY] {
             let now = then.plus(jump);
             assert_eq!(held(known(Some(then), Some(then)), now), Some(RetentionHeld::Clock { now }));
@@ -142,10 +146,10 @@ mod tests {
         }
         let now = then.plus(90 * DAY);
         assert_eq!(held(known(Some(then), Some(then)), now), Some(RetentionHeld::Quiet { newest: then, now }));
-        // What is received by the wrong clock vouches for nothing.
+        // A row received with the wrong clock does not confirm it.
         let jumped = Known { received: Some(now), ..known(Some(then), Some(then)) };
         assert_eq!(held(jumped, now), Some(RetentionHeld::Quiet { newest: then, now }));
-        // Set back, and right again.
+        // Set back to the right time.
         assert_eq!(held(known(Some(then), Some(now)), then), None);
     }
 

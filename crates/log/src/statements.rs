@@ -1,10 +1,10 @@
-//! What an append does beside the events, in the same words on both databases.
+//! What an append writes besides events, in the same SQL for both databases.
 
 use super::query::Connection;
 use crate::log::all_kept;
 use convoke_core::event::{Handshake, Unreadable};
 
-/// Notes a handshake that was answered `times` times.
+/// Records a handshake that was answered `times` times.
 pub(crate) async fn note_handshake(
     connection: &mut Connection<'_>,
     handshake: &Handshake,
@@ -31,7 +31,7 @@ pub(crate) async fn note_handshake(
     connection.execute(note).await.map(drop)
 }
 
-/// Puts a body into the quarantine, or counts it there.
+/// Adds a body to the quarantine, or counts its deliveries there.
 pub(crate) async fn insert_quarantined(
     connection: &mut Connection<'_>,
     unreadable: &Unreadable,

@@ -1,7 +1,8 @@
-//! How much there was, and what goes on: counts over time, and what is newest.
+//! Counts over time, live runs and the newest events.
 //!
-//! Counts of events are counts of ranges of their ids, which are led by the time, so that an index alone answers them. A stay
-//! or a run of a meeting lasts a day at the most, as far as is counted here: whoever has not left by then was not seen leaving.
+//! Counts of events are counts of id ranges: ids start with the time, so an index alone answers them. For these
+//! counts a stay
+//! or a run lasts at most a day: if it has not ended by then, its end event is assumed to be missing.
 
 use std::time::Duration;
 
@@ -15,53 +16,54 @@ use super::{ListedEvent, ListedMeeting, LogError, LogReader};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
 
-/// The longest stay, and the longest run of a meeting, that is counted as going on.
+/// The longest stay, and the longest run of a meeting, that counts as live.
 pub const MAX_COUNTED_DURATION: Duration = Duration::from_secs(86_400);
 
-/// When a run of a meeting was held: scheduled ones that nobody has entered were not.
+/// Condition for a run that took place: a scheduled one that nobody joined did not.
 const WAS_HELD: &str = "(started_at IS NOT NULL OR stays > 0)";
 
-/// How many runs were held, and who was there.
+/// The number of runs that took place, with attendance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromRow)]
 pub struct MeetingCounts {
-    /// Runs of meetings.
+    /// Number of runs.
     pub meetings: i64,
-    /// Distinct people in each of them, together.
+    /// Sum of the distinct people of each run.
     pub participants: i64,
-    /// Their stays.
+    /// Number of stays.
     pub stays: i64,
 }
 
-/// What came into the log.
+/// What was appended to the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromRow)]
 pub struct Arrived {
-    /// How many events.
+    /// Number of events.
     pub events: i64,
-    /// How many of them happened in the time that was asked for.
+    /// Number of events that happened in the requested time range.
     pub in_time: i64,
-    /// The newest one's place; `None` if there are none.
+    /// The position of the newest; `None` if there are none.
     pub newest: Option<Seq>,
 }
 
-/// What goes on.
+/// Live runs.
 #[derive(Clone, Debug, Default)]
 pub struct GoingOn {
-    /// How many runs.
+    /// Number of live runs.
     pub total: i64,
-    /// The newest of them, and how many distinct people are in them now.
+    /// The newest of them, each with the number of distinct people in it now.
     pub runs: Vec<(ListedMeeting, i64)>,
 }
 
-/// Statistics for people. Nothing here writes, and no query takes longer than `within`.
+/// Statistics for users. Read-only, and every query is cancelled after `within`.
 #[async_trait]
 pub trait Statistics: LogReader {
-    /// How many events happened between each of these times and the next.
+    /// The number of events between each of these times and the next.
     ///
     /// # Errors
-    /// [`LogError::TooSlow`], here and in all that follow.
+    /// [`LogError::TooSlow`], as for all methods below.
     async fn count_events(&self, bounds: &[Millis], within: Duration) -> Result<Vec<i64>, LogError>;
 
-    /// How many stays overlap each of `steps` steps after `since`, a whole second, each of whole seconds.
+    /// The number of stays that overlap each of `steps` steps after `since`. Both `since` and `step` are whole
+    /// seconds.
     async fn count_stays(
         &self,
         since: Millis,
@@ -70,10 +72,10 @@ pub trait Statistics: LogReader {
         within: Duration,
     ) -> Result<Vec<i64>, LogError>;
 
-    /// What was held between each of these times and the next.
+    /// The runs that took place between each of these times and the next.
     async fn count_meetings(&self, bounds: &[Millis], within: Duration) -> Result<Vec<MeetingCounts>, LogError>;
 
-    /// What stands in the log after `after`, and how much of it happened from `since` until `until`.
+    /// What was appended after `after`, and how many of those events happened from `since` until `until`.
     async fn count_arrived(
         &self,
         after: Seq,
@@ -82,10 +84,10 @@ pub trait Statistics: LogReader {
         within: Duration,
     ) -> Result<Arrived, LogError>;
 
-    /// The newest events of the log, the newest first, without their `event_info`.
+    /// The newest events of the log, newest first, without their `event_info`.
     async fn newest_events(&self, limit: u32, within: Duration) -> Result<Vec<ListedEvent>, LogError>;
 
-    /// The runs that go on, of those that began at `since` or later; the newest first.
+    /// The live runs that began at `since` or later, newest first.
     async fn going_on(&self, since: Millis, limit: u32, within: Duration) -> Result<GoingOn, LogError>;
 }
 
@@ -96,7 +98,7 @@ struct LiveRun {
     participants_now: i64,
 }
 
-/// Each of these, and the next of each, where the statement has its ranges: in two lists for PostgreSQL, in one of pairs for SQLite.
+/// Binds the ranges between consecutive bounds: as two lists for PostgreSQL, as one list of pairs for SQLite.
 fn ranges<T: Copy + ListItem>(query: Query, bounds: &[T]) -> Query {
     let pairs = bounds.windows(2).map(|pair| (pair[0], pair[1]));
     match query.dialect {
@@ -136,7 +138,7 @@ impl Statistics for Backend {
     ) -> Result<Vec<i64>, LogError> {
         let length = step * u32::try_from(steps).unwrap_or(u32::MAX);
         let seconds = |length: Duration| i64::try_from(length.as_secs()).unwrap_or(i64::MAX);
-        // Who has not left in a day was not seen leaving.
+        // A stay longer than a day is assumed to have lost its leave event.
         let (joined, ended) = match self.dialect() {
             Dialect::Postgres => (
                 "floor(extract(epoch FROM joined_at))::bigint",
@@ -208,7 +210,7 @@ impl Statistics for Backend {
     async fn going_on(&self, since: Millis, limit: u32, within: Duration) -> Result<GoingOn, LogError> {
         const LIVE: &str = "status = 'live' AND coalesce(started_at, first_event_at) >= $1";
         let total = self.query(format!("SELECT count(*) FROM meetings WHERE {LIVE}")).bind(since);
-        // The people of the newest alone.
+        // Only the returned runs are counted for people.
         let sql = format!(
             "SELECT m.*, (SELECT count(DISTINCT coalesce(person, display_name, CAST(stay_id AS text)))
                             FROM attendance AS a
@@ -228,12 +230,13 @@ impl Statistics for Backend {
     }
 }
 
-/// What a change of the number of people is counted as.
+/// The kinds of change in the rows of the query.
 const BEFORE: i64 = 0;
 const JOINED: i64 = 1;
 const LEFT: i64 = 2;
 
-/// How many overlap each step, of how many there were before the first, joined in each and left in each.
+/// The number of stays that overlap each step, from those before the first step and those begun and ended in each
+/// step.
 fn overlapping(changes: &[(i64, i64, i64)], steps: usize) -> Vec<i64> {
     let (mut joined, mut left, mut present) = (vec![0; steps], vec![0; steps], 0);
     for (what, step, count) in changes {

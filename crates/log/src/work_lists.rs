@@ -1,4 +1,4 @@
-//! What is asked of the platform beside the events: the work lists of recordings and of enrichment.
+//! The work lists of requests to the platform: recordings and enrichment.
 
 use std::time::Duration;
 
@@ -8,82 +8,83 @@ use super::{Log, LogError, Moved, Notes, Suppression};
 use convoke_core::id::Seq;
 use convoke_core::time::Millis;
 
-/// A run whose UUID takes more bytes, which none does, is left out: an index entry has no room for it.
+/// A run with a longer UUID is left out, because an index entry could not hold it. Real UUIDs are shorter.
 pub(super) const MAX_UUID_BYTES: i64 = 1_000;
 
-/// A time of a work list that lies so far ahead was written by a clock that was wrong: no pause is as long, and no two clocks are
-/// as far apart. What was put off until then is due, and what was given up then is asked for again.
+/// A time in a work list that is further ahead was written with a wrong clock: no back-off is that long, and clocks
+/// do not differ
+/// that much. A request postponed until then is due, and one given up then is tried again.
 pub(super) const MAX_AHEAD_TIME: Duration = Duration::from_secs(2 * 3600);
 
-/// The four counts of both lists, to 10,000 each: they are asked for every second.
+/// The four counts of both lists, each up to 10,000, because they are queried every second.
 pub(super) const WORK_COUNTS: &str = "SELECT
     (SELECT count(*) FROM (SELECT 1 FROM fetches WHERE due_at IS NOT NULL LIMIT 10000) AS f),
     (SELECT count(*) FROM (SELECT 1 FROM fetches WHERE state = 'given_up' LIMIT 10000) AS f),
     (SELECT count(*) FROM (SELECT 1 FROM enrichments WHERE due_at IS NOT NULL LIMIT 10000) AS e),
     (SELECT count(*) FROM (SELECT 1 FROM enrichments WHERE state = 'given_up' LIMIT 10000) AS e)";
 
-/// A `record.finish` of the log, of a run that it names.
+/// A `record.finish` event that names a run.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct FinishedRecording {
-    /// Its place.
+    /// Its position in the log.
     pub seq: Seq,
-    /// Of the event.
+    /// The subscriber of the event.
     pub subscriber_id: String,
-    /// The run.
+    /// The run (`meetingUUID`).
     pub meeting_uuid: String,
     /// The meeting's number.
     pub meeting_id: Option<String>,
     /// When it happened.
     pub finished_at: Millis,
-    /// When the platform is to be asked for it first.
+    /// When to ask the platform first.
     pub due_at: Millis,
 }
 
-/// A run whose recordings are asked for.
+/// A run whose recordings are requested from the platform.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct RecordingWorkItem {
-    /// Of its events.
+    /// The subscriber of its events.
     pub subscriber_id: String,
-    /// The run.
+    /// The run (`meetingUUID`).
     pub meeting_uuid: String,
     /// The meeting's number.
     pub meeting_id: Option<String>,
-    /// How many recordings of it have finished.
+    /// Number of its finished recordings.
     #[sqlx(try_from = "i64")]
     pub finishes: u32,
-    /// When the newest of them did.
+    /// When the newest of them finished.
     pub finished_at: Millis,
-    /// How often it was asked for since then.
+    /// Number of requests since then.
     #[sqlx(try_from = "i64")]
     pub tries: u32,
-    /// Whether `event_info` is yet to be appended.
+    /// Whether `event_info` has not been appended yet.
     pub ready: bool,
-    /// The `record.ready` that was made last.
+    /// The newest `record.ready` that was made.
     pub event_info: Option<String>,
 }
 
-/// What came of a [`RecordingWorkItem`].
+/// The outcome of a [`RecordingWorkItem`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RecordingOutcome {
-    /// The recordings are decoded: this `record.ready` is to be appended, and no other, whoever does it.
+    /// The recordings can be played: exactly this `record.ready` has to be appended, by whichever process.
     Ready {
         /// Its `eventInfo`.
         event_info: String,
-        /// Now.
+        /// The current time.
         due_at: Millis,
     },
-    /// Not yet.
+    /// Not available yet.
     Later {
         /// When to ask again.
         due_at: Millis,
-        /// Why, for people.
+        /// The reason, for users.
         reason: String,
     },
-    /// Never.
+    /// Never available.
     GivenUp {
-        /// Now.
+        /// The current time.
         at: Millis,
-        /// Why, for people.
+        /// The reason, for users.
         reason: String,
     },
     /// `event_info` is in the log.
@@ -93,12 +94,12 @@ pub enum RecordingOutcome {
     },
 }
 
-/// A run that is to be enriched.
+/// A run to enrich.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct EnrichmentWorkItem {
-    /// Of its events.
+    /// The subscriber of its events.
     pub subscriber_id: String,
-    /// The run.
+    /// The run (`meetingUUID`).
     pub meeting_uuid: String,
     /// The meeting's number.
     pub meeting_id: Option<String>,
@@ -106,23 +107,23 @@ pub struct EnrichmentWorkItem {
     pub meeting_cycle_sub_id: Option<String>,
     /// `scheduled`, `live`, `ended` or `concluded`.
     pub status: String,
-    /// When its first event happened …
+    /// When its first event happened.
     pub first_event_at: Millis,
-    /// … and its last.
+    /// When its last event happened.
     pub last_event_at: Millis,
-    /// How often it was asked for.
+    /// Number of requests so far.
     #[sqlx(try_from = "i64")]
     pub tries: u32,
 }
 
-/// What the platform says about a run.
+/// The platform's data of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Details {
     /// Its subject.
     pub subject: Option<String>,
-    /// When it was to begin …
+    /// Scheduled start.
     pub scheduled_start_at: Option<Millis>,
-    /// … and to end.
+    /// Scheduled end.
     pub scheduled_end_at: Option<Millis>,
     /// Who scheduled it.
     pub host: Option<String>,
@@ -130,30 +131,30 @@ pub struct Details {
     pub corp_id: Option<String>,
 }
 
-/// What came of a [`EnrichmentWorkItem`].
+/// The outcome of an [`EnrichmentWorkItem`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EnrichmentOutcome {
-    /// It is known now.
+    /// The data of the run.
     Known(Details),
-    /// Not yet.
+    /// Not available yet.
     Later {
         /// When to ask again.
         due_at: Millis,
-        /// Why, for people.
+        /// The reason, for users.
         reason: String,
     },
-    /// The platform does not know it, but for this.
+    /// The platform does not know the run, apart from `details`.
     GivenUp {
-        /// Now.
+        /// The current time.
         at: Millis,
-        /// What is known all the same.
+        /// What is known nevertheless.
         details: Details,
-        /// Why, for people.
+        /// The reason, for users.
         reason: String,
     },
 }
 
-/// An [`EnrichmentOutcome`] as its row has it.
+/// An [`EnrichmentOutcome`] as the columns of its row.
 pub(super) struct Settled<'a> {
     pub state: &'static str,
     pub due_at: Option<Millis>,
@@ -177,25 +178,30 @@ impl EnrichmentOutcome {
     }
 }
 
-/// How many entries of a work list are in which state; more than 10,000 count as so many.
+/// The number of entries of a work list by state, each up to 10,000.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WorkCounts {
-    /// Still to be asked for, or to be appended.
+    /// To be requested or appended.
     pub waiting: i64,
-    /// Asked for in vain for as long as makes sense.
+    /// Given up after the longest useful time.
     pub given_up: i64,
 }
 
-/// The work lists of who asks the platform.
+/// The work lists of the tasks that query the platform.
 #[async_trait]
 pub trait WorkLists: Log + Notes + Suppression {
-    /// The `record.finish` events after `after`, up to `up_to`, that name a run, in the order of the log.
-    /// `due_at` is when they happened.
+    /// The `record.finish` events after `after`, up to `up_to`, that name a run, in log order. `due_at` is the time
+    /// of the
+    /// event.
     async fn finished_recordings(&self, after: Seq, up_to: Seq) -> Result<Vec<FinishedRecording>, LogError>;
 
-    /// Puts finished recordings into the work list, and moves the cursor to `to` as [`super::Log::advance`] does: both, or, if the
-    /// lease is lost, neither. What is in the list already, by its place in the log, is not counted again. A further recording of
-    /// a run makes it due anew, whatever came of it before; a `record.ready` that was made and not yet appended still will be.
+    /// Adds finished recordings to the work list and moves the cursor to `to` as [`super::Log::advance`] does: both,
+    /// or neither if
+    /// the lease is lost. A recording already in the list, by its position in the log, is not counted again. Another
+    /// recording
+    /// of a run makes the run due again, whatever its earlier outcome; a `record.ready` that was made and not yet
+    /// appended will
+    /// still be appended.
     async fn queue(
         &self,
         cursor: &str,
@@ -205,27 +211,33 @@ pub trait WorkLists: Log + Notes + Suppression {
         finishes: &[FinishedRecording],
     ) -> Result<Moved, LogError>;
 
-    /// At most `limit` of the runs whose recordings are due at `now`: those with something to append first, then the newest.
-    /// What was put off or given up by a clock that was far ahead of `now` is due, too.
+    /// At most `limit` runs whose recordings are due at `now`: first those with something to append, then the newest.
+    /// A run
+    /// postponed or given up while the clock was far ahead of `now` is due, too.
     async fn due_recordings(&self, now: Millis, limit: u32) -> Result<Vec<RecordingWorkItem>, LogError>;
 
-    /// Notes what came of a fetch. False, and nothing is changed, if it is not any more what it was when it was read: somebody
-    /// else has asked, or another recording has finished.
+    /// Records the outcome of a request. Returns false, and changes nothing, if the entry has changed since it was
+    /// read: another
+    /// process has sent a request, or another recording has finished.
     async fn settle_recording(&self, fetch: &RecordingWorkItem, fetched: &RecordingOutcome) -> Result<bool, LogError>;
 
-    /// Puts the runs of `meetings` that are not in the work list of enrichment into it, due at `now`: some, if there are many. Those
-    /// that were modified since are put there again, and those that were given up and have begun or ended since. Cancelled ones are
-    /// left out, which the platform does not know any more. How many.
+    /// Adds runs of `meetings` that are not in the enrichment list, due at `now`; only some of them if there are
+    /// many. Runs modified
+    /// since are added again, and so are given-up runs that have started or ended since. Cancelled runs are left out,
+    /// because the
+    /// platform no longer knows them. Returns how many were added.
     async fn queue_enrichments(&self, now: Millis) -> Result<u64, LogError>;
 
-    /// At most `limit` of the runs that are due to be enriched at `now`, the newest first. What was put off or given up by a clock
-    /// that was far ahead of `now` is due, too.
+    /// At most `limit` runs that are due for enrichment at `now`, newest first. A run postponed or given up while the
+    /// clock was
+    /// far ahead of `now` is due, too.
     async fn due_enrichments(&self, now: Millis, limit: u32) -> Result<Vec<EnrichmentWorkItem>, LogError>;
 
-    /// Notes what came of a run, and copies it to its row in `meetings` in the same transaction. What is not known now and was
-    /// known before stays.
+    /// Records the outcome of a run, and copies it to its row in `meetings` in the same transaction. Values that are
+    /// unknown now
+    /// keep their earlier value.
     async fn settle_enrichment(&self, run: &EnrichmentWorkItem, enriched: &EnrichmentOutcome) -> Result<(), LogError>;
 
-    /// How much there is in the work lists: of recordings, and of enrichment.
+    /// The sizes of the work lists: of recordings, and of enrichment.
     async fn work_counts(&self) -> Result<(WorkCounts, WorkCounts), LogError>;
 }

@@ -1,4 +1,4 @@
-//! Notes of operators' actions.
+//! Records of operators' actions.
 
 use async_trait::async_trait;
 

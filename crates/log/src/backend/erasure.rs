@@ -1,4 +1,4 @@
-//! Finding a person's rows and erasing them. Each transaction is short.
+//! Finds a person's rows and erases them, in short transactions.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -21,10 +21,10 @@ use convoke_core::time::Millis;
 
 const ERASURE: &str = "id, begun_at, finished_at, events, stays, quarantined, hosts, messages";
 
-/// The erasure $1 and earlier ones of the same person.
+/// Condition for the erasure $1 and earlier ones of the same person.
 const SAME: &str = "erasure IN (SELECT id FROM erasures WHERE person = (SELECT person FROM erasures WHERE id = $1))";
 
-/// Adds to what an erasure has erased.
+/// Adds to the counts of an erasure.
 pub(super) async fn count(
     connection: &mut Connection<'_>,
     erasure: i64,
@@ -36,10 +36,10 @@ pub(super) async fn count(
     connection.execute(count.bind(by).bind(erasure)).await.map(drop)
 }
 
-/// Adds hashes of somebody forgotten at `at`.
+/// Adds hashes of a person forgotten at `at`.
 async fn remember(connection: &mut Connection<'_>, hashes: &[String], at: Millis) -> Result<(), sqlx::Error> {
     let (each, greatest) = (connection.dialect().each("$2"), connection.dialect().greatest());
-    // In one order, so that two who remember at once do not wait for one another.
+    // Sorted, so that two concurrent statements lock rows in the same order and do not deadlock.
     let hashes: BTreeSet<&str> = hashes.iter().map(String::as_str).collect();
     let remember = connection.query(format!(
         "INSERT INTO forgotten AS f (hash, at) SELECT value ->> 0, $1 FROM {each} WHERE true
@@ -48,12 +48,12 @@ async fn remember(connection: &mut Connection<'_>, hashes: &[String], at: Millis
     connection.execute(remember.bind(at).bind_json(hashes.into_iter().map(|hash| vec![hash]))).await.map(drop)
 }
 
-/// The key of a stay, as a list.
+/// The key of a stay as a list.
 fn listed(key: &StayKey) -> Vec<String> {
     vec![key.run.subscriber_id.to_string(), key.run.meeting_uuid.to_string(), key.stay_id.to_string()]
 }
 
-/// How the elements of a JSON list become ids.
+/// Converts an element of a JSON list to an id.
 fn as_id(dialect: Dialect, element: &str) -> String {
     match dialect {
         Dialect::Postgres => format!("CAST({element} AS uuid)"),
@@ -61,7 +61,7 @@ fn as_id(dialect: Dialect, element: &str) -> String {
     }
 }
 
-/// A stay, and whether it is the person's.
+/// A stay, and whether it belongs to the person.
 #[derive(FromRow)]
 struct MaybeTheirs {
     #[sqlx(flatten)]
@@ -126,7 +126,7 @@ impl PersonSearch for Backend {
     ) -> Result<(Vec<PersonStay>, Option<Uuid>), LogError> {
         let dialect = self.dialect();
         let [users, accounts, numbers, stays, names] = ["$3", "$4", "$5", "$7", "$8"].map(|list| dialect.among(list));
-        // Whether the column `internal` has one of a list in it.
+        // Whether the column `internal` contains an element of the list.
         let within = |list: &str| match dialect {
             Dialect::Postgres => {
                 format!("EXISTS (SELECT 1 FROM unnest({list}) AS m (member) WHERE strpos(internal, member) > 0)")
@@ -134,7 +134,7 @@ impl PersonSearch for Backend {
             Dialect::Sqlite => format!("EXISTS (SELECT 1 FROM json_each({list}) WHERE instr(internal, value) > 0)"),
         };
         let (members, named) = (within("$6"), within("$10"));
-        // The last one of the page comes in any case.
+        // The last row of the page is always returned, as the position to continue from.
         let rows = self.query(format!(
             "WITH page AS (SELECT * FROM attendance WHERE stay_id > $1 ORDER BY stay_id LIMIT $2),
                   told AS (SELECT page.*,

@@ -64,7 +64,7 @@ impl LogReader for Backend {
 
     async fn heartbeat(&self) -> Result<Option<Heartbeat>, LogError> {
         let now = self.dialect().now();
-        // Only a file can be copied.
+        // Only a file can have been copied.
         let file = if let Self::Sqlite(_) = self { "file" } else { "CAST(NULL AS bigint)" };
         let heartbeat = self.query(format!("SELECT at, {now}, {file} FROM heartbeat"));
         let heartbeat: Option<(Millis, Millis, Option<i64>)> = self.optional(heartbeat).await?;
@@ -169,7 +169,7 @@ impl Log for Backend {
     }
 }
 
-/// Moves a cursor forward, or back to the beginning, if the lease's owner still holds it.
+/// Moves a cursor forward, or back to the start, if the owner still holds the lease.
 pub(super) async fn advance(
     connection: &mut Connection<'_>,
     lease: Lease<'_>,

@@ -1,4 +1,4 @@
-//! Upkeep, and what there is to know of a database.
+//! Maintenance, and information about a database.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
-//! A log in either database. What is asked of both in the same words stands here, once; what each does in its own way is in
-//! [`crate::postgres`] and [`crate::sqlite`].
+//! A log in either database. Statements that both databases share are here; what differs is in [`crate::postgres`]
+//! and
+//! [`crate::sqlite`].
 
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ mod work_lists;
 
 pub(crate) use rows::RECORDING;
 
-/// A log, and in which database it is.
+/// A log in one of the databases.
 pub(crate) enum Backend {
     Postgres(PostgresLog),
     Sqlite(Box<SqliteLog>),
@@ -43,7 +44,7 @@ impl Backend {
         Query::new(self.dialect(), sql)
     }
 
-    /// Reads on one connection, with a limit in time where the server has none.
+    /// Reads on one connection, with a timeout for PostgreSQL.
     async fn read<T>(
         &self,
         read: impl AsyncFnOnce(&mut Connection<'_>) -> Result<T, sqlx::Error>,
@@ -54,12 +55,12 @@ impl Backend {
         }
     }
 
-    /// All rows.
+    /// Fetches all rows.
     pub(crate) async fn all<T: FromAnyRow>(&self, query: Query) -> Result<Vec<T>, LogError> {
         self.read(async |connection| connection.fetch(query).await).await
     }
 
-    /// All rows of what a person's command asks for, over any stretch of the log: it may take its time.
+    /// Fetches all rows for an operator's command, without a timeout: it may read any part of the log.
     async fn all_in_time<T: FromAnyRow>(&self, query: Query) -> Result<Vec<T>, LogError> {
         match self {
             Self::Postgres(log) => {
@@ -70,22 +71,22 @@ impl Backend {
         }
     }
 
-    /// The one row that there is, or none.
+    /// Fetches the only row, or none.
     async fn optional<T: FromAnyRow>(&self, query: Query) -> Result<Option<T>, LogError> {
         self.read(async |connection| connection.optional(query).await).await
     }
 
-    /// The one row.
+    /// Fetches the only row.
     async fn one<T: FromAnyRow>(&self, query: Query) -> Result<T, LogError> {
         self.optional(query).await?.ok_or_else(|| LogError::unavailable(sqlx::Error::RowNotFound))
     }
 
-    /// All rows of a query that goes along the log.
+    /// Fetches all rows of a query in log order.
     async fn along<T: FromAnyRow>(&self, query: Query) -> Result<Vec<T>, LogError> {
         self.transaction(Begin::ReadLog, async |connection| connection.fetch(query).await).await
     }
 
-    /// Writes on one connection, each statement in a transaction of its own.
+    /// Writes on one connection, each statement in its own transaction.
     async fn write_with<T>(
         &self,
         write: impl AsyncFnOnce(&mut Connection<'_>) -> Result<T, sqlx::Error>,
@@ -96,12 +97,12 @@ impl Backend {
         }
     }
 
-    /// Runs one writing statement; the number of rows it touched.
+    /// Runs one writing statement. Returns the number of rows that it changed.
     pub(crate) async fn write(&self, query: Query) -> Result<u64, LogError> {
         self.write_with(async |connection| connection.execute(query).await).await
     }
 
-    /// Does all of it in one transaction.
+    /// Runs `work` in one transaction.
     async fn transaction<T>(
         &self,
         begin: Begin,
@@ -113,7 +114,7 @@ impl Backend {
         }
     }
 
-    /// Reads for people, on connections that nothing else uses; each query may take so long.
+    /// Reads for users, on connections that nothing else uses. Each query times out after `within`.
     pub(crate) async fn read_within<T>(
         &self,
         within: Duration,
@@ -137,7 +138,8 @@ impl Backend {
 }
 
 impl std::fmt::Debug for Backend {
-    /// The settings hold a password: only what [`Maintenance::describe`](crate::Maintenance::describe) says.
+    /// Shows only what [`Maintenance::describe`](crate::Maintenance::describe) returns, because the settings contain
+    /// a password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&crate::Maintenance::describe(self))
     }

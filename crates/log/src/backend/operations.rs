@@ -1,4 +1,4 @@
-//! Notes, the quarantine and what operators do.
+//! Notes, the quarantine and operators' operations.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::{Filter, LogError, Notes, Operations, Quarantine, Quarantined, SetAsi
 use convoke_core::event::Record;
 use convoke_core::id::{EventId, Seq};
 
-/// Ids that are counted at a time.
+/// Maximum number of ids per query when counting.
 const MAX_IDS: usize = 500;
 
 #[async_trait]
@@ -45,7 +45,7 @@ impl Quarantine for Backend {
     }
 }
 
-/// The rows after `$1` that a [`Filter`] wants.
+/// The rows after `$1` that match a [`Filter`].
 const SELECTED: &str = "FROM events
       WHERE seq > $1 AND seq <= coalesce($2, 9223372036854775807)
         AND (CAST($3 AS timestamptz) IS NULL OR occurred_at >= $3)
@@ -69,8 +69,9 @@ impl Backend {
 #[async_trait]
 impl Operations for Backend {
     async fn select(&self, filter: &Filter, after: Seq, limit: u32) -> Result<Vec<Record>, LogError> {
-        // A person's command, over any stretch of the log: it may take its time. The planner may walk in the log's order, or, as
-        // ids are led by the time, along the unique index.
+        // An operator's command may read any part of the log and take long. The planner can read in log order or,
+        // because ids start
+        // with the time, along the unique index.
         let sql = format!("SELECT {} {SELECTED} ORDER BY seq LIMIT $7", rows::RECORD);
         let select = self.selected(sql, filter, after, limit.into());
         Ok(self.all_in_time(select).await?.into_iter().map(|RecordRow(record)| record).collect())

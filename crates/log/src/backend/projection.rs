@@ -38,7 +38,8 @@ impl Projection for Backend {
             if found.is_empty() {
                 return Ok(Vec::new());
             }
-            // By the run alone, as the index has it: of another subscriber's run of the same name nothing is taken.
+            // By the UUID of the run alone, which the index has; stays of another subscriber's run with the same UUID
+            // are ignored.
             let uuids = found.keys().map(|run| run.meeting_uuid.to_string()).collect::<Vec<_>>();
             let among = connection.dialect().among("$1");
             let stays = connection.query(format!("SELECT {STAY} FROM attendance WHERE meeting_uuid {among}"));
@@ -76,7 +77,7 @@ impl Projection for Backend {
         self.transaction(Begin::Write, async |connection| {
             let moved = advance(connection, lease, None).await?;
             if moved != Moved::LeaseLost {
-                // A long query of these tables is in the way: then this fails in time, and nothing has changed.
+                // If a long query of these tables blocks this, it times out and nothing has changed.
                 let empty: &[&str] = match connection.dialect() {
                     Dialect::Postgres => &["TRUNCATE meetings, attendance, recordings"],
                     Dialect::Sqlite => &["DELETE FROM meetings", "DELETE FROM attendance", "DELETE FROM recordings"],
@@ -103,7 +104,7 @@ impl Projection for Backend {
     }
 }
 
-/// The rows of these runs in a table that is led by them.
+/// The rows of these runs, in a table whose key starts with the run.
 async fn rows_of<T: super::FromAnyRow>(
     connection: &mut Connection<'_>,
     table: &str,
@@ -119,7 +120,6 @@ async fn rows_of<T: super::FromAnyRow>(
     connection.fetch(rows).await
 }
 
-/// Writes the changes.
 pub(super) async fn write(connection: &mut Connection<'_>, changes: &Changes) -> Result<(), sqlx::Error> {
     MEETINGS.run(connection, &changes.meetings, add_meeting).await?;
     ATTENDANCE.run(connection, &changes.stays, add_stay).await?;

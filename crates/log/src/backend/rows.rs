@@ -1,4 +1,4 @@
-//! Rows, as the columns that are named beside them have them. What is read along the log goes by position.
+//! Reads rows with the columns listed here. Rows that are read in log order are read by column position.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,12 +36,12 @@ pub(crate) const RECORDING: &str = "event_id, subscriber_id, meeting_uuid, meeti
 pub(crate) const PERSON: &str = "seq, event_id, subscriber_id, meeting_id, meeting_uuid, meeting_cycle_sub_id, user_uuid, \
      user_agent, account, participant_id, display_name, role, call_number, join_time, left_time";
 
-/// What can be read from both databases.
+/// A type that can be read from both databases.
 pub(crate) trait Column<'r>: Decode<'r, Postgres> + Type<Postgres> + Decode<'r, Sqlite> + Type<Sqlite> {}
 
 impl<'r, T: Decode<'r, Postgres> + Type<Postgres> + Decode<'r, Sqlite> + Type<Sqlite>> Column<'r> for T {}
 
-/// A row of either database, read by position.
+/// A row of either database, read by column position.
 pub(crate) trait AnyRow: Row {
     fn at<'r, T: Column<'r>>(&'r self, index: usize) -> Result<T>;
 }
@@ -70,23 +70,23 @@ fn uuid(row: &impl AnyRow, index: usize) -> Result<Uuid> {
     row.at::<EventId>(index).map(EventId::uuid)
 }
 
-/// A word of a column that knows some.
+/// Parses a column that allows only certain words.
 fn word<T>(row: &impl AnyRow, index: usize, parse: impl Fn(&str) -> Option<T>) -> Result<T> {
     let text: &str = row.at(index)?;
     parse(text).ok_or_else(|| sqlx::Error::Decode(format!("{text} is not a word of this column").into()))
 }
 
-/// A run by two columns, the first of them at `index`.
+/// Reads a run from two columns, starting at `index`.
 fn run(row: &impl AnyRow, index: usize) -> Result<RunKey> {
     Ok(RunKey { subscriber_id: known(row, index)?, meeting_uuid: known(row, index + 1)? })
 }
 
-/// Three columns, the first of them at `index`.
+/// Reads three columns, starting at `index`.
 fn meeting(row: &impl AnyRow, index: usize) -> Result<Meeting> {
     Ok(Meeting { id: shared(row, index)?, uuid: shared(row, index + 1)?, cycle_sub_id: shared(row, index + 2)? })
 }
 
-/// Nine columns, the first of them at `index`.
+/// Reads nine columns, starting at `index`.
 fn attendee(row: &impl AnyRow, index: usize) -> Result<Attendee> {
     Ok(Attendee {
         user_uuid: shared(row, index)?,
@@ -101,7 +101,7 @@ fn attendee(row: &impl AnyRow, index: usize) -> Result<Attendee> {
     })
 }
 
-/// A [`Record`], which is another crate's.
+/// A [`Record`], wrapped because its type is from another crate.
 pub(crate) struct RecordRow(pub Record);
 
 impl<R: AnyRow> FromRow<'_, R> for RecordRow {
@@ -179,7 +179,7 @@ impl<R: AnyRow> FromRow<'_, R> for StayRow {
             .pack(),
             joined_at: row.at(12)?,
             left_at: row.at(13)?,
-            // What cannot be one, which nothing here writes, is made anew with the row.
+            // Convoke never writes an invalid duration. If there is one, the next write of the row replaces it.
             duration: row.at::<Option<f64>>(14)?.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
             closed_by: word(row, 15, ClosedBy::parse)?,
             internal: row.at(16)?,

@@ -10,10 +10,10 @@ use crate::{Lease, LogError, Moved, PersonRow, RunKey, TestData, TestDataCounts}
 use convoke_core::event::TEST_MEETINGS;
 use convoke_core::id::{EventId, Seq};
 
-/// The tables beside the log that have rows of runs.
+/// The tables besides the log that have rows of runs.
 const TABLES: [&str; 5] = ["attendance", "recordings", "fetches", "enrichments", "meetings"];
 
-/// Whether a row is test data; $1 is [`TEST_MEETINGS`].
+/// A condition for test data; $1 is [`TEST_MEETINGS`].
 fn is_test() -> String {
     format!("substr(meeting_uuid, 1, {}) = $1", TEST_MEETINGS.len())
 }

@@ -1,18 +1,18 @@
-//! Writes rows in place of those that have the same key.
+//! Writes rows, replacing those with the same key.
 
 use crate::query::{Connection, Dialect, Query};
 
-/// Rows that one statement writes: few distinct statements, each prepared once and kept.
+/// Row counts of the statements: few different statements, each prepared once and cached.
 const SHAPES: [usize; 4] = [128, 32, 8, 1];
 
-/// A statement for each of [`SHAPES`], for either database.
+/// One statement for each of [`SHAPES`], for either database.
 pub(super) struct Upsert {
     postgres: [String; SHAPES.len()],
     sqlite: [String; SHAPES.len()],
 }
 
 impl Upsert {
-    /// So many of the first columns are the `key`, and so many never change, as the key does not.
+    /// The first `keys` columns are the key. The first `fixed` columns, which include the key, are never updated.
     pub fn into(table: &str, columns: &str, fixed: usize, keys: usize) -> Self {
         let names: Vec<&str> = columns.split(", ").collect();
         let set = names[fixed..].iter().map(|name| format!("{name} = excluded.{name}")).collect::<Vec<_>>().join(", ");
@@ -27,12 +27,12 @@ impl Upsert {
         };
         Self {
             postgres: SHAPES.map(|rows| statement(rows, &|place| format!("${place}"))),
-            // A name would be looked up, one after the other.
+            // Named parameters would be looked up one by one.
             sqlite: SHAPES.map(|rows| statement(rows, &|_| "?".to_owned())),
         }
     }
 
-    /// Writes `rows`, of each of which `bind` adds the columns in their order.
+    /// Writes `rows`. `bind` adds the columns of a row in their order.
     pub async fn run<T>(
         &self,
         connection: &mut Connection<'_>,

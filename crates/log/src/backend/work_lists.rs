@@ -71,7 +71,7 @@ impl WorkLists for Backend {
     }
 
     async fn settle_recording(&self, fetch: &RecordingWorkItem, fetched: &RecordingOutcome) -> Result<bool, LogError> {
-        // $1 to $3 say which fetch, and as what it was read.
+        // $1 to $3 identify the fetch and the version of it that was read.
         let (set, text, at) = match fetched {
             RecordingOutcome::Ready { event_info, due_at } => (
                 "state = 'ready', event_info = $4, due_at = $5, given_up_at = NULL, reason = NULL
@@ -111,7 +111,7 @@ impl WorkLists for Backend {
     }
 
     async fn queue_enrichments(&self, now: Millis) -> Result<u64, LogError> {
-        // Looked for before anything is written: it is a scan of all runs, mostly in vain, and nobody waits for it.
+        // Select before writing: this scans all runs, usually finds nothing, and nothing waits for it.
         let select = self.query(
             "SELECT m.subscriber_id, m.meeting_uuid, m.status, m.modifications FROM meetings m
                LEFT JOIN enrichments e ON e.subscriber_id = m.subscriber_id AND e.meeting_uuid = m.meeting_uuid
@@ -127,7 +127,7 @@ impl WorkLists for Backend {
         let runs = runs.into_iter().map(|(subscriber, uuid, status, modifications)| {
             serde_json::json!([subscriber, uuid, status, modifications])
         });
-        // What another process has put there meanwhile stays as it is.
+        // Entries that another process has added in the meantime stay as they are.
         let queue = self.query(format!(
             "INSERT INTO enrichments AS e (subscriber_id, meeting_uuid, status, modifications, state, tries, due_at)
              SELECT value ->> 0, value ->> 1, value ->> 2, CAST(value ->> 3 AS bigint), 'waiting', 0, $1 FROM {}

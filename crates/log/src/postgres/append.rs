@@ -17,11 +17,11 @@ use convoke_core::event::{Content, Event};
 use convoke_core::id::Seq;
 use convoke_core::time::Millis;
 
-/// Bytes of a text that an index takes.
+/// Maximum number of bytes of a text in an index.
 pub(crate) const MAX_INDEXED_BYTES: usize = 2_000;
 
 impl PostgresLog {
-    /// As [`Log::append`](crate::Log::append) has it.
+    /// Implements [`Log::append`](crate::Log::append).
     pub async fn append(&self, batch: &[Append]) -> Result<Committed, LogError> {
         let (mut place, mut connection) = self.check_out().await?;
         let mut result = bounded(self.append_on(&mut connection, batch)).await;
@@ -33,7 +33,8 @@ impl PostgresLog {
         }
         let sound = match &result {
             Err(error) if error.may_pass() => false,
-            // The rollback is sent with the next statement: at once, for until then the server waits in a transaction.
+            // The rollback is sent with the next statement. Do it now, because until then the server is idle in a
+            // transaction.
             Err(_) => sound(&mut connection).await,
             Ok(_) => true,
         };
@@ -43,16 +44,18 @@ impl PostgresLog {
         result
     }
 
-    /// Takes the writing connection, opened if need be. It is out of its place while it is in use: if the caller's future is
-    /// dropped half-way, or fails, the connection goes with it, and the server rolls back what it did.
+    /// Takes the writing connection, and opens it if needed. It is out of its slot while in use: if the caller's
+    /// future is dropped
+    /// or fails, the connection is dropped with it, and the server rolls back.
     async fn check_out(&self) -> Result<(MutexGuard<'_, Option<PgConnection>>, PgConnection), LogError> {
         let mut place = self.writer.lock().await;
         let connection = match place.take() {
             Some(connection) => connection,
             None => {
                 let mut connection = bounded(session::connect(&self.hosts)).await?;
-                // Not before it is known that this is the log, whole: a database that was restored has its rows, and not
-                // always where its sequences were.
+                // Only now is it certain that this is the complete log: a restored database has its rows, but its
+                // sequences may be
+                // behind.
                 let newest = bounded(sequence::mend(&mut connection)).await?;
                 self.newest.store(newest, Ordering::Relaxed);
                 connection
@@ -67,7 +70,7 @@ impl PostgresLog {
         let rows = &mut Connection::Postgres(&mut tx);
         for append in batch {
             match append.verified.content() {
-                // Further deliveries were noted with the insert.
+                // Repeated deliveries were counted by the insert.
                 Content::Event(_) => {}
                 Content::Unreadable(unreadable) => insert_quarantined(rows, unreadable, append.deliveries).await?,
                 Content::Handshake(handshake) => note_handshake(rows, handshake, append.deliveries).await?,
@@ -78,7 +81,7 @@ impl PostgresLog {
         Ok(Committed { outcomes: outcomes(batch, &duplicates), first })
     }
 
-    /// What became of the events, and the highest place that one of them has.
+    /// The outcome for the events, and the highest position of a new one.
     async fn insert_events(
         &self,
         tx: &mut PgTransaction<'_>,
@@ -128,7 +131,7 @@ impl PostgresLog {
         .bind(column(events, |event| &*event.event_info))
         .fetch_all(&mut **tx)
         .await?;
-        // Where cursors have been, nobody would ever look again.
+        // A cursor that has passed these positions would never read the rows.
         let (lowest, newest) = (stored.iter().map(|row| row.1).min(), stored.iter().map(|row| row.1).max());
         let known = self.newest.load(Ordering::Relaxed);
         if lowest.is_some_and(|lowest| lowest <= known) {
@@ -166,7 +169,7 @@ impl PostgresLog {
     }
 }
 
-/// The column is an `int`: a count cannot come near its end.
+/// The column is an `int`, which no count reaches.
 fn deliveries(count: u32) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }

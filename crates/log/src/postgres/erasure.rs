@@ -5,11 +5,11 @@ use sqlx::AssertSqlSafe;
 use super::{PostgresLog, failed};
 use crate::LogError;
 
-/// Tables of which rows are erased.
+/// Tables whose rows are erased.
 const ERASED_TABLES: &str = "events, attendance, meetings, enrichments, quarantine, erased_stays";
 
 impl PostgresLog {
-    /// As [`Erasures::scrub`](crate::Erasures::scrub) has it.
+    /// Implements [`Erasures::scrub`](crate::Erasures::scrub).
     pub async fn scrub(&self, vacuum: bool) -> Result<Vec<String>, LogError> {
         let mut left = Vec::new();
         if vacuum {

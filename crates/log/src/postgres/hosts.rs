@@ -1,7 +1,8 @@
-//! The servers that `database.url` names, and the one of them in use.
+//! The servers in `database.url`, and the one in use.
 //!
-//! A pool of sqlx knows one server. Which one that is, is decided here: at the start, and whenever a connection finds the
-//! server gone or not as wanted. What is connected from then on, in whatever pool, goes to the server that was found.
+//! A pool of sqlx knows one server. This module chooses it: at start, and whenever a connection finds that the server
+//! is gone or
+//! is not of the required kind. All later connections, in every pool, go to the chosen server.
 
 use std::fmt::Write as _;
 use std::sync::OnceLock;
@@ -17,14 +18,15 @@ use tokio::sync::Mutex;
 use super::url::{ServerUrl, Wanted};
 use crate::LogError;
 
-/// A server is tried when the one before it has had this time, so that one which vanished does not use up the patience
-/// for those after it.
+/// Delay before the next server is tried in parallel, so that a server that disappeared does not use up the time for
+/// those
+/// after it.
 const HEAD_START_DELAY: Duration = Duration::from_millis(150);
 
-/// A connection that is accepted and then falls silent is given up after this time.
+/// Timeout of a connection that is accepted and then gets no response.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Servers, in the order of the URL, at least one.
+/// The servers, in the order of the URL, at least one.
 pub struct Hosts {
     hosts: Vec<PgConnectOptions>,
     wanted: Wanted,
@@ -52,18 +54,18 @@ impl Hosts {
         })
     }
 
-    /// The server that was found last; before that, the first.
+    /// The server chosen last; at first, the first one.
     pub fn in_use(&self) -> &PgConnectOptions {
         &self.hosts[self.in_use.load(Ordering::Relaxed)]
     }
 
-    /// The pools that are to follow to whichever server is in use.
+    /// Registers the pools that follow the choice of the server.
     pub fn lead(&self, pools: Vec<PgPool>) {
-        // Called once, by who made the pools.
+        // Called only once, by the code that creates the pools.
         let _ = self.pools.set(pools);
     }
 
-    /// Host and port of each, and the database.
+    /// Host and port of each server, and the database.
     pub fn describe(&self) -> String {
         let mut text = "PostgreSQL ".to_owned();
         for (n, host) in self.hosts.iter().enumerate() {
@@ -75,11 +77,12 @@ impl Hosts {
         text
     }
 
-    /// A connection to the first server, in the order of the URL, that is as wanted, and how to open another. Nothing
-    /// was set in it.
+    /// Connects to the first server, in the order of the URL, that is of the required kind. Also returns the options
+    /// for
+    /// another connection to it. The session has no settings yet.
     ///
     /// # Errors
-    /// Why none of them can be used.
+    /// Why none of the servers can be used.
     pub async fn reach(&self) -> Result<(PgConnection, &PgConnectOptions), sqlx::Error> {
         if let [host] = &self.hosts[..] {
             return self.attempt(host).await.map(|connection| (connection, host));
@@ -101,7 +104,7 @@ impl Hosts {
                 Err(error) => failures.push((n, error)),
             }
         }
-        // What a person has to mend is told rather than that a standby is a standby.
+        // Prefer an error that an operator has to fix over the report that a standby is a standby.
         if let Some(at) = failures.iter().position(|(_, error)| matches!(error, sqlx::Error::Database(_))) {
             return Err(failures.swap_remove(at).1);
         }
@@ -129,10 +132,10 @@ impl Hosts {
         }
     }
 
-    /// Takes a new connection of a pool, or looks for the server that it should have gone to.
+    /// Accepts a new connection of a pool, or looks for the server to which it should have gone.
     ///
     /// # Errors
-    /// The connection is not as wanted; the pool tries again.
+    /// The server is not of the required kind; the pool tries again.
     pub async fn admit(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         if self.suits(connection).await? {
             return Ok(());
@@ -141,12 +144,12 @@ impl Hosts {
         Err(unsuitable())
     }
 
-    /// Finds out which server is to be used, if there is a choice.
+    /// Chooses the server again, if there is more than one.
     pub async fn look(&self) {
         if self.hosts.len() == 1 {
             return;
         }
-        // If somebody else is looking, their answer counts.
+        // If another task is looking already, its result counts.
         let Ok(_looking) = self.looking.try_lock() else { return };
         match self.reach().await {
             Ok((connection, _)) => drop(connection.close().await),
@@ -163,13 +166,13 @@ impl Hosts {
     }
 }
 
-/// Whether a session may write: not on a standby, and not one that began while the database was read-only.
+/// Whether a session can write: not on a standby, nor if it began while the database was read-only.
 pub async fn writable(connection: impl sqlx::PgExecutor<'_>) -> Result<bool, sqlx::Error> {
     let answer = sqlx::raw_sql("SHOW transaction_read_only").fetch_one(connection).await?;
     Ok(answer.try_get::<String, _>(0)? == "off")
 }
 
-/// Where a server is, for people.
+/// The location of a server, for messages.
 fn place(host: &PgConnectOptions) -> String {
     match host.get_socket() {
         Some(socket) => format!("{}:{}", socket.display(), host.get_port()),

@@ -1,4 +1,4 @@
-//! Hears of what other replicas append.
+//! Notifications of appends by other replicas.
 
 use std::time::Duration;
 
@@ -6,18 +6,18 @@ use sqlx::postgres::PgListener;
 
 use super::{ANSWER_TIMEOUT, PostgresLog, hosts};
 
-/// How often a listening connection that hears nothing is tested, and how soon another is opened in place of a lost one.
+/// Interval at which an idle listening connection is tested, and delay before a lost one is replaced.
 const LISTEN_TEST_INTERVAL: Duration = Duration::from_secs(5);
 const LISTEN_RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// The channel on which a commit is announced to the other replicas.
+/// The channel on which commits are announced to the other replicas.
 const CHANNEL: &str = "convoke_log";
 
 impl PostgresLog {
-    /// As [`Maintenance::listen`](crate::Maintenance::listen) has it.
+    /// Implements [`Maintenance::listen`](crate::Maintenance::listen).
     pub async fn listen(&self) {
         loop {
-            // Listening is a help, not a need: whatever fails here, the cursors look by themselves now and then.
+            // Listening is only an optimisation: if it fails, the cursors still poll from time to time.
             if let Err(error) = self.hear().await {
                 tracing::debug!(%error, "does not hear of what other replicas append");
             }
@@ -30,7 +30,7 @@ impl PostgresLog {
         self.hosts.look().await;
         let mut listener = PgListener::connect_with(&self.listeners).await?;
         listener.listen(CHANNEL).await?;
-        // While nobody listened, anything may have happened.
+        // Appends may have been missed while nothing listened.
         self.heard.send_modify(|()| {});
         loop {
             match tokio::time::timeout(LISTEN_TEST_INTERVAL, listener.try_recv()).await {

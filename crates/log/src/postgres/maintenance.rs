@@ -1,4 +1,4 @@
-//! Upkeep in PostgreSQL.
+//! Maintenance in PostgreSQL.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use convoke_core::time::Millis;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/postgres");
 
-/// How long migrations may take, which may have much to do, and the upkeep of partitions.
+/// Timeouts of migrations, which may have much to do, and of partition maintenance.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
 const UPKEEP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long closing may take.
+/// Timeout of closing.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Entries of the quarantine that are deleted at a time.
+/// Quarantine entries deleted per statement.
 const MAX_EXPIRED_ROWS: i64 = 1_000;
 
 impl PostgresLog {
@@ -38,8 +38,9 @@ impl PostgresLog {
                  DATABASE … ENCODING 'UTF8' TEMPLATE template0), and name it in database.url"
             )));
         }
-        // A replica may be waiting for another one's migration, which may take long; but a database that fell silent in the
-        // middle must not keep the service from ever starting.
+        // A replica may have to wait for another one's long migration. But a database that stops responding in
+        // between must not keep
+        // the service from starting.
         bounded(sqlx::query("SET lock_timeout = 0").execute(&mut connection)).await?;
         let explain = |error| trouble::explain_at(&self.hosts, trouble::explain(error));
         let place = self.hosts.describe();
@@ -98,8 +99,9 @@ impl PostgresLog {
                 Ok(())
             }
             Err(Upkeep::InTheWay(error)) => {
-                // Somebody's transaction is in the way, a backup say. There is no hurry, and asking for the lock holds
-                // everybody else up for a moment.
+                // Another transaction holds the lock, for example a backup. This is not urgent, and waiting for the
+                // lock blocks all
+                // other transactions for a moment.
                 *maintained = Some(now.minus(partitions::EXTEND_INTERVAL - partitions::RETRY_DELAY));
                 Err(error)
             }
@@ -145,21 +147,21 @@ impl PostgresLog {
             }
             tokio::join!(self.pool.close(), self.people.close(), self.listeners.close());
         };
-        // A database that fell silent takes no leave; the server ends what it hears no more of.
+        // A database that does not respond cannot close its connections; the server ends them later.
         if tokio::time::timeout(CLOSE_TIMEOUT, politely).await.is_err() {
             tracing::debug!("the database did not answer when its connections were closed");
         }
     }
 
-    /// How long the partitions are.
+    /// The length of the partitions.
     pub fn span(&self) -> partitions::Span {
         if self.retention.is_some() { partitions::Span::Month } else { partitions::Span::Year }
     }
 }
 
-/// Why upkeep did not come to its end.
+/// Why maintenance did not finish.
 enum Upkeep {
-    /// Somebody's transaction is in the way.
+    /// Another transaction holds a lock.
     InTheWay(LogError),
     Failed(LogError),
 }

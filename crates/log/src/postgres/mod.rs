@@ -1,13 +1,18 @@
 //! The log in PostgreSQL 15 or later, shared by any number of replicas.
 //!
-//! `seq` comes from a sequence, and sequences do not give the order of commits. So a transaction that appends takes an
-//! advisory lock before its first number is drawn and holds it until its commit is visible; batches are large, so this
-//! costs little, and one writer is the fastest anyway. The session's time-outs and TCP keepalives bound how long a
-//! replica that vanished in the middle can hold the lock. Readers take no lock at all: somebody else's long transaction
-//! does not stall a cursor.
+//! `seq` comes from a sequence, and sequences are not in commit order. So an appending transaction takes an advisory
+//! lock
+//! before it draws its first number, and holds it until its commit is visible. Batches are large, so this costs
+//! little, and
+//! a single writer is the fastest anyway. The timeouts and TCP keepalives of the session limit how long a replica
+//! that
+//! disappeared during a transaction can hold the lock. Readers take no lock at all: a long transaction of another
+//! client does
+//! not stall a cursor.
 //!
-//! All of that is the session's, so a connection must be a session of its own: a pooler that hands the session on after
-//! each transaction is found out at the start, and refused.
+//! All of this belongs to the session, so a connection must have its own session: a pooler that hands the session on
+//! after each
+//! transaction is detected at start, and refused.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -39,37 +44,43 @@ pub mod url;
 pub(crate) use append::MAX_INDEXED_BYTES;
 pub(crate) use queries::read_within;
 
-/// Begins a transaction that appends: one round trip for the transaction and the lock on the log's order. The planner is
-/// told to use the indexes, whatever it believes of a table that was empty a minute ago, and to plan once: planning takes time
-/// for every month that there is, and no month calls for another plan. The other replicas hear of it with the commit.
+/// Begins a transaction that appends: one round trip for the transaction and the lock on the log's order. The
+/// settings make the
+/// planner use the indexes, even for a table that was just empty, and plan once: planning takes time for every month,
+/// and no
+/// month needs a different plan. The commit notifies the other replicas.
 const BEGIN_APPEND: &str = "BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; \
      SET LOCAL enable_mergejoin = off; SET LOCAL plan_cache_mode = force_generic_plan; \
      SELECT pg_advisory_xact_lock(4865178305); NOTIFY convoke_log";
 
-/// Finds out whether a transaction could append, which a replica that vanished may keep all others from.
+/// Begins a transaction with the append lock, to check whether appends are possible: a replica that disappeared may
+/// still hold it.
 const BEGIN_LOCKED: &str = "BEGIN; SELECT pg_advisory_xact_lock(4865178305)";
 
-/// Begins a transaction that reads along the log: through the index of each month, merged, by a plan that is made once. Left
-/// to itself the planner takes the limit, which it does not know, for a tenth of the log, and plans each page anew.
+/// Begins a transaction that reads in log order: merges the indexes of all months, with a plan made once. By default
+/// the planner
+/// assumes that the limit, which it does not know, is a tenth of the log, and plans each page again.
 const BEGIN_READ: &str = "BEGIN READ ONLY; SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; \
      SET LOCAL enable_bitmapscan = off; SET LOCAL plan_cache_mode = force_generic_plan";
 
-/// A join by nested loops over the keys' index, whatever the planner believes of a table that was empty a minute ago.
+/// Begins a transaction that joins by nested loops over the index of the keys, even for a table that was just empty.
 const BEGIN_KEYS: &str = "BEGIN READ ONLY; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; \
      SET LOCAL enable_mergejoin = off; SET LOCAL plan_cache_mode = force_generic_plan";
 
-/// How long the writer waits for the database before it gives the connection up. Less than the time in which a delivery
-/// must be answered.
+/// How long the writer waits for a response before it drops the connection. Less than the time limit for the response
+/// to a
+/// delivery.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(2_500);
 
-/// A connection that was used so short a time ago is not tested before it is used again …
+/// A connection used within this time is not tested before it is used again.
 const FRESH_TIME: Duration = Duration::from_millis(500);
 
-/// … and one that is tested must answer within this time. One that is given back is tested as well: what was given up
-/// waiting for may still be at work for nobody, and is not to take up one of the pool's places.
+/// Timeout of the test of a connection. A returned connection is tested as well: the server may still be working on
+/// an
+/// abandoned query, and such a connection must not take a place in the pool.
 const TEST_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// How long a connection for what people ask is kept while nobody asks.
+/// How long an idle connection for users' queries is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) struct PostgresLog {
@@ -78,20 +89,21 @@ pub(crate) struct PostgresLog {
     quarantine_retention: Option<Duration>,
     writer: Mutex<Option<PgConnection>>,
     pub pool: PgPool,
-    /// For what people ask: a pool of its own, so that the cursors never wait for it.
+    /// For users' queries: a separate pool, so that the cursors never wait for them.
     pub people: PgPool,
-    /// A pool of its own for the listener's connection: waiting for a notification is cut short again and again, and such
-    /// a connection must never come into the hands of a query.
+    /// A separate pool for the listening connection: its wait for a notification is cancelled again and again, and a
+    /// query must
+    /// never get such a connection.
     listeners: PgPool,
-    /// Changes whenever another replica may have appended something.
+    /// Changes when another replica may have appended something.
     heard: watch::Sender<()>,
     maintained: Mutex<Option<Millis>>,
-    /// No row that is committed from now on may have this place in the log, or one before it.
+    /// The highest known position. Rows committed from now on must have higher ones.
     newest: AtomicI64,
 }
 
 impl PostgresLog {
-    /// The database that the URL names.
+    /// Opens the database at the URL.
     ///
     /// # Errors
     /// [`LogError::Url`].
@@ -101,15 +113,18 @@ impl PostgresLog {
             let hosts = Arc::downgrade(&hosts);
             PgPoolOptions::new()
                 .acquire_timeout(Duration::from_secs(2))
-                // Tested here instead, and for a short time: of connections that a server which vanished has left behind, all are
-                // found out within one wait for a connection. What was used a moment ago needs no test.
+                // Tested in `before_acquire` instead, with a short timeout: one wait for a connection is enough to
+                // detect all those
+                // left over from a server that disappeared. A connection used a moment ago needs no test.
                 .test_before_acquire(false)
                 .before_acquire(|connection, pooled| {
                     Box::pin(async move { Ok(pooled.idle_for < FRESH_TIME || sound(connection).await) })
                 })
-                // A connection that was given up waiting for is tested before it goes back, and that test must not wait for
-                // ever either: else a server that vanished without a word would keep all of the pool's places. And a session
-                // that may only read is found out at its first use, and never comes into the pool again.
+                // A connection whose query was abandoned is tested before it goes back, with a timeout: otherwise a
+                // server that
+                // disappeared silently would occupy the whole pool. The test also removes a session that turned
+                // read-only, after its
+                // first use.
                 .after_release(|connection, _| Box::pin(async move { Ok(sound(connection).await) }))
                 .after_connect(move |connection, _| {
                     let hosts = hosts.upgrade();
@@ -141,7 +156,7 @@ impl PostgresLog {
         })
     }
 
-    /// Works on one connection.
+    /// Runs `work` on one connection.
     pub async fn with_connection<T>(
         &self,
         work: impl AsyncFnOnce(&mut Connection<'_>) -> Result<T, sqlx::Error>,
@@ -153,7 +168,7 @@ impl PostgresLog {
         .await
     }
 
-    /// Does all of it in one transaction.
+    /// Runs `work` in one transaction.
     pub async fn transaction<T>(
         &self,
         begin: Begin,
@@ -175,7 +190,7 @@ impl PostgresLog {
         .await
     }
 
-    /// Notes what other replicas appended.
+    /// Notes the position of what other replicas appended.
     pub fn appended_up_to(&self, head: Seq) {
         self.newest.fetch_max(head.0, Ordering::Relaxed);
     }
@@ -185,7 +200,7 @@ impl PostgresLog {
     }
 }
 
-/// Gives up on a database that does not answer.
+/// Fails if the database does not respond in time.
 pub(crate) async fn bounded<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, LogError> {
     match tokio::time::timeout(ANSWER_TIMEOUT, work).await {
         Ok(result) => result.map_err(failed),
@@ -193,14 +208,16 @@ pub(crate) async fn bounded<T>(work: impl Future<Output = Result<T, sqlx::Error>
     }
 }
 
-/// Whether a connection answers in time, and may write.
+/// Whether a connection responds in time and can write.
 async fn sound(connection: &mut PgConnection) -> bool {
     matches!(tokio::time::timeout(TEST_TIMEOUT, hosts::writable(connection)).await, Ok(Ok(true)))
 }
 
-/// SQLSTATE classes of values that the server will never take: 22 data exception, 23 integrity constraint violation,
-/// 54 program limit exceeded. Everything else is the database's health, and so are a row that belongs into a partition that is
-/// missing (23514 that names no constraint) and a sequence that has come to its end (2200H).
+/// `Rejected` for the SQLSTATE classes of values that the server will never accept: 22 data exception, 23 integrity
+/// constraint
+/// violation, 54 program limit exceeded. Everything else counts as an unavailable database, including an exhausted
+/// sequence
+/// (2200H). A row without a partition (23514 without a constraint name) is `NoPlace`.
 pub(crate) fn failed(error: sqlx::Error) -> LogError {
     let database = error.as_database_error();
     let code = database.and_then(|error| error.code()).unwrap_or_default().into_owned();

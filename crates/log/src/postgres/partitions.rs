@@ -1,10 +1,13 @@
-//! The partitions of the `events` table: made ahead of time, dropped when they are beyond the retention.
+//! The partitions of the `events` table: created ahead of time, dropped when they are beyond the retention.
 //!
-//! Months while there is a retention, because they are dropped whole; years while there is none, because whoever asks for
-//! something without naming a time asks every partition, and pays for each.
+//! They are months with a retention, because they are dropped as a whole; years without one, because a query without
+//! a time
+//! range visits every partition and pays for each.
 //!
-//! Together they take every id that there can be. What is dropped leaves a hole, which [`PAST`] is stretched over; any other
-//! (a month that somebody detached, say) is filled, at the next look or when an event has no place ([`fill`]).
+//! Together they cover every possible id. A dropped partition leaves a gap, and [`PAST`] is extended over it. Any
+//! other gap (for
+//! example a month that an operator detached) is filled at the next check, or when an event has no partition
+//! ([`fill`]).
 
 use std::time::Duration;
 
@@ -17,38 +20,40 @@ use super::{BEGIN_APPEND, hosts::Hosts, session::connect};
 use convoke_core::id::EventId;
 use convoke_core::time::Millis;
 
-/// How often to look.
+/// Interval between checks.
 pub const EXTEND_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// How soon to try again when somebody's transaction was in the way.
+/// Retry delay when another transaction held the lock.
 pub const RETRY_DELAY: Duration = Duration::from_secs(60);
 
-/// How long the lock on the whole table may be waited for. Everybody who comes later waits behind.
+/// Timeout for the lock on the whole table. Later transactions queue behind this one while it waits.
 const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '100ms'";
 
-/// The comment on a month that is to be dropped: what was detached and not dropped, because the process ended in between,
-/// is known by it. Months that people detach have none, and are theirs.
+/// The comment on a month that is about to be dropped. It identifies a partition that was detached but not dropped
+/// because the
+/// process ended in between. Partitions detached by an operator do not have it, and are left alone.
 const EXPIRED: &str = "Convoke: beyond the retention, to be dropped";
 
-/// Taken by the one process that drops months.
+/// The advisory lock of the one process that drops months.
 const EXPIRE_LOCK: i64 = 4_865_178_306;
 
-/// This many months from now, this one included, have their place. Events lie in the future only if a clock is wrong.
+/// Number of months with a partition, starting with the current one. Events are in the future only if a clock is
+/// wrong.
 const MONTHS_AHEAD: u32 = 4;
 
-/// Rows deleted at a time.
+/// Rows deleted per statement.
 const MAX_DELETED_ROWS: u32 = 1_000;
 
-/// Pieces deleted before others have their turn.
+/// Maximum number of statements per run, so that other maintenance gets its turn.
 const MAX_DELETIONS: u32 = 50;
 
-/// A hole of so many months is filled with months; a longer one, with one partition.
+/// A gap of up to this many months is filled with months; a longer one with a single partition.
 const MAX_FILLED_MONTHS: usize = 36;
 
-/// Of so many rows that came last into a partition it is looked at when they were received.
+/// Number of rows, from the end of a partition, whose time of receipt is checked before it is dropped.
 const LAST_RECEIVED_ROWS: u32 = 10_000;
 
-/// How long a partition is.
+/// The length of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Span {
     /// A calendar month.
@@ -57,7 +62,7 @@ pub enum Span {
     Year,
 }
 
-/// A calendar month or year, by its first month.
+/// A calendar month or year, given by its first month.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Period {
     year: i32,
@@ -72,13 +77,13 @@ impl Period {
         Self { year: date.year(), month, span }
     }
 
-    /// The one that begins at `bound`: a month, if no year begins there.
+    /// The period that begins at `bound`: a month, if no year begins there.
     fn from(bound: Uuid, span: Span) -> Self {
         let month = Self::of(time_of(bound), Span::Month);
         if month.month == Month::January { Self { span, ..month } } else { month }
     }
 
-    /// The one that begins where this one ends; of a year's months, the last is followed by what is wanted.
+    /// The period after this one. After December, or a year, it has the given span.
     fn next(self, span: Span) -> Self {
         let next = match self.span {
             Span::Year => Self { year: self.year + 1, ..self },
@@ -88,7 +93,7 @@ impl Period {
         if next.month == Month::January { Self { span, ..next } } else { next }
     }
 
-    /// Its smallest id.
+    /// The smallest id in it.
     fn bound(self) -> Uuid {
         let first = Date::from_calendar_date(self.year, self.month, 1).unwrap_or(Date::MIN);
         EventId::lower_bound(Millis::from_date_time(OffsetDateTime::new_utc(first, time::Time::MIDNIGHT))).uuid()
@@ -102,16 +107,18 @@ impl Period {
     }
 }
 
-/// The time that leads an id.
+/// The time at the start of an id.
 fn time_of(id: Uuid) -> Millis {
     i64::try_from(id.as_u128() >> 80).ok().and_then(Millis::new).unwrap_or(Millis::MAX)
 }
 
-/// Fills what is missing, and makes partitions for the next [`MONTHS_AHEAD`] months; on a new database also for the one before, for
-/// late deliveries.
+/// Fills gaps and creates partitions for [`MONTHS_AHEAD`] months; in a new database also for the month before, for
+/// late
+/// deliveries.
 ///
-/// The last partition, which reaches to the end of time, is replaced by new ones and a new last one, in one short
-/// transaction that holds the log's lock; the rows in it, if any, move to where they now belong.
+/// The last partition, which has no upper bound, is replaced by new ones and a new last one, in one short transaction
+/// that
+/// holds the log's lock. Its rows, if any, move to their partitions.
 pub async fn extend(hosts: &Hosts, now: Millis, span: Span) -> Result<(), sqlx::Error> {
     let mut connection = connect(hosts).await?;
     let holes = gaps(&partitions(&mut connection).await?);
@@ -125,7 +132,7 @@ pub async fn extend(hosts: &Hosts, now: Millis, span: Span) -> Result<(), sqlx::
         return connection.close().await;
     }
     let mut tx = connection.begin_with(BEGIN_APPEND).await?;
-    // Another replica may have done it while we waited for the lock.
+    // Another replica may have done it while this one waited for the lock.
     let last = last_bound(&mut tx).await?.ok_or(sqlx::Error::RowNotFound)?;
     if last < wanted {
         let new_database = last.as_u128() < EventId::lower_bound(Millis::EPOCH).uuid().as_u128() + (1 << 80);
@@ -174,12 +181,13 @@ pub async fn extend(hosts: &Hosts, now: Millis, span: Span) -> Result<(), sqlx::
     connection.close().await
 }
 
-/// Makes a partition for every id that has none; how many were made. Nobody who reads is in the way of it, nor held up: a
-/// table is made beside the others and then attached.
+/// Creates a partition for every id that has none. Returns how many were created. It does not block readers, and they
+/// do not
+/// block it: a table is created separately and then attached.
 pub async fn fill(connection: &mut PgConnection, span: Span) -> Result<usize, sqlx::Error> {
     let mut tx = connection.begin_with(BEGIN_APPEND).await?;
     let mut made = 0;
-    // Under the log's lock: another replica may have done it while we waited.
+    // Checked under the log's lock: another replica may have done it while this one waited.
     for gap in gaps(&partitions(&mut tx).await?) {
         for (wanted, from, to) in pieces(gap, span) {
             let name = free_name(&mut tx, &wanted).await?;
@@ -195,8 +203,9 @@ pub async fn fill(connection: &mut PgConnection, span: Span) -> Result<usize, sq
     Ok(made)
 }
 
-/// Lets the first partition reach to where the next one begins, in place of months that were dropped: else there would be one
-/// more for each of them.
+/// Extends the first partition to the start of the next one, over months that were dropped: otherwise each of them
+/// would need
+/// another partition.
 async fn stretch_past(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let hole = async |connection: &mut PgConnection| {
         let partitions = partitions(connection).await?;
@@ -205,7 +214,7 @@ async fn stretch_past(connection: &mut PgConnection) -> Result<(), sqlx::Error> 
         Ok::<_, sqlx::Error>(hole.and_then(|(_, to)| to))
     };
     let small = "SELECT pg_total_relation_size('events_past') < 64 << 20";
-    // Its rows are read through while everybody waits. Of many, there is another partition in the hole.
+    // Attaching reads all its rows while everything waits. If there are many, the gap gets another partition instead.
     if hole(connection).await?.is_none() || !sqlx::query_scalar::<_, bool>(small).fetch_one(&mut *connection).await? {
         return Ok(());
     }
@@ -218,9 +227,11 @@ async fn stretch_past(connection: &mut PgConnection) -> Result<(), sqlx::Error> 
     tx.commit().await
 }
 
-/// Drops the partitions that end at or before `before`, in which nothing was received since, and that every cursor has read to
-/// the end. Of the first one, which has no beginning and stays, and of a year, which would stay for too long, rows are deleted.
-/// Returns whether there is more to delete.
+/// Drops the partitions that end at or before `before`, if nothing in them was received since and every cursor has
+/// read them to
+/// the end. From the first partition, which has no lower bound and stays, and from years, which would stay too long,
+/// rows are
+/// deleted. Returns whether there is more to delete.
 pub async fn expire(hosts: &Hosts, before: Millis) -> Result<bool, sqlx::Error> {
     let mut connection = connect(hosts).await?;
     // Held until the connection is closed.
@@ -231,7 +242,7 @@ pub async fn expire(hosts: &Hosts, before: Millis) -> Result<bool, sqlx::Error> 
         return Ok(false);
     }
     let bound = EventId::lower_bound(before).uuid();
-    // There can be one that is half detached, and none other can be detached before it.
+    // A partition may be half detached. No other can be detached before it is.
     let mut partitions = partitions(&mut connection).await?;
     partitions.sort_by_key(|partition| !partition.half_detached);
     let mut shrinking = Vec::new();
@@ -249,7 +260,7 @@ pub async fn expire(hosts: &Hosts, before: Millis) -> Result<bool, sqlx::Error> 
             }
             continue;
         }
-        // What was received last has the highest places, but for what the clocks of replicas are apart.
+        // The rows received last have the highest positions, apart from differences between the replicas' clocks.
         let wanted: bool = sqlx::query_scalar(AssertSqlSafe(format!(
             "SELECT coalesce((SELECT max(seq) FROM {name}) > (SELECT min(position) FROM cursors), false)
                  OR coalesce((SELECT max(received_at) FROM (
@@ -263,7 +274,7 @@ pub async fn expire(hosts: &Hosts, before: Millis) -> Result<bool, sqlx::Error> 
             continue;
         }
         execute(&mut connection, format!("COMMENT ON TABLE {name} IS '{EXPIRED}'")).await?;
-        // Concurrently: an analyst's open query holds up this statement, and nobody behind it.
+        // CONCURRENTLY: an analyst's open query then delays only this statement, and nothing queues behind it.
         execute(&mut connection, format!("ALTER TABLE events DETACH PARTITION {name} CONCURRENTLY")).await?;
     }
     let detached: Vec<String> = sqlx::query_scalar(
@@ -281,7 +292,7 @@ pub async fn expire(hosts: &Hosts, before: Millis) -> Result<bool, sqlx::Error> 
     stretch_past(&mut connection).await?;
     let mut more = false;
     for name in shrinking {
-        // Goes on after what it deleted last: before it lies what stays, and that may be much.
+        // Continues after the last deleted row: the rows that stay come before it, and there may be many.
         let piece = format!(
             "WITH gone AS (
                  DELETE FROM {name} WHERE event_id IN (
@@ -313,7 +324,7 @@ async fn execute(connection: &mut PgConnection, statement: String) -> Result<(),
     sqlx::query(AssertSqlSafe(statement)).execute(connection).await.map(drop)
 }
 
-/// Whether a lock could not be had in time.
+/// Whether a lock timed out.
 pub fn is_lock_timeout(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "55P03")
 }
@@ -328,7 +339,7 @@ async fn last_bound(connection: &mut PgConnection) -> Result<Option<Uuid>, sqlx:
     Ok(text.flatten().and_then(|text| bounds(&text).0))
 }
 
-/// The first partition, which has no beginning, and the last one, which has no end.
+/// The first partition, without a lower bound, and the last one, without an upper bound.
 const PAST: &str = "events_past";
 const FUTURE: &str = "events_future";
 
@@ -336,7 +347,7 @@ struct Partition {
     name: String,
     lower: Option<Uuid>,
     upper: Option<Uuid>,
-    /// Its detaching was cut short, by an analyst's open transaction or by the end of a process.
+    /// Its detaching was interrupted, by an analyst's open transaction or by the end of a process.
     half_detached: bool,
 }
 
@@ -351,26 +362,26 @@ async fn partitions(connection: &mut PgConnection) -> Result<Vec<Partition>, sql
     Ok(rows
         .iter()
         .filter_map(|row| {
-            // It is null for one that another replica has taken away since the query began.
+            // The bounds are null for one that another replica has removed since the query began.
             let (lower, upper) = bounds(row.get::<Option<&str>, _>(1)?);
             Some(Partition { name: row.get(0), lower, upper, half_detached: row.get(2) })
         })
         .collect())
 }
 
-/// The two ends of `FOR VALUES FROM ('…') TO ('…')`; `None` for MINVALUE and MAXVALUE.
+/// The bounds in `FOR VALUES FROM ('…') TO ('…')`; `None` for MINVALUE and MAXVALUE.
 fn bounds(text: &str) -> (Option<Uuid>, Option<Uuid>) {
     let (from, to) = text.split_once(" TO ").unwrap_or((text, ""));
     let uuid = |part: &str| part.split('\'').nth(1).and_then(|id| Uuid::try_parse(id).ok());
     (uuid(from), uuid(to))
 }
 
-/// The stretches of ids that no partition takes, in order; `None` for MINVALUE and MAXVALUE.
+/// The id ranges without a partition, in order; `None` for MINVALUE and MAXVALUE.
 fn gaps(partitions: &[Partition]) -> Vec<Range> {
     let mut taken: Vec<Range> = partitions.iter().map(|partition| (partition.lower, partition.upper)).collect();
     taken.sort_unstable();
     let mut gaps = Vec::new();
-    // Where what comes next should begin; `None`: the end is reached.
+    // Where the next partition should begin; `None` once the end is reached.
     let mut next = Some(None);
     for (lower, upper) in taken {
         if let Some(next) = next
@@ -384,10 +395,10 @@ fn gaps(partitions: &[Partition]) -> Vec<Range> {
     gaps
 }
 
-/// The ids of a stretch: from the first, which is in it, to the second, which is not.
+/// A range of ids: includes the first, excludes the second.
 type Range = (Option<Uuid>, Option<Uuid>);
 
-/// The partitions that fill a hole, with the names that they should have.
+/// The partitions that fill a gap, with their preferred names.
 fn pieces((from, to): Range, span: Span) -> Vec<(String, Option<Uuid>, Option<Uuid>)> {
     let (Some(begins), Some(ends)) = (from, to) else {
         let name = if from.is_none() { PAST } else { FUTURE };
@@ -407,7 +418,7 @@ fn pieces((from, to): Range, span: Span) -> Vec<(String, Option<Uuid>, Option<Uu
     months.iter().map(piece).collect()
 }
 
-/// `wanted`, or, if there is a table of that name (a month that somebody detached), a like one.
+/// `wanted`, or a similar name if a table of that name exists (for example a month that an operator detached).
 async fn free_name(connection: &mut PgConnection, wanted: &str) -> Result<String, sqlx::Error> {
     let names = "SELECT name FROM (SELECT $1 AS name, 1 AS n UNION ALL SELECT $1 || '_' || n, n FROM generate_series(2, 1000) AS n)
                      AS names WHERE to_regclass(name) IS NULL ORDER BY n LIMIT 1";
@@ -455,7 +466,7 @@ mod tests {
         assert_eq!(names((id(1970, 1), id(2026, 1)), Span::Month), ["events_1970_01"]);
         assert_eq!(pieces((None, gap.0), Span::Month), [("events_past".to_owned(), None, gap.0)]);
         assert_eq!(pieces((gap.0, None), Span::Month), [("events_future".to_owned(), gap.0, None)]);
-        // What begins or ends within a month.
+        // A gap that begins or ends within a month.
         let within = (gap.0.map(|id| Uuid::from_u128(id.as_u128() + 1)), id(2026, 12));
         assert_eq!(pieces(within, Span::Month), [("events_2026_11".to_owned(), within.0, within.1)]);
     }

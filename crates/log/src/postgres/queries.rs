@@ -1,4 +1,4 @@
-//! People's queries in PostgreSQL: short read-only transactions, on connections of their own, with a time-out of the server.
+//! Users' queries in PostgreSQL: short read-only transactions, on separate connections, with a timeout in the server.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use super::failed;
 use crate::LogError;
 use crate::query::{Connection, Plan};
 
-/// How much longer than the server a client waits: for a server that vanished.
+/// How much longer than the server the client waits, in case the server has disappeared.
 const CLIENT_GRACE_TIME: Duration = Duration::from_millis(500);
 
 const QUERY_CANCELED: &str = "57014";
 
 impl Plan {
-    /// What the planner is told for one transaction.
+    /// The planner settings for one transaction.
     const fn settings(self) -> &'static str {
         match self {
             Self::Free => "",

@@ -1,19 +1,20 @@
-//! The sequences, compared with the rows: a dump that was restored without them, or a copy made by logical replication, has all
-//! rows and begins to count anew. What then got a place that the cursors have passed would never be read.
+//! Compares the sequences with the rows: a dump restored without sequences, or a copy made by logical replication,
+//! has all rows
+//! but counts from the start again. A row at a position that the cursors have passed would never be read.
 
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Row};
 
-/// Where the log ends: nothing new may come at this place or before it.
+/// The end of the log: no new row may be at or before this position.
 const NEWEST: &str = "SELECT greatest(0, (SELECT max(seq) FROM events), (SELECT max(position) FROM cursors),
     (SELECT max(seq) FROM set_aside), (SELECT max(last_seq) FROM fetches))";
 
-/// The last number that each sequence gave, and the highest in use.
+/// The last number drawn from each sequence, and the highest one in use.
 const STATE: &str = "SELECT (SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM events_seq),
     (SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM quarantine_id_seq),
     coalesce((SELECT max(id) FROM quarantine), 0)";
 
-/// Moves sequences that are behind their rows to where they should be, under the log's lock. Returns where the log ends.
+/// Moves sequences that are behind their rows forward, under the log's lock. Returns the end of the log.
 pub async fn mend(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
     let mut tx = connection.begin_with("BEGIN; SELECT pg_advisory_xact_lock(4865178305)").await?;
     let newest: i64 = sqlx::query_scalar(NEWEST).fetch_one(&mut *tx).await?;
@@ -34,7 +35,7 @@ pub async fn mend(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
     Ok(newest)
 }
 
-/// What [`mend`] would have to do, for people.
+/// Reports what [`mend`] would have to fix.
 pub async fn weakness(connection: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
     let newest: i64 = sqlx::query_scalar(NEWEST).fetch_one(&mut *connection).await?;
     let given: i64 = sqlx::query(STATE).fetch_one(connection).await?.get(0);

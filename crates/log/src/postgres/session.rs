@@ -1,4 +1,4 @@
-//! Connections, and that each of them is a session of its own, set up as the log needs it.
+//! Connections, each with its own session, set up as the log needs it.
 
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Row};
@@ -7,10 +7,13 @@ use super::bounded;
 use super::hosts::Hosts;
 use crate::LogError;
 
-/// What a session is to be like, whatever the defaults of the database and the role are: durable, each statement seeing what
-/// was committed before it, and the locks of a vanished process bounded in time. Said after connecting and not while: a
-/// pooler refuses start-up options, or drops them without a word. And nothing is compiled before it is run: what a large table
-/// makes look dear is a page of it, read in a tenth of the time that compiling takes.
+/// Session settings, whatever the defaults of the database and the role: durable, each statement sees all earlier
+/// commits, and
+/// the locks of a process that disappeared are limited in time. They are set after connecting because a pooler
+/// refuses
+/// start-up options or silently drops them. JIT is off: PostgreSQL considers a page of a large table expensive, but
+/// reads it in
+/// a tenth of the time that compiling takes.
 const SESSION: &str = "SET synchronous_commit = on; SET default_transaction_isolation = 'read committed'; \
      SET idle_in_transaction_session_timeout = '5s'; SET lock_timeout = '2s'; SET jit = off; \
      SET tcp_keepalives_idle = 3; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 2; \
@@ -31,14 +34,16 @@ pub async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(SESSION).execute(connection).await.map(drop)
 }
 
-/// Opens a session, having found out that it is one: while it is open it has one server process, and nobody else has it.
-/// A pooler that hands sessions on gives the process that became free last, or the next in turn: two clients then meet in
-/// one process, or one of them finds another process the second time.
+/// Opens a session and checks that it is a real one: it has one server process, which no other client uses meanwhile.
+/// A pooler
+/// that hands sessions on gives out the process that became free last, or the next in turn: then two clients get the
+/// same
+/// process, or one of them gets another process the second time.
 pub async fn open(hosts: &Hosts) -> Result<PgConnection, LogError> {
     async fn process(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
         sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(connection).await?.try_get(0)
     }
-    // Nothing may be set before it is clear whose session it would be set in.
+    // Set nothing before it is clear that the session is not shared.
     let (mut connection, pooled) = bounded(async {
         let (mut connection, options) = hosts.reach().await?;
         let mut other = PgConnection::connect_with(options).await?;

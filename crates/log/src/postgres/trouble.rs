@@ -1,4 +1,5 @@
-//! What an error of PostgreSQL means to whoever has to mend it: what passes by itself is told from what does not.
+//! Explains errors of PostgreSQL to the operator, and separates temporary errors from those that an operator must
+//! fix.
 
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
@@ -8,7 +9,7 @@ use super::hosts::Hosts;
 use crate::LogError;
 use crate::migrations::{INSUFFICIENT_PRIVILEGE, somebody_elses};
 
-/// The database's health, in words: without the place in the server's own source, and with what to do if a person has to.
+/// Describes an error without its location in the server's source, and with the fix if an operator is needed.
 pub fn explain(error: sqlx::Error) -> LogError {
     if let sqlx::Error::Tls(error) = &error {
         return LogError::Unusable(format!(
@@ -39,7 +40,7 @@ pub fn explain(error: sqlx::Error) -> LogError {
     LogError::Unusable(format!("{message}. {remedy}"))
 }
 
-/// The same, with the place.
+/// The same, with the location of the database.
 pub fn explain_at(hosts: &Hosts, error: LogError) -> LogError {
     match error {
         LogError::Unusable(problem) => LogError::Unusable(format!("cannot use {}: {problem}", hosts.describe())),
@@ -47,12 +48,13 @@ pub fn explain_at(hosts: &Hosts, error: LogError) -> LogError {
     }
 }
 
-/// Finds out beforehand what would keep the tables from being made, when there are none yet.
+/// Checks, before the tables are created, whether something would prevent it.
 ///
 /// # Errors
-/// What that is, and who can mend it.
+/// What prevents it, and who can fix it.
 pub async fn ask_for_room(connection: &mut PgConnection, place: &str) -> Result<(), LogError> {
-    // Where there is a table of migrations, another replica is making the tables just now; it stands before all others.
+    // If the migrations table exists, another replica is creating the tables right now: it is created before all
+    // others.
     let found = sqlx::query(
         "SELECT current_schema()::text, coalesce(has_schema_privilege(current_schema(), 'CREATE'), false),
                 quote_ident(current_user), quote_ident(current_database()),

@@ -4,12 +4,12 @@ use std::str::FromStr;
 
 use sqlx::postgres::PgConnectOptions;
 
-/// What a server must be to be used: libpq's `target_session_attrs`, as far as one that writes can want it.
+/// The required kind of server: libpq's `target_session_attrs`, as far as it makes sense for a client that writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// Whatever it is.
+    /// Any server.
     Any,
-    /// A session on it can write.
+    /// Sessions on it can write.
     ReadWrite,
     /// It is not a standby.
     Primary,
@@ -17,7 +17,7 @@ pub enum Wanted {
 
 const ATTRIBUTE: &str = "target_session_attrs";
 
-/// The servers, in order, and what the one in use must be.
+/// The servers, in order, and the required kind.
 #[derive(Debug)]
 pub struct ServerUrl {
     /// At least one.
@@ -29,13 +29,13 @@ impl ServerUrl {
     /// Reads `postgres://USER:PASSWORD@HOST:PORT,HOST:PORT/DATABASE?…`.
     ///
     /// # Errors
-    /// What is wrong, in words that follow the URL; nothing of a password is in them.
+    /// What is wrong, as the rest of a sentence after the URL. Contains no part of a password.
     pub fn parse(url: &str) -> Result<Self, String> {
         let not_one = || "is not a URL of PostgreSQL".to_owned();
         let (scheme, rest) = url.split_once("://").ok_or_else(not_one)?;
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, tail) = rest.split_at(end);
-        // Else the beginning of the password would be taken for host and port, and shown as such.
+        // Otherwise the start of the password would be taken for host and port, and shown as such.
         if tail.contains(['@', '#']) {
             return Err(
                 "has `/`, `?` or `#` within user or password, or `@` or `#` behind the hosts: write `%2F`, `%3F`, \
@@ -71,7 +71,7 @@ impl ServerUrl {
         }
         let query = if others.is_empty() { String::new() } else { format!("?{}", others.join("&")) };
         let hosts = hosts.into_iter().map(|host| {
-            // Each by itself, as a password file may have another line for each.
+            // Parsed separately, because a password file may have a separate line for each.
             PgConnectOptions::from_str(&format!("{scheme}://{user}{host}{path}{query}")).map_err(|_| not_one())
         });
         Ok(Self { hosts: hosts.collect::<Result<_, _>>()?, wanted })

@@ -1,4 +1,4 @@
-//! The lists, in either database.
+//! The lists, for both databases.
 
 use std::time::Duration;
 
@@ -19,14 +19,15 @@ use crate::{LogError, RunKey, postgres};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
 
-/// How long the query for one row by its key may take.
+/// Timeout of the query for one row by its key.
 const ROW_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The place of a run in the list of runs.
+/// The sort key of the list of runs.
 const MEETING_KEY: [&str; 3] = [STARTED, "meeting_uuid", "subscriber_id"];
 const STARTED: &str = "coalesce(started_at, first_event_at)";
 
-/// Runs with a UUID, whoever told of them. Each subscriber is looked up in the key, which it leads.
+/// Runs with a UUID, of any subscriber. The key starts with the subscriber, so the query looks the UUID up under each
+/// of them.
 const RUNS_WITH_UUID: &str = "WITH RECURSIVE known (id) AS (
          SELECT min(subscriber_id) FROM meetings
          UNION ALL
@@ -47,7 +48,8 @@ impl Reading for Backend {
             let mut query = page_of_events(self.dialect());
             let id = match &meeting {
                 Some(_) if self.dialect() == Dialect::Postgres => {
-                    // First the ids alone, whatever the planner believes of the limit: the rows of a meeting may be many and long.
+                    // Fetch only the ids first, whatever the planner makes of the limit: the rows of a meeting can be
+                    // many and long.
                     let mut ids = Query::new(
                         Dialect::Postgres,
                         "WITH of AS MATERIALIZED (SELECT event_id FROM events WHERE true",
@@ -117,7 +119,7 @@ impl Reading for Backend {
             push_person_stayed(&mut query, scope);
             if let Some(after) = &page.after {
                 let beyond = beyond(page.order);
-                // The time once more by itself: where the index is to begin.
+                // The time again as a separate condition, which tells the index where to start.
                 query.push(&format!(" AND {STARTED} {beyond}= ")).push_bind(after.at);
                 query.push(&format!(" AND ({}) {beyond} (", MEETING_KEY.join(", "))).push_bind(after.at);
                 query.push(", ").push_text(&after.meeting_uuid).push(", ").push_text(&after.subscriber_id).push(")");
@@ -138,7 +140,7 @@ impl Reading for Backend {
 
     async fn list_stays(&self, filter: &StayFilter, page: &Page<Uuid>) -> Result<Listing<ListedStay, Uuid>, LogError> {
         let scope = &filter.scope;
-        // The stays of one meeting are found by their run, and sorted; all others along their order.
+        // The stays of one meeting are found by their run and then sorted; all others are read in their order.
         let few = scope.meeting.is_some() || filter.run.is_some();
         let read = async |connection: &mut Connection<'_>| {
             let meeting = find_meeting(connection, self.dialect(), scope).await?;
@@ -212,11 +214,11 @@ async fn one<T: FromAnyRow>(log: &Backend, query: Query) -> Result<Option<T>, Lo
     Ok(log.fetch_within(ROW_TIMEOUT, Plan::Along, query).await?.pop())
 }
 
-/// What [`Scope::meeting`] turned out to be.
+/// What [`Scope::meeting`] refers to.
 enum Meeting {
     /// A number.
     Number(String),
-    /// The UUID of these runs.
+    /// A UUID, and the runs that have it.
     Runs(String, Vec<NamedRun>),
 }
 
@@ -241,7 +243,7 @@ async fn find_meeting(
     }))
 }
 
-/// A meeting's number as its column has it.
+/// A meeting's number as its column stores it.
 fn number(dialect: Dialect, meeting: &str) -> String {
     let mut number = sought(meeting);
     if dialect == Dialect::Postgres {
@@ -250,7 +252,7 @@ fn number(dialect: Dialect, meeting: &str) -> String {
     number
 }
 
-/// A column, of which SQLite is not to use the index.
+/// A column whose index SQLite must not use.
 fn unindexed(query: &Query, column: &str) -> String {
     match query.dialect {
         Dialect::Postgres => column.to_owned(),
@@ -258,7 +260,7 @@ fn unindexed(query: &Query, column: &str) -> String {
     }
 }
 
-/// How a query for a page of events begins, which [`push_bytes`] ends.
+/// The start of a query for a page of events. [`push_bytes`] adds its end.
 fn page_of_events(dialect: Dialect) -> Query {
     match dialect {
         Dialect::Postgres => Query::new(dialect, "WITH page AS (SELECT * FROM events WHERE true"),
@@ -266,8 +268,9 @@ fn page_of_events(dialect: Dialect) -> Query {
     }
 }
 
-/// No more rows of the page than hold [`MAX_LISTING_BYTES`]. Of a long text that is left out PostgreSQL reads no more than its length; SQLite is
-/// asked for no more rows by [`some_events`].
+/// Limits the rows of the page to [`MAX_LISTING_BYTES`]. PostgreSQL reads only the length of a long text that it
+/// leaves out;
+/// for SQLite, [`some_events`] stops fetching rows.
 fn push_bytes(query: &mut Query, key: &str, order: Order) {
     let direction = direction(order);
     if query.dialect == Dialect::Postgres {
@@ -279,7 +282,7 @@ fn push_bytes(query: &mut Query, key: &str, order: Order) {
     }
 }
 
-/// The events that a query finds, no more of them than hold [`MAX_LISTING_BYTES`].
+/// The events that a query finds, limited to [`MAX_LISTING_BYTES`].
 async fn some_events(connection: &mut Connection<'_>, query: Query) -> Result<Vec<ListedEvent>, sqlx::Error> {
     let mut found = connection.stream::<ListedEvent>(query)?;
     let (mut rows, mut held) = (Vec::new(), 0);
@@ -292,7 +295,8 @@ async fn some_events(connection: &mut Connection<'_>, query: Query) -> Result<Ve
     Ok(rows)
 }
 
-/// Rows of a table. PostgreSQL finds `few` first and sorts them then; others it finds along their order.
+/// Rows of a table. If `few`, PostgreSQL finds them first and then sorts them; otherwise it reads them in their
+/// order.
 fn rows_of(dialect: Dialect, table: &str, columns: &str, few: bool) -> Query {
     let rows = format!("SELECT {columns} FROM {table} WHERE true");
     match dialect {
@@ -329,7 +333,7 @@ fn push_after<'t>(query: &mut Query, column: &str, order: Order, after: Option<i
     }
 }
 
-/// One more than the page has room for: whether there is a next one.
+/// Orders and limits the rows. The limit is one more than the page, to see whether there is a next page.
 fn push_order<K>(query: &mut Query, columns: &[&str], page: &Page<K>) {
     let direction = direction(page.order);
     let columns: Vec<String> = columns.iter().map(|column| format!("{column}{direction}")).collect();
@@ -342,7 +346,7 @@ fn push_subscriber(query: &mut Query, scope: &Scope) {
     }
 }
 
-/// From one to the other, in a column of times or of ids.
+/// Restricts a column of times or ids to a range.
 fn push_range<'t, T: Param<'t>>(query: &mut Query, column: &str, since: Option<T>, until: Option<T>) {
     if let Some(since) = since {
         query.push(&format!(" AND {column} >= ")).push_bind(since);
@@ -352,7 +356,7 @@ fn push_range<'t, T: Param<'t>>(query: &mut Query, column: &str, since: Option<T
     }
 }
 
-/// The times, as a range of ids.
+/// Restricts the ids to the time range of the scope.
 fn push_ids(query: &mut Query, column: &str, scope: &Scope) {
     push_range(query, column, scope.since.map(EventId::lower_bound), scope.until.map(EventId::lower_bound));
 }
@@ -374,7 +378,7 @@ fn push_event(query: &mut Query, filter: &EventFilter, id: &str) {
     push_person(query, &filter.scope, "display_name, user_uuid, account, call_number, participant_id");
 }
 
-/// All that is asked of events, and the page; how ids are to be called in the rest of the query.
+/// Adds all conditions for events, and the page. Returns how the rest of the query has to name the id column.
 fn push_events(query: &mut Query, filter: &EventFilter, meeting: Option<&Meeting>, page: &Page<EventId>) -> String {
     let mut id = "event_id".to_owned();
     match meeting {
@@ -386,7 +390,7 @@ fn push_events(query: &mut Query, filter: &EventFilter, meeting: Option<&Meeting
                     push_one_of(query, "meeting_id", &numbers);
                     id = unindexed(query, "event_id");
                 }
-                // From when to when there were events of them.
+                // The time range in which these runs had events.
                 None => {
                     let first = runs.iter().map(|run| run.first_event_at).min().map(EventId::lower_bound);
                     let end = |last: Millis| EventId::lower_bound(last.plus(Duration::from_millis(1)));
@@ -420,7 +424,7 @@ fn push_one_of(query: &mut Query, column: &str, values: &[String]) {
     query.push(&format!(" AND {column} {before}")).push_list(values).push(after);
 }
 
-/// In a table that has a run's number beside its key.
+/// Restricts the rows to a meeting, in a table that has the number of a run besides its key.
 fn push_meeting(query: &mut Query, meeting: Option<&Meeting>) {
     match meeting {
         Some(Meeting::Number(number)) => _ = query.push(" AND meeting_id = ").push_text(number),
@@ -433,10 +437,10 @@ fn push_meeting(query: &mut Query, meeting: Option<&Meeting>) {
     }
 }
 
-/// Whom a stay is of.
+/// The columns that identify the person of a stay.
 const STAYED: &str = "display_name, person, user_uuid, account, call_number, participant_id";
 
-/// Runs in which the person who is asked for stayed.
+/// Restricts the runs to those in which the requested person stayed.
 fn push_person_stayed(query: &mut Query, scope: &Scope) {
     if scope.person.is_none() {
         return;

@@ -1,9 +1,12 @@
-//! What people read of the log and its tables: lists that are filtered, in order, a page at a time.
+//! What users read from the log and its tables: lists with filters, in order, one page at a time.
 //!
-//! A page goes on after the key of the last row of the one before, so that what arrives meanwhile moves nothing: no row is
-//! left out or told twice, but for runs of meetings, whose place in time changes when they start. Each page is one short
-//! query with a limit in time, on connections that nothing else uses: whatever somebody asks, the cursors go on. Times of
-//! events, stays and recordings are ranges of their ids, which are led by the time.
+//! A page continues after the key of the last row of the page before, so rows that arrive in between shift nothing:
+//! no row is
+//! missing or repeated, except for runs of meetings, whose key changes when they start. Each page is one short query
+//! with a
+//! timeout, on connections that nothing else uses, so that no query can hold up the cursors. Time ranges of events,
+//! stays and
+//! recordings are ranges of their ids, which start with the time.
 
 mod lists;
 pub(crate) mod rows;
@@ -21,73 +24,77 @@ use convoke_core::event::Source;
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
 
-/// What can be asked of every list. What is `None` leaves nothing out.
+/// The filters that every list has. `None` does not filter.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scope {
-    /// At this time or later.
+    /// Only at this time or later.
     pub since: Option<Millis>,
-    /// Before this time.
+    /// Only before this time.
     pub until: Option<Millis>,
-    /// Of this subscriber.
+    /// Only from this subscriber.
     pub subscriber: Option<String>,
-    /// Of the meeting with this number or UUID. A UUID that the table `meetings` knows is one; anything else is a number.
+    /// Only of the meeting with this number or UUID. It is a UUID if the table `meetings` contains it, otherwise a
+    /// number.
     pub meeting: Option<String>,
-    /// Of whom exactly this is the user UUID, the account, the call number, the participant, the name, or the person. Runs and
-    /// recordings are those of runs in which the person stayed, if the stay began within [`MAX_STAY_DISTANCE`] of the times asked for.
+    /// Only of the person for whom exactly this is the user UUID, the account, the call number, the participant, the
+    /// name, or the
+    /// person. Runs and recordings: only of runs in which the person stayed, if the stay began within
+    /// [`MAX_STAY_DISTANCE`] of the
+    /// requested times.
     pub person: Option<String>,
 }
 
-/// So far from a run's or a recording's time may somebody's stay in it have begun.
+/// Maximum distance between the start of a stay and the time of its run or recording, when filtering by person.
 pub const MAX_STAY_DISTANCE: Duration = Duration::from_secs(2 * 86_400);
 
-/// Which events.
+/// A filter for events.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EventFilter {
-    /// What every list can be asked for; the time is when they happened.
+    /// The common filters; the time is when the events happened.
     pub scope: Scope,
-    /// Of this type, as sent.
+    /// Only of this type, as sent.
     pub event: Option<String>,
-    /// That came in this way.
+    /// Only from this source.
     pub source: Option<Source>,
 }
 
-/// Which runs of meetings.
+/// A filter for runs of meetings.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MeetingFilter {
-    /// What every list can be asked for; the time is the key's.
+    /// The common filters; the time is that of the key.
     pub scope: Scope,
-    /// In this state.
+    /// Only in this state.
     pub status: Option<Status>,
 }
 
-/// Which stays.
+/// A filter for stays.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StayFilter {
-    /// What every list can be asked for; the time is when they began. One of which that is not known is in no range.
+    /// The common filters; the time is when the stays began. A stay without that time is in no range.
     pub scope: Scope,
-    /// Of exactly this run.
+    /// Only of exactly this run.
     pub run: Option<RunKey>,
-    /// That ended so.
+    /// Only those that ended this way.
     pub closed_by: Option<ClosedBy>,
 }
 
-/// Which recordings.
+/// A filter for recordings.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RecordingFilter {
-    /// What every list can be asked for; the time is when they were finished.
+    /// The common filters; the time is when the recordings finished.
     pub scope: Scope,
-    /// Of exactly this run.
+    /// Only of exactly this run.
     pub run: Option<RunKey>,
 }
 
-/// Which entries of the quarantine.
+/// A filter for quarantine entries.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct QuarantineFilter {
-    /// That arrived at this time or later.
+    /// Only those that arrived at this time or later.
     pub since: Option<Millis>,
-    /// That arrived before this time.
+    /// Only those that arrived before this time.
     pub until: Option<Millis>,
-    /// Of this subscriber.
+    /// Only from this subscriber.
     pub subscriber: Option<String>,
 }
 
@@ -95,41 +102,41 @@ convoke_core::words! {
     /// Which end of a list comes first.
     #[derive(Default)]
     pub enum Order as "Order" {
-        /// The newest.
+        /// The newest first.
         #[default]
         Newest = "newest",
-        /// The oldest.
+        /// The oldest first.
         Oldest = "oldest",
     }
 }
 
-/// A part of a list.
+/// A request for part of a list.
 #[derive(Clone, Debug)]
 pub struct Page<K> {
     /// Which end comes first.
     pub order: Order,
-    /// What comes after this, in that order; else from the beginning.
+    /// Start after this key, in that order; `None`: from the beginning.
     pub after: Option<K>,
-    /// So many rows at the most; at least 1.
+    /// Maximum number of rows; at least 1.
     pub limit: u32,
-    /// How long each of its queries may take.
+    /// Timeout of each query.
     pub within: Duration,
 }
 
-/// A page that was read.
+/// The response with a page of a list.
 #[derive(Clone, Debug)]
 pub struct Listing<T, K> {
-    /// Its rows, in its order.
+    /// The rows, in the requested order.
     pub rows: Vec<T>,
-    /// What to go on after; `None` at the list's end.
+    /// The key after which the next page starts; `None` at the end of the list.
     pub next: Option<K>,
 }
 
-/// Bytes of `eventInfo` that one listing of events holds: with the row that passes it, it ends.
+/// Maximum number of `eventInfo` bytes in one listing of events: it ends with the row that reaches it.
 pub const MAX_LISTING_BYTES: i64 = 2 << 20;
 
 impl<K> Listing<ListedEvent, K> {
-    /// Of rows that were read until there was one more than `limit`, or until they held [`MAX_LISTING_BYTES`].
+    /// Makes a listing of rows that were read up to one more than `limit`, or up to [`MAX_LISTING_BYTES`].
     pub(super) fn of_events(rows: Vec<ListedEvent>, limit: u32, key: impl Fn(&ListedEvent) -> K) -> Self {
         let held: usize = rows.iter().filter_map(|row| row.event_info.as_deref()).map(str::len).sum();
         let full = i64::try_from(held).unwrap_or(i64::MAX) >= MAX_LISTING_BYTES;
@@ -140,7 +147,7 @@ impl<K> Listing<ListedEvent, K> {
 }
 
 impl<T, K> Listing<T, K> {
-    /// Of the rows of a query for one more than `limit`.
+    /// Makes a listing of the rows of a query for one more than `limit`.
     pub(super) fn of(mut rows: Vec<T>, limit: u32, key: impl Fn(&T) -> K) -> Self {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let more = rows.len() > limit;
@@ -150,32 +157,34 @@ impl<T, K> Listing<T, K> {
     }
 }
 
-/// The place of a run in time, and in the list of runs.
+/// The key of a run in the list of runs, which is ordered by time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct MeetingKey {
-    /// When it started first; until it does, when its first event happened.
+    /// When it first started; before that, when its first event happened.
     pub at: Millis,
     /// The run.
     pub meeting_uuid: String,
-    /// The subscriber that told of it.
+    /// The subscriber of its events.
     pub subscriber_id: String,
 }
 
-/// Lists for people. Nothing here writes.
+/// Lists for users. Read-only.
 #[async_trait]
 pub trait Reading: LogReader {
-    /// Events by their id, which is the order in which they happened.
+    /// Events in the order of their ids, which is the order in which they happened.
     ///
     /// # Errors
-    /// [`LogError::TooSlow`] if a query takes longer than the page allows, here and in all that follow.
+    /// [`LogError::TooSlow`] if a query takes longer than the page allows, as for all methods below.
     async fn list_events(
         &self,
         filter: &EventFilter,
         page: &Page<EventId>,
     ) -> Result<Listing<ListedEvent, EventId>, LogError>;
 
-    /// The first events after `after` up to `up_to`, in the order of the log, `limit` or `MAX_LISTING_BYTES` of them: without a `next` there
-    /// are no others up to there. A meeting is its number or UUID as the events have it.
+    /// The first events after `after`, up to `up_to`, in log order, at most `limit` of them or `MAX_LISTING_BYTES`.
+    /// If `next` is
+    /// `None`, there are no more up to `up_to`. The meeting filter compares the number or UUID in the events
+    /// themselves.
     async fn events_between(
         &self,
         filter: &EventFilter,
@@ -188,7 +197,7 @@ pub trait Reading: LogReader {
     /// The event with this id.
     async fn get_event(&self, id: EventId) -> Result<Option<ListedEvent>, LogError>;
 
-    /// Runs of meetings, by [`MeetingKey`].
+    /// Runs of meetings in the order of [`MeetingKey`].
     async fn list_meetings(
         &self,
         filter: &MeetingFilter,
@@ -198,17 +207,17 @@ pub trait Reading: LogReader {
     /// The run with this key.
     async fn get_meeting(&self, run: &RunKey) -> Result<Option<ListedMeeting>, LogError>;
 
-    /// Stays by their id, which is the order in which they began.
+    /// Stays in the order of their ids, which is the order in which they began.
     async fn list_stays(&self, filter: &StayFilter, page: &Page<Uuid>) -> Result<Listing<ListedStay, Uuid>, LogError>;
 
-    /// Recordings by their event's id, which is the order in which they were finished.
+    /// Recordings in the order of their events' ids, which is the order in which they finished.
     async fn list_recordings(
         &self,
         filter: &RecordingFilter,
         page: &Page<EventId>,
     ) -> Result<Listing<ListedRecording, EventId>, LogError>;
 
-    /// The quarantine by number, which is the order in which they arrived.
+    /// The quarantine in the order of its numbers, which is the order of arrival.
     async fn list_quarantine(
         &self,
         filter: &QuarantineFilter,

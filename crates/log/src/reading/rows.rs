@@ -1,4 +1,4 @@
-//! What is listed: a type for each table, as it is read, shown and described, and its columns.
+//! The rows of the lists: for each table a type, with which rows are read, shown and documented, and its columns.
 
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -130,7 +130,7 @@ pub struct ListedMeeting {
 }
 
 impl ListedMeeting {
-    /// Its place in the list.
+    /// Its sort key in the list.
     #[must_use]
     pub fn key(&self) -> MeetingKey {
         MeetingKey {
@@ -237,8 +237,9 @@ pub struct ListedQuarantined {
     pub masked: bool,
 }
 
-/// As JSON where every parser takes it, else as text: many refuse lone surrogates, or what is very deep, and with them the whole
-/// answer.
+/// Writes JSON if every parser accepts it, otherwise text: many parsers reject lone surrogates or deep nesting, and
+/// with them
+/// the whole response.
 fn json_or_text<S: Serializer>(text: &Option<String>, to: S) -> Result<S::Ok, S::Error> {
     let strict = |text: &String| serde_json::from_str::<serde_json::Value>(text).is_ok();
     match text.as_ref().filter(|text| strict(text)).map(|text| serde_json::from_str::<&RawValue>(text)) {

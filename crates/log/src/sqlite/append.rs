@@ -20,11 +20,12 @@ const COLUMNS: &str = "event_id, subscriber_id, event, occurred_at, received_at,
 const PLACEHOLDERS: &str = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 const COLUMN_COUNT: usize = 23;
 
-/// Rows that one statement has room for: few distinct statements, each prepared once and kept. What a batch does not fill
-/// stays unbound, which is NULL, and is passed over.
+/// Row counts of the insert statements: few different statements, each prepared once and cached. Unused rows stay
+/// unbound, which
+/// is NULL, and are skipped.
 const ROWS: [usize; 14] = [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256];
 
-/// A statement for each of [`ROWS`].
+/// One statement for each of [`ROWS`].
 pub type Inserts = [Arc<str>; ROWS.len()];
 
 pub fn inserts() -> Inserts {
@@ -42,7 +43,7 @@ pub fn inserts() -> Inserts {
 }
 
 impl SqliteLog {
-    /// As [`Log::append`](crate::Log::append) has it.
+    /// Implements [`Log::append`](crate::Log::append).
     pub async fn append(&self, batch: &[Append]) -> Result<Committed, LogError> {
         self.write(async |connection| {
             let Inserted { duplicates, first } = self.insert_events(connection, &events(batch)).await?;
@@ -55,7 +56,7 @@ impl SqliteLog {
         .await
     }
 
-    /// Commits the new ones among `events`, in transactions of as many rows as a statement has room for.
+    /// Commits the new ones among `events`, in transactions of as many rows as a statement can hold.
     async fn insert_events(
         &self,
         connection: &mut SqliteConnection,
@@ -77,8 +78,9 @@ impl SqliteLog {
             let (inserted, last): (i64, i64) = (done.try_get(0)?, done.try_get(1)?);
             let count = i64::try_from(chunk.len()).unwrap_or(i64::MAX);
             if inserted == count {
-                // One writer, and nothing skipped: the numbers follow one another. A batch is told where it begins if it
-                // went in as one.
+                // There is one writer and no row was skipped, so the numbers are consecutive. The first one is
+                // reported only if the
+                // batch was a single chunk.
                 all.first = (chunk.len() == events.len()).then_some(Seq(last - count + 1));
             } else {
                 let known = Self::known(connection, chunk, newest.try_get(0)?).await?;
@@ -89,7 +91,7 @@ impl SqliteLog {
         Ok(all)
     }
 
-    /// Those of `events` that had been there before: they are no newer than the log was.
+    /// The events that were in the log already: their positions are not above its earlier end.
     async fn known(
         connection: &mut SqliteConnection,
         events: &[(&Append, &Event)],
@@ -105,7 +107,7 @@ impl SqliteLog {
         rows.iter().map(|row| row.try_get(0)).collect()
     }
 
-    /// Notes in one transaction what is not new: further deliveries, bodies for the quarantine, handshakes.
+    /// Records in one transaction what is not new: repeated deliveries, bodies for the quarantine, handshakes.
     async fn note(
         connection: &mut SqliteConnection,
         batch: &[Append],

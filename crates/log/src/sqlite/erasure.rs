@@ -8,12 +8,12 @@ use super::{SqliteLog, failed};
 use crate::LogError;
 use convoke_core::time::instant;
 
-/// How long others may keep the WAL from being emptied.
+/// How long to wait for others that keep the WAL from being emptied.
 const CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(5);
 const CHECKPOINT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 impl SqliteLog {
-    /// As [`Erasures::scrub`](crate::Erasures::scrub) has it.
+    /// Implements [`Erasures::scrub`](crate::Erasures::scrub).
     pub async fn scrub(&self, vacuum: bool) -> Result<Vec<String>, LogError> {
         let mut left = Vec::new();
         if vacuum {

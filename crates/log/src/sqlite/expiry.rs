@@ -1,4 +1,4 @@
-//! Deleting in SQLite what is beyond the retention.
+//! Deletes what is beyond the retention in SQLite.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::retention::{self, RetentionQueries};
 use convoke_core::id::EventId;
 use convoke_core::time::{Millis, instant};
 
-/// Rows deleted at a time.
+/// Rows deleted per statement.
 const MAX_EXPIRED_ROWS: i64 = 500;
 
-/// How soon to look again when there was nothing to delete, or how many times as long as looking took.
+/// Pause after a search that found nothing: this long, or this multiple of the duration of the search.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 const REST_FACTOR: u32 = 60;
 
@@ -37,8 +37,9 @@ impl SqliteLog {
         }
         if let Some(retention) = events {
             let before = now.minus(retention);
-            // Looked for without the writer, and on from what was deleted last: what is old and stays, being unread or received
-            // lately, may be much.
+            // Searched without the writer, and from the last deleted row on: many old rows may have to stay because
+            // they are unread or
+            // were received recently.
             let expired = Query::new(
                 Dialect::Sqlite,
                 "SELECT seq, event_id FROM events
@@ -69,11 +70,11 @@ impl SqliteLog {
     }
 }
 
-/// How far the look for what is beyond the retention has come.
+/// The progress of the search for rows beyond the retention.
 #[derive(Default)]
 pub struct Expiry {
-    /// The id of the row that was deleted last, if there may be more after it.
+    /// The id of the last deleted row, if there may be more after it.
     after: Option<EventId>,
-    /// When there was last nothing to delete, and for how long that is believed.
+    /// When there was last nothing to delete, and for how long to rest.
     rests: Option<(Millis, Duration)>,
 }

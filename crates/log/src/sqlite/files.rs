@@ -1,4 +1,4 @@
-//! The database's files as the file system sees them: whose they are, and who may write them.
+//! Ownership and permissions of the database's files.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Access;
 use rustix::io::Errno;
 
-/// Why this process may not write the database in `path`, and what to do; `None`: it may, as far as permissions go.
+/// Why this process cannot write the database at `path`, and what to do; `None` if permissions allow it.
 #[must_use]
 pub fn trouble(path: &Path) -> Option<String> {
     let folder = folder(path);
@@ -39,14 +39,15 @@ pub fn trouble(path: &Path) -> Option<String> {
     None
 }
 
-/// The files of the database in `path` that do not belong to whom their folder belongs to: a service that runs as that user
-/// cannot write them. With what to do.
+/// The file of the database at `path` that has another owner than its folder, with what to do: a service that runs as
+/// the owner
+/// of the folder cannot write it.
 #[must_use]
 pub fn of_another(path: &Path) -> Option<String> {
     let owner = std::fs::metadata(folder(path)).ok()?.uid();
     let file = files(path).find(|file| std::fs::metadata(file).is_ok_and(|meta| meta.uid() != owner))?;
     let theirs = std::fs::metadata(&file).map(|meta| user(meta.uid())).ok()?;
-    // Who may do everything is the service only where everything is theirs.
+    // If the folder belongs to root, the service is assumed to run as root, which can write everything.
     (owner != 0).then(|| {
         format!(
             "{file} belongs to {theirs}, and its folder to {}: a service of that user cannot write it; `sudo chown {owner} {file}*`",
@@ -60,7 +61,7 @@ fn folder(path: &Path) -> PathBuf {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new(".")).to_owned()
 }
 
-/// Those of the database's files that are there.
+/// The files of the database that exist.
 fn files(path: &Path) -> impl Iterator<Item = PathBuf> {
     let names = ["", "-wal", "-shm"].map(|end| {
         let mut name = path.as_os_str().to_owned();
@@ -70,7 +71,7 @@ fn files(path: &Path) -> impl Iterator<Item = PathBuf> {
     names.into_iter().filter(|file| file.exists())
 }
 
-/// A user by name, as far as this machine knows it.
+/// The name of a user, if this machine knows it.
 fn user(id: u32) -> String {
     let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let name = users.lines().find_map(|line| {

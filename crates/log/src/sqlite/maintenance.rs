@@ -1,4 +1,4 @@
-//! Upkeep in SQLite.
+//! Maintenance in SQLite.
 
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
@@ -27,11 +27,13 @@ impl SqliteLog {
             return Err(LogError::Unmigrated { database, tables: Unmigrated::NoFile });
         }
         let mut place = self.writer().await?;
-        // Put back if all goes well. Else the next try opens the file anew: a connection that found a file which it may only
-        // read never writes, whatever is mended.
+        // Put back only on success. Otherwise the next attempt opens the file again: a connection that could only
+        // read the file
+        // never writes, even after the permissions are fixed.
         let Some(mut connection) = place.take() else { return Err(LogError::unavailable("no connection")) };
-        // One transaction around all of it: sqlx locks nothing in SQLite, so another process could be in the middle of the
-        // same migrations.
+        // One transaction around everything: sqlx takes no lock in SQLite, so another process could be running the
+        // same
+        // migrations.
         let begin = if apply { "BEGIN IMMEDIATE" } else { "BEGIN" };
         let explain = |error| self.explained(failed(error));
         let mut tx = connection.begin_with(begin).await.map_err(explain)?;
@@ -51,8 +53,9 @@ impl SqliteLog {
             }
             found => found?,
         };
-        // A database that was restored from its rows may count anew, and no row may get a place that cursors have passed. Looked at
-        // first, as a transaction that began by reading cannot write beside a service that does.
+        // A database restored from its rows may count from the start again, and no row may get a position that
+        // cursors have passed.
+        // Checked first, because a transaction that began with a read cannot write beside a running service.
         let behind: bool = sqlx::query_scalar(AssertSqlSafe(format!(
             "SELECT {LAST_GIVEN} > coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)"
         )))
@@ -83,7 +86,7 @@ impl SqliteLog {
     }
 
     pub fn weaknesses(&self) -> Vec<String> {
-        // As in Linux's statfs(2).
+        // Magic numbers of Linux's statfs(2).
         let weakness = match rustix::fs::statfs(self.directory()).map(|stat| stat.f_type & 0xffff_ffff) {
             Ok(0x6969) => "on NFS, whose locks and shared memory SQLite cannot rely on: put it on a local disk",
             Ok(0xff53_4d42 | 0xfe53_4d42 | 0x517b) => {
@@ -108,7 +111,7 @@ impl SqliteLog {
         tokio::join!(self.readers.close(), self.people.close());
         let connections = [self.anchor.lock().await.take(), self.writer.lock().await.take()];
         if self.files.check().is_err() {
-            // The last one to close deletes the WAL, by its name: it may be that of another database by now.
+            // Closing the last connection deletes the WAL by its name, which may belong to another database by now.
             self.files.part_with_wal();
             return std::mem::forget(connections);
         }
@@ -121,12 +124,12 @@ impl SqliteLog {
     }
 }
 
-/// The last of all places of the log that were given, as far as the tables tell.
+/// The highest position that was assigned, as far as the tables show.
 const LAST_GIVEN: &str =
     "max(coalesce((SELECT max(seq) FROM events), 0), coalesce((SELECT max(position) FROM cursors), 0),
      coalesce((SELECT max(seq) FROM set_aside), 0), coalesce((SELECT max(last_seq) FROM fetches), 0))";
 
-/// Lets the log's count begin beyond every place that was given.
+/// Makes the log count from above every assigned position.
 async fn count_on(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(AssertSqlSafe(format!(
         "INSERT INTO sqlite_sequence (name, seq)

@@ -1,8 +1,10 @@
 //! The log in an embedded SQLite database: WAL, `synchronous=FULL`, one writing connection.
 //!
-//! SQLite has one writer at a time in any case; queueing for it here, fairly and without polling, beats its busy handler.
-//! Checkpoints are done by [`SqliteLog::maintain`] on a connection of its own, so that they do not stand in the writer's
-//! way; the writer's automatic checkpoint is only the backstop that keeps the WAL from growing without bound.
+//! SQLite allows one writer at a time in any case; queueing for it here, fairly and without polling, is better than
+//! its busy
+//! handler. [`SqliteLog::maintain`] checkpoints on a separate connection, so that checkpoints do not delay the
+//! writer; the
+//! writer's automatic checkpoint is only a backstop that limits the size of the WAL.
 
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -30,11 +32,12 @@ mod queries;
 
 pub(crate) use queries::read_within;
 
-/// The backstop: at this many pages (of 8 KiB) the writer checkpoints by itself after a commit, until the WAL starts
-/// over. Under steady load this is what makes it start over, with little left to copy by then.
+/// The backstop: from this many pages (of 8 KiB) the writer checkpoints after each commit, until the WAL is
+/// restarted. Under
+/// steady load this is what restarts it, when little is left to copy.
 const BACKSTOP_PAGES: &str = "4096";
 
-/// How long a connection for what people ask is kept while nobody asks.
+/// How long an idle connection for users' queries is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) struct SqliteLog {
@@ -47,22 +50,24 @@ pub(crate) struct SqliteLog {
     quarantine_retention: Option<Duration>,
     expiry: Mutex<Expiry>,
     readers: SqlitePool,
-    /// For what people ask: a pool of its own, so that the cursors never wait for it.
+    /// For users' queries: a separate pool, so that the cursors never wait for them.
     pub people: SqlitePool,
-    /// A whole transaction for each number of rows, in one message to the connection's thread: on a busy machine every
-    /// message costs two waits for a processor.
+    /// A whole transaction for each number of rows, in one message to the connection's thread: on a busy machine
+    /// every message costs
+    /// two context switches.
     inserts: append::Inserts,
 }
 
 impl SqliteLog {
-    /// The database in the file that the URL names; the file is made when the log is migrated, if it is missing.
+    /// Uses the database file at the URL. If it is missing, migrating the log creates it.
     ///
     /// # Errors
-    /// [`LogError::Url`]; [`LogError::Unavailable`] if a WAL lies beside the file that is another's, and cannot be moved away.
+    /// [`LogError::Url`]; [`LogError::Unavailable`] if a WAL of another database is beside the file and cannot be
+    /// moved away.
     pub fn new(options: &Options) -> Result<Self, LogError> {
         let connect = SqliteConnectOptions::from_str(&options.url)
             .map_err(|error| LogError::Url(error.to_string()))?
-            // Has effect only on a database that is being made.
+            // Only has an effect on a new database.
             .page_size(8192)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
@@ -72,7 +77,7 @@ impl SqliteLog {
             .pragma("temp_store", "memory");
         let connect = sqlx::ConnectOptions::disable_statement_logging(connect);
         let path = connect.get_filename().to_owned();
-        // sqlx makes a name beginning with `file:` of every way to say `:memory:`.
+        // sqlx turns every spelling of `:memory:` into a name that starts with `file:`.
         let named = !path.as_os_str().is_empty() && !path.to_string_lossy().starts_with("file:");
         if !named || path == Path::new(":memory:") || options.url.contains("mode=memory") {
             return Err(LogError::Url("must name a file: a database in memory keeps nothing".to_owned()));
@@ -86,12 +91,12 @@ impl SqliteLog {
         let pool = || {
             let files = Arc::clone(&files);
             SqlitePoolOptions::new().acquire_timeout(Duration::from_secs(2)).after_connect(move |_, _| {
-                // What this opened is what the writer has open.
+                // The files just opened must be those that the writer has open.
                 let same = files.check().map_err(|error| sqlx::Error::Io(std::io::Error::other(error)));
                 Box::pin(std::future::ready(same))
             })
         };
-        // Few rows ahead of who reads them: each may be as large as a body, and not all of them are wanted.
+        // Buffer few rows ahead of the reader: each can be as large as a body, and not all may be needed.
         let few = reader.clone().row_buffer_size(16);
         let people = pool().max_connections(2).idle_timeout(IDLE_TIMEOUT).connect_lazy_with(few);
         let readers = pool().max_connections(4).connect_lazy_with(reader);
@@ -109,18 +114,19 @@ impl SqliteLog {
         })
     }
 
-    /// Where the file is.
+    /// The folder of the file.
     fn directory(&self) -> &Path {
         self.files.path().parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
 
-    /// The place of the writing connection, which is opened if need be.
+    /// The slot of the writing connection, which is opened if needed.
     async fn writer(&self) -> Result<MutexGuard<'_, Option<SqliteConnection>>, LogError> {
         let mut guard = self.writer.lock().await;
         self.files.check()?;
         if guard.is_none() {
-            // A new one is not for everybody: there are people in it. What SQLite makes beside it is as readable as it is; why it
-            // cannot be made says SQLite.
+            // A new file is not readable by everyone, because it contains personal data. SQLite gives its other files
+            // the same
+            // permissions. If it cannot be created, SQLite reports why.
             drop(std::fs::OpenOptions::new().write(true).create_new(true).mode(0o640).open(self.files.path()));
             if !self.files.noted() {
                 self.files.part_with_foreign_wal()?;
@@ -134,7 +140,7 @@ impl SqliteLog {
             let mut anchor = self.anchor.lock().await;
             if anchor.is_none() {
                 let mut kept = open().await?;
-                // With the first look into it the files beside it are opened.
+                // The first read opens the files beside the database.
                 sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&mut kept).await.map_err(failed)?;
                 if !self.files.noted() {
                     self.files.note(before)?;
@@ -147,8 +153,9 @@ impl SqliteLog {
         Ok(guard)
     }
 
-    /// Writes, in one statement or one transaction. The connection is out of its place while it is in use: if the caller's future
-    /// is dropped half-way, or anything fails, the connection goes with it, and so does the transaction that it may be in.
+    /// Writes, in one statement or one transaction. The connection is out of its slot while in use: if the caller's
+    /// future is
+    /// dropped or anything fails, the connection is dropped with it, and so is its transaction.
     pub async fn write<T>(
         &self,
         work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
@@ -158,7 +165,7 @@ impl SqliteLog {
         match work(&mut connection).await {
             Ok(done) => {
                 *place = Some(connection);
-                // Whoever opens the database from now on finds it.
+                // Check that the next process to open the database finds what was written.
                 self.files.check()?;
                 Ok(done)
             }
@@ -184,7 +191,7 @@ impl SqliteLog {
         work.await.map_err(failed)
     }
 
-    /// Does all of it in one transaction; what only reads needs none.
+    /// Runs `work` in one transaction; work that only reads needs none.
     pub async fn transaction<T>(
         &self,
         begin: Begin,
@@ -193,7 +200,7 @@ impl SqliteLog {
         let begin = match begin {
             Begin::ReadLog | Begin::ReadKeys => return self.read(work).await,
             Begin::Write | Begin::LockLog | Begin::LockErasures => "BEGIN IMMEDIATE",
-            // What it frees on a page is overwritten there.
+            // Overwrites on the page what it frees.
             Begin::Erase | Begin::EraseLog => "PRAGMA secure_delete = ON; BEGIN IMMEDIATE",
         };
         self.write(async |connection| {
@@ -205,7 +212,7 @@ impl SqliteLog {
         .await
     }
 
-    /// What tells the file from a copy of it.
+    /// Distinguishes the file from a copy of it.
     pub fn mark(&self) -> Option<i64> {
         self.files.mark()
     }
@@ -215,8 +222,9 @@ impl SqliteLog {
         mark.is_some_and(|mark| self.mark().is_some_and(|here| here != mark))
     }
 
-    /// Closes all connections that nobody uses now. One that was opened when the file, or what SQLite keeps beside it, could
-    /// only be read stays so, and as long as one of them is open so do those that are opened later.
+    /// Closes all idle connections. A connection opened while the file, or one of SQLite's files beside it, was
+    /// read-only stays
+    /// read-only; and as long as one of them is open, so are those opened later.
     async fn part_with_connections(&self) {
         *self.anchor.lock().await = None;
         for pool in [&self.readers, &self.people] {
@@ -228,7 +236,7 @@ impl SqliteLog {
         }
     }
 
-    /// The error, with the reason that the file system has, if this user may not write the database.
+    /// Adds the reason found in the file system, if this user cannot write the database.
     fn explained(&self, error: LogError) -> LogError {
         match (error, files::trouble(self.files.path())) {
             (LogError::Unavailable(cause), Some(reason)) => LogError::Unusable(format!("{reason} ({cause})")),
@@ -243,13 +251,15 @@ fn result_code(error: &sqlx::Error) -> Option<i32> {
     Some(extended & 0xff)
 }
 
-/// Whether the database was opened only to be read.
+/// Whether the database was opened read-only.
 fn is_read_only(error: &sqlx::Error) -> bool {
     const READONLY: i32 = 8;
     result_code(error) == Some(READONLY)
 }
 
-/// SQLite's primary result codes for values that it will never take; everything else is the database's health.
+/// `Rejected` for SQLite's primary result codes of values that it will never accept; everything else counts as an
+/// unavailable
+/// database.
 pub(crate) fn failed(error: sqlx::Error) -> LogError {
     const TOOBIG: i32 = 18;
     const CONSTRAINT: i32 = 19;

@@ -1,8 +1,11 @@
-//! The files of the database, and whether they still are where whoever opens the database next would look for them.
+//! The files of the database, and whether they are still where the next process that opens the database would look
+//! for them.
 //!
-//! A file that was removed, or over which another was moved, stays open and takes every commit without an error; what it takes
-//! is gone with the process. The same is true of the WAL, in which the newest commits lie, and of the file beside it through
-//! which processes share it. So they are looked at, by name, before every write and again before it is said to be durable.
+//! A file that was removed or replaced stays open and accepts every commit without an error, but those commits are
+//! lost when the
+//! process ends. The same is true of the WAL, which contains the newest commits, and of the shared-memory file. So
+//! they are
+//! checked, by name, before every write, and again before the write is reported as durable.
 
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt;
@@ -11,11 +14,12 @@ use std::sync::OnceLock;
 
 use crate::LogError;
 
-/// Where a database's header has its mode, and that without a WAL.
+/// The position of the journal mode in the header of a database, and the value for a rollback journal instead of a
+/// WAL.
 const MODE: std::ops::Range<usize> = 18..20;
 const ROLLBACK: [u8; 2] = [1, 1];
 
-/// Says which file is meant, whatever its name.
+/// Identifies a file independently of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     device: u64,
@@ -25,7 +29,7 @@ pub struct Identity {
 #[derive(Debug)]
 pub struct Files {
     path: PathBuf,
-    /// What was opened, under the name that leads there.
+    /// The opened files with their paths.
     opened: OnceLock<Vec<(PathBuf, Identity)>>,
 }
 
@@ -38,18 +42,19 @@ impl Files {
         &self.path
     }
 
-    /// Which file the name leads to, if to any.
+    /// The file that the path leads to now, if any.
     pub fn now(&self) -> Option<Identity> {
         identity(&self.path).ok()
     }
 
-    /// Notes what a connection has opened that is to be kept open from now on: while it is, SQLite does not take away the files
-    /// beside the database's.
+    /// Records the files that a connection has opened that stays open from now on: while it is open, SQLite does not
+    /// delete the
+    /// files beside the database.
     ///
     /// # Errors
-    /// [`LogError::Unavailable`] if it is not what the name led to `before`.
+    /// [`LogError::Unavailable`] if the file is not the one that the path led to `before`.
     pub fn note(&self, before: Option<Identity>) -> Result<(), LogError> {
-        // SQLite follows links, and makes its files where the database really is.
+        // SQLite follows links, and creates its files next to the real database.
         let real = self.path.canonicalize().map_err(LogError::unavailable)?;
         let opened: Vec<_> = [self.path.clone(), beside(&real, "-wal"), beside(&real, "-shm")]
             .into_iter()
@@ -59,7 +64,7 @@ impl Files {
         if !same {
             return Err(LogError::unavailable("the database's file was replaced while it was opened"));
         }
-        // Whoever was first has noted the same.
+        // If another task was first, it recorded the same.
         let _ = self.opened.set(opened);
         Ok(())
     }
@@ -68,8 +73,10 @@ impl Files {
         self.opened.get().is_some()
     }
 
+    /// Checks that all files are still in their places.
+    ///
     /// # Errors
-    /// [`LogError::Unavailable`] if a file is not there any more, or another is, with what to do about it.
+    /// [`LogError::Unavailable`] if a file was removed or replaced, with what to do about it.
     pub fn check(&self) -> Result<(), LogError> {
         for (path, opened) in self.opened.get().into_iter().flatten() {
             let happened = match identity(path) {
@@ -87,8 +94,9 @@ impl Files {
         Ok(())
     }
 
-    /// Takes the WAL of a file that was replaced out of the way of the one in its place: SQLite would read it as a part of that one.
-    /// It is kept, for the old file may be somewhere, and the newest commits with it.
+    /// Moves the WAL of a replaced file away from the new file: SQLite would read it as part of the new one. It is
+    /// kept, because the
+    /// old file may still exist somewhere, and the WAL has its newest commits.
     pub fn part_with_wal(&self) {
         let Some([database, beside @ ..]) = self.opened.get().map(Vec::as_slice) else { return };
         let is = |(path, opened): &(PathBuf, Identity)| identity(path).map(|now| now == *opened);
@@ -102,12 +110,14 @@ impl Files {
         }
     }
 
-    /// The same before anything is opened: somebody has put another file in the place of one whose process was killed. SQLite
-    /// takes a WAL that lies beside a file for the file's own, and nothing in the file says that it is not, with two exceptions:
-    /// one that is not in the mode that makes a WAL, as `VACUUM INTO` leaves it, and one that is empty.
+    /// The same before anything is opened: a file may have been put in the place of one whose process was killed.
+    /// SQLite takes a
+    /// WAL beside a file for the file's own. Nothing in the file says otherwise, with two exceptions: a file that is
+    /// not in WAL
+    /// mode, as `VACUUM INTO` leaves it, and an empty file.
     ///
     /// # Errors
-    /// [`LogError::Unavailable`] if it cannot be moved: to open the database would mix the two.
+    /// [`LogError::Unavailable`] if it cannot be moved: opening the database would mix the two.
     pub fn part_with_foreign_wal(&self) -> Result<(), LogError> {
         let wal = self.wal();
         let Ok(file) = std::fs::File::open(&self.path) else { return Ok(()) };
@@ -117,7 +127,7 @@ impl Files {
         {
             return Ok(());
         }
-        // Without the WAL, the other says nothing.
+        // The shared-memory file is useless without the WAL.
         for file in [&wal, &beside(&self.path.canonicalize().unwrap_or_else(|_| self.path.clone()), "-shm")] {
             match part_with(file) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -133,22 +143,22 @@ impl Files {
         Ok(())
     }
 
-    /// The WAL, whether it is there or not.
+    /// The path of the WAL, whether it exists or not.
     pub fn wal(&self) -> PathBuf {
         beside(&self.path.canonicalize().unwrap_or_else(|_| self.path.clone()), "-wal")
     }
 
-    /// What tells the file from a copy of it.
+    /// Distinguishes the file from a copy of it.
     pub fn mark(&self) -> Option<i64> {
-        // Not the device, whose number may be another after the next start of the machine.
+        // Not the device, whose number can change when the machine restarts.
         self.now().map(|identity| identity.inode.cast_signed())
     }
 }
 
-/// Takes a file out of the way, and keeps it.
+/// Moves a file away and keeps it.
 fn part_with(file: &Path) -> io::Result<()> {
     let mut away = beside(file, ".replaced");
-    // What was kept before may be as precious.
+    // A file kept earlier may be just as valuable.
     for number in 2.. {
         if !away.exists() {
             break;

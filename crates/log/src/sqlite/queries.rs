@@ -1,5 +1,6 @@
-//! People's queries in SQLite: short reads on connections of their own, which are broken off when their time is over. While a
-//! read goes on the WAL cannot start over: so none may go on for long.
+//! Users' queries in SQLite: short reads on separate connections, with a timeout. The WAL cannot be restarted while a
+//! read is
+//! running, so no read may run for long.
 
 use std::time::Duration;
 
@@ -10,12 +11,12 @@ use crate::LogError;
 use crate::query::Connection;
 use convoke_core::time::instant;
 
-/// Steps of SQLite's machine between two looks at the clock: some hundred microseconds.
+/// Instructions of SQLite's virtual machine between two checks of the clock: some hundred microseconds.
 const STEPS_PER_CHECK: i32 = 10_000;
 
 const SQLITE_INTERRUPT: &str = "9";
 
-/// Reads for so long at the most.
+/// Reads, for at most `within`.
 pub async fn read_within<T>(
     pool: &SqlitePool,
     within: Duration,
@@ -24,7 +25,7 @@ pub async fn read_within<T>(
     let work = async {
         let mut connection = pool.acquire().await?;
         let begun = instant();
-        // Stays in place if nobody waits any more, and ends what is still at work for nobody.
+        // Stays set if the caller stops waiting, and then ends the abandoned query.
         connection.lock_handle().await?.set_progress_handler(STEPS_PER_CHECK, move || begun.elapsed() < within);
         read(&mut Connection::Sqlite(&mut connection)).await
     };
