@@ -1,8 +1,8 @@
-//! Why there is no connection to NATS, in words that say what to do.
+//! Explains why there is no connection to NATS, and what to do.
 
 use super::login::Login;
 
-/// What the client library says of an attempt that failed, as people would say it.
+/// Converts an error text of the client library to plain words.
 pub(super) fn explain(text: &str, login: Option<&Login>, client_certificate: bool) -> String {
     let lower = text.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|words| lower.contains(words));
@@ -39,7 +39,7 @@ pub(super) fn explain(text: &str, login: Option<&Login>, client_certificate: boo
     }
 }
 
-/// Whether only somebody's hand can mend it: what logs in is refused.
+/// Whether only an operator can fix it: the login is refused.
 pub(super) fn is_refusal(words: &str) -> bool {
     words.starts_with("authorization") || words.starts_with("authentication") || words.starts_with("cannot log in")
 }
@@ -49,7 +49,7 @@ fn reason(lower: &str) -> &str {
     known.into_iter().find(|known| lower.contains(known)).unwrap_or("authorization violation")
 }
 
-/// Without the kind that the library puts before the cause.
+/// Removes the kind of error that the library puts before the cause.
 fn rest(text: &str) -> &str {
     ["IO error: ", "TLS error: ", "failed signing nonce: "]
         .iter()

@@ -1,4 +1,4 @@
-//! Messages read on some subjects only, with their bodies, and deleted one by one.
+//! Reads the messages on some subjects, with their bodies, and deletes single messages.
 
 use async_nats::jetstream::consumer::{self, pull::Ordered};
 use async_nats::jetstream::stream::{DeleteMessageErrorKind, LastRawMessageErrorKind, Stream};
@@ -15,20 +15,20 @@ const DELETING: &str = "deleting from the stream";
 /// One message, with its body.
 #[derive(Clone, Debug)]
 pub struct FoundMessage {
-    /// Its number.
+    /// Its number in the stream.
     pub sequence: u64,
-    /// Its `Nats-Msg-Id`, if it is one of ours.
+    /// Its `Nats-Msg-Id`, if it is an event's id.
     pub id: Option<EventId>,
     /// Its body.
     pub payload: Bytes,
 }
 
-/// The messages on some subjects, from the oldest to the one that was the stream's newest when it began.
+/// The messages on some subjects, from the oldest to the one that was the newest in the stream when reading began.
 pub struct SubjectReader<'a> {
     bus: &'a Bus,
     subjects: Vec<String>,
     messages: Option<Ordered>,
-    /// The number of the message that came last.
+    /// The number of the last message read.
     seen: u64,
     last: Option<u64>,
     ended: bool,
@@ -41,10 +41,10 @@ impl std::fmt::Debug for SubjectReader<'_> {
 }
 
 impl SubjectReader<'_> {
-    /// The next message; `None` at the end. What breaks off is begun again after the message that came last.
+    /// The next message; `None` at the end. After a failure, reading restarts after the last message read.
     ///
     /// # Errors
-    /// [`BusError`] if that does not help for a while.
+    /// [`BusError`] if restarting does not succeed for a while.
     pub async fn next(&mut self) -> Result<Option<FoundMessage>, BusError> {
         let began = instant();
         loop {
@@ -68,7 +68,7 @@ impl SubjectReader<'_> {
             self.ended = true;
             return Ok(None);
         };
-        // One that was deleted in the meantime never comes: then the read starts over, and finds nothing more.
+        // A message that was deleted in the meantime never arrives: then reading restarts, and finds no more messages.
         let message = match tokio::time::timeout(READ_TIMEOUT, messages.next()).await {
             Ok(Some(message)) => message?,
             Ok(None) => return Err("the consumer ended".into()),
@@ -83,7 +83,7 @@ impl SubjectReader<'_> {
         Ok((sequence <= last).then(|| FoundMessage { sequence, id, payload: message.payload.clone() }))
     }
 
-    /// `None`: there is nothing more on these subjects.
+    /// `None`: there are no more messages on these subjects.
     async fn open(&mut self) -> Result<Option<Ordered>, Broken> {
         let stream = get(&self.bus.jetstream, self.bus.stream()).await?;
         self.last.get_or_insert(stream.cached_info().state.last_sequence);
@@ -100,21 +100,21 @@ impl SubjectReader<'_> {
     }
 }
 
-/// Deletes messages of the stream, for good: the server writes over what it had on its disk.
+/// Deletes messages of the stream permanently: the server overwrites them on its disk.
 #[derive(Debug)]
 pub struct Eraser {
     stream: Stream,
 }
 
 impl Bus {
-    /// Reads the messages that the stream holds now on these subjects, which may have wildcards and must not overlap.
+    /// Reads the messages that the stream contains now on these subjects, which may have wildcards and must not overlap.
     #[must_use]
     pub fn read_subjects(&self, subjects: Vec<String>) -> SubjectReader<'_> {
         let ended = subjects.is_empty();
         SubjectReader { bus: self, subjects, messages: None, seen: 0, last: None, ended }
     }
 
-    /// What deletes from the stream; `None` if there is no stream.
+    /// Opens the stream for deleting; `None` if there is no stream.
     ///
     /// # Errors
     /// [`BusError`].
@@ -138,10 +138,10 @@ impl Bus {
 }
 
 impl Eraser {
-    /// Deletes a message. One that is gone is as good as deleted.
+    /// Deletes a message. Succeeds if the message is gone already.
     ///
     /// # Errors
-    /// [`BusError`]: the server does not let us, or did not answer for a while.
+    /// [`BusError`] if the server refuses, or does not respond for a while.
     pub async fn delete(&self, sequence: u64) -> Result<(), BusError> {
         let began = instant();
         loop {
@@ -149,7 +149,7 @@ impl Eraser {
             if self.is_gone(sequence).await {
                 return Ok(());
             }
-            // The stream may forbid deletes, or be sealed: asking again changes nothing.
+            // The stream may forbid deletes, or be sealed: then a retry is useless.
             let refused = matches!(error.kind(), DeleteMessageErrorKind::JetStream(answer) if answer.code() < 500);
             if refused || began.elapsed() > RETRY_TIMEOUT {
                 return Err(failed(DELETING)(&error));

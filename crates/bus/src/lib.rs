@@ -1,7 +1,7 @@
-//! NATS JetStream, and nothing else of Convoke but the words of `event`.
+//! The NATS JetStream client. Of Convoke's other code it uses only the types of the core.
 //!
-//! Publishing is done in windows: every message of a window is sent before the first acknowledgement is awaited, and
-//! every acknowledgement is awaited here, under one deadline. They come to one inbox that lives as long as the connection.
+//! Messages are published in windows: every message of a window is sent before the first acknowledgement is awaited, and
+//! all acknowledgements are awaited here, with one deadline. They arrive at one inbox that lives as long as the connection.
 
 mod connect_error;
 mod erase;
@@ -31,13 +31,13 @@ pub use stream::StreamState;
 const MSG_ID: HeaderName = HeaderName::from_static("Nats-Msg-Id");
 const REPLAY: HeaderName = HeaderName::from_static("Convoke-Replay");
 
-/// While the bus complains of the same, it is said this often.
+/// Interval at which an unchanged complaint of the bus is logged again.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Asking for a new connection takes no longer: it may have to wait for room in the client's queue.
+/// Timeout of the request for a new connection: it may have to wait for room in the client's queue.
 const RECONNECT_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// How the stream is reached, and how it is made if it is missing.
+/// How to connect to the stream, and how to create it if it is missing.
 #[derive(Clone)]
 pub struct Options {
     /// One URL, or several separated by commas.
@@ -46,24 +46,24 @@ pub struct Options {
     pub stream: String,
     /// The first tokens of every subject.
     pub subject_prefix: String,
-    /// A CA to trust, in PEM.
+    /// A CA certificate to trust, in PEM.
     pub tls_ca: Option<PathBuf>,
-    /// The certificate that we show, and its key, in PEM. They are read at every connection, as is what the login names.
+    /// The client certificate and its key, in PEM. They are read at every connection, as are the files of the login.
     pub tls: Option<(PathBuf, PathBuf)>,
-    /// How we log in, if not with what the URL holds.
+    /// The login, unless the URL contains the credentials.
     pub login: Option<Login>,
-    /// Copies of the stream in a cluster.
+    /// Number of stream replicas in a cluster.
     pub replicas: usize,
-    /// How long messages stay.
+    /// Maximum age of messages.
     pub max_age: Duration,
-    /// How many bytes of them.
+    /// Maximum size of the stream in bytes.
     pub max_bytes: Option<i64>,
-    /// How long the server recognises a message's copy.
+    /// How long the server detects duplicates of a message.
     pub duplicate_window: Duration,
 }
 
 impl Options {
-    /// A stream with one copy, whose messages stay for 30 days and are recognised for ten minutes.
+    /// A stream with one replica, a maximum age of 30 days, and duplicate detection for ten minutes.
     #[must_use]
     pub fn new(url: impl Into<String>, stream: impl Into<String>, subject_prefix: impl Into<String>) -> Self {
         Self {
@@ -87,35 +87,35 @@ impl std::fmt::Debug for Options {
     }
 }
 
-/// Why the bus did not do what it was asked.
+/// Why the bus could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
-    /// There is no connection now; one is being tried for.
+    /// There is no connection now; the client keeps trying.
     #[error("no connection to NATS")]
     Disconnected,
-    /// The same, and this is why.
+    /// The same, with the reason.
     #[error("no connection to NATS: {0}")]
     Unreachable(String),
-    /// The server is there and does not let us in; it is tried again.
+    /// The server refuses the login; the client keeps trying.
     #[error("{0}")]
     Refused(String),
-    /// The server is there, and has no JetStream.
+    /// The server runs without JetStream.
     #[error(
         "the NATS server at {0} runs without JetStream: start it with -js, or add `jetstream {{ store_dir: … }}` to its settings"
     )]
     NoJetStream(String),
-    /// The account that our credentials belong to has no JetStream.
+    /// The account of the credentials has no JetStream.
     #[error("JetStream is off for this account of the NATS server at {0}: add `jetstream: enabled` to the account")]
     NoJetStreamForAccount(String),
-    /// A credentials or CA file cannot be used, or the URL.
+    /// A credentials file, a CA file or the URL cannot be used.
     #[error("{0}")]
     Settings(String),
-    /// The server refused, or did not answer.
+    /// The server refused, or did not respond.
     #[error("{doing}: {cause}")]
     Failed {
         /// What was tried.
         doing: &'static str,
-        /// What came back.
+        /// The server's response.
         cause: String,
     },
 }
@@ -124,8 +124,8 @@ fn failed(doing: &'static str) -> impl Fn(&dyn std::fmt::Display) -> BusError {
     move |cause| BusError::Failed { doing, cause: cause.to_string() }
 }
 
-/// The servers of a comma-separated list, and the first credentials in it. The client does not use those of a URL, and
-/// writes the URL to its log: so they are taken out.
+/// The servers of a comma-separated list, and the first credentials in it. They are removed from the URLs, because the
+/// client does not use them there, and it writes the URLs to its log.
 fn servers(urls: &str) -> std::io::Result<(Vec<ServerAddr>, Option<Login>)> {
     let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
     let mut login = None;
@@ -137,7 +137,7 @@ fn servers(urls: &str) -> std::io::Result<(Vec<ServerAddr>, Option<Login>)> {
         {
             login = Some(match server.password() {
                 Some(password) => Login::KnownPassword(decoded(user), decoded(password).into()),
-                // As other clients of NATS read it.
+                // Other NATS clients read it the same way.
                 None => Login::KnownToken(decoded(user).into()),
             });
         }
@@ -149,7 +149,7 @@ fn servers(urls: &str) -> std::io::Result<(Vec<ServerAddr>, Option<Login>)> {
     Ok((servers, login))
 }
 
-/// A connection to NATS, which reconnects on its own.
+/// A connection to NATS that reconnects automatically.
 pub struct Bus {
     client: Client,
     jetstream: jetstream::Context,
@@ -166,20 +166,20 @@ impl Drop for Bus {
     }
 }
 
-/// What is known of the connection.
+/// The state of the connection.
 struct ConnectionState {
-    /// How often the server said that we may not publish or subscribe somewhere.
+    /// Number of permission errors for publishing or subscribing.
     denials: AtomicU64,
     /// Why the last attempt to connect failed, in plain words.
     connect_error: std::sync::Mutex<Option<String>>,
     login: RwLock<Option<Login>>,
     client_certificate: bool,
-    /// Set when the end of the connection is our own wish.
+    /// Set when this process closes the connection.
     closing: AtomicBool,
     connected: AtomicBool,
-    /// For the connection's coming and going …
+    /// For connects and disconnects.
     throttle: Throttle,
-    /// … and for complaints, which come in great numbers.
+    /// For complaints, which can be numerous.
     complaints: Throttle,
 }
 
@@ -211,7 +211,7 @@ impl ConnectionState {
                     });
                 }
             }
-            // One comes for each message that was refused.
+            // One arrives for each refused message.
             Event::ServerError(error) => {
                 let denied = error.to_string().to_ascii_lowercase().contains("permissions violation");
                 if denied {
@@ -221,8 +221,8 @@ impl ConnectionState {
                     tracing::warn!(%error, suppressed, "NATS says");
                 });
             }
-            // One comes for each round of attempts that failed, with the kind of the failure alone; what a server said is
-            // known before the next round.
+            // One arrives for each failed round of attempts, with only the kind of failure. A server's own message is
+            // noted before the next round.
             Event::ClientError(error) => {
                 let text = error.to_string();
                 if text.contains("DNS") {
@@ -233,7 +233,7 @@ impl ConnectionState {
         }
     }
 
-    /// What it was before.
+    /// Returns the previous value.
     fn set_connected(&self, connected: bool) -> bool {
         self.connected.swap(connected, Ordering::Relaxed)
     }
@@ -242,18 +242,18 @@ impl ConnectionState {
         self.login.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Says why an attempt to connect failed.
+    /// Logs why an attempt to connect failed.
     fn complain(&self, server: Option<&str>, text: &str) {
         let reason = connect_error::explain(text, self.login().as_ref(), self.client_certificate);
         let kind = if connect_error::is_refusal(&reason) { "refused" } else { "away" };
         let words = server.map_or_else(|| reason.clone(), |server| format!("{server}: {reason}"));
         let changed = self.set_connect_error(Some(if kind == "refused" { reason } else { words.clone() }));
         let say = |suppressed| tracing::warn!(reason = words, suppressed, "cannot connect to NATS; trying again");
-        // What is new is said soon, what stays rarely.
+        // A new reason is logged soon, an unchanged one rarely.
         if changed { self.throttle.run(kind, say) } else { self.complaints.run(kind, say) }
     }
 
-    /// Whether it is another one than before.
+    /// Returns whether it differs from the previous one.
     fn set_connect_error(&self, connect_error: Option<String>) -> bool {
         let mut known = self.connect_error.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = *known != connect_error;
@@ -269,7 +269,7 @@ impl std::fmt::Debug for Bus {
 }
 
 impl Bus {
-    /// Starts to connect, and returns while that goes on: a server that is away is tried again and again.
+    /// Starts to connect and returns immediately: the client retries until the server is available.
     ///
     /// # Errors
     /// [`BusError::Settings`].
@@ -299,7 +299,7 @@ impl Bus {
                 let noting = Arc::clone(&noting);
                 async move { noting.note(&event) }
             })
-            // Asked before each round of attempts: it knows what became of the last one, and leaves the choice alone.
+            // Called before each round of attempts: reads the result of the last one, and leaves the choice of server alone.
             .reconnect_to_server_callback(move |servers, _| {
                 let failed: Option<(String, String)> =
                     servers.into_iter().find_map(|server| Some((server.to_string(), server.last_error?)));
@@ -345,36 +345,36 @@ impl Bus {
         self.client.connection_state() == State::Connected
     }
 
-    /// How often the server has said that we may not do something there.
+    /// Number of permission errors from the server so far.
     #[must_use]
     pub fn denials(&self) -> u64 {
         self.state.denials.load(Ordering::Relaxed)
     }
 
-    /// Waits for a connection, for no longer than `timeout`.
+    /// Waits for a connection, at most for `timeout`.
     ///
     /// # Errors
-    /// [`BusError::Refused`], [`BusError::Unreachable`], or [`BusError::Disconnected`] as long as nothing is known.
+    /// [`BusError::Refused`], [`BusError::Unreachable`], or [`BusError::Disconnected`] while no reason is known.
     pub async fn wait_connected(&self, timeout: Duration) -> Result<(), BusError> {
         if self.connected() {
             return Ok(());
         }
-        // The client flushes once it is connected.
+        // The flush completes once the client is connected.
         match tokio::time::timeout(timeout, self.client.flush()).await {
             Ok(Ok(())) if self.connected() => Ok(()),
             _ => Err(self.connect_error()),
         }
     }
 
-    /// Logs in so from the next connection on. Whoever is logged in stays so: the server says when that is over.
+    /// Uses this login from the next connection on. The current connection stays until the server ends it.
     pub fn set_login(&self, login: Option<Login>) {
-        // What the URL holds is as it was.
+        // Without a new login, the credentials of the URL stay.
         if login.is_some() {
             *self.state.login.write().unwrap_or_else(PoisonError::into_inner) = login;
         }
     }
 
-    /// Why there is no connection, as far as that is known.
+    /// Why there is no connection, as far as it is known.
     fn connect_error(&self) -> BusError {
         match self.state.connect_error.lock().unwrap_or_else(PoisonError::into_inner).clone() {
             Some(words) if connect_error::is_refusal(&words) => BusError::Refused(words),
@@ -383,7 +383,7 @@ impl Bus {
         }
     }
 
-    /// Gives up a connection that may be dead without knowing it, which its pings would find out much later.
+    /// Drops a connection that may be dead; its pings would detect that much later.
     pub async fn reconnect(&self) {
         let asked = tokio::time::timeout(RECONNECT_TIMEOUT, self.client.force_reconnect()).await;
         if !matches!(asked, Ok(Ok(()))) {
@@ -391,7 +391,7 @@ impl Bus {
         }
     }
 
-    /// The largest message that the server takes, in bytes.
+    /// The maximum message size of the server, in bytes.
     #[must_use]
     pub fn max_message(&self) -> usize {
         self.client.server_info().max_payload

@@ -1,5 +1,4 @@
-//! How we log in to NATS. What a file holds is read at every connection, so that one that was rotated, or a JWT that was
-//! renewed, is used by the next.
+//! Login to NATS. Files are read at every connection, so that the next connection uses a rotated secret or a renewed JWT.
 
 use std::path::{Path, PathBuf};
 
@@ -19,14 +18,14 @@ pub enum Login {
     Password(String, PathBuf),
     /// A file with a token.
     Token(PathBuf),
-    /// User and password, as the URL has them.
+    /// User and password from the URL.
     KnownPassword(String, SecretString),
-    /// A token, as the URL has it.
+    /// A token from the URL.
     KnownToken(SecretString),
 }
 
 impl Login {
-    /// For people, as in `user convoke`; without a secret.
+    /// A description for messages, such as `user convoke`, without a secret.
     pub(super) fn who(&self) -> String {
         match self {
             Self::Password(user, _) | Self::KnownPassword(user, _) => format!("user {user}"),
@@ -37,15 +36,15 @@ impl Login {
         }
     }
 
-    /// Whether what the file holds can be used.
+    /// Checks that the contents of the file can be used.
     ///
     /// # Errors
-    /// It cannot; which file, and why.
+    /// Which file cannot be used, and why.
     pub fn check(&self) -> Result<(), AuthError> {
         self.auth(b"nothing").map(drop)
     }
 
-    /// What is sent to the server, which has sent `nonce` to be signed.
+    /// The response to the server, which has sent `nonce` to be signed.
     pub(super) fn auth(&self, nonce: &[u8]) -> Result<Auth, AuthError> {
         let mut auth = Auth::new();
         match self {
@@ -59,7 +58,7 @@ impl Login {
             }
             Self::Nkey(file) => {
                 let text = read(file)?;
-                // As tools write it: the seed alone, or between two lines.
+                // Tools write the seed alone, or between two lines.
                 let pair = pair(file, section(&text, "NKEY SEED").unwrap_or_else(|| text.trim()))?;
                 auth.nkey = Some(pair.public_key());
                 auth.signature = Some(pair.sign(nonce).map_err(|error| unusable(file, error))?);
@@ -91,7 +90,7 @@ fn pair(file: &Path, seed: &str) -> Result<KeyPair, AuthError> {
     KeyPair::from_seed(seed).map_err(|error| unusable(file, format!("its seed cannot be used: {error}")))
 }
 
-/// What stands between the lines that begin and end the section `name`.
+/// The text between the lines that begin and end the section `name`.
 fn section<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let mut lines = text.lines().map(str::trim);
     lines.find(|line| line.starts_with("---") && line.contains("BEGIN") && line.contains(name))?;

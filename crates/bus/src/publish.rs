@@ -16,11 +16,11 @@ const EXPECTED_LAST_SEQUENCE: HeaderName = HeaderName::from_static("Nats-Expecte
 const CONTENT_TYPE: HeaderName = HeaderName::from_static("Content-Type");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// A window must be sent, and all of its acknowledgements must be here, by then. Well within the relay's lease, so that
-/// what was acknowledged until then still moves the position.
+/// Time limit for sending a window and receiving all its acknowledgements. Well below the relay's lease, so that the
+/// position can still be moved past the acknowledged messages.
 const ACK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Why a publish failed, for now or for good.
+/// Why a publish failed, temporarily or permanently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum PublishError {
@@ -28,30 +28,30 @@ pub enum PublishError {
     Disconnected,
     /// No acknowledgement in time.
     Timeout,
-    /// The stream does not exist, or listens to other subjects.
+    /// The stream does not exist, or has other subjects.
     NoStream,
-    /// Somebody else published in between.
+    /// Another client published in between.
     WrongSequence,
-    /// The stream or its server has no room.
+    /// The stream or its server is full.
     Full,
     /// The message is too large for the bus.
     TooLarge,
-    /// We may not publish there.
+    /// Publishing there is not permitted.
     Permission,
-    /// Anything else that the server said.
+    /// Any other error of the server.
     Other,
 }
 
-/// A message to be published.
+/// A message to publish.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// Where.
+    /// The subject.
     pub subject: String,
-    /// What the server recognises a copy by.
+    /// The message id by which the server detects duplicates.
     pub id: String,
     /// W3C trace context.
     pub traceparent: Option<String>,
-    /// Whether it was published before, on purpose.
+    /// Whether it is a deliberate replay of a published message.
     pub replay: bool,
     /// A CloudEvent in structured JSON.
     pub payload: Bytes,
@@ -60,35 +60,35 @@ pub struct Message {
 /// An acknowledgement: the message is in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ack {
-    /// Its number there.
+    /// The message's number in the stream.
     pub sequence: u64,
-    /// Whether it had been there before.
+    /// Whether it was in the stream already.
     pub duplicate: bool,
 }
 
-/// Where in the stream a window is to stand.
+/// The expected position of a window in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Behind {
     /// The number of the stream's newest message.
     pub last_sequence: u64,
-    /// So many messages at the window's beginning are expected to be in the stream already. A copy takes no number, and must
-    /// not demand one: newer servers (2.15 does, 2.10 does not) look at the demand first, and then whether it is a copy.
+    /// Number of messages at the start of the window that are expected to be in the stream already. A duplicate gets no
+    /// number, and must not demand one: newer servers (2.15, but not 2.10) check the demand before the duplicate.
     pub copies: u64,
 }
 
 impl Behind {
-    /// The number of the message that the one at `index` demands to follow. Wrong for all that come after it if fewer are
-    /// copies than was expected: then they are refused.
+    /// The number that the message at `index` requires as the stream's last one. If fewer messages are duplicates than
+    /// expected, it is wrong for all following messages, and the server refuses them.
     fn expected(self, index: u64) -> u64 {
         self.last_sequence + index.saturating_sub(self.copies)
     }
 }
 
 impl Bus {
-    /// Publishes `window` in order; for each message whether the stream has it.
+    /// Publishes `window` in order. Returns for each message whether it is in the stream.
     ///
-    /// With `behind`, each message demands to follow the one before it: after a gap, the rest of the window is refused, so
-    /// that the stream keeps the window's order.
+    /// With `behind`, each message requires the one before it: after a gap the rest of the window is refused, so that
+    /// the stream keeps the order of the window.
     pub async fn publish(&self, window: &[Message], behind: Option<Behind>) -> Vec<Result<Ack, PublishError>> {
         let mut results = vec![Err(PublishError::Disconnected); window.len()];
         let mut guard = self.acks.lock().await;
@@ -96,7 +96,7 @@ impl Bus {
             return results;
         }
         let deadline = tokio::time::Instant::now() + ACK_TIMEOUT;
-        // Every word to the client may have to wait for room in its queue, which a stalled connection does not empty.
+        // Every call to the client can wait for room in its queue, which a stalled connection does not empty.
         let mut acks = match guard.take() {
             Some(acks) => acks,
             None => {
@@ -110,7 +110,7 @@ impl Bus {
         let denials = self.denials();
         let prefix = format!("{}.{number}.", self.inbox);
         if tokio::time::timeout_at(deadline, self.send(window, behind, &prefix, &mut results)).await.is_err() {
-            // The connection takes nothing any more: what was not sent was not lost either.
+            // The connection accepts nothing any more. Messages that were not sent are not lost either.
             *guard = Some(acks);
             return results;
         }
@@ -118,7 +118,7 @@ impl Bus {
         let collect = async {
             while waiting > 0 {
                 let Some(reply) = acks.next().await else { return false };
-                // Late acknowledgements of an earlier window are of no use any more.
+                // Ignore late acknowledgements of an earlier window.
                 let index = reply.subject.strip_prefix(prefix.as_str()).and_then(|n| n.parse::<usize>().ok());
                 if let Some(slot) = index.and_then(|index| results.get_mut(index)) {
                     *slot = outcome(reply.status, &reply.payload);
@@ -134,17 +134,17 @@ impl Bus {
                 *result = Err(PublishError::Permission);
             }
         }
-        // A subscription that has ended is not put back: the next window makes a new one.
+        // A subscription that has ended is dropped: the next window creates a new one.
         *guard = (complete != Ok(false)).then_some(acks);
         let silent = results.iter().all(|result| *result == Err(PublishError::Timeout));
         if silent && !denied && !window.is_empty() {
-            // Not a word within the time.
+            // The server did not respond at all.
             self.reconnect().await;
         }
         results
     }
 
-    /// Sends the window; what was sent is [`PublishError::Timeout`] until its acknowledgement is here.
+    /// Sends the window. A sent message has the result [`PublishError::Timeout`] until its acknowledgement arrives.
     async fn send(
         &self,
         window: &[Message],
@@ -163,7 +163,7 @@ impl Bus {
                 Err(_) => PublishError::Other,
             });
             if results[index] != Err(PublishError::Timeout) {
-                // What follows it would leave a gap.
+                // Sending the rest would leave a gap.
                 return;
             }
         }

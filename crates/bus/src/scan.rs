@@ -1,4 +1,4 @@
-//! Reading the stream back, without the messages' bodies.
+//! Reads the stream back, without the bodies of the messages.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use super::{Bus, BusError, MSG_ID, REPLAY, failed};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::instant;
 
-/// How long the reader of a stream waits for a message before it asks whether there is one.
+/// How long to wait for a message before asking the server whether there is one.
 pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// For so long a read is begun again and again: a cluster that has just lost a node, or got one back, leaves requests
-/// unanswered or refuses them until it has chosen its leaders.
+/// How long a failed read is retried: a cluster that has just lost or regained a node does not respond to requests, or
+/// refuses them, until it has elected its leaders.
 pub(super) const RETRY_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The pause before.
+/// Delay between retries.
 const RETRY_DELAY: Duration = Duration::from_millis(250);
 
 pub(super) const READING: &str = "reading the stream";
@@ -27,16 +27,16 @@ pub(super) const READING: &str = "reading the stream";
 /// One message of the stream, without its body.
 #[derive(Clone, Debug)]
 pub struct StreamEntry {
-    /// Its number.
+    /// Its number in the stream.
     pub sequence: u64,
-    /// Its `Nats-Msg-Id`, if it is one of ours.
+    /// Its `Nats-Msg-Id`, if it is an event's id.
     pub id: Option<EventId>,
-    /// Whether it says that it was replayed.
+    /// Whether it is marked as a replay.
     pub replay: bool,
 }
 
 impl Bus {
-    /// Reads every message that the stream holds now, oldest first, without their bodies.
+    /// Reads all messages that the stream contains now, oldest first, without their bodies.
     ///
     /// # Errors
     /// [`BusError`].
@@ -44,7 +44,7 @@ impl Bus {
         self.scan_after(0).await
     }
 
-    /// The same from the message after this one on.
+    /// The same, starting after this message.
     ///
     /// # Errors
     /// [`BusError`].
@@ -64,7 +64,7 @@ impl Bus {
         Ok(Scan { jetstream, name, stream, messages, seen: sequence, last })
     }
 
-    /// The newest message that says which event it is: the event's id and its place in the log when it was published.
+    /// The event of the newest message that contains one: the event's id, and its position in the log when it was published.
     ///
     /// # Errors
     /// [`BusError`].
@@ -85,7 +85,7 @@ impl Bus {
         }
     }
 
-    /// Whether the stream holds any message on `subject`.
+    /// Whether the stream contains a message on `subject`.
     ///
     /// # Errors
     /// [`BusError`].
@@ -102,9 +102,9 @@ impl Bus {
 
 /// Why the stream cannot be read.
 pub(super) enum Broken {
-    /// It is likely to pass.
+    /// Probably temporary.
     Briefly(String),
-    /// The server said so.
+    /// A permanent refusal by the server.
     ForGood(String),
 }
 
@@ -119,7 +119,7 @@ pub(super) async fn wait(reason: &str) {
     tokio::time::sleep(RETRY_DELAY).await;
 }
 
-/// The stream; for good broken if there is none.
+/// Looks up the stream. A missing stream is a permanent failure.
 pub(super) async fn get(jetstream: &jetstream::Context, name: &str) -> Result<Stream, Broken> {
     jetstream.get_stream(name).await.map_err(|error| match error.kind() {
         GetStreamErrorKind::JetStream(answer) if answer.code() == 404 => Broken::ForGood(error.to_string()),
@@ -127,7 +127,7 @@ pub(super) async fn get(jetstream: &jetstream::Context, name: &str) -> Result<St
     })
 }
 
-/// Begins to read after `after`, up to the newest message or to `last`.
+/// Starts reading after `after`, up to `last` or the newest message.
 async fn open(
     jetstream: &jetstream::Context,
     name: &str,
@@ -148,13 +148,13 @@ async fn open(
     Ok((stream, last, Some(messages)))
 }
 
-/// The messages of a stream, one after the other; ends with the one that was the newest when it began.
+/// The messages of a stream in order, up to the one that was the newest when reading began.
 pub struct Scan {
     jetstream: jetstream::Context,
     name: String,
     stream: Stream,
     messages: Option<consumer::pull::Ordered>,
-    /// The number of the message that came last.
+    /// The number of the last message read.
     seen: u64,
     last: u64,
 }
@@ -166,16 +166,16 @@ impl std::fmt::Debug for Scan {
 }
 
 impl Scan {
-    /// The number of the message with which it ends.
+    /// The number of the message at which it ends.
     #[must_use]
     pub fn last(&self) -> u64 {
         self.last
     }
 
-    /// The next message; `None` at the end. What breaks off is begun again after the message that came last.
+    /// The next message; `None` at the end. After a failure, reading restarts after the last message read.
     ///
     /// # Errors
-    /// [`BusError`] if that does not help for a while; what came until then is still true.
+    /// [`BusError`] if restarting does not succeed for a while; the messages read so far remain valid.
     pub async fn next(&mut self) -> Result<Option<StreamEntry>, BusError> {
         let began = instant();
         let mut restarted = false;
@@ -189,7 +189,7 @@ impl Scan {
         }
     }
 
-    /// Reads one message; starts again (`restarted`) after one that may have come and was not taken.
+    /// Reads one message. With `restarted` it opens the stream again first, after the last message read.
     async fn step(&mut self, restarted: bool) -> Result<Option<StreamEntry>, Broken> {
         if restarted {
             (self.stream, _, self.messages) = open(&self.jetstream, &self.name, self.seen, Some(self.last)).await?;
@@ -213,7 +213,7 @@ impl Scan {
         let headers = message.headers.as_ref();
         let id = headers.and_then(|headers| headers.get(MSG_ID)).and_then(|id| event_id(id.as_str()));
         let replay = headers.is_some_and(|headers| headers.get(REPLAY).is_some());
-        // The newest message may have been deleted, and then never comes.
+        // The newest message may have been deleted, and then never arrives.
         if sequence >= self.last || (pending == 0 && !more(&self.stream, sequence, self.last).await?) {
             self.messages = None;
         }
@@ -222,7 +222,7 @@ impl Scan {
     }
 }
 
-/// Whether the stream holds a message after `after`, up to `last`.
+/// Whether the stream contains a message after `after`, up to `last`.
 async fn more(stream: &Stream, after: u64, last: u64) -> Result<bool, Broken> {
     match stream.get_first_raw_message_by_subject(">", after + 1).await {
         Ok(message) => Ok(message.sequence <= last),
@@ -231,7 +231,7 @@ async fn more(stream: &Stream, after: u64, last: u64) -> Result<bool, Broken> {
     }
 }
 
-/// The id of an event in a `Nats-Msg-Id`, which may have a suffix that marks a second replay.
+/// The event id in a `Nats-Msg-Id`, which can have a suffix that marks a repeated replay.
 pub(super) fn event_id(header: &str) -> Option<EventId> {
     Uuid::try_parse(header.get(..36)?).ok().map(EventId::from_uuid)
 }

@@ -1,4 +1,4 @@
-//! The stream itself: made if it is missing, looked at, never changed.
+//! The stream itself: created if it is missing, inspected, never changed.
 
 use std::time::Duration;
 
@@ -10,34 +10,34 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Stor
 use super::{Bus, BusError, failed};
 use convoke_core::time::Millis;
 
-/// What [`Bus::ensure_stream`] found or made.
+/// The stream as [`Bus::ensure_stream`] found or created it.
 #[derive(Clone, Debug)]
 pub struct StreamState {
-    /// Whether it was made just now.
+    /// Whether it was created just now.
     pub created_now: bool,
-    /// When it was made, in nanoseconds since the epoch: another time means another stream.
+    /// When it was created, in nanoseconds since the epoch. A different time means a different stream.
     pub created_at: i128,
-    /// The number of its newest message, 0 if there was none yet.
+    /// The number of its newest message, 0 if there was never one.
     pub last_sequence: u64,
     /// The number of its oldest message.
     pub first_sequence: u64,
-    /// When that arrived; the epoch if there is none.
+    /// When its oldest message arrived; the epoch if there is none.
     pub first_at: Millis,
-    /// How many numbers after it have no message any more.
+    /// Number of deleted messages after the oldest one.
     pub deleted: u64,
-    /// How many there are.
+    /// Number of messages.
     pub messages: u64,
-    /// How many bytes they take.
+    /// Total size of the messages in bytes.
     pub bytes: u64,
-    /// What is not as the settings say, for people.
+    /// Differences from the settings, as text.
     pub differences: Vec<String>,
-    /// Its limit in bytes, if it has one.
+    /// Its maximum size in bytes, if it has one.
     pub max_bytes: Option<i64>,
-    /// How long messages stay, as the stream itself has it; `None`: for ever.
+    /// Maximum age of messages, as configured in the stream; `None`: unlimited.
     pub max_age: Option<Duration>,
-    /// Whether it discards messages for their number or size, by a limit that it has come near to.
+    /// Whether it discards, or will soon discard, messages because it is near its limit of messages or bytes.
     pub discards: bool,
-    /// Whether, as somebody set it up, messages leave it from anywhere: when they are acknowledged, or by subject.
+    /// Whether its configuration removes messages at any position: after an acknowledgement, or by subject.
     pub thins: bool,
 }
 
@@ -61,10 +61,10 @@ impl Bus {
         }
     }
 
-    /// Looks at the stream, and makes it if it is missing. An existing one is never changed.
+    /// Inspects the stream, and creates it if it is missing. An existing stream is never changed.
     ///
     /// # Errors
-    /// [`BusError`]; nothing is known of the stream then.
+    /// [`BusError`]; the state of the stream is then unknown.
     pub async fn ensure_stream(&self) -> Result<StreamState, BusError> {
         if let Some(state) = self.stream_state().await? {
             return Ok(state);
@@ -80,11 +80,11 @@ impl Bus {
         Ok(StreamState { created_now: true, ..state })
     }
 
-    /// Whether the server would make the stream: makes one of another name with the same bounds, and deletes it. `Some`
-    /// says which setting it cannot keep, and what to write instead.
+    /// Whether the server would create the stream: creates one of another name with the same limits, and deletes it.
+    /// `Some` says which setting the server refuses, and what to write instead.
     ///
     /// # Errors
-    /// [`BusError`]; the server said nothing about the settings.
+    /// [`BusError`] if the server did not judge the settings.
     pub async fn try_stream(&self) -> Result<Option<String>, BusError> {
         let name = format!("{}_TRIAL_{:08x}", self.options.stream, rand::random::<u32>());
         let config = Config { name: name.clone(), subjects: vec![format!("{name}.>")], ..self.config() };
@@ -132,13 +132,13 @@ impl Bus {
         }
     }
 
-    /// Whether the server has nobody who answers for JetStream.
+    /// Whether JetStream does not respond on this server.
     async fn answers_nothing(&self) -> bool {
         let asked = self.client.request("$JS.API.INFO", "".into()).await;
         asked.is_err_and(|error| error.kind() == RequestErrorKind::NoResponders)
     }
 
-    /// Which servers those are, without their credentials.
+    /// The servers, without credentials.
     fn servers(&self) -> String {
         let servers = super::servers(&self.options.url).map(|(servers, _)| servers).unwrap_or_default();
         let servers: Vec<String> =
@@ -146,7 +146,7 @@ impl Bus {
         servers.join(", ")
     }
 
-    /// Looks at the stream; `None` if there is none.
+    /// Inspects the stream; `None` if there is none.
     ///
     /// # Errors
     /// [`BusError`].
@@ -166,7 +166,7 @@ impl Bus {
                     {
                         Err(BusError::NoJetStreamForAccount(self.servers()))
                     }
-                    // Nobody listens where JetStream is asked.
+                    // No responder on JetStream's own subject.
                     GetStreamErrorKind::Request if self.answers_nothing().await => {
                         Err(BusError::NoJetStream(self.servers()))
                     }
@@ -194,7 +194,7 @@ impl Bus {
     }
 }
 
-/// What of an existing stream is not as it would be made, for people.
+/// Lists how an existing stream differs from the one that would be created.
 fn differences(is: &Config, want: &Config) -> Vec<String> {
     let mut found = Vec::new();
     let mut compare = |name: &str, is: String, want: String| {
@@ -220,12 +220,12 @@ fn differences(is: &Config, want: &Config) -> Vec<String> {
     found
 }
 
-/// Whether nine tenths of a limit are used, if there is one.
+/// Whether at least nine tenths of a limit are used, if there is one.
 fn near(used: u64, limit: i64) -> bool {
     u64::try_from(limit).is_ok_and(|limit| limit > 0 && used >= limit / 10 * 9)
 }
 
-/// The server writes "no limit" as -1 or, where it was not asked, as 0.
+/// The server reports "no limit" as -1, or as 0 if none was requested.
 fn limit(value: i64) -> String {
     if value > 0 { value.to_string() } else { "unlimited".to_owned() }
 }

@@ -1,10 +1,8 @@
 //! Subscribers, deliveries, events and rows.
 //!
-//! Everything that passes between modules is defined here, so that `verify`, `log` and `bus` depend on this module
-//! and not
-//! on each other. [`Verified`] is the only way into the log, and only [`crate::verify`] can make one, after it has
-//! found a
-//! matching signature.
+//! Everything that passes between modules is defined here, so that `verify`, `log` and `bus` depend on this module and
+//! not on each other. [`Verified`] is the only way into the log, and only [`crate::verify`] can make one, after it has
+//! found a matching signature.
 
 use std::sync::Arc;
 
@@ -19,13 +17,11 @@ use crate::time::Millis;
 pub const HANDSHAKE: &str = "meeting.verify";
 
 /// The prefix of the meeting UUIDs of test data: those made by `convoke send` and by the simulated platform. The UUID
-/// of a
-/// real meeting is random; one in 2^64 has this prefix.
+/// of a real meeting is random; one in 2^64 has this prefix.
 pub const TEST_MEETINGS: &str = "7e57da7a7e57da7a";
 
 /// The event types listed in the platform's manual (section 6.2.3, table 6-34), without the handshake. The list has
-/// grown
-/// before: any other type is stored and published too, and counted as `other`.
+/// grown before: any other type is stored and published too, and counted as `other`.
 pub const KNOWN_EVENTS: [&str; 9] = [
     "meeting.started",
     "meeting.end",
@@ -38,8 +34,7 @@ pub const KNOWN_EVENTS: [&str; 9] = [
     "meeting.left",
 ];
 
-/// One entry of the platform's push configuration: an `appID` (the subscriber ID) and its live keys (the platform
-/// calls
+/// One entry of the platform's push configuration: an `appID` (the subscriber ID) and its live keys (the platform calls
 /// them passwords). There are several keys during a rotation.
 #[derive(Clone, Debug)]
 pub struct Subscriber {
@@ -167,9 +162,8 @@ pub struct Handshake {
     pub received_at: Millis,
 }
 
-/// Prefix of the nonce of a probe. The platform's nonces are digits. The prefix starts with a letter because
-/// timestamp and
-/// nonce are signed without a separator: no digit of the timestamp can be read as part of the nonce.
+/// Prefix of the nonce of a probe. The platform's nonces are digits. The prefix starts with a letter because timestamp
+/// and nonce are signed without a separator: no digit of the timestamp can be read as part of the nonce.
 pub const PROBE: &str = "convoke-probe-";
 
 impl Handshake {

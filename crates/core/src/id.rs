@@ -9,20 +9,16 @@ use uuid::Uuid;
 use crate::raw_json::Style;
 use crate::time::Millis;
 
-/// Identifies an event by its content (a UUID of version 8, RFC 9562): the first delivery and every re-signed
-/// delivery of
-/// the same event have the same id. It starts with the time of the event, so ids sort in time order.
+/// Identifies an event by its content (a UUID of version 8, RFC 9562): the first delivery and every re-signed delivery
+/// of the same event have the same id. It starts with the time of the event, so ids sort in time order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(Uuid);
 
 impl EventId {
-    /// The id of the event described by `event_info` (well-formed JSON without insignificant white space, in UTF-8):
-    /// 48 bits
-    /// of `occurred_at` in milliseconds, then the first 80 bits of SHA-256 over `subscriber_id`, a zero byte and
-    /// `event_info`
-    /// with all string escapes decoded. The version (8) and the variant of RFC 9562 overwrite their bits. Escapes are
-    /// decoded
-    /// so that a sender that escapes differently in a retry produces the same id.
+    /// The id of the event described by `event_info` (well-formed JSON without insignificant white space, in UTF-8): 48
+    /// bits of `occurred_at` in milliseconds, then the first 80 bits of SHA-256 over `subscriber_id`, a zero byte and
+    /// `event_info` with all string escapes decoded. The version (8) and the variant of RFC 9562 overwrite their bits.
+    /// Escapes are decoded so that a sender that escapes differently in a retry produces the same id.
     #[must_use]
     pub fn of(subscriber_id: &str, occurred_at: Millis, event_info: &[u8]) -> Self {
         match std::str::from_utf8(event_info) {

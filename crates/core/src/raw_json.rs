@@ -1,6 +1,5 @@
 //! Operations on JSON text that `serde_json` has already found to be well-formed: removing insignificant white space,
-//! measuring depth, reading strings character by character with every escape that JSON allows, and writing the
-//! strings
+//! measuring depth, reading strings character by character with every escape that JSON allows, and writing the strings
 //! again in another escaping style.
 
 use std::borrow::Cow;
@@ -205,8 +204,7 @@ fn hex4(text: &str) -> Option<u16> {
 }
 
 /// How strings are written. In every style, `"`, `\`, control characters and lone surrogates are escaped, as JSON
-/// requires,
-/// with the two-character escape where JSON has one.
+/// requires, with the two-character escape where JSON has one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Style {
     /// Which characters outside ASCII are escaped.
@@ -309,8 +307,7 @@ impl Style {
     }
 
     /// Rewrites the strings of `compact` (well-formed JSON without insignificant white space) in this style. Borrowed
-    /// if it
-    /// contains nothing that the style could change.
+    /// if it contains nothing that the style could change.
     pub fn of<'a>(&self, compact: &'a str) -> Cow<'a, str> {
         if !self.touches(compact) {
             return Cow::Borrowed(compact);
@@ -345,8 +342,7 @@ impl Style {
 }
 
 /// The text of a JSON string token (with its quotation marks), exactly; `None` if it has a lone surrogate, which
-/// Unicode
-/// text cannot hold.
+/// Unicode text cannot hold.
 pub fn exact_text(token: &str) -> Option<Cow<'_, str>> {
     let content = content(token)?;
     if !content.contains('\\') {
@@ -361,9 +357,8 @@ pub fn exact_text(token: &str) -> Option<Cow<'_, str>> {
         .map(Cow::Owned)
 }
 
-/// The text of a JSON string token, with U+FFFD in place of what a text column of a database cannot hold: U+0000 and
-/// lone
-/// surrogates.
+/// The text of a JSON string token, with U+FFFD in place of what a text column of a database cannot hold:
+/// U+0000 and lone surrogates.
 pub fn storable_text(token: &str) -> Option<Cow<'_, str>> {
     let content = content(token)?;
     if !content.contains('\\') {

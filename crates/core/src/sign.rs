@@ -25,12 +25,10 @@ pub fn envelope(app_id: &str, timestamp_ms: i64, nonce: &str, event_info: &[u8],
 }
 
 /// Prefix of the nonce when the key of a forged probe is derived. Other signed messages start with an `appID`, and no
-/// `appID`
-/// starts like this.
+/// `appID` starts like this.
 pub(crate) const FORGED_PROBE: &[u8] = b"convoke forged probe";
 
-/// The key for a probe with this nonce that must be refused. It is a wrong key that only a holder of `key` can
-/// derive.
+/// The key for a probe with this nonce that must be refused. It is a wrong key that only a holder of `key` can derive.
 #[must_use]
 pub fn forged_probe_key(key: &[u8], nonce: &str) -> String {
     let mac = Hmac::<Sha256>::new(&padded(key)).chain_update(FORGED_PROBE).chain_update(nonce.as_bytes());
@@ -98,8 +96,7 @@ impl std::fmt::Debug for Signer {
 }
 
 /// `key` as a full block, as RFC 2104 defines it: a long key is hashed, a short one is padded with zeros. HMAC cannot
-/// refuse
-/// a key of block size, so signing cannot fail.
+/// refuse a key of block size, so signing cannot fail.
 fn padded(key: &[u8]) -> hmac::digest::Key<Hmac<Sha256>> {
     use sha2::Digest;
     let mut block = hmac::digest::Key::<Hmac<Sha256>>::default();
@@ -201,8 +198,7 @@ mod tests {
 
     #[test]
     fn keys_longer_than_a_block_are_hashed_first() {
-        // RFC 4231, test case 6, on `padded` directly: a signer would add the app id, timestamp and nonce to the
-        // message.
+        // RFC 4231, test case 6, on `padded` directly: a signer would add the app id, timestamp and nonce to the message.
         let text = "Test Using Larger Than Block-Size Key - Hash Key First";
         let mut mac = Hmac::<Sha256>::new(&padded(&[0xaa; 131]));
         mac.update(text.as_bytes());

@@ -1,5 +1,4 @@
-//! Database encodings of times and ids. PostgreSQL has types for both. SQLite stores text that sorts in the same
-//! order.
+//! Database encodings of times and ids. PostgreSQL has types for both. SQLite stores text that sorts in the same order.
 
 use ::time::OffsetDateTime;
 use sqlx::encode::IsNull;

@@ -1,5 +1,5 @@
-//! Limits on repeated log lines: [`Throttle`] logs some and counts the rest, [`Reminder`] repeats a lasting condition
-//! at intervals.
+//! Limits on repeated log lines: [`Throttle`] logs some and counts the rest, [`Reminder`] repeats a
+//! lasting condition at intervals.
 
 use crate::time::instant;
 use std::collections::HashMap;
@@ -35,8 +35,7 @@ impl Throttle {
         Self { lines, stretch, windows: Mutex::default() }
     }
 
-    /// Calls `log` with the number of lines of this kind that were suppressed before it, if any; or suppresses this
-    /// one too.
+    /// Calls `log` with the number of lines of this kind that were suppressed before it, if any; or suppresses this one too.
     pub fn run(&self, kind: &'static str, log: impl FnOnce(Option<u64>)) {
         let suppressed = {
             let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
@@ -57,8 +56,7 @@ impl Throttle {
     }
 }
 
-/// Decides when to log a lasting condition: at once when it starts or gets worse, otherwise at most once per
-/// interval.
+/// Decides when to log a lasting condition: at once when it starts or gets worse, otherwise at most once per interval.
 #[derive(Debug)]
 pub struct Reminder<L> {
     /// Minimum interval between two lines when the level changes or the condition returns.
@@ -69,16 +67,14 @@ pub struct Reminder<L> {
 }
 
 impl<L: Copy + Ord> Reminder<L> {
-    /// Starts without a condition. One that comes and goes without getting worse is logged at most once per
-    /// `changed`.
+    /// Starts without a condition. One that comes and goes without getting worse is logged at most once per `changed`.
     #[must_use]
     pub const fn new(changed: Duration) -> Self {
         Self { changed, said: None, lasts: false }
     }
 
-    /// Notes that the condition has `level` at `now` (monotonic time). Returns whether to log it: an unchanged one
-    /// once per
-    /// `repeat`.
+    /// Notes that the condition has `level` at `now` (monotonic time). Returns whether to log it: an
+    /// unchanged one once per `repeat`.
     pub fn is_due(&mut self, level: L, repeat: Duration, now: Duration) -> bool {
         let due = self.said.is_none_or(|(said, at)| {
             let interval = if level == said && self.lasts { repeat } else { self.changed };

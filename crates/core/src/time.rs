@@ -51,8 +51,7 @@ impl Millis {
     }
 
     /// Reads a time written by a person: RFC 3339, or a date, which means 00:00 UTC of that day. Times out of range
-    /// become the
-    /// nearest limit.
+    /// become the nearest limit.
     ///
     /// # Errors
     /// What is wrong with the text, and how to write it.

@@ -1,5 +1,4 @@
-//! Enums whose variants are one word each, the same word in the database, in queries, in responses and in the API
-//! document.
+//! Enums whose variants are one word each, the same word in the database, in queries, in responses and in the API document.
 
 /// Defines such an enum, and its schema name in the API document.
 #[macro_export]

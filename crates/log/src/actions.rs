@@ -1,5 +1,4 @@
-//! Operators' actions through the admin listener, kept as long as a client may ask for them, and shared by all
-//! replicas.
+//! Operators' actions through the admin listener, kept as long as a client may ask for them, and shared by all replicas.
 
 use async_trait::async_trait;
 
@@ -8,8 +7,8 @@ use super::LogError;
 /// Records of operators' actions, each under the id chosen by its client.
 #[async_trait]
 pub trait ActionNotes: std::fmt::Debug + Send + Sync {
-    /// Records a new action, unless there is one with this id. Returns whether it is new. Records older than 90 days
-    /// are deleted.
+    /// Records a new action, unless there is one with this id. Returns whether it is new. Records older
+    /// than 90 days are deleted.
     async fn begin_action(&self, id: &str, note: &str) -> Result<bool, LogError>;
 
     /// Replaces the record of an action with its current state.

@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Separates the texts. No text contains it: U+0000 is removed from input, and PostgreSQL cannot store it.
 const SEPARATOR: char = '\0';
 
-/// The texts in a single allocation, because many thousands of these are kept during live meetings. A missing text is
-/// empty.
+/// The texts in a single allocation, because many thousands of these are kept during live meetings. A missing text is empty.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Attributes<String>", into = "Attributes<String>")]
 pub struct ParticipantAttributes(Arc<str>);

@@ -13,9 +13,8 @@ use convoke_core::time::Millis;
 /// Replaces the reason of a quarantine entry whose body was erased.
 pub const FORGOTTEN: &str = "the person in it was forgotten, and its body erased";
 
-/// The identifiers of a person, each compared with its column. A person known only by name is identified by a stay,
-/// or by a
-/// name within one meeting: in other meetings, the name may be another person's.
+/// The identifiers of a person, each compared with its column. A person known only by name is identified by a stay, or
+/// by a name within one meeting: in other meetings, the name may be another person's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Handles {
     /// User UUIDs.
@@ -165,8 +164,7 @@ pub trait Suppression: LogReader {
 #[async_trait]
 pub trait PersonSearch: LogReader {
     /// The log rows after `after`, up to `up_to`, that match one of the identifiers, or that are about a person in
-    /// one of
-    /// `runs`. In log order.
+    /// one of `runs`. In log order.
     async fn person_rows(
         &self,
         handles: &Handles,
@@ -175,9 +173,8 @@ pub trait PersonSearch: LogReader {
         up_to: Seq,
     ) -> Result<Vec<PersonRow>, LogError>;
 
-    /// The stays that match one of the identifiers, among the next `limit` stays of `attendance` after `after`; and
-    /// the last stay
-    /// that was checked, if any.
+    /// The stays that match one of the identifiers, among the next `limit` stays of `attendance` after `after`; and the
+    /// last stay that was checked, if any.
     async fn person_stays(
         &self,
         handles: &Handles,
@@ -222,8 +219,7 @@ pub trait Erasures: PersonSearch + Projection + Operations + Reading {
     async fn erase_rows(&self, erasure: &Erasure, rows: &[PersonRow]) -> Result<(), LogError>;
 
     /// Removes `removed` from `attendance` and writes `changes`, if the owner still holds the lease and the cursor is
-    /// still at
-    /// `at`, where it stays.
+    /// still at `at`, where it stays.
     ///
     /// # Errors
     /// [`LogError::Rejected`] if one of the rows can never be stored.
@@ -236,8 +232,7 @@ pub trait Erasures: PersonSearch + Projection + Operations + Reading {
         changes: &Changes,
     ) -> Result<Moved, LogError>;
 
-    /// Erases the body of a quarantine entry. Its digest stays, so that another delivery of the same body is not a
-    /// new entry.
+    /// Erases the body of a quarantine entry. Its digest stays, so that another delivery of the same body is not a new entry.
     async fn erase_quarantined(&self, erasure: i64, id: i64) -> Result<(), LogError>;
 
     /// Erases the host of a run, and its subject if `subject` is true.
@@ -253,14 +248,12 @@ pub trait Erasures: PersonSearch + Projection + Operations + Reading {
     async fn count_messages(&self, erasure: i64, messages: u64) -> Result<(), LogError>;
 
     /// Removes what may remain of erased data in the database's files, as far as possible beside a running service;
-    /// with `vacuum`
-    /// also the rest. Returns a sentence for each thing that may remain.
+    /// with `vacuum` also the rest. Returns a sentence for each thing that may remain.
     async fn scrub(&self, vacuum: bool) -> Result<Vec<String>, LogError>;
 }
 
-/// The identifiers as the column `internal` of `attendance` writes them: it keeps values of a join event that the
-/// leave event
-/// contradicts and that the columns do not show.
+/// The identifiers as the column `internal` of `attendance` writes them: it keeps values of a join event that the leave
+/// event contradicts and that the columns do not show.
 pub(super) fn internal_members(handles: &Handles) -> Vec<String> {
     [("user_uuid", &handles.users), ("account", &handles.accounts), ("call_number", &handles.call_numbers)]
         .into_iter()

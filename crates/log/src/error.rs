@@ -6,14 +6,12 @@ use std::time::Duration;
 /// Why the log could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The database cannot be reached, is full, read-only, too slow, or not migrated. Retry later; whether a write
-    /// took place
-    /// is unknown.
+    /// The database cannot be reached, is full, read-only, too slow, or not migrated. Retry later; whether a
+    /// write took place is unknown.
     #[error("the database is unavailable: {0}")]
     Unavailable(Box<dyn StdError + Send + Sync>),
-    /// The database is unavailable for a reason that an operator has to fix: a password, a privilege, a missing
-    /// folder. The
-    /// text names it. Retrying succeeds as soon as it is fixed.
+    /// The database is unavailable for a reason that an operator has to fix: a password, a privilege, a missing folder.
+    /// The text names it. Retrying succeeds as soon as it is fixed.
     #[error("{0}")]
     Unusable(String),
     /// The tables are not up to date, and the caller did not ask to migrate them.
@@ -28,8 +26,7 @@ pub enum LogError {
     #[error("the database refuses the values: {0}")]
     Rejected(Box<dyn StdError + Send + Sync>),
     /// The database has no partition for one of the rows now, and may have one later. Nothing was written; the other
-    /// rows can
-    /// be tried separately.
+    /// rows can be tried separately.
     #[error("the database has no place for it now: {0}")]
     NoPlace(Box<dyn StdError + Send + Sync>),
     /// A user's query exceeded its time limit and was cancelled. Ask for less.

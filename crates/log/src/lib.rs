@@ -1,23 +1,16 @@
 //! The log: the `events` table, which is the record, and the small tables beside it.
 //!
-//! [`Log`] accepts events and moves cursors along them. Each kind of reader has a small trait of its own, and gets
-//! only that
-//! trait: the holder of an `Arc<dyn Queries>` cannot write, and code without [`Erasures`] cannot erase. [`open`]
-//! returns the
-//! whole, a [`Store`], which converts to any of the traits. The doc comments of the traits are the specification.
-//! `backend`
-//! implements them in SQL that both databases accept, `sqlite` and `postgres` hold the parts that differ, and one
-//! test suite
-//! checks every guarantee on both. One method is one transaction. No type of the database driver is visible outside
-//! this crate.
+//! [`Log`] accepts events and moves cursors along them. Each kind of reader has a small trait of its own, and gets only that
+//! trait: the holder of an `Arc<dyn Queries>` cannot write, and code without [`Erasures`] cannot erase. [`open`] returns the
+//! whole, a [`Store`], which converts to any of the traits. The doc comments of the traits are the specification. `backend`
+//! implements them in SQL that both databases accept, `sqlite` and `postgres` hold the parts that differ, and one test suite
+//! checks every guarantee on both. One method is one transaction. No type of the database driver is visible outside this crate.
 //!
-//! Every method fails with [`LogError::Unavailable`] while the database does not respond; other errors are listed at
-//! the
-//! method.
+//! Every method fails with [`LogError::Unavailable`] while the database does not respond; other errors
+//! are listed at the method.
 //!
 //! The order of the log is the order in which commits became visible: a reader that has read up to `seq` N never
-//! finds a
-//! smaller number later.
+//! finds a smaller number later.
 
 mod actions;
 mod attributes;
@@ -123,8 +116,7 @@ pub fn open(options: &Options) -> Result<Arc<dyn Store>, LogError> {
     }
 }
 
-/// What is wrong with the URL of one or more PostgreSQL servers, as the rest of a sentence. Contains no part of a
-/// password.
+/// What is wrong with the URL of one or more PostgreSQL servers, as the rest of a sentence. Contains no part of a password.
 #[must_use]
 pub fn postgres_url_problem(url: &str) -> Option<String> {
     postgres::url::ServerUrl::parse(url).err()

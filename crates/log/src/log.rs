@@ -125,8 +125,7 @@ pub trait LogReader: std::fmt::Debug + Send + Sync + 'static {
 
     /// Signals each receiver when another process may have appended something, while
     /// [`Maintenance::listen`](super::Maintenance::listen) runs. Signals can be lost, so a waiting reader must also
-    /// poll from
-    /// time to time. Appends of this process are not signalled here.
+    /// poll from time to time. Appends of this process are not signalled here.
     fn appended_elsewhere(&self) -> watch::Receiver<()> {
         watch::channel(()).1
     }
@@ -136,17 +135,14 @@ pub trait LogReader: std::fmt::Debug + Send + Sync + 'static {
 #[async_trait]
 pub trait Log: LogReader {
     /// Appends a batch, with its new events in one transaction, and returns the outcome of each entry in the same
-    /// order. When it
-    /// returns, the batch is durable: it survives a power failure.
+    /// order. When it returns, the batch is durable: it survives a power failure.
     ///
-    /// An event that is in the log already, even one appended concurrently by another process, is a duplicate: only
-    /// its
+    /// An event that is in the log already, even one appended concurrently by another process, is a duplicate: only its
     /// `deliveries` and `last_delivered_at` change. An id must not occur twice in one batch.
     ///
     /// # Errors
     /// [`LogError::Rejected`] if one of the rows can never be stored, [`LogError::NoPlace`] if one cannot be stored
-    /// now; the
-    /// caller has to find out which.
+    /// now; the caller has to find out which.
     async fn append(&self, batch: &[Append]) -> Result<Committed, LogError>;
 
     /// Quarantines a body whose event the database refused, with the reason.
@@ -162,23 +158,19 @@ pub trait Log: LogReader {
     async fn record_heartbeat(&self) -> Result<(), LogError>;
 
     /// Takes or renews the lease of a cursor for `owner`, by the database's clock, until `ttl` from now. `None` if
-    /// another
-    /// owner's lease has not expired. A lease with more than twice `ttl` left counts as expired: it is from before
-    /// the clock
-    /// was set back. A cursor that does not exist starts before the first row.
+    /// another owner's lease has not expired. A lease with more than twice `ttl` left counts as expired: it is from
+    /// before the clock was set back. A cursor that does not exist starts before the first row.
     async fn lease(&self, cursor: &str, owner: &str, ttl: Duration) -> Result<Option<Leased>, LogError>;
 
     /// Moves a cursor forward to a position and renews its lease, if `owner` still holds the lease.
     async fn advance(&self, cursor: &str, owner: &str, to: Seq, ttl: Duration) -> Result<Moved, LogError>;
 
-    /// Asks the holder of a cursor's lease to hand it over to `owner`. The claim expires after `ttl`, and has no
-    /// effect while
-    /// another owner's claim is valid.
+    /// Asks the holder of a cursor's lease to hand it over to `owner`. The claim expires after `ttl`, and has no effect
+    /// while another owner's claim is valid.
     async fn claim(&self, cursor: &str, owner: &str, ttl: Duration) -> Result<(), LogError>;
 
     /// Ends the lease of `owner`, so that another process need not wait for it to expire. If there is a claim, its
-    /// owner gets
-    /// the lease now, until the claim would have expired.
+    /// owner gets the lease now, until the claim would have expired.
     async fn release(&self, cursor: &str, owner: &str) -> Result<(), LogError>;
 
     /// Records that a cursor skipped a row. Repeating it changes nothing.
@@ -205,9 +197,8 @@ pub(crate) fn events(batch: &[Append]) -> Vec<(&Append, &Event)> {
         .collect()
 }
 
-/// Checks that all intended rows were written. An `INSERT` or `UPDATE` that silently writes fewer (because of a rule
-/// or trigger,
-/// or a row deleted in between) has stored nothing.
+/// Checks that all intended rows were written. An `INSERT` or `UPDATE` that silently writes fewer (because of a rule or
+/// trigger, or a row deleted in between) has stored nothing.
 pub(crate) fn all_kept(meant: usize, written: u64) -> Result<(), sqlx::Error> {
     if usize::try_from(written) == Ok(meant) {
         return Ok(());

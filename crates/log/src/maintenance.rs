@@ -38,8 +38,7 @@ pub trait Maintenance: LogReader {
     /// A description of the database and its location, without a password.
     fn describe(&self) -> String;
 
-    /// Migrates the schema if `apply`, otherwise only checks that it is up to date. Safe in several processes at
-    /// once.
+    /// Migrates the schema if `apply`, otherwise only checks that it is up to date. Safe in several processes at once.
     ///
     /// # Errors
     /// [`LogError::Schema`] if the schema was made by a newer version or by something else; [`LogError::Unavailable`] or
@@ -47,22 +46,18 @@ pub trait Maintenance: LogReader {
     /// `apply` is false.
     async fn migrate(&self, apply: bool) -> Result<Schema, LogError>;
 
-    /// Does regular maintenance (checkpoints, partitions, retention) without delaying `append` by more than a few
-    /// milliseconds.
+    /// Does regular maintenance (checkpoints, partitions, retention) without delaying `append` by more than a few milliseconds.
     /// Call it every [`Maintenance::maintenance_interval`], with the database's own time ([`LogReader::now`]).
     ///
-    /// It deletes rows that both happened and were received before the retention limit and that every cursor has
-    /// read, unless
-    /// [`Maintenance::retention_held`] gives a reason not to; of the quarantine, entries received before its own
-    /// limit.
+    /// It deletes rows that both happened and were received before the retention limit and that every cursor has read, unless
+    /// [`Maintenance::retention_held`] gives a reason not to; of the quarantine, entries received before its own limit.
     ///
     /// # Errors
     /// [`LogError::Unavailable`]; the next call continues.
     async fn maintain(&self, now: Millis) -> Result<(), LogError>;
 
-    /// What keeps [`Maintenance::maintain`] from deleting rows beyond the retention; `None` if nothing does, or
-    /// without a
-    /// retention. `now` is [`LogReader::now`].
+    /// What keeps [`Maintenance::maintain`] from deleting rows beyond the retention; `None` if nothing does, or without
+    /// a retention. `now` is [`LogReader::now`].
     async fn retention_held(&self, now: Millis) -> Result<Option<RetentionHeld>, LogError>;
 
     /// How often to call [`Maintenance::maintain`].
@@ -74,8 +69,7 @@ pub trait Maintenance: LogReader {
     }
 
     /// Settings of the database that break the guarantee that a commit survives a power failure: one sentence each,
-    /// which says
-    /// what to change.
+    /// which says what to change.
     async fn weaknesses(&self) -> Result<Vec<String>, LogError>;
 
     /// The volume of an embedded database.

@@ -148,8 +148,7 @@ pub struct StayRow {
     /// `subscriber_id`, `meeting_uuid`.
     pub run: RunKey,
     /// The participant: `meeting_id`, `participant_id`, `user_uuid`, `account`, `display_name`, `call_number`,
-    /// `user_agent`,
-    /// `role`, and `person`, which is derived from them.
+    /// `user_agent`, `role`, and `person`, which is derived from them.
     pub attributes: ParticipantAttributes,
     /// When it began.
     pub joined_at: Option<Millis>,
@@ -267,16 +266,14 @@ pub trait Projection: Log + Suppression {
     async fn load_runs(&self, runs: &[RunKey]) -> Result<Vec<Stored>, LogError>;
 
     /// Writes rows, moves the cursor forward to `to` and renews its lease, all in one transaction, if the owner still
-    /// holds the
-    /// lease; otherwise nothing is changed.
+    /// holds the lease; otherwise nothing is changed.
     ///
     /// # Errors
     /// [`LogError::Rejected`] if one of the rows can never be stored; the caller has to find out which.
     async fn project(&self, lease: Lease<'_>, to: Seq, changes: &Changes) -> Result<Moved, LogError>;
 
-    /// Empties the tables, deletes the records of rows that the cursor skipped, and moves the cursor back to before
-    /// the first
-    /// row, in one transaction, if the owner still holds the lease; otherwise nothing is changed.
+    /// Empties the tables, deletes the records of rows that the cursor skipped, and moves the cursor back to before the
+    /// first row, in one transaction, if the owner still holds the lease; otherwise nothing is changed.
     async fn clear_tables(&self, lease: Lease<'_>) -> Result<Moved, LogError>;
 
     /// Number of runs in the tables that began before the oldest event still in the log.

@@ -1,7 +1,6 @@
 //! Statements for both databases, and the connections that run them.
 //!
-//! SQLite accepts PostgreSQL's `$1` too. Other differences are methods of [`Dialect`], or are marked where they are
-//! used.
+//! SQLite accepts PostgreSQL's `$1` too. Other differences are methods of [`Dialect`], or are marked where they are used.
 
 use std::sync::Arc;
 
@@ -25,9 +24,8 @@ pub(crate) enum Begin {
     LockLog,
     /// Erases personal data.
     Erase,
-    /// Erases rows of the log. It appends nothing, but takes the log's lock so that it never waits for a row while an
-    /// append
-    /// waits for it.
+    /// Erases rows of the log. It appends nothing, but takes the log's lock so that it never waits for a row
+    /// while an append waits for it.
     EraseLog,
     /// Begins an erasure. The lock ensures one unfinished erasure per person.
     LockErasures,
@@ -94,17 +92,15 @@ impl Dialect {
     }
 }
 
-/// Hints for PostgreSQL's planner. SQLite gets its hint in the statement: a `+` before a column keeps its planner
-/// from using the
-/// column's index where another index is far better.
+/// Hints for PostgreSQL's planner. SQLite gets its hint in the statement: a `+` before a column keeps its planner from
+/// using the column's index where another index is far better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Plan {
     /// No hint.
     Free,
     /// Use an index, whichever it is.
     Indexed,
-    /// The list is in the order of an index. Rows not found by key are found by scanning that index from the start of
-    /// the page.
+    /// The list is in the order of an index. Rows not found by key are found by scanning that index from the start of the page.
     Along,
     /// Find the rows of a meeting by their index, then sort.
     ByMeeting,
@@ -112,8 +108,7 @@ pub(crate) enum Plan {
     Ranges,
 }
 
-/// A value that both databases accept. A bare [`Uuid`] is not one: SQLite stores ids as text, as written by
-/// [`EventId`].
+/// A value that both databases accept. A bare [`Uuid`] is not one: SQLite stores ids as text, as written by [`EventId`].
 pub(crate) trait Param<'t>: Encode<'t, Postgres> + Type<Postgres> + Encode<'t, Sqlite> + Type<Sqlite> {}
 
 impl Param<'_> for i64 {}
@@ -205,9 +200,8 @@ impl Query {
         self.add(value).push_number()
     }
 
-    /// Appends a search text, converted as the typed columns store it, so that characters that they cannot hold match
-    /// their
-    /// replacement.
+    /// Appends a search text, converted as the typed columns store it, so that characters that they cannot
+    /// hold match their replacement.
     pub fn push_text(&mut self, text: &str) -> &mut Self {
         self.push_bind(sought(text))
     }

@@ -1,9 +1,7 @@
-//! The newest log rows, as this process appended them: a reader at the end of the log need not read them from the
-//! database.
+//! The newest log rows, as this process appended them: a reader at the end of the log need not read them from the database.
 //!
 //! The log remains the record: rows that are not here are read from it. Rows are taken from here only if they follow
-//! the
-//! reader's position without a gap, because then no row of any process can lie in between.
+//! the reader's position without a gap, because then no row of any process can lie in between.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -145,8 +143,7 @@ impl RecentRows {
         self.appended.notify_waiters();
     }
 
-    /// Waits until this process has appended something, even if it is not in this buffer. Enable it before reading
-    /// the log.
+    /// Waits until this process has appended something, even if it is not in this buffer. Enable it before reading the log.
     pub fn appended(&self) -> Notified<'_> {
         self.appended.notified()
     }

@@ -1,14 +1,10 @@
 //! Which rows are old enough to delete, and what prevents it.
 //!
 //! A row is deleted when it both happened and was received before the retention limit, and every cursor has read it.
-//! The time
-//! comes from the database, but is not trusted blindly: rows deleted because of a wrong clock are lost for every
-//! replica. The
-//! clock is trusted while it continues from where maintenance last saw it, or while the age of an event, whose time
-//! is from
-//! the platform, confirms it; and never while the newest event is itself beyond the retention. Whatever prevents
-//! deleting,
-//! it resumes without intervention once the cause is gone.
+//! The time comes from the database, but is not trusted blindly: rows deleted because of a wrong clock are lost for
+//! every replica. The clock is trusted while it continues from where maintenance last saw it, or while the age of an
+//! event, whose time is from the platform, confirms it; and never while the newest event is itself beyond the
+//! retention. Whatever prevents deleting, it resumes without intervention once the cause is gone.
 
 use std::time::Duration;
 

@@ -56,13 +56,11 @@ pub struct StaySnapshot {
 /// Reads the analyst tables, which are as current as the cursor `meetings`.
 #[async_trait]
 pub trait Snapshots: Notes + Suppression {
-    /// The runs in the tables with these UUIDs, from the events of any subscriber: UUIDs are unique across
-    /// enterprises. The run
-    /// with the latest activity comes last.
+    /// The runs in the tables with these UUIDs, from the events of any subscriber: UUIDs are unique across enterprises.
+    /// The run with the latest activity comes last.
     async fn known_runs(&self, uuids: &[String]) -> Result<Vec<RunSnapshot>, LogError>;
 
     /// The stays of a run, from the events of any subscriber, in the order of joining. Stays without a join time come
-    /// first. Of
-    /// stays that began at the same time, those with a leave event come first.
+    /// first. Of stays that began at the same time, those with a leave event come first.
     async fn known_stays(&self, meeting_uuid: &str) -> Result<Vec<StaySnapshot>, LogError>;
 }

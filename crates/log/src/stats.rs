@@ -1,8 +1,7 @@
 //! Counts over time, live runs and the newest events.
 //!
-//! Counts of events are counts of id ranges: ids start with the time, so an index alone answers them. For these
-//! counts a stay
-//! or a run lasts at most a day: if it has not ended by then, its end event is assumed to be missing.
+//! Counts of events are counts of id ranges: ids start with the time, so an index alone answers them. For these counts
+//! a stay or a run lasts at most a day: if it has not ended by then, its end event is assumed to be missing.
 
 use std::time::Duration;
 
@@ -62,8 +61,7 @@ pub trait Statistics: LogReader {
     /// [`LogError::TooSlow`], as for all methods below.
     async fn count_events(&self, bounds: &[Millis], within: Duration) -> Result<Vec<i64>, LogError>;
 
-    /// The number of stays that overlap each of `steps` steps after `since`. Both `since` and `step` are whole
-    /// seconds.
+    /// The number of stays that overlap each of `steps` steps after `since`. Both `since` and `step` are whole seconds.
     async fn count_stays(
         &self,
         since: Millis,
@@ -235,8 +233,7 @@ const BEFORE: i64 = 0;
 const JOINED: i64 = 1;
 const LEFT: i64 = 2;
 
-/// The number of stays that overlap each step, from those before the first step and those begun and ended in each
-/// step.
+/// The number of stays that overlap each step, from those before the first step and those begun and ended in each step.
 fn overlapping(changes: &[(i64, i64, i64)], steps: usize) -> Vec<i64> {
     let (mut joined, mut left, mut present) = (vec![0; steps], vec![0; steps], 0);
     for (what, step, count) in changes {

@@ -24,8 +24,8 @@ pub struct TestDataCounts {
     pub messages: i64,
 }
 
-/// Test data: everything of meetings whose UUID starts with [`convoke_core::event::TEST_MEETINGS`]. Each deletion is
-/// one transaction.
+/// Test data: everything of meetings whose UUID starts with [`convoke_core::event::TEST_MEETINGS`]. Each
+/// deletion is one transaction.
 #[async_trait]
 pub trait TestData: Erasures {
     /// The log rows after `after`, up to `up_to`, in log order.
@@ -41,8 +41,7 @@ pub trait TestData: Erasures {
     async fn test_table_counts(&self) -> Result<TestDataCounts, LogError>;
 
     /// Deletes runs from the tables besides the log, if the owner still holds the lease and the cursor is still at
-    /// `at`, where it
-    /// stays. `None` if not.
+    /// `at`, where it stays. `None` if not.
     async fn delete_runs(
         &self,
         lease: Lease<'_>,
@@ -54,7 +53,7 @@ pub trait TestData: Erasures {
     /// Deletes quarantine entries. Returns how many there were.
     async fn delete_quarantined(&self, erasure: i64, ids: &[i64]) -> Result<u64, LogError>;
 
-    /// Deletes log rows and the records about them. Returns how many there were. Call it when nothing needs their
-    /// positions any more.
+    /// Deletes log rows and the records about them. Returns how many there were. Call it when nothing needs
+    /// their positions any more.
     async fn delete_rows(&self, erasure: i64, rows: &[PersonRow]) -> Result<u64, LogError>;
 }

@@ -11,9 +11,8 @@ use convoke_core::time::Millis;
 /// A run with a longer UUID is left out, because an index entry could not hold it. Real UUIDs are shorter.
 pub(super) const MAX_UUID_BYTES: i64 = 1_000;
 
-/// A time in a work list that is further ahead was written with a wrong clock: no back-off is that long, and clocks
-/// do not differ
-/// that much. A request postponed until then is due, and one given up then is tried again.
+/// A time in a work list that is further ahead was written with a wrong clock: no back-off is that long, and clocks do
+/// not differ that much. A request postponed until then is due, and one given up then is tried again.
 pub(super) const MAX_AHEAD_TIME: Duration = Duration::from_secs(2 * 3600);
 
 /// The four counts of both lists, each up to 10,000, because they are queried every second.
@@ -190,18 +189,14 @@ pub struct WorkCounts {
 /// The work lists of the tasks that query the platform.
 #[async_trait]
 pub trait WorkLists: Log + Notes + Suppression {
-    /// The `record.finish` events after `after`, up to `up_to`, that name a run, in log order. `due_at` is the time
-    /// of the
-    /// event.
+    /// The `record.finish` events after `after`, up to `up_to`, that name a run, in log order. `due_at`
+    /// is the time of the event.
     async fn finished_recordings(&self, after: Seq, up_to: Seq) -> Result<Vec<FinishedRecording>, LogError>;
 
-    /// Adds finished recordings to the work list and moves the cursor to `to` as [`super::Log::advance`] does: both,
-    /// or neither if
-    /// the lease is lost. A recording already in the list, by its position in the log, is not counted again. Another
-    /// recording
-    /// of a run makes the run due again, whatever its earlier outcome; a `record.ready` that was made and not yet
-    /// appended will
-    /// still be appended.
+    /// Adds finished recordings to the work list and moves the cursor to `to` as [`super::Log::advance`] does: both, or
+    /// neither if the lease is lost. A recording already in the list, by its position in the log, is not counted again.
+    /// Another recording of a run makes the run due again, whatever its earlier outcome; a `record.ready` that was made
+    /// and not yet appended will still be appended.
     async fn queue(
         &self,
         cursor: &str,
@@ -211,31 +206,25 @@ pub trait WorkLists: Log + Notes + Suppression {
         finishes: &[FinishedRecording],
     ) -> Result<Moved, LogError>;
 
-    /// At most `limit` runs whose recordings are due at `now`: first those with something to append, then the newest.
-    /// A run
-    /// postponed or given up while the clock was far ahead of `now` is due, too.
+    /// At most `limit` runs whose recordings are due at `now`: first those with something to append, then the newest. A
+    /// run postponed or given up while the clock was far ahead of `now` is due, too.
     async fn due_recordings(&self, now: Millis, limit: u32) -> Result<Vec<RecordingWorkItem>, LogError>;
 
     /// Records the outcome of a request. Returns false, and changes nothing, if the entry has changed since it was
-    /// read: another
-    /// process has sent a request, or another recording has finished.
+    /// read: another process has sent a request, or another recording has finished.
     async fn settle_recording(&self, fetch: &RecordingWorkItem, fetched: &RecordingOutcome) -> Result<bool, LogError>;
 
-    /// Adds runs of `meetings` that are not in the enrichment list, due at `now`; only some of them if there are
-    /// many. Runs modified
-    /// since are added again, and so are given-up runs that have started or ended since. Cancelled runs are left out,
-    /// because the
-    /// platform no longer knows them. Returns how many were added.
+    /// Adds runs of `meetings` that are not in the enrichment list, due at `now`; only some of them if there are many.
+    /// Runs modified since are added again, and so are given-up runs that have started or ended since. Cancelled runs
+    /// are left out, because the platform no longer knows them. Returns how many were added.
     async fn queue_enrichments(&self, now: Millis) -> Result<u64, LogError>;
 
     /// At most `limit` runs that are due for enrichment at `now`, newest first. A run postponed or given up while the
-    /// clock was
-    /// far ahead of `now` is due, too.
+    /// clock was far ahead of `now` is due, too.
     async fn due_enrichments(&self, now: Millis, limit: u32) -> Result<Vec<EnrichmentWorkItem>, LogError>;
 
     /// Records the outcome of a run, and copies it to its row in `meetings` in the same transaction. Values that are
-    /// unknown now
-    /// keep their earlier value.
+    /// unknown now keep their earlier value.
     async fn settle_enrichment(&self, run: &EnrichmentWorkItem, enriched: &EnrichmentOutcome) -> Result<(), LogError>;
 
     /// The sizes of the work lists: of recordings, and of enrichment.

@@ -1,4 +1,4 @@
-//! What an answer says: the JSON that was asked for, or a [`PlatformError`] with everything that is known. Pure.
+//! Reads a response: the requested JSON, or a [`PlatformError`] with everything that is known. Pure.
 
 use std::time::Duration;
 
@@ -13,15 +13,15 @@ use super::parse;
 use super::transport::{Answer, Fault};
 use convoke_core::time::Millis;
 
-/// More of the platform's own text is not shown.
+/// Maximum length of the platform's own text in messages.
 const MAX_MESSAGE_CHARS: usize = 200;
-/// `Date`, as RFC 9110 wants it.
+/// `Date`, as RFC 9110 defines it.
 const HTTP_DATE: &[BorrowedFormatItem<'_>] = format_description!(
     version = 2,
     "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
 );
 
-/// The JSON of a good answer; null if it has no body, as the calls that change something have not.
+/// The JSON of a successful response; null if it has no body, as for calls that change something.
 pub(super) fn read(doing: &'static str, answer: &Answer) -> Result<Value, PlatformError> {
     let status = answer.status.as_u16();
     let request_id = header(&answer.headers, "x-request-id").map(String::into_boxed_str);
@@ -51,7 +51,7 @@ pub(super) fn read(doing: &'static str, answer: &Answer) -> Result<Value, Platfo
             Err(failed(format!("{HTML_PROBLEM} (status {status})"), Class::Configuration, PROXY_ADVICE))
         }
         None => Err(failed("what the platform answered is not JSON".to_owned(), Class::Transient, NOT_JSON_ADVICE)),
-        // A good status with a code that says otherwise. Only some of the calls have such a code.
+        // A successful status with an error code. Only some of the calls have such a code.
         Some(json) => match stated(&json) {
             (Some(code), message) => Err(refused(Some(code), &message)),
             (None, _) => Ok(json),
@@ -65,7 +65,7 @@ const PROXY_ADVICE: &str = "A proxy or a login page answered instead of the plat
 const NOT_JSON_ADVICE: &str =
     "The answer was cut off or spoilt on its way: try again, and see whether a proxy stands in between.";
 
-/// How a code and its text are named (manual, chapter 22; 6.3.2.2; 5.2.43; and what the platform's own SDKs read besides).
+/// Names of the error code and its text (manual, chapter 22; 6.3.2.2; 5.2.43; and what the platform's own SDKs read besides).
 const ENVELOPES: [(&str, [&str; 2]); 4] = [
     ("error_code", ["error_msg", "error_message"]),
     ("errorCode", ["errorMsg", "errorMessage"]),
@@ -73,7 +73,7 @@ const ENVELOPES: [(&str, [&str; 2]); 4] = [
     ("code", ["message", "msg"]),
 ];
 
-/// The same of an answer that is a failure by its status, where the envelope may lie in another object.
+/// The same for a response with an error status, in which the code may be inside another object.
 fn refusal(json: &Value) -> (Option<String>, String) {
     let outer = stated(json);
     let inner =
@@ -81,11 +81,11 @@ fn refusal(json: &Value) -> (Option<String>, String) {
     if outer.0.is_some() { outer } else { inner().unwrap_or(outer) }
 }
 
-/// The code and text of a failure in any of the platform's envelopes. Codes that say that all went well are none.
+/// The code and text of an error in any of the platform's formats. Codes that mean success are ignored.
 fn stated(json: &Value) -> (Option<String>, String) {
     let mut text = String::new();
     for (code, messages) in ENVELOPES {
-        // A subscription or a recording has no member of these names, so they are the envelope's.
+        // Subscriptions and recordings have no members with these names, so they belong to the error.
         let code = parse::text(json, &[code]).filter(|code| !code.trim_matches('0').is_empty());
         let message = parse::text(json, &messages).unwrap_or_default();
         if let Some(code) = code {
@@ -98,7 +98,7 @@ fn stated(json: &Value) -> (Option<String>, String) {
     (None, text)
 }
 
-/// Where only the digits of a code are given: nine with the leading 1, or the eight after it.
+/// Completes a code of which only the digits are given: nine with the leading 1, or the eight after it.
 fn full(code: &str) -> String {
     let digits = code.bytes().all(|byte| byte.is_ascii_digit());
     match code.len() {
@@ -108,7 +108,7 @@ fn full(code: &str) -> String {
     }
 }
 
-/// A text of the platform's, fit for a line of a log.
+/// Makes a text from the platform fit for a log line.
 fn shown(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
@@ -128,16 +128,16 @@ pub(super) fn header(headers: &HeaderMap, name: &str) -> Option<String> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(shown).filter(|value| !value.is_empty())
 }
 
-/// What the platform asks for counts for no longer: a header that nobody can have meant must not silence a task for years.
+/// Maximum wait taken from a header: an absurd value must not stop a task for years.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3_600);
 
-/// How long the platform asks to be left alone.
+/// The wait that the platform requests.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = header(headers, "retry-after")?.parse().ok()?;
     Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
 }
 
-/// The error of an exchange that brought no answer.
+/// The error of a request without a response.
 pub(super) fn unanswered(doing: &'static str, fault: Fault) -> PlatformError {
     let (problem, class, advice) = match fault {
         Fault::Certificate(reason) => (
@@ -165,7 +165,7 @@ pub(super) fn unanswered(doing: &'static str, fault: Fault) -> PlatformError {
     PlatformError::new(class, doing, problem, advice)
 }
 
-/// How far our clock is behind the platform's, in seconds, by the answer's `Date`.
+/// How far the local clock is behind the platform's, in seconds, by the `Date` of the response.
 pub(super) fn clock_behind(headers: &HeaderMap, now: Millis) -> Option<i64> {
     let date = PrimitiveDateTime::parse(&header(headers, "date")?, HTTP_DATE).ok()?.assume_utc();
     Some(date.unix_timestamp() - now.get() / 1000)

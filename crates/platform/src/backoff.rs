@@ -1,24 +1,24 @@
-//! How long a task leaves the platform alone after a failure.
+//! How long a task stops calling the platform after a failure.
 //!
-//! What is wrong with the credentials, or locked, is not mended by asking: one clear warning, and a long pause. What may
-//! pass is asked again with growing pauses. A pause is the task's, whatever it would ask for next.
+//! Wrong credentials and locks do not go away by retrying: they cause one clear warning and a long pause. Temporary
+//! failures are retried with growing pauses. A pause applies to the whole task, whatever it would request next.
 
 use std::time::Duration;
 
 use crate::{Class, PlatformError};
 use convoke_core::throttle::Throttle;
 
-/// After a failure that somebody has to do something about.
+/// Pause after a failure that an operator has to fix.
 const REFUSED_DELAY: Duration = Duration::from_secs(1_800);
 
-/// A lock of which the platform does not say how long it lasts.
+/// Pause for a lock whose duration the platform does not state.
 const LOCKED_DELAY: Duration = Duration::from_secs(3_600);
 
-/// After a failure that may pass; doubled with each in a row, up to [`MAX_RETRY_DELAY`].
+/// Pause after a temporary failure; doubled with each consecutive one, up to [`MAX_RETRY_DELAY`].
 const RETRY_DELAY: Duration = Duration::from_secs(10);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(300);
 
-/// The same warning comes this often at most.
+/// Minimum interval between two equal warnings.
 const LOG_INTERVAL: Duration = Duration::from_secs(6 * 3_600);
 
 /// The back-off of one task. Times are those of [`convoke_core::time::Clock::steady`].
@@ -31,19 +31,19 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Of a task with this name, for people.
+    /// For a task with this name, which is used in messages.
     #[must_use]
     pub fn new(task: &'static str) -> Self {
         Self { task, failures: 0, until: Duration::ZERO, throttle: Throttle::new(1, LOG_INTERVAL) }
     }
 
-    /// How long the platform is still to be left alone.
+    /// The remaining pause.
     #[must_use]
     pub fn left(&self, now: Duration) -> Duration {
         self.until.saturating_sub(now)
     }
 
-    /// The platform has answered.
+    /// Notes a response of the platform.
     pub fn answered(&mut self) {
         if std::mem::take(&mut self.failures) > 0 {
             self.throttle.run("answers again", |suppressed| {
@@ -52,7 +52,7 @@ impl Backoff {
         }
     }
 
-    /// A call has failed; says so, and begins a pause. `chance`, from 0 to 1, spreads those who failed together.
+    /// Notes a failed call: logs it and starts a pause. `chance`, from 0 to 1, spreads tasks that failed at the same time.
     pub fn failed(&mut self, now: Duration, error: &PlatformError, chance: f64) {
         let pause = pause(error.class, error.wait, self.failures);
         let pause = pause.saturating_add(pause.mul_f64(chance / 4.0));
@@ -77,7 +77,7 @@ impl Backoff {
     }
 }
 
-/// How long to leave the platform alone, after so many failures in a row before this one.
+/// The pause after a failure, given the number of consecutive failures before it.
 fn pause(class: Class, asked_for: Option<Duration>, before: u32) -> Duration {
     match class {
         Class::Token | Class::Configuration => asked_for.unwrap_or_default().max(REFUSED_DELAY),
@@ -85,12 +85,12 @@ fn pause(class: Class, asked_for: Option<Duration>, before: u32) -> Duration {
         Class::Transient | Class::Incomplete => {
             asked_for.unwrap_or_default().max(RETRY_DELAY.saturating_mul(1 << before.min(8)).min(MAX_RETRY_DELAY))
         }
-        // Of what was asked for, and not of the platform.
+        // These concern only the request, not the platform.
         Class::Gone | Class::Bug => Duration::ZERO,
     }
 }
 
-/// The kind of warning; `None`: nobody needs to know.
+/// The kind of warning; `None`: no warning.
 fn kind(class: Class) -> Option<&'static str> {
     match class {
         Class::Token => Some("token"),

@@ -1,4 +1,4 @@
-//! One call: its pace, its token, its repetitions.
+//! A single call: its rate limit, its token, its retries.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,30 +19,30 @@ use super::error::{Class, PlatformError};
 use super::transport::Answer;
 use super::{Core, answer};
 
-/// Longer waits are the caller's: the error names them.
+/// Longer waits are left to the caller: the error states them.
 pub(super) const MAX_WAIT: Duration = Duration::from_secs(120);
-/// Times that a call is made before its failure is believed.
+/// Maximum number of attempts for one call.
 const MAX_TRIES: u32 = 6;
-/// Before the second try; doubles with each further one, and is shortened by up to a half at random.
+/// Delay before the second attempt; doubles with each further one, and is shortened by up to a half at random.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
-/// The same for throttled calls ("2 to 5 seconds"): all together more than the minute that the limits count by.
+/// The same for throttled calls ("2 to 5 seconds"): together longer than the minute of the rate limits.
 const THROTTLED_RETRY_DELAY: Duration = Duration::from_secs(2);
 
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A call of the API.
 pub(super) struct Call {
-    /// For people, as in `asking for the history`.
+    /// A description for messages, such as `asking for the history`.
     pub doing: &'static str,
     pub method: Method,
-    /// Names its pace, too.
+    /// Also identifies the rate limit.
     pub path: &'static str,
     pub query: Vec<(&'static str, String)>,
     /// JSON.
     pub body: Option<Vec<u8>>,
-    /// What `body` holds that must not be shown.
+    /// The part of `body` that must not be shown.
     pub secret: Option<SecretString>,
-    /// It may be made again without harm when it is not known whether it was carried out.
+    /// Whether it can be repeated safely when it is unknown whether it was carried out.
     pub repeatable: bool,
 }
 
@@ -61,7 +61,7 @@ impl Call {
 }
 
 impl Core {
-    /// The answer to `call`, with a token.
+    /// Makes `call` with a token and returns the response.
     pub(super) async fn call(&self, call: &Call) -> Result<Value, PlatformError> {
         let mut refused = None;
         let mut tries = 0;
@@ -84,7 +84,7 @@ impl Core {
         }
     }
 
-    /// Signs in. To be called by [`super::token::Tokens`] alone.
+    /// Authenticates. Only [`super::token::Tokens`] may call it.
     pub(super) async fn authenticate(&self) -> Result<Authenticated, PlatformError> {
         const PATH: &str = "/v2/usg/acs/auth/appauth";
         let mut tries = 0;
@@ -103,13 +103,13 @@ impl Core {
         }
     }
 
-    /// Gives a token back (3.2.5). Tried once: it expires on its own.
+    /// Revokes a token (3.2.5). Not retried, because a token expires anyway.
     pub(super) async fn log_out(&self, token: &Token) -> Result<(), PlatformError> {
         let call = Call::new("giving the token back", Method::DELETE, "/v1/usg/acs/token");
         self.attempt(&call, &Credentials::Token(token)).await.map(drop)
     }
 
-    /// Waits before the next try, or says that there is none.
+    /// Waits before the next attempt, or returns the error if there is none.
     async fn pause(&self, path: &'static str, error: PlatformError, tries: u32) -> Result<(), PlatformError> {
         if error.class != Class::Transient || tries >= MAX_TRIES {
             return Err(error);
@@ -124,7 +124,7 @@ impl Core {
             tokio::time::sleep(pause).await;
             return Ok(());
         }
-        // All who make this call wait, not this one alone; where the gateway has said more, `Pace` knows it.
+        // All tasks that make this call wait, not only this one; if the gateway said more, `Pace` knows it.
         let pause = error.wait.unwrap_or(THROTTLED_RETRY_DELAY * 2_u32.pow(tries - 1)).max(back_off);
         if pause > MAX_WAIT {
             return Err(error);
@@ -152,7 +152,7 @@ impl Core {
         answer::read(call.doing, &answer).map_err(|error| failed(self.with_headers(error, &answer, credentials)))
     }
 
-    /// What else the head of an answer says of a failure.
+    /// Adds what the headers of the response say about a failure.
     fn with_headers(&self, mut error: PlatformError, answer: &Answer, credentials: &Credentials<'_>) -> PlatformError {
         if error.class == Class::Transient
             && let Some(wait) = answer::retry_after(&answer.headers)
@@ -160,7 +160,7 @@ impl Core {
             error.wait = Some(wait);
         }
         if matches!(credentials, Credentials::Claim(_)) {
-            // There is no token yet that could be at fault.
+            // There is no token yet, so the credentials are wrong.
             if error.class == Class::Token {
                 error.class = Class::Configuration;
                 error.advice = "The platform does not accept our credentials: compare platform.app_id, the key in \
@@ -189,13 +189,13 @@ impl Core {
             .method(&call.method)
             .uri(uri)
             .header("accept", "application/json")
-            // Device types and the platform's own texts come in one language.
+            // Requests device types and messages in a single language.
             .header("accept-language", "en-US")
             .header("user-agent", concat!("convoke/", env!("CARGO_PKG_VERSION")));
         if call.body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json; charset=UTF-8");
         } else if call.method != Method::GET {
-            // As the platform's own SDK has it: there are gateways that ask for a length of what changes something.
+            // As in the platform's own SDK: some gateways require a length for requests that change something.
             request = request.header(CONTENT_TYPE, "application/json").header(CONTENT_LENGTH, "0");
         }
         let (name, secret) = match credentials {
@@ -213,7 +213,7 @@ impl Core {
         request.header(name, secret).body(body).map_err(|_| unsendable(call.doing))
     }
 
-    /// What comes from the platform might hold what was sent to it.
+    /// Removes secrets from the error: the platform's text may repeat what was sent.
     fn without_secrets(&self, mut error: PlatformError, call: &Call, credentials: &Credentials<'_>) -> PlatformError {
         let sent = match credentials {
             Credentials::Token(token) => token.exposed(),
@@ -229,14 +229,14 @@ impl Core {
     }
 }
 
-/// Who makes a call.
+/// The credentials of a call.
 enum Credentials<'a> {
     Token(&'a Token),
     /// The header `Authorization`.
     Claim(&'a str),
 }
 
-/// What to do about a good answer that is not the one that was asked for.
+/// The advice for a successful response that does not have the expected content.
 pub(super) const UNEXPECTED_ADVICE: &str =
     "Something else than the platform answered, or the platform has changed: see platform.url.";
 
@@ -250,7 +250,7 @@ fn unsendable(doing: &'static str) -> PlatformError {
     PlatformError::new(Class::Configuration, doing, "the request cannot be written down", advice)
 }
 
-/// Less than this between two clocks breaks nothing.
+/// Clock differences below this are harmless.
 const MAX_CLOCK_DIFFERENCE_S: i64 = 60;
 
 fn clocks(behind: i64) -> String {

@@ -1,4 +1,4 @@
-//! What an authentication sends, and what it brings: the token that every other call shows (manual, 3.2.1).
+//! The authentication request, and the token in its response, which every other call sends (manual, 3.2.1).
 
 use std::time::Duration;
 
@@ -10,21 +10,21 @@ use super::model::Identity;
 use super::sign::{Actor, Claim};
 use super::{Core, parse};
 
-/// The signature's validity that the manual suggests.
+/// Validity of the signature in seconds, as the manual suggests.
 const CLAIM_LIFETIME_S: i64 = 600;
-/// "Valid for 12 to 24 hours": of a token whose answer does not say.
+/// Lifetime of a token whose response does not state one. The manual says "valid for 12 to 24 hours".
 const MIN_LIFETIME: Duration = Duration::from_secs(12 * 3600);
 
-/// A token that is taken for good.
+/// A token that is considered valid.
 #[derive(Clone)]
 pub(super) struct Token {
     pub text: SecretString,
-    /// Which authentication brought it.
+    /// The number of the authentication that returned it.
     pub generation: u64,
     pub identity: Identity,
 }
 
-/// The answer to an authentication, as far as it is used.
+/// The response to an authentication, as far as it is used.
 pub(super) struct Authenticated {
     pub token: SecretString,
     pub valid: Duration,
@@ -32,7 +32,7 @@ pub(super) struct Authenticated {
 }
 
 impl Authenticated {
-    /// `None`: there is no token in it.
+    /// `None` if it contains no token.
     pub(super) fn read(answer: &Value) -> Option<Self> {
         let seconds = |name: &str| parse::integer(answer, &[name]).filter(|seconds| *seconds > 0);
         // `validPeriod` and `expireTime` are seconds, `createTime` milliseconds.
@@ -46,7 +46,7 @@ impl Authenticated {
     }
 }
 
-/// The body and the header `Authorization` of an authentication. Each is made again: a nonce is good once.
+/// The body and the header `Authorization` of an authentication. Made anew for each, because a nonce can be used only once.
 pub(super) fn claim(core: &Core) -> (Zeroizing<String>, Zeroizing<Vec<u8>>) {
     let options = &core.options;
     let filled = |text: &'_ Option<String>| text.clone().filter(|text| !text.is_empty());
@@ -65,7 +65,7 @@ pub(super) fn claim(core: &Core) -> (Zeroizing<String>, Zeroizing<Vec<u8>>) {
     if let Some(user) = user {
         body["userId"] = user.into();
     }
-    // A single enterprise must not send it, or the authentication fails.
+    // With `corpId`, the authentication of a single enterprise fails.
     if let Some(corp) = corp.filter(|_| provider) {
         body["corpId"] = corp.into();
     }

@@ -1,24 +1,24 @@
-//! What can go wrong, with the platform's code and our advice (manual, chapter 22). Pure.
+//! Errors of calls, with the platform's code and our advice (manual, chapter 22). Pure.
 
 use std::time::Duration;
 
-/// What to do about a failure.
+/// The kind of a failure, which determines how to react.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum Class {
-    /// The token is not accepted, and a new one was not either.
+    /// The platform refused the token, and a new one as well.
     Token,
     /// Credentials, rights or the contract with the platform: somebody has to change something.
     Configuration,
-    /// Too many failures: wait.
+    /// Locked after too many failures: wait.
     Locked,
-    /// What was asked for does not exist.
+    /// The requested object does not exist.
     Gone,
-    /// It may work later.
+    /// Temporary: it may work later.
     Transient,
-    /// A list ended before the total that it announced.
+    /// A list ended before the total that it stated.
     Incomplete,
-    /// The request is wrong: a defect of ours, or of our picture of the platform.
+    /// The request is wrong: a bug of Convoke, or a wrong assumption about the platform.
     Bug,
 }
 
@@ -26,44 +26,44 @@ pub enum Class {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{doing}: {problem}")]
 pub struct PlatformError {
-    /// What was tried, for people: `asking for the history`.
+    /// What was tried, for messages: `asking for the history`.
     pub doing: &'static str,
-    /// What came back.
+    /// What went wrong.
     pub problem: String,
-    /// What to do about it.
+    /// The kind of failure.
     pub class: Class,
-    /// The HTTP status, if there was an answer.
+    /// The HTTP status, if there was a response.
     pub status: Option<u16>,
-    /// The platform's code, as in `MMC.111071120`.
+    /// The platform's code, such as `MMC.111071120`.
     pub code: Option<String>,
     /// The platform's `X-Request-Id`, for its support.
     pub request_id: Option<Box<str>>,
-    /// A sentence for the user.
+    /// A sentence for the user that says what to do.
     pub advice: &'static str,
-    /// How long to wait before it makes sense again, if that is known.
+    /// How long to wait before a retry makes sense, if known.
     pub wait: Option<Duration>,
 }
 
 impl PlatformError {
-    /// A failure of which the platform said nothing further.
+    /// A failure without further data from the platform.
     pub(super) fn new(class: Class, doing: &'static str, problem: impl Into<String>, advice: &'static str) -> Self {
         let problem = problem.into();
         Self { doing, problem, class, status: None, code: None, request_id: None, advice, wait: None }
     }
 
-    /// The failure, and what to do about it.
+    /// The failure, with the advice.
     #[must_use]
     pub fn with_advice(&self) -> String {
         format!("{self}. {}", self.advice).trim_end_matches(". ").to_owned()
     }
 
-    /// Whether calls come too often, rather than that something is broken.
+    /// Whether the calls are too frequent, as opposed to another failure.
     pub(super) fn is_throttled(&self) -> bool {
         self.status.is_some_and(|status| throttled(status, self.code.as_deref()))
     }
 }
 
-/// What an answer that is none means.
+/// The meaning of a failed response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Judgement {
     pub class: Class,
@@ -72,10 +72,10 @@ pub(super) struct Judgement {
 }
 
 const SUBSCRIPTION_LOCK_WAIT: Duration = Duration::from_secs(3600);
-/// The manual gives no time for most locks; "30 to 60 minutes" is what is left of it.
+/// The manual gives no duration for most locks. This is the lower end of its "30 to 60 minutes".
 const LOCK_WAIT: Duration = Duration::from_secs(1800);
 
-/// What a failure with this status and code means. `message` is the platform's own text.
+/// The meaning of a failure with this status and code. `message` is the platform's own text.
 pub(super) fn judge(status: u16, code: Option<&str>, message: &str) -> Judgement {
     let plain = |class, advice| Judgement { class, advice, wait: None };
     let wait = |class, advice, wait| Judgement { class, advice, wait: Some(wait) };
@@ -123,7 +123,8 @@ const RIGHTS_ADVICE: &str = "The account has no right to this: it takes an admin
     platform.user_id the default administrator is used), and the flagship edition.";
 const THROTTLED_ADVICE: &str = "The platform limits how often each call may be made, about 100 times a minute, for all who \
     use this App ID together: let fewer ask, or wait.";
-/// The gateway's, that of webinars, and the flow control of the platform's servers, which its clients know without a family.
+/// The codes of the gateway, of webinars, and of the flow control of the platform's servers. The platform's own clients
+/// know the last one without its prefix.
 const THROTTLE_CODES: [&str; 4] = ["APIG.0308", "APIGW.0308", "WSS.301000016", "MMC.100000429"];
 const BUSY_ADVICE: &str = "The platform is busy: try again later.";
 
@@ -216,12 +217,12 @@ fn of_code(code: &str, message: &str) -> Option<Judgement> {
     }
 }
 
-/// Whether this says that calls come too often, rather than that something is broken.
+/// Whether this means that the calls are too frequent, as opposed to another failure.
 fn throttled(status: u16, code: Option<&str>) -> bool {
     status == 429 || code.is_some_and(|code| THROTTLE_CODES.contains(&code))
 }
 
-/// The first number in a text like "locked for 600 seconds", if it is a plausible length of time.
+/// The first number in a text such as "locked for 600 seconds", if it is a plausible duration.
 fn seconds(message: &str) -> Option<Duration> {
     let digits = message.split(|c: char| !c.is_ascii_digit()).find(|digits| !digits.is_empty())?;
     digits.parse().ok().filter(|seconds| (1..=86_400).contains(seconds)).map(Duration::from_secs)

@@ -1,4 +1,4 @@
-//! The client of the platform's REST API. Knows HTTP and the platform's words, and nothing of the log or the bus.
+//! Client of the platform's REST API. It knows HTTP and the platform's terms, and nothing of the log or the bus.
 
 mod answer;
 pub mod backoff;
@@ -48,36 +48,36 @@ const RECORDING: &str = "/v1/mmc/management/conferences/record/files";
 const SEGMENTS: &str = "/v1/mmc/rlm/record/info";
 const ENTERPRISE: &str = "/v1/mmc/management/conferences/confOrg";
 
-/// The end of the process does not wait longer for the platform to take a token back.
+/// How long shutdown waits for the platform to revoke the token.
 const LOG_OUT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// `status` of a subscription that is disabled.
+/// `status` of a disabled subscription.
 const DISABLED: i64 = 1;
 
-/// Segments that are asked for at once; the platform names no most, and gives 20 on its own.
+/// Segments per request. The platform documents no maximum, and its default is 20.
 const MAX_PAGE_SEGMENTS: u64 = 20;
 
-/// Where the platform's API is, and who we are there.
+/// The address of the platform's API, and the account to use.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Its base, without a slash at the end.
+    /// The base URL, without a slash at the end.
     pub url: String,
-    /// The App ID …
+    /// The App ID.
     pub app_id: String,
-    /// … and its key.
+    /// The key of the App ID.
     pub app_key: SecretString,
     /// The third-party user to act as; `None`: the default administrator.
     pub user_id: Option<String>,
-    /// The enterprise.
+    /// The ID of the enterprise.
     pub corp_id: Option<String>,
-    /// The service provider; its presence chooses the multi-tenant forms of the signature.
+    /// The ID of the service provider. If set, the multi-tenant forms of the signature are used.
     pub sp_id: Option<String>,
-    /// An answer that takes longer is a failure.
+    /// Timeout of a response.
     pub timeout: Duration,
 }
 
 impl Options {
-    /// Those of a single enterprise's default administrator; an answer may take 20 s.
+    /// Options for the default administrator of a single enterprise, with a timeout of 20 s.
     #[must_use]
     pub fn new(url: impl Into<String>, app_id: impl Into<String>, app_key: SecretString) -> Self {
         Self {
@@ -92,22 +92,22 @@ impl Options {
     }
 }
 
-/// The client. Cheap to clone; clones share the token, the connections and the pace.
+/// The client. Cheap to clone; clones share the token, the connections and the rate limits.
 #[derive(Clone)]
 pub struct Client {
     core: Arc<Core>,
 }
 
-/// What clones share.
+/// The state shared by the clones.
 struct Core {
     options: Options,
-    /// The App ID's key, which may be replaced. That of the options is moved here, so that none stays that was replaced.
+    /// The key of the App ID, which can be replaced. It is moved here from the options, so that no old key stays in memory.
     key: RwLock<SecretString>,
     clock: Clock,
     transport: Transport,
     pace: Pace,
     tokens: Tokens,
-    /// How far our clock was behind the platform's when it last said so, in seconds.
+    /// How far the local clock was behind the platform's at the last response, in seconds.
     behind: AtomicI64,
 }
 
@@ -124,10 +124,10 @@ impl Core {
 }
 
 impl Client {
-    /// A client; connects to nothing yet.
+    /// Creates a client. Does not connect yet.
     ///
     /// # Errors
-    /// There is nothing to check the platform's certificate with.
+    /// There are no root certificates to verify the platform's certificate.
     pub fn new(mut options: Options, clock: Clock) -> Result<Self, PlatformError> {
         let transport = Transport::new(&options.url).map_err(|problem| {
             let advice = "Install the certificates of the usual authorities (ca-certificates), or name a file with them \
@@ -148,20 +148,21 @@ impl Client {
         })
     }
 
-    /// Signs in with this key from now on, if it is that of our App ID.
+    /// Uses this key from now on, if it belongs to the configured App ID.
     pub fn set_key(&self, app_id: &str, key: SecretString) {
         if *self.core.options.app_id == *app_id {
             *self.core.key.write().unwrap_or_else(PoisonError::into_inner) = key;
         }
     }
 
-    /// How many seconds our clock is behind the platform's, by its newest answer; negative: ahead. 0 before there was one.
+    /// How many seconds the local clock is behind the platform's, by the newest response; negative if
+    /// ahead. 0 before the first.
     #[must_use]
     pub fn clock_behind(&self) -> i64 {
         self.core.behind.load(Ordering::Relaxed)
     }
 
-    /// Who we are to the platform, from the answer to the authentication.
+    /// Our account as the platform sees it, from the response to the authentication.
     ///
     /// # Errors
     /// [`PlatformError`].
@@ -169,9 +170,9 @@ impl Client {
         Ok(self.core.tokens.current(&self.core, None).await?.identity)
     }
 
-    /// Gives the token back, if there is one: the platform keeps 64 for a user, for 12 to 24 hours each, and kills the oldest
-    /// for one more. Takes 3 s at most, and what goes wrong with it is only noted: a token expires on its own. To be called when
-    /// the platform is not needed again soon; later calls sign in again.
+    /// Revokes the token, if there is one: the platform keeps 64 tokens per user, for 12 to 24 hours each, and drops
+    /// the oldest for a new one. Takes at most 3 s, and errors are only logged, because a token expires anyway. Call it
+    /// when the platform is not needed again soon; later calls authenticate again.
     pub async fn log_out(&self) {
         let given_back = async {
             match self.core.tokens.take().await {
@@ -215,12 +216,12 @@ impl Client {
         self.core.call(&call).await.map(drop)
     }
 
-    /// Enables or disables it. Disabling may be done twice, and is tried again as any other call. Enabling is never repeated: it
-    /// makes the platform try our URL, and failures, of which nobody says how many it takes, lock the subscription for an hour.
-    /// Whoever got no answer reads the status.
+    /// Enables or disables the subscription. Disabling can be repeated, and is retried like any other call. Enabling is
+    /// never retried: it makes the platform call our URL, and an undocumented number of failures locks the subscription
+    /// for an hour. If there is no response, read the status.
     ///
     /// # Errors
-    /// [`PlatformError`]; [`Class::Locked`] if it was tried too often.
+    /// [`PlatformError`]; [`Class::Locked`] after too many attempts.
     pub async fn change_status(&self, id: &str, status: Status) -> Result<(), PlatformError> {
         let (doing, status) = match status {
             Status::Enabled => ("enabling the subscription", 0),
@@ -236,7 +237,7 @@ impl Client {
         self.core.call(&call).await.map(drop)
     }
 
-    /// Deletes it. That it was not there is no error.
+    /// Deletes the subscription. A missing subscription is not an error.
     ///
     /// # Errors
     /// [`PlatformError`].
@@ -246,14 +247,14 @@ impl Client {
         existing(self.core.call(&call).await).map(drop)
     }
 
-    /// The runs of the enterprise that are over, in `since..=until`, by start. By which of its times a run belongs to a window,
-    /// and whether the ends do, the manual does not say. No meeting in the window is no error, but an empty list.
+    /// The enterprise's past runs in `since..=until`, ordered by start. The manual does not say which time of a run must be
+    /// in the window, nor whether the limits are included. If there is no meeting in the window, the list is empty.
     #[must_use]
     pub fn history(&self, since: Millis, until: Millis) -> Pages<Conference> {
         Pages::by_query(&self.core, "asking for the history", HISTORY, window(since, until))
     }
 
-    /// The stays of a run that is over.
+    /// The stays of a past run.
     #[must_use]
     pub fn attendees(&self, conf_uuid: &str) -> Pages<AttendeeRecord> {
         let query = vec![("confUUID", conf_uuid.to_owned())];
@@ -273,11 +274,11 @@ impl Client {
     pub async fn recording(&self, conf_uuid: &str) -> Result<Option<RecordFile>, PlatformError> {
         let call = Call::get("asking for a recording", RECORDING, vec![("confUUID", conf_uuid.to_owned())]);
         let file = existing(self.core.call(&call).await)?.map(|answer| parse::record_file(&answer));
-        // An empty object is none, too.
+        // An empty object also means that there is none.
         Ok(file.filter(|file| *file != RecordFile::default()))
     }
 
-    /// The same in the newer recording system (5.2.43), as segments; empty if there is none.
+    /// The recording in the newer recording system (5.2.43), as segments; empty if there is none.
     ///
     /// # Errors
     /// [`PlatformError`].
@@ -287,14 +288,14 @@ impl Client {
         let list = List {
             doing,
             limit: MAX_PAGE_SEGMENTS,
-            // What was recorded does not change any more.
+            // Finished recordings do not change any more.
             overlap: 0,
             call: Box::new(move |offset, limit| {
                 let body = json!({ "confUUID": conf_uuid, "segmentOffset": offset, "segmentLimit": limit });
                 Call::post(doing, SEGMENTS, &body)
             }),
             read: |answer| {
-                // The manual has a level more than older ones of the platform's SDKs.
+                // The manual has one level more than the platform's older SDKs.
                 let page = answer.get("data").filter(|data| data.is_object()).unwrap_or(answer);
                 (parse::integer(page, &["segmentCount"]), Some(parse::array(page, "segmentList")))
             },
@@ -314,7 +315,7 @@ impl Client {
         self.detail("asking for a meeting", DETAIL, "conferenceID", conference_id).await
     }
 
-    /// A run that is over; `None` if there is none.
+    /// A past run; `None` if there is none.
     ///
     /// # Errors
     /// [`PlatformError`].
@@ -339,14 +340,14 @@ impl Client {
         name: &'static str,
         value: &str,
     ) -> Result<Option<Conference>, PlatformError> {
-        // The page is one of invitees, of whom none is wanted.
+        // The paging applies to the invitees, which are not needed.
         let query = vec![(name, value.to_owned()), ("offset", "0".to_owned()), ("limit", "1".to_owned())];
         let answer = existing(self.core.call(&Call::get(doing, path, query)).await)?;
         Ok(answer
             .and_then(|answer| answer.get("conferenceData").filter(|data| data.is_object()).map(parse::conference)))
     }
 
-    /// Whose subscription is meant: that of the enterprise, or of the service provider that acts for none.
+    /// The owner of the subscription: the enterprise, or the service provider if no enterprise is configured.
     async fn owner(&self) -> Result<(&'static str, String), PlatformError> {
         let options = &self.core.options;
         match (&options.corp_id, &options.sp_id) {
@@ -365,7 +366,7 @@ impl Client {
     }
 }
 
-/// What does not exist is none.
+/// Converts [`Class::Gone`] to `None`.
 fn existing(answer: Result<Value, PlatformError>) -> Result<Option<Value>, PlatformError> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
@@ -374,7 +375,7 @@ fn existing(answer: Result<Value, PlatformError>) -> Result<Option<Value>, Platf
     }
 }
 
-/// All of the enterprise's, oldest first.
+/// A query for the whole enterprise, oldest first.
 fn window(since: Millis, until: Millis) -> Vec<(&'static str, String)> {
     vec![
         ("startDate", since.get().to_string()),

@@ -1,13 +1,13 @@
-//! The platform's words, as far as they are used. Every field may be missing or null; empty strings are read as missing.
+//! The platform's data, as far as it is used. Every field can be missing or null; an empty string counts as missing.
 
 use std::time::Duration;
 
 use convoke_core::time::Millis;
 
-/// A run of a recurring meeting and the occurrence that it is begin no further apart.
+/// Maximum difference between the start of a run and the scheduled start of its occurrence.
 const MAX_START_DIFFERENCE: Duration = Duration::from_secs(15 * 60);
 
-/// Who we are to the platform (table 3-10).
+/// Our account as the platform sees it (table 3-10).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// `companyId`: the enterprise.
@@ -38,24 +38,24 @@ pub enum Status {
 /// A subscription (table 6-45).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscription {
-    /// Of the record.
+    /// The id of the record.
     pub id: String,
     /// The `appID` of the pushes.
     pub subscriber_id: Option<String>,
-    /// Where they go.
+    /// The URL that receives the pushes.
     pub url: Option<String>,
     /// Its state.
     pub status: Status,
 }
 
-/// A subscription to be set. Its enterprise or service provider is the client's.
+/// A subscription to set. Its enterprise or service provider is that of the client.
 #[derive(Clone, Debug)]
 pub struct NewSubscription {
     /// The `appID` of the pushes.
     pub subscriber_id: String,
-    /// The key that signs them.
+    /// The key that signs the pushes.
     pub subscriber_key: secrecy::SecretString,
-    /// Where they are to go.
+    /// The URL that will receive the pushes.
     pub url: String,
 }
 
@@ -64,12 +64,12 @@ pub struct NewSubscription {
 pub struct Conference {
     /// `conferenceID`: the meeting's number.
     pub conference_id: Option<String>,
-    /// `vmrConferenceID`: the number of a cloud meeting room or a personal one, which people see.
+    /// `vmrConferenceID`: the number of a cloud or personal meeting room, which users see.
     pub vmr_conference_id: Option<String>,
     /// `confUUID`: the run.
     pub conf_uuid: Option<String>,
-    /// `subConfs`: the occurrences of a recurring meeting. (Its `cycleSubConfID` is not read: in the manual and most of the SDKs
-    /// it is the first occurrence's, whichever this is.)
+    /// `subConfs`: the occurrences of a recurring meeting. (`cycleSubConfID` of the meeting itself is not read: in the
+    /// manual and most of the SDKs it is that of the first occurrence, whichever occurrence this is.)
     pub occurrences: Vec<Occurrence>,
     /// `subject`.
     pub subject: Option<String>,
@@ -79,9 +79,9 @@ pub struct Conference {
     pub end: Option<Millis>,
     /// `conferenceState`: `Schedule`, `Creating`, `Created`, `Destroyed`.
     pub state: Option<String>,
-    /// `scheduserName`: who scheduled it.
+    /// `scheduserName`: the name of the scheduler.
     pub scheduler_name: Option<String>,
-    /// `userUUID` of who scheduled it.
+    /// `userUUID` of the scheduler.
     pub scheduler_uuid: Option<String>,
     /// `isHasRecordFile`.
     pub has_record_file: Option<bool>,
@@ -92,14 +92,15 @@ pub struct Conference {
 pub struct Occurrence {
     /// `cycleSubConfID`.
     pub id: String,
-    /// `startTime`: when it is to begin, in whole minutes.
+    /// `startTime`: the scheduled start, in whole minutes.
     pub start: Option<Millis>,
-    /// `endTime`: when it is to end, in whole minutes.
+    /// `endTime`: the scheduled end, in whole minutes.
     pub end: Option<Millis>,
 }
 
 impl Conference {
-    /// The one of its occurrences that was to begin when it did: people come early, and occurrences are days apart.
+    /// The occurrence whose scheduled start is nearest to the start of this run: people come early, and
+    /// occurrences are days apart.
     #[must_use]
     pub fn occurrence_held(&self) -> Option<&Occurrence> {
         let began = self.start?;
@@ -111,7 +112,7 @@ impl Conference {
     }
 }
 
-/// A stay (table 4-64): no participant id, no user.
+/// A stay (table 4-64). It has no participant id and no user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AttendeeRecord {
     /// `displayName`.
@@ -133,7 +134,7 @@ pub struct RecordFile {
     pub conf_uuid: Option<String>,
     /// `confID`: the meeting's number.
     pub conf_id: Option<String>,
-    /// `url`: where to watch, with tokens in them: secret.
+    /// `url`: where to watch. The URLs contain tokens, so they are secret.
     pub urls: Vec<String>,
     /// `rcdTime`, in seconds.
     pub length_s: Option<i64>,
@@ -143,20 +144,20 @@ pub struct RecordFile {
     pub decoded: bool,
     /// `decodeEndTime`.
     pub decode_end: Option<Millis>,
-    /// `available`: it may be watched.
+    /// `available`: whether it can be watched.
     pub available: Option<bool>,
 }
 
-/// A slice of a recording in the newer system (5.2.43).
+/// A part of a recording in the newer system (5.2.43).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Segment {
-    /// `manualOrder`: one per manual start of recording, from 1.
+    /// `manualOrder`: from 1, one per manual start of the recording.
     pub manual_order: Option<i64>,
-    /// `segmentOrder`, from 1 within it.
+    /// `segmentOrder`: from 1 within `manualOrder`.
     pub segment_order: Option<i64>,
     /// `segmentSize`, in bytes.
     pub size: Option<i64>,
-    /// Its files.
+    /// The files of the segment.
     pub files: Vec<SegmentFile>,
 }
 

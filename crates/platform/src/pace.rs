@@ -1,5 +1,5 @@
-//! How often each call may be made: what the gateway's headers say (Server API manual, samples of 4.2.24 ff.), and before
-//! they have said anything 100 times a minute. Each call has its own count, shared by all who make it.
+//! Rate limits of the calls: those in the gateway's headers (Server API manual, samples of 4.2.24 ff.), and 100 per
+//! minute before the first header. Each call has its own count, shared by all tasks.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
@@ -7,26 +7,26 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Limits that the gateway's samples show.
+/// Limits in the samples of the manual.
 const DEFAULT_LIMIT: usize = 100;
 const DEFAULT_PERIOD: Duration = Duration::from_secs(60);
-/// As many calls are remembered; a higher limit is taken for this one.
+/// Maximum number of calls remembered per limit; a higher limit is reduced to this.
 const MAX_CALLS: usize = 100_000;
-/// As many limits of one call are kept.
+/// Maximum number of limits kept per call.
 const MAX_WINDOWS: usize = 8;
-/// A header that names a longer period is not believed.
+/// A header with a longer period is ignored.
 const MAX_PERIOD: Duration = Duration::from_secs(86_400);
 
-/// The pace of all calls.
+/// The rate limits of all calls.
 pub(super) struct Pace {
     calls: Mutex<BTreeMap<&'static str, Limits>>,
 }
 
 /// The limits of one call.
 struct Limits {
-    /// By what the headers call them; one that nobody named holds until one is named.
+    /// By their names in the headers. The one without a name applies until a header names one.
     windows: Vec<Window>,
-    /// The gateway asks us to stay away until then.
+    /// No call before this time, after the gateway has throttled it.
     away: Option<Instant>,
 }
 
@@ -35,11 +35,11 @@ struct Window {
     name: Option<String>,
     limit: usize,
     period: Duration,
-    /// The newest calls, oldest first, at most `limit`.
+    /// The times of the newest calls, oldest first, at most `limit`.
     made: VecDeque<Instant>,
-    /// What was left at the newest answer, and when the first answer of that period came.
+    /// The number of calls left at the newest response, and the time of the first response in that period.
     left: Option<(u64, Instant)>,
-    /// Nothing is left until then.
+    /// No calls are left before this time.
     empty_until: Option<Instant>,
 }
 
@@ -48,7 +48,7 @@ impl Window {
         Self { name, limit, period, made: VecDeque::new(), left: None, empty_until: None }
     }
 
-    /// When the next call may be made.
+    /// When the next call is allowed.
     fn free_at(&self) -> Option<Instant> {
         let slot = self.made.len().checked_sub(self.limit).map(|oldest| self.made[oldest] + self.period);
         slot.max(self.empty_until)
@@ -61,7 +61,7 @@ impl Window {
         }
     }
 
-    /// A period began before the first answer that belongs to it, so its end comes no later than a period after that.
+    /// A period begins before the first response in it, so it ends at most one period after that response.
     fn note_left(&mut self, left: u64, now: Instant) {
         let began = match self.left {
             Some((before, began)) if left < before && now < began + self.period => began,
@@ -73,14 +73,14 @@ impl Window {
 }
 
 impl Limits {
-    /// The limit that a header speaks of; headers of one name may state several, which differ in their periods. `None`:
-    /// there are too many.
+    /// The limit for a header. Headers of the same name can state several limits with different periods.
+    /// `None`: there are too many.
     fn window(&mut self, name: &str, stated: &Stated) -> Option<&mut Window> {
         let same = |window: &Window| window.name.as_deref() == Some(name) && window.period == stated.period;
         if let Some(at) = self.windows.iter().position(same) {
             return self.windows.get_mut(at);
         }
-        // What all callers may do together says nothing of what one may do.
+        // A limit for all callers together does not limit a single caller.
         let ours = self.windows.iter().position(|window| window.name.is_none() && !name.ends_with("-allenv"));
         if let Some(at) = ours {
             let window = &mut self.windows[at];
@@ -91,7 +91,7 @@ impl Limits {
         if self.windows.len() == MAX_WINDOWS {
             return None;
         }
-        // It counted what we did before we knew of it.
+        // The gateway has already counted our earlier calls for it.
         let made = self.windows.iter().map(|window| &window.made).max_by_key(|made| made.len()).cloned();
         let window = Window::new(Some(name.to_owned()), stated.limit, stated.period);
         self.windows.push(Window { made: made.unwrap_or_default(), ..window });
@@ -104,14 +104,14 @@ impl Pace {
         Self { calls: Mutex::new(BTreeMap::new()) }
     }
 
-    /// Waits until `call` may be made, and counts it.
+    /// Waits until `call` is allowed, and counts it.
     pub(super) async fn wait(&self, call: &'static str) {
         while let Some(until) = self.take(call, Instant::now()) {
             tokio::time::sleep_until(until).await;
         }
     }
 
-    /// Counts a call, or says when to ask again.
+    /// Counts a call, or returns when to ask again.
     fn take(&self, call: &'static str, now: Instant) -> Option<Instant> {
         self.with(call, |limits| {
             let free_at = limits.windows.iter().filter_map(Window::free_at).chain(limits.away).max();
@@ -125,8 +125,8 @@ impl Pace {
         })
     }
 
-    /// Reads a header of the gateway, as in `x-apig-ratelimit-api: remain:99,limit:100,time:1 minute`. What cannot be read
-    /// changes nothing.
+    /// Reads a header of the gateway, such as `x-apig-ratelimit-api: remain:99,limit:100,time:1 minute`. An
+    /// unreadable one is ignored.
     pub(super) fn note(&self, call: &'static str, name: &str, value: &str, now: Instant) {
         let Some(stated) = Stated::read(value) else { return };
         self.with(call, |limits| {
@@ -139,7 +139,7 @@ impl Pace {
         });
     }
 
-    /// Nobody makes `call` until `until`.
+    /// Blocks `call` until `until`.
     pub(super) fn stay_away(&self, call: &'static str, until: Instant) {
         self.with(call, |limits| limits.away = limits.away.max(Some(until)));
     }
@@ -153,7 +153,7 @@ impl Pace {
     }
 }
 
-/// What a header states.
+/// The contents of a header.
 #[derive(Debug, PartialEq, Eq)]
 struct Stated {
     left: u64,
@@ -179,7 +179,7 @@ impl Stated {
     }
 }
 
-/// `1 minute`, `10 seconds`.
+/// Parses a duration: `1 minute`, `10 seconds`.
 fn length(text: &str) -> Option<Duration> {
     let text = text.trim();
     let split = text.find(|c: char| !c.is_ascii_digit())?;
@@ -202,7 +202,7 @@ mod tests {
     const API: &str = "x-apig-ratelimit-api";
     const ALL: &str = "x-apig-ratelimit-api-allenv";
 
-    /// Makes calls for so long, each at once when it may be made; when each of them was made, in ms.
+    /// Makes calls for `within`, each as soon as it is allowed. Returns when each was made, in ms.
     fn made(pace: &Pace, from: Instant, within: Duration, mut after: impl FnMut(usize, Instant)) -> Vec<u128> {
         let (mut now, mut made) = (from, Vec::new());
         while now <= from + within {
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn nothing_left_means_waiting_until_the_period_is_over_that_began_before_its_first_answer() {
         let (pace, start) = (Pace::new(), Instant::now());
-        // Somebody else uses the same App ID: five are left for us, the first of which comes after 10 s.
+        // Another program uses the same App ID: five calls are left for us, and the first of them is made after 10 s.
         let made = made(&pace, start + Duration::from_secs(10), Duration::from_secs(50), |nth, now| {
             pace.note("call", API, &format!("remain:{},limit:100,time:1 minute", 5_usize.saturating_sub(nth)), now);
         });

@@ -1,4 +1,4 @@
-//! Lists that the platform gives in pages, while they change under it.
+//! Lists that the platform returns in pages, and that can change in between.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -14,20 +14,20 @@ use super::model::{AttendeeRecord, Conference, RecordFile, Segment};
 use super::walk::{Key, Page, Step, Walk};
 use super::{Core, parse};
 
-/// The most that the platform gives at once (manual, `limit` of the lists).
+/// Maximum page size of the platform (manual, `limit` of the lists).
 const MAX_PAGE_ITEMS: u64 = 500;
-/// Before an odd page is asked for again.
+/// Delay before an unexpected page is requested again.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// What to do about a list that is not whole.
+/// The advice for an incomplete list.
 const INCOMPLETE_ADVICE: &str = "Try again later. If it stays, the platform cuts long lists off, or takes `offset` for \
     the number of a page rather than of a record: tell its support, with both numbers.";
 
-/// What a list is made of.
+/// An item of a list.
 pub trait Item: Sized {
-    /// Reads one.
+    /// Reads an item.
     fn read(value: &Value) -> Self;
-    /// What distinguishes it from the others in every answer; `None`: nothing but all of it.
+    /// What identifies the item in every response; `None`: only its whole content.
     fn name(&self) -> Option<String>;
 }
 
@@ -56,7 +56,7 @@ impl Item for RecordFile {
         parse::record_file(value)
     }
 
-    /// Without the addresses: their tokens may differ from answer to answer.
+    /// Without the URLs, whose tokens may differ between responses.
     fn name(&self) -> Option<String> {
         let uuid = self.conf_uuid.as_deref()?;
         Some(format!("{uuid} {:?} {:?} {:?}", self.length_s, self.size_mb, self.decode_end))
@@ -73,30 +73,30 @@ impl Item for Segment {
     }
 }
 
-/// The total in an answer, and the records of its page.
+/// Reads the total and the records of a page from a response.
 type ReadPage = fn(&Value) -> (Option<i64>, Option<&[Value]>);
 
-/// A list: how its pages are asked for, and how they are read.
+/// How the pages of a list are requested and read.
 pub(super) struct List {
-    /// For people, as in `asking for the history`.
+    /// A description for messages, such as `asking for the history`.
     pub doing: &'static str,
-    /// The most that the platform gives at once.
+    /// Maximum page size of the platform.
     pub limit: u64,
-    /// Records of a page that are asked for again with the next one, to see whether the list has moved.
+    /// Number of records that are requested again with the next page, to detect that the list has shifted.
     pub overlap: u64,
-    /// The call for the page at an offset, of so many records.
+    /// The call for the page at an offset, with a number of records.
     pub call: Box<dyn Fn(u64, u64) -> Call + Send + Sync>,
     pub read: ReadPage,
 }
 
-/// The items of a list that the platform gives in pages, one page after the other, each item once.
+/// The items of a paged list, one page after the other, each item once.
 ///
-/// The list may change between two pages: see `walk` for what is promised then.
+/// The list can change between two pages: see `walk` for what is guaranteed then.
 pub struct Pages<T> {
     core: Arc<Core>,
     list: List,
     walk: Walk,
-    /// The error at the end was given.
+    /// Whether the error at the end was returned.
     reported: bool,
     items: PhantomData<fn() -> T>,
 }
@@ -113,7 +113,7 @@ impl<T: Item> Pages<T> {
         Self { core: Arc::clone(core), list, walk, reported: false, items: PhantomData }
     }
 
-    /// A list as most of them are: asked for by query, and given as `count` and `data`.
+    /// The usual kind of list: requested by query, and returned as `count` and `data`.
     pub(super) fn by_query(
         core: &Arc<Core>,
         doing: &'static str,
@@ -130,10 +130,10 @@ impl<T: Item> Pages<T> {
         Self::new(core, List { doing, limit: MAX_PAGE_ITEMS, overlap: 1, call: Box::new(call), read })
     }
 
-    /// The next items, at least one; `None` at the end. May be called again after an error, and goes on where it was.
+    /// The next items, at least one; `None` at the end. Can be called again after an error, and then continues.
     ///
     /// # Errors
-    /// [`PlatformError`]; [`Class::Incomplete`] if the list does not hold what its total says.
+    /// [`PlatformError`]; [`Class::Incomplete`] if the list has fewer items than its total states.
     pub async fn next(&mut self) -> Result<Option<Vec<T>>, PlatformError> {
         while let Some(offset) = self.walk.ask() {
             let (page, mut items) = self.fetch(offset).await?;
@@ -156,19 +156,19 @@ impl<T: Item> Pages<T> {
         Ok(None)
     }
 
-    /// How many items the platform has given.
+    /// Number of items returned by the platform so far.
     #[must_use]
     pub fn given(&self) -> u64 {
         self.walk.given()
     }
 
-    /// How many items the platform said that there are, once a page has come.
+    /// Total number of items according to the platform, after the first page.
     #[must_use]
     pub fn total(&self) -> Option<u64> {
         self.walk.total()
     }
 
-    /// A page. What does not exist is an empty list.
+    /// Fetches a page. A list that does not exist is empty.
     async fn fetch(&self, offset: u64) -> Result<(Page, Vec<Option<T>>), PlatformError> {
         let call = (self.list.call)(offset, self.list.limit);
         let answer = match self.core.call(&call).await {
@@ -186,7 +186,7 @@ impl<T: Item> Pages<T> {
         Ok((Page { count, keys }, items))
     }
 
-    /// Less came than the platform says that there is, and how that was seen.
+    /// The error for a list with fewer items than its total; `how` says how that was noticed.
     fn incomplete(&self, how: &str) -> PlatformError {
         let (given, total) = (self.walk.given(), self.walk.total().unwrap_or_default());
         let problem = format!("the platform says that there are {total} and gave {given}: {how}");
@@ -198,7 +198,7 @@ impl<T: Item> Pages<T> {
     }
 }
 
-/// A record, if it is one, and what distinguishes it: its name, or all of it.
+/// A record, if it is an object, and what identifies it: its name, or its whole content.
 fn keyed<T: Item>(value: &Value) -> (Key, Option<T>) {
     let item = value.is_object().then(|| T::read(value));
     let name = item.as_ref().and_then(T::name).unwrap_or_else(|| value.to_string());

@@ -1,6 +1,5 @@
-//! Reading the platform's answers so that nothing in them can be refused: what is missing, null, empty or of an odd type
-//! becomes `None`, members that are not known are ignored. Some names are spelled in two ways in the platform's manual, and
-//! both are read.
+//! Reads the platform's responses without ever failing: a missing, null or empty value, or one of an unexpected type,
+//! becomes `None`; unknown members are ignored. Some names have two spellings in the platform's manual, and both are read.
 
 use serde_json::Value;
 use time::PrimitiveDateTime;
@@ -12,7 +11,7 @@ use super::model::{
 };
 use convoke_core::time::Millis;
 
-/// The times of lists: UTC, without saying so (manual, 4.2.1 on `startTime`).
+/// The times in lists: UTC, without a time zone (manual, 4.2.1 on `startTime`).
 const LIST_TIME: &[BorrowedFormatItem<'_>] =
     format_description!(version = 2, "[year]-[month]-[day] [hour]:[minute][optional [:[second]]]");
 
@@ -30,7 +29,7 @@ pub(super) fn text(object: &Value, names: &[&str]) -> Option<String> {
     }
 }
 
-/// A whole number, or a string that is one.
+/// An integer, or a string that contains one.
 pub(super) fn integer(object: &Value, names: &[&str]) -> Option<i64> {
     match member(object, names)? {
         Value::Number(number) => number.as_i64(),
@@ -39,7 +38,7 @@ pub(super) fn integer(object: &Value, names: &[&str]) -> Option<i64> {
     }
 }
 
-/// True or false, or what others write for it.
+/// A boolean, or a number or string that stands for one.
 fn boolean(object: &Value, names: &[&str]) -> Option<bool> {
     match member(object, names)? {
         Value::Bool(value) => Some(*value),
@@ -49,12 +48,12 @@ fn boolean(object: &Value, names: &[&str]) -> Option<bool> {
     }
 }
 
-/// Milliseconds; 0 means "not known" to the platform.
+/// Milliseconds; the platform's 0 means "unknown".
 fn millis(object: &Value, names: &[&str]) -> Option<Millis> {
     integer(object, names).and_then(Millis::new).filter(|at| *at != Millis::EPOCH)
 }
 
-/// A time of a list.
+/// A time in a list.
 fn list_time(object: &Value, name: &str) -> Option<Millis> {
     let text = member(object, &[name])?.as_str()?;
     let at = PrimitiveDateTime::parse(text.trim(), LIST_TIME).ok()?.assume_utc();
@@ -77,7 +76,7 @@ pub(super) fn identity(answer: &Value) -> Identity {
     }
 }
 
-/// `None`: the answer names no record.
+/// `None` if the response contains no subscription.
 pub(super) fn subscription(answer: &Value) -> Option<Subscription> {
     Some(Subscription {
         id: text(answer, &["id"])?,

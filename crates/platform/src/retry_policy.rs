@@ -1,4 +1,4 @@
-//! How long one thing is asked for that the platform does not give. Pure: the time is passed in.
+//! How long to keep requesting something that the platform does not return. Pure: the time is a parameter.
 
 use std::time::Duration;
 
@@ -6,44 +6,45 @@ use convoke_core::time::Millis;
 
 use super::Class;
 
-/// Tries of a question that the platform says is wrong.
+/// Number of attempts of a request that the platform calls wrong.
 const MAX_WRONG_TRIES: u32 = 3;
 
-/// What is never answered at all is given up after so many tries, and twice the period.
+/// A request that keeps failing temporarily is given up after at least this many attempts, once its object is
+/// older than twice the period.
 const MIN_TRIES: u32 = 10;
 
-/// When a question is asked again.
+/// When to repeat a request.
 #[derive(Clone, Copy, Debug)]
 pub struct RetryPolicy {
-    /// The first pause; doubled with each try …
+    /// The first delay; doubled with each attempt.
     pub min_delay: Duration,
-    /// … up to this …
+    /// The maximum delay.
     pub max_delay: Duration,
-    /// … until what is asked about is so old. What is older is asked about once.
+    /// Retries end when the object of the request is this old. An older object is requested once.
     pub period: Duration,
 }
 
-/// What a failed call means for what was asked about.
+/// What a failed call means for the object of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nothing: it says something about us, or about the platform.
+    /// Nothing: the failure concerns our account or the platform.
     Unrelated,
-    /// The platform does not have it.
+    /// The platform does not have the object.
     Gone,
-    /// It was the last try.
+    /// There are no more attempts.
     GiveUp,
-    /// It is asked again.
+    /// The request is repeated.
     Retry,
 }
 
 impl RetryPolicy {
-    /// When to ask again after so many tries.
+    /// When to repeat the request after `tries` attempts.
     #[must_use]
     pub fn retry_at(&self, tries: u32, now: Millis) -> Millis {
         now.plus(self.min_delay.saturating_mul(1 << tries.min(8)).min(self.max_delay))
     }
 
-    /// What a failure of this class means after so many tries, if what is asked about is so old.
+    /// What a failure of this class means after `tries` attempts, for an object of this age.
     #[must_use]
     pub fn judge(&self, class: Class, tries: u32, age: Duration) -> Verdict {
         let give_up = match class {

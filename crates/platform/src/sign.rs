@@ -7,34 +7,34 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-/// As whom we sign in, which decides what is signed. An empty name is none.
+/// The account to authenticate as, which determines what is signed. An empty name counts as none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Actor<'a> {
-    /// A single enterprise: its user, or its default administrator.
+    /// A single enterprise: a user of it, or its default administrator.
     Enterprise { user: Option<&'a str> },
-    /// A service provider: a user of one of its enterprises, that one's administrator, or its own.
+    /// A service provider: a user of one of its enterprises, the administrator of that enterprise, or its own administrator.
     Provider { corp: Option<&'a str>, user: Option<&'a str> },
 }
 
-/// One authentication: what is signed, and sent beside the signature.
+/// The data of one authentication, which are signed and sent with the signature.
 pub(super) struct Claim<'a> {
     pub app_id: &'a str,
     pub actor: Actor<'a>,
-    /// Seconds since 1970 until which the signature is good.
+    /// When the signature expires, in seconds since 1970.
     pub expires: i64,
-    /// 32 to 64 characters, never used twice.
+    /// 32 to 64 characters, used only once.
     pub nonce: &'a str,
 }
 
 impl Claim<'_> {
-    /// The header `Authorization`. Wiped when dropped: until the claim expires it is as good as the key.
+    /// The header `Authorization`. Wiped when dropped: until it expires it is as valuable as the key.
     pub(super) fn authorization(&self, key: &SecretString) -> Zeroizing<String> {
         let signature = self.signature(key);
         Zeroizing::new(format!("HMAC-SHA256 signature={signature},access={}", BASE64.encode(self.app_id)))
     }
 
-    /// The parts are joined by colons, and the colons of empty parts stay. (The Chinese guide's third colon for an
-    /// enterprise's administrator would make six parts of five, and is taken for a misprint.)
+    /// The parts are joined by colons, and empty parts keep their colons. (The Chinese guide's third colon for the
+    /// administrator of an enterprise would make six parts of five, and is taken for a misprint.)
     fn signature(&self, key: &SecretString) -> String {
         let (app_id, expires, nonce) = (self.app_id, self.expires, self.nonce);
         let signed = match self.actor {

@@ -1,9 +1,10 @@
-//! The access token (manual, 3.2.1): fetched when it is first needed, renewed before it ends and when it is refused, one
-//! authentication at a time for all who share the client.
+//! The access token (manual, 3.2.1): fetched when it is first needed, renewed before it expires and when it is refused.
+//! There is one authentication at a time for all clones of the client.
 //!
-//! The platform keeps 64 tokens for a user and silently kills the oldest for the 65th, so authentications are few: a
-//! failed one is not repeated at once, whatever asks, and refused tokens are replaced five times at once and then every half
-//! hour. Whoever needs it no more gives it back (3.2.5). Expiry is judged by our steady clock from the moment of the answer, whatever the two clocks say.
+//! The platform keeps 64 tokens per user and silently drops the oldest for the 65th, so authentications are kept few: a
+//! failed one is not repeated at once, whichever task asks, and refused tokens are replaced five times at once and then
+//! every half hour. A token that is no longer needed is revoked (3.2.5). Its age is measured with our monotonic clock
+//! from the time of the response, so that wrong clocks do not matter.
 
 use std::time::Duration;
 
@@ -13,20 +14,21 @@ use super::Core;
 use super::credentials::{Authenticated, Token};
 use super::error::{Class, PlatformError};
 
-/// A token is renewed this long before its end, or after nine tenths of its life.
+/// How long before its expiry a token is renewed; at most a tenth of its lifetime.
 const RENEW_BEFORE: Duration = Duration::from_secs(600);
-/// After a failed authentication the next waits so long, and twice as long after each further one.
+/// Delay of the next authentication after a failed one; doubled with each further failure.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// Somebody has to change something first.
+/// Delay after a refusal, which somebody has to fix first.
 const REFUSED_RETRY_DELAY: Duration = Duration::from_secs(60);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(900);
-/// After one that nobody waited for to the end, which may have brought a token.
+/// Delay after an authentication that was abandoned, and may have returned a token.
 const MAX_UNKNOWN_RETRY_DELAY: Duration = Duration::from_secs(30);
-/// Refused tokens that are replaced at once, and how often another one may be: fewer than 64 in a token's longest life.
+/// Number of refused tokens that are replaced at once, and the interval for further ones: fewer than 64
+/// per maximum token lifetime.
 const MAX_REPLACEMENTS: u32 = 5;
 const REPLACEMENT_INTERVAL: Duration = Duration::from_secs(1800);
 
-/// The one token of a client.
+/// The token of a client.
 pub(super) struct Tokens(Mutex<State>);
 
 #[derive(Default)]
@@ -34,13 +36,13 @@ struct State {
     kept: Option<Kept>,
     generation: u64,
     failures: u32,
-    /// No authentication before this moment of the steady clock, and why.
+    /// No authentication before this time of the monotonic clock, and the reason.
     pause: Option<(Duration, Option<PlatformError>)>,
     replaced: u32,
     replaced_since: Duration,
 }
 
-/// A token, and moments of the steady clock.
+/// A token, with times of the monotonic clock.
 struct Kept {
     token: Token,
     renew_at: Duration,
@@ -52,9 +54,9 @@ impl Tokens {
         Self(Mutex::default())
     }
 
-    /// A token: the kept one, unless it is about to end or is the one that was `refused`.
+    /// The current token, or a new one if it is about to expire or is the one that was `refused`.
     pub(super) async fn current(&self, core: &Core, refused: Option<u64>) -> Result<Token, PlatformError> {
-        // Held while authenticating: other calls that need a token wait for this one.
+        // Held during the authentication, so that other calls that need a token wait for it.
         let mut state = self.0.lock().await;
         let now = core.clock.steady();
         let mut still_good = None;
@@ -70,7 +72,7 @@ impl Tokens {
         }
     }
 
-    /// The kept token, which is not used any more from here on. None is fetched for it.
+    /// Removes and returns the current token, without fetching one.
     pub(super) async fn take(&self) -> Option<Token> {
         self.0.lock().await.kept.take().map(|kept| kept.token)
     }
@@ -83,8 +85,7 @@ impl State {
 
     async fn renew(&mut self, core: &Core) -> Result<Token, PlatformError> {
         self.wait_for_turn(core).await?;
-        // Until it has succeeded it counts as failed, so that one that nobody waits for any more is not followed at once
-        // by another.
+        // Counts as failed until it has succeeded, so that an abandoned authentication is not followed by another one at once.
         self.failures += 1;
         self.pause = Some((core.clock.steady() + self.next_pause(RETRY_DELAY).min(MAX_UNKNOWN_RETRY_DELAY), None));
         match core.authenticate().await {
@@ -98,7 +99,7 @@ impl State {
         }
     }
 
-    /// Waits out a short pause; of a longer one it says why it is there.
+    /// Waits for a short pause; returns the reason of a longer one as an error.
     async fn wait_for_turn(&self, core: &Core) -> Result<(), PlatformError> {
         let Some((until, reason)) = &self.pause else { return Ok(()) };
         let left = until.saturating_sub(core.clock.steady());
@@ -123,7 +124,7 @@ impl State {
         token
     }
 
-    /// Whether a refused token may be replaced.
+    /// Checks whether a refused token may be replaced.
     fn may_replace(&mut self, now: Duration) -> Result<(), PlatformError> {
         let earned = now.saturating_sub(self.replaced_since).as_secs() / REPLACEMENT_INTERVAL.as_secs();
         if self.replaced == 0 {

@@ -1,5 +1,5 @@
-//! One HTTPS request and its answer. Knows nothing of what they mean, follows no redirect, and tries nothing again that may
-//! have reached the platform.
+//! A single HTTPS request and its response. Does not interpret them, follows no redirect, and never repeats a request
+//! that may have reached the platform.
 
 use std::error::Error as StdError;
 use std::io;
@@ -14,51 +14,51 @@ use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio_rustls::rustls::{self, RootCertStore, crypto::ring};
 
-/// A page of 500 meetings is less than 1 MiB.
+/// Maximum size of a response. For comparison, a page of 500 meetings is less than 1 MiB.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
-/// Gateways close idle connections after about a minute; ours go before.
+/// Gateways close idle connections after about a minute; ours are closed before that.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Connections to the platform. Certificates are always checked, against the system's roots.
+/// Connections to the platform. Certificates are always verified against the system's root certificates.
 #[derive(Clone)]
 pub struct Transport {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
-/// What came back.
+/// A response.
 pub struct Answer {
     /// Its status.
     pub status: StatusCode,
     /// Its headers.
     pub headers: HeaderMap,
-    /// Its body, whole.
+    /// Its complete body.
     pub body: Bytes,
 }
 
-/// Why nothing came back.
+/// Why there is no response.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// The certificate cannot be trusted.
+    /// The certificate is not trusted.
     #[error("the certificate is refused: {0}")]
     Certificate(String),
-    /// No connection, or one that broke.
+    /// The connection failed or was lost.
     #[error("{0}")]
     Connection(String),
-    /// The answer was not complete in time.
+    /// The response was not complete in time.
     #[error("nothing within {0:?}")]
     Slow(Duration),
-    /// The answer is longer than any that the platform has reason to give.
+    /// The response is longer than any that the platform should send.
     #[error("the answer is too long")]
     TooLong,
 }
 
 impl Transport {
-    /// For a base that begins with `https://`, or with `http://` (which the settings allow to loopback only).
+    /// For a base URL with `https://`, or with `http://` (which the settings allow only for loopback).
     pub fn new(base: &str) -> Result<Self, String> {
         let https = base.starts_with("https://");
         let mut roots = RootCertStore::empty();
         if https {
-            // Single roots that cannot be read are the system's business; having none at all is ours.
+            // Single unreadable root certificates are ignored; having none at all is an error.
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             if roots.is_empty() {
                 return Err(
@@ -80,7 +80,7 @@ impl Transport {
         Ok(Self { client })
     }
 
-    /// The whole answer, within `timeout`.
+    /// Sends the request and returns the complete response, within `timeout`.
     pub async fn exchange(&self, request: Request<Full<Bytes>>, timeout: Duration) -> Result<Answer, Fault> {
         let whole = async {
             let answer = self.client.request(request).await.map_err(|error| fault(&error))?;
@@ -92,7 +92,7 @@ impl Transport {
     }
 }
 
-/// The failure with all of its causes, each once.
+/// The error with all its causes, without repetition.
 fn fault(error: &(dyn StdError + 'static)) -> Fault {
     let mut causes: Vec<String> = Vec::new();
     let mut next = Some(error);
@@ -113,7 +113,7 @@ fn fault(error: &(dyn StdError + 'static)) -> Fault {
 }
 
 fn certificate(error: &(dyn StdError + 'static)) -> Option<String> {
-    // An `io::Error` hides what it was made of from `source`, and shows that one's source instead.
+    // `source` of an `io::Error` skips the inner error and returns that one's source.
     let mut error = error;
     while let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         error = inner;

@@ -1,6 +1,5 @@
-//! Removes members of `attendeeInfo` (in either spelling) from a payload, in one pass over its text. The rest of the
-//! text
-//! is unchanged.
+//! Removes members of `attendeeInfo` (in either spelling) from a payload, in one pass over its text. The rest
+//! of the text is unchanged.
 
 #[cfg(test)]
 mod tests;
@@ -18,10 +17,8 @@ struct Open {
 }
 
 /// Returns `payload`, well-formed JSON, without the members named in `hidden` of every `attendeeInfo`, at any depth
-/// inside
-/// it. An `attendeeInfo` that is not an object is removed whole, since its content is unknown. A payload that is not
-/// an
-/// object becomes null for the same reason.
+/// inside it. An `attendeeInfo` that is not an object is removed whole, since its content is unknown. A payload that is
+/// not an object becomes null for the same reason.
 #[must_use]
 pub fn mask(payload: &str, hidden: &[String]) -> String {
     let bytes = payload.as_bytes();

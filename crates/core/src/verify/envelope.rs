@@ -1,5 +1,4 @@
-//! The outer object of a push (table 6-33 of the manual): finds the members in the raw bytes without interpreting
-//! them.
+//! The outer object of a push (table 6-33 of the manual): finds the members in the raw bytes without interpreting them.
 
 use std::borrow::Cow;
 
@@ -48,9 +47,8 @@ pub struct Envelope<'a> {
     pub names: Names,
     /// 13 digits.
     pub timestamp: Cow<'a, str>,
-    /// Its characters, for a string as for an integer. `None` if it has a lone surrogate, for which no signature can
-    /// be
-    /// computed.
+    /// Its characters, for a string as for an integer. `None` if it has a lone surrogate, for which no
+    /// signature can be computed.
     pub nonce: Option<Cow<'a, str>>,
     /// `None` unless it is 64 hexadecimal digits, of either case.
     pub signature: Option<[u8; 32]>,
@@ -116,10 +114,8 @@ pub fn is_integer(token: &str) -> bool {
     !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The text of a member's name. `None` if it has a lone surrogate: then it is no known name, but not an error either.
-/// Names are read as raw text because `serde_json` checks strings that it decodes to bytes less strictly than those
-/// that
-/// it skips.
+/// The text of a member's name. `None` if it has a lone surrogate: then it is no known name, but not an error either. Names are
+/// read as raw text because `serde_json` checks strings that it decodes to bytes less strictly than those that it skips.
 pub fn name(token: &RawValue) -> Option<Cow<'_, str>> {
     raw_json::exact_text(token.get())
 }

@@ -1,7 +1,6 @@
 //! A wider family of texts that a signature may cover: the output of serialisers of Java, .NET, PHP, Python, Go and
 //! JavaScript in their various configurations. There are too many to try for each delivery, so `convoke verify`
-//! searches
-//! them for a single body.
+//! searches them for a single body.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -129,10 +128,8 @@ pub fn search(body: &[u8], keyring: &Keyring) -> Option<Fit> {
 }
 
 /// Decodes a body that is not UTF-8, and names its encoding: from the byte order mark if there is one, otherwise
-/// GB18030,
-/// which programs on Chinese systems write. For diagnosis only: deliveries are never decoded this way, as their
-/// meaning
-/// would be a guess.
+/// GB18030, which programs on Chinese systems write. For diagnosis only: deliveries are never decoded this way, as
+/// their meaning would be a guess.
 #[must_use]
 pub fn in_another_encoding(body: &[u8]) -> Option<(&'static str, String)> {
     let (charset, mark) = Charset::for_bom(body).unwrap_or((GB18030, 0));

@@ -1,12 +1,9 @@
 //! The forms of `eventInfo` that a signature may cover.
 //!
-//! The manual says only that it is "the event-information object converted to a JSON string", and its samples are
-//! pure
+//! The manual says only that it is "the event-information object converted to a JSON string", and its samples are pure
 //! ASCII. The text as sent is by far the most likely; a sender that serialises once to sign and again to send may
-//! escape
-//! strings differently. So the defaults of the usual serialisers are tried, each only if it changes this text, and
-//! nothing
-//! more: each form costs one more HMAC per key for a forged request.
+//! escape strings differently. So the defaults of the usual serialisers are tried, each only if it changes this text,
+//! and nothing more: each form costs one more HMAC per key for a forged request.
 
 use std::borrow::Cow;
 
@@ -21,8 +18,7 @@ pub enum Form {
     /// Exactly as sent.
     Spaced,
     /// With every character written as itself, in UTF-8, unless JSON requires an escape. This form and the following
-    /// ones have
-    /// no insignificant white space.
+    /// ones have no insignificant white space.
     Unescaped,
     /// Like `Unescaped`, but every character outside ASCII is written as `\uXXXX`, in lower-case hexadecimal.
     Escaped,
@@ -37,8 +33,7 @@ pub enum Form {
 }
 
 impl Form {
-    /// Converts a text to this form: `sent` is the text as received, `compact` the same without insignificant white
-    /// space.
+    /// Converts a text to this form: `sent` is the text as received, `compact` the same without insignificant white space.
     pub(super) fn of<'a>(self, sent: &'a str, compact: &'a str) -> Cow<'a, str> {
         let style = match self {
             Self::Raw => return Cow::Borrowed(compact),

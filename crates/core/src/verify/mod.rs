@@ -1,10 +1,8 @@
 //! Bytes and keys in, [`Verified`] or a reason out. Pure: no I/O, no clock, no state except the keys.
 //!
-//! The signature of a push is inside the JSON that it signs, and covers one member of it as text. Therefore
-//! `eventInfo` is
-//! cut out of the raw bytes (`envelope`), never taken from a re-serialised object, and checked in a bounded number of
-//! forms
-//! (`form`) against every key of its subscriber. Only then is its content read (`payload`).
+//! The signature of a push is inside the JSON that it signs, and covers one member of it as text. Therefore `eventInfo`
+//! is cut out of the raw bytes (`envelope`), never taken from a re-serialised object, and checked in a bounded number
+//! of forms (`form`) against every key of its subscriber. Only then is its content read (`payload`).
 
 mod envelope;
 mod family;
@@ -39,8 +37,8 @@ use crate::time::Millis;
 /// Maximum nesting depth of `eventInfo`, itself the first level. A deeper one is kept, but not read.
 pub const MAX_DEPTH: usize = 512;
 
-/// Maximum length of `eventInfo` in a forged probe. A longer one is not checked, so that a long forgery does not cost
-/// a second HMAC.
+/// Maximum length of `eventInfo` in a forged probe. A longer one is not checked, so that a long forgery
+/// does not cost a second HMAC.
 const MAX_PROBE_BYTES: usize = 256;
 
 /// Why a body was refused. The sender learns only the status; the log file and a metric record the reason.
@@ -68,13 +66,11 @@ pub struct Checked {
     pub key: usize,
 }
 
-/// The subscribers and their keys, prepared for checking signatures. Keys are held only as the two SHA-256 states
-/// that HMAC
-/// derives from them, and are never printed.
+/// The subscribers and their keys, prepared for checking signatures. Keys are held only as the two SHA-256 states that
+/// HMAC derives from them, and are never printed.
 pub struct Keyring {
     subscribers: HashMap<Arc<str>, Vec<Hmac<Sha256>>>,
-    /// As many as the largest number of keys of a subscriber. They make up the difference for subscribers with fewer
-    /// keys,
+    /// As many as the largest number of keys of a subscriber. They make up the difference for subscribers with fewer keys,
     /// and stand in for the keys of an unknown subscriber, so that timing reveals neither. Their matches are ignored.
     decoys: Vec<Hmac<Sha256>>,
 }
@@ -121,8 +117,7 @@ pub struct Authenticated<'a> {
 /// Checks the signature of `body` against the keys of its subscriber.
 ///
 /// Every key is tried for each form, in constant time. At most [`Form::VARIANTS`] forms are tried, so a forgery costs
-/// at
-/// most a small constant factor more than a genuine delivery.
+/// at most a small constant factor more than a genuine delivery.
 ///
 /// # Errors
 /// The reason for the refusal. Nothing of the body may then be stored, published or reflected.
@@ -138,8 +133,7 @@ pub fn authenticate<'a>(body: &'a [u8], keyring: &Keyring) -> Result<Authenticat
         (envelope.app_id.as_deref(), envelope.nonce.as_deref(), envelope.signature.as_ref())
     {
         let prefix = [app_id.as_bytes(), envelope.timestamp.as_bytes(), nonce.as_bytes()];
-        // Remember digests of the texts already tried, not the texts: they can be long, and escaping makes them
-        // longer.
+        // Remember digests of the texts already tried, not the texts: they can be long, and escaping makes them longer.
         let mut tried: Vec<u64> = Vec::new();
         for form in Form::VARIANTS.iter().copied() {
             let text = form.of(envelope.event_info, &event_info);
@@ -198,9 +192,8 @@ fn matching_key(macs: &[Hmac<Sha256>], prefix: [&[u8]; 3], text: &[u8], signatur
 }
 
 /// Whether `body`, whose signature matched no key, is a probe that Convoke signed wrongly on purpose
-/// ([`crate::sign::forged_probe_key`]). Only a holder of a subscriber's key can make one. The check takes as long for
-/// an
-/// unknown subscriber.
+/// ([`crate::sign::forged_probe_key`]). Only a holder of a subscriber's key can make one. The check takes as long
+/// for an unknown subscriber.
 #[must_use]
 pub fn is_forged_probe(body: &[u8], keyring: &Keyring) -> bool {
     let Ok(envelope) = Envelope::parse(body) else { return false };
@@ -234,9 +227,8 @@ pub fn verify(body: &Bytes, keyring: &Keyring, delivery: &Delivery) -> Result<Ch
 }
 
 /// Reads a quarantined body again with the current code, as of `now`. Its signature was checked before it was
-/// quarantined;
-/// the key may have been rotated out since. `admit` says how to read a time that is not plausible. A body without an
-/// envelope was made or fetched by Convoke itself, as in [`pulled`].
+/// quarantined; the key may have been rotated out since. `admit` says how to read a time that is not plausible. A body
+/// without an envelope was made or fetched by Convoke itself, as in [`pulled`].
 ///
 /// # Errors
 /// Why it still cannot be read as an event.
@@ -264,10 +256,8 @@ pub fn reread(unreadable: &Unreadable, now: Millis, admit: Option<Admit>) -> Res
     }
 }
 
-/// Reads an `eventInfo` made from an authenticated response of the platform's API, with the same checks and columns
-/// as a
-/// pushed one. `event_info` has no insignificant white space. If it cannot be read as an event, the result is
-/// [`Content::Unreadable`].
+/// Reads an `eventInfo` made from an authenticated response of the platform's API, with the same checks and columns as a pushed
+/// one. `event_info` has no insignificant white space. If it cannot be read as an event, the result is [`Content::Unreadable`].
 pub fn pulled(subscriber_id: &Arc<str>, event_info: &str, source: Source, received_at: Millis) -> Verified {
     let (_, shape) = raw_json::compact(event_info);
     let body = Bytes::copy_from_slice(event_info.as_bytes());
@@ -339,8 +329,7 @@ pub fn addressee<'k>(body: &[u8], keyring: &'k Keyring) -> Option<&'k Arc<str>> 
     keyring.subscribers.get_key_value(&*app_id).map(|(subscriber_id, _)| subscriber_id)
 }
 
-/// The contents of the envelope of a body received at `received_at`, to find the reason for a refusal (`convoke
-/// verify`).
+/// The contents of the envelope of a body received at `received_at`, to find the reason for a refusal (`convoke verify`).
 ///
 /// # Errors
 /// Why the body is not an envelope.

@@ -39,8 +39,7 @@ pub enum Admit {
 pub struct Times {
     /// When the event was received.
     pub received_at: Millis,
-    /// The current time. It differs from `received_at` when a body is read again, perhaps after a wrong clock was set
-    /// right.
+    /// The current time. It differs from `received_at` when a body is read again, perhaps after a wrong clock was set right.
     pub now: Millis,
     /// How to read a time that is not plausible.
     pub admit: Option<Admit>,
@@ -52,8 +51,7 @@ impl Times {
         Self { received_at, now: received_at, admit: None }
     }
 
-    /// Reads the digits in `token`, bare or quoted: 13 digits are milliseconds, 10 are seconds. `None` if it is not
-    /// an
+    /// Reads the digits in `token`, bare or quoted: 13 digits are milliseconds, 10 are seconds. `None` if it is not an
     /// integer, `Some(None)` if it is not a plausible time.
     fn read(self, token: &str) -> Option<Option<Millis>> {
         let quoted = raw_json::exact_text(token);
@@ -176,8 +174,7 @@ pub fn columns(payload: Option<&RawValue>, times: Times) -> (Meeting, Attendee) 
 }
 
 /// The value of a text column: a string as it is (with U+FFFD for what a database cannot hold), an integer as its
-/// digits,
-/// anything else null. An empty string is null.
+/// digits, anything else null. An empty string is null.
 fn text(value: Option<&RawValue>) -> Option<Arc<str>> {
     let token = value?.get();
     if is_integer(token) {
@@ -187,8 +184,7 @@ fn text(value: Option<&RawValue>) -> Option<Arc<str>> {
 }
 
 /// The members with the given `names` in `value`; all `None` if it is not an object. Of a duplicate member the last
-/// value
-/// counts, as in most parsers.
+/// value counts, as in most parsers.
 fn optional<'a, const N: usize>(value: Option<&'a RawValue>, names: [&str; N]) -> [Option<&'a RawValue>; N] {
     value
         .map(RawValue::get)
@@ -198,8 +194,7 @@ fn optional<'a, const N: usize>(value: Option<&'a RawValue>, names: [&str; N]) -
 }
 
 /// A body that is an `eventInfo` without an envelope, and its source: an event type that the platform pushes was made
-/// from
-/// the history, any other was fetched from the API.
+/// from the history, any other was fetched from the API.
 pub fn bare(body: &[u8]) -> Option<(&str, Source)> {
     let text = std::str::from_utf8(body).ok()?.trim();
     let event = raw_json::exact_text(raw_json::members::<1>(text, ["event"]).ok()?.values[0]?.get())?;

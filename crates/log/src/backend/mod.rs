@@ -1,6 +1,5 @@
-//! A log in either database. Statements that both databases share are here; what differs is in [`crate::postgres`]
-//! and
-//! [`crate::sqlite`].
+//! A log in either database. Statements that both databases share are here; what differs is in
+//! [`crate::postgres`] and [`crate::sqlite`].
 
 use std::time::Duration;
 
@@ -138,8 +137,8 @@ impl Backend {
 }
 
 impl std::fmt::Debug for Backend {
-    /// Shows only what [`Maintenance::describe`](crate::Maintenance::describe) returns, because the settings contain
-    /// a password.
+    /// Shows only what [`Maintenance::describe`](crate::Maintenance::describe) returns, because the
+    /// settings contain a password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&crate::Maintenance::describe(self))
     }

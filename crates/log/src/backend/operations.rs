@@ -70,8 +70,7 @@ impl Backend {
 impl Operations for Backend {
     async fn select(&self, filter: &Filter, after: Seq, limit: u32) -> Result<Vec<Record>, LogError> {
         // An operator's command may read any part of the log and take long. The planner can read in log order or,
-        // because ids start
-        // with the time, along the unique index.
+        // because ids start with the time, along the unique index.
         let sql = format!("SELECT {} {SELECTED} ORDER BY seq LIMIT $7", rows::RECORD);
         let select = self.selected(sql, filter, after, limit.into());
         Ok(self.all_in_time(select).await?.into_iter().map(|RecordRow(record)| record).collect())

@@ -38,8 +38,8 @@ impl Projection for Backend {
             if found.is_empty() {
                 return Ok(Vec::new());
             }
-            // By the UUID of the run alone, which the index has; stays of another subscriber's run with the same UUID
-            // are ignored.
+            // By the UUID of the run alone, which the index has; stays of another subscriber's run with
+            // the same UUID are ignored.
             let uuids = found.keys().map(|run| run.meeting_uuid.to_string()).collect::<Vec<_>>();
             let among = connection.dialect().among("$1");
             let stays = connection.query(format!("SELECT {STAY} FROM attendance WHERE meeting_uuid {among}"));

@@ -33,8 +33,7 @@ impl PostgresLog {
         }
         let sound = match &result {
             Err(error) if error.may_pass() => false,
-            // The rollback is sent with the next statement. Do it now, because until then the server is idle in a
-            // transaction.
+            // The rollback is sent with the next statement. Do it now, because until then the server is idle in a transaction.
             Err(_) => sound(&mut connection).await,
             Ok(_) => true,
         };
@@ -44,18 +43,16 @@ impl PostgresLog {
         result
     }
 
-    /// Takes the writing connection, and opens it if needed. It is out of its slot while in use: if the caller's
-    /// future is dropped
-    /// or fails, the connection is dropped with it, and the server rolls back.
+    /// Takes the writing connection, and opens it if needed. It is out of its slot while in use: if the caller's future
+    /// is dropped or fails, the connection is dropped with it, and the server rolls back.
     async fn check_out(&self) -> Result<(MutexGuard<'_, Option<PgConnection>>, PgConnection), LogError> {
         let mut place = self.writer.lock().await;
         let connection = match place.take() {
             Some(connection) => connection,
             None => {
                 let mut connection = bounded(session::connect(&self.hosts)).await?;
-                // Only now is it certain that this is the complete log: a restored database has its rows, but its
-                // sequences may be
-                // behind.
+                // Only now is it certain that this is the complete log: a restored database has its rows, but
+                // its sequences may be behind.
                 let newest = bounded(sequence::mend(&mut connection)).await?;
                 self.newest.store(newest, Ordering::Relaxed);
                 connection

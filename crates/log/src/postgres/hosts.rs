@@ -1,8 +1,7 @@
 //! The servers in `database.url`, and the one in use.
 //!
 //! A pool of sqlx knows one server. This module chooses it: at start, and whenever a connection finds that the server
-//! is gone or
-//! is not of the required kind. All later connections, in every pool, go to the chosen server.
+//! is gone or is not of the required kind. All later connections, in every pool, go to the chosen server.
 
 use std::fmt::Write as _;
 use std::sync::OnceLock;
@@ -18,9 +17,8 @@ use tokio::sync::Mutex;
 use super::url::{ServerUrl, Wanted};
 use crate::LogError;
 
-/// Delay before the next server is tried in parallel, so that a server that disappeared does not use up the time for
-/// those
-/// after it.
+/// Delay before the next server is tried in parallel, so that a server that disappeared does not use up
+/// the time for those after it.
 const HEAD_START_DELAY: Duration = Duration::from_millis(150);
 
 /// Timeout of a connection that is accepted and then gets no response.
@@ -78,8 +76,7 @@ impl Hosts {
     }
 
     /// Connects to the first server, in the order of the URL, that is of the required kind. Also returns the options
-    /// for
-    /// another connection to it. The session has no settings yet.
+    /// for another connection to it. The session has no settings yet.
     ///
     /// # Errors
     /// Why none of the servers can be used.

@@ -38,9 +38,8 @@ impl PostgresLog {
                  DATABASE … ENCODING 'UTF8' TEMPLATE template0), and name it in database.url"
             )));
         }
-        // A replica may have to wait for another one's long migration. But a database that stops responding in
-        // between must not keep
-        // the service from starting.
+        // A replica may have to wait for another one's long migration. But a database that stops responding in between
+        // must not keep the service from starting.
         bounded(sqlx::query("SET lock_timeout = 0").execute(&mut connection)).await?;
         let explain = |error| trouble::explain_at(&self.hosts, trouble::explain(error));
         let place = self.hosts.describe();
@@ -100,8 +99,7 @@ impl PostgresLog {
             }
             Err(Upkeep::InTheWay(error)) => {
                 // Another transaction holds the lock, for example a backup. This is not urgent, and waiting for the
-                // lock blocks all
-                // other transactions for a moment.
+                // lock blocks all other transactions for a moment.
                 *maintained = Some(now.minus(partitions::EXTEND_INTERVAL - partitions::RETRY_DELAY));
                 Err(error)
             }

@@ -1,18 +1,13 @@
 //! The log in PostgreSQL 15 or later, shared by any number of replicas.
 //!
 //! `seq` comes from a sequence, and sequences are not in commit order. So an appending transaction takes an advisory
-//! lock
-//! before it draws its first number, and holds it until its commit is visible. Batches are large, so this costs
-//! little, and
-//! a single writer is the fastest anyway. The timeouts and TCP keepalives of the session limit how long a replica
-//! that
-//! disappeared during a transaction can hold the lock. Readers take no lock at all: a long transaction of another
-//! client does
-//! not stall a cursor.
+//! lock before it draws its first number, and holds it until its commit is visible. Batches are large, so this costs
+//! little, and a single writer is the fastest anyway. The timeouts and TCP keepalives of the session limit how long a
+//! replica that disappeared during a transaction can hold the lock. Readers take no lock at all: a long transaction of
+//! another client does not stall a cursor.
 //!
 //! All of this belongs to the session, so a connection must have its own session: a pooler that hands the session on
-//! after each
-//! transaction is detected at start, and refused.
+//! after each transaction is detected at start, and refused.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -44,22 +39,19 @@ pub mod url;
 pub(crate) use append::MAX_INDEXED_BYTES;
 pub(crate) use queries::read_within;
 
-/// Begins a transaction that appends: one round trip for the transaction and the lock on the log's order. The
-/// settings make the
-/// planner use the indexes, even for a table that was just empty, and plan once: planning takes time for every month,
-/// and no
-/// month needs a different plan. The commit notifies the other replicas.
+/// Begins a transaction that appends: one round trip for the transaction and the lock on the log's order. The settings
+/// make the planner use the indexes, even for a table that was just empty, and plan once: planning takes time for every
+/// month, and no month needs a different plan. The commit notifies the other replicas.
 const BEGIN_APPEND: &str = "BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; \
      SET LOCAL enable_mergejoin = off; SET LOCAL plan_cache_mode = force_generic_plan; \
      SELECT pg_advisory_xact_lock(4865178305); NOTIFY convoke_log";
 
-/// Begins a transaction with the append lock, to check whether appends are possible: a replica that disappeared may
-/// still hold it.
+/// Begins a transaction with the append lock, to check whether appends are possible: a replica that
+/// disappeared may still hold it.
 const BEGIN_LOCKED: &str = "BEGIN; SELECT pg_advisory_xact_lock(4865178305)";
 
 /// Begins a transaction that reads in log order: merges the indexes of all months, with a plan made once. By default
-/// the planner
-/// assumes that the limit, which it does not know, is a tenth of the log, and plans each page again.
+/// the planner assumes that the limit, which it does not know, is a tenth of the log, and plans each page again.
 const BEGIN_READ: &str = "BEGIN READ ONLY; SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; \
      SET LOCAL enable_bitmapscan = off; SET LOCAL plan_cache_mode = force_generic_plan";
 
@@ -67,16 +59,14 @@ const BEGIN_READ: &str = "BEGIN READ ONLY; SET LOCAL enable_seqscan = off; SET L
 const BEGIN_KEYS: &str = "BEGIN READ ONLY; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; \
      SET LOCAL enable_mergejoin = off; SET LOCAL plan_cache_mode = force_generic_plan";
 
-/// How long the writer waits for a response before it drops the connection. Less than the time limit for the response
-/// to a
-/// delivery.
+/// How long the writer waits for a response before it drops the connection. Less than the time limit for
+/// the response to a delivery.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(2_500);
 
 /// A connection used within this time is not tested before it is used again.
 const FRESH_TIME: Duration = Duration::from_millis(500);
 
-/// Timeout of the test of a connection. A returned connection is tested as well: the server may still be working on
-/// an
+/// Timeout of the test of a connection. A returned connection is tested as well: the server may still be working on an
 /// abandoned query, and such a connection must not take a place in the pool.
 const TEST_TIMEOUT: Duration = Duration::from_millis(250);
 
@@ -92,8 +82,7 @@ pub(crate) struct PostgresLog {
     /// For users' queries: a separate pool, so that the cursors never wait for them.
     pub people: PgPool,
     /// A separate pool for the listening connection: its wait for a notification is cancelled again and again, and a
-    /// query must
-    /// never get such a connection.
+    /// query must never get such a connection.
     listeners: PgPool,
     /// Changes when another replica may have appended something.
     heard: watch::Sender<()>,
@@ -113,18 +102,15 @@ impl PostgresLog {
             let hosts = Arc::downgrade(&hosts);
             PgPoolOptions::new()
                 .acquire_timeout(Duration::from_secs(2))
-                // Tested in `before_acquire` instead, with a short timeout: one wait for a connection is enough to
-                // detect all those
-                // left over from a server that disappeared. A connection used a moment ago needs no test.
+                // Tested in `before_acquire` instead, with a short timeout: one wait for a connection is enough to detect
+                // all those left over from a server that disappeared. A connection used a moment ago needs no test.
                 .test_before_acquire(false)
                 .before_acquire(|connection, pooled| {
                     Box::pin(async move { Ok(pooled.idle_for < FRESH_TIME || sound(connection).await) })
                 })
                 // A connection whose query was abandoned is tested before it goes back, with a timeout: otherwise a
-                // server that
-                // disappeared silently would occupy the whole pool. The test also removes a session that turned
-                // read-only, after its
-                // first use.
+                // server that disappeared silently would occupy the whole pool. The test also removes a session that
+                // turned read-only, after its first use.
                 .after_release(|connection, _| Box::pin(async move { Ok(sound(connection).await) }))
                 .after_connect(move |connection, _| {
                     let hosts = hosts.upgrade();
@@ -214,10 +200,8 @@ async fn sound(connection: &mut PgConnection) -> bool {
 }
 
 /// `Rejected` for the SQLSTATE classes of values that the server will never accept: 22 data exception, 23 integrity
-/// constraint
-/// violation, 54 program limit exceeded. Everything else counts as an unavailable database, including an exhausted
-/// sequence
-/// (2200H). A row without a partition (23514 without a constraint name) is `NoPlace`.
+/// constraint violation, 54 program limit exceeded. Everything else counts as an unavailable database, including an
+/// exhausted sequence (2200H). A row without a partition (23514 without a constraint name) is `NoPlace`.
 pub(crate) fn failed(error: sqlx::Error) -> LogError {
     let database = error.as_database_error();
     let code = database.and_then(|error| error.code()).unwrap_or_default().into_owned();

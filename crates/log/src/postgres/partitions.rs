@@ -1,13 +1,10 @@
 //! The partitions of the `events` table: created ahead of time, dropped when they are beyond the retention.
 //!
-//! They are months with a retention, because they are dropped as a whole; years without one, because a query without
-//! a time
-//! range visits every partition and pays for each.
+//! They are months with a retention, because they are dropped as a whole; years without one, because a query without a
+//! time range visits every partition and pays for each.
 //!
-//! Together they cover every possible id. A dropped partition leaves a gap, and [`PAST`] is extended over it. Any
-//! other gap (for
-//! example a month that an operator detached) is filled at the next check, or when an event has no partition
-//! ([`fill`]).
+//! Together they cover every possible id. A dropped partition leaves a gap, and [`PAST`] is extended over it. Any other gap
+//! (for example a month that an operator detached) is filled at the next check, or when an event has no partition ([`fill`]).
 
 use std::time::Duration;
 
@@ -30,15 +27,13 @@ pub const RETRY_DELAY: Duration = Duration::from_secs(60);
 const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '100ms'";
 
 /// The comment on a month that is about to be dropped. It identifies a partition that was detached but not dropped
-/// because the
-/// process ended in between. Partitions detached by an operator do not have it, and are left alone.
+/// because the process ended in between. Partitions detached by an operator do not have it, and are left alone.
 const EXPIRED: &str = "Convoke: beyond the retention, to be dropped";
 
 /// The advisory lock of the one process that drops months.
 const EXPIRE_LOCK: i64 = 4_865_178_306;
 
-/// Number of months with a partition, starting with the current one. Events are in the future only if a clock is
-/// wrong.
+/// Number of months with a partition, starting with the current one. Events are in the future only if a clock is wrong.
 const MONTHS_AHEAD: u32 = 4;
 
 /// Rows deleted per statement.
@@ -112,13 +107,11 @@ fn time_of(id: Uuid) -> Millis {
     i64::try_from(id.as_u128() >> 80).ok().and_then(Millis::new).unwrap_or(Millis::MAX)
 }
 
-/// Fills gaps and creates partitions for [`MONTHS_AHEAD`] months; in a new database also for the month before, for
-/// late
-/// deliveries.
+/// Fills gaps and creates partitions for [`MONTHS_AHEAD`] months; in a new database also for the month
+/// before, for late deliveries.
 ///
 /// The last partition, which has no upper bound, is replaced by new ones and a new last one, in one short transaction
-/// that
-/// holds the log's lock. Its rows, if any, move to their partitions.
+/// that holds the log's lock. Its rows, if any, move to their partitions.
 pub async fn extend(hosts: &Hosts, now: Millis, span: Span) -> Result<(), sqlx::Error> {
     let mut connection = connect(hosts).await?;
     let holes = gaps(&partitions(&mut connection).await?);
@@ -182,8 +175,7 @@ pub async fn extend(hosts: &Hosts, now: Millis, span: Span) -> Result<(), sqlx::
 }
 
 /// Creates a partition for every id that has none. Returns how many were created. It does not block readers, and they
-/// do not
-/// block it: a table is created separately and then attached.
+/// do not block it: a table is created separately and then attached.
 pub async fn fill(connection: &mut PgConnection, span: Span) -> Result<usize, sqlx::Error> {
     let mut tx = connection.begin_with(BEGIN_APPEND).await?;
     let mut made = 0;
@@ -204,8 +196,7 @@ pub async fn fill(connection: &mut PgConnection, span: Span) -> Result<usize, sq
 }
 
 /// Extends the first partition to the start of the next one, over months that were dropped: otherwise each of them
-/// would need
-/// another partition.
+/// would need another partition.
 async fn stretch_past(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let hole = async |connection: &mut PgConnection| {
         let partitions = partitions(connection).await?;
@@ -227,11 +218,9 @@ async fn stretch_past(connection: &mut PgConnection) -> Result<(), sqlx::Error> 
     tx.commit().await
 }
 
-/// Drops the partitions that end at or before `before`, if nothing in them was received since and every cursor has
-/// read them to
-/// the end. From the first partition, which has no lower bound and stays, and from years, which would stay too long,
-/// rows are
-/// deleted. Returns whether there is more to delete.
+/// Drops the partitions that end at or before `before`, if nothing in them was received since and every cursor has read
+/// them to the end. From the first partition, which has no lower bound and stays, and from years, which would stay too
+/// long, rows are deleted. Returns whether there is more to delete.
 pub async fn expire(hosts: &Hosts, before: Millis) -> Result<bool, sqlx::Error> {
     let mut connection = connect(hosts).await?;
     // Held until the connection is closed.

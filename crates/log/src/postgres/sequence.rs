@@ -1,6 +1,5 @@
-//! Compares the sequences with the rows: a dump restored without sequences, or a copy made by logical replication,
-//! has all rows
-//! but counts from the start again. A row at a position that the cursors have passed would never be read.
+//! Compares the sequences with the rows: a dump restored without sequences, or a copy made by logical replication, has
+//! all rows but counts from the start again. A row at a position that the cursors have passed would never be read.
 
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Row};

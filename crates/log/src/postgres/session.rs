@@ -8,12 +8,9 @@ use super::hosts::Hosts;
 use crate::LogError;
 
 /// Session settings, whatever the defaults of the database and the role: durable, each statement sees all earlier
-/// commits, and
-/// the locks of a process that disappeared are limited in time. They are set after connecting because a pooler
-/// refuses
-/// start-up options or silently drops them. JIT is off: PostgreSQL considers a page of a large table expensive, but
-/// reads it in
-/// a tenth of the time that compiling takes.
+/// commits, and the locks of a process that disappeared are limited in time. They are set after connecting because a
+/// pooler refuses start-up options or silently drops them. JIT is off: PostgreSQL considers a page of a large table
+/// expensive, but reads it in a tenth of the time that compiling takes.
 const SESSION: &str = "SET synchronous_commit = on; SET default_transaction_isolation = 'read committed'; \
      SET idle_in_transaction_session_timeout = '5s'; SET lock_timeout = '2s'; SET jit = off; \
      SET tcp_keepalives_idle = 3; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 2; \
@@ -34,11 +31,9 @@ pub async fn prepare(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(SESSION).execute(connection).await.map(drop)
 }
 
-/// Opens a session and checks that it is a real one: it has one server process, which no other client uses meanwhile.
-/// A pooler
-/// that hands sessions on gives out the process that became free last, or the next in turn: then two clients get the
-/// same
-/// process, or one of them gets another process the second time.
+/// Opens a session and checks that it is a real one: it has one server process, which no other client uses meanwhile. A
+/// pooler that hands sessions on gives out the process that became free last, or the next in turn: then two clients get
+/// the same process, or one of them gets another process the second time.
 pub async fn open(hosts: &Hosts) -> Result<PgConnection, LogError> {
     async fn process(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
         sqlx::raw_sql("SELECT pg_backend_pid()").fetch_one(connection).await?.try_get(0)

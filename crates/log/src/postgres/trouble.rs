@@ -1,5 +1,4 @@
-//! Explains errors of PostgreSQL to the operator, and separates temporary errors from those that an operator must
-//! fix.
+//! Explains errors of PostgreSQL to the operator, and separates temporary errors from those that an operator must fix.
 
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
@@ -53,8 +52,7 @@ pub fn explain_at(hosts: &Hosts, error: LogError) -> LogError {
 /// # Errors
 /// What prevents it, and who can fix it.
 pub async fn ask_for_room(connection: &mut PgConnection, place: &str) -> Result<(), LogError> {
-    // If the migrations table exists, another replica is creating the tables right now: it is created before all
-    // others.
+    // If the migrations table exists, another replica is creating the tables right now: it is created before all others.
     let found = sqlx::query(
         "SELECT current_schema()::text, coalesce(has_schema_privilege(current_schema(), 'CREATE'), false),
                 quote_ident(current_user), quote_ident(current_database()),

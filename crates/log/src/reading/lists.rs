@@ -26,8 +26,7 @@ const ROW_TIMEOUT: Duration = Duration::from_secs(5);
 const MEETING_KEY: [&str; 3] = [STARTED, "meeting_uuid", "subscriber_id"];
 const STARTED: &str = "coalesce(started_at, first_event_at)";
 
-/// Runs with a UUID, of any subscriber. The key starts with the subscriber, so the query looks the UUID up under each
-/// of them.
+/// Runs with a UUID, of any subscriber. The key starts with the subscriber, so the query looks the UUID up under each of them.
 const RUNS_WITH_UUID: &str = "WITH RECURSIVE known (id) AS (
          SELECT min(subscriber_id) FROM meetings
          UNION ALL
@@ -48,8 +47,8 @@ impl Reading for Backend {
             let mut query = page_of_events(self.dialect());
             let id = match &meeting {
                 Some(_) if self.dialect() == Dialect::Postgres => {
-                    // Fetch only the ids first, whatever the planner makes of the limit: the rows of a meeting can be
-                    // many and long.
+                    // Fetch only the ids first, whatever the planner makes of the limit: the rows of a
+                    // meeting can be many and long.
                     let mut ids = Query::new(
                         Dialect::Postgres,
                         "WITH of AS MATERIALIZED (SELECT event_id FROM events WHERE true",
@@ -268,9 +267,8 @@ fn page_of_events(dialect: Dialect) -> Query {
     }
 }
 
-/// Limits the rows of the page to [`MAX_LISTING_BYTES`]. PostgreSQL reads only the length of a long text that it
-/// leaves out;
-/// for SQLite, [`some_events`] stops fetching rows.
+/// Limits the rows of the page to [`MAX_LISTING_BYTES`]. PostgreSQL reads only the length of a long text that it leaves
+/// out; for SQLite, [`some_events`] stops fetching rows.
 fn push_bytes(query: &mut Query, key: &str, order: Order) {
     let direction = direction(order);
     if query.dialect == Dialect::Postgres {
@@ -295,8 +293,7 @@ async fn some_events(connection: &mut Connection<'_>, query: Query) -> Result<Ve
     Ok(rows)
 }
 
-/// Rows of a table. If `few`, PostgreSQL finds them first and then sorts them; otherwise it reads them in their
-/// order.
+/// Rows of a table. If `few`, PostgreSQL finds them first and then sorts them; otherwise it reads them in their order.
 fn rows_of(dialect: Dialect, table: &str, columns: &str, few: bool) -> Query {
     let rows = format!("SELECT {columns} FROM {table} WHERE true");
     match dialect {

@@ -1,12 +1,9 @@
 //! What users read from the log and its tables: lists with filters, in order, one page at a time.
 //!
-//! A page continues after the key of the last row of the page before, so rows that arrive in between shift nothing:
-//! no row is
-//! missing or repeated, except for runs of meetings, whose key changes when they start. Each page is one short query
-//! with a
-//! timeout, on connections that nothing else uses, so that no query can hold up the cursors. Time ranges of events,
-//! stays and
-//! recordings are ranges of their ids, which start with the time.
+//! A page continues after the key of the last row of the page before, so rows that arrive in between shift nothing: no
+//! row is missing or repeated, except for runs of meetings, whose key changes when they start. Each page is one short
+//! query with a timeout, on connections that nothing else uses, so that no query can hold up the cursors. Time ranges
+//! of events, stays and recordings are ranges of their ids, which start with the time.
 
 mod lists;
 pub(crate) mod rows;
@@ -33,14 +30,11 @@ pub struct Scope {
     pub until: Option<Millis>,
     /// Only from this subscriber.
     pub subscriber: Option<String>,
-    /// Only of the meeting with this number or UUID. It is a UUID if the table `meetings` contains it, otherwise a
-    /// number.
+    /// Only of the meeting with this number or UUID. It is a UUID if the table `meetings` contains it, otherwise a number.
     pub meeting: Option<String>,
     /// Only of the person for whom exactly this is the user UUID, the account, the call number, the participant, the
-    /// name, or the
-    /// person. Runs and recordings: only of runs in which the person stayed, if the stay began within
-    /// [`MAX_STAY_DISTANCE`] of the
-    /// requested times.
+    /// name, or the person. Runs and recordings: only of runs in which the person stayed, if the stay began within
+    /// [`MAX_STAY_DISTANCE`] of the requested times.
     pub person: Option<String>,
 }
 
@@ -181,10 +175,8 @@ pub trait Reading: LogReader {
         page: &Page<EventId>,
     ) -> Result<Listing<ListedEvent, EventId>, LogError>;
 
-    /// The first events after `after`, up to `up_to`, in log order, at most `limit` of them or `MAX_LISTING_BYTES`.
-    /// If `next` is
-    /// `None`, there are no more up to `up_to`. The meeting filter compares the number or UUID in the events
-    /// themselves.
+    /// The first events after `after`, up to `up_to`, in log order, at most `limit` of them or `MAX_LISTING_BYTES`. If `next`
+    /// is `None`, there are no more up to `up_to`. The meeting filter compares the number or UUID in the events themselves.
     async fn events_between(
         &self,
         filter: &EventFilter,

@@ -238,8 +238,7 @@ pub struct ListedQuarantined {
 }
 
 /// Writes JSON if every parser accepts it, otherwise text: many parsers reject lone surrogates or deep nesting, and
-/// with them
-/// the whole response.
+/// with them the whole response.
 fn json_or_text<S: Serializer>(text: &Option<String>, to: S) -> Result<S::Ok, S::Error> {
     let strict = |text: &String| serde_json::from_str::<serde_json::Value>(text).is_ok();
     match text.as_ref().filter(|text| strict(text)).map(|text| serde_json::from_str::<&RawValue>(text)) {

@@ -21,8 +21,7 @@ const PLACEHOLDERS: &str = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 
 const COLUMN_COUNT: usize = 23;
 
 /// Row counts of the insert statements: few different statements, each prepared once and cached. Unused rows stay
-/// unbound, which
-/// is NULL, and are skipped.
+/// unbound, which is NULL, and are skipped.
 const ROWS: [usize; 14] = [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256];
 
 /// One statement for each of [`ROWS`].
@@ -78,9 +77,8 @@ impl SqliteLog {
             let (inserted, last): (i64, i64) = (done.try_get(0)?, done.try_get(1)?);
             let count = i64::try_from(chunk.len()).unwrap_or(i64::MAX);
             if inserted == count {
-                // There is one writer and no row was skipped, so the numbers are consecutive. The first one is
-                // reported only if the
-                // batch was a single chunk.
+                // There is one writer and no row was skipped, so the numbers are consecutive. The first one is reported
+                // only if the batch was a single chunk.
                 all.first = (chunk.len() == events.len()).then_some(Seq(last - count + 1));
             } else {
                 let known = Self::known(connection, chunk, newest.try_get(0)?).await?;

@@ -38,8 +38,7 @@ impl SqliteLog {
         if let Some(retention) = events {
             let before = now.minus(retention);
             // Searched without the writer, and from the last deleted row on: many old rows may have to stay because
-            // they are unread or
-            // were received recently.
+            // they are unread or were received recently.
             let expired = Query::new(
                 Dialect::Sqlite,
                 "SELECT seq, event_id FROM events

@@ -40,8 +40,7 @@ pub fn trouble(path: &Path) -> Option<String> {
 }
 
 /// The file of the database at `path` that has another owner than its folder, with what to do: a service that runs as
-/// the owner
-/// of the folder cannot write it.
+/// the owner of the folder cannot write it.
 #[must_use]
 pub fn of_another(path: &Path) -> Option<String> {
     let owner = std::fs::metadata(folder(path)).ok()?.uid();

@@ -27,13 +27,11 @@ impl SqliteLog {
             return Err(LogError::Unmigrated { database, tables: Unmigrated::NoFile });
         }
         let mut place = self.writer().await?;
-        // Put back only on success. Otherwise the next attempt opens the file again: a connection that could only
-        // read the file
-        // never writes, even after the permissions are fixed.
+        // Put back only on success. Otherwise the next attempt opens the file again: a connection that could only read
+        // the file never writes, even after the permissions are fixed.
         let Some(mut connection) = place.take() else { return Err(LogError::unavailable("no connection")) };
-        // One transaction around everything: sqlx takes no lock in SQLite, so another process could be running the
-        // same
-        // migrations.
+        // One transaction around everything: sqlx takes no lock in SQLite, so another process could be
+        // running the same migrations.
         let begin = if apply { "BEGIN IMMEDIATE" } else { "BEGIN" };
         let explain = |error| self.explained(failed(error));
         let mut tx = connection.begin_with(begin).await.map_err(explain)?;
@@ -53,9 +51,8 @@ impl SqliteLog {
             }
             found => found?,
         };
-        // A database restored from its rows may count from the start again, and no row may get a position that
-        // cursors have passed.
-        // Checked first, because a transaction that began with a read cannot write beside a running service.
+        // A database restored from its rows may count from the start again, and no row may get a position that cursors have
+        // passed. Checked first, because a transaction that began with a read cannot write beside a running service.
         let behind: bool = sqlx::query_scalar(AssertSqlSafe(format!(
             "SELECT {LAST_GIVEN} > coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)"
         )))

@@ -1,10 +1,8 @@
 //! The log in an embedded SQLite database: WAL, `synchronous=FULL`, one writing connection.
 //!
-//! SQLite allows one writer at a time in any case; queueing for it here, fairly and without polling, is better than
-//! its busy
-//! handler. [`SqliteLog::maintain`] checkpoints on a separate connection, so that checkpoints do not delay the
-//! writer; the
-//! writer's automatic checkpoint is only a backstop that limits the size of the WAL.
+//! SQLite allows one writer at a time in any case; queueing for it here, fairly and without polling, is better than its
+//! busy handler. [`SqliteLog::maintain`] checkpoints on a separate connection, so that checkpoints do not delay the
+//! writer; the writer's automatic checkpoint is only a backstop that limits the size of the WAL.
 
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -32,9 +30,8 @@ mod queries;
 
 pub(crate) use queries::read_within;
 
-/// The backstop: from this many pages (of 8 KiB) the writer checkpoints after each commit, until the WAL is
-/// restarted. Under
-/// steady load this is what restarts it, when little is left to copy.
+/// The backstop: from this many pages (of 8 KiB) the writer checkpoints after each commit, until the WAL is restarted.
+/// Under steady load this is what restarts it, when little is left to copy.
 const BACKSTOP_PAGES: &str = "4096";
 
 /// How long an idle connection for users' queries is kept.
@@ -52,9 +49,8 @@ pub(crate) struct SqliteLog {
     readers: SqlitePool,
     /// For users' queries: a separate pool, so that the cursors never wait for them.
     pub people: SqlitePool,
-    /// A whole transaction for each number of rows, in one message to the connection's thread: on a busy machine
-    /// every message costs
-    /// two context switches.
+    /// A whole transaction for each number of rows, in one message to the connection's thread: on a busy machine every
+    /// message costs two context switches.
     inserts: append::Inserts,
 }
 
@@ -62,8 +58,7 @@ impl SqliteLog {
     /// Uses the database file at the URL. If it is missing, migrating the log creates it.
     ///
     /// # Errors
-    /// [`LogError::Url`]; [`LogError::Unavailable`] if a WAL of another database is beside the file and cannot be
-    /// moved away.
+    /// [`LogError::Url`]; [`LogError::Unavailable`] if a WAL of another database is beside the file and cannot be moved away.
     pub fn new(options: &Options) -> Result<Self, LogError> {
         let connect = SqliteConnectOptions::from_str(&options.url)
             .map_err(|error| LogError::Url(error.to_string()))?
@@ -125,8 +120,7 @@ impl SqliteLog {
         self.files.check()?;
         if guard.is_none() {
             // A new file is not readable by everyone, because it contains personal data. SQLite gives its other files
-            // the same
-            // permissions. If it cannot be created, SQLite reports why.
+            // the same permissions. If it cannot be created, SQLite reports why.
             drop(std::fs::OpenOptions::new().write(true).create_new(true).mode(0o640).open(self.files.path()));
             if !self.files.noted() {
                 self.files.part_with_foreign_wal()?;
@@ -154,8 +148,7 @@ impl SqliteLog {
     }
 
     /// Writes, in one statement or one transaction. The connection is out of its slot while in use: if the caller's
-    /// future is
-    /// dropped or anything fails, the connection is dropped with it, and so is its transaction.
+    /// future is dropped or anything fails, the connection is dropped with it, and so is its transaction.
     pub async fn write<T>(
         &self,
         work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
@@ -223,8 +216,7 @@ impl SqliteLog {
     }
 
     /// Closes all idle connections. A connection opened while the file, or one of SQLite's files beside it, was
-    /// read-only stays
-    /// read-only; and as long as one of them is open, so are those opened later.
+    /// read-only stays read-only; and as long as one of them is open, so are those opened later.
     async fn part_with_connections(&self) {
         *self.anchor.lock().await = None;
         for pool in [&self.readers, &self.people] {
@@ -257,9 +249,8 @@ fn is_read_only(error: &sqlx::Error) -> bool {
     result_code(error) == Some(READONLY)
 }
 
-/// `Rejected` for SQLite's primary result codes of values that it will never accept; everything else counts as an
-/// unavailable
-/// database.
+/// `Rejected` for SQLite's primary result codes of values that it will never accept; everything else counts
+/// as an unavailable database.
 pub(crate) fn failed(error: sqlx::Error) -> LogError {
     const TOOBIG: i32 = 18;
     const CONSTRAINT: i32 = 19;

@@ -1,11 +1,8 @@
-//! The files of the database, and whether they are still where the next process that opens the database would look
-//! for them.
+//! The files of the database, and whether they are still where the next process that opens the database would look for them.
 //!
-//! A file that was removed or replaced stays open and accepts every commit without an error, but those commits are
-//! lost when the
-//! process ends. The same is true of the WAL, which contains the newest commits, and of the shared-memory file. So
-//! they are
-//! checked, by name, before every write, and again before the write is reported as durable.
+//! A file that was removed or replaced stays open and accepts every commit without an error, but those commits are lost
+//! when the process ends. The same is true of the WAL, which contains the newest commits, and of the shared-memory
+//! file. So they are checked, by name, before every write, and again before the write is reported as durable.
 
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt;
@@ -14,8 +11,7 @@ use std::sync::OnceLock;
 
 use crate::LogError;
 
-/// The position of the journal mode in the header of a database, and the value for a rollback journal instead of a
-/// WAL.
+/// The position of the journal mode in the header of a database, and the value for a rollback journal instead of a WAL.
 const MODE: std::ops::Range<usize> = 18..20;
 const ROLLBACK: [u8; 2] = [1, 1];
 
@@ -48,8 +44,7 @@ impl Files {
     }
 
     /// Records the files that a connection has opened that stays open from now on: while it is open, SQLite does not
-    /// delete the
-    /// files beside the database.
+    /// delete the files beside the database.
     ///
     /// # Errors
     /// [`LogError::Unavailable`] if the file is not the one that the path led to `before`.
@@ -95,8 +90,7 @@ impl Files {
     }
 
     /// Moves the WAL of a replaced file away from the new file: SQLite would read it as part of the new one. It is
-    /// kept, because the
-    /// old file may still exist somewhere, and the WAL has its newest commits.
+    /// kept, because the old file may still exist somewhere, and the WAL has its newest commits.
     pub fn part_with_wal(&self) {
         let Some([database, beside @ ..]) = self.opened.get().map(Vec::as_slice) else { return };
         let is = |(path, opened): &(PathBuf, Identity)| identity(path).map(|now| now == *opened);
@@ -111,10 +105,8 @@ impl Files {
     }
 
     /// The same before anything is opened: a file may have been put in the place of one whose process was killed.
-    /// SQLite takes a
-    /// WAL beside a file for the file's own. Nothing in the file says otherwise, with two exceptions: a file that is
-    /// not in WAL
-    /// mode, as `VACUUM INTO` leaves it, and an empty file.
+    /// SQLite takes a WAL beside a file for the file's own. Nothing in the file says otherwise, with two exceptions: a
+    /// file that is not in WAL mode, as `VACUUM INTO` leaves it, and an empty file.
     ///
     /// # Errors
     /// [`LogError::Unavailable`] if it cannot be moved: opening the database would mix the two.

@@ -1,6 +1,5 @@
 //! Users' queries in SQLite: short reads on separate connections, with a timeout. The WAL cannot be restarted while a
-//! read is
-//! running, so no read may run for long.
+//! read is running, so no read may run for long.
 
 use std::time::Duration;
 

@@ -1,76 +1,76 @@
-//! How to walk through a list that is given in pages by offset, has no snapshot, and may change meanwhile. Pure.
+//! How to read a list that is paged by offset, has no snapshot, and can change between pages. Pure.
 //!
-//! Pages of lists that may change overlap by one record. As long as each begins with the one that the page before ended with, and the total stays, the
-//! list has not moved, and all of it is seen in `max(1, ⌈(n − 1) / 499⌉)` calls. Else:
+//! Pages of lists that can change overlap by one record. As long as each page begins with the last record of the page before,
+//! and the total is unchanged, the list has not shifted, and `max(1, ⌈(n − 1) / 499⌉)` calls read all of it. Otherwise:
 //!
-//! - **Something was put in front of where we are** (the page holds records that are known, in another place): go on; what
-//!   is known is left out. In the end, if the total says that there is more than was seen, the list is walked once more.
-//! - **Something was taken away in front of where we are** (the page holds nothing that is known, or nothing at all): records
-//!   have moved past us. The page is put aside, and earlier ones are asked for until one holds something known; from there it
-//!   goes forward again.
-//! - **The page before comes again**, or an empty one although the total says otherwise: it is asked for again, three times.
-//!   Without a total a repeated page is the end: lists are known that give their last page for every offset beyond it (manual,
+//! - **Records were inserted before the current position** (the page contains known records at another place): continue,
+//!   and skip the known ones. If at the end the total is higher than the number of records seen, the list is read again.
+//! - **Records were removed before the current position** (the page contains no known record, or none at all): unread
+//!   records have moved to earlier offsets. The page is discarded, and earlier ones are requested until one contains a
+//!   known record; from there, reading continues forward.
+//! - **The previous page is returned again**, or an empty one below the total: it is requested again, three times.
+//!   Without a total, a repeated page is the end: some lists return their last page for every offset beyond it (manual,
 //!   7.1.2.1).
 //!
-//! With a total, a list of which less was given is never taken for whole: however it ends, that is a failure. (The platform
-//! does not agree with itself on whether `offset` counts records or pages; where it counted pages, or long lists were cut off,
-//! this is what would be seen.)
+//! A list that has a total is never considered complete if fewer records were returned: however it ends, that is an
+//! error. (The platform's documents contradict each other on whether `offset` counts records or pages; if it counted
+//! pages, or if long lists were cut off, this is how it would show.)
 //!
-//! It ends on any list: steps back and walks through all of it are counted. What is put in while the last of them passes
-//! may be missed, and what is taken away may still be given.
+//! Reading ends for any list: steps back and repeated readings are limited. Records inserted during the last reading
+//! may be missed, and removed ones may still be returned.
 
 use std::collections::HashSet;
 
-/// Distinguishes records.
+/// Identifies a record.
 pub(super) type Key = u128;
 
-/// Times that an odd page is asked for.
+/// Number of requests for an unexpected page.
 const MAX_ODD_PAGES: u32 = 3;
-/// Walks through a list that does not stay as it is.
+/// Maximum number of readings of a list that keeps changing.
 const MAX_WALKS: u32 = 3;
-/// Times that records moved past us, before the list is called too restless.
+/// Number of times that records moved to earlier offsets, before the list is considered to change too fast.
 const MAX_GAPS: u32 = 10;
 
-/// A page, as far as walking goes.
+/// A page, as far as it matters for reading.
 pub(super) struct Page {
-    /// What the platform says that there are in all.
+    /// The total according to the platform.
     pub count: Option<u64>,
-    /// Of its records, in their order.
+    /// The keys of its records, in their order.
     pub keys: Vec<Key>,
 }
 
-/// What to make of a page.
+/// How to proceed with a page.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Records to take, by their place in the page. May be none.
+    /// Take the records at these places in the page. Can be empty.
     Take(Vec<usize>),
-    /// Ask again, after a pause.
+    /// Request it again, after a pause.
     Again,
-    /// The platform gives the same page for different offsets.
+    /// The platform returns the same page for different offsets.
     Repeats,
-    /// The list does not keep still.
+    /// The list changes too fast.
     Restless,
 }
 
-/// A walk through a list.
+/// The state of reading a list.
 #[derive(Debug, Default)]
 pub(super) struct Walk {
-    /// Records that are asked for at once …
+    /// Page size.
     limit: u64,
-    /// … and those of a page that the next one is to begin with.
+    /// Number of records of a page with which the next page should begin.
     overlap: u64,
-    /// The offset to ask for.
+    /// The next offset.
     at: u64,
     done: bool,
-    /// The last record of the page before, which the next page should begin with.
+    /// The last record of the previous page, with which the next page should begin.
     anchor: Option<Key>,
-    /// The page before, and where it was.
+    /// The previous page and its offset.
     previous: (u64, Vec<Key>),
     seen: HashSet<Key>,
-    /// Records that are like another in their page.
+    /// Records that are equal to another one in their page.
     twins: u64,
     count: Option<u64>,
-    /// The list was seen to change in this walk.
+    /// Whether the list was seen to change during this reading.
     moved: bool,
     walks: u32,
     gaps: u32,
@@ -87,12 +87,12 @@ impl Walk {
         (!self.done).then_some(self.at)
     }
 
-    /// How many records were taken until now, with those that are like another.
+    /// Number of records taken so far, including those equal to another one.
     pub(super) fn given(&self) -> u64 {
         self.seen.len() as u64 + self.twins
     }
 
-    /// At the end: whether the platform says that there is more than it gave.
+    /// Whether, at the end, the platform states a higher total than it returned.
     pub(super) fn is_short(&self) -> bool {
         self.done && self.count.is_some_and(|count| self.given() < count)
     }
@@ -102,7 +102,7 @@ impl Walk {
         self.count
     }
 
-    /// The page at the offset that [`Walk::ask`] said.
+    /// Handles the page at the offset returned by [`Walk::ask`].
     pub(super) fn take(&mut self, page: &Page) -> Step {
         let changed = self.count.is_some() && page.count.is_some() && self.count != page.count;
         self.moved |= changed;
@@ -129,7 +129,7 @@ impl Walk {
         }
         let length = page.keys.len() as u64;
         let offset = self.at + length;
-        // A page of one record cannot overlap and go forward.
+        // With an overlap, a page of one record would not advance.
         let overlap = self.overlap.min(length - 1);
         self.anchor = (overlap > 0).then_some(*last);
         self.previous = (self.at, page.keys.clone());
@@ -168,12 +168,12 @@ impl Walk {
         if self.odd < MAX_ODD_PAGES {
             return Step::Again;
         }
-        // Whoever goes on all the same has three more tries.
+        // If the caller continues nevertheless, there are three more attempts.
         self.odd = 0;
         Step::Repeats
     }
 
-    /// Records have moved to the front past us: look for the place in front of `from` where we know our way.
+    /// Records have moved to earlier offsets: looks for a known record before `from`.
     fn step_back(&mut self, from: u64) -> Step {
         self.gaps += 1;
         if self.gaps > MAX_GAPS {
@@ -185,7 +185,7 @@ impl Walk {
         Step::Take(Vec::new())
     }
 
-    /// The end of the list, or of one walk through it.
+    /// The end of the list, or of one reading of it.
     fn end(&mut self) {
         let missing = self.count.is_some_and(|count| self.given() < count);
         self.walks += 1;

@@ -1,32 +1,32 @@
-//! Walks through lists that are served from memory, and changed between two pages.
+//! Reads lists that are served from memory and changed between two pages.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// How many calls any walk may make for so many records: no list may hold it for ever.
+/// Maximum number of calls for this many records: no list may keep a reader for ever.
 fn bound(records: usize) -> usize {
     (MAX_WALKS as usize + MAX_GAPS as usize) * (records / 100 + MAX_ODD_PAGES as usize + 2)
 }
 
-/// A page as the platform gives it.
+/// A page as the platform returns it.
 fn page(list: &[Key], offset: u64, limit: usize, count: bool) -> Page {
     let from = usize::try_from(offset).expect("small").min(list.len());
     let to = (from + limit).min(list.len());
     Page { count: count.then_some(list.len() as u64), keys: list[from..to].to_vec() }
 }
 
-/// What a walk brought.
+/// The result of a reading.
 #[derive(Debug)]
 struct Outcome {
     taken: Vec<Key>,
     calls: usize,
     failures: Vec<Step>,
-    /// At the end there was less than the total said.
+    /// Whether the total was higher than the number of records at the end.
     short: bool,
 }
 
-/// Walks to the end; `serve` gives the page at an offset, and gets the number of the call.
+/// Reads to the end; `serve` returns the page for the number of the call and the offset.
 fn walk(most: usize, mut serve: impl FnMut(usize, u64) -> Page) -> Outcome {
     let mut walk = Walk::new(500, 1);
     let mut outcome = Outcome { taken: Vec::new(), calls: 0, failures: Vec::new(), short: false };
@@ -39,7 +39,7 @@ fn walk(most: usize, mut serve: impl FnMut(usize, u64) -> Page) -> Outcome {
             Step::Again => {}
             failure => {
                 outcome.failures.push(failure);
-                // Whoever asks goes on a few times, and then gives up.
+                // A caller continues a few times, and then gives up.
                 if outcome.failures.len() == 3 {
                     return outcome;
                 }
@@ -78,7 +78,7 @@ fn a_platform_that_gives_less_at_once_than_was_asked_for_or_no_total_is_read_to_
 fn records_that_move_past_us_are_read_all_the_same() {
     let before = numbers(1700);
     for (gone, calls) in [(1, 6), (30, 6), (498, 6), (700, 7), (1100, 6)] {
-        // Oldest records leave after the second page: those at 999 and after are now further in front.
+        // The oldest records leave after the second page: those at 999 and later move to earlier offsets.
         let after = before[gone..].to_vec();
         let outcome = walk(50, |call, offset| page(if call < 2 { &before } else { &after }, offset, 500, true));
         assert!(after.iter().all(|key| outcome.taken.contains(key)), "{gone}");
@@ -123,7 +123,7 @@ fn a_page_that_always_comes_again_is_a_failure_or_the_end() {
     let outcome = walk(50, |_, _| page(&list, 0, 500, true));
     assert_eq!(outcome.taken, list[..500]);
     assert!(outcome.failures.iter().all(|failure| *failure == Step::Repeats) && outcome.failures.len() == 3);
-    // As the dashboard does it, which gives no total that could be believed.
+    // Like the dashboard's list, which has no reliable total.
     let outcome = walk(50, |_, offset| page(&list, offset.min(900), 500, false));
     assert_eq!((outcome.taken, outcome.failures), (list, Vec::new()));
 }
@@ -157,7 +157,7 @@ fn a_list_of_which_less_comes_than_its_total_says_is_never_taken_for_whole() {
         let outcome = walk(100, |_, offset| serve(offset));
         assert!(outcome.short || !outcome.failures.is_empty(), "{name}: {} taken", outcome.taken.len());
     }
-    // One that shrinks while it is read is whole.
+    // A list that shrinks while it is read is complete.
     for left in [0, 1, 600] {
         let outcome = walk(50, |call, offset| page(&list[..if call < 2 { 1400 } else { left }], offset, 500, true));
         assert!(!outcome.short && outcome.failures.is_empty(), "{left}: {outcome:?}");
@@ -183,7 +183,7 @@ fn records_that_are_alike_are_given_once_and_lead_to_no_further_walk() {
     assert_eq!((outcome.taken.len(), outcome.calls), (598, 2));
 }
 
-/// A change between two pages: put in so many at a place, or take away, or swap two neighbours.
+/// A change between two pages: insert or remove a number of records at a place, or swap two neighbours.
 #[derive(Clone, Debug)]
 enum Change {
     In(usize, usize),
@@ -237,7 +237,7 @@ proptest! {
         prop_assert_eq!(distinct.len(), outcome.taken.len());
     }
 
-    /// Retention takes away the oldest while the list is read: what stays is all there.
+    /// Retention removes the oldest records during the reading: all remaining ones are returned.
     #[test]
     fn whatever_stays_is_given_while_old_ones_leave(
         length in 0..5000_u64, leave in prop::collection::vec(0..400_usize, 0..9),
@@ -252,7 +252,7 @@ proptest! {
         prop_assert!(list.iter().all(|key| taken.contains(key)));
     }
 
-    /// One change of any kind: what was there from the first page to the last is given.
+    /// After one change of any kind, everything that was there from the first page to the last is returned.
     #[test]
     fn whatever_is_there_from_first_to_last_is_given_if_the_list_changes_once(
         length in 0..4000_u64, at in 0..9_usize, change in change(),

@@ -91,11 +91,9 @@ proptest! {
         }
     }
 
-    /// Every byte is significant, with these exceptions: white space between tokens that stays white space, the case
-    /// of the
-    /// digits of the signature, and another spelling of the same escape. So whatever still verifies after a change
-    /// has the
-    /// same members with the same values, and the same `eventInfo` except for escapes.
+    /// Every byte is significant, with these exceptions: white space between tokens that stays white space, the case of
+    /// the digits of the signature, and another spelling of the same escape. So whatever still verifies after a change
+    /// has the same members with the same values, and the same `eventInfo` except for escapes.
     #[test]
     fn a_changed_byte_verifies_only_if_it_meant_nothing(
         payload in value(),

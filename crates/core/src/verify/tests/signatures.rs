@@ -4,9 +4,8 @@ use sha2::Digest as _;
 
 use super::*;
 
-/// `appID`, envelope timestamp, nonce, key, eventInfo, signature: the two samples of the manual that can be computed,
-/// and
-/// three of our own.
+/// `appID`, envelope timestamp, nonce, key, eventInfo, signature: the two samples of the manual that can be
+/// computed, and three of our own.
 const VECTORS: [[&str; 6]; 5] = [
     [
         "1988692299",
