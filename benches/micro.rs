@@ -1,7 +1,7 @@
-//! What a single delivery costs in the processor, without any I/O: verification above all, as ratios.
+//! The CPU cost of a single delivery, without any I/O: mainly verification, as ratios.
 //!
-//! A forged delivery must cost no more than a small constant times a genuine one, whatever its body and however many keys
-//! its subscriber has: the last table says so.
+//! A forged delivery must cost at most a small constant factor more than a genuine one, whatever its body and however
+//! many keys its subscriber has: the last table shows it.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -18,15 +18,15 @@ use secrecy::SecretString;
 const APP_ID: &str = "1988692299";
 const KEY: &str = "benchmark-Key-1";
 
-/// A mismatch may cost so many times a match: there are eight forms of `eventInfo`, each is made and checked once, and three of
-/// them are up to three times as long as what was sent (a letter of two bytes becomes six).
+/// Maximum ratio of the cost of a mismatch to that of a match: there are eight forms of `eventInfo`, each is made and
+/// checked once, and three of them are up to three times as long as the original (a letter of two bytes becomes six).
 const MAX_RATIO: f64 = 25.0;
 
-/// Runs of which the fastest counts: whatever disturbs a run makes it slower.
+/// The fastest of this many runs counts, because every disturbance makes a run slower.
 const RUNS: usize = 40;
 const RUN: Duration = Duration::from_millis(10);
 
-/// Nanoseconds.
+/// The cost in nanoseconds.
 fn cost(mut work: impl FnMut()) -> f64 {
     let once = instant();
     work();
@@ -122,7 +122,7 @@ fn main() {
     }
 }
 
-/// The row that the log makes of a delivery.
+/// The row that the log stores for a delivery.
 fn record(body: &Bytes, keyring: &Keyring, delivery: &Delivery) -> Record {
     let checked = verify::verify(body, keyring, delivery).expect("our own signature");
     let Content::Event(event) = checked.verified.content() else { panic!("an event") };

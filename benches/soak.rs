@@ -1,4 +1,4 @@
-//! `make soak`: faults at random for as long as one likes. The tests run the same for some seconds.
+//! `make soak`: random faults for a chosen time. The tests run the same for some seconds.
 #![expect(clippy::disallowed_methods, reason = "as in the tests, tasks are spawned and the clock is read")]
 
 #[path = "../tests/it/soak/mod.rs"]
@@ -44,7 +44,7 @@ async fn main() -> ExitCode {
     let options = Options::parse();
     let mut terminate = signal(SignalKind::terminate()).expect("a handler");
     let mut interrupt = signal(SignalKind::interrupt()).expect("a handler");
-    // Cut short, what was started is still ended and removed, by those who own it.
+    // After a signal, everything that was started is still ended and removed by its owner.
     tokio::select! {
         biased;
         _ = terminate.recv() => eprintln!("terminated"),

@@ -1,6 +1,6 @@
-//! What is left of the rate of good events while somebody attacks, to that of nobody attacking, in the same round.
+//! The rate of good events during an attack, relative to the rate without an attack in the same round.
 //!
-//! The attackers run on the same processors, in this process: what they cost themselves is part of what is lost.
+//! The attackers run on the same processors, in this process: their own cost is part of the loss.
 
 use std::time::Duration;
 
@@ -19,14 +19,15 @@ use crate::support::attack::{Attack, Kind, Target, many_files};
 /// Connections of the platform.
 const CONNECTIONS: usize = 64;
 
-/// Attackers of a kind that needs many, more than the table has room for; and of one that keeps the processors busy.
+/// Number of attackers for an attack that needs more of them than the connection table holds, and for one that
+/// keeps the processors busy.
 const MANY: usize = 10_000;
 const FEW: usize = 64;
 
-/// How long the attack goes on before anything is measured.
+/// How long the attack runs before the measurement starts.
 const HEAD_START: Duration = Duration::from_secs(3);
 
-/// The attack, and how good events fared.
+/// An attack, and how good events fared.
 #[derive(Default)]
 struct Line {
     rates: Vec<f64>,
@@ -37,7 +38,7 @@ struct Line {
     peak_mb: Vec<f64>,
 }
 
-/// Measures and prints all of them.
+/// Measures and prints all attacks.
 pub async fn run(bench: &mut Bench) {
     many_files();
     let kinds: Vec<Option<Kind>> = std::iter::once(None).chain(Kind::ALL.map(Some)).collect();
@@ -86,13 +87,13 @@ fn name(kind: Option<Kind>) -> String {
     format!("{} x {what}", many(kind))
 }
 
-/// As many as this process may have files for.
+/// Limits the number of attackers to the open files that this process may have.
 fn many(kind: Kind) -> usize {
     let files = getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok());
     if kind.is_of_many() { files.map_or(MANY, |files| MANY.min(files / 2)) } else { FEW }
 }
 
-/// One attack; returns the rate in the closed loop.
+/// Measures one attack; returns the rate of the closed loop.
 async fn measure(bench: &mut Bench, kind: Option<Kind>, line: &mut Line) -> f64 {
     let seconds = bench.options.seconds;
     let mut setup = bench.start(Case::SQLITE).await;
@@ -116,7 +117,7 @@ async fn measure(bench: &mut Bench, kind: Option<Kind>, line: &mut Line) -> f64 
     closed.throughput_per_s
 }
 
-/// The platform's deliveries. One that is not acknowledged within 3 s counts as one that was not.
+/// The platform's deliveries. One that is not acknowledged within 3 s counts as failed.
 async fn good(url: &str, rate: Option<f64>, seconds: f64) -> Report {
     let simulation = Simulation {
         connections: CONNECTIONS,

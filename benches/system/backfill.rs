@@ -1,4 +1,4 @@
-//! A day of history that nobody pushed, filled: how many calls, how long, how much memory.
+//! A backfill of a day without pushes: number of calls, time and memory.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ const fn calls_for(records: u64) -> u64 {
 
 impl Backfill {
     pub async fn run(&self) {
-        // The limit is what the gateway's headers say.
+        // The limit is the one in the gateway's headers.
         let options = PlatformOptions { limit: u32::MAX, ..PlatformOptions::new(API_APP, API_KEY.into()) };
         let platform = Platform::start(options).await.expect("a free port");
         let now = Clock::System.now().get();
@@ -97,13 +97,13 @@ impl Backfill {
     }
 }
 
-/// As long as the call that is made most often takes.
+/// The minutes that the rate limit of the most frequent call imposes.
 #[expect(clippy::cast_precision_loss, reason = "a number of calls")]
 fn minutes(calls: &[u64]) -> f64 {
     calls.iter().max().map_or(0.0, |most| *most as f64 / 100.0)
 }
 
-/// The memory of a process that runs.
+/// The memory of a running process.
 fn resident(id: u32) -> Option<f64> {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

@@ -1,4 +1,4 @@
-//! An hour without a bus: the log fills, then the bus is back.
+//! An hour without a bus: the log fills, then the bus returns.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,31 +13,31 @@ use crate::run::{self, Bench, Case, Setup, messages};
 use crate::servers::Database;
 use crate::support::postgres::psql;
 
-/// New events per second that come in while the backlog is published.
+/// New events per second while the backlog is published.
 const INGEST: f64 = 2_000.0;
 
-/// Messages on their way at once from the bare publisher.
+/// Maximum number of unacknowledged messages of the bare publisher.
 const IN_FLIGHT: usize = 1_024;
 
-/// How long the backlog may take.
+/// Timeout for publishing the backlog.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(300);
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Backlog {
     pub events: u64,
-    /// Messages per second that JetStream takes from a program that does nothing but publish.
+    /// Messages per second that JetStream accepts from a program that only publishes.
     pub bare: f64,
-    /// Messages per second from the backlog alone.
+    /// Messages per second while only the backlog is published.
     pub drained: f64,
-    /// The same while events come in at a steady rate, their own messages included …
+    /// The same while events arrive at a steady rate, including their own messages.
     pub drained_with_ingest: f64,
-    /// … and what part of that rate was acknowledged in time.
+    /// The part of that rate that was acknowledged in time.
     pub ingest: f64,
-    /// Their slowest percent.
+    /// The 99th percentile of their latency.
     pub ingest_p99_ms: f64,
-    /// Acknowledged events per second with all connections busy, while a backlog is published …
+    /// Acknowledged events per second with all connections busy, while a backlog is published.
     pub full_during: f64,
-    /// … and without one.
+    /// The same without a backlog.
     pub full_without: f64,
 }
 
@@ -48,7 +48,7 @@ pub async fn drain(bench: &mut Bench, case: Case) -> Backlog {
     setup.server.stop().await;
 
     let bare = bare(&mut setup, events / 4).await;
-    // Three times the same backlog, into an empty stream each time: the cursor is set back by its owner's hand.
+    // The same backlog three times, into an empty stream each time: the cursor is reset in between.
     let drained = {
         let bus = open(&mut setup).await;
         let started = Instant::now();
@@ -110,7 +110,7 @@ async fn fill(setup: &mut Setup, wanted: u64) -> u64 {
     events
 }
 
-/// A new bus with an empty store, and the service set to use it.
+/// Starts a new bus with an empty store, and configures the service to use it.
 pub async fn open(setup: &mut Setup) -> jetstream::Context {
     setup.nats = None;
     let nats = crate::servers::nats().await;
@@ -120,7 +120,7 @@ pub async fn open(setup: &mut Setup) -> jetstream::Context {
     bus
 }
 
-/// Sets the cursor back to the log's beginning, as an operator may by SQL while the service is stopped.
+/// Resets the cursor to the start of the log, as an operator can do with SQL while the service is stopped.
 pub async fn reset(url: &str, database: Database) {
     let sql = "DELETE FROM cursors WHERE name = 'bus'";
     match database {
@@ -151,7 +151,7 @@ pub async fn caught_up(bus: &jetstream::Context, events: u64) {
     }
 }
 
-/// A publisher that has nothing else to do: messages of the same size with an id, as many on their way as help.
+/// A program that only publishes: messages of the same size with an id, with as many unacknowledged as useful.
 async fn bare(setup: &mut Setup, messages: u64) -> f64 {
     let bus = open(setup).await;
     let config = jetstream::stream::Config {

@@ -1,7 +1,7 @@
-//! The servers that Convoke is compared with. This program runs itself as one of them, so that each has a process of its
-//! own, like the service.
+//! The servers with which Convoke is compared. This program runs itself as one of them, so that each has its own
+//! process, like the service.
 //!
-//! All of them are behind Convoke's own listener: what differs is the handler alone.
+//! All of them use Convoke's own listener: only the handler differs.
 
 use std::sync::Arc;
 
@@ -24,10 +24,10 @@ use tokio::net::TcpListener;
 
 use crate::servers::PATH;
 
-/// As Convoke's own default.
+/// The same as Convoke's default.
 const MAX_BODY: usize = 256 << 10;
 
-/// Connections to PostgreSQL, as many as such services are usually given.
+/// Connections to PostgreSQL, a usual number for such services.
 const POOL: u32 = 16;
 
 fn setting(name: &str) -> String {
@@ -67,12 +67,12 @@ async fn whole(body: Body) -> Result<Bytes, StatusCode> {
     to_bytes(body, MAX_BODY).await.map_err(|_| StatusCode::BAD_REQUEST)
 }
 
-/// L0: reads the body and answers. The load generator's ceiling.
+/// L0: reads the body and responds. This is the load generator's ceiling.
 async fn bare(request: Request) -> StatusCode {
     whole(request.into_body()).await.map_or_else(|status| status, |_| StatusCode::OK)
 }
 
-/// L1: what every receiver of these events must do, and nothing else. All ratios are to this.
+/// L1: what every receiver of these events must do, and nothing else. All ratios are relative to this.
 async fn baseline(State(keyring): State<Arc<Keyring>>, request: Request) -> StatusCode {
     match whole(request.into_body()).await {
         Ok(body) if verify::authenticate(&body, &keyring).is_ok() => StatusCode::OK,
@@ -81,7 +81,7 @@ async fn baseline(State(keyring): State<Arc<Keyring>>, request: Request) -> Stat
     }
 }
 
-/// What one would write first: an `INSERT` on a pool, a publish that is awaited, the answer; each request for itself.
+/// The obvious implementation: an `INSERT` on a pool, an awaited publish and the response, for each request separately.
 struct Naive {
     keyring: Arc<Keyring>,
     pool: PgPool,

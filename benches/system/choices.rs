@@ -1,6 +1,6 @@
 //! The measurements behind Convoke's constants: batch sizes, writers, linger, the key, the relay's window.
 //!
-//! The loop of `intake` is written here once more, with what it decided left open, over the same back ends.
+//! This is a copy of the loop of `intake` with its choices as parameters, over the same back ends.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,16 +21,16 @@ use crate::run::{self, Bench};
 use crate::servers::{APP_ID, KEY, disk};
 use crate::statistics::median;
 
-/// Senders that wait for their answer before they send again, as 256 connections do.
+/// Senders that wait for the response before they send again, like 256 connections.
 const SENDERS: usize = 256;
 
-/// What is left open.
+/// The parameters.
 #[derive(Clone, Copy, Debug)]
 struct Choice {
     cap: usize,
     writers: usize,
     linger: Duration,
-    /// Whether the key is led by the event's time, or random.
+    /// Whether the key starts with the time of the event, or is random.
     time_led: bool,
 }
 
@@ -150,7 +150,7 @@ fn keyring() -> Keyring {
     Keyring::new(&[subscriber])
 }
 
-/// The id is led by the event's time: if the times are in no order, the ids are not either.
+/// Makes an event. Its id starts with its time, so random times make random ids.
 fn event(keyring: &Keyring, sender: usize, number: u64, time_led: bool) -> Verified {
     let received_at = Clock::System.now();
     let at = if time_led { received_at.get() } else { i64::from(rand::random::<u32>()) * 50_000 };
@@ -164,7 +164,7 @@ fn event(keyring: &Keyring, sender: usize, number: u64, time_led: bool) -> Verif
     verify::verify(&body, keyring, &delivery).expect("our own signature").verified
 }
 
-/// Messages per second that the bus takes in windows of this size, each awaited as a whole.
+/// Messages per second that the bus accepts in windows of this size, each awaited as a whole.
 async fn window_rate(window: usize, seconds: f64) -> f64 {
     let nats = crate::servers::nats().await;
     let options = bus::Options::new(nats.url(), "MEETINGS", "meetings");

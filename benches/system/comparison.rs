@@ -1,4 +1,4 @@
-//! Two columns of figures, measured in turn, and their ratio.
+//! Two columns of figures, measured alternately, and their ratio.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::statistics::median;
 
-/// What the ratio of the second column to the first has to be.
+/// The required ratio of the second column to the first.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub enum Must {
     AtLeast(f64),
@@ -26,7 +26,7 @@ pub struct Table {
     title: String,
     heads: [String; 2],
     lines: Vec<Line>,
-    /// What a reader has to know beside it: what limits the figures, and what disturbed them.
+    /// What a reader has to know: what limits the figures, and what disturbed them.
     notes: Vec<String>,
 }
 
@@ -69,7 +69,7 @@ impl Table {
     }
 }
 
-/// With as many digits as mean something.
+/// Formats a value with its significant digits.
 fn figure(value: f64) -> String {
     match value {
         it if it >= 100.0 => format!("{it:.0}"),

@@ -1,32 +1,32 @@
-//! What the kernel says of processes and processors, in `/proc`.
+//! Data about processes and processors, from `/proc`.
 
 use std::fs;
 
 /// Clock ticks per second in `/proc`: part of the kernel's interface on every platform that Convoke is built for.
 const TICKS: f64 = 100.0;
 
-/// Ticks that a process has used itself, and for the children that it reaped.
+/// Clock ticks that a process has used itself, and for its reaped children.
 fn ticks(process: u32) -> Option<(f64, f64)> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name before the parenthesis may hold anything.
+    // The name before the parenthesis can contain anything.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut next = || fields.next()?.parse::<f64>().ok();
     Some((next()? + next()?, next()? + next()?))
 }
 
-/// Seconds of processor time that this program itself has used, without the servers that it started.
+/// CPU seconds used by this program itself, without the servers that it started.
 pub fn own_cpu() -> f64 {
     ticks(std::process::id()).map_or(0.0, |(own, _)| own) / TICKS
 }
 
-/// Seconds of processor time that a process has used, the children that it reaped and those that it has now included.
+/// CPU seconds used by a process, including its reaped and its current children.
 pub fn cpu(process: u32) -> f64 {
     let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
     let children = children.split_whitespace().filter_map(|child| child.parse().ok());
     std::iter::once(process).chain(children).filter_map(ticks).map(|(own, reaped)| own + reaped).sum::<f64>() / TICKS
 }
 
-/// Resident memory in MB: now, and at most so far.
+/// Resident memory in MB: now, and the maximum so far.
 pub fn memory(process: u32) -> (f64, f64) {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let read = |name: &str| {
@@ -61,13 +61,13 @@ impl Processors {
         Self { all, busy: all - at(3) - at(4) - at(7), stolen: at(7) }
     }
 
-    /// Since `before`, in percent of all processors: what the host took for others, and what was busy.
+    /// Percent of all processors since `before`: stolen by the host, and busy.
     pub fn since(self, before: Self) -> (f64, f64) {
         let all = (self.all - before.all).max(0.01);
         (100.0 * (self.stolen - before.stolen) / all, 100.0 * (self.busy - before.busy) / all)
     }
 
-    /// Seconds of work since `before`.
+    /// Busy seconds since `before`.
     pub fn busy_since(self, before: Self) -> f64 {
         self.busy - before.busy
     }

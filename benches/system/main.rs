@@ -1,6 +1,6 @@
-//! How fast Convoke is: the real service, on real databases and a real bus, beside a baseline in the same run.
+//! How fast Convoke is: the real service, on real databases and a real bus, compared with a baseline in the same run.
 //!
-//! Absolute figures depend on the machine; only ratios between lines of one run mean something. Everything runs on the
+//! Absolute figures depend on the machine; only ratios between lines of one run are meaningful. Everything runs on the
 //! same processors: the load generator, the service, PostgreSQL and NATS.
 #![expect(
     clippy::disallowed_methods,
@@ -35,7 +35,7 @@ use report::Findings;
 use run::{Bench, Case};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The rate of the open loop: what a platform of several thousand companies sends on a busy morning.
+/// The rate of the open loop: what a platform with several thousand companies sends on a busy morning.
 const OPEN_RATE: f64 = 2_000.0;
 
 /// Measures the whole service, with its databases and its bus as real processes, side by side with a baseline.
@@ -67,7 +67,7 @@ async fn main() {
     }
     let mut terminate = signal(SignalKind::terminate()).expect("a handler");
     let mut interrupt = signal(SignalKind::interrupt()).expect("a handler");
-    // Cut short, what was started is still ended and removed, by those who own it.
+    // After a signal, everything that was started is still ended and removed by its owner.
     tokio::select! {
         () = execute(command, options) => {}
         _ = terminate.recv() => eprintln!("terminated"),
@@ -151,14 +151,14 @@ async fn run(options: Options) {
     }
 }
 
-/// The closed loop: each connection sends as soon as it is answered.
+/// The closed loop: each connection sends again as soon as it gets a response.
 async fn throughput(bench: &mut Bench, findings: &mut Findings) {
     let wants = |part| bench.options.wants(part);
     let mut cases = Vec::new();
     if wants("bare") {
         cases.push(Case::Bare);
     }
-    // What every other line is compared with.
+    // All other lines are compared with this one.
     if ["bare", "sqlite", "postgres", "bus", "naive"].into_iter().any(wants) {
         cases.push(Case::Baseline);
     }

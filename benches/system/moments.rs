@@ -1,4 +1,4 @@
-//! What throughput does not show: a burst, the way from the commit to the stream, the start, and memory without load.
+//! What throughput does not show: a burst, the latency from receipt to stream, the start-up time, and the idle memory.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,18 +20,18 @@ use crate::machine;
 use crate::run::{self, Bench, Case, messages};
 use crate::servers::{APP_ID, KEY, PATH};
 
-/// Everyone leaves an all-hands.
+/// Everyone leaves an all-hands meeting.
 const BURST: usize = 2_000;
-/// Connections that the burst comes over, open before it begins.
+/// Connections of the burst, opened before it begins.
 const BURST_CONNECTIONS: usize = 512;
 
-/// Events per second while the way into the stream is measured.
+/// Events per second while the latency to the stream is measured.
 const STREAM_RATE: f64 = 1_000.0;
 
-/// Events in the database when the start is measured.
+/// How long the database is filled before the start-up is measured.
 const BEFORE_START: Duration = Duration::from_secs(3);
 
-/// Milliseconds from the first byte sent: until the last answer, and until the last event is in the stream.
+/// Milliseconds from the first byte sent: until the last response, and until the last event is in the stream.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Burst {
     pub acknowledged_ms: f64,
@@ -53,8 +53,8 @@ pub async fn burst(bench: &mut Bench, case: Case) -> Burst {
     Burst { acknowledged_ms, in_stream_ms }
 }
 
-/// Sends all of the requests over so many connections, which are open before it begins, each as soon as the one before it is
-/// answered with 200; when it began.
+/// Sends all requests over `over` connections, which are opened first, each request when the one before it got a
+/// 200. Returns the start time.
 pub async fn send_all(to: SocketAddr, requests: Vec<Vec<u8>>, over: usize) -> Instant {
     let mut connections = Vec::new();
     for _ in 0..over {
@@ -83,7 +83,7 @@ pub async fn send_all(to: SocketAddr, requests: Vec<Vec<u8>>, over: usize) -> In
     started
 }
 
-/// The request that describes the `n`th person leaving.
+/// The request for the `n`th person leaving.
 pub fn leaving(n: usize) -> Vec<u8> {
     let now = Clock::System.now().get();
     let info = format!(
@@ -92,7 +92,7 @@ pub fn leaving(n: usize) -> Vec<u8> {
     request(&info)
 }
 
-/// The request that delivers this `eventInfo`, signed now.
+/// A request that delivers this `eventInfo`, signed now.
 pub fn request(info: &str) -> Vec<u8> {
     let now = Clock::System.now().get();
     let body = sign::envelope(APP_ID, now, "10203040", info.as_bytes(), KEY.as_bytes());
@@ -105,8 +105,8 @@ pub fn request(info: &str) -> Vec<u8> {
     request
 }
 
-/// Milliseconds from when a body was complete to when a consumer of the stream has the message: queue, commit, relay, stream
-/// and the way to the consumer. So it is more than what lies between commit and stream.
+/// Milliseconds from a complete body to the message at a consumer of the stream: queue, commit, relay, stream and
+/// delivery to the consumer. So it is more than the time from commit to stream.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Stream {
     pub p50_ms: f64,
@@ -160,7 +160,7 @@ pub async fn stream(bench: &mut Bench, case: Case) -> Stream {
     Stream { p50_ms: at(0.5), p99_ms: at(0.99), p999_ms: at(0.999) }
 }
 
-/// A start on a database that is not empty, and the memory that is needed before anything happens.
+/// A start on a database that is not empty, and the memory before the first event.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Start {
     pub ready_ms: f64,

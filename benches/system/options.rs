@@ -1,16 +1,16 @@
-//! What the command line says for all measurements.
+//! Command-line options of all measurements.
 
 use std::collections::BTreeSet;
 
 use clap::Args;
 
-/// What can be asked for with `--only`, in the order in which it is run.
+/// The values of `--only`, in the order in which the parts run.
 pub const PARTS: [&str; 13] = [
     "bare", "sqlite", "postgres", "bus", "naive", "open", "burst", "stream", "backlog", "start", "tables", "choices",
     "attack",
 ];
 
-/// Not run unless asked for: how Convoke came to be as it is, and how it fares among enemies, is not how fast it is.
+/// Run only on request: the reasons for Convoke's constants, and its behaviour under attack, do not say how fast it is.
 const ON_REQUEST: [&str; 2] = ["choices", "attack"];
 
 /// Options of every measurement.

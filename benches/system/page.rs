@@ -1,5 +1,5 @@
-//! The page, open while events come in: what a browser needs for it over time, what the first paint asks of the service, and
-//! what open pages take from ingest.
+//! The web page, open while events arrive: its resources in the browser over time, what the first paint requests from
+//! the service, and how much open pages reduce ingest.
 
 use std::time::{Duration, Instant};
 
@@ -25,10 +25,10 @@ pub struct Page {
     pages: usize,
 }
 
-/// How often everything that the first paint needs is fetched.
+/// How often everything needed for the first paint is fetched.
 const FETCHES: usize = 20;
 
-/// A page is live if it paints at least so often, in frames a second.
+/// Minimum frames per second of a page that counts as live.
 const LIVE: f64 = 10.0;
 
 impl Page {
@@ -39,7 +39,7 @@ impl Page {
         println!("{}", shared.text());
     }
 
-    /// One browser, from the first second of the load to the last.
+    /// One browser, from the start of the load to its end.
     async fn look(&self, bench: &mut Bench) -> Table {
         let mut setup = bench.start(Case::SQLITE).await;
         let title = format!("one page at {:.0} events/s for {:.0} s", self.rate, self.length);
@@ -49,7 +49,7 @@ impl Page {
             "all {} files of the page, {bytes} bytes, one after the other on one connection, median of {FETCHES}: {milliseconds:.1} ms",
             files(&setup).await.len()
         ));
-        // So that every list and chart is there from the start.
+        // Makes sure that every list and chart is there from the start.
         setup.load(64, Some(self.rate), Duration::from_secs(3), Duration::from_secs(3_600)).await;
         let browser = Browser::start().await;
         browser.goto(&format!("http://{}/", setup.server.admin())).await;
@@ -58,7 +58,7 @@ impl Page {
         let length = Duration::from_secs_f64(self.length);
         let (report, (first, last)) = tokio::join!(setup.load(64, Some(self.rate), length, Duration::ZERO), async {
             let started = Instant::now();
-            // Long enough for its lists and charts to be full.
+            // Long enough to fill the lists and charts.
             tokio::time::sleep((length / 3).min(Duration::from_secs(10))).await;
             let first = needed(&browser).await;
             tokio::time::sleep((length.saturating_sub(started.elapsed())).saturating_sub(Duration::from_secs(4))).await;
@@ -79,14 +79,14 @@ impl Page {
         table
     }
 
-    /// The closed loop, without pages and with them, in turn.
+    /// The closed loop, alternately without and with open pages.
     async fn share(&self, bench: &mut Bench) -> Table {
         let mut table =
             Table::new("ingest, 256 connections, SQLite".to_owned(), "no page open", &format!("{} open", self.pages));
         let seconds = bench.options.seconds;
         for round in 0..bench.options.rounds {
             let mut setup = bench.start(Case::SQLITE).await;
-            // In turn the one and the other first: the log grows under both.
+            // Alternating, because the log grows during both.
             let (alone, watched) = if round % 2 == 0 {
                 let alone = setup.measure(256, None, seconds).await;
                 (alone, self.watched(&mut setup, seconds).await)
@@ -101,7 +101,7 @@ impl Page {
         table
     }
 
-    /// The closed loop while the pages' streams are read.
+    /// The closed loop while the streams of the pages are read.
     async fn watched(&self, setup: &mut Setup, seconds: f64) -> Measured {
         let mut pages = JoinSet::new();
         for _ in 0..self.pages {
@@ -119,7 +119,7 @@ impl Page {
     }
 }
 
-/// What is compared, and what must become of it.
+/// What is compared, and the required ratio.
 const NEEDED: [(&str, Must); 4] = [
     ("memory of its scripts, MB", Must::AtMost(1.25)),
     ("nodes", Must::AtMost(1.1)),
@@ -127,7 +127,7 @@ const NEEDED: [(&str, Must); 4] = [
     ("frames a second", Must::AtLeast(0.5)),
 ];
 
-/// Memory after a collection, nodes, listeners, and frames a second.
+/// Memory after a garbage collection, nodes, listeners, and frames per second.
 async fn needed(browser: &Browser) -> [f64; 4] {
     browser.cdp("HeapProfiler.collectGarbage", json!({})).await;
     let metrics = browser.cdp("Performance.getMetrics", json!({})).await;
@@ -155,7 +155,7 @@ async fn needed(browser: &Browser) -> [f64; 4] {
     [metric("JSHeapUsedSize") / 1e6, metric("Nodes"), metric("JSEventListeners"), frames]
 }
 
-/// The paths that the shell names.
+/// The paths in the HTML shell.
 async fn files(setup: &Setup) -> Vec<String> {
     let mut connection = RawConnection::open(setup.server.admin()).await;
     let shell = fetch(&mut connection, "/").await;
@@ -170,7 +170,7 @@ async fn fetch(connection: &mut RawConnection, path: &str) -> String {
     answer
 }
 
-/// Bytes, and the median time, of all that an empty cache needs.
+/// Bytes and median time of everything that an empty cache needs.
 async fn first_paint(setup: &Setup) -> (usize, f64) {
     let files = files(setup).await;
     let mut times = Vec::new();

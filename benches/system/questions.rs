@@ -1,5 +1,5 @@
-//! The questions of docs/use/attendance.md, asked of a large log: how long analysts wait. In PostgreSQL they have the role
-//! that the page makes.
+//! The queries of docs/use/attendance.md on a large log: how long analysts wait. In PostgreSQL they run as the
+//! role that the page creates.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -21,10 +21,10 @@ use crate::statistics::median;
 use crate::support::docs::{self, Query};
 use crate::support::postgres::Postgres;
 
-/// How long an answer may take, in seconds.
+/// Time limit of a response, in seconds.
 const GOAL: f64 = 1.0;
 
-/// Each question is asked so often in a row; the first answer is the cold one.
+/// How often each query runs in a row; the first run is the cold one.
 const REPETITIONS: usize = 4;
 
 /// Ask the questions of docs/use/attendance.md of a large log, on either database
@@ -49,7 +49,7 @@ pub enum Which {
     Postgres,
 }
 
-/// How long one question took, in seconds, in each round.
+/// The duration of one query, in seconds, in each round.
 #[derive(Debug, Serialize)]
 struct Answered {
     database: &'static str,
@@ -89,7 +89,7 @@ fn table(answered: &[Answered]) -> String {
     text
 }
 
-/// A filled log. It goes with its owner.
+/// A filled log, removed when it is dropped.
 struct Large {
     place: Place,
     queries: Vec<Query>,
@@ -176,7 +176,7 @@ impl Place {
         })
     }
 
-    /// Nothing is in memory any more: neither the server's nor, as far as the kernel heeds advice, the kernel's.
+    /// Empties the caches: the server's and, as far as the kernel heeds the advice, the page cache.
     async fn forget(&mut self) -> anyhow::Result<()> {
         match self {
             Self::Sqlite { folder } => evict(folder.path()),
@@ -190,7 +190,7 @@ impl Place {
     }
 }
 
-/// Asks the kernel to drop what it holds of the files below `folder`.
+/// Asks the kernel to drop the files below `folder` from its page cache.
 fn evict(folder: &Path) -> anyhow::Result<()> {
     let mut folders: Vec<PathBuf> = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -201,7 +201,7 @@ fn evict(folder: &Path) -> anyhow::Result<()> {
                 folders.push(entry.path());
             } else if kind.is_file() {
                 let file = File::open(entry.path())?;
-                // What is not on the disk yet stays in memory.
+                // Data that is not on the disk yet would stay in memory.
                 file.sync_all()?;
                 fadvise(&file, 0, None, Advice::DontNeed)?;
             }
@@ -234,7 +234,7 @@ impl Session {
         }
     }
 
-    /// The largest run of the last day, and somebody who was in it.
+    /// The largest run of the last day, and a person who was in it.
     async fn busiest(&mut self) -> anyhow::Result<About> {
         let day = match self {
             Self::Sqlite(_) => "substr(began_at, 1, 10)",
@@ -263,7 +263,7 @@ impl Session {
     }
 }
 
-/// What is asked about here instead of what the page names.
+/// The values that replace those in the page's queries.
 #[derive(Debug)]
 struct About {
     day: Date,
@@ -273,7 +273,7 @@ struct About {
 }
 
 impl About {
-    /// Dates keep their distance from the page's day.
+    /// Replaces the values. Dates keep their distance from the page's day.
     fn put_into(&self, query: Query) -> anyhow::Result<Query> {
         let printed = Date::parse(docs::DAY, &Iso8601::DATE)?;
         let mut sql = String::new();

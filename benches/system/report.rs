@@ -1,4 +1,4 @@
-//! The tables: medians over the rounds, ratios to the baseline of the same round, and what must be reached.
+//! The tables: medians over the rounds, ratios to the baseline of the same round, and the targets.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ use crate::options::Options;
 use crate::run::{Case, Measured};
 use crate::statistics::median;
 
-/// What Convoke must reach, and aims at, as ratios to the baseline at 256 connections.
+/// The required and the desired ratio to the baseline at 256 connections.
 const RATIOS: [(Case, f64, f64); 4] = [
     (Case::SQLITE, 0.55, 0.70),
     (Case::SQLITE_BUS, 0.38, 0.45),
@@ -39,7 +39,7 @@ struct Moment<T> {
     measured: T,
 }
 
-/// All that was measured.
+/// All results.
 #[derive(Debug, Default, Serialize)]
 pub struct Findings {
     head: String,
@@ -51,7 +51,7 @@ pub struct Findings {
     backlog: Vec<Moment<Backlog>>,
 }
 
-/// The median of `of` over what was measured of `case`; `None` if that was not measured.
+/// The median of `of` over the results of `case`; `None` if it was not measured.
 fn over<T>(moments: &[Moment<T>], case: Case, of: impl Fn(&T) -> f64) -> Option<f64> {
     let mut values: Vec<f64> =
         moments.iter().filter(|moment| moment.case == case.name()).map(|moment| of(&moment.measured)).collect();
@@ -106,7 +106,7 @@ impl Findings {
         self.of_closed(case, connections, |line| Some(line.measured.rate / line.baseline?))
     }
 
-    /// Prints the tables, and writes every single measurement to `target/bench.json`.
+    /// Prints the tables, and writes every measurement to `target/bench.json`.
     pub fn print(&self) {
         let mut text = format!("\n{}\n", self.head);
         self.throughput(&mut text);
@@ -258,7 +258,7 @@ impl Findings {
         }
     }
 
-    /// What disturbed the measurements, so that a reader can judge them.
+    /// Prints what disturbed the measurements, so that a reader can judge them.
     fn conditions(&self, text: &mut String) {
         let all =
             || self.closed.iter().map(|line| &line.measured).chain(self.open.iter().map(|moment| &moment.measured));

@@ -1,4 +1,4 @@
-//! One measurement: servers, load, and what it cost.
+//! One measurement: servers, load and cost.
 
 use std::time::{Duration, Instant};
 
@@ -15,13 +15,13 @@ use crate::servers::{self, APP_ID, Database, KEY, Server};
 use crate::support::nats::NatsServer;
 use crate::support::postgres::Postgres;
 
-/// People in each simulated meeting: most events are somebody joining or leaving, with the largest bodies.
+/// People in each simulated meeting: most events are joins and leaves, which have the largest bodies.
 pub const ATTENDEES: usize = 50;
 
-/// Before each measurement, the same load for so long: statements are prepared, memory is there.
+/// Length of the same load before each measurement, to prepare statements and allocate memory.
 const WARM_UP: Duration = Duration::from_millis(1_000);
 
-/// How long the relay may take to publish what is still in the log when the load ends, before the measurement fails.
+/// Time limit for the relay to publish the rest of the log after the load; then the measurement fails.
 const DRAIN_WITHIN: Duration = Duration::from_secs(60);
 
 /// What is measured.
@@ -64,7 +64,7 @@ impl Case {
     }
 }
 
-/// Processor time, in microseconds per event (or seconds per million).
+/// CPU time, in microseconds per event (or seconds per million).
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Cpu {
     pub service: f64,
@@ -74,13 +74,13 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// Without the load.
+    /// Without the load generator.
     pub fn whole(&self) -> f64 {
         self.service + self.database + self.bus
     }
 }
 
-/// How it went.
+/// The result of a measurement.
 #[derive(Clone, Debug, Serialize)]
 pub struct Measured {
     pub events: u64,
@@ -90,19 +90,20 @@ pub struct Measured {
     pub p999_ms: f64,
     pub max_ms: f64,
     pub cpu: Cpu,
-    /// The service's memory at the end, and at most.
+    /// The service's memory at the end, and its maximum.
     pub resident_mb: f64,
     pub peak_mb: f64,
-    /// How long after the last acknowledgement everything was in the stream, and how much was missing until then.
+    /// How long after the last acknowledgement everything was in the stream, and how many events were
+    /// missing when the load ended.
     pub drained_ms: Option<f64>,
     pub lag_events: Option<u64>,
-    /// Percent of the processors: taken by the host, and by processes that are not part of this.
+    /// Percent of the processors: stolen by the host, and used by unrelated processes.
     pub stolen: f64,
     pub foreign: f64,
 }
 
 impl Measured {
-    /// Who used the processors, as shares of all of them.
+    /// The shares of the processors by user.
     pub fn shares(&self) -> String {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let of = |per_event: f64| per_event * self.rate / 1e4 / count(cores as u64);
@@ -117,7 +118,7 @@ impl Measured {
     }
 }
 
-/// What all measurements share.
+/// The state shared by all measurements.
 pub struct Bench {
     pub options: Options,
     pub program: std::path::PathBuf,
@@ -134,7 +135,7 @@ impl Bench {
         Self { options, program, postgres: None, databases: 0 }
     }
 
-    /// The URL of a new database in the cluster, which starts with nothing left to write. The one before it is gone then.
+    /// The URL of a new database in the cluster, after a checkpoint. Drops the previous one.
     pub async fn new_database(&mut self) -> String {
         self.drop_database(&format!("bench{}", self.databases)).await;
         self.databases += 1;
@@ -161,13 +162,13 @@ impl Bench {
         self.postgres.as_ref().expect("just started")
     }
 
-    /// The servers of a case, started.
+    /// Starts the servers of a case.
     pub async fn start(&mut self, case: Case) -> Setup {
         let database = if case.has_postgres() { Some(self.new_database().await) } else { None };
         self.start_on(case, database).await
     }
 
-    /// The same on a database that is there; `None`: a new SQLite file, or none.
+    /// The same on an existing database; `None`: a new SQLite file, or none.
     pub async fn start_on(&mut self, case: Case, database: Option<String>) -> Setup {
         let nats = if case.has_bus() { Some(servers::nats().await) } else { None };
         let url = nats.as_ref().map(NatsServer::url);
@@ -182,7 +183,7 @@ impl Bench {
         Setup { server, replicas: Vec::new(), nats, postgres }
     }
 
-    /// Measures a case under load, once more if the host took too much; `None` if it did so again.
+    /// Measures a case under load, and again if the host stole too much; `None` if it did so again.
     pub async fn measure(&mut self, case: Case, connections: usize, rate: Option<f64>) -> Option<Measured> {
         for _ in 0..2 {
             let mut setup = self.start(case).await;
@@ -200,10 +201,10 @@ impl Bench {
 /// Running servers.
 pub struct Setup {
     pub server: Server,
-    /// More of the same on the same database and bus, which share the load with it.
+    /// Further replicas on the same database and bus, which share the load.
     pub replicas: Vec<Server>,
     pub nats: Option<NatsServer>,
-    /// The postmaster's id; 0: none.
+    /// The process id of the postmaster; 0: none.
     postgres: u32,
 }
 
@@ -212,7 +213,7 @@ impl Setup {
         std::iter::once(&self.server).chain(&self.replicas)
     }
 
-    /// Loads all replicas alike; what they did together, with the latencies of the slowest of them.
+    /// Loads all replicas equally. Returns their totals, with the latencies of the slowest one.
     pub async fn load(&self, connections: usize, rate: Option<f64>, duration: Duration, ago: Duration) -> Report {
         let servers = 1 + self.replicas.len();
         let share = rate.map(|rate| rate / count(servers as u64));
@@ -286,12 +287,12 @@ impl Setup {
     }
 }
 
-/// The platform's deliveries, all different, from a world that begins `ago`: later loads continue where time goes on.
+/// The platform's deliveries, all different, from a simulation that begins `ago`: later loads continue where its time is.
 pub async fn load(url: &str, connections: usize, rate: Option<f64>, duration: Duration, ago: Duration) -> Report {
     Run { rate, connections, ca_file: None }.load(url.to_owned(), duration, ago).await
 }
 
-/// How a server is loaded.
+/// The load on a server.
 struct Run {
     rate: Option<f64>,
     connections: usize,
@@ -318,7 +319,7 @@ impl Run {
     }
 }
 
-/// Two loads at the same time: what they sent together, with the latencies of the slower one.
+/// Combines two simultaneous loads: the totals, with the latencies of the slower one.
 fn together(one: Report, two: Report) -> Report {
     let acknowledged = one.acknowledged + two.acknowledged;
     let throughput_per_s = one.throughput_per_s + two.throughput_per_s;
@@ -326,7 +327,7 @@ fn together(one: Report, two: Report) -> Report {
     Report { acknowledged, throughput_per_s, ..slower }
 }
 
-/// How many messages the stream holds.
+/// The number of messages in the stream.
 pub async fn messages(bus: &jetstream::Context) -> u64 {
     match bus.get_stream("MEETINGS").await {
         Ok(stream) => stream.cached_info().state.messages,
@@ -337,7 +338,7 @@ pub async fn messages(bus: &jetstream::Context) -> u64 {
 /// Waits until the stream holds `events` messages.
 ///
 /// # Panics
-/// They are not there in time: something was lost, and no figure is worth anything.
+/// If they are not there in time: then something was lost, and no figure is valid.
 pub async fn drained(bus: &jetstream::Context, events: u64) {
     let started = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! The servers that are measured: the service as it is shipped, and what it is compared with, each a process of its own.
+//! The servers that are measured: the service as it is shipped, and those it is compared with, each in its own process.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -22,12 +22,12 @@ pub const PATH: &str = "/openapi/meetingevent";
 
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
-/// Where everything is kept while it is measured: on the disk of the target folder, never in memory.
+/// Where all data is kept during the measurements: on the disk of the target folder, never in memory.
 pub fn disk() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
 }
 
-/// Starts the cluster that all databases are in, with its durable settings on.
+/// Starts the PostgreSQL cluster for all databases, with durable settings.
 pub async fn postgres() -> Postgres {
     Postgres::start_with(PostgresOptions { within: Some(disk().to_owned()), ..PostgresOptions::default() }).await
 }
@@ -38,14 +38,14 @@ pub async fn nats() -> NatsServer {
     NatsServer::start(NatsVersion::Newest, options).await
 }
 
-/// Which database.
+/// The database of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Database {
     Sqlite,
     Postgres,
 }
 
-/// A server that takes events. Its data stays the same through every restart.
+/// A server that accepts events. Its data survives restarts.
 #[derive(Debug)]
 pub struct Server {
     program: PathBuf,
@@ -53,13 +53,13 @@ pub struct Server {
     settings: Vec<(String, String)>,
     folder: TempDir,
     ports: [Port; 2],
-    /// Its certificate, if it speaks TLS.
+    /// Its certificate, if it uses TLS.
     tls: Option<PathBuf>,
     child: Option<OwnChild>,
 }
 
 impl Server {
-    /// The service on a database; with a bus, `nats` is its URL.
+    /// The service on a database; `nats` is the URL of the bus, if there is one.
     pub fn convoke(program: &Path, database_url: Option<String>, nats: Option<String>) -> Self {
         let mut server = Self::new(program.to_owned(), vec!["serve".to_owned()]);
         let database = database_url.unwrap_or_else(|| server.sqlite_url());
@@ -68,7 +68,7 @@ impl Server {
         server
     }
 
-    /// One of the servers that this program is, when it is called as a child.
+    /// One of the servers in `child`, run by this program itself.
     pub fn child(which: &str, database_url: Option<String>, nats: Option<String>) -> Self {
         let program = std::env::current_exe().expect("this program's path");
         let mut server = Self::new(program, vec!["--child".to_owned(), which.to_owned()]);
@@ -94,13 +94,13 @@ impl Server {
         format!("sqlite://{}", self.folder.path().join("convoke.db").display())
     }
 
-    /// Sets `CONVOKE_{name}`, from the next start on.
+    /// Sets `CONVOKE_{name}`, effective from the next start.
     pub fn set(&mut self, name: &str, value: String) {
         self.settings.retain(|(set, _)| set != name);
         self.settings.push((name.to_owned(), value));
     }
 
-    /// Starts it, and returns how long it took until an event could be stored.
+    /// Starts it, and returns how long it took until it could store an event.
     pub async fn start(&mut self) -> Duration {
         let log = self.folder.path().join("log");
         let mut command = Command::new(&self.program);
@@ -117,7 +117,7 @@ impl Server {
         started.elapsed()
     }
 
-    /// The servers that are compared with have one listener.
+    /// The address of `/readyz`. The comparison servers have only one listener.
     fn ready_at(&self) -> SocketAddr {
         if self.tls.is_some() { self.ports[1].address() } else { self.events() }
     }
@@ -126,19 +126,19 @@ impl Server {
         get(self.ready_at(), "/readyz").await.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
     }
 
-    /// The value of one of the service's metrics, named as it is written there.
+    /// The value of one of the service's metrics, by its name in the exposition.
     pub async fn metric(&self, name: &str) -> f64 {
         let text = get(self.ports[1].address(), "/metrics").await.expect("the service's metrics");
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
         value.unwrap_or_else(|| panic!("there is no metric {name}"))
     }
 
-    /// The database that it was given.
+    /// The URL of its database.
     pub fn database_url(&self) -> &str {
         self.settings.iter().find(|(name, _)| name == "DATABASE_URL").map_or("", |(_, url)| url)
     }
 
-    /// From the next start on it speaks TLS, with a certificate of its own.
+    /// Makes it use TLS from the next start on, with a self-signed certificate.
     pub fn use_tls(&mut self) {
         let at = |name: &str| self.folder.path().join(name).display().to_string();
         let (certificate, key) = (at("cert.pem"), at("key.pem"));
@@ -152,12 +152,12 @@ impl Server {
         self.set("TLS_KEY", key);
     }
 
-    /// What to check it with, if it speaks TLS.
+    /// The certificate to verify it with, if it uses TLS.
     pub fn certificate(&self) -> Option<PathBuf> {
         self.tls.clone()
     }
 
-    /// An orderly end.
+    /// Stops it in an orderly way.
     pub async fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.signal(Signal::TERM);
@@ -183,7 +183,7 @@ impl Server {
     }
 }
 
-/// A whole answer.
+/// A complete response.
 async fn get(from: SocketAddr, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(from).await?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");

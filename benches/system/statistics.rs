@@ -1,6 +1,6 @@
-//! Many measurements in one figure.
+//! Statistics of measurements.
 
-/// The median; sorts what it is given.
+/// The median; sorts its argument.
 pub fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     match values.len() {

@@ -1,4 +1,4 @@
-//! What the analyst tables cost: the same load with and without the cursor that keeps them, in turn.
+//! The cost of the analyst tables: the same load with and without the cursor that maintains them, alternately.
 //!
 //! Without: this program holds the cursor's lease meanwhile, as another replica would, and does nothing with it.
 
@@ -12,24 +12,25 @@ use convoke_log::{self as log, Store};
 use crate::run::{Bench, Case, Measured, Setup};
 use crate::statistics::median;
 
-/// How long the lease is held at a time, and how often it is renewed.
+/// Lifetime of the lease, and interval between renewals.
 const HELD: Duration = Duration::from_secs(9);
 const RENEW: Duration = Duration::from_secs(3);
 
-/// How often it is looked how far the tables are.
+/// How often the progress of the tables is checked.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The tables must be complete so soon after the load.
+/// Time limit for completing the tables after the load.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The promise: the tables are no older than this.
+/// The guarantee: the tables are at most this old.
 const FRESH_S: f64 = 2.0;
 
-/// One round of one database.
+/// One round on one database.
 struct Round {
     without: Measured,
     with: Measured,
-    /// The age of the oldest row that was not in the tables: at worst, and how long after the load all was.
+    /// The age of the oldest row that was not in the tables at the worst moment, and the time after the
+    /// load until all rows were.
     worst_s: f64,
     complete_s: f64,
 }
@@ -74,7 +75,7 @@ fn print(case: Case, connections: usize, rounds: &[Round]) {
     );
 }
 
-/// One round; `None` if the host took too much of the processors.
+/// One round; `None` if the host stole too much CPU time.
 async fn measure(bench: &mut Bench, case: Case, connections: usize) -> Option<Round> {
     let seconds = bench.options.seconds;
     let (mut setup, log) = start(bench, case, true).await;
@@ -97,7 +98,7 @@ async fn measure(bench: &mut Bench, case: Case, connections: usize) -> Option<Ro
     Some(Round { without, with, worst_s, complete_s })
 }
 
-/// The service on a new database, which it finds with the lease taken if it is `held`.
+/// Starts the service on a new database. If `held`, the lease is taken first.
 async fn start(bench: &mut Bench, case: Case, held: bool) -> (Setup, Arc<dyn Store>) {
     let mut setup = bench.start(case).await;
     setup.server.stop().await;
@@ -116,7 +117,7 @@ async fn hold(log: &Arc<dyn Store>) {
     assert!(leased.is_some(), "the service has the lease");
 }
 
-/// Measures, and looks how old the oldest row is that is not in the tables.
+/// Measures, and observes the age of the oldest row that is not in the tables.
 async fn watched(
     setup: &mut Setup,
     log: &Arc<dyn Store>,

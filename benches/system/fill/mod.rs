@@ -1,8 +1,8 @@
-//! Fills a log with the past: rows that the service would have made of what the platform would have delivered.
+//! Fills a log with past events: rows that the service would have made of the platform's deliveries.
 //!
-//! The bodies are signed, verified and read by the service's own code; only the way into the database is another, and
-//! faster, one. So a new log is filled, with nobody else at it: what a fill that was cut short leaves behind is no log. The
-//! analyst tables are made of it by the service's own cursor.
+//! The bodies are signed, verified and read by the service's own code; only the write into the database is different,
+//! and faster. So only a new log is filled, without other clients: an interrupted fill leaves an unusable log. The
+//! analyst tables are then made from it by the service's own cursor.
 
 mod postgres;
 mod sqlite;
@@ -26,24 +26,24 @@ use tokio::sync::mpsc;
 use crate::run::{ATTENDEES, count};
 use crate::servers::{APP_ID, KEY};
 
-/// The columns that a row of the past has, in the order in which both writers send them.
+/// The columns of a past row, in the order in which both writers send them.
 const COLUMNS: &str = "event_id, subscriber_id, event, occurred_at, received_at, meeting_id, meeting_uuid, \
      meeting_cycle_sub_id, user_uuid, user_agent, account, participant_id, display_name, role, call_number, join_time, \
      left_time, source, deliveries, last_delivered_at, request_id, event_info";
 const COLUMN_COUNT: usize = 22;
 
-/// Events that travel together.
+/// Events per chunk on the way to the writer.
 const CHUNK: usize = 4096;
 
-/// What a row is taken to need on the disk, indexes, write-ahead log and analyst tables included, before it is known.
+/// Assumed disk space per row, including indexes, write-ahead log and analyst tables, for the check before filling.
 const ROW: u64 = 1_400;
-/// What must stay free on the disk besides: the write-ahead log's most, and room for everybody else.
+/// Free disk space to leave: the maximum of the write-ahead log, and a reserve for other programs.
 const SPARE: u64 = 3 << 30;
 
-/// How often it is said how far it is.
+/// Interval between progress messages.
 const SAY_EVERY: Duration = Duration::from_secs(15);
 
-/// Rows that are read back and looked at.
+/// Number of rows read back and checked, per sample.
 const SAMPLE: u32 = 1_000;
 
 /// Fill a new log with the past
@@ -62,15 +62,15 @@ pub struct Fill {
     pub days: u32,
 }
 
-/// What it came to.
+/// The result of a fill.
 #[derive(Clone, Copy, Debug)]
 pub struct Filled {
     pub rows: u64,
-    /// For the log.
+    /// Time for the log.
     pub seconds: f64,
-    /// For the analyst tables.
+    /// Time for the analyst tables.
     pub tables_seconds: f64,
-    /// The log on the disk, indexes included.
+    /// Size of the log on the disk, including indexes.
     pub bytes: u64,
 }
 
@@ -81,7 +81,7 @@ impl Filled {
 }
 
 impl Fill {
-    /// Fills, looks at a sample, and leaves the database as a service leaves it that has run for long.
+    /// Fills the log, checks samples, and leaves the database as a service that has run for a long time would.
     pub async fn run(&self) -> anyhow::Result<Filled> {
         let started = Instant::now();
         let now = Clock::System.now();
@@ -90,10 +90,10 @@ impl Fill {
         ensure!(log.head().await? == Seq::START, "the log is not empty: name a new database");
         self.room(log.as_ref()).await?;
         let history = History::new(APP_ID, KEY.as_bytes(), self.rows, (self.days, now), ATTENDEES);
-        // The months, as the service would have made them then and since.
+        // Creates the partitions that the service would have created then and since.
         log.maintain(history.begins()).await?;
         log.maintain(now).await?;
-        // The writer wants it for itself.
+        // The writer needs exclusive access.
         log.close().await;
         let (sender, chunks) = mpsc::channel(4);
         let reader = std::thread::spawn(move || read(history, &sender));
@@ -123,7 +123,7 @@ impl Fill {
         self.url.starts_with("postgres")
     }
 
-    /// Refuses what the disk has no room for, as far as that can be known from here.
+    /// Refuses to fill if the disk is too small, as far as that can be determined from here.
     async fn room(&self, log: &dyn Store) -> anyhow::Result<()> {
         let free =
             if self.is_postgres() { postgres::disk_free(&self.url).await? } else { log.disk().map(|disk| disk.free) };
@@ -151,18 +151,18 @@ fn gigabytes(bytes: u64) -> u64 {
     bytes.div_ceil(1_000_000_000)
 }
 
-/// Bytes free where `path` is; `None` if it cannot be seen from here.
+/// Free bytes at `path`; `None` if it cannot be determined from here.
 pub fn free_at(path: &Path) -> Option<u64> {
     rustix::fs::statvfs(path).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
-/// Makes the events, in the order in which they happened, until nobody wants them any more.
+/// Makes the events, in the order in which they happened, until the receiver is closed.
 fn read(history: History, to: &mpsc::Sender<Vec<Event>>) {
     let subscriber = Subscriber { app_id: APP_ID.into(), keys: vec![SecretString::from(KEY)], name: None };
     let keyring = Keyring::new(&[subscriber]);
     let mut chunk = Vec::with_capacity(CHUNK);
     for (number, (at, body)) in (0_u128..).zip(history) {
-        // A moment later, as on the way through a network, and a request id such as the service gives.
+        // Received a moment later, as over a network, with a request id like those of the service.
         let received_at = at.get() + 40 + i64::try_from(number % 97).unwrap_or(0);
         let delivery = Delivery {
             received_at: Millis::new(received_at).unwrap_or(at),
@@ -176,11 +176,11 @@ fn read(history: History, to: &mpsc::Sender<Vec<Event>>) {
             return;
         }
     }
-    // A writer that is gone has failed, and says why.
+    // If the writer is gone, it has failed and reports why.
     let _ = to.blocking_send(chunk);
 }
 
-/// The events on their way to the writer, whose progress is shown on the standard error.
+/// The events on their way to the writer; prints the progress to standard error.
 struct Progress {
     chunks: mpsc::Receiver<Vec<Event>>,
     rows: u64,
@@ -225,8 +225,8 @@ async fn tables(log: &Arc<dyn Store>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads rows back from the beginning, the middle and the end: their ids must follow from their content, and a row must
-/// be found by its id.
+/// Reads rows back from the beginning, the middle and the end, and checks that their ids match their content and that
+/// a row is found by its id.
 async fn look(log: &dyn Store, rows: u64) -> anyhow::Result<()> {
     let rows = i64::try_from(rows).context("too many rows")?;
     for after in [0, rows / 2, (rows - i64::from(SAMPLE)).max(0)] {

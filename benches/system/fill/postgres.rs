@@ -1,4 +1,4 @@
-//! Into PostgreSQL by `COPY` in its binary format.
+//! Fills PostgreSQL with `COPY` in its binary format.
 
 use std::path::PathBuf;
 
@@ -9,13 +9,13 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::{COLUMN_COUNT, COLUMNS, Progress, free_at};
 
-/// Rows in one transaction.
+/// Rows per transaction.
 const COMMIT_AFTER: usize = 500_000;
 
-/// 2000-01-01T00:00:00Z, from which the server counts.
+/// 2000-01-01T00:00:00Z, the server's epoch.
 const SERVER_EPOCH_MS: i64 = 946_684_800_000;
 
-/// Bytes free where the server keeps its data, if that is on this machine and we may know it.
+/// Free bytes on the server's data disk, if it is on this machine and the role may see where it is.
 pub async fn disk_free(url: &str) -> anyhow::Result<Option<u64>> {
     let mut connection = PgConnection::connect(url).await.context("cannot connect")?;
     let folder: Result<String, _> = sqlx::query_scalar("SHOW data_directory").fetch_one(&mut connection).await;
@@ -23,7 +23,7 @@ pub async fn disk_free(url: &str) -> anyhow::Result<Option<u64>> {
     Ok(folder.ok().and_then(|folder| free_at(&PathBuf::from(folder))))
 }
 
-/// Writes all of them, and returns how many bytes they take on the disk.
+/// Writes all events, and returns their size on the disk in bytes.
 pub async fn write(url: &str, mut events: Progress) -> anyhow::Result<u64> {
     let mut connection = PgConnection::connect(url).await.context("cannot connect")?;
     let copy = format!("COPY events ({COLUMNS}) FROM STDIN (FORMAT binary)");
@@ -48,7 +48,7 @@ pub async fn write(url: &str, mut events: Progress) -> anyhow::Result<u64> {
         to.send(&(-1_i16).to_be_bytes()[..]).await?;
         to.finish().await?;
     }
-    // What autovacuum would have done in the meantime.
+    // Does what autovacuum would have done in the meantime.
     sqlx::query("VACUUM (ANALYZE) events").execute(&mut connection).await?;
     sqlx::query("CHECKPOINT").execute(&mut connection).await?;
     let bytes = size(&mut connection).await?;
@@ -56,7 +56,7 @@ pub async fn write(url: &str, mut events: Progress) -> anyhow::Result<u64> {
     Ok(bytes)
 }
 
-/// What autovacuum would have done in the meantime for the analyst tables.
+/// Does what autovacuum would have done for the analyst tables in the meantime.
 pub async fn vacuum(url: &str) -> anyhow::Result<()> {
     let mut connection = PgConnection::connect(url).await.context("cannot connect")?;
     sqlx::query("VACUUM (ANALYZE) meetings, attendance, recordings").execute(&mut connection).await?;
@@ -64,7 +64,7 @@ pub async fn vacuum(url: &str) -> anyhow::Result<()> {
     Ok(connection.close().await?)
 }
 
-/// Bytes of the table with its indexes, all months together.
+/// Size of the table with its indexes, all months together, in bytes.
 async fn size(connection: &mut PgConnection) -> anyhow::Result<u64> {
     let sql =
         "SELECT sum(pg_total_relation_size(inhrelid))::bigint FROM pg_inherits WHERE inhparent = 'events'::regclass";

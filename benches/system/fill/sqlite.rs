@@ -1,4 +1,4 @@
-//! Into SQLite by large transactions without a journal: a new file that is not finished is worth nothing anyway.
+//! Fills SQLite in large transactions without a journal: an unfinished new file is worthless anyway.
 
 use std::str::FromStr as _;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use sqlx::{Arguments as _, AssertSqlSafe, Connection};
 
 use super::{COLUMN_COUNT, COLUMNS, Progress};
 
-/// Rows in one statement.
+/// Rows per statement.
 const ROWS: usize = 256;
 
-/// Rows in one transaction.
+/// Rows per transaction.
 const COMMIT_AFTER: usize = 500_000;
 
-/// Writes all of them, and returns how many bytes the file has.
+/// Writes all events, and returns the size of the file in bytes.
 pub async fn write(url: &str, mut events: Progress) -> anyhow::Result<u64> {
     let options = SqliteConnectOptions::from_str(url)?;
     let file = options.get_filename().to_owned();

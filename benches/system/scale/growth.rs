@@ -1,6 +1,6 @@
-//! A log with many rows beside one that has just begun: what the service, its cursors and the people who ask it notice.
+//! A log with many rows compared with a new one: the effect on the service, its cursors and its users.
 //!
-//! Both logs are there at once, and everything is measured on both in turn.
+//! Both logs exist at the same time, and everything is measured on both alternately.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,23 +23,23 @@ use crate::statistics::median;
 
 const CONNECTIONS: usize = 256;
 
-/// Deliveries with which it is found out how copies are recognised: every other one is a copy of an event that is in the
-/// log, of any month, and the others are new.
+/// Deliveries for measuring how duplicates are recognised: every other one is a duplicate of an event in the log, of
+/// any month, and the others are new.
 const DELIVERIES: usize = 20_000;
 
-/// How often each question is asked in a round.
+/// How often each query runs in a round.
 const QUESTIONS: usize = 60;
 
-/// Pages that are read one after the other, as by a cursor that is behind.
+/// Pages read one after the other, as by a cursor that lags behind.
 const PAGES: usize = 20;
 
-/// Events that are published when the bus is back.
+/// Events that are published when the bus returns.
 const BACKLOG: i64 = 200_000;
 
-/// Meetings of about the same size are compared: rows of one.
+/// Only meetings of about the same size are compared: the number of their rows.
 const MEETING: std::ops::RangeInclusive<usize> = 60..=240;
 
-/// Bytes in a terabyte, and events in the log that a user asks about.
+/// Bytes in a terabyte, and a log size that users ask about.
 const TERABYTE: f64 = 1e12;
 const BILLION: f64 = 1e9;
 
@@ -48,7 +48,7 @@ struct Side {
     setup: Setup,
     log: Arc<dyn Store>,
     database: Database,
-    /// Who used the processors when it was loaded last.
+    /// Who used the processors during its last load.
     shares: String,
 }
 
@@ -61,7 +61,7 @@ pub(super) async fn run(bench: &mut Bench, scale: &Scale, tables: &mut Tables, d
     full.setup.server.stop().await;
     let fill = Fill { rows: scale.rows, url: full.setup.server.database_url().to_owned(), days: scale.days };
     eprintln!("  filling a log with {} rows", scale.rows);
-    // A fill makes its log itself.
+    // A fill creates its log itself.
     full.clear(bench).await;
     let filled = match fill.run().await {
         Ok(filled) => filled,
@@ -77,7 +77,7 @@ pub(super) async fn run(bench: &mut Bench, scale: &Scale, tables: &mut Tables, d
     for round in 1..=bench.options.rounds {
         eprintln!("  round {round}");
         let mut found = Vec::new();
-        // Whoever is second finds the processors warm and the disk busy: each is first in turn.
+        // The second one finds the processors warm and the disk busy, so they take turns.
         for full_now in [round % 2 == 0, round % 2 == 1] {
             let side = if full_now { &mut full } else { &mut begun };
             found.push((full_now, side.measure(bench).await));
@@ -100,7 +100,7 @@ pub(super) async fn run(bench: &mut Bench, scale: &Scale, tables: &mut Tables, d
     remove(bench, database).await;
 }
 
-/// Gives the disk back. Files go with their owners.
+/// Frees the disk space of the databases. Files are removed by their owners.
 async fn remove(bench: &mut Bench, database: Database) {
     if database == Database::Postgres {
         bench.drop_database("begun").await;
@@ -119,7 +119,7 @@ async fn open(bench: &mut Bench, case: Case, database: Database, name: &str) -> 
     Side { setup, log, database, shares: String::new() }
 }
 
-/// What a billion of these rows would take.
+/// The size that a billion of these rows would have.
 fn cost(filled: &Filled) -> String {
     format!(
         "{:.0} bytes a row on the disk, indexes included: {:.2} TB for a billion; filled at {:.0} rows/s",
@@ -135,7 +135,7 @@ struct Figure {
     value: f64,
 }
 
-/// A rate must not fall, and a time not rise, by more than a fifth.
+/// A rate must not fall, and a time must not rise, by more than a fifth.
 const fn rate(what: &'static str, value: f64) -> Figure {
     Figure { what, must: Must::AtLeast(0.8), value }
 }
@@ -145,7 +145,7 @@ const fn time(what: &'static str, value: f64) -> Figure {
 }
 
 impl Side {
-    /// Takes away what the service made at its first start.
+    /// Removes what the service created at its first start.
     async fn clear(&self, bench: &mut Bench) {
         match self.database {
             Database::Postgres => drop(bench.database("large").await),
@@ -178,7 +178,7 @@ impl Side {
         figures
     }
 
-    /// Rows from all over the log.
+    /// Rows from random places in the log.
     async fn rows(&self, wanted: usize) -> Vec<Record> {
         const TOGETHER: u32 = 32;
         let head = self.log.head().await.expect("a healthy database").0;
@@ -190,7 +190,7 @@ impl Side {
         rows
     }
 
-    /// Deliveries per second, half of which are of events that are known.
+    /// Deliveries per second, half of which are duplicates.
     async fn copies(&self, rows: &[Record]) -> f64 {
         let mut requests = Vec::with_capacity(rows.len() * 2);
         for (n, row) in rows.iter().enumerate() {
@@ -202,7 +202,7 @@ impl Side {
         sent / started.elapsed().as_secs_f64()
     }
 
-    /// What the service's gauges, its commands and its analysts ask.
+    /// The queries of the service's gauges, of its commands and of analysts.
     async fn asked(&self, rows: &[Record]) -> Vec<Figure> {
         const OWNER: &str = "bench";
         let log = &self.log;
@@ -220,7 +220,7 @@ impl Side {
             timed(&mut counts, async { drop(log.counts().await.expect("a healthy database")) }).await;
         }
         let mut upkeep = Vec::new();
-        // PostgreSQL looks at its months once an hour.
+        // PostgreSQL checks its partitions once an hour.
         for hours in 0..3 {
             let later = Clock::System.now().get() + hours * 3_600_001;
             let later = convoke_core::time::Millis::new(later).expect("a time");
@@ -236,7 +236,7 @@ impl Side {
         ]
     }
 
-    /// An analyst's plain query, on a connection of his own; the median in milliseconds.
+    /// A simple query of an analyst, on a separate connection; the median in milliseconds.
     async fn meetings(&self, rows: &[Record]) -> f64 {
         let mut connection = Analyst::open(self.database, self.setup.server.database_url()).await;
         let mut times = Vec::new();
@@ -254,7 +254,7 @@ impl Side {
         median(&mut times)
     }
 
-    /// Rows per second that a cursor reads which is behind, page after page, from several places.
+    /// Rows per second that a lagging cursor reads, page after page, from several positions.
     async fn reading(&self) -> f64 {
         let head = self.log.head().await.expect("a healthy database").0;
         let pages = i64::try_from(PAGES).expect("few") * i64::from(WINDOW_ROWS);
@@ -272,7 +272,7 @@ impl Side {
         count(read) / seconds
     }
 
-    /// How many rows there are after `position`; numbers may be missing.
+    /// The number of rows after `position`. The positions may have gaps.
     async fn after(&self, mut position: Seq) -> u64 {
         let mut rows = 0;
         loop {
@@ -283,7 +283,7 @@ impl Side {
         }
     }
 
-    /// Events per second that the service brings into an empty stream when it starts behind.
+    /// Events per second that the service publishes into an empty stream when it starts with a backlog.
     async fn relay(&mut self) -> f64 {
         const OWNER: &str = "bench";
         let ttl = Duration::from_secs(60);
@@ -309,7 +309,7 @@ impl Side {
 }
 
 impl Side {
-    /// Ingest while a sixth of the log is beyond the retention, and somebody's query of all of it is under way.
+    /// Ingest while a sixth of the log is beyond the retention, and a query of the whole log is running.
     async fn expiring(&mut self, bench: &Bench, days: u32) -> Table {
         let title =
             format!("{}, a sixth of the log expired", Case::Service { database: self.database, bus: false }.name());
@@ -347,7 +347,7 @@ impl Analyst {
         }
     }
 
-    /// Begins to read the log, and stays in its transaction.
+    /// Starts to read the log, and keeps the transaction open.
     async fn hold(&mut self) {
         self.run("BEGIN; SELECT min(occurred_at) FROM (SELECT occurred_at FROM events LIMIT 1000) AS oldest").await;
     }
@@ -363,9 +363,9 @@ impl Analyst {
         }
     }
 
-    /// How many rows a meeting has: all of them are fetched.
+    /// The number of rows of a meeting; fetches all of them.
     async fn meeting(&mut self, id: &str) -> usize {
-        // As docs/internals/performance.md has it.
+        // The query in docs/internals/performance.md.
         let sql = "SELECT seq, event, occurred_at, display_name FROM events WHERE meeting_id = $1 ORDER BY seq";
         match self {
             Self::Postgres(connection) => sqlx::query(sql).bind(id).fetch_all(connection).await.expect("rows").len(),

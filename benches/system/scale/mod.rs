@@ -1,6 +1,6 @@
-//! What becomes of the figures when there is more of everything: rows, replicas, encryption, time.
+//! How the figures scale: rows, replicas, TLS, time.
 //!
-//! Each part measures two things in turn, in the same run, and shows the one beside the other.
+//! Each part measures two cases alternately, in the same run, and shows them side by side.
 
 mod growth;
 mod replicas;
@@ -26,7 +26,7 @@ struct Part {
     run: for<'a> fn(&'a mut Bench, &'a Scale, &'a mut Tables) -> Running<'a>,
 }
 
-/// What was found. Shown at once: the next part may take long.
+/// The results. Each is printed at once, because the next part may take long.
 #[derive(Default)]
 struct Tables(Vec<Table>);
 
@@ -37,7 +37,7 @@ impl Tables {
     }
 }
 
-/// What can be asked for with `--only`, in the order in which it is run.
+/// The values of `--only`, in the order in which the parts run.
 const PARTS: [Part; 6] = [
     Part { name: "tls", run: |bench, _, tables| Box::pin(tls::run(bench, tables)) },
     Part { name: "replicas", run: |bench, _, tables| Box::pin(replicas::run(bench, tables)) },
@@ -91,7 +91,7 @@ pub async fn run(bench: &mut Bench, scale: &Scale) {
     println!("\nevery measurement: {}", file.display());
 }
 
-/// The backlog, as `make bench` measures it.
+/// The backlog, as measured by `make bench`.
 async fn drained(bench: &mut Bench, tables: &mut Tables) {
     let mut table = Table::new(
         format!("A backlog of {} events after an outage of the bus", bench.options.backlog),

@@ -1,4 +1,4 @@
-//! Two replicas on one PostgreSQL and one JetStream, beside one.
+//! Two replicas on one PostgreSQL and one JetStream, compared with one.
 
 use super::Tables;
 use crate::comparison::{Must, Table};

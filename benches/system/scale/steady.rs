@@ -1,4 +1,4 @@
-//! Half of what the whole path can take, for long: memory, lag and latency must not depend on how long.
+//! A long run at half of the path's capacity: memory, lag and latency must not depend on its length.
 
 use std::time::{Duration, Instant};
 
@@ -13,19 +13,19 @@ use crate::statistics::median;
 
 const CONNECTIONS: usize = 64;
 
-/// A load of this length gives one sample.
+/// Length of a load that gives one sample.
 const SLICE_TIME: Duration = Duration::from_secs(10);
 
-/// What one event takes on the disk, at most: log, write-ahead log, and its message.
+/// Maximum disk space of one event: log, write-ahead log, and its message.
 const EVENT: f64 = 2_200.0;
 
-/// The stream keeps no more than this.
+/// Maximum size of the stream.
 const STREAM_BYTES: u64 = 1 << 30;
 
 struct Sample {
     minute: f64,
     p99_ms: f64,
-    /// Events that were acknowledged and not in the stream yet, at the worst moment.
+    /// The largest number of acknowledged events that were not in the stream yet.
     lag: f64,
     resident_mb: f64,
     acknowledged: f64,
@@ -73,7 +73,7 @@ async fn samples(setup: &Setup, bus: &jetstream::Context, rate: f64, length: Dur
             worst_lag(setup, &done)
         );
         acknowledged += report.acknowledged;
-        // Everything is in the stream in the end: the figures are of a path that loses nothing.
+        // In the end everything must be in the stream: a path that loses events is not measured.
         in_stream(bus, acknowledged).await;
         let (resident_mb, _) = machine::memory(setup.server.id());
         samples.push(Sample {
@@ -97,7 +97,7 @@ async fn worst_lag(setup: &Setup, done: &tokio_util::sync::CancellationToken) ->
     worst
 }
 
-/// Waits until the stream has been given so many messages, whether or not it still holds them.
+/// Waits until the stream has received this many messages, even if it no longer holds them.
 async fn in_stream(bus: &jetstream::Context, messages: u64) {
     let started = Instant::now();
     loop {
@@ -139,7 +139,7 @@ fn judge(case: Case, rate: f64, minutes: f64, samples: &[Sample]) -> Table {
     table
 }
 
-/// The slope of the straight line through the samples, per minute.
+/// The slope of the regression line through the samples, per minute.
 fn slope(samples: &[Sample], of: fn(&Sample) -> f64) -> f64 {
     let n = count(samples.len() as u64);
     let mean = |of: &dyn Fn(&Sample) -> f64| samples.iter().map(of).sum::<f64>() / n;

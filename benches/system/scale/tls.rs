@@ -1,4 +1,4 @@
-//! TLS on connections that stay open, beside plain HTTP.
+//! TLS on persistent connections, compared with plain HTTP.
 
 use super::Tables;
 use crate::comparison::{Must, Table};
