@@ -21,7 +21,7 @@ use crate::statistics::median;
 use crate::support::docs::{self, Query};
 use crate::support::postgres::Postgres;
 
-/// Time limit of a response, in seconds.
+/// Target for the duration of a query, in seconds.
 const GOAL: f64 = 1.0;
 
 /// How often each query runs in a row; the first run is the cold one.

@@ -50,7 +50,7 @@ pub struct Options {
     pub tls_ca: Option<PathBuf>,
     /// The client certificate and its key, in PEM. They are read at every connection, as are the files of the login.
     pub tls: Option<(PathBuf, PathBuf)>,
-    /// The login, unless the URL contains the credentials.
+    /// The login; `None`: the credentials in the URL, if there are any.
     pub login: Option<Login>,
     /// Number of stream replicas in a cluster.
     pub replicas: usize,

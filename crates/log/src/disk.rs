@@ -20,7 +20,7 @@ pub struct Disk {
 pub enum Level {
     /// Enough.
     Plenty,
-    /// Less than 1 GiB, or less than a tenth of the volume and of 100 GiB.
+    /// Less than 1 GiB; or less than a tenth of the volume and less than 10 GiB.
     Low,
     /// Less than 256 MiB.
     NearlyFull,

@@ -80,7 +80,7 @@ impl Limits {
         if let Some(at) = self.windows.iter().position(same) {
             return self.windows.get_mut(at);
         }
-        // A limit for all callers together does not limit a single caller.
+        // A limit for all callers together says nothing about the limit of a single caller.
         let ours = self.windows.iter().position(|window| window.name.is_none() && !name.ends_with("-allenv"));
         if let Some(at) = ours {
             let window = &mut self.windows[at];

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::Backend;
 use crate::{ActionNotes, LogError};
 
-/// How long they are kept, in seconds.
+/// Age at which they are deleted: 90 days, as an offset from now in seconds.
 const KEEP_SECONDS: &str = "-7776000";
 
 #[async_trait]

@@ -46,8 +46,8 @@ const BEGIN_APPEND: &str = "BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL ena
      SET LOCAL enable_mergejoin = off; SET LOCAL plan_cache_mode = force_generic_plan; \
      SELECT pg_advisory_xact_lock(4865178305); NOTIFY convoke_log";
 
-/// Begins a transaction with the append lock, to check whether appends are possible: a replica that
-/// disappeared may still hold it.
+/// Begins a transaction with the append lock: to erase rows of the log, and to check whether appends are possible, because a
+/// replica that disappeared may still hold the lock.
 const BEGIN_LOCKED: &str = "BEGIN; SELECT pg_advisory_xact_lock(4865178305)";
 
 /// Begins a transaction that reads in log order: merges the indexes of all months, with a plan made once. By default
