@@ -197,8 +197,8 @@ pub(crate) fn events(batch: &[Append]) -> Vec<(&Append, &Event)> {
         .collect()
 }
 
-/// Checks that all intended rows were written. An `INSERT` or `UPDATE` that silently writes fewer (because of a rule or
-/// trigger, or a row deleted in between) has stored nothing.
+/// Fails unless all intended rows were written. An `INSERT` or `UPDATE` can silently write fewer (because of a rule or
+/// trigger, or a row deleted in between); then the batch counts as not stored.
 pub(crate) fn all_kept(meant: usize, written: u64) -> Result<(), sqlx::Error> {
     if usize::try_from(written) == Ok(meant) {
         return Ok(());
