@@ -1,4 +1,4 @@
-//! What only the database and the disk know, asked once a second for the gauges and the page.
+//! Values that only the database and the disk know, read once a second for the gauges and the page.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(super) const NAME: &str = "gauges";
 
 const GAUGES_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Of the cursors that are registered by now.
+/// For the cursors that are registered so far.
 pub(super) fn register(parts: &mut Parts<'_>) {
     let cursors = parts.cursors.clone();
     parts.helper(NAME, Phase::Rest, move |shared, stop| gauges(shared, cursors.clone(), stop));
@@ -89,13 +89,13 @@ async fn look(shared: &Shared, running: &[&'static str]) -> Result<(), LogError>
             seen.handshake.raise(at);
         }
     }
-    // Not as people read: whatever they ask, the gauges go on.
+    // Uses the log's own connections instead of those for user queries, so that slow queries do not delay the gauges.
     let newest = log.read(Seq(log.head().await?.0 - 1), 1).await?;
     if let Some(newest) = newest.first() {
         health.last_seen.note(newest);
         health.update(|known| known.newest = Some(newest.received_at));
     }
-    // Those that a reload has added, too.
+    // Includes subscribers that a reload has added.
     health.last_seen.recall(&health.subscribers(), clock.now()).await?;
     health.last_seen.keep(clock.now()).await
 }

@@ -1,4 +1,4 @@
-//! The helpers: tasks without which events are still taken, and which are started again after they have failed.
+//! The helpers: tasks that taking events does not depend on, restarted after a failure.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::subscription::watch::SubscriptionWatch;
 use crate::subscription::{Expected, SubscriptionStatus};
 use convoke_platform::Class;
 
-/// The stream watch rests so many times as long as it works: on a large table it takes about two hundredths of a processor.
+/// The stream watch rests this many times as long as it works; on a large table it then takes about 2 % of one CPU.
 const WATCH_REST_FACTOR: u32 = 60;
 
 const TABLES: &str = "analyst_tables";
@@ -29,7 +29,7 @@ const RELAY: &str = "relay";
 const WATCH: &str = "stream_watch";
 const SUBSCRIPTION: &str = "subscription_watch";
 
-/// All that there may be, whatever the settings want.
+/// All possible helpers, whether the settings enable them or not.
 pub(super) const NAMES: [&str; 12] = [
     actions::NAME,
     TABLES,
@@ -45,7 +45,7 @@ pub(super) const NAMES: [&str; 12] = [
     SUBSCRIPTION,
 ];
 
-/// The projection, and what feeds and watches the stream.
+/// The projection, and the helpers that fill and watch the stream.
 pub(super) fn of_the_log(parts: &mut Parts<'_>) {
     parts.cursor((TABLES, projection::CURSOR), Phase::Cursors, |it, _| {
         Projector::new(it.log.clone(), it.owner.clone()).following(Arc::clone(&it.recent))
@@ -70,7 +70,7 @@ fn failures(registry: &Registry, task: &str) -> Counters<Class> {
     registry.counters_with(Opts::new("convoke_fetch_failures_total", help).const_label("task", task), "class")
 }
 
-/// What asks the platform, as far as the settings want it; `status` shows how the subscription stands.
+/// The helpers that call the platform, as far as the settings enable them; `status` shows the state of the subscription.
 pub(super) fn of_the_platform(parts: &mut Parts<'_>, status: watch::Sender<Option<SubscriptionStatus>>) {
     let backfilled = BackfillMetrics::new(parts.registry);
     let (recorded, enriched) = (failures(parts.registry, RECORDINGS), failures(parts.registry, enrichment::TASK));

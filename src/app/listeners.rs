@@ -17,29 +17,29 @@ use crate::http::ingest::{Ingest, Limits};
 use crate::http::server::{self, ClientSources, Connections, Failures, ListenerOptions, Shutdown, room_by_descriptors};
 use crate::http::{self};
 
-/// Connections of the admin listener: operators and their machines, and nobody's flood.
+/// Maximum number of connections of the admin listener, which only operators and their machines use.
 const MAX_ADMIN_CONNECTIONS: usize = 128;
 
 const EVENTS: &str = "events listener";
 const ADMIN: &str = "admin listener";
 pub(super) const STREAMS: &str = "streams";
 
-/// Both, bound and not served yet.
+/// Both listeners, bound but not served yet.
 pub(super) struct Listeners {
     pub events: TcpListener,
     pub admin: TcpListener,
 }
 
 impl Listeners {
-    /// The addresses of the settings.
+    /// Binds the addresses of the settings.
     pub fn bind(listen: &crate::config::Listen) -> anyhow::Result<Self> {
         Ok(Self { events: bind(listen.events, "listen.events")?, admin: bind(listen.admin, "listen.admin")? })
     }
 
-    /// Serves both; `shutdown.stop` is for neither.
+    /// Serves both. Each stops in its own phase, not at `shutdown.stop`.
     pub fn serve(self, parts: &mut Parts<'_>, shutdown: &Shutdown) {
         let until = |phase| Shutdown { stop: parts.tasks.stop(phase), ..shutdown.clone() };
-        // Operators watch the end: their listener ends with the rest.
+        // Operators watch the shutdown, so the admin listener stops last.
         let (sources, rest) = (until(Phase::Sources), until(Phase::Rest));
         events(self.events, parts, sources);
         admin(self.admin, parts, rest);
@@ -49,7 +49,7 @@ impl Listeners {
 fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
     let listen = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // Or a restart would have to wait for the old connections' ends.
+        // Otherwise a restart would have to wait until the old connections are gone.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(server::BACKLOG)
@@ -60,7 +60,7 @@ fn bind(address: SocketAddr, setting: &str) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// What helps when a port cannot be had.
+/// What helps when a port cannot be bound.
 fn remedy(error: ErrorKind, port: u16) -> Option<String> {
     match error {
         ErrorKind::AddrInUse => Some(format!(
@@ -144,7 +144,7 @@ mod tests {
     fn a_port_that_cannot_be_had_is_refused_with_what_helps() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = taken.local_addr().expect("an address");
-        // It listens, so it stays taken whatever SO_REUSEADDR says.
+        // The test's socket listens, so the port stays taken in spite of SO_REUSEADDR.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let error = runtime.block_on(async { bind(address, "listen.events") }).expect_err("it is taken").to_string();
         for words in ["listen.events", "Address already in use", &format!("ss -ltnp 'sport = :{}'", address.port())] {

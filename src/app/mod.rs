@@ -1,6 +1,6 @@
-//! The composition root: settings become parts, and each part registers what it runs, reloads and stops.
+//! The composition root: creates the parts from the settings; each part registers what it runs, reloads and stops.
 //!
-//! Every task of the service is spawned in `tasks`, named, supervised and stopped in order. Every part that can take new
+//! Every task of the service is spawned in `tasks`, named, supervised and stopped in order. Every part that can change its
 //! settings while it runs is registered with the [`Reloader`].
 
 mod gauges;
@@ -45,11 +45,11 @@ const WRITER: &str = "writer";
 
 /// A running service.
 pub struct App {
-    /// Where the events listener is.
+    /// The address of the events listener.
     pub events: SocketAddr,
-    /// Where the admin listener is.
+    /// The address of the admin listener.
     pub admin: SocketAddr,
-    /// What it knows about itself.
+    /// The service's knowledge of its own state.
     pub health: Arc<Health>,
     log: Arc<dyn Store>,
     client: Option<Client>,
@@ -67,10 +67,10 @@ impl std::fmt::Debug for App {
 }
 
 impl App {
-    /// Binds, and starts everything; the database and the bus may still be away.
+    /// Binds the listeners and starts everything; the database and the bus may still be unreachable.
     ///
     /// # Errors
-    /// What keeps it from starting at all: an address in use, a certificate that cannot be used.
+    /// What prevents a start: an address in use, or a certificate that cannot be used.
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
         let tls = settings.listen.tls.as_ref();
         let certificates = tls.map(|files| options::certificates(settings, files)).transpose()?;
@@ -133,14 +133,14 @@ impl App {
         Ok(Self { events, admin, health, log, client, reloader, tasks, shutdown, delay, timeout })
     }
 
-    /// What reads the settings again.
+    /// The reloader of the settings.
     #[must_use]
     pub fn reloader(&self) -> Arc<Reloader> {
         Arc::clone(&self.reloader)
     }
 }
 
-/// With what is of the process.
+/// A registry with the metrics of the process.
 fn registry(settings: &Settings) -> Registry {
     let registry = Registry::default();
     let _ = registry.register(Ok(telemetry::dropped()));
@@ -152,7 +152,7 @@ fn registry(settings: &Settings) -> Registry {
     registry
 }
 
-/// What others let us in with, and the certificate that we show.
+/// Registers the reload of the credentials for the bus and the platform, and of the service's own certificate.
 fn credentials(parts: &mut Parts<'_>) {
     let Shared { bus, client, health, .. } = parts.shared.clone();
     if let Some(certificates) = health.certificates.clone() {
@@ -187,7 +187,7 @@ fn credentials(parts: &mut Parts<'_>) {
     }
 }
 
-/// Who posts to us refuses a certificate that is out of date; to say so is all that can be done here.
+/// Clients reject a certificate that is not valid; all that can be done here is to log it.
 fn warn_of_validity(certificates: &Certificates) {
     if let Some(trouble) = certificates.trouble(Clock::System.now()) {
         tracing::warn!("the certificate in listen.tls_cert {trouble}: replace it");

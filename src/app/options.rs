@@ -1,10 +1,10 @@
-//! What the settings say of each part, as the part wants it.
+//! Translates the settings into the options of each part.
 
 use crate::config::{ConfigError, Settings, TlsFiles};
 use crate::http::server::{Certificates, TlsError};
 use convoke_log as log;
 
-/// The log that the settings describe.
+/// The options of the log.
 #[must_use]
 pub fn log_options(settings: &Settings) -> log::Options {
     log::Options {
@@ -14,7 +14,7 @@ pub fn log_options(settings: &Settings) -> log::Options {
     }
 }
 
-/// The bus that the settings describe; `None`: the relay is off.
+/// The options of the bus; `None`: the relay is off.
 #[must_use]
 pub fn bus_options(settings: &Settings) -> Option<convoke_bus::Options> {
     let nats = &settings.nats;
@@ -32,16 +32,16 @@ pub fn bus_options(settings: &Settings) -> Option<convoke_bus::Options> {
     })
 }
 
-/// The client of the platform's API that the settings describe; `None`: it is not used.
+/// The options of the client of the platform's API; `None`: it is not used.
 #[must_use]
 pub fn platform_options(settings: &Settings) -> Option<convoke_platform::Options> {
     Some(settings.platform.as_ref()?.api.clone())
 }
 
-/// The certificate to be shown. One that cannot be used is a wrong setting, like any other.
+/// Loads the service's certificate. One that cannot be used is an invalid setting, like any other.
 ///
 /// # Errors
-/// The refusal, with what to write instead.
+/// The rejected setting, with what to write instead.
 pub fn certificates(settings: &Settings, files: &TlsFiles) -> Result<Certificates, ConfigError> {
     Certificates::load(&files.cert, &files.key).map_err(|error| match error {
         TlsError::File(..) | TlsError::Empty(_) => settings.refuse(
@@ -55,7 +55,7 @@ pub fn certificates(settings: &Settings, files: &TlsFiles) -> Result<Certificate
     })
 }
 
-/// Names this process among the replicas.
+/// This process's name among the replicas.
 #[must_use]
 pub fn owner() -> String {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();

@@ -1,7 +1,7 @@
 //! New settings for a running service: at `SIGHUP`, and whenever a file changes that a setting names.
 //!
-//! Each part that can take them has registered how. First all of them look at the new settings; only when none objects, all
-//! of them take them. The settings file itself is read at `SIGHUP` alone: its editor says when it is complete.
+//! Each part that can change its settings has registered how. First every part checks the new settings; only if none rejects
+//! them, all parts apply them. The settings file itself is read only at `SIGHUP`: whoever edits it decides when it is complete.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,20 +18,20 @@ use crate::metrics::Registry;
 use convoke_core::secret;
 use convoke_core::throttle::Throttle;
 
-/// How often it is looked whether a file has changed. Not by the kernel's notices: they know nothing of a network's file
-/// systems, and of the links that Kubernetes swaps only where one looks for them.
+/// How often the files are checked for changes. The kernel's file notifications are not used: they miss changes on network file
+/// systems, and the symlink swaps of Kubernetes unless every link is watched.
 const FILE_POLL_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What cannot be used is tried again at each look, and said this often.
+/// Files that cannot be used are tried again at each check, and logged this often.
 const LOG_INTERVAL: Duration = Duration::from_secs(600);
 
-/// The helper that looks for files that have changed.
+/// The helper that checks the files for changes.
 pub(super) const NAME: &str = "file_watch";
 
-/// Takes the new settings. Nothing can go wrong any more.
+/// Applies the new settings. It cannot fail.
 type Apply = Box<dyn FnOnce() + Send>;
 
-/// Looks at new settings; nothing changes yet.
+/// Checks new settings without changing anything.
 type Check = Box<dyn Fn(&Settings) -> anyhow::Result<Apply> + Send + Sync>;
 
 /// Gives new settings to the parts of a running service.
@@ -44,11 +44,11 @@ pub struct Reloader {
 
 struct State {
     sources: SettingsSources,
-    /// The files that the settings name, and what was in them when they were last taken.
+    /// The files that the settings name, with their content when they were last applied.
     files: Seen,
 }
 
-/// Digests of files; of one that cannot be read there is none.
+/// Digests of files; `None` for a file that cannot be read.
 type Seen = BTreeMap<PathBuf, Option<[u8; 32]>>;
 
 impl std::fmt::Debug for Reloader {
@@ -58,7 +58,7 @@ impl std::fmt::Debug for Reloader {
 }
 
 impl Reloader {
-    /// Nothing reloads yet.
+    /// No parts are registered yet.
     pub(super) fn new(settings: &Settings, registry: &Registry) -> Self {
         let sources = settings.sources.clone();
         let files = look(settings.files.iter().cloned());
@@ -68,7 +68,7 @@ impl Reloader {
         Self { parts: Vec::new(), ok, throttle, state: Mutex::new(State { sources, files }) }
     }
 
-    /// Registers a part: `check` looks at new settings, and what it returns takes them.
+    /// Registers a part: `check` checks new settings, and the function that it returns applies them.
     pub(super) fn part<A: FnOnce() + Send + 'static>(
         &mut self,
         check: impl Fn(&Settings) -> anyhow::Result<A> + Send + Sync + 'static,
@@ -76,7 +76,7 @@ impl Reloader {
         self.parts.push(Box::new(move |new| Ok(Box::new(check(new)?))));
     }
 
-    /// Registers who follows a value of the settings: it is sent whenever it is another one.
+    /// Registers a value derived from the settings. The receiver is notified when the value changes.
     pub(super) fn follow<T: PartialEq + Send + Sync + 'static>(
         &mut self,
         settings: &Settings,
@@ -96,7 +96,7 @@ impl Reloader {
         receiver
     }
 
-    /// Reads everything again. If anything is wrong, all of the old stays.
+    /// Reads everything again. If anything is wrong, all old settings stay.
     pub fn reload(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let sources = state.sources.again().map_err(anyhow::Error::from);
@@ -114,7 +114,7 @@ impl Reloader {
         }
     }
 
-    /// Reads the files again that the settings name, if one has changed.
+    /// Reads the files that the settings name again, if one has changed.
     fn reload_files(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = changed(&state.files, &look(state.files.keys().cloned()));
@@ -128,7 +128,7 @@ impl Reloader {
                 state.files = files;
                 tracing::info!(files = changed.join(", "), "changed files are used from now on");
             }
-            // They may be half written: the next look tries again.
+            // They may be half written; the next check tries again.
             Err(error) => self.throttle.run("files", |suppressed| {
                 let (error, files) = (format!("{error:#}"), changed.join(", "));
                 tracing::error!(error, files, suppressed, "changed files cannot be used: the old ones stay in use");
@@ -136,9 +136,9 @@ impl Reloader {
         }
     }
 
-    /// Gives all parts what `sources` say now; what is in the files then.
+    /// Gives the settings from `sources` to all parts, and returns the digests of the files.
     fn take(&self, sources: &SettingsSources, known: &Seen) -> anyhow::Result<Seen> {
-        // Before they are read: what changes meanwhile, the next look finds.
+        // Taken before the settings are read: a later change is then found by the next check.
         let mut before = look(known.keys().cloned());
         let settings = sources.settings()?;
         settings.check_serve()?;
@@ -152,7 +152,7 @@ impl Reloader {
         Ok(before)
     }
 
-    /// With a helper that looks for changed files.
+    /// Adds a helper that checks the files for changes.
     pub(super) fn watching(self, tasks: &mut Tasks) -> Arc<Self> {
         let this = Arc::new(self);
         let watcher = Arc::clone(&this);
@@ -167,7 +167,7 @@ impl Reloader {
                 () = stop.cancelled() => return Ok(()),
             }
             let this = Arc::clone(&self);
-            // A file system that hangs holds up nobody else, not even the end.
+            // A file system that hangs must not block other tasks, nor the shutdown.
             let looked = tokio::task::spawn_blocking(move || this.reload_files());
             tokio::select! {
                 result = looked => if let Err(error) = result { std::panic::resume_unwind(error.into_panic()) },

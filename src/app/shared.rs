@@ -1,4 +1,4 @@
-//! What the parts have in common, and where each of them registers what it runs, reloads and stops.
+//! What the parts share, and where each of them registers what it runs, reloads and stops.
 
 use std::sync::Arc;
 
@@ -23,31 +23,31 @@ pub(super) struct Shared {
     pub log: Arc<dyn Store>,
     /// `None`: the relay is off.
     pub bus: Option<Arc<Bus>>,
-    /// One for all who ask the platform: it signs in once, and keeps to one pace.
+    /// One client for all tasks that call the platform: it signs in once and keeps to one rate limit.
     pub client: Option<Client>,
     pub intake: Intake,
     pub health: Arc<Health>,
     pub clock: Clock,
     pub recent: Arc<RecentRows>,
-    /// The database can be used.
+    /// Cancelled once the database is migrated and can be used.
     pub migrated: CancellationToken,
-    /// Names this process among the replicas.
+    /// This process's name among the replicas.
     pub owner: String,
 }
 
-/// The service while it is put together.
+/// The service while it is being assembled.
 pub(super) struct Parts<'a> {
     pub settings: &'a Settings,
     pub registry: &'a Registry,
     pub shared: Shared,
     pub tasks: Tasks,
     pub reloader: Reloader,
-    /// The cursors that are moved here.
+    /// The cursors that run in this process.
     pub cursors: Vec<&'static str>,
 }
 
 impl Parts<'_> {
-    /// A helper that makes itself anew of what is shared, at each start, and runs until its token is cancelled.
+    /// Registers a helper that is created anew from the shared parts at each start, and runs until its token is cancelled.
     pub fn helper<T>(
         &mut self,
         name: &'static str,
@@ -66,7 +66,7 @@ impl Parts<'_> {
         });
     }
 
-    /// A helper that moves a cursor, once there is a database to move it in.
+    /// Registers a helper that advances a cursor, once the database can be used.
     pub fn cursor<C: Cursor + Sync + 'static>(
         &mut self,
         (name, cursor): (&'static str, &'static str),

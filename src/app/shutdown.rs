@@ -1,4 +1,4 @@
-//! Serving until the end, and the end in order.
+//! Serving, and the ordered shutdown.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 use super::App;
 
 impl App {
-    /// Serves until `stop`, then ends in order: not ready, no new connections, what is under way finished and stored, the
-    /// cursors at a boundary. `force` cuts that short.
+    /// Serves until `stop`, then shuts down in order: not ready any more, no new connections, requests under way finished and
+    /// stored, cursors stopped at a transaction boundary. `force` cuts that short.
     ///
     /// # Errors
     /// The task that ended early, or what could not be finished.
@@ -47,7 +47,7 @@ impl App {
     async fn finish(&mut self, delay: Duration) -> anyhow::Result<()> {
         tokio::time::sleep(delay).await;
         self.tasks.stop_all().await?;
-        // Where the platform is not needed any more, its tokens are others'.
+        // When the platform is not needed any more, its tokens are given back.
         let log_out = async {
             if let Some(client) = &self.client {
                 client.log_out().await;

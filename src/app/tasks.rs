@@ -1,7 +1,7 @@
 //! The tasks of the service, named and supervised.
 //!
-//! One that the promise needs (a listener, the writer) ends the process if it ends early. A helper that panics or ends early
-//! is started again with growing pauses, counted, and shown: what it does comes late, and events are taken meanwhile.
+//! If a task that the delivery guarantee depends on (a listener, the writer) ends early, the process ends. A helper that panics
+//! or ends early is restarted with growing back-off, counted, and shown: its work is delayed, but events are still taken.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -16,42 +16,42 @@ use tokio_util::sync::CancellationToken;
 
 use crate::http::health::Helpers;
 
-/// The pause before a helper is started again; doubled with each failure that follows soon.
+/// Back-off before a helper is restarted: it starts at the minimum and doubles with each further failure.
 const MIN_RESTART_DELAY: Duration = Duration::from_secs(1);
 const MAX_RESTART_DELAY: Duration = Duration::from_secs(60);
 
-/// Who has run for so long is well again: the pauses start over.
+/// A task that ran this long is healthy: its back-off starts again.
 const STABLE_TIME: Duration = Duration::from_secs(300);
 
-/// When tasks are stopped: one phase after the other, each when the one before is over.
+/// When a task is stopped. The phases follow one another: each begins when all tasks of the one before have ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::VariantArray)]
 pub(super) enum Phase {
-    /// What takes events or asks the platform for some; for their sake the writer must still run.
+    /// Tasks that take events or fetch them from the platform; the writer must still run for them.
     Sources,
     /// The writer.
     Writer,
-    /// What reads the log.
+    /// Tasks that read the log.
     Cursors,
-    /// What operators need to watch the end, and upkeep.
+    /// What operators need to watch the shutdown, and the database's upkeep.
     Rest,
 }
 
-/// What a task says when it ends.
+/// The name of a task that ended, and its result.
 type Ended = (&'static str, anyhow::Result<()>);
 
-/// Named tasks, and when each is stopped.
+/// Named tasks, and the token that stops each phase.
 pub(super) struct Tasks {
     set: JoinSet<Ended>,
     running: Vec<(&'static str, Phase)>,
     stops: [CancellationToken; Phase::VARIANTS.len()],
     helpers: Arc<Helpers>,
-    /// Makes every helper that runs panic.
+    /// Makes every running helper panic.
     #[cfg(test)]
     pub(super) sabotage: Arc<tokio::sync::Notify>,
 }
 
 impl Tasks {
-    /// None yet; how the helpers are is noted in `helpers`.
+    /// No tasks yet; the state of the helpers is recorded in `helpers`.
     pub fn new(helpers: Arc<Helpers>) -> Self {
         Self {
             set: JoinSet::new(),
@@ -63,12 +63,12 @@ impl Tasks {
         }
     }
 
-    /// What is cancelled when a phase begins.
+    /// The token that is cancelled when a phase begins.
     pub fn stop(&self, phase: Phase) -> CancellationToken {
         self.stops[phase as usize].clone()
     }
 
-    /// A task whose end is the end of the process.
+    /// Spawns a task whose end is the end of the process.
     pub fn spawn(&mut self, name: &'static str, phase: Phase, task: impl Future<Output = ()> + Send + 'static) {
         self.join(name, phase, async {
             task.await;
@@ -76,8 +76,8 @@ impl Tasks {
         });
     }
 
-    /// A helper, started again until its phase begins. An error that it returns is the end of the process all the same:
-    /// nothing can be done about it here.
+    /// Spawns a helper that is restarted until its phase begins. An error that it returns still ends the process: a restart would
+    /// not help.
     pub fn keep<T>(
         &mut self,
         name: &'static str,
@@ -106,7 +106,7 @@ impl Tasks {
         self.set.spawn(async move { (name, task.await) });
     }
 
-    /// Waits for the next task to end.
+    /// Waits until a task ends.
     pub async fn next(&mut self) -> anyhow::Result<Ended> {
         let (name, result) = match self.set.join_next().await {
             Some(ended) => ended.map_err(|error| anyhow!("a task panicked: {error}"))?,
@@ -116,7 +116,7 @@ impl Tasks {
         Ok((name, result))
     }
 
-    /// Stops all of them, phase by phase.
+    /// Stops all tasks, phase by phase.
     pub async fn stop_all(&mut self) -> anyhow::Result<()> {
         for phase in Phase::VARIANTS {
             self.stop(*phase).cancel();
@@ -141,7 +141,7 @@ where
     let mut pause = MIN_RESTART_DELAY;
     loop {
         let began = Instant::now();
-        // Within the guard is what makes the task, too. What tasks share is behind locks that outlive a panic.
+        // The guard includes the creation of the task. Shared state is behind locks that survive a panic.
         let result = AssertUnwindSafe(async { start().await }).catch_unwind().await;
         let why = match result {
             Ok(Err(error)) => return Err(error),
@@ -235,7 +235,7 @@ mod tests {
         let helper = helpers.all()[NAME].clone();
         assert_eq!((helper.restarts, helper.last_failure.as_deref()), (1, Some("it panicked: out of range")));
         tokio::time::sleep(Duration::from_secs(600)).await;
-        // The pauses: 1, 2, 4, 8, 16, 32, 60 s, and after 300 s without a failure 1 s.
+        // The back-off: 1, 2, 4, 8, 16, 32, 60 s, and after 300 s without a failure 1 s again.
         assert_eq!(*starts.lock().expect("a lock"), [0, 1, 3, 7, 15, 31, 63, 123, 424]);
         let page = registry.render();
         assert!(page.contains("convoke_task_restarts_total{task=\"helper\"} 8\n"), "{page}");

@@ -1,4 +1,4 @@
-//! A service whose helpers panic, all of them.
+//! A service in which all helpers panic.
 
 use std::io;
 use std::sync::{Mutex, PoisonError};
@@ -13,13 +13,13 @@ use crate::projection;
 const APP_ID: &str = "7700001234";
 const KEY: &str = "a-key-of-a-subscriber";
 
-/// Nobody listens there: what asks it goes on trying.
+/// A port on which nothing listens: the task that connects to it keeps retrying.
 const CLOSED: &str = "127.0.0.1:1";
 
-/// On a busy machine.
+/// Generous, for a busy machine.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The log's lines.
+/// The captured log lines.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -33,7 +33,7 @@ impl io::Write for Lines {
     }
 }
 
-/// With every helper switched on.
+/// Settings with every helper enabled.
 fn settings(folder: &std::path::Path) -> Settings {
     std::fs::write(folder.join("platform.key"), "a-key-of-the-platform\n").expect("a file");
     let (database, platform, bus) = (
@@ -69,7 +69,7 @@ async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
     tokio::time::timeout(WAIT_TIMEOUT, reached).await.unwrap_or_else(|_| panic!("waited for: {what}"));
 }
 
-/// The status that an event of the `n`th meeting is answered with.
+/// Delivers an event of the `n`th meeting, and returns the status of the response.
 async fn deliver(url: &str, n: u32) -> u16 {
     let now = Clock::System.now().get();
     let info = format!(

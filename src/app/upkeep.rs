@@ -1,4 +1,4 @@
-//! The database: reached and migrated, however long that takes, and then its upkeep from time to time.
+//! The database: connecting and migrating, however long that takes, and then regular upkeep.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use convoke_log::{LogError, Maintenance, RetentionHeld};
 
 pub(super) const NAME: &str = "database_upkeep";
 
-/// The pauses between tries to reach the database at the start.
+/// Back-off between attempts to reach the database at startup.
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(100);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(2);
 
-/// How often it is looked what holds retention back, and said.
+/// How often it is checked what holds retention back, and how often that is logged.
 const RETENTION_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 const RETENTION_LOG_INTERVAL: Duration = Duration::from_secs(6 * 3600);
 
@@ -35,7 +35,7 @@ async fn upkeep(shared: Shared, migrate: bool, stop: CancellationToken) -> anyho
     Ok(())
 }
 
-/// Waits, unless it is time to stop.
+/// Waits for `pause`; `false` if it is time to stop.
 async fn paused(pause: Duration, stop: &CancellationToken) -> bool {
     tokio::select! {
         () = tokio::time::sleep(pause) => true,
@@ -43,14 +43,15 @@ async fn paused(pause: Duration, stop: &CancellationToken) -> bool {
     }
 }
 
-/// Tries to migrate until that works; `false` if it is time to stop before.
+/// Retries the migration until it works; `false` if it is time to stop first.
 async fn migrated(shared: &Shared, migrate: bool, stop: &CancellationToken) -> anyhow::Result<bool> {
     let log = &shared.log;
     let (mut pause, mut said, throttle) = (MIN_RETRY_DELAY, String::new(), Throttle::default());
     loop {
         match log.migrate(migrate).await {
             Ok(schema) => {
-                // Somebody's open transaction may be in the way of new partitions, for hours: there is room without them.
+                // An open transaction of another session may block new partitions for hours; until then the last partition takes
+                // all rows.
                 if let Err(error) = maintain(&**log).await {
                     tracing::warn!(%error, "the database's upkeep failed; retrying");
                 }
@@ -96,7 +97,7 @@ async fn migrated(shared: &Shared, migrate: bool, stop: &CancellationToken) -> a
     }
 }
 
-/// What is to be known of a database that was just reached.
+/// Checks a database that was just reached: its durability settings, and when the last events arrived.
 async fn first_look(shared: &Shared) {
     match shared.log.weaknesses().await {
         Ok(weaknesses) => weaknesses.iter().for_each(|weakness| {
@@ -133,7 +134,7 @@ async fn maintenance(shared: &Shared, stop: &CancellationToken) {
     }
 }
 
-/// Upkeep by the database's own clock: ours may be another, and what it deletes is gone for all.
+/// Uses the database's clock: this host's may differ, and what upkeep deletes is gone for every replica.
 async fn maintain(log: &dyn Maintenance) -> Result<(), LogError> {
     log.maintain(log.now().await?).await
 }

@@ -1,10 +1,11 @@
-//! Bodies while they arrive: limits on size and time, and on the memory that all of them together take.
+//! Request bodies while they arrive: limits on their size, their time, and the memory that all of them take together.
 //!
-//! A body that is whole within [`UNCOUNTED_TIME`] is never counted. The others are, and when they hold too much, the oldest has to
-//! go: whoever sends slowly on purpose loses, however many there are, and an event of a few kilobytes is through by then.
+//! A body that is complete within [`UNCOUNTED_TIME`] is never counted. All others are counted, and when together they hold too
+//! much memory, the oldest one is dropped. A client that sends slowly on purpose therefore loses its request, however many such
+//! clients there are, while an event of a few kilobytes is complete long before.
 //!
-//! Large bodies, which hardly any event has, are read a few at a time, and not for long; the others wait unread, which costs
-//! their senders more than us. So a flood of them leaves the processors to small ones.
+//! Large bodies are rare among events. Only a few are read at the same time, and not for long; the others wait unread, which
+//! costs their clients more than the server. A flood of large bodies therefore leaves the CPU to the small ones.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,43 +21,43 @@ use hyper::body::Body as _;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// A body must be complete within this time.
+/// Time limit for a complete body.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How much of a body that nobody wants is read and thrown away, so that the sender gets to see the answer.
+/// Maximum number of bytes of a rejected body that are read and discarded, so that the client gets to see the response.
 const MAX_DRAINED_BYTES: usize = 4 << 20;
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// After this time, or above this size, a body that is not complete is counted.
+/// A body that is incomplete after this time, or larger than this, is counted.
 const UNCOUNTED_TIME: Duration = Duration::from_millis(20);
 const MAX_UNCOUNTED_BYTES: usize = 16 << 10;
 
-/// So many bodies above that size are read at once …
+/// Maximum number of bodies larger than [`MAX_UNCOUNTED_BYTES`] that are read at the same time.
 const MAX_LARGE_BODIES: usize = 64;
 
-/// … and each for no longer, its wait for its turn apart.
+/// Time limit for reading one large body, without its wait for its turn.
 const LARGE_BODY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a body that is counted takes at least, its request included.
+/// The minimum that is counted for a body, including its request.
 const MIN_COUNTED_BYTES: usize = 4 << 10;
 
-/// What bodies that are counted may hold together, unless one alone may be larger.
+/// Maximum for all counted bodies together, unless the limit of a single body is larger.
 const MAX_HELD_BYTES: usize = 32 << 20;
 
-/// Why there is no body.
+/// Why a body could not be read.
 #[derive(Debug)]
 pub enum NoBody {
-    /// It is larger than it may be.
+    /// It is larger than the limit.
     TooLarge,
     /// It took longer than [`BODY_TIMEOUT`].
     TooSlow,
-    /// It was the oldest of too many.
+    /// It was the oldest when all bodies together held too much.
     Crowded,
-    /// The connection ended before it did.
+    /// The connection ended before the body was complete.
     Cut(String),
 }
 
-/// What the head says of the body.
+/// What the request head says about the body.
 #[derive(Clone, Copy, Debug)]
 pub struct Announced {
     length: Option<usize>,
@@ -64,14 +65,14 @@ pub struct Announced {
 }
 
 impl Announced {
-    /// Reads the two headers.
+    /// Reads `Content-Length` and `Expect`.
     pub fn of(headers: &HeaderMap) -> Self {
         let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         Self { length, asks: headers.contains_key(EXPECT) }
     }
 }
 
-/// All bodies that are counted.
+/// All counted bodies of one listener.
 #[derive(Debug)]
 pub struct Bodies {
     limit: usize,
@@ -84,11 +85,11 @@ pub struct Bodies {
 struct Held {
     bytes: usize,
     next: u64,
-    /// By age: the oldest first.
+    /// By age, oldest first.
     bodies: BTreeMap<u64, (usize, Arc<Notify>)>,
 }
 
-/// A body that is counted, until dropped.
+/// A counted body. Dropping it ends the counting.
 #[derive(Debug)]
 struct Counted<'a> {
     bodies: &'a Bodies,
@@ -116,7 +117,7 @@ impl Bodies {
         Counted { bodies: self, id, crowded }
     }
 
-    /// Counts `bytes` more for one body, and sends the oldest away while there are too many; it may be the same.
+    /// Adds `bytes` to one body, and drops the oldest bodies while the total is too large; the oldest may be the same body.
     fn grow(&self, held: &mut Held, id: u64, bytes: usize) {
         let Some((size, _)) = held.bodies.get_mut(&id) else { return };
         *size += bytes;
@@ -128,8 +129,8 @@ impl Bodies {
         }
     }
 
-    /// The whole body, if it is not too large and arrives in time. One that is too large is read on for a while, unless its
-    /// sender asked first.
+    /// Reads the complete body, if it is within the limit and arrives in time. Of a body that is too large, the rest is read for
+    /// a while, unless its client sent `Expect: 100-continue`.
     ///
     /// # Errors
     /// [`NoBody`].
@@ -187,9 +188,9 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// What has arrived.
+/// The part of a body that has arrived.
 struct Reading {
-    /// Nearly always the only piece, and then nothing is copied.
+    /// The first piece. It is nearly always the only one, and then nothing is copied.
     first: Bytes,
     all: BytesMut,
     limit: usize,
@@ -197,12 +198,12 @@ struct Reading {
 
 enum Step {
     Done(Result<(), NoBody>),
-    /// It is not whole, and too large to go uncounted.
+    /// The body is incomplete, and too large to go on uncounted.
     Large,
 }
 
 impl Reading {
-    /// Reads on. May be dropped at any time and called again.
+    /// Reads on. Cancel-safe: the future may be dropped at any time, and the method called again.
     async fn read(&mut self, body: &mut Body, counted: Option<&Counted<'_>>) -> Step {
         while !body.is_end_stream() {
             let data = match body.frame().await {
@@ -234,7 +235,7 @@ impl Reading {
         Step::Done(Ok(()))
     }
 
-    /// Makes a copy of the first piece, which holds on to the connection's whole buffer. Returns what is held then.
+    /// Copies the first piece, which keeps the connection's whole buffer alive. Returns the number of bytes held after that.
     fn settle(&mut self) -> usize {
         if !self.first.is_empty() {
             self.all.extend_from_slice(&std::mem::take(&mut self.first));
@@ -247,14 +248,15 @@ impl Reading {
     }
 }
 
-/// Reads what nobody wants of a request, so that the answer reaches its sender.
+/// Reads and discards the rest of a request, so that the client gets to see the response.
 pub async fn drain_request(request: Request) {
     let announced = Announced::of(request.headers());
     drain(announced, &mut request.into_body()).await;
 }
 
-/// Reads on for a while and throws it away. An answer before the end of the request would otherwise be lost with the
-/// connection. A sender that asks first gets the answer instead of a go-ahead.
+/// Reads and discards the rest of a body for a while: if the connection were closed before the end of the request, the response
+/// would be lost with it. A client that sent `Expect: 100-continue` gets the response instead of the go-ahead, so nothing is read
+/// from it.
 pub async fn drain(announced: Announced, body: &mut Body) {
     if announced.asks {
         return;
@@ -268,7 +270,7 @@ pub async fn drain(announced: Announced, body: &mut Body) {
             }
         }
     };
-    // Bounded on purpose; a sender that goes on for longer may not get to see the answer.
+    // Bounded on purpose. A client that sends for longer than this may not get to see the response.
     let _ = timeout(DRAIN_TIMEOUT, rest).await;
 }
 

@@ -1,4 +1,4 @@
-//! One connection: who is at the other end, and what it does.
+//! One connection: its peer, its requests and its responses.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
@@ -12,13 +12,13 @@ use convoke_core::time::instant;
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::Notify;
 
-/// An answer is handed out in chunks, so that it is seen how much of it is taken.
+/// A response is sent in chunks, so that it is visible how much of it the client has read.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// A client that takes nothing of an answer for so long does not read it any more.
+/// A client that has read nothing of a response for this long has stopped reading it.
 const STALLED_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The part of an address that one party holds: IPv6 gives everybody a /64.
+/// The part of an address that identifies one party: for IPv6 the /64 network, since every customer gets a whole one.
 pub fn source(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
@@ -26,16 +26,16 @@ pub fn source(peer: IpAddr) -> IpAddr {
     }
 }
 
-/// One connection: who is at the other end, and what it does.
+/// One connection: its peer, its requests and its responses.
 #[derive(Debug)]
 pub struct Connection {
     peer: SocketAddr,
     pub(super) source: IpAddr,
     opened: Instant,
-    /// When something last came of it, in milliseconds after it was opened; 0: never.
+    /// Time of the last activity, in milliseconds after the connection was opened; 0: none so far.
     heard: AtomicU64,
     under_way: AtomicUsize,
-    /// Answers that are being sent.
+    /// Number of responses that are being sent.
     answers: AtomicUsize,
     storing: AtomicUsize,
     proven: AtomicBool,
@@ -59,7 +59,7 @@ impl Connection {
         }
     }
 
-    /// The address of the other end.
+    /// The address of the peer.
     #[must_use]
     pub const fn peer(&self) -> SocketAddr {
         self.peer
@@ -74,7 +74,7 @@ impl Connection {
         self.opened + Duration::from_millis(self.heard.load(Ordering::Relaxed))
     }
 
-    /// A request has begun; it is under way until what is returned is dropped.
+    /// Notes the start of a request; it is under way until the returned value is dropped.
     #[must_use]
     pub fn request(self: &Arc<Self>) -> UnderWay {
         self.touch();
@@ -82,26 +82,26 @@ impl Connection {
         UnderWay(Arc::clone(self))
     }
 
-    /// Whether no request is under way; the answers may be on their way yet.
+    /// Whether no request is under way; responses may still be being sent.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.under_way.load(Ordering::Relaxed) == 0
     }
 
-    /// Whether nothing is under way, not even an answer of which something was taken within `time`.
+    /// Whether nothing is under way, and no response of which the client has read something within `time`.
     #[must_use]
     pub fn is_silent(&self, time: Duration) -> bool {
         self.is_idle() && (self.answers.load(Ordering::Relaxed) == 0 || self.heard_at().elapsed() > time)
     }
 
-    /// Whether no request of it has begun so far.
+    /// Whether the connection has had no request so far.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
         self.is_idle() && self.heard.load(Ordering::Relaxed) == 0
     }
 
-    /// How long it may be idle yet, if that may last `time`. An answer that is being sent is not idle while somebody takes it,
-    /// however slowly.
+    /// How much longer the connection may be idle, if `time` is the limit. While a response is being sent, the connection is not
+    /// idle as long as the client reads, however slowly.
     #[must_use]
     pub fn idle_left(&self, time: Duration) -> Duration {
         if !self.is_idle() {
@@ -112,7 +112,8 @@ impl Connection {
         time.saturating_sub(self.heard_at().elapsed())
     }
 
-    /// It brought something signed: it is among the last to go, and does not go at all until what is returned is dropped.
+    /// Notes that the connection brought a signed delivery: from now on it is among the last to be evicted, and it is not evicted
+    /// at all until the returned value is dropped.
     #[must_use]
     pub fn proven(&self) -> Storing<'_> {
         self.proven.store(true, Ordering::Relaxed);
@@ -132,7 +133,7 @@ impl Connection {
         self.leaving.load(Ordering::Relaxed)
     }
 
-    /// Whether it may be evicted: nothing of it waits for a commit.
+    /// Whether it may be evicted: no delivery of this connection waits for its commit.
     pub(super) fn may_leave(&self) -> bool {
         !self.is_leaving() && self.storing.load(Ordering::Relaxed) == 0
     }
@@ -142,7 +143,7 @@ impl Connection {
         self.evicted.notify_one();
     }
 
-    /// Waits until it has to make room.
+    /// Waits until the connection is evicted.
     pub async fn evicted(&self) {
         self.evicted.notified().await;
     }
@@ -159,17 +160,17 @@ impl Drop for UnderWay {
     }
 }
 
-/// The body of an answer on its way: in chunks, so that it is known how much of it was taken.
+/// The body of a response while it is sent: in chunks, so that it is known how much of it the client has read.
 #[derive(Debug)]
 pub struct Answer {
     body: Body,
-    /// What was taken from the body and not yet from here.
+    /// The part that was taken from `body` and not sent yet.
     rest: Bytes,
     connection: Arc<Connection>,
 }
 
 impl Answer {
-    /// Over this connection.
+    /// A response body that is sent over `connection`.
     #[must_use]
     pub fn new(body: Body, connection: &Arc<Connection>) -> Self {
         connection.answers.fetch_add(1, Ordering::Relaxed);
@@ -242,7 +243,7 @@ impl Drop for Storing<'_> {
 
 #[cfg(test)]
 impl Connection {
-    /// One that was opened so long ago, and heard `heard` milliseconds after that.
+    /// A connection that was opened `age` ago and was last active `heard` milliseconds after that.
     pub(super) fn of_age(peer: SocketAddr, age: Duration, heard: u64) -> Self {
         let mut connection = Self::new(peer);
         connection.opened = connection.opened.checked_sub(age).unwrap();

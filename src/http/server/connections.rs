@@ -1,14 +1,15 @@
-//! The connections of one listener: how many there may be, and which of them go when there are too many.
+//! The connections of one listener: their maximum number, and which of them are evicted when there are too many.
 //!
-//! There is no cap for a source: behind a proxy all requests have one source, and whoever attacks from many would not meet
-//! it. Instead nobody is turned away, and when the table is full, room is made at the cost of whoever is least likely to be
-//! the platform: connections that never brought a signed delivery go before those that did, among them those of the source
-//! that holds the most, among those the ones that were silent for longest. What waits for its commit is never cut, and
-//! everybody has half a second to send a request. So a flood pays for itself, and who stands behind one proxy with others loses
-//! nothing but what is idle.
+//! There is no limit per source address: behind a proxy all requests have the same source, and an attack from many addresses
+//! would not reach such a limit. Instead every connection is accepted, and when the table is nearly full, the connections that
+//! are least likely to be the platform's are evicted. Connections that never brought a signed delivery go before those that did;
+//! among them, those of the source that holds the most connections; among those, the ones that have been silent for longest. A
+//! connection whose delivery waits for its commit is never closed, and every connection has half a second to send a request. So a
+//! flood evicts its own connections, and clients that share one proxy lose only idle ones.
 //!
-//! Room is made before it runs out, so that accepting need not wait for those who leave: while it waits, the kernel's queue
-//! is full, and who finds it full comes again a second later, the platform as well as its attackers.
+//! Room is made before it runs out, so that accepting need not wait until evicted connections are closed. While it waits, the
+//! kernel's queue fills up, and a client that finds the queue full retries only after a second, the platform as well as an
+//! attacker.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -25,24 +26,24 @@ use crate::metrics::Registry;
 use convoke_core::throttle::Throttle;
 use convoke_core::time::instant;
 
-/// Of the events listener, if there are file descriptors for so many.
+/// Maximum of the events listener, if there are enough file descriptors.
 const MAX_CONNECTIONS: usize = 8192;
 
 /// File descriptors kept for everything else: databases, the bus, the admin listener, files.
 const RESERVED_DESCRIPTORS: u64 = 256;
 
-/// When less than one in so many places is free, connections are evicted until twice as much is: many at once, so that the
-/// search costs little for each.
+/// When less than this fraction of the places (1/16) is free, connections are evicted until twice that fraction is free: many at
+/// once, so that the search costs little per connection.
 const SPARE_PART: usize = 16;
 
-/// No younger connection is evicted: time for a request from the other side of the world. Longer would let a flood fill the
-/// table with newcomers of which none may be evicted.
+/// Minimum age of a connection before it may be evicted: enough time for a request from the other side of the world. With a
+/// longer time, a flood could fill the table with new connections, none of which may be evicted.
 const MIN_AGE: Duration = Duration::from_millis(500);
 
-/// How often connections to evict are searched for, at most.
+/// Minimum time between two searches for connections to evict.
 const SEARCH_INTERVAL: Duration = Duration::from_millis(5);
 
-/// How many connections the events listener may hold. Raises the soft limit of file descriptors to the hard one first.
+/// Maximum number of connections of the events listener. Raises the soft limit of file descriptors to the hard limit first.
 #[must_use]
 pub fn room_by_descriptors() -> usize {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
@@ -65,10 +66,10 @@ pub fn room_by_descriptors() -> usize {
     room
 }
 
-/// `None`: without a limit.
+/// `None`: no limit.
 fn connections_within(descriptors: Option<u64>) -> usize {
     let Some(descriptors) = descriptors else { return MAX_CONNECTIONS };
-    // A quarter, if there is next to nothing: then connections are not what will fail first.
+    // A quarter if there are very few descriptors: then connections are not the first thing to fail.
     let room = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(descriptors / 4);
     usize::try_from(room).unwrap_or(MAX_CONNECTIONS).clamp(1, MAX_CONNECTIONS)
 }
@@ -83,12 +84,12 @@ pub struct Connections {
     throttle: Throttle,
 }
 
-/// Where the events listener's connections are counted.
+/// Metrics of the events listener's connections.
 #[derive(Clone, Debug)]
 struct Gauges {
-    /// Those that are open.
+    /// Open connections.
     open: IntGauge,
-    /// Those that had to make room.
+    /// Connections closed to make room for others.
     evicted: IntCounter,
 }
 
@@ -96,12 +97,12 @@ struct Gauges {
 struct Held {
     next: u64,
     connections: HashMap<u64, Arc<Connection>>,
-    /// When room was last looked for.
+    /// When the last search for connections to evict was made.
     searched: Option<Instant>,
 }
 
 impl Connections {
-    /// Room for so many, counted on `registry`.
+    /// Room for `most` connections; the metrics are registered with `registry`.
     #[must_use]
     pub fn new(most: usize, registry: Option<&Registry>) -> Arc<Self> {
         let gauges = registry.map(|registry| Gauges {
@@ -124,13 +125,13 @@ impl Connections {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in a connection that was accepted, and makes room for it if there is none.
+    /// Admits an accepted connection; waits for room if there is none.
     pub async fn admit(self: &Arc<Self>, peer: SocketAddr) -> Admitted {
         let permit = loop {
             if self.room.available_permits() <= self.spare {
                 self.make_room();
             }
-            // If all of them are new, or wait for their commits, that takes a while.
+            // Takes a while if all of them are new, or have deliveries that wait for their commits.
             if let Ok(Ok(permit)) = tokio::time::timeout(SEARCH_INTERVAL, Arc::clone(&self.room).acquire_owned()).await
             {
                 break permit;
@@ -173,7 +174,8 @@ impl Connections {
     }
 }
 
-/// Who has to go, at most `count` of them. While there are strangers, also such as are too new to go, it is one of them.
+/// The connections to evict, at most `count`. As long as there are unproven connections, even ones too new to be evicted, only
+/// unproven ones are chosen.
 fn victims<'a>(connections: impl Iterator<Item = &'a Arc<Connection>>, count: usize) -> Vec<&'a Arc<Connection>> {
     let (known, strangers): (Vec<_>, Vec<_>) = connections.partition(|connection| connection.is_proven());
     let mut candidates = if strangers.is_empty() { known } else { strangers };
@@ -193,7 +195,7 @@ fn victims<'a>(connections: impl Iterator<Item = &'a Arc<Connection>>, count: us
     candidates
 }
 
-/// A connection in the table, until dropped.
+/// A connection in the table. Dropping it frees the place.
 #[derive(Debug)]
 pub struct Admitted {
     /// The connection.

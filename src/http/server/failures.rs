@@ -1,7 +1,7 @@
-//! Connections that bring no request: classified by their first bytes, counted, and logged with what to do about it.
+//! Connections that bring no request: classified by their first bytes, counted, and logged with advice.
 //!
-//! They keep *Enable* from working on the platform, and nobody else sees them. A connection without a byte, as probes and port
-//! scanners make them, is no failure.
+//! They keep *Enable* from working on the platform, and show up nowhere else. A connection that sends no byte, like those of
+//! probes and port scanners, is not a failure.
 
 use std::error::Error;
 use std::fmt::Display;
@@ -23,20 +23,20 @@ use crate::http::refusals::{ConnectionFailure, Refusals};
 use crate::metrics::Label as _;
 use convoke_core::throttle::Throttle;
 
-/// The first bytes by which a connection is classified: as many as the signature of version 2 of the PROXY protocol.
+/// Number of first bytes by which a connection is classified: the length of the signature of PROXY protocol version 2.
 const FIRST_BYTES: usize = 12;
 
-/// How the PROXY protocol begins, in its two versions, and TLS: a record with a handshake.
+/// How the two versions of the PROXY protocol begin, and TLS (a record that contains a handshake message).
 const PROXY_STARTS: [&[u8]; 2] = [b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n"];
 const TLS_START: [u8; 2] = [0x16, 0x03];
 
-/// The whole of a handshake must be over within this time.
+/// Time limit for a complete TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a client that speaks no TLS may take for its first bytes, and for reading its answer.
+/// How long a client that does not speak TLS may take for its first bytes, and for reading its response.
 const NOT_TLS_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The answer to plain HTTP on the port with TLS.
+/// The response to plain HTTP on the TLS port.
 const HTTPS_EXPECTED: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 55\r\n\
     Connection: close\r\n\r\nThis port speaks HTTPS: write https:// in front of it.\n";
@@ -44,7 +44,7 @@ const HTTPS_EXPECTED: &[u8] =
 const UNTRUSTED: &str = "it does not trust our certificate: put those that vouch for it after it in listen.tls_cert, up to \
     one of an authority that the client knows";
 
-/// Where failures of one listener are reported.
+/// Reports the failures of one listener.
 #[derive(Debug)]
 pub struct Failures {
     listener: &'static str,
@@ -53,14 +53,15 @@ pub struct Failures {
 }
 
 impl Failures {
-    /// Of this listener.
+    /// For the listener with this name.
     #[must_use]
     pub fn new(listener: &'static str, counted: Option<Arc<Refusals>>) -> Self {
-        // A scanner comes again and again, and says nothing new.
+        // Throttled, because a scanner comes again and again with nothing new.
         Self { listener, counted, throttle: Throttle::new(3, Duration::from_secs(60)) }
     }
 
-    /// Counts and logs one: of the client, where a request could be read that may name it, else of the connection's peer.
+    /// Counts and logs one failure. `peer` is the client if a request could be read that names it, otherwise the connection's
+    /// peer.
     pub(super) fn report(&self, why: ConnectionFailure, peer: impl Display, detail: &str) {
         if let Some(counted) = &self.counted {
             counted.failed(why);
@@ -71,19 +72,19 @@ impl Failures {
         });
     }
 
-    /// What became of a connection that ended with this error, having begun with `first`.
+    /// Classifies the error that ended a connection which began with `first`.
     pub(super) fn ended(&self, peer: SocketAddr, first: &First, error: &(dyn Error + Send + Sync + 'static)) {
         match error.downcast_ref::<hyper::Error>() {
             Some(error) if error.is_parse_too_large() => {
                 self.report(ConnectionFailure::HeadTooLarge, peer, "answered 431");
             }
             Some(error) if error.is_parse() => self.report(first.kind(), peer, &error.to_string()),
-            // The other end went away. What became of a delivery is counted where it was read.
+            // The peer closed the connection. The outcome of a delivery is counted where the delivery is read.
             _ => tracing::debug!(%peer, error, "connection ended"),
         }
     }
 
-    /// Does the TLS handshake. `None`: it failed, which was reported if it was worth it.
+    /// Does the TLS handshake. `None`: it failed, and the failure was reported if it matters.
     pub(super) async fn handshake(
         &self,
         acceptor: TlsAcceptor,
@@ -108,7 +109,7 @@ impl Failures {
     }
 }
 
-/// What a client speaks that speaks no TLS; plain HTTP gets an answer.
+/// Finds out which protocol a client without TLS speaks; plain HTTP gets a response.
 async fn not_tls(mut stream: TcpStream) -> ConnectionFailure {
     let (mut bytes, mut length) = ([0; 1024], 0);
     let begin = async {
@@ -126,7 +127,7 @@ async fn not_tls(mut stream: TcpStream) -> ConnectionFailure {
         let answer = async {
             stream.write_all(HTTPS_EXPECTED).await?;
             stream.shutdown().await?;
-            // What is left unread would be answered with a reset, which takes the answer with it.
+            // Unread data would make the kernel send a reset, and the client would lose the response.
             while stream.read(&mut bytes).await? > 0 {}
             io::Result::Ok(())
         };
@@ -137,7 +138,7 @@ async fn not_tls(mut stream: TcpStream) -> ConnectionFailure {
     why
 }
 
-/// Why a handshake failed, and what to do.
+/// Why a handshake failed, with advice.
 fn handshake_words(error: &io::Error) -> String {
     use AlertDescription as Alert;
     let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
@@ -166,7 +167,7 @@ fn handshake_words(error: &io::Error) -> String {
     }
 }
 
-/// What a connection is that began with this and brought no request.
+/// Classifies a connection that began with these bytes and brought no request.
 fn kind(first: &[u8], tls_port: bool) -> ConnectionFailure {
     let word = first.split(|byte| *byte == b' ').next().unwrap_or_default();
     if PROXY_STARTS.iter().any(|mark| first.starts_with(mark)) {
@@ -180,7 +181,7 @@ fn kind(first: &[u8], tls_port: bool) -> ConnectionFailure {
     }
 }
 
-/// How a connection began.
+/// The first bytes of a connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct First(Arc<OnceLock<([u8; FIRST_BYTES], usize)>>);
 
@@ -200,7 +201,7 @@ impl First {
     }
 }
 
-/// A connection that notes how it begins.
+/// A connection that records its first bytes.
 #[derive(Debug)]
 pub(super) struct Begun<S> {
     pub inner: S,

@@ -1,5 +1,5 @@
-//! The server under both listeners: accepting, TLS, who has to go when there are too many, limits on heads and bodies, and
-//! the end of what is under way.
+//! The server behind both listeners: accepting, TLS, eviction when there are too many connections, limits on heads and bodies,
+//! and graceful shutdown.
 
 mod body;
 mod connection;
@@ -27,61 +27,61 @@ pub use request_id::RequestId;
 pub use source::ClientSources;
 pub use tls::{CertificateWatch, Certificates, TlsError, Trouble};
 
-/// Connections that the kernel completes and we have not accepted yet.
+/// Maximum number of connections that the kernel has completed and the service has not accepted yet.
 pub const BACKLOG: u32 = 4096;
 
-/// The pause when no connection can be accepted: there may be no descriptors left.
+/// The pause after a failed accept: the process may have no descriptors left.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// Whether an end is near. Looked at with every request, which is why it is no token: those take a lock.
+/// Whether a shutdown is near. It is read with every request, so it is not a cancellation token: those take a lock.
 #[derive(Clone, Debug, Default)]
 pub struct Closing(Arc<AtomicBool>);
 
 impl Closing {
-    /// From now on it is.
+    /// Announces the shutdown.
     pub fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it is.
+    /// Whether a shutdown was announced.
     #[must_use]
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// The three steps of an end.
+/// The three steps of a shutdown.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
-    /// An end is near: not ready any more, and answers close their connections.
+    /// A shutdown is near: the service is not ready any more, and responses close their connections.
     pub closing: Closing,
-    /// Nothing new is accepted; what is under way is finished.
+    /// No new connections are accepted; requests under way are finished.
     pub stop: CancellationToken,
-    /// What is under way is cut.
+    /// Requests under way are cut off.
     pub force: CancellationToken,
 }
 
-/// The limits of a listener, and what its connections are shown.
+/// The limits of a listener, its certificate, and where it reports failures.
 #[derive(Debug)]
 pub struct ListenerOptions {
-    /// How long a connection may be idle after a request, or not read its answers.
+    /// How long a connection may be idle after a request, or may leave its responses unread.
     pub idle: Duration,
-    /// Bytes that the head of a request may have; more is answered `431`, with an explanation.
+    /// Maximum size of a request head in bytes; a larger one gets `431` with an explanation.
     pub head: usize,
-    /// How many headers a request may have in HTTP/1.
+    /// Maximum number of headers in an HTTP/1 request.
     pub headers: usize,
-    /// An HTTP/1 connection is read so far ahead, for a head that is larger than it may be.
+    /// Size of the read buffer of an HTTP/1 connection, so that a head larger than the limit can still be read and explained.
     pub read: usize,
     /// The certificate; `None`: plain HTTP.
     pub tls: Option<tls::Certificates>,
     /// Where connections that bring no request are reported.
     pub failures: Failures,
-    /// Who is believed about the source of a request.
+    /// Which sources may post, and which proxies are trusted to name them.
     pub sources: ClientSources,
 }
 
 impl ListenerOptions {
-    /// Those of the events listener: machines post here, many at once, and a head takes memory.
+    /// For the events listener: many machines post here at once, and each head takes memory.
     #[must_use]
     pub const fn events(
         idle: Duration,
@@ -92,14 +92,14 @@ impl ListenerOptions {
         Self { idle, head: 16 << 10, headers: 64, read: 16 << 10, tls, failures, sources }
     }
 
-    /// Those of the admin listener: browsers come here, with the cookies of all that runs on the same host.
+    /// For the admin listener: browsers come here, with the cookies of every application on the same host.
     #[must_use]
     pub const fn admin(idle: Duration, failures: Failures, sources: ClientSources) -> Self {
         Self { idle, head: 32 << 10, headers: 256, read: 128 << 10, tls: None, failures, sources }
     }
 }
 
-/// Serves `router` on `listener` until `shutdown.stop`, then finishes what is under way; cuts it at `shutdown.force`.
+/// Serves `router` on `listener` until `shutdown.stop`, then finishes the requests under way; cuts them off at `shutdown.force`.
 pub async fn serve(
     listener: TcpListener,
     options: ListenerOptions,
@@ -117,7 +117,7 @@ pub async fn serve(
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // A connection that ended before we took it, or no descriptors left.
+                // The connection ended before it was accepted, or there are no descriptors left.
                 tracing::warn!(%error, "could not accept a connection");
                 tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 continue;

@@ -1,4 +1,4 @@
-//! `X-Request-ID`: the sender's, if it is harmless, else our own; on every answer of both listeners.
+//! `X-Request-ID`: the client's if it is harmless, otherwise a new one; on every response of both listeners.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use axum::response::Response;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Identifies a request, from its sender to the log line and the table.
+/// Identifies a request, from the client to the log line and the table.
 #[derive(Clone, Debug)]
 pub struct RequestId(Arc<str>);
 
 impl RequestId {
-    /// `X-Request-ID`, if it is harmless, else a new one of the platform's kind: 32 hexadecimal digits.
+    /// `X-Request-ID` if it is harmless, otherwise a new ID in the platform's format: 32 hexadecimal digits.
     pub fn of(headers: &HeaderMap) -> Self {
         let sent = headers.get(&X_REQUEST_ID).and_then(|value| value.to_str().ok()).filter(|id| {
             (1..=64).contains(&id.len())
@@ -21,17 +21,17 @@ impl RequestId {
         Self(sent.map_or_else(|| Arc::from(format!("{:032x}", rand::random::<u128>())), Arc::from))
     }
 
-    /// Its characters.
+    /// The ID as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The same, for the table.
+    /// The ID as a shared string, for the table.
     pub fn shared(&self) -> Arc<str> {
         Arc::clone(&self.0)
     }
 
-    /// Puts it on the answer.
+    /// Adds the header to the response.
     pub fn on(&self, mut response: Response) -> Response {
         if let Ok(value) = HeaderValue::from_str(&self.0) {
             response.headers_mut().insert(X_REQUEST_ID, value);

@@ -23,29 +23,30 @@ use super::{Closing, ListenerOptions, Shutdown};
 use crate::http::problem::explained;
 use crate::http::refusals::ConnectionFailure;
 
-/// How long a connection may be without a first request, whatever it does instead: nothing, half of a head, pings.
+/// Time limit for the first request of a connection, whatever the client does instead: nothing, half a head, or pings.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// At the end, the head of a request that has begun gets at least this long, and at most twice that.
+/// During shutdown, a request head that has begun gets at least this long, and at most twice as long.
 const LAST_HEAD_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Requests under way at once on one HTTP/2 connection.
+/// Maximum number of concurrent requests on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 256;
 
-/// Bytes of headers that HTTP/2 reads, of a list that may be compressed, so that more than a head may have is answered with an
-/// explanation, and counted: above that h2 answers `431` by itself, and nobody learns of it. No proxy passes on more.
+/// Maximum number of header bytes that HTTP/2 reads; the list may be compressed. It is larger than the limit of a head, so that
+/// too large a head gets an explanation and is counted: above this maximum h2 answers `431` by itself and reports it nowhere. No
+/// proxy forwards more.
 const MAX_HEADER_LIST_BYTES: usize = 64 << 10;
 
-/// How much an HTTP/2 connection may send ahead of what is read: of one body, and of all.
+/// Flow-control windows of HTTP/2: how much a client may send ahead of what is read, per body and per connection.
 const STREAM_WINDOW_BYTES: u32 = 64 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 256 << 10;
 
-/// An HTTP/2 connection is ended when so many requests were cancelled before they were looked at, or so many were reset for
-/// errors of its own.
+/// An HTTP/2 connection is closed after this many requests that the client cancelled before they were accepted, or this many that
+/// were reset because of the client's errors.
 const MAX_CANCELLED_STREAMS: usize = 20;
 const MAX_RESET_STREAMS: usize = 256;
 
-/// Answers what comes over `stream` until it ends, is idle for too long, or everything ends.
+/// Serves the requests on `stream` until the connection ends, is idle for too long, or the service shuts down.
 pub(super) async fn serve<S>(
     stream: S,
     this: &Arc<Connection>,
@@ -65,7 +66,8 @@ pub(super) async fn serve<S>(
         result = served.as_mut() => Some(result),
         () = async {
             shutdown.stop.cancelled().await;
-            // It was accepted, so its request, which may be on its way, is answered; hyper would give it up unread.
+            // The connection was accepted, so its first request, which may be on its way, is answered; hyper would close it
+            // unread.
             if this.is_fresh() {
                 tokio::time::sleep(LAST_HEAD_TIMEOUT).await;
             }
@@ -75,7 +77,7 @@ pub(super) async fn serve<S>(
     let result = match ended {
         Some(result) => result,
         None => {
-            // HTTP/2 says goodbye; a request that crosses that is still answered.
+            // HTTP/2 sends GOAWAY; a request that crosses it is still answered.
             served.as_mut().graceful_shutdown();
             tokio::select! {
                 result = served.as_mut() => result,
@@ -90,7 +92,7 @@ pub(super) async fn serve<S>(
 
 fn builder(options: &ListenerOptions) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    // Half-closed: who ends its side after a request, or within one, still listens for the answer.
+    // Half-close: a client that closes its side after a request, or within one, still waits for the response.
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -125,7 +127,7 @@ fn answer(
     let http1 = request.version() <= Version::HTTP_11;
     let (router, closing, connection) = (router.clone(), closing.clone(), Arc::clone(this));
     let head = head_bytes(&request);
-    // What is too large is gone here and now: of HTTP/2 there may be many before the first of them is answered.
+    // A head that is too large is freed right here: with HTTP/2 there may be many before the first of them is answered.
     let request = if head > options.head { Err(too_large(options, &request, head)) } else { Ok(request) };
     async move {
         let _under_way = under_way;
@@ -141,8 +143,8 @@ fn answer(
     }
 }
 
-/// Returns when nothing was under way twice in a row, nor an answer that is still being read: hyper waits for the rest of a head
-/// that has begun for as long as a head may take, and a client without a request must not hold up the end for that long.
+/// Returns when two checks in a row found no request under way and no response that is still being read. hyper waits for the rest
+/// of a head for as long as a head may take; a client without a request must not delay the shutdown for that long.
 async fn silent(connection: &Connection) {
     let mut looks = 0;
     while looks < 2 {
@@ -151,8 +153,8 @@ async fn silent(connection: &Connection) {
     }
 }
 
-/// Returns when the connection was idle for as long as `after` allows. Hyper knows no such limit in HTTP/2, before it knows
-/// the version, or while it cannot write.
+/// Returns when the connection has been idle for `after`. hyper has no such limit in HTTP/2, before it knows the version, or
+/// while it cannot write.
 async fn idle(connection: &Connection, after: Duration) {
     loop {
         let most = if connection.is_fresh() { after.min(FIRST_REQUEST_TIMEOUT) } else { after };
@@ -164,15 +166,15 @@ async fn idle(connection: &Connection, after: Duration) {
     }
 }
 
-/// Bytes of a request's head, as far as they count; each header of HTTP/2 counts 32 besides (RFC 9113, section 6.5.2), for
-/// there it may come as a single byte.
+/// The size of a request head that counts for the limit. Each header of HTTP/2 counts 32 bytes extra (RFC 9113, section 6.5.2),
+/// because compressed it may arrive as a single byte.
 fn head_bytes<B>(request: &hyper::Request<B>) -> usize {
     let each = if request.version() >= Version::HTTP_2 { 32 } else { 4 };
     let lines = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + each);
     lines.sum::<usize>() + request.uri().path_and_query().map_or(0, |path| path.as_str().len())
 }
 
-/// `431`, in words: browsers send the cookies of whatever else runs on the same host.
+/// `431` with an explanation: browsers send the cookies of every other application on the same host.
 fn too_large(options: &ListenerOptions, request: &Request, head: usize) -> Response {
     if let Some(client) = options.sources.client(request.extensions(), request.headers()) {
         options.failures.report(ConnectionFailure::HeadTooLarge, client, &format!("{head} bytes, answered 431"));

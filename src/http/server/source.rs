@@ -1,4 +1,4 @@
-//! Where a request comes from, and whether it may.
+//! The source address of a request, and whether it may post.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,17 +8,17 @@ use ipnet::IpNet;
 
 use super::connection::Connection;
 
-/// `listen.allow_from` and `listen.trusted_proxies`.
+/// The settings `listen.allow_from` and `listen.trusted_proxies`.
 #[derive(Clone, Debug, Default)]
 pub struct ClientSources {
-    /// Networks that may post; empty: all.
+    /// Networks that may post; empty means all.
     pub allow_from: Vec<IpNet>,
-    /// Proxies whose `X-Forwarded-For` is believed.
+    /// Proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<IpNet>,
 }
 
 impl ClientSources {
-    /// Whether a request with these headers, that came over a connection from `peer`, may post.
+    /// Whether a request with these headers, received over a connection from `peer`, may post.
     #[must_use]
     pub fn allow(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
         if self.allow_from.is_empty() {
@@ -28,22 +28,22 @@ impl ClientSources {
         source.is_some_and(|source| contains(&self.allow_from, source))
     }
 
-    /// Where a request with these headers comes from, for people: the connection's peer where a trusted proxy does not say.
+    /// The source of a request with these headers, for logs: the connection's peer unless a trusted proxy names another.
     #[must_use]
     pub fn origin(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let peer = peer.to_canonical();
         self.source(peer, headers).unwrap_or(peer)
     }
 
-    /// The same of a request that came over a connection; `None` without one, as in tests of handlers. Every line of the log
-    /// that names whose request it is about has it from here.
+    /// The source of a request with these extensions; `None` without a connection, as in tests of handlers. Every log line that
+    /// names the client of a request gets it from here.
     #[must_use]
     pub fn client(&self, extensions: &Extensions, headers: &HeaderMap) -> Option<IpAddr> {
         extensions.get::<Arc<Connection>>().map(|connection| self.origin(connection.peer().ip(), headers))
     }
 
-    /// The nearest address that is not a trusted proxy's: the last one that somebody whom we trust has seen. `None` if a
-    /// trusted proxy forwards something that is no address.
+    /// The nearest address that does not belong to a trusted proxy: the last one that a trusted party has seen. `None` if a
+    /// trusted proxy forwards something that is not an address.
     fn source(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
         if !contains(&self.trusted_proxies, peer) {
             return Some(peer);
@@ -66,7 +66,7 @@ fn contains(networks: &[IpNet], address: IpAddr) -> bool {
     networks.iter().any(|network| network.contains(&address))
 }
 
-/// An address as proxies write it: bare, in brackets, or with a port.
+/// Parses an address as proxies write it: bare, in brackets, or with a port.
 fn address(hop: &str) -> Option<IpAddr> {
     let parsed = hop.parse::<IpAddr>().ok().or_else(|| hop.parse::<std::net::SocketAddr>().ok().map(|addr| addr.ip()));
     parsed.or_else(|| hop.strip_prefix('[')?.strip_suffix(']')?.parse().ok()).map(|ip| ip.to_canonical())

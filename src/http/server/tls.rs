@@ -1,4 +1,4 @@
-//! TLS by rustls, with certificates that can be replaced while connections go on.
+//! TLS with rustls. The certificate can be replaced without closing connections.
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -18,10 +18,10 @@ use zeroize::{Zeroize as _, Zeroizing};
 use convoke_core::throttle::Reminder;
 use convoke_core::time::{Clock, Millis};
 
-/// So long before its end, a certificate is warned about.
+/// How long before its expiry a certificate is warned about.
 const EXPIRY_WARNING_TIME: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
-/// How often that is said until then, and from then on.
+/// How often the warning is repeated before the expiry, and after it.
 const EXPIRES_LOG_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 const EXPIRED_LOG_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
@@ -31,16 +31,16 @@ pub enum TlsError {
     /// The certificate cannot be read, or is not PEM.
     #[error("{0}: {1}")]
     File(String, #[source] tokio_rustls::rustls::pki_types::pem::Error),
-    /// There is no certificate in the file.
+    /// The file contains no certificate.
     #[error("{0}: no certificate in it")]
     Empty(String),
     /// The key cannot be read, or is not PEM.
     #[error("{0}: {1}")]
     Key(String, #[source] tokio_rustls::rustls::pki_types::pem::Error),
-    /// The key is not the certificate's.
+    /// The key does not belong to the certificate.
     #[error("the key in {0} is not that of the certificate in {1}")]
     Mismatch(String, String),
-    /// One of them is of a kind that rustls does not know.
+    /// rustls does not support this kind of certificate or key.
     #[error("certificate and key: {0}")]
     Unusable(#[from] Error),
 }
@@ -49,7 +49,7 @@ pub enum TlsError {
 #[derive(Clone)]
 pub struct Certificates(Arc<RwLock<Shown>>);
 
-/// What connections are shown.
+/// A certificate with the configuration that presents it.
 struct Shown {
     config: Arc<ServerConfig>,
     leaf: CertificateDer<'static>,
@@ -71,7 +71,7 @@ impl Certificates {
         Ok(Self(Arc::new(RwLock::new(read(cert, key)?))))
     }
 
-    /// Reads them again. New connections use them once what is returned is called.
+    /// Reads the files again. New connections use the new certificate once the returned function is called.
     ///
     /// # Errors
     /// As [`Certificates::load`].
@@ -80,19 +80,19 @@ impl Certificates {
         Ok(move || *this.0.write().unwrap_or_else(PoisonError::into_inner) = shown)
     }
 
-    /// For the next connection.
+    /// An acceptor for the next connection.
     #[must_use]
     pub fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner).config))
     }
 
-    /// When the certificate runs out.
+    /// When the certificate expires.
     #[must_use]
     pub fn expires(&self) -> Millis {
         self.0.read().unwrap_or_else(PoisonError::into_inner).expires
     }
 
-    /// What is wrong with the certificate's time: it is over, not yet come, or over soon.
+    /// What is wrong with the certificate's validity: it has expired, is not valid yet, or expires soon.
     #[must_use]
     pub fn trouble(&self, now: Millis) -> Option<Trouble> {
         let leaf = self.0.read().unwrap_or_else(PoisonError::into_inner).leaf.clone();
@@ -108,12 +108,12 @@ impl Certificates {
     }
 }
 
-/// What is wrong with a certificate's time, for people.
+/// What is wrong with a certificate's validity, as text for logs.
 #[derive(Clone, Debug)]
 pub enum Trouble {
-    /// Nobody believes it now.
+    /// Clients reject it now.
     Now(String),
-    /// Nobody will believe it in some days.
+    /// Clients will reject it within days.
     Soon(String),
 }
 
@@ -125,7 +125,7 @@ impl std::fmt::Display for Trouble {
     }
 }
 
-/// Watches the certificate's time while it is served: nobody else may notice before the platform gives up.
+/// Watches the expiry of the certificate in use: without it, the platform may be the first to notice.
 #[derive(Debug)]
 pub struct CertificateWatch {
     clock: Clock,
@@ -139,7 +139,7 @@ enum Expiry {
 }
 
 impl CertificateWatch {
-    /// Of a certificate that ends at `expires`, of which the start has said what is wrong with it.
+    /// For a certificate that expires at `expires`; what is wrong with it now was already logged at startup.
     #[must_use]
     pub fn new(expires: Millis, clock: Clock) -> Self {
         let mut watch = Self { clock, reminder: Reminder::new(Duration::ZERO) };
@@ -147,7 +147,7 @@ impl CertificateWatch {
         watch
     }
 
-    /// Whether it is time to say what is wrong with a certificate that ends at `expires`.
+    /// Whether it is time to log again what is wrong with a certificate that expires at `expires`.
     pub fn is_due(&mut self, expires: Millis) -> bool {
         let (now, steady) = (self.clock.now(), self.clock.steady());
         if expires <= now {
@@ -171,7 +171,7 @@ fn date(at: UnixTime) -> String {
     at.map(|at| at.date().to_string()).unwrap_or_default()
 }
 
-/// When it runs out: what is said of it at the end of all time.
+/// The expiry, found by checking the certificate at the latest time there is.
 fn expiry(leaf: &CertificateDer<'static>) -> Millis {
     let end = match untimely(leaf, Duration::from_millis(Millis::MAX.get().unsigned_abs())) {
         Some(Untimely::After(end)) => {
@@ -182,8 +182,8 @@ fn expiry(leaf: &CertificateDer<'static>) -> Millis {
     end.unwrap_or(Millis::MAX)
 }
 
-/// Whether a certificate is not valid at `at` (since 1970), and from or until when it is. What a client would ask, with the
-/// certificate itself as the one that it trusts: its time is looked at first.
+/// Whether a certificate is not valid at `at` (time since 1970), and the end or start of its validity. This verifies it as a
+/// client would, with the certificate itself as the trusted root, because the verifier checks the validity first.
 fn untimely(leaf: &CertificateDer<'static>, at: Duration) -> Option<Untimely> {
     let mut roots = RootCertStore::empty();
     roots.add(leaf.clone()).ok()?;
