@@ -1,4 +1,4 @@
-//! How far log and stream were compared, and what the stream's numbers were then: kept in the database.
+//! The progress of the comparison of log and stream, with the state of the stream at that time; saved in the database.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,53 +7,53 @@ use convoke_bus::StreamState;
 use convoke_core::time::Millis;
 use convoke_log::Operations;
 
-/// When nothing has changed, the time of the last comparison is kept so often, in milliseconds.
+/// How often the time of the last comparison is saved when nothing else has changed, in milliseconds.
 const SAVE_INTERVAL_MS: i64 = 600_000;
 
-/// What was found when the stream was last looked at, and how far log and stream have been compared.
+/// The state of the stream when it was last checked, and how far log and stream have been compared.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
-    /// When the stream was made, in nanoseconds since the epoch.
+    /// Creation time of the stream, in nanoseconds since the epoch.
     pub(super) made_at: i64,
     first: u64,
     first_at: i64,
     last: u64,
     deleted: u64,
-    /// All messages up to here have been read,
+    /// All messages up to this one have been read.
     pub(super) message: u64,
-    /// and all rows up to here looked for among them.
+    /// All rows up to this one have been looked for among the messages.
     pub(super) place: i64,
-    /// When everything was last begun to be compared.
+    /// When the last comparison of everything began.
     pub(super) whole_at: i64,
-    /// Messages that erasures had counted for deletion when the stream was last looked at,
+    /// Number of messages that erasures had announced to delete when the stream was last checked.
     #[serde(default)]
     erased: u64,
-    /// and so many of them that the stream may still have.
+    /// How many of those the stream may still hold.
     #[serde(default)]
     to_erase: u64,
-    /// Rows that were not in the stream.
+    /// Number of rows that were not in the stream.
     pub missing: u64,
-    /// Messages whose event is not in the log.
+    /// Number of messages whose event is not in the log.
     pub unknown: u64,
-    /// When the comparison last came to its end.
+    /// When the comparison last reached its end.
     #[serde(default)]
     pub(super) checked_at: i64,
-    /// Whether somebody else compared since: who goes on from here compares everything.
+    /// Whether another process has compared since: the stream watch then compares everything again.
     #[serde(default)]
     pub(super) again: bool,
 }
 
 impl Mark {
-    /// What was kept in the database, if anything was.
+    /// Loads the state that was saved in the database, if there is one.
     ///
     /// # Errors
     /// If the database cannot be read.
     pub async fn load(log: &dyn Operations, stream: &str) -> anyhow::Result<Option<Self>> {
-        // One that cannot be read is of another version: everything is compared again.
+        // A note that cannot be parsed is of another version: everything is compared again.
         Ok(log.note(&name(stream)).await?.and_then(|note| serde_json::from_str(&note).ok()))
     }
 
-    /// Whether it is worth keeping: that nothing has changed is so only once in a while.
+    /// Whether it should be saved: if nothing has changed, only once in a while.
     pub(super) fn is_news_after(&self, kept: Option<&Self>) -> bool {
         kept.is_none_or(|kept| {
             self.checked_at - kept.checked_at >= SAVE_INTERVAL_MS
@@ -61,7 +61,7 @@ impl Mark {
         })
     }
 
-    /// Keeps that everything was compared with the stream as it was in `state`, and that so many rows are missing.
+    /// Saves that everything was compared with the stream as it was in `state`, and that `missing` rows were not in it.
     ///
     /// # Errors
     /// If the database cannot be read or written.
@@ -78,20 +78,21 @@ impl Mark {
         Ok(log.keep_note(&name(stream), &serde_json::to_string(self)?).await?)
     }
 
-    /// How many messages that were in the stream's middle, or its oldest, are gone.
+    /// How many messages were deleted from the beginning or the middle of the stream since.
     fn gone(&self, state: &StreamState) -> u64 {
         let holes = |first: u64, deleted: u64| first.saturating_sub(1) + deleted;
         holes(state.first_sequence, state.deleted).saturating_sub(holes(self.first, self.deleted))
     }
 
-    /// Takes what `convoke forget` deleted for no loss: it counts in the database before it deletes, so `erased` is to be read
-    /// there after the stream's numbers.
+    /// Allows for what `convoke forget` deletes, so that it does not count as a loss. It is counted in the database before it is
+    /// deleted, so `erased` must be read after the stream's state.
     pub fn allow(&mut self, erased: u64) {
         self.to_erase += erased.saturating_sub(self.erased);
         self.erased = erased;
     }
 
-    /// How the stream lost messages since, if it did, and a word on it. Those that [`Mark::allow`] allows are none.
+    /// How the stream has lost messages since, if it has, with a description. Deletions that [`Mark::allow`] allows for do not
+    /// count.
     #[must_use]
     pub fn setback(&self, state: &StreamState, now: Millis) -> Option<(Setback, String)> {
         if self.made_at != nanos(state) {
@@ -113,7 +114,7 @@ impl Mark {
             let lost = state.first_sequence - self.first;
             return Some((Setback::Purged, format!("it was purged of up to {lost} messages that were not old")));
         }
-        // What aged out meanwhile says nothing about the middle.
+        // Messages that aged out meanwhile say nothing about the middle.
         let lost = state.deleted.saturating_sub(self.deleted);
         if lost > self.to_erase && !state.thins {
             return Some((Setback::Deleted, format!("{lost} messages in its middle were deleted")));
@@ -121,7 +122,7 @@ impl Mark {
         None
     }
 
-    /// The same, when everything from behind `message` on is begun to be compared again.
+    /// A new mark for a full comparison that starts after `message`.
     pub(super) fn anew(&self, message: u64, erased: u64, now: Millis) -> Self {
         let (to_erase, checked_at) = (self.to_erase, self.checked_at);
         Self { whole_at: now.get(), message, erased, to_erase, checked_at, ..Self::default() }
@@ -147,11 +148,11 @@ fn name(stream: &str) -> String {
     format!("stream watch {stream}")
 }
 
-/// How a stream lost messages that neither age nor size explain, as in the label `kind`.
+/// How a stream lost messages for reasons other than age or size, as in the label `kind`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum Setback {
-    /// It is another stream of the same name.
+    /// It is a new stream with the same name.
     Recreated,
     /// Its newest messages are gone.
     Backwards,

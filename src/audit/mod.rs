@@ -1,8 +1,8 @@
-//! Compares the log with the stream, and a ledger with the log. `audit`, `check`, `replay --missing` and the stream watch
-//! ([`watch`]) are its faces.
+//! Compares the log with the stream, and a ledger with the log. Used by `audit`, `check`, `replay --missing` and the stream watch
+//! ([`watch`]).
 //!
-//! Log and stream are walked side by side. Both are in the order of the log, so what has to be remembered is only what
-//! one of them has and the other has not shown yet.
+//! Log and stream are read side by side. Both are in the order of the log, so only the difference has to be kept in memory: what
+//! was found in one of them and not yet in the other.
 
 pub mod mark;
 mod seq_set;
@@ -22,45 +22,45 @@ use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
 use convoke_log::{LogError, Operations};
 
-/// Rows read at a time.
+/// Maximum number of rows that are read at a time.
 const PAGE_ROWS: u32 = 1_000;
 
 /// A row of the log that is not in the stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Missing {
-    /// Its place.
+    /// Its sequence number.
     pub seq: Seq,
-    /// Its id.
+    /// Its ID.
     pub event_id: EventId,
 }
 
-/// What a comparison of log and stream found.
+/// The result of comparing log and stream.
 #[derive(Debug, Default, Serialize)]
 pub struct Comparison {
-    /// Rows of the log that should be in the stream.
+    /// Number of rows of the log that should be in the stream.
     pub expected: u64,
-    /// Messages of the stream.
+    /// Number of messages in the stream.
     pub messages: u64,
-    /// Rows that should be in the stream and are not, whatever took them from it.
+    /// Rows that should be in the stream and are not, for whatever reason.
     pub missing: Vec<Missing>,
-    /// So many of them are older than the stream's oldest message, and it discarded them neither for their age nor for its
-    /// size: somebody purged it of them.
+    /// Number of missing rows that are older than the stream's oldest message, although the stream discarded them neither by age
+    /// nor by size: it was purged.
     pub purged: u64,
-    /// So many of them the relay has yet to publish.
+    /// Number of missing rows that the relay has not published yet.
     pub unpublished: u64,
-    /// Events of which the stream has more than one copy that nobody asked for.
+    /// Events of which the stream has more than one copy that was not replayed on purpose.
     pub doubled: Vec<EventId>,
     /// Copies that were replayed on purpose.
     pub replayed: u64,
-    /// Rows that the relay set aside.
+    /// Number of rows that the relay set aside.
     pub set_aside: u64,
-    /// Rows whose person was forgotten.
+    /// Number of rows whose person was erased.
     pub forgotten: u64,
-    /// Those of them whose message is in the stream all the same.
+    /// Number of erased rows whose message is in the stream all the same.
     pub forgotten_there: u64,
-    /// Rows that the stream has discarded as configured, or that it was purged of on purpose ([`accept_purged`]).
+    /// Number of rows that the stream has discarded as configured, or that were purged on purpose ([`accept_purged`]).
     pub before_stream: u64,
-    /// Messages that are of no event of the log.
+    /// Number of messages that belong to no event of the log.
     pub foreign: u64,
     /// The last row that was compared.
     #[serde(skip)]
@@ -68,16 +68,16 @@ pub struct Comparison {
     /// The stream as it was when the comparison began.
     #[serde(skip)]
     state: Option<StreamState>,
-    /// Its oldest message's place in the log.
+    /// The sequence number in the log of the stream's oldest message.
     #[serde(skip)]
     oldest: Option<Seq>,
-    /// Up to where the relay had published.
+    /// The last row that the relay had published.
     #[serde(skip)]
     published: Seq,
 }
 
 impl Comparison {
-    /// What is wrong, and what helps; `None`: nothing. `audit`, `check` and `replay --missing` say it with these words.
+    /// What is wrong, with advice; `None`: nothing. `audit`, `check` and `replay --missing` print this text.
     #[must_use]
     pub fn verdict(&self) -> Option<String> {
         let mut said = Vec::new();
@@ -104,18 +104,18 @@ impl Comparison {
         (!said.is_empty()).then(|| said.join("; "))
     }
 
-    /// The newest message that was there when the comparison began: what is missing, none up to it holds.
+    /// The stream's last sequence number when the comparison began: no message up to it holds a missing row.
     #[must_use]
     pub fn last_message(&self) -> u64 {
         self.state.as_ref().map_or(0, |state| state.last_sequence)
     }
 
-    /// Whether the stream was purged of this row, if it misses it.
+    /// Whether a missing row was purged from the stream.
     fn purged_of(&self, seq: Seq) -> bool {
         seq <= self.published && self.oldest.is_none_or(|oldest| seq < oldest)
     }
 
-    /// Keeps what was found, for `check` and for the stream watch, in place of what they knew.
+    /// Saves the result, for `check` and for the stream watch, in place of their last one.
     ///
     /// # Errors
     /// If the database cannot be written.
@@ -126,25 +126,25 @@ impl Comparison {
     }
 }
 
-/// Keeps what was found, as [`Comparison::keep`]; that it could not is only logged.
+/// Saves the result like [`Comparison::keep`], but only logs a failure.
 pub async fn keep(found: &Comparison, log: &dyn Operations, bus: &Bus) {
     if let Err(error) = found.keep(log, bus).await {
         tracing::warn!(error = format!("{error:#}"), "could not save the findings for `convoke check`");
     }
 }
 
-/// Which rows of the log a stream need not hold, though they were published.
+/// Decides which published rows the stream need not hold any more.
 #[derive(Clone, Copy, Debug)]
 struct Excuse {
-    /// It discards messages for their number or size, from its beginning on …
+    /// The stream discards its oldest messages by number or size.
     discards: bool,
-    /// … or from anywhere.
+    /// The stream discards messages at any place.
     thins: bool,
     max_age: Option<Duration>,
     now: Millis,
-    /// Its oldest message's place in the log: what the stream discards on its own is older.
+    /// The sequence number in the log of the stream's oldest message; rows that the stream discarded by itself are older.
     oldest: Option<Seq>,
-    /// Up to here it was purged on purpose.
+    /// The stream was purged on purpose up to this row.
     accepted: Seq,
 }
 
@@ -161,7 +161,7 @@ impl Excuse {
     }
 }
 
-/// Up to which row the stream was purged on purpose.
+/// The last row up to which the stream was purged on purpose.
 ///
 /// # Errors
 /// [`LogError::Unavailable`].
@@ -170,8 +170,8 @@ pub async fn accepted(log: &dyn Operations, stream: &str) -> Result<Seq, LogErro
     Ok(note.and_then(|note| note.parse().ok()).map_or(Seq::START, Seq))
 }
 
-/// Notes that the stream was purged on purpose of what `found` says it was purged of: nobody misses it any more. Its newest row;
-/// `None` if there is nothing of the kind.
+/// Notes that the stream was purged on purpose of the rows that are purged according to `found`: they do not count as missing any
+/// more. Returns the newest of them; `None` if there are none.
 ///
 /// # Errors
 /// [`LogError::Unavailable`].
@@ -186,10 +186,10 @@ fn accepted_name(stream: &str) -> String {
     format!("purged on purpose {stream}")
 }
 
-/// Walks log and stream up to `up_to`.
+/// Reads log and stream up to `up_to`.
 ///
-/// The stream should hold the log, but for what it has discarded by age or size, which is older than its oldest message, and for
-/// what it was purged of on purpose.
+/// The stream should hold the whole log, except for what it discarded by age or size, which is older than its oldest message, and
+/// for what was purged on purpose.
 ///
 /// # Errors
 /// If the database or the bus cannot be read.
@@ -229,12 +229,12 @@ pub async fn compare(log: &dyn Operations, bus: &Bus, up_to: Seq) -> anyhow::Res
 
 struct Walk {
     excuse: Excuse,
-    /// Rows after this one the relay has yet to publish: they are missing, whatever the stream has discarded.
+    /// The relay has not published the rows after this one: they are missing, whatever the stream has discarded.
     published: Seq,
     log_only: HashMap<EventId, Seq>,
-    /// Rows that need not be in the stream, and whose messages may be in it all the same; whether they were forgotten.
+    /// Rows that need not be in the stream, but may be; the value tells whether the row was erased.
     excused: HashMap<EventId, bool>,
-    /// Copies that the stream has shown and the log has not (yet), replayed ones apart.
+    /// Copies that were found in the stream and not (yet) in the log; replayed ones are counted separately.
     stream_only: HashMap<EventId, Copies>,
 }
 
@@ -249,8 +249,8 @@ impl Walk {
         Self { excuse, published, log_only: HashMap::new(), excused: HashMap::new(), stream_only: HashMap::new() }
     }
 
-    /// The place in the log of the oldest message that is a first copy; the messages read on the way are counted. `None`: there
-    /// are only replayed or foreign ones.
+    /// The sequence number in the log of the oldest message that is a first copy; the messages read on the way are counted.
+    /// `None`: there are only replayed or foreign messages.
     async fn oldest(
         &mut self,
         log: &dyn Operations,
@@ -290,7 +290,7 @@ impl Walk {
         }
     }
 
-    /// Of the copies of one event one is the event; the others are counted.
+    /// One of the copies of an event counts as the event; the others are counted here.
     fn surplus(&self, id: EventId, copies: &Copies, found: &mut Comparison) {
         let first = u64::from(copies.plain == 0);
         found.replayed += copies.replayed.saturating_sub(first);
@@ -319,7 +319,7 @@ impl Walk {
         }
     }
 
-    /// What is left over on either side.
+    /// Evaluates what is left over on either side.
     async fn finish(self, log: &dyn Operations, up_to: Seq, found: &mut Comparison) -> anyhow::Result<()> {
         found.missing = in_order(self.log_only);
         found.unpublished = found.missing.iter().filter(|missing| missing.seq > found.published).count() as u64;
@@ -334,7 +334,7 @@ impl Walk {
                     continue;
                 }
                 found.replayed += copies.replayed;
-                // Rows beyond the stretch that was compared are published meanwhile; they are no copies.
+                // Rows after `up_to` are published meanwhile; their messages are not copies.
                 if copies.plain > 0 && log.find(&[*id]).await?.get(id).is_some_and(|seq| *seq <= up_to) {
                     found.doubled.push(*id);
                 }
@@ -350,9 +350,9 @@ fn in_order(rows: HashMap<EventId, Seq>) -> Vec<Missing> {
     rows
 }
 
-/// Whether the stream may have discarded a message for its age that was published when this arrived, or later.
+/// Whether the stream may have discarded, because of its age, a message that was published at or after `received_at`.
 fn aged_out(received_at: Millis, max_age: Option<Duration>, now: Millis) -> bool {
-    // The clocks of the database and of the bus may differ a little.
+    // The clocks of the database and the bus may differ a little.
     max_age.is_some_and(|age| now.since(received_at) + age / 50 + Duration::from_secs(60) >= age)
 }
 
@@ -367,20 +367,20 @@ async fn set_aside(log: &dyn Operations) -> anyhow::Result<HashMap<EventId, ()>>
     }
 }
 
-/// What a comparison of a ledger with the log found.
+/// The result of comparing a ledger with the log.
 #[derive(Debug, Default, Serialize)]
 pub struct LedgerComparison {
-    /// Events that were acknowledged.
+    /// Number of acknowledged events.
     pub acknowledged: u64,
     /// Acknowledged events that are not in the log.
     pub missing: Vec<String>,
     /// Events that are in the log more than once.
     pub doubled: Vec<String>,
-    /// Acknowledged events that are beyond the retention.
+    /// Number of acknowledged events that are older than the retention.
     pub expired: u64,
-    /// Lines that are no ledger lines.
+    /// Number of lines that are not ledger lines.
     pub unreadable_lines: u64,
-    /// Lines that a killed simulator did not write to their end.
+    /// Number of incomplete lines, as a killed simulator leaves them.
     pub cut_lines: u64,
 }
 
@@ -401,7 +401,7 @@ impl LedgerComparison {
     }
 }
 
-/// Looks up every event of a ledger in the log. `kept_since`: older events may have been dropped by the retention.
+/// Looks up every event of a ledger in the log. Events older than `kept_since` may have been dropped by the retention.
 ///
 /// # Errors
 /// If the database cannot be read.
@@ -416,7 +416,7 @@ pub async fn compare_ledger(
     }
     let mut found = LedgerComparison::default();
     let mut ids = Vec::with_capacity(500);
-    // Runs that append to one ledger may acknowledge an event again.
+    // Several runs that append to the same ledger may acknowledge the same event.
     let mut seen = HashSet::new();
     let mut lines = ledger.peekable();
     while let Some(line) = lines.next() {

@@ -1,4 +1,4 @@
-//! A set of places in the log: a bit each, in blocks that are there only where the set has something.
+//! A set of sequence numbers: one bit each, in blocks that exist only where the set has members.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ const BLOCK_WORDS: usize = 64;
 #[expect(clippy::cast_possible_wrap, reason = "a small constant")]
 const BLOCK_PLACES: i64 = (BLOCK_WORDS * 64) as i64;
 
-/// A set of places. Twenty million that follow one another take 2.6 MB.
+/// A set of sequence numbers. Twenty million consecutive ones take 2.6 MB.
 #[derive(Debug, Default)]
 pub struct SeqSet {
     blocks: BTreeMap<i64, Box<[u64; BLOCK_WORDS]>>,
@@ -21,7 +21,7 @@ fn position(seq: Seq) -> (i64, usize, u64) {
 }
 
 impl SeqSet {
-    /// Adds a place.
+    /// Adds a sequence number.
     pub fn insert(&mut self, seq: Seq) {
         let (block, word, bit) = position(seq);
         let word = &mut self.blocks.entry(block).or_insert_with(|| Box::new([0; BLOCK_WORDS]))[word];
@@ -29,7 +29,7 @@ impl SeqSet {
         *word |= bit;
     }
 
-    /// Removes a place; whether it was in it.
+    /// Removes a sequence number. Returns whether it was in the set.
     pub fn remove(&mut self, seq: Seq) -> bool {
         let (block, word, bit) = position(seq);
         let Some(words) = self.blocks.get_mut(&block) else { return false };
@@ -42,7 +42,7 @@ impl SeqSet {
         had
     }
 
-    /// How many there are.
+    /// The number of members.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count

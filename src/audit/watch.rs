@@ -1,10 +1,9 @@
-//! The stream watch: a slow look in the background, by the replica that publishes.
+//! The stream watch: a slow background comparison, done by the replica that publishes.
 //!
-//! Each look asks the stream for its numbers, which costs nothing, and compares them with those of the look before: a
-//! stream that was made again, went backwards, was purged, or has new holes has lost messages. Then it goes on comparing,
-//! a page at a time and at rest most of the time: first the stream's new messages, then the log's new rows. Everything is
-//! compared again once a day, and whenever the numbers say that something was lost. What it remembers of either side is a
-//! bit for a row.
+//! Each check asks the stream for its state, which costs next to nothing, and compares it with the state of the check before: a
+//! stream that was created anew, went backwards, was purged, or has new gaps has lost messages. Then the comparison continues
+//! page by page, resting most of the time: first the stream's new messages, then the log's new rows. Everything is compared again
+//! once a day, and whenever the state shows a loss. In memory it takes one bit per row for either side.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,56 +23,56 @@ use convoke_core::throttle::Throttle;
 use convoke_core::time::{Millis, instant};
 use convoke_log::Operations;
 
-/// How long a look may go on comparing, and how long after it the next one comes.
+/// How long one check may go on comparing, and how long after it the next check starts.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How soon a replica that does not publish asks whether it does.
+/// How often a replica that does not publish checks whether it does now.
 const STANDBY_POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What is found is said no more often than this while it goes on changing.
+/// Minimum time between two log lines about findings that keep changing.
 const LOG_INTERVAL: Duration = Duration::from_secs(600);
 
-/// Everything is compared again so long after it was.
+/// How long after a full comparison the next one starts.
 const FULL_CHECK_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
-/// The same while the stream has messages that the log does not know.
+/// The same while the stream has messages that are not in the log.
 const FULL_CHECK_INTERVAL_WITH_UNKNOWN: Duration = Duration::from_secs(3600);
 
-/// Messages, or rows, between two rests.
+/// Number of messages or rows between two rests.
 const PAGE_ROWS: u32 = 256;
 
-/// Messages that are read a second time after a start: first copies of rows that the relay had not passed yet.
+/// Number of messages that are read again after a start: they may be the first copies of rows that the relay had not passed yet.
 const OVERLAP_MESSAGES: u64 = 4 * relay::WINDOW_ROWS as u64;
 
-/// No rest between two pages is longer.
+/// Maximum duration of a rest between two pages.
 const MAX_REST: Duration = Duration::from_secs(2);
 
-/// What one look came to.
+/// The result of one check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckOutcome {
-    /// Another replica publishes, or nobody does yet, or there is no stream.
+    /// Another replica publishes, or none does yet, or there is no stream.
     NotMine,
     /// There is more to compare.
     More,
-    /// Everything has been compared up to now.
+    /// Everything has been compared so far.
     Done,
 }
 
-/// What the watch shows.
+/// Metrics of the stream watch.
 #[derive(Clone, Debug)]
 pub struct StreamMetrics {
     /// Events of the log that the stream should hold and does not.
     pub missing: IntGauge,
-    /// Messages of the stream whose event the log does not know.
+    /// Messages of the stream whose event is not in the log.
     pub unknown: IntGauge,
     /// When log and stream were last compared, in seconds since the epoch.
     pub checked: Gauge,
-    /// Times that the stream lost messages.
+    /// How often the stream lost messages.
     pub setbacks: Counters<Setback>,
 }
 
 impl StreamMetrics {
-    /// At zero.
+    /// Registers the metrics, at zero.
     #[must_use]
     pub fn new(registry: &Registry) -> Self {
         Self {
@@ -98,7 +97,7 @@ impl StreamMetrics {
     }
 }
 
-/// The watch.
+/// The stream watch.
 #[derive(Debug)]
 pub struct StreamWatch {
     log: Arc<dyn Operations>,
@@ -106,27 +105,27 @@ pub struct StreamWatch {
     metrics: StreamMetrics,
     owner: String,
     retention: Option<Duration>,
-    /// For each stretch of work so many times its length is rested.
+    /// After each piece of work, the watch rests this many times as long.
     rest: u32,
-    /// `None` until the lease was seen to be ours.
+    /// `None` until this process was found to hold the lease.
     mark: Option<Mark>,
-    /// What the database has of it.
+    /// The mark as it is saved in the database.
     kept: Option<Mark>,
     goal: Option<CheckTarget>,
-    /// Rows whose messages were read and that have not been looked for yet.
+    /// Rows whose messages have been read, but which have not been looked up yet.
     seen: SeqSet,
     missing: SeqSet,
-    /// The first row whose message the stream has.
+    /// The first row whose message is in the stream.
     oldest: Option<Seq>,
-    /// Up to here the stream was purged on purpose.
+    /// The stream was purged on purpose up to this row.
     accepted: Seq,
-    /// Messages up to here were counted before.
+    /// Unknown messages up to this one have been counted already.
     counted: u64,
     reported: (u64, u64),
     throttle: Throttle,
 }
 
-/// To where log and stream are being compared.
+/// The end of the current comparison.
 #[derive(Clone, Copy, Debug)]
 struct CheckTarget {
     message: u64,
@@ -134,8 +133,7 @@ struct CheckTarget {
 }
 
 impl StreamWatch {
-    /// The watch over `bus` for the process that takes the relay's lease as `owner`. `rest` times as long as it works, it
-    /// does nothing.
+    /// Watches `bus` for the process that holds the relay's lease as `owner`. It rests `rest` times as long as it works.
     #[must_use]
     pub fn new(
         log: Arc<dyn Operations>,
@@ -165,7 +163,7 @@ impl StreamWatch {
         }
     }
 
-    /// Looks at the stream again and again until `stop`, from when `migrated` says that the log can be read.
+    /// Checks the stream again and again until `stop`; starts when `migrated` signals that the log can be read.
     pub async fn run(mut self, migrated: CancellationToken, stop: CancellationToken) {
         let looks = async {
             migrated.cancelled().await;
@@ -191,10 +189,10 @@ impl StreamWatch {
         }
     }
 
-    /// Looks at the stream's numbers, and goes on comparing for `budget`.
+    /// Checks the stream's state, and continues the comparison for at most `budget`.
     ///
     /// # Errors
-    /// If the database or the bus cannot be read; the next look goes on.
+    /// If the database or the bus cannot be read; the next check continues.
     pub async fn look(&mut self, budget: Duration) -> anyhow::Result<CheckOutcome> {
         let begun = instant();
         let Some(position) = lease::moved_by(&*self.log, relay::CURSOR, &self.owner).await? else {
@@ -221,7 +219,7 @@ impl StreamWatch {
         Ok(CheckOutcome::Done)
     }
 
-    /// Another replica publishes now, and watches.
+    /// Another replica publishes now, and does the watching.
     fn forget(&mut self) {
         if self.mark.take().is_some() {
             self.goal = None;
@@ -232,7 +230,7 @@ impl StreamWatch {
         }
     }
 
-    /// Compares the stream's numbers with those of the last look; begins from the beginning where that is called for.
+    /// Compares the stream's state with that of the last check; restarts the comparison if necessary.
     async fn notice(&mut self, state: &StreamState, position: Seq, now: Millis) -> anyhow::Result<()> {
         let stream = self.bus.stream();
         let (mut mark, fresh) = match self.mark.take() {
@@ -240,7 +238,7 @@ impl StreamWatch {
             None => (Mark::load(&*self.log, stream).await?.unwrap_or_default(), true),
         };
         if fresh {
-            // Until it is compared again, what was found before the start, or by another replica, is what is known.
+            // Until the comparison is done, the findings of the last run or of another replica are shown.
             self.show(&mark);
         }
         let known = mark.made_at != 0;
@@ -261,9 +259,9 @@ impl StreamWatch {
         let excused = !fresh && accepted != self.accepted;
         self.accepted = accepted;
         let again = if mark.unknown > 0 { FULL_CHECK_INTERVAL_WITH_UNKNOWN } else { FULL_CHECK_INTERVAL };
-        // One that takes longer than that comes to its end all the same.
+        // A comparison that takes longer than the interval is still finished.
         let due = self.goal.is_none() && now.since(Millis::new(mark.whole_at).unwrap_or(Millis::EPOCH)) > again;
-        // What was missing before the start is known by its number only.
+        // Of the rows that were missing before the start, only the number is known.
         let lost_count = fresh && (mark.missing > 0 || mark.again);
         if !known || setback.is_some() || due || excused || lost_count || mark.place > position.0 {
             let message = state.first_sequence.saturating_sub(1);
@@ -276,7 +274,7 @@ impl StreamWatch {
             (self.seen, self.missing, self.goal) = (SeqSet::default(), SeqSet::default(), None);
         }
         if state.first_sequence > mark.message + 1 {
-            // What was discarded before it was read says nothing of what is the oldest now.
+            // If messages were discarded before they were read, the oldest one is no longer known.
             self.oldest = None;
         }
         mark.note_numbers(state);
@@ -284,7 +282,7 @@ impl StreamWatch {
         Ok(())
     }
 
-    /// Reads the stream up to the goal; whether it got there.
+    /// Reads the stream's messages up to the goal. Returns whether the goal was reached.
     async fn read_messages(
         &mut self,
         goal: CheckTarget,
@@ -321,7 +319,7 @@ impl StreamWatch {
                             self.missing.remove(*place);
                         }
                     }
-                    // What the retention dropped is still in the stream.
+                    // Events that the retention has dropped are still in the stream.
                     None if entry.sequence <= self.counted || kept_since.is_some_and(|since| id < since) => {}
                     None => mark.unknown += 1,
                 }
@@ -339,7 +337,7 @@ impl StreamWatch {
         }
     }
 
-    /// Looks for the log's rows up to the goal among the messages; whether it got there.
+    /// Looks for the log's rows up to the goal among the messages. Returns whether the goal was reached.
     async fn read_rows(
         &mut self,
         goal: CheckTarget,
@@ -384,7 +382,7 @@ impl StreamWatch {
         self.metrics.checked.set(mark.checked_at as f64 / 1e3);
     }
 
-    /// Says what was found, when it is news.
+    /// Logs the findings if they have changed.
     fn report(&mut self, now: Millis) {
         let Some(mark) = &mut self.mark else { return };
         mark.missing = self.missing.count();

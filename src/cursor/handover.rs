@@ -1,4 +1,4 @@
-//! The lease of a cursor that runs, for somebody else: asked for, and kept in turns with who had it.
+//! Takes the lease of a running cursor for another task: claims it, and shares it in turns with its owner.
 
 use std::time::{Duration, Instant};
 
@@ -7,21 +7,22 @@ use convoke_core::id::Seq;
 use convoke_core::time::instant;
 use convoke_log::{Log, LogError};
 
-/// A cursor that runs hands its lease over when it is asked, and a dead one loses it; who does neither by then never will.
+/// A running cursor hands its lease over when asked, and a dead one loses it. An owner that has done neither by this time never
+/// will.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Why the lease is not ours.
+/// Why the lease could not be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum HandoverError {
-    /// The database is away.
+    /// The database is unavailable.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// The lease is not to be had.
+    /// Another process keeps the lease.
     #[error("another process keeps the lease of the cursor {0}: is it of an older version, which hands nothing over?")]
     Kept(&'static str),
 }
 
-/// The lease of a cursor, held by somebody who does not run it.
+/// The lease of a cursor, held by a task that does not run the cursor.
 #[derive(Debug)]
 pub struct Handover<'a> {
     log: &'a dyn Log,
@@ -38,14 +39,14 @@ struct Held {
 }
 
 impl<'a> Handover<'a> {
-    /// Nothing is asked for yet. `owner` names this process among all.
+    /// Nothing is claimed yet. `owner` is the name of this process among all.
     #[must_use]
     pub fn new(log: &'a dyn Log, cursor: &'static str, owner: &str) -> Self {
         Self { log, cursor, owner: owner.to_owned(), held: None }
     }
 
-    /// Returns when a piece of work may be done under the lease now, and where the cursor stands. Who runs the cursor has its
-    /// turn before, if it is due and wants it.
+    /// Waits until a piece of work may be done under the lease, and returns the cursor's position. The owner of the cursor gets
+    /// its turn first, if one is due and it wants it.
     ///
     /// # Errors
     /// [`HandoverError`].
@@ -61,14 +62,14 @@ impl<'a> Handover<'a> {
                 Ok(None) if begun.elapsed() > HANDOVER_TIMEOUT => return Err(HandoverError::Kept(self.cursor)),
                 Err(error) if begun.elapsed() > HANDOVER_TIMEOUT => return Err(error.into()),
                 Ok(None) => {}
-                // Two processes that write to one SQLite database get into each other's way now and then.
+                // Two processes that write to the same SQLite database block each other now and then.
                 Err(error) => tracing::debug!(%error, "asking for the lease once more"),
             }
             tokio::time::sleep(TURN_POLL_INTERVAL).await;
         }
     }
 
-    /// Where the cursor stands if the lease is ours now; if not, it is claimed.
+    /// The cursor's position if this process has the lease now; otherwise the lease is claimed.
     async fn ask(&mut self) -> Result<Option<Seq>, LogError> {
         let asked = instant();
         if let Some(leased) = self.log.lease(self.cursor, &self.owner, LEASE_TIME).await? {
@@ -84,10 +85,10 @@ impl<'a> Handover<'a> {
         Ok(None)
     }
 
-    /// Gives the lease back.
+    /// Releases the lease.
     ///
     /// # Errors
-    /// [`LogError::Unavailable`]: it expires then.
+    /// [`LogError::Unavailable`]; the lease then expires.
     pub async fn end(mut self) -> Result<(), LogError> {
         if self.held.take().is_some() {
             self.log.release(self.cursor, &self.owner).await?;

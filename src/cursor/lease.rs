@@ -1,26 +1,26 @@
-//! The lease on a cursor's row: how long it lasts, who has it, and how it is shared between those who take turns.
+//! The lease on a cursor's row: its duration, its owner, and how processes take turns with it.
 
 use std::time::Duration;
 
 use convoke_core::id::Seq;
 use convoke_log::{LogError, LogReader};
 
-/// A lease lasts this long after it was renewed: the longest time for which a cursor stands still when its owner dies.
+/// How long a lease lasts after its last renewal: the longest time that a cursor stands still when its owner dies.
 pub const LEASE_TIME: Duration = Duration::from_secs(5);
 
-/// A lease is renewed when it is this old.
+/// Age at which a lease is renewed.
 pub const RENEW_INTERVAL: Duration = Duration::from_millis(1_500);
 
-/// Who is asked for its lease ([`convoke_log::Log::claim`]) keeps it this long at least, while it has something to do.
+/// How long an owner whose lease is claimed ([`convoke_log::Log::claim`]) may keep it at least, as long as it has work to do.
 pub const MIN_TURN_TIME: Duration = Duration::from_millis(100);
 
-/// How often who takes turns looks whether the turn is its own.
+/// How often a process that takes turns checks whether it is its turn.
 pub const TURN_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A wish for a lease stands this long.
+/// How long a claim to a lease is valid.
 pub const CLAIM_TIME: Duration = Duration::from_secs(2);
 
-/// Where a cursor stands, if `owner` moves it: what is to be done by one replica only is done by that one.
+/// The position of a cursor, if `owner` holds its lease: work that only one replica may do is done by that one.
 ///
 /// # Errors
 /// [`LogError::Unavailable`].

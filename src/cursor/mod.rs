@@ -1,7 +1,7 @@
-//! Cursors: named readers of the log, which may lag, crash and be rewound without touching ingest.
+//! Cursors: named readers of the log, which may lag, crash and be rewound without affecting ingest.
 //!
-//! A cursor is a `tick`, one bounded piece of work, and a loop ([`run()`]), which only waits and calls it. Replicas share the
-//! work by a [`lease`] on the cursor's row; who wants it for a while has it handed over ([`Handover`]).
+//! A cursor has a `tick`, which does one bounded piece of work; the loop ([`run()`]) only waits and calls it. Replicas share the
+//! work by a [`lease`] on the cursor's row; a process that needs the lease for a while has it handed over ([`Handover`]).
 
 mod handover;
 pub mod lease;
@@ -13,32 +13,32 @@ use std::time::Duration;
 pub use handover::{Handover, HandoverError};
 pub use run::run;
 
-/// What a tick has done.
+/// The result of a tick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// Nothing: the log has been read to its end.
     Idle,
-    /// A piece of work, to where the log ended a moment ago.
+    /// A piece of work, up to where the log ended a moment ago.
     Worked,
-    /// A piece of work, and there is more.
+    /// A piece of work, and there is more to do.
     More,
     /// Nothing: another process has the lease.
     Standby,
-    /// Nothing: the lease goes to and fro between processes that take turns.
+    /// Nothing: the lease alternates between processes that take turns.
     Waiting,
 }
 
-/// Why a tick failed. It is tried again, for ever, with growing pauses.
+/// Why a tick failed. It is retried forever, with growing back-off.
 #[derive(Debug, thiserror::Error)]
 #[error("{reason}")]
 pub struct Retry {
-    /// For the log.
+    /// The reason, for the log.
     pub reason: String,
-    /// Whether the next try is likely to succeed at once.
+    /// Whether an immediate retry is likely to succeed.
     pub soon: bool,
 }
 
-/// How long a cursor gathers, unless it says otherwise.
+/// Default of [`Cursor::gather`].
 const GATHER_TIME: Duration = Duration::from_millis(3);
 
 /// A reader of the log.
@@ -49,16 +49,16 @@ pub trait Cursor: Send {
     /// Does one bounded piece of work.
     fn tick(&mut self) -> impl Future<Output = Result<Progress, Retry>> + Send;
 
-    /// Gives up the lease.
+    /// Releases the lease.
     fn release(&mut self) -> impl Future<Output = ()> + Send;
 
-    /// After a tick that found less than a full page, the next one waits so long: under load it then finds more, and costs
-    /// less for each event.
+    /// How long to wait after a tick that found less than a full page: under load the next tick then finds more rows, and costs
+    /// less per event.
     fn gather(&self) -> Duration {
         GATHER_TIME
     }
 
-    /// How often it looks for what other processes append; `None`: it is woken at once.
+    /// How often to check for rows that other processes append; `None`: the cursor is woken at once.
     fn looks_every(&self) -> Option<Duration> {
         None
     }

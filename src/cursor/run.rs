@@ -1,4 +1,4 @@
-//! The loop that moves a cursor.
+//! The loop that runs a cursor.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,36 +14,36 @@ use convoke_core::time::Clock;
 use convoke_log::LogReader;
 use convoke_log::recent::RecentRows;
 
-/// The pause after the first failure; it doubles with each one that follows.
+/// Back-off after the first failure; it doubles with each further one.
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(50);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(3);
 
-/// So many failures in a row that are likely to pass are tried again without a growing pause.
+/// Maximum number of failures in a row that are retried without growing back-off, if a retry is likely to succeed.
 const MAX_QUICK_RETRIES: u32 = 4;
 
-/// While something keeps failing, it is logged this often.
+/// How often a persistent failure is logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// A tick that takes longer hangs, on whatever it waits for: it is dropped and tried again. All that a tick waits for
-/// has a limit of its own, and together they stay below this.
+/// A tick that takes longer than this is stuck: it is dropped and retried. Everything that a tick waits for has its own time
+/// limit, and together those are shorter than this.
 const TICK_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A cursor looks this often, even if nothing wakes it; so it learns soon that somebody asks for its lease.
+/// How often a cursor ticks even if nothing wakes it, so that it notices soon when another process claims its lease.
 const IDLE_POLL_INTERVAL: Duration = RENEW_INTERVAL;
 
-/// How often it looks whether it can have the lease of another process.
+/// How often it tries to get the lease of another process.
 const STANDBY_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// For how long a tick may go on when the process is to stop.
+/// How long a tick may still take when the process stops.
 const LAST_TICK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// For how long a cursor goes on reading at the end, to leave no lag behind.
+/// How long a cursor goes on reading at shutdown, so that it leaves no lag behind.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A cursor that is run, and how that goes.
+/// A cursor with the state of its loop.
 struct Running<C> {
     cursor: C,
-    /// Failures in a row.
+    /// Number of failures in a row.
     failures: u32,
     /// Whether another process has the lease.
     standby: bool,
@@ -58,14 +58,14 @@ impl<C: Cursor> Running<C> {
         let ticked = tick
             .await
             .unwrap_or_else(|_| Err(Retry { reason: format!("a step took more than {TICK_TIMEOUT:?}"), soon: false }));
-        // What did nothing is not worth a trace.
+        // A tick that did nothing is not worth a trace.
         if matches!(ticked, Ok(Progress::Idle | Progress::Standby | Progress::Waiting)) {
             span.record("idle", true);
         }
         ticked
     }
 
-    /// How long to wait after a tick that went well; `None`: until there is something new.
+    /// How long to wait after a successful tick; `None`: until there is something new.
     fn went_on(&mut self, progress: Progress) -> Option<Duration> {
         let name = self.cursor.name();
         self.failures = 0;
@@ -90,11 +90,11 @@ impl<C: Cursor> Running<C> {
         }
     }
 
-    /// How long to wait after a tick that failed.
+    /// How long to wait after a failed tick.
     fn failed(&mut self, retry: &Retry) -> Duration {
         let name = self.cursor.name();
         self.failures += 1;
-        // A failure that is likely to pass is not worth a word, unless it does not pass.
+        // A failure that is likely to pass is not logged unless it persists.
         let passing = retry.soon && self.failures <= MAX_QUICK_RETRIES;
         if !passing && self.failing.is_due((), LOG_INTERVAL, Clock::System.steady()) {
             self.throttle.run("cannot go on", |suppressed| {
@@ -111,7 +111,7 @@ impl<C: Cursor> Running<C> {
         while matches!(self.cursor.tick().await, Ok(Progress::Worked | Progress::More)) {}
     }
 
-    /// Goes on to the end of the log, to leave no lag behind, unless there is no way to it now; gives up the lease.
+    /// Reads to the end of the log, so that no lag is left, unless the last tick failed; then releases the lease.
     async fn end(mut self) {
         if self.failures == 0 && tokio::time::timeout(DRAIN_TIMEOUT, self.drain()).await.is_err() {
             tracing::info!(
@@ -123,13 +123,13 @@ impl<C: Cursor> Running<C> {
     }
 }
 
-/// Runs `cursor` until `stop`, then once more to the end of the log, within bounds, and gives up its lease.
+/// Runs `cursor` until `stop`, then once more to the end of the log, within a time limit, and releases its lease.
 pub async fn run(cursor: impl Cursor, log: Arc<dyn LogReader>, recent: Arc<RecentRows>, stop: CancellationToken) {
     let looks_every = cursor.looks_every();
     let (failing, throttle) = (Reminder::new(Duration::ZERO), Throttle::new(5, LOG_INTERVAL));
     let mut running = Running { cursor, failures: 0, standby: false, failing, throttle };
-    // A tick is given some time to come to its end when the process is to stop, and cut short then: whatever it was
-    // waiting for, the work is done again.
+    // At shutdown a tick gets some time to finish, and is then dropped: its work is done again later, whatever it was waiting
+    // for.
     let overdue = async {
         stop.cancelled().await;
         tokio::time::sleep(LAST_TICK_TIMEOUT).await;
@@ -137,7 +137,7 @@ pub async fn run(cursor: impl Cursor, log: Arc<dyn LogReader>, recent: Arc<Recen
     tokio::pin!(overdue);
     let mut appended_elsewhere = log.appended_elsewhere();
     loop {
-        // Armed before the log is read, so that no commit falls between reading and waiting.
+        // Armed before the log is read, so that no commit is missed between reading and waiting.
         let notified = recent.appended();
         tokio::pin!(notified);
         notified.as_mut().enable();
@@ -168,12 +168,12 @@ pub async fn run(cursor: impl Cursor, log: Arc<dyn LogReader>, recent: Arc<Recen
     running.end().await;
 }
 
-/// Returns when another process may have appended something.
+/// Returns when another process may have appended rows.
 async fn elsewhere(appended: &mut watch::Receiver<()>, looks_every: Option<Duration>) {
     match looks_every {
         Some(pause) => tokio::time::sleep(pause).await,
         None if appended.changed().await.is_ok() => {}
-        // Nobody will say so.
+        // The log never notifies, so this never returns.
         None => std::future::pending().await,
     }
 }

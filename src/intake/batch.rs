@@ -1,4 +1,4 @@
-//! One commit's deliveries: copies of one event become one row.
+//! The deliveries of one commit: copies of one event become one row.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use convoke_core::event::{Content, Verified};
 use convoke_core::id::EventId;
 use convoke_log::Append;
 
-/// Merges copies: the batch to append, and the place in it of each job.
+/// Merges copies. Returns the batch to append, and for each job its index in the batch.
 pub(super) fn merge(jobs: &[QueuedDelivery]) -> (Vec<Append>, Vec<usize>) {
     let mut batch: Vec<Append> = Vec::with_capacity(jobs.len());
     let mut seen: HashMap<MergeKey, usize> = HashMap::with_capacity(jobs.len());
@@ -30,7 +30,7 @@ pub(super) fn merge(jobs: &[QueuedDelivery]) -> (Vec<Append>, Vec<usize>) {
     (batch, places)
 }
 
-/// What makes two deliveries one.
+/// Deliveries with the same key are copies.
 #[derive(PartialEq, Eq, Hash)]
 enum MergeKey {
     Event(EventId),

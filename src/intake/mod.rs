@@ -1,9 +1,9 @@
-//! The queue in front of the log, and its one writer: group commit.
+//! The queue in front of the log and its single writer: group commit.
 //!
-//! Whatever gathered while the last commit ran goes into the next one, without waiting for more; copies of one event
-//! within a batch are merged; nobody gets an answer before the batch is durable. A batch that the database refuses for a
-//! reason that is not its health is split until the culprit is alone, which goes to the quarantine: one bad row never
-//! fails its neighbours.
+//! Everything that arrived during the last commit goes into the next one, without waiting for more. Copies of one event within a
+//! batch are merged. A delivery is answered only when its batch is durable. If the database rejects a batch for a reason other
+//! than its own health, the batch is split until the offending row is alone, and that row goes to the quarantine: one bad row
+//! never fails the others.
 
 mod batch;
 mod outage;
@@ -28,32 +28,32 @@ use outage::{EndedOutage, Evidence, HEARTBEAT_INTERVAL, Outage};
 
 pub use outage::{HEARTBEAT_TIMEOUT, PLATFORM_RETRY_TIME};
 
-/// How the reason begins of what is in the quarantine because the database refuses it.
+/// The prefix of the quarantine reason of a delivery that the database rejects.
 pub const REFUSED_BY_DATABASE: &str = "the database refuses it";
 
-/// What to do when nobody accepts events.
+/// Advice for an outage, in which no events are accepted.
 const OUTAGE_ADVICE: &str = "make the database take events again (`convoke check` says what is wrong with it)";
 
-/// What to do about events that the platform has dropped.
+/// Advice for events that the platform has dropped.
 const LOST_ADVICE: &str = "events that the platform first tried more than 24 h before it ends are lost to the push: ask the \
     platform's history API for them";
 
-/// Deliveries that may wait. At 20,000 a second it is a fifth of a second's worth.
+/// Maximum number of deliveries in the queue: a fifth of a second's worth at 20,000 per second.
 const MAX_QUEUED: usize = 4096;
 
-/// Bytes of bodies that may wait.
+/// Maximum total size of the bodies in the queue, in bytes.
 const MAX_QUEUED_BYTES: usize = 48 << 20;
 
-/// Deliveries in one commit: beyond this, batches only add delay.
+/// Maximum number of deliveries in one commit: larger batches only add delay.
 pub const MAX_BATCH: usize = 256;
 
-/// How often an idle log is asked whether it could store, so that `/readyz` is true.
+/// How often an idle log is probed for whether it can store events, so that `/readyz` is correct.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The same while it could not.
+/// The same while the log cannot store events.
 const PROBE_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Why a delivery was not stored, as far as we know: all are answered `503`.
+/// Why a delivery was not stored, as far as is known; both are answered `503`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotStored {
     /// The queue is full.
@@ -66,12 +66,12 @@ struct QueuedDelivery {
     verified: Arc<Verified>,
     body: Bytes,
     received_at: Millis,
-    /// `None` if nobody waits for the answer.
+    /// `None` if no caller waits for the result.
     answer: Option<oneshot::Sender<Result<Appended, NotStored>>>,
     _bytes: OwnedSemaphorePermit,
 }
 
-/// The way into the log. Cheap to clone.
+/// The entrance to the log. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Intake {
     queue: mpsc::Sender<QueuedDelivery>,
@@ -80,12 +80,12 @@ pub struct Intake {
     histograms: Histograms,
 }
 
-/// What a commit is measured by.
+/// Metrics of a commit.
 #[derive(Clone, Debug)]
 struct Histograms {
     /// Deliveries in one commit.
     batch_size: Histogram,
-    /// Seconds that one commit took.
+    /// Duration of one commit in seconds.
     commit_duration: Histogram,
 }
 
@@ -102,7 +102,7 @@ impl Histograms {
 }
 
 impl Intake {
-    /// The queue, and the writer that empties it. Not accepting until the writer has run.
+    /// Creates the queue and its writer. Events are not accepted before the writer runs.
     #[must_use]
     pub fn new(log: Arc<dyn Log>, clock: Clock, recent: Arc<RecentRows>) -> (Self, Writer) {
         let (queue, jobs) = mpsc::channel(MAX_QUEUED);
@@ -129,7 +129,7 @@ impl Intake {
         (intake, writer)
     }
 
-    /// Shows it on `registry`.
+    /// Registers the metrics with `registry`.
     pub fn register(&self, registry: &Registry) {
         let _ = registry.register(Ok(self.histograms.batch_size.clone()));
         let _ = registry.register(Ok(self.histograms.commit_duration.clone()));
@@ -146,18 +146,18 @@ impl Intake {
         );
     }
 
-    /// Stores what was verified. When it returns `Ok`, it is durable. `body` is what it was read from, in case that the
-    /// database refuses what was made of it.
+    /// Stores a verified delivery; `Ok` means that it is durable. `body` is the original body, in case the database rejects the
+    /// event that was read from it.
     ///
     /// # Errors
-    /// [`NotStored`]; it may have been stored all the same.
+    /// [`NotStored`]; the delivery may have been stored all the same.
     pub async fn store(&self, verified: Verified, body: Bytes, received_at: Millis) -> Result<Appended, NotStored> {
         let (answer, answered) = oneshot::channel();
         self.enqueue(verified, body, received_at, Some(answer))?;
         answered.await.unwrap_or(Err(NotStored::Unavailable))
     }
 
-    /// Notes a handshake, if there is room and a database; nobody waits for it.
+    /// Notes a handshake if the queue has room and the database is available; no caller waits for it.
     pub fn note(&self, verified: Verified, received_at: Millis) {
         if self.enqueue(verified, Bytes::new(), received_at, None).is_err() {
             tracing::debug!("the queue is full: a handshake is not noted");
@@ -171,7 +171,7 @@ impl Intake {
         received_at: Millis,
         answer: Option<oneshot::Sender<Result<Appended, NotStored>>>,
     ) -> Result<(), NotStored> {
-        // One that is larger than the whole queue has it to itself: it must be possible to store it at all.
+        // A delivery larger than the whole queue gets all of it, because it must be possible to store it at all.
         let size = u32::try_from((body.len() + 512).min(MAX_QUEUED_BYTES)).unwrap_or(u32::MAX);
         let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(size).map_err(|_| NotStored::QueueFull)?;
         let job = QueuedDelivery { verified: Arc::new(verified), body, received_at, answer, _bytes: bytes };
@@ -182,31 +182,33 @@ impl Intake {
         Ok(())
     }
 
-    /// Whether an event could be stored, as last seen.
+    /// Whether events can be stored, as of the last attempt.
     #[must_use]
     pub fn accepting(&self) -> bool {
         self.outage.accepting()
     }
 
-    /// How long events have been refused, by this process and before it began by all; zero while they are accepted.
+    /// How long events have been refused, including the time before the start during which no process accepted any; zero while
+    /// they are accepted.
     #[must_use]
     pub fn refusing_for(&self) -> Duration {
         self.outage.refused_for()
     }
 
-    /// Whether [`Intake::refusing_for`] is the least that it can be, because the rest was not read from the database yet.
+    /// Whether [`Intake::refusing_for`] is only a lower bound, because the time before the start has not been read from the
+    /// database yet.
     #[must_use]
     pub fn refusing_at_least(&self) -> bool {
         self.outage.at_least()
     }
 
-    /// Why events are refused, for people; `None` while they are accepted, or before the first was tried.
+    /// Why events are refused, as text; `None` while they are accepted, or before the first attempt.
     #[must_use]
     pub fn refusing_because(&self) -> Option<String> {
         self.outage.why()
     }
 
-    /// Says that events have been refused for 1, 12, 20 or 24 hours, once each in an outage. To be called now and then.
+    /// Logs that events have been refused for 1, 12, 20 or 24 hours, each once per outage. Must be called regularly.
     pub fn warn_if_due(&self) {
         let Some(lasted) = self.outage.due() else { return };
         let (refused_for, at_least) = (human::duration(lasted).to_string(), self.outage.at_least());
@@ -228,16 +230,16 @@ impl Intake {
     }
 }
 
-/// The one writer. [`Writer::run`] it for as long as there is an [`Intake`].
+/// The single writer. [`Writer::run`] must run as long as there is an [`Intake`].
 #[derive(Debug)]
 pub struct Writer {
     jobs: mpsc::Receiver<QueuedDelivery>,
     log: Arc<dyn Log>,
     outage: Arc<Outage>,
     clock: Clock,
-    /// When the heartbeat was written last, by the steady clock.
+    /// When the heartbeat was last written, by the steady clock.
     heartbeat_at: Option<Duration>,
-    /// Whether it is written at all.
+    /// Whether this process writes a heartbeat.
     writes_heartbeat: bool,
     histograms: Histograms,
     recent: Arc<RecentRows>,
@@ -246,21 +248,22 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// The writer of a command that takes no deliveries: it writes no heartbeat, which says that somebody does.
+    /// The writer of a command that takes no deliveries. It writes no heartbeat, because a heartbeat means that events are
+    /// accepted.
     #[must_use]
     pub fn without_heartbeat(self) -> Self {
         Self { writes_heartbeat: false, ..self }
     }
 
-    /// Commits batch after batch until `finish`, and then what is still in the queue. `migrated` says when the log may be
-    /// written at all; until then everything is refused at once.
+    /// Commits batch after batch until `finish`, and then the rest of the queue. `migrated` signals that the log may be written;
+    /// until then all deliveries are refused at once.
     pub async fn run(mut self, migrated: CancellationToken, finish: CancellationToken) {
         let mut jobs = Vec::with_capacity(MAX_BATCH);
         let mut last_write = instant();
         let mut begun = false;
         loop {
             if finish.is_cancelled() {
-                // From here on nothing more is taken; what was taken is still written.
+                // No new deliveries are accepted from here on; those in the queue are still written.
                 self.jobs.close();
             }
             self.write_heartbeat().await;
@@ -304,7 +307,7 @@ impl Writer {
         instant()
     }
 
-    /// Writes the heartbeat, if its time has come.
+    /// Writes the heartbeat if it is due.
     async fn write_heartbeat(&mut self) {
         let now = self.clock.steady();
         if !self.writes_heartbeat
@@ -319,7 +322,7 @@ impl Writer {
         }
     }
 
-    /// Asks how long nobody has accepted events, and at the start says so.
+    /// Reads how long no process has accepted events, and logs it at startup.
     async fn read_heartbeat(&self) {
         let first = !self.outage.known();
         let heartbeat = match self.log.heartbeat().await {
@@ -341,10 +344,10 @@ impl Writer {
         }
     }
 
-    /// Notes that events cannot be stored; says so once.
+    /// Notes that events cannot be stored; logged once per outage.
     fn refused(&self, by: Evidence, error: &LogError) {
         self.outage.because(error.to_string());
-        // A small write may succeed where a large one does not, and so on: this and its end may take turns.
+        // A small write may succeed where a large one fails, so outages may begin and end in quick succession.
         if self.outage.refused(by) {
             self.throttle.run("refusing", |suppressed| {
                 tracing::error!(%error, suppressed, "cannot store events: they are answered 503, and the platform retries for 24 hours");
@@ -352,7 +355,7 @@ impl Writer {
         }
     }
 
-    /// Notes that events can be stored; says so once.
+    /// Notes that events can be stored; logged once after an outage.
     async fn stored(&self, by: Evidence) {
         if !self.outage.accepting() {
             self.read_heartbeat().await;
@@ -366,7 +369,7 @@ impl Writer {
     }
 
     async fn commit(&self, jobs: &mut Vec<QueuedDelivery>) {
-        // Who gave up waiting was answered 503 and will come again.
+        // A caller that gave up was answered 503, and the platform will retry.
         jobs.retain(|job| job.answer.as_ref().is_none_or(|answer| !answer.is_closed()));
         if jobs.is_empty() {
             return;
@@ -378,11 +381,11 @@ impl Writer {
         self.histograms.commit_duration.observe(started.elapsed().as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "a batch is small")]
         self.histograms.batch_size.observe(jobs.len() as f64);
-        // Also for duplicates: the first try of a batch may have been committed without our learning it.
+        // Also for duplicates: the first attempt of a batch may have been committed although its result was lost.
         if outcomes.iter().any(Result::is_ok) {
             self.recent.wake();
         }
-        // The first copy of a new event is the one that was stored; the others were merged into it.
+        // The first copy of a new event is the one that was stored; its other copies were merged into it.
         let mut stored = vec![false; batch.len()];
         for (job, place) in jobs.drain(..).zip(places) {
             let outcome = match outcomes[place] {
@@ -391,13 +394,13 @@ impl Writer {
             };
             stored[place] = true;
             if let Some(answer) = job.answer {
-                // Nobody there any more: answered 503 in the meantime, which does not mean "not stored".
+                // If the caller is gone, it was answered 503 in the meantime, which does not mean "not stored".
                 let _ = answer.send(outcome);
             }
         }
     }
 
-    /// Appends `batch`, splitting it while the database refuses it, and fills in what became of each.
+    /// Appends `batch`, splits it while the database rejects it, and fills in the outcome of each entry.
     async fn append(
         &self,
         batch: &[Append],
@@ -405,7 +408,7 @@ impl Writer {
         places: &[usize],
         outcomes: &mut [Result<Appended, NotStored>],
     ) {
-        // Ranges of the batch still to be appended, the next one last.
+        // The ranges of the batch that are still to be appended; the next one is last.
         let whole = 0..batch.len();
         let mut ranges = vec![whole];
         while let Some(range) = ranges.pop() {
@@ -430,21 +433,21 @@ impl Writer {
                         places.iter().position(|p| *p == place).map(|n| jobs[n].body.clone()).unwrap_or_default();
                     outcomes[place] = self.set_apart(&batch[place], body, &cause.to_string()).await;
                 }
-                // It is answered 503 and comes again; its neighbours were, or will be, stored.
+                // It is answered 503 and comes again; the rest of the batch was stored or will be.
                 Err(error @ LogError::NoPlace(_)) => self.throttle.run("no place", |suppressed| {
                     tracing::error!(%error, suppressed, "cannot store an event now: it is answered 503, and the platform retries for 24 hours");
                 }),
                 Err(error) => {
                     self.refused(Evidence::Event, &error);
-                    // What is left of the batch would meet the same; it was not answered and will come again.
+                    // The rest of the batch would fail as well; it is answered 503, and the platform retries.
                     return;
                 }
             }
         }
     }
 
-    /// A connection may have died since it was used last, which says nothing about the database: one more try on a new
-    /// one. Appending twice is harmless.
+    /// A connection may have died since its last use, which says nothing about the database, so the append is retried once on a
+    /// new one. Appending twice is harmless.
     async fn append_once(&self, batch: &[Append]) -> Result<Committed, LogError> {
         match self.log.append(batch).await {
             Err(LogError::Unavailable(first)) => {
@@ -455,7 +458,7 @@ impl Writer {
         }
     }
 
-    /// Keeps a delivery whose event the database will never take.
+    /// Quarantines a delivery whose event the database will never accept.
     async fn set_apart(&self, append: &Append, body: Bytes, cause: &str) -> Result<Appended, NotStored> {
         let unreadable = Unreadable {
             subscriber_id: Arc::clone(append.verified.subscriber_id()),
@@ -473,7 +476,7 @@ impl Writer {
     }
 }
 
-/// Says that an outage is over, and what it may have cost.
+/// Logs the end of an outage, and whether events may have been lost.
 fn log_end(over: EndedOutage, suppressed: Option<u64>) {
     let (refused_for, nobody_for) =
         (human::duration(over.refused_for).to_string(), human::duration(over.nobody_for).to_string());
@@ -486,7 +489,7 @@ fn log_end(over: EndedOutage, suppressed: Option<u64>) {
 
 fn refuse(jobs: impl Iterator<Item = QueuedDelivery>) {
     for answer in jobs.filter_map(|job| job.answer) {
-        // As above: nobody there any more is fine.
+        // A caller that is gone needs no result, as above.
         let _ = answer.send(Err(NotStored::Unavailable));
     }
 }

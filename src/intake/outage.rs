@@ -1,8 +1,8 @@
-//! The 24-hour clock: since when events have been refused.
+//! The 24-hour clock: how long events have been refused.
 //!
-//! The platform drops an event 24 h after its first try. While events are accepted, a heartbeat is written each minute; its
-//! age, by the database's clock, is how long nobody accepted any, whichever process was down. Within the process time is
-//! measured by a clock that nobody sets.
+//! The platform drops an event 24 h after its first attempt. While events are accepted, a heartbeat is written to the database
+//! once a minute; its age, by the database's clock, is how long no process accepted events, whichever process was down. Within
+//! the process, time is measured by a steady clock that cannot be set.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,31 +12,31 @@ use convoke_core::time::Clock;
 /// How often the heartbeat is written while events are accepted.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The platform gives an event up so long after its first try.
+/// How long after its first attempt the platform gives up an event.
 pub const PLATFORM_RETRY_TIME: Duration = Duration::from_secs(24 * 3600);
 
-/// A heartbeat that is older has missed its turn: nobody accepts events.
+/// A heartbeat older than this is overdue: no process accepts events.
 pub const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// An outage is spoken of when it has lasted so long.
+/// An outage is logged each time it reaches one of these lengths.
 const WARN_AFTER: [Duration; 4] =
     [Duration::from_secs(3600), Duration::from_secs(12 * 3600), Duration::from_secs(20 * 3600), PLATFORM_RETRY_TIME];
 
-/// What showed that events can be stored, or cannot.
+/// What showed whether events can be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evidence {
-    /// An event.
+    /// An event that was stored, or could not be.
     Event,
-    /// A small write that asks.
+    /// A small write whose only purpose is to find out.
     Probe,
 }
 
 /// An outage that is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EndedOutage {
-    /// How long this process refused events, and how long nobody had accepted any when it began to run.
+    /// How long this process refused events, plus the time before its start during which no process accepted any.
     pub refused_for: Duration,
-    /// The same, unless another process accepted events meanwhile.
+    /// The same, but without the time during which another process accepted events.
     pub nobody_for: Duration,
 }
 
@@ -49,16 +49,16 @@ pub struct Outage {
 
 #[derive(Debug)]
 struct State {
-    /// The outage: one that goes on, or that a probe has ended.
+    /// The current outage, or one that was ended by a probe.
     outage: Option<OutageSpan>,
-    /// Whether the heartbeat was asked for since the process began.
+    /// Whether the heartbeat has been read since the process started.
     known: bool,
-    /// Why events are refused, for people.
+    /// Why events are refused, as text.
     why: Option<String>,
 }
 
 impl State {
-    /// The outage that goes on.
+    /// The current outage.
     fn now(&self) -> Option<&OutageSpan> {
         self.outage.as_ref().filter(|refusing| refusing.ended.is_none())
     }
@@ -66,19 +66,19 @@ impl State {
 
 #[derive(Clone, Copy, Debug)]
 struct OutageSpan {
-    /// By the steady clock.
+    /// Start, by the steady clock.
     since: Duration,
-    /// How long nobody had accepted events before that.
+    /// How long no process had accepted events before `since`.
     before: Duration,
-    /// The heartbeat's age, and when it was asked for.
+    /// The heartbeat's age, and when it was read.
     heartbeat: Option<(Duration, Duration)>,
     /// Whether an event could not be stored.
     by_event: bool,
-    /// How many of [`WARN_AFTER`] have been spoken of.
+    /// How many entries of [`WARN_AFTER`] have been logged.
     warned: usize,
-    /// Whether a refusal was spoken of.
+    /// Whether a refusal was logged.
     logged: bool,
-    /// When a probe ended it, by the steady clock: if events are refused again soon, it never was over.
+    /// When a probe ended the outage, by the steady clock. If events are refused again soon after, it counts as the same outage.
     ended: Option<Duration>,
 }
 
@@ -106,7 +106,7 @@ impl OutageSpan {
 }
 
 impl Outage {
-    /// Of a process that has just begun, and accepts nothing yet.
+    /// For a process that has just started and accepts nothing yet.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         let state = State { outage: Some(OutageSpan::since(clock.steady())), known: false, why: None };
@@ -129,21 +129,22 @@ impl Outage {
         self.state().now().map_or(Duration::ZERO, |refusing| refusing.lasted(self.clock.steady()))
     }
 
-    /// Whether that is the least: how long nobody accepted events before the start is not known yet.
+    /// Whether [`Outage::refused_for`] is only a lower bound, because it is not known yet how long no process accepted events
+    /// before the start.
     #[must_use]
     pub fn at_least(&self) -> bool {
         let state = self.state();
         !state.known && state.now().is_some()
     }
 
-    /// Whether the heartbeat before this process began is known.
+    /// Whether the heartbeat from before the start of this process is known.
     #[must_use]
     pub fn known(&self) -> bool {
         self.state().known
     }
 
-    /// Notes that an event, or a probe, could not be stored; whether that is new. (A process that begins refuses before it has
-    /// tried.)
+    /// Notes that an event or a probe could not be stored. Returns whether that is new. (A process counts as refusing from its
+    /// start, before its first attempt.)
     pub fn refused(&self, by: Evidence) -> bool {
         let now = self.clock.steady();
         let mut state = self.state();
@@ -164,14 +165,14 @@ impl Outage {
         self.state().why = Some(why);
     }
 
-    /// Why events are refused, while they are.
+    /// Why events are refused; `None` while they are accepted.
     #[must_use]
     pub fn why(&self) -> Option<String> {
         let state = self.state();
         state.why.clone().filter(|_| state.now().is_some())
     }
 
-    /// Notes that an event, or a probe, was stored; the outage, if that ended one.
+    /// Notes that an event or a probe was stored. Returns the outage that this ended, if there was one.
     pub fn accepted(&self, by: Evidence) -> Option<EndedOutage> {
         let now = self.clock.steady();
         let mut state = self.state();
@@ -181,13 +182,13 @@ impl Outage {
             }
             return None;
         };
-        // What is small may still find room where an event does not.
+        // A small write may still find room where an event does not.
         state.outage =
             (by == Evidence::Probe && refusing.by_event).then_some(OutageSpan { ended: Some(now), ..refusing });
         Some(EndedOutage { refused_for: refusing.lasted(now), nobody_for: refusing.nobody(now) })
     }
 
-    /// Notes the age of the heartbeat while events are refused; `None`: there never was one.
+    /// Notes the age of the heartbeat while events are refused; `None`: there is no heartbeat yet.
     pub fn heartbeat(&self, age: Option<Duration>) {
         let mut state = self.state();
         let first = !std::mem::replace(&mut state.known, true);
@@ -195,14 +196,14 @@ impl Outage {
         let refusing = state.outage.as_mut().filter(|refusing| refusing.ended.is_none());
         let (Some(refusing), Some(age)) = (refusing, age) else { return };
         if first {
-            // Down, or on its way up, this process accepted nothing; but another one may have.
+            // While it was down or starting, this process accepted nothing; but another process may have.
             *refusing = OutageSpan { since: now, before: age, ..*refusing };
             refusing.warned = WARN_AFTER.iter().filter(|at| **at <= age).count();
         }
         refusing.heartbeat = Some((age, now));
     }
 
-    /// Whether a heartbeat would be true: events are accepted, and not for a moment only.
+    /// Whether a heartbeat would be correct: events are accepted, and have been for a while.
     #[must_use]
     pub fn settled(&self) -> bool {
         let state = self.state();
@@ -212,7 +213,7 @@ impl Outage {
         state.outage.as_ref().is_none_or(ended)
     }
 
-    /// How long the outage has lasted, if that is to be spoken of now; each length once.
+    /// How long the outage has lasted, if that should be logged now; each length is returned once.
     pub fn due(&self) -> Option<Duration> {
         let now = self.clock.steady();
         let mut state = self.state();
@@ -246,7 +247,7 @@ mod tests {
             Self { outage: Outage::new(Clock::Set(Arc::clone(&time))), time }
         }
 
-        /// Accepting, on an installation that never accepted anything before.
+        /// Accepting, on an installation that never accepted an event before.
         fn accepting() -> Self {
             let scene = Self::new();
             scene.outage.heartbeat(None);
@@ -343,7 +344,7 @@ mod tests {
             assert!(scene.outage.refused(Evidence::Event));
         }
         assert_eq!((scene.outage.refused_for(), scene.outage.due()), (HOUR, Some(HOUR)));
-        // An event that is stored ends it, and so does a minute without any that is not.
+        // A stored event ends the outage, and so does a minute in which no event is refused.
         scene.outage.accepted(Evidence::Event).expect("it is over");
         assert!(scene.outage.settled());
         scene.outage.refused(Evidence::Event);

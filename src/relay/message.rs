@@ -1,4 +1,4 @@
-//! A row of the log as a message: its subject, its headers, and the CloudEvent.
+//! Converts a row of the log into a message: subject, headers, and the CloudEvent.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -10,13 +10,13 @@ use convoke_bus::Message;
 use convoke_core::event::Row;
 use convoke_core::{raw_json, redact};
 
-/// What RFC 3986 calls unreserved is written as it is.
+/// The unreserved characters of RFC 3986 are not escaped.
 const URI_UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Bytes of one token of a subject.
+/// Maximum length of one token of a subject, in bytes.
 const MAX_TOKEN_BYTES: usize = 64;
 
-/// Makes messages of rows.
+/// Converts rows into messages.
 #[derive(Clone, Debug)]
 pub struct Encoder {
     prefix: String,
@@ -25,13 +25,13 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// For subjects under `prefix`, without the members of `attendeeInfo` that `mask` names.
+    /// For subjects that begin with `prefix`; the members of `attendeeInfo` in `mask` are left out.
     #[must_use]
     pub fn new(prefix: impl Into<String>, mask: Vec<String>) -> Self {
         Self { prefix: prefix.into(), mask }
     }
 
-    /// The message of a row; `None` if the row was forgotten.
+    /// The message of a row; `None` if the row was erased.
     #[must_use]
     pub fn encode(&self, row: Row<'_>, replay: bool) -> Option<Message> {
         let event_info = row.event_info?;
@@ -44,7 +44,7 @@ impl Encoder {
         })
     }
 
-    /// The row as a CloudEvent 1.0 in structured JSON. What is null is left out; `data` is the payload, verbatim.
+    /// The row as a CloudEvent 1.0 in structured JSON. Null members are left out; `data` is the payload, verbatim.
     fn cloud_event(&self, row: Row<'_>, event_info: &str) -> String {
         let payload = raw_json::member(event_info, "payload").map(|payload| {
             if self.mask.is_empty() { Cow::Borrowed(payload) } else { Cow::Owned(redact::mask(payload, &self.mask)) }
@@ -89,7 +89,7 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// `{prefix}.{subscriber}.{event}.{meeting}`, where the event always takes two tokens.
+/// `{prefix}.{subscriber}.{event}.{meeting}`; the event always takes two tokens.
 #[must_use]
 pub fn subject(prefix: &str, subscriber: &str, event: &str, meeting: Option<&str>) -> String {
     let (kind, what) = event.split_once('.').unwrap_or((event, ""));
@@ -102,7 +102,7 @@ pub fn subject(prefix: &str, subscriber: &str, event: &str, meeting: Option<&str
     subject
 }
 
-/// Every message of a meeting, of whichever event and subscriber.
+/// The subject filter for all messages of a meeting, of any event type and subscriber.
 #[must_use]
 pub fn meeting_subjects(prefix: &str, meeting: Option<&str>) -> String {
     let mut subject = format!("{prefix}.*.*.*.");

@@ -1,8 +1,9 @@
 //! The cursor `bus`: publishes the log to JetStream, in the order of the log, at least once.
 //!
-//! It reads a page, publishes it as one window in which each message demands to follow the one before, awaits every
-//! acknowledgement, and moves its position past those that came without a gap. That demand is what keeps the order: a
-//! window that fails in the middle has no tail, and an owner that slept through its lease finds its messages refused.
+//! It reads a page, publishes it as one window in which each message requires the previous one to be the last in the stream,
+//! waits for every acknowledgement, and advances its position past the messages that were acknowledged without a gap. This
+//! requirement keeps the order: if a message in a window fails, all messages after it fail too, and the messages of an owner
+//! whose lease expired unnoticed are refused.
 
 mod message;
 mod window;
@@ -28,34 +29,35 @@ use convoke_log::{Log, LogError, Moved, Operations};
 /// The cursor's name.
 pub const CURSOR: &str = "bus";
 
-/// Rows read, and messages published, at a time.
+/// Maximum number of rows that are read, and of messages that are published, at a time.
 pub const WINDOW_ROWS: u32 = 512;
 
-/// How often an idle relay looks whether the stream is still there.
+/// How often an idle relay checks whether the stream still exists.
 const STREAM_POLL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// … and how long it waits for the answer. A cluster whose stream has lost its leader answers nobody, and what was asked
-/// before there is a new one is never answered: so it is asked again soon.
+/// Time limit for that check. A cluster whose stream has lost its leader does not answer, and requests sent before there is a new
+/// leader are never answered; so it is asked again soon.
 const STREAM_TIMEOUT: Duration = Duration::from_millis(2_500);
 
-/// While there is more to publish, the position in the database trails what was acknowledged by this much: a move is a
-/// commit, for which ingest would have to wait. What a crash leaves unmoved is published again and recognised as a copy.
+/// While there is more to publish, the position in the database trails the acknowledged messages by this much: advancing it is a
+/// commit, for which ingest would have to wait. After a crash, the messages in between are published again and recognised as
+/// copies.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A connection that was just lost, or is just being made, is waited for so long before it is called a failure.
+/// How long to wait for a connection that was just lost, or is just being made, before that counts as a failure.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// What became of a message that the stream acknowledged, as in the label `outcome`.
+/// What happened to an acknowledged message, as in the label `outcome`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
 #[strum(serialize_all = "snake_case")]
 enum Published {
-    /// It is new there.
+    /// The message was new.
     New,
-    /// It was there already.
+    /// The message was in the stream already.
     Duplicate,
 }
 
-/// What the relay is measured by.
+/// Metrics of the relay.
 #[derive(Clone, Debug)]
 pub struct RelayMetrics {
     published: Counters<Published>,
@@ -63,7 +65,7 @@ pub struct RelayMetrics {
 }
 
 impl RelayMetrics {
-    /// At zero.
+    /// Registers the metrics, at zero.
     #[must_use]
     pub fn new(registry: &Registry) -> Self {
         let (published, errors) = ("convoke_published_total", "convoke_publish_errors_total");
@@ -74,7 +76,7 @@ impl RelayMetrics {
     }
 }
 
-/// Up to which row the log was published.
+/// The last row of the log that was published.
 ///
 /// # Errors
 /// If the database cannot be read.
@@ -94,16 +96,16 @@ pub struct Relay {
     owner: String,
     held: Option<RelayLease>,
     stream: Option<KnownStream>,
-    /// When the stream that was last seen was made, and the highest number seen in it; they outlive `stream`.
+    /// Creation time of the stream that was last seen, and the highest sequence number seen in it; both outlive `stream`.
     created_at: Option<i128>,
     highest: u64,
     differences: Vec<String>,
-    /// When the lease was last handed over to who asked for it.
+    /// When the lease was last handed over to a process that claimed it.
     yielded: Option<Instant>,
     throttle: Throttle,
 }
 
-/// What is known of the stream.
+/// What is known about the stream.
 #[derive(Debug)]
 struct KnownStream {
     last_sequence: u64,
@@ -111,7 +113,7 @@ struct KnownStream {
 }
 
 impl Relay {
-    /// The relay from `log` to `bus`. `owner` names this process among the replicas.
+    /// The relay from `log` to `bus`. `owner` is the name of this process among the replicas.
     #[must_use]
     pub fn new(
         log: Arc<dyn Log>,
@@ -138,7 +140,7 @@ impl Relay {
         }
     }
 
-    /// Takes or renews the lease, if need be; `None` if another process has it.
+    /// Takes or renews the lease if necessary; `None` if another process has it.
     async fn hold(&mut self) -> Result<Option<&mut RelayLease>, Retry> {
         let often = if self.takes_turns() { TURN_POLL_INTERVAL } else { RENEW_INTERVAL };
         if self.held.as_ref().is_none_or(|held| held.renewed.elapsed() > often) {
@@ -152,8 +154,8 @@ impl Relay {
                     Some(RelayLease { renewed: asked, wanted: leased.wanted, ..held })
                 }
                 (Some(leased), _) => {
-                    // Taken again, or moved by somebody in the meantime: the stream may have grown as well, and what is in memory
-                    // may have been forgotten.
+                    // Taken again, or the position was moved by another process in the meantime: the stream may have grown too,
+                    // and rows in memory may have been erased.
                     self.stream = None;
                     self.recent.clear();
                     Some(RelayLease::new(leased, asked))
@@ -163,7 +165,8 @@ impl Relay {
         Ok(self.held.as_mut())
     }
 
-    /// Looks at the stream, making it if need be, unless that was done a moment ago.
+    /// Returns the stream's last sequence number. Asks for the stream, and creates it if necessary, unless that was done a moment
+    /// ago.
     async fn look(&mut self) -> Result<u64, Retry> {
         if let Some(seen) = &self.stream {
             return Ok(seen.last_sequence);
@@ -194,7 +197,7 @@ impl Relay {
         Ok(state.last_sequence)
     }
 
-    /// Says what people should know about the stream, once.
+    /// Logs changes of the stream that operators should know, each once.
     fn notice(&mut self, state: &StreamState) {
         let stream = self.bus.stream();
         if state.created_now {
@@ -207,7 +210,8 @@ impl Relay {
                 `convoke replay --missing` puts it back"
             );
         }
-        // The server acknowledges before it fsyncs: after a power cut, or from a backup, its stream may have lost its end.
+        // The server acknowledges before it calls fsync: after a power cut, or when restored from a backup, the stream may have
+        // lost its newest messages.
         if self.created_at == Some(state.created_at) && state.last_sequence < self.highest {
             tracing::warn!(
                 stream,
@@ -225,9 +229,10 @@ impl Relay {
         }
     }
 
-    /// Publishes a page. What was acknowledged without a gap is moved past: soon, if all was, else at once.
+    /// Publishes a page. The position advances past the messages that were acknowledged without a gap: a little later if all
+    /// were, otherwise at once.
     async fn publish(&mut self, page: &Rows, last_sequence: u64) -> Result<Progress, Retry> {
-        // What was forgotten has nothing to say any more; the position passes it.
+        // Rows that were erased have no message; the position passes them.
         let window = page.rows().filter_map(|row| self.encoder.encode(row, false).map(|message| (row.seq, message)));
         let (seqs, messages): (Vec<Seq>, Vec<Message>) = window.unzip();
         let end = page.rows().last().map_or(Seq::START, |row| row.seq);
@@ -248,7 +253,7 @@ impl Relay {
                     held.at = at;
                 }
             }
-            // Whatever was behind the gap may or may not be in the stream: look before going on.
+            // The messages after the gap may or may not be in the stream: check before going on.
             self.stream = None;
             return match reason {
                 PublishError::TooLarge => {
@@ -272,15 +277,15 @@ impl Relay {
         Ok(if page.is_full() { Progress::More } else { Progress::Worked })
     }
 
-    /// Sends a window. While its acknowledgements are under way, the page after `read_on` is read, and the position follows the
-    /// last window. Who has lost the lease learns it from that, maybe after this window: its messages are the same ones that
-    /// the new owner publishes, each behind the same one, so the order holds.
+    /// Sends a window. While its acknowledgements are outstanding, the page after `read_on` is read, and the position follows the
+    /// last window. A relay that has lost the lease notices it there, possibly only after this window. The order holds all the
+    /// same: it publishes the same messages as the new owner, and each of them requires the same predecessor.
     async fn send(&self, messages: &[Message], last_sequence: u64, read_on: Option<Seq>) -> Sent {
         let due =
             self.held.as_ref().filter(|held| held.settled.elapsed() >= SETTLE_INTERVAL).and_then(RelayLease::unsettled);
         let at = self.held.as_ref().and_then(|held| held.at);
         let behind_newest = Behind { last_sequence, copies: at.map_or(0, |at| last_sequence.saturating_sub(at)) };
-        // Each within the trace of its delivery, until the window is acknowledged.
+        // Each span belongs to the trace of its delivery, and lasts until the window is acknowledged.
         let spans: Vec<_> = messages
             .iter()
             .filter_map(|message| traces::publish(&message.subject, &message.id, message.traceparent.as_deref()))
@@ -297,7 +302,7 @@ impl Relay {
         Sent { results, ahead, moved }
     }
 
-    /// Counts what became of a window; the highest number in the stream after it.
+    /// Counts the results of a window. Returns the highest sequence number in the stream after it.
     fn count(&mut self, sent: &Sent, last_sequence: u64) -> u64 {
         let mut last = last_sequence;
         for ack in sent.results.iter().filter_map(|result| result.ok()) {
@@ -306,7 +311,7 @@ impl Relay {
             last = last.max(ack.sequence);
         }
         self.highest = self.highest.max(last);
-        // A copy that was acknowledged takes no number, so the messages after it were refused, which is no failure.
+        // A copy that was acknowledged takes no sequence number, so the messages after it were refused; that is not a failure.
         let copies = sent.results.iter().take(sent.acked()).any(|result| result.is_ok_and(|ack| ack.duplicate));
         if let Some(reason) = sent.failure().filter(|reason| !(copies && *reason == PublishError::WrongSequence)) {
             self.metrics.errors.of(reason).inc();
@@ -324,8 +329,9 @@ impl Relay {
         Ok(())
     }
 
-    /// Gives the lease to who asked for it. Only who holds it publishes, so that nothing comes between the messages of a
-    /// window: as many strangers as were refused would let the rest pass.
+    /// Gives the lease to the process that claimed it. Only the lease holder publishes, so that no other messages come in between
+    /// those of a window: if exactly as many others were inserted as messages were refused, the sequence numbers would match
+    /// again, and the rest of the window would be accepted after the gap.
     async fn hand_over(&mut self) -> Progress {
         self.release().await;
         self.stream = None;
@@ -333,12 +339,12 @@ impl Relay {
         Progress::Waiting
     }
 
-    /// Whether somebody asked for the lease a moment ago, and will again.
+    /// Whether another process claimed the lease a moment ago, and will probably claim it again.
     fn takes_turns(&self) -> bool {
         self.yielded.is_some_and(|at| at.elapsed() < LEASE_TIME)
     }
 
-    /// Moves the position to where the stream has acknowledged everything.
+    /// Advances the position to the last row up to which everything was acknowledged.
     async fn settle(&mut self) -> Result<(), Retry> {
         match self.held.as_ref().and_then(RelayLease::unsettled) {
             Some(to) => self.advance(to).await,
@@ -346,11 +352,11 @@ impl Relay {
         }
     }
 
-    /// Notes what became of moving the position to `to`.
+    /// Handles the result of advancing the position to `to`.
     fn moved(&mut self, to: Seq, asked: Instant, moved: Result<Moved, LogError>) -> Result<(), Retry> {
         let moved = moved.map_err(|error| {
-            // While the database cannot be written, nothing is published again and again: the lease comes first, which
-            // is written too.
+            // As long as the database cannot be written, nothing is published over and over again: the lease must be renewed
+            // first, which is a write too.
             self.held = None;
             log_failed(&error)
         })?;
@@ -370,7 +376,7 @@ impl Relay {
         }
     }
 
-    /// Passes by a row that the bus will never take.
+    /// Sets aside a row that the bus will never accept, and advances past it.
     async fn set_aside(&mut self, row: Row<'_>, size: usize) -> Result<(), Retry> {
         let reason = format!("too large for the bus: {size} bytes");
         self.throttle.run("set aside", |suppressed| {
@@ -390,7 +396,7 @@ impl Cursor for Relay {
 
     async fn tick(&mut self) -> Result<Progress, Retry> {
         if let Err(error) = self.bus.wait_connected(CONNECT_TIMEOUT).await {
-            // Do not sit on the lease: another replica may have a connection.
+            // Do not keep the lease: another replica may have a connection.
             self.stream = None;
             if self.held.is_some() {
                 self.release().await;

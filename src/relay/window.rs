@@ -1,4 +1,4 @@
-//! What the relay works on: its lease, a page of rows, and what became of the window that was made of it.
+//! The relay's working state: its lease, a page of rows, and the result of the window that was published from it.
 
 use std::time::Instant;
 
@@ -9,22 +9,22 @@ use convoke_core::id::Seq;
 use convoke_log::recent::RecentRow;
 use convoke_log::{Leased, LogError, Moved};
 
-/// The lease, while we believe to hold it.
+/// The lease, as long as this process believes that it holds it.
 #[derive(Debug)]
 pub(super) struct RelayLease {
-    /// Where the cursor stands in the database.
+    /// The cursor's position in the database.
     pub position: Seq,
-    /// Up to where the stream has acknowledged everything; `position` follows.
+    /// The last row up to which the stream has acknowledged everything; `position` follows it.
     pub published: Seq,
-    /// The number of the message in the stream that holds the row at `published`, if we have seen it acknowledged. What the
-    /// stream holds behind it are copies of the rows that follow: of an owner who could not move the position any more.
+    /// The sequence number in the stream of the row at `published`, if its acknowledgement was seen. Messages after it are copies
+    /// of the rows that follow, published by an owner that could no longer advance the position.
     pub at: Option<u64>,
     /// When the turn began.
     pub since: Instant,
     pub renewed: Instant,
-    /// Whether somebody else asks for the lease.
+    /// Whether another process claims the lease.
     pub wanted: bool,
-    /// When `position` was moved last.
+    /// When `position` was last advanced.
     pub settled: Instant,
     /// The page after `published`, read ahead.
     pub ahead: Option<Vec<Record>>,
@@ -36,7 +36,7 @@ impl RelayLease {
         Self { position, published: position, at: None, since: renewed, renewed, wanted, settled: renewed, ahead: None }
     }
 
-    /// Where the position is to be moved, if it is behind.
+    /// The position to advance to, if `position` is behind.
     pub fn unsettled(&self) -> Option<Seq> {
         (self.published > self.position).then_some(self.published)
     }
@@ -51,7 +51,7 @@ pub(super) enum Rows {
 }
 
 impl Rows {
-    /// Whether there may be more where it came from.
+    /// Whether there may be more rows after this page.
     pub fn is_full(&self) -> bool {
         let rows = match self {
             Self::Read(records) => records.len(),
@@ -70,23 +70,23 @@ impl Rows {
     }
 }
 
-/// What became of a window, and of what was done meanwhile.
+/// The result of a window, and of the work done while it was sent.
 pub(super) struct Sent {
-    /// Of each message.
+    /// The result for each message.
     pub results: Vec<Result<Ack, PublishError>>,
     /// The page after it, read ahead.
     pub ahead: Option<Vec<Record>>,
-    /// Whether the position could be moved to there.
+    /// The position that was to be set, and whether that worked.
     pub moved: Option<(Seq, Result<Moved, LogError>)>,
 }
 
 impl Sent {
-    /// How many messages were acknowledged without a gap.
+    /// The number of messages that were acknowledged without a gap.
     pub fn acked(&self) -> usize {
         self.results.iter().take_while(|result| result.is_ok()).count()
     }
 
-    /// Why the first one after them was not.
+    /// Why the first message after those was not acknowledged.
     pub fn failure(&self) -> Option<PublishError> {
         self.results.get(self.acked()).and_then(|result| result.err())
     }

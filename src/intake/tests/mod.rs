@@ -1,4 +1,4 @@
-//! The queue and its writer, in front of a scripted log.
+//! The queue and its writer, tested with a scripted log.
 
 mod scripted;
 
@@ -22,7 +22,7 @@ fn millis(ms: i64) -> Millis {
     Millis::new(ms).expect("a time in range")
 }
 
-/// A delivery of this `eventInfo`, through the one door.
+/// A delivery with this `eventInfo`, verified the only way there is.
 fn delivery(event_info: &str) -> (Verified, Bytes) {
     delivery_with("1", event_info)
 }
@@ -66,7 +66,7 @@ impl Harness {
         Self { log, intake, recent, migrated, time, finish, writer: set }
     }
 
-    /// On a log that answers at once.
+    /// A harness whose log answers at once.
     async fn open() -> Self {
         let harness = Self::not_migrated();
         harness.log.let_through(10_000);
@@ -74,7 +74,7 @@ impl Harness {
         harness
     }
 
-    /// What comes in the same moment may still be refused.
+    /// A delivery that arrives at the same moment may still be refused.
     async fn migrate(&self) {
         self.migrated.cancel();
         while !self.intake.accepting() {
@@ -82,7 +82,7 @@ impl Harness {
         }
     }
 
-    /// The log's next append waits to be let through, and has begun with this first delivery.
+    /// A harness whose log holds its next append, which has begun with this first delivery.
     async fn held() -> (Self, Answer) {
         let harness = Self::open().await;
         harness.log.hold();
@@ -91,18 +91,18 @@ impl Harness {
         (harness, first)
     }
 
-    /// A caller that stores the event of this name and waits for the answer.
+    /// A caller that stores the event with this name and waits for the outcome.
     fn store(&self, name: &str) -> Answer {
         self.store_at(&info(name), NOW)
     }
 
-    /// It is in the queue when this returns, if there is room.
+    /// The delivery is in the queue when this returns, if there is room.
     fn store_at(&self, event_info: &str, at: i64) -> Answer {
         let (verified, body) = delivery(event_info);
         self.enqueue(verified, body, at)
     }
 
-    /// As if it had been read from this body.
+    /// As if the event had been read from this body.
     fn store_body(&self, name: &str, body: Bytes) -> Answer {
         self.enqueue(delivery(&info(name)).0, body, NOW)
     }
@@ -123,7 +123,7 @@ impl Harness {
 
 type Answer = Pin<Box<dyn Future<Output = Result<Appended, NotStored>> + Send>>;
 
-/// The answer, if it has come.
+/// The outcome, if it is known yet.
 fn now(answer: &mut Answer) -> Option<Result<Appended, NotStored>> {
     match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(outcome) => Some(outcome),
@@ -233,7 +233,7 @@ async fn a_log_that_fails_once_is_asked_again_and_one_that_fails_twice_is_unavai
     assert_eq!(harness.store("b").await, Err(NotStored::Unavailable));
     assert!(!harness.intake.accepting());
     assert_eq!(harness.intake.refusing_for(), Duration::ZERO, "since now, by the clock that it was given");
-    // It is tried all the same, and found well.
+    // Another attempt is made all the same, and succeeds.
     assert_eq!(harness.store("b").await, Ok(Appended::Stored));
     assert!(harness.intake.accepting());
     assert_eq!(harness.log.stored(), ["a", "b"]);
@@ -243,7 +243,7 @@ async fn a_log_that_fails_once_is_asked_again_and_one_that_fails_twice_is_unavai
 async fn what_was_stored_before_the_log_failed_is_acknowledged_and_the_rest_is_not() {
     let (harness, first) = Harness::held().await;
     harness.log.refuse(["bad"]);
-    // All, refused; the first half; the second half, twice in vain.
+    // The first delivery; the whole batch, which is rejected; its first half; its second half, which fails twice.
     harness.log.fail_next(&[false, false, false, true, true]);
     let waiting = harness.store_all(&["a", "b", "bad", "c"]);
     harness.log.let_through(100);
@@ -351,7 +351,7 @@ async fn while_events_are_accepted_the_heartbeat_is_written_each_minute_and_at_t
     assert!(begun <= 1, "one at the start");
     for (minute, name) in ["second", "third", "fourth"].into_iter().enumerate() {
         harness.time.fetch_add(60_000, Ordering::Relaxed);
-        // Answered before the writer looks at the clock, and the next one after it.
+        // The first call may return before the writer looks at the clock; the second one returns after that.
         assert_eq!(harness.store(name).await, Ok(Appended::Stored));
         assert_eq!(harness.store(name).await, Ok(Appended::Duplicate));
         assert_eq!(harness.log.beats(), 2 + u32::try_from(minute).unwrap());

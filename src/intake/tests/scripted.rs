@@ -1,4 +1,4 @@
-//! A log that stores in memory, when it is let, and fails on demand.
+//! A log that stores in memory, when it is allowed to, and fails on demand.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -13,9 +13,9 @@ use convoke_log::{CursorState, Heartbeat, Lag, Leased, LogReader, Moved};
 #[derive(Debug)]
 pub struct Scripted {
     script: Mutex<Script>,
-    /// One for each append that may go on.
+    /// One permit for each append that may proceed.
     through: Semaphore,
-    /// One for each append that has begun.
+    /// One permit for each append that has begun.
     begun: Semaphore,
 }
 
@@ -40,7 +40,7 @@ impl Default for Scripted {
     }
 }
 
-/// The event's name; `-` for what is none.
+/// The event's name; `-` if the delivery is no event.
 fn name(append: &Append) -> String {
     match append.verified.content() {
         Content::Event(event) => event.event.to_string(),
@@ -62,7 +62,7 @@ impl Scripted {
         self.through.add_permits(appends);
     }
 
-    /// Lets no more through, and counts from here.
+    /// Lets no more appends through, and resets the count of begun ones.
     pub fn hold(&self) {
         self.through.forget_permits(usize::MAX);
         self.begun.forget_permits(usize::MAX);
@@ -84,7 +84,7 @@ impl Scripted {
         self.script().failures.extend(failures);
     }
 
-    /// Somebody accepted events so long ago.
+    /// Sets how long ago some process last accepted events.
     pub fn set_heartbeat(&self, age: Duration) {
         self.script().heartbeat = Some(Heartbeat { at: Millis::EPOCH, age, elsewhere: false });
     }
@@ -101,7 +101,7 @@ impl Scripted {
         self.script().batches.clone()
     }
 
-    /// Deliveries and time of the newest one, of everything that was to be appended.
+    /// The number of deliveries and the time of the newest one, for every entry that was appended.
     pub fn merged(&self) -> Vec<(u32, i64)> {
         self.script().merged.clone()
     }
@@ -164,7 +164,7 @@ impl Log for Scripted {
         Ok(())
     }
 
-    // The intake moves no cursors.
+    // The intake does not use cursors.
 
     async fn lease(&self, _: &str, _: &str, _: Duration) -> Result<Option<Leased>, LogError> {
         Err(unavailable())
@@ -189,7 +189,7 @@ impl LogReader for Scripted {
         Ok(self.script().heartbeat)
     }
 
-    // Nor does it read.
+    // Nor does it read the log.
 
     async fn read(&self, _: Seq, _: u32) -> Result<Vec<Record>, LogError> {
         Err(unavailable())
