@@ -1,15 +1,15 @@
-//! Which stay of the platform's history is which of ours. History has no participant id: what there is to go by is the
-//! number, or the name, and the times, which differ by some milliseconds between the platform's sources.
+//! Matches the stays of the platform's history with the known stays. The history has no participant ID: a match can only go by
+//! the number, or the name, and the times, which differ by some milliseconds between the platform's sources.
 
 use std::time::Duration;
 
 use convoke_core::time::Millis;
 use convoke_log::StaySnapshot;
 
-/// Times of one moment, as two sources of the platform give them, are no further apart.
+/// Maximum difference between the times that two sources of the platform give for the same moment.
 pub const TOLERANCE: Duration = Duration::from_secs(5);
 
-/// A stay of the history.
+/// A stay in the platform's history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PastStay {
     /// `displayName`.
@@ -20,15 +20,15 @@ pub struct PastStay {
     pub joined_at: Option<Millis>,
     /// `leftTime`.
     pub left_at: Option<Millis>,
-    /// Whether it is of somebody who was forgotten since: nothing is made of it.
+    /// Whether its person was erased since: no event is made of it.
     pub forgotten: bool,
 }
 
-/// For each stay of the history the place of the known stay that it is, if any.
+/// For each stay of the history, the index of the known stay that matches it, if there is one.
 ///
-/// Two stays can be one if their call numbers are equal (or, where either has none, their names), and if they began within
-/// [`TOLERANCE`] of one another, or both ended by a leave within it. Of those the nearest in time are paired first, and each
-/// is paired once. A stay of a forgotten person matches nobody's.
+/// Two stays can match if their call numbers are equal (or, if either has none, their names), and if they began within
+/// [`TOLERANCE`] of each other, or both ended with a leave within it. Of these candidates, the nearest in time are paired first,
+/// and each stay is paired only once. A stay of an erased person matches none.
 pub fn pair(past: &[PastStay], known: &[StaySnapshot]) -> Vec<Option<usize>> {
     let mut candidates = Vec::new();
     for (p, one) in past.iter().enumerate().filter(|(_, one)| !one.forgotten) {
@@ -59,7 +59,7 @@ fn same_person(past: &PastStay, known: &StaySnapshot) -> bool {
     }
 }
 
-/// How far apart the two are in time; `None`: too far to be one.
+/// How far apart two stays are in time; `None`: too far to match.
 fn distance(past: &PastStay, known: &StaySnapshot) -> Option<Duration> {
     let apart = |one: Option<Millis>, other: Option<Millis>| {
         let (one, other) = (one?, other?);
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn the_nearest_are_paired_first_and_each_once() {
-        // Out and in again within the tolerance.
+        // Leaves and rejoins within the tolerance.
         let there = [known("+1", "A", 0.0, Some(2.0)), known("+1", "A", 4.0, None)];
         assert_eq!(pair(&[past("+1", "A", 4.1, 60.0), past("+1", "A", 0.1, 2.1)], &there), [Some(1), Some(0)]);
         assert_eq!(pair(&[past("+1", "A", 4.0, 60.0), past("+1", "A", 3.0, 50.0)], &there[1..]), [Some(0), None]);

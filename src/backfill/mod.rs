@@ -1,9 +1,9 @@
-//! What the platform dropped, got back from its history: compares the history with the analyst tables, and puts the events
-//! that are missing into the log, through the same door as those that are pushed, with the source `backfill`.
+//! Recovers events that the platform dropped from its history: compares the history with the analyst tables, and puts the missing
+//! events into the log in the same way as pushed ones, with the source `backfill`.
 //!
-//! Pure parts: [`matching`] (which stay is which), [`synthesis`] (the bytes of an event), [`plan`] (what a run lacks). The
-//! rest streams: a page of runs at a time, the stays of one run at a time. What is made depends on nothing but the history
-//! and the tables, so that doing it again, also after a crash half-way, makes the same events, which the log knows.
+//! Some parts are pure: [`matching`] (which stays match), [`synthesis`] (the bytes of an event), [`plan`] (what a run lacks). The
+//! rest streams: one page of runs at a time, and the stays of one run at a time. The events depend on nothing but the history and
+//! the tables, so another backfill, also after a crash half-way, makes the same events, and the log recognises them.
 
 pub mod matching;
 mod merged_run;
@@ -37,78 +37,78 @@ use matching::PastStay;
 use merged_run::MergedRun;
 use plan::{Plan, Planned, Unfillable};
 
-/// What is younger may still be pushed: the platform tries for 24 hours. The rest is for clocks that differ.
+/// Events younger than this may still be pushed: the platform retries for 24 hours. The rest allows for clocks that differ.
 pub const PUSH_PERIOD: Duration = Duration::from_secs(24 * 3_600 + 30 * 60);
 
 /// How long the platform keeps its history, unless its administrator has chosen otherwise (4.2.18): six months.
 pub const DEFAULT_HISTORY_PERIOD: Duration = Duration::from_secs(184 * 86_400);
 
-/// The longest time for which it can be configured to keep it.
+/// The longest time for which the platform can be configured to keep its history.
 pub const MAX_HISTORY_PERIOD: Duration = Duration::from_secs(366 * 86_400);
 
-/// Clocks that are so many seconds apart are worth a word.
+/// A difference between clocks larger than this is logged, in seconds.
 const MAX_CLOCK_DIFFERENCE_S: u64 = 60;
 
-/// The history is asked for by windows of this length, so that a list is hardly ever longer than a page …
+/// Length of the windows in which the history is requested: short enough that a list is hardly ever longer than a page.
 const WINDOW_LENGTH: Duration = Duration::from_secs(86_400);
 
-/// … each of which begins so much before the end of the last one: whether a run belongs to the window in which it begins, in
-/// which it ends, or only to one that holds all of it, the manual does not say.
+/// How much consecutive windows overlap. The manual does not say whether a run belongs to the window in which it begins, to the
+/// one in which it ends, or only to one that contains all of it.
 const WINDOW_OVERLAP: Duration = Duration::from_secs(6 * 3_600);
 
-/// How often it is noted how far it came.
+/// How often the progress is saved.
 const NOTE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often, and for how long, an event is offered to a log that does not take it.
+/// How often, and how many times, an event is offered to a log that does not store it.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 const MAX_TRIES: u32 = 120;
 
-/// How often it is looked whether the tables are as new as the log.
+/// How often it is checked whether the tables have caught up with the log.
 const TABLES_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Why a backfill was broken off. What was done until then is done, and the next one of the same range goes on there.
+/// Why a backfill was interrupted. What it had done until then stays, and the next one for the same range continues from there.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The platform's API.
+    /// A call of the platform's API failed.
     #[error(transparent)]
     Platform(#[from] PlatformError),
-    /// The database.
+    /// The database failed.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// The database does not take events.
+    /// The database does not store events.
     #[error("the database has not taken an event for a minute: `convoke check` says what is wrong with it")]
     NotStored,
 }
 
-/// What to look at.
+/// The range of a backfill.
 #[derive(Clone, Copy, Debug)]
 pub struct BackfillRequest {
-    /// Runs that began at this time or later …
+    /// Only runs that began at or after this time.
     pub since: Millis,
-    /// … and at this time or before; in any case only what is older than [`PUSH_PERIOD`].
+    /// Only runs that began at or before this time; in any case only what is older than [`PUSH_PERIOD`].
     pub until: Option<Millis>,
-    /// Only say what is missing.
+    /// Only report what is missing.
     pub dry_run: bool,
-    /// The name under which it is noted how far this came.
+    /// The name of the note that holds the progress.
     pub note: &'static str,
 }
 
-/// What it needs.
+/// What a backfill needs.
 #[derive(Clone, Debug)]
 pub struct Backfill {
-    /// Whose tables are compared. They must be as new as the log: see [`tables_are_current`].
+    /// The log whose tables are compared. They must have caught up with the log: see [`tables_are_current`].
     pub log: Arc<dyn Snapshots>,
-    /// Whose history.
+    /// The platform whose history is read.
     pub client: Client,
-    /// The way into the log.
+    /// The entrance to the log.
     pub intake: Intake,
-    /// The time now.
+    /// The clock.
     pub clock: Clock,
-    /// Whose events runs are of which nobody knows. Others stay with the subscriber of their events, configured or not.
+    /// The subscriber of runs that are not known yet. A known run keeps the subscriber of its events, configured or not.
     pub subscriber_id: Arc<str>,
 }
 
-/// Waits until the analyst tables are as new as the log is now. Somebody must be moving the cursor.
+/// Waits until the analyst tables have caught up with the current end of the log. Some process must be running the cursor.
 ///
 /// # Errors
 /// [`LogError::Unavailable`].
@@ -126,12 +126,12 @@ pub async fn tables_are_current(log: &dyn Snapshots, cursor: &str) -> Result<(),
 }
 
 impl Backfill {
-    /// The youngest time that may be looked at: by our clock, the database's or the platform's, whichever is behind.
+    /// The newest time that a backfill may cover, by this host's clock, the database's or the platform's, whichever is behind.
     ///
     /// # Errors
-    /// The platform or the database does not say what time it is.
+    /// The platform or the database does not tell the time.
     pub async fn boundary(&self) -> Result<Millis, Error> {
-        // Its answer has the time.
+        // The response contains the platform's time.
         self.client.identity().await?;
         let ahead = u64::try_from(-self.client.clock_behind()).unwrap_or(0);
         let now = self.clock.now();
@@ -144,11 +144,11 @@ impl Backfill {
         Ok(now.minus(Duration::from_secs(ahead)).min(self.log.now().await?).minus(PUSH_PERIOD))
     }
 
-    /// Looks at the range and fills what is missing. `progress` hears of every run, every day and the end, whatever it is: what
-    /// was found until now, and until when that reaches.
+    /// Reads the range and fills the gaps. `progress` is called after every run, after every window, and at the end, whatever the
+    /// outcome, with the report so far and the time up to which it reaches.
     ///
-    /// Lists of which the platform gives less than it announces are in the report: what they lack was not looked at, and the
-    /// same request begins there the next time.
+    /// Lists of which the platform gives less than it announces are in the report: their missing entries were not checked, and
+    /// the next backfill with the same request begins there.
     ///
     /// # Errors
     /// [`Error`].
@@ -178,7 +178,8 @@ impl Backfill {
             report.young = last.young.and_then(Millis::new);
             note = Note { hole: None, ..last };
         }
-        // In a window a run may stand that began before it was reached, and ends after the one that was under way then.
+        // A window may list a run that began before the point that was reached, and ends after the window that was under way
+        // then.
         let resumed = report.resumed_at.map(|place| (note.clone(), place.minus(WINDOW_OVERLAP).max(request.since)));
         let walked = self.walk(resumed, until, boundary, request, &mut report, &mut note, &mut progress).await;
         progress(&report, Millis::new(note.place).unwrap_or(until));
@@ -190,7 +191,7 @@ impl Backfill {
             if let (Err(_), Err(error)) = (&walked, &kept) {
                 tracing::warn!(%error, "could not save the progress of the backfill: the next one starts over");
             }
-            // What broke it off is the news.
+            // The error that interrupted the backfill is reported first.
             walked?;
             kept?;
         } else {
@@ -212,7 +213,7 @@ impl Backfill {
     ) -> Result<(), Error> {
         let mut noted = self.clock.steady();
         let (earlier, mut from) = resumed.map_or((None, request.since), |(note, from)| (Some(note), from));
-        // What the window before held, too.
+        // The runs of the previous window, which may be listed again.
         let mut before = HashSet::new();
         while from <= until {
             let to = from.plus(WINDOW_LENGTH).min(until);
@@ -257,7 +258,7 @@ impl Backfill {
         Ok(())
     }
 
-    /// The next page of a list; `None` at its end. That there should have been more is noted and reported.
+    /// The next page of a list; `None` at its end. If the list ends early, that is noted and reported.
     async fn page<T: Item>(
         &self,
         pages: &mut Pages<T>,
@@ -294,7 +295,7 @@ impl Backfill {
         note: &mut Note,
     ) -> Result<Option<Vec<AttendeeRecord>>, Error> {
         let (lists, mut records) = (report.incomplete_lists, Vec::new());
-        // A run of which no time is known is found again where the whole search began.
+        // A run without any known time is found again from the beginning of the range.
         let since = conference.start.or(conference.end).unwrap_or(report.since);
         let of = (List::Participants, Some(uuid), since, conference.end.unwrap_or(since));
         let mut pages = self.client.attendees(uuid);
@@ -304,7 +305,7 @@ impl Backfill {
         Ok(Some(records).filter(|_| report.incomplete_lists == lists))
     }
 
-    /// Looks at one run of the history.
+    /// Compares one run of the history, and fills its gaps.
     async fn one(
         &self,
         conference: &Conference,
@@ -367,7 +368,7 @@ impl Backfill {
         Ok(())
     }
 
-    /// Marks the stays of people who were forgotten since; how many.
+    /// Marks the stays of people who were erased since. Returns how many there are.
     async fn mark_forgotten(
         &self,
         uuid: &str,
@@ -394,7 +395,7 @@ impl Backfill {
         Ok(forgotten.iter().filter(|forgotten| **forgotten).count() as u64)
     }
 
-    /// Puts events of this subscriber into the log, in their order and together; what became of each.
+    /// Puts events of this subscriber into the log, in order and together. Returns the outcome of each.
     async fn store(&self, subscriber_id: &Arc<str>, events: &[Planned]) -> Result<Vec<Appended>, Error> {
         let mut outcomes = vec![None; events.len()];
         let mut waiting: Vec<usize> = (0..events.len()).collect();

@@ -1,35 +1,36 @@
-//! How far a backfill came, kept in the database, so that the next one goes on from there.
+//! The progress of a backfill, saved in the database, so that the next one can continue.
 
 use serde::{Deserialize, Serialize};
 
 use convoke_core::time::Millis;
 use convoke_log::{LogError, Notes};
 
-/// What is kept, in milliseconds.
+/// The saved progress; times are in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Note {
-    /// Whose events.
+    /// The subscriber of the events.
     pub subscriber_id: String,
-    /// Of which range, as it was asked for.
+    /// Start of the range, as it was requested.
     pub since: i64,
-    /// `None`: to the youngest that may be looked at.
+    /// End of the range, as it was requested; `None`: up to the newest time that may be covered.
     pub until: Option<i64>,
-    /// Runs that began before this are done.
+    /// Runs that began before this time are done.
     pub place: i64,
-    /// Runs that began before `place` and ended after this may not be: the window that was under way ends here.
+    /// End of the window that was under way: runs that began before `place` and ended after this time may not be done.
     #[serde(default)]
     pub window: Option<i64>,
-    /// The first run that was too young, if any.
+    /// The start of the first run that was too young, if there was one.
     pub young: Option<i64>,
-    /// The platform gave less than all of what began at this time or later, if anything was left out: `place` stays there.
+    /// Start of the first list of which the platform gave less than it announced, if there was one: `place` does not advance past
+    /// it.
     #[serde(default)]
     pub hole: Option<i64>,
-    /// When all of it was done.
+    /// When the whole range was done.
     pub finished_at: Option<i64>,
 }
 
 impl Note {
-    /// The note of this name. One that cannot be read, from another version say, is as good as none.
+    /// Loads the note with this name. One that cannot be parsed, for example from another version, counts as none.
     ///
     /// # Errors
     /// [`LogError::Unavailable`].
@@ -42,7 +43,7 @@ impl Note {
         Ok(read.ok())
     }
 
-    /// Keeps it.
+    /// Saves the note.
     ///
     /// # Errors
     /// [`LogError::Unavailable`].
@@ -50,21 +51,21 @@ impl Note {
         log.keep_note(name, &serde_json::to_string(self).expect("texts and numbers have a JSON form")).await
     }
 
-    /// All that began before `at` was looked at.
+    /// Notes that all runs that began before `at` are done.
     pub fn reached(&mut self, at: Millis) {
         if self.hole.is_none() {
             self.place = self.place.max(at.get());
         }
     }
 
-    /// The windows that end at `at` or before are begun.
+    /// Notes that the window that ends at `at` has begun.
     pub fn entered(&mut self, at: Millis) {
         if self.hole.is_none() {
             self.window = Some(at.get());
         }
     }
 
-    /// Whether a run was looked at before this was kept.
+    /// Whether a run was already done when this note was saved.
     #[must_use]
     pub fn has_seen(&self, start: Option<Millis>, end: Option<Millis>) -> bool {
         let window = self.window.and_then(Millis::new);
@@ -72,14 +73,14 @@ impl Note {
         ended && start.is_some_and(|start| start.get() < self.place)
     }
 
-    /// Something that began at `at` or later was not given.
+    /// Notes that the platform left out something that began at or after `at`.
     pub fn missed(&mut self, at: Millis) {
         self.place = self.place.min(at.get());
         self.window = self.window.map(|window| window.min(self.place));
         self.hole = Some(self.place);
     }
 
-    /// Where to go on with the range that was asked for, if the last one was the same and came to no end.
+    /// Whether a backfill of this range continues the last one, because the last one had the same range and did not finish.
     #[must_use]
     pub fn resumes(&self, subscriber_id: &str, since: Millis, until: Option<Millis>) -> bool {
         self.finished_at.is_none()

@@ -1,4 +1,4 @@
-//! What a backfill found and did, for people and for programs.
+//! The result of a backfill, for people and for programs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,43 +11,43 @@ use super::synthesis::FilledEvent;
 use crate::metrics::Label as _;
 use convoke_core::time::Millis;
 
-/// Counts, every kind of them, also the zeros.
+/// Counts of every kind, including zeros.
 pub type Counts<K> = BTreeMap<K, u64>;
 
 fn zeros<K: strum::VariantArray + Copy + Ord>() -> Counts<K> {
     K::VARIANTS.iter().map(|kind| (*kind, 0)).collect()
 }
 
-/// A list of which the platform gave less than it said that there is.
+/// A list of which the platform gave less than it announced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Incomplete {
-    /// Which list.
+    /// The kind of list.
     pub list: List,
-    /// The run, of a list of participants.
+    /// The run, if it is a list of participants.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub meeting_uuid: Option<String>,
-    /// What it covers began at this time or later …
+    /// Entries that began at or after this time.
     #[serde(serialize_with = "text")]
     pub since: Millis,
-    /// … and at this time or before.
+    /// Entries that began at or before this time.
     #[serde(serialize_with = "text")]
     pub until: Millis,
-    /// How many there are, as the platform says.
+    /// How many entries the platform announced.
     pub announced: u64,
     /// How many it gave.
     pub given: u64,
-    /// How it ended, for people.
+    /// How the list ended, as text.
     pub problem: String,
 }
 
-/// A list of the platform's, as in reports and in the label `list`.
+/// A list of the platform's API, as in reports and in the label `list`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, strum::IntoStaticStr, strum::VariantArray)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum List {
-    /// The runs.
+    /// The list of runs.
     History,
-    /// The stays of one.
+    /// The list of stays of one run.
     Participants,
 }
 
@@ -61,43 +61,43 @@ impl fmt::Display for Incomplete {
 /// What was found and done.
 #[derive(Clone, Debug, Serialize)]
 pub struct BackfillReport {
-    /// Whose events.
+    /// The subscriber of the events.
     pub subscriber_id: Arc<str>,
-    /// Runs that began at this time or later …
+    /// Only runs that began at or after this time.
     #[serde(serialize_with = "text")]
     pub since: Millis,
-    /// … and at this time or before.
+    /// Only runs that began at or before this time.
     #[serde(serialize_with = "text")]
     pub until: Millis,
-    /// Where an earlier backfill of the same range had come to.
+    /// The point from which this backfill continued an earlier one for the same range.
     #[serde(serialize_with = "optional_text")]
     pub resumed_at: Option<Millis>,
     /// Nothing was written.
     pub dry_run: bool,
-    /// Runs in the platform's history that were looked at.
+    /// Number of runs in the platform's history that were checked.
     pub runs: u64,
-    /// Of which nothing was missing.
+    /// Number of those runs in which nothing was missing.
     pub complete: u64,
-    /// Stays in the platform's history that were looked at.
+    /// Number of stays in the platform's history that were checked.
     pub stays: u64,
-    /// Of which so many are of people who were forgotten since: nothing is made of them.
+    /// Number of those stays whose person was erased since: no events are made of them.
     pub forgotten: u64,
-    /// What was missing.
+    /// The gaps that were found.
     #[serde(serialize_with = "by_gap")]
     pub gaps: Counts<Gap>,
-    /// Events that were made, or would have been.
+    /// The events that were made, or would have been in a dry run.
     #[serde(serialize_with = "by_event")]
     pub filled: Counts<FilledEvent>,
-    /// Events that turned out to be in the log already: an earlier backfill had made them.
+    /// Number of events that were in the log already, because an earlier backfill had made them.
     pub already_there: u64,
-    /// What could not be filled.
+    /// Gaps that could not be filled.
     #[serde(serialize_with = "by_reason")]
     pub not_fillable: Counts<Unfillable>,
-    /// Lists that are not whole, at most [`BackfillReport::MAX_NAMED`]; how many there are in all says `incomplete_lists`.
+    /// Incomplete lists, at most [`BackfillReport::MAX_NAMED`]; `incomplete_lists` is their total number.
     pub incomplete: Vec<Incomplete>,
-    /// How many lists are not whole.
+    /// Number of incomplete lists.
     pub incomplete_lists: u64,
-    /// The same for each list.
+    /// Number of incomplete lists of each kind.
     #[serde(skip)]
     pub incomplete_by_list: Counts<List>,
     /// The start of the first run that was too young.
@@ -106,10 +106,10 @@ pub struct BackfillReport {
 }
 
 impl BackfillReport {
-    /// More lists that are not whole are counted and not named.
+    /// Maximum number of incomplete lists that are named; further ones are only counted.
     pub const MAX_NAMED: usize = 20;
 
-    /// Nothing yet.
+    /// An empty report.
     #[must_use]
     pub fn new(subscriber_id: Arc<str>, since: Millis, until: Millis, dry_run: bool) -> Self {
         Self {
@@ -133,7 +133,7 @@ impl BackfillReport {
         }
     }
 
-    /// The platform gave less of a list than it said that there is.
+    /// Adds an incomplete list.
     pub fn missed(&mut self, list: Incomplete) {
         self.incomplete_lists += 1;
         *self.incomplete_by_list.entry(list.list).or_default() += 1;
@@ -142,7 +142,7 @@ impl BackfillReport {
         }
     }
 
-    /// Events made.
+    /// Number of events that were made.
     #[must_use]
     pub fn events(&self) -> u64 {
         self.filled.values().sum()

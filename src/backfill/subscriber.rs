@@ -1,21 +1,21 @@
-//! Which subscriber the events belong to that the platform's API describes.
+//! Determines the subscriber to which the events belong that are made from the platform's API.
 
 use std::sync::Arc;
 
 use convoke_platform::{Client, PlatformError};
 
-/// Why nobody is known to whom they belong.
+/// Why the subscriber could not be determined.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum NoSubscriber {
-    /// The platform was asked for its subscription, in vain.
+    /// The platform could not be asked for its subscription.
     #[error(transparent)]
     Platform(#[from] PlatformError),
-    /// The settings and the platform do not name one.
+    /// Neither the settings nor the platform name one.
     #[error("{0}")]
     Unknown(String),
 }
 
-/// The one subscriber that is configured; of several the one that the platform's subscription names.
+/// The configured subscriber; if there are several, the one that the platform's subscription names.
 ///
 /// # Errors
 /// [`NoSubscriber`].

@@ -1,5 +1,5 @@
-//! The `eventInfo` of an event that was never pushed, to the byte: compact, the members in the order of the manual's tables
-//! 6-34 to 6-37, times in milliseconds, and `null` for what is not known.
+//! The exact `eventInfo` of an event that was never pushed: compact, its members in the order of the manual's tables 6-34 to
+//! 6-37, times in milliseconds, and `null` for unknown values.
 
 use serde::Serialize;
 
@@ -8,7 +8,7 @@ use crate::metrics::Label as _;
 use convoke_core::time::Millis;
 use convoke_log::StaySnapshot;
 
-/// The types of event that the history describes, in the order in which they happen.
+/// The event types that the history describes, in the order in which they occur.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, strum::IntoStaticStr, strum::VariantArray)]
 pub enum FilledEvent {
     /// `meeting.started`.
@@ -28,7 +28,7 @@ pub enum FilledEvent {
     End,
 }
 
-/// The run that an event is about.
+/// The run that an event belongs to.
 #[derive(Clone, Copy, Debug)]
 pub struct FilledRun<'a> {
     /// `meetingID`.
@@ -39,26 +39,25 @@ pub struct FilledRun<'a> {
     pub cycle_sub_id: Option<&'a str>,
 }
 
-/// A start, an end, a finished recording. The occurrence is named if it is known, as the platform does in these.
+/// A start, an end, or a finished recording. These name the occurrence if it is known, like the platform's own events.
 #[must_use]
 pub fn of_meeting(kind: FilledEvent, at: Millis, run: &FilledRun<'_>) -> String {
     write(kind, at, run, run.cycle_sub_id, None)
 }
 
-/// A join that only the history describes.
+/// A join that is only known from the history.
 #[must_use]
 pub fn join(joined_at: Millis, run: &FilledRun<'_>, stay: &PastStay) -> String {
     write(FilledEvent::Join, joined_at, run, None, Some(&unknown(joined_at, 0, stay)))
 }
 
-/// The leave to [`join`].
+/// The leave that belongs to a join made by [`join`].
 #[must_use]
 pub fn left(joined_at: Millis, left_at: Millis, run: &FilledRun<'_>, stay: &PastStay) -> String {
     write(FilledEvent::Left, left_at, run, None, Some(&unknown(joined_at, left_at.get(), stay)))
 }
 
-/// The leave to a join that the log has: with the ids that came with that, and its own time of joining, so that the two are
-/// one stay.
+/// The leave that belongs to a join in the log: it has the IDs of that join and its join time, so that both belong to one stay.
 #[must_use]
 pub fn left_of(known: &StaySnapshot, joined_at: Millis, left_at: Millis, run: &FilledRun<'_>) -> String {
     let attendee = AttendeeInfo {

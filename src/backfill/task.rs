@@ -1,4 +1,4 @@
-//! The scheduled backfill of `serve`: on the replica that moves the cursor of the tables.
+//! The scheduled backfill of `serve`. It runs on the replica that runs the cursor of the analyst tables.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,23 +21,23 @@ use convoke_core::time::{Clock, Millis};
 use convoke_log::{LogError, Snapshots};
 use convoke_platform::{Client, PlatformError};
 
-/// The name under which it is noted how far it came.
+/// The name of the note that holds the progress.
 const NOTE_NAME: &str = "backfill.every";
 
-/// How often it is looked whether it is time.
+/// How often it is checked whether a backfill is due.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The first time it goes so far back.
+/// How far the first backfill goes back.
 const FIRST_RANGE: Duration = Duration::from_secs(7 * 86_400);
 
-/// The next range begins so much before the end of the last: times in lists are whole minutes, and clocks are set.
+/// How much consecutive ranges overlap, because the times in lists are whole minutes, and clocks may be adjusted.
 const RANGE_OVERLAP: Duration = Duration::from_secs(3_600);
 
-/// The pause after a failure; it doubles with each that follows.
+/// Back-off after a failure; it doubles with each further one.
 const MIN_RETRY_DELAY: Duration = Duration::from_secs(60);
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(6 * 3_600);
 
-/// What the task is measured by.
+/// Metrics of the task.
 #[derive(Clone, Debug)]
 pub struct BackfillMetrics {
     events: Counters<FilledEvent>,
@@ -48,7 +48,7 @@ pub struct BackfillMetrics {
 }
 
 impl BackfillMetrics {
-    /// At zero.
+    /// Registers the metrics, at zero.
     #[must_use]
     pub fn new(registry: &Registry) -> Self {
         Self {
@@ -78,7 +78,7 @@ impl BackfillMetrics {
         }
     }
 
-    /// Counts what has come to a report since it was `counted` last.
+    /// Adds what is new in the report since it was last `counted`.
     fn count(&self, counted: &mut Option<BackfillReport>, report: &BackfillReport) {
         fn add<L: Label + Ord>(series: &Counters<L>, counted: Option<&Counts<L>>, now: &Counts<L>) {
             for (label, count) in now {
@@ -93,32 +93,32 @@ impl BackfillMetrics {
     }
 }
 
-/// The task.
+/// The scheduled backfill.
 #[derive(Debug)]
 pub struct Task {
-    /// How often.
+    /// How often it runs.
     pub every: Duration,
-    /// Who this process is to the cursor's lease.
+    /// The owner name under which this process takes the cursor's lease.
     pub owner: String,
     /// The cursor of the analyst tables.
     pub cursor: &'static str,
-    /// The ids of those that are configured; they may change.
+    /// The IDs of the configured subscribers; they may change.
     pub subscribers: watch::Receiver<Arc<[Arc<str>]>>,
-    /// Events are not kept for longer.
+    /// The retention: older events are not filled.
     pub retention: Option<Duration>,
-    /// The log …
+    /// The log.
     pub log: Arc<dyn Snapshots>,
-    /// … and the way into it.
+    /// The entrance to the log.
     pub intake: Intake,
-    /// The platform.
+    /// The client of the platform's API.
     pub client: Client,
-    /// For what was made.
+    /// The metrics.
     pub metrics: BackfillMetrics,
-    /// The time now.
+    /// The clock.
     pub clock: Clock,
 }
 
-/// Why it did not come to its end.
+/// Why a backfill did not finish.
 #[derive(Debug, thiserror::Error)]
 enum ScheduledBackfillError {
     #[error(transparent)]
@@ -145,7 +145,7 @@ impl ScheduledBackfillError {
 }
 
 impl Task {
-    /// Looks for gaps whenever it is time, until `stop`.
+    /// Runs a backfill whenever one is due, until `stop`.
     pub async fn run(self, migrated: CancellationToken, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => {}
@@ -161,7 +161,7 @@ impl Task {
         let throttle = Throttle::new(2, Duration::from_secs(3_600));
         loop {
             tokio::time::sleep(POLL_INTERVAL).await;
-            // Others are configured: what was begun for those before is broken off, and it is looked again whose turn it is.
+            // If the configured subscribers change, the current backfill is dropped, and it is determined anew which one is due.
             let mut others = self.subscribers.clone();
             others.mark_unchanged();
             let turn = tokio::select! {
@@ -188,7 +188,7 @@ impl Task {
         }
     }
 
-    /// Does it, if it is time and this replica's turn; whether it did.
+    /// Runs a backfill, if one is due and this replica holds the lease. Returns whether it did.
     async fn turn(&self) -> Result<bool, ScheduledBackfillError> {
         if lease::moved_by(&*self.log, self.cursor, &self.owner).await?.is_none() {
             return Ok(false);
@@ -237,19 +237,18 @@ impl Task {
         Ok(true)
     }
 
-    /// When a backfill was last complete, on any replica.
+    /// Shows when a backfill last finished, on any replica.
     fn show(&self, completed: Millis) {
         self.metrics.completed.set(completed.seconds());
     }
 
-    /// The next range: the rest of the one that was broken off, all since a list that was not whole, or what came after the
-    /// last.
+    /// The next range: the rest of an interrupted one, everything since an incomplete list, or what follows the last range.
     async fn request(&self, last: Option<Note>, backfill: &Backfill) -> Result<BackfillRequest, Error> {
         let boundary = backfill.boundary().await?;
         let kept = self.retention.map_or(Millis::EPOCH, |retention| self.clock.now().minus(retention));
         let range = |note: &Note| Some((Millis::new(note.since)?, Millis::new(note.until?)?));
         let (since, until) = match last {
-            // Whatever is the matter with that list, what has happened since is not to wait for it.
+            // Newer events do not wait until that list is complete, whatever is wrong with it.
             Some(note) if note.finished_at.is_none() && note.hole.is_some() => {
                 (Millis::new(note.place).unwrap_or(boundary).max(kept).min(boundary), boundary)
             }

@@ -1,4 +1,4 @@
-//! The actions on the subscription.
+//! The commands that change the subscription.
 
 use std::time::Duration;
 
@@ -12,51 +12,51 @@ use convoke_core::time::{Clock, Millis, instant};
 use convoke_log::{Handshakes, HandshakesSeen, LogError};
 use convoke_platform::{Class, Client, NewSubscription, PlatformError, Status, Subscription};
 
-/// Enabling failed, as the platform's handshake was not answered (manual, table of error codes).
+/// Enabling failed because the platform's handshake was not answered (manual, table of error codes).
 const ENABLE_FAILED_CODE: &str = "MMC.111071121";
-/// The subscription is locked (ditto).
+/// The subscription is locked (same table).
 const LOCKED_CODE: &str = "MMC.111071120";
 
-/// How often the database is asked whether the platform's handshake is there.
+/// How often the database is checked for the platform's handshake.
 const HANDSHAKE_POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How to set.
+/// Options for setting the subscription.
 #[derive(Debug)]
 pub struct Set<'a> {
-    /// Whose events, and the key that is to sign them.
+    /// The subscriber of the events, with the key that signs them.
     pub subscriber: &'a Subscriber,
-    /// Where to.
+    /// The URL to which events are pushed.
     pub url: &'a str,
-    /// Whether another subscription may be replaced.
+    /// Whether an existing subscription may be replaced.
     pub replace: bool,
 }
 
-/// How to enable.
+/// Options for enabling the subscription.
 #[derive(Clone, Copy, Debug)]
 pub struct Enable {
     /// Whether to probe the URL first.
     pub probe: bool,
-    /// Whether to ask the platform even if it is, or lately was, locked.
+    /// Whether to ask the platform even if the subscription is, or recently was, locked.
     pub force: bool,
     /// How long to wait for the platform's handshake to arrive in the database.
     pub wait: Duration,
 }
 
-/// One action, on the way.
+/// An action in progress.
 pub struct Actions<'a> {
-    /// The platform.
+    /// The client of the platform's API.
     pub client: &'a Client,
-    /// The database that handshakes and probes arrive in. Only enabling cannot do without it.
+    /// The database that records handshakes and probes. Only enabling requires it.
     pub log: Option<&'a dyn Handshakes>,
-    /// What it should be.
+    /// What the subscription should be.
     pub expected: Expected,
-    /// Whoever may sign.
+    /// The configured subscribers.
     pub subscribers: &'a [Subscriber],
-    /// The time.
+    /// The clock.
     pub clock: Clock,
-    /// What is known so far.
+    /// The report so far.
     pub report: SubscriptionReport,
-    /// Prints what was done.
+    /// Prints a message.
     pub say: &'a mut (dyn FnMut(&str) + Send),
 }
 
@@ -67,10 +67,10 @@ impl std::fmt::Debug for Actions<'_> {
 }
 
 impl<'a> Actions<'a> {
-    /// Shows it.
+    /// Shows the subscription.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The subscription cannot be read.
     pub async fn show(&mut self) -> Result<(), Problem> {
         let Some(is) = self.read().await? else {
             (self.say)("there is no subscription: `convoke subscription set` makes one");
@@ -92,10 +92,10 @@ impl<'a> Actions<'a> {
         Ok(())
     }
 
-    /// Sets it, and reads it back.
+    /// Sets the subscription, and reads it back.
     ///
     /// # Errors
-    /// There is another one, or the platform did not take it.
+    /// There is another subscription already, or the platform did not accept this one.
     pub async fn set(&mut self, how: Set<'_>) -> Result<(), Problem> {
         let id = &how.subscriber.app_id;
         let is_it = |is: &Subscription| {
@@ -150,7 +150,7 @@ impl<'a> Actions<'a> {
         }
     }
 
-    /// Enables it, if that can be expected to work.
+    /// Enables the subscription, if that is likely to work.
     ///
     /// # Errors
     /// Why it was not tried, or did not work.
@@ -210,10 +210,10 @@ impl<'a> Actions<'a> {
         ))
     }
 
-    /// Disables it, unless it is not enabled anyway.
+    /// Disables the subscription, if it is enabled.
     ///
     /// # Errors
-    /// The platform did not do it.
+    /// The platform did not disable it.
     pub async fn disable(&mut self) -> Result<(), Problem> {
         let Some(is) = self.read().await? else {
             (self.say)("there is no subscription: nothing is pushed");
@@ -237,10 +237,10 @@ impl<'a> Actions<'a> {
         }
     }
 
-    /// Deletes it, once it is disabled.
+    /// Deletes the subscription, if it is not enabled.
     ///
     /// # Errors
-    /// It is enabled, or the platform did not do it.
+    /// It is enabled, or the platform did not delete it.
     pub async fn delete(&mut self) -> Result<(), Problem> {
         let Some(is) = self.read().await? else {
             (self.say)("there is no subscription");
@@ -260,13 +260,13 @@ impl<'a> Actions<'a> {
         Ok(())
     }
 
-    /// Says what is not as it should be, and keeps it for the report.
+    /// Prints a warning, and adds it to the report.
     pub fn warn(&mut self, warning: String) {
         (self.say)(&format!("warning: {warning}"));
         self.report.warnings.push(warning);
     }
 
-    /// Reads it, and what belongs to it, into the report.
+    /// Reads the subscription, its lock and its handshakes into the report.
     async fn read(&mut self) -> Result<Option<Subscription>, Problem> {
         let read = self.client.subscription().await?;
         if let Some(log) = self.log {
@@ -336,7 +336,7 @@ impl<'a> Actions<'a> {
         }
     }
 
-    /// Remembers what failed. `Ok` if it may have worked all the same.
+    /// Records the failure. `Ok` if enabling may have worked all the same.
     async fn after_failure(
         &mut self,
         log: &dyn Handshakes,
@@ -385,12 +385,12 @@ impl<'a> Actions<'a> {
             );
             return Err(Problem::of(ActionKind::Refused, message, &error));
         }
-        // No answer, or none that says what became of it.
+        // There was no response, or it does not tell the outcome.
         let read = self.read().await?;
         if read.is_some_and(|is| is.status == Status::Enabled) { Ok(()) } else { Err(error.into()) }
     }
 
-    /// When the platform's handshake arrived, if it did.
+    /// Waits for the platform's handshake. Returns when it arrived, if it did.
     async fn wait_for_handshake(
         &mut self,
         is: &Subscription,
@@ -411,7 +411,7 @@ impl<'a> Actions<'a> {
     }
 }
 
-/// A lock is not tried out.
+/// While the subscription is locked, the platform is not asked to enable it.
 async fn refuse_if_locked(memory: &Memory, log: &dyn Handshakes) -> Result<(), Problem> {
     let Some(until) = memory.locked_until(log.now().await?) else { return Ok(()) };
     Err(Problem::new(

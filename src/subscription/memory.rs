@@ -1,4 +1,4 @@
-//! What is remembered of failed enables: the platform does not say how often it failed, nor until when a lock lasts.
+//! Records failed attempts to enable the subscription: the platform tells neither how many there were nor how long a lock lasts.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use convoke_core::time::Millis;
 use convoke_log::{LogError, Notes};
 use convoke_platform::Status;
 
-/// A lock lasts this long, and nothing says that it does not start over with every further try.
+/// How long a lock lasts. It may well start over with every further attempt.
 pub const LOCK_DURATION: Duration = Duration::from_millis(LOCK_MS.unsigned_abs());
 const LOCK_MS: i64 = 3_600_000;
 
 /// The name of the note in the database.
 const NOTE_NAME: &str = "subscription enable";
 
-/// What failed, by the database's clock.
+/// The recorded failures, by the database's clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
     failed_at: Option<i64>,
@@ -23,16 +23,16 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// What was kept.
+    /// Loads what was saved.
     ///
     /// # Errors
     /// [`LogError::Unavailable`].
     pub async fn load(log: &dyn Notes) -> Result<Self, LogError> {
-        // One that cannot be read is of another version, and worth nothing.
+        // A note that cannot be parsed is of another version, and is ignored.
         Ok(log.note(NOTE_NAME).await?.and_then(|note| serde_json::from_str(&note).ok()).unwrap_or_default())
     }
 
-    /// What was kept, once it has taken notice of a status that was read at `now`.
+    /// Loads what was saved, and updates it with a status that was read at `now`.
     ///
     /// # Errors
     /// [`LogError::Unavailable`].
@@ -46,7 +46,7 @@ impl Memory {
         Ok(memory)
     }
 
-    /// Keeps it for the next command, on whichever machine.
+    /// Saves it for the next command, on whatever machine that runs.
     ///
     /// # Errors
     /// [`LogError::Unavailable`].
@@ -55,17 +55,17 @@ impl Memory {
         log.keep_note(NOTE_NAME, &note).await
     }
 
-    /// Enabling failed.
+    /// Notes that enabling failed.
     pub fn fail(&mut self, now: Millis) {
         self.failed_at = Some(now.get());
     }
 
-    /// The platform said that it is locked.
+    /// Notes that the platform reported a lock.
     pub fn lock(&mut self, now: Millis) {
         self.locked_at = Some(now.get());
     }
 
-    /// Takes notice of a status that was read. A lock that nobody here has caused begins, for us, when it is first seen.
+    /// Takes a status into account. For a lock that no command here has caused, the time is counted from when it is first seen.
     pub fn see(&mut self, status: Option<Status>, now: Millis) {
         match (status, self.locked_at) {
             (Some(Status::Locked), None) => self.lock(now),
@@ -76,16 +76,16 @@ impl Memory {
         }
     }
 
-    /// Until when the platform refuses to enable, as far as is known; `None`: it may be asked.
+    /// Until when the platform refuses to enable the subscription, as far as is known; `None`: it may be asked.
     #[must_use]
     pub fn locked_until(&self, now: Millis) -> Option<Millis> {
         let locked_at = Millis::new(self.locked_at?)?;
         let until = Millis::new(locked_at.get().saturating_add(LOCK_MS))?;
-        // One from the future is from before the clock was set back.
+        // A time in the future was recorded before the clock was set back.
         (now < until && locked_at <= now).then_some(until)
     }
 
-    /// How long ago enabling failed, if that is less than an hour: one more failure may be one too many.
+    /// How long ago enabling failed, if less than an hour: one more failure may cause a lock.
     #[must_use]
     pub fn failed_lately(&self, now: Millis) -> Option<Duration> {
         let failed_at = Millis::new(self.failed_at?)?;
@@ -122,7 +122,7 @@ mod tests {
         memory.see(Some(Status::Locked), at(10));
         memory.see(Some(Status::Locked), at(40));
         assert_eq!(memory.locked_until(at(50)), Some(at(70)));
-        // It was lifted, and came again.
+        // The lock was lifted and set again.
         memory.see(Some(Status::Disabled), at(75));
         memory.see(Some(Status::Locked), at(80));
         assert_eq!(memory.locked_until(at(81)), Some(at(140)));

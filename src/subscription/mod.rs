@@ -1,9 +1,9 @@
-//! The subscription at the platform: what it should be, what it is, and the way from one to the other.
+//! The subscription at the platform: what it should be, what it is, and how to change it.
 //!
-//! To enable it is the one call with a price: the platform counts what fails, and locks the subscription for an hour
-//! (manual, table of error codes, `MMC.111071120`). So [`actions`] asks for it only after a [`probe`] has shown that a
-//! handshake to the public URL ends in this very Convoke, and keeps in the database what failed ([`memory`]). [`watch`]
-//! looks now and then whether it is still enabled.
+//! Enabling is the one call that can do harm: the platform counts failed attempts, and locks the subscription for an hour
+//! (manual, table of error codes, `MMC.111071120`). So [`actions`] enables it only after a [`probe`] has shown that a handshake
+//! to the public URL arrives in this very installation of Convoke, and records failures in the database ([`memory`]). [`watch`]
+//! checks regularly whether the subscription is still enabled.
 
 pub mod actions;
 pub mod memory;
@@ -18,25 +18,25 @@ use axum::http::Uri;
 use convoke_platform::{Status, Subscription};
 
 convoke_core::words! {
-    /// How the subscription at the platform stands, for the service; what is worse is greater.
+    /// The state of the subscription at the platform, for the service; a worse state is greater.
     #[derive(PartialOrd, Ord, strum::VariantArray)]
     pub enum SubscriptionStatus as "Stands" {
-        /// Events are pushed, to where they should be.
+        /// Events are pushed to the right URL.
         Enabled = "enabled",
-        /// It could not be read.
+        /// The subscription could not be read.
         Unknown = "unknown",
-        /// Events are pushed, but somewhere else.
+        /// Events are pushed, but to another URL or subscriber.
         Elsewhere = "elsewhere",
-        /// It is switched off.
+        /// The subscription is disabled.
         Disabled = "disabled",
-        /// It was locked, because enabling failed too often.
+        /// The subscription is locked, because enabling failed too often.
         Locked = "locked",
-        /// There is none.
+        /// There is no subscription.
         Missing = "missing",
     }
 }
 
-/// What the subscription should be, as far as the settings say.
+/// What the subscription should be according to the settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expected {
     /// `platform.callback_url`.
@@ -46,7 +46,7 @@ pub struct Expected {
 }
 
 impl Expected {
-    /// What the settings say.
+    /// Reads it from the settings.
     #[must_use]
     pub fn by(settings: &crate::config::Settings) -> Self {
         Self {
@@ -55,7 +55,7 @@ impl Expected {
         }
     }
 
-    /// In what the subscription differs from what it should be, a sentence each.
+    /// How the subscription differs from what it should be, one sentence per difference.
     #[must_use]
     pub fn differences(&self, is: &Subscription) -> Vec<String> {
         let mut found = Vec::new();
@@ -74,7 +74,7 @@ impl Expected {
         found
     }
 
-    /// How it stands.
+    /// The state of a subscription.
     #[must_use]
     pub fn status_of(&self, is: Option<&Subscription>) -> SubscriptionStatus {
         match is.map(|is| (is, is.status)) {
@@ -88,7 +88,7 @@ impl Expected {
     }
 }
 
-/// Whether two URLs are one: scheme and host in any case, everything else as it is written.
+/// Whether two URLs are equal: scheme and host are compared case-insensitively, everything else literally.
 fn same_url(one: &str, other: &str) -> bool {
     match (one.parse::<Uri>(), other.parse::<Uri>()) {
         (Ok(one), Ok(other)) => one == other,
@@ -96,12 +96,12 @@ fn same_url(one: &str, other: &str) -> bool {
     }
 }
 
-/// Text of the platform, fit for a terminal.
+/// Text from the platform, made safe for a terminal.
 fn plain(text: &str) -> String {
     text.chars().take(300).flat_map(char::escape_debug).collect()
 }
 
-/// A status in words.
+/// The status as text.
 #[must_use]
 pub fn in_words(status: Status) -> String {
     match status {

@@ -1,10 +1,10 @@
-//! Whether a handshake that is sent to the public URL ends in this very Convoke.
+//! Checks whether a handshake to the public URL arrives in this very installation of Convoke.
 //!
-//! The probe is a handshake like the platform's: signed with the subscriber's key, over a nonce that nobody can guess. That
-//! the nonce comes back proves little, as anything may send back what it gets. So it is noted in the database beforehand which
-//! nonce to expect, and the replica that takes the probe notes it there, but only after the signature was checked: a nonce that
-//! arrives was sent with the key, now, through this URL. Somebody who catches a probe can send it on, as a proxy does, and
-//! gains nothing by sending it later. A second probe, with a wrong key, must be refused.
+//! The probe is a handshake like the platform's: signed with the subscriber's key, with a nonce that cannot be guessed. That the
+//! nonce comes back proves little, because any server may echo what it receives. So the expected nonce is noted in the database
+//! beforehand, and the replica that receives the probe records it there too, but only after it has checked the signature. A nonce
+//! that arrives was therefore sent with the key, just now, through this URL. An attacker who intercepts a probe can forward it,
+//! as a proxy does, but gains nothing by sending it later. A second probe, with a wrong key, must be refused.
 
 use std::time::Duration;
 
@@ -23,34 +23,34 @@ use convoke_core::time::Clock;
 use convoke_log::{Handshakes, LogError};
 use convoke_platform::transport::{Answer, Fault, Transport};
 
-/// The platform does not say how long it waits; an answer that takes longer is in danger.
+/// The platform does not document how long it waits; a response that takes longer than this is risky.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A probe that was answered is in the database a moment later.
+/// How long after its response a probe may take to appear in the database.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often the database is asked meanwhile.
+/// How often the database is checked for it.
 const ARRIVAL_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Why the URL should not be given to the platform's handshake.
+/// Why the platform should not be asked to send its handshake to this URL.
 #[derive(Debug, thiserror::Error)]
 pub enum Unproven {
-    /// It is no URL that deliveries should go to.
+    /// The URL is not suitable for deliveries.
     #[error("{0}; set platform.callback_url, then run `convoke subscription set`")]
     Url(String),
-    /// Nothing can vouch for a certificate here.
+    /// There are no root certificates here to verify the server with.
     #[error("{0}")]
     NoRoots(String),
-    /// Its certificate is not to be trusted.
+    /// The server's certificate is not trusted.
     #[error("its certificate is refused: {0}; the platform would refuse it too")]
     Certificate(String),
-    /// Nobody is there, or somebody who does not speak HTTP.
+    /// No server answers there, or none that speaks HTTP.
     #[error(
         "it cannot be reached from here: {0}. If it can be from outside, and only this machine has no way to it, add \
          --without-probe"
     )]
     Unreachable(String),
-    /// It takes too long.
+    /// The response takes too long.
     #[error("it did not answer within {0:?}")]
     Slow(Duration),
     /// 401.
@@ -76,22 +76,22 @@ pub enum Unproven {
     /// Any other status.
     #[error("it answers {0}")]
     Status(u16),
-    /// 200, and something else in it.
+    /// 200, but with an unexpected body.
     #[error("it answers 200, but not with the nonce of the handshake: that is not Convoke")]
     NoEcho,
-    /// The nonce came back, also for a wrong key.
+    /// The nonce came back even for a wrong key.
     #[error(
         "it answers every handshake, also one that is signed with a wrong key: that is not Convoke, or something in front \
              of it answers in its place"
     )]
     Anything,
-    /// The nonce came back, and is not in the database.
+    /// The nonce came back, but is not in the database.
     #[error(
         "a receiver that knows the key answers there, but the probe is not in the database of this command: that is another \
          Convoke, or one with another database.url, or one whose database is away{0}"
     )]
     Elsewhere(&'static str),
-    /// The database cannot be asked.
+    /// The database cannot be read.
     #[error(transparent)]
     Log(#[from] LogError),
 }
@@ -99,7 +99,7 @@ pub enum Unproven {
 /// Sends the two probes to `url`.
 ///
 /// # Errors
-/// Why the platform's handshake is not to be risked.
+/// Why the platform should not be asked to send its handshake.
 pub async fn probe(log: &dyn Handshakes, url: &str, subscriber: &Subscriber, clock: &Clock) -> Result<(), Unproven> {
     if let Some(problem) = crate::config::callback_url_problem(url) {
         return Err(Unproven::Url(problem));
@@ -123,7 +123,7 @@ pub async fn probe(log: &dyn Handshakes, url: &str, subscriber: &Subscriber, clo
     let answer = send(&expected, key.expose_secret()).await?;
     judge(&answer, &expected, subscriber)?;
     let arrived = arrives(log, &expected).await?;
-    // A wrong key, by which a receiver that has the right one knows this for a probe, and a nonce that nobody expects.
+    // A wrong key, which a receiver with the right key recognises as that of a probe, and a nonce that is not expected.
     let unexpected = nonce();
     let forged = send(&unexpected, &sign::forged_probe_key(key.expose_secret().as_bytes(), &unexpected)).await?;
     if forged.status.is_success() {
@@ -152,7 +152,7 @@ async fn arrives(log: &dyn Handshakes, nonce: &str) -> Result<bool, LogError> {
     tokio::time::timeout(ARRIVAL_TIMEOUT, asking).await.unwrap_or(Ok(false))
 }
 
-/// What the platform would make of the answer.
+/// Judges the response as the platform would.
 fn judge(answer: &Answer, nonce: &str, subscriber: &Subscriber) -> Result<(), Unproven> {
     #[derive(Deserialize)]
     struct Echo {

@@ -1,4 +1,4 @@
-//! What an action on the subscription came to, for people and for scripts.
+//! The result of an action on the subscription, for people and for scripts.
 
 use serde::Serialize;
 
@@ -6,27 +6,27 @@ use super::plain;
 use convoke_log::LogError;
 use convoke_platform::PlatformError;
 
-/// What kept an action from being done. The names are part of the JSON that people's scripts read.
+/// Why an action failed. The names are part of the JSON that scripts read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActionKind {
     /// There is no subscription.
     Missing,
-    /// There is another one already.
+    /// There is already another one.
     Exists,
     /// It is for a subscriber that is not configured here.
     Subscriber,
     /// The URL did not pass the probe.
     Probe,
-    /// It is locked, or was a short time ago.
+    /// It is locked, or was until recently.
     Locked,
     /// The platform could not enable it.
     Refused,
     /// It is enabled, but the platform's handshake did not arrive here.
     Handshake,
-    /// It is not what it was set to.
+    /// It is not in the state that was requested.
     Unchanged,
-    /// It has to be disabled first.
+    /// It must be disabled first.
     Enabled,
     /// The platform's API failed.
     Platform,
@@ -37,13 +37,13 @@ pub enum ActionKind {
 /// A failure, for people and for scripts.
 #[derive(Clone, Debug, Serialize)]
 pub struct Problem {
-    /// What kind.
+    /// The kind of failure.
     pub kind: ActionKind,
-    /// A sentence.
+    /// The failure in one sentence.
     pub message: String,
-    /// The platform's code, if it gave one.
+    /// The platform's error code, if it gave one.
     pub code: Option<String>,
-    /// The platform's name for the request, for its support.
+    /// The platform's ID of the request, for its support.
     pub request_id: Option<String>,
 }
 
@@ -74,30 +74,30 @@ impl From<LogError> for Problem {
     }
 }
 
-/// The subscription, as it is shown.
+/// The subscription as it is shown.
 #[derive(Clone, Debug, Serialize)]
 pub struct Shown {
-    /// Of the record.
+    /// The ID of the record.
     pub id: String,
-    /// Whose events.
+    /// The subscriber of the events.
     pub subscriber_id: Option<String>,
-    /// Where to.
+    /// The URL to which events are pushed.
     pub url: Option<String>,
     /// `enabled`, `disabled`, `locked`, or `unknown (…)`.
     pub status: String,
 }
 
-/// What is known when an action is over.
+/// The result of an action.
 #[derive(Debug, Default, Serialize)]
 pub struct SubscriptionReport {
-    /// As it was last read; `None`: there is none, or it was not read.
+    /// The subscription as it was last read; `None`: there is none, or it was not read.
     pub subscription: Option<Shown>,
-    /// The newest handshake of the platform with its subscriber, by whichever process.
+    /// The newest handshake of the platform for its subscriber, received by any process.
     pub handshake_at: Option<String>,
     /// Until when the platform refuses to enable it, as far as is known.
     pub locked_until: Option<String>,
-    /// Whether the probe through the public URL arrived; `None`: it was not sent.
+    /// Whether the probe through the public URL arrived; `None`: none was sent.
     pub probed: Option<bool>,
-    /// What is not as it should be, a sentence each.
+    /// What is not as it should be, one sentence each.
     pub warnings: Vec<String>,
 }

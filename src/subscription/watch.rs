@@ -1,5 +1,5 @@
-//! The watchdog: reads the status now and then, shows it, and says when it is not as it should be. Of the replicas, the one
-//! that holds the lease of the cursor `meetings` watches.
+//! The subscription watch: reads the status regularly, shows it, and logs when it is not as it should be. It runs on the replica
+//! that holds the lease of the cursor `meetings`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,16 +18,16 @@ use convoke_core::time::Clock;
 use convoke_log::{Handshakes, LogError};
 use convoke_platform::Client;
 
-/// How soon a replica that does not watch asks whether it does.
+/// How often a replica that does not watch checks whether it should.
 const STANDBY_POLL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// While it stays as it is, it is said this often.
+/// How often an unchanged problem is logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// One that comes and goes is said no more often than this, unless it gets worse.
+/// Minimum time between log lines about a status that keeps changing, unless it gets worse.
 const CHANGE_LOG_INTERVAL: Duration = Duration::from_secs(600);
 
-/// Shows how it stands, as far as this process knows.
+/// Registers a metric for the status, as far as this process knows it.
 pub fn register(status: &watch::Receiver<Option<SubscriptionStatus>>, registry: &Registry) {
     let help =
         "1 for how the subscription at the platform stands; all 0 where it is not watched, or by another replica.";
@@ -38,24 +38,24 @@ pub fn register(status: &watch::Receiver<Option<SubscriptionStatus>>, registry: 
     }
 }
 
-/// The watchdog of one process.
+/// The subscription watch of one process.
 #[derive(Debug)]
 pub struct SubscriptionWatch {
     client: Client,
     log: Arc<dyn Handshakes>,
     status: watch::Sender<Option<SubscriptionStatus>>,
-    /// What the settings say; it may change.
+    /// What the subscription should be; it changes with the settings.
     expected: watch::Receiver<Expected>,
     owner: String,
     every: Duration,
     clock: Clock,
     reminder: Reminder<SubscriptionStatus>,
-    /// When it was read last, while it is ours to read.
+    /// When the status was last read, as long as this process does the watching.
     read_at: Option<Duration>,
 }
 
 impl SubscriptionWatch {
-    /// Reads the status every so often, in the process that takes leases as `owner`.
+    /// Reads the status once per `every`, in the process that takes leases as `owner`.
     #[must_use]
     pub fn new(
         client: Client,
@@ -87,7 +87,7 @@ impl SubscriptionWatch {
         }
     }
 
-    /// Reads the status, if that is this process's task and it is time to.
+    /// Reads the status, if this process does the watching and it is due.
     ///
     /// # Errors
     /// If the database cannot be read.

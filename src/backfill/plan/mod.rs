@@ -1,4 +1,4 @@
-//! What one run lacks: the platform's history of it, compared with what the tables know. Pure.
+//! Determines what one run lacks: compares the platform's history with the tables. Pure.
 
 use std::time::Duration;
 
@@ -8,58 +8,58 @@ use convoke_core::time::Millis;
 use convoke_log::{RunSnapshot, StaySnapshot};
 use convoke_platform::{AttendeeRecord, Conference};
 
-/// A start that the log has is not the first, and an end not the last, if somebody was there so much earlier, or later.
+/// If a participant was there this much before the start in the log, that is not the first start; the same goes for the end.
 const SESSION_MARGIN: Duration = Duration::from_secs(60);
 
-/// Who left within this time of the run's end was there until the end, which closes the stay: whether that is pushed as a
-/// leave, too, the manual does not say.
+/// A participant that left within this time of the run's end stayed until the end, which closes the stay: the manual does not say
+/// whether a leave is pushed as well.
 const END_TOLERANCE: Duration = Duration::from_secs(1);
 
-/// A kind of gap. What fills it is one or two events.
+/// A kind of gap. It is filled by one or two events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, strum::IntoStaticStr, strum::VariantArray)]
 pub enum Gap {
-    /// The log never heard of the run. Its start, its end and its stays are counted beside.
+    /// The log does not know the run. Its start, end and stays are counted separately.
     #[strum(serialize = "runs")]
     Run,
-    /// The run has no start, or somebody was there before it.
+    /// The run has no start, or a participant was there before it.
     #[strum(serialize = "starts")]
     Start,
-    /// The run has no end, or somebody was there after it.
+    /// The run has no end, or a participant was there after it.
     #[strum(serialize = "ends")]
     End,
-    /// There is no event of the stay.
+    /// The log has no event of the stay.
     #[strum(serialize = "stays")]
     Stay,
-    /// There is a join, and no left.
+    /// The log has the join, but not the leave.
     #[strum(serialize = "leaves")]
     Leave,
-    /// There is no event of a recording.
+    /// The log has no event of a recording.
     #[strum(serialize = "recordings")]
     Recording,
 }
 
-/// Why something is not filled.
+/// Why a gap is not filled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, strum::IntoStaticStr, strum::VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum Unfillable {
-    /// The history does not say which run it is.
+    /// The history does not identify the run.
     NoRun,
-    /// The history gives no time for a start, an end or a recording.
+    /// The history has no time for a start, an end or a recording.
     NoTime,
-    /// The history gives no time of joining.
+    /// The history has no join time.
     NoJoinTime,
-    /// The history gives no time of leaving, or one before that of joining.
+    /// The history has no leave time, or one before the join time.
     NoLeaveTime,
-    /// It ended so short a time ago that it may still be pushed, or it goes on.
+    /// The run is still going on, or ended so recently that its events may still be pushed.
     TooYoung,
-    /// The platform gives less of its stays than it says that there are: what is made of a part would be wrong.
+    /// The platform gives fewer stays than it announces: a plan made from a part of them would be wrong.
     Incomplete,
-    /// The database does not take the event; it is in the quarantine.
+    /// The database rejected the event; it is in the quarantine.
     Refused,
 }
 
 impl Unfillable {
-    /// For people.
+    /// The reason as text.
     #[must_use]
     pub const fn sentence(self) -> &'static str {
         match self {
@@ -74,10 +74,10 @@ impl Unfillable {
     }
 }
 
-/// An event to be made.
+/// An event that is to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Planned {
-    /// When it happened.
+    /// When it occurred.
     pub at: Millis,
     /// Its type.
     pub kind: FilledEvent,
@@ -88,22 +88,22 @@ pub struct Planned {
 /// What a run lacks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// What would fill it, in the order of time.
+    /// The events that fill the gaps, in order of time.
     pub events: Vec<Planned>,
-    /// What was found.
+    /// The gaps that were found.
     pub gaps: Vec<Gap>,
-    /// What cannot be filled.
+    /// The gaps that cannot be filled.
     pub unfillable: Vec<Unfillable>,
 }
 
-/// Whether a run of the history ended before `boundary`, as far as the list of runs says.
+/// Whether a run of the history ended before `boundary`, according to the list of runs.
 #[must_use]
 pub fn is_over(conference: &Conference, boundary: Millis) -> bool {
     let over = conference.state.as_deref().is_none_or(|state| state == "Destroyed");
     over && conference.end.or(conference.start).is_none_or(|end| end <= boundary)
 }
 
-/// The stays that the platform gave for a run.
+/// The stays that the platform gives for a run.
 #[must_use]
 pub fn past_stays(records: Vec<AttendeeRecord>) -> Vec<PastStay> {
     let time = |at: Option<Millis>| at.filter(|at| *at != Millis::EPOCH);
@@ -117,7 +117,7 @@ pub fn past_stays(records: Vec<AttendeeRecord>) -> Vec<PastStay> {
     records.into_iter().map(stay).collect()
 }
 
-/// Compares a run that ended before `boundary` with what is known of it.
+/// Compares a run that ended before `boundary` with what is known about it.
 #[must_use]
 pub fn plan(
     conference: &Conference,
@@ -159,7 +159,8 @@ pub fn plan(
     let mut ended_at = was.ended_at;
     if ended_at.is_none_or(|end| last.is_some_and(|last| last.since(end) > SESSION_MARGIN)) {
         plan.gaps.push(Gap::End);
-        // Whole minutes are cut, and somebody of whom no leave is known was there until the end: not before either.
+        // The history's times are cut to whole minutes, and a participant without a known leave stayed until the end: the end is
+        // not before any of these.
         ended_at = last
             .or(conference.end)
             .map(|end| [started_at, joins().max(), was.live_at].into_iter().flatten().fold(end, Millis::max));
@@ -169,7 +170,7 @@ pub fn plan(
         match place.and_then(|place| stays.get(place)) {
             None if stay.forgotten => {}
             None => plan.stay(&run, stay),
-            // The end of the run says it.
+            // The end of the run closes the stay.
             Some(known) if known.left || near(stay.left_at, was.ended_at) => {}
             Some(known) => plan.leave(&run, stay, known),
         }

@@ -5,7 +5,7 @@ use convoke_platform::Occurrence;
 const UUID: &str = "11112222333344445555666677778888";
 const START: i64 = 1_790_000_000_000;
 
-/// So many seconds after the run's first minute began.
+/// A time in seconds after the beginning of the run's first minute.
 fn at(seconds: i64) -> Millis {
     Millis::new(START + seconds * 1_000).expect("a time in range")
 }
@@ -28,7 +28,7 @@ fn past(number: &str, joined: i64, left: i64) -> PastStay {
     PastStay { display_name: Some(name), call_number: Some(number.to_owned()), joined_at, left_at, forgotten: false }
 }
 
-/// As the tables know it if both events were pushed.
+/// The stay as the tables know it if both events were pushed.
 fn known(past: &PastStay) -> StaySnapshot {
     StaySnapshot {
         participant_id: Some("p".to_owned()),
@@ -87,7 +87,7 @@ fn a_run_without_stays_has_the_minutes_of_the_list() {
 
 #[test]
 fn an_end_is_not_before_the_start_or_a_join_or_what_was_last_seen() {
-    // The list's minute lies before the start that was pushed.
+    // The list's end, cut to the minute, is before the start that was pushed.
     let cut = Conference { end: Some(at(0)), ..conference() };
     assert_eq!(made(&plan(&cut, UUID, &[], Some(&run(Some(30), None)), &[], Millis::MAX)), [("meeting.end", 30)]);
     let open = PastStay { left_at: None, ..past("+2", 90, 0) };
@@ -159,7 +159,7 @@ fn what_history_does_not_say_is_not_filled_and_said() {
 fn what_may_still_be_pushed_is_left_alone() {
     assert!(is_over(&conference(), at(3_600)) && !is_over(&conference(), at(3_599)));
     assert!(!is_over(&Conference { state: Some("Created".to_owned()), ..conference() }, Millis::MAX));
-    // The list's end is the scheduled one, and somebody stayed longer.
+    // The list's end is the scheduled one, but a participant stayed longer.
     let plan = plan(&conference(), UUID, &[past("+1", 5, 4_000)], None, &[], at(3_900));
     assert_eq!((plan.events.len(), plan.gaps.len(), &plan.unfillable[..]), (0, 0, &[Unfillable::TooYoung][..]));
 }
