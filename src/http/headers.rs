@@ -1,4 +1,4 @@
-//! What every answer of the admin listener forbids the browser that it is for.
+//! Security headers of every response of the admin listener.
 
 use axum::extract::Request;
 use axum::http::HeaderValue;
@@ -6,18 +6,18 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, REF
 use axum::middleware::Next;
 use axum::response::Response;
 
-/// Scripts and styles are files of ours, and nothing is fetched from elsewhere; what is text never becomes markup.
+/// Scripts and styles are the page's own files, nothing is loaded from other sites, and text never becomes markup.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
      font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
      trusted-types 'none'";
 
-/// What a page can ask a browser for, and this one does not. (A name that the browser does not know is a warning.)
+/// Browser features that a page can request, and this one does not. (A browser logs a warning for a name that it does not know.)
 const PERMISSIONS: &str = "accelerometer=(), autoplay=(), camera=(), clipboard-read=(), display-capture=(), \
      encrypted-media=(), fullscreen=(), geolocation=(), gyroscope=(), hid=(), idle-detection=(), magnetometer=(), \
      microphone=(), midi=(), payment=(), picture-in-picture=(), publickey-credentials-get=(), screen-wake-lock=(), \
      serial=(), usb=(), xr-spatial-tracking=()";
 
-/// With `no-referrer` the browser would send the form of the sign-in from an origin `null`, which is nobody's.
+/// With `no-referrer`, the browser would send the sign-in form with the origin `null`, which cannot be checked.
 const ALL: [(HeaderName, &str); 7] = [
     (CONTENT_SECURITY_POLICY, POLICY),
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -28,7 +28,7 @@ const ALL: [(HeaderName, &str); 7] = [
     (CACHE_CONTROL, "no-store"),
 ];
 
-/// Adds them, except where the answer has its own.
+/// Adds the headers, except those that the response sets itself.
 pub async fn protect(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     for (name, value) in ALL {

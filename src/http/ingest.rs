@@ -1,4 +1,4 @@
-//! `POST {listen.path}`: from a request to an answer.
+//! `POST {listen.path}`: from the request to the response.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -34,10 +34,10 @@ use convoke_log::Appended;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// An answer must be out within 3 s of the body; what is not stored by now is refused.
+/// A response must be sent within 3 s after the body; a delivery that is not stored by this time is refused.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(2_800);
 
-/// How far back a delivery that verified says that the key is right.
+/// How long a verified delivery proves that the key is right.
 const RIGHT_KEY_TIME: Duration = Duration::from_secs(3_600);
 
 const RIGHT_KEY: &str = "the signature matches no key of the subscriber; the key is right, for it verified another delivery in \
@@ -46,10 +46,10 @@ const RIGHT_KEY: &str = "the signature matches no key of the subscriber; the key
 const WRONG_KEY: &str = "the signature matches no key of the subscriber, and none verified another delivery in the last hour, \
     or since they were loaded: is it the password in the platform's push configuration?";
 
-/// Seconds after which a sender that was answered `503` may come again.
+/// Seconds after which a client that was answered `503` may retry.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
-/// The event types that have a series of their own; the last stands for all others.
+/// The event types that have their own time series; the last label stands for all others.
 const EVENT_LABELS: [&str; KNOWN_EVENTS.len() + 2] = {
     let mut labels = [OTHER; KNOWN_EVENTS.len() + 2];
     labels[0] = HANDSHAKE;
@@ -63,7 +63,7 @@ const EVENT_LABELS: [&str; KNOWN_EVENTS.len() + 2] = {
 
 const OTHER: &str = "other";
 
-/// What a delivery passes through.
+/// The handler of deliveries, with everything that it needs.
 pub struct Ingest {
     subscribers: RwLock<Arc<Subscribers>>,
     intake: Intake,
@@ -77,18 +77,18 @@ pub struct Ingest {
     throttle: Throttle,
 }
 
-/// The subscribers as they were loaded last.
+/// The subscribers as they were last loaded.
 struct Subscribers {
     keyring: Keyring,
     by_id: HashMap<Arc<str>, Sender>,
 }
 
-/// One who may send events.
+/// A subscriber that may send events.
 struct Sender {
-    /// When a key verified a delivery of the platform's last, by the steady clock in milliseconds; 0: not yet.
+    /// When a key last verified a delivery from the platform, by the steady clock in milliseconds; 0: never.
     verified: AtomicU64,
     seen: Arc<SubscriberSeen>,
-    /// Its series, in the order of [`EVENT_LABELS`].
+    /// Its time series, in the order of [`EVENT_LABELS`].
     deliveries: Vec<Vec<IntCounter>>,
 }
 
@@ -98,7 +98,7 @@ impl Sender {
         self.verified.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX).max(1), Ordering::Relaxed);
     }
 
-    /// Whether that was lately, as of `now`.
+    /// Whether a key verified a delivery recently, as of `now`.
     fn verified_lately(&self, now: Duration) -> bool {
         let last = self.verified.load(Ordering::Relaxed);
         last > 0 && now.saturating_sub(Duration::from_millis(last)) < RIGHT_KEY_TIME
@@ -110,12 +110,12 @@ impl Sender {
     }
 }
 
-/// How deliveries are taken.
+/// Limits on deliveries.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Who may post.
+    /// The sources that may post.
     pub sources: ClientSources,
-    /// Bytes of a body.
+    /// Maximum size of a body in bytes.
     pub max_body: usize,
 }
 
@@ -126,7 +126,7 @@ impl std::fmt::Debug for Ingest {
 }
 
 impl Ingest {
-    /// Takes deliveries of `subscribers` into `intake`.
+    /// Puts the deliveries of `subscribers` into `intake`.
     #[must_use]
     pub fn new(
         subscribers: &[Subscriber],
@@ -157,14 +157,14 @@ impl Ingest {
         ingest
     }
 
-    /// Serves these subscribers from now on. Deliveries under way are not disturbed.
+    /// Replaces the subscribers. Deliveries under way are not affected.
     pub fn set_subscribers(&self, subscribers: &[Subscriber]) {
         let by_id = subscribers.iter().map(|one| (Arc::clone(&one.app_id), self.sender(&one.app_id))).collect();
         let new = Arc::new(Subscribers { keyring: Keyring::new(subscribers), by_id });
         *self.subscribers.write().unwrap_or_else(PoisonError::into_inner) = new;
     }
 
-    /// All of its series exist from now on.
+    /// Creates all of its time series.
     fn sender(&self, subscriber_id: &Arc<str>) -> Sender {
         let series = |event: &str, outcome: &Outcome| {
             self.deliveries.with_label_values(&[subscriber_id, event, outcome.as_str()])
@@ -195,9 +195,9 @@ impl Ingest {
         } else {
             None
         };
-        // Without one, the trace begins here.
+        // A delivery without a trace starts a new one here.
         let traceparent = head.headers.get(&TRACEPARENT).and_then(traceparent).or_else(traces::current);
-        // Headers are not held while the body is waited for.
+        // Frees the headers before waiting for the body.
         drop(head);
         if let Some(refused) = refused {
             server::drain(announced, &mut body).await;
@@ -238,7 +238,7 @@ impl Ingest {
 
         let verified = checked.verified;
         let subscriber_id = Arc::clone(verified.subscriber_id());
-        // There is one: its key has verified this.
+        // Always found: a key of this subscriber has verified the delivery.
         let sender = subscribers.by_id.get(&subscriber_id);
         if let Some(sender) = sender
             && !matches!(verified.content(), Content::Handshake(handshake) if handshake.is_probe())
@@ -281,7 +281,7 @@ impl Ingest {
         Ok(empty())
     }
 
-    /// Counts a delivery that is answered `200`, and logs it for who wants a line of each.
+    /// Counts a delivery that is answered `200`, and logs it at debug level.
     fn count(
         &self,
         (event, event_id): (&str, Option<EventId>),
@@ -319,7 +319,7 @@ impl Ingest {
         }
     }
 
-    /// Why a body did not verify, and, for a signature, whether it is the key or the body that is wrong.
+    /// Why a body was not verified; for a wrong signature, also whether the key or the body is wrong.
     fn unverified(&self, refusal: &Refusal, body: &[u8], subscribers: &Subscribers) -> IngestError {
         let reason = Rejection::from(refusal);
         if *refusal != Refusal::Signature {
@@ -402,7 +402,7 @@ pub async fn deliver(
     response
 }
 
-/// When a request came, and from whom.
+/// When a request arrived, and its source.
 struct Arrival {
     started: Instant,
     /// `None` without a connection, as in tests of handlers.
@@ -415,7 +415,7 @@ impl Arrival {
         self.peer.map(tracing::field::display)
     }
 
-    /// Since it came, to a tenth.
+    /// Milliseconds since the request arrived, to a tenth.
     fn milliseconds(&self) -> f64 {
         (self.started.elapsed().as_secs_f64() * 1e4).round() / 10.0
     }
@@ -424,7 +424,7 @@ impl Arrival {
 /// Why a request was not answered `200`.
 struct IngestError {
     reason: Rejection,
-    /// Lines of one kind are bounded together.
+    /// Log lines of the same kind share one rate limit.
     kind: &'static str,
     detail: Cow<'static, str>,
     subscriber_id: Option<Arc<str>>,
@@ -435,7 +435,7 @@ impl IngestError {
         Self { reason, kind: reason.as_str(), detail: detail.into(), subscriber_id: None }
     }
 
-    /// To whose endpoint.
+    /// Sets the subscriber that the delivery is for.
     fn sent_to(self, subscriber_id: Arc<str>) -> Self {
         Self { subscriber_id: Some(subscriber_id), ..self }
     }
@@ -452,7 +452,7 @@ impl From<NoBody> for IngestError {
     }
 }
 
-/// Whether the body is in an encoding other than its own.
+/// Whether the body has a content encoding other than `identity`.
 fn is_encoded(headers: &HeaderMap) -> bool {
     let names = |value: &HeaderValue| match value.to_str() {
         Ok(names) => {

@@ -1,4 +1,4 @@
-//! The listeners: every route, and who may see what.
+//! The listeners: all routes, and who may access them.
 //!
 //! | listener | route | what |
 //! |---|---|---|
@@ -9,7 +9,7 @@
 //! | admin | `POST /session`, `POST /session/end` | [`auth::login`] |
 //! | admin | `GET /api/v1/…`, `POST` for actions | [`api`], behind [`auth`] |
 //!
-//! Below the routes is the [`server`], with every limit on connections, heads and bodies.
+//! Below the routes is the [`server`], with all limits on connections, heads and bodies.
 
 pub mod api;
 pub mod auth;
@@ -40,7 +40,7 @@ use problem::problem;
 use server::{ClientSources, drain_request};
 use unknown_path::UnknownPath;
 
-/// The routes of the events listener: the path of the events, with a slash at its end and without.
+/// The routes of the events listener: the path of the events, with and without a trailing slash.
 pub fn events_router(
     path: &str,
     ingest: Arc<ingest::Ingest>,
@@ -81,13 +81,13 @@ pub fn admin_router(
         .layer(axum::middleware::from_fn(headers::protect))
 }
 
-/// `404`, for every path that is not one of ours.
+/// `404`, for every path without a route.
 pub async fn not_found(request: Request) -> Response {
     drain_request(request).await;
     problem(StatusCode::NOT_FOUND)
 }
 
-/// `405`, for the paths of ours that are only read, or only posted to.
+/// `405`, for paths that are read-only or only accept `POST`.
 pub async fn method_not_allowed(request: Request) -> Response {
     let matched = request.extensions().get::<MatchedPath>();
     let only_post = matched.is_some_and(|path| api::ONLY_POST.contains(&path.as_str()));

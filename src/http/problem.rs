@@ -1,11 +1,11 @@
-//! Errors for the sender: RFC 9457, a fixed text per status, nothing that helps a forger.
+//! Error responses: RFC 9457, with a fixed text per status and nothing that helps a forger.
 
 use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 
-/// A problem with this status. The body says what the status says.
+/// A problem with this status; its body only repeats the status.
 pub fn problem(status: StatusCode) -> Response {
     let title = status.canonical_reason().unwrap_or("Error");
     let body = format!(r#"{{"type":"about:blank","title":"{title}","status":{}}}"#, status.as_u16());
@@ -15,7 +15,7 @@ pub fn problem(status: StatusCode) -> Response {
     response
 }
 
-/// A problem with this status, and what to do about it.
+/// A problem with this status, and an explanation.
 pub fn explained(status: StatusCode, detail: &str) -> Response {
     let title = status.canonical_reason().unwrap_or("Error");
     let body =

@@ -1,4 +1,4 @@
-//! What the events listener refuses: each reason counted, since the start and in the last hour.
+//! Counts what the events listener refuses, by reason, since the start and in the last hour.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,35 +17,35 @@ const MINUTES: usize = 60;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum Rejection {
-    /// Not an envelope.
+    /// The body is not an envelope.
     Malformed,
-    /// Not UTF-8.
+    /// The body is not UTF-8.
     NotUtf8,
-    /// Not JSON.
+    /// The body is not JSON.
     NotJson,
-    /// Not a configured `appID`.
+    /// The `appID` is not configured.
     UnknownSubscriber,
-    /// No key matches.
+    /// No key matches the signature.
     Signature,
     /// The source is not in `listen.allow_from`.
     Forbidden,
-    /// The body is over `listen.max_body`.
+    /// The body is larger than `listen.max_body`.
     TooLarge,
     /// The body did not arrive in time.
     BodyTimeout,
     /// The connection ended within the body.
     BodyCut,
-    /// The database is away, full or read-only.
+    /// The database is unavailable, full or read-only.
     Unavailable,
     /// The database did not answer in time.
     Slow,
-    /// More is waiting to be stored than the queue holds.
+    /// The queue of deliveries to be stored is full.
     QueueFull,
-    /// Too many bodies were arriving, and this one was the slowest.
+    /// Too many bodies were arriving, and this one was the oldest.
     Crowded,
-    /// Not a `POST`.
+    /// The method is not `POST`.
     Method,
-    /// Not to `listen.path`.
+    /// The path is not `listen.path`.
     Path,
     /// The body has a `Content-Encoding`.
     Encoding,
@@ -67,22 +67,22 @@ impl From<&Refusal> for Rejection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum ConnectionFailure {
-    /// The handshake failed.
+    /// The TLS handshake failed.
     Tls,
-    /// It spoke something else.
+    /// The client spoke another protocol.
     NotHttp,
-    /// It spoke TLS, where plain HTTP is spoken.
+    /// The client spoke TLS on the plain HTTP port.
     TlsOnPlainPort,
-    /// It spoke plain HTTP, where TLS is spoken.
+    /// The client spoke plain HTTP on the TLS port.
     PlainOnTlsPort,
-    /// It began with a line of the PROXY protocol.
+    /// The connection began with a header of the PROXY protocol.
     ProxyProtocol,
     /// The head of a request was too large.
     HeadTooLarge,
 }
 
 impl ConnectionFailure {
-    /// What to do about it, for people.
+    /// What to do about it, as text.
     #[must_use]
     pub const fn todo(self) -> &'static str {
         match self {
@@ -105,31 +105,31 @@ impl ConnectionFailure {
     }
 }
 
-/// Counts of everything that can be counted, in the order of [`Refusals::series`].
+/// All counts, in the order of [`Refusals::series`].
 type Counts = [u64; Rejection::VARIANTS.len() + ConnectionFailure::VARIANTS.len()];
 
-/// What was refused.
+/// Counts of refused requests and failed connections.
 #[derive(Debug)]
 pub struct Refusals {
     rejections: Counters<Rejection>,
     failures: Counters<ConnectionFailure>,
-    /// The counts at each minute of the last hour, the oldest first.
+    /// The counts at each minute of the last hour, oldest first.
     samples: Mutex<VecDeque<(Millis, Counts)>>,
 }
 
 /// What was refused in the last hour.
 #[derive(Debug)]
 pub struct Hour {
-    /// From when on.
+    /// Start of the period.
     pub since: Millis,
     /// Full minutes since then.
     pub minutes: u64,
-    /// How many there were of each reason, as in the label `reason`.
+    /// The number for each reason, as in the label `reason`.
     pub counts: Vec<(&'static str, u64)>,
 }
 
 impl Refusals {
-    /// Nothing yet.
+    /// Registers the counters, at zero.
     #[must_use]
     pub fn new(registry: &Registry) -> Self {
         Self {
@@ -147,17 +147,17 @@ impl Refusals {
         }
     }
 
-    /// Counts a request.
+    /// Counts a refused request.
     pub fn rejected(&self, reason: Rejection) {
         self.rejections.of(reason).inc();
     }
 
-    /// Counts a connection.
+    /// Counts a failed connection.
     pub fn failed(&self, reason: ConnectionFailure) {
         self.failures.of(reason).inc();
     }
 
-    /// How many requests there were of each reason since the start, in the order of its variants.
+    /// Number of refused requests since the start, by reason, in the order of the variants.
     #[must_use]
     pub fn rejections(&self) -> [u64; Rejection::VARIANTS.len()] {
         std::array::from_fn(|place| self.rejections.of(Rejection::VARIANTS[place]).get())
@@ -179,8 +179,8 @@ impl Refusals {
         self.samples.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a sample, if the last one is a minute old: to be called every second or so. A clock that was set back begins
-    /// anew.
+    /// Takes a sample if the last one is a minute old. Must be called about once a second. If the clock was set back, the samples
+    /// start again.
     pub fn sample(&self, now: Millis) {
         let mut samples = self.samples();
         if samples.back().is_some_and(|(at, _)| *at > now) {
@@ -194,7 +194,7 @@ impl Refusals {
         }
     }
 
-    /// What came since the oldest sample of the last hour.
+    /// The counts since the oldest sample of the last hour.
     #[must_use]
     pub fn last_hour(&self, now: Millis) -> Hour {
         let samples = self.samples();

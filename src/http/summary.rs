@@ -1,4 +1,4 @@
-//! What became of the deliveries of an hour, in one line of the log.
+//! Logs a summary line of the deliveries of each hour.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,21 +14,21 @@ use convoke_core::time::Clock;
 
 const SUMMARY_INTERVAL: Duration = Duration::from_secs(3_600);
 
-/// What became of a delivery that was answered `200`, as in the label `outcome`.
+/// The outcome of a delivery that was answered `200`, as in the label `outcome`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum Outcome {
-    /// New in the log.
+    /// It is new in the log.
     Stored,
-    /// In the log already.
+    /// It was in the log already.
     Duplicate,
-    /// A handshake.
+    /// It was a handshake.
     Verified,
-    /// Kept in the quarantine.
+    /// It is in the quarantine.
     Quarantined,
 }
 
-/// Counts for the line, and when the last one was logged.
+/// Counts for the summary line, and the totals when the last one was logged.
 #[derive(Debug)]
 pub struct DeliverySummary {
     refusals: Arc<Refusals>,
@@ -37,7 +37,7 @@ pub struct DeliverySummary {
     last: Mutex<Totals>,
 }
 
-/// As of a moment, by the steady clock.
+/// Totals at a moment of the steady clock.
 #[derive(Clone, Debug)]
 struct Totals {
     at: Duration,
@@ -45,7 +45,7 @@ struct Totals {
     rejected: [u64; Rejection::VARIANTS.len()],
 }
 
-/// What came between two moments.
+/// The difference between two totals.
 #[derive(Debug, PartialEq, Eq)]
 struct Period {
     length: Duration,
@@ -54,7 +54,7 @@ struct Period {
 }
 
 impl DeliverySummary {
-    /// From now on.
+    /// Counts from now on.
     #[must_use]
     pub fn new(refusals: Arc<Refusals>, clock: Clock) -> Self {
         let last = Totals { at: clock.steady(), answered: Default::default(), rejected: refusals.rejections() };
@@ -66,21 +66,21 @@ impl DeliverySummary {
         self.answered[outcome as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Logs the hour, if one is over: to be called every second or so.
+    /// Logs the summary, if an hour is over. Must be called about once a second.
     pub fn log_if_due(&self) {
         if let Some(period) = self.take(SUMMARY_INTERVAL) {
             period.log();
         }
     }
 
-    /// Logs the part of an hour that there was until now, at the end.
+    /// Logs the summary of the unfinished hour, at shutdown.
     pub fn log_rest(&self) {
         if let Some(period) = self.take(Duration::ZERO) {
             period.log();
         }
     }
 
-    /// What came since the last time, if that was `interval` ago, and if anything came.
+    /// The counts since the last call, if that was at least `interval` ago and there are any.
     fn take(&self, interval: Duration) -> Option<Period> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Totals {
@@ -124,7 +124,7 @@ impl Period {
     }
 }
 
-/// Those of which there were some.
+/// Formats the reasons with a count above zero.
 struct Reasons<'a>(&'a [u64; Rejection::VARIANTS.len()]);
 
 impl fmt::Display for Reasons<'_> {
@@ -172,7 +172,7 @@ mod tests {
         at(10_900);
         assert_eq!(hour(), None, "nothing more came");
 
-        // The end of the process comes within an hour.
+        // The process ends within an hour.
         summary.answered(Outcome::Quarantined);
         at(10_910);
         let rest = summary.take(Duration::ZERO).expect("something came");

@@ -1,4 +1,4 @@
-//! A span for each request to a path that has a route, for whoever traces.
+//! A tracing span for each request to a path that has a route.
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
@@ -10,10 +10,11 @@ use tracing::level_filters::LevelFilter;
 use super::server::RequestId;
 use crate::telemetry::traces;
 
-/// The routes, each request within its span. Where nobody wants spans there is no layer either: it would cost each delivery a
-/// copy of its handler.
+/// Adds a layer that runs each request in its span. Without anyone to receive spans there is no layer: it would cost every
+/// delivery a copy of its handler.
 pub fn traced(router: Router, listener: &'static str) -> Router {
-    // The level is asked, not `span_enabled!`: with a filter for each layer, what that disables disables the next line of the log, too.
+    // Checks the level instead of `span_enabled!`: with per-layer filters, a negative result of the latter also disables the next
+    // log line.
     if LevelFilter::current() >= LevelFilter::DEBUG {
         router.layer(axum::middleware::from_fn_with_state(listener, request))
     } else {

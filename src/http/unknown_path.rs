@@ -1,4 +1,4 @@
-//! What comes to the events listener and to none of its paths: most often the platform, with a slightly wrong URL.
+//! Requests to the events listener for an unknown path: most often the platform, with a slightly wrong URL.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use super::server::{ClientSources, drain_request};
 use crate::metrics::Label as _;
 use convoke_core::throttle::Throttle;
 
-/// Of a path, so many characters are said.
+/// Maximum number of characters of a path that are logged.
 const MAX_LOGGED_CHARS: usize = 200;
 
-/// Where it is counted, and what is said of it.
+/// Counts and logs requests to unknown paths.
 #[derive(Debug)]
 pub struct UnknownPath {
     path: String,
@@ -25,14 +25,14 @@ pub struct UnknownPath {
 }
 
 impl UnknownPath {
-    /// Events are taken at `path`; `sources` say whose a request is.
+    /// `path` is where events are accepted; `sources` determines the source of a request.
     #[must_use]
     pub fn new(path: &str, sources: ClientSources, refusals: Arc<Refusals>) -> Self {
         Self { path: path.to_owned(), sources, refusals, throttle: Throttle::default() }
     }
 }
 
-/// `404`. Scanners ask for pages, and are counted only; who posts may be the platform.
+/// `404`. A `GET` or `HEAD`, as scanners send it, is only counted; other requests may be the platform's, and are logged.
 pub async fn not_found(State(unknown): State<Arc<UnknownPath>>, request: Request) -> Response {
     unknown.refusals.rejected(Rejection::Path);
     if !matches!(*request.method(), Method::GET | Method::HEAD) {

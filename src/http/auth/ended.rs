@@ -1,5 +1,5 @@
-//! Sessions that were ended before their time, as the database knows them: each replica looks once a second at the most, and only
-//! when somebody comes with a session.
+//! Sessions that were ended early, as recorded in the database: each replica reads them at most once a second, and only when a
+//! request comes with a session.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,12 +11,13 @@ use tokio::time::Instant;
 use super::session::Session;
 use convoke_log::{LogError, Sessions};
 
-/// How often, and how long that may take. While the database does not answer, what is known counts, and it is asked less often.
+/// How often the database is read, and the time limit for that. While it does not answer, the last result is used, and it is read
+/// less often.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const QUERY_TIMEOUT: Duration = Duration::from_millis(500);
 const RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// The sessions that were ended.
+/// The sessions that were ended early.
 #[derive(Debug)]
 pub(super) struct Ended {
     log: Arc<dyn Sessions>,
@@ -26,7 +27,7 @@ pub(super) struct Ended {
 #[derive(Debug, Default)]
 struct Known {
     ids: HashSet<String>,
-    /// Those that this process ended, which the database may not know.
+    /// Sessions that this process ended; the database may not have them.
     here: Vec<Session>,
     next: Option<Instant>,
 }
@@ -36,7 +37,7 @@ impl Ended {
         Self { log, known: Mutex::default() }
     }
 
-    /// Whether this one was.
+    /// Whether this session was ended.
     pub async fn has(&self, session: &Session) -> bool {
         let mut known = self.known.lock().await;
         if known.here.iter().any(|ended| ended.id == session.id) {
@@ -52,7 +53,7 @@ impl Ended {
         known.ids.contains(&session.id)
     }
 
-    /// Ends it, in this process whatever the database says.
+    /// Ends a session; in this process it is ended even if the database fails.
     pub async fn end(&self, session: Session) -> Result<(), LogError> {
         let mut known = self.known.lock().await;
         let now = convoke_core::time::Clock::System.now();

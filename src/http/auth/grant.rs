@@ -1,4 +1,4 @@
-//! What an answer that lasts is granted by: a stream ends as soon as a request would be refused.
+//! The authorisation of a long-lived response: a stream ends as soon as a new request would be refused.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,16 +6,16 @@ use std::time::Duration;
 use super::session::Session;
 use super::{Access, Token};
 
-/// How often it is looked whether a session was ended, perhaps at another replica.
+/// How often it is checked whether a session was ended, perhaps by another replica.
 const SESSION_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a request has its right by.
+/// What authorises a request.
 #[derive(Clone)]
 pub struct Grant {
     access: Arc<Access>,
-    /// `None`: none was asked for.
+    /// `None`: no token was required.
     token: Option<Arc<Token>>,
-    /// The session that the token opened, if it is not the token itself that was sent.
+    /// The session that the token opened; `None` if the token itself was sent.
     session: Option<Session>,
 }
 
@@ -30,13 +30,13 @@ impl Grant {
         Self { access, token, session }
     }
 
-    /// Whether a token was asked for.
+    /// Whether a token was required.
     #[must_use]
     pub const fn was_asked_for(&self) -> bool {
         self.token.is_some()
     }
 
-    /// Returns when the right is over: the token was replaced, or the session was ended or has lasted its time.
+    /// Returns when the authorisation ends: the token was replaced, or the session was ended or has expired.
     pub async fn over(self) {
         let mut tokens = self.access.tokens.subscribe();
         while self.holds().await {

@@ -1,7 +1,7 @@
-//! How often a token may be guessed: by the source of a request, [`MAX_BURST`] wrong ones, and then one every [`GUESS_INTERVAL`].
+//! Rate limit for guessing tokens, per source: [`MAX_BURST`] wrong ones, and then one every [`GUESS_INTERVAL`].
 //!
-//! Beyond that a token is not even compared, so that nobody learns which one is right. Nothing waits here: neither the form, nor a
-//! session, which cannot be guessed, nor whoever comes from elsewhere.
+//! Beyond the limit a token is not even compared, so that an attacker cannot find out which one is right. The sign-in form,
+//! requests with a session (which cannot be guessed) and requests from other sources are not affected.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -15,16 +15,16 @@ use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 
-/// Wrong tokens of one source at once, and how far apart those after them are.
+/// Wrong tokens of one source that are allowed at once, and the interval between further ones.
 const MAX_BURST: NonZeroU32 = NonZeroU32::new(10).unwrap();
 const GUESS_INTERVAL: Duration = Duration::from_secs(6);
 
-/// So many sources are known at a time. Whoever has more addresses than that is not stopped by counting them.
+/// Maximum number of sources that are tracked. An attacker with more addresses than that cannot be stopped by counting.
 const MAX_SOURCES: usize = 1 << 16;
 
 type Limiter = RateLimiter<IpAddr, HashMapStateStore<IpAddr>, MonotonicClock, NoOpMiddleware<Instant>>;
 
-/// Who has guessed wrong.
+/// The sources of wrong tokens.
 pub(super) struct Guesses {
     quota: Quota,
     known: Mutex<Known>,
@@ -32,7 +32,7 @@ pub(super) struct Guesses {
 
 struct Known {
     wrong: Limiter,
-    /// Those whose tokens are not looked at until then.
+    /// Sources whose tokens are not compared until the given time.
     shut: HashMap<IpAddr, Instant>,
 }
 
@@ -58,7 +58,7 @@ impl Guesses {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long a token that comes from there is not looked at; zero if it is.
+    /// How much longer tokens from this source are not compared; zero if they are.
     pub fn shut(&self, source: IpAddr) -> Duration {
         let mut known = self.known();
         let left = known.shut.get(&source).map(|until| until.saturating_duration_since(instant()));
@@ -68,7 +68,7 @@ impl Guesses {
         left.unwrap_or_default()
     }
 
-    /// A wrong token came from there.
+    /// Counts a wrong token from this source.
     pub fn wrong(&self, source: IpAddr) {
         let mut known = self.known();
         if known.wrong.len() >= MAX_SOURCES {

@@ -1,4 +1,4 @@
-//! Opening and ending a session: the form, and what it is sent to.
+//! Opens and ends sessions: the sign-in form, and the routes that it posts to.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -22,16 +22,16 @@ use sha2::{Digest, Sha256};
 use super::{Access, Guess, foreign, later, session};
 use crate::http::problem::{explained, problem};
 
-/// Where a session is opened.
+/// The route that opens a session.
 pub const SESSION: &str = "/session";
 
-/// A token is shorter; and it arrives within this time.
+/// Maximum size of the posted form (a token is much shorter), and the time limit for it.
 const MAX_FORM_BYTES: usize = 8 << 10;
 const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 
 const CSS: &str = include_str!("login.css");
 
-/// The form needs no script, and its style is this one. Its icon is an empty one, so that none is asked for without a token.
+/// The form needs no script, and only this style. Its icon is empty, so that the browser does not request one without a token.
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let hash = BASE64_STANDARD.encode(Sha256::digest(CSS));
     let policy = format!(
@@ -79,7 +79,7 @@ async fn open(State(access): State<Arc<Access>>, request: Request) -> Response {
     let sent = tokio::time::timeout(FORM_TIMEOUT, sent).await.ok().and_then(Result::ok);
     let language = Language::of(&head.headers);
     let Some(Form(login)) = sent else { return form(language, Some(Alert::Wrong)) };
-    // As typed or pasted: with a space or a line's end around it.
+    // Surrounding spaces and line ends, as they come with pasted text, are removed.
     match access.guess(&head, login.token.expose_secret().trim().as_bytes()) {
         Guess::Right(token) => {
             let secure = head.headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
@@ -90,7 +90,7 @@ async fn open(State(access): State<Arc<Access>>, request: Request) -> Response {
     }
 }
 
-/// Ends the session for good: its cookie is taken back, and is worth nothing to who has a copy.
+/// Ends the session for good: the cookie is deleted, and a copy of it is worthless.
 async fn end(State(access): State<Arc<Access>>, headers: HeaderMap) -> Response {
     let secure = headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
     let cookie = session::set("", secure);
@@ -105,8 +105,8 @@ async fn end(State(access): State<Arc<Access>>, headers: HeaderMap) -> Response 
     to_the_page(ABOVE, Some(cookie))
 }
 
-/// Where the page is, as seen from where a session is opened, and from where it is ended: a proxy may have put both below some
-/// other path.
+/// The page's address, relative to the route that opens a session and to the one that ends it: a proxy may serve both below
+/// another path.
 const BESIDE: HeaderValue = HeaderValue::from_static("./");
 const ABOVE: HeaderValue = HeaderValue::from_static("../");
 
@@ -128,7 +128,7 @@ pub enum Language {
 }
 
 impl Language {
-    /// The first of the two that a browser names: they name them in the order of preference.
+    /// The first of the two languages in the header: browsers list languages in order of preference.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
         let wanted = headers.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -141,12 +141,12 @@ impl Language {
     }
 }
 
-/// Why the form comes again.
+/// Why the form is shown again.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Alert {
-    /// The token is not right.
+    /// The token is wrong.
     Wrong,
-    /// It was not looked at: too many wrong ones came from there.
+    /// The token was not compared: too many wrong ones came from this source.
     Later,
 }
 
@@ -182,7 +182,7 @@ pub(super) fn form(language: Language, again: Option<Alert>) -> Response {
         Some(Alert::Wrong) => alert(wrong),
         Some(Alert::Later) => alert(late),
     };
-    // Its address is relative: the page may be below some other path.
+    // The form's address is relative, because the page may be below another path.
     let action = SESSION.trim_start_matches('/');
     let content = format!(
         r#"{alert}<p>{explanation}</p>
@@ -197,7 +197,7 @@ pub(super) fn form(language: Language, again: Option<Alert>) -> Response {
     response
 }
 
-/// `403`: how the proxy in front has to be configured.
+/// `403`, with an explanation of how the proxy must be configured.
 pub(super) fn another_host(language: Language) -> Response {
     let (code, title, text) = match language {
         Language::English => (
@@ -216,7 +216,7 @@ pub(super) fn another_host(language: Language) -> Response {
     page(StatusCode::FORBIDDEN, code, title, &content)
 }
 
-/// The same, for programs.
+/// The same for programs.
 pub(super) fn another_host_said() -> Response {
     let detail = format!(
         "Origin names another host than Host. The proxy in front has to pass the host on: in nginx, `{PASS_THE_HOST}`, or \

@@ -1,8 +1,8 @@
-//! Who may see the admin listener, and how much: a bearer token or a session that a browser opened with one.
+//! Access to the admin listener: by a bearer token, or by a session that a browser opened with one.
 //!
-//! Each token of the settings has a name and rights: to view, to see personal data, to act. Without a token the listener is a
-//! loopback one, requests must name a loopback host, what they see is masked, and nobody acts. Whoever has no right gets `401` at
-//! once; from where too many wrong tokens came, no token is looked at for a while (`guesses`).
+//! Each token in the settings has a name and rights: to view, to see personal data, to act. Without a token the listener must be
+//! on loopback, requests must name a loopback host, personal data is masked, and actions are not allowed. A request without a
+//! right gets `401` at once; after too many wrong tokens from one source, its tokens are not compared for a while (`guesses`).
 
 mod ended;
 mod grant;
@@ -39,12 +39,12 @@ use guesses::Guesses;
 use origin::{PageOrigin, names_loopback, page_origin};
 use session::{Session, Sessions};
 
-/// The answer to a request for another name than this machine's.
+/// The response to a request for a host name other than this machine's.
 const NO_TOKEN: &str = "Without admin.token only requests that name this machine (localhost, 127.0.0.1) are answered. Set \
     admin.token, and it is asked for instead.";
 
 convoke_core::words! {
-    /// How much somebody may see.
+    /// How much a request may see.
     pub enum Right as "RightWord" {
         /// Everything.
         Full = "full",
@@ -53,10 +53,10 @@ convoke_core::words! {
     }
 }
 
-/// Who asks: as whom, and with which rights.
+/// The identity of a request, and its rights.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The token's name; `None`: none was asked for.
+    /// The token's name; `None`: no token was required.
     pub name: Option<Arc<str>>,
     /// How much it may see.
     pub right: Right,
@@ -64,13 +64,13 @@ pub struct Identity {
     pub operate: bool,
 }
 
-/// Who may see what. Of a token only the digest is kept: it is no secret to lose, and comparing two digests leaks nothing,
-/// not even the token's length.
+/// Decides about access. Only the digests of the tokens are kept: a digest is no secret, and comparing two of them does not even
+/// reveal the length of the token.
 pub struct Access {
     tokens: watch::Sender<Tokens>,
     guesses: Guesses,
     ended: Ended,
-    /// Whose word is taken for where a request comes from.
+    /// Determines the source of a request.
     sources: ClientSources,
     clock: Clock,
     throttle: Throttle,
@@ -88,7 +88,7 @@ impl PartialEq for Token {
     }
 }
 
-/// None of them: who reaches the listener may see it, masked.
+/// Without any token, whoever reaches the listener may see everything, masked.
 type Tokens = Arc<[Arc<Token>]>;
 
 fn tokens(admin: &Admin) -> Tokens {
@@ -101,7 +101,7 @@ fn tokens(admin: &Admin) -> Tokens {
     admin.tokens.iter().map(token).collect()
 }
 
-/// New settings have no token any more, and the old ones had.
+/// The new settings have no token, but the old ones had.
 #[derive(Debug, thiserror::Error)]
 #[error("no admin token is set any more: whether one is asked for at all is decided at the start, so restart")]
 pub struct NoToken;
@@ -113,7 +113,8 @@ impl std::fmt::Debug for Access {
 }
 
 impl Access {
-    /// By these tokens. `log` knows the sessions that were ended, `sources` whose `X-Forwarded-For` is believed.
+    /// Access with these tokens. `log` records the sessions that were ended, `sources` determines whose `X-Forwarded-For` is
+    /// trusted.
     #[must_use]
     pub fn new(admin: &Admin, sources: ClientSources, log: Arc<dyn log::Sessions>, clock: Clock) -> Self {
         Self {
@@ -126,7 +127,7 @@ impl Access {
         }
     }
 
-    /// New tokens, which whoever calls what is returned puts in place of the old ones. What those gave a right to ends then.
+    /// Prepares new tokens. Calling the returned function replaces the old ones; whatever those authorised then ends.
     ///
     /// # Errors
     /// [`NoToken`]: the listener may be one that only a token protects.
@@ -142,12 +143,12 @@ impl Access {
         Arc::clone(&self.tokens.borrow())
     }
 
-    /// Whether there is a token to ask for.
+    /// Whether a token is required.
     fn asks(&self) -> bool {
         !self.tokens.borrow().is_empty()
     }
 
-    /// The token that was sent, if it is one of ours. All of them are compared, whichever matches.
+    /// The token that was sent, if it is valid. Always compares with all tokens, whichever matches.
     fn token(&self, sent: &[u8]) -> Option<Arc<Token>> {
         let sent = secret::digest(sent);
         self.tokens().iter().fold(None, |found, token| {
@@ -156,7 +157,7 @@ impl Access {
         })
     }
 
-    /// Compares a token that a request sent, unless too many wrong ones came from there.
+    /// Compares the token of a request, unless too many wrong ones came from its source.
     fn guess(&self, head: &Parts, sent: &[u8]) -> Guess {
         let source = self.source(head);
         let left = source.map_or(Duration::ZERO, |source| self.guesses.shut(source));
@@ -175,9 +176,9 @@ impl Access {
         }
     }
 
-    /// The party that a request comes from; `None` without a connection, as in tests of handlers.
+    /// The source of a request; `None` without a connection, as in tests of handlers.
     fn source(&self, head: &Parts) -> Option<IpAddr> {
-        // A proxy that forwards nonsense answers for it.
+        // If a proxy forwards something invalid, the proxy itself counts as the source.
         self.sources.client(&head.extensions, &head.headers).map(server::source)
     }
 
@@ -201,7 +202,7 @@ impl Access {
         })
     }
 
-    /// What a request has a right to by its bearer token or else by its session. Who sends a token is judged by it alone.
+    /// Authorises a request by its bearer token, or else by its session. If it has a token, only that counts.
     async fn judge(&self, head: &Parts) -> Judged {
         if let Some(sent) = head.headers.get(AUTHORIZATION) {
             let sent = match sent.as_bytes().split_at_checked(7) {
@@ -223,23 +224,24 @@ impl Access {
     }
 }
 
-/// What comes of a token that was sent.
+/// The result of comparing a token.
 enum Guess {
     Right(Arc<Token>),
     Wrong,
-    /// It was not compared, and is not for so long.
+    /// The token was not compared, and will not be for this long.
     Shut(Duration),
 }
 
-/// What comes of a request.
+/// The result of authorising a request.
 enum Judged {
-    /// It has this token's right; by the token itself, or by a session.
+    /// The request has this token's rights; by the token itself, or by a session.
     Right(Arc<Token>, Option<Session>),
     None,
     Shut(Duration),
 }
 
-/// Lets through what [`Access`] allows, with its [`Right`], its [`Identity`] and its [`Grant`] in the request's extensions, and bare `/readyz`.
+/// Passes on requests that [`Access`] allows, with their [`Right`], [`Identity`] and [`Grant`] in the extensions, and bare
+/// `/readyz`.
 pub async fn guard(State(access): State<Arc<Access>>, mut request: Request, next: Next) -> Response {
     if !access.asks() {
         if !names_loopback(request.uri(), request.headers()) {
@@ -260,7 +262,7 @@ pub async fn guard(State(access): State<Arc<Access>>, mut request: Request, next
         Judged::None => {
             let open = match request.uri().path() {
                 "/readyz" => !health::is_verbose(request.uri().query()),
-                // This one asks for the token itself.
+                // This route checks the token itself.
                 login::SESSION => request.method() == Method::POST,
                 _ => false,
             };
@@ -279,7 +281,7 @@ pub async fn guard(State(access): State<Arc<Access>>, mut request: Request, next
     {
         return refused;
     }
-    // When connections have to make room, those of people with a right are the last to go.
+    // When connections are evicted, those of authorised clients are the last to go.
     if let Some(connection) = request.extensions().get::<Arc<Connection>>() {
         drop(connection.proven());
     }
@@ -289,7 +291,7 @@ pub async fn guard(State(access): State<Arc<Access>>, mut request: Request, next
     next.run(request).await
 }
 
-/// Not now, but after so long.
+/// Turns the response into a `429` with `Retry-After`.
 fn later(mut response: Response, left: Duration) -> Response {
     *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(left.as_secs() + 1));
@@ -311,7 +313,7 @@ fn wants_html(headers: &HeaderMap) -> bool {
     ranges.any(|ranges| ranges.split(',').any(|range| range.trim_start().starts_with("text/html")))
 }
 
-/// `403`, if the request does not come from us; in words where a proxy may be the reason.
+/// `403`, if the request does not come from the page itself; with an explanation if a proxy may be the reason.
 fn foreign(access: &Access, uri: &Uri, headers: &HeaderMap, extensions: &Extensions) -> Option<Response> {
     match page_origin(uri, headers) {
         PageOrigin::Ours => None,
@@ -342,7 +344,7 @@ mod tests {
         pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
     }
 
-    /// A database that knows nothing of sessions, or does not answer.
+    /// A database that does not answer.
     #[derive(Debug)]
     struct NoSessions;
 

@@ -1,4 +1,4 @@
-//! Where a browser's request comes from: a page of ours, or one of some other site.
+//! The origin of a browser's request: the page itself, or another site.
 
 use std::net::IpAddr;
 
@@ -12,13 +12,13 @@ fn hosts<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> impl Iterator<Item = &'a s
     uri.authority().map(Authority::as_str).into_iter().chain(header)
 }
 
-/// Where both the URI and the header name a host, both must be ours.
+/// Whether the request names only loopback hosts; both count if the URI and the header name one.
 pub(super) fn names_loopback(uri: &Uri, headers: &HeaderMap) -> bool {
     let mut hosts = hosts(uri, headers).peekable();
     hosts.peek().is_some() && hosts.all(is_loopback)
 }
 
-/// Whether `Host` names this machine: a page elsewhere that was made to resolve to it (DNS rebinding) does not.
+/// Whether a host is this machine. The name of another site that resolves to this machine (DNS rebinding) is not.
 fn is_loopback(host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
@@ -27,19 +27,19 @@ fn is_loopback(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Where a request that changes something comes from.
+/// The origin of a request that changes something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PageOrigin {
-    /// A page of ours, or no page at all.
+    /// The page itself, or no page at all.
     Ours,
-    /// A page of some other site.
+    /// A page of another site.
     Foreign,
-    /// A page of a host that may be ours: a proxy in front may have changed the name.
+    /// A page of a host that may be this one: a proxy may have changed the host name.
     Unclear,
 }
 
-/// A browser says where from, in one of two headers, and no page can make it lie. It knows the address that it was given; what
-/// a proxy made of that is in `X-Forwarded-Host`, which no page can send along either.
+/// A browser sends the origin in one of two headers, which a page cannot forge. It knows the address that the user entered; if a
+/// proxy changed the host name, `X-Forwarded-Host` has the original, and a page cannot set that header either.
 pub(super) fn page_origin(uri: &Uri, headers: &HeaderMap) -> PageOrigin {
     match headers.get("sec-fetch-site").map(HeaderValue::as_bytes) {
         Some(b"same-origin") => return PageOrigin::Ours,

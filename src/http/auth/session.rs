@@ -1,8 +1,8 @@
-//! Sessions of browsers: a cookie that says what it gives a right to and until when, and proves it.
+//! Browser sessions: a cookie that states its right and its expiry, with a proof.
 //!
-//! Nothing is kept here: the proof is an HMAC under a key that is made of the token's digest. So a session survives a restart,
-//! every replica with the same token knows it, and it ends when the token is replaced. What is kept is which were ended before
-//! their time ([`super::ended`]).
+//! The server stores nothing: the proof is an HMAC with a key derived from the token's digest. So a session survives a restart,
+//! is accepted by every replica with the same token, and ends when the token is replaced. Only sessions that were ended early are
+//! stored ([`super::ended`]).
 
 use std::time::Duration;
 
@@ -15,24 +15,23 @@ use sha2::Sha256;
 use super::Right;
 use convoke_core::time::Millis;
 
-/// The cookie's name.
 const COOKIE_NAME: &str = "convoke_session";
 
-/// How long a session lasts: a working day, and what comes after it.
+/// How long a session lasts: a working day and a bit more.
 const SESSION_TIME: Duration = Duration::from_secs(12 * 3600);
 
-/// The clock of the replica that opened a session may be ahead by so much.
+/// Maximum difference by which the clock of the replica that opened a session may be ahead.
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(60);
 
-/// How the proof's key and its content begin: another version is another cookie.
+/// Prefix of the proof's key and content: a new version invalidates old cookies.
 const VERSION: &str = "convoke session 2";
 
-/// A session that holds.
+/// A valid session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Session {
-    /// Which it is: random.
+    /// Its random ID.
     pub id: String,
-    /// Until when it holds.
+    /// When it expires.
     pub expires: Millis,
 }
 
@@ -47,7 +46,7 @@ fn mac(key: &[u8]) -> Hmac<Sha256> {
 }
 
 impl Sessions {
-    /// Of the token with this digest.
+    /// For the token with this digest.
     pub fn new(digest: &[u8; 32], right: Right) -> Self {
         let key = mac(digest).chain_update(VERSION).finalize().into_bytes();
         Self { proof: mac(&key), word: right.as_str() }
@@ -57,7 +56,7 @@ impl Sessions {
         self.proof.clone().chain_update(format!("{VERSION}|{}|{expires}|{id}", self.word))
     }
 
-    /// The value of a cookie that begins now.
+    /// The cookie value of a new session.
     pub fn open(&self, now: Millis) -> String {
         let expires = now.plus(SESSION_TIME).get() / 1000;
         let id = hex::encode(rand::random::<[u8; 16]>());
@@ -65,8 +64,8 @@ impl Sessions {
         format!("2.{}.{expires}.{id}.{proof}", self.word)
     }
 
-    /// The session, if a cookie's value is of this token and its time is not over. One that would last longer than any is none of
-    /// ours, whatever the clock did.
+    /// The session, if the cookie belongs to this token and has not expired. A cookie that would last longer than any session can
+    /// is refused, whatever the clock did.
     pub fn holds(&self, value: &str, now: Millis) -> Option<Session> {
         let parts: Vec<&str> = value.splitn(6, '.').collect();
         let ["2", word, expires, id, proof] = parts[..] else { return None };
@@ -80,12 +79,12 @@ impl Sessions {
     }
 }
 
-/// The session in a pair of a `Cookie` header, if it is that.
+/// The cookie value, if this pair of a `Cookie` header is a session cookie.
 pub(super) fn value(pair: &str) -> Option<&str> {
     pair.trim().strip_prefix(COOKIE_NAME)?.strip_prefix('=')
 }
 
-/// `Set-Cookie`: kept from scripts and from every other site.
+/// `Set-Cookie`, hidden from scripts and from other sites.
 pub(super) fn set(value: &str, secure: bool) -> HeaderValue {
     let lasts = if value.is_empty() { 0 } else { SESSION_TIME.as_secs() };
     let secure = if secure { "; Secure" } else { "" };

@@ -1,4 +1,4 @@
-//! How the helpers are: the tasks without which events are still taken.
+//! The state of the helpers: the tasks that taking events does not depend on.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -15,20 +15,20 @@ pub struct Helpers {
     known: Mutex<BTreeMap<&'static str, Helper>>,
 }
 
-/// One of them.
+/// The state of one helper.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Helper {
-    /// Whether it runs; else it waits to be started again.
+    /// Whether it is running; otherwise it waits to be restarted.
     pub running: bool,
-    /// How often it had to be started again since this process began.
+    /// How often it was restarted since this process started.
     pub restarts: u64,
-    /// Why, at last.
+    /// The last reason for a restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<String>,
 }
 
 impl Helpers {
-    /// None yet, of those that may be there.
+    /// For the helpers with these names; none has started yet.
     #[must_use]
     pub fn new(names: &[&'static str], registry: &Registry) -> Self {
         let help = "Failures of helpers, after each of which it is started again.";
@@ -39,12 +39,12 @@ impl Helpers {
         Self { restarts, known: Mutex::default() }
     }
 
-    /// It has been started.
+    /// Notes that a helper was started.
     pub fn started(&self, name: &'static str) {
         self.with(name, |helper| helper.running = true);
     }
 
-    /// It has failed, and will be started again.
+    /// Notes that a helper failed and will be restarted.
     pub fn failed(&self, name: &'static str, why: &str) {
         self.restarts.with_label_values(&[name]).inc();
         self.with(name, |helper| {
@@ -54,7 +54,7 @@ impl Helpers {
         });
     }
 
-    /// All of them, by name.
+    /// All helpers, by name.
     #[must_use]
     pub fn all(&self) -> BTreeMap<&'static str, Helper> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()

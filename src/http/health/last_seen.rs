@@ -1,5 +1,5 @@
-//! When the platform's newest event of each subscriber arrived, and its newest handshake. The database knows, whichever
-//! process took them, so that an alert on silence does not fall asleep with a restart.
+//! When the platform's newest event and handshake of each subscriber arrived. They are read from the database, whichever process
+//! received them, so that an alert on silence works across restarts.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -13,42 +13,42 @@ use convoke_core::event::{Record, Source};
 use convoke_core::time::Millis;
 use convoke_log::{Handshakes, LogError};
 
-/// The log is searched for a subscriber's newest event for so long. One that came long ago is found in the note.
+/// Time limit for searching the log for a subscriber's newest event. An event that is further back is found in the note.
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A note is written no more often than this.
+/// Minimum time between two writes of a note.
 const SAVE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Somebody who may send events.
+/// A configured subscriber.
 #[derive(Clone, Debug)]
 pub struct NamedSubscriber {
     /// The `appID`.
     pub id: Arc<str>,
-    /// A name for people.
+    /// Its display name.
     pub name: Option<String>,
 }
 
-/// When each subscriber was last heard.
+/// When each subscriber was last seen.
 #[derive(Debug)]
 pub struct LastSeen {
     log: Arc<dyn Handshakes>,
     subscribers: RwLock<HashMap<Arc<str>, Arc<SubscriberSeen>>>,
-    /// Those that were asked for, and what was kept of them.
+    /// The subscribers that were read from the database, and what was saved for them.
     kept: Mutex<HashMap<Arc<str>, Kept>>,
     events: GaugeVec,
     handshakes: GaugeVec,
 }
 
-/// When one subscriber was last heard.
+/// When one subscriber was last seen.
 #[derive(Debug)]
 pub struct SubscriberSeen {
-    /// The newest event that the platform pushed, and that is in the log.
+    /// The newest event that the platform pushed and that is in the log.
     pub event: Latest,
     /// The newest handshake that was answered.
     pub handshake: Latest,
 }
 
-/// The latest of some times, and the gauge that shows it in seconds.
+/// The latest of several times, and the gauge that shows it in seconds.
 #[derive(Debug)]
 pub struct Latest {
     millis: AtomicI64,
@@ -60,14 +60,14 @@ impl Latest {
         Self { millis: AtomicI64::new(Millis::EPOCH.get()), shown }
     }
 
-    /// It was then, unless a later time is known.
+    /// Sets the time, unless a later one is known.
     pub fn raise(&self, at: Millis) {
         if self.millis.fetch_max(at.get(), Ordering::Relaxed) < at.get() {
             self.shown.set(at.seconds());
         }
     }
 
-    /// When it was; `None`: never, as far as is known.
+    /// The time; `None`: none is known.
     #[must_use]
     pub fn get(&self) -> Option<Millis> {
         Millis::new(self.millis.load(Ordering::Relaxed)).filter(|at| *at > Millis::EPOCH)
@@ -85,7 +85,7 @@ fn name(subscriber: &str) -> String {
 }
 
 impl LastSeen {
-    /// Of nobody yet; what is older than this process is read in `log`.
+    /// Without subscribers; times from before this process started are read from `log`.
     #[must_use]
     pub fn new(log: Arc<dyn Handshakes>, registry: &Registry) -> Self {
         let gauges = |name, help| registry.register(GaugeVec::new(Opts::new(name, help), &["subscriber"]));
@@ -105,7 +105,7 @@ impl LastSeen {
         }
     }
 
-    /// Of a configured subscriber.
+    /// The entry of a configured subscriber, created if necessary.
     #[must_use]
     pub fn of(&self, subscriber_id: &Arc<str>) -> Arc<SubscriberSeen> {
         if let Some(known) = self.known(subscriber_id) {
@@ -117,7 +117,7 @@ impl LastSeen {
         Arc::clone(subscribers.entry(Arc::clone(subscriber_id)).or_insert(new))
     }
 
-    /// The same, of one who may not be ours.
+    /// The entry of a subscriber that may not be configured.
     #[must_use]
     pub fn known(&self, subscriber_id: &str) -> Option<Arc<SubscriberSeen>> {
         self.subscribers.read().unwrap_or_else(PoisonError::into_inner).get(subscriber_id).cloned()
@@ -127,10 +127,10 @@ impl LastSeen {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads what is known of those of whom nothing was read yet.
+    /// Reads the times of subscribers that have not been read yet.
     ///
     /// # Errors
-    /// [`LogError::Unavailable`]; it goes on the next time.
+    /// [`LogError::Unavailable`]; the next call continues.
     pub async fn recall(&self, subscribers: &[NamedSubscriber], now: Millis) -> Result<(), LogError> {
         for subscriber in subscribers {
             if self.kept().contains_key(&subscriber.id) {
@@ -138,7 +138,7 @@ impl LastSeen {
             }
             let seen = self.of(&subscriber.id);
             let (found, kept) = match tokio::time::timeout(SEARCH_TIMEOUT, self.log.last_push(&subscriber.id)).await {
-                // It may be too far back the next time, and is kept then.
+                // Not marked as saved: by the next start the event may be too far back to be found, so it is saved soon.
                 Ok(found) => (found?, None),
                 Err(_) => {
                     let note = self.log.note(&name(&subscriber.id)).await?;
@@ -157,7 +157,7 @@ impl LastSeen {
         Ok(())
     }
 
-    /// The newest row of the log, whoever stored it.
+    /// Takes the newest row of the log into account, whichever process stored it.
     pub fn note(&self, newest: &Record) {
         if newest.source == Source::Push.as_str()
             && let Some(seen) = self.known(&newest.subscriber_id)
@@ -166,7 +166,7 @@ impl LastSeen {
         }
     }
 
-    /// Keeps what is news.
+    /// Saves what has changed.
     ///
     /// # Errors
     /// [`LogError::Unavailable`].
@@ -174,7 +174,7 @@ impl LastSeen {
         let known: Vec<(Arc<str>, Kept)> = self.kept().iter().map(|(id, kept)| (Arc::clone(id), *kept)).collect();
         for (id, kept) in known {
             let event = self.of(&id).event.get();
-            // A clock that was set back does not stop it.
+            // If the clock was set back, the time is saved all the same.
             if event.is_some() && event != kept.event && (now < kept.at || now.since(kept.at) >= SAVE_INTERVAL) {
                 let text = event.map(|at| at.get().to_string()).unwrap_or_default();
                 self.log.keep_note(&name(&id), &text).await?;

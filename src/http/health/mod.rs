@@ -1,4 +1,4 @@
-//! Health: what operators and their machines ask. Alive, ready, metrics.
+//! Health for operators and their monitoring: liveness, readiness, metrics.
 
 mod helpers;
 mod last_seen;
@@ -31,56 +31,56 @@ use convoke_log::WorkCounts;
 pub use helpers::{Helper, Helpers};
 pub use last_seen::{LastSeen, Latest, NamedSubscriber, SubscriberSeen};
 
-/// The cursors that exist in this version.
+/// All cursors of this version.
 pub const CURSORS: [&str; 3] = [relay::CURSOR, projection::CURSOR, recordings::CURSOR];
 
-/// What the process knows about itself.
+/// What the process knows about its own state.
 #[derive(Debug)]
 pub struct Health {
-    /// Whether events can be stored.
+    /// Tells whether events can be stored.
     pub intake: Intake,
-    /// Whether an end is near.
+    /// Whether a shutdown is near.
     pub closing: Closing,
-    /// The database, for people.
+    /// A description of the database, as text.
     pub database: String,
     /// `None`: the relay is off.
     pub bus: Option<Arc<Bus>>,
-    /// What the events listener shows; `None`: plain HTTP.
+    /// The certificate of the events listener; `None`: plain HTTP.
     pub certificates: Option<Certificates>,
-    /// How the subscription at the platform stands, as far as this process knows; `None`: it is not watched.
+    /// The state of the subscription at the platform, as far as this process knows; `None`: it is not watched.
     pub subscription: Option<watch::Receiver<Option<SubscriptionStatus>>>,
-    /// What was refused.
+    /// Counts of what was refused.
     pub refusals: Arc<Refusals>,
-    /// What became of deliveries.
+    /// Counts of the outcomes of deliveries.
     pub deliveries: DeliverySummary,
-    /// When subscribers were last heard.
+    /// When each subscriber was last seen.
     pub last_seen: Arc<LastSeen>,
-    /// How the helpers are.
+    /// The state of the helpers.
     pub helpers: Arc<Helpers>,
-    /// Those who may send events.
+    /// The configured subscribers.
     pub(crate) subscribers: RwLock<Arc<[NamedSubscriber]>>,
-    /// What was last read in the database.
+    /// The values that were last read from the database.
     pub(crate) known: RwLock<KnownState>,
 }
 
-/// What was read in the database.
+/// Values read from the database.
 #[derive(Clone, Debug, Default)]
 pub struct KnownState {
-    /// Whether it answered.
+    /// Whether the database answered.
     pub reachable: bool,
-    /// Bytes free where it lies, if it is embedded.
+    /// Free disk space for the database in bytes, if it is embedded.
     pub disk_free: Option<u64>,
-    /// The cursors.
+    /// The state of the cursors.
     pub cursors: Vec<CursorHealth>,
     /// When the newest event of the log arrived.
     pub newest: Option<Millis>,
     /// Whether a clock or a cursor holds retention back.
     pub retention_blocked: bool,
-    /// Entries in the quarantine.
+    /// Number of entries in the quarantine.
     pub quarantined: i64,
-    /// Rows that cursors set aside.
+    /// Number of rows that each cursor set aside.
     pub set_aside: BTreeMap<&'static str, i64>,
-    /// What the platform is asked for.
+    /// Counts of the work lists for the platform's API.
     pub work: BTreeMap<&'static str, WorkCounts>,
 }
 
@@ -106,9 +106,9 @@ struct Report {
     accepting: bool,
     stopping: bool,
     not_accepting_seconds: f64,
-    /// Whether that is the least: how long nobody accepted events before the start was not read yet.
+    /// Whether that is only a lower bound: how long no process accepted events before the start has not been read yet.
     not_accepting_is_lower_bound: bool,
-    /// Why no event can be stored, for people.
+    /// Why events cannot be stored, as text.
     #[serde(skip_serializing_if = "Option::is_none")]
     not_accepting_reason: Option<String>,
     database: String,
@@ -125,14 +125,14 @@ struct BusReport {
     stream: Option<String>,
 }
 
-/// A count, as a gauge shows it.
+/// A count as the value of a gauge.
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
 const fn shown(count: u64) -> f64 {
     count as f64
 }
 
 impl Health {
-    /// Shows what is known on `registry`, whenever somebody scrapes.
+    /// Registers gauges that are computed at each scrape.
     pub fn register(self: &Arc<Self>, registry: &Registry) {
         let show = |name: &str, help: &str, labels: &[(&str, &str)], value: Box<dyn Fn(&Self) -> f64 + Send + Sync>| {
             let health = Arc::clone(self);
@@ -207,30 +207,30 @@ impl Health {
         self.bus.as_ref().map(|bus| bus.stream().to_owned())
     }
 
-    /// Those who may send events from now on.
+    /// Replaces the subscribers.
     pub fn set_subscribers(&self, subscribers: &[Subscriber]) {
         let known = |one: &Subscriber| NamedSubscriber { id: Arc::clone(&one.app_id), name: one.name.clone() };
         *self.subscribers.write().unwrap_or_else(PoisonError::into_inner) = subscribers.iter().map(known).collect();
     }
 
-    /// Those who may send events.
+    /// The configured subscribers.
     #[must_use]
     pub fn subscribers(&self) -> Arc<[NamedSubscriber]> {
         Arc::clone(&self.subscribers.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What was last read in the database.
+    /// The values that were last read from the database.
     #[must_use]
     pub fn known(&self) -> KnownState {
         self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Notes what was read in the database.
+    /// Changes the values read from the database.
     pub fn update(&self, change: impl FnOnce(&mut KnownState)) {
         change(&mut self.known.write().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Whether an event that comes now could be stored.
+    /// Whether an event that arrives now could be stored.
     #[must_use]
     pub fn ready(&self) -> bool {
         self.intake.accepting() && !self.closing.is_set()
@@ -257,7 +257,7 @@ pub fn probes(health: Arc<Health>) -> Router {
     Router::new().route("/livez", get(livez)).route("/readyz", get(readyz).with_state(health))
 }
 
-/// The process runs.
+/// `/livez`: the process runs.
 pub async fn livez() -> Response {
     text(StatusCode::OK, "alive\n")
 }
@@ -281,7 +281,7 @@ pub(crate) fn is_verbose(query: Option<&str>) -> bool {
     query.unwrap_or_default().split('&').any(|pair| pair == "verbose" || pair.starts_with("verbose="))
 }
 
-/// `/metrics`, in Prometheus' text format.
+/// `/metrics`, in the Prometheus text format.
 pub async fn metrics(State(registry): State<Registry>) -> Response {
     let mut response = registry.render().into_response();
     let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
