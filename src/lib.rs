@@ -1,43 +1,43 @@
 //! Convoke receives Huawei Cloud Meeting's event push, verifies it, keeps it in SQL and republishes it
 //! onto NATS JetStream.
 //!
-//! **The `events` table is a log; everything else is a cursor over it.** Ingest only appends. This crate is the service; what it
-//! stands on are crates of their own, which know nothing of it: [`convoke_core`] the words and pure functions,
-//! [`convoke_log`] the record in SQL, [`convoke_bus`] NATS JetStream, [`convoke_platform`] the client of the platform's REST API,
-//! and `convoke_simulator`, which plays the platform. The modules here, in the order in which data flows:
+//! **The `events` table is a log; everything else is a cursor over it.** Ingest only appends. This crate is the service. It
+//! is built on crates that do not depend on it: [`convoke_core`] (terms and pure functions), [`convoke_log`] (storage in
+//! SQL), [`convoke_bus`] (NATS JetStream), [`convoke_platform`] (the client of the platform's REST API), and
+//! `convoke_simulator`, which simulates the platform. The modules, in the order of the data flow:
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`http`] | the listeners: routes, limits, answers; who may see what; the API and its streams; the page |
-//! | [`intake`] | the queue and its one writer: batches, group commit |
+//! | [`http`] | the listeners: routes, limits, responses; access control; the API and its streams; the page |
+//! | [`intake`] | the queue and its single writer: batches, group commit |
 //! | [`cursor`] | readers of the log: the loop that ticks them, leases |
-//! | [`relay`] | the cursor `bus`: rows become CloudEvents in the stream, in order |
-//! | [`projection`] | the cursor `meetings`: rows become the tables that analysts ask |
-//! | [`backfill`] | the platform's history and the tables compared; what is missing, through the same door |
+//! | [`relay`] | the cursor `bus`: publishes rows to the stream as CloudEvents, in order |
+//! | [`projection`] | the cursor `meetings`: turns rows into the tables that analysts query |
+//! | [`backfill`] | compares the platform's history with the tables, and puts missing events into the log |
 //! | [`recordings`] | the cursor `recordings`: asks until a recording is decoded, appends `record.ready` |
-//! | [`enrichment`] | what events do not carry, asked once for each run |
+//! | [`enrichment`] | asks once per run for what events do not contain |
 //! | [`subscription`] | the subscription at the platform: set, probed, enabled, watched |
 //! | [`export`] | the log and its tables as files for other programs |
-//! | [`printable`] | text of strangers, as a terminal may be given it |
-//! | [`forget`] | a person erased: from the log, the tables, the quarantine and the stream; what keeps them from coming back |
-//! | [`quarantine`], [`replay`] | what is done to the quarantine and the stream, by command or by the admin listener |
-//! | [`actions`] | that, as operators ask for it: noted, once for each id, in the background |
-//! | [`audit`] | log, stream and ledger compared; the stream watch |
-//! | [`metrics`] | what each part registers its metrics on; it knows none of them |
-//! | [`telemetry`] | log lines |
-//! | [`words`] | sentences for people |
+//! | [`printable`] | makes untrusted text safe for a terminal |
+//! | [`forget`] | erases a person from the log, the tables, the quarantine and the stream, and keeps them out from then on |
+//! | [`quarantine`], [`replay`] | operations on the quarantine and the stream, for the commands and the admin listener |
+//! | [`actions`] | the same as operators' actions: recorded, run once per ID, in the background |
+//! | [`audit`] | compares log, stream and ledger; the stream watch |
+//! | [`metrics`] | the registry on which each part registers its own metrics |
+//! | [`telemetry`] | log lines and spans |
+//! | [`words`] | text for messages |
 //! | [`config`] | the settings, checked before anything binds; the only reader of the environment |
-//! | [`app`] | the composition root: settings → parts → named tasks, supervised; the end in order |
-//! | [`cli`], [`output`] | the commands, one file each; what they print, which never panics |
+//! | [`app`] | the composition root: settings → parts → named, supervised tasks; ordered shutdown |
+//! | [`cli`], [`output`] | the commands, one file each; their output, which never panics |
 //!
-//! Nobody imports `http`, `app` or `cli` but `app` and `cli`. Every task of the service is spawned in `app`.
+//! Only `app` and `cli` import `http`, `app` or `cli`. Every task of the service is spawned in `app`.
 //!
-//! The words are those of `docs/glossary.md`, the house is shown in `docs/architecture.md`.
+//! The terms are defined in `docs/glossary.md`, the structure is described in `docs/architecture.md`.
 //!
-//! Failures come in three tiers: enums with their sources in the modules, one place that chooses status and body
+//! Errors come in three tiers: enums with their sources in the modules, one place that chooses status and body
 //! ([`http::ingest`]), `anyhow` only in `app` and `cli`. They are logged once, at the edge.
 
-// In place of those of the standard library, which panic when nobody reads any more: see `output`.
+// Replace the macros of the standard library, which panic when the reader is gone: see `output`.
 macro_rules! print {
     ($($text:tt)*) => { $crate::output::print(format_args!($($text)*)) };
 }
@@ -50,7 +50,7 @@ macro_rules! eprintln {
     ($($text:tt)*) => { $crate::output::print_error(format_args!("{}\n", format_args!($($text)*))) };
 }
 
-/// The version, and the commit that it was built from with its date; without them in a build for development.
+/// The version, with the commit that it was built from and its date; a development build has only the version.
 pub const VERSION: &str = env!("BUILD_VERSION");
 
 pub mod actions;

@@ -1,4 +1,4 @@
-//! The `convoke` program: parses its arguments, runs the command, and ends with its status.
+//! The `convoke` program: parses its arguments, runs the command, and exits with its status.
 
 use std::process::ExitCode;
 

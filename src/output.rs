@@ -1,13 +1,13 @@
-//! What commands print: the one way to standard output and standard error, which never panics.
+//! The output of commands: the only way to standard output and standard error, which never panics.
 //!
-//! The reader may have gone (`convoke quarantine list | head`): a command then does its work to the end and says no more.
-//! Anything else that keeps words from coming out, such as a full disk, is remembered, and ends the command with status 1.
+//! The reader may be gone (`convoke quarantine list | head`): a command then finishes its work without further output. Any other
+//! write error, such as a full disk, is recorded, and the command ends with status 1.
 
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};
 use std::sync::{Mutex, PoisonError};
 
-/// What kept words from coming out, apart from a reader that has gone.
+/// Why output could not be written, except that the reader is gone.
 static FAILURE: Mutex<Option<String>> = Mutex::new(None);
 
 /// Prints to standard output.
@@ -20,15 +20,15 @@ pub fn bytes(bytes: &[u8]) {
     write(|out| out.write_all(bytes));
 }
 
-/// Prints to standard error. What cannot be said there can be said nowhere.
+/// Prints to standard error. A failure is ignored, because there is nowhere to report it.
 pub fn print_error(text: Arguments<'_>) {
     let _ = io::stderr().lock().write_fmt(text);
 }
 
-/// Waits until everything is out; what was in the way of it, if anything was.
+/// Flushes the output.
 ///
 /// # Errors
-/// For people: why the standard output did not take what was printed.
+/// Why standard output did not accept everything that was printed, as text.
 pub fn finish() -> Result<(), String> {
     write(Write::flush);
     let failure = FAILURE.lock().unwrap_or_else(PoisonError::into_inner).take();

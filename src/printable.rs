@@ -1,21 +1,21 @@
-//! Text of strangers for terminals: a participant, or the signer of a body, writes what is shown, and a terminal obeys control
-//! characters. They are written as escapes, as are those that turn the order of writing around.
+//! Makes untrusted text safe for terminals: text from a participant, or from the signer of a body, is displayed, and a terminal
+//! obeys control characters. Those are escaped, as are the characters that change the direction of text.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
 
-/// Whether a terminal does more with it than to show it.
+/// Whether a terminal would do more with it than display it.
 const fn is_odd(c: char) -> bool {
     match c {
         '\n' | '\t' => false,
-        // C0, DEL and C1; marks, embeddings, overrides and isolates of the direction of writing.
+        // C0, DEL and C1; marks, embeddings, overrides and isolates of the text direction.
         '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' => true,
         '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
         _ => false,
     }
 }
 
-/// The text as a terminal may be given it.
+/// The text, safe for a terminal.
 #[must_use]
 pub fn printable(text: &str) -> Cow<'_, str> {
     if !text.contains(is_odd) {
@@ -32,16 +32,16 @@ fn push(out: &mut String, text: &str) {
     }
 }
 
-/// Writes to a terminal what strangers wrote. What is not UTF-8 is written as U+FFFD; the end of a line may be `\r\n`.
+/// Writes untrusted text to a terminal. Invalid UTF-8 becomes U+FFFD; a line may end with `\r\n`.
 #[derive(Debug)]
 pub struct Printable<W> {
     to: W,
-    /// The beginning of a character, or of the end of a line, of which the rest is still to come.
+    /// An incomplete character, or the first half of `\r\n`; the rest has not arrived yet.
     begun: Vec<u8>,
 }
 
 impl<W: Write> Printable<W> {
-    /// To this terminal.
+    /// Writes to this terminal.
     pub const fn new(to: W) -> Self {
         Self { to, begun: Vec::new() }
     }
@@ -63,7 +63,7 @@ impl<W: Write> Write for Printable<W> {
                 }
             }
         }
-        // Maybe the first half of the end of a line.
+        // This may be the first half of `\r\n`.
         if self.begun[..rest].ends_with(b"\r") && rest == self.begun.len() {
             rest -= 1;
             out.truncate(out.len() - r"\u{d}".len());

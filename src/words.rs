@@ -1,6 +1,6 @@
-//! Sentences for people.
+//! Text for messages.
 
-/// A number and its noun.
+/// A number with its noun.
 #[must_use]
 pub fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })

@@ -1,4 +1,4 @@
-//! Which call may know a run, whether an answer is about it, and when to ask again. Pure: the time is passed in.
+//! Decides which call may know a run, whether a response is about it, and when to ask again. Pure: the time is passed in.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use convoke_log::{Details, EnrichmentOutcome, EnrichmentWorkItem};
 use convoke_platform::retry_policy::{RetryPolicy, Verdict};
 use convoke_platform::{Class, Conference};
 
-/// A run is asked about until its last event is so old.
+/// A run is retried until its last event is this old.
 const RETRIES: RetryPolicy = RetryPolicy {
     min_delay: Duration::from_secs(60),
     max_delay: Duration::from_secs(3_600),
@@ -17,16 +17,16 @@ const RETRIES: RetryPolicy = RetryPolicy {
 /// The platform writes times in whole minutes.
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A call that may know a run.
+/// A call of the platform's API that may know a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// A meeting that is not over, by its number (section 4.2.10).
+    /// A meeting that has not ended, by its number (section 4.2.10).
     Current,
-    /// A run that is over, by its UUID (section 4.2.19).
+    /// A run that has ended, by its UUID (section 4.2.19).
     Past,
 }
 
-/// The calls that may know a run, the likeliest first.
+/// The calls that may know a run, the most likely first.
 #[must_use]
 pub fn calls(run: &EnrichmentWorkItem) -> &'static [Call] {
     match run.status.as_str() {
@@ -37,14 +37,14 @@ pub fn calls(run: &EnrichmentWorkItem) -> &'static [Call] {
     }
 }
 
-/// What an answer says about the run; `None` if it is about another: numbers are used again.
+/// The details of the run in a response; `None` if the response is about another run, because meeting numbers are reused.
 #[must_use]
 pub fn details(run: &EnrichmentWorkItem, call: Call, conference: &Conference) -> Option<Details> {
     let same = conference.conf_uuid.as_deref().map(|uuid| uuid == run.meeting_uuid);
     let ours = match (call, same) {
         (_, Some(same)) => same,
         (Call::Past, None) => true,
-        // One that is scheduled may have no UUID yet; it lies after the event that reported it.
+        // A scheduled meeting may not have a UUID yet; then it must end after the event that reported it.
         (Call::Current, None) => {
             let ends = conference.end.or(conference.start);
             run.status == "scheduled" && ends.is_some_and(|ends| ends.plus(MINUTE) >= run.first_event_at)
@@ -53,8 +53,8 @@ pub fn details(run: &EnrichmentWorkItem, call: Call, conference: &Conference) ->
     if !ours {
         return None;
     }
-    // Of a recurring meeting that is not over the times are those of one occurrence, as a rule the first; each occurrence's own
-    // stand beside it. Where ours is not among them they are another's.
+    // For a recurring meeting that has not ended, these are the times of one occurrence, usually the first; the times of each
+    // occurrence are listed besides. If this run's occurrence is not listed, they belong to another one.
     let (scheduled_start_at, scheduled_end_at) = match &run.meeting_cycle_sub_id {
         Some(ours) if !conference.occurrences.is_empty() => {
             let ours = conference.occurrences.iter().find(|occurrence| occurrence.id == *ours);
@@ -71,7 +71,7 @@ pub fn details(run: &EnrichmentWorkItem, call: Call, conference: &Conference) ->
     })
 }
 
-/// What it means that no call knew the run; `corp_id` is known on its own.
+/// The outcome if no call knew the run; `corp_id` comes from another call.
 #[must_use]
 pub fn unknown(run: &EnrichmentWorkItem, corp_id: Option<String>, now: Millis) -> EnrichmentOutcome {
     let reason = "the platform does not know the meeting".to_owned();
@@ -81,7 +81,7 @@ pub fn unknown(run: &EnrichmentWorkItem, corp_id: Option<String>, now: Millis) -
     EnrichmentOutcome::Later { due_at: RETRIES.retry_at(run.tries, now), reason }
 }
 
-/// What a failed call means for the run that was asked for; `None`: nothing, for it says nothing about it.
+/// The outcome of a failed call for the run; `None`: the failure says nothing about the run.
 #[must_use]
 pub fn failed(run: &EnrichmentWorkItem, class: Class, problem: &str, now: Millis) -> Option<EnrichmentOutcome> {
     let reason = problem.to_owned();

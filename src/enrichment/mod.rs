@@ -1,9 +1,9 @@
-//! Enrichment: what events do not carry (subject, scheduled times, host, enterprise) is asked of the platform, once for each
-//! run, the newest first.
+//! Enrichment: asks the platform for what events do not contain (subject, scheduled times, host, enterprise), once for each run,
+//! the newest first.
 //!
-//! A work list in the database says what is to be asked; what is known stays there, and in the rows of `meetings`, which are
-//! made with it if they are rebuilt. The replica that moves the cursor `meetings` does the work: what two of them ask at
-//! once, while the lease changes hands, is written twice and the same.
+//! A work list in the database holds what is to be asked. The details stay there and in the rows of `meetings`, and are included
+//! when those are rebuilt. The replica that runs the cursor `meetings` does the work. If two replicas ask at the same time, while
+//! the lease changes hands, both write the same.
 
 mod decide;
 #[cfg(test)]
@@ -24,27 +24,27 @@ use convoke_platform::backoff::Backoff;
 use convoke_platform::{Class, Client, PlatformError};
 use decide::Call;
 
-/// The task's name, for people and metrics.
+/// The task's name, for logs and metrics.
 pub const TASK: &str = "enrichment";
 
-/// How often the work list, and who is to do it, is looked at while there is nothing to do.
+/// How often an idle task checks the work list, and whether it should do the work.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// New runs are looked for this often, or less often if that takes long: it rests so many times as long as it worked.
+/// How often new runs are searched for. If a search takes long, the task rests this many times as long as the search took.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(2);
 const SEARCH_REST_FACTOR: u32 = 60;
 
-/// Where the enterprise of a meeting is known from.
+/// How the enterprise of a meeting is determined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Enterprise {
-    /// All meetings are of this one, or, if it is not set, of the one that the authentication names.
+    /// All meetings belong to this enterprise, or, if it is not set, to the one that the sign-in reports.
     One(Option<String>),
-    /// A service provider has many: the platform is asked for each meeting.
+    /// A service provider has many enterprises: the platform is asked for each meeting.
     OfMeeting,
 }
 
 impl Enterprise {
-    /// As the settings say who we are.
+    /// Determines it from the settings.
     #[must_use]
     pub fn of(sp_id: Option<&str>, corp_id: Option<&str>) -> Self {
         match (sp_id, corp_id) {
@@ -62,10 +62,10 @@ pub struct Enrichment {
     failures: Counters<Class>,
     clock: Clock,
     enterprise: Enterprise,
-    /// The cursor whose owner does the work, and who we are among its owners.
+    /// The cursor whose owner does the work, and this process's owner name.
     leader: (&'static str, String),
     backoff: Backoff,
-    /// When new runs are to be looked for next.
+    /// When the next search for new runs is due.
     next_search: Option<Instant>,
 }
 
@@ -83,7 +83,7 @@ impl Enrichment {
         Self { log, client, failures, clock, enterprise, leader, backoff: Backoff::new(TASK), next_search: None }
     }
 
-    /// Enriches until `stop`.
+    /// Enriches runs until `stop`.
     pub async fn run(mut self, migrated: CancellationToken, stop: CancellationToken) {
         let throttle = Throttle::default();
         let work = async {
@@ -101,14 +101,14 @@ impl Enrichment {
                 }
             }
         };
-        // Whatever it waits for, nothing is lost by asking again.
+        // May be dropped at any point: asking again loses nothing.
         tokio::select! {
             () = stop.cancelled() => {}
             () = work => {}
         }
     }
 
-    /// Enriches one run; whether there was one.
+    /// Enriches one run. Returns whether there was one.
     ///
     /// # Errors
     /// [`LogError`]; nothing is lost.
@@ -156,7 +156,7 @@ impl Enrichment {
         match self.details_of(run).await {
             Ok(Some(details)) => Ok(EnrichmentOutcome::Known(Details { corp_id, ..details })),
             Ok(None) => Ok(decide::unknown(run, corp_id, self.clock.now())),
-            // A service provider may learn whose meeting it is, and nothing else about it.
+            // A service provider may be allowed to ask for the enterprise of a meeting, but for nothing else.
             Err(error) if error.class == Class::Configuration && self.enterprise == Enterprise::OfMeeting => {
                 let details = Details { corp_id, ..Details::default() };
                 Ok(EnrichmentOutcome::GivenUp { at: self.clock.now(), details, reason: error.to_string() })
@@ -191,7 +191,7 @@ impl Enrichment {
     }
 }
 
-/// What is not there is no failure.
+/// A missing meeting is not a failure.
 fn absent<T>(answer: Result<Option<T>, PlatformError>) -> Result<Option<T>, PlatformError> {
     match answer {
         Err(error) if error.class == Class::Gone => Ok(None),

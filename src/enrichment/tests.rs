@@ -1,4 +1,4 @@
-//! Which calls, whose answer, and for how long.
+//! Which calls are made, which responses are accepted, and how long a run is retried.
 
 use std::time::Duration;
 

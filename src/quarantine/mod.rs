@@ -1,4 +1,4 @@
-//! Signed bodies of which no event could be made, read again and put into the log; for the command and the admin listener.
+//! Reads quarantined bodies again, and puts the events into the log; used by the command and by the admin listener.
 
 use std::sync::Arc;
 
@@ -7,35 +7,35 @@ use convoke_core::time::Clock;
 use convoke_core::verify::{self, Admit};
 use convoke_log::{Append, Appended, FORGOTTEN, LogError, Operations, Quarantined};
 
-/// Entries read at a time: each may be as long as a body may be.
+/// Maximum number of entries that are read at a time: each may be as large as a body may be.
 pub const PAGE_ROWS: u32 = 50;
 
-/// What came of reading an entry again.
+/// The result of reading an entry again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Retried {
-    /// It is in the log now, and in the quarantine no more.
+    /// It is in the log now, and was removed from the quarantine.
     Stored,
-    /// It was in the log already, and is in the quarantine no more.
+    /// It was in the log already, and was removed from the quarantine.
     Known,
     /// It stays in the quarantine.
     Stays(WhyItStays),
 }
 
-/// Why an entry stays.
+/// Why an entry stays in the quarantine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WhyItStays {
-    /// Its person was forgotten.
+    /// Its person was erased.
     Forgotten,
-    /// No event can be made of it, for this reason.
+    /// It cannot be read as an event, for this reason.
     Unreadable(String),
-    /// The database refuses the event, for this reason, which may cite its values.
+    /// The database rejects the event, for this reason, which may quote its values.
     Rejected(String),
 }
 
-/// The event that today's code makes of an entry.
+/// The event in an entry, as the current version reads it.
 ///
 /// # Errors
-/// Why none can be made.
+/// Why the entry cannot be read as an event.
 pub fn reread(entry: &Quarantined, admit: Option<Admit>) -> Result<Verified, WhyItStays> {
     if entry.reason == FORGOTTEN {
         return Err(WhyItStays::Forgotten);
@@ -49,7 +49,7 @@ pub fn reread(entry: &Quarantined, admit: Option<Admit>) -> Result<Verified, Why
     verify::reread(&unreadable, Clock::System.now(), admit).map_err(WhyItStays::Unreadable)
 }
 
-/// Reads an entry again, and puts it into the log if an event can be made of it.
+/// Reads an entry again, and puts it into the log if it is an event.
 ///
 /// # Errors
 /// If the database does not answer.
@@ -60,7 +60,7 @@ pub async fn retry(log: &dyn Operations, entry: &Quarantined, admit: Option<Admi
     };
     let deliveries = u32::try_from(entry.deliveries).unwrap_or(u32::MAX);
     let append = Append { verified, deliveries, last_delivered_at: entry.received_at };
-    // First into the log, then out of the quarantine: in between it is in both, which a second try puts right.
+    // First into the log, then out of the quarantine: if this is interrupted, it is in both, and the next attempt removes it.
     match log.append(&[append]).await {
         Ok(committed) => {
             log.discard_quarantined(entry.id).await?;

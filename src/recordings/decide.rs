@@ -1,4 +1,4 @@
-//! When to ask, and what to make of an answer. Pure: the time is passed in.
+//! Decides when to ask for a recording, and what a response means. Pure: the time is passed in.
 
 use std::time::Duration;
 
@@ -8,31 +8,31 @@ use convoke_log::{RecordingOutcome, RecordingWorkItem};
 use convoke_platform::Class;
 use convoke_platform::retry_policy::{RetryPolicy, Verdict};
 
-/// What is older when it is found is asked for once.
+/// A recording that is older than this when it is found is asked for only once.
 pub const RETRY_PERIOD: Duration = Duration::from_secs(7 * 86_400);
 
-/// The platform is asked first a minute after a recording finished, and again until it is decoded.
+/// The platform is asked for the first time one minute after a recording finished, and again until it is decoded.
 pub const RETRIES: RetryPolicy =
     RetryPolicy { min_delay: Duration::from_secs(60), max_delay: Duration::from_secs(1_800), period: RETRY_PERIOD };
 
-/// A run's newest recording may be missing from an answer about its earlier ones. After so many tries it is believed to be in it:
-/// with the pauses between them they take an hour, which no clock that jumps makes any shorter.
+/// A response about a run's earlier recordings may lack the newest one. After this many attempts it is taken as complete: with
+/// their back-off they take an hour, which a clock that jumps cannot shorten.
 const MIN_SETTLED_TRIES: u32 = 6;
 
-/// When to ask first. By our clock: the platform's may be another.
+/// When to ask for the first time. Uses this host's clock, because the platform's may differ.
 #[must_use]
 pub fn first_attempt_at(finished_at: Millis, now: Millis) -> Millis {
     finished_at.plus(RETRIES.min_delay).clamp(now, now.plus(RETRIES.min_delay))
 }
 
-/// What an answer means.
+/// The outcome of a response.
 #[must_use]
 pub fn judge(fetch: &RecordingWorkItem, found: &Found, now: Millis) -> RecordingOutcome {
     let reason = match found {
         Found::Ready(ready) if covers(fetch, ready) => {
             return RecordingOutcome::Ready { event_info: ready.event_info(fetch, now), due_at: now };
         }
-        // However old it is: it is believed soon.
+        // Not given up, however old the recording is: the response is accepted soon.
         Found::Ready(_) => {
             let reason = "the newest recording of the meeting is not in the platform's answer yet".to_owned();
             return RecordingOutcome::Later { due_at: RETRIES.retry_at(fetch.tries, now), reason };
@@ -46,7 +46,7 @@ pub fn judge(fetch: &RecordingWorkItem, found: &Found, now: Millis) -> Recording
     RecordingOutcome::Later { due_at: RETRIES.retry_at(fetch.tries, now), reason: reason.to_owned() }
 }
 
-/// What a failed call means for what it asked for; `None`: nothing, for it says nothing about it.
+/// The outcome of a failed call; `None`: the failure says nothing about the recording.
 #[must_use]
 pub fn judge_failure(fetch: &RecordingWorkItem, class: Class, problem: &str, now: Millis) -> Option<RecordingOutcome> {
     let reason = problem.to_owned();
@@ -58,7 +58,7 @@ pub fn judge_failure(fetch: &RecordingWorkItem, class: Class, problem: &str, now
     }
 }
 
-/// Whether the answer is about the newest recording too, and not only about those before it.
+/// Whether the response includes the newest recording, not only earlier ones.
 fn covers(fetch: &RecordingWorkItem, ready: &Ready) -> bool {
     if fetch.finishes < 2 || fetch.tries >= MIN_SETTLED_TRIES {
         return true;

@@ -1,12 +1,12 @@
-//! The cursor `recordings`: asks the platform for what a `record.finish` announces, until it is decoded, and appends a
-//! `record.ready` to the log.
+//! The cursor `recordings`: asks the platform for the recording that a `record.finish` announces, until it is decoded, and
+//! appends a `record.ready` to the log.
 //!
-//! A `record.finish` says that a recording has ended, not that it can be watched. So the cursor puts its run into a work list in
-//! the database, asks for it (`decide` says when), writes the `record.ready` that the answer makes into the work list, appends
-//! exactly that through the one door, and notes that it did. Whoever dies in between, or does it beside another replica, appends
-//! the same bytes, which the log knows already.
+//! A `record.finish` means that a recording has ended, not that it can be watched. So the cursor puts its run into a work list in
+//! the database, asks for the recording (`decide` determines when), writes the resulting `record.ready` into the work list,
+//! appends exactly that to the log like any other event, and notes that it did. If a replica dies in between, or another one does
+//! the same at the same time, the same bytes are appended again, and the log recognises them.
 //!
-//! A question may take longer than the lease lasts: it is kept from one tick to the next, beside which the lease is renewed and the
+//! A call may take longer than the lease lasts: it is kept from one tick to the next, and meanwhile the lease is renewed and the
 //! log is read.
 
 mod decide;
@@ -38,16 +38,16 @@ use ready::Found;
 /// The cursor's name.
 pub const CURSOR: &str = "recordings";
 
-/// Nothing is urgent here: the log, and the work list, are looked at this often.
+/// How often the log and the work list are checked: nothing is urgent here.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Places of the log in which recordings are looked for at a time.
+/// Number of sequence numbers that are searched for recordings at a time.
 const MAX_SPAN_SEQS: i64 = 10_000;
 
-/// How long a tick waits for an answer, before the next one does.
+/// How long a tick waits for a response before it leaves that to the next tick.
 const TICK_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What the platform is asked, and where the answer goes.
+/// The cursor `recordings`.
 pub struct Recordings {
     log: Arc<dyn WorkLists>,
     intake: Intake,
@@ -59,7 +59,7 @@ pub struct Recordings {
     held: Option<HeldLease>,
     pending: Option<PendingCall>,
     backoff: Backoff,
-    /// When there was last nothing to be done.
+    /// When there was last nothing to do.
     rested: Option<Instant>,
 }
 
@@ -69,22 +69,22 @@ impl std::fmt::Debug for Recordings {
     }
 }
 
-/// The lease, while we believe to hold it.
+/// The lease, as long as this process believes that it holds it.
 struct HeldLease {
     position: Seq,
     renewed: Instant,
-    /// When the log was read last.
+    /// When the log was last read.
     read: Option<Instant>,
 }
 
-/// A question that is under way.
+/// A call in progress.
 struct PendingCall {
     fetch: RecordingWorkItem,
     answer: ReusableBoxFuture<'static, Result<Found, PlatformError>>,
 }
 
 impl Recordings {
-    /// The cursor. `owner` names this process among the replicas; after `stop` nothing more is asked.
+    /// The cursor. `owner` is the name of this process among the replicas; after `stop` no new calls are made.
     #[must_use]
     pub fn new(
         log: Arc<dyn WorkLists>,
@@ -110,7 +110,7 @@ impl Recordings {
         }
     }
 
-    /// Takes or renews the lease, if need be; false if another process has it.
+    /// Takes or renews the lease if necessary; `false` if another process has it.
     async fn hold(&mut self) -> Result<bool, Retry> {
         if self.held.as_ref().is_none_or(|held| held.renewed.elapsed() > RENEW_INTERVAL) {
             let renewed = instant();
@@ -141,7 +141,7 @@ impl Recordings {
         let read = async {
             let head = self.log.head().await?;
             let to = head.min(Seq(from.0 + MAX_SPAN_SEQS));
-            // The newest rows may have been deleted, being old.
+            // The newest rows may have been deleted by the retention.
             if to <= from {
                 return Ok(None);
             }
@@ -169,7 +169,8 @@ impl Recordings {
         }
     }
 
-    /// Does a piece of the work list, or goes on with the one that is under way. Whether it did.
+    /// Works on the work list: continues the call in progress, or begins the next entry. Returns whether there was anything to
+    /// do.
     async fn work(&mut self) -> Result<bool, Retry> {
         if self.stop.is_cancelled() {
             self.pending = None;
@@ -199,7 +200,7 @@ impl Recordings {
         Ok(true)
     }
 
-    /// Begins with what is due.
+    /// Begins the next entry that is due.
     async fn begin(&mut self) -> Result<bool, Retry> {
         if self.rested.is_some_and(|rested| rested.elapsed() < POLL_INTERVAL) {
             return Ok(false);
@@ -222,7 +223,7 @@ impl Recordings {
         }
     }
 
-    /// Appends a `record.ready` as it was made, and notes that it is in the log.
+    /// Appends a `record.ready` exactly as it is in the work list, and notes that it is in the log.
     async fn publish(&mut self, fetch: &RecordingWorkItem) -> Result<(), Retry> {
         let info = fetch.event_info.as_deref().unwrap_or_default();
         let now = self.clock.now();
@@ -261,8 +262,8 @@ impl Cursor for Recordings {
     }
 }
 
-/// Asks the older system, and, if that has nothing, the newer one. An enterprise has the one or the other; that the newer one
-/// turns us away says nothing, as long as the older one answers.
+/// Asks the older recording system, and if that has nothing, the newer one. An enterprise uses one of the two; an error of the
+/// newer one means nothing as long as the older one responds.
 async fn ask(client: &Client, conf_uuid: &str) -> Result<Found, PlatformError> {
     let refused = match client.recording(conf_uuid).await {
         Ok(Some(file)) => return Ok(Found::of_file(&file)),

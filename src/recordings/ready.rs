@@ -1,4 +1,5 @@
-//! What the platform says about the recordings of a run, in either of its systems, and the bytes of `record.ready`.
+//! The platform's information about the recordings of a run, from either of its recording systems, and the bytes of
+//! `record.ready`.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,47 +7,47 @@ use convoke_core::time::Millis;
 use convoke_log::RecordingWorkItem;
 use convoke_platform::{RecordFile, Segment};
 
-/// The event's type.
+/// The event type.
 pub const EVENT: &str = "record.ready";
 
-/// The platform's answer about a run.
+/// The platform's answer for a run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Found {
     /// Neither system has a recording.
     Nothing,
-    /// There is one, which is not decoded yet, or not complete.
+    /// There is a recording that is not decoded yet, or not complete.
     Unfinished,
-    /// All that there is is decoded.
+    /// All recordings are decoded.
     Ready(Ready),
 }
 
 /// Decoded recordings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ready {
-    /// When they came to an end, as far as the platform says.
+    /// When they ended, if the platform tells.
     pub at: Option<Millis>,
-    /// How many starts of recording they come from, where the platform counts them.
+    /// How many times recording was started, if the platform counts that.
     pub starts: Option<u32>,
-    /// What is published of them.
+    /// What is published about them.
     pub info: Info,
 }
 
-/// `recordInfo`: of all recordings of the run. Null is what the platform does not tell.
+/// `recordInfo`, for all recordings of the run together. A value that the platform does not give is null.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Info {
-    /// In seconds.
+    /// Length in seconds.
     pub length_seconds: Option<i64>,
-    /// In megabytes (of 1,000,000 bytes, where the platform gives bytes).
+    /// Size in megabytes (of 1,000,000 bytes, where the platform gives bytes).
     #[serde(rename = "sizeMB")]
     pub size_mb: Option<serde_json::Number>,
-    /// How many.
+    /// Number of files.
     pub files: Option<u64>,
-    /// Where to watch, for who is allowed to; without what would let anybody in.
+    /// URL for viewers who are authorised, without any parameter that would give access to others.
     pub view_url: Option<String>,
 }
 
-/// `eventInfo`, with its members in the order in which they are written.
+/// `eventInfo`; its members are written in this order.
 #[derive(Serialize, Deserialize)]
 struct EventInfo {
     event: String,
@@ -70,7 +71,7 @@ struct MeetingInfo {
 }
 
 impl Found {
-    /// As the older system says it (section 4.2.15).
+    /// From the older system's response (section 4.2.15).
     #[must_use]
     pub fn of_file(file: &RecordFile) -> Self {
         if !file.decoded {
@@ -88,8 +89,8 @@ impl Found {
         })
     }
 
-    /// As the newer system says it (section 5.2.43), which describes no state: a segment is complete when each of its files has an
-    /// end. Its addresses are good for an hour and for everybody who has them, so none is kept.
+    /// From the newer system's response (section 5.2.43). It has no state: a segment counts as complete when each of its files
+    /// has an end. Its URLs are valid for an hour and give access to whoever has them, so none is kept.
     #[must_use]
     pub fn of_segments(segments: &[Segment]) -> Self {
         if segments.is_empty() {
@@ -101,7 +102,7 @@ impl Found {
         if !complete {
             return Self::Unfinished;
         }
-        // The files of a segment show the same time in several ways.
+        // The files of a segment show the same time span in different ways.
         let length = |segment: &Segment| segment.files.iter().filter_map(|file| file.length_s).max();
         let size = |segment: &Segment| {
             segment.size.or_else(|| segment.files.iter().map(|file| file.size).sum::<Option<i64>>())
@@ -123,16 +124,16 @@ impl Found {
     }
 }
 
-/// To three decimals.
+/// Rounded to three decimals.
 fn megabytes(bytes: i64) -> Option<serde_json::Number> {
     #[expect(clippy::cast_precision_loss, reason = "kilobytes of a recording fit")]
     serde_json::Number::from_f64((bytes as f64 / 1e3).round() / 1e3)
 }
 
-/// The one parameter that is no secret: which recording it is (sample of 4.2.14). Who may watch it is what the others say.
+/// The one parameter that is not secret: the ID of the recording (sample of 4.2.14). The others grant access.
 const RECORDING_PARAMETER: &str = "recordId";
 
-/// The address without what lets anybody in: no user, no fragment, and of the parameters only [`RECORDING_PARAMETER`].
+/// The URL without anything that grants access: no user, no fragment, and only the parameter [`RECORDING_PARAMETER`].
 fn without_token(url: &str) -> Option<String> {
     let (scheme, rest) = url.split_once("://")?;
     if !matches!(scheme, "https" | "http") || url.chars().any(|c| c.is_control() || c.is_whitespace()) {
@@ -153,8 +154,8 @@ fn without_token(url: &str) -> Option<String> {
 }
 
 impl Ready {
-    /// The `eventInfo` of a `record.ready`, compact. It happened when decoding ended, as far as that is known and over by `now`,
-    /// and not before the recording finished.
+    /// The `eventInfo` of a `record.ready`, compact. Its time is the end of decoding, if that is known and not after `now`, but
+    /// not before the recording finished.
     #[must_use]
     pub fn event_info(&self, fetch: &RecordingWorkItem, now: Millis) -> String {
         let at = self.at.filter(|at| *at <= now).unwrap_or(fetch.finished_at).max(fetch.finished_at);
@@ -167,7 +168,7 @@ impl Ready {
         serde_json::to_string(&info).expect("texts and numbers can be written")
     }
 
-    /// Whether an earlier `record.ready` said the same.
+    /// Whether an earlier `record.ready` contained the same.
     #[must_use]
     pub fn is_in(&self, event_info: &str) -> bool {
         serde_json::from_str::<EventInfo>(event_info).is_ok_and(|known| known.payload.record_info == self.info)

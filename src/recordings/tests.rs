@@ -1,4 +1,4 @@
-//! When to ask, what an answer means, and the bytes of `record.ready`.
+//! When to ask, what a response means, and the bytes of `record.ready`.
 
 use std::time::Duration;
 
@@ -195,7 +195,7 @@ fn an_answer_about_earlier_recordings_of_the_meeting_is_not_taken_for_the_newest
     let both = RecordFile { length_s: Some(3_500), ..same };
     assert!(!later(&both));
     assert!(later(&RecordFile { decode_end: Some(at(FINISHED + 300_000)), ..both }));
-    // An hour of tries is what counts, whatever a clock says that was ahead.
+    // Only an hour of attempts counts, not a clock that was ahead.
     for ahead in [HOUR, RETRY_PERIOD, 100 * RETRY_PERIOD] {
         let judged = judge(&second, &Found::of_file(&decoded()), now().plus(ahead));
         assert!(matches!(judged, RecordingOutcome::Later { .. }), "{judged:?}");

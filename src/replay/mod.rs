@@ -1,6 +1,6 @@
-//! Parts of the log published once more; for the command and the admin listener.
+//! Publishes parts of the log once more; used by the command and by the admin listener.
 //!
-//! What the relay has not published yet is the relay's: first copies stand in the stream in the order of the log.
+//! Rows that the relay has not published yet are left to the relay: the first copies in the stream are in the order of the log.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -19,46 +19,46 @@ use convoke_core::id::Seq;
 use convoke_core::time::Clock;
 use convoke_log::{Filter, Operations};
 
-/// Windows in a row of which the bus takes nothing, before it is given up.
+/// Maximum number of windows in a row of which the bus accepts nothing.
 const MAX_ATTEMPTS: u32 = 10;
 
 /// The pause after such a window, and how long a lost connection may take to come back.
 const RETRY_DELAY: Duration = Duration::from_millis(200);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Messages published at a time.
+/// Maximum number of messages that are published at a time.
 const WINDOW_ROWS: u32 = 256;
 
-/// What is to be published again.
+/// What to publish again.
 #[derive(Clone, Debug, Default)]
 pub struct ReplayRequest {
-    /// What an audit misses in the stream.
+    /// Rows that are missing in the stream according to an audit.
     pub missing: bool,
-    /// What was set aside as too large.
+    /// Rows that were set aside as too large.
     pub set_aside: bool,
     /// Rows of the log.
     pub range: Option<Filter>,
-    /// Also what the stream got within its duplicate window.
+    /// Publish even what the stream received within its duplicate window.
     pub again: bool,
 }
 
-/// What was published.
+/// The outcome of a replay, in messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReplayCounts {
-    /// Messages that are in the stream now and were not.
+    /// Messages that were not in the stream, and are now.
     pub new: u64,
-    /// Those of them that got the suffix for the duplicate window's sake.
+    /// How many of those got the suffix because of the duplicate window.
     pub suffixed: u64,
-    /// What the stream had within its duplicate window.
+    /// Messages that the stream had within its duplicate window.
     pub duplicate: u64,
-    /// What is too large for the bus.
+    /// Messages that are too large for the bus.
     pub too_large: u64,
-    /// What is not published, as its person was forgotten.
+    /// Rows that were not published because their person was erased.
     pub forgotten: u64,
 }
 
 impl ReplayCounts {
-    /// Rows that are done with.
+    /// Number of rows that are done.
     #[must_use]
     pub const fn done(&self) -> u64 {
         self.settled() + self.forgotten
@@ -69,21 +69,21 @@ impl ReplayCounts {
     }
 }
 
-/// How a replay ended.
+/// The result of a replay.
 #[derive(Clone, Debug)]
 pub struct Replayed {
-    /// What was published.
+    /// The outcome.
     pub counts: ReplayCounts,
-    /// What an audit still says after what was missing is published; `None`: nothing.
+    /// What an audit still finds after the missing rows were published; `None`: nothing.
     pub verdict: Option<String>,
-    /// What was added to `Nats-Msg-Id` to make another message of a copy.
+    /// The suffix of `Nats-Msg-Id` with which a copy counts as a different message.
     pub suffix: String,
-    /// Whether it was stopped before its end.
+    /// Whether it was stopped before the end.
     pub stopped: bool,
 }
 
-/// Publishes again, until it is done or `stop`. `owner` names whoever holds the relay's lease meanwhile; `progress` is told how
-/// far it is.
+/// Publishes again, until everything is done or `stop`. `owner` is the name under which the relay's lease is held meanwhile;
+/// `progress` is called with the counts.
 ///
 /// # Errors
 /// If the database or the bus does not answer.
@@ -125,17 +125,18 @@ struct Replay<'a> {
     handover: Handover<'a>,
     bus: &'a Bus,
     encoder: Encoder,
-    /// What makes another message of a copy.
+    /// The suffix with which a copy counts as a different message.
     suffix: String,
-    /// Whether all get it.
+    /// Whether all messages get the suffix.
     again: bool,
-    /// Of what is published the stream holds nothing up to this message: if it says that it has it, only its duplicate window does.
+    /// The stream holds none of the rows to be published up to this message: if it reports one as a duplicate, only its duplicate
+    /// window has it.
     not_held_up_to: u64,
     counts: ReplayCounts,
     progress: &'a (dyn Fn(ReplayCounts) + Send + Sync),
 }
 
-/// A row to be published, and whether its id has the suffix.
+/// A row to be published, and whether its ID has the suffix.
 struct PendingMessage {
     seq: Seq,
     message: Message,
@@ -143,7 +144,7 @@ struct PendingMessage {
 }
 
 impl Replay<'_> {
-    /// What an audit still says at the end, if it was asked.
+    /// Returns what an audit finds at the end, if one was requested.
     async fn run(&mut self, request: &ReplayRequest) -> anyhow::Result<Option<String>> {
         let end = relay::position(self.log).await?;
         let verdict = if request.missing { self.missing(end).await? } else { None };
@@ -157,7 +158,7 @@ impl Replay<'_> {
         Ok(verdict)
     }
 
-    /// Publishes what an audit misses; what it still says after that.
+    /// Publishes the rows that an audit finds missing. Returns what the audit still finds after that.
     async fn missing(&mut self, end: Seq) -> anyhow::Result<Option<String>> {
         let mut found = audit::compare(self.log, self.bus, end).await?;
         self.not_held_up_to = found.last_message();
@@ -189,7 +190,7 @@ impl Replay<'_> {
         }
     }
 
-    /// Publishes these rows, which are in the order of the log and mostly follow one another.
+    /// Publishes these rows, which are in the order of the log and mostly consecutive.
     async fn rows(&mut self, rows: Vec<Seq>) -> anyhow::Result<()> {
         let mut rows = rows.into_iter().peekable();
         while let Some(first) = rows.peek() {
@@ -202,7 +203,7 @@ impl Replay<'_> {
         Ok(())
     }
 
-    /// Publishes `records`; what the bus does not take now is tried a few times more.
+    /// Publishes `records`, and retries a few times what the bus does not accept now.
     async fn add(&mut self, records: &[Record]) -> anyhow::Result<()> {
         let mut waiting = Vec::new();
         for record in records {
@@ -220,7 +221,8 @@ impl Replay<'_> {
             let before = self.counts.settled();
             let failure = self.publish(&mut waiting, &mut published).await?;
             let Some(reason) = failure else { continue };
-            // Only attempts that got nowhere count; after one that is too large, say, the others are still to be sent.
+            // Only attempts without any progress count: after a message that is too large, for example, the others are still to
+            // be sent.
             attempts = if self.counts.settled() > before { 0 } else { attempts + 1 };
             if attempts == MAX_ATTEMPTS {
                 bail!("the bus does not take it: {}; published {} until then", reason.as_str(), self.counts.new);
@@ -234,7 +236,8 @@ impl Replay<'_> {
         self.take_up(records, &published).await
     }
 
-    /// Publishes them once, and leaves those that are to be sent again in `waiting`; why the bus did not take one of these.
+    /// Publishes the messages once, and leaves those that must be sent again in `waiting`. Returns why the bus did not accept one
+    /// of them.
     async fn publish(
         &mut self,
         waiting: &mut Vec<PendingMessage>,
@@ -251,7 +254,7 @@ impl Replay<'_> {
                     self.counts.suffixed += 1;
                     continue;
                 }
-                // It came through at the first try, whose acknowledgement did not.
+                // The first attempt got through, only its acknowledgement was lost.
                 Ok(ack) if ack.duplicate && (waits.suffixed || self.not_held_up_to > 0) => self.counts.new += 1,
                 Ok(ack) if ack.duplicate => self.counts.duplicate += 1,
                 Ok(_) => self.counts.new += 1,
@@ -275,7 +278,7 @@ impl Replay<'_> {
         PendingMessage { message: Message { id, ..waits.message }, suffixed: true, ..waits }
     }
 
-    /// What was set aside, and is in the stream now, is not set aside any more.
+    /// Removes published rows from the ones that are set aside.
     async fn take_up(&self, records: &[Record], published: &HashSet<Seq>) -> anyhow::Result<()> {
         let Some(first) = records.first() else { return Ok(()) };
         for row in self.log.list_set_aside(relay::CURSOR, Seq(first.seq.0 - 1), WINDOW_ROWS).await? {

@@ -1,8 +1,8 @@
-//! Logs: structured, to standard error, one line a failure; spans, in [`traces`]. Metrics are in [`crate::metrics`].
+//! Logs: structured, to standard error, one line per failure; spans are in [`traces`]. Metrics are in [`crate::metrics`].
 //!
-//! A line of the log never waits for its reader: lines go through a bounded queue to a thread that writes them. What does not
-//! fit, or cannot be written (the reader has gone, the disk is full), is counted. A crate for that is `tracing-appender`; it
-//! says with `eprintln!` that it could not write everything at the end, which waits for ever, or panics, just then.
+//! Writing a log line never blocks: lines go through a bounded queue to a thread that writes them. Lines that do not fit, or
+//! cannot be written (the reader is gone, the disk is full), are counted. The crate `tracing-appender` does the same, but when it
+//! could not write everything at the end, it reports that with `eprintln!`, which in just this case blocks forever, or panics.
 
 pub mod traces;
 
@@ -19,34 +19,34 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
-/// So many lines wait to be written.
+/// Maximum number of lines in the queue.
 const ROOM: usize = 4096;
 
-/// At the end, the last lines may take so long: a reader that has not read by then never will.
+/// How long shutdown waits for the last lines: a reader that has not read them by then never will.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// Lines that nobody will read.
+/// Lines that were dropped.
 static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
     let help = "Lines of the log that could not be written: nobody reads them, or the disk is full.";
     IntCounter::new("convoke_log_lines_dropped_total", help).unwrap_or_else(|error| unreachable!("{error}"))
 });
 
-/// The way to the thread that writes, once logging is set up.
+/// The queue of the writer thread, once logging is set up.
 static LINES: OnceLock<SyncSender<Line>> = OnceLock::new();
 
 enum Line {
     Text(Vec<u8>),
-    /// Everything before it has been written, or dropped.
+    /// All lines before this one have been written or dropped.
     End(SyncSender<()>),
 }
 
-/// How many lines could not be written, in this process.
+/// The number of lines that this process could not write.
 #[must_use]
 pub fn dropped() -> IntCounter {
     DROPPED.clone()
 }
 
-/// Takes a line without waiting.
+/// Accepts a line without blocking.
 #[derive(Clone)]
 struct Queue(SyncSender<Line>);
 
@@ -63,7 +63,7 @@ impl Write for Queue {
     }
 }
 
-/// Writes what comes through the queue, for as long as somebody may put something into it.
+/// Writes the lines of the queue until all senders are gone.
 fn write(lines: &Receiver<Line>, mut to: impl Write) {
     for line in lines {
         match line {
@@ -74,8 +74,7 @@ fn write(lines: &Receiver<Line>, mut to: impl Write) {
     }
 }
 
-/// The last words of the process, which wait for nobody either. Before logging is set up they go to standard error as they
-/// are.
+/// Writes the process's last message, without blocking. Before logging is set up, it goes to standard error as plain text.
 pub fn say(text: &str) {
     match LINES.get() {
         Some(lines) => drop(Queue(lines.clone()).write(format!("{text}\n").as_bytes())),
@@ -83,7 +82,7 @@ pub fn say(text: &str) {
     }
 }
 
-/// Waits until the spans are sent and the lines are written, for a bounded time.
+/// Waits until the spans are sent and the lines are written, for a limited time.
 pub fn finish() {
     traces::finish();
     let Some(lines) = LINES.get() else { return };
@@ -100,7 +99,7 @@ pub fn finish() {
     let _ = written.recv_timeout(end.saturating_duration_since(instant()));
 }
 
-/// A panic is a line of the log like any other failure.
+/// Logs a panic like any other failure.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
@@ -114,14 +113,14 @@ pub fn log_panics() {
     }));
 }
 
-/// Where log lines go, and how they look; where spans go, if anywhere.
+/// Sets up logging: the format of the lines, and the collector for spans, if there is one.
 ///
 /// # Errors
-/// If `filter` (the value of `RUST_LOG`) is not a filter, or what sends spans cannot be started.
+/// If `filter` (the value of `RUST_LOG`) is not a filter, or the sending of spans cannot be started.
 pub fn init(json: bool, filter: &str, otlp_endpoint: Option<&str>) -> anyhow::Result<()> {
     let filter = EnvFilter::builder().parse(filter)?;
     let queue = Queue(LINES.get_or_init(start).clone());
-    // What it would say of itself it would say with `eprintln!`.
+    // The layer would report its own errors with `eprintln!`.
     let lines = tracing_subscriber::fmt::layer().log_internal_errors(false).with_writer(move || queue.clone());
     let lines = if json {
         lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
@@ -136,10 +135,10 @@ pub fn init(json: bool, filter: &str, otlp_endpoint: Option<&str>) -> anyhow::Re
     Ok(())
 }
 
-/// Starts the thread that writes. Without it, all lines are dropped, and counted.
+/// Starts the writer thread. If that fails, all lines are dropped and counted.
 fn start() -> SyncSender<Line> {
     let (sender, lines) = sync_channel(ROOM);
-    // By a descriptor of its own: the lock of `stderr` would keep others waiting for who does not read.
+    // Uses its own file descriptor: if the reader of standard error stalls, the lock of `stderr` would block other threads.
     if let Ok(to) = io::stderr().as_fd().try_clone_to_owned().map(File::from) {
         let thread = std::thread::Builder::new().name("log".to_owned());
         drop(thread.spawn(move || write(&lines, to)));
@@ -159,7 +158,7 @@ mod tests {
         for line in ["first", "second", "third"] {
             assert_eq!(queue.write(line.as_bytes()).expect("nothing fails"), line.len());
         }
-        // Other tests of this process drop nothing: they log to nobody.
+        // Other tests in this process drop no lines: they do not set up logging.
         assert_eq!(dropped().get() - before, 2);
         let mut written = Vec::new();
         drop(queue);

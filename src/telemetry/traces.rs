@@ -1,7 +1,7 @@
-//! Spans, sent to a collector by OTLP over HTTP, where `telemetry.otlp_endpoint` names one.
+//! Sends spans to a collector by OTLP over HTTP, if `telemetry.otlp_endpoint` is set.
 //!
-//! Whoever ends a span never waits: it goes through a bounded queue to a thread that sends batches. What finds no room, and
-//! what the collector does not take, is counted. The SDK's own batch processor drops without telling how many.
+//! Ending a span never blocks: it goes through a bounded queue to a thread that sends batches. Spans that do not fit, and those
+//! that the collector does not accept, are counted. The SDK's own batch processor drops spans without telling how many.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -39,26 +39,26 @@ use convoke_core::throttle::Throttle;
 /// The path of traces below an OTLP endpoint.
 const PATH: &str = "/v1/traces";
 
-/// So many spans wait to be sent.
+/// Maximum number of spans in the queue.
 const MAX_QUEUED_SPANS: usize = 8192;
 
-/// So many are sent at once, and so soon.
+/// Maximum number of spans in a batch, and how long they are gathered for one.
 const MAX_BATCH_SPANS: usize = 512;
 const BATCH_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A collector that takes longer has not taken a batch.
+/// Time limit of the collector for accepting a batch.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// An answer of a collector has no reason to be longer.
+/// Maximum size of a collector's response: there is no reason for a longer one.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 
-/// The last spans may take so long.
+/// How long shutdown waits for the last spans.
 const LAST_SPANS_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// While the collector is away, it is said this often.
+/// How often an unreachable collector is logged.
 const LOG_INTERVAL: Duration = Duration::from_secs(600);
 
-/// The field of a span by which it says that nothing happened in it: it is not sent.
+/// The field that marks a span in which nothing happened: such a span is not sent.
 const IDLE: &str = "idle";
 
 static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
@@ -70,17 +70,17 @@ static QUEUE: OnceLock<mpsc::Sender<Item>> = OnceLock::new();
 
 enum Item {
     Span(Box<SpanData>),
-    /// Everything before it has been sent, or dropped.
+    /// All spans before this one have been sent or dropped.
     End(SyncSender<()>),
 }
 
-/// How many spans the collector did not get.
+/// The number of spans that the collector did not get.
 #[must_use]
 pub fn dropped() -> IntCounter {
     DROPPED.clone()
 }
 
-/// Takes a span without waiting.
+/// Accepts a span without blocking.
 #[derive(Debug)]
 struct Queue(mpsc::Sender<Item>);
 
@@ -103,7 +103,7 @@ impl SpanProcessor for Queue {
     }
 }
 
-/// The way to the collector: the same HTTP and TLS as everywhere else.
+/// The HTTP client for the collector, with the same HTTP and TLS libraries as everywhere else.
 #[derive(Clone, Debug)]
 struct Http(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
 
@@ -132,10 +132,10 @@ impl HttpClient for Http {
     }
 }
 
-/// Sends the spans of this crate and its own to the collector at `endpoint`, from a thread of its own.
+/// Sends the spans of this crate and of its sibling crates to the collector at `endpoint`, from a separate thread.
 ///
 /// # Errors
-/// If the thread cannot be started, or no TLS be set up.
+/// If the thread cannot be started, or TLS cannot be set up.
 pub(super) fn layer<S>(endpoint: &str) -> anyhow::Result<impl Layer<S> + use<S>>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -197,7 +197,7 @@ async fn send(mut items: mpsc::Receiver<Item>, exporter: SpanExporter) {
     }
 }
 
-/// Waits until the spans are sent, for a bounded time.
+/// Waits until the spans are sent, for a limited time.
 pub(super) fn finish() {
     let Some(queue) = QUEUE.get() else { return };
     let (done, sent) = sync_channel(1);
@@ -206,7 +206,7 @@ pub(super) fn finish() {
     }
 }
 
-/// The span of a request to `route`, whose parent is the one that its header `traceparent` names.
+/// The span of a request to `route`; its parent is named by the header `traceparent`.
 pub fn request(listener: &'static str, route: &str, request_id: &str, request: &axum::extract::Request) -> Span {
     let span = tracing::debug_span!(
         "request",
@@ -221,8 +221,8 @@ pub fn request(listener: &'static str, route: &str, request_id: &str, request: &
     with_parent(span, parent)
 }
 
-/// The span in which a message is published, whose parent is the context that the message carries; `None`: it carries none,
-/// or nobody wants to know.
+/// The span in which a message is published; its parent is the message's trace context. `None`: the message has none, or spans
+/// are not collected.
 #[must_use]
 pub fn publish(subject: &str, id: &str, traceparent: Option<&str>) -> Option<Span> {
     let parent = traceparent?;
@@ -239,13 +239,13 @@ pub fn publish(subject: &str, id: &str, traceparent: Option<&str>) -> Option<Spa
 fn with_parent(span: Span, traceparent: Option<&str>) -> Span {
     if let (false, Some(traceparent)) = (span.is_disabled(), traceparent) {
         let carrier = HashMap::from([("traceparent".to_owned(), traceparent.to_owned())]);
-        // Without a collector there is no layer that could take it.
+        // Without a collector there is no layer that could accept it.
         let _ = span.set_parent(TraceContextPropagator::new().extract(&carrier));
     }
     span
 }
 
-/// The context of the span that we are in, as the header `traceparent` has it; `None` where nothing is traced.
+/// The context of the current span in the format of the header `traceparent`; `None` if nothing is traced.
 #[must_use]
 pub fn current() -> Option<Arc<str>> {
     QUEUE.get()?;
