@@ -1,4 +1,4 @@
-//! What is learnt of a person on the way: in which stays, under which names, by which other handles.
+//! What is found about a person during an erasure: their stays, their names in them, and their other handles.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use crate::projection::{MAX_UUID_BYTES, stay_id};
 use convoke_core::event::{Attendee, Meeting};
 use convoke_log::{Handles, PersonRow, PersonStay, RunKey, StayKey};
 
-/// So many of a kind are named to people.
+/// Maximum number of handles of each kind that are reported.
 const MAX_NAMED: usize = 20;
 
-/// What names the person in its rows, and was not given. To be shown only before anything is erased.
+/// Handles of the person in the same rows that were not given. They may only be shown before anything is erased.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct OtherHandles {
     /// User UUIDs.
@@ -25,7 +25,7 @@ pub struct OtherHandles {
 }
 
 impl OtherHandles {
-    /// How many there are, of each kind.
+    /// The number of each kind.
     #[must_use]
     pub fn counts(&self) -> [usize; 3] {
         [self.users.len(), self.accounts.len(), self.call_numbers.len()]
@@ -38,7 +38,7 @@ impl OtherHandles {
     }
 }
 
-/// The run of a meeting, if it makes a row of the tables.
+/// The run of a meeting, if it has a row in the tables.
 pub fn run_of(subscriber_id: &Arc<str>, meeting: &Meeting) -> Option<RunKey> {
     let uuid = meeting.uuid.as_ref().filter(|uuid| uuid.len() <= MAX_UUID_BYTES)?;
     Some(RunKey { subscriber_id: Arc::clone(subscriber_id), meeting_uuid: Arc::clone(uuid) })
@@ -51,12 +51,12 @@ pub fn key_of(row: &PersonRow) -> Option<StayKey> {
     Some(StayKey { run, stay_id })
 }
 
-/// Gathers.
+/// Collects what is found.
 #[derive(Debug)]
 pub struct Matches<'a> {
     handles: &'a Handles,
     suppression: &'a SuppressionKey,
-    /// With the meeting's number. Those that were taken are still here.
+    /// With the meeting's number. Stays that were taken remain here.
     stays: HashMap<StayKey, Option<String>>,
     new: Vec<(StayKey, Option<String>)>,
     hashes: HashSet<String>,
@@ -77,7 +77,7 @@ impl<'a> Matches<'a> {
         }
     }
 
-    /// A row that is the person's.
+    /// Adds a row of the person.
     pub fn row(&mut self, row: &PersonRow) {
         let key = key_of(row);
         let who = &row.attendee;
@@ -89,7 +89,7 @@ impl<'a> Matches<'a> {
         }
     }
 
-    /// A stay that is.
+    /// Adds a stay of the person.
     pub fn stay(&mut self, stay: &PersonStay) {
         self.note_hashes(Some(&stay.key.run), stay.display_name.as_deref(), stay.call_number.as_deref());
         let text = |text: &Option<String>| text.as_deref().map(Arc::from);
@@ -117,7 +117,7 @@ impl<'a> Matches<'a> {
         }
     }
 
-    /// Notes what of these names was not given.
+    /// Notes the handles that were not given.
     pub fn others(&mut self, who: &Attendee) {
         let note = |others: &mut BTreeSet<String>, given: &[String], value: &Option<Arc<str>>| {
             if let Some(value) = value.as_deref().filter(|value| given.iter().all(|given| given != value))
@@ -131,7 +131,7 @@ impl<'a> Matches<'a> {
         note(&mut self.others.call_numbers, &self.handles.call_numbers, &who.call_number);
     }
 
-    /// The stays and the hashes that are new since the last time.
+    /// The stays and hashes that are new since the last call.
     pub fn take(&mut self) -> (Vec<(StayKey, Option<String>)>, Vec<String>) {
         (std::mem::take(&mut self.new), std::mem::take(&mut self.new_hashes))
     }

@@ -1,20 +1,20 @@
-//! One person erased: what `convoke forget` does.
+//! Erases one person: what `convoke forget` does.
 //!
-//! Everything is found by comparing columns with what the person is named by; a stay of which one event names the person is the
-//! person's, with all of its events. A guest of whom only a name is known is named by a stay, or by a name in one meeting, and is
-//! recognised later in the runs of that meeting alone. The parts, in this order, because each makes the next one final:
+//! Everything is found by comparing columns with the person's handles. If one event of a stay names the person, the whole stay
+//! belongs to the person, with all of its events. A guest without an account is named by a stay, or by a name in one meeting, and
+//! is recognised later only in the runs of that meeting. The steps, in this order, because each makes the next one final:
 //!
-//! 1. **What is found is noted**: keyed hashes ([`suppression`]), by which the person is recognised when the platform reports it again,
-//!    and which stays they are, before what shows it is gone.
-//! 2. **The log.** A row keeps its place, its id, its times and its meeting. Who reads it from now on reads nothing personal.
+//! 1. **What is found is recorded**: keyed hashes ([`suppression`]), by which the person is recognised when the platform reports
+//!    them again, and the person's stays, before the rows that show them are erased.
+//! 2. **The log.** A row keeps its sequence number, its ID, its times and its meeting. From then on it contains nothing personal.
 //! 3. **The quarantine**, body by body.
-//! 4. **The analyst tables**, by the lease of their cursor; its former owner drops what it had in memory.
-//! 5. **Hosts**, as enrichment found them.
-//! 6. **The stream**: the lease of the relay is taken once, after which no relay has in memory what was erased; then the messages
-//!    on the subjects of the person's meetings are read, and the person's deleted.
+//! 4. **The analyst tables**, under the lease of their cursor; its former owner drops what it has in memory.
+//! 5. **Hosts** that enrichment found.
+//! 6. **The stream**: the lease of the relay is taken once, after which no relay has erased rows in memory. Then the messages on
+//!    the subjects of the person's meetings are read, and those of the person are deleted.
 //!
-//! Every step is a transaction that can be done again, so an erasure that was broken off goes on when it is run again. What comes
-//! in while it runs is found in a second round; what comes later is new.
+//! Every step is a transaction that can be repeated, so an interrupted erasure continues when it is run again. What arrives while
+//! it runs is found in a second round; what arrives later is new.
 
 mod matches;
 mod stream;
@@ -44,80 +44,80 @@ use suppression::SuppressionKey;
 pub use matches::OtherHandles;
 pub use test_data::ForgetTestData;
 
-/// Places of the log that are looked at in one query.
+/// Number of sequence numbers that are searched in one query.
 const SPAN_SEQS: i64 = 20_000;
 
-/// Rows of the log that one transaction erases: events wait for it.
+/// Maximum number of rows of the log that are erased in one transaction: storing events waits for it.
 const TRANSACTION_ROWS: usize = 200;
 
-/// Stays, runs with a host, and entries of the quarantine that are looked at in one query.
+/// Maximum number of stays, of runs with a host, and of quarantine entries in one query.
 const PAGE_STAYS: u32 = 20_000;
 const PAGE_RUNS: u32 = 500;
 const PAGE_BODIES: u32 = 50;
 
-/// For so long what the database refuses is tried again: two processes that write to one SQLite database get into each other's
-/// way now and then.
+/// How long a failed database operation is retried: two processes that write to the same SQLite database block each other now and
+/// then.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
 const RETRY_DELAY: Duration = Duration::from_millis(200);
 
-/// Why a person is not wholly erased. What was erased until then is; running it again goes on.
+/// Why a person was not erased completely. What was erased until then stays erased; running it again continues.
 #[derive(Debug, thiserror::Error)]
 pub enum ForgetError {
-    /// The database.
+    /// The database failed.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// The analyst tables.
+    /// Erasing from the analyst tables failed.
     #[error("the analyst tables: {0}")]
     Tables(#[from] RebuildError),
-    /// The relay.
+    /// The lease of the relay could not be taken.
     #[error(transparent)]
     Relay(#[from] HandoverError),
-    /// The stream.
+    /// The stream failed.
     #[error("the stream: {0}")]
     Bus(#[from] BusError),
 }
 
-/// What an erasure is at work on, for people.
+/// The current step of an erasure, for progress output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// Looking for the person in the log, up to a place.
+    /// Searching the log for the person: the sequence number that was reached, and the last one.
     Finding(Seq, Seq),
-    /// Erasing rows of the log.
+    /// Erasing rows of the log, likewise.
     Log(Seq, Seq),
-    /// Bodies in the quarantine.
+    /// Erasing bodies in the quarantine.
     Quarantine,
-    /// The analyst tables.
+    /// Erasing from the analyst tables.
     Tables,
-    /// The stream.
+    /// Erasing from the stream.
     Stream,
 }
 
-/// What there is of a person.
+/// What is stored about a person.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Survey {
     /// How much would be erased.
     pub found: Erased,
-    /// When the first and the last of these events happened.
+    /// When the first and the last of these events occurred.
     #[serde(skip)]
     pub between: Option<(Millis, Millis)>,
-    /// What else names the person in the same rows.
+    /// Other handles of the person in the same rows.
     pub others: OtherHandles,
 }
 
-/// What an erasure came to.
+/// The result of an erasure.
 #[derive(Clone, Debug)]
 pub struct ForgetReport {
     /// Its number, when it began, and how much it erased.
     pub erasure: Erasure,
-    /// Whether an earlier run of it was broken off.
+    /// Whether it continues an interrupted one.
     pub resumed: bool,
-    /// What else named the person in the rows that this run erased.
+    /// Other handles of the person in the rows that this run erased.
     pub others: OtherHandles,
     /// What the database may still have in its files.
     pub left: Vec<String>,
 }
 
-/// An erasure of one person.
+/// The erasure of one person.
 #[derive(Debug)]
 pub struct Forget {
     log: Arc<dyn Erasures>,
@@ -128,18 +128,18 @@ pub struct Forget {
 }
 
 impl Forget {
-    /// Of the person that `handles` name. `owner` names this process among the replicas.
+    /// For the person that `handles` name. `owner` is the name of this process among the replicas.
     #[must_use]
     pub fn new(log: Arc<dyn Erasures>, bus: Option<Arc<Bus>>, handles: Handles, owner: String) -> Self {
         Self { log, bus, handles, owner }
     }
 
-    /// Counts what there is, and changes nothing.
+    /// Counts what is stored, without changing anything.
     ///
     /// # Errors
     /// [`ForgetError`].
     pub async fn survey(&self, mut progress: impl FnMut(Part)) -> Result<Survey, ForgetError> {
-        // Nothing that it hashes is kept.
+        // A temporary key: the hashes are not saved.
         let suppression = SuppressionKey::new(&SuppressionKey::fresh_key());
         let mut matches = Matches::new(&self.handles, &suppression);
         let head = self.log.head().await?;
@@ -187,7 +187,7 @@ impl Forget {
         Ok(survey)
     }
 
-    /// Erases. `vacuum` as in [`convoke_log::Erasures::scrub`].
+    /// Erases the person. For `vacuum` see [`convoke_log::Erasures::scrub`].
     ///
     /// # Errors
     /// [`ForgetError`].
@@ -207,7 +207,7 @@ impl Forget {
 
         let mut matches = Matches::new(&self.handles, &suppression);
         let mut done = Seq::START;
-        // What came in during the first round is found in the second.
+        // What arrived during the first round is found in the second.
         for _ in 0..2 {
             let head = log.head().await?;
             self.find(done, head, &mut matches, Some(&begun), &mut progress).await?;
@@ -242,7 +242,7 @@ impl Forget {
         Ok(ForgetReport { erasure, resumed, others: matches.into_others(), left })
     }
 
-    /// The kinds of what the person is named by.
+    /// The kinds of handles that name the person.
     fn named_by(&self) -> String {
         let Handles { users, accounts, call_numbers, stays, meeting: _, names } = &self.handles;
         let kinds = [
@@ -255,7 +255,7 @@ impl Forget {
         kinds.iter().filter(|(_, count)| *count > 0).map(|(kind, _)| *kind).collect::<Vec<_>>().join(", ")
     }
 
-    /// Looks for rows of the log that name the person, and notes, for an erasure, what will be needed once they are erased.
+    /// Searches the log for rows that name the person; for an erasure, also records what will be needed once they are erased.
     async fn find(
         &self,
         from: Seq,
@@ -279,7 +279,7 @@ impl Forget {
         Ok(())
     }
 
-    /// The same in the analyst tables, which may know more than the log still has.
+    /// Searches the analyst tables likewise; they may know more than the log still has.
     async fn find_stays(&self, matches: &mut Matches<'_>, erasure: Option<&Erasure>) -> Result<(), LogError> {
         let mut after = None;
         loop {
@@ -303,7 +303,7 @@ impl Forget {
         retrying(async || self.log.note_stays(erasure, &stays, &hashes).await).await
     }
 
-    /// The rows of a stretch of the log that are the person's: named, or of one of `stays`.
+    /// The person's rows in a part of the log: rows that name the person, and rows of `stays`.
     async fn person_rows(
         &self,
         runs: &[RunKey],
@@ -331,13 +331,13 @@ impl Forget {
         while at < head {
             let to = Seq(head.0.min(at.0 + SPAN_SEQS));
             let rows = self.person_rows(&runs, &stays, at, to).await?;
-            // The names of those that only their stay betrays.
+            // Includes rows that are only found by their stay: their names and numbers are recorded too.
             rows.iter().for_each(|row| matches.row(row));
             self.note(matches, erasure).await?;
             for piece in rows.chunks(TRANSACTION_ROWS) {
                 let begun = instant();
                 retrying(async || self.log.erase_rows(erasure, piece).await).await?;
-                // Half of the time is the others'.
+                // Leaves half of the time to other writers.
                 tokio::time::sleep(begun.elapsed().min(RETRY_DELAY)).await;
             }
             at = to;
@@ -346,7 +346,7 @@ impl Forget {
         Ok(())
     }
 
-    /// The runs of the meeting in which somebody is named by a name.
+    /// The runs of the meeting in which the person is named by a name.
     async fn runs_of_meeting(&self) -> Result<Vec<RunKey>, LogError> {
         let Some(meeting) = self.handles.meeting.clone() else { return Ok(Vec::new()) };
         let filter = MeetingFilter { scope: Scope { meeting: Some(meeting), ..Scope::default() }, status: None };
@@ -367,8 +367,8 @@ impl Forget {
         }
     }
 
-    /// The entries of the quarantine in which one of the handles stands, wherever; or the UUID of one of the person's `runs` and
-    /// what identifies the person in it, by `known` or else by the database.
+    /// The quarantine entries that contain one of the handles anywhere, or the UUID of one of the person's `runs` together with
+    /// something that identifies the person in it, according to `known`, or if that is `None`, to the database.
     async fn quarantined(
         &self,
         suppression: &SuppressionKey,
@@ -428,7 +428,7 @@ impl Forget {
     }
 }
 
-/// The stays as a set, and their runs, each once.
+/// The stays as a set, and their runs without duplicates.
 fn of_runs<'a>(stays: impl Iterator<Item = &'a StayKey>) -> (HashSet<StayKey>, Vec<RunKey>) {
     let stays: HashSet<StayKey> = stays.cloned().collect();
     let runs: HashSet<&RunKey> = stays.iter().map(|key| &key.run).collect();
@@ -440,7 +440,7 @@ fn count(length: usize) -> i64 {
     i64::try_from(length).unwrap_or(i64::MAX)
 }
 
-/// Tries again for a while what the database could not do just now.
+/// Retries a database operation for a while.
 async fn retrying<T>(mut work: impl AsyncFnMut() -> Result<T, LogError>) -> Result<T, LogError> {
     let begun = instant();
     loop {

@@ -1,4 +1,4 @@
-//! A person's messages in the stream: found on the subjects of its meetings, deleted by their number.
+//! A person's messages in the stream: found on the subjects of the person's meetings, deleted by sequence number.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -19,38 +19,39 @@ use convoke_core::time::{Millis, instant};
 use convoke_core::verify::{self, Times};
 use convoke_log::{Erasures, Handles, Operations, StayKey};
 
-/// Subjects that are read at a time.
+/// Maximum number of subjects that are read at a time.
 const PAGE_SUBJECTS: usize = 100;
 
-/// Messages that are judged at a time.
+/// Maximum number of messages that are checked at a time.
 const PAGE_MESSAGES: usize = 256;
 
-/// Messages that are counted before they are deleted: a run that is broken off leaves no more of them counted in vain.
+/// Number of messages that are counted together before they are deleted: if the erasure is interrupted, no more than these were
+/// counted without being deleted.
 const COUNTED_MESSAGES: usize = 64;
 
-/// Deletes under way at once.
+/// Maximum number of concurrent deletions.
 const MAX_CONCURRENT_DELETES: usize = 16;
 
-/// How long a relay that is at work may take to publish what it had read, and another cursor to come past a place; how often it is
-/// looked at.
+/// How long a running relay may take to publish what it has read, and another cursor to pass a sequence number; and how often
+/// that is checked.
 const CURSOR_TIMEOUT: Duration = Duration::from_secs(10);
 const CURSOR_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Whose messages.
+/// Identifies the messages of a person.
 pub struct Person<'a> {
-    /// Of these events …
+    /// Messages of these events.
     pub events: &'a HashSet<EventId>,
-    /// … or, if the log does not have the event any more, that name the person, …
+    /// Messages that name the person, if the log does not have their event any more.
     pub handles: &'a Handles,
-    /// … or are of one of these stays.
+    /// Messages of these stays, likewise.
     pub stays: &'a HashSet<StayKey>,
 }
 
-/// Waits until no relay has anything in memory that was erased from the log up to `place`.
+/// Waits until no relay has rows in memory that were erased from the log up to `place`.
 ///
-/// A new owner of the lease reads from the log what it publishes, so to have had it once is enough; what the owner before
-/// had sent is in the stream. A relay that is at work is given time to come past the place, too: one that slept through the loss
-/// of its lease has then been found out.
+/// A new owner of the lease reads what it publishes from the log, so it is enough to have held the lease once; what the owner
+/// before had sent is in the stream by then. In addition, a running relay gets some time to pass `place`: a relay that lost its
+/// lease without noticing has noticed it by then.
 pub async fn wait_for_relay(log: &dyn Operations, owner: &str, place: Seq) -> Result<(), ForgetError> {
     let mut lease = Handover::new(log, relay::CURSOR, owner);
     lease.take().await?;
@@ -58,7 +59,7 @@ pub async fn wait_for_relay(log: &dyn Operations, owner: &str, place: Seq) -> Re
     wait_for_cursor(log, relay::CURSOR, place).await
 }
 
-/// Waits for a while until a cursor that somebody moves is past `place`.
+/// Waits for a limited time until a cursor that some process runs has passed `place`.
 pub async fn wait_for_cursor(log: &dyn Operations, cursor: &str, place: Seq) -> Result<(), ForgetError> {
     let begun = instant();
     while begun.elapsed() < CURSOR_TIMEOUT {
@@ -73,7 +74,7 @@ pub async fn wait_for_cursor(log: &dyn Operations, cursor: &str, place: Seq) -> 
     Ok(())
 }
 
-/// The numbers of the person's messages.
+/// The sequence numbers of the person's messages.
 pub async fn find(
     log: &dyn Operations,
     bus: &Bus,
@@ -89,7 +90,7 @@ pub async fn find(
     .await
 }
 
-/// The numbers of the messages of test data on the subjects of these meetings.
+/// The sequence numbers of the messages of test data on the subjects of these meetings.
 pub async fn find_test_data(bus: &Bus, meetings: HashSet<Option<String>>) -> Result<Vec<u64>, ForgetError> {
     #[derive(Deserialize)]
     struct Body {
@@ -102,7 +103,7 @@ pub async fn find_test_data(bus: &Bus, meetings: HashSet<Option<String>>) -> Res
     find_among(bus, meetings, async |page| Ok(page.iter().map(is_test).collect())).await
 }
 
-/// The numbers of those messages on the subjects of `meetings` that `judge` says yes of, of each in a page.
+/// The sequence numbers of the messages on the subjects of `meetings` that `judge` accepts; it gets a page at a time.
 async fn find_among(
     bus: &Bus,
     meetings: HashSet<Option<String>>,
@@ -139,14 +140,14 @@ async fn find_among(
 fn is_of(message: &FoundMessage, person: &Person<'_>, known: &HashMap<EventId, Seq>) -> bool {
     match message.id {
         Some(id) if person.events.contains(&id) => true,
-        // The log says that it is somebody else's, or new.
+        // The log has this event, and it is another person's, or new.
         Some(id) if known.contains_key(&id) => false,
         Some(_) => names_person(&message.payload, person),
         None => false,
     }
 }
 
-/// Whether a message is of the person by what it says itself.
+/// Whether a message's own content says that it is the person's.
 fn names_person(payload: &[u8], person: &Person<'_>) -> bool {
     #[derive(Deserialize)]
     struct Body<'a> {
@@ -157,7 +158,7 @@ fn names_person(payload: &[u8], person: &Person<'_>) -> bool {
         data: Option<&'a RawValue>,
     }
     let Ok(body) = serde_json::from_slice::<Body<'_>>(payload) else { return false };
-    // When it was received does not stand there; when it happened is as good for what is asked of it.
+    // The message does not contain the time of receipt; the time of the event serves as well here.
     let times = Times::at(body.time.as_deref().and_then(Millis::parse).unwrap_or(Millis::MAX));
     let (meeting, attendee) = verify::columns(body.data, times);
     if person.handles.name(&meeting, &attendee) {
@@ -172,7 +173,7 @@ fn names_person(payload: &[u8], person: &Person<'_>) -> bool {
     })
 }
 
-/// Deletes messages, each piece counted before it is gone: the stream watch then knows that it is no loss.
+/// Deletes messages. Each chunk is counted before it is deleted, so that the stream watch does not report it as a loss.
 pub async fn delete(log: &dyn Erasures, bus: &Bus, erasure: i64, messages: &[u64]) -> Result<(), ForgetError> {
     let Some(eraser) = bus.eraser().await? else { return Ok(()) };
     for piece in messages.chunks(COUNTED_MESSAGES) {

@@ -1,9 +1,9 @@
-//! Keyed hashes of what identifies a forgotten person: enough to recognise them when the platform reports them again, and
-//! nothing to read.
+//! Keyed hashes of what identifies an erased person: enough to recognise them when the platform reports them again, without
+//! anything readable.
 //!
-//! The platform's history knows a stay by a name and a number, of which a name may be anybody's. So a number that was given to
-//! `convoke forget` is recognised everywhere; a name together with its number, too; and either alone only in a run in which
-//! a stay was erased that had it.
+//! The platform's history knows a stay by a name and a number, and a name may be shared by many. So a number that was given to
+//! `convoke forget` is recognised everywhere, and so is a name together with its number; either of them alone is only recognised
+//! in a run in which an erased stay had it.
 
 use std::collections::HashMap;
 
@@ -13,10 +13,10 @@ use sha2::Sha256;
 use convoke_core::time::Millis;
 use convoke_log::{Details, Handles, LogError, RunKey, Suppression};
 
-/// Bytes of a key.
+/// Length of a key in bytes.
 const KEY_BYTES: usize = 32;
 
-/// Makes the hashes.
+/// Computes the hashes.
 #[derive(Clone)]
 pub struct SuppressionKey(Hmac<Sha256>);
 
@@ -26,40 +26,40 @@ impl std::fmt::Debug for SuppressionKey {
     }
 }
 
-/// What identifies a person.
+/// Something that identifies a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Identifier<'a> {
     User(&'a str),
     Account(&'a str),
     Number(&'a str),
-    /// The name of somebody who was forgotten, which is looked for among hosts.
+    /// The name of an erased person, which is searched for among hosts.
     Name(&'a str),
     NameAndNumber(&'a str, &'a str),
     NumberInRun(&'a RunKey, &'a str),
-    /// Of a stay without a number.
+    /// The name in a stay without a number.
     NameInRun(&'a RunKey, &'a str),
-    /// Of a stay with a number: it identifies only who has none.
+    /// The name in a stay with a number: it only identifies a reported stay without a number.
     NameBesideNumberInRun(&'a RunKey, &'a str),
     /// Only for the record of erasures.
     Stay(&'a str),
-    /// The same.
+    /// Only for the record of erasures.
     NameInMeeting(&'a str, &'a str),
 }
 
 impl SuppressionKey {
-    /// A key for a database that has none: 64 random hex digits.
+    /// A new key for a database that has none: 64 random hexadecimal digits.
     #[must_use]
     pub fn fresh_key() -> String {
         hex::encode(rand::random::<[u8; KEY_BYTES]>())
     }
 
-    /// With the key that the database keeps.
+    /// With the key from the database.
     #[must_use]
     pub fn new(key: &str) -> Self {
         Self(Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("HMAC takes keys of any length"))
     }
 
-    /// With the key of `log`; `None` if nobody was ever forgotten there.
+    /// With the key of `log`; `None` if no person was ever erased there.
     ///
     /// # Errors
     /// [`LogError::Unavailable`].
@@ -90,7 +90,7 @@ impl SuppressionKey {
         hex::encode(mac.finalize().into_bytes())
     }
 
-    /// The person that is named so, for the record of erasures: the same in whatever order the handles are given.
+    /// The hash of a person for the record of erasures: it does not depend on the order of the handles.
     #[must_use]
     pub fn person(&self, handles: &Handles) -> String {
         let mut hashes = self.of_handles(handles);
@@ -104,7 +104,7 @@ impl SuppressionKey {
         hex::encode(mac.finalize().into_bytes())
     }
 
-    /// By which the handles are recognised.
+    /// The hashes by which the handles are recognised.
     #[must_use]
     pub fn of_handles(&self, handles: &Handles) -> Vec<String> {
         let users = handles.users.iter().map(|user| Identifier::User(user));
@@ -113,13 +113,13 @@ impl SuppressionKey {
         users.chain(accounts).chain(numbers).map(|identifier| self.hash(identifier)).collect()
     }
 
-    /// By which somebody is recognised in this run who was named by a name alone.
+    /// The hash by which a person who was named only by a name is recognised in this run.
     #[must_use]
     pub fn of_name(&self, run: &RunKey, name: &str) -> String {
         self.hash(Identifier::NameInRun(run, name))
     }
 
-    /// By which a stay is recognised that was erased; if `everywhere`, also its name and number elsewhere.
+    /// The hashes by which an erased stay is recognised; if `everywhere`, also its name and number in other runs.
     #[must_use]
     pub fn of_stay(
         &self,
@@ -143,7 +143,7 @@ impl SuppressionKey {
         identifiers.into_iter().map(|identifier| self.hash(identifier)).collect()
     }
 
-    /// Hashes by which a stay of the platform is looked for.
+    /// The hashes by which a stay that the platform reports is looked up.
     fn of_platform_stay(&self, run: &RunKey, name: Option<&str>, number: Option<&str>) -> Vec<String> {
         let mut identifiers = Vec::new();
         if let Some(number) = number {
@@ -157,13 +157,13 @@ impl SuppressionKey {
         identifiers.into_iter().map(|identifier| self.hash(identifier)).collect()
     }
 
-    /// Hashes by which a text of a body may name somebody in this run.
+    /// The hashes by which a text in a body may name an erased person in this run.
     #[must_use]
     pub fn of_text(&self, run: &RunKey, text: &str) -> Vec<String> {
         [self.of_platform_stay(run, Some(text), None), self.of_platform_stay(run, None, Some(text))].concat()
     }
 
-    /// Hashes by which a host is looked for: the platform gives an id or a name.
+    /// The hashes by which a host is looked up: the platform gives an ID or a name.
     #[must_use]
     pub fn of_host(&self, host: &str) -> Vec<String> {
         [Identifier::User(host), Identifier::Account(host), Identifier::Name(host)]
@@ -171,7 +171,7 @@ impl SuppressionKey {
             .into()
     }
 
-    /// When the host of a run was forgotten, if it was.
+    /// When the host of a run was erased, if it was.
     ///
     /// # Errors
     /// [`LogError::Unavailable`].
@@ -187,11 +187,11 @@ pub struct PlatformStay<'a> {
     pub name: Option<&'a str>,
     /// `callNumber`.
     pub number: Option<&'a str>,
-    /// When it began, or else when it ended.
+    /// When it began, or if that is unknown, when it ended.
     pub at: Option<Millis>,
 }
 
-/// Which of these stays of a run are of somebody who was forgotten since.
+/// For each of these stays of a run, whether its person was erased since.
 ///
 /// # Errors
 /// [`LogError::Unavailable`].
@@ -209,14 +209,14 @@ pub async fn forgotten_stays(
     }
     let forgotten = |(stay, hashes): (&PlatformStay<'_>, &Vec<String>)| {
         let until = hashes.iter().filter_map(|hash| found.get(hash)).max();
-        // Without a time it may be from before.
+        // A stay without a time may be from before the erasure.
         until.is_some_and(|until| stay.at.is_none_or(|at| at <= *until))
     };
     Ok(stays.iter().zip(&hashes).map(forgotten).collect())
 }
 
-/// Removes from the details of a run that began at `began` a host who was forgotten since, and a subject with the
-/// host's name in it.
+/// If the host of a run that began at `began` was erased since, removes the host from the details, and the subject too if it
+/// contains the host's name.
 ///
 /// # Errors
 /// [`LogError::Unavailable`].
@@ -243,7 +243,7 @@ mod tests {
         RunKey { subscriber_id: "1".into(), meeting_uuid: uuid.into() }
     }
 
-    /// Whether a person reported so in run `r` is recognised, once a stay with this name and number in run `r` was erased.
+    /// Whether a reported person is recognised in `in_run` after a stay with this name and number in run `r` was erased.
     fn recognised(erased: (&str, &str), reported: (&str, &str), in_run: &str) -> bool {
         let some = |text: &'static str| Some(text).filter(|text| !text.is_empty());
         let leak = |text: &str| some(Box::leak(text.to_owned().into_boxed_str()));

@@ -1,13 +1,13 @@
-//! Test data deleted, whole: what `convoke forget --test-data` does.
+//! Deletes all test data: what `convoke forget --test-data` does.
 //!
-//! The parts, in this order, each of which can be done again:
+//! The steps, in this order; each of them can be repeated:
 //!
-//! 1. **The log's rows are erased**, as those of a person are: whoever reads one from now on has nothing to publish.
-//! 2. **The cursors come past them**, and the relay's lease is taken once: nobody has one in memory any more.
+//! 1. **The log's rows are erased**, like those of a person: whoever reads one from then on has nothing to publish.
+//! 2. **The cursors pass them**, and the relay's lease is taken once: no relay has one in memory any more.
 //! 3. **The stream's messages** are counted and deleted.
-//! 4. **The tables and work lists**, by the lease of the projection, and **the quarantine**.
-//! 5. **The log's rows are deleted.** They stood until now, so that nobody took a message for one of an unknown event, and so that an
-//!    erasure that was broken off finds what to look for.
+//! 4. **The tables and work lists**, under the lease of the projection, and **the quarantine**.
+//! 5. **The log's rows are deleted.** They are kept until now so that no message counts as one of an unknown event, and so that
+//!    an interrupted deletion finds what is left to do.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -23,13 +23,13 @@ use convoke_core::raw_json;
 use convoke_core::time::instant;
 use convoke_log::{Erasure, Lease, LogError, PersonRow, TestData, TestDataCounts};
 
-/// In the place of the hash of a person.
+/// The entry in the record of erasures, in place of a person's hash.
 const ERASURE: &str = "test data";
 
-/// The digits of a meeting's UUID.
+/// Number of digits of a meeting's UUID.
 const UUID_DIGITS: usize = 32;
 
-/// Runs that are deleted in one transaction: while it lasts, an embedded database cannot store events.
+/// Maximum number of runs that are deleted in one transaction: while it lasts, an embedded database cannot store events.
 const TRANSACTION_RUNS: usize = 8;
 
 /// Deletes test data.
@@ -42,13 +42,13 @@ pub struct ForgetTestData {
 }
 
 impl ForgetTestData {
-    /// `owner` names this process among the replicas.
+    /// `owner` is the name of this process among the replicas.
     #[must_use]
     pub fn new(log: Arc<dyn TestData>, bus: Option<Arc<Bus>>, owner: String) -> Self {
         Self { log, bus, owner }
     }
 
-    /// Counts what there is, and changes nothing.
+    /// Counts the test data, without changing anything.
     ///
     /// # Errors
     /// [`ForgetError`].
@@ -73,7 +73,7 @@ impl ForgetTestData {
         Ok(found)
     }
 
-    /// Deletes what was stored when it began.
+    /// Deletes the test data that was stored when it began.
     ///
     /// # Errors
     /// [`ForgetError`].
@@ -120,7 +120,7 @@ impl ForgetTestData {
         Ok(deleted)
     }
 
-    /// Goes through the rows up to `head`, those of a stretch of the log at a time.
+    /// Passes the rows up to `head` to `work`, one part of the log at a time.
     async fn rows(
         &self,
         head: Seq,
@@ -136,7 +136,7 @@ impl ForgetTestData {
         Ok(())
     }
 
-    /// Each piece is a transaction, for which events wait; half of the time is theirs.
+    /// Works in transactions of limited size. Storing events waits for each, so half of the time is left to it.
     async fn in_pieces(
         &self,
         rows: &[PersonRow],
@@ -150,7 +150,7 @@ impl ForgetTestData {
         Ok(())
     }
 
-    /// By the lease of the projection, in turns with who runs it; its owner drops what it had in memory.
+    /// Deletes the runs under the lease of the projection, in turns with its owner, which drops what it has in memory.
     async fn delete_runs(&self, erasure: &Erasure) -> Result<TestDataCounts, ForgetError> {
         let (log, mut deleted) = (&*self.log, TestDataCounts::default());
         let runs = retrying(async || log.test_runs().await).await?;
@@ -172,7 +172,7 @@ impl ForgetTestData {
         Ok(deleted)
     }
 
-    /// The entries of the quarantine in which such a UUID stands, wherever.
+    /// The quarantine entries that contain a UUID of a test meeting anywhere.
     async fn quarantined(&self) -> Result<Vec<i64>, LogError> {
         let (mut found, mut after) = (Vec::new(), 0);
         loop {
