@@ -1,4 +1,4 @@
-//! Who may use the admin listener: tokens with names and rights, from single settings and from the file's list.
+//! Access to the admin listener: tokens with names and rights, from the single settings and from the list in the file.
 
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -9,7 +9,7 @@ use super::keys::{NONE, nearest};
 use super::layers::{Layers, Refusal};
 use super::{Admin, AdminRights, AdminToken, parse, subscribers};
 
-/// The longest name of a token, in characters.
+/// Maximum length of a token's name, in characters.
 const MAX_NAME_CHARS: usize = 64;
 
 const VIEW: &str = "view";
@@ -70,7 +70,7 @@ fn name(entry: &TokenEntry) -> Result<(&str, &Found), ConfigError> {
     Err(ConfigError::new("admin.tokens.name", &found.origin, problem, instead))
 }
 
-/// The token of an entry, from wherever it says.
+/// The token of an entry, given directly or in a file.
 fn listed(entry: &TokenEntry, env: &Env) -> Result<SecretString, ConfigError> {
     let (path, found, read) = match (&entry.token, &entry.token_file) {
         (Some(token), None) => {
@@ -100,7 +100,7 @@ fn rights(entry: &TokenEntry) -> Result<AdminRights, ConfigError> {
         return refused(&unknown.origin, "one of the rights is unknown", near.as_deref().unwrap_or(instead));
     }
     let has = |right| found.iter().any(|found| found.text == right);
-    // Whoever may do more than to view may view.
+    // Every token may view, even if its rights do not list that.
     Ok(AdminRights { see_people: has(SEE_PEOPLE), operate: has(OPERATE) })
 }
 
@@ -110,7 +110,7 @@ fn in_file(text: &str, env: &Env) -> Result<SecretString, Refusal> {
     Ok(SecretString::from(token.as_str()))
 }
 
-/// A token, and the setting that it comes from: the one that holds it, or the one that names its file.
+/// A token, with the setting that it comes from: the token itself, or the file that contains it.
 fn token(
     layers: &Layers,
     env: &Env,
@@ -123,7 +123,7 @@ fn token(
     } else if file.text == NONE {
         false
     } else {
-        // Both are set: the one that counts more, unless both come from the same place.
+        // If both are set, the one with the higher precedence is used, unless both come from the same place.
         match (&token.origin, &file.origin) {
             (Origin::Variable(_), Origin::File { .. }) => false,
             (Origin::File { .. }, Origin::Variable(_)) => true,

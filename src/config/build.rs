@@ -1,4 +1,4 @@
-//! From one text per setting to the checked tree: each value on its own, then those that must fit each other.
+//! Builds the checked settings from one text per setting: each value on its own, then the values that must be consistent.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,15 +15,15 @@ use super::{Database, Listen, Log, Nats, Privacy, Settings, SettingsSources, Tel
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
-/// The platform repeats an event for 24 h; a shorter memory than twice that would count copies as news.
+/// The platform repeats an event for 24 h. With a retention shorter than twice that, a copy could count as a new event.
 const MIN_RETENTION: Duration = Duration::from_secs(48 * 3600);
-/// JetStream keeps times as 64 bits of nanoseconds, which is 292 years.
+/// Below JetStream's limit of 292 years: it keeps times as 64-bit nanoseconds.
 const MAX_AGE: Duration = Duration::from_secs(100 * 31_557_600);
-/// The shortest age and window that JetStream takes.
+/// The minimum age and duplicate window that JetStream accepts.
 const MIN_AGE: Duration = Duration::from_millis(100);
-/// Below, no event fits; a bare `256` was meant as KiB.
+/// No event is smaller than this; a bare `256` was meant as KiB.
 const MIN_BODY_BYTES: u64 = 1000;
-/// Above, a body is no event (they have a few KiB), and many at once would fill the memory.
+/// A body larger than this is not an event (they have a few KiB), and many of them at once would fill the memory.
 const MAX_BODY_BYTES: u64 = 64 * 1024 * 1024;
 
 pub(super) fn settings(
@@ -73,7 +73,7 @@ fn listen(layers: &Layers, env: &Env) -> Result<Listen, ConfigError> {
         admin: layers.read("listen.admin", parse::address)?,
         path: layers.read("listen.path", parse::route)?,
         tls,
-        // A size within these bounds fits any `usize`.
+        // A size within these bounds fits into any `usize`.
         max_body: layers.read("listen.max_body", |text| parse::size(text, MIN_BODY_BYTES..=MAX_BODY_BYTES))? as usize,
         allow_from: layers.read("listen.allow_from", parse::networks)?,
         trusted_proxies: layers.read("listen.trusted_proxies", parse::proxies)?,
@@ -83,7 +83,7 @@ fn listen(layers: &Layers, env: &Env) -> Result<Listen, ConfigError> {
             .read("listen.shutdown_timeout", |text| parse::duration(text, Duration::ZERO..=HOUR))?,
     };
     let (events, admin) = (listen.events, listen.admin);
-    // An unspecified address takes the port on every other one too.
+    // An unspecified address occupies the port on all other addresses too.
     let same_host = events.ip() == admin.ip() || events.ip().is_unspecified() || admin.ip().is_unspecified();
     if events.port() != 0 && events.port() == admin.port() && same_host {
         let blamed = match layers.found("listen.admin").origin {
@@ -121,7 +121,7 @@ fn nats(layers: &Layers, env: &Env) -> Result<Nats, ConfigError> {
     let url = layers.read_optional("nats.url", parse::nats_url)?;
     let tls = tls_files(layers, env, "nats.tls_cert", "nats.tls_key")?;
     let login = nats_login(layers, env, url.as_deref())?;
-    // Without a bus, nothing will need these files. With one they are read when they are used; what cannot be is refused now.
+    // Without a bus these files are not needed. With one, they are read when they are used, but unreadable ones are rejected now.
     if url.is_some() {
         for path in ["nats.password_file", "nats.token_file", "nats.nkey_file"] {
             layers.read_optional(path, |text| subscribers::secret_of(&env.resolve(text)).map(drop))?;
@@ -131,7 +131,7 @@ fn nats(layers: &Layers, env: &Env) -> Result<Nats, ConfigError> {
         }
     }
     let age = |text: &str| parse::duration(text, MIN_AGE..=MAX_AGE);
-    // JetStream's own word for no limit is zero.
+    // JetStream uses zero for no limit.
     let max_age = match layers.found("nats.max_age").text.as_str() {
         NONE | "0" | "0s" => Duration::ZERO,
         _ => layers.read("nats.max_age", age)?,
@@ -164,7 +164,7 @@ fn nats(layers: &Layers, env: &Env) -> Result<Nats, ConfigError> {
     })
 }
 
-/// The one way to log in, if any.
+/// The configured login, if there is one; there may be only one.
 fn nats_login(layers: &Layers, env: &Env, url: Option<&str>) -> Result<Option<Login>, ConfigError> {
     let path = |path: &str| Ok(layers.read_optional(path, file)?.map(|path| env.resolve(path)));
     let user = layers.read_optional("nats.user", |text| Ok(text.to_owned()))?;

@@ -1,4 +1,4 @@
-//! The settings that count, as a settings file, for people.
+//! Shows the effective settings in the format of a settings file.
 
 use std::fmt::Write as _;
 
@@ -8,14 +8,14 @@ use super::keys::{KEYS, NONE, Shape};
 use super::layers::Layers;
 use super::subscribers;
 
-/// In the place of a secret.
+/// Printed in place of a secret.
 const HIDDEN: &str = "***";
 
 impl SettingsSources {
-    /// Every setting with the value that counts and, in a comment, where it comes from. Secrets are hidden.
+    /// Every setting with its effective value and, in a comment, where it comes from. Secrets are hidden.
     ///
     /// # Errors
-    /// The settings file or a variable cannot be read. Whether the values can be used is not looked at.
+    /// The settings file or a variable cannot be read. The values themselves are not checked.
     pub fn effective(&self) -> Result<String, ConfigError> {
         let mut layers = Layers::collect(&self.args, &self.env, self.file.as_ref())?;
         let subscribers = subscribers::sources(&self.args, &self.env, std::mem::take(&mut layers.entries))?;
@@ -75,7 +75,7 @@ impl SettingsSources {
         Ok(text)
     }
 
-    /// The settings file, or that there is none.
+    /// The name of the settings file, or a placeholder if there is none.
     #[must_use]
     pub fn name(&self) -> String {
         self.file.as_ref().map_or_else(|| "the settings".to_owned(), |file| file.path().to_owned())

@@ -1,4 +1,4 @@
-//! What settings are read from beside the file: the environment and the command line.
+//! Sources of settings other than the file: the environment and the command line.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use super::error::redact_url;
 
-/// A snapshot of the process's environment, so that a reload sees what the start saw and tests choose what is seen.
+/// A snapshot of the process's environment, so that a reload sees the same as the start, and tests can set it.
 #[derive(Clone, Default)]
 pub struct Env {
     variables: BTreeMap<String, String>,
-    /// Names whose value is not UTF-8.
+    /// Names of variables whose value is not UTF-8.
     odd: Vec<String>,
     directory: PathBuf,
 }
@@ -19,7 +19,7 @@ impl Env {
     /// The environment and the working directory of this process.
     #[must_use]
     pub fn from_process() -> Self {
-        // An empty directory leaves relative paths as they are, relative to the process's own.
+        // An empty directory leaves relative paths as they are, relative to the process's working directory.
         let mut env = Self::default();
         #[expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
         for (name, value) in std::env::vars_os() {
@@ -32,7 +32,7 @@ impl Env {
         env
     }
 
-    /// An environment of these variables only, with `directory` as the working directory.
+    /// An environment with only these variables, and `directory` as the working directory.
     pub fn of<'a>(variables: impl IntoIterator<Item = (&'a str, &'a str)>, directory: impl Into<PathBuf>) -> Self {
         let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         Self { variables, odd: Vec::new(), directory: directory.into() }
@@ -48,26 +48,26 @@ impl Env {
         self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// The names of variables whose values are not UTF-8, and so are in no other answer.
+    /// The names of variables whose values are not UTF-8; no other method returns them.
     pub(super) fn odd(&self) -> &[String] {
         &self.odd
     }
 
-    /// `path`, taken from the working directory.
+    /// `path`, relative to the working directory.
     pub(super) fn resolve(&self, path: impl AsRef<Path>) -> PathBuf {
         self.directory.join(path)
     }
 }
 
-/// The names only: any value may be a secret.
+/// Only the names, because any value may be a secret.
 impl fmt::Debug for Env {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Env").field("variables", &self.variables.keys()).field("directory", &self.directory).finish()
     }
 }
 
-/// Flags that set settings. They count more than anything else. Validated with the rest, not by clap, so that every
-/// refusal reads the same.
+/// Flags that set settings. They have the highest precedence. They are validated with the other settings and not by clap, so that
+/// all errors have the same form.
 #[derive(Clone, Default, clap::Args)]
 #[command(next_help_heading = "Settings")]
 pub struct ConfigArgs {

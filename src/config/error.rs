@@ -1,23 +1,22 @@
-//! What a refused setting looks like to the person who has to correct it. No secret passes through here: the
-//! callers put into an error only what may be read by anyone.
+//! The error for a rejected setting. It never contains a secret: callers put only text into it that anyone may read.
 
 use std::fmt;
 
 /// Where the value of a setting was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A flag of the command line, for example `--listen`.
+    /// A command line flag, for example `--listen`.
     Flag(&'static str),
-    /// A variable of the environment, for example `CONVOKE_LISTEN` or `DATABASE_URL`.
+    /// An environment variable, for example `CONVOKE_LISTEN` or `DATABASE_URL`.
     Variable(String),
     /// The settings file.
     File {
-        /// As it was named by `--config` or `CONVOKE_CONFIG`, or `convoke.toml`.
+        /// The path as given in `--config` or `CONVOKE_CONFIG`, or `convoke.toml`.
         path: String,
         /// Counted from 1.
         line: usize,
     },
-    /// Nowhere: the default holds.
+    /// Nowhere: the default is used.
     Default,
 }
 
@@ -32,9 +31,9 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Settings that cannot be used, and what to write instead. The process exits with status 2.
+/// A setting that cannot be used, and what to write instead. The process exits with status 2.
 ///
-/// Its text never holds a key, a token or a password.
+/// Its text never contains a key, a token or a password.
 #[derive(Debug, thiserror::Error)]
 #[error("`{setting}` (from {origin}): {problem}; {instead}")]
 pub struct ConfigError {
@@ -65,19 +64,19 @@ impl ConfigError {
         &self.setting
     }
 
-    /// Where the refused value came from.
+    /// Where the rejected value came from.
     #[must_use]
     pub fn origin(&self) -> &Origin {
         &self.origin
     }
 }
 
-/// `url` as it may be shown: without the user, the password and, if it could hold one, the query. Several URLs,
-/// comma separated, are treated one by one.
+/// `url` without secrets, for display: without the user, the password and, if it may contain one, the query. Several
+/// comma-separated URLs are treated one by one.
 #[must_use]
 pub fn redact_url(url: &str) -> String {
     let query = url.to_ascii_lowercase().contains("password=");
-    // A comma or a slash within a password must not make its second half look like a URL of its own.
+    // A comma or a slash within a password must not make its second half look like a separate URL.
     let user = url.contains('@');
     let show = |part: &str| {
         let (part, tail) = match part.split_once('?') {
@@ -95,12 +94,12 @@ pub fn redact_url(url: &str) -> String {
         };
         shown + tail
     };
-    // One URL of PostgreSQL may name several hosts.
+    // A single PostgreSQL URL may name several hosts.
     if url.starts_with("postgres") { show(url) } else { url.split(',').map(show).collect::<Vec<_>>().join(",") }
 }
 
-/// Whether these are hosts with ports or without: what stands in the place of a port and is none may be a password whose
-/// `@HOST` was forgotten.
+/// Whether these are hosts, with or without ports. Something that is in the place of a port but is not one may be a password
+/// whose `@HOST` was forgotten.
 fn names_hosts(authority: &str) -> bool {
     authority.split(',').all(|host| match host.rsplit_once(':') {
         Some((_, port)) => host.ends_with(']') || port.is_empty() || port.parse::<u16>().is_ok(),

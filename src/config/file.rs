@@ -1,4 +1,4 @@
-//! The settings file: found, parsed, its `${NAME}` replaced, and made into one text per key.
+//! The settings file: finds and parses it, replaces `${NAME}`, and produces one text per key.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,29 +12,29 @@ use super::env::{ConfigArgs, Env};
 use super::error::{ConfigError, Origin};
 use super::keys::{KEYS, Key, NONE, SUBSCRIBER_KEYS, Shape, TOKEN_KEYS, nearest};
 
-/// Looked for in the working directory if nothing names another.
+/// The file in the working directory that is used if no other is named.
 const DEFAULT_FILE: &str = "convoke.toml";
 
-/// A value as text, and where it was found. No `Debug`: it may be a secret.
+/// A value as text, and where it was found. No `Debug`, because it may be a secret.
 #[derive(Clone)]
 pub(super) struct Found {
     pub text: String,
     pub origin: Origin,
 }
 
-/// The settings file, every name in it known, nothing else checked.
+/// The settings file. All names in it are known; nothing else has been checked.
 #[derive(Default)]
 pub(super) struct File {
     /// By key, for example `listen.events`.
     pub values: BTreeMap<&'static str, Found>,
-    /// In the file's order.
+    /// In the order of the file.
     pub subscribers: Vec<Entry>,
     pub tokens: Vec<TokenEntry>,
     text: Zeroizing<String>,
 }
 
 impl File {
-    /// Whether the file asks for the variable `name`.
+    /// Whether the file refers to the variable `name`.
     pub fn mentions(&self, name: &str) -> bool {
         self.text.contains(&format!("${{{name}}}"))
     }
@@ -42,7 +42,7 @@ impl File {
 
 /// One `[[subscriber]]`.
 pub(super) struct Entry {
-    /// Where it begins.
+    /// Where the entry begins.
     pub origin: Origin,
     pub app_id: Option<Found>,
     pub name: Option<Found>,
@@ -52,7 +52,7 @@ pub(super) struct Entry {
 
 /// One `[[admin.tokens]]`.
 pub(super) struct TokenEntry {
-    /// Where it begins.
+    /// Where the entry begins.
     pub origin: Origin,
     pub name: Option<Found>,
     pub token: Option<Found>,
@@ -61,28 +61,28 @@ pub(super) struct TokenEntry {
 }
 
 impl TokenEntry {
-    /// The file that it names.
+    /// The token file that the entry names.
     pub fn file(&self, env: &Env) -> Option<PathBuf> {
         self.token_file.as_ref().map(|file| env.resolve(&file.text))
     }
 }
 
-/// The text of the settings file, as it was read.
+/// The text of the settings file.
 #[derive(Clone)]
 pub(super) struct Text {
     path: String,
-    /// It may hold keys.
+    /// It may contain keys.
     text: Zeroizing<String>,
 }
 
 impl Text {
-    /// As it was named.
+    /// The path as it was given.
     pub fn path(&self) -> &str {
         &self.path
     }
 }
 
-/// Reads the file that `--config`, `CONVOKE_CONFIG` or custom names (`convoke.toml`); `None`: there is none.
+/// Reads the file named by `--config` or `CONVOKE_CONFIG`, otherwise `convoke.toml`; `None`: there is none.
 ///
 /// # Errors
 /// It cannot be read.
@@ -114,10 +114,10 @@ pub(super) fn read(args: &ConfigArgs, env: &Env) -> Result<Option<Text>, ConfigE
     }
 }
 
-/// What stands in the file.
+/// Parses the file.
 ///
 /// # Errors
-/// It is not TOML, or holds an unknown name, a value of the wrong type, or a `${NAME}` that is unset.
+/// It is not TOML, or contains an unknown name, a value of the wrong type, or a `${NAME}` that is unset.
 pub(super) fn parse(text: &Text, env: &Env) -> Result<File, ConfigError> {
     Reader { path: &text.path, text: &text.text, env }.file()
 }
@@ -130,7 +130,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn file(&self) -> Result<File, ConfigError> {
-        // Only the message and the place: the line itself may hold a key.
+        // Only the message and the position: the line itself may contain a key.
         let table = DeTable::parse(self.text).map_err(|error| {
             let origin = self.origin(error.span().map_or(0, |span| span.start));
             ConfigError::new("config", &origin, format!("not TOML: {}", error.message()), "correct this line")
@@ -171,7 +171,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The value of `key` as one would write it in the environment.
+    /// The value of `key`, as it would be written in the environment.
     fn value(&self, key: &Key, value: &Spanned<DeValue<'_>>, origin: &Origin) -> Result<String, ConfigError> {
         match (key.shape, value.get_ref()) {
             (Shape::Integer | Shape::Bytes, DeValue::Integer(number)) => {
@@ -184,7 +184,7 @@ impl Reader<'_> {
                 let items = self.strings(key.path, value, origin)?;
                 Ok(if items.is_empty() { NONE.to_owned() } else { items.join(",") })
             }
-            // A string may stand for anything if it was filled from the environment, where all is text.
+            // Any setting may be a string if it is filled from the environment, where all values are text.
             (Shape::Text | Shape::File | Shape::Bytes, DeValue::String(text)) => self.fill(key.path, text, origin),
             (_, DeValue::String(text)) if text.contains("${") || text == NONE => self.fill(key.path, text, origin),
             (Shape::Text | Shape::File, _) => Err(wrong_type(key.path, origin, value, "a string", "put it in quotes")),
@@ -208,7 +208,7 @@ impl Reader<'_> {
         Ok(texts)
     }
 
-    /// A list of tables.
+    /// Reads a list of tables.
     fn list<T>(
         &self,
         path: &str,
@@ -270,10 +270,10 @@ impl Reader<'_> {
         Ok(texts.into_iter().map(|text| Found { text, origin: origin.clone() }).collect())
     }
 
-    /// `text` with every `${NAME}` replaced by that variable and every `$${` by a plain `${`. What is put in is not
-    /// looked at again, and within a URL it is percent-encoded, so that any password is taken as it is.
+    /// `text` with every `${NAME}` replaced by that variable, and every `$${` by a plain `${`. Inserted values are not expanded
+    /// again, and are percent-encoded within a URL, so that any password can be used as it is.
     fn fill(&self, setting: &str, text: &str, origin: &Origin) -> Result<String, ConfigError> {
-        // No part of `text` but a well-formed name goes into the error: it may be a key.
+        // The error contains no part of `text` except a well-formed name, because the text may be a key.
         let refused = |problem: String, instead: &str| Err(ConfigError::new(setting, origin, problem, instead));
         let mut filled = String::with_capacity(text.len());
         let mut rest = text;
@@ -314,14 +314,14 @@ impl Reader<'_> {
 /// The list of the admin listener's tokens.
 const TOKENS: &str = "admin.tokens";
 
-/// Settings that are URLs with room for a password.
+/// Settings whose value is a URL that may contain a password.
 const URLS: [&str; 2] = ["database.url", "nats.url"];
 
-/// All but what stands for itself anywhere in a URL.
+/// All characters except those that are never special in a URL.
 const RESERVED: &AsciiSet = &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Whether a value between these two parts of a URL is a user, a password, or a piece of what follows the hosts. What
-/// begins the URL, names hosts, or is a whole parameter of the query, is put in as it is.
+/// Whether a value between these two parts of a URL must be encoded: it is a user, a password, or part of what follows the hosts.
+/// The beginning of the URL, hosts, and whole query parameters are inserted as they are.
 fn encoded(before: &str, after: &str) -> bool {
     let Some((_, before)) = before.rsplit_once("://") else { return false };
     if before.contains(['/', '?']) {

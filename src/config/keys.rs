@@ -1,15 +1,15 @@
-//! Every name that a setting has, in one table: its key in the file, its variable, its flag, its default.
+//! All names of all settings in one table: the key in the file, the variable, the flag, and the default.
 
 use super::error::{ConfigError, Origin};
 
-/// What the settings file must hold for a key. In the environment and on the command line all is text.
+/// The type of a value in the settings file. In the environment and on the command line all values are text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
     /// A string.
     Text,
-    /// A string, the path of a file, which is watched for changes.
+    /// A string with the path of a file, which is watched for changes.
     File,
-    /// An array of strings; comma separated elsewhere.
+    /// An array of strings; elsewhere comma-separated.
     List,
     /// `true` or `false`.
     Bool,
@@ -19,18 +19,18 @@ pub(super) enum Shape {
     Bytes,
 }
 
-/// One setting and all of its names.
+/// One setting with all of its names.
 #[derive(Debug)]
 pub(super) struct Key {
-    /// In the file, for example `listen.events`.
+    /// The key in the file, for example `listen.events`.
     pub path: &'static str,
-    /// In the environment, after `CONVOKE_`.
+    /// The environment variable, without `CONVOKE_`.
     pub env: &'static str,
-    /// On the command line.
+    /// The command line flag.
     pub flag: Option<&'static str>,
-    /// In the file.
+    /// The type in the file.
     pub shape: Shape,
-    /// As one would write it; [`NONE`] if there is none.
+    /// The default, as it would be written; [`NONE`] if there is none.
     pub default: &'static str,
 }
 
@@ -41,7 +41,7 @@ impl Key {
     }
 }
 
-/// Stands for the absence of a value wherever the default is none, so that a higher layer can undo a lower one.
+/// Means no value for every setting without a default, so that a higher layer can undo a lower one.
 pub(super) const NONE: &str = "none";
 
 const fn key(
@@ -54,7 +54,7 @@ const fn key(
     Key { path, env, flag, shape, default }
 }
 
-/// All settings but the lists: of subscribers, which `subscribers` reads, and of the admin listener's tokens, which `admin` does.
+/// All settings except the two lists: the subscribers are read by `subscribers`, the admin listener's tokens by `admin`.
 pub(super) const KEYS: [Key; 48] = [
     key("listen.events", "LISTEN", Some("--listen"), Shape::Text, "127.0.0.1:8080"),
     key("listen.admin", "ADMIN_LISTEN", Some("--admin-listen"), Shape::Text, "127.0.0.1:8081"),
@@ -112,18 +112,18 @@ pub(super) const SUBSCRIBER_KEYS: [&str; 4] = ["app_id", "keys", "key_files", "n
 /// The keys of an `[[admin.tokens]]`.
 pub(super) const TOKEN_KEYS: [&str; 4] = ["name", "rights", "token", "token_file"];
 
-/// Variables without a key of their own in the file.
+/// Variables that have no key in the file.
 const OTHER_VARIABLES: [&str; 4] = ["CONFIG", "APP_ID", "APP_KEY", "APP_KEY_FILE"];
 
-/// What every variable of ours begins with.
+/// The prefix of all variables of Convoke.
 const PREFIX: &str = "CONVOKE_";
 
-/// The variable of `key`.
+/// The environment variable of `key`.
 pub(super) fn variable(key: &Key) -> String {
     format!("{PREFIX}{}", key.env)
 }
 
-/// The variable that other programs use too, which counts less than our file.
+/// The variable that other programs use too; it has a lower precedence than the file.
 pub(super) fn shared_variable(key: &Key) -> Option<&'static str> {
     match key.path {
         "database.url" => Some("DATABASE_URL"),
@@ -132,12 +132,12 @@ pub(super) fn shared_variable(key: &Key) -> Option<&'static str> {
     }
 }
 
-/// Whether the variable `name` could set something.
+/// Whether the variable `name` could be a setting.
 pub(super) fn is_setting(name: &str) -> bool {
     name.starts_with(PREFIX) || KEYS.iter().any(|key| shared_variable(key) == Some(name))
 }
 
-/// Refuses a variable that looks like one of ours but is not: a misspelt setting must not go unnoticed.
+/// Rejects an unknown variable with the prefix: a misspelt setting must not go unnoticed.
 pub(super) fn check_variable(name: &str, value: &str) -> Result<(), ConfigError> {
     let Some(ours) = name.strip_prefix(PREFIX) else { return Ok(()) };
     let known = || KEYS.iter().map(|key| key.env).chain(OTHER_VARIABLES);
@@ -151,8 +151,8 @@ pub(super) fn check_variable(name: &str, value: &str) -> Result<(), ConfigError>
     Err(ConfigError::new(name, &Origin::Variable(name.to_owned()), "no setting has this variable", instead))
 }
 
-/// Kubernetes sets such variables in every pod for each service of the namespace: a service named `convoke` alone
-/// would otherwise stop every start.
+/// Kubernetes sets such variables in every pod for each service of the namespace: a service named `convoke` would otherwise
+/// prevent every start.
 fn is_service_link(ours: &str, value: &str) -> bool {
     let name = format!("_{ours}");
     let is_port = |(_, tail): (&str, &str)| tail.starts_with(|c: char| c.is_ascii_digit());
@@ -162,13 +162,13 @@ fn is_service_link(ours: &str, value: &str) -> bool {
         || name.split_once("_PORT_").is_some_and(is_port)
 }
 
-/// The name that `given` was probably meant to be, if any is close.
+/// The name that `given` was probably meant to be, if there is a similar one.
 pub(super) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let best = known.into_iter().map(|name| (distance(given, name), name)).min()?;
     (best.0 <= (given.len() / 4).clamp(1, 4)).then_some(best.1)
 }
 
-/// How many characters must be put in, left out or replaced to make `b` of `a` (Levenshtein).
+/// The number of characters to insert, delete or replace in order to get from `a` to `b` (Levenshtein distance).
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.chars().count()).collect();
     for (i, a) in a.chars().enumerate() {

@@ -1,4 +1,4 @@
-//! One value per setting: flag, then `CONVOKE_*`, then file, then `DATABASE_URL` / `NATS_URL`, then default.
+//! Determines one value per setting: flag, then `CONVOKE_*`, then file, then `DATABASE_URL` / `NATS_URL`, then default.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ impl Refusal {
     }
 }
 
-/// The value that counts of every setting, not yet checked, and the file's lists.
+/// The effective value of every setting, not checked yet, and the lists of the file.
 pub(super) struct Layers {
     values: BTreeMap<&'static str, Found>,
     pub entries: Vec<Entry>,
@@ -27,7 +27,7 @@ pub(super) struct Layers {
 }
 
 impl Layers {
-    /// Puts all layers together.
+    /// Merges all layers.
     ///
     /// # Errors
     /// A `CONVOKE_*` variable is unknown, the file cannot be used, or a value is empty.
@@ -56,12 +56,12 @@ impl Layers {
         Ok(Self { values, entries: file.subscribers, tokens: file.tokens })
     }
 
-    /// The value of a setting of [`KEYS`].
+    /// The value of a setting in [`KEYS`].
     pub fn found(&self, path: &str) -> &Found {
         &self.values[path]
     }
 
-    /// The setting's value as `parse` reads it.
+    /// The setting's value, parsed with `parse`.
     pub fn read<T>(&self, path: &str, parse: impl FnOnce(&str) -> Result<T, Refusal>) -> Result<T, ConfigError> {
         parse(&self.found(path).text).map_err(|refusal| self.refuse(path, refusal))
     }
@@ -75,23 +75,23 @@ impl Layers {
         if self.found(path).text == NONE { Ok(None) } else { self.read(path, parse).map(Some) }
     }
 
-    /// The error that says that the setting's value cannot be used.
+    /// The error for a setting whose value cannot be used.
     pub fn refuse(&self, path: &str, refusal: Refusal) -> ConfigError {
         ConfigError::new(path, &self.found(path).origin, refusal.problem, refusal.instead)
     }
 
-    /// `set` makes no sense without `missing`.
+    /// The error if `set` is set without `missing`, which it requires.
     pub fn alone(&self, set: &str, missing: &str) -> ConfigError {
         self.refuse(set, Refusal::new(format!("{missing} is not set"), format!("set both, or set this to {NONE}")))
     }
 
-    /// Every file that a setting names, by its path.
+    /// The paths of all files that settings name.
     pub fn files(&self) -> impl Iterator<Item = &str> {
         let named = KEYS.iter().filter(|key| key.shape == Shape::File).map(|key| self.values[key.path].text.as_str());
         named.filter(|text| *text != NONE)
     }
 
-    /// Where every setting came from.
+    /// Where each setting came from.
     pub fn into_origins(self) -> BTreeMap<&'static str, Origin> {
         self.values.into_iter().map(|(path, found)| (path, found.origin)).collect()
     }

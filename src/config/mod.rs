@@ -1,9 +1,9 @@
-//! The settings: one tree of plain data, complete and checked before anything binds. Owns every name, default and
-//! limit, and is the only reader of the environment.
+//! The settings: one tree of plain data, complete and checked before anything binds. This module defines all names, defaults and
+//! limits, and is the only reader of the environment.
 //!
-//! A flag counts more than a `CONVOKE_*` variable, that more than the settings file, that more than `DATABASE_URL`
-//! and `NATS_URL`, and those more than the default. What cannot be used is refused with a [`ConfigError`], which
-//! names the setting, where its value came from, and what to write instead, and never holds a secret.
+//! In order of precedence: command line flag, `CONVOKE_*` variable, settings file, `DATABASE_URL` and `NATS_URL`, default. A
+//! setting that cannot be used is rejected with a [`ConfigError`], which names the setting, where its value came from, and what
+//! to write instead, and never contains a secret.
 
 mod admin;
 mod build;
@@ -39,13 +39,13 @@ pub use subscribers::{SubscriberSource, load_key_file, load_subscribers};
 
 use layers::Layers;
 
-/// Why the platform should not push to this URL, if so: it has to be `https`, or lead to this machine.
+/// Why the platform cannot push to this URL, if it cannot: it must be `https`, or lead to this machine.
 #[must_use]
 pub fn callback_url_problem(url: &str) -> Option<String> {
     parse::callback_url(url).err().map(|refusal| refusal.problem)
 }
 
-/// Who else may read the file with a secret, and what to do; `None`: nobody, or there is no such file.
+/// Who else may read the file with a secret, with advice; `None`: nobody else, or the file does not exist.
 fn read_by_others(file: &std::path::Path) -> Option<String> {
     use std::os::unix::fs::MetadataExt as _;
     let found = std::fs::metadata(file).ok().filter(std::fs::Metadata::is_file)?;
@@ -54,7 +54,7 @@ fn read_by_others(file: &std::path::Path) -> Option<String> {
         rustix::process::getegid().as_raw() == group
             || rustix::process::getgroups().is_ok_and(|groups| groups.iter().any(|id| id.as_raw() == group))
     };
-    // Who looks as root says nothing on the group of the service.
+    // Skipped for root, whose groups say nothing about the group of the service.
     let (who, remedy) = if mode & 0o004 != 0 {
         ("every user of this machine", "o-rwx")
     } else if mode & 0o040 != 0 && !rustix::process::geteuid().is_root() && !ours() {
@@ -66,85 +66,85 @@ fn read_by_others(file: &std::path::Path) -> Option<String> {
     Some(format!("{file} holds a secret, and {who} may read it (mode {mode:04o}): `chmod {remedy} {file}`"))
 }
 
-/// Every setting with its default, its meaning and its variable: the reference for people.
+/// The reference: every setting with its default, its meaning and its variable.
 pub const REFERENCE: &str = include_str!("convoke.default.toml");
 
-/// All settings, valid each and together.
+/// All settings, checked individually and together.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The two listeners.
     pub listen: Listen,
-    /// Who may send events; empty if nobody is configured, see [`Settings::check_serve`].
+    /// The subscribers; they may be empty, see [`Settings::check_serve`].
     pub subscribers: Vec<Subscriber>,
     /// Where the subscribers and their keys came from, in the same order.
     pub subscriber_sources: Vec<SubscriberSource>,
-    /// The files that settings name and that hold a secret.
+    /// Files named by settings that contain a secret.
     pub secret_files: Vec<PathBuf>,
-    /// The log's database.
+    /// The database of the log.
     pub database: Database,
     /// The bus.
     pub nats: Nats,
-    /// The admin listener's access.
+    /// Access to the admin listener.
     pub admin: Admin,
-    /// What the stream must not hold.
+    /// What is kept out of the stream.
     pub privacy: Privacy,
     /// The platform's API; `None`: it is not used.
     pub platform: Option<Platform>,
-    /// The process's own log.
+    /// The log lines of the process.
     pub log: Log,
     /// Where traces go.
     pub telemetry: Telemetry,
-    /// Every file that a setting names: of keys, certificates, credentials.
+    /// All files that settings name: keys, certificates, credentials.
     pub files: Vec<PathBuf>,
-    /// What they were made of.
+    /// The sources of the settings.
     pub sources: SettingsSources,
     origins: BTreeMap<&'static str, Origin>,
 }
 
-/// Where and how requests are taken.
+/// Where and how requests are accepted.
 #[derive(Clone, Debug)]
 pub struct Listen {
-    /// The platform's events.
+    /// Address of the events listener, for the platform's events.
     pub events: SocketAddr,
-    /// Metrics and readiness.
+    /// Address of the admin listener, for metrics and readiness among others.
     pub admin: SocketAddr,
     /// The path that events are posted to.
     pub path: String,
-    /// Certificate and key of the events listener; plain HTTP without.
+    /// Certificate and key of the events listener; `None`: plain HTTP.
     pub tls: Option<TlsFiles>,
-    /// Longest body of a delivery, in bytes.
+    /// Maximum size of a delivery's body, in bytes.
     pub max_body: usize,
-    /// Networks that events may come from; empty: from everywhere.
+    /// Networks that events may come from; empty means any.
     pub allow_from: Vec<IpNet>,
-    /// Networks whose `X-Forwarded-For` is believed; empty: nobody's.
+    /// Networks of proxies whose `X-Forwarded-For` is trusted; empty means none.
     pub trusted_proxies: Vec<IpNet>,
-    /// How long a connection may be silent after a request.
+    /// How long a connection may be idle after a request.
     pub idle_timeout: Duration,
     /// How long requests are still accepted after readiness is withdrawn.
     pub shutdown_delay: Duration,
-    /// How long a stop may take in all.
+    /// Time limit for the whole shutdown.
     pub shutdown_timeout: Duration,
 }
 
-/// A certificate and its key, in PEM files, which are read again when they change.
+/// A certificate and its key, in PEM files that are read again when they change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The certificate, followed by those that vouch for it.
+    /// The certificate, followed by its intermediate certificates.
     pub cert: PathBuf,
     /// Its private key.
     pub key: PathBuf,
 }
 
-/// The log's database. Its `Debug` output leaves the password out.
+/// The database of the log. Its `Debug` output omits the password.
 #[derive(Clone)]
 pub struct Database {
-    /// `sqlite:` or `postgres:`; may hold a password, so show it with [`redact_url`] only.
+    /// `sqlite:` or `postgres:`; it may contain a password, so display it only with [`redact_url`].
     pub url: String,
-    /// Whether `serve` brings the tables up to date.
+    /// Whether `serve` migrates the tables.
     pub migrate: bool,
-    /// How long events are kept, at least 48 h; `None`: for ever.
+    /// How long events are kept, at least 48 h; `None`: forever.
     pub retention: Option<Duration>,
-    /// How long entries of the quarantine are kept; `None`: for ever.
+    /// How long quarantine entries are kept; `None`: forever.
     pub quarantine_retention: Option<Duration>,
 }
 
@@ -159,29 +159,30 @@ impl fmt::Debug for Database {
     }
 }
 
-/// The bus. Its `Debug` output leaves passwords out.
+/// The bus. Its `Debug` output omits passwords.
 #[derive(Clone)]
 pub struct Nats {
-    /// One or more servers, comma separated; may hold a password, so show it with [`redact_url`] only. `None`: the
-    /// relay is off.
+    /// One or more servers, comma-separated; it may contain a password, so display it only with [`redact_url`]. `None`: the relay
+    /// is off.
     pub url: Option<String>,
     /// The stream's name.
     pub stream: String,
-    /// What every subject begins with, without the dot after it.
+    /// The prefix of all subjects, without the dot after it.
     pub subject_prefix: String,
-    /// Certificates, in PEM, that may vouch for the server, instead of the system's.
+    /// CA certificates in PEM for verifying the server, instead of those of the system.
     pub tls_ca: Option<PathBuf>,
-    /// The certificate that we show to the server, and its key.
+    /// The client certificate and its key.
     pub tls: Option<TlsFiles>,
-    /// How we log in; `None`: not at all, or with what the URL holds.
+    /// The login; `None`: none, or the one in the URL.
     pub login: Option<Login>,
-    /// Copies of the stream on different servers, 1 to 5. This and what follows are used only when Convoke creates it.
+    /// Number of copies of the stream on different servers, 1 to 5. This setting and the following ones are used only when
+    /// Convoke creates the stream.
     pub replicas: usize,
-    /// How long messages stay in the stream; zero: without a limit.
+    /// How long messages stay in the stream; zero: no limit.
     pub max_age: Duration,
-    /// Largest size of the stream, in bytes; `None`: without a limit.
+    /// Maximum size of the stream, in bytes; `None`: no limit.
     pub max_bytes: Option<i64>,
-    /// How long the stream remembers ids, to drop copies.
+    /// How long the stream remembers message IDs, to drop copies.
     pub duplicate_window: Duration,
 }
 
@@ -202,16 +203,16 @@ impl fmt::Debug for Nats {
     }
 }
 
-/// Who may use the admin listener.
+/// Access to the admin listener.
 #[derive(Clone, Debug)]
 pub struct Admin {
-    /// Its tokens, in the order of the settings. None: everyone who reaches the listener, which then is a loopback one, sees it
+    /// The tokens, in the order of the settings. If empty, everyone who reaches the listener, which is then on loopback, sees it
     /// without personal data.
     pub tokens: Vec<AdminToken>,
 }
 
 impl Admin {
-    /// The token that may see the most.
+    /// The token with the most rights.
     #[must_use]
     pub fn widest(&self) -> Option<&AdminToken> {
         self.tokens.iter().find(|token| token.rights.see_people).or_else(|| self.tokens.first())
@@ -221,49 +222,49 @@ impl Admin {
 /// A token of the admin listener.
 #[derive(Clone, Debug)]
 pub struct AdminToken {
-    /// Whose it is, as the log and the page say it: no two are alike.
+    /// The unique name of the token, as shown in logs and on the page.
     pub name: Arc<str>,
-    /// What is sent.
+    /// The token itself.
     pub token: SecretString,
-    /// What it gives a right to.
+    /// Its rights.
     pub rights: AdminRights,
 }
 
-/// What a token gives a right to beside viewing, which every one does.
+/// The rights of a token in addition to viewing, which every token may do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AdminRights {
-    /// To see personal data, which is masked otherwise.
+    /// May see personal data, which is masked otherwise.
     pub see_people: bool,
-    /// To act: on the quarantine, and to replay.
+    /// May act: on the quarantine, and to replay.
     pub operate: bool,
 }
 
-/// What is kept from the stream's readers.
+/// What is kept out of the stream.
 #[derive(Clone, Debug)]
 pub struct Privacy {
-    /// Fields of `payload.attendeeInfo`, by the platform's names.
+    /// Members of `payload.attendeeInfo`, by the platform's names.
     pub mask: Vec<String>,
 }
 
-/// The platform's API: where it is, who we are there, and what it is used for.
+/// The platform's API: its address, the credentials, and what it is used for.
 #[derive(Clone, Debug)]
 pub struct Platform {
-    /// Its base is `https`, or `http` to a loopback address. With a service provider's id, we act as one: for the enterprise
-    /// `corp_id`, or without that as its administrator.
+    /// The base URL is `https`, or `http` to a loopback address. With a service provider's ID, calls are made as that provider:
+    /// for the enterprise `corp_id`, or without one as the provider's administrator.
     pub api: convoke_platform::Options,
-    /// Where the platform is to push events.
+    /// The URL to which the platform should push events.
     pub callback_url: Option<String>,
-    /// How often the subscription is looked at; `None`: never.
+    /// How often the subscription is checked; `None`: never.
     pub watch_every: Option<Duration>,
-    /// How often gaps are looked for and filled; `None`: never.
+    /// How often gaps are searched for and filled; `None`: never.
     pub backfill_every: Option<Duration>,
-    /// Whether recordings' details are fetched.
+    /// Whether details of recordings are fetched.
     pub recordings: bool,
-    /// Whether meetings' details are fetched.
+    /// Whether details of meetings are fetched.
     pub enrich: bool,
 }
 
-/// The process's own log.
+/// The log lines of the process.
 #[derive(Clone, Debug)]
 pub struct Log {
     /// `None`: see [`LogFormat::for_terminal`].
@@ -273,29 +274,29 @@ pub struct Log {
 /// Where traces go.
 #[derive(Clone, Debug)]
 pub struct Telemetry {
-    /// The base of a collector's URLs, without a slash at the end; `None`: nothing is traced.
+    /// The base URL of a collector, without a trailing slash; `None`: nothing is traced.
     pub otlp_endpoint: Option<String>,
 }
 
-/// How lines of the process's log are written.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.
     Text,
-    /// For programs: one object a line.
+    /// For programs: one JSON object per line.
     Json,
 }
 
 impl LogFormat {
-    /// What is used if the settings do not say: text on a terminal, else JSON.
+    /// The format if the settings do not say: text on a terminal, otherwise JSON.
     #[must_use]
     pub const fn for_terminal(terminal: bool) -> Self {
         if terminal { Self::Text } else { Self::Json }
     }
 }
 
-/// What the settings are made of: flags, environment, and the settings file as it was when it was read. Settings made of it
-/// again differ only by what is in the files that they name. Its `Debug` output is empty: it may hold secrets.
+/// The sources of the settings: flags, environment, and the settings file as it was read. Settings built from them again differ
+/// only by the content of the files that they name. The `Debug` output is empty, because they may contain secrets.
 #[derive(Clone)]
 pub struct SettingsSources {
     args: ConfigArgs,
@@ -318,7 +319,7 @@ impl SettingsSources {
         Ok(Self { args: args.clone(), env: env.clone(), file: file::read(args, env)? })
     }
 
-    /// The same, with the settings file as it is now.
+    /// The same sources with the current content of the settings file.
     ///
     /// # Errors
     /// As [`SettingsSources::read`].
@@ -326,7 +327,7 @@ impl SettingsSources {
         Self::read(&self.args, &self.env)
     }
 
-    /// The settings, with what the files that they name hold now.
+    /// The settings, with the current content of the files that they name.
     ///
     /// # Errors
     /// As [`Settings::load`].
@@ -338,22 +339,22 @@ impl SettingsSources {
 }
 
 impl Settings {
-    /// Reads and checks everything. That nobody is subscribed is no error here: most commands do without.
+    /// Reads and checks everything. It is not an error here if there is no subscriber: most commands do not need one.
     ///
     /// # Errors
-    /// The first thing found that cannot be used; the process should say so and exit with status 2.
+    /// The first value that cannot be used; the process should print it and exit with status 2.
     pub fn load(args: &ConfigArgs, env: &Env) -> Result<Self, ConfigError> {
         SettingsSources::read(args, env)?.settings()
     }
 
-    /// The ids of the subscribers, without their keys.
+    /// The IDs of the subscribers, without their keys.
     #[must_use]
     pub fn subscriber_ids(&self) -> Arc<[Arc<str>]> {
         self.subscribers.iter().map(|subscriber| Arc::clone(&subscriber.app_id)).collect()
     }
 
-    /// What is suspicious about the secrets, and can be meant all the same: who else may read their files, and keys with white
-    /// space at an end, which is a part of them.
+    /// Warnings about secrets that may be intended all the same: others may read their files, or a key begins or ends with white
+    /// space, which is part of it.
     pub fn secret_warnings(&self) -> impl Iterator<Item = String> {
         let spaced = self.subscribers.iter().flat_map(|subscriber| {
             subscriber.keys.iter().enumerate().filter_map(|(place, key)| {
@@ -371,7 +372,7 @@ impl Settings {
         self.secret_files.iter().filter_map(|file| read_by_others(file)).chain(spaced)
     }
 
-    /// Since when the log has events, but for older ones that are not deleted yet; `None`: it keeps all.
+    /// The start of the retention period; older events may be deleted already. `None`: all events are kept.
     #[must_use]
     pub fn kept_since(&self, now: Millis) -> Option<Millis> {
         self.database.retention.map(|retention| now.minus(retention))
@@ -408,13 +409,13 @@ impl Settings {
         Ok(())
     }
 
-    /// The refusal of a setting that only its user can judge, such as a certificate.
+    /// The error for a setting that only the part that uses it can check, such as a certificate.
     #[must_use]
     pub fn refuse(&self, path: &str, problem: &dyn fmt::Display, instead: &str) -> ConfigError {
         ConfigError::new(path, self.origin(path), problem.to_string(), instead)
     }
 
-    /// Where the value of a setting, for example `database.url`, came from.
+    /// Where the value of a setting came from, for example of `database.url`.
     #[must_use]
     pub fn origin(&self, path: &str) -> &Origin {
         self.origins.get(path).unwrap_or(&Origin::Default)

@@ -1,4 +1,4 @@
-//! How each kind of value is written, and what is refused. Pure: text in, value or [`Refusal`] out.
+//! The syntax of each kind of value, and which values are rejected. Pure: text in, value or [`Refusal`] out.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -13,11 +13,11 @@ use super::error::redact_url;
 use super::keys::{NONE, nearest};
 use super::layers::Refusal;
 
-/// The fields of `payload.attendeeInfo` (table 6-37 of the platform's manual).
+/// The members of `payload.attendeeInfo` (table 6-37 of the platform's manual).
 pub(super) const ATTENDEE_FIELDS: [&str; 9] =
     ["userUUID", "userAgent", "account", "participantID", "displayName", "joinTime", "leftTime", "role", "callNumber"];
 
-/// An address and a port. Names are refused: what they mean may change between two starts.
+/// An address and a port. Host names are rejected, because they may resolve differently at the next start.
 pub(super) fn address(text: &str) -> Result<SocketAddr, Refusal> {
     text.parse().map_err(|_| {
         Refusal::new(
@@ -27,7 +27,7 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, Refusal> {
     })
 }
 
-/// The path of the events: it must be matched byte by byte, and must not hide a probe.
+/// The path of the events: it is matched byte by byte, and must not hide a health probe.
 pub(super) fn route(text: &str) -> Result<String, Refusal> {
     let refused = |problem: String| Err(Refusal::new(problem, "write a path as in /openapi/meetingevent"));
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@%".contains(&byte);
@@ -37,7 +37,7 @@ pub(super) fn route(text: &str) -> Result<String, Refusal> {
     if let Some(odd) = text.chars().find(|c| !u8::try_from(*c).is_ok_and(plain)) {
         return refused(format!("a path cannot hold {odd:?}"));
     }
-    // With a slash at its end it is the same path.
+    // With a trailing slash it is the same path.
     if matches!(text.strip_suffix('/').unwrap_or(text), "/livez" | "/readyz") {
         return refused(format!("`{text}` is a probe of this listener"));
     }
@@ -47,7 +47,7 @@ pub(super) fn route(text: &str) -> Result<String, Refusal> {
     Ok(text.to_owned())
 }
 
-/// `true` or `false`, and nothing that might mean either.
+/// `true` or `false`, and no other word for either.
 pub(super) fn boolean(text: &str) -> Result<bool, Refusal> {
     text.parse().map_err(|_| Refusal::new(format!("`{text}` is neither true nor false"), "write true or false"))
 }
@@ -63,7 +63,7 @@ pub(super) fn integer(text: &str, range: RangeInclusive<usize>) -> Result<usize,
     })
 }
 
-/// A number of bytes within `range`, with a unit or bare.
+/// A number of bytes within `range`, with or without a unit.
 pub(super) fn size(text: &str, range: RangeInclusive<u64>) -> Result<u64, Refusal> {
     let (least, most) = (ByteSize::b(*range.start()), ByteSize::b(*range.end()));
     let instead = format!("write a size from {least} to {most} as in \"256 KiB\", or a number of bytes");
@@ -76,7 +76,7 @@ pub(super) fn size(text: &str, range: RangeInclusive<u64>) -> Result<u64, Refusa
     }
 }
 
-/// A length of time within `range`, with its unit.
+/// A duration within `range`, with its unit.
 pub(super) fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, Refusal> {
     let (least, most) = (humantime::format_duration(*range.start()), humantime::format_duration(*range.end()));
     let instead = format!("write a time from {least} to {most} with its unit, as in 500ms, 25s, 10m, 48h or 30d");
@@ -92,12 +92,12 @@ pub(super) fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Du
     }
 }
 
-/// The items of a comma-separated list; `none` has none.
+/// The items of a comma-separated list; `none` means an empty list.
 fn items(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(move |_| text != NONE)
 }
 
-/// Networks, or single addresses.
+/// Networks or single addresses.
 pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, Refusal> {
     let parse = |item: &str| {
         let network = item.parse::<IpNet>().map(|network| canonical(network.trunc()));
@@ -111,7 +111,7 @@ pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, Refusal> {
     items(text).map(parse).collect()
 }
 
-/// IPv4 networks that are written as IPv6 ones as what they are, as addresses are before they are compared.
+/// Converts an IPv4 network in IPv6 notation to IPv4, because addresses are converted as well before they are compared.
 fn canonical(network: IpNet) -> IpNet {
     match (network.addr().to_canonical(), network.prefix_len().checked_sub(96)) {
         (IpAddr::V4(address), Some(length)) if network.addr().is_ipv6() => {
@@ -121,7 +121,7 @@ fn canonical(network: IpNet) -> IpNet {
     }
 }
 
-/// Proxies: not everybody, or anybody could write what is believed.
+/// Networks of proxies. All addresses are rejected: then anyone could forge the header that is trusted.
 pub(super) fn proxies(text: &str) -> Result<Vec<IpNet>, Refusal> {
     let networks = networks(text)?;
     match networks.iter().find(|network| network.prefix_len() == 0) {
@@ -135,7 +135,7 @@ pub(super) fn proxies(text: &str) -> Result<Vec<IpNet>, Refusal> {
     }
 }
 
-/// Attendee fields, each once.
+/// Members of `attendeeInfo`, without duplicates.
 pub(super) fn mask(text: &str) -> Result<Vec<String>, Refusal> {
     let mut fields = Vec::new();
     for item in items(text) {
@@ -153,7 +153,7 @@ pub(super) fn mask(text: &str) -> Result<Vec<String>, Refusal> {
     Ok(fields)
 }
 
-/// A database that keeps what it is given: SQLite in a file, or PostgreSQL. Passwords do not come back in errors.
+/// A persistent database: SQLite in a file, or PostgreSQL. Errors do not contain the password.
 pub(super) fn database_url(text: &str) -> Result<String, Refusal> {
     const DATABASE_URL_EXAMPLES: &str = "write sqlite://FILE or postgres://USER:PASSWORD@HOST:5432/DATABASE \
                            (other characters than letters and digits of a password percent-encoded)";
@@ -185,13 +185,13 @@ pub(super) fn database_url(text: &str) -> Result<String, Refusal> {
     }
 }
 
-/// One or more NATS servers; an empty answer is impossible.
+/// One or more NATS servers; never empty.
 pub(super) fn nats_url(text: &str) -> Result<String, Refusal> {
     let instead = "write nats://HOST:4222 or tls://HOST:4222, several comma separated, or none to switch the relay off \
                    (other characters than letters and digits of a password percent-encoded)";
     let usable = |part: &str| {
         let known = ["nats://", "tls://"].iter().find_map(|scheme| part.strip_prefix(scheme));
-        // Else the beginning of a password with one of these characters would be taken for host and port.
+        // Otherwise the beginning of a password that contains one of these characters would be taken for host and port.
         let whole =
             known.is_some_and(|rest| rest.find(['/', '?', '#']).is_none_or(|end| !rest[end..].contains(['@', '#'])));
         whole && async_nats::ServerAddr::from_str(part).is_ok_and(|address| !address.host().is_empty())
@@ -203,7 +203,7 @@ pub(super) fn nats_url(text: &str) -> Result<String, Refusal> {
     Err(Refusal::new(format!("`{}` {problem} the URL of a NATS server", redact_url(text)), instead))
 }
 
-/// A name for a stream that the NATS server accepts.
+/// A stream name that the NATS server accepts.
 pub(super) fn stream(text: &str) -> Result<String, Refusal> {
     let odd = |c: char| c.is_whitespace() || c.is_control() || ".*>/\\".contains(c);
     match text.chars().find(|c| odd(*c)) {
@@ -235,7 +235,7 @@ pub(super) fn subject_prefix(text: &str) -> Result<String, Refusal> {
     Ok(text.to_owned())
 }
 
-/// `None` for `auto`: the terminal decides.
+/// `None` for `auto`: depends on whether there is a terminal.
 pub(super) fn log_format(text: &str) -> Result<Option<LogFormat>, Refusal> {
     match text {
         "text" => Ok(Some(LogFormat::Text)),
@@ -248,8 +248,8 @@ pub(super) fn log_format(text: &str) -> Result<Option<LogFormat>, Refusal> {
     }
 }
 
-/// The base of an OTLP collector's URLs, without a slash at the end. In clear text it may go anywhere: collectors stand within a
-/// cluster, and a span names nobody.
+/// The base URL of an OTLP collector, without a trailing slash. Plain HTTP is allowed to any host: collectors usually run within
+/// the cluster, and spans contain no personal data.
 pub(super) fn otlp_endpoint(text: &str) -> Result<String, Refusal> {
     let refused = |problem: &str| {
         let shown = redact_url(text).escape_debug().to_string();
@@ -271,10 +271,10 @@ pub(super) fn otlp_endpoint(text: &str) -> Result<String, Refusal> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-/// Characters of a token of the admin listener, at least.
+/// Minimum length of an admin token, in characters.
 const MIN_TOKEN_CHARS: usize = 16;
 
-/// A bearer token: it has to fit into a header as it is.
+/// A bearer token; it must fit into a header as it is.
 pub(super) fn token(text: &str) -> Result<(), Refusal> {
     if text.len() < MIN_TOKEN_CHARS {
         return Err(Refusal::new(
@@ -291,10 +291,10 @@ pub(super) fn token(text: &str) -> Result<(), Refusal> {
     ))
 }
 
-/// Whether a URL is `https`, or goes no further than this machine.
+/// A URL that is `https`, or does not leave this machine.
 fn secure_url(text: &str, instead: &str) -> Result<axum::http::Uri, Refusal> {
     let refused = |problem: &str| Refusal::new(format!("`{}` {problem}", redact_url(text).escape_debug()), instead);
-    // What parses URLs drops it without a word.
+    // The URL parser would drop it silently.
     if text.contains('#') {
         return Err(refused("has a fragment (#), which nobody is sent"));
     }
@@ -313,7 +313,7 @@ fn secure_url(text: &str, instead: &str) -> Result<axum::http::Uri, Refusal> {
     }
 }
 
-/// The base of the platform's API, without a slash at the end.
+/// The base URL of the platform's API, without a trailing slash.
 pub(super) fn api_url(text: &str) -> Result<String, Refusal> {
     let uri = secure_url(text, "write it as in https://api.meeting.huaweicloud.com")?;
     match uri.query() {
@@ -322,12 +322,12 @@ pub(super) fn api_url(text: &str) -> Result<String, Refusal> {
     }
 }
 
-/// Where the platform is to push: HTTPS, as it demands (manual, 6.3.2.1).
+/// The URL to which the platform should push: HTTPS, as it requires (manual, 6.3.2.1).
 pub(super) fn callback_url(text: &str) -> Result<String, Refusal> {
     secure_url(text, "write it as in https://hooks.example.com/openapi/meetingevent").map(|_| text.to_owned())
 }
 
-/// An ID that the platform gave: what stands around it by mistake would only fail there.
+/// An ID assigned by the platform. White space around it, added by mistake, would only fail at the platform.
 pub(super) fn platform_id(text: &str) -> Result<String, Refusal> {
     if text.trim() != text || text.chars().any(char::is_control) {
         let problem =

@@ -1,4 +1,4 @@
-//! The settings of the platform's API, and of what uses it.
+//! The settings of the platform's API and of the tasks that use it.
 
 use std::time::Duration;
 
@@ -10,19 +10,19 @@ use super::keys::NONE;
 use super::layers::{Layers, Refusal};
 use super::{Platform, parse, subscribers};
 
-/// The platform's mainland site, the only one that its manual names (section 1.4).
+/// The platform's site for mainland China, the only one that its manual names (section 1.4).
 const MAINLAND: &str = "https://api.meeting.huaweicloud.com";
 
-/// More often would spend the platform's patience on nothing: it allows about 100 calls a minute.
+/// Checking more often would waste the platform's limit of about 100 calls a minute.
 const MIN_WATCH_INTERVAL: Duration = Duration::from_secs(60);
-/// Gaps are looked for in what is older than a day: there is no hurry.
+/// Gaps are only searched for in what is older than a day, so there is no hurry.
 const MIN_BACKFILL_INTERVAL: Duration = Duration::from_secs(60);
 const MAX_INTERVAL: Duration = Duration::from_secs(7 * 86_400);
 
-/// What uses the platform's API, and is off unless it is asked for.
+/// Turns off a task that uses the platform's API, which is the default.
 const OFF: &str = "off";
 
-/// Settings that mean nothing without the credentials.
+/// Settings that have no meaning without the credentials.
 const DEPENDENT: [&str; 9] = [
     "platform.url",
     "platform.user_id",

@@ -1,5 +1,5 @@
-//! The subscribers: from the file, or one from the environment or the command line, and their keys, which are read
-//! again when the process gets `SIGHUP`.
+//! The subscribers, from the file, or a single one from the environment or the command line; and their keys, which are read again
+//! at `SIGHUP`.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -14,28 +14,28 @@ use super::error::{ConfigError, Origin};
 use super::file::{Entry, Found};
 use super::layers::Refusal;
 
-/// No file that holds secrets is longer, in bytes: a wrong path must not fill the memory.
+/// Maximum size of a file with secrets, in bytes: a wrong path must not fill the memory.
 const MAX_SECRET_FILE_BYTES: u64 = 64 * 1024;
 
-/// Where one subscriber's keys come from. Its files can be read again.
+/// Where the keys of a subscriber come from. Its files can be read again.
 #[derive(Clone, Debug)]
 pub struct SubscriberSource {
     /// The platform's `appID`.
     pub app_id: String,
-    /// A name for people, in logs.
+    /// A display name for logs.
     pub name: Option<String>,
-    /// Keys written in the settings themselves.
+    /// Keys in the settings themselves.
     pub keys: Vec<SecretString>,
-    /// Files with one key a line.
+    /// Files with one key per line.
     pub key_files: Vec<PathBuf>,
-    /// Where the subscriber was set.
+    /// Where the subscriber was configured.
     pub origin: Origin,
 }
 
-/// All subscribers, with the keys that their files hold now.
+/// All subscribers, with the current keys in their files.
 ///
 /// # Errors
-/// A key file cannot be read, holds no key, an empty one, or something that is not UTF-8.
+/// A key file cannot be read, contains no key, an empty one, or text that is not UTF-8.
 pub fn load_subscribers(sources: &[SubscriberSource]) -> Result<Vec<Subscriber>, ConfigError> {
     let load = |source: &SubscriberSource| {
         let mut keys = source.keys.clone();
@@ -51,8 +51,7 @@ pub fn load_subscribers(sources: &[SubscriberSource]) -> Result<Vec<Subscriber>,
     sources.iter().map(load).collect()
 }
 
-/// The keys in a file that `--app-key-file` of a command names: one a line, without the trailing CR and LF,
-/// otherwise exactly as they stand.
+/// The keys in a file named by a command's `--app-key-file`: one per line, without the trailing CR and LF, otherwise unchanged.
 ///
 /// # Errors
 /// As [`load_subscribers`].
@@ -62,7 +61,7 @@ pub fn load_key_file(path: &Path) -> Result<Vec<SecretString>, ConfigError> {
     })
 }
 
-/// The subscribers that flags or the environment set, which is one, else those of the file.
+/// The single subscriber from flags or the environment, otherwise those of the file.
 pub(super) fn sources(args: &ConfigArgs, env: &Env, file: Vec<Entry>) -> Result<Vec<SubscriberSource>, ConfigError> {
     let entries = match only(args, env)? {
         Some(entry) => vec![entry],
@@ -84,14 +83,14 @@ pub(super) fn sources(args: &ConfigArgs, env: &Env, file: Vec<Entry>) -> Result<
     Ok(sources)
 }
 
-/// The one subscriber that flags or the environment set.
+/// The single subscriber from flags or the environment.
 fn only(args: &ConfigArgs, env: &Env) -> Result<Option<Entry>, ConfigError> {
     let flag = |flag| args.get(flag).map(|text| Found { text: text.to_owned(), origin: Origin::Flag(flag) });
     let variable = |name: &str| {
         env.get(name).map(|text| Found { text: text.to_owned(), origin: Origin::Variable(name.to_owned()) })
     };
     let app_id = flag("--app-id").or_else(|| variable("CONVOKE_APP_ID"));
-    // A flag replaces the keys of the environment, both ways of giving them.
+    // A flag replaces both variables that can set keys.
     let (key, key_file) = match flag("--app-key-file") {
         Some(file) => (None, Some(file)),
         None => (variable("CONVOKE_APP_KEY"), variable("CONVOKE_APP_KEY_FILE")),
@@ -188,7 +187,7 @@ fn keys_of(path: &Path) -> Result<Vec<SecretString>, Refusal> {
     Ok(keys)
 }
 
-/// The one secret that a file holds, without the CR and LF at its end.
+/// The secret in a file, without the trailing CR and LF.
 pub(super) fn secret_of(path: &Path) -> Result<Zeroizing<String>, Refusal> {
     let text = read_secret(path)?;
     let secret = text.trim_end_matches(['\r', '\n']);
@@ -199,10 +198,10 @@ pub(super) fn secret_of(path: &Path) -> Result<Zeroizing<String>, Refusal> {
     Ok(Zeroizing::new(secret.to_owned()))
 }
 
-/// The text of a small file. Wiped from memory when dropped.
+/// The text of a small file, which is wiped from memory when dropped.
 pub(super) fn read_secret(path: &Path) -> Result<Zeroizing<String>, Refusal> {
     let refused = |problem: &str, instead: &str| Refusal::new(format!("{} {problem}", path.display()), instead);
-    // Its room is set aside beforehand: growing would leave copies behind.
+    // The buffer is allocated in full, because growing it would leave copies of the secret in memory.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET_FILE_BYTES as usize + 1));
     std::fs::File::open(path)
         .and_then(|file| file.take(MAX_SECRET_FILE_BYTES + 1).read_to_end(&mut bytes))

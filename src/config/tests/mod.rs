@@ -1,4 +1,4 @@
-//! Which value counts, how files are read, and that nothing secret shows. What is refused is in `refusals`.
+//! Precedence, how files are read, and that no secret is shown. Rejected values are in `refusals`.
 
 mod platform;
 mod refusals;
@@ -11,7 +11,7 @@ use super::keys::{KEYS, variable};
 use super::layers::Layers;
 use super::*;
 
-/// A working directory with these files, and settings read in it.
+/// A working directory with these files, and settings that are read in it.
 struct Desk {
     directory: tempfile::TempDir,
     args: ConfigArgs,

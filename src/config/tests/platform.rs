@@ -1,4 +1,4 @@
-//! The settings of the platform's API: what they mean, and what is refused.
+//! The settings of the platform's API: their meaning, and what is rejected.
 
 use super::refusals::{assert_holds, file_refused, refused};
 use super::*;
@@ -9,7 +9,7 @@ fn desk() -> Desk {
     Desk::new(&[("key", "Hidden App Key\n")])
 }
 
-/// With credentials, the message for one variable's value must hold all of `parts`.
+/// With credentials, the error for one variable's value must contain all of `parts`.
 #[track_caller]
 fn refused_with_credentials(more: &[(&str, &str)], parts: &[&str]) {
     let message = desk().refusal(&[&CREDENTIALS, more].concat());

@@ -1,8 +1,8 @@
-//! What stops the start, and what its message says.
+//! What prevents a start, and the error for it.
 
 use super::*;
 
-/// The message for one variable's value must hold all of `parts`.
+/// The error for one variable's value must contain all of `parts`.
 #[track_caller]
 pub(super) fn refused(name: &str, value: &str, parts: &[&str]) {
     let message = Desk::new(&[]).refusal(&[(name, value)]);
