@@ -18,7 +18,7 @@ use convoke_core::id::EventId;
 use convoke_core::time::{Clock, instant};
 use convoke_log::{Operations, Store};
 
-/// How often it is looked how far the relay is.
+/// How often the relay's position is checked.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 #[derive(Debug, clap::Args)]
@@ -77,7 +77,7 @@ async fn find(
     let ledger = match ledger {
         None => None,
         Some(file) => {
-            // A killed simulator may have cut its last line anywhere, within a character too.
+            // A killed simulator may have cut off its last line anywhere, even within a character.
             let lines = file.split(b'\n').map(|line| line.map(|line| String::from_utf8_lossy(&line).into_owned()));
             let kept_since = settings.kept_since(Clock::System.now()).map(EventId::lower_bound);
             Some(audit::compare_ledger(log, lines, kept_since).await?)
@@ -97,7 +97,7 @@ async fn find(
     Ok(Findings::new(ledger, stream))
 }
 
-/// Compares log and stream, up to where the log ends now, once the relay got there.
+/// Compares log and stream up to the current end of the log, after waiting at most `wait` for the relay to get there.
 pub async fn compare_stream(log: &dyn Operations, bus: &Bus, wait: Duration) -> anyhow::Result<Comparison> {
     let head = log.head().await?;
     let started = instant();
@@ -107,22 +107,22 @@ pub async fn compare_stream(log: &dyn Operations, bus: &Bus, wait: Duration) -> 
     audit::compare(log, bus, head).await
 }
 
-/// What an audit found.
+/// The findings of an audit.
 #[derive(Debug, Serialize)]
 pub struct Findings {
     /// Whether something was compared, nothing is missing, and nothing is in the log twice.
     pub clean: bool,
-    /// What is wrong, and what helps.
+    /// What is wrong, with advice.
     wrong: Vec<String>,
     ledger: Option<LedgerComparison>,
     stream: Option<Comparison>,
 }
 
-/// The most of a kind that are named to people; JSON has all.
+/// Maximum number of items of each kind that are printed; the JSON output has all.
 const MAX_NAMED: usize = 20;
 
 impl Findings {
-    /// Judges what was found.
+    /// Evaluates the comparisons.
     #[must_use]
     pub fn new(ledger: Option<LedgerComparison>, stream: Option<Comparison>) -> Self {
         let ledgers = ledger.as_ref().and_then(LedgerComparison::verdict);
@@ -133,12 +133,12 @@ impl Findings {
         findings
     }
 
-    /// Whether there is a ledger of which nothing could be compared.
+    /// Whether there is a ledger without any acknowledged event.
     fn empty_ledger(&self) -> bool {
         self.ledger.as_ref().is_some_and(|ledger| ledger.acknowledged == 0)
     }
 
-    /// Says it to people.
+    /// Prints the findings as text.
     pub fn print(&self) {
         if let Some(ledger) = &self.ledger {
             println!(

@@ -41,7 +41,7 @@ pub struct BackfillArguments {
     settings: ConfigArgs,
 }
 
-/// The name under which it is noted how far it came.
+/// The name of the note that holds the progress.
 const NOTE_NAME: &str = "backfill";
 
 fn history(text: &str) -> Result<Duration, String> {
@@ -101,7 +101,7 @@ async fn fill(
 
     let recent = Arc::new(RecentRows::default());
     let (intake, writer) = Intake::new(log.clone(), clock.clone(), Arc::clone(&recent));
-    // The tables it compares with: kept by `serve` if one runs, else from here.
+    // The tables that the backfill compares with are kept up to date by `serve` if it runs, otherwise from here.
     let tables = Projector::new(log.clone(), app::owner());
     let (stop, migrated) = (CancellationToken::new(), CancellationToken::new());
     migrated.cancel();
@@ -120,7 +120,7 @@ async fn fill(
     report
 }
 
-/// The range must be one of which the platform and the log know something.
+/// The platform and the log must both have data for the range.
 fn check_range(arguments: &BackfillArguments, settings: &Settings, now: Millis) -> Result<Millis, Failure> {
     let BackfillArguments { since, until, history, .. } = arguments;
     let (youngest, oldest) = (now.minus(PUSH_PERIOD), now.minus(*history));
@@ -182,7 +182,7 @@ async fn fill_showing_progress(
         .await;
     bar.finish_and_clear();
     if done.is_ok() && !request.dry_run {
-        // Also if the process that moved them was killed a moment ago: its lease has to end first.
+        // Also covers a process that ran the cursor and was killed a moment ago: its lease must expire first.
         backfill::tables_are_current(log, projection::CURSOR).await?;
     }
     done.map_err(|error| {

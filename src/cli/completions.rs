@@ -1,4 +1,4 @@
-//! `convoke completions` and `convoke man`: what packages install beside the program.
+//! `convoke completions` and `convoke man`: what packages install in addition to the program.
 
 use std::path::PathBuf;
 

@@ -30,7 +30,7 @@ pub fn run(arguments: &ConfigArguments, env: &Env) -> Outcome {
     let sources = SettingsSources::read(&arguments.settings, env)?;
     if !arguments.check {
         print!("{}", sources.effective()?);
-        // What is shown may be unusable all the same: that is said, too.
+        // Values that are shown may be invalid all the same; then the error is printed too.
         sources.settings()?;
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! `convoke demo`: a newcomer's first command. The service, a bus and a platform, all private, in one temporary folder.
+//! `convoke demo`, for newcomers: the service, a bus and a simulated platform, all private, in one temporary folder.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ use convoke_log::{self as log, Filter};
 use convoke_simulator::Simulation;
 use convoke_simulator::platform::{Platform, PlatformOptions, Subscribed};
 
-/// The stream and the subjects of the demo: apart from those of a service on the same server.
+/// The demo's stream and subject prefix: different from those of a service on the same server.
 const STREAM: &str = "CONVOKE_DEMO";
 const PREFIX: &str = "demo";
 
@@ -52,23 +52,23 @@ pub struct DemoArguments {
     seed: Option<u64>,
 }
 
-/// In the place of a server's URL.
+/// The value of `nats.url` without a bus.
 const NO_BUS: &str = "none";
 
 /// Addresses of the two listeners.
 const USUAL_ADDRESSES: [&str; 2] = ["127.0.0.1:8080", "127.0.0.1:8081"];
 const FREE_ADDRESSES: [&str; 2] = ["127.0.0.1:0", "127.0.0.1:0"];
 
-/// The sample's subscriber, and an App ID at the platform's API.
+/// The sample's subscriber, and an App ID for the simulated platform's API.
 const SUBSCRIBER_ID: &str = "1988692299";
 const PLATFORM_APP_ID: &str = "0123456789abcdef0123456789abcdef";
 
-/// The meetings were held so long ago: what is younger than a day the platform could still push.
+/// How long ago the meetings were held: events younger than a day could still be pushed, and would not be backfilled.
 const MEETINGS_AGE: Duration = Duration::from_secs(2 * 86_400);
-/// The share of events that the platform loses.
+/// The fraction of events that the platform loses.
 const DROPPED_SHARE: f64 = 0.05;
 
-/// Events per second of the show, and of the trickle after it.
+/// Events per second during the demonstration, and afterwards.
 const RATE: f64 = 250.0;
 const TRICKLE_RATE: f64 = 2.0;
 
@@ -103,7 +103,8 @@ pub async fn run(arguments: &DemoArguments, env: &Env) -> Outcome {
 
 async fn show(arguments: &DemoArguments, folder: &Path, nats_url: &str) -> Outcome {
     let mut setup = DemoSetup::prepare(folder, nats_url).await?;
-    // The usual ports, if they are free: what the README says then works as it is. That is known only by binding them.
+    // Uses the usual ports if they are free, so that the README's commands work unchanged. Only binding them shows whether they
+    // are.
     let mut settings = setup.settings(USUAL_ADDRESSES)?;
     let app = match App::start(&settings).await {
         Ok(app) => app,
@@ -142,18 +143,18 @@ async fn show(arguments: &DemoArguments, folder: &Path, nats_url: &str) -> Outco
             }
         }
     }
-    // Ended by a signal: what was found until then, if anything, has been printed.
+    // Ended by a signal: the findings up to then, if any, have been printed.
     if arguments.once && clean != Some(true) { Err(Failure::Found) } else { Ok(()) }
 }
 
-/// What the demo's Convoke, and its commands, stand on: nothing of the newcomer's own is read or touched.
+/// What the demo and its commands use. The user's own files and settings are neither read nor changed.
 struct DemoSetup {
     folder: PathBuf,
     nats_url: String,
     key_file: PathBuf,
     platform: Platform,
     platform_key_file: PathBuf,
-    /// Where the platform is to push, once that is known.
+    /// The URL to which the platform pushes; known only once the service listens.
     callback_url: String,
 }
 
@@ -166,7 +167,7 @@ impl DemoSetup {
         };
         let platform_key = random();
         let options = PlatformOptions {
-            // The demo must not wait, however many meetings are asked for.
+            // The demo must not be slowed down by the rate limit, however many meetings are requested.
             limit: 100_000,
             decode_for: Duration::ZERO,
             ..PlatformOptions::new(PLATFORM_APP_ID, SecretString::from(platform_key.clone()))
@@ -181,7 +182,8 @@ impl DemoSetup {
         })
     }
 
-    /// The show, from the subscription to the audit, and the trickle after it; whether the audit was clean.
+    /// Runs the demonstration, from the subscription to the audit, and then goes on at a low rate. Returns whether the audit was
+    /// clean.
     async fn play(
         &self,
         arguments: &DemoArguments,
@@ -282,13 +284,13 @@ impl DemoSetup {
         Ok(Settings::load(&ConfigArgs::default(), &Env::of(variables, &self.folder))?)
     }
 
-    /// Runs a command as the newcomer would, with the settings of the demo, and shows what it says.
+    /// Runs a command as a user would, with the settings of the demo, and prints its output.
     async fn command(&self, arguments: &[&str]) -> anyhow::Result<()> {
         println!("$ convoke {}", arguments.join(" "));
         let mut command = Command::new(std::env::current_exe().context("our own program")?);
         command.args(arguments).env_clear().envs(self.variables(FREE_ADDRESSES));
         command.env("CONVOKE_PLATFORM_CALLBACK_URL", &self.callback_url).current_dir(&self.folder);
-        // A Ctrl-C is for us: what has begun is finished.
+        // Ctrl-C goes to the demo, so that the command it started ends by itself.
         let output = command.stdin(Stdio::null()).process_group(0).kill_on_drop(true).output();
         let output =
             tokio::time::timeout(WAIT_TIMEOUT * 3, output).await.context("too slow")?.context("our own program")?;
@@ -300,7 +302,7 @@ impl DemoSetup {
         Ok(())
     }
 
-    /// Where to look while it goes on.
+    /// Prints how to explore the demo while it runs.
     fn print_where_to_look(&self, admin: SocketAddr, once: bool) {
         let (folder, nats_url) = (self.folder.display(), &self.nats_url);
         let look =
@@ -323,7 +325,7 @@ impl DemoSetup {
         );
     }
 
-    /// Waits until there is a `record.ready` for every meeting that was recorded; how many there are.
+    /// Waits until there is a `record.ready` for every recorded meeting. Returns their number.
     async fn recordings(&self, settings: &Settings) -> anyhow::Result<usize> {
         let expected = self.platform.edit(|archive| archive.runs().filter(|run| !run.recordings.is_empty()).count());
         let log = log::open(&app::log_options(settings))?;
@@ -346,7 +348,7 @@ impl DemoSetup {
     }
 }
 
-/// How long anything may take that should take no time.
+/// Time limit for steps that should take almost no time.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
 async fn wait(what: &str, condition: impl Fn() -> bool) -> anyhow::Result<()> {
@@ -373,7 +375,7 @@ async fn audit(settings: &Settings, ledger: &Path) -> Result<Findings, Failure> 
     .await
 }
 
-/// Starts a nats-server of our own on a free port, with its store in `folder`; `None`: nobody named one, and there is none.
+/// Starts a private nats-server on a free port, with its store in `folder`; `None`: no program was named, and none is installed.
 async fn start_nats(named: Option<&Path>, folder: &Path) -> Result<Option<(Child, String)>, Failure> {
     let program = named.unwrap_or(Path::new("nats-server"));
     let ports = folder.join("ports");
@@ -390,7 +392,7 @@ async fn start_nats(named: Option<&Path>, folder: &Path) -> Result<Option<(Child
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        // A Ctrl-C is for us: the service publishes to it until its end.
+        // Ctrl-C goes to the demo: the service publishes to this server until it has shut down.
         .process_group(0)
         .kill_on_drop(true)
         .spawn();
@@ -424,11 +426,11 @@ struct Ports {
     nats: Vec<String>,
 }
 
-/// The address that nats-server has written down, once it has.
+/// The address that nats-server has written to its ports file; `None`: not yet.
 fn listening(ports: &Path) -> anyhow::Result<Option<String>> {
     for entry in std::fs::read_dir(ports)? {
         let text = std::fs::read_to_string(entry?.path())?;
-        // It may be half written.
+        // The file may be half written.
         if let Ok(ports) = serde_json::from_str::<Ports>(&text) {
             return Ok(ports.nats.into_iter().next());
         }

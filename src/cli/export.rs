@@ -64,7 +64,7 @@ pub async fn run(arguments: &ExportArguments, env: &Env) -> Outcome {
         if !file {
             return work.await;
         }
-        // Nothing is left of a file that did not become whole. What goes to standard output a signal ends at once.
+        // An incomplete file is removed. Writing to standard output is ended by a signal at once.
         let mut signals = EndSignals::listen()?;
         tokio::select! {
             outcome = work => outcome,
@@ -124,7 +124,7 @@ fn style(arguments: &ExportArguments) -> Result<Style, Failure> {
     Ok(Style { format, spreadsheet: arguments.spreadsheet, about })
 }
 
-/// The format that the ending of a file's name stands for; CSV if it has none.
+/// The format for a file name's extension; CSV if there is none.
 fn by_name(output: &Path) -> Result<Format, Failure> {
     let ending = output.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     match ending.as_str() {
@@ -151,7 +151,7 @@ fn target(arguments: &ExportArguments, style: &Style) -> Result<Target, Failure>
 }
 
 async fn write(log: &dyn Reading, request: &ExportRequest, style: &Style, target: Target) -> Outcome {
-    // On a terminal, unless the rows themselves go there.
+    // Shown on a terminal, unless the rows themselves go there.
     let shown = target.is_file() || !io::stdout().is_terminal();
     let bar = progress_bar(shown, "{bar:30} {percent:>3} %  {msg}  {elapsed}, about {eta} left");
     let clock = Clock::System;
@@ -171,7 +171,7 @@ async fn write(log: &dyn Reading, request: &ExportRequest, style: &Style, target
     bar.finish_and_clear();
     let (target, rows) = match done {
         Ok(done) => done,
-        // The reader has read enough.
+        // The reader has closed the pipe.
         Err(ExportError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
         Err(ExportError::Io(error)) => return Err(Failure::Failed(anyhow::Error::from(error).context("writing"))),
         Err(ExportError::Log(error)) => return Err(error.into()),

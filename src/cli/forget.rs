@@ -62,7 +62,7 @@ fn handle(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// What no command can reach, whatever the database.
+/// What no command can erase, whatever the database.
 const OUT_OF_REACH: [&str; 4] = [
     "backups of the database and of the stream: what is restored from them has the person in it, until forget is run again",
     "what consumers of the stream have kept, and copies of the stream (mirrors, sources)",
@@ -143,7 +143,7 @@ fn print_test_data(counts: &TestDataCounts, dry_run: bool, json: bool) {
     println!("stream       {messages} messages");
 }
 
-/// Shows on a terminal how far it is.
+/// Shows the progress on a terminal.
 async fn progressing<T>(work: impl AsyncFnOnce(&mut dyn FnMut(Part)) -> Result<T, ForgetError>) -> Result<T, Failure> {
     let bar = progress_bar(true, "{msg:22} {bar:40} {percent:>3} %  {elapsed}");
     let mut say = |part: Part| {
@@ -195,7 +195,7 @@ fn print_survey(survey: &Survey, json: bool) {
     }
 }
 
-/// A name as people may copy it: names are hostile.
+/// A name in a form that is safe to copy: names may be hostile.
 fn shown(text: &str) -> String {
     if text.chars().any(|c| c.is_control() || c.is_whitespace() || "'\"\\$`".contains(c)) {
         printable(&format!("{text:?}")).into_owned()

@@ -1,4 +1,4 @@
-//! `convoke init`: a folder with settings, key and token, from which `convoke serve` starts.
+//! `convoke init`: creates a folder with settings, key and token, from which `convoke serve` starts.
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -17,12 +17,12 @@ const SETTINGS: &str = "convoke.toml";
 const KEY: &str = "convoke.key";
 const TOKEN: &str = "admin.token";
 
-/// The digits of a new subscriber ID: as many as in the platform's samples.
+/// The range of a new subscriber ID: as many digits as in the platform's samples.
 const SUBSCRIBER_ID_DIGITS: std::ops::Range<u64> = 1_000_000_000..10_000_000_000;
 /// The length of a new password and of a new token.
 const SECRET_CHARACTERS: usize = 32;
 
-/// Only its owner may read it.
+/// Only the owner may read the file.
 const SECRET_MODE: u32 = 0o600;
 const SETTINGS_MODE: u32 = 0o644;
 
@@ -52,7 +52,7 @@ pub struct InitArguments {
     yes: bool,
 }
 
-/// What the files are made of.
+/// The values that are written to the files.
 struct Answers {
     app_id: String,
     key: Zeroizing<String>,
@@ -65,7 +65,7 @@ pub fn run(arguments: &InitArguments, env: &Env) -> Outcome {
     let folder = &arguments.folder;
     std::fs::create_dir_all(folder).with_context(|| format!("the folder {}", folder.display()))?;
     let here = folder == Path::new(".");
-    // Relative paths in the settings start at the working directory.
+    // Relative paths in the settings are relative to the working directory.
     let folder = if here { folder.clone() } else { folder.canonicalize().context("the folder")? };
     let file = |name: &str| if here { PathBuf::from(name) } else { folder.join(name) };
     let files = [file(SETTINGS), file(KEY), file(TOKEN)];
@@ -80,7 +80,7 @@ pub fn run(arguments: &InitArguments, env: &Env) -> Outcome {
         let mut write = |file: &Path, text: &str, mode| write_new(file, text, mode, &mut written);
         write(key, &format!("{}\n", *answers.key), SECRET_MODE)?;
         write(token, &format!("{}\n", *secret()), SECRET_MODE)?;
-        // It may hold the database's password.
+        // The settings may contain the database's password.
         let mode = if answers.database_url.contains('@') { SECRET_MODE } else { SETTINGS_MODE };
         write(settings, &answers.settings(key, token), mode)?;
         let args = ConfigArgs { config: Some(settings.clone()), ..ConfigArgs::default() };
@@ -130,7 +130,7 @@ fn answers(arguments: &InitArguments, database: &Path) -> Result<Answers, Failur
     })
 }
 
-/// What may stand in the path of a URL as it is.
+/// Characters that need no encoding in the path of a URL.
 const PATH: &percent_encoding::AsciiSet =
     &percent_encoding::NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
 
@@ -153,7 +153,7 @@ fn read_key(file: &Path) -> Result<Zeroizing<String>, Failure> {
     Ok(Zeroizing::new(key.to_owned()))
 }
 
-/// Writes a file that must not be there.
+/// Writes a new file; fails if it exists.
 fn write_new(file: &Path, text: &str, mode: u32, written: &mut Vec<PathBuf>) -> Outcome {
     let named = || format!("{}", file.display());
     let mut open = std::fs::OpenOptions::new();
@@ -163,12 +163,12 @@ fn write_new(file: &Path, text: &str, mode: u32, written: &mut Vec<PathBuf>) -> 
     Ok(())
 }
 
-/// `text` as a string of the settings file, in which `${` would name a variable.
+/// `text` as a string for the settings file, in which `${` would name a variable.
 fn quoted(text: &str) -> String {
     toml::Value::String(text.replace("${", "$${")).to_string()
 }
 
-/// A path as a shell takes it for one.
+/// A path, quoted for a shell if necessary.
 fn in_a_shell(path: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "/._-+".contains(c);
     if path.chars().all(plain) { path.to_owned() } else { format!("'{}'", path.replace('\'', r"'\''")) }

@@ -1,4 +1,4 @@
-//! The commands, one file each, and how they end: 0 done, 1 failed while running, 2 wrong usage or settings.
+//! The commands, one file each, and their exit status: 0 success, 1 failure, 2 wrong usage or settings.
 
 mod audit;
 mod backfill;
@@ -92,8 +92,8 @@ enum Command {
     Man(completions::ManArguments),
 }
 
-/// The flags of settings that a command's help shows: those that it uses. All commands take all of them, so that one line of
-/// flags serves `serve` and the commands beside it.
+/// The settings flags that a command's help shows: those that it uses. Every command accepts all of them, so that the same flags
+/// work for `serve` and for commands next to it.
 fn shown_settings(command: &str) -> &'static [&'static str] {
     match command {
         "serve" | "check" | "config" => &[
@@ -116,7 +116,7 @@ fn shown_settings(command: &str) -> &'static [&'static str] {
     }
 }
 
-/// The parser.
+/// The argument parser.
 fn command() -> clap::Command {
     fn hide(command: clap::Command, shown: &'static [&'static str]) -> clap::Command {
         let settings = |arg: &clap::Arg| arg.get_help_heading() == Some("Settings");
@@ -133,17 +133,17 @@ fn command() -> clap::Command {
     })
 }
 
-/// How a command ends, if not well.
+/// How a command fails.
 enum Failure {
     /// Wrong usage or settings: status 2.
     Usage(String),
-    /// It failed: status 1.
+    /// The command failed: status 1.
     Failed(anyhow::Error),
-    /// It did its work, and what it found is not well: status 1. It has said so itself.
+    /// The command succeeded, but it found something wrong: status 1. It has printed its findings itself.
     Found,
 }
 
-/// Settings that turn out wrong only when they are used are wrong settings all the same.
+/// Settings that turn out to be wrong only when they are used are a usage error too.
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
         match error.downcast::<ConfigError>() {
@@ -184,7 +184,7 @@ pub fn main() -> ExitCode {
         }
     };
     let outcome = runtime.block_on(run(arguments.command, &env));
-    // Nothing is left to wait for: what needs an orderly end has had it.
+    // Nothing is worth waiting for: everything that needs an orderly shutdown has had it.
     runtime.shutdown_timeout(Duration::from_millis(200));
     let printed = crate::output::finish().map_err(|error| Failure::Failed(anyhow::anyhow!(error)));
     let (status, words) = match outcome.and(printed) {
@@ -225,7 +225,7 @@ async fn run(command: Command, env: &Env) -> Outcome {
     }
 }
 
-/// Reads a point in time as people write it.
+/// Parses a point in time as a user writes it.
 fn parse_time(text: &str) -> Result<convoke_core::time::Millis, String> {
     convoke_core::time::Millis::read(text)
 }

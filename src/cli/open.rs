@@ -1,4 +1,4 @@
-//! What commands stand on: settings, logging, the log, the bus.
+//! What commands need: settings, logging, the log, the bus.
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::telemetry;
 use convoke_bus::Bus;
 use convoke_log::{self as log, Store};
 
-/// How long a command waits for the bus.
+/// How long a command waits for a connection to the bus.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reads the settings and sets up logging: `level` unless `RUST_LOG` says otherwise.
+/// Reads the settings and sets up logging with `level`, unless `RUST_LOG` is set.
 pub fn settings(args: &ConfigArgs, env: &Env, level: &str) -> Result<Settings, Failure> {
     let settings = Settings::load(args, env)?;
     let format = settings.log.format.unwrap_or_else(|| LogFormat::for_terminal(std::io::stderr().is_terminal()));
@@ -26,20 +26,20 @@ pub fn settings(args: &ConfigArgs, env: &Env, level: &str) -> Result<Settings, F
 
 /// Sets up logging.
 pub fn logging(env: &Env, level: &str, json: bool, otlp_endpoint: Option<&str>) -> Result<(), Failure> {
-    // What goes wrong there, `bus` says once and in plain words.
+    // The client's own errors are turned off: [`open_bus`] reports them once, in plain words.
     let quiet = format!("{level},async_nats=off");
     telemetry::init(json, env.get("RUST_LOG").unwrap_or(&quiet), otlp_endpoint)
         .map_err(|error| Failure::Usage(format!("RUST_LOG: {error}; write for example info or convoke=debug")))
 }
 
-/// The log that the settings name, which must be there and up to date.
+/// The log according to the settings; it must exist and be migrated.
 pub async fn open_log(settings: &Settings) -> Result<Arc<dyn Store>, Failure> {
     let log = log::open(&app::log_options(settings))?;
     log.migrate(false).await?;
     Ok(log)
 }
 
-/// Opens the log for `work`, and closes it whatever comes of that.
+/// Opens the log for `work`, and closes it whatever the outcome.
 pub async fn with_log<T>(
     settings: &Settings,
     work: impl AsyncFnOnce(&Arc<dyn Store>) -> Result<T, Failure>,
@@ -50,7 +50,7 @@ pub async fn with_log<T>(
     outcome
 }
 
-/// The bus that the settings name, connected; `None`: they name none.
+/// A connection to the bus according to the settings; `None`: none is set.
 pub async fn open_bus_if_named(settings: &Settings) -> anyhow::Result<Option<Bus>> {
     let Some(options) = app::bus_options(settings) else { return Ok(None) };
     let shown = redact_url(&options.url);
@@ -59,7 +59,7 @@ pub async fn open_bus_if_named(settings: &Settings) -> anyhow::Result<Option<Bus
     Ok(Some(bus))
 }
 
-/// The bus that the settings name, connected.
+/// A connection to the bus according to the settings.
 pub async fn open_bus(settings: &Settings) -> Result<Bus, Failure> {
     open_bus_if_named(settings)
         .await?

@@ -104,7 +104,7 @@ pub async fn run(arguments: &QuarantineArguments, env: &Env) -> Outcome {
     .await
 }
 
-/// What to do about a time that cannot be right.
+/// Advice for an implausible time.
 const ADVICE: &str = "; `quarantine show` has it, and --as seconds, microseconds or received says how to read it";
 
 async fn list(log: &dyn Operations, json: bool) -> Outcome {
@@ -181,7 +181,7 @@ async fn retry(log: &dyn Operations, ids: &[i64], all: bool, admit: Option<Admit
     if failed > 0 { Err(Failure::Found) } else { Ok(()) }
 }
 
-/// Whether the entry is an event now.
+/// Retries one entry. Returns whether it is in the log now.
 async fn retry_one(log: &dyn Operations, entry: Quarantined, admit: Option<Admit>) -> Result<bool, Failure> {
     let id = entry.id;
     match quarantine::retry(log, &entry, admit).await? {

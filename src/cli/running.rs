@@ -1,4 +1,4 @@
-//! What a running service says of itself, asked of its admin listener by a command beside it.
+//! Asks the admin listener of a running service about its state, on behalf of a command on the same host.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -16,13 +16,13 @@ use crate::config::Settings;
 use crate::words::counted;
 use convoke_platform::transport::{Answer, Transport};
 
-/// It is on this machine, and answers at once.
+/// The service is on this machine, and answers at once.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the admin listener of the settings answers, whatever the status.
+/// The response of the configured admin listener, whatever its status.
 ///
 /// # Errors
-/// Why nothing came back.
+/// Why there was no response.
 pub async fn get(settings: &Settings, path: &str) -> Result<Answer, String> {
     let url = format!("http://{}{path}", reachable(settings.listen.admin));
     let mut request = Request::get(&url);
@@ -34,13 +34,13 @@ pub async fn get(settings: &Settings, path: &str) -> Result<Answer, String> {
     Transport::new(&url)?.exchange(request, ANSWER_TIMEOUT).await.map_err(|fault| fault.to_string())
 }
 
-/// The same as JSON. `None`: it is not there, or does not let us.
+/// The same, parsed as JSON. `None`: the service is not running, or refuses access.
 pub async fn fetch<T: DeserializeOwned>(settings: &Settings, path: &str) -> Option<T> {
-    // Whatever its status: a service that is not ready says so with a 503.
+    // The status does not matter: a service that is not ready responds with 503.
     serde_json::from_slice(&get(settings, path).await.ok()?.body).ok()
 }
 
-/// An address at which a listener on every address is found from here.
+/// An address at which a listener is reachable from this host, even if it listens on all addresses.
 pub fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {
@@ -51,7 +51,7 @@ pub fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// Its `/readyz?verbose`.
+/// The response of `/readyz?verbose`.
 #[derive(Debug, Deserialize)]
 pub struct Running {
     ready: bool,
@@ -73,7 +73,7 @@ impl Running {
         fetch(settings, "/readyz?verbose").await
     }
 
-    /// Why it takes no events; `None`: it does.
+    /// Why the service takes no events; `None`: it does.
     pub fn refuses(&self) -> Option<String> {
         if self.ready {
             return None;
@@ -85,7 +85,7 @@ impl Running {
         })
     }
 
-    /// The helpers that had to be started again, with how often and why.
+    /// The helpers that were restarted, with how often and why.
     pub fn restarted(&self) -> Option<String> {
         let named = self.tasks.iter().filter(|(_, helper)| helper.restarts > 0).map(|(name, helper)| {
             let state = if helper.running { "" } else { ", and is down now" };

@@ -13,7 +13,7 @@ use convoke_core::event::{KNOWN_EVENTS, Subscriber};
 use convoke_core::time::Clock;
 use convoke_simulator::{Answer, Error, Post};
 
-/// So much of an answer is shown.
+/// Maximum number of characters of a response that are shown.
 const SHOWN_CHARACTERS: usize = 200;
 
 #[derive(Debug, clap::Args)]
@@ -99,7 +99,7 @@ fn subscriber<'a>(settings: &'a Settings, named: Option<&str>) -> Result<&'a Sub
     found.ok_or_else(|| Failure::Usage(format!("--subscriber: {} is not configured", named.unwrap_or_default())))
 }
 
-/// What an answer other than 200 means, as far as its status tells.
+/// Explains a response other than 200, as far as its status tells.
 fn explain(answer: &Answer) {
     let text: String = String::from_utf8_lossy(&answer.body).chars().take(SHOWN_CHARACTERS).collect();
     if !text.trim().is_empty() {

@@ -9,7 +9,7 @@ use super::signals::{self, EndSignals};
 use crate::app::App;
 use crate::config::{ConfigArgs, Env};
 
-/// The level of the service's log, where its libraries speak up only about trouble of their own.
+/// The log level of the service. Its libraries only log problems.
 const LEVEL: &str = "info,sqlx=warn,sqlx_core::pool=off,hyper=warn,rustls=warn";
 
 #[derive(Debug, clap::Args)]
@@ -21,7 +21,7 @@ pub struct ServeArguments {
 pub async fn run(arguments: &ServeArguments, env: &Env) -> Outcome {
     let settings = super::settings(&arguments.settings, env, LEVEL)?;
     settings.check_serve()?;
-    // Before anything is bound: a signal that comes early is not lost.
+    // Before anything is bound, so that an early signal is not lost.
     let mut signals = EndSignals::listen()?;
     let mut hang_up = signal(SignalKind::hangup()).context("SIGHUP")?;
 
@@ -30,7 +30,7 @@ pub async fn run(arguments: &ServeArguments, env: &Env) -> Outcome {
         tracing::warn!("{problem}");
     }
     let app = App::start(&settings).await?;
-    // From here on the keys are not needed as they are.
+    // The plain keys are not needed any more.
     drop(settings);
     let reloader = app.reloader();
     let (stop, force) = (CancellationToken::new(), CancellationToken::new());

@@ -6,14 +6,14 @@ use tokio_util::sync::CancellationToken;
 
 use convoke_platform::Client;
 
-/// SIGINT and SIGTERM, from the moment of its making on: they no longer end the process by themselves.
+/// SIGINT and SIGTERM. From its creation on, they no longer end the process by themselves.
 pub struct EndSignals {
     interrupt: Signal,
     terminate: Signal,
 }
 
 impl EndSignals {
-    /// Listens for them.
+    /// Starts listening.
     pub fn listen() -> anyhow::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt()).context("SIGINT")?,
@@ -21,7 +21,7 @@ impl EndSignals {
         })
     }
 
-    /// Waits for the next one; its name and kind.
+    /// Waits for the next signal. Returns its name and kind.
     pub async fn next(&mut self) -> (&'static str, SignalKind) {
         tokio::select! {
             _ = self.interrupt.recv() => ("SIGINT", SignalKind::interrupt()),
@@ -30,7 +30,7 @@ impl EndSignals {
     }
 }
 
-/// The first signal asks for an end, the second forces it.
+/// The first signal requests a shutdown, the second one forces it.
 pub fn end(stop: &CancellationToken, force: &CancellationToken) {
     if stop.is_cancelled() {
         force.cancel();
@@ -39,7 +39,7 @@ pub fn end(stop: &CancellationToken, force: &CancellationToken) {
     }
 }
 
-/// What `work` comes to. The client's token is given back whatever that is, also if the process is asked to end meanwhile.
+/// Runs `work`, and gives the client's token back whatever the outcome, also if a signal ends the process meanwhile.
 pub async fn with_token<T>(client: &Client, work: impl Future<Output = T>) -> anyhow::Result<T> {
     let mut signals = EndSignals::listen()?;
     let ended = tokio::select! {
@@ -49,7 +49,7 @@ pub async fn with_token<T>(client: &Client, work: impl Future<Output = T>) -> an
     client.log_out().await;
     ended.map_err(|signal| {
         eprintln!("convoke: told to end before it was done");
-        // As a shell says that a signal ended it.
+        // The status with which a shell reports that a signal ended a process.
         std::process::exit(128 + signal.as_raw_value())
     })
 }

@@ -39,7 +39,7 @@ fn print(report: &Report, json: bool) -> Outcome {
     Ok(())
 }
 
-/// Plays the platform with its API until Ctrl-C. All but the report goes to the standard error.
+/// Simulates the platform with its API until Ctrl-C. Everything except the report goes to standard error.
 async fn platform(arguments: &SimulateArgs, address: SocketAddr) -> Outcome {
     let file = &arguments.platform_key_file;
     let key = match simulator::read_key(file) {
@@ -48,7 +48,7 @@ async fn platform(arguments: &SimulateArgs, address: SocketAddr) -> Outcome {
         }
         key => key.map_err(|error| Failure::Usage(error.to_string()))?,
     };
-    // Before anybody may enable a subscription: then it is too late to refuse.
+    // Checked before a subscription can be enabled: after that, the command can no longer be refused.
     let checked = arguments.simulation(String::new(), SecretString::default()).prepare();
     checked.map_err(|error| Failure::Usage(error.to_string()))?;
     let options = PlatformOptions {
@@ -98,7 +98,7 @@ async fn platform(arguments: &SimulateArgs, address: SocketAddr) -> Outcome {
     Ok(())
 }
 
-/// A new key, in a file that only we may read.
+/// Writes a new key to a file that only its owner may read.
 fn write_key(file: &Path) -> anyhow::Result<SecretString> {
     let key = format!("{:032x}", rand::random::<u128>());
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
@@ -106,7 +106,7 @@ fn write_key(file: &Path) -> anyhow::Result<SecretString> {
     Ok(SecretString::from(key))
 }
 
-/// Whose events to sign, and with which key: the flags, else the first configured subscriber.
+/// The subscriber and the key to sign events with: from the flags, otherwise the first configured subscriber.
 fn credentials(arguments: &SimulateArgs, env: &Env) -> Result<(String, SecretString), Failure> {
     if let (Some(app_id), Some(file)) = (&arguments.app_id, &arguments.app_key_file) {
         let key = simulator::read_key(file).map_err(|error| Failure::Usage(error.to_string()))?;

@@ -92,7 +92,7 @@ impl Command {
     }
 }
 
-/// The same members for every action and outcome.
+/// The JSON output; every action and outcome has the same members.
 #[derive(Serialize)]
 struct Json<'a> {
     action: &'static str,
@@ -166,7 +166,7 @@ async fn act(actions: &mut Actions<'_>, command: &Command, set: Option<Set<'_>>)
     }
 }
 
-/// The subscriber to be set.
+/// The subscriber for the subscription.
 fn choose<'a>(settings: &'a Settings, wanted: Option<&str>) -> Result<&'a Subscriber, Failure> {
     settings.require_subscribers()?;
     let all = &settings.subscribers;

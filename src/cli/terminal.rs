@@ -1,4 +1,4 @@
-//! What commands show and ask: JSON, progress, and the question before something is lost for good.
+//! Output and input of commands: JSON, progress bars, and the question before something is lost for good.
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
@@ -8,13 +8,13 @@ use serde::Serialize;
 
 use super::{Failure, Outcome};
 
-/// Prints for programs.
+/// Prints a value as JSON.
 pub fn print_json(value: &impl Serialize) -> Outcome {
     println!("{}", serde_json::to_string_pretty(value).map_err(anyhow::Error::from)?);
     Ok(())
 }
 
-/// How far a command is, on standard error if that is a terminal.
+/// A progress bar on standard error, if that is a terminal.
 pub fn progress_bar(shown: bool, template: &str) -> ProgressBar {
     let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let bar = ProgressBar::with_draw_target(None, target);
@@ -24,7 +24,8 @@ pub fn progress_bar(shown: bool, template: &str) -> ProgressBar {
     bar
 }
 
-/// Refuses to go on where nobody can be asked and nobody said yes. To be called before anything is opened; then [`confirm`] asks.
+/// Fails if there is no terminal to ask on and `--yes` was not given. Must be called before anything is opened; [`confirm`] asks
+/// later.
 pub fn can_ask(yes: bool) -> Outcome {
     if yes || std::io::stdin().is_terminal() {
         return Ok(());
@@ -32,7 +33,7 @@ pub fn can_ask(yes: bool) -> Outcome {
     Err(Failure::Usage("standard input is no terminal, so nobody can be asked: say --yes to go on".to_owned()))
 }
 
-/// Asks, unless `yes` was said; `otherwise` says what comes of any other answer than yes.
+/// Asks the question, unless `yes`; any answer other than yes ends the command with the message `otherwise`.
 pub fn confirm(yes: bool, question: &str, otherwise: &str) -> Outcome {
     if yes {
         return Ok(());

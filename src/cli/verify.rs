@@ -92,7 +92,7 @@ fn print_event(checked: &Checked, subscribers: &[Subscriber]) {
     }
 }
 
-/// What fits, if not what is signed as a delivery may be.
+/// What matches instead, if no signature that a delivery may have does.
 enum OtherMatch {
     /// A text that is not tried for deliveries.
     Text(verify::Fit),
@@ -120,7 +120,7 @@ fn other_match(body: &Bytes, keyring: &Keyring, subscribers: &[Subscriber]) -> O
     OtherMatch::Nothing { blanks: subscribers.iter().flat_map(|subscriber| &subscriber.keys).any(has_blanks) }
 }
 
-/// What to look at when no key matches.
+/// Prints what to check when no key matches.
 fn explain(description: &verify::Description, other_match: &OtherMatch) {
     if !description.signature_is_hex {
         println!("  signature    is not 64 hexadecimal digits");
@@ -177,7 +177,7 @@ fn read(arguments: &VerifyArguments) -> Result<Vec<u8>, Failure> {
     Ok(body)
 }
 
-/// The configured subscribers; with a key file but no appID, the one that the body names.
+/// The configured subscribers; with a key file but without an appID, the subscriber that the body names.
 fn subscribers(arguments: &VerifyArguments, env: &Env, named: Option<&str>) -> Result<Vec<Subscriber>, Failure> {
     let mut args = arguments.settings.clone();
     if args.app_id.is_none()

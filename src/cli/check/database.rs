@@ -1,4 +1,4 @@
-//! The log's database, and what it says of the service.
+//! Checks the log's database, and the state of the service that is recorded in it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use convoke_core::time::Millis;
 use convoke_log::disk::Level;
 use convoke_log::{self as log, Store};
 
-/// Clocks may differ by so much.
+/// Allowed difference between two clocks.
 const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(5);
 
-/// An outage of more than this is a failure: somebody has to act.
+/// A longer outage is a failure: an operator must act.
 const MAX_HEARTBEAT_AGE: Duration = Duration::from_secs(3600);
 
-/// The log, if it can be read, and whether there is one at all.
+/// The log, if it can be opened, and whether its tables exist.
 pub(super) async fn open_log(report: &mut Report, settings: &Settings) -> (Option<Arc<dyn Store>>, bool) {
     let shown = redact_url(&settings.database.url);
     let log = match log::open(&app::log_options(settings)) {
@@ -124,7 +124,7 @@ async fn service(report: &mut Report, log: &dyn Store) -> Result<(), log::LogErr
     Ok(())
 }
 
-/// What keeps retention from deleting.
+/// What holds retention back.
 async fn retention(report: &Report, log: &dyn Store) -> Result<(), log::LogError> {
     if let Some(held) = log.retention_held(log.now().await?).await? {
         report.warn("retention", held);

@@ -1,4 +1,4 @@
-//! The settings, and the files that they name.
+//! Checks the settings and the files that they name.
 
 use super::report::Report;
 use crate::app;
@@ -7,7 +7,7 @@ use crate::http::server::Trouble;
 use crate::words::counted;
 use convoke_core::time::Clock;
 
-/// The settings, and the files that they name.
+/// Checks the settings and the files that they name.
 pub(super) fn files(report: &mut Report, settings: &Settings) {
     match settings.check_serve() {
         Ok(()) => {

@@ -1,4 +1,4 @@
-//! `convoke check`: one part after the other, each with its lines.
+//! `convoke check`: checks one part after the other, and prints lines for each.
 
 mod database;
 mod files;
@@ -25,7 +25,7 @@ pub struct CheckArguments {
     settings: ConfigArgs,
 }
 
-/// The platform's API may take so long in all.
+/// Time limit for all calls of the platform's API together.
 const PLATFORM_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub async fn run(arguments: &CheckArguments, env: &Env) -> Outcome {
@@ -48,8 +48,8 @@ pub async fn run(arguments: &CheckArguments, env: &Env) -> Outcome {
     if report.failed { Err(Failure::Found) } else { Ok(()) }
 }
 
-/// What only a running service knows: which file it has open, what became of its helpers, and what it refused, though not of
-/// what came to another replica.
+/// What only a running service knows: which file it has open, the state of its helpers, and what it refused (another replica has
+/// its own counts).
 async fn service(report: &mut Report, settings: &Settings) {
     if let Some(running) = Running::fetch(settings).await {
         if let Some(sentence) = running.refuses() {

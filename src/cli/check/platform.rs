@@ -1,4 +1,4 @@
-//! The platform's API, and its subscription.
+//! Checks the platform's API and the subscription.
 
 use super::report::Report;
 use crate::config::Settings;

@@ -10,21 +10,21 @@ use crate::config::Settings;
 use crate::http::refusals::{ConnectionFailure, Rejection};
 use crate::metrics::Label as _;
 
-/// Its answer.
+/// The response of the service.
 #[derive(Debug, Deserialize)]
 pub struct RecentRefusals {
-    /// Minutes since it began to count.
+    /// Minutes since the service began to count.
     pub minutes: u64,
     by_reason: BTreeMap<String, u64>,
 }
 
 impl RecentRefusals {
-    /// Asks the service; `None`: it is not there, or does not let us.
+    /// Asks the service; `None`: it is not running, or refuses access.
     pub async fn fetch(settings: &Settings) -> Option<Self> {
         running::fetch(settings, "/api/v1/refusals").await
     }
 
-    /// A sentence for each reason for which something was refused that the platform may have sent, with what to do.
+    /// One sentence with advice for each reason that may have affected the platform's requests.
     pub fn sentences(&self, path: &str) -> Vec<String> {
         let count = |reason: &str| self.by_reason.get(reason).copied().filter(|count| *count > 0);
         let path = count(Rejection::Path.as_str()).map(|count| {

@@ -1,6 +1,6 @@
-//! What is printed, line by line.
+//! The report of `convoke check`, line by line.
 
-/// The lines, and whether one of them says that something is wrong.
+/// Prints the lines, and notes whether one of them is a failure.
 #[derive(Default)]
 pub(super) struct Report {
     pub failed: bool,
@@ -15,7 +15,7 @@ impl Report {
         println!("warn  {what:<10} {text}");
     }
 
-    /// A part of the report that could not be made is a failure of its own; the rest goes on.
+    /// If a part of the report cannot be made, that is a failure of its own; the other parts go on.
     pub fn part(&mut self, what: &str, outcome: Result<(), impl Into<anyhow::Error>>) {
         if let Err(error) = outcome {
             self.fail(what, format!("{:#}", error.into()));

@@ -1,4 +1,4 @@
-//! The stream, and how it compares with the log.
+//! Checks the stream, and compares it with the log.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
 use convoke_log::Store;
 
-/// The stream's newest messages, whose events should be in the log.
+/// Number of the stream's newest messages whose events should be in the log.
 const MAX_NEWEST_MESSAGES: u64 = 1_000;
 
-/// A comparison of log and stream is given so long.
+/// Time limit for comparing log and stream.
 const COMPARE_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(super) async fn stream(
@@ -73,7 +73,7 @@ async fn no_stream(report: &mut Report, bus: &Bus, position: Seq) -> anyhow::Res
     Ok(())
 }
 
-/// What the server says of it.
+/// Prints the stream's state as the server reports it.
 fn print_state(report: &mut Report, state: &StreamState, name: &str, made: bool) {
     let messages = counted(state.messages, "message", "messages");
     report.ok("stream", format!("{name}: {messages}, {}", ByteSize(state.bytes)));
@@ -94,7 +94,7 @@ fn print_state(report: &mut Report, state: &StreamState, name: &str, made: bool)
     }
 }
 
-/// Looks for what was published last; a word on it if it is not there.
+/// Looks for the message that was published last. Returns a sentence if it is not in the stream.
 async fn newest_published(
     report: &Report,
     settings: &Settings,
@@ -103,7 +103,7 @@ async fn newest_published(
     position: Seq,
     now: Millis,
 ) -> anyhow::Result<Option<String>> {
-    // The newest row that was published, unless it may have left the stream by age.
+    // The newest row that was published, unless it may have aged out of the stream.
     let newest = log.read(Seq(position.0 - 1), 1).await?.into_iter().find(|record| record.seq == position);
     let Some(record) = newest.filter(|record| record.event_info.is_some()) else { return Ok(None) };
     let aside = log.list_set_aside(relay::CURSOR, Seq(position.0 - 1), 1).await?;
@@ -119,7 +119,7 @@ async fn newest_published(
     Ok(Some(format!("it went backwards: what was published last (seq {position}) is not in it")))
 }
 
-/// Compares the stream with the log where the stream watch, an audit or a replay left something to be seen.
+/// Compares the stream with the log, if the stream watch, an audit or a replay has left a finding.
 async fn seen_before(
     report: &mut Report,
     bus: &Bus,
@@ -150,7 +150,7 @@ async fn seen_before(
             (Some(verdict), None) => report.fail("stream", verdict),
             (None, _) => report.ok("stream", "compared with the log just now: nothing is missing"),
         },
-        // It is long; what was seen before has to do.
+        // The comparison takes too long: the earlier finding must do.
         Err(_) => {
             let what = match setback {
                 Some(what) => what,
@@ -165,7 +165,7 @@ async fn seen_before(
     Ok(())
 }
 
-/// A log that was restored from a backup does not know what was stored after it; the stream may.
+/// A log that was restored from a backup lacks what was stored later; the stream may have it.
 async fn older_log(
     report: &mut Report,
     settings: &Settings,
