@@ -50,8 +50,8 @@ async fn migrated(shared: &Shared, migrate: bool, stop: &CancellationToken) -> a
     loop {
         match log.migrate(migrate).await {
             Ok(schema) => {
-                // An open transaction of another session may block new partitions for hours; until then the last partition takes
-                // all rows.
+                // An open transaction of another session may block new partitions for hours. That is no reason to wait: the
+                // existing partitions have room.
                 if let Err(error) = maintain(&**log).await {
                     tracing::warn!(%error, "the database's upkeep failed; retrying");
                 }

@@ -125,7 +125,7 @@ impl Connections {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Admits an accepted connection; waits for room if there is none.
+    /// Admits an accepted connection. If there is no room, it is made first.
     pub async fn admit(self: &Arc<Self>, peer: SocketAddr) -> Admitted {
         let permit = loop {
             if self.room.available_permits() <= self.spare {
