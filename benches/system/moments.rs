@@ -53,8 +53,8 @@ pub async fn burst(bench: &mut Bench, case: Case) -> Burst {
     Burst { acknowledged_ms, in_stream_ms }
 }
 
-/// Sends all requests over `over` connections, which are opened first, each request when the one before it got a
-/// 200. Returns the start time.
+/// Sends all requests over `over` connections, which are opened first. A connection sends the next request after a response
+/// with status 200. Returns the start time.
 pub async fn send_all(to: SocketAddr, requests: Vec<Vec<u8>>, over: usize) -> Instant {
     let mut connections = Vec::new();
     for _ in 0..over {
