@@ -17,10 +17,12 @@ export PATH := $(TOOLS_DIR)/nats-server/$(NATS_NEWEST):$(PATH)
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "make %-13s %s\n", $$1, $$2 }'
 
+# Not optimised, since building takes nearly all of the time; what is built here serves `make test` too.
 demo: ## build Convoke and show it at work (ARGS="--once" ends after one run)
 	@scripts/setup.sh demo
-	cargo build --release --locked
-	target/release/convoke demo $(ARGS)
+	@echo "demo: building Convoke; the first time this takes some minutes" >&2
+	cargo build --locked
+	target/debug/convoke demo $(ARGS)
 
 # The doc tests come first: the last lines are to be the summary of the run that counts.
 test: ## run every test, on real databases and a real bus (ARGS="a_name" selects)

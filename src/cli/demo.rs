@@ -19,7 +19,7 @@ use super::signals::{self, EndSignals};
 use super::{Failure, Outcome};
 use crate::app::{self, App};
 use crate::audit;
-use crate::config::{ConfigArgs, Env, Settings};
+use crate::config::{self, ConfigArgs, Env, Settings};
 use convoke_core::id::Seq;
 use convoke_core::time::{Clock, Millis};
 use convoke_log::{self as log, Filter};
@@ -163,7 +163,7 @@ impl DemoSetup {
         let random = || format!("{:032x}", rand::random::<u128>());
         let write = |name: &str, key: &str| {
             let file = folder.join(name);
-            std::fs::write(&file, format!("{key}\n")).context("a key file").map(|()| file)
+            config::write_secret(&file, key).context("a key file").map(|()| file)
         };
         let platform_key = random();
         let options = PlatformOptions {

@@ -1,7 +1,6 @@
 //! `convoke init`: creates a folder with settings, key and token, from which `convoke serve` starts.
 
-use std::io::{IsTerminal as _, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{ErrorKind, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -11,7 +10,7 @@ use rand::distr::Alphanumeric;
 use zeroize::Zeroizing;
 
 use super::{Failure, Outcome};
-use crate::config::{ConfigArgs, Env, Settings};
+use crate::config::{self, ConfigArgs, Env, Settings, toml_string};
 
 const SETTINGS: &str = "convoke.toml";
 const KEY: &str = "convoke.key";
@@ -21,10 +20,6 @@ const TOKEN: &str = "admin.token";
 const SUBSCRIBER_ID_DIGITS: std::ops::Range<u64> = 1_000_000_000..10_000_000_000;
 /// The length of a new password and of a new token.
 const SECRET_CHARACTERS: usize = 32;
-
-/// Only the owner may read the file.
-const SECRET_MODE: u32 = 0o600;
-const SETTINGS_MODE: u32 = 0o644;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  convoke init --app-id 1988692299\n  convoke serve")]
@@ -77,12 +72,18 @@ pub fn run(arguments: &InitArguments, env: &Env) -> Outcome {
     let [settings, key, token] = &files;
     let mut written = Vec::new();
     let mut make = || -> Outcome {
-        let mut write = |file: &Path, text: &str, mode| write_new(file, text, mode, &mut written);
-        write(key, &format!("{}\n", *answers.key), SECRET_MODE)?;
-        write(token, &format!("{}\n", *secret()), SECRET_MODE)?;
+        // A file that another process created in the meantime is not removed.
+        let mut note = |file: &Path, result: std::io::Result<()>| -> Outcome {
+            if result.as_ref().err().is_none_or(|error| error.kind() != ErrorKind::AlreadyExists) {
+                written.push(file.to_owned());
+            }
+            Ok(result.with_context(|| file.display().to_string())?)
+        };
+        note(key, config::write_secret(key, &answers.key))?;
+        note(token, config::write_secret(token, &secret()))?;
         // The settings may contain the database's password.
-        let mode = if answers.database_url.contains('@') { SECRET_MODE } else { SETTINGS_MODE };
-        write(settings, &answers.settings(key, token), mode)?;
+        let private = answers.database_url.contains('@');
+        note(settings, config::write_settings(settings, &answers.settings(key, token), private))?;
         let args = ConfigArgs { config: Some(settings.clone()), ..ConfigArgs::default() };
         Settings::load(&args, env)?;
         Ok(())
@@ -111,7 +112,7 @@ fn answers(arguments: &InitArguments, database: &Path) -> Result<Answers, Failur
     let new_id = rand::rng().random_range(SUBSCRIBER_ID_DIGITS).to_string();
     let app_id = text(&arguments.app_id, "Subscriber ID of the push configuration", new_id)?;
     let key = match &arguments.app_key_file {
-        Some(file) => read_key(file)?,
+        Some(file) => config::load_password(file)?,
         None if ask => {
             let prompt = "Password of the push configuration (Enter: a new one)";
             let typed = Password::new().with_prompt(prompt).allow_empty_password(true).interact();
@@ -138,36 +139,6 @@ fn secret() -> Zeroizing<String> {
     Zeroizing::new(rand::rng().sample_iter(Alphanumeric).take(SECRET_CHARACTERS).map(char::from).collect())
 }
 
-fn read_key(file: &Path) -> Result<Zeroizing<String>, Failure> {
-    let mut text = Zeroizing::new(String::new());
-    if file == Path::new("-") {
-        std::io::stdin().lock().read_to_string(&mut text).context("the standard input")?;
-    } else {
-        *text = std::fs::read_to_string(file)
-            .map_err(|error| Failure::Usage(format!("--app-key-file: {}: {error}", file.display())))?;
-    }
-    let key = text.trim_end_matches(['\r', '\n']);
-    if key.is_empty() || key.contains(['\r', '\n']) {
-        return Err(Failure::Usage("--app-key-file: write the password alone, in one line".to_owned()));
-    }
-    Ok(Zeroizing::new(key.to_owned()))
-}
-
-/// Writes a new file; fails if it exists.
-fn write_new(file: &Path, text: &str, mode: u32, written: &mut Vec<PathBuf>) -> Outcome {
-    let named = || format!("{}", file.display());
-    let mut open = std::fs::OpenOptions::new();
-    let mut opened = open.write(true).create_new(true).mode(mode).open(file).with_context(named)?;
-    written.push(file.to_owned());
-    opened.write_all(text.as_bytes()).and_then(|()| opened.sync_all()).with_context(named)?;
-    Ok(())
-}
-
-/// `text` as a string for the settings file, in which `${` would name a variable.
-fn quoted(text: &str) -> String {
-    toml::Value::String(text.replace("${", "$${")).to_string()
-}
-
 /// A path, quoted for a shell if necessary.
 fn in_a_shell(path: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "/._-+".contains(c);
@@ -178,8 +149,8 @@ impl Answers {
     fn settings(&self, key: &Path, token: &Path) -> String {
         let Self { app_id, key: _, database_url, nats_url, listen } = self;
         let [app_id, database_url, nats_url, listen] =
-            [app_id, database_url, nats_url, listen].map(|text| quoted(text));
-        let [key, token] = [key, token].map(|file| quoted(&file.to_string_lossy()));
+            [app_id, database_url, nats_url, listen].map(|text| toml_string(text));
+        let [key, token] = [key, token].map(|file| toml_string(&file.to_string_lossy()));
         format!(
             "# Made by `convoke init`. All settings, with their defaults: `convoke config --default`.\n\n\
              [[subscriber]]\napp_id = {app_id}\nkey_files = [{key}]\n\n\

@@ -1,8 +1,7 @@
 //! `convoke simulate`.
 
-use std::io::{ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -11,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, Outcome};
-use crate::config::{ConfigArgs, Env, Settings};
+use crate::config::{self, ConfigArgs, Env, Settings};
 use convoke_simulator::platform::{Platform, PlatformOptions};
 use convoke_simulator::{self as simulator, Error, Report, SimulateArgs, Simulation};
 
@@ -42,11 +41,11 @@ fn print(report: &Report, json: bool) -> Outcome {
 /// Simulates the platform with its API until Ctrl-C. Everything except the report goes to standard error.
 async fn platform(arguments: &SimulateArgs, address: SocketAddr) -> Outcome {
     let file = &arguments.platform_key_file;
-    let key = match simulator::read_key(file) {
-        Err(Error::File { source, .. }) if source.kind() == ErrorKind::NotFound => {
-            write_key(file).with_context(|| format!("cannot write {}", file.display()))?
-        }
-        key => key.map_err(|error| Failure::Usage(error.to_string()))?,
+    let new_key = format!("{:032x}", rand::random::<u128>());
+    let key = match config::write_secret(file, &new_key) {
+        Ok(()) => SecretString::from(new_key),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => first_key(file)?,
+        Err(error) => return Err(anyhow::Error::new(error).context(format!("cannot write {}", file.display())).into()),
     };
     // Checked before a subscription can be enabled: after that, the command can no longer be refused.
     let checked = arguments.simulation(String::new(), SecretString::default()).prepare();
@@ -98,18 +97,15 @@ async fn platform(arguments: &SimulateArgs, address: SocketAddr) -> Outcome {
     Ok(())
 }
 
-/// Writes a new key to a file that only its owner may read.
-fn write_key(file: &Path) -> anyhow::Result<SecretString> {
-    let key = format!("{:032x}", rand::random::<u128>());
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
-    writeln!(file, "{key}")?;
-    Ok(SecretString::from(key))
+fn first_key(file: &Path) -> Result<SecretString, Failure> {
+    let keys = config::load_key_file(file)?;
+    Ok(keys.into_iter().next().expect("a key file holds a key"))
 }
 
 /// The subscriber and the key to sign events with: from the flags, otherwise the first configured subscriber.
 fn credentials(arguments: &SimulateArgs, env: &Env) -> Result<(String, SecretString), Failure> {
     if let (Some(app_id), Some(file)) = (&arguments.app_id, &arguments.app_key_file) {
-        let key = simulator::read_key(file).map_err(|error| Failure::Usage(error.to_string()))?;
+        let key = first_key(file)?;
         return Ok((app_id.clone(), key));
     }
     let settings = Settings::load(&ConfigArgs::default(), env)?;
@@ -124,7 +120,7 @@ fn credentials(arguments: &SimulateArgs, env: &Env) -> Result<(String, SecretStr
         ));
     };
     let key = match &arguments.app_key_file {
-        Some(file) => simulator::read_key(file).map_err(|error| Failure::Usage(error.to_string()))?,
+        Some(file) => first_key(file)?,
         None => subscriber.keys[0].clone(),
     };
     Ok((subscriber.app_id.to_string(), key))

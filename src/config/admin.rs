@@ -7,7 +7,7 @@ use super::error::{ConfigError, Origin};
 use super::file::{Found, TokenEntry};
 use super::keys::{NONE, nearest};
 use super::layers::{Layers, Refusal};
-use super::{Admin, AdminRights, AdminToken, parse, subscribers};
+use super::{Admin, AdminRights, AdminToken, parse, secrets};
 
 /// Maximum length of a token's name, in characters.
 const MAX_NAME_CHARS: usize = 64;
@@ -105,7 +105,7 @@ fn rights(entry: &TokenEntry) -> Result<AdminRights, ConfigError> {
 }
 
 fn in_file(text: &str, env: &Env) -> Result<SecretString, Refusal> {
-    let token = subscribers::secret_of(&env.resolve(text))?;
+    let token = secrets::secret_of(&env.resolve(text))?;
     parse::token(&token)?;
     Ok(SecretString::from(token.as_str()))
 }

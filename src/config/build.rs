@@ -10,7 +10,8 @@ use super::env::Env;
 use super::error::{ConfigError, Origin};
 use super::keys::{KEYS, NONE};
 use super::layers::{Layers, Refusal};
-use super::subscribers::{self, SubscriberSource, load_subscribers};
+use super::secrets;
+use super::subscribers::{SubscriberSource, load_subscribers};
 use super::{Database, Listen, Log, Nats, Privacy, Settings, SettingsSources, Telemetry, TlsFiles, parse};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -124,10 +125,10 @@ fn nats(layers: &Layers, env: &Env) -> Result<Nats, ConfigError> {
     // Without a bus these files are not needed. With one, they are read when they are used, but unreadable ones are rejected now.
     if url.is_some() {
         for path in ["nats.password_file", "nats.token_file", "nats.nkey_file"] {
-            layers.read_optional(path, |text| subscribers::secret_of(&env.resolve(text)).map(drop))?;
+            layers.read_optional(path, |text| secrets::secret_of(&env.resolve(text)).map(drop))?;
         }
         for path in ["nats.creds_file", "nats.tls_ca", "nats.tls_cert", "nats.tls_key"] {
-            layers.read_optional(path, |text| subscribers::read_secret(&env.resolve(text)).map(drop))?;
+            layers.read_optional(path, |text| secrets::read_secret(&env.resolve(text)).map(drop))?;
         }
     }
     let age = |text: &str| parse::duration(text, MIN_AGE..=MAX_AGE);

@@ -21,13 +21,13 @@ impl SettingsSources {
         let subscribers = subscribers::sources(&self.args, &self.env, std::mem::take(&mut layers.entries))?;
         let mut text = String::new();
         for subscriber in subscribers {
-            let files = subscriber.key_files.iter().map(|file| string(&file.to_string_lossy()));
-            let _ = writeln!(text, "[[subscriber]]  # {}\napp_id = {}", subscriber.origin, string(&subscriber.app_id));
+            let files = subscriber.key_files.iter().map(|file| toml_string(&file.to_string_lossy()));
+            let _ = writeln!(text, "[[subscriber]]  # {}\napp_id = {}", subscriber.origin, toml_string(&subscriber.app_id));
             if let Some(name) = &subscriber.name {
-                let _ = writeln!(text, "name = {}", string(name));
+                let _ = writeln!(text, "name = {}", toml_string(name));
             }
             let _ = writeln!(text, "key_files = [{}]", files.collect::<Vec<_>>().join(", "));
-            let keys = vec![string(HIDDEN); subscriber.keys.len()];
+            let keys = vec![toml_string(HIDDEN); subscriber.keys.len()];
             let _ = writeln!(text, "keys = [{}]\n", keys.join(", "));
         }
         let mut section = "";
@@ -47,10 +47,10 @@ impl SettingsSources {
             let value = match key.shape {
                 Shape::List if shown == NONE => "[]".to_owned(),
                 Shape::List => {
-                    format!("[{}]", shown.split(',').map(|part| string(part.trim())).collect::<Vec<_>>().join(", "))
+                    format!("[{}]", shown.split(',').map(|part| toml_string(part.trim())).collect::<Vec<_>>().join(", "))
                 }
                 Shape::Bool | Shape::Integer => shown,
-                Shape::Text | Shape::File | Shape::Bytes => string(&shown),
+                Shape::Text | Shape::File | Shape::Bytes => toml_string(&shown),
             };
             let assigned = format!("{name} = {value}");
             let origin = match &found.origin {
@@ -63,13 +63,13 @@ impl SettingsSources {
             let _ = writeln!(text, "\n[[admin.tokens]]  # {}", token.origin);
             for (key, found) in [("name", &token.name), ("token_file", &token.token_file)] {
                 if let Some(found) = found {
-                    let _ = writeln!(text, "{key} = {}", string(&found.text));
+                    let _ = writeln!(text, "{key} = {}", toml_string(&found.text));
                 }
             }
             if token.token.is_some() {
-                let _ = writeln!(text, "token = {}", string(HIDDEN));
+                let _ = writeln!(text, "token = {}", toml_string(HIDDEN));
             }
-            let rights = token.rights.iter().flatten().map(|right| string(&right.text)).collect::<Vec<_>>();
+            let rights = token.rights.iter().flatten().map(|right| toml_string(&right.text)).collect::<Vec<_>>();
             let _ = writeln!(text, "rights = [{}]", rights.join(", "));
         }
         Ok(text)
@@ -82,6 +82,8 @@ impl SettingsSources {
     }
 }
 
-fn string(text: &str) -> String {
+/// `text` as a string for the settings file, in which `${` would name a variable.
+#[must_use]
+pub fn toml_string(text: &str) -> String {
     toml::Value::String(text.replace("${", "$${")).to_string()
 }

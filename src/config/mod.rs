@@ -15,6 +15,7 @@ mod keys;
 mod layers;
 mod parse;
 mod platform;
+mod secrets;
 mod subscribers;
 #[cfg(test)]
 mod tests;
@@ -33,9 +34,11 @@ use convoke_bus::Login;
 use convoke_core::event::Subscriber;
 use convoke_core::time::Millis;
 
+pub use effective::toml_string;
 pub use env::{ConfigArgs, Env};
 pub use error::{ConfigError, Origin, redact_url};
-pub use subscribers::{SubscriberSource, load_key_file, load_subscribers};
+pub use secrets::{load_key_file, load_password, write_secret, write_settings};
+pub use subscribers::{SubscriberSource, load_subscribers};
 
 use layers::Layers;
 
@@ -402,7 +405,7 @@ impl Settings {
         }
         if let Some(TlsFiles { cert, key }) = &self.listen.tls {
             for (path, file) in [("listen.tls_cert", cert), ("listen.tls_key", key)] {
-                subscribers::read_secret(file)
+                secrets::read_secret(file)
                     .map_err(|refusal| ConfigError::new(path, self.origin(path), refusal.problem, refusal.instead))?;
             }
         }

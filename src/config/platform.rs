@@ -8,7 +8,7 @@ use super::env::Env;
 use super::error::ConfigError;
 use super::keys::NONE;
 use super::layers::{Layers, Refusal};
-use super::{Platform, parse, subscribers};
+use super::{Platform, parse, secrets};
 
 /// The platform's site for mainland China, the only one that its manual names (section 1.4).
 const MAINLAND: &str = "https://api.meeting.huaweicloud.com";
@@ -39,7 +39,7 @@ const DEPENDENT: [&str; 9] = [
 pub(super) fn platform(layers: &Layers, env: &Env) -> Result<Option<Platform>, ConfigError> {
     let text = |path: &str| layers.read_optional(path, parse::platform_id);
     let app_id = text("platform.app_id")?;
-    let read_key = |text: &str| Ok(SecretString::from(subscribers::secret_of(&env.resolve(text))?.as_str()));
+    let read_key = |text: &str| Ok(SecretString::from(secrets::secret_of(&env.resolve(text))?.as_str()));
     let app_key = layers.read_optional("platform.app_key_file", read_key)?;
     let (app_id, app_key) = match (app_id, app_key) {
         (Some(app_id), Some(app_key)) => (app_id, app_key),

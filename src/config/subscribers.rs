@@ -1,21 +1,16 @@
 //! The subscribers, from the file, or a single one from the environment or the command line; and their keys, which are read again
 //! at `SIGHUP`.
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use secrecy::SecretString;
-use zeroize::Zeroizing;
 
 use convoke_core::event::Subscriber;
 
 use super::env::{ConfigArgs, Env};
 use super::error::{ConfigError, Origin};
 use super::file::{Entry, Found};
-use super::layers::Refusal;
-
-/// Maximum size of a file with secrets, in bytes: a wrong path must not fill the memory.
-const MAX_SECRET_FILE_BYTES: u64 = 64 * 1024;
+use super::secrets::keys_of;
 
 /// Where the keys of a subscriber come from. Its files can be read again.
 #[derive(Clone, Debug)]
@@ -49,16 +44,6 @@ pub fn load_subscribers(sources: &[SubscriberSource]) -> Result<Vec<Subscriber>,
         Ok(Subscriber { app_id: source.app_id.as_str().into(), keys, name: source.name.clone() })
     };
     sources.iter().map(load).collect()
-}
-
-/// The keys in a file named by a command's `--app-key-file`: one per line, without the trailing CR and LF, otherwise unchanged.
-///
-/// # Errors
-/// As [`load_subscribers`].
-pub fn load_key_file(path: &Path) -> Result<Vec<SecretString>, ConfigError> {
-    keys_of(path).map_err(|refusal| {
-        ConfigError::new("app_key_file", &Origin::Flag("--app-key-file"), refusal.problem, refusal.instead)
-    })
 }
 
 /// The single subscriber from flags or the environment, otherwise those of the file.
@@ -167,52 +152,4 @@ fn source(entry: Entry, env: &Env) -> Result<SubscriberSource, ConfigError> {
         key_files: entry.key_files.iter().map(|file| env.resolve(&file.text)).collect(),
         origin: entry.origin,
     })
-}
-
-fn keys_of(path: &Path) -> Result<Vec<SecretString>, Refusal> {
-    let text = read_secret(path)?;
-    let mut keys = Vec::new();
-    let lines = text.trim_end_matches(['\r', '\n']);
-    if lines.is_empty() {
-        return Err(Refusal::new(format!("{} holds no key", path.display()), "write one key a line"));
-    }
-    for (index, line) in lines.split('\n').enumerate() {
-        let key = line.trim_end_matches('\r');
-        if key.is_empty() {
-            let problem = format!("line {} of {} is empty, and a key cannot be", index + 1, path.display());
-            return Err(Refusal::new(problem, "write one key a line, without empty lines before or between"));
-        }
-        keys.push(SecretString::from(key));
-    }
-    Ok(keys)
-}
-
-/// The secret in a file, without the trailing CR and LF.
-pub(super) fn secret_of(path: &Path) -> Result<Zeroizing<String>, Refusal> {
-    let text = read_secret(path)?;
-    let secret = text.trim_end_matches(['\r', '\n']);
-    if secret.is_empty() || secret.contains(['\r', '\n']) {
-        let problem = format!("{} does not hold exactly one line", path.display());
-        return Err(Refusal::new(problem, "write the secret alone into the file"));
-    }
-    Ok(Zeroizing::new(secret.to_owned()))
-}
-
-/// The text of a small file, which is wiped from memory when dropped.
-pub(super) fn read_secret(path: &Path) -> Result<Zeroizing<String>, Refusal> {
-    let refused = |problem: &str, instead: &str| Refusal::new(format!("{} {problem}", path.display()), instead);
-    // The buffer is allocated in full, because growing it would leave copies of the secret in memory.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET_FILE_BYTES as usize + 1));
-    std::fs::File::open(path)
-        .and_then(|file| file.take(MAX_SECRET_FILE_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(|error| refused(&format!("cannot be read: {error}"), "name a file that this user may read"))?;
-    if bytes.len() as u64 > MAX_SECRET_FILE_BYTES {
-        return Err(refused("is longer than 64 KiB", "name the file with the secret"));
-    }
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|_| refused("is not UTF-8", "save it as UTF-8 text: an editor may have saved it as GBK or UTF-16"))?;
-    if text.starts_with('\u{feff}') {
-        return Err(refused("begins with a byte order mark", "save it as UTF-8 without one"));
-    }
-    Ok(Zeroizing::new(text.to_owned()))
 }

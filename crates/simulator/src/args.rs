@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -149,20 +149,6 @@ pub async fn command(simulation: &Simulation, stop: CancellationToken) -> Result
         _ = tokio::signal::ctrl_c() => stop.cancel(),
     }
     run.await
-}
-
-/// The key in the first line of the key file at `path`, without trailing CR and LF.
-///
-/// # Errors
-/// The file cannot be read, or its first line is empty.
-pub fn read_key(path: &Path) -> Result<SecretString, Error> {
-    let text = std::fs::read_to_string(path)
-        .map(zeroize::Zeroizing::new)
-        .map_err(|source| Error::File { path: path.to_owned(), source })?;
-    match text.lines().next().map(|line| line.trim_end_matches('\r')) {
-        Some(key) if !key.is_empty() => Ok(SecretString::from(key)),
-        _ => Err(Error::NoKey { path: path.to_owned() }),
-    }
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-pub use self::args::{SimulateArgs, command, read_key};
+pub use self::args::{SimulateArgs, command};
 pub use self::history::History;
 pub use self::post::{Answer, Post};
 pub use self::report::{Latency, Report};
@@ -88,12 +88,6 @@ pub enum Error {
         path: PathBuf,
         /// Why.
         source: io::Error,
-    },
-    /// The key file has no key in its first line.
-    #[error("{} holds no key: its first line must be the key", path.display())]
-    NoKey {
-        /// Which.
-        path: PathBuf,
     },
     /// The platform's address cannot be listened on.
     #[error("cannot listen on {address}")]

@@ -337,14 +337,3 @@ async fn settings_that_make_no_sense_are_refused_by_name() {
     let simulation = Simulation::new("ftp://127.0.0.1/", APP_ID, SecretString::from(KEY));
     assert!(matches!(simulation.run(CancellationToken::new()).await, Err(Error::Url { .. })));
 }
-
-#[test]
-fn a_key_file_holds_the_key_in_its_first_line() {
-    use secrecy::ExposeSecret;
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("key");
-    std::fs::write(&path, " a key \r\nanother\n").expect("a file");
-    assert_eq!(super::read_key(&path).expect("a key").expose_secret(), " a key ");
-    std::fs::write(&path, "\nlate\n").expect("a file");
-    assert!(matches!(super::read_key(&path), Err(Error::NoKey { .. })));
-}
