@@ -318,8 +318,11 @@ impl DemoSetup {
         println!("  http://{admin}/   the page, in a browser: how it is and what happens, personal data masked");
         println!("  {folder}   the simulator's ledger and truth");
         println!("Send an event yourself, and see it on the page:");
+        // As it was called: it need not be on the PATH.
+        let called = std::env::args_os().next().unwrap_or_else(|| "convoke".into());
         println!(
-            "  convoke send {} --event meeting.join --app-id {SUBSCRIBER_ID} --app-key-file {}",
+            "  {} send {} --event meeting.join --app-id {SUBSCRIBER_ID} --app-key-file {}",
+            called.display(),
             self.callback_url,
             self.key_file.display()
         );

@@ -449,7 +449,7 @@ async fn the_demo_works_from_the_program_alone() {
         "there is no nats-server",
         "kept in SQLite. The audit of ledger and log",
         "\nclean\n",
-        "  convoke send http://",
+        concat!("  ", env!("CARGO_BIN_EXE_convoke"), " send http://"),
     ] {
         assert!(finished.stdout.contains(said), "{said} in {}", finished.stdout);
     }
@@ -467,6 +467,10 @@ async fn the_demo_stays_until_it_is_stopped() {
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
     let output = async {
         while let Some(line) = lines.next_line().await.expect("text") {
+            if line.contains(" send http://") {
+                let sent = tokio::process::Command::new("sh").args(["-c", line.trim()]).output().await.expect("a shell");
+                assert!(sent.status.success(), "{line}: {sent:?}");
+            }
             if line.contains("Ctrl-C ends all of it") {
                 return;
             }
