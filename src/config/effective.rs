@@ -22,7 +22,8 @@ impl SettingsSources {
         let mut text = String::new();
         for subscriber in subscribers {
             let files = subscriber.key_files.iter().map(|file| toml_string(&file.to_string_lossy()));
-            let _ = writeln!(text, "[[subscriber]]  # {}\napp_id = {}", subscriber.origin, toml_string(&subscriber.app_id));
+            let _ =
+                writeln!(text, "[[subscriber]]  # {}\napp_id = {}", subscriber.origin, toml_string(&subscriber.app_id));
             if let Some(name) = &subscriber.name {
                 let _ = writeln!(text, "name = {}", toml_string(name));
             }
@@ -47,7 +48,10 @@ impl SettingsSources {
             let value = match key.shape {
                 Shape::List if shown == NONE => "[]".to_owned(),
                 Shape::List => {
-                    format!("[{}]", shown.split(',').map(|part| toml_string(part.trim())).collect::<Vec<_>>().join(", "))
+                    format!(
+                        "[{}]",
+                        shown.split(',').map(|part| toml_string(part.trim())).collect::<Vec<_>>().join(", ")
+                    )
                 }
                 Shape::Bool | Shape::Integer => shown,
                 Shape::Text | Shape::File | Shape::Bytes => toml_string(&shown),

@@ -2,6 +2,8 @@
 
 use std::{fs, path::Path, process::Command};
 
+use async_nats::jetstream::stream;
+
 use crate::support::{
     docs, http,
     nats::{NatsOptions, NatsServer, NatsVersion},
@@ -67,6 +69,23 @@ async fn before_the_first_start_check_warns_and_sends_nobody_to_make_a_database(
         assert!(!export.stderr.contains("convoke migrate"), "{export:?}");
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_is_not_taken_for_one_that_was_never_made() {
+    let nats = NatsServer::start(NatsVersion::Newest, NatsOptions::default()).await;
+    let js = nats.jetstream().await;
+    let config = stream::Config { name: "MEETINGS".into(), subjects: vec!["meetings.>".into()], ..Default::default() };
+    js.create_stream(config).await.expect("a stream");
+    js.publish("meetings.events", "{}".into()).await.expect("sent").await.expect("stored");
+    // Bound and never listened on: connections are refused.
+    let closed = tokio::net::TcpSocket::new_v4().expect("a socket");
+    closed.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+    let port = closed.local_addr().expect("bound").port();
+    let report = convoke(&format!("postgres://u@127.0.0.1:{port}/convoke"), &nats.url()).arg("check").run().await;
+    assert_eq!(report.code(), 1, "{report:?}");
+    let failures = report.stdout.lines().filter(|line| line.starts_with("FAIL  database")).collect::<Vec<_>>();
+    assert!(failures.len() == 1 && !failures[0].contains("nobody has made it"), "{report:?}");
 }
 
 #[tokio::test]

@@ -468,7 +468,8 @@ async fn the_demo_stays_until_it_is_stopped() {
     let output = async {
         while let Some(line) = lines.next_line().await.expect("text") {
             if line.contains(" send http://") {
-                let sent = tokio::process::Command::new("sh").args(["-c", line.trim()]).output().await.expect("a shell");
+                let sent =
+                    tokio::process::Command::new("sh").args(["-c", line.trim()]).output().await.expect("a shell");
                 assert!(sent.status.success(), "{line}: {sent:?}");
             }
             if line.contains("Ctrl-C ends all of it") {

@@ -39,13 +39,14 @@ pub(super) async fn open_log(report: &mut Report, settings: &Settings) -> (Optio
             (Some(log), true)
         }
         Err(error) => {
-            if error.not_made() {
-                report.warn("database", error);
-            } else {
+            let made = !error.not_made();
+            if made {
                 report.fail("database", format!("{shown}: {error}"));
+            } else {
+                report.warn("database", error);
             }
             log.close().await;
-            (None, false)
+            (None, made)
         }
     }
 }
