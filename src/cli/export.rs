@@ -37,7 +37,7 @@ pub struct ExportArguments {
     /// Only this person, by the exact user UUID, account, call number, participant ID or display name
     #[arg(long, value_name = "HANDLE")]
     person: Option<String>,
-    /// Format of the output [default: by the ending of its name (.csv, .ndjson, .jsonl, .parquet), else csv]
+    /// Format of the output [default: by the ending of its name (.csv, .ndjson, .jsonl, .parquet, .xlsx), else csv]
     #[arg(long)]
     format: Option<Format>,
     /// File to write; it appears only once it is complete [default: -, the standard output]
@@ -131,8 +131,9 @@ fn by_name(output: &Path) -> Result<Format, Failure> {
         "csv" | "" => Ok(Format::Csv),
         "ndjson" | "jsonl" => Ok(Format::Ndjson),
         "parquet" => Ok(Format::Parquet),
+        "xlsx" => Ok(Format::Xlsx),
         _ => Err(Failure::Usage(format!(
-            "--output: .{ending} stands for no format that export writes: use .csv, .ndjson, .jsonl or .parquet, or say --format"
+            "--output: .{ending} stands for no format that export writes: use .csv, .ndjson, .jsonl, .parquet or .xlsx, or say --format"
         ))),
     }
 }
@@ -143,9 +144,10 @@ fn target(arguments: &ExportArguments, style: &Style) -> Result<Target, Failure>
             TargetError::Exists(_) | TargetError::Folder(_) => Failure::Usage(format!("--output: {error}")),
             error => Failure::Failed(error.into()),
         }),
-        None if style.format == Format::Parquet && io::stdout().is_terminal() => Err(Failure::Usage(
-            "Parquet is not for a terminal: write --output FILE, or send it to a program".to_owned(),
-        )),
+        None if matches!(style.format, Format::Parquet | Format::Xlsx) && io::stdout().is_terminal() => {
+            let format = if style.format == Format::Parquet { "Parquet" } else { "a workbook" };
+            Err(Failure::Usage(format!("{format} is not for a terminal: write --output FILE, or send it to a program")))
+        }
         None => Ok(Target::stdout().context("standard output")?),
     }
 }

@@ -75,7 +75,7 @@ impl Parquet {
     }
 }
 
-impl Sheet for Parquet {
+impl Sheet<Target> for Parquet {
     fn row(&mut self, values: &[Value<'_>]) -> io::Result<()> {
         for (column, value) in self.columns.iter_mut().zip(values) {
             self.bytes += column.add(value);

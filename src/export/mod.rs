@@ -1,7 +1,7 @@
-//! The log and its tables as files for other programs: CSV, NDJSON, Parquet.
+//! The log and its tables as files for other programs: CSV, NDJSON, Parquet, and workbooks for spreadsheets.
 //!
 //! `read` asks the log for a page at a time and hands its rows on, so that neither memory nor a transaction grows with what
-//! is exported; `rows` says which columns there are; `text` and `columnar` write them; `target` is where they
+//! is exported; `rows` says which columns there are; `text`, `columnar` and `xlsx` write them; `target` is where they
 //! go: a file has its name only once it is whole.
 
 mod columnar;
@@ -9,14 +9,21 @@ mod read;
 mod rows;
 mod target;
 mod text;
+mod xlsx;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io;
 
 pub use read::{ExportError, ExportProgress, ExportRequest, export};
+pub(crate) use rows::Tabular;
 pub use target::{Target, TargetError};
+pub(crate) use text::Csv;
+pub(crate) use xlsx::Xlsx;
 
 use convoke_core::time::Millis;
+use convoke_log::{ListedEvent, ListedMeeting, ListedRecording, ListedStay};
+use utoipa::PartialSchema as _;
 
 /// What can be exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -51,6 +58,20 @@ impl Table {
             Self::Recordings => &rows::RECORDINGS,
         }
     }
+
+    /// What each column means, by its name.
+    fn meanings(self) -> BTreeMap<String, String> {
+        let schema = match self {
+            Self::Events => ListedEvent::schema(),
+            Self::Meetings => ListedMeeting::schema(),
+            Self::Attendance => ListedStay::schema(),
+            Self::Recordings => ListedRecording::schema(),
+        };
+        let schema = serde_json::to_value(schema).unwrap_or_default();
+        let properties = schema["properties"].as_object().into_iter().flatten();
+        let meaning = |property: &serde_json::Value| property["description"].as_str().unwrap_or_default().to_owned();
+        properties.map(|(name, property)| (name.clone(), meaning(property))).collect()
+    }
 }
 
 /// How it is written.
@@ -62,6 +83,8 @@ pub enum Format {
     Ndjson,
     /// Apache Parquet, compressed, with real timestamps
     Parquet,
+    /// A workbook for spreadsheets, with at most 1,048,575 rows and a sheet that explains the columns
+    Xlsx,
 }
 
 /// How it is written, in full.
@@ -97,32 +120,54 @@ struct Column {
 
 /// A column's value in a row.
 #[derive(Clone, Debug, PartialEq)]
-enum Value<'a> {
+pub(crate) enum Value<'a> {
+    /// None.
     Null,
+    /// A text.
     Text(Cow<'a, str>),
+    /// A JSON value, as text.
     Json(&'a str),
+    /// A whole number.
     Integer(i64),
+    /// A number.
     Float(f64),
+    /// A point in time.
     Time(Millis),
 }
 
-/// Whatever writes rows, each with a value for each column.
-trait Sheet {
+/// Whatever writes rows to a `W`, each with a value for each column.
+pub(crate) trait Sheet<W> {
+    /// Writes one.
     fn row(&mut self, values: &[Value<'_>]) -> io::Result<()>;
 
     /// So many bytes were written, more or less.
     fn bytes(&self) -> u64;
 
     /// Writes what is left, and gives back where it was written to.
-    fn finish(self: Box<Self>) -> io::Result<Target>;
+    fn finish(self: Box<Self>) -> io::Result<W>;
 }
 
 /// Begins a file: with a header, say.
-fn sheet(table: Table, style: &Style, target: Target) -> io::Result<Box<dyn Sheet>> {
-    let columns = table.columns();
+fn sheet(table: Table, style: &Style, target: Target) -> io::Result<Box<dyn Sheet<Target>>> {
     Ok(match style.format {
-        Format::Csv => Box::new(text::Csv::new(columns, style.spreadsheet, target)?),
-        Format::Ndjson => Box::new(text::Ndjson::new(columns, target)),
+        Format::Csv => Box::new(text::Csv::new(table, style.spreadsheet, target)?),
+        Format::Ndjson => Box::new(text::Ndjson::new(table, target)),
+        Format::Xlsx => Box::new(xlsx::Xlsx::new(table, target)?),
         Format::Parquet => Box::new(columnar::Parquet::new(table, &style.about, target)?),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_column_of_every_table_has_a_meaning() {
+        for table in [Table::Events, Table::Meetings, Table::Attendance, Table::Recordings] {
+            let meanings = table.meanings();
+            for Column { name, .. } in table.columns() {
+                assert!(meanings.get(*name).is_some_and(|meaning| !meaning.is_empty()), "{} {name}", table.as_str());
+            }
+        }
+    }
 }

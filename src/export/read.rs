@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{Style, Table, Target, Value, rows, sheet};
+use super::{Style, Table, Tabular, Target, Value, sheet};
 use convoke_core::id::EventId;
 use convoke_core::time::{Millis, instant};
 use convoke_log::{
@@ -94,7 +94,7 @@ pub async fn export(
 
 /// A table, as it is read.
 trait Source {
-    type Row;
+    type Row: Tabular;
     type Key;
 
     async fn page(
@@ -107,8 +107,6 @@ trait Source {
 
     /// The row's place in time.
     fn at(row: &Self::Row) -> Millis;
-
-    fn values(row: &Self::Row) -> impl AsRef<[Value<'_>]>;
 }
 
 async fn export_table<S: Source>(
@@ -156,7 +154,7 @@ async fn export_table<S: Source>(
         let rows = listing.rows.iter().take_while(|row| S::at(row) <= last);
         let (mut written, mut weight) = (0, 0);
         for row in rows {
-            let values = S::values(row);
+            let values = row.values();
             weight += values.as_ref().iter().map(Value::weight).sum::<u64>();
             sheet.row(values.as_ref())?;
             written += 1;
@@ -238,10 +236,6 @@ impl Source for Events {
     fn at(row: &ListedEvent) -> Millis {
         row.occurred_at
     }
-
-    fn values(row: &ListedEvent) -> impl AsRef<[Value<'_>]> {
-        rows::event(row)
-    }
 }
 
 struct Meetings;
@@ -262,10 +256,6 @@ impl Source for Meetings {
 
     fn at(row: &ListedMeeting) -> Millis {
         row.started_at.unwrap_or(row.first_event_at)
-    }
-
-    fn values(row: &ListedMeeting) -> impl AsRef<[Value<'_>]> {
-        rows::meeting(row)
     }
 }
 
@@ -289,10 +279,6 @@ impl Source for Attendance {
     fn at(row: &ListedStay) -> Millis {
         EventId::from_uuid(row.stay_id).occurred_at()
     }
-
-    fn values(row: &ListedStay) -> impl AsRef<[Value<'_>]> {
-        rows::stay(row)
-    }
 }
 
 struct Recordings;
@@ -313,9 +299,5 @@ impl Source for Recordings {
 
     fn at(row: &ListedRecording) -> Millis {
         row.finished_at
-    }
-
-    fn values(row: &ListedRecording) -> impl AsRef<[Value<'_>]> {
-        rows::recording(row)
     }
 }

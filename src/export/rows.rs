@@ -1,8 +1,19 @@
 //! The tables' columns, in the order of docs/use/tables.md, and the rows' values for them.
 
-use super::{Column, Kind, Value};
+use utoipa::PartialSchema;
+
+use super::{Column, Kind, Table, Value};
 use convoke_core::time::Millis;
 use convoke_log::{ListedEvent, ListedMeeting, ListedRecording, ListedStay};
+
+/// A row of a table. Its description in the API's document says what the columns mean.
+pub(crate) trait Tabular: PartialSchema {
+    /// Which table.
+    const TABLE: Table;
+
+    /// A value for each column.
+    fn values(&self) -> impl AsRef<[Value<'_>]>;
+}
 
 const fn always(name: &'static str, kind: Kind) -> Column {
     Column { name, kind, optional: false }
@@ -41,33 +52,37 @@ pub const EVENTS: [Column; 24] = [
     optional("forgotten_at", Time),
 ];
 
-pub fn event(row: &ListedEvent) -> [Value<'_>; EVENTS.len()] {
-    [
-        Value::Integer(row.seq.0),
-        Value::Text(row.event_id.to_string().into()),
-        text(&row.subscriber_id),
-        text(&row.event),
-        Value::Time(row.occurred_at),
-        Value::Time(row.received_at),
-        optional_text(row.meeting_id.as_deref()),
-        optional_text(row.meeting_uuid.as_deref()),
-        optional_text(row.meeting_cycle_sub_id.as_deref()),
-        optional_text(row.user_uuid.as_deref()),
-        optional_text(row.user_agent.as_deref()),
-        optional_text(row.account.as_deref()),
-        optional_text(row.participant_id.as_deref()),
-        optional_text(row.display_name.as_deref()),
-        optional_text(row.role.as_deref()),
-        optional_text(row.call_number.as_deref()),
-        time(row.join_time),
-        time(row.left_time),
-        text(&row.source),
-        Value::Integer(row.deliveries),
-        Value::Time(row.last_delivered_at),
-        optional_text(row.request_id.as_deref()),
-        row.event_info.as_deref().map_or(Value::Null, Value::Json),
-        time(row.forgotten_at),
-    ]
+impl Tabular for ListedEvent {
+    const TABLE: Table = Table::Events;
+
+    fn values(&self) -> impl AsRef<[Value<'_>]> {
+        [
+            Value::Integer(self.seq.0),
+            Value::Text(self.event_id.to_string().into()),
+            text(&self.subscriber_id),
+            text(&self.event),
+            Value::Time(self.occurred_at),
+            Value::Time(self.received_at),
+            optional_text(self.meeting_id.as_deref()),
+            optional_text(self.meeting_uuid.as_deref()),
+            optional_text(self.meeting_cycle_sub_id.as_deref()),
+            optional_text(self.user_uuid.as_deref()),
+            optional_text(self.user_agent.as_deref()),
+            optional_text(self.account.as_deref()),
+            optional_text(self.participant_id.as_deref()),
+            optional_text(self.display_name.as_deref()),
+            optional_text(self.role.as_deref()),
+            optional_text(self.call_number.as_deref()),
+            time(self.join_time),
+            time(self.left_time),
+            text(&self.source),
+            Value::Integer(self.deliveries),
+            Value::Time(self.last_delivered_at),
+            optional_text(self.request_id.as_deref()),
+            self.event_info.as_deref().map_or(Value::Null, Value::Json),
+            time(self.forgotten_at),
+        ]
+    }
 }
 
 pub const MEETINGS: [Column; 23] = [
@@ -96,32 +111,36 @@ pub const MEETINGS: [Column; 23] = [
     optional("corp_id", Text),
 ];
 
-pub fn meeting(row: &ListedMeeting) -> [Value<'_>; MEETINGS.len()] {
-    [
-        text(&row.subscriber_id),
-        text(&row.meeting_uuid),
-        optional_text(row.meeting_id.as_deref()),
-        optional_text(row.meeting_cycle_sub_id.as_deref()),
-        text(row.status.as_str()),
-        time(row.created_at),
-        time(row.modified_at),
-        Value::Integer(row.modifications),
-        time(row.cancelled_at),
-        time(row.started_at),
-        time(row.ended_at),
-        time(row.concluded_at),
-        Value::Integer(row.stays),
-        Value::Integer(row.participants),
-        Value::Integer(row.peak_participants),
-        Value::Integer(row.recordings),
-        Value::Time(row.first_event_at),
-        Value::Time(row.last_event_at),
-        optional_text(row.subject.as_deref()),
-        time(row.scheduled_start_at),
-        time(row.scheduled_end_at),
-        optional_text(row.host.as_deref()),
-        optional_text(row.corp_id.as_deref()),
-    ]
+impl Tabular for ListedMeeting {
+    const TABLE: Table = Table::Meetings;
+
+    fn values(&self) -> impl AsRef<[Value<'_>]> {
+        [
+            text(&self.subscriber_id),
+            text(&self.meeting_uuid),
+            optional_text(self.meeting_id.as_deref()),
+            optional_text(self.meeting_cycle_sub_id.as_deref()),
+            text(self.status.as_str()),
+            time(self.created_at),
+            time(self.modified_at),
+            Value::Integer(self.modifications),
+            time(self.cancelled_at),
+            time(self.started_at),
+            time(self.ended_at),
+            time(self.concluded_at),
+            Value::Integer(self.stays),
+            Value::Integer(self.participants),
+            Value::Integer(self.peak_participants),
+            Value::Integer(self.recordings),
+            Value::Time(self.first_event_at),
+            Value::Time(self.last_event_at),
+            optional_text(self.subject.as_deref()),
+            time(self.scheduled_start_at),
+            time(self.scheduled_end_at),
+            optional_text(self.host.as_deref()),
+            optional_text(self.corp_id.as_deref()),
+        ]
+    }
 }
 
 pub const ATTENDANCE: [Column; 16] = [
@@ -143,25 +162,29 @@ pub const ATTENDANCE: [Column; 16] = [
     always("closed_by", Text),
 ];
 
-pub fn stay(row: &ListedStay) -> [Value<'_>; ATTENDANCE.len()] {
-    [
-        Value::Text(row.stay_id.to_string().into()),
-        text(&row.subscriber_id),
-        text(&row.meeting_uuid),
-        optional_text(row.meeting_id.as_deref()),
-        optional_text(row.participant_id.as_deref()),
-        optional_text(row.person.as_deref()),
-        optional_text(row.user_uuid.as_deref()),
-        optional_text(row.account.as_deref()),
-        optional_text(row.display_name.as_deref()),
-        optional_text(row.call_number.as_deref()),
-        optional_text(row.user_agent.as_deref()),
-        optional_text(row.role.as_deref()),
-        time(row.joined_at),
-        time(row.left_at),
-        row.duration_s.map_or(Value::Null, Value::Float),
-        text(row.closed_by.as_str()),
-    ]
+impl Tabular for ListedStay {
+    const TABLE: Table = Table::Attendance;
+
+    fn values(&self) -> impl AsRef<[Value<'_>]> {
+        [
+            Value::Text(self.stay_id.to_string().into()),
+            text(&self.subscriber_id),
+            text(&self.meeting_uuid),
+            optional_text(self.meeting_id.as_deref()),
+            optional_text(self.participant_id.as_deref()),
+            optional_text(self.person.as_deref()),
+            optional_text(self.user_uuid.as_deref()),
+            optional_text(self.account.as_deref()),
+            optional_text(self.display_name.as_deref()),
+            optional_text(self.call_number.as_deref()),
+            optional_text(self.user_agent.as_deref()),
+            optional_text(self.role.as_deref()),
+            time(self.joined_at),
+            time(self.left_at),
+            self.duration_s.map_or(Value::Null, Value::Float),
+            text(self.closed_by.as_str()),
+        ]
+    }
 }
 
 pub const RECORDINGS: [Column; 10] = [
@@ -177,19 +200,23 @@ pub const RECORDINGS: [Column; 10] = [
     optional("view_url", Text),
 ];
 
-pub fn recording(row: &ListedRecording) -> [Value<'_>; RECORDINGS.len()] {
-    [
-        Value::Text(row.event_id.to_string().into()),
-        text(&row.subscriber_id),
-        optional_text(row.meeting_uuid.as_deref()),
-        optional_text(row.meeting_id.as_deref()),
-        Value::Time(row.finished_at),
-        time(row.ready_at),
-        row.length_s.map_or(Value::Null, Value::Integer),
-        row.size_mb.map_or(Value::Null, Value::Float),
-        row.files.map_or(Value::Null, Value::Integer),
-        optional_text(row.view_url.as_deref()),
-    ]
+impl Tabular for ListedRecording {
+    const TABLE: Table = Table::Recordings;
+
+    fn values(&self) -> impl AsRef<[Value<'_>]> {
+        [
+            Value::Text(self.event_id.to_string().into()),
+            text(&self.subscriber_id),
+            optional_text(self.meeting_uuid.as_deref()),
+            optional_text(self.meeting_id.as_deref()),
+            Value::Time(self.finished_at),
+            time(self.ready_at),
+            self.length_s.map_or(Value::Null, Value::Integer),
+            self.size_mb.map_or(Value::Null, Value::Float),
+            self.files.map_or(Value::Null, Value::Integer),
+            optional_text(self.view_url.as_deref()),
+        ]
+    }
 }
 
 fn text(text: &str) -> Value<'_> {

@@ -6,37 +6,45 @@ use std::io::{self, BufWriter, Write};
 use csv::{Terminator, WriterBuilder};
 use serde_json::value::RawValue;
 
-use super::{Column, Sheet, Target, Value};
+use super::{Column, Sheet, Table, Value};
 
 /// Bytes written at a time.
 const BUFFER_BYTES: usize = 64 << 10;
 
 /// RFC 4180. What is null is empty, as no text in the tables is.
-pub struct Csv {
-    writer: csv::Writer<Target>,
+pub(crate) struct Csv<W: Write> {
+    writer: csv::Writer<W>,
     spreadsheet: bool,
     written: u64,
 }
 
-impl Csv {
-    pub fn new(columns: &[Column], spreadsheet: bool, mut target: Target) -> io::Result<Self> {
+impl<W: Write> Csv<W> {
+    /// Begins with a header.
+    pub fn new(table: Table, spreadsheet: bool, mut target: W) -> io::Result<Self> {
         if spreadsheet {
             // Else spreadsheets take it for the local code page.
             target.write_all("\u{feff}".as_bytes())?;
         }
-        let mut writer =
+        let mut this = Self::without_header(spreadsheet, target);
+        this.writer.write_record(table.columns().iter().map(|column| column.name)).map_err(failed)?;
+        Ok(this)
+    }
+
+    /// What goes on after others.
+    pub fn without_header(spreadsheet: bool, target: W) -> Self {
+        let writer =
             WriterBuilder::new().terminator(Terminator::CRLF).buffer_capacity(BUFFER_BYTES).from_writer(target);
-        writer.write_record(columns.iter().map(|column| column.name)).map_err(failed)?;
-        Ok(Self { writer, spreadsheet, written: 0 })
+        Self { writer, spreadsheet, written: 0 }
     }
 }
 
-impl Sheet for Csv {
+impl<W: Write> Sheet<W> for Csv<W> {
     fn row(&mut self, values: &[Value<'_>]) -> io::Result<()> {
         for value in values {
             let field: Cow<'_, str> = match value {
                 Value::Null => Cow::Borrowed(""),
                 Value::Text(text) if self.spreadsheet => escape_formula(text),
+                Value::Json(text) if self.spreadsheet => escape_formula(text),
                 Value::Text(text) => Cow::Borrowed(text),
                 Value::Json(text) => Cow::Borrowed(text),
                 Value::Integer(number) => number.to_string().into(),
@@ -53,7 +61,7 @@ impl Sheet for Csv {
         self.written
     }
 
-    fn finish(self: Box<Self>) -> io::Result<Target> {
+    fn finish(self: Box<Self>) -> io::Result<W> {
         self.writer.into_inner().map_err(|error| io::Error::new(error.error().kind(), error.error().to_string()))
     }
 }
@@ -90,24 +98,24 @@ fn escape_formula(text: &str) -> Cow<'_, str> {
 }
 
 /// A JSON object a line, with a member for each column.
-pub struct Ndjson {
-    writer: BufWriter<Target>,
+pub struct Ndjson<W: Write> {
+    writer: BufWriter<W>,
     /// `{"first":`, `,"second":` …
     names: Vec<String>,
     line: Vec<u8>,
     written: u64,
 }
 
-impl Ndjson {
-    pub fn new(columns: &[Column], target: Target) -> Self {
+impl<W: Write> Ndjson<W> {
+    pub fn new(table: Table, target: W) -> Self {
         let name =
             |(index, column): (usize, &Column)| format!("{}\"{}\":", if index == 0 { '{' } else { ',' }, column.name);
-        let names = columns.iter().enumerate().map(name).collect();
+        let names = table.columns().iter().enumerate().map(name).collect();
         Self { writer: BufWriter::with_capacity(BUFFER_BYTES, target), names, line: Vec::new(), written: 0 }
     }
 }
 
-impl Sheet for Ndjson {
+impl<W: Write> Sheet<W> for Ndjson<W> {
     fn row(&mut self, values: &[Value<'_>]) -> io::Result<()> {
         self.line.clear();
         for (name, value) in self.names.iter().zip(values) {
@@ -137,7 +145,7 @@ impl Sheet for Ndjson {
         self.written
     }
 
-    fn finish(self: Box<Self>) -> io::Result<Target> {
+    fn finish(self: Box<Self>) -> io::Result<W> {
         self.writer.into_inner().map_err(io::IntoInnerError::into_error)
     }
 }

@@ -20,7 +20,7 @@ use convoke_log::{ClosedBy, ListedRecording, ListedStay, Order, RecordingFilter,
 pub(crate) struct StayParams {
     /// That ended so.
     #[param(inline)]
-    closed_by: Option<ClosedBy>,
+    pub closed_by: Option<ClosedBy>,
 }
 
 /// Stays in meetings, the newest first: by when they began.

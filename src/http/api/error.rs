@@ -29,6 +29,10 @@ pub(crate) enum ApiError {
     Unavailable,
     /// There are too many streams.
     Crowded,
+    /// Too many files of lists are on their way.
+    Downloading,
+    /// There is no room for a temporary file.
+    NoTemporaryFile,
     /// Too many large answers are on their way to those who asked before.
     Full,
 }
@@ -98,6 +102,13 @@ impl IntoResponse for ApiError {
                 StatusCode::SERVICE_UNAVAILABLE,
                 Some("16 large answers are on their way, the most there may be: ask for fewer rows (limit)".to_owned()),
             ),
+            Self::Downloading => {
+                (StatusCode::SERVICE_UNAVAILABLE, Some("4 files are on their way, or other workbooks are made, the most there may be".to_owned()))
+            }
+            Self::NoTemporaryFile => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                Some("the temporary file of the workbook could not be written, the log says why: format=csv needs none".to_owned()),
+            ),
             Self::Crowded => {
                 (StatusCode::SERVICE_UNAVAILABLE, Some("64 streams are open, the most there may be".to_owned()))
             }
@@ -134,7 +145,7 @@ pub(crate) enum Refusals {
     /// The head of the request is over 32 KiB.
     #[response(status = 431, content_type = "application/problem+json")]
     Long(Problem),
-    /// The database does not answer, or not in time; or too many streams are open or large answers on their way.
+    /// The database does not answer, or not in time; or too many streams are open or large answers or files on their way.
     #[response(status = 503, content_type = "application/problem+json")]
     Unavailable(Problem),
 }

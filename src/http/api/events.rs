@@ -23,13 +23,13 @@ use convoke_log::{EventFilter, ListedEvent, Order};
 pub(crate) struct EventParams {
     /// Of this type, as sent.
     #[param(inline, example = "meeting.join")]
-    event: Option<Text<100>>,
+    pub event: Option<Text<100>>,
     /// That came in this way.
     #[param(inline)]
-    source: Option<Source>,
+    pub source: Option<Source>,
     /// Which end comes first; the newest unless told otherwise.
     #[param(inline)]
-    order: Option<Order>,
+    pub order: Option<Order>,
 }
 
 /// Events, in the order in which they happened.

@@ -32,7 +32,7 @@ const MAX_RECORDINGS: u32 = 1_000;
 pub(crate) struct MeetingParams {
     /// In this state.
     #[param(inline)]
-    status: Option<Status>,
+    pub status: Option<Status>,
 }
 
 /// A run of a meeting, and what belongs to it.

@@ -7,6 +7,7 @@
 mod actions;
 mod attendance;
 mod document;
+mod download;
 mod error;
 mod events;
 mod health;
@@ -30,7 +31,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Router};
 use http_body_util::BodyExt as _;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -51,11 +52,17 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 const LARGE_ANSWER_BYTES: u64 = 256 << 10;
 const MAX_LARGE_ANSWERS: usize = 16;
 
+/// Files of lists that are on their way at once: each reads the log all the time.
+const MAX_DOWNLOADS: usize = 4;
+
 /// What the handlers need.
 pub struct Api {
     log: Arc<dyn Queries>,
     health: Arc<Health>,
     mask: Mask,
+    downloads: Arc<Semaphore>,
+    /// Held by the one that is being made.
+    workbook: Mutex<()>,
     clock: Clock,
     throttle: Throttle,
 }
@@ -70,7 +77,8 @@ impl Api {
     /// Reads `log`, and answers what `health` knows.
     #[must_use]
     pub fn new(log: Arc<dyn Queries>, health: Arc<Health>, clock: Clock) -> Self {
-        Self { log, health, mask: Mask::default(), clock, throttle: Throttle::default() }
+        let downloads = Arc::new(Semaphore::new(MAX_DOWNLOADS));
+        Self { log, health, mask: Mask::default(), downloads, workbook: Mutex::new(()), clock, throttle: Throttle::default() }
     }
 
     fn now(&self) -> Millis {
@@ -137,6 +145,10 @@ pub fn router(streams: Arc<Streams>, actions: Arc<ActionQueue>) -> Router {
         .routes(routes!(actions::replay))
         .routes(routes!(actions::list))
         .routes(routes!(actions::one))
+        .routes(routes!(download::events))
+        .routes(routes!(download::meetings))
+        .routes(routes!(download::attendance))
+        .routes(routes!(download::recordings))
         .routes(routes!(search::search))
         .routes(routes!(health::health))
         .routes(routes!(health::refusals))

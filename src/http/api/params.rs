@@ -43,6 +43,33 @@ pub(crate) struct ListParams<A, B = NoParams> {
     pub fingerprint: String,
 }
 
+/// The parameters of a query for a file of a list.
+#[derive(Debug)]
+pub(crate) struct DownloadParams<A, B = NoParams> {
+    pub common: A,
+    pub own: B,
+    pub format: FileFormat,
+}
+
+convoke_core::words! {
+    /// A file for spreadsheets.
+    pub enum FileFormat as "FileFormat" {
+        /// Comma-separated values, marked as UTF-8, in which no text is a formula.
+        Csv = "csv",
+        /// A workbook.
+        Xlsx = "xlsx",
+    }
+}
+
+/// Which kind of file.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct FormatParams {
+    /// As what; `csv` unless told otherwise. `xlsx` is a workbook, of 1,048,575 rows and 128 MiB of cells at the most.
+    #[param(inline)]
+    format: Option<FileFormat>,
+}
+
 /// No parameters.
 #[derive(Debug, Deserialize)]
 pub(crate) struct NoParams {}
@@ -82,6 +109,21 @@ where
         pairs.sort();
         let digest = Sha256::digest(serde_json::json!(pairs).to_string());
         Ok(Self { common, own, paging, fingerprint: hex::encode(&digest[..8]) })
+    }
+}
+
+impl<A, B, S> FromRequestParts<S> for DownloadParams<A, B>
+where
+    A: DeserializeOwned + IntoParams,
+    B: DeserializeOwned + IntoParams,
+    S: Send + Sync,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        pairs(&parts.uri, &[A::into_params(|| None), FormatParams::into_params(|| None), B::into_params(|| None)])?;
+        let format = read::<FormatParams>(&parts.uri)?.format.unwrap_or(FileFormat::Csv);
+        Ok(Self { common: read(&parts.uri)?, own: read(&parts.uri)?, format })
     }
 }
 

@@ -3,6 +3,7 @@
 mod access;
 mod actions;
 mod document;
+mod downloads;
 mod examples;
 mod lists;
 mod statistics;
@@ -32,6 +33,9 @@ on_both! {
         what_the_stream_misses_and_a_range_are_replayed_once_for_each_id;
     access:
         signing_out_ends_the_session_on_every_replica;
+    downloads:
+        a_list_is_downloaded_whole_masked_as_it_is_shown_and_harmless_for_spreadsheets
+        a_file_is_broken_off_when_the_database_fails_half_way;
     lists:
         every_list_is_read_page_by_page_and_stays_stable_while_events_arrive
         every_filter_of_every_list_leaves_out_what_it_should

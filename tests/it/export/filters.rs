@@ -43,9 +43,10 @@ pub async fn what_cannot_be_exported_is_wrong_usage(backend: Backend) {
         (&["events", "--since", "soon"], "write for example 2026-03-01"),
         (&["events", "--spreadsheet", "--format", "ndjson"], "--spreadsheet is for CSV"),
         (&["events", "--output", "."], "is a folder"),
-        (&["events", "--output", "events.xls"], "use .csv, .ndjson, .jsonl or .parquet, or say --format"),
+        (&["events", "--output", "events.xls"], "use .csv, .ndjson, .jsonl, .parquet or .xlsx, or say --format"),
         (&["events", "--output", "events.json"], ".json stands for no format"),
-        (&["events", "--format", "xlsx"], "possible values: csv, ndjson, parquet"),
+        (&["events", "--format", "xls"], "possible values: csv, ndjson, parquet, xlsx"),
+        (&["events", "--spreadsheet", "--output", "events.xlsx"], "--spreadsheet is for CSV"),
     ] {
         let refused = export(&backend, arguments).await;
         assert!(refused.code() == 2 && refused.stderr.contains(says), "{arguments:?}: {refused:?}");

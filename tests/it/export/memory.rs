@@ -56,7 +56,7 @@ async fn three_times_as_much_takes_no_more_memory() {
         backend.log().await.close().await;
         rows(backend, count).await;
     }
-    for format in ["ndjson", "parquet"] {
+    for format in ["ndjson", "parquet", "xlsx"] {
         let ((little, some), (much, more)) = (peak(&small, format), peak(&large, format));
         assert!(more > 2 * some && more > 100 << 20, "{some} and {more} bytes");
         assert!(much < little + 24, "{format}: {little} MB for {some} bytes, {much} MB for {more} bytes");

@@ -2,7 +2,7 @@
 
 mod filters;
 mod memory;
-mod readers;
+pub mod readers;
 mod target;
 
 use std::{path::Path, sync::Arc};

@@ -1,18 +1,21 @@
-"""Prints what DuckDB and Polars find in exported files: one JSON object for each file and reader.
+"""Prints what DuckDB, Polars and openpyxl find in exported files: one JSON object for each file and reader.
 
 Arguments: the files. Times are printed as `convoke export` writes them into text.
 """
 
 import datetime
 import json
+import re
 import sys
 
 import duckdb
+import openpyxl
 import polars
 
 
 def plain(value):
     if isinstance(value, datetime.datetime):
+        # A spreadsheet's have no zone.
         utc = value.astimezone(datetime.timezone.utc)
         return utc.strftime("%Y-%m-%dT%H:%M:%S.") + f"{utc.microsecond // 1000:03}Z"
     return value
@@ -32,11 +35,31 @@ def by_duckdb(file, function):
     told(file, "duckdb", {column[0]: column[1] for column in types}, rows)
 
 
+def by_openpyxl(file):
+    book = openpyxl.load_workbook(file)
+    sheet, columns = book.worksheets
+    names = [cell.value for cell in sheet[1]]
+
+    def held(cell):
+        assert cell.data_type != "f", "a formula"
+        if isinstance(cell.value, str):
+            return re.sub("_x([0-9A-F]{4})_", lambda code: chr(int(code[1], 16)), cell.value)
+        return cell.value
+
+    rows = [{name: held(cell) for name, cell in zip(names, row)} for row in sheet.iter_rows(min_row=2)]
+    explained = [[cell.value for cell in row] for row in columns.iter_rows()]
+    assert explained[0] == ["column", "holds", "meaning"] and [row[0] for row in explained[1:]] == names, explained
+    assert all(row[2] for row in explained), explained
+    told(file, "openpyxl", {row[0]: row[1] for row in explained[1:]}, rows)
+
+
 for file in sys.argv[1:]:
     if file.endswith(".parquet"):
         by_duckdb(file, "read_parquet(?)")
         frame = polars.read_parquet(file)
         told(file, "polars", {name: str(kind) for name, kind in frame.schema.items()}, frame.to_dicts())
+    elif file.endswith(".xlsx"):
+        by_openpyxl(file)
     elif file.endswith(".csv"):
         by_duckdb(file, "read_csv(?, header = true, all_varchar = true, strict_mode = true)")
     else:

@@ -16,14 +16,14 @@ use crate::{
 };
 
 /// What a reader found in a file.
-struct Found {
+pub struct Found {
     file: PathBuf,
     reader: String,
     types: BTreeMap<String, String>,
-    rows: Vec<Value>,
+    pub rows: Vec<Value>,
 }
 
-fn found(paths: &[PathBuf]) -> Vec<Found> {
+pub fn found(paths: &[PathBuf]) -> Vec<Found> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/export/read_tables.py");
     // In a zone before UTC, the end of time is in the year 10000, which Python does not know.
     let output = tools::output_of(Command::new(tools::table_readers()).arg(script).args(paths).env("TZ", "UTC"));
@@ -37,10 +37,10 @@ fn found(paths: &[PathBuf]) -> Vec<Found> {
     output.lines().map(read).collect()
 }
 
-/// The same rows in the three formats; where they are.
-async fn exported(backend: &Backend, table: &str) -> [PathBuf; 3] {
+/// The same rows in the four formats; where they are.
+async fn exported(backend: &Backend, table: &str) -> [PathBuf; 4] {
     let mut paths = Vec::new();
-    for extension in ["ndjson", "csv", "parquet"] {
+    for extension in ["ndjson", "csv", "parquet", "xlsx"] {
         let path = backend.folder.path().join(format!("{table}.{extension}"));
         let done = export(backend, &[table, "--output", path.to_str().expect("text")]).await;
         assert_eq!((done.code(), &*done.stdout), (0, ""), "{done:?}");
@@ -50,7 +50,7 @@ async fn exported(backend: &Backend, table: &str) -> [PathBuf; 3] {
         );
         paths.push(path);
     }
-    paths.try_into().expect("three")
+    paths.try_into().expect("four")
 }
 
 /// As text: what is null is empty, and an object is as it came.
@@ -91,8 +91,8 @@ pub async fn every_table_in_every_format_is_what_the_database_holds(backend: Bac
     }
     let found = found(&files);
     let of = |file: &PathBuf| found.iter().filter(|found| found.file == *file).collect::<Vec<_>>();
-    for (table, files) in TABLES.iter().copied().zip(files.chunks(3)) {
-        let [ndjson, csv, parquet] = files else { panic!("three formats") };
+    for (table, files) in TABLES.iter().copied().zip(files.chunks(4)) {
+        let [ndjson, csv, parquet, xlsx] = files else { panic!("four formats") };
         let rows = read(ndjson);
         // Against the database itself.
         match table {
@@ -132,7 +132,7 @@ pub async fn every_table_in_every_format_is_what_the_database_holds(backend: Bac
             let place = rows.iter().filter(|other| other["seq"].as_i64() < Some(seq)).count();
             infos.get(place).map(String::as_str)
         };
-        for found in of(parquet) {
+        for found in of(parquet).into_iter().chain(of(xlsx)) {
             for (column, kind) in &found.types {
                 let expected = expected_type(column, &found.reader);
                 assert_eq!(kind, expected, "{table}.{column} by {}", found.reader);
@@ -180,6 +180,7 @@ fn expected_type(column: &str, reader: &str) -> &'static str {
     ];
     let [time, integer, float, text] = match reader {
         "duckdb" => ["TIMESTAMP WITH TIME ZONE", "BIGINT", "DOUBLE", "VARCHAR"],
+        "openpyxl" => ["a time, UTC", "a whole number", "a number", "text"],
         _ => ["Datetime(time_unit='us', time_zone='UTC')", "Int64", "Float64", "String"],
     };
     if column.ends_with("_at") || column.ends_with("_time") {
@@ -188,6 +189,8 @@ fn expected_type(column: &str, reader: &str) -> &'static str {
         integer
     } else if ["duration_s", "size_mb"].contains(&column) {
         float
+    } else if column == "event_info" && reader == "openpyxl" {
+        "JSON, as text"
     } else {
         text
     }
@@ -196,11 +199,11 @@ fn expected_type(column: &str, reader: &str) -> &'static str {
 pub async fn an_empty_table_is_a_valid_file(backend: Backend) {
     backend.log().await;
     for table in TABLES {
-        let [ndjson, csv, parquet] = exported(&backend, table).await;
+        let [ndjson, csv, parquet, xlsx] = exported(&backend, table).await;
         assert_eq!(fs::read_to_string(ndjson).expect("it is there"), "");
         let header = fs::read_to_string(csv).expect("it is there");
-        let found = found(&[parquet]);
-        assert_eq!(found.len(), 2);
+        let found = found(&[parquet, xlsx]);
+        assert_eq!(found.len(), 3);
         for found in found {
             assert!(found.rows.is_empty());
             for (column, kind) in &found.types {

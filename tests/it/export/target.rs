@@ -12,7 +12,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{Connection, PgConnection};
 
-use super::{CONVOKE, export, filled, read};
+use super::{CONVOKE, command, export, filled, read};
 use crate::{
     log_contract::fixture::Backend,
     support::{tools, wait::eventually},
@@ -58,6 +58,11 @@ pub async fn a_file_is_there_only_once_it_is_whole(backend: Backend) {
     let nowhere = backend.folder.path().join("no-folder/x.csv");
     let refused = export(&backend, &["events", "-o", nowhere.to_str().expect("text")]).await;
     assert_eq!(refused.code(), 1, "{refused:?}");
+    // A workbook goes by way of a temporary file.
+    let workbook = backend.folder.path().join("events.xlsx");
+    let no_room = command(&backend, &["events", "-o", workbook.to_str().expect("text")]);
+    let refused = no_room.env("TMPDIR", "/dev/null").run().await;
+    assert!(refused.code() == 1 && refused.stderr.contains("a temporary file in /dev/null (TMPDIR)"), "{refused:?}");
     assert_eq!(files(&backend), ["events.ndjson", "link.ndjson"]);
 }
 
@@ -126,6 +131,8 @@ async fn a_terminal_gets_no_parquet_and_a_bar_beside_a_file() {
     };
     let (code, said) = on_a_terminal(&["--format", "parquet"]);
     assert!(code == Some(2) && said.contains("Parquet is not for a terminal"), "{said}");
+    let (code, said) = on_a_terminal(&["--format", "xlsx"]);
+    assert!(code == Some(2) && said.contains("a workbook is not for a terminal"), "{said}");
     let file = backend.folder.path().join("events.csv");
     let (code, said) = on_a_terminal(&["--output", file.to_str().expect("text")]);
     assert!(

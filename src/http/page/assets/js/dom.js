@@ -7,10 +7,10 @@ const ATTRIBUTES = new Set([
   'type', 'value',
 ]);
 
-/** Where a link may lead: within the page, to the web, into the meeting client. */
+/** Where a link may lead: within the page, to files of its lists, to the web, into the meeting client. */
 export function safeLink(href) {
   if (typeof href !== 'string') return null;
-  if (href === './' || href.startsWith('#')) return href;
+  if (href === './' || href.startsWith('#') || href.startsWith('api/v1/export/')) return href;
   try {
     return ['http:', 'https:', 'cloudlink:'].includes(new URL(href).protocol) ? href : null;
   } catch {

@@ -1,5 +1,6 @@
 // The form above a list. What it asks for stands in the address, so that a question can be sent to somebody else.
 
+import { address } from './api.js';
 import { h } from './dom.js';
 import { t } from './i18n.js';
 import { to } from './router.js';
@@ -54,4 +55,10 @@ export function filters(view, fields, query) {
 /** What of the query the API is asked for. */
 export function asked(query, names) {
   return Object.fromEntries(names.map((name) => [name, query.get(name)]).filter(([, value]) => value));
+}
+
+/** What a list shows, whole, as files for spreadsheets. */
+export function downloads(list, parameters) {
+  const link = (format, name) => h('a', { id: `download-${format}`, href: address(`export/${list}`, { ...parameters, format }) }, name);
+  return h('p', { class: 'downloads' }, h('span', null, t('download.as')), ' ', link('csv', 'CSV'), ' ', link('xlsx', 'Excel'));
 }

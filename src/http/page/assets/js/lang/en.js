@@ -246,6 +246,7 @@ export default {
   'filter.since': 'Since',
   'filter.until': 'Until',
   'filter.closed_by': 'Ended',
+  'download.as': 'Download all of it:',
 
   'list.more': 'Show more',
   'list.so_far': '{count} shown so far.',

@@ -246,6 +246,7 @@ export default {
   'filter.since': '起始时间',
   'filter.until': '截止时间',
   'filter.closed_by': '结束方式',
+  'download.as': '下载全部：',
 
   'list.more': '显示更多',
   'list.so_far': '已显示 {count} 条。',

@@ -2,7 +2,7 @@
 
 import { get } from '../api.js';
 import { h } from '../dom.js';
-import { asked, filters } from '../filters.js';
+import { asked, downloads, filters } from '../filters.js';
 import { t } from '../i18n.js';
 import { pages } from '../list.js';
 import { empty, heading, meetingLink } from '../parts.js';
@@ -25,7 +25,7 @@ export function attendance({ query, masked, signal, announce }) {
     title,
     node: h('div', null, heading(person ? [t('attendance.person'), ' ', h('bdi', { class: 'query' }, person)] : title),
       h('p', { class: 'lead' }, t(masked ? 'attendance.lead_masked' : 'attendance.lead')),
-      filters('attendance', fields, query), pages({
+      filters('attendance', fields, query), downloads('attendance', parameters), pages({
         columns: stayColumns({ where: true, meetingCell: (stay) => meetingLink(stay, stay.meeting_id ?? stay.meeting_uuid) }),
         caption: title,
         announce,

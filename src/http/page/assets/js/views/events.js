@@ -4,7 +4,7 @@ import { get } from '../api.js';
 import { h } from '../dom.js';
 import { time } from '../format.js';
 import { t } from '../i18n.js';
-import { asked, filters } from '../filters.js';
+import { asked, downloads, filters } from '../filters.js';
 import { pages } from '../list.js';
 import { watch } from '../live.js';
 import { empty, eventType, heading, meetingLink, person } from '../parts.js';
@@ -46,7 +46,7 @@ export function events({ query, masked, signal, announce, again }) {
   return {
     title: t('nav.events'),
     destroy: stop,
-    node: h('div', null, heading(t('nav.events')), filters('events', fields, query), fresh, pages({
+    node: h('div', null, heading(t('nav.events')), filters('events', fields, query), downloads('events', parameters), fresh, pages({
       columns: columns(),
       caption: t('nav.events'),
       announce,

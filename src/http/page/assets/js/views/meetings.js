@@ -4,7 +4,7 @@ import { get } from '../api.js';
 import { h } from '../dom.js';
 import { number, time } from '../format.js';
 import { t } from '../i18n.js';
-import { asked, filters } from '../filters.js';
+import { asked, downloads, filters } from '../filters.js';
 import { pages } from '../list.js';
 import { empty, heading, meetingLink, meetingStatus, value } from '../parts.js';
 
@@ -34,7 +34,7 @@ export function meetings({ query, masked, signal, announce }) {
   const parameters = asked(query, [...fields.map((field) => field.name), 'subscriber']);
   return {
     title: t('nav.meetings'),
-    node: h('div', null, heading(t('nav.meetings')), filters('meetings', fields, query), pages({
+    node: h('div', null, heading(t('nav.meetings')), filters('meetings', fields, query), downloads('meetings', parameters), pages({
       columns: columns(),
       caption: t('nav.meetings'),
       announce,

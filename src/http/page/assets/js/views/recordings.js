@@ -2,7 +2,7 @@
 
 import { get } from '../api.js';
 import { h } from '../dom.js';
-import { asked, filters } from '../filters.js';
+import { asked, downloads, filters } from '../filters.js';
 import { t } from '../i18n.js';
 import { pages } from '../list.js';
 import { empty, heading, meetingLink } from '../parts.js';
@@ -20,7 +20,7 @@ export function recordings({ query, masked, signal, announce }) {
   return {
     title: t('nav.recordings'),
     node: h('div', null, heading(t('nav.recordings')), h('p', { class: 'lead' }, t('recordings.lead')),
-      filters('recordings', fields, query), pages({
+      filters('recordings', fields, query), downloads('recordings', parameters), pages({
         columns: [meeting, ...recordingColumns()],
         caption: t('meeting.recordings'),
         announce,
