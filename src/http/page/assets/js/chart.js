@@ -26,8 +26,12 @@ export function chart({ id, title, kind, ordinal = false, label, tick, sentence,
   let drawn = null;
   let pointed = false;
 
+  /** A canvas knows nothing of `light-dark()`: what it comes to here. */
   function colour(name) {
-    return getComputedStyle(plot).getPropertyValue(name).trim();
+    plot.style.color = `var(${name})`;
+    const { color } = getComputedStyle(plot);
+    plot.style.color = '';
+    return color;
   }
 
   function options() {
