@@ -18,7 +18,7 @@ use convoke_core::time::Clock;
 use convoke_log::{LogError, Store};
 
 pub use preview::Preview;
-pub use record::{ActionRecord, ActionState, EntryOutcome, EntryResult, ReplayWork, TimeUnit, Work};
+pub use record::{ActionRecord, ActionState, EntryOutcome, EntryResult, ReplayWork, Work};
 
 /// The task that does the work.
 pub const NAME: &str = "actions";
@@ -26,7 +26,7 @@ pub const NAME: &str = "actions";
 /// How many entries of the quarantine one action may name.
 pub const MAX_ENTRIES: usize = 100;
 
-/// ActionQueue that are shown.
+/// Actions that are shown.
 const MAX_SHOWN: u32 = 50;
 
 /// How long whoever asks waits for the action before it, and for the end of their own.
@@ -60,6 +60,9 @@ pub enum ActionError {
     /// One of its kind goes on.
     #[error("another action of this kind goes on in this process: wait for its end")]
     Busy,
+    /// The service stops.
+    #[error("the service stops: ask again")]
+    Stopping,
     /// It takes too long to find out.
     #[error("it takes too long to count: narrow the range")]
     TooSlow,
@@ -152,10 +155,12 @@ impl ActionQueue {
         let (ended, end) = oneshot::channel();
         let shown = record.clone();
         // From here on it is the worker's: whoever asked may go.
-        lane.jobs.try_send(Job { record, ended, _place: place }).map_err(|_| ActionError::Busy)?;
+        lane.jobs.try_send(Job { record, ended, _place: place }).map_err(|_| ActionError::Stopping)?;
         match tokio::time::timeout(WAIT_TIMEOUT, end).await {
             Ok(Ok(outcome)) => outcome,
-            _ => Ok(self.find(id).await?.unwrap_or(shown)),
+            Err(_) => Ok(self.find(id).await?.unwrap_or(shown)),
+            // It was never taken up.
+            Ok(Err(_)) => Err(ActionError::Stopping),
         }
     }
 
@@ -195,7 +200,12 @@ impl ActionQueue {
         loop {
             let job = tokio::select! {
                 job = jobs.recv() => job,
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => {
+                    // Whoever waits for one that was not taken up is told.
+                    jobs.close();
+                    while jobs.try_recv().is_ok() {}
+                    return;
+                }
             };
             let Some(Job { record, ended, _place }) = job else { return };
             let outcome = self.once(record, stop).await;

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::record::{EntryOutcome, EntryResult, ReplayWork, TimeUnit, Work, reason};
+use super::record::{EntryOutcome, EntryResult, ReplayWork, Work, reason};
 use super::{ActionContext, ActionError, MAX_ENTRIES};
 use crate::quarantine::{self, PAGE_ROWS};
 use crate::{audit, relay};
 use convoke_bus::Bus;
 use convoke_core::time::instant;
+use convoke_core::verify::Admit;
 use convoke_log::{Filter, Quarantined};
 
 /// How long counting may take.
@@ -73,14 +74,14 @@ const fn absent(id: i64) -> EntryOutcome {
     EntryOutcome { id, result: EntryResult::Absent, reason: None }
 }
 
-fn retried(entry: &Quarantined, unit: Option<TimeUnit>) -> EntryOutcome {
-    match quarantine::reread(entry, unit.map(TimeUnit::admit)) {
+fn retried(entry: &Quarantined, unit: Option<Admit>) -> EntryOutcome {
+    match quarantine::reread(entry, unit) {
         Ok(_) => EntryOutcome { id: entry.id, result: EntryResult::Event, reason: None },
         Err(why) => EntryOutcome { id: entry.id, result: EntryResult::Stays, reason: Some(reason(why)) },
     }
 }
 
-async fn all_retried(context: &ActionContext, unit: Option<TimeUnit>) -> Result<Preview, ActionError> {
+async fn all_retried(context: &ActionContext, unit: Option<Admit>) -> Result<Preview, ActionError> {
     let (begun, mut preview, mut after): (Instant, _, _) = (instant(), Preview::default(), 0);
     loop {
         let page = context.log.list_quarantined(after, PAGE_ROWS).await?;

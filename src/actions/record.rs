@@ -16,30 +16,6 @@ use convoke_log::{FORGOTTEN, Filter};
 pub(super) const NOTE_INTERVAL: Duration = Duration::from_secs(2);
 const LOST_TIME: Duration = Duration::from_secs(60);
 
-convoke_core::words! {
-    /// How times of an entry are read that are implausible as they stand.
-    pub enum TimeUnit as "TimeUnit" {
-        /// In seconds.
-        Seconds = "seconds",
-        /// In microseconds.
-        Microseconds = "microseconds",
-        /// Not at all: the event happened when it was received.
-        Received = "received",
-    }
-}
-
-impl TimeUnit {
-    /// As verification takes it.
-    #[must_use]
-    pub const fn admit(self) -> Admit {
-        match self {
-            Self::Seconds => Admit::Seconds,
-            Self::Microseconds => Admit::Microseconds,
-            Self::Received => Admit::Received,
-        }
-    }
-}
-
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "action")]
@@ -50,7 +26,7 @@ pub enum Work {
         /// Their numbers; without any: all.
         ids: Vec<i64>,
         /// How implausible times are read.
-        unit: Option<TimeUnit>,
+        unit: Option<Admit>,
     },
     /// Delete entries of the quarantine.
     #[serde(rename = "quarantine.discard")]
@@ -239,5 +215,22 @@ pub(super) fn reason(why: WhyItStays) -> String {
         WhyItStays::Forgotten => FORGOTTEN.to_owned(),
         WhyItStays::Unreadable(reason) => reason,
         WhyItStays::Rejected(_) => "the database refuses it".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_action_that_is_not_noted_for_a_minute_has_lost_its_process() {
+        let begun = ActionRecord::begun("an-action", "somebody", Work::Discard { ids: vec![1] }, Millis::EPOCH);
+        let state = |record: &ActionRecord, seconds| {
+            let now = Millis::EPOCH.plus(Duration::from_secs(seconds));
+            ActionRecord::read(&record.note(), now).expect("a record").state
+        };
+        assert_eq!((state(&begun, 60), state(&begun, 61)), (ActionState::Running, ActionState::Lost));
+        let done = ActionRecord { state: ActionState::Done, ..begun };
+        assert_eq!(state(&done, 61), ActionState::Done);
     }
 }

@@ -7,12 +7,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::record::{
-    ActionRecord, ActionState, EntryOutcome, EntryResult, NOTE_INTERVAL, ReplayWork, TimeUnit, Work, reason,
+    ActionRecord, ActionState, EntryOutcome, EntryResult, NOTE_INTERVAL, ReplayWork, Work, reason,
 };
 use super::{ActionContext, MAX_ENTRIES};
 use crate::quarantine::{self, PAGE_ROWS, Retried};
 use crate::relay::Encoder;
 use crate::replay::{ReplayCounts, ReplayRequest, replay};
+use convoke_core::verify::Admit;
 use convoke_log::{LogError, Quarantined};
 
 /// Does it until it is done, it fails, or `stop`; notes how it stands meanwhile and at the end.
@@ -105,12 +106,12 @@ fn note(progress: &watch::Sender<ActionRecord>, id: i64, result: EntryResult, re
 async fn retry(
     context: &ActionContext,
     ids: &[i64],
-    unit: Option<TimeUnit>,
+    unit: Option<Admit>,
     progress: &watch::Sender<ActionRecord>,
     stop: &CancellationToken,
 ) -> Result<Ended, LogError> {
     let one = async |entry: Quarantined| {
-        let retried = quarantine::retry(&*context.log, &entry, unit.map(TimeUnit::admit)).await?;
+        let retried = quarantine::retry(&*context.log, &entry, unit).await?;
         let (result, why) = match retried {
             Retried::Stored => (EntryResult::Stored, None),
             Retried::Known => (EntryResult::Known, None),

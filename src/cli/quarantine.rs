@@ -5,6 +5,7 @@ use std::io::IsTerminal as _;
 
 use anyhow::anyhow;
 use clap::Subcommand;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use super::terminal::{can_ask, confirm};
 use super::{Failure, Outcome};
@@ -47,8 +48,8 @@ enum Command {
         #[arg(long, conflicts_with = "ids")]
         all: bool,
         /// How to read times that are implausible as they stand
-        #[arg(long = "as", value_enum, value_name = "UNIT")]
-        unit: Option<Unit>,
+        #[arg(long = "as", value_parser = unit(), value_name = "UNIT")]
+        unit: Option<Admit>,
         #[command(flatten)]
         settings: ConfigArgs,
     },
@@ -65,25 +66,15 @@ enum Command {
     },
 }
 
-/// How a time is read that is implausible as it stands.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Unit {
-    /// In seconds
-    Seconds,
-    /// In microseconds
-    Microseconds,
-    /// Not at all: the event happened when it was received
-    Received,
-}
-
-impl Unit {
-    const fn admit(self) -> Admit {
-        match self {
-            Self::Seconds => Admit::Seconds,
-            Self::Microseconds => Admit::Microseconds,
-            Self::Received => Admit::Received,
-        }
-    }
+/// The words of [`Admit`], and what they mean.
+fn unit() -> impl TypedValueParser<Value = Admit> {
+    let units = [
+        (Admit::Seconds, "In seconds"),
+        (Admit::Microseconds, "In microseconds"),
+        (Admit::Received, "Not at all: the event happened when it was received"),
+    ];
+    let words = units.map(|(unit, meaning)| PossibleValue::new(unit.as_str()).help(meaning));
+    PossibleValuesParser::new(words).try_map(Admit::try_from)
 }
 
 pub async fn run(arguments: &QuarantineArguments, env: &Env) -> Outcome {
@@ -98,7 +89,7 @@ pub async fn run(arguments: &QuarantineArguments, env: &Env) -> Outcome {
     super::with_log(&settings, async |log| match &arguments.command {
         Command::List { json, .. } => list(&**log, *json).await,
         Command::Show { id, .. } => show(&**log, *id).await,
-        Command::Retry { ids, all, unit, .. } => retry(&**log, ids, *all, unit.map(Unit::admit)).await,
+        Command::Retry { ids, all, unit, .. } => retry(&**log, ids, *all, *unit).await,
         Command::Discard { ids, yes, .. } => discard(&**log, ids, *yes).await,
     })
     .await

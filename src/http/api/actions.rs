@@ -10,14 +10,15 @@ use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 
-use super::error::{ActionRefusals, ApiError, Missing, Refusals};
+use super::error::{ApiError, Missing, Problem, Refusals};
 use super::params::{At, NoParams, Params, Text, Time};
 use crate::actions::{
-    ActionError, ActionQueue, ActionRecord, ActionState, MAX_ENTRIES, Preview, ReplayWork, TimeUnit, Work,
+    ActionError, ActionQueue, ActionRecord, ActionState, MAX_ENTRIES, Preview, ReplayWork, Work,
 };
 use crate::http::auth::Identity;
+use convoke_core::verify::Admit;
 
 /// Paths that are there for `POST` alone.
 pub(crate) const ONLY_POST: [&str; 3] = ["/api/v1/quarantine/retry", "/api/v1/quarantine/discard", "/api/v1/replay"];
@@ -45,7 +46,7 @@ pub(crate) struct RetryBody {
     #[serde(default)]
     all: bool,
     /// How times are read that are implausible as they stand.
-    unit: Option<TimeUnit>,
+    unit: Option<Admit>,
 }
 
 /// Entries of the quarantine to be deleted.
@@ -115,7 +116,25 @@ pub(crate) enum Acted {
     Action(ActionRecord),
 }
 
-/// ActionQueue, the newest first.
+/// What an action may be answered.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it is only described")]
+pub(crate) enum ActionAnswers {
+    /// What would happen; or, with `confirm`, what has.
+    #[response(status = 200)]
+    Ended(Acted),
+    /// It goes on: `actions/{action_id}` says how it stands.
+    #[response(status = 202)]
+    GoesOn(Acted),
+    /// The id is that of another action, or another action of this kind goes on.
+    #[response(status = 409, content_type = "application/problem+json")]
+    Conflict(Problem),
+    /// The body is not JSON, or does not say so.
+    #[response(status = 415, content_type = "application/problem+json")]
+    NotJson(Problem),
+}
+
+/// Actions, the newest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ActionList {
     /// The newest 50.
@@ -127,6 +146,7 @@ impl From<ActionError> for ApiError {
         match error {
             ActionError::Impossible(why) => Self::bad(why),
             ActionError::Reused | ActionError::Busy => Self::Conflict(error.to_string()),
+            ActionError::Stopping => Self::Stopping,
             ActionError::TooSlow => Self::TooSlow,
             ActionError::Log(error) => error.into(),
             ActionError::Unavailable(cause) => {
@@ -251,11 +271,7 @@ async fn act<T: ActionBody>(
     operation_id = "retry_quarantined",
     tag = "actions",
     request_body = RetryBody,
-    responses(
-        (status = 200, description = "What would happen; or, with `confirm`, what has.", body = Acted),
-        (status = 202, description = "It goes on: `actions/{action_id}` says how it stands.", body = Acted),
-        ActionRefusals, Refusals
-    )
+    responses(ActionAnswers, Refusals)
 )]
 pub(super) async fn retry(
     State(actions): State<Arc<ActionQueue>>,
@@ -273,11 +289,7 @@ pub(super) async fn retry(
     operation_id = "discard_quarantined",
     tag = "actions",
     request_body = DiscardBody,
-    responses(
-        (status = 200, description = "What would happen; or, with `confirm`, what has.", body = Acted),
-        (status = 202, description = "It goes on: `actions/{action_id}` says how it stands.", body = Acted),
-        ActionRefusals, Refusals
-    )
+    responses(ActionAnswers, Refusals)
 )]
 pub(super) async fn discard(
     State(actions): State<Arc<ActionQueue>>,
@@ -295,11 +307,7 @@ pub(super) async fn discard(
     operation_id = "replay",
     tag = "actions",
     request_body = ReplayBody,
-    responses(
-        (status = 200, description = "What would happen; or, with `confirm`, what has.", body = Acted),
-        (status = 202, description = "It goes on: `actions/{action_id}` says how it stands.", body = Acted),
-        ActionRefusals, Refusals
-    )
+    responses(ActionAnswers, Refusals)
 )]
 pub(super) async fn replay(
     State(actions): State<Arc<ActionQueue>>,

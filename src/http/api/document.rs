@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 
+use super::actions::Acted;
 use super::error::{Problem, Refusals};
 use super::params::{NoParams, Params};
 
@@ -32,7 +33,7 @@ pub(crate) struct Document(pub Arc<str>);
         (name = "statistics", description = "How much there was."),
         (name = "self", description = "About this interface."),
     ),
-    components(schemas(Problem)),
+    components(schemas(Acted, Problem)),
     security(("token" = []), ("session" = []))
 )]
 struct Head;

@@ -27,6 +27,8 @@ pub(crate) enum ApiError {
     TooSlow,
     /// The database does not answer.
     Unavailable,
+    /// The service stops.
+    Stopping,
     /// There are too many streams.
     Crowded,
     /// Too many files of lists are on their way.
@@ -105,6 +107,7 @@ impl IntoResponse for ApiError {
             Self::Downloading => {
                 (StatusCode::SERVICE_UNAVAILABLE, Some("4 files are on their way, or other workbooks are made, the most there may be".to_owned()))
             }
+            Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, Some("the service stops: ask again".to_owned())),
             Self::NoTemporaryFile => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 Some("the temporary file of the workbook could not be written, the log says why: format=csv needs none".to_owned()),
@@ -157,16 +160,4 @@ pub(crate) enum Missing {
     /// There is no such thing.
     #[response(status = 404, content_type = "application/problem+json")]
     NotFound(Problem),
-}
-
-/// What an action may be answered too.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "it is only described")]
-pub(crate) enum ActionRefusals {
-    /// The id is that of another action, or another action of this kind goes on.
-    #[response(status = 409, content_type = "application/problem+json")]
-    Conflict(Problem),
-    /// The body is not JSON, or does not say so.
-    #[response(status = 415, content_type = "application/problem+json")]
-    NotJson(Problem),
 }

@@ -1,6 +1,7 @@
 //! What operators do by way of the API: a preview changes nothing, an id does it once, and nobody else does it.
 
 use reqwest::Method;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::{ALL, Scene, VIEW, ask, deliver, event, items, request};
@@ -10,7 +11,8 @@ use crate::{
         http::Answer,
         nats::{NatsOptions, NatsServer, NatsVersion},
         process::Convoke,
-        rig::{self, LONG_TIMEOUT, STREAM, lines_with, read_stream, stream_holds},
+        rig::{self, APP_ID, LONG_TIMEOUT, STREAM, lines_with, read_stream, stream_holds},
+        sign::signed,
         wait::eventually,
     },
 };
@@ -155,6 +157,114 @@ pub async fn what_the_stream_misses_and_a_range_are_replayed_once_for_each_id(ba
     // The relay goes on.
     deliver(&convoke, &event("meeting.modify", 1_790_000_000_004, "960000019", "run", "")).await;
     stream_holds(&jetstream, 6, LONG_TIMEOUT).await;
+}
+
+/// Bodies that are events if their times are read in microseconds, of before this service.
+async fn quarantine(backend: &Backend, entries: u32) {
+    let blob = |text: &str| match &backend.postgres {
+        Some(_) => format!("convert_to(({text})::text, 'UTF8')"),
+        None => format!("CAST(({text}) AS BLOB)"),
+    };
+    let body = signed(&event("meeting.modify", 1_790_000_000_000_000, "960000017", "run-a", ""));
+    let body = String::from_utf8(body.to_vec()).expect("JSON").replace("1790000000000000", "' || (1790000000000000 + i * 1000) || '");
+    let (digest, body) = (blob("i"), blob(&format!("'{body}'")));
+    let sql = format!(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {entries})
+         INSERT INTO quarantine (digest, subscriber_id, received_at, deliveries, reason, body)
+         SELECT {digest}, '{APP_ID}', '2026-11-01T00:00:00.000Z', 1, 'implausible time', {body} FROM n"
+    );
+    backend.execute(&sql).await;
+}
+
+async fn count(backend: &Backend, table: &str) -> u64 {
+    backend.value(&format!("SELECT count(*) FROM {table}")).await.parse().expect("a number")
+}
+
+/// What became of an action, which may take its time.
+async fn ended(convoke: &Convoke, id: &str) -> Value {
+    let path = format!("/api/v1/actions/{id}");
+    eventually("it has ended", LONG_TIMEOUT, async || {
+        let action = ask(convoke, &path, VIEW).await.json();
+        if ["running", ""].contains(&action["state"].as_str().unwrap_or_default()) { Err(action) } else { Ok(()) }
+    })
+    .await;
+    ask(convoke, &path, VIEW).await.json()
+}
+
+pub async fn an_action_that_a_stop_interrupts_says_so_and_another_does_the_rest(backend: Backend) {
+    const ENTRIES: u32 = 4_000;
+    let mut scene = Scene::start(backend).await;
+    quarantine(&scene.backend, ENTRIES).await;
+    let total = u64::from(ENTRIES);
+    let token = format!("Bearer {ALL}");
+    let headers = [("authorization", token.as_str()), ("content-type", "application/json")];
+    let retry = |id: &str| json!({ "action_id": id, "confirm": true, "all": true, "unit": "microseconds" });
+    let first = retry("retry-interrupted");
+    let begun = eventually("it has begun", LONG_TIMEOUT, async || {
+        let left = count(&scene.backend, "quarantine").await;
+        if left < total { Ok(()) } else { Err(left) }
+    });
+    // Whoever asks goes before the answer.
+    tokio::select! {
+        answer = post(&scene.convoke, RETRY, &headers, &first) => panic!("{}", answer.text()),
+        () = begun => {}
+    }
+    scene.convoke.signal(Signal::TERM);
+    assert!(scene.convoke.wait_exit(LONG_TIMEOUT).await.success());
+    let left = count(&scene.backend, "quarantine").await;
+    assert!((1..total).contains(&left), "{left}");
+
+    scene.convoke.restart().await;
+    scene.convoke.wait_ready(LONG_TIMEOUT).await;
+    let stopped = ask(&scene.convoke, "/api/v1/actions/retry-interrupted", VIEW).await.json();
+    assert_eq!((&stopped["state"], &stopped["done"]), (&json!("stopped"), &json!(total - left)), "{stopped}");
+    assert_eq!(stopped["counts"], json!({ "stored": total - left }));
+    assert!(stopped["ended_at"].is_string(), "{stopped}");
+    assert_eq!(act(&scene.convoke, RETRY, first).await, stopped, "its id does nothing more");
+    assert_eq!(count(&scene.backend, "quarantine").await, left);
+
+    let answer = post(&scene.convoke, RETRY, &headers, &retry("retry-the-rest")).await;
+    assert!([200, 202].contains(&answer.status), "{}", answer.text());
+    let rest = ended(&scene.convoke, "retry-the-rest").await;
+    assert_eq!((&rest["state"], &rest["counts"]), (&json!("done"), &json!({ "stored": left })), "{rest}");
+    assert_eq!((count(&scene.backend, "quarantine").await, count(&scene.backend, "events").await), (0, total));
+}
+
+pub async fn the_same_id_at_once_at_two_replicas_is_done_once(backend: Backend) {
+    let nats = NatsServer::start(NatsVersion::Newest, NatsOptions::default()).await;
+    let builder = || rig::convoke(&backend.url, &nats.url()).setting("ADMIN_TOKEN", ALL).setting("ADMIN_VIEWER_TOKEN", VIEW);
+    let (one, other) = (builder().start().await, builder().start().await);
+    one.wait_ready(LONG_TIMEOUT).await;
+    other.wait_ready(LONG_TIMEOUT).await;
+    for n in 1..=3 {
+        deliver(&one, &event("meeting.modify", 1_790_000_000_000 + n, "960000017", "run", "")).await;
+    }
+    let jetstream = nats.jetstream().await;
+    stream_holds(&jetstream, 3, LONG_TIMEOUT).await;
+    let range = json!({ "meeting": "960000017", "again": true });
+    eventually("all are counted", LONG_TIMEOUT, async || {
+        let preview = act(&other, REPLAY, range.clone()).await;
+        if preview["count"] == 3 { Ok(()) } else { Err(preview) }
+    })
+    .await;
+    let token = format!("Bearer {ALL}");
+    let headers = [("authorization", token.as_str()), ("content-type", "application/json")];
+    let replay = json!({ "action_id": "replay-at-once", "confirm": true, "meeting": "960000017", "again": true });
+    let asked = async |convoke| post(convoke, REPLAY, &headers, &replay).await;
+    let (a, b, c, d) = tokio::join!(asked(&one), asked(&other), asked(&one), asked(&other));
+    for answer in [a, b, c, d] {
+        assert!([200, 202].contains(&answer.status), "{}", answer.text());
+        assert_eq!(answer.json()["action_id"], "replay-at-once");
+    }
+    let done = ended(&one, "replay-at-once").await;
+    assert_eq!((&done["state"], &done["counts"]["new"]), (&json!("done"), &json!(3)), "{done}");
+    assert_eq!(ended(&other, "replay-at-once").await, done);
+    assert_eq!(act(&other, REPLAY, replay).await, done, "whichever is asked");
+    assert_eq!(read_stream(&jetstream, STREAM).await.len(), 6, "each was published once more");
+    assert_eq!(items(&ask(&other, "/api/v1/actions", VIEW).await.json()).len(), 1);
+    // The relay goes on.
+    deliver(&other, &event("meeting.modify", 1_790_000_000_009, "960000019", "run", "")).await;
+    stream_holds(&jetstream, 7, LONG_TIMEOUT).await;
 }
 
 #[tokio::test]

@@ -30,7 +30,9 @@ const VIEW: &str = "view-only-and-no-more";
 on_both! {
     actions:
         the_quarantine_is_retried_and_discarded_once_for_each_id
-        what_the_stream_misses_and_a_range_are_replayed_once_for_each_id;
+        what_the_stream_misses_and_a_range_are_replayed_once_for_each_id
+        an_action_that_a_stop_interrupts_says_so_and_another_does_the_rest
+        the_same_id_at_once_at_two_replicas_is_done_once;
     access:
         signing_out_ends_the_session_on_every_replica;
     downloads:

@@ -23,15 +23,16 @@ const MIN_TIME: Millis = Millis::new(1_420_070_400_000).unwrap();
 /// Maximum time by which an event may be after its receipt. Beyond that, a clock is wrong.
 const MAX_AHEAD: Duration = Duration::from_secs(86_400);
 
-/// How to read times that are not plausible, when the sender's format is known (`convoke quarantine retry --as`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admit {
-    /// Its times are in seconds.
-    Seconds,
-    /// Its times are in microseconds.
-    Microseconds,
-    /// Its time is useless: take the time of receipt.
-    Received,
+crate::words! {
+    /// How to read times that are not plausible, when the sender's format is known (`convoke quarantine retry --as`).
+    pub enum Admit as "TimeUnit" {
+        /// Its times are in seconds.
+        Seconds = "seconds",
+        /// Its times are in microseconds.
+        Microseconds = "microseconds",
+        /// Its time is useless: take the time of receipt.
+        Received = "received",
+    }
 }
 
 /// How times are read, and which are plausible.
