@@ -5,7 +5,7 @@
 #   scripts/setup.sh [demo|test|bench|bench-page|packages|packages-test]      default: demo
 #
 # Downloads go to .tools/ in this folder (or $TOOLS_DIR); only PostgreSQL, SQLite's shell, systemd-analyze, Chromium with its
-# driver, a C compiler and Python's pip and venv come as system packages, through apt-get, and only if they are missing.
+# driver and a font, a C compiler and Python's pip and venv come as system packages, through apt-get, and only if they are missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -67,7 +67,7 @@ why() {
     sqlite) echo "sqlite3, with which the tests look at SQLite as an analyst would" ;;
     promtool) echo "promtool, which checks the metrics and the alert rules" ;;
     systemd) echo "systemd-analyze, which judges the service's unit" ;;
-    browser) echo "Chromium and its driver, with which the page is tested" ;;
+    browser) echo "Chromium and its driver, with which the page is tested, and a font that its pictures in Chinese need" ;;
     axe) echo "axe-core $axe, which judges how accessible the page is" ;;
     schemathesis) echo "${schemathesis[*]} in a Python environment of its own: it tests the API by its OpenAPI document" ;;
     interop) echo "a Python environment with ${interop[*]}: somebody else's clients read the stream, somebody else's validators the packages" ;;
@@ -134,7 +134,7 @@ met() {
     typescript) node_packages_met typescript "$typescript_packages" ;;
     interop) [ -e "$(venv_mark venv "${interop[@]}")" ] ;;
     table_readers) [ -e "$(venv_mark venv-export "${table_readers[@]}")" ] ;;
-    browser) have chromium && have chromedriver ;;
+    browser) have chromium && have chromedriver && have fc-list && [ -n "$(fc-list :lang=zh)" ] ;;
     zigbuild) [ -e "$(venv_mark venv-packages "${zigbuild[@]}")" ] ;;
     cargo_deb) [ "$("$tools/packaging/bin/cargo-deb" --version 2>/dev/null)" = "cargo-deb $cargo_deb" ] ;;
     cargo_generate_rpm) [ "$("$tools/packaging/bin/cargo-generate-rpm" --version 2>/dev/null)" = "cargo-generate-rpm $cargo_generate_rpm" ] ;;
@@ -368,7 +368,7 @@ get() {
     typescript) install_node_packages typescript "$typescript_packages" ;;
     interop) install_venv venv "${interop[@]}" ;;
     table_readers) install_venv venv-export "${table_readers[@]}" ;;
-    browser) apt_install "Chromium" chromium chromium-driver ;;
+    browser) apt_install "Chromium and a Chinese font" chromium chromium-driver fontconfig fonts-wqy-microhei ;;
     axe) install_axe ;;
     zigbuild) install_venv venv-packages "${zigbuild[@]}" ;;
     cargo_deb) install_cargo_tool cargo-deb "$cargo_deb" ;;

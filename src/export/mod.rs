@@ -59,7 +59,7 @@ impl Table {
         }
     }
 
-    /// What each column means, by its name.
+    /// What each column means, by its name: as the API's document says.
     fn meanings(self) -> BTreeMap<String, String> {
         let schema = match self {
             Self::Events => ListedEvent::schema(),

@@ -1,13 +1,11 @@
 //! The tables' columns, in the order of docs/use/tables.md, and the rows' values for them.
 
-use utoipa::PartialSchema;
-
 use super::{Column, Kind, Table, Value};
 use convoke_core::time::Millis;
 use convoke_log::{ListedEvent, ListedMeeting, ListedRecording, ListedStay};
 
-/// A row of a table. Its description in the API's document says what the columns mean.
-pub(crate) trait Tabular: PartialSchema {
+/// A row of a table.
+pub(crate) trait Tabular {
     /// Which table.
     const TABLE: Table;
 

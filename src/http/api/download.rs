@@ -170,7 +170,7 @@ async fn writing<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send 
 }
 
 /// What a question for a file is answered.
-struct Downloaded;
+enum Downloaded {}
 
 impl IntoResponses for Downloaded {
     fn responses() -> BTreeMap<String, RefOr<Described>> {
