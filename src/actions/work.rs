@@ -6,9 +6,7 @@ use std::convert::Infallible;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::record::{
-    ActionRecord, ActionState, EntryOutcome, EntryResult, NOTE_INTERVAL, ReplayWork, Work, reason,
-};
+use super::record::{ActionRecord, ActionState, EntryOutcome, EntryResult, NOTE_INTERVAL, ReplayWork, Work, reason};
 use super::{ActionContext, MAX_ENTRIES};
 use crate::quarantine::{self, PAGE_ROWS, Retried};
 use crate::relay::Encoder;

@@ -14,9 +14,7 @@ use utoipa::{IntoResponses, ToSchema};
 
 use super::error::{ApiError, Missing, Problem, Refusals};
 use super::params::{At, NoParams, Params, Text, Time};
-use crate::actions::{
-    ActionError, ActionQueue, ActionRecord, ActionState, MAX_ENTRIES, Preview, ReplayWork, Work,
-};
+use crate::actions::{ActionError, ActionQueue, ActionRecord, ActionState, MAX_ENTRIES, Preview, ReplayWork, Work};
 use crate::http::auth::Identity;
 use convoke_core::verify::Admit;
 

@@ -125,7 +125,9 @@ where
             })
             .await?;
             if book.bytes() > MAX_WORKBOOK_BYTES {
-                return Err(ApiError::bad("a workbook holds 128 MiB of cells at the most: narrow the range, or take csv"));
+                return Err(ApiError::bad(
+                    "a workbook holds 128 MiB of cells at the most: narrow the range, or take csv",
+                ));
             }
             let Some(key) = next else { break };
             (rows, next) = self.page(Some(key)).await?;
@@ -179,7 +181,8 @@ impl IntoResponses for Downloaded {
             ContentBuilder::new().schema(Some(file)).build()
         };
         let binary = Some(SchemaFormat::KnownFormat(KnownFormat::Binary));
-        let response = ResponseBuilder::new().description("The file.").content("text/csv", file(None)).content(XLSX, file(binary));
+        let response =
+            ResponseBuilder::new().description("The file.").content("text/csv", file(None)).content(XLSX, file(binary));
         BTreeMap::from([("200".to_owned(), response.build().into())])
     }
 }
@@ -265,7 +268,14 @@ pub(super) async fn recordings(
 ) -> Result<Response, ApiError> {
     let filter = RecordingFilter { scope: params.common.scope(api.now(), right)?, run: None };
     let order = Order::Newest;
-    Rows { api, right, filter, order, read: |log, filter, page| log.list_recordings(filter, page), mask: Mask::recording }
-        .file(params.format)
-        .await
+    Rows {
+        api,
+        right,
+        filter,
+        order,
+        read: |log, filter, page| log.list_recordings(filter, page),
+        mask: Mask::recording,
+    }
+    .file(params.format)
+    .await
 }

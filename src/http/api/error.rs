@@ -104,13 +104,17 @@ impl IntoResponse for ApiError {
                 StatusCode::SERVICE_UNAVAILABLE,
                 Some("16 large answers are on their way, the most there may be: ask for fewer rows (limit)".to_owned()),
             ),
-            Self::Downloading => {
-                (StatusCode::SERVICE_UNAVAILABLE, Some("4 files are on their way, or other workbooks are made, the most there may be".to_owned()))
-            }
+            Self::Downloading => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                Some("4 files are on their way, or other workbooks are made, the most there may be".to_owned()),
+            ),
             Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, Some("the service stops: ask again".to_owned())),
             Self::NoTemporaryFile => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                Some("the temporary file of the workbook could not be written, the log says why: format=csv needs none".to_owned()),
+                Some(
+                    "the temporary file of the workbook could not be written, the log says why: format=csv needs none"
+                        .to_owned(),
+                ),
             ),
             Self::Crowded => {
                 (StatusCode::SERVICE_UNAVAILABLE, Some("64 streams are open, the most there may be".to_owned()))

@@ -78,7 +78,15 @@ impl Api {
     #[must_use]
     pub fn new(log: Arc<dyn Queries>, health: Arc<Health>, clock: Clock) -> Self {
         let downloads = Arc::new(Semaphore::new(MAX_DOWNLOADS));
-        Self { log, health, mask: Mask::default(), downloads, workbook: Mutex::new(()), clock, throttle: Throttle::default() }
+        Self {
+            log,
+            health,
+            mask: Mask::default(),
+            downloads,
+            workbook: Mutex::new(()),
+            clock,
+            throttle: Throttle::default(),
+        }
     }
 
     fn now(&self) -> Millis {

@@ -166,7 +166,9 @@ async fn quarantine(backend: &Backend, entries: u32) {
         None => format!("CAST(({text}) AS BLOB)"),
     };
     let body = signed(&event("meeting.modify", 1_790_000_000_000_000, "960000017", "run-a", ""));
-    let body = String::from_utf8(body.to_vec()).expect("JSON").replace("1790000000000000", "' || (1790000000000000 + i * 1000) || '");
+    let body = String::from_utf8(body.to_vec())
+        .expect("JSON")
+        .replace("1790000000000000", "' || (1790000000000000 + i * 1000) || '");
     let (digest, body) = (blob("i"), blob(&format!("'{body}'")));
     let sql = format!(
         "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {entries})
@@ -232,7 +234,8 @@ pub async fn an_action_that_a_stop_interrupts_says_so_and_another_does_the_rest(
 
 pub async fn the_same_id_at_once_at_two_replicas_is_done_once(backend: Backend) {
     let nats = NatsServer::start(NatsVersion::Newest, NatsOptions::default()).await;
-    let builder = || rig::convoke(&backend.url, &nats.url()).setting("ADMIN_TOKEN", ALL).setting("ADMIN_VIEWER_TOKEN", VIEW);
+    let builder =
+        || rig::convoke(&backend.url, &nats.url()).setting("ADMIN_TOKEN", ALL).setting("ADMIN_VIEWER_TOKEN", VIEW);
     let (one, other) = (builder().start().await, builder().start().await);
     one.wait_ready(LONG_TIMEOUT).await;
     other.wait_ready(LONG_TIMEOUT).await;

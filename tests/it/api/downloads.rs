@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use convoke_log::Store as _;
-
 use super::{ALL, Scene, VIEW, event, who};
 use crate::{
     export::readers,
@@ -35,7 +33,10 @@ pub async fn a_list_is_downloaded_whole_masked_as_it_is_shown_and_harmless_for_s
         let name = format!("attachment; filename=\"convoke-{list}.csv\"");
         assert_eq!(answer.header("content-disposition"), Some(name.as_str()));
         assert!(text.starts_with('\u{feff}') && text.lines().count() == rows + 1, "{list}: {text}");
-        assert!(!text.contains(",=") && !text.contains(",\"=") && !text.contains(",+86"), "no cell is a formula: {text}");
+        assert!(
+            !text.contains(",=") && !text.contains(",\"=") && !text.contains(",+86"),
+            "no cell is a formula: {text}"
+        );
         for token in [ALL, VIEW] {
             let answer = scene.ask(&format!("/api/v1/export/{list}?format=xlsx"), token).await;
             assert_eq!(answer.status, 200, "{}", answer.text());
@@ -66,7 +67,8 @@ pub async fn a_file_is_broken_off_when_the_database_fails_half_way(backend: Back
     // More than the connection takes ahead of who reads.
     let (log, pad) = (scene.backend.open(), "x".repeat(40_000));
     for batch in 0..12 {
-        let large = |n| format!(r#"{{"event":"large","timestamp":{},"pad":"{pad}"}}"#, 1_781_000_000_000_i64 + batch * 100 + n);
+        let large =
+            |n| format!(r#"{{"event":"large","timestamp":{},"pad":"{pad}"}}"#, 1_781_000_000_000_i64 + batch * 100 + n);
         append(&log, &(0..60).map(large).collect::<Vec<_>>()).await;
     }
     log.close().await;

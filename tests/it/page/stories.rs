@@ -71,7 +71,9 @@ async fn a_meetings_story_the_quarantine_and_the_search_are_reported() {
     browser.sees("main", "That is all: 1.").await;
     // What is listed can be downloaded: no more, and no less.
     for (format, begins) in [("csv", "\u{feff}subscriber_id,"), ("xlsx", "PK")] {
-        let link = browser.js("return document.querySelector(arguments[0]).href", json!([format!("#download-{format}")])).await;
+        let link = browser
+            .js("return document.querySelector(arguments[0]).href", json!([format!("#download-{format}")]))
+            .await;
         let link = link.as_str().expect("a link").to_owned();
         assert!(link.ends_with(&format!("/api/v1/export/meetings?status=concluded&format={format}")), "{link}");
         let file = browser.promised(&format!("fetch('{link}').then((answer) => answer.text())")).await;
