@@ -46,13 +46,17 @@ const MAX_WORKBOOK_BYTES: u64 = 128 << 20;
 const CSV: &str = "text/csv; charset=utf-8";
 const XLSX: &str = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
 
+/// Reads a page of a list.
+type Read<F, R, K> = for<'a> fn(&'a dyn Queries, &'a F, &'a Page<K>) -> Reading<'a, R, K>;
+type Reading<'a, R, K> = BoxFuture<'a, Result<Listing<R, K>, LogError>>;
+
 /// What a list is a file of: its rows as they are read, a page at a time, for whoever asks.
 struct Rows<F, R, K> {
     api: Arc<Api>,
     right: Right,
     filter: F,
     order: Order,
-    read: for<'a> fn(&'a dyn Queries, &'a F, &'a Page<K>) -> BoxFuture<'a, Result<Listing<R, K>, LogError>>,
+    read: Read<F, R, K>,
     mask: fn(&Mask, R, Right) -> R,
 }
 
