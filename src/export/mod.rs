@@ -69,8 +69,14 @@ impl Table {
         };
         let schema = serde_json::to_value(schema).unwrap_or_default();
         let properties = schema["properties"].as_object().into_iter().flatten();
-        let meaning = |property: &serde_json::Value| property["description"].as_str().unwrap_or_default().to_owned();
-        properties.map(|(name, property)| (name.clone(), meaning(property))).collect()
+        properties
+            .filter_map(|(name, property)| {
+                // What may be null is described one level down.
+                let mut described = std::iter::once(property).chain(property["oneOf"].as_array().into_iter().flatten());
+                let meaning = described.find_map(|schema| schema["description"].as_str())?;
+                Some((name.clone(), meaning.to_owned()))
+            })
+            .collect()
     }
 }
 

@@ -194,7 +194,7 @@ async fn ended(convoke: &Convoke, id: &str) -> Value {
 }
 
 pub async fn an_action_that_a_stop_interrupts_says_so_and_another_does_the_rest(backend: Backend) {
-    const ENTRIES: u32 = 4_000;
+    const ENTRIES: u32 = 1_500;
     let mut scene = Scene::start(backend).await;
     quarantine(&scene.backend, ENTRIES).await;
     let total = u64::from(ENTRIES);

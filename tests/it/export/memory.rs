@@ -53,13 +53,13 @@ fn peak(backend: &Backend, format: &str, filter: &[&str]) -> (u64, usize) {
 async fn three_times_as_much_takes_no_more_memory() {
     // The small one is a few row groups of Parquet, too.
     let (small, large) = (Backend::sqlite(), Backend::sqlite());
-    for (backend, count, few) in [(&small, 10_000, 2_500), (&large, 30_000, 12_500)] {
+    for (backend, count, few) in [(&small, 10_000, 1_000), (&large, 30_000, 6_000)] {
         backend.log().await.close().await;
         rows(backend, count, few).await;
     }
     // A workbook is compressed, which takes its time without optimization.
     for (format, least, filter) in
-        [("ndjson", 100 << 20, &[][..]), ("parquet", 100 << 20, &[]), ("xlsx", 20 << 20, &["--subscriber", "few"])]
+        [("ndjson", 100 << 20, &[][..]), ("parquet", 100 << 20, &[]), ("xlsx", 10 << 20, &["--subscriber", "few"])]
     {
         let ((little, some), (much, more)) = (peak(&small, format, filter), peak(&large, format, filter));
         assert!(more > 2 * some && more > least, "{some} and {more} bytes");
