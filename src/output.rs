@@ -32,7 +32,7 @@ pub fn print_error(text: Arguments<'_>) {
 pub fn finish() -> Result<(), String> {
     write(Write::flush);
     let failure = FAILURE.lock().unwrap_or_else(PoisonError::into_inner).take();
-    failure.map_or(Ok(()), |failure| Err(format!("the standard output did not take everything: {failure}")))
+    failure.map_or(Ok(()), |failure| Err(format!("could not write everything to the standard output: {failure}")))
 }
 
 fn write(act: impl FnOnce(&mut io::StdoutLock<'static>) -> io::Result<()>) {

@@ -1,7 +1,10 @@
 //! Text for messages.
 
+use std::fmt::Display;
+
 /// A number with its noun.
 #[must_use]
-pub fn counted(number: u64, one: &str, many: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { many })
+pub fn counted<N: Display + PartialEq + From<u8>>(number: N, one: &str, many: &str) -> String {
+    let noun = if number == N::from(1) { one } else { many };
+    format!("{number} {noun}")
 }

@@ -49,7 +49,7 @@ async fn gauges(shared: Shared, cursors: Vec<&'static str>, stop: CancellationTo
             let looked = look(&shared, &cursors).await;
             health.update(|known| known.reachable = looked.is_ok());
             if let Err(error) = looked {
-                tracing::debug!(%error, "the gauges are as they were");
+                tracing::debug!(%error, "could not update the gauges");
             }
         }
         tokio::select! {

@@ -66,7 +66,7 @@ pub(super) fn of_the_log(parts: &mut Parts<'_>) {
 }
 
 fn failures(registry: &Registry, task: &str) -> Counters<Class> {
-    let help = "Calls of the platform's API that failed, by what is to be done.";
+    let help = "Failed calls of the platform's API, by what to do about them.";
     registry.counters_with(Opts::new("convoke_fetch_failures_total", help).const_label("task", task), "class")
 }
 

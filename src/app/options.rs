@@ -44,11 +44,9 @@ pub fn platform_options(settings: &Settings) -> Option<convoke_platform::Options
 /// The rejected setting, with what to write instead.
 pub fn certificates(settings: &Settings, files: &TlsFiles) -> Result<Certificates, ConfigError> {
     Certificates::load(&files.cert, &files.key).map_err(|error| match error {
-        TlsError::File(..) | TlsError::Empty(_) => settings.refuse(
-            "listen.tls_cert",
-            &error,
-            "name a PEM file with the certificate and those that vouch for it",
-        ),
+        TlsError::File(..) | TlsError::Empty(_) => {
+            settings.refuse("listen.tls_cert", &error, "name a PEM file with the certificate and its chain")
+        }
         TlsError::Key(..) | TlsError::Mismatch(..) | TlsError::Unusable(_) => {
             settings.refuse("listen.tls_key", &error, "name a PEM file with the private key of listen.tls_cert")
         }

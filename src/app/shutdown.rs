@@ -22,12 +22,10 @@ impl App {
             self.shutdown.force.cancel();
             let (name, result) = ended?;
             result.with_context(|| format!("the {name}"))?;
-            bail!("the {name} ended by itself");
+            bail!("the {name} ended unexpectedly");
         }
         let (delay, timeout) = (self.delay, self.timeout);
-        tracing::info!(
-            "stopping: takes no new connections after {delay:?}; a second Ctrl-C or SIGTERM stops it at once"
-        );
+        tracing::info!("stopping: no new connections after {delay:?}; a second Ctrl-C or SIGTERM stops at once");
         self.shutdown.closing.set();
         tokio::select! {
             result = tokio::time::timeout(timeout, self.finish(delay)) => {
@@ -36,7 +34,7 @@ impl App {
                     result?;
                     tracing::info!("stopped");
                 } else {
-                    tracing::warn!(?timeout, "listen.shutdown_timeout is over: what was still under way is cut");
+                    tracing::warn!(?timeout, "listen.shutdown_timeout has passed: unfinished requests were cut off");
                 }
                 Ok(())
             }

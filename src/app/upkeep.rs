@@ -53,7 +53,7 @@ async fn migrated(shared: &Shared, migrate: bool, stop: &CancellationToken) -> a
                 // An open transaction of another session may block new partitions for hours. That is no reason to wait: the
                 // existing partitions have room.
                 if let Err(error) = maintain(&**log).await {
-                    tracing::warn!(%error, "the database's upkeep failed; retrying");
+                    tracing::warn!(%error, "database maintenance failed; retrying");
                 }
                 let (database, version, applied) = (log.describe(), schema.version, schema.applied);
                 tracing::info!(database, version, applied, "the database is up to date");
@@ -118,7 +118,7 @@ async fn maintenance(shared: &Shared, stop: &CancellationToken) {
     while paused(log.maintenance_interval(), stop).await {
         if let Err(error) = maintain(&**log).await {
             failed.run("maintenance", |suppressed| {
-                tracing::warn!(%error, suppressed, "the database's upkeep failed; retrying");
+                tracing::warn!(%error, suppressed, "database maintenance failed; retrying");
             });
         }
         let now = shared.clock.steady();
@@ -128,7 +128,7 @@ async fn maintenance(shared: &Shared, stop: &CancellationToken) {
             checked = Some(now);
             shared.health.update(|known| known.retention_blocked = reason.is_some());
             if let Some(reason) = reason {
-                held.run("retention", |_| tracing::warn!("retention is held back: {reason}"));
+                held.run("retention", |_| tracing::warn!("retention is paused: {reason}"));
             }
         }
     }

@@ -96,11 +96,11 @@ impl Mark {
     #[must_use]
     pub fn setback(&self, state: &StreamState, now: Millis) -> Option<(Setback, String)> {
         if self.made_at != nanos(state) {
-            return Some((Setback::Recreated, "it was deleted and is a new one".to_owned()));
+            return Some((Setback::Recreated, "it was deleted and created again".to_owned()));
         }
         if state.last_sequence < self.last {
             let lost = self.last - state.last_sequence;
-            return Some((Setback::Backwards, format!("it went backwards, and has lost its newest {lost} messages")));
+            return Some((Setback::Backwards, format!("it lost its newest {lost} messages")));
         }
         if self.to_erase > 0 && self.gone(state) <= self.to_erase {
             return None;
@@ -112,7 +112,7 @@ impl Mark {
             && !aged_out(first_at, state.max_age, now)
         {
             let lost = state.first_sequence - self.first;
-            return Some((Setback::Purged, format!("it was purged of up to {lost} messages that were not old")));
+            return Some((Setback::Purged, format!("up to {lost} recent messages were purged from it")));
         }
         // Messages that aged out meanwhile say nothing about the middle.
         let lost = state.deleted.saturating_sub(self.deleted);

@@ -94,12 +94,12 @@ impl Comparison {
             };
             let meant =
                 if self.purged > 0 { " (if it was purged on purpose: `convoke audit --accept-purged`)" } else { "" };
-            said.push(format!("{what}; `convoke replay --missing` puts {them} back{meant}"));
+            said.push(format!("{what}; `convoke replay --missing` restores {them}{meant}"));
         }
         if self.unpublished > 0 {
             let (events, are) =
                 (counted(self.unpublished, "event", "events"), if self.unpublished == 1 { "is" } else { "are" });
-            said.push(format!("{events} {are} not published yet; `convoke serve` does it"));
+            said.push(format!("{events} {are} not published yet; `convoke serve` publishes them"));
         }
         (!said.is_empty()).then(|| said.join("; "))
     }

@@ -78,19 +78,19 @@ impl StreamMetrics {
         Self {
             missing: registry.int_gauge(
                 "convoke_stream_missing_events",
-                "Events of the log that the stream should hold and does not, when they were last compared.",
+                "Events of the log that were missing in the stream at the last comparison.",
             ),
             unknown: registry.int_gauge(
                 "convoke_stream_unknown_events",
-                "Messages of the stream whose event the log does not know, when they were last compared.",
+                "Messages of the stream whose event was not in the log at the last comparison.",
             ),
             checked: registry.gauge(
                 "convoke_stream_checked_timestamp_seconds",
-                "When log and stream were last compared to the end; 0: never, or another replica does it.",
+                "Time of the last complete comparison of log and stream; 0: never, or another replica does it.",
             ),
             setbacks: registry.counters(
                 "convoke_stream_setbacks_total",
-                "Times that the stream was seen to have lost messages.",
+                "How often the stream was found to have lost messages.",
                 "kind",
             ),
         }
@@ -175,7 +175,7 @@ impl StreamWatch {
                     Err(error) => {
                         tracing::debug!(
                             error = format!("{error:#}"),
-                            "the stream could not be compared with the log; trying again"
+                            "cannot compare the stream with the log; retrying"
                         );
                         CHECK_INTERVAL
                     }
@@ -249,11 +249,7 @@ impl StreamWatch {
         let setback = mark.setback(state, now).filter(|_| known);
         if let Some((kind, what)) = &setback {
             self.metrics.setbacks.of(*kind).inc();
-            tracing::warn!(
-                stream,
-                kind = kind.as_str(),
-                "the stream is not as it was: {what}; comparing it with the log"
-            );
+            tracing::warn!(stream, kind = kind.as_str(), "the stream has changed: {what}; comparing it with the log");
         }
         let accepted = accepted(&*self.log, stream).await?;
         let excused = !fresh && accepted != self.accepted;
@@ -398,12 +394,12 @@ impl StreamWatch {
                     stream,
                     missing,
                     suppressed,
-                    "events of the log are missing in the stream: `convoke audit` names them, `convoke replay --missing` \
-                    puts them back"
+                    "events of the log are missing in the stream: `convoke audit` lists them, `convoke replay \
+                     --missing` restores them"
                 );
             });
         } else if missing == 0 && self.reported.0 > 0 {
-            tracing::info!(stream, "no event of the log is missing in the stream any more");
+            tracing::info!(stream, "the stream contains all events of the log again");
         }
         if unknown > self.reported.1 {
             self.throttle.run("unknown", |suppressed| {
@@ -411,12 +407,12 @@ impl StreamWatch {
                     stream,
                     unknown,
                     suppressed,
-                    "the stream has events that the log does not know: was an older log restored? `convoke check` says what \
-                    to do"
+                    "the stream contains events that are not in the log: was an older backup of the log restored? \
+                     Run `convoke check`"
                 );
             });
         } else if unknown == 0 && self.reported.1 > 0 {
-            tracing::info!(stream, "the log knows every event of the stream again");
+            tracing::info!(stream, "the log contains all events of the stream again");
         }
         self.reported = (missing, unknown);
     }

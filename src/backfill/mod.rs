@@ -76,7 +76,7 @@ pub enum Error {
     #[error(transparent)]
     Log(#[from] LogError),
     /// The database does not store events.
-    #[error("the database has not taken an event for a minute: `convoke check` says what is wrong with it")]
+    #[error("the database has not stored an event for a minute: run `convoke check` to find the cause")]
     NotStored,
 }
 
@@ -138,7 +138,7 @@ impl Backfill {
         if ahead > MAX_CLOCK_DIFFERENCE_S {
             tracing::warn!(
                 ahead,
-                "this machine's clock is ahead of the platform's: check NTP; the backfill goes by the platform's clock"
+                "this machine's clock is ahead of the platform's: check NTP; the backfill uses the platform's clock"
             );
         }
         Ok(now.minus(Duration::from_secs(ahead)).min(self.log.now().await?).minus(PUSH_PERIOD))
@@ -277,7 +277,12 @@ impl Backfill {
                     given: pages.given(),
                     problem: error.to_string(),
                 };
-                tracing::warn!(list = list.as_str(), advice = error.advice, "a list is not whole: {missing}");
+                tracing::warn!(
+                    list = list.as_str(),
+                    advice = error.advice,
+                    "the platform returned an incomplete \
+                                                                             list: {missing}"
+                );
                 report.missed(missing);
                 note.missed(since);
                 Ok(None)

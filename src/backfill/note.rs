@@ -38,7 +38,7 @@ impl Note {
         let Some(text) = log.note(name).await? else { return Ok(None) };
         let read = serde_json::from_str(&text);
         if let Err(error) = &read {
-            tracing::warn!(name, %error, "how far the last backfill came cannot be read: it begins anew");
+            tracing::warn!(name, %error, "cannot read the progress of the last backfill: it starts over");
         }
         Ok(read.ok())
     }

@@ -184,11 +184,11 @@ impl fmt::Display for BackfillReport {
             if some.is_empty() { "nothing".to_owned() } else { some.join(", ") }
         };
         if let Some(place) = self.resumed_at {
-            writeln!(f, "went on at {place}, where the last backfill of this range had come to")?;
+            writeln!(f, "continued at {place}, where the last backfill of this range stopped")?;
         }
         writeln!(
             f,
-            "looked at    {} runs and {} stays of subscriber {}, from {} to {}",
+            "examined     {} runs and {} stays of subscriber {}, from {} to {}",
             self.runs, self.stays, self.subscriber_id, self.since, self.until
         )?;
         writeln!(f, "complete     {} runs", self.complete)?;

@@ -22,8 +22,8 @@ pub enum NoSubscriber {
 pub async fn subscriber(subscribers: &[Arc<str>], client: &Client) -> Result<Arc<str>, NoSubscriber> {
     match subscribers {
         [] => Err(NoSubscriber::Unknown(
-            "no subscriber is configured, and what the platform's API tells belongs to one: configure the one whose events \
-             are pushed (subscriber.app_id)"
+            "no subscriber is configured, and the platform's data must belong to one: configure the subscriber whose \
+             events are pushed (app_id of a [[subscriber]])"
                 .to_owned(),
         )),
         [only] => Ok(Arc::clone(only)),
@@ -40,12 +40,12 @@ fn choose(several: &[Arc<str>], named: Option<&str>) -> Result<Arc<str>, NoSubsc
         let several = several.len();
         NoSubscriber::Unknown(match named {
             Some(named) => format!(
-                "the platform's subscription names the subscriber {named}, which is none of the {several} that are \
-                 configured: configure it, or set the subscription anew"
+                "the platform's subscription is for subscriber {named}, which is not one of the {several} configured \
+                 subscribers: configure it, or run `convoke subscription set`"
             ),
             None => format!(
-                "{several} subscribers are configured, and the platform has no subscription that says whose its events \
-                 are: set one (`convoke subscription set`), or run this with the one subscriber in question"
+                "{several} subscribers are configured, and the platform has no subscription that says to which of \
+                 them its events belong: run `convoke subscription set`, or configure one subscriber only"
             ),
         })
     })
@@ -59,7 +59,7 @@ mod tests {
     fn of_several_subscribers_the_one_that_the_subscription_names_is_taken() {
         let several = ["1", "2"].map(Arc::from);
         assert_eq!(&*choose(&several, Some("2")).expect("it is configured"), "2");
-        for (named, words) in [(Some("3"), "names the subscriber 3"), (None, "no subscription")] {
+        for (named, words) in [(Some("3"), "is for subscriber 3"), (None, "no subscription")] {
             let refused = choose(&several, named).expect_err("it is not").to_string();
             assert!(refused.contains(words), "{refused}");
         }

@@ -54,26 +54,26 @@ impl BackfillMetrics {
         Self {
             events: registry.counters(
                 "convoke_backfill_events_total",
-                "Events that were made from the platform's history, because nobody had pushed them.",
+                "Events that were made from the platform's history because the platform had not delivered them.",
                 "event",
             ),
             not_fillable: registry.counters(
                 "convoke_backfill_not_fillable_total",
-                "What the platform's history says too little of to make an event.",
+                "Events that could not be made because the platform's history lacks data.",
                 "reason",
             ),
             incomplete: registry.counters(
                 "convoke_backfill_incomplete_total",
-                "Lists of which the platform gave less than it announced.",
+                "Lists for which the platform returned fewer entries than it announced.",
                 "list",
             ),
             failures: registry.counter(
                 "convoke_backfill_failures_total",
-                "Times that looking for gaps in the platform's history was broken off.",
+                "Searches for gaps in the platform's history that were interrupted.",
             ),
             completed: registry.gauge(
                 "convoke_backfill_completed_timestamp_seconds",
-                "When gaps were last looked for to the end; 0: never, or another replica does it.",
+                "Time of the last complete search for gaps; 0: never, or another replica does it.",
             ),
         }
     }
@@ -125,7 +125,7 @@ enum ScheduledBackfillError {
     Nobody(#[from] NoSubscriber),
     #[error(transparent)]
     Backfill(#[from] Error),
-    #[error("of {0} lists the platform gave less than it says that there is: gaps are looked for from there again")]
+    #[error("the platform returned {0} incomplete lists: the next search for gaps starts there again")]
     Incomplete(u64),
 }
 
@@ -226,7 +226,7 @@ impl Task {
                 runs = report.runs,
                 since = %report.since,
                 until = %report.until,
-                "the platform had not pushed these events, or nobody took them: they are in the log now"
+                "added events to the log that the platform had not delivered, or that were not accepted"
             );
         } else {
             tracing::info!(runs = report.runs, since = %report.since, until = %report.until, "the backfill found no gaps to fill");

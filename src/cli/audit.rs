@@ -22,14 +22,15 @@ use convoke_log::{Operations, Store};
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  convoke audit\n  convoke audit --ledger ledger.jsonl --json")]
 pub struct AuditArguments {
-    /// A ledger of acknowledged events, as `convoke simulate` writes it
+    /// Also compare the log with this ledger of acknowledged events, written by `convoke simulate`
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
     /// How long to wait for the relay to publish all events of the log
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     wait: Duration,
-    /// Accept that events were purged from the stream on purpose: they no longer count as missing
+    /// Accept that events were purged from the stream on purpose: do not count them as missing any more
     #[arg(long)]
     accept_purged: bool,
     /// Print the findings as JSON
@@ -44,7 +45,7 @@ pub async fn run(arguments: &AuditArguments, env: &Env) -> Outcome {
     let ledger = match &arguments.ledger {
         None => None,
         Some(path) => Some(BufReader::new(File::open(path).map_err(|error| {
-            Failure::Usage(format!("--ledger {}: {error}; name a file that convoke simulate wrote", path.display()))
+            Failure::Usage(format!("--ledger {}: {error}; name a file that `convoke simulate` wrote", path.display()))
         })?)),
     };
     if ledger.is_none() && app::bus_options(&settings).is_none() {
@@ -60,7 +61,7 @@ pub async fn run(arguments: &AuditArguments, env: &Env) -> Outcome {
     }
     match findings.wrong.is_empty() {
         true if findings.empty_ledger() => {
-            Err(Failure::Usage("the ledger has no line that can be read: nothing of it was compared".to_owned()))
+            Err(Failure::Usage("the ledger has no readable line: nothing was compared with it".to_owned()))
         }
         true => Ok(()),
         false => Err(Failure::Found),
@@ -149,9 +150,9 @@ impl Findings {
             );
             print_named("not in the log", ledger.missing.iter());
             print_named("more than once in the log", ledger.doubled.iter());
-            print_count("beyond the retention, perhaps dropped", ledger.expired);
+            print_count("beyond the retention, possibly deleted", ledger.expired);
             print_count("of its lines cannot be read", ledger.unreadable_lines);
-            print_count("of its lines have no end: the simulator was killed", ledger.cut_lines);
+            print_count("of its lines are incomplete: the simulator was killed", ledger.cut_lines);
         }
         if let Some(stream) = &self.stream {
             println!(
@@ -163,23 +164,24 @@ impl Findings {
             print_named("not in the stream", stream.missing.iter().map(|m| format!("{} (seq {})", m.event_id, m.seq)));
             print_named("in the stream more than once", stream.doubled.iter());
             print_count(
-                "of these older than its oldest message, and not old enough to be discarded: purged",
+                "of these are older than its oldest message but too recent to have expired: purged",
                 stream.purged,
             );
             print_count("of these not published yet", stream.unpublished);
             print_count("copies replayed on purpose", stream.replayed);
             print_count(
-                "set aside as too large for the bus: `convoke replay --set-aside` once it takes them",
+                "set aside as too large for NATS: `convoke replay --set-aside` publishes them once max_payload of \
+                 NATS is raised",
                 stream.set_aside,
             );
             print_count("forgotten", stream.forgotten);
             print_count("of these still in the stream: run `convoke forget` once more", stream.forgotten_there);
-            print_count("discarded by the stream as it was told to, or purged on purpose", stream.before_stream);
-            print_count("messages that are of no event of this log", stream.foreign);
+            print_count("discarded by the stream's limits, or purged on purpose", stream.before_stream);
+            print_count("messages whose event is not in this log", stream.foreign);
         }
         match self.wrong.is_empty() {
             true if self.clean => println!("clean"),
-            true => println!("nothing of the ledger was compared"),
+            true => println!("nothing was compared with the ledger"),
             false => println!("NOT clean: {}", self.wrong.join("; ")),
         }
     }

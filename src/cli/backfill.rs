@@ -14,6 +14,7 @@ use crate::backfill::{
 use crate::config::{ConfigArgs, Env, Settings};
 use crate::intake::Intake;
 use crate::projection::{self, Projector};
+use crate::words::counted;
 use crate::{app, cursor};
 use convoke_core::time::{Clock, Millis};
 use convoke_log::Store;
@@ -21,20 +22,21 @@ use convoke_log::recent::RecentRows;
 use convoke_platform::{Client, PlatformError};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  convoke backfill --since 2026-03-01T00:00:00+08:00 --dry-run")]
 pub struct BackfillArguments {
-    /// Meetings that began at this time or later, for example 2026-03-01 (UTC) or 2026-03-01T08:30:00+08:00
+    /// Meetings that began at or after this time, for example 2026-03-01 (UTC) or 2026-03-01T08:30:00+08:00
     #[arg(long, value_name = "TIME", value_parser = super::parse_time)]
     since: Millis,
-    /// Meetings that began at this time or earlier [default: all that are old enough (24 h 30 min)]
+    /// Meetings that began at or before this time [default: 24 h 30 min ago, when the platform has stopped pushing them]
     #[arg(long, value_name = "TIME", value_parser = super::parse_time)]
     until: Option<Millis>,
     /// Only report what is missing; write nothing
     #[arg(long)]
     dry_run: bool,
-    /// How long the platform keeps its history, if its administrator changed it from six months; at most 366d
+    /// How long the platform keeps its history, if an administrator changed it from six months; at most 366d
     #[arg(long, value_name = "DURATION", default_value = "184d", value_parser = history)]
     history: Duration,
-    /// Write the report as JSON
+    /// Print the report as JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -57,7 +59,7 @@ pub async fn run(arguments: &BackfillArguments, env: &Env) -> Outcome {
     let settings = super::settings(&arguments.settings, env, "warn")?;
     let Some(options) = app::platform_options(&settings) else {
         return Err(Failure::Usage(
-            "platform.app_id is not set: this command asks the platform's API; set platform.app_id and \
+            "platform.app_id is not set: this command needs the platform's API; set platform.app_id and \
              platform.app_key_file"
                 .to_owned(),
         ));
@@ -78,10 +80,10 @@ pub async fn run(arguments: &BackfillArguments, env: &Env) -> Outcome {
         return Ok(());
     }
     Err(Failure::Failed(anyhow::anyhow!(
-        "of {} lists the platform gave less than it says that there is (see INCOMPLETE): what they lack was not looked at. \
-         The same command begins there again: try later. If it stays, the platform cuts long lists off, or takes `offset` for \
-         the number of a page rather than of a record: tell its support, with the numbers.",
-        report.incomplete_lists
+        "the platform returned {} (see INCOMPLETE): what is missing in it was not examined. Run the same command \
+         again later; it starts there. If it persists, the platform truncates long lists, or counts `offset` in \
+         pages instead of records: report the numbers to its support.",
+        counted(report.incomplete_lists, "incomplete list", "incomplete lists")
     )))
 }
 
@@ -132,8 +134,8 @@ fn check_range(arguments: &BackfillArguments, settings: &Settings, now: Millis) 
             ""
         };
         return Err(Failure::Usage(format!(
-            "--since {since}: the platform keeps its history for {days} days{longer}, and of what is older it would say \
-             that nothing happened: write --since {oldest} or later"
+            "--since {since}: the platform keeps its history for {days} days{longer}, and would report no meetings \
+             before that: write --since {oldest} or later"
         )));
     }
     if let Some(retention) = settings.database.retention
@@ -141,23 +143,26 @@ fn check_range(arguments: &BackfillArguments, settings: &Settings, now: Millis) 
         && *since < kept_since
     {
         return Err(Failure::Usage(format!(
-            "--since {since}: events are kept for {} days here (database.retention), and what is older would be deleted at \
-             once: write --since {kept_since} or later",
+            "--since {since}: events are kept for {} days here (database.retention), and older ones would be deleted \
+             at once: write --since {kept_since} or later",
             retention.as_secs() / 86_400
         )));
     }
     if *since > youngest {
         return Err(Failure::Usage(format!(
-            "--since {since}: the platform may still push what happened then; only what is older than 24 h 30 min is looked \
-             at: write --since {youngest} or earlier"
+            "--since {since}: the platform may still push events of that time; only meetings older than 24 h 30 min \
+             are examined: write --since {youngest} or earlier"
         )));
     }
     match until {
         Some(until) if until < since => {
-            Err(Failure::Usage(format!("--until {until} lies before --since {since}: change one of them")))
+            Err(Failure::Usage(format!("--until {until} is before --since {since}: change one of them")))
         }
         Some(until) if *until > youngest => {
-            eprintln!("--until {until}: the platform may still push what is younger than {youngest}, so it ends there");
+            eprintln!(
+                "--until {until}: the platform may still push events after {youngest}, so the backfill ends \
+                       there"
+            );
             Ok(*since)
         }
         _ => Ok(*since),
@@ -193,7 +198,7 @@ async fn fill_showing_progress(
         Failure::Failed(if request.dry_run {
             failure
         } else {
-            anyhow::anyhow!("{failure:#} What was found until then is filled, and the same command goes on from there.")
+            anyhow::anyhow!("{failure:#} The gaps found until then are filled; run the same command again to continue.")
         })
     })
 }

@@ -12,10 +12,10 @@ pub struct ConfigArguments {
     /// Show every setting with its default and its meaning
     #[arg(long, conflicts_with_all = ["effective", "check"])]
     default: bool,
-    /// Show every setting with the value that counts and where it comes from, without secrets (the default)
+    /// Show every setting with its effective value and where it comes from, without secrets (this is the default)
     #[arg(long, conflicts_with = "check")]
     effective: bool,
-    /// Check the settings as `convoke serve` does; status 2 if it would not start with them
+    /// Check the settings like `convoke serve` does; status 2 if it would not start
     #[arg(long)]
     check: bool,
     #[command(flatten)]

@@ -31,23 +31,24 @@ const STREAM: &str = "CONVOKE_DEMO";
 const PREFIX: &str = "demo";
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  convoke demo\n  convoke demo --once --meetings 100")]
 pub struct DemoArguments {
-    /// End after the run, with status 0 only if the audit is clean
+    /// End after the audit; status 0 only if the audit is clean
     #[arg(long)]
     once: bool,
     /// Publish to this NATS server instead of a private one
     #[arg(long, value_name = "URL")]
     nats_url: Option<String>,
-    /// The nats-server program to start [default: the one on the PATH; without one nothing is published]
+    /// The nats-server program to start [default: the one in PATH; without it nothing is published]
     #[arg(long, value_name = "FILE")]
     nats_server: Option<PathBuf>,
-    /// How many meetings are held
+    /// Number of meetings
     #[arg(long, value_name = "N", default_value_t = 20)]
     meetings: u64,
-    /// How many people come to each
+    /// Number of people who join each meeting
     #[arg(long, value_name = "N", default_value_t = 10)]
     attendees: usize,
-    /// Seed of everything that is left to chance
+    /// Seed of the random numbers
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
 }
@@ -86,7 +87,7 @@ pub async fn run(arguments: &DemoArguments, env: &Env) -> Outcome {
                 (Some(child), url)
             }
             None => {
-                println!("there is no nats-server on this machine: events are stored and shown, and not published");
+                println!("there is no nats-server on this machine: events are stored and shown, but not published");
                 println!("(https://nats.io/download, then --nats-server FILE; or --nats-url URL)");
                 (None, NO_BUS.to_owned())
             }
@@ -192,16 +193,16 @@ impl DemoSetup {
         stop: &CancellationToken,
     ) -> Result<bool, Failure> {
         println!("convoke takes events at {}, database {}", self.callback_url, settings.database.url);
-        println!("the platform is played, its API at {}\n", self.platform.url());
+        println!("the platform is simulated, its API is at {}\n", self.platform.url());
         self.command(&["subscription", "set"]).await?;
         self.command(&["subscription", "enable"]).await?;
-        println!("(What was refused there is a probe with a wrong key, as it must be.)\n");
+        println!("(The refused delivery is a probe with a wrong key: it must be refused.)\n");
         let subscribed =
             tokio::time::timeout(WAIT_TIMEOUT, self.platform.enabled()).await.context("the subscription")?;
         let began = Clock::System.now().minus(MEETINGS_AGE);
         let simulation = self.simulation(arguments, subscribed, began);
         println!(
-            "the platform plays {} meetings of two days ago (seed {}), and loses some events …",
+            "the platform holds {} meetings, two days ago (seed {}), and loses some events …",
             arguments.meetings, simulation.seed
         );
         let report = simulation.run(stop.child_token()).await.map_err(anyhow::Error::from)?;
@@ -209,18 +210,24 @@ impl DemoSetup {
         if !stop.is_cancelled() {
             self.command(&["backfill", "--since", &began.to_string()]).await?;
             let ready = self.recordings(settings).await?;
-            println!("the platform has decoded {ready} meetings' recordings: a record.ready for each is in the log\n");
+            println!(
+                "the platform has processed the recordings of {ready} meetings: the log has a record.ready for \
+                      each\n"
+            );
         }
         let findings = audit(settings, &self.ledger()).await?;
         let (published, compared) = match self.nats_url.as_str() {
             NO_BUS => ("", "ledger and log"),
             _ => (" and published", "ledger, log and stream"),
         };
-        println!("What was pushed was verified, all of it kept in SQLite{published}. The audit of {compared}:");
+        println!("Every pushed event was verified and stored in SQLite{published}. The audit of {compared}:");
         findings.print();
         self.print_where_to_look(admin, arguments.once);
         if !arguments.once && !stop.is_cancelled() {
-            println!("\nMeetings go on, {TRICKLE_RATE} events a second. Ctrl-C ends all of it and deletes the folder.");
+            println!(
+                "\nMeetings continue, {TRICKLE_RATE} events a second. Ctrl-C ends the demo and deletes the \
+                      folder."
+            );
             let trickle = Simulation {
                 rate: Some(TRICKLE_RATE),
                 duration: Some(Duration::from_secs(7 * 24 * 3600)),
@@ -305,8 +312,11 @@ impl DemoSetup {
     /// Prints how to explore the demo while it runs.
     fn print_where_to_look(&self, admin: SocketAddr, once: bool) {
         let (folder, nats_url) = (self.folder.display(), &self.nats_url);
-        let look =
-            if once { "Without --once it goes on, and you can look for yourself:" } else { "Look for yourself:" };
+        let look = if once {
+            "Without --once the demo continues, and you can look for yourself:"
+        } else {
+            "Look for yourself:"
+        };
         println!("\n{look}");
         println!("  sqlite3 {folder}/convoke.db \"SELECT event, count(*) FROM events GROUP BY event\"");
         if nats_url != NO_BUS {
@@ -315,7 +325,7 @@ impl DemoSetup {
         println!("  curl -s http://{admin}/metrics | grep convoke_deliveries_total");
         println!("  curl -s 'http://{admin}/readyz?verbose'");
         println!("  curl -s 'http://{admin}/api/v1/meetings?status=live'");
-        println!("  http://{admin}/   the page, in a browser: how it is and what happens, personal data masked");
+        println!("  http://{admin}/   the page, in a browser: status and latest events, personal data masked");
         println!("  {folder}   the simulator's ledger and truth");
         println!("Send an event yourself, and see it on the page:");
         // As it was called: it need not be on the PATH.

@@ -15,6 +15,9 @@ use convoke_core::time::{Clock, Millis};
 use convoke_log::{Reading, Scope};
 
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  convoke export attendance --since 2026-03-01T00:00:00+08:00 --output march.csv --spreadsheet\n  convoke export events --meeting 987446316 --format ndjson"
+)]
 pub struct ExportArguments {
     /// What to export
     #[arg(value_name = "TABLE")]
@@ -22,7 +25,7 @@ pub struct ExportArguments {
     /// Rows from this time on (inclusive), for example 2026-03-01 (UTC) or 2026-03-01T08:30:00+08:00
     #[arg(long, value_name = "TIME", value_parser = super::parse_time)]
     since: Option<Millis>,
-    /// Rows before this time (exclusive) [default: all that are there at the start]
+    /// Rows before this time (exclusive) [default: up to the newest row at the start]
     #[arg(long, value_name = "TIME", value_parser = super::parse_time)]
     until: Option<Millis>,
     /// Only events of this type, for example meeting.join
@@ -37,7 +40,7 @@ pub struct ExportArguments {
     /// Only this person, by the exact user UUID, account, call number, participant ID or display name
     #[arg(long, value_name = "HANDLE")]
     person: Option<String>,
-    /// Format of the output [default: by the ending of its name (.csv, .ndjson, .jsonl, .parquet, .xlsx), else csv]
+    /// Format of the output [default: from the file name (.csv, .ndjson, .jsonl, .parquet, .xlsx), otherwise csv]
     #[arg(long)]
     format: Option<Format>,
     /// File to write; it appears only once it is complete [default: -, the standard output]
@@ -68,7 +71,8 @@ pub async fn run(arguments: &ExportArguments, env: &Env) -> Outcome {
         let mut signals = EndSignals::listen()?;
         tokio::select! {
             outcome = work => outcome,
-            (name, _) = signals.next() => Err(Failure::Failed(anyhow::anyhow!("ended by {name}: no file was written"))),
+            (name, _) = signals.next() => Err(Failure::Failed(anyhow::anyhow!("interrupted by {name}: no file was \
+                                                                               written"))),
         }
     })
     .await
@@ -85,9 +89,7 @@ fn request(arguments: &ExportArguments) -> Result<ExportRequest, Failure> {
     if let (Some(since), Some(until)) = (since, until)
         && since >= until
     {
-        return Err(Failure::Usage(format!(
-            "--since {since} is not before --until {until}: nothing could be in between"
-        )));
+        return Err(Failure::Usage(format!("--since {since} is not before --until {until}: the range is empty")));
     }
     let scope = Scope {
         since: *since,
@@ -133,7 +135,7 @@ fn by_name(output: &Path) -> Result<Format, Failure> {
         "parquet" => Ok(Format::Parquet),
         "xlsx" => Ok(Format::Xlsx),
         _ => Err(Failure::Usage(format!(
-            "--output: .{ending} stands for no format that export writes: use .csv, .ndjson, .jsonl, .parquet or .xlsx, or say --format"
+            "--output: .{ending} is not a format that export writes: use .csv, .ndjson, .jsonl, .parquet or .xlsx, or add --format"
         ))),
     }
 }
@@ -146,7 +148,9 @@ fn target(arguments: &ExportArguments, style: &Style) -> Result<Target, Failure>
         }),
         None if matches!(style.format, Format::Parquet | Format::Xlsx) && io::stdout().is_terminal() => {
             let format = if style.format == Format::Parquet { "Parquet" } else { "a workbook" };
-            Err(Failure::Usage(format!("{format} is not for a terminal: write --output FILE, or send it to a program")))
+            Err(Failure::Usage(format!(
+                "{format} cannot be shown on a terminal: add --output FILE, or pipe it to a program"
+            )))
         }
         None => Ok(Target::stdout().context("standard output")?),
     }
@@ -180,7 +184,8 @@ async fn write(log: &dyn Reading, request: &ExportRequest, style: &Style, target
     };
     let bytes = target.keep().map_err(anyhow::Error::from)?;
     let size = bytesize::ByteSize(bytes).display().si();
-    eprintln!("exported {} rows of {}, {size}", HumanCount(rows), request.table.as_str());
+    let noun = if rows == 1 { "row" } else { "rows" };
+    eprintln!("exported {} {noun} of {}, {size}", HumanCount(rows), request.table.as_str());
     Ok(())
 }
 

@@ -11,41 +11,44 @@ use crate::app;
 use crate::config::{ConfigArgs, Env, Settings};
 use crate::forget::{Forget, ForgetError, ForgetReport, ForgetTestData, OtherHandles, Part, Survey};
 use crate::printable::printable;
+use crate::words::counted;
 use convoke_core::id::Seq;
 use convoke_log::{Erased, Handles, TestDataCounts};
 
 #[derive(Clone, Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  convoke forget --account wang.wei@example.com --dry-run\n  convoke forget --test-data"
+)]
 pub struct ForgetArguments {
-    /// The person's user UUID, as in the column user_uuid; may be repeated
+    /// The person's user UUID (column user_uuid); may be repeated
     #[arg(long = "user", visible_alias = "user-uuid", value_name = "UUID", value_parser = handle)]
     users: Vec<String>,
-    /// The person's account, as in the column account; may be repeated
+    /// The person's account (column account); may be repeated
     #[arg(long = "account", value_name = "NAME", value_parser = handle)]
     accounts: Vec<String>,
-    /// The person's call number, as in the column call_number; may be repeated. A number that others use, too, of a room
-    /// say, finds their events as well
+    /// The person's call number (column call_number); may be repeated. A number that several people use, such as a room's,
+    /// also matches the events of the others
     #[arg(long = "call-number", value_name = "NUMBER", allow_hyphen_values = true, value_parser = handle)]
     call_numbers: Vec<String>,
-    /// A stay of the person, as in the column stay_id of attendance; may be repeated. For a guest of whom only a name is known
+    /// A stay of the person (column stay_id of attendance); may be repeated. For a guest known by name only
     #[arg(long = "stay", value_name = "ID")]
     stays: Vec<Uuid>,
-    /// The meeting, by its number or UUID, in which --name names the person
+    /// The meeting for --name, by its number or UUID
     #[arg(long, value_name = "ID", requires = "names", value_parser = handle)]
     meeting: Option<String>,
-    /// The person's name in --meeting, exactly as in the column display_name; may be repeated
+    /// The person's exact name in --meeting (column display_name); may be repeated
     #[arg(long = "name", value_name = "NAME", requires = "meeting", value_parser = handle)]
     names: Vec<String>,
-    /// Instead of a person: everything of meetings that `convoke send` and `convoke simulate` made. Their events are deleted, not
-    /// only emptied
+    /// Instead of a person: delete all meetings that `convoke send` and `convoke simulate` made, with their events
     #[arg(long, conflicts_with_all = ["users", "accounts", "call_numbers", "stays", "meeting", "names", "vacuum"])]
     test_data: bool,
-    /// Only say how much there is, and what else names the person in the same events
+    /// Only report what would be erased, and which other names and IDs of the person are in the same events
     #[arg(long)]
     dry_run: bool,
-    /// Do not ask; needed where standard input is no terminal
+    /// Do not ask for confirmation; required if standard input is not a terminal
     #[arg(long)]
     yes: bool,
-    /// Also clean up the database's files (VACUUM). An embedded database is written anew, and takes no events meanwhile
+    /// Also clean up the database's files (VACUUM). SQLite rewrites its file, and events wait meanwhile
     #[arg(long, conflicts_with = "dry_run")]
     vacuum: bool,
     /// Print the report as JSON
@@ -57,17 +60,17 @@ pub struct ForgetArguments {
 
 fn handle(text: &str) -> Result<String, String> {
     if text.is_empty() {
-        return Err("must not be empty: it would name everybody who has none".to_owned());
+        return Err("must not be empty: it would match everybody without one".to_owned());
     }
     Ok(text.to_owned())
 }
 
 /// What no command can erase, whatever the database.
 const OUT_OF_REACH: [&str; 4] = [
-    "backups of the database and of the stream: what is restored from them has the person in it, until forget is run again",
-    "what consumers of the stream have kept, and copies of the stream (mirrors, sources)",
-    "files that were exported, and the results of queries",
-    "what the platform itself keeps; and logs, and a shell's history that has this command in it",
+    "backups of the database and of the stream: after a restore, run forget again",
+    "data that consumers of the stream have stored, and copies of the stream (mirrors, sources)",
+    "exported files and query results",
+    "data on the platform itself; logs; and this command in the shell's history",
 ];
 
 pub async fn run(arguments: &ForgetArguments, env: &Env) -> Outcome {
@@ -104,11 +107,14 @@ async fn forget_with(forget: &Forget, arguments: &ForgetArguments, settings: &Se
             return Ok(());
         }
         print_survey(&survey, false);
-        confirm(arguments.yes, "erase this? What is erased does not come back", "nothing was erased")?;
+        confirm(arguments.yes, "erase this? It cannot be undone", "nothing was erased")?;
     }
-    let report = progressing(async |say| forget.erase(arguments.vacuum, say).await)
-        .await
-        .inspect_err(|_| eprintln!("convoke: what was erased until now stays erased; the same command goes on"))?;
+    let report = progressing(async |say| forget.erase(arguments.vacuum, say).await).await.inspect_err(|_| {
+        eprintln!(
+            "convoke: interrupted; what was erased stays erased. Run the same command again \
+                                    to continue"
+        )
+    })?;
     print_report(&report, settings, arguments.json);
     Ok(())
 }
@@ -120,11 +126,14 @@ async fn forget_test_data(forget: &ForgetTestData, arguments: &ForgetArguments) 
         if arguments.dry_run {
             return Ok(());
         }
-        confirm(arguments.yes, "delete this test data? What is deleted does not come back", "nothing was deleted")?;
+        confirm(arguments.yes, "delete this test data? It cannot be undone", "nothing was deleted")?;
     }
-    let deleted = progressing(async |say| forget.delete(say).await)
-        .await
-        .inspect_err(|_| eprintln!("convoke: what was deleted until now stays deleted; the same command goes on"))?;
+    let deleted = progressing(async |say| forget.delete(say).await).await.inspect_err(|_| {
+        eprintln!(
+            "convoke: interrupted; what was deleted stays deleted. Run the same command again \
+                                    to continue"
+        )
+    })?;
     print_test_data(&deleted, false, arguments.json);
     Ok(())
 }
@@ -135,12 +144,16 @@ fn print_test_data(counts: &TestDataCounts, dry_run: bool, json: bool) {
         return;
     }
     let TestDataCounts { events, meetings, stays, recordings, work_items, quarantined, messages } = counts;
-    println!("log          {events} events of test meetings");
+    println!("log          {} of test meetings", counted(*events, "event", "events"));
     println!(
-        "tables       {meetings} meetings, {stays} stays, {recordings} recordings; {work_items} entries of work lists"
+        "tables       {}, {}, {}; {} of work lists",
+        counted(*meetings, "meeting", "meetings"),
+        counted(*stays, "stay", "stays"),
+        counted(*recordings, "recording", "recordings"),
+        counted(*work_items, "entry", "entries")
     );
-    println!("quarantine   {quarantined} bodies");
-    println!("stream       {messages} messages");
+    println!("quarantine   {}", counted(*quarantined, "body", "bodies"));
+    println!("stream       {}", counted(*messages, "message", "messages"));
 }
 
 /// Shows the progress on a terminal.
@@ -148,8 +161,8 @@ async fn progressing<T>(work: impl AsyncFnOnce(&mut dyn FnMut(Part)) -> Result<T
     let bar = progress_bar(true, "{msg:22} {bar:40} {percent:>3} %  {elapsed}");
     let mut say = |part: Part| {
         let (doing, share) = match part {
-            Part::Finding(at, head) => ("looking in the log", Some((at, head))),
-            Part::Log(at, head) => ("going through the log", Some((at, head))),
+            Part::Finding(at, head) => ("searching the log", Some((at, head))),
+            Part::Log(at, head) => ("erasing in the log", Some((at, head))),
             Part::Quarantine => ("the quarantine", None),
             Part::Tables => ("the analyst tables", None),
             Part::Stream => ("the stream", None),
@@ -166,10 +179,14 @@ async fn progressing<T>(work: impl AsyncFnOnce(&mut dyn FnMut(Part)) -> Result<T
 
 fn rows(erased: &Erased, done: &str) {
     let Erased { events, stays, quarantined, hosts, messages } = erased;
-    println!("log          {events} events {done}");
-    println!("tables       {stays} stays, {hosts} hosts of meetings");
-    println!("quarantine   {quarantined} bodies");
-    println!("stream       {messages} messages");
+    println!("log          {} {done}", counted(*events, "event", "events"));
+    println!(
+        "tables       {}, {}",
+        counted(*stays, "stay", "stays"),
+        counted(*hosts, "host of a meeting", "hosts of meetings")
+    );
+    println!("quarantine   {}", counted(*quarantined, "body", "bodies"));
+    println!("stream       {}", counted(*messages, "message", "messages"));
 }
 
 fn print_survey(survey: &Survey, json: bool) {
@@ -191,7 +208,7 @@ fn print_survey(survey: &Survey, json: bool) {
         }
     }
     if !survey.others.is_empty() {
-        println!("events that only these name are not found: add those that are this person's alone");
+        println!("events that contain only these are not found: add those that belong to this person alone");
     }
 }
 
@@ -208,7 +225,7 @@ fn print_report(report: &ForgetReport, settings: &Settings, json: bool) {
     let mut left: Vec<&str> = report.left.iter().map(String::as_str).collect();
     left.extend(OUT_OF_REACH);
     if app::bus_options(settings).is_none() {
-        left.push("a stream, if there ever was one: nats.url is none");
+        left.push("the stream, if there ever was one: nats.url is none");
     }
     let [users, accounts, call_numbers] = report.others.counts();
     let erasure = &report.erasure;
@@ -222,14 +239,16 @@ fn print_report(report: &ForgetReport, settings: &Settings, json: bool) {
         return;
     }
     if report.resumed {
-        println!("went on with an erasure that was broken off; counted from its beginning:");
+        println!("continued an interrupted erasure; counted from its beginning:");
     }
     rows(&erasure.counts, "erased");
     println!("record       erasure {}, begun at {}", erasure.id, erasure.begun_at);
     if !report.others.is_empty() {
         println!(
-            "also named   by {users} user UUIDs, {accounts} accounts and {call_numbers} call numbers that were not given: events \
-             that only these name are still there"
+            "also named   by {}, {} and {} that were not given: events that contain only these were not erased",
+            counted(users, "user UUID", "user UUIDs"),
+            counted(accounts, "account", "accounts"),
+            counted(call_numbers, "call number", "call numbers")
         );
     }
     println!("out of reach:");

@@ -7,7 +7,7 @@ use crate::config::{ConfigArgs, Env, Settings};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example, in a Dockerfile:\n  HEALTHCHECK CMD [\"convoke\", \"health\", \"--live\"]")]
 pub struct HealthArguments {
-    /// Ask whether the process answers at all, not whether it takes events
+    /// Ask only whether the process answers, not whether it accepts events
     #[arg(long)]
     live: bool,
     #[command(flatten)]

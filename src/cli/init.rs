@@ -66,7 +66,7 @@ pub fn run(arguments: &InitArguments, env: &Env) -> Outcome {
     let files = [file(SETTINGS), file(KEY), file(TOKEN)];
     if let Some(there) = files.iter().find(|file| file.exists()) {
         let there = there.display();
-        return Err(Failure::Usage(format!("{there} is there already, and is never overwritten: name another folder")));
+        return Err(Failure::Usage(format!("{there} exists and is never overwritten: name another folder")));
     }
     let answers = answers(arguments, &file("convoke.db"))?;
     let [settings, key, token] = &files;

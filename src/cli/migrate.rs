@@ -6,6 +6,7 @@ use crate::config::{ConfigArgs, Env};
 use convoke_log as log;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  convoke migrate --config /etc/convoke/convoke.toml")]
 pub struct MigrateArguments {
     #[command(flatten)]
     settings: ConfigArgs,

@@ -38,10 +38,14 @@ use convoke_log::LogError;
 
 /// Receives the event push of Huawei Cloud Meeting, verifies it, stores it in SQL and publishes it to NATS JetStream.
 ///
-/// `convoke demo` shows all of it without any set-up. Exit status: 0 success; 1 failure; 2 wrong usage or
-/// settings.
+/// `convoke demo` shows all of it without any set-up. Exit status: 0 success; 1 failure; 2 wrong usage or settings.
 #[derive(Debug, Parser)]
-#[command(name = "convoke", version = crate::VERSION, max_term_width = 110)]
+#[command(
+    name = "convoke",
+    version = crate::VERSION,
+    max_term_width = 110,
+    after_help = "Help on a command: convoke <COMMAND> --help\n\nExamples:\n  convoke demo\n  convoke init && convoke serve\n  convoke check"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -53,39 +57,39 @@ enum Command {
     Init(init::InitArguments),
     /// Run the service: both listeners and the relay
     Serve(serve::ServeArguments),
-    /// Demonstrate everything on this machine, with a private database, bus and simulated platform
+    /// Show everything on this machine, with a private database and NATS and a simulated platform
     Demo(demo::DemoArguments),
-    /// Simulate the platform: send a handshake and signed meetings to any receiver
-    Simulate(convoke_simulator::SimulateArgs),
-    /// Compare ledger, log and stream; exit status 1 if events are missing or duplicated
+    /// Simulate the platform: send a handshake and the signed events of meetings to any receiver
+    Simulate(simulate::SimulateArguments),
+    /// Compare log and stream (and a ledger); status 1 if events are missing or duplicated
     Audit(audit::AuditArguments),
     /// Check the signature of one captured request body, offline
     Verify(verify::VerifyArguments),
-    /// Publish a part of the log again
+    /// Publish events of the log again
     Replay(replay::ReplayArguments),
-    /// List, show, retry or discard signed bodies that are no events
+    /// List, show, retry or discard signed bodies that Convoke could not read as events
     Quarantine(quarantine::QuarantineArguments),
     /// Show, set, enable, disable or delete the subscription at the platform
     Subscription(subscription::SubscriptionArguments),
-    /// Check settings, database, bus, stream and clock; exit status 1 if something is wrong
+    /// Check settings, service, database, NATS, stream and clock; status 1 if something is wrong
     Check(check::CheckArguments),
     /// Show the effective settings and where they come from, or check them
     Config(config::ConfigArguments),
     /// Send one signed test event, or the handshake, to any URL
     Send(send::SendArguments),
-    /// Ask the running service whether it is healthy; for containers
+    /// Ask the running service whether it is healthy, for example in a container
     Health(health::HealthArguments),
-    /// Look in the platform's history for events that it never delivered, and add them to the log
+    /// Find undelivered events in the platform's history, and add them to the log
     Backfill(backfill::BackfillArguments),
     /// Create or upgrade the database's tables
     Migrate(migrate::MigrateArguments),
-    /// Export the log or an analyst table as CSV, NDJSON or Parquet; also while the service runs
+    /// Export the log or an analyst table as CSV, NDJSON or Parquet
     Export(export::ExportArguments),
-    /// Rebuild the analyst tables from the log; also while the service runs
+    /// Rebuild the analyst tables from the log
     Rebuild(rebuild::RebuildArguments),
-    /// Erase a person, or test data, from the log, the tables, the quarantine and the stream; also while the service runs
+    /// Erase a person, or test data, from log, tables, quarantine and stream
     Forget(forget::ForgetArguments),
-    /// Print the completion script of a shell
+    /// Print the completion script for a shell
     Completions(completions::CompletionsArguments),
     /// Write the man pages
     #[command(hide = true)]
@@ -116,6 +120,29 @@ fn shown_settings(command: &str) -> &'static [&'static str] {
     }
 }
 
+/// The commands by what they are for, as the help lists them.
+const GROUPS: [(&str, &[&str]); 5] = [
+    ("Set up and run", &["init", "config", "serve", "check", "health", "completions"]),
+    ("Try and test", &["demo", "send", "simulate", "verify"]),
+    ("Work with the platform", &["subscription", "backfill"]),
+    ("Inspect and repair", &["audit", "replay", "quarantine", "rebuild", "migrate"]),
+    ("Use and erase data", &["export", "forget"]),
+];
+
+/// The help of `convoke` itself, with the commands in groups, which clap has not.
+fn help_template(command: &clap::Command) -> String {
+    let header = command.get_styles().get_header();
+    let mut text = "{about-with-newline}\n{usage-heading} {usage}\n".to_owned();
+    for (title, names) in GROUPS {
+        text.push_str(&format!("\n{header}{title}:{header:#}\n"));
+        for name in names {
+            let about = command.find_subcommand(name).and_then(clap::Command::get_about);
+            text.push_str(&format!("  {name:<13} {}\n", about.map(ToString::to_string).unwrap_or_default()));
+        }
+    }
+    text + &format!("\n{header}Options:{header:#}\n{{options}}{{after-help}}")
+}
+
 /// The argument parser.
 fn command() -> clap::Command {
     fn hide(command: clap::Command, shown: &'static [&'static str]) -> clap::Command {
@@ -127,7 +154,9 @@ fn command() -> clap::Command {
             })
             .mut_subcommands(|inner| hide(inner, shown))
     }
-    Arguments::command().mut_subcommands(|command| {
+    let command = Arguments::command();
+    let template = help_template(&command);
+    command.help_template(template).mut_subcommands(|command| {
         let shown = shown_settings(command.get_name());
         hide(command, shown)
     })
@@ -228,4 +257,20 @@ async fn run(command: Command, env: &Env) -> Outcome {
 /// Parses a point in time as a user writes it.
 fn parse_time(text: &str) -> Result<convoke_core::time::Millis, String> {
     convoke_core::time::Millis::read(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_help_lists_every_command_once() {
+        let command = command();
+        let mut known: Vec<&str> =
+            command.get_subcommands().filter(|command| !command.is_hide_set()).map(clap::Command::get_name).collect();
+        let mut listed: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| *names).copied().collect();
+        known.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(listed, known);
+    }
 }

@@ -61,7 +61,11 @@ pub async fn open_bus_if_named(settings: &Settings) -> anyhow::Result<Option<Bus
 
 /// A connection to the bus according to the settings.
 pub async fn open_bus(settings: &Settings) -> Result<Bus, Failure> {
-    open_bus_if_named(settings)
-        .await?
-        .ok_or_else(|| Failure::Usage("nats.url is none: this command needs the stream; name a NATS server".to_owned()))
+    open_bus_if_named(settings).await?.ok_or_else(|| {
+        Failure::Usage(
+            "nats.url is none, but this command needs the stream: name a NATS server \
+                                       (--nats-url)"
+                .to_owned(),
+        )
+    })
 }

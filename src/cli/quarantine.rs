@@ -17,6 +17,9 @@ use convoke_core::verify::{Admit, IMPLAUSIBLE};
 use convoke_log::{FORGOTTEN, Operations, Quarantined};
 
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  convoke quarantine list\n  convoke quarantine show 12\n  convoke quarantine retry --all"
+)]
 pub struct QuarantineArguments {
     #[command(subcommand)]
     command: Command,
@@ -26,20 +29,20 @@ pub struct QuarantineArguments {
 enum Command {
     /// List the entries, oldest first
     List {
-        /// As lines of JSON
+        /// Print JSON lines
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         settings: ConfigArgs,
     },
-    /// Show one entry; its body goes to the standard output as it came, but for control characters on a terminal
+    /// Show one entry; its body is printed unchanged, except for control characters on a terminal
     Show {
         /// The entry's number
         id: i64,
         #[command(flatten)]
         settings: ConfigArgs,
     },
-    /// Read entries again with today's code; those of which an event can be made now go into the log
+    /// Try to read entries again, for example after an upgrade; those that can be read are added to the log
     Retry {
         /// The entries' numbers
         #[arg(required_unless_present = "all")]
@@ -47,18 +50,18 @@ enum Command {
         /// All entries
         #[arg(long, conflicts_with = "ids")]
         all: bool,
-        /// How to read times that are implausible as they stand
+        /// How to read an implausible time
         #[arg(long = "as", value_parser = unit(), value_name = "UNIT")]
         unit: Option<Admit>,
         #[command(flatten)]
         settings: ConfigArgs,
     },
-    /// Delete entries for good
+    /// Delete entries for ever
     Discard {
         /// The entries' numbers
         #[arg(required = true)]
         ids: Vec<i64>,
-        /// Do not ask; needed where standard input is no terminal
+        /// Do not ask for confirmation; required if standard input is not a terminal
         #[arg(long)]
         yes: bool,
         #[command(flatten)]
@@ -69,9 +72,9 @@ enum Command {
 /// The words of [`Admit`], and what they mean.
 fn unit() -> impl TypedValueParser<Value = Admit> {
     let units = [
-        (Admit::Seconds, "In seconds"),
-        (Admit::Microseconds, "In microseconds"),
-        (Admit::Received, "Not at all: the event happened when it was received"),
+        (Admit::Seconds, "The time is in seconds"),
+        (Admit::Microseconds, "The time is in microseconds"),
+        (Admit::Received, "Ignore the time: use the time of receipt"),
     ];
     let words = units.map(|(unit, meaning)| PossibleValue::new(unit.as_str()).help(meaning));
     PossibleValuesParser::new(words).try_map(Admit::try_from)
@@ -96,7 +99,8 @@ pub async fn run(arguments: &QuarantineArguments, env: &Env) -> Outcome {
 }
 
 /// Advice for an implausible time.
-const ADVICE: &str = "; `quarantine show` has it, and --as seconds, microseconds or received says how to read it";
+const ADVICE: &str = "; `convoke quarantine show` prints it; retry with --as seconds, microseconds or received to \
+                      say how to read it";
 
 async fn list(log: &dyn Operations, json: bool) -> Outcome {
     let mut after = 0;
@@ -176,16 +180,19 @@ async fn retry(log: &dyn Operations, ids: &[i64], all: bool, admit: Option<Admit
 async fn retry_one(log: &dyn Operations, entry: Quarantined, admit: Option<Admit>) -> Result<bool, Failure> {
     let id = entry.id;
     match quarantine::retry(log, &entry, admit).await? {
-        Retried::Stored => println!("{id}: now in the log"),
-        Retried::Known => println!("{id}: was in the log already"),
+        Retried::Stored => println!("{id}: stored in the log"),
+        Retried::Known => println!("{id}: already in the log"),
         Retried::Stays(why) => {
             match why {
-                WhyItStays::Forgotten => println!("{id}: stays: {FORGOTTEN}"),
+                WhyItStays::Forgotten => println!("{id}: stays in the quarantine: {FORGOTTEN}"),
                 WhyItStays::Unreadable(reason) => {
                     let advice = if reason == IMPLAUSIBLE { ADVICE } else { "" };
-                    println!("{id}: stays: {}{advice}", printable(&reason));
+                    println!("{id}: stays in the quarantine: {}{advice}", printable(&reason));
                 }
-                WhyItStays::Rejected(cause) => println!("{id}: stays: the database refuses it: {cause}"),
+                WhyItStays::Rejected(cause) => println!(
+                    "{id}: stays in the quarantine: the database rejects it: \
+                                                         {cause}"
+                ),
             }
             return Ok(false);
         }
@@ -195,14 +202,14 @@ async fn retry_one(log: &dyn Operations, entry: Quarantined, admit: Option<Admit
 
 async fn discard(log: &dyn Operations, ids: &[i64], yes: bool) -> Outcome {
     let entries = if ids.len() == 1 { "this entry" } else { "these entries" };
-    let question = format!("delete {entries} of the quarantine for good? They do not come back");
+    let question = format!("delete {entries} of the quarantine? This cannot be undone");
     confirm(yes, &question, "nothing was deleted")?;
     let mut missing = false;
     for id in ids {
         if log.discard_quarantined(*id).await? {
             println!("{id}: deleted");
         } else {
-            println!("{id}: there is no such entry");
+            println!("{id}: no such entry");
             missing = true;
         }
     }

@@ -9,14 +9,16 @@ use super::{Failure, Outcome};
 use crate::app;
 use crate::config::{ConfigArgs, Env};
 use crate::projection::Projector;
+use crate::words::counted;
 use convoke_log::Store;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  convoke rebuild")]
 pub struct RebuildArguments {
-    /// Give up the rows of runs whose events the log no longer has, because they are beyond the retention
+    /// Drop the rows of meeting runs whose events are no longer in the log (beyond database.retention)
     #[arg(long)]
     drop_expired: bool,
-    /// Do not ask; needed where standard input is no terminal
+    /// Do not ask for confirmation; required if standard input is not a terminal
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
@@ -32,10 +34,10 @@ pub async fn run(arguments: &RebuildArguments, env: &Env) -> Outcome {
 async fn rebuild(arguments: &RebuildArguments, log: &Arc<dyn Store>) -> Outcome {
     let expired = log.runs_before_log().await?;
     if expired > 0 && !arguments.drop_expired {
-        let advice = "the log cannot tell of them any more. --drop-expired makes the tables without them";
+        let advice = "the log no longer contains them. --drop-expired rebuilds the tables without them";
         return Err(Failure::Failed(anyhow!("{expired} runs began before the log's oldest event: {advice}")));
     }
-    let question = "empty the analyst tables, and make them anew from the log? It may take a while";
+    let question = "empty the analyst tables and rebuild them from the log? It may take a while";
     confirm(arguments.yes, question, "nothing was changed")?;
     let head = log.head().await?;
     let bar = progress_bar(true, "{bar:40} {percent:>3} %  {elapsed} of about {duration}");
@@ -45,6 +47,8 @@ async fn rebuild(arguments: &RebuildArguments, log: &Arc<dyn Store>) -> Outcome 
     bar.finish_and_clear();
     rebuilt.map_err(anyhow::Error::from)?;
     let [meetings, stays, recordings] = log.table_counts().await?;
-    println!("made {meetings} meetings, {stays} stays and {recordings} recordings from the log up to {head}");
+    let meetings = counted(meetings, "meeting", "meetings");
+    let (stays, recordings) = (counted(stays, "stay", "stays"), counted(recordings, "recording", "recordings"));
+    println!("rebuilt {meetings}, {stays} and {recordings} from the log up to {head}");
     Ok(())
 }

@@ -9,31 +9,36 @@ use crate::app;
 use crate::config::{ConfigArgs, Env, Settings};
 use crate::relay::Encoder;
 use crate::replay::{ReplayCounts, ReplayRequest, Replayed, replay};
+use crate::words::counted;
 use convoke_core::time::Millis;
 use convoke_log::{Filter, Store};
 
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  convoke replay --missing\n  convoke replay --since 2026-03-01T08:00:00+08:00 --until 2026-03-01T09:00:00+08:00 --again"
+)]
 pub struct ReplayArguments {
-    /// Events that happened at this time or later, for example 2026-03-01 or 2026-03-01T08:30:00Z
+    /// Events from this time on (inclusive), for example 2026-03-01 (UTC) or 2026-03-01T08:30:00+08:00
     #[arg(long, value_name = "TIME", value_parser = super::parse_time)]
     since: Option<Millis>,
-    /// Events that happened before this time
+    /// Events before this time (exclusive)
     #[arg(long, value_name = "TIME", value_parser = super::parse_time)]
     until: Option<Millis>,
     /// Events of this type, for example meeting.join
     #[arg(long, value_name = "TYPE")]
     event: Option<String>,
-    /// Events of the meeting with this number or UUID
+    /// Events of this meeting, by its number or UUID
     #[arg(long, value_name = "ID")]
     meeting: Option<String>,
-    /// Exactly the events that `convoke audit` misses in the stream. Those that the stream had within its duplicate window get `.r`
-    /// and the time in their Nats-Msg-Id, or it would take no copy
+    /// Exactly the events that `convoke audit` finds missing in the stream. Events that were published within the stream's
+    /// duplicate window get a new Nats-Msg-Id (`.r` and the time), since the stream would ignore the old one
     #[arg(long, conflicts_with_all = ["since", "until", "event", "meeting"])]
     missing: bool,
-    /// The events that were set aside as too large for the bus, once it takes larger ones
+    /// The events that were set aside as too large for NATS, after its max_payload was raised
     #[arg(long, conflicts_with_all = ["since", "until", "event", "meeting"])]
     set_aside: bool,
-    /// Publish also what the stream got within its duplicate window: `.r` and the time are added to Nats-Msg-Id
+    /// Also publish events that the stream received within its duplicate window, with a new Nats-Msg-Id (`.r` and the time):
+    /// consumers get them once more
     #[arg(long)]
     again: bool,
     #[command(flatten)]
@@ -48,7 +53,7 @@ pub async fn run(arguments: &ReplayArguments, env: &Env) -> Outcome {
         && arguments.meeting.is_none();
     if whole && !arguments.missing && !arguments.set_aside {
         return Err(Failure::Usage(
-            "say what to replay: --missing, --set-aside, or a range by --since, --until, --event, --meeting; \
+            "choose what to replay: --missing, --set-aside, or a range with --since, --until, --event or --meeting; \
              --since 1970-01-01 is the whole log"
                 .to_owned(),
         ));
@@ -95,23 +100,26 @@ fn print(replayed: &Replayed, arguments: &ReplayArguments, duplicate_window: Dur
             );
         }
         (0, known) if known > 0 => println!(
-            "nothing published: the stream got {} within its duplicate window ({window}), and takes no second copy. Add \
-             --again to send consumers another one",
+            "nothing published: the stream already has {}. Add --again to send consumers another copy (the stream \
+             ignores copies within {window}, nats.duplicate_window)",
             if known == 1 { "this event".to_owned() } else { format!("these {known} events") }
         ),
-        (new, known) => println!("published {new} new, {known} that the stream knew already"),
+        (new, 0) => println!("published {}", counted(new, "event", "events")),
+        (new, known) => {
+            println!("published {}; the stream already had {known} more", counted(new, "event", "events"));
+        }
     }
     if suffixed > 0 {
         println!(
-            "  {suffixed} of them with another Nats-Msg-Id (`{}` at its end): the duplicate window ({window}) takes the same one for a \
-             copy, though the message is gone",
+            "  {suffixed} of them with a new Nats-Msg-Id (ending in `{}`): within the duplicate window ({window}) \
+             the stream would ignore the old one",
             replayed.suffix
         );
     }
     if forgotten > 0 {
-        println!("  {forgotten} forgotten, not published");
+        println!("  {forgotten} not published: their person was forgotten");
     }
     if too_large > 0 {
-        println!("  {too_large} too large for the bus, not published: raise max_payload of NATS");
+        println!("  {too_large} not published: too large for NATS; raise its max_payload");
     }
 }

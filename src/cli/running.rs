@@ -51,6 +51,12 @@ pub fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
+/// The URL of the events listener, from this machine.
+pub fn events_url(settings: &Settings) -> String {
+    let scheme = if settings.listen.tls.is_some() { "https" } else { "http" };
+    format!("{scheme}://{}{}", reachable(settings.listen.events), settings.listen.path)
+}
+
 /// The response of `/readyz?verbose`.
 #[derive(Debug, Deserialize)]
 pub struct Running {
@@ -79,9 +85,9 @@ impl Running {
             return None;
         }
         Some(match &self.not_accepting_reason {
-            _ if self.stopping => "the running `convoke serve` is stopping, and takes no events".to_owned(),
+            _ if self.stopping => "the running `convoke serve` is stopping and accepts no events".to_owned(),
             Some(reason) => format!("the running `convoke serve` answers events 503: {reason}"),
-            None => "the running `convoke serve` takes no events yet".to_owned(),
+            None => "the running `convoke serve` accepts no events yet".to_owned(),
         })
     }
 

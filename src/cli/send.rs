@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::running::reachable;
+use super::running;
 use super::{Failure, Outcome};
 use crate::config::{ConfigArgs, Env, Settings};
 use crate::printable::printable;
@@ -21,7 +21,7 @@ const SHOWN_CHARACTERS: usize = 200;
     after_help = "Examples:\n  convoke send --handshake\n  convoke send https://your.host/openapi/meetingevent --event meeting.join\n\nThe events are test data. Remove them with `convoke forget --test-data`."
 )]
 pub struct SendArguments {
-    /// Where to [default: the events listener of the settings, on this machine]
+    /// URL of the receiver [default: the events listener of the settings, on this machine]
     url: Option<String>,
     /// Send the handshake (`meeting.verify`), which is not stored
     #[arg(long, conflicts_with = "event")]
@@ -32,10 +32,10 @@ pub struct SendArguments {
     /// The subscriber that signs it, if several are configured
     #[arg(long, value_name = "ID")]
     subscriber: Option<String>,
-    /// PEM file of the authority that vouches for the server, instead of the system's
+    /// PEM file with the CA of the server's certificate, instead of the system's CAs
     #[arg(long, value_name = "FILE")]
     tls_ca: Option<PathBuf>,
-    /// How long the answer may take
+    /// How long to wait for the answer
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     timeout: Duration,
     #[command(flatten)]
@@ -48,11 +48,7 @@ pub async fn run(arguments: &SendArguments, env: &Env) -> Outcome {
     let subscriber = subscriber(&settings, arguments.subscriber.as_deref())?;
     let key: &SecretString =
         subscriber.keys.first().ok_or_else(|| Failure::Usage("the subscriber has no key".to_owned()))?;
-    let own = || {
-        let scheme = if settings.listen.tls.is_some() { "https" } else { "http" };
-        format!("{scheme}://{}{}", reachable(settings.listen.events), settings.listen.path)
-    };
-    let url = arguments.url.clone().unwrap_or_else(own);
+    let url = arguments.url.clone().unwrap_or_else(|| running::events_url(&settings));
     let clock = Clock::System;
     let post = Post {
         url: &url,
@@ -66,7 +62,7 @@ pub async fn run(arguments: &SendArguments, env: &Env) -> Outcome {
         let answer = post.handshake().await.map_err(failure)?;
         println!("handshake  {url}");
         println!(
-            "answer     200 in {} ms, and the nonce came back: the platform would enable the push",
+            "answer     200 in {} ms, with the right nonce: the platform would enable the push",
             answer.took.as_millis()
         );
         return Ok(());

@@ -13,6 +13,7 @@ use crate::config::{ConfigArgs, Env};
 const LEVEL: &str = "info,sqlx=warn,sqlx_core::pool=off,hyper=warn,rustls=warn";
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  convoke serve --config /etc/convoke/convoke.toml")]
 pub struct ServeArguments {
     #[command(flatten)]
     settings: ConfigArgs,

@@ -48,7 +48,7 @@ pub async fn with_token<T>(client: &Client, work: impl Future<Output = T>) -> an
     };
     client.log_out().await;
     ended.map_err(|signal| {
-        eprintln!("convoke: told to end before it was done");
+        eprintln!("convoke: interrupted");
         // The status with which a shell reports that a signal ended a process.
         std::process::exit(128 + signal.as_raw_value())
     })

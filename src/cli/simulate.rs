@@ -2,13 +2,14 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::running;
 use super::{Failure, Outcome};
 use crate::config::{self, ConfigArgs, Env, Settings};
 use convoke_simulator::platform::{Platform, PlatformOptions};
@@ -17,17 +18,29 @@ use convoke_simulator::{self as simulator, Error, Report, SimulateArgs, Simulati
 /// The App ID of the simulated platform's API.
 const APP_ID: &str = "0123456789abcdef0123456789abcdef";
 
-pub async fn run(arguments: &SimulateArgs, env: &Env) -> Outcome {
-    if let Some(address) = arguments.platform {
-        return platform(arguments, address).await;
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  convoke simulate --meetings 5\n  convoke simulate --url https://your.host/openapi/meetingevent --rate 100 --duration 1m\n\nThe events are test data. Remove them with `convoke forget --test-data`."
+)]
+pub struct SimulateArguments {
+    #[command(flatten)]
+    options: SimulateArgs,
+    /// Settings file in TOML, for what the flags leave out [env: CONVOKE_CONFIG] [default: ./convoke.toml, if it exists]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+pub async fn run(arguments: &SimulateArguments, env: &Env) -> Outcome {
+    let options = &arguments.options;
+    if let Some(address) = options.platform {
+        return platform(options, address).await;
     }
-    let (app_id, key) = credentials(arguments, env)?;
-    let simulation = arguments.simulation(app_id, key);
+    let simulation = simulation(arguments, env)?;
     let report = simulator::command(&simulation, CancellationToken::new()).await.map_err(|error| match error {
         Error::Handshake { .. } | Error::Record { .. } => Failure::Failed(error.into()),
         error => Failure::Usage(error.to_string()),
     })?;
-    print(&report, arguments.json)
+    print(&report, options.json)
 }
 
 fn print(report: &Report, json: bool) -> Outcome {
@@ -48,7 +61,7 @@ async fn platform(arguments: &SimulateArgs, address: SocketAddr) -> Outcome {
         Err(error) => return Err(anyhow::Error::new(error).context(format!("cannot write {}", file.display())).into()),
     };
     // Checked before a subscription can be enabled: after that, the command can no longer be refused.
-    let checked = arguments.simulation(String::new(), SecretString::default()).prepare();
+    let checked = arguments.simulation("http://localhost/", String::new(), SecretString::default()).prepare();
     checked.map_err(|error| Failure::Usage(error.to_string()))?;
     let options = PlatformOptions {
         listen: address,
@@ -70,12 +83,11 @@ async fn platform(arguments: &SimulateArgs, address: SocketAddr) -> Outcome {
         subscribed = platform.enabled() => subscribed,
         _ = interrupt.recv() => return Ok(()),
     };
-    eprintln!("enabled: pushing to {} as {}", subscribed.url, subscribed.subscriber_id);
+    eprintln!("enabled: pushing to {} as subscriber {}", subscribed.url, subscribed.subscriber_id);
     let simulation = Simulation {
-        url: subscribed.url,
         handshake: false,
         chronicle: Some(platform.chronicle()),
-        ..arguments.simulation(subscribed.subscriber_id, subscribed.subscriber_key)
+        ..arguments.simulation(&subscribed.url, subscribed.subscriber_id, subscribed.subscriber_key)
     };
     eprintln!("seed {}", simulation.seed);
     let report = {
@@ -90,7 +102,7 @@ async fn platform(arguments: &SimulateArgs, address: SocketAddr) -> Outcome {
     };
     print(&report.map_err(anyhow::Error::from)?, arguments.json)?;
     if !stop.is_cancelled() {
-        eprintln!("the meetings are over; the API answers until Ctrl-C");
+        eprintln!("the meetings are over; the API keeps answering until Ctrl-C");
         interrupt.recv().await;
     }
     platform.stop().await;
@@ -102,26 +114,28 @@ fn first_key(file: &Path) -> Result<SecretString, Failure> {
     Ok(keys.into_iter().next().expect("a key file holds a key"))
 }
 
-/// The subscriber and the key to sign events with: from the flags, otherwise the first configured subscriber.
-fn credentials(arguments: &SimulateArgs, env: &Env) -> Result<(String, SecretString), Failure> {
-    if let (Some(app_id), Some(file)) = (&arguments.app_id, &arguments.app_key_file) {
-        let key = first_key(file)?;
-        return Ok((app_id.clone(), key));
+/// The run that the flags describe. The settings are read only for what the flags leave out.
+fn simulation(arguments: &SimulateArguments, env: &Env) -> Result<Simulation, Failure> {
+    let SimulateArguments { options, config } = arguments;
+    let key = options.app_key_file.as_deref().map(first_key).transpose()?;
+    if let (Some(url), Some(app_id), Some(key)) = (&options.url, &options.app_id, &key) {
+        return Ok(options.simulation(url, app_id, key.clone()));
     }
-    let settings = Settings::load(&ConfigArgs::default(), env)?;
-    let subscriber = match &arguments.app_id {
-        Some(app_id) => settings.subscribers.iter().find(|subscriber| *subscriber.app_id == **app_id),
-        None => settings.subscribers.first(),
+    let settings = Settings::load(&ConfigArgs { config: config.clone(), ..ConfigArgs::default() }, env)?;
+    let url = options.url.clone().unwrap_or_else(|| running::events_url(&settings));
+    if let (Some(app_id), Some(key)) = (&options.app_id, &key) {
+        return Ok(options.simulation(&url, app_id, key.clone()));
+    }
+    let mut subscribers = settings.subscribers.iter();
+    let subscriber = match &options.app_id {
+        Some(app_id) => subscribers.find(|subscriber| *subscriber.app_id == **app_id),
+        None => subscribers.next(),
     };
-    let Some(subscriber) = subscriber else {
-        return Err(Failure::Usage(
-            "no subscriber to play: give --app-id and --app-key-file, or configure one as for `convoke serve`"
-                .to_owned(),
-        ));
-    };
-    let key = match &arguments.app_key_file {
-        Some(file) => first_key(file)?,
-        None => subscriber.keys[0].clone(),
-    };
-    Ok((subscriber.app_id.to_string(), key))
+    let subscriber = subscriber.ok_or_else(|| {
+        Failure::Usage(
+            "no subscriber: give --app-id and --app-key-file, or configure one as for `convoke serve`".to_owned(),
+        )
+    })?;
+    let key = key.unwrap_or_else(|| subscriber.keys[0].clone());
+    Ok(options.simulation(&url, &*subscriber.app_id, key))
 }

@@ -18,6 +18,9 @@ use convoke_platform::Client;
 
 /// Works on the subscription at the platform, by its API: needs platform.app_id and platform.app_key_file.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  convoke subscription show\n  convoke subscription set\n  convoke subscription enable"
+)]
 pub struct SubscriptionArguments {
     #[command(subcommand)]
     command: Command,
@@ -25,7 +28,7 @@ pub struct SubscriptionArguments {
 
 #[derive(Debug, clap::Args)]
 struct Common {
-    /// Print what was done and found as JSON
+    /// Print the result as JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -34,32 +37,32 @@ struct Common {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show the subscription, and in what it differs from the settings
+    /// Show the subscription, and how it differs from the settings
     Show {
         #[command(flatten)]
         common: Common,
     },
-    /// Have events pushed to platform.callback_url, signed with the subscriber's first key
+    /// Create or change the subscription: push to platform.callback_url, sign with the subscriber's first key
     Set {
-        /// Which of the configured subscribers, if there are several
+        /// The subscriber to use, if several are configured
         #[arg(long, value_name = "ID")]
         subscriber: Option<String>,
-        /// Replace a subscription for another subscriber or to another URL
+        /// Replace a subscription that has another subscriber or URL
         #[arg(long)]
         replace: bool,
         #[command(flatten)]
         common: Common,
     },
-    /// Probe the public URL, then have the platform enable the subscription, and wait for its handshake
+    /// Probe the public URL, ask the platform to enable the subscription, and wait for its handshake
     ///
-    /// Failures are counted by the platform, and too many lock the subscription for an hour. So it is asked only once a signed
-    /// probe, sent to the URL that it has, has arrived in this Convoke. `convoke serve` must be running with the same
-    /// database.
+    /// The platform counts failures, and too many lock the subscription for an hour. Therefore this command first sends a signed
+    /// probe to the subscription's URL, and asks the platform only if the probe arrives in this Convoke. `convoke serve` must be
+    /// running with the same database.
     Enable {
-        /// Ask the platform without a probe, if this machine has no way to the public URL
+        /// Ask the platform without a probe, if this machine cannot reach the public URL
         #[arg(long)]
         without_probe: bool,
-        /// Ask the platform although it has locked the subscription less than an hour ago
+        /// Ask the platform although it locked the subscription less than an hour ago
         #[arg(long)]
         force: bool,
         /// How long to wait for the platform's handshake to arrive
@@ -68,12 +71,12 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// Have the platform push no more
+    /// Stop the push
     Disable {
         #[command(flatten)]
         common: Common,
     },
-    /// Delete the subscription, once it is disabled
+    /// Delete the subscription; it must be disabled
     Delete {
         #[command(flatten)]
         common: Common,
@@ -140,7 +143,7 @@ pub async fn run(arguments: &SubscriptionArguments, env: &Env) -> Outcome {
         },
     };
     if let Some(error) = no_log {
-        actions.warn(format!("what is known of handshakes and locks cannot be read: {error}"));
+        actions.warn(format!("cannot read the stored handshakes and locks: {error}"));
     }
     let result = super::with_token(&client, act(&mut actions, &arguments.command, set)).await?;
     let report = actions.report;
@@ -174,14 +177,14 @@ fn choose<'a>(settings: &'a Settings, wanted: Option<&str>) -> Result<&'a Subscr
     match (&all[..], wanted) {
         (_, Some(id)) => all.iter().find(|subscriber| &*subscriber.app_id == id).ok_or_else(|| {
             Failure::Usage(format!(
-                "--subscriber {}: it is not configured; write one of {}",
+                "--subscriber {}: this subscriber is not configured; write one of {}",
                 id.escape_debug(),
                 names()
             ))
         }),
         ([one], None) => Ok(one),
         _ => Err(Failure::Usage(format!(
-            "several subscribers are configured, and the platform takes one: add --subscriber with one of {}",
+            "several subscribers are configured, and the platform accepts one: add --subscriber with one of {}",
             names()
         ))),
     }
@@ -189,14 +192,10 @@ fn choose<'a>(settings: &'a Settings, wanted: Option<&str>) -> Result<&'a Subscr
 
 fn callback_url(settings: &Settings) -> Result<&str, Failure> {
     settings.platform.as_ref().and_then(|platform| platform.callback_url.as_deref()).ok_or_else(|| {
-        let instead =
-            "set it to where the platform reaches this Convoke, as in https://hooks.example.com/openapi/meetingevent";
+        let instead = "set it to the URL at which the platform reaches this Convoke, as in \
+             https://hooks.example.com/openapi/meetingevent";
         settings
-            .refuse(
-                "platform.callback_url",
-                &"it is not set, and the platform has to be told where to push to",
-                instead,
-            )
+            .refuse("platform.callback_url", &"it is not set, and the platform needs the URL to push to", instead)
             .into()
     })
 }

@@ -30,7 +30,7 @@ pub fn can_ask(yes: bool) -> Outcome {
     if yes || std::io::stdin().is_terminal() {
         return Ok(());
     }
-    Err(Failure::Usage("standard input is no terminal, so nobody can be asked: say --yes to go on".to_owned()))
+    Err(Failure::Usage("standard input is not a terminal, so there is nobody to confirm: add --yes".to_owned()))
 }
 
 /// Asks the question, unless `yes`; any answer other than yes ends the command with the message `otherwise`.

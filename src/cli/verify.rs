@@ -18,8 +18,9 @@ use convoke_core::time::Clock;
 use convoke_core::verify::{self, Checked, Keyring, Malformed, Refusal};
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  convoke verify body.json")]
 pub struct VerifyArguments {
-    /// The request body, as captured; the standard input if it is not given or `-`
+    /// File with the captured request body [default: -, the standard input]
     file: Option<PathBuf>,
     #[command(flatten)]
     settings: ConfigArgs,
@@ -32,8 +33,8 @@ pub fn run(arguments: &VerifyArguments, env: &Env) -> Outcome {
     if let Err(Malformed::NotUtf8) = description
         && let Some((encoding, text)) = verify::in_another_encoding(&body)
     {
-        println!("the body is not UTF-8, and is refused as it is (400, not_utf8): it can be read as {encoding}");
-        println!("Was it copied by a program, or passed on by a proxy, that writes so? Converted to UTF-8:");
+        println!("the body is not UTF-8 and is refused (400, not_utf8): it can be read as {encoding}");
+        println!("Did a program or a proxy convert it? Converted back to UTF-8:");
         body = text.into_bytes();
         description = verify::describe(&body, Clock::System.now());
         converted = true;
@@ -87,7 +88,7 @@ fn print_event(checked: &Checked, subscribers: &[Subscriber]) {
             println!("  occurred_at  {}", event.occurred_at);
         }
         Content::Unreadable(unreadable) => {
-            println!("  event        none can be made of it: {}", printable(&unreadable.reason));
+            println!("  event        no event can be made from it: {}", printable(&unreadable.reason));
         }
     }
 }
@@ -129,10 +130,10 @@ fn explain(description: &verify::Description, other_match: &OtherMatch) {
     println!("  nonce        {}", printable(description.nonce.as_deref().unwrap_or("not text")));
     match &description.event {
         Ok(event) => println!("  event        {}", printable(&event.to_string())),
-        Err(reason) => println!("  event        none could be made of it: {}", printable(&reason.to_string())),
+        Err(reason) => println!("  event        no event could be made from it: {}", printable(&reason.to_string())),
     }
     if description.had_white_space {
-        println!("  eventInfo    came with white space; it was tried with it and without");
+        println!("  eventInfo    contains white space; it was tried with and without it");
     }
     let forms = verify::Form::VARIANTS.iter().map(|form| form.as_str()).collect::<Vec<_>>().join(", ");
     println!("  tried        appID + timestamp + nonce + eventInfo, with every key, in the forms {forms}");
@@ -140,26 +141,31 @@ fn explain(description: &verify::Description, other_match: &OtherMatch) {
         OtherMatch::Text(fit) => {
             println!("  fits         eventInfo with: {} (key number {})", fit.form, fit.key + 1);
             println!(
-                "The key is right. The sender signs another text than it sends, in a form that no delivery is taken in:"
+                "The key is right. The sender signs a different text from the one it sends, and Convoke accepts no \
+                 delivery in that form:"
             );
-            println!("report it with this output, and let the sender sign what it sends if you can.");
+            println!("report it with this output, and if you can, make the sender sign exactly what it sends.");
             return;
         }
         OtherMatch::Trimmed => {
             println!("  fits         a key without the white space that it begins or ends with");
-            println!("Take the white space out of the key file: a line is the key, blanks and all.");
+            println!("Remove the white space from the key file: the whole line is the key, including spaces.");
             return;
         }
         OtherMatch::Nothing { blanks } => {
             println!("  and with     any of these, alone and together: {}", verify::words().join("; "));
             if *blanks {
                 println!(
-                    "  key          begins or ends with white space, which counts; without it nothing fits either"
+                    "  key          begins or ends with white space, which is part of the key; without it the \
+                     signature does not match either"
                 );
             }
         }
     }
-    println!("Is it the password of this subscriber ID in the platform's push configuration, and the body as it came?");
+    println!(
+        "Is the key the password of this subscriber ID in the platform's push configuration? Is the body \
+              unchanged?"
+    );
 }
 
 fn read(arguments: &VerifyArguments) -> Result<Vec<u8>, Failure> {

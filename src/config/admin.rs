@@ -26,10 +26,10 @@ pub(super) fn admin(layers: &Layers, entries: Vec<TokenEntry>, env: &Env) -> Res
     if let Some((token, path)) = viewers {
         let problem = match tokens.first() {
             None if entries.is_empty() => {
-                Some(("admin.token is not set, so nobody would have the right to see more", "set admin.token_file too"))
+                Some(("admin.token is not set, so nobody would have more rights", "set admin.token_file too"))
             }
             Some(other) if other.token.expose_secret() == token.expose_secret() => {
-                Some(("it is the same token as admin.token, which shows personal data", "write another one"))
+                Some(("it is the same token as admin.token, which shows personal data", "write a different one"))
             }
             _ => None,
         };
@@ -43,7 +43,7 @@ pub(super) fn admin(layers: &Layers, entries: Vec<TokenEntry>, env: &Env) -> Res
         let (name, found) = name(&entry)?;
         let token = listed(&entry, env)?;
         if let Some(other) = tokens.iter().find(|other| *other.name == *name) {
-            let problem = format!("there is a token named `{}` already", other.name);
+            let problem = format!("another token is named `{}`", other.name);
             return Err(ConfigError::new("admin.tokens.name", &found.origin, problem, "write another name"));
         }
         if let Some(other) = tokens.iter().find(|other| other.token.expose_secret() == token.expose_secret()) {
@@ -57,8 +57,8 @@ pub(super) fn admin(layers: &Layers, entries: Vec<TokenEntry>, env: &Env) -> Res
 
 fn name(entry: &TokenEntry) -> Result<(&str, &Found), ConfigError> {
     let Some(found) = &entry.name else {
-        let instead = "write name = \"…\": what is done with the token is logged by it";
-        return Err(ConfigError::new("admin.tokens.name", &entry.origin, "this [[admin.tokens]] has none", instead));
+        let instead = "write name = \"…\": actions with this token are logged under it";
+        return Err(ConfigError::new("admin.tokens.name", &entry.origin, "this [[admin.tokens]] has no name", instead));
     };
     let text = found.text.as_str();
     let fits = !text.is_empty() && text.trim() == text && text.chars().count() <= MAX_NAME_CHARS;

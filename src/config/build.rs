@@ -108,7 +108,7 @@ fn listen(layers: &Layers, env: &Env) -> Result<Listen, ConfigError> {
             },
             Refusal::new(
                 format!(
-                    "a stop may take {} in all, and listen.shutdown_delay alone is {} (from {})",
+                    "a shutdown may take {} in all, but listen.shutdown_delay alone is {} (from {})",
                     timeout.text, delay.text, delay.origin
                 ),
                 "write a longer listen.shutdown_timeout or a shorter listen.shutdown_delay",
@@ -188,7 +188,7 @@ fn nats_login(layers: &Layers, env: &Env, url: Option<&str>) -> Result<Option<Lo
         return Err(layers.refuse(
             other,
             Refusal::new(
-                format!("{one} (from {from}) is set too, and NATS takes one way to log in"),
+                format!("{one} (from {from}) is set too, and NATS accepts one way to log in"),
                 format!("leave one of them out, or set it to {NONE}"),
             ),
         ));
@@ -200,7 +200,7 @@ fn nats_login(layers: &Layers, env: &Env, url: Option<&str>) -> Result<Option<Lo
         return Err(layers.refuse(
             way,
             Refusal::new(
-                format!("nats.url (from {from}) holds credentials too, and NATS takes one way to log in"),
+                format!("nats.url (from {from}) contains credentials too, and NATS accepts one way to log in"),
                 format!("take them out of the URL, or set this to {NONE}"),
             ),
         ));

@@ -42,7 +42,8 @@ impl SettingsSources {
             let found = layers.found(key.path);
             let shown = match found.text.as_str() {
                 value if value != NONE && key.secret() => HIDDEN.to_owned(),
-                value if value.contains("://") => redact_url(value),
+                // Also what is no URL, as one without its scheme: it may hold a password all the same.
+                value if value.contains("://") || key.is_url() => redact_url(value),
                 value => value.to_owned(),
             };
             let value = match key.shape {

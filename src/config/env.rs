@@ -71,29 +71,29 @@ impl fmt::Debug for Env {
 #[derive(Clone, Default, clap::Args)]
 #[command(next_help_heading = "Settings")]
 pub struct ConfigArgs {
-    /// Settings file in TOML [env: CONVOKE_CONFIG] [default: ./convoke.toml, if it is there]
+    /// Settings file in TOML [env: CONVOKE_CONFIG] [default: ./convoke.toml, if it exists]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Address that takes the platform's events [env: CONVOKE_LISTEN] [key: listen.events] [default: 127.0.0.1:8080]
+    /// Address that receives the platform's events [env: CONVOKE_LISTEN] [key: listen.events] [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<String>,
 
-    /// Address of metrics and readiness; needs admin.token if not loopback [env: CONVOKE_ADMIN_LISTEN]
+    /// Address of the page, the API and metrics; needs admin.token if it is not loopback [env: CONVOKE_ADMIN_LISTEN]
     /// [key: listen.admin] [default: 127.0.0.1:8081]
     #[arg(long, value_name = "ADDRESS")]
     pub admin_listen: Option<String>,
 
-    /// Path that events are posted to [env: CONVOKE_PATH_EVENTS] [key: listen.path] [default: /openapi/meetingevent]
+    /// Path that receives the platform's events [env: CONVOKE_PATH_EVENTS] [key: listen.path] [default: /openapi/meetingevent]
     #[arg(long, value_name = "PATH")]
     pub path: Option<String>,
 
-    /// The only subscriber's appID, in place of all that the file lists [env: CONVOKE_APP_ID]
+    /// Subscriber ID (appID), instead of all subscribers in the file [env: CONVOKE_APP_ID]
     /// [key: app_id of a `[[subscriber]]`] [default: none]
     #[arg(long, value_name = "ID")]
     pub app_id: Option<String>,
 
-    /// File with that subscriber's keys, one a line [env: CONVOKE_APP_KEY_FILE, or the key itself in CONVOKE_APP_KEY]
+    /// File with that subscriber's keys, one per line [env: CONVOKE_APP_KEY_FILE, or the key itself in CONVOKE_APP_KEY]
     /// [key: key_files of a `[[subscriber]]`] [default: none]
     #[arg(long, value_name = "FILE")]
     pub app_key_file: Option<String>,
@@ -103,13 +103,13 @@ pub struct ConfigArgs {
     #[arg(long, value_name = "URL")]
     pub database_url: Option<String>,
 
-    /// NATS server, or several, comma separated; `none` switches the relay off [env: CONVOKE_NATS_URL, then NATS_URL]
+    /// NATS servers, separated by commas; `none`: publish nothing [env: CONVOKE_NATS_URL, then NATS_URL]
     /// [key: nats.url] [default: nats://127.0.0.1:4222]
     #[arg(long, value_name = "URL")]
     pub nats_url: Option<String>,
 
-    /// Form of the log: text, json or auto [env: CONVOKE_LOG_FORMAT] [key: log.format]
-    /// [default: auto: text on a terminal, else json]; its level is set by RUST_LOG
+    /// Log format: text, json or auto [env: CONVOKE_LOG_FORMAT] [key: log.format]
+    /// [default: auto: text on a terminal, otherwise json]; RUST_LOG sets the level
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<String>,
 }

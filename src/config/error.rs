@@ -26,7 +26,7 @@ impl fmt::Display for Origin {
             Self::Flag(flag) => f.write_str(flag),
             Self::Variable(name) => f.write_str(name),
             Self::File { path, line } => write!(f, "{path}, line {line}"),
-            Self::Default => f.write_str("the default, as nothing sets it"),
+            Self::Default => f.write_str("the default"),
         }
     }
 }

@@ -190,7 +190,9 @@ impl Reader<'_> {
             (Shape::Text | Shape::File, _) => Err(wrong_type(key.path, origin, value, "a string", "put it in quotes")),
             (Shape::List, _) => Err(wrong_type(key.path, origin, value, "an array of strings", "write [\"…\"]")),
             (Shape::Bool, _) => Err(wrong_type(key.path, origin, value, "a boolean", "write true or false")),
-            (Shape::Integer, _) => Err(wrong_type(key.path, origin, value, "a whole number", "write it bare")),
+            (Shape::Integer, _) => {
+                Err(wrong_type(key.path, origin, value, "a whole number", "write it without quotes"))
+            }
             (Shape::Bytes, _) => {
                 Err(wrong_type(key.path, origin, value, "a number of bytes", "write it as in \"256 KiB\""))
             }
@@ -291,7 +293,7 @@ impl Reader<'_> {
                 && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
             if !named {
                 return refused(
-                    "a `${…}` does not hold the name of a variable".to_owned(),
+                    "a `${…}` does not contain the name of a variable".to_owned(),
                     "write ${NAME} with letters, digits and `_` only, or $${ for the two characters",
                 );
             }
@@ -347,7 +349,7 @@ fn wrong_type(path: &str, origin: &Origin, value: &Spanned<DeValue<'_>>, wanted:
 fn unknown(path: &str, origin: &Origin, near: Option<&str>) -> ConfigError {
     let instead = match near {
         Some(near) => format!("did you mean `{near}`?"),
-        None => "remove it, or see convoke.default.toml for all settings".to_owned(),
+        None => "remove it; `convoke config --default` prints all settings".to_owned(),
     };
     ConfigError::new(path, origin, "no setting has this name", instead)
 }

@@ -39,6 +39,11 @@ impl Key {
     pub fn secret(&self) -> bool {
         matches!(self.path, "admin.token" | "admin.viewer_token")
     }
+
+    /// Whether the value is a URL, in which a password may be written.
+    pub fn is_url(&self) -> bool {
+        self.path.ends_with("url") || self.path == "telemetry.otlp_endpoint"
+    }
 }
 
 /// Means no value for every setting without a default, so that a higher layer can undo a lower one.
@@ -146,9 +151,9 @@ pub(super) fn check_variable(name: &str, value: &str) -> Result<(), ConfigError>
     }
     let instead = match nearest(ours, known()) {
         Some(near) => format!("did you mean {PREFIX}{near}?"),
-        None => "remove it, or see the table of settings in the documentation".to_owned(),
+        None => "remove it; docs/configuration.md lists all variables".to_owned(),
     };
-    Err(ConfigError::new(name, &Origin::Variable(name.to_owned()), "no setting has this variable", instead))
+    Err(ConfigError::new(name, &Origin::Variable(name.to_owned()), "no setting uses this variable", instead))
 }
 
 /// Kubernetes sets such variables in every pod for each service of the namespace: a service named `convoke` would otherwise

@@ -35,7 +35,7 @@ pub(super) fn route(text: &str) -> Result<String, Refusal> {
         return refused(format!("`{text}` does not begin with `/`"));
     }
     if let Some(odd) = text.chars().find(|c| !u8::try_from(*c).is_ok_and(plain)) {
-        return refused(format!("a path cannot hold {odd:?}"));
+        return refused(format!("a path cannot contain {odd:?}"));
     }
     // With a trailing slash it is the same path.
     if matches!(text.strip_suffix('/').unwrap_or(text), "/livez" | "/readyz") {
@@ -104,7 +104,7 @@ pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, Refusal> {
         network.or_else(|_| item.parse::<IpAddr>().map(|address| address.to_canonical().into())).map_err(|_| {
             Refusal::new(
                 format!("`{item}` is neither a network nor an IP address"),
-                "write networks as in 10.0.0.0/8 or 2001:db8::/32; in a variable, comma separated",
+                "write networks as in 10.0.0.0/8 or 2001:db8::/32; in a variable, separate them by commas",
             )
         })
     };
@@ -127,7 +127,7 @@ pub(super) fn proxies(text: &str) -> Result<Vec<IpNet>, Refusal> {
     match networks.iter().find(|network| network.prefix_len() == 0) {
         Some(everyone) => Err(Refusal::new(
             format!(
-                "`{everyone}` trusts everybody's word on where a request comes from, so anybody can say what is allowed"
+                "`{everyone}` trusts everybody's word on where a request comes from, so listen.allow_from would protect nothing"
             ),
             "write the addresses of the proxies in front of Convoke, as in 10.0.0.0/8",
         )),
@@ -156,7 +156,7 @@ pub(super) fn mask(text: &str) -> Result<Vec<String>, Refusal> {
 /// A persistent database: SQLite in a file, or PostgreSQL. Errors do not contain the password.
 pub(super) fn database_url(text: &str) -> Result<String, Refusal> {
     const DATABASE_URL_EXAMPLES: &str = "write sqlite://FILE or postgres://USER:PASSWORD@HOST:5432/DATABASE \
-                           (other characters than letters and digits of a password percent-encoded)";
+                                         (percent-encode special characters of the password)";
     let refused = |problem: &str| Err(Refusal::new(format!("`{}` {problem}", redact_url(text)), DATABASE_URL_EXAMPLES));
     let (scheme, rest) = text.split_once(':').unwrap_or_default();
     match scheme {
@@ -168,10 +168,10 @@ pub(super) fn database_url(text: &str) -> Result<String, Refusal> {
             match sqlx::sqlite::SqliteConnectOptions::from_str(text) {
                 Err(_) => refused("is not a URL of SQLite"),
                 Ok(_) if file == ":memory:" || rest.contains("mode=memory") => {
-                    refused("is in memory, where events would not outlive the process")
+                    refused("is in memory, where events would be lost when the process ends")
                 }
                 Ok(_) if rest.contains("mode=ro") || rest.contains("immutable=") => {
-                    refused("can only be read, so no event could ever be stored")
+                    refused("is read-only, so no event could be stored")
                 }
                 Ok(_) => Ok(text.to_owned()),
             }
@@ -181,14 +181,14 @@ pub(super) fn database_url(text: &str) -> Result<String, Refusal> {
             Some(problem) => refused(&problem),
         },
         "" => refused("is not a URL"),
-        _ => refused("is of an unknown kind of database"),
+        _ => refused("names an unknown kind of database"),
     }
 }
 
 /// One or more NATS servers; never empty.
 pub(super) fn nats_url(text: &str) -> Result<String, Refusal> {
-    let instead = "write nats://HOST:4222 or tls://HOST:4222, several comma separated, or none to switch the relay off \
-                   (other characters than letters and digits of a password percent-encoded)";
+    let instead = "write nats://HOST:4222 or tls://HOST:4222, several separated by commas, or none to switch the \
+                   relay off (percent-encode special characters of the password)";
     let usable = |part: &str| {
         let known = ["nats://", "tls://"].iter().find_map(|scheme| part.strip_prefix(scheme));
         // Otherwise the beginning of a password that contains one of these characters would be taken for host and port.
@@ -199,7 +199,7 @@ pub(super) fn nats_url(text: &str) -> Result<String, Refusal> {
     if items(text).all(usable) {
         return Ok(items(text).collect::<Vec<_>>().join(","));
     }
-    let problem = if text.contains(',') { "holds something that is not" } else { "is not" };
+    let problem = if text.contains(',') { "contains something that is not" } else { "is not" };
     Err(Refusal::new(format!("`{}` {problem} the URL of a NATS server", redact_url(text)), instead))
 }
 
@@ -208,7 +208,7 @@ pub(super) fn stream(text: &str) -> Result<String, Refusal> {
     let odd = |c: char| c.is_whitespace() || c.is_control() || ".*>/\\".contains(c);
     match text.chars().find(|c| odd(*c)) {
         Some(c) => Err(Refusal::new(
-            format!("the name of a stream cannot hold {c:?}"),
+            format!("the name of a stream cannot contain {c:?}"),
             "write letters, digits, `-` and `_`, as in MEETINGS",
         )),
         None if text.len() > 255 => Err(Refusal::new("longer than 255 bytes", "write a shorter name, as in MEETINGS")),
@@ -218,16 +218,16 @@ pub(super) fn stream(text: &str) -> Result<String, Refusal> {
 
 /// The leading tokens of every subject.
 pub(super) fn subject_prefix(text: &str) -> Result<String, Refusal> {
-    let instead = "write one or more words with dots in between, as in meetings or acme.meetings";
+    let instead = "write one or more words separated by dots, as in meetings or acme.meetings";
     let refused = |problem: &str| Err(Refusal::new(format!("`{}` {problem}", text.escape_debug()), instead));
     if text.split('.').any(str::is_empty) {
         return refused("has an empty token");
     }
     if text.chars().any(|c| c.is_whitespace() || c.is_control() || "*>".contains(c)) {
-        return refused("holds white space, `*` or `>`");
+        return refused("contains white space, `*` or `>`");
     }
     if text.starts_with(['$', '_']) {
-        return refused("begins with `$` or `_`, as only NATS's own subjects do");
+        return refused("begins with `$` or `_`, which NATS reserves for itself");
     }
     if text.len() > 255 {
         return refused("is longer than 255 bytes");
@@ -242,7 +242,7 @@ pub(super) fn log_format(text: &str) -> Result<Option<LogFormat>, Refusal> {
         "json" => Ok(Some(LogFormat::Json)),
         "auto" => Ok(None),
         _ => Err(Refusal::new(
-            format!("`{text}` is not a form of the log"),
+            format!("`{text}` is not a log format"),
             "write text, json, or auto (text on a terminal, else json)",
         )),
     }
@@ -253,20 +253,20 @@ pub(super) fn log_format(text: &str) -> Result<Option<LogFormat>, Refusal> {
 pub(super) fn otlp_endpoint(text: &str) -> Result<String, Refusal> {
     let refused = |problem: &str| {
         let shown = redact_url(text).escape_debug().to_string();
-        Refusal::new(format!("`{shown}` {problem}"), "write the base of a collector's URLs as in http://localhost:4318")
+        Refusal::new(format!("`{shown}` {problem}"), "write the base URL of a collector, as in http://localhost:4318")
     };
     let uri: axum::http::Uri = text.parse().map_err(|_| refused("is not a URL"))?;
     if !matches!(uri.scheme_str(), Some("http" | "https")) {
         return Err(refused("is neither https nor http"));
     }
     if uri.authority().is_none_or(|authority| authority.as_str().contains('@')) {
-        return Err(refused("holds credentials"));
+        return Err(refused("contains credentials"));
     }
     if uri.query().is_some() || text.contains('#') {
         return Err(refused("has a query or a fragment"));
     }
     if text.trim_end_matches('/').ends_with("/v1/traces") {
-        return Err(refused("has the path of traces, which is added to it"));
+        return Err(refused("ends in the path of traces, which Convoke adds itself"));
     }
     Ok(text.trim_end_matches('/').to_owned())
 }
@@ -286,8 +286,8 @@ pub(super) fn token(text: &str) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(Refusal::new(
-        "the token holds a space, a control character or something other than ASCII",
-        "write one made of letters, digits and punctuation",
+        "the token contains a space, a control character or a non-ASCII character",
+        "write a token of letters, digits and punctuation",
     ))
 }
 
@@ -296,19 +296,19 @@ fn secure_url(text: &str, instead: &str) -> Result<axum::http::Uri, Refusal> {
     let refused = |problem: &str| Refusal::new(format!("`{}` {problem}", redact_url(text).escape_debug()), instead);
     // The URL parser would drop it silently.
     if text.contains('#') {
-        return Err(refused("has a fragment (#), which nobody is sent"));
+        return Err(refused("has a fragment (#), which is never sent"));
     }
     let uri: axum::http::Uri = text.parse().map_err(|_| refused("is not a URL"))?;
     let host = uri.host().ok_or_else(|| refused("names no host"))?;
     let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
     let loopback = host == "localhost" || address.is_ok_and(|address| address.to_canonical().is_loopback());
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-        return Err(Refusal::new("the URL holds credentials", instead));
+        return Err(Refusal::new("the URL contains credentials", instead));
     }
     match uri.scheme_str() {
         Some("https") => Ok(uri),
         Some("http") if loopback => Ok(uri),
-        Some("http") => Err(refused("is not protected: http goes to loopback addresses only")),
+        Some("http") => Err(refused("is not encrypted: http is allowed for loopback addresses only")),
         _ => Err(refused("is neither https nor http")),
     }
 }
@@ -318,7 +318,7 @@ pub(super) fn api_url(text: &str) -> Result<String, Refusal> {
     let uri = secure_url(text, "write it as in https://api.meeting.huaweicloud.com")?;
     match uri.query() {
         None => Ok(text.trim_end_matches('/').to_owned()),
-        Some(_) => Err(Refusal::new("a base has no query", "write it as in https://api.meeting.huaweicloud.com")),
+        Some(_) => Err(Refusal::new("a base URL has no query", "write it as in https://api.meeting.huaweicloud.com")),
     }
 }
 
@@ -331,7 +331,7 @@ pub(super) fn callback_url(text: &str) -> Result<String, Refusal> {
 pub(super) fn platform_id(text: &str) -> Result<String, Refusal> {
     if text.trim() != text || text.chars().any(char::is_control) {
         let problem =
-            format!("`{}` begins or ends with white space, or holds a control character", text.escape_debug());
+            format!("`{}` begins or ends with white space, or contains a control character", text.escape_debug());
         return Err(Refusal::new(problem, "write the ID as the platform's console shows it"));
     }
     Ok(text.to_owned())

@@ -64,7 +64,7 @@ pub(super) fn platform(layers: &Layers, env: &Env) -> Result<Option<Platform>, C
         return Err(layers.refuse(
             "platform.user_id",
             Refusal::new(
-                "a service provider's user belongs to one of its enterprises, and platform.corp_id is not set",
+                "a service provider's user belongs to one enterprise, and platform.corp_id is not set",
                 "set platform.corp_id too, or leave this out to act as the provider's or the enterprise's administrator",
             ),
         ));

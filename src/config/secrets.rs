@@ -68,13 +68,13 @@ pub(super) fn keys_of(path: &Path) -> Result<Vec<SecretString>, Refusal> {
     let mut keys = Vec::new();
     let lines = text.trim_end_matches(['\r', '\n']);
     if lines.is_empty() {
-        return Err(Refusal::new(format!("{} holds no key", path.display()), "write one key a line"));
+        return Err(Refusal::new(format!("{} contains no key", path.display()), "write one key per line"));
     }
     for (index, line) in lines.split('\n').enumerate() {
         let key = line.trim_end_matches('\r');
         if key.is_empty() {
-            let problem = format!("line {} of {} is empty, and a key cannot be", index + 1, path.display());
-            return Err(Refusal::new(problem, "write one key a line, without empty lines before or between"));
+            let problem = format!("line {} of {} is empty, and a key cannot be empty", index + 1, path.display());
+            return Err(Refusal::new(problem, "write one key per line, without empty lines before or between them"));
         }
         keys.push(SecretString::from(key));
     }
@@ -89,7 +89,7 @@ pub(super) fn secret_of(path: &Path) -> Result<Zeroizing<String>, Refusal> {
 fn only_line(text: &str, name: &str) -> Result<Zeroizing<String>, Refusal> {
     let secret = text.trim_end_matches(['\r', '\n']);
     if secret.is_empty() || secret.contains(['\r', '\n']) {
-        let problem = format!("{name} does not hold exactly one line");
+        let problem = format!("{name} does not contain exactly one line");
         return Err(Refusal::new(problem, "write the secret alone, in one line"));
     }
     Ok(Zeroizing::new(secret.to_owned()))
@@ -103,7 +103,7 @@ pub(super) fn read_secret(path: &Path) -> Result<Zeroizing<String>, Refusal> {
 }
 
 fn unreadable(name: &str, error: &std::io::Error) -> Refusal {
-    Refusal::new(format!("{name} cannot be read: {error}"), "name a file that this user may read")
+    Refusal::new(format!("{name} cannot be read: {error}"), "name a file that this user can read")
 }
 
 fn text_of(source: impl Read, name: &str) -> Result<Zeroizing<String>, Refusal> {

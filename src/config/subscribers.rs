@@ -59,7 +59,7 @@ pub(super) fn sources(args: &ConfigArgs, env: &Env, file: Vec<Entry>) -> Result<
             return Err(ConfigError::new(
                 "subscriber.app_id",
                 &source.origin,
-                format!("`{}` stands in {} too", source.app_id, other.origin),
+                format!("`{}` is in {} too", source.app_id, other.origin),
                 "write one [[subscriber]] for each app_id, with all of its keys",
             ));
         }
@@ -98,7 +98,7 @@ fn only(args: &ConfigArgs, env: &Env) -> Result<Option<Entry>, ConfigError> {
         (None, Some(key)) => Err(ConfigError::new(
             "subscriber.keys",
             &key.origin,
-            "a key without the subscriber that it belongs to",
+            "a key without its subscriber",
             "set CONVOKE_APP_ID (or --app-id) too",
         )),
     }
@@ -109,7 +109,7 @@ fn source(entry: Entry, env: &Env) -> Result<SubscriberSource, ConfigError> {
         return Err(ConfigError::new(
             "subscriber.app_id",
             &entry.origin,
-            "this [[subscriber]] has none",
+            "this [[subscriber]] has no app_id",
             "write app_id = \"…\", the subscriber ID of the platform's push configuration",
         ));
     };
@@ -117,7 +117,12 @@ fn source(entry: Entry, env: &Env) -> Result<SubscriberSource, ConfigError> {
         let Some(found) = found else { continue };
         if found.text.is_empty() || found.text.chars().any(char::is_control) {
             let instead = "write it as the platform's push configuration shows it";
-            return Err(ConfigError::new(setting, &found.origin, "empty, or holds a control character", instead));
+            return Err(ConfigError::new(
+                setting,
+                &found.origin,
+                "it is empty or contains a control character",
+                instead,
+            ));
         }
     }
     if app_id.text.trim() != app_id.text {
@@ -126,12 +131,17 @@ fn source(entry: Entry, env: &Env) -> Result<SubscriberSource, ConfigError> {
     }
     if let Some(file) = entry.key_files.iter().find(|file| file.text.is_empty()) {
         let problem = "the path is empty";
-        return Err(ConfigError::new("subscriber.key_files", &file.origin, problem, "name a file with one key a line"));
+        return Err(ConfigError::new(
+            "subscriber.key_files",
+            &file.origin,
+            problem,
+            "name a file with one key per line",
+        ));
     }
     for key in &entry.keys {
         let problem = match () {
             () if key.text.is_empty() => "a key is empty",
-            () if key.text.contains(['\r', '\n']) => "a key holds a line break, which no key of the platform does",
+            () if key.text.contains(['\r', '\n']) => "a key contains a line break, which no key of the platform does",
             () => continue,
         };
         let instead = "write the key alone, or put it into a file that key_files names";

@@ -18,7 +18,10 @@ pub enum HandoverError {
     #[error(transparent)]
     Log(#[from] LogError),
     /// Another process keeps the lease.
-    #[error("another process keeps the lease of the cursor {0}: is it of an older version, which hands nothing over?")]
+    #[error(
+        "another process keeps the lease of the cursor {0}: does it run an older version, which does not hand \
+             over?"
+    )]
     Kept(&'static str),
 }
 

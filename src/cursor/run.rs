@@ -116,7 +116,7 @@ impl<C: Cursor> Running<C> {
         if self.failures == 0 && tokio::time::timeout(DRAIN_TIMEOUT, self.drain()).await.is_err() {
             tracing::info!(
                 cursor = self.cursor.name(),
-                "stopped before the end of the log; the next start continues from there"
+                "stopped before the end of the log; the next start continues there"
             );
         }
         self.cursor.release().await;

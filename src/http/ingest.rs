@@ -40,11 +40,13 @@ const ANSWER_TIMEOUT: Duration = Duration::from_millis(2_800);
 /// How long a verified delivery proves that the key is right.
 const RIGHT_KEY_TIME: Duration = Duration::from_secs(3_600);
 
-const RIGHT_KEY: &str = "the signature matches no key of the subscriber; the key is right, for it verified another delivery in \
-    the last hour: this body is escaped in a way that is not known, or forged; run `convoke verify` on it";
+const RIGHT_KEY: &str = "the signature matches no key of the subscriber. The key itself is right (it verified \
+                         another delivery in the last hour): the body is forged, or escaped in an unknown way; run \
+                         `convoke verify` on it";
 
-const WRONG_KEY: &str = "the signature matches no key of the subscriber, and none verified another delivery in the last hour, \
-    or since they were loaded: is it the password in the platform's push configuration?";
+const WRONG_KEY: &str = "the signature matches no key of the subscriber, and no key verified a delivery in the last \
+                         hour or since they were loaded: is the key the password in the platform's push \
+                         configuration?";
 
 /// Seconds after which a client that was answered `503` may retry.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
@@ -190,7 +192,8 @@ impl Ingest {
         } else if head.method != Method::POST {
             Some(IngestError::new(Rejection::Method, "not a POST"))
         } else if is_encoded(&head.headers) {
-            let detail = "the body has a Content-Encoding, as a proxy may add one that compresses: send it as it is";
+            let detail = "the body has a Content-Encoding, perhaps from a proxy that compresses: pass the body on \
+                          unchanged";
             Some(IngestError::new(Rejection::Encoding, detail))
         } else {
             None
@@ -226,7 +229,7 @@ impl Ingest {
                     tracing::info!(
                         peer = arrival.peer(),
                         suppressed,
-                        "refused a wrongly signed probe of our own, as it should be"
+                        "self-test: a wrongly signed probe was refused, as it should be"
                     );
                 });
                 return Ok(problem(StatusCode::UNAUTHORIZED));
@@ -249,7 +252,7 @@ impl Ingest {
             Content::Handshake(handshake) => {
                 let answer = handshake_answer(&handshake.nonce);
                 if handshake.is_probe() {
-                    tracing::info!(subscriber = %handshake.subscriber_id, "answered a probe of our own");
+                    tracing::info!(subscriber = %handshake.subscriber_id, "self-test: answered a probe");
                 } else {
                     if let Some(sender) = sender {
                         sender.seen.handshake.raise(received_at);
@@ -446,7 +449,11 @@ impl From<NoBody> for IngestError {
         match why {
             NoBody::TooLarge => Self::new(Rejection::TooLarge, "the body is over listen.max_body"),
             NoBody::TooSlow => Self::new(Rejection::BodyTimeout, format!("the body took more than {BODY_TIMEOUT:?}")),
-            NoBody::Crowded => Self::new(Rejection::Crowded, "the slowest of too many bodies that are still arriving"),
+            NoBody::Crowded => Self::new(
+                Rejection::Crowded,
+                "too many bodies are arriving, and this one is the \
+                                                              slowest",
+            ),
             NoBody::Cut(error) => Self::new(Rejection::BodyCut, error),
         }
     }

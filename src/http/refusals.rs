@@ -86,20 +86,18 @@ impl ConnectionFailure {
     #[must_use]
     pub const fn todo(self) -> &'static str {
         match self {
-            Self::Tls => {
-                "a TLS handshake failed; listen.tls_cert has to hold the certificate and, after it, those that vouch for it"
-            }
+            Self::Tls => "a TLS handshake failed; listen.tls_cert must contain the certificate followed by its chain",
             Self::NotHttp => {
-                "what came was no HTTP; unless somebody tries ports, see what is configured to connect here"
+                "the client did not send HTTP; if this is not a port scan, check which program connects here"
             }
             Self::TlsOnPlainPort => {
-                "TLS came to a port without it; set listen.tls_cert and listen.tls_key, or post to http://"
+                "the client sent TLS to a plain HTTP port; set listen.tls_cert and listen.tls_key, or post to http://"
             }
-            Self::PlainOnTlsPort => "plain HTTP came to the port with TLS; post to https://",
+            Self::PlainOnTlsPort => "the client sent plain HTTP to a TLS port; post to https://",
             Self::ProxyProtocol => "the PROXY protocol is not understood; switch it off in the load balancer",
             Self::HeadTooLarge => {
-                "the head of a request is too large (events: 16 KiB and 64 headers, admin: 32 KiB and 256); see what the proxy in \
-                 front adds to it"
+                "the head of a request is too large (events: 16 KiB and 64 headers, admin: 32 KiB and 256); check \
+                 what the proxy in front adds"
             }
         }
     }
@@ -135,7 +133,7 @@ impl Refusals {
         Self {
             rejections: registry.counters(
                 "convoke_rejections_total",
-                "Requests to the events listener, its probes apart, that were not answered 200.",
+                "Requests to the events listener, except its probes, that were not answered 200.",
                 "reason",
             ),
             failures: registry.counters(

@@ -32,11 +32,11 @@ pub use outage::{HEARTBEAT_TIMEOUT, PLATFORM_RETRY_TIME};
 pub const REFUSED_BY_DATABASE: &str = "the database refuses it";
 
 /// Advice for an outage, in which no events are accepted.
-const OUTAGE_ADVICE: &str = "make the database take events again (`convoke check` says what is wrong with it)";
+const OUTAGE_ADVICE: &str = "make the database accept events again (`convoke check` shows the cause)";
 
 /// Advice for events that the platform has dropped.
-const LOST_ADVICE: &str = "events that the platform first tried more than 24 h before it ends are lost to the push: ask the \
-    platform's history API for them";
+const LOST_ADVICE: &str = "the platform no longer delivers events that it first tried more than 24 h before the end \
+                           of the outage: run `convoke backfill` to get them from its history";
 
 /// Maximum number of deliveries in the queue: a fifth of a second's worth at 20,000 per second.
 const MAX_QUEUED: usize = 4096;
@@ -135,12 +135,13 @@ impl Intake {
         let _ = registry.register(Ok(self.histograms.commit_duration.clone()));
         let queue = self.queue.downgrade();
         let waiting = move || queue.upgrade().map_or(0, |queue| MAX_QUEUED - queue.capacity());
-        registry.show("convoke_store_queue", "Deliveries that wait to be stored.", &[], move || waiting() as f64);
+        registry.show("convoke_store_queue", "Deliveries waiting to be stored.", &[], move || waiting() as f64);
         let outage = Arc::clone(&self.outage);
         registry.show(
             "convoke_not_accepting_seconds",
-            "How long events have been refused, by this process and before its start by all. At the start, until the \
-             database is back, at least so long. The platform drops an event 24 h after its first try.",
+            "How long events have been refused, including the time before the start of this process. Until the \
+             database is back after a start, this is a lower bound. The platform drops an event 24 h after its first \
+             try.",
             &[],
             move || outage.refused_for().as_secs_f64(),
         );
@@ -218,7 +219,7 @@ impl Intake {
                 refused_for,
                 at_least,
                 left,
-                "events are refused, and the platform drops an event 24 h after its first try: {OUTAGE_ADVICE}"
+                "events are refused, and the platform drops each 24 h after its first try: {OUTAGE_ADVICE}"
             );
         } else {
             tracing::error!(

@@ -34,10 +34,10 @@ pub fn judge(fetch: &RecordingWorkItem, found: &Found, now: Millis) -> Recording
         }
         // Not given up, however old the recording is: the response is accepted soon.
         Found::Ready(_) => {
-            let reason = "the newest recording of the meeting is not in the platform's answer yet".to_owned();
+            let reason = "the platform does not list the meeting's newest recording yet".to_owned();
             return RecordingOutcome::Later { due_at: RETRIES.retry_at(fetch.tries, now), reason };
         }
-        Found::Unfinished => "the platform has not decoded it yet",
+        Found::Unfinished => "the platform has not processed it yet",
         Found::Nothing => "the platform has no recording of the meeting",
     };
     if now.since(fetch.finished_at) >= RETRY_PERIOD {

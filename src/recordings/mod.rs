@@ -194,7 +194,12 @@ impl Recordings {
         };
         let Some(fetched) = fetched else { return Ok(false) };
         if let RecordingOutcome::GivenUp { reason, .. } = &fetched {
-            tracing::warn!(meeting_uuid = fetch.meeting_uuid, reason, "gave up waiting for a recording");
+            tracing::warn!(
+                meeting_uuid = fetch.meeting_uuid,
+                reason,
+                "gave up waiting for a recording: the platform \
+                                                                       did not provide it in time"
+            );
         }
         self.log.settle_recording(&fetch, &fetched).await.map_err(|error| self.log_failed(&error))?;
         Ok(true)
@@ -229,10 +234,10 @@ impl Recordings {
         let now = self.clock.now();
         let verified = verify::pulled(&Arc::from(fetch.subscriber_id.as_str()), info, Source::Platform, now);
         if let Content::Unreadable(unreadable) = verified.content() {
-            tracing::warn!(reason = unreadable.reason, "a {EVENT} is kept in the quarantine");
+            tracing::warn!(reason = unreadable.reason, "a {EVENT} cannot be read: moved to the quarantine");
         }
         let stored = self.intake.store(verified, Bytes::copy_from_slice(info.as_bytes()), now).await;
-        stored.map_err(|_| Retry { reason: format!("a {EVENT} cannot be stored now"), soon: false })?;
+        stored.map_err(|_| Retry { reason: format!("cannot store a {EVENT} at present"), soon: false })?;
         let fetched = RecordingOutcome::Published { due_at: decide::RETRIES.retry_at(0, now) };
         self.log.settle_recording(fetch, &fetched).await.map_err(|error| self.log_failed(&error)).map(drop)
     }
@@ -257,7 +262,7 @@ impl Cursor for Recordings {
         if self.held.take().is_some()
             && let Err(error) = self.log.release(CURSOR, &self.owner).await
         {
-            tracing::debug!(%error, "the lease is not released: it expires");
+            tracing::debug!(%error, "could not release the lease; it expires");
         }
     }
 }

@@ -167,7 +167,7 @@ fn what_is_never_decoded_is_given_up_after_a_week_and_what_is_older_is_asked_for
         }
         fetch.tries += 1;
     };
-    assert_eq!(reason, "the platform has not decoded it yet");
+    assert_eq!(reason, "the platform has not processed it yet");
     let week = now.since(at(FINISHED));
     assert!(week >= RETRY_PERIOD && week < RETRY_PERIOD + 30 * MINUTE, "{week:?}");
     assert_eq!(asked, 341);

@@ -71,7 +71,7 @@ impl RelayMetrics {
         let (published, errors) = ("convoke_published_total", "convoke_publish_errors_total");
         Self {
             published: registry.counters(published, "Messages that the stream acknowledged.", "outcome"),
-            errors: registry.counters(errors, "Publishes that the bus did not take.", "reason"),
+            errors: registry.counters(errors, "Publishes that NATS did not accept.", "reason"),
         }
     }
 }
@@ -178,7 +178,7 @@ impl Relay {
                 if self.bus.denials() == denials {
                     self.bus.reconnect().await;
                 }
-                Err((PublishError::Timeout, format!("looking at the stream: no answer within {STREAM_TIMEOUT:?}")))
+                Err((PublishError::Timeout, format!("reading the stream's state: no answer within {STREAM_TIMEOUT:?}")))
             }
         };
         let state = looked.map_err(|(otherwise, reason)| {
@@ -201,13 +201,13 @@ impl Relay {
     fn notice(&mut self, state: &StreamState) {
         let stream = self.bus.stream();
         if state.created_now {
-            tracing::info!(stream, "made the stream");
+            tracing::info!(stream, "created the stream");
         }
         if self.created_at.is_some_and(|before| before != state.created_at) {
             tracing::warn!(
                 stream,
-                "the stream was deleted and is a new one: what it held before is not in it; \
-                `convoke replay --missing` puts it back"
+                "the stream was deleted and created again, so its messages are gone: `convoke replay --missing` \
+                 restores them"
             );
         }
         // The server acknowledges before it calls fsync: after a power cut, or when restored from a backup, the stream may have
@@ -216,14 +216,19 @@ impl Relay {
             tracing::warn!(
                 stream,
                 lost = self.highest - state.last_sequence,
-                "the stream went backwards: it has lost its newest messages; `convoke replay --missing` puts them back"
+                "the stream lost its newest messages: `convoke replay --missing` restores them"
             );
         }
         self.created_at = Some(state.created_at);
         self.highest = state.last_sequence;
         if state.differences != self.differences {
             if !state.differences.is_empty() {
-                tracing::warn!(stream, differences = state.differences.join("; "), "the stream is not as configured");
+                tracing::warn!(
+                    stream,
+                    differences = state.differences.join("; "),
+                    "the stream differs from the \
+                                                                                    settings"
+                );
             }
             self.differences.clone_from(&state.differences);
         }
@@ -378,11 +383,11 @@ impl Relay {
 
     /// Sets aside a row that the bus will never accept, and advances past it.
     async fn set_aside(&mut self, row: Row<'_>, size: usize) -> Result<(), Retry> {
-        let reason = format!("too large for the bus: {size} bytes");
+        let reason = format!("too large for NATS: {size} bytes");
         self.throttle.run("set aside", |suppressed| {
             tracing::warn!(seq = row.seq.0, event_id = %row.event_id, size, suppressed,
-                "an event is too large for the bus: it is in the log and in the table set_aside, and not in the stream; \
-                `convoke replay --set-aside` publishes it once the bus takes it");
+                "an event is too large for NATS and was set aside: it is in the log and in the table set_aside, not \
+                 in the stream. Raise max_payload of NATS, then run `convoke replay --set-aside`");
         });
         self.log.set_aside(CURSOR, row.seq, row.event_id, &reason).await.map_err(|error| log_failed(&error))?;
         self.advance(row.seq).await
@@ -441,12 +446,12 @@ impl Cursor for Relay {
 
     async fn release(&mut self) {
         if let Err(error) = self.settle().await {
-            tracing::debug!(%error, "the position stays behind: some events will be published again");
+            tracing::debug!(%error, "could not save the position: some events will be published again");
         }
         if self.held.take().is_some()
             && let Err(error) = self.log.release(CURSOR, &self.owner).await
         {
-            tracing::debug!(%error, "the lease is not released: it expires");
+            tracing::debug!(%error, "could not release the lease; it expires");
         }
     }
 }

@@ -225,7 +225,11 @@ impl Replay<'_> {
             // be sent.
             attempts = if self.counts.settled() > before { 0 } else { attempts + 1 };
             if attempts == MAX_ATTEMPTS {
-                bail!("the bus does not take it: {}; published {} until then", reason.as_str(), self.counts.new);
+                bail!(
+                    "NATS did not accept an event: {}; {} were published before it",
+                    reason.as_str(),
+                    self.counts.new
+                );
             }
             if attempts > 0 {
                 tokio::time::sleep(RETRY_DELAY).await;

@@ -73,7 +73,7 @@ impl<'a> Actions<'a> {
     /// The subscription cannot be read.
     pub async fn show(&mut self) -> Result<(), Problem> {
         let Some(is) = self.read().await? else {
-            (self.say)("there is no subscription: `convoke subscription set` makes one");
+            (self.say)("there is no subscription: run `convoke subscription set`");
             return Ok(());
         };
         self.warn_of_differences(&is);
@@ -87,7 +87,7 @@ impl<'a> Actions<'a> {
             (self.say)(&format!("handshakes  {newest}"));
         }
         if let Some(until) = &self.report.locked_until {
-            (self.say)(&format!("locked      until {until} as far as is known here"));
+            (self.say)(&format!("locked      until {until}, as far as this Convoke knows"));
         }
         Ok(())
     }
@@ -108,8 +108,8 @@ impl<'a> Actions<'a> {
             return Err(Problem::new(
                 ActionKind::Exists,
                 format!(
-                    "there is a subscription already, for subscriber {} to {} ({}), and there can be only one: --replace sets it \
-                     to subscriber {id} and {}",
+                    "a subscription exists, for subscriber {} to {} ({}), and there can be only one: add --replace \
+                     to set it to subscriber {id} and {}",
                     plain(subscriber),
                     plain(url),
                     in_words(is.status),
@@ -125,28 +125,26 @@ impl<'a> Actions<'a> {
         self.client.set_subscription(&new).await?;
         match self.read().await? {
             Some(is) if is_it(&is) => {
-                (self.say)(&format!("set: subscriber {id}, its first key, to {}", how.url));
+                (self.say)(&format!("set: subscriber {id}, signed with its first key, pushed to {}", how.url));
                 let was_enabled = before.is_some_and(|before| before.status == Status::Enabled);
                 if is.status == Status::Enabled {
                     (self.say)("it is enabled");
                 } else if was_enabled {
                     self.warn(format!(
-                        "setting it switched it off (it is {}): no events are pushed until `convoke subscription enable`",
+                        "setting the subscription disabled it (it is {}): no events are pushed until you run \
+                         `convoke subscription enable`",
                         in_words(is.status)
                     ));
                 } else {
-                    (self.say)(&format!("it is {}: `convoke subscription enable` comes next", in_words(is.status)));
+                    (self.say)(&format!("it is {}: run `convoke subscription enable` next", in_words(is.status)));
                 }
                 Ok(())
             }
             Some(_) => Err(Problem::new(
                 ActionKind::Unchanged,
-                "the platform took the subscription, and shows another one: see `show`",
+                "the platform accepted the subscription but shows a different one: run `convoke subscription show`",
             )),
-            None => Err(Problem::new(
-                ActionKind::Unchanged,
-                "the platform took the subscription, and says that there is none",
-            )),
+            None => Err(Problem::new(ActionKind::Unchanged, "the platform accepted the subscription but shows none")),
         }
     }
 
@@ -172,7 +170,7 @@ impl<'a> Actions<'a> {
             self.probe(log, &is, &subscriber).await?;
         }
         if is.status == Status::Enabled {
-            (self.say)("it was enabled already: the platform was not asked again");
+            (self.say)("it is already enabled: nothing was changed");
             return Ok(());
         }
         if let Some(ago) = memory.failed_lately(log.now().await?) {
@@ -192,7 +190,7 @@ impl<'a> Actions<'a> {
             let is = now.map_or_else(|| "gone".to_owned(), in_words);
             return Err(Problem::new(
                 ActionKind::Unchanged,
-                format!("the platform took the order to enable it, and says that it is {is}"),
+                format!("the platform accepted the request to enable the subscription, but the subscription is {is}"),
             ));
         }
         if let Some(at) = arrived {
@@ -203,8 +201,9 @@ impl<'a> Actions<'a> {
         Err(Problem::new(
             ActionKind::Handshake,
             format!(
-                "the platform says that it is enabled, but no handshake of it came into this database within {}: whoever answered \
-                 it, it was not this Convoke. Compare the URL in `show` with where you expect it to lead from the internet",
+                "the platform shows it as enabled, but no handshake of the platform arrived in this database within \
+                 {}: another receiver answered it. Check where the URL in `convoke subscription show` leads from the \
+                 internet",
                 human::duration(how.wait)
             ),
         ))
@@ -221,17 +220,17 @@ impl<'a> Actions<'a> {
         };
         self.warn_of_differences(&is);
         if is.status != Status::Enabled {
-            (self.say)(&format!("it is {}, not enabled: left as it is", in_words(is.status)));
+            (self.say)(&format!("it is {}, not enabled: nothing was changed", in_words(is.status)));
             return Ok(());
         }
         self.client.change_status(&is.id, Status::Disabled).await?;
         match self.read().await?.map(|is| is.status) {
             Some(Status::Enabled) => Err(Problem::new(
                 ActionKind::Unchanged,
-                "the platform took the order to disable it, and says that it is enabled",
+                "the platform accepted the request to disable the subscription, but the subscription is still enabled",
             )),
             _ => {
-                (self.say)("disabled: what happens from now on is not pushed, and only a backfill brings it");
+                (self.say)("disabled: events from now on are not pushed; only a backfill can get them");
                 Ok(())
             }
         }
@@ -253,7 +252,8 @@ impl<'a> Actions<'a> {
         }
         self.client.delete_subscription(&is.id).await?;
         if self.read().await?.is_some() {
-            let message = "the platform took the order to delete it, and still has it";
+            let message = "the platform accepted the request to delete the subscription, but the subscription still \
+                           exists";
             return Err(Problem::new(ActionKind::Unchanged, message));
         }
         (self.say)("deleted");
@@ -293,7 +293,13 @@ impl<'a> Actions<'a> {
     }
 
     fn log(&self) -> Result<&'a dyn Handshakes, Problem> {
-        self.log.ok_or_else(|| Problem::new(ActionKind::Database, "there is no database to expect the handshake in"))
+        self.log.ok_or_else(|| {
+            Problem::new(
+                ActionKind::Database,
+                "the database cannot be used, and the handshake \
+                                                                   must arrive in it",
+            )
+        })
     }
 
     async fn handshakes(&mut self, is: &Subscription) -> Result<HandshakesSeen, LogError> {
@@ -311,8 +317,8 @@ impl<'a> Actions<'a> {
             Problem::new(
                 ActionKind::Subscriber,
                 format!(
-                    "the subscription is for subscriber {}, which is not configured here, so its handshake would be refused: \
-                     configure it, or run `convoke subscription set`",
+                    "the subscription is for subscriber {}, which is not configured here, so the handshake would be \
+                     refused: configure it, or run `convoke subscription set`",
                     plain(id)
                 ),
             )
@@ -331,7 +337,13 @@ impl<'a> Actions<'a> {
             Err(Unproven::Log(error)) => Err(error.into()),
             Err(unproven) => {
                 self.report.probed = Some(false);
-                Err(Problem::new(ActionKind::Probe, format!("{shown}: {unproven}. The platform was not asked")))
+                Err(Problem::new(
+                    ActionKind::Probe,
+                    format!(
+                        "{shown}: {unproven}. The platform was not asked to \
+                                                             enable it"
+                    ),
+                ))
             }
         }
     }
@@ -353,7 +365,8 @@ impl<'a> Actions<'a> {
             let until = memory.locked_until(now).unwrap_or(now);
             self.report.locked_until = Some(until.to_string());
             let message = format!(
-                "the platform has locked the subscription, because enabling it failed too often: not before {until}, run this again"
+                "the platform has locked the subscription because enabling it failed too often: run this again after \
+                 {until}"
             );
             return Err(Problem::of(ActionKind::Locked, message, &error));
         }
@@ -365,23 +378,23 @@ impl<'a> Actions<'a> {
         if code == Some(ENABLE_FAILED_CODE) {
             let after = self.handshakes(is).await?;
             let why = if after != before {
-                "its handshake did arrive here and was answered, so the answer did not reach it, or too late: look at what \
-                 stands between"
+                "its handshake arrived here and was answered, but the answer did not reach the platform, or too \
+                 late: check the proxies and firewalls in between"
             } else {
-                "its handshake did not arrive here, though ours did: it is kept from us on the way from the internet (a firewall, a \
-                 name that leads elsewhere from outside, listen.allow_from, a certificate that only this machine trusts), or it \
-                 is signed with another key (`convoke subscription set` sets the first one again); \
-                 convoke_rejections_total and the log of `convoke serve` tell which"
+                "its handshake did not arrive here, although our own probe did. Either something blocks it on the \
+                 way from the internet (a firewall, a name that resolves differently outside, listen.allow_from, a \
+                 certificate that only this machine trusts), or it is signed with another key (`convoke subscription \
+                 set` sets the first one again); the log of `convoke serve` and convoke_rejections_total show which"
             };
             let locked = self.read().await?.is_some_and(|is| is.status == Status::Locked);
             let count = if locked {
-                "That was one failure too many: it is locked for an hour"
+                "The subscription is now locked for an hour"
             } else {
-                "Too many failures lock it for an hour"
+                "Too many failures lock the subscription for an hour"
             };
             let message = format!(
-                "the platform could not enable the subscription: {why}. {count}; do not run this again before something has \
-                 changed"
+                "the platform could not enable the subscription: {why}. {count}; fix the cause before you run this \
+                 again"
             );
             return Err(Problem::of(ActionKind::Refused, message, &error));
         }
@@ -417,8 +430,9 @@ async fn refuse_if_locked(memory: &Memory, log: &dyn Handshakes) -> Result<(), P
     Err(Problem::new(
         ActionKind::Locked,
         format!(
-            "the subscription is locked, because enabling it failed too often; as far as is known here until {until}. The \
-             platform was not asked: another failure might begin the hour anew. --force asks it all the same"
+            "the subscription is locked because enabling it failed too often, as far as this Convoke knows until \
+             {until}. The platform was not asked: another failure might restart the hour. Add --force to ask it \
+             anyway"
         ),
     ))
 }

@@ -61,13 +61,15 @@ impl Expected {
         let mut found = Vec::new();
         match &is.subscriber_id {
             Some(id) if self.subscribers.iter().any(|known| **known == **id) => {}
-            Some(id) => found.push(format!("it is for subscriber {}, which is not configured here", plain(id))),
-            None => found.push("it names no subscriber".to_owned()),
+            Some(id) => {
+                found.push(format!("the subscription is for subscriber {}, which is not configured here", plain(id)))
+            }
+            None => found.push("the subscription names no subscriber".to_owned()),
         }
         match (&is.url, &self.url) {
-            (None, _) => found.push("it names no URL".to_owned()),
+            (None, _) => found.push("the subscription names no URL".to_owned()),
             (Some(is), Some(should)) if !same_url(is, should) => {
-                found.push(format!("it pushes to {}, and platform.callback_url is {should}", plain(is)));
+                found.push(format!("the subscription pushes to {}, but platform.callback_url is {should}", plain(is)));
             }
             _ => {}
         }

@@ -42,53 +42,51 @@ pub enum Unproven {
     #[error("{0}")]
     NoRoots(String),
     /// The server's certificate is not trusted.
-    #[error("its certificate is refused: {0}; the platform would refuse it too")]
+    #[error("the server's certificate is not trusted: {0}; the platform would not trust it either")]
     Certificate(String),
     /// No server answers there, or none that speaks HTTP.
-    #[error(
-        "it cannot be reached from here: {0}. If it can be from outside, and only this machine has no way to it, add \
-         --without-probe"
-    )]
+    #[error("it cannot be reached from this machine: {0}. If it can be reached from the internet, add --without-probe")]
     Unreachable(String),
     /// The response takes too long.
     #[error("it did not answer within {0:?}")]
     Slow(Duration),
     /// 401.
     #[error(
-        "whoever answers there does not know subscriber {0} or its first key (401): another Convoke, or this one before it \
-         has read a new key (send it SIGHUP)"
+        "the receiver at this URL does not know subscriber {0} or its first key (401): it is another Convoke, or \
+         this one has not loaded a new key yet (send it SIGHUP)"
     )]
     Key(String),
     /// 403.
     #[error(
-        "this machine may not post there (403): if listen.allow_from or a firewall lets only the platform in, add \
-         --without-probe"
+        "this machine is not allowed to post there (403): if listen.allow_from or a firewall admits only the \
+         platform, add --without-probe"
     )]
     Source,
     /// 404, 405.
     #[error(
-        "nobody takes events at that path ({0}): compare it with listen.path, and with what a proxy in front does to it"
+        "no receiver accepts events at that path ({0}): compare it with listen.path, and check whether a proxy in \
+         front changes it"
     )]
     Path(u16),
     /// A redirect.
-    #[error("it redirects ({0}): give the platform the URL at which events are taken")]
+    #[error("it redirects ({0}): give the platform the URL that receives events itself")]
     Redirect(u16),
     /// Any other status.
-    #[error("it answers {0}")]
+    #[error("it answers with status {0}")]
     Status(u16),
     /// 200, but with an unexpected body.
-    #[error("it answers 200, but not with the nonce of the handshake: that is not Convoke")]
+    #[error("it answers 200, but without the nonce of the handshake: it is not Convoke")]
     NoEcho,
     /// The nonce came back even for a wrong key.
     #[error(
-        "it answers every handshake, also one that is signed with a wrong key: that is not Convoke, or something in front \
-             of it answers in its place"
+        "it answers every handshake, even one signed with a wrong key: it is not Convoke, or something in front of \
+         Convoke answers instead"
     )]
     Anything,
     /// The nonce came back, but is not in the database.
     #[error(
-        "a receiver that knows the key answers there, but the probe is not in the database of this command: that is another \
-         Convoke, or one with another database.url, or one whose database is away{0}"
+        "a receiver with the right key answers there, but the probe did not arrive in the database of this command: \
+         it is another Convoke, or it uses another database.url, or its database is down{0}"
     )]
     Elsewhere(&'static str),
     /// The database cannot be read.
@@ -133,7 +131,12 @@ pub async fn probe(log: &dyn Handshakes, url: &str, subscriber: &Subscriber, clo
         return Ok(());
     }
     let alive = log.heartbeat().await?.is_some_and(|heartbeat| heartbeat.age <= HEARTBEAT_TIMEOUT);
-    Err(Unproven::Elsewhere(if alive { "" } else { ". No `convoke serve` has accepted events with this one lately" }))
+    Err(Unproven::Elsewhere(if alive {
+        ""
+    } else {
+        ". No `convoke serve` has accepted events with this database \
+                                                    recently"
+    }))
 }
 
 fn body(subscriber: &Subscriber, nonce: &str, key: &str, clock: &Clock) -> Vec<u8> {

@@ -29,8 +29,8 @@ const CHANGE_LOG_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Registers a metric for the status, as far as this process knows it.
 pub fn register(status: &watch::Receiver<Option<SubscriptionStatus>>, registry: &Registry) {
-    let help =
-        "1 for how the subscription at the platform stands; all 0 where it is not watched, or by another replica.";
+    let help = "1 for the present status of the subscription at the platform; all 0 if it is not watched, or another \
+         replica watches it.";
     for shown in SubscriptionStatus::VARIANTS {
         let (labels, status) = ([("status", shown.as_str())], status.clone());
         registry
@@ -76,7 +76,7 @@ impl SubscriptionWatch {
             migrated.cancelled().await;
             loop {
                 if let Err(error) = self.look().await {
-                    tracing::debug!(%error, "whether the subscription is watched here is not known");
+                    tracing::debug!(%error, "cannot tell whether this process watches the subscription");
                 }
                 tokio::time::sleep(STANDBY_POLL_INTERVAL.min(self.every)).await;
             }
@@ -117,9 +117,11 @@ impl SubscriptionWatch {
             }
         } else if self.reminder.is_due(standing, LOG_INTERVAL, now) {
             let detail = match &read {
-                Ok(None) => "there is none: run `convoke subscription set`, then `enable`".to_owned(),
+                Ok(None) => {
+                    "there is none: run `convoke subscription set`, then `convoke subscription enable`".to_owned()
+                }
                 Ok(Some(is)) => detail(standing, expected.differences(is)),
-                Err(error) => format!("it could not be read: {}", error.with_advice()),
+                Err(error) => format!("cannot read it: {}", error.with_advice()),
             };
             let status = standing.as_str();
             tracing::warn!(status, detail, "the subscription at the platform is not as it should be");
@@ -135,12 +137,12 @@ fn detail(standing: SubscriptionStatus, differences: Vec<String>) -> String {
     let what = match standing {
         SubscriptionStatus::Disabled => "no events are pushed: run `convoke subscription enable`",
         SubscriptionStatus::Locked => {
-            "enabling it failed too often, and no events are pushed: see what keeps the platform's handshake from \
-             us, wait an hour, then run `convoke subscription enable`"
+            "enabling it failed too often, and no events are pushed: find out what blocks the platform's handshake, \
+             wait an hour, then run `convoke subscription enable`"
         }
-        SubscriptionStatus::Unknown => "the platform gave a status that its manual does not list",
+        SubscriptionStatus::Unknown => "the platform returned a status that its manual does not list",
         SubscriptionStatus::Elsewhere | SubscriptionStatus::Enabled | SubscriptionStatus::Missing => {
-            "events are pushed somewhere else"
+            "events are pushed to another URL"
         }
     };
     std::iter::once(what.to_owned()).chain(differences).collect::<Vec<_>>().join("; ")

@@ -27,7 +27,7 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Lines that were dropped.
 static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
-    let help = "Lines of the log that could not be written: nobody reads them, or the disk is full.";
+    let help = "Log lines that could not be written: their reader is gone, or the disk is full.";
     IntCounter::new("convoke_log_lines_dropped_total", help).unwrap_or_else(|error| unreachable!("{error}"))
 });
 
@@ -106,7 +106,7 @@ pub fn log_panics() {
         let words = panic.payload_as_str().unwrap_or("no words");
         if LINES.get().is_some() {
             let backtrace = std::backtrace::Backtrace::capture();
-            tracing::error!(place, panic = words, %backtrace, "a panic: this is a bug of Convoke, please report it");
+            tracing::error!(place, panic = words, %backtrace, "a panic: this is a bug in Convoke, please report it");
         } else {
             say(&format!("convoke: a panic at {place}: {words}"));
         }

@@ -62,7 +62,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(600);
 const IDLE: &str = "idle";
 
 static DROPPED: LazyLock<IntCounter> = LazyLock::new(|| {
-    let help = "Spans that the collector did not get: it is away, or too slow.";
+    let help = "Spans that did not reach the collector: it is down or too slow.";
     IntCounter::new("convoke_trace_spans_dropped_total", help).unwrap_or_else(|error| unreachable!("{error}"))
 });
 
@@ -185,7 +185,7 @@ async fn send(mut items: mpsc::Receiver<Item>, exporter: SpanExporter) {
         {
             DROPPED.inc_by(count as u64);
             throttle.run("collector", |suppressed| {
-                tracing::warn!(%error, suppressed, "traces cannot be sent to telemetry.otlp_endpoint: they are dropped");
+                tracing::warn!(%error, suppressed, "cannot send traces to telemetry.otlp_endpoint; they are dropped");
             });
         }
         for done in ends {

@@ -97,7 +97,7 @@ async fn a_sqlite_log_is_backed_up_and_restored_beside_a_newer_stream_under_load
     assert!(published.iter().all(|(_, seq)| *seq > newest), "{published:?} after {newest}");
     the_audit_is_clean_but_for_unknown_messages(SQLITE_PAGE, &convoke).await;
     metric_over(&convoke, "convoke_stream_unknown_events", 0.0, LONG_TIMEOUT).await;
-    assert_eq!(lines_with(&convoke, "was an older log restored?"), 1);
+    assert_eq!(lines_with(&convoke, "was an older backup of the log restored?"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -62,10 +62,10 @@ async fn before_the_first_start_check_warns_and_sends_nobody_to_make_a_database(
     on_both(async |database| {
         let report = convoke(database, "none").arg("check").run().await;
         let said = line(&report, "warn  database");
-        assert!(said.contains("`convoke serve` makes") && said.contains("at its first start"), "{said}");
+        assert!(said.contains("`convoke serve` creates") && said.contains("at its first start"), "{said}");
         assert!(report.code() == 0 && !report.stdout.contains("convoke migrate"), "{report:?}");
         let export = convoke(database, "none").arg("export").arg("events").run().await;
-        assert!(export.code() == 1 && export.stderr.contains("database.url names another"), "{export:?}");
+        assert!(export.code() == 1 && export.stderr.contains("database.url names a different one"), "{export:?}");
         assert!(!export.stderr.contains("convoke migrate"), "{export:?}");
     })
     .await;

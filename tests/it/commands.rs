@@ -212,7 +212,7 @@ async fn the_quarantine_is_listed_shown_retried_and_discarded() {
     let mut sql = Command::new("sqlite3");
     tools::output_of(sql.args(["-cmd", ".timeout 5000"]).arg(service.database_file()).arg(insert));
     let retry = run(&["retry", "--all"]).await;
-    assert!(retry.code() == 1 && retry.stdout.contains("4: now in the log"), "{retry:?}");
+    assert!(retry.code() == 1 && retry.stdout.contains("4: stored in the log"), "{retry:?}");
     assert_eq!(service.sql("SELECT meeting_id, deliveries FROM events"), "77|3");
     assert_eq!(service.count("quarantine"), 3);
 
@@ -244,11 +244,11 @@ async fn admitted(service: &Service) {
     }
     let run = async |arguments: &[&str]| service.convoke.run(&[&["quarantine"], arguments].concat()).await;
     let plain = run(&["retry", "--all"]).await;
-    assert!(plain.code() == 1 && plain.stdout.contains("1: stays: implausible time; "), "{plain:?}");
+    assert!(plain.code() == 1 && plain.stdout.contains("1: stays in the quarantine: implausible time; "), "{plain:?}");
     for (id, unit) in [("1", "microseconds"), ("2", "seconds"), ("3", "received"), ("4", "microseconds")] {
         let retry = run(&["retry", id, "--as", unit]).await;
         // Two texts of one moment are two events.
-        assert!(retry.code() == 0 && retry.stdout.contains("now in the log"), "{retry:?}");
+        assert!(retry.code() == 0 && retry.stdout.contains("stored in the log"), "{retry:?}");
     }
     assert_eq!(service.count("quarantine"), 0);
     let (at, same) = match service.database {
@@ -269,7 +269,7 @@ async fn admitted(service: &Service) {
     // It comes again, and is what it was.
     service.acknowledged(&started(times[0])).await;
     let again = run(&["retry", "--all", "--as", "microseconds"]).await;
-    assert!(again.code() == 0 && again.stdout.contains("was in the log already"), "{again:?}");
+    assert!(again.code() == 0 && again.stdout.contains("already in the log"), "{again:?}");
     assert_eq!(run(&["retry", "--all", "--as", "hours"]).await.code(), 2);
 }
 
@@ -333,7 +333,7 @@ async fn check_says_in_a_line_each_what_is_well_and_what_is_not() {
     let stream = jetstream.get_stream("MEETINGS").await.expect("the stream");
     stream.purge().await.expect("a purge");
     let purged = check(&service, &[]).await;
-    assert!(purged.code() == 1 && failing(&purged)[0].contains("went backwards"), "{purged:?}");
+    assert!(purged.code() == 1 && failing(&purged)[0].contains("it lost messages"), "{purged:?}");
     jetstream.delete_stream("MEETINGS").await.expect("it was there");
     let deleted = check(&service, &[]).await;
     assert!(deleted.code() == 1 && failing(&deleted)[0].contains("MEETINGS"), "{deleted:?}");
@@ -447,7 +447,7 @@ async fn the_demo_works_from_the_program_alone() {
     assert_eq!(finished.code(), 0, "{finished:?}");
     for said in [
         "there is no nats-server",
-        "kept in SQLite. The audit of ledger and log",
+        "stored in SQLite. The audit of ledger and log",
         "\nclean\n",
         concat!("  ", env!("CARGO_BIN_EXE_convoke"), " send http://"),
     ] {
@@ -472,7 +472,7 @@ async fn the_demo_stays_until_it_is_stopped() {
                     tokio::process::Command::new("sh").args(["-c", line.trim()]).output().await.expect("a shell");
                 assert!(sent.status.success(), "{line}: {sent:?}");
             }
-            if line.contains("Ctrl-C ends all of it") {
+            if line.contains("Ctrl-C ends the demo") {
                 return;
             }
         }

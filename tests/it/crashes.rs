@@ -199,7 +199,7 @@ async fn a_stop_while_the_database_and_the_bus_stall_is_orderly_under_load() {
         metric_over(&convoke, "convoke_rejections_total", 0.0, TEN).await;
         convoke.signal(Signal::TERM);
         assert!(convoke.wait_exit(Duration::from_secs(22)).await.success());
-        assert_eq!(lines_with(&convoke, "is over"), 0, "it ended only because its time was over");
+        assert_eq!(lines_with(&convoke, "shutdown_timeout has passed"), 0, "it ended only because its time was over");
         database.heal();
         bus.heal();
         convoke.restart().await;

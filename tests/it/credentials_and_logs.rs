@@ -58,7 +58,7 @@ async fn a_file_that_a_setting_names_is_used_soon_after_it_changed_and_a_half_wr
     swap("two", "new");
     let said = |words: &str| convoke.logs().contains(words);
     eventually("it is noticed", WATCHED, async || said("changed files cannot be used")).await;
-    assert!(said("is not that of the certificate"));
+    assert!(said("does not belong to the certificate"));
     assert_eq!((status("before", "old").await, status("before", "new").await), (200, 401), "all of the old stays");
     copy("after.key", "key");
     eventually("both are used", WATCHED, async || said("are used from now on")).await;
@@ -212,7 +212,7 @@ async fn a_password_of_the_bus_that_was_changed_in_its_file_is_used_without_anyb
     published(&convoke, 2.0).await;
     let logs = convoke.logs();
     let lines = || logs.lines().filter(|line| line.to_lowercase().contains("authorization violation"));
-    assert!(lines().all(|line| line.contains(refused) || line.contains("NATS says")), "{logs}");
+    assert!(lines().all(|line| line.contains(refused) || line.contains("NATS reported an error")), "{logs}");
     assert!(lines().count() <= 6, "one line a failure: {logs}");
     assert!(!logs.contains("8c1f") && !logs.contains("27d9"), "{logs}");
 }
@@ -306,7 +306,7 @@ async fn the_bus_is_reached_with_an_nkey_and_a_client_certificate_and_without_it
     drop(convoke);
 
     let without = builder().start().await;
-    eventually("it is said", WATCHED, async || without.logs().contains("wants a client certificate")).await;
+    eventually("it is said", WATCHED, async || without.logs().contains("requires a client certificate")).await;
     let check = without.run(&["check"]).await;
-    assert!(check.stdout.contains("wants a client certificate"), "{}", check.stdout);
+    assert!(check.stdout.contains("requires a client certificate"), "{}", check.stdout);
 }

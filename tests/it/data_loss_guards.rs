@@ -51,7 +51,7 @@ async fn a_database_that_is_moved_away_or_replaced_is_noticed_before_the_next_20
     assert_eq!(Sample::number(10).deliver(convoke.events).await, 503);
     eventually("it is not ready", TEN, async || readyz().await == 503).await;
     let (code, said) = check(&convoke).await;
-    assert!(said.contains("is not there"), "{said}");
+    assert!(said.contains("does not exist"), "{said}");
     assert!(code == 1 && fails(&said, "was removed"), "{said}");
     let line = "was removed while the database was open";
     eventually("it is said", TEN, async || convoke.logs().contains(line)).await;
@@ -96,7 +96,7 @@ async fn a_copy_that_is_put_in_the_place_of_a_killed_services_database_is_not_mi
         std::fs::copy(&backup, &database).expect("copied");
         // The first to open it may be any command.
         let (_, said) = check(&convoke).await;
-        assert!(said.contains("the database takes events"), "{said}");
+        assert!(said.contains("the database accepts events"), "{said}");
         convoke.restart().await;
         convoke.wait_ready(TEN).await;
         assert_eq!(count(&convoke).await, [[Some("3".to_owned())]]);
@@ -110,7 +110,7 @@ async fn a_copy_that_is_put_in_the_place_of_a_killed_services_database_is_not_mi
     convoke.restart().await;
     convoke.wait_ready(TEN).await;
     assert!(convoke.folder().join("convoke.db-wal.replaced-3").exists());
-    assert!(convoke.logs().contains("belongs to the database's file that was replaced"), "{}", convoke.logs());
+    assert!(convoke.logs().contains("belongs to the replaced database file"), "{}", convoke.logs());
     assert_eq!(count(&convoke).await, [[Some("0".to_owned())]]);
     // Killed without any of that, it goes on with its own WAL.
     deliver(&convoke, 50..55).await;
@@ -148,7 +148,7 @@ async fn rows_of_long_ago(database: &str, age: impl AsyncFn(&Convoke)) {
     age(&convoke).await;
     let blocked = async || http::metric(convoke.admin, "convoke_retention_blocked").await;
     eventually("it is noticed", LONG_TIMEOUT, async || blocked().await == 1.0).await;
-    assert_eq!(lines_with(&convoke, "retention is held back"), 1, "{}", convoke.logs());
+    assert_eq!(lines_with(&convoke, "retention is paused"), 1, "{}", convoke.logs());
     let (_, said) = check(&convoke).await;
     assert!(said.lines().any(|line| line.starts_with("warn  retention")), "{said}");
     let url = if database == SQLITE {

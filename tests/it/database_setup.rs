@@ -170,7 +170,7 @@ async fn a_database_that_nobody_has_used_yet_is_left_to_the_service_to_fill() {
     let sqlite = format!("sqlite://{}/convoke.db", folder.path().display());
     for url in [postgres.url(), sqlite] {
         let finished = convoke(&url, "none").arg("check").run().await;
-        assert!(finished.stdout.contains("`convoke serve` makes"), "{}", finished.stdout);
+        assert!(finished.stdout.contains("`convoke serve` creates"), "{}", finished.stdout);
         assert!(!finished.stdout.contains("run `convoke migrate`"), "{}", finished.stdout);
     }
 }

@@ -78,7 +78,7 @@ async fn a_disk_with_little_room_is_warned_of_before_it_is_full() {
     let convoke = convoke(&database, "none").start().await;
     convoke.wait_ready(TEN).await;
     deliver(&convoke, 0..1).await;
-    eventually("it is said", TEN, async || lines_with(&convoke, "nearly full") == 1).await;
+    eventually("it is said", TEN, async || lines_with(&convoke, "almost full") == 1).await;
     let check: Convoke = convoke;
     let check = check.run(&["check"]).await;
     assert!(check.stdout.lines().any(|line| line.starts_with("warn  disk")), "{check:?}");

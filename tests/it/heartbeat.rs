@@ -65,7 +65,7 @@ async fn a_first_start_and_a_quick_restart_have_no_gap_and_five_hours_down_are_r
     let logs = convoke.logs();
     let lost =
         logs.lines().find(|line| line.contains("more than a day before this start")).expect("a line on the loss");
-    assert!(lost.contains("\"ERROR\"") && lost.contains("history API"), "{lost}");
+    assert!(lost.contains("\"ERROR\"") && lost.contains("run `convoke backfill`"), "{lost}");
 }
 
 async fn move_heartbeat(folder: &Path, hours: u32) {

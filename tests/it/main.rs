@@ -28,6 +28,7 @@ mod heartbeat;
 mod ingest;
 mod interop;
 mod log_contract;
+mod messages;
 mod missing_deliveries;
 mod nats_cluster;
 mod operation;

@@ -118,13 +118,13 @@ async fn what_is_no_http_on_the_plain_port_is_distinguished_and_said() {
     assert!(tls::connect(events, &cert, b"http/1.1").await.is_err());
     is_told(&service, "tls_on_plain_port", 1.0, "set listen.tls_cert and listen.tls_key").await;
     answered(events, b"SSH-2.0-OpenSSH_9.6\r\n").await;
-    is_told(&service, "not_http", 1.0, "what came was no HTTP").await;
+    is_told(&service, "not_http", 1.0, "the client did not send HTTP").await;
     let large = format!("GET /livez HTTP/1.1\r\nHost: h\r\nCookie: {}\r\n\r\n", "x".repeat(17 << 10));
     assert!(answered(events, large.as_bytes()).await.starts_with("HTTP/1.1 431 "));
     is_told(&service, "head_too_large", 1.0, "16 KiB and 64 headers").await;
     assert_eq!(service.metric("convoke_connection_failures_total").await, 5.0, "and nothing else is a failure");
     let check = service.convoke.run(&["check"]).await.stdout;
-    for sentence in ["no request (2): the PROXY protocol", "no request (1): TLS came"] {
+    for sentence in ["no request (2): the PROXY protocol", "no request (1): the client sent TLS"] {
         assert!(check.lines().any(|line| line.starts_with("warn") && line.contains(sentence)), "{check}");
     }
 }
@@ -163,11 +163,11 @@ async fn a_handshake_that_fails_is_said_with_the_reason() {
     silent.write_all(&[0x16, 3, 1, 2, 0]).await.expect("half of a hello");
     silent.shutdown().await.expect("an end");
     silent.read_to_end(&mut Vec::new()).await.expect("closed");
-    is_told(&service, "tls", 2.0, "put those that vouch for it after it in listen.tls_cert").await;
+    is_told(&service, "tls", 2.0, "append the intermediate certificates to listen.tls_cert").await;
     let mut inner = tls::connect(events, &at("ours.cert"), b"http/1.1").await.expect("TLS");
     inner.write_all(b"\x00\x01\x02\r\n\r\n").await.expect("sent");
     inner.read_to_end(&mut Vec::new()).await.expect("closed");
-    is_told(&service, "not_http", 1.0, "what came was no HTTP").await;
+    is_told(&service, "not_http", 1.0, "the client did not send HTTP").await;
     assert_eq!(service.metric("convoke_connection_failures_total").await, 5.0);
 }
 

@@ -139,7 +139,7 @@ async fn a_node_of_three_may_die_and_come_back_under_load() {
     nothing_is_lost(&one, &js, &load.ledger).await;
     nothing_is_lost(&one, &js, &other.ledger).await;
     for replica in [&one, &two] {
-        for alarm in ["went backwards", "was deleted", "not as configured"] {
+        for alarm in ["lost its newest", "was deleted", "differs from the settings"] {
             assert_eq!(lines_with(replica, alarm), 0, "{}", replica.logs());
         }
     }

@@ -340,7 +340,7 @@ async fn the_three_parts_of_the_compose_file_work_together_with_its_settings_and
 
     let checked = convoke.run(&["check"]).await;
     assert_eq!(checked.code(), 0, "{checked:?}");
-    assert!(!checked.stdout.contains("not as configured"), "{}", checked.stdout);
+    assert!(!checked.stdout.contains("differs from the settings"), "{}", checked.stdout);
     // The same file, not private: it is as if there were none, and the log says so.
     output_of_chmod(&passwords, "0440");
     let checked = convoke.run(&["check"]).await;

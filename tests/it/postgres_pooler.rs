@@ -12,7 +12,7 @@ use crate::support::{
 };
 
 /// What is said of a pooler that cannot be used.
-const REFUSAL: &str = "connection pooler that gives the session away";
+const REFUSAL: &str = "connection pooler in transaction mode";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_behind_a_pooler_of_sessions_work_as_without_it_under_load() {

@@ -269,10 +269,10 @@ async fn the_running_service_finds_lost_messages_and_sees_them_back() {
     assert_eq!(missing, 2.0);
     assert!(lines_with(&convoke, "events of the log are missing in the stream") == 1, "{}", convoke.logs());
     let replay = convoke.run(&["replay", "--missing"]).await;
-    assert!(replay.code() == 0 && replay.stdout.contains("published 2 new"), "{replay:?}");
+    assert!(replay.code() == 0 && replay.stdout.contains("published 2 event"), "{replay:?}");
     eventually("they are seen to be back", LONG_TIMEOUT, async || {
         http::metric(convoke.admin, "convoke_stream_missing_events").await == 0.0
     })
     .await;
-    assert_eq!(lines_with(&convoke, "missing in the stream any more"), 1);
+    assert_eq!(lines_with(&convoke, "the stream contains all events of the log again"), 1);
 }

@@ -54,7 +54,7 @@ async fn the_api_describes_itself_so() {
 #[tokio::test]
 async fn commands_and_settings_are_these() {
     let mut waiting = VecDeque::from([Vec::new()]);
-    let mut all = "# Command line\n\nWhat `--help` prints of each command. Every command takes all flags of settings; its help shows those that it uses.\n".to_owned();
+    let mut all = "# Command line\n\nWhat `--help` prints of each command. A command that reads settings takes all of their flags; its help shows those that it uses.\n".to_owned();
     while let Some(path) = waiting.pop_front() {
         let mut arguments: Vec<&str> = path.iter().map(String::as_str).collect();
         arguments.push("--help");
@@ -64,9 +64,9 @@ async fn commands_and_settings_are_these() {
         // Not what the width of the terminal leaves at the end of a line.
         let text: Vec<&str> = help.stdout.lines().map(str::trim_end).collect();
         all.push_str(&format!("\n## {name}\n\n```text\n{}\n```\n", text.join("\n").trim_end()));
-        let commands = help.stdout.split_once("\nCommands:\n").map_or("", |(_, rest)| rest);
-        let commands = commands.lines().take_while(|line| !line.is_empty());
-        // A line that begins deeper goes on with the text of the one before.
+        // Headings are those of the groups of commands, or `Commands:`; a line that begins deeper goes on with the one before.
+        let commands = help.stdout.split_once("<COMMAND>\n").map_or("", |(_, rest)| rest);
+        let commands = commands.split("\nOptions:\n").next().unwrap_or_default().lines();
         let names = commands.filter(|line| line.starts_with("  ") && !line.starts_with("   "));
         for name in names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help") {
             waiting.push_back([path.clone(), vec![name.to_owned()]].concat());
@@ -92,7 +92,7 @@ fn steady(report: &str, convoke: &Convoke) -> String {
         (r"\d+(\.\d+)? [KMGT]?i?B\b", "SIZE"),
         (r"\d{4}-\d\d-\d\dT[0-9:.]+Z", "TIME"),
         (r"\d+(\.\d+)*\.\d+( \([^)]*\))?", "VERSION"),
-        (r"moved by \S+", "moved by PROCESS"),
+        (r"processed by \S+", "processed by PROCESS"),
         (r"\b\d+ ?(ms|s|min|h|m)\b", "DURATION"),
     ] {
         text = regex::Regex::new(pattern).expect("a pattern").replace_all(&text, replacement).into_owned();
@@ -112,7 +112,7 @@ async fn check_says_this_of_a_service_that_is_well() {
         let report = eventually("all is well", LONG_TIMEOUT, async || {
             let report = convoke.run(&["check"]).await;
             let mut cursors = report.stdout.lines().filter(|line| line.contains("cursor"));
-            let well = !report.stdout.contains("FAIL") && cursors.all(|line| line.contains("moved by"));
+            let well = !report.stdout.contains("FAIL") && cursors.all(|line| line.contains("processed by"));
             if well { Ok(report) } else { Err(format!("{report:?}")) }
         })
         .await;

@@ -132,5 +132,5 @@ async fn a_collector_that_is_away_costs_spans_and_nothing_else() {
     metric_over(&convoke, "convoke_trace_spans_dropped_total", 50.0, LONG_TIMEOUT).await;
     convoke.signal(rustix::process::Signal::TERM);
     assert!(convoke.wait_exit(LONG_TIMEOUT).await.success());
-    assert_eq!(lines_with(&convoke, "traces cannot be sent"), 1);
+    assert_eq!(lines_with(&convoke, "cannot send traces"), 1);
 }

@@ -6,32 +6,32 @@ use super::login::Login;
 pub(super) fn explain(text: &str, login: Option<&Login>, client_certificate: bool) -> String {
     let lower = text.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|words| lower.contains(words));
-    let who = login.map_or_else(|| "nobody: no way to log in is set".to_owned(), Login::who);
+    let who = login.map_or_else(|| "no user: no credentials are configured".to_owned(), Login::who);
     if has(&["authorization violation", "authentication expired", "authentication revoked"]) {
         format!("{} for {who}", reason(&lower))
     } else if has(&["failed signing nonce"]) {
         format!("cannot log in: {}", rest(text))
     } else if has(&["dns error", "failed to lookup address"]) {
-        "no such host: its name cannot be resolved".to_owned()
+        "no such host: the name cannot be resolved".to_owned()
     } else if has(&["connection refused"]) {
         "connection refused: no server listens there".to_owned()
     } else if has(&["certificaterequired", "certificate required", "handshakefailure", "badcertificate", "unknownca"])
         && has(&["alert"])
     {
         match client_certificate {
-            true => "the server does not take the client certificate in nats.tls_cert".to_owned(),
-            false => "the server wants a client certificate: set nats.tls_cert and nats.tls_key".to_owned(),
+            true => "the server rejects the client certificate in nats.tls_cert".to_owned(),
+            false => "the server requires a client certificate: set nats.tls_cert and nats.tls_key".to_owned(),
         }
     } else if has(&["unknownissuer"]) {
-        "the server's certificate is not vouched for by a known authority: name yours in nats.tls_ca".to_owned()
+        "the server's certificate is signed by an unknown CA: name your CA file in nats.tls_ca".to_owned()
     } else if has(&["invalid peer certificate"]) {
-        format!("the server's certificate cannot be trusted: {}", rest(text))
+        format!("the server's certificate is not trusted: {}", rest(text))
     } else if has(&["invalidcontenttype", "corrupt message"]) {
         "the server speaks no TLS: write nats:// instead of tls://, or give the server a certificate".to_owned()
     } else if has(&["timed out"]) {
         "no answer in time".to_owned()
     } else if has(&["expected info"]) {
-        "what listens there is no NATS server".to_owned()
+        "the program that listens there is not a NATS server".to_owned()
     } else if text.is_empty() {
         "no server answered yet".to_owned()
     } else {

@@ -125,7 +125,7 @@ impl Bus {
                 Ok(stream) => {
                     let config = &stream.cached_info().config;
                     if config.deny_delete || config.sealed {
-                        return Err(failed(DELETING)(&"the stream is set up so that nothing can be deleted from it"));
+                        return Err(failed(DELETING)(&"the stream's settings forbid deleting messages"));
                     }
                     return Ok(Some(Eraser { stream }));
                 }

@@ -218,7 +218,7 @@ impl ConnectionState {
                     self.denials.fetch_add(1, Ordering::Relaxed);
                 }
                 self.complaints.run(if denied { "denied" } else { "server" }, |suppressed| {
-                    tracing::warn!(%error, suppressed, "NATS says");
+                    tracing::warn!(%error, suppressed, "NATS reported an error");
                 });
             }
             // One arrives for each failed round of attempts, with only the kind of failure. A server's own message is
@@ -248,7 +248,7 @@ impl ConnectionState {
         let kind = if connect_error::is_refusal(&reason) { "refused" } else { "away" };
         let words = server.map_or_else(|| reason.clone(), |server| format!("{server}: {reason}"));
         let changed = self.set_connect_error(Some(if kind == "refused" { reason } else { words.clone() }));
-        let say = |suppressed| tracing::warn!(reason = words, suppressed, "cannot connect to NATS; trying again");
+        let say = |suppressed| tracing::warn!(reason = words, suppressed, "cannot connect to NATS; retrying");
         // A new reason is logged soon, an unchanged one rarely.
         if changed { self.throttle.run(kind, say) } else { self.complaints.run(kind, say) }
     }
@@ -387,7 +387,7 @@ impl Bus {
     pub async fn reconnect(&self) {
         let asked = tokio::time::timeout(RECONNECT_TIMEOUT, self.client.force_reconnect()).await;
         if !matches!(asked, Ok(Ok(()))) {
-            tracing::debug!("a new connection to NATS could not be asked for");
+            tracing::debug!("could not request a new connection to NATS");
         }
     }
 

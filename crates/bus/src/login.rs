@@ -51,7 +51,10 @@ impl Login {
             Self::Creds(file) => {
                 let text = read(file)?;
                 let (Some(jwt), Some(seed)) = (section(&text, "USER JWT"), section(&text, "NKEY SEED")) else {
-                    return Err(unusable(file, "it is no credentials file: it holds no user JWT with its seed"));
+                    return Err(unusable(
+                        file,
+                        "this is not a credentials file: it contains no user JWT with its seed",
+                    ));
                 };
                 auth.jwt = Some(jwt.to_owned());
                 auth.signature = Some(pair(file, seed)?.sign(nonce).map_err(|error| unusable(file, error))?);
@@ -87,7 +90,7 @@ fn read(file: &Path) -> Result<Zeroizing<String>, AuthError> {
 }
 
 fn pair(file: &Path, seed: &str) -> Result<KeyPair, AuthError> {
-    KeyPair::from_seed(seed).map_err(|error| unusable(file, format!("its seed cannot be used: {error}")))
+    KeyPair::from_seed(seed).map_err(|error| unusable(file, format!("its seed is invalid: {error}")))
 }
 
 /// The text between the lines that begin and end the section `name`.

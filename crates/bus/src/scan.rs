@@ -115,7 +115,7 @@ impl<E: std::fmt::Display> From<E> for Broken {
 }
 
 pub(super) async fn wait(reason: &str) {
-    tracing::debug!(reason, "the stream cannot be read now; trying again");
+    tracing::debug!(reason, "cannot read the stream; retrying");
     tokio::time::sleep(RETRY_DELAY).await;
 }
 

@@ -70,12 +70,12 @@ impl Bus {
             return Ok(state);
         }
         self.jetstream.create_stream(self.config()).await.map_err(|error| match self.contradiction(&error) {
-            Some(sentence) => failed("making the stream")(&sentence),
-            None => failed("making the stream")(&error),
+            Some(sentence) => failed("creating the stream")(&sentence),
+            None => failed("creating the stream")(&error),
         })?;
         let state = self.stream_state().await?.ok_or(BusError::Failed {
-            doing: "making the stream",
-            cause: "it is not there after it was made".to_owned(),
+            doing: "creating the stream",
+            cause: "the stream does not exist although it was just created".to_owned(),
         })?;
         Ok(StreamState { created_now: true, ..state })
     }
@@ -95,7 +95,7 @@ impl Bus {
             }
             Err(error) => match self.contradiction(&error) {
                 Some(sentence) => Ok(Some(sentence)),
-                None => Err(failed("making a trial stream")(&error)),
+                None => Err(failed("creating a trial stream")(&error)),
             },
         }
     }
@@ -113,19 +113,20 @@ impl Bus {
                 | ErrorCode::STREAM_MAX_STREAM_BYTES_EXCEEDED,
                 Some(bound),
             ) => Some(format!(
-                "the server cannot hold nats.max_bytes = {bound} ({error}): write a smaller nats.max_bytes, or give JetStream \
-                 (max_file_store) or the account more room"
+                "the server has no room for nats.max_bytes = {bound} ({error}): set a smaller nats.max_bytes, or \
+                 give JetStream (max_file_store) or the account more storage"
             )),
             (ErrorCode::STREAM_MAX_BYTES_REQUIRED, _) => {
-                Some(format!("the account wants a bound ({error}): set nats.max_bytes"))
+                Some(format!("the account requires a size limit ({error}): set nats.max_bytes"))
             }
             (ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED | ErrorCode::CLUSTER_NO_PEERS, _) => Some(format!(
-                "there are not enough servers for nats.replicas = {} ({error}): write a smaller nats.replicas, 1 for a single \
-                 server, or add servers",
+                "too few servers for nats.replicas = {} ({error}): set a smaller nats.replicas (1 for a single \
+                 server), or add servers",
                 options.replicas
             )),
             (ErrorCode::STREAM_SUBJECT_OVERLAP, _) => Some(format!(
-                "another stream takes subjects below {} ({error}): write another nats.subject_prefix, or delete that stream",
+                "another stream already uses subjects below {} ({error}): set another nats.subject_prefix, or delete \
+                 that stream",
                 options.subject_prefix
             )),
             _ => None,
@@ -170,7 +171,7 @@ impl Bus {
                     GetStreamErrorKind::Request if self.answers_nothing().await => {
                         Err(BusError::NoJetStream(self.servers()))
                     }
-                    _ => Err(failed("looking at the stream")(&error)),
+                    _ => Err(failed("reading the stream's state")(&error)),
                 };
             }
         };

@@ -73,14 +73,14 @@ impl Warning {
             tracing::error!(
                 free,
                 full_in,
-                "the disk of the database is nearly full: when it is, events are answered 503 until there is room again; \
-                make room, or move the database to a larger volume"
+                "the database's disk is almost full: once it is full, events are answered 503. Free space, or move \
+                 the database to a larger volume"
             );
         } else {
             tracing::warn!(
                 free,
                 full_in,
-                "the disk of the database is filling: make room, set database.retention, or enlarge it"
+                "the database's disk is filling up: free space, set database.retention, or enlarge the disk"
             );
         }
     }

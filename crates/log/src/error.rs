@@ -23,14 +23,14 @@ pub enum LogError {
         tables: Unmigrated,
     },
     /// The database refuses the values. Retrying the same values is useless; nothing was written.
-    #[error("the database refuses the values: {0}")]
+    #[error("the database rejects the values: {0}")]
     Rejected(Box<dyn StdError + Send + Sync>),
     /// The database has no partition for one of the rows now, and may have one later. Nothing was written; the other
     /// rows can be tried separately.
-    #[error("the database has no place for it now: {0}")]
+    #[error("the database cannot store it at present: {0}")]
     NoPlace(Box<dyn StdError + Send + Sync>),
     /// A user's query exceeded its time limit and was cancelled. Ask for less.
-    #[error("the query took longer than {0:?}, and was broken off")]
+    #[error("the query took longer than {0:?} and was cancelled")]
     TooSlow(Duration),
     /// The schema of the database is not usable by this version, and waiting will not change that.
     #[error("{0}")]
@@ -54,10 +54,10 @@ pub enum Unmigrated {
 impl std::fmt::Display for Unmigrated {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let by = "(with `database.migrate = false`, `convoke migrate`, run as the same user)";
-        let other = "If it should be there, database.url names another one";
+        let other = "If it should exist, database.url names a different one";
         match self {
-            Self::NoFile => write!(f, "is not there: `convoke serve` makes it at its first start. {other}"),
-            Self::Empty => write!(f, "is empty: `convoke serve` makes the tables at its first start. {other}"),
+            Self::NoFile => write!(f, "does not exist: `convoke serve` creates it at its first start. {other}"),
+            Self::Empty => write!(f, "is empty: `convoke serve` creates the tables at its first start. {other}"),
             Self::Pending(1) => write!(f, "lacks 1 migration: `convoke serve` applies it at its start {by}"),
             Self::Pending(n) => write!(f, "lacks {n} migrations: `convoke serve` applies them at its start {by}"),
         }

@@ -203,7 +203,7 @@ pub(crate) fn all_kept(meant: usize, written: u64) -> Result<(), sqlx::Error> {
     if usize::try_from(written) == Ok(meant) {
         return Ok(());
     }
-    Err(sqlx::Error::Protocol(format!("the database kept {written} of {meant} rows, and did not say why")))
+    Err(sqlx::Error::Protocol(format!("the database stored {written} of {meant} rows, without an error")))
 }
 
 /// The outcome of each entry of a batch, given which of its events are duplicates.

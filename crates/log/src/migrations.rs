@@ -52,7 +52,7 @@ where
             }
             // For example, a table of that name exists already: the database belongs to another application.
             MigrateError::ExecuteMigration(ref cause, _) if is_schema_conflict(cause) => {
-                LogError::Schema(format!("the database cannot take Convoke's schema: {error}"))
+                LogError::Schema(format!("cannot apply Convoke's schema to the database: {error}"))
             }
             MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _) => explain(cause),
             error => LogError::unavailable(error),

@@ -37,8 +37,9 @@ pub(super) trait RetentionQueries: Notes {
 pub enum RetentionHeld {
     /// The newest event is too old.
     #[error(
-        "nothing is deleted while the newest event, of {newest}, is itself beyond the retention at {now}, the database's time: \
-         either no event came for that long, or that clock is wrong. It goes on by itself with the next event of the day"
+        "nothing is deleted: even the newest event, of {newest}, is beyond the retention at {now}, the database's \
+         time. Either no event arrived for that long, or the database's clock is wrong. Deletion resumes with the \
+         next event of the day"
     )]
     Quiet {
         /// When it happened or was received.
@@ -48,8 +49,8 @@ pub enum RetentionHeld {
     },
     /// The clock jumped.
     #[error(
-        "nothing is deleted, as the database's clock went to {now} while nobody looked, and no event is as young: is it right? It \
-         goes on by itself with the next event of the day"
+        "nothing is deleted: the database's clock jumped to {now}, and no event is that recent. Check that clock. \
+         Deletion resumes with the next event of the day"
     )]
     Clock {
         /// The time of the database's clock.
@@ -57,8 +58,8 @@ pub enum RetentionHeld {
     },
     /// A cursor has not read rows beyond the retention.
     #[error(
-        "the cursor {cursor} has read nothing after {position}, and what it has not read is not deleted: switch on what it belongs \
-         to; or, if that is off for good, DELETE FROM cursors WHERE name = '{cursor}'"
+        "the cursor {cursor} has not read past {position}, and unread events are not deleted: enable the feature \
+         that it belongs to; if that is off for good, run DELETE FROM cursors WHERE name = '{cursor}'"
     )]
     Cursor {
         /// Its name.

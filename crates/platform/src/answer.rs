@@ -50,7 +50,7 @@ pub(super) fn read(doing: &'static str, answer: &Answer) -> Result<Value, Platfo
         None if is_html(answer) => {
             Err(failed(format!("{HTML_PROBLEM} (status {status})"), Class::Configuration, PROXY_ADVICE))
         }
-        None => Err(failed("what the platform answered is not JSON".to_owned(), Class::Transient, NOT_JSON_ADVICE)),
+        None => Err(failed("the platform's answer is not JSON".to_owned(), Class::Transient, NOT_JSON_ADVICE)),
         // A successful status with an error code. Only some of the calls have such a code.
         Some(json) => match stated(&json) {
             (Some(code), message) => Err(refused(Some(code), &message)),
@@ -60,10 +60,10 @@ pub(super) fn read(doing: &'static str, answer: &Answer) -> Result<Value, Platfo
 }
 
 const HTML_PROBLEM: &str = "an HTML page came instead of JSON";
-const PROXY_ADVICE: &str = "A proxy or a login page answered instead of the platform: see platform.url, and what stands \
-    between here and there.";
+const PROXY_ADVICE: &str = "A proxy or a login page answered instead of the platform: check platform.url, and any \
+                            proxy between this machine and the platform.";
 const NOT_JSON_ADVICE: &str =
-    "The answer was cut off or spoilt on its way: try again, and see whether a proxy stands in between.";
+    "The answer was truncated or altered on its way: try again, and check for a proxy in between.";
 
 /// Names of the error code and its text (manual, chapter 22; 6.3.2.2; 5.2.43; and what the platform's own SDKs read besides).
 const ENVELOPES: [(&str, [&str; 2]); 4] = [
@@ -141,25 +141,25 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 pub(super) fn unanswered(doing: &'static str, fault: Fault) -> PlatformError {
     let (problem, class, advice) = match fault {
         Fault::Certificate(reason) => (
-            format!("the platform's certificate cannot be trusted: {reason}"),
+            format!("the platform's certificate is not trusted: {reason}"),
             Class::Configuration,
-            "See platform.url, this machine's clock and its certificate authorities (SSL_CERT_FILE names others); a \
-                proxy that opens TLS has an authority of its own.",
+            "Check platform.url, this machine's clock and its CA certificates (SSL_CERT_FILE names others); a proxy \
+             that intercepts TLS has a CA of its own.",
         ),
         Fault::Connection(reason) => (
             format!("no answer from the platform: {reason}"),
             Class::Transient,
-            "See that this machine reaches the host in platform.url by HTTPS: name resolution, routes, firewall.",
+            "Check that this machine reaches the host in platform.url by HTTPS: name resolution, routes, firewall.",
         ),
         Fault::Slow(patience) => (
             format!("no answer from the platform within {}", humantime::format_duration(patience)),
             Class::Transient,
-            "The platform or the network is slow or silent: try again later.",
+            "The platform or the network is slow or does not answer: try again later.",
         ),
         Fault::TooLong => (
             "the platform's answer is larger than 16 MiB, and was not read".to_owned(),
             Class::Bug,
-            "No answer of the platform is as large: see whether platform.url leads to it.",
+            "The platform's answers are smaller: check that platform.url points to the platform.",
         ),
     };
     PlatformError::new(class, doing, problem, advice)

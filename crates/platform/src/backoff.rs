@@ -61,7 +61,8 @@ impl Backoff {
             self.failures = self.failures.saturating_add(1);
         }
         let Some(kind) = kind(error.class) else {
-            return tracing::debug!(task = self.task, %error, request_id = error.request_id, "the platform does not answer that");
+            return tracing::debug!(task = self.task, %error, request_id = error.request_id, "the platform refused a \
+                                                                                             request");
         };
         self.throttle.run(kind, |suppressed| {
             tracing::warn!(

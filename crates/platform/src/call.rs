@@ -105,7 +105,7 @@ impl Core {
 
     /// Revokes a token (3.2.5). Not retried, because a token expires anyway.
     pub(super) async fn log_out(&self, token: &Token) -> Result<(), PlatformError> {
-        let call = Call::new("giving the token back", Method::DELETE, "/v1/usg/acs/token");
+        let call = Call::new("returning the token", Method::DELETE, "/v1/usg/acs/token");
         self.attempt(&call, &Credentials::Token(token)).await.map(drop)
     }
 
@@ -163,9 +163,9 @@ impl Core {
             // There is no token yet, so the credentials are wrong.
             if error.class == Class::Token {
                 error.class = Class::Configuration;
-                error.advice = "The platform does not accept our credentials: compare platform.app_id, the key in \
-                    platform.app_key_file and platform.user_id with the platform's console, and see that this \
-                    machine's clock is right.";
+                error.advice = "The platform rejects the credentials: compare platform.app_id, the key in \
+                                platform.app_key_file and platform.user_id with the platform's console, and check \
+                                this machine's clock.";
             }
             if error.status == Some(401)
                 && let Some(behind) = answer::clock_behind(&answer.headers, self.clock.now())
@@ -238,16 +238,16 @@ enum Credentials<'a> {
 
 /// The advice for a successful response that does not have the expected content.
 pub(super) const UNEXPECTED_ADVICE: &str =
-    "Something else than the platform answered, or the platform has changed: see platform.url.";
+    "A different server answered, or the platform's API has changed: check platform.url.";
 
 fn no_token(doing: &'static str) -> PlatformError {
-    let error = PlatformError::new(Class::Bug, doing, "the platform's answer holds no token", UNEXPECTED_ADVICE);
+    let error = PlatformError::new(Class::Bug, doing, "the platform's answer contains no token", UNEXPECTED_ADVICE);
     PlatformError { status: Some(200), ..error }
 }
 
 fn unsendable(doing: &'static str) -> PlatformError {
-    let advice = "See that platform.url is the base of the platform's API.";
-    PlatformError::new(Class::Configuration, doing, "the request cannot be written down", advice)
+    let advice = "Check that platform.url is the base URL of the platform's API.";
+    PlatformError::new(Class::Configuration, doing, "the request cannot be serialized", advice)
 }
 
 /// Clock differences below this are harmless.
@@ -256,8 +256,8 @@ const MAX_CLOCK_DIFFERENCE_S: i64 = 60;
 fn clocks(behind: i64) -> String {
     let apart = humantime::format_duration(Duration::from_secs(behind.unsigned_abs()));
     match behind {
-        _ if behind.abs() < MAX_CLOCK_DIFFERENCE_S => "; our clock and the platform's agree".to_owned(),
-        1.. => format!("; our clock is {apart} behind the platform's"),
-        _ => format!("; our clock is {apart} ahead of the platform's"),
+        _ if behind.abs() < MAX_CLOCK_DIFFERENCE_S => "; this machine's clock and the platform's agree".to_owned(),
+        1.. => format!("; this machine's clock is {apart} behind the platform's"),
+        _ => format!("; this machine's clock is {apart} ahead of the platform's"),
     }
 }

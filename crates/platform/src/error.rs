@@ -85,44 +85,45 @@ pub(super) fn judge(status: u16, code: Option<&str>, message: &str) -> Judgement
     match status {
         401 => plain(
             Class::Token,
-            "The platform accepts no token of ours: see whether the account that platform.user_id names, or the \
-                default administrator, still exists and is not locked.",
+            "The platform rejects our tokens: check that the account in platform.user_id (if it is not set: the \
+             default administrator) exists and is not locked.",
         ),
         403 => plain(Class::Configuration, RIGHTS_ADVICE),
         404 | 405 => plain(
             Class::Configuration,
-            "There is no such call at that address: see that platform.url is the base of the platform's API, without \
-                a path of its own.",
+            "The API has no such address: check that platform.url is the base URL of the platform's API, without a \
+             path.",
         ),
         412 => plain(Class::Configuration, "The account is disabled: ask the enterprise's administrator to enable it."),
         423 => wait(
             Class::Locked,
-            "The platform has locked this after too many failures: wait half an hour to an hour, and do not try \
-                meanwhile.",
+            "The platform has locked this after too many failures: wait for up to an hour, and do not retry meanwhile.",
             LOCK_WAIT,
         ),
         429 => plain(Class::Transient, THROTTLED_ADVICE),
         300..=399 => plain(
             Class::Configuration,
-            "The platform's API does not redirect: see that platform.url is its base, and that no proxy or login \
-                page stands in between.",
+            "The platform's API does not redirect: check that platform.url is its base URL, and that no proxy or \
+             login page is in between.",
         ),
         500.. => plain(
             Class::Transient,
-            "The platform is busy or has a fault: try again later; if it stays, give the request id to its support.",
+            "The platform is busy or has a fault: try again later; if the error persists, send the request ID to its \
+             support.",
         ),
         _ => plain(
             Class::Bug,
-            "The platform does not understand this request, which is a defect of Convoke or a change of the \
-                platform: report it with the request id.",
+            "The platform does not understand this request: this is a bug in Convoke, or the platform's API has \
+             changed. Report it with the request ID.",
         ),
     }
 }
 
-const RIGHTS_ADVICE: &str = "The account has no right to this: it takes an administrator of the enterprise (without \
-    platform.user_id the default administrator is used), and the flagship edition.";
-const THROTTLED_ADVICE: &str = "The platform limits how often each call may be made, about 100 times a minute, for all who \
-    use this App ID together: let fewer ask, or wait.";
+const RIGHTS_ADVICE: &str = "The account has no permission for this: it needs an administrator of the enterprise (if \
+                             platform.user_id is not set, the default administrator is used) and the flagship \
+                             edition.";
+const THROTTLED_ADVICE: &str = "The platform limits each call to about 100 a minute, counted over all programs that \
+                                use this App ID: make fewer calls, or wait.";
 /// The codes of the gateway, of webinars, and of the flow control of the platform's servers. The platform's own clients
 /// know the last one without its prefix.
 const THROTTLE_CODES: [&str; 4] = ["APIG.0308", "APIGW.0308", "WSS.301000016", "MMC.100000429"];
@@ -134,34 +135,34 @@ fn of_code(code: &str, message: &str) -> Option<Judgement> {
     match code {
         "MMC.111071120" => wait(
             Class::Locked,
-            "The subscription is locked, because enabling it failed too often: wait an hour, and meanwhile make sure \
-                that the URL answers the handshake.",
+            "The subscription is locked because enabling it failed too often: wait an hour, and meanwhile make sure \
+             that the URL answers the handshake.",
             SUBSCRIPTION_LOCK_WAIT,
         ),
         "MMC.111071121" => plain(
             Class::Configuration,
-            "Our URL did not answer the platform's handshake: see that it can be reached from the internet by HTTPS \
-                with a valid certificate, and that the subscriber's key is the one that Convoke has. Do not \
-                repeat this before: too many failures lock the subscription for an hour.",
+            "The callback URL did not answer the platform's handshake: check that it is reachable from the internet \
+             by HTTPS with a valid certificate, and that Convoke has the subscriber's key. Fix this before the next \
+             attempt: too many failures lock the subscription for an hour.",
         ),
 
         "USG.206010025" => plain(
             Class::Configuration,
             "The App ID authentication failed: compare platform.app_id and the key in platform.app_key_file with the \
-                platform's console (a key that was reset dies within the hour), see whether platform.sp_id should \
-                be set or not, and that this machine's clock is right.",
+             platform's console (after a reset, the old key stops working within an hour), check whether \
+             platform.sp_id must be set, and check this machine's clock.",
         ),
         "USG.201200003" | "USG.206110009" => plain(
             Class::Configuration,
             "The platform does not know this App ID, or it belongs to another enterprise: compare platform.app_id \
                 with the platform's console.",
         ),
-        "USG.201010000" => plain(Class::Configuration, "The service provider does not exist: see platform.sp_id."),
-        "USG.201020000" => plain(Class::Configuration, "The enterprise does not exist: see platform.corp_id."),
+        "USG.201010000" => plain(Class::Configuration, "The service provider does not exist: check platform.sp_id."),
+        "USG.201020000" => plain(Class::Configuration, "The enterprise does not exist: check platform.corp_id."),
         "USG.206010000" | "USG.206010007" | "USG.206010008" | "USG.206010028" => plain(
             Class::Configuration,
-            "The account cannot be used: it is missing, not activated, or signs in elsewhere. See platform.user_id; \
-                without it the default administrator is used.",
+            "The account cannot be used: it does not exist, is not activated, or is signed in elsewhere. Check \
+             platform.user_id; if it is not set, the default administrator is used.",
         ),
         "MBI.104030001" => {
             plain(Class::Configuration, "The enterprise needs the platform's flagship edition for this.")
@@ -171,21 +172,21 @@ fn of_code(code: &str, message: &str) -> Option<Judgement> {
         }
         "MMC.111071117" => plain(
             Class::Configuration,
-            "The enterprise is not on the platform's list of those that may have download links: ask the platform to \
-                add it.",
+            "The enterprise is not on the platform's allowlist for download links: ask the platform's support to add \
+             it.",
         ),
 
         "MMC.118000000" | "MMC.118000001" | "MMC.111070111" | "MMC.111081006" | "USG.000000004" | "USG.201000000"
         | "USG.206020000" | "USG.206030017" | "MBI.000000004" | "WSS.000000004" => plain(
             Class::Token,
-            "The platform accepts no token of ours, not a new one either: see whether the account still exists and \
-                is not locked, and that no other program uses up its 64 tokens.",
+            "The platform rejects our tokens, even a new one: check that the account exists and is not locked, and \
+             that no other program uses up its 64 tokens.",
         ),
 
         "USG.206030015" => wait(
             Class::Locked,
-            "The account is locked for the time that the platform names: wait, and find out who signs in with a \
-                wrong password.",
+            "The account is locked for the time that the platform names: wait, and find out which program signs in \
+             with a wrong password.",
             seconds(message).unwrap_or(LOCK_WAIT),
         ),
         "USG.201040012" => wait(Class::Locked, "Too many wrong verification codes: wait half an hour.", LOCK_WAIT),
@@ -199,14 +200,14 @@ fn of_code(code: &str, message: &str) -> Option<Judgement> {
         | "MMC.111072005" | "MMC.111072006" | "MMC.111072065" | "MBI.104000007" | "MBI.104000008" | "MBI.104000009"
         | "USG.201000004" | "USG.201000005" => plain(
             Class::Gone,
-            "There is nothing of that kind on the platform, or not any more: history is kept for 6 months unless an \
-                administrator has set another time.",
+            "The platform has no such record, or no longer has it: history is kept for 6 months unless an \
+             administrator has set another period.",
         ),
 
         code if THROTTLE_CODES.contains(&code) => plain(Class::Transient, THROTTLED_ADVICE),
         "USG.201000021" => wait(
             Class::Transient,
-            "The platform is updating what was asked for: try again in five minutes.",
+            "The platform is updating this data: try again in five minutes.",
             Duration::from_secs(300),
         ),
         "USG.000000008" => plain(Class::Transient, "The platform is being upgraded: try again later."),

@@ -130,8 +130,8 @@ impl Client {
     /// There are no root certificates to verify the platform's certificate.
     pub fn new(mut options: Options, clock: Clock) -> Result<Self, PlatformError> {
         let transport = Transport::new(&options.url).map_err(|problem| {
-            let advice = "Install the certificates of the usual authorities (ca-certificates), or name a file with them \
-                in SSL_CERT_FILE.";
+            let advice = "Install the CA certificates (package ca-certificates), or name a file with them in \
+                          SSL_CERT_FILE.";
             PlatformError::new(Class::Configuration, "preparing to call the platform", problem, advice)
         })?;
         let key = RwLock::new(std::mem::take(&mut options.app_key));
@@ -183,7 +183,7 @@ impl Client {
         let outcome =
             tokio::time::timeout(LOG_OUT_TIMEOUT, given_back).await.unwrap_or_else(|_| Err("no answer".to_owned()));
         if let Err(error) = outcome {
-            tracing::debug!(error, "the token was not given back: it expires");
+            tracing::debug!(error, "could not return the token; it expires");
         }
     }
 
@@ -193,7 +193,7 @@ impl Client {
     /// [`PlatformError`].
     pub async fn subscription(&self) -> Result<Option<Subscription>, PlatformError> {
         let (name, value) = self.owner().await?;
-        let call = Call::get("asking for the subscription", LINK_CONFIG, vec![(name, value)]);
+        let call = Call::get("reading the subscription", LINK_CONFIG, vec![(name, value)]);
         Ok(existing(self.core.call(&call).await)?.as_ref().and_then(parse::subscription))
     }
 
@@ -251,20 +251,20 @@ impl Client {
     /// in the window, nor whether the limits are included. If there is no meeting in the window, the list is empty.
     #[must_use]
     pub fn history(&self, since: Millis, until: Millis) -> Pages<Conference> {
-        Pages::by_query(&self.core, "asking for the history", HISTORY, window(since, until))
+        Pages::by_query(&self.core, "reading the history", HISTORY, window(since, until))
     }
 
     /// The stays of a past run.
     #[must_use]
     pub fn attendees(&self, conf_uuid: &str) -> Pages<AttendeeRecord> {
         let query = vec![("confUUID", conf_uuid.to_owned())];
-        Pages::by_query(&self.core, "asking for a meeting's participants", HISTORY_ATTENDEES, query)
+        Pages::by_query(&self.core, "reading a meeting's participants", HISTORY_ATTENDEES, query)
     }
 
     /// The recordings in `since..=until`.
     #[must_use]
     pub fn recordings(&self, since: Millis, until: Millis) -> Pages<RecordFile> {
-        Pages::by_query(&self.core, "asking for the recordings", RECORDINGS, window(since, until))
+        Pages::by_query(&self.core, "reading the recordings", RECORDINGS, window(since, until))
     }
 
     /// The recording of one run; `None` if there is none.
@@ -272,7 +272,7 @@ impl Client {
     /// # Errors
     /// [`PlatformError`].
     pub async fn recording(&self, conf_uuid: &str) -> Result<Option<RecordFile>, PlatformError> {
-        let call = Call::get("asking for a recording", RECORDING, vec![("confUUID", conf_uuid.to_owned())]);
+        let call = Call::get("reading a recording", RECORDING, vec![("confUUID", conf_uuid.to_owned())]);
         let file = existing(self.core.call(&call).await)?.map(|answer| parse::record_file(&answer));
         // An empty object also means that there is none.
         Ok(file.filter(|file| *file != RecordFile::default()))
@@ -284,7 +284,7 @@ impl Client {
     /// [`PlatformError`].
     pub async fn segments(&self, conf_uuid: &str) -> Result<Vec<Segment>, PlatformError> {
         let conf_uuid = conf_uuid.to_owned();
-        let doing = "asking for a recording's segments";
+        let doing = "reading a recording's segments";
         let list = List {
             doing,
             limit: MAX_PAGE_SEGMENTS,
@@ -312,7 +312,7 @@ impl Client {
     /// # Errors
     /// [`PlatformError`].
     pub async fn conference(&self, conference_id: &str) -> Result<Option<Conference>, PlatformError> {
-        self.detail("asking for a meeting", DETAIL, "conferenceID", conference_id).await
+        self.detail("reading a meeting", DETAIL, "conferenceID", conference_id).await
     }
 
     /// A past run; `None` if there is none.
@@ -320,7 +320,7 @@ impl Client {
     /// # Errors
     /// [`PlatformError`].
     pub async fn past_conference(&self, conf_uuid: &str) -> Result<Option<Conference>, PlatformError> {
-        self.detail("asking for a past meeting", HISTORY_DETAIL, "confUUID", conf_uuid).await
+        self.detail("reading a past meeting", HISTORY_DETAIL, "confUUID", conf_uuid).await
     }
 
     /// The enterprise of a meeting, for service providers; `None` if the platform does not know the meeting.
@@ -329,7 +329,7 @@ impl Client {
     /// [`PlatformError`].
     pub async fn enterprise_of(&self, conference_id: &str) -> Result<Option<String>, PlatformError> {
         let query = vec![("conferenceID", conference_id.to_owned())];
-        let call = Call::get("asking for a meeting's enterprise", ENTERPRISE, query);
+        let call = Call::get("reading a meeting's enterprise", ENTERPRISE, query);
         Ok(existing(self.core.call(&call).await)?.and_then(|answer| parse::text(&answer, &["orgID"])))
     }
 
@@ -357,7 +357,7 @@ impl Client {
                 Some(corp_id) => Ok(("corpId", corp_id)),
                 None => Err(PlatformError::new(
                     Class::Configuration,
-                    "finding out our enterprise",
+                    "looking up the enterprise",
                     "the platform's answer to the authentication names no enterprise",
                     "Set platform.corp_id to the enterprise's ID, which the platform's console shows.",
                 )),

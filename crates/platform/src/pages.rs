@@ -20,8 +20,8 @@ const MAX_PAGE_ITEMS: u64 = 500;
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// The advice for an incomplete list.
-const INCOMPLETE_ADVICE: &str = "Try again later. If it stays, the platform cuts long lists off, or takes `offset` for \
-    the number of a page rather than of a record: tell its support, with both numbers.";
+const INCOMPLETE_ADVICE: &str = "Try again later. If it persists, the platform truncates long lists, or counts \
+                                 `offset` in pages instead of records: report both numbers to its support.";
 
 /// An item of a list.
 pub trait Item: Sized {
@@ -145,13 +145,13 @@ impl<T: Item> Pages<T> {
                     }
                 }
                 Step::Again => tokio::time::sleep(RETRY_DELAY).await,
-                Step::Repeats => return Err(self.incomplete("it gives the same page again and again")),
+                Step::Repeats => return Err(self.incomplete("it returned the same page repeatedly")),
                 Step::Restless => return Err(self.incomplete("the list changes faster than it can be read")),
             }
         }
         if self.walk.is_short() && !self.reported {
             self.reported = true;
-            return Err(self.incomplete("past that it gives nothing"));
+            return Err(self.incomplete("it returned nothing after that"));
         }
         Ok(None)
     }
@@ -180,7 +180,7 @@ impl<T: Item> Pages<T> {
         let (count, items) = (self.list.read)(&answer);
         let count = count.and_then(|count| u64::try_from(count).ok());
         let Some(items) = items.or_else(|| (count == Some(0)).then_some(&[])) else {
-            return Err(self.odd(Class::Transient, "the answer holds no list", UNEXPECTED_ADVICE));
+            return Err(self.odd(Class::Transient, "the answer contains no list", UNEXPECTED_ADVICE));
         };
         let (keys, items) = items.iter().map(keyed).unzip();
         Ok((Page { count, keys }, items))
@@ -189,7 +189,7 @@ impl<T: Item> Pages<T> {
     /// The error for a list with fewer items than its total; `how` says how that was noticed.
     fn incomplete(&self, how: &str) -> PlatformError {
         let (given, total) = (self.walk.given(), self.walk.total().unwrap_or_default());
-        let problem = format!("the platform says that there are {total} and gave {given}: {how}");
+        let problem = format!("the platform announced {total} and returned {given}: {how}");
         self.odd(Class::Incomplete, problem, INCOMPLETE_ADVICE)
     }
 

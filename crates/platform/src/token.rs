@@ -140,9 +140,9 @@ impl State {
         let error = PlatformError::new(
             Class::Token,
             "authenticating",
-            "the platform refuses one new token after the other",
-            "See whether the account still exists and has the right to this, and whether other programs use the same \
-                App ID and user so much that their tokens push ours out (the platform keeps 64).",
+            "the platform rejects every new token",
+            "Check that the account exists and has permission for this, and that other programs do not use the same \
+             App ID and user so often that their tokens displace ours (the platform keeps 64).",
         );
         Err(PlatformError { wait: Some((self.replaced_since + REPLACEMENT_INTERVAL).saturating_sub(now)), ..error })
     }

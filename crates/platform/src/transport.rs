@@ -45,7 +45,7 @@ pub enum Fault {
     #[error("{0}")]
     Connection(String),
     /// The response was not complete in time.
-    #[error("nothing within {0:?}")]
+    #[error("no data within {0:?}")]
     Slow(Duration),
     /// The response is longer than any that the platform should send.
     #[error("the answer is too long")]
@@ -61,9 +61,7 @@ impl Transport {
             // Single unreadable root certificates are ignored; having none at all is an error.
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             if roots.is_empty() {
-                return Err(
-                    "this machine has no certificates of authorities that could vouch for the platform".to_owned()
-                );
+                return Err("this machine has no CA certificates to verify the platform's certificate".to_owned());
             }
         }
         let tls = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))

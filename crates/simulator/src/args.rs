@@ -11,53 +11,53 @@ use tokio_util::sync::CancellationToken;
 use super::{Error, Report, Simulation};
 use convoke_core::time::Clock;
 
-/// Plays Huawei Cloud Meeting's event push against a receiver: the handshake, then signed meetings, with the platform's retries.
+/// Simulates Huawei Cloud Meeting's event push: sends the handshake, then signed meetings, with the platform's retries.
 ///
 /// Ends with a report. Ctrl-C ends it early, with the report.
 #[derive(Clone, Debug, clap::Args)]
 pub struct SimulateArgs {
-    /// Callback URL of the receiver, http or https
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080/openapi/meetingevent")]
-    pub url: String,
+    /// Callback URL of the receiver, http or https [default: the events listener of the settings, on this machine]
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
 
-    /// Subscriber ID that signs the events (default: the configured one)
+    /// Subscriber ID that signs the events [default: the first one in the settings]
     #[arg(long, value_name = "ID")]
     pub app_id: Option<String>,
 
-    /// File whose first line is the subscriber's key (default: the configured key)
+    /// File whose first line is the subscriber's key [default: the key in the settings]
     #[arg(long, value_name = "FILE")]
     pub app_key_file: Option<PathBuf>,
 
-    /// How many meetings are held; not used with --duration
+    /// Number of meetings; not used with --duration
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub meetings: u64,
 
-    /// How many people come to each meeting
+    /// Number of people who join each meeting
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub attendees: usize,
 
-    /// New events per second, sent on time even if the receiver is slow (latency counts from then); 0: each connection sends as
-    /// fast as it is answered
+    /// New events per second, sent on schedule even if the receiver is slow (latency counts from the scheduled time); 0: each
+    /// connection sends the next event when the last one is answered
     #[arg(long, value_name = "EVENTS/S", default_value_t = 0.0)]
     pub rate: f64,
 
-    /// How many keep-alive connections are used at once
+    /// Number of simultaneous keep-alive connections
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub connections: usize,
 
-    /// Hold meetings without end, and send no new event after this time (for example 30s, 5m)
+    /// Keep holding meetings, and send the last new event after this time (for example 30s, 5m)
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub duration: Option<Duration>,
 
-    /// Fraction of events delivered again although acknowledged: at once, later, or at the same time on another connection
+    /// Fraction of events that are delivered again although acknowledged: at once, later, or in parallel on another connection
     #[arg(long, value_name = "FRACTION", default_value_t = 0.0)]
     pub duplicates: f64,
 
-    /// Fraction of events that are never sent, as if the platform had lost them; they stand in the truth
+    /// Fraction of events that are never sent, as if the platform had lost them; they are listed in the truth file
     #[arg(long, value_name = "FRACTION", default_value_t = 0.0)]
     pub drop: f64,
 
-    /// Give every retry and copy a new timestamp, nonce and signature, instead of sending the same bytes again
+    /// Sign every retry and copy anew (timestamp, nonce, signature) instead of sending the same bytes again
     #[arg(long)]
     pub resign_retries: bool,
 
@@ -65,39 +65,39 @@ pub struct SimulateArgs {
     #[arg(long)]
     pub shuffle: bool,
 
-    /// Speed of the retry schedule (30 s three times, then every 30 min, for 24 h): all of it is divided by this
+    /// Divide the times of the retry schedule (three times after 30 s, then every 30 min, for 24 h) by this factor
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     pub time_scale: f64,
 
-    /// Let the simulated world begin so long ago (for example 2d), instead of now; its clock runs ahead from there
+    /// Date the events this long before now (for example 2d); the simulated clock runs on from there
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub ago: Option<Duration>,
 
-    /// Serve the platform's REST API too: wait until a subscription is enabled there, hold the meetings and push to it, then stay
-    /// for backfill until Ctrl-C
+    /// Simulate the platform's REST API too: wait until a subscription is enabled there, hold the meetings and push their events,
+    /// then keep answering, for backfill, until Ctrl-C
     #[arg(long, value_name = "ADDRESS", num_args = 0..=1, default_missing_value = "127.0.0.1:8090",
         conflicts_with_all = ["url", "app_id", "app_key_file"])]
     pub platform: Option<SocketAddr>,
 
-    /// File whose first line is the App Key of that API; written if it is not there
+    /// File whose first line is the App Key of that API; created if it does not exist
     #[arg(long, value_name = "FILE", default_value = "platform.key", requires = "platform")]
     pub platform_key_file: PathBuf,
-    /// The App ID is this service provider's, and its enterprises are signed in to by their ID
+    /// Let the App ID belong to this service provider, whose enterprises sign in by their ID
     #[arg(long, value_name = "ID", requires = "platform")]
     pub platform_sp_id: Option<String>,
-    /// Meetings are recorded in the platform's newer recording system
+    /// Record meetings in the platform's newer recording system
     #[arg(long, requires = "platform")]
     pub platform_newer_recordings: bool,
 
-    /// Seed of everything that is left to chance (default: a new one, which is printed)
+    /// Seed of the random numbers [default: a new one, which is printed]
     #[arg(long, value_name = "NUMBER")]
     pub seed: Option<u64>,
 
-    /// Append a line of JSON for every acknowledged event to this file, before its connection goes on
+    /// Append a JSON line for every acknowledged event to this file, before the next event is sent on that connection
     #[arg(long, value_name = "FILE")]
     pub ledger: Option<PathBuf>,
 
-    /// Append what happened in the simulated world to this file, as lines of JSON: meetings, stays, recordings, dropped events
+    /// Append the truth to this file, as JSON lines: the simulated meetings, stays, recordings and dropped events
     #[arg(long, value_name = "FILE")]
     pub truth: Option<PathBuf>,
 
@@ -107,10 +107,10 @@ pub struct SimulateArgs {
 }
 
 impl SimulateArgs {
-    /// The run that these options describe, signed for `app_id` with `key`: which they are, flag or setting, is for the caller
-    /// to say. A seed that was not given is chosen here.
+    /// The run that these options describe, sent to `url` and signed for `app_id` with `key`: which they are, flag or setting, is
+    /// for the caller to say. A seed that was not given is chosen here.
     #[must_use]
-    pub fn simulation(&self, app_id: impl Into<String>, key: SecretString) -> Simulation {
+    pub fn simulation(&self, url: &str, app_id: impl Into<String>, key: SecretString) -> Simulation {
         Simulation {
             meetings: self.meetings,
             attendees: self.attendees,
@@ -128,7 +128,7 @@ impl SimulateArgs {
             ledger: self.ledger.clone(),
             truth: self.truth.clone(),
             progress: true,
-            ..Simulation::new(&self.url, app_id, key)
+            ..Simulation::new(url, app_id, key)
         }
     }
 }
@@ -166,13 +166,15 @@ mod tests {
 
     fn simulation(line: &str) -> Simulation {
         let words = std::iter::once("simulate").chain(line.split_whitespace());
-        Line::parse_from(words).args.simulation("7700001234", SecretString::from("k"))
+        let args = Line::parse_from(words).args;
+        let url = args.url.as_deref().unwrap_or("http://localhost/");
+        args.simulation(url, "7700001234", SecretString::from("k"))
     }
 
     #[test]
-    fn without_options_a_small_run_is_made_against_the_default_listener() {
+    fn without_options_a_small_run_is_made() {
         let simulation = simulation("");
-        assert_eq!(simulation.url, "http://127.0.0.1:8080/openapi/meetingevent");
+        assert_eq!(simulation.url, "http://localhost/");
         assert_eq!((simulation.meetings, simulation.attendees, simulation.connections), (20, 10, 8));
         assert_eq!((simulation.rate, simulation.duration, simulation.time_scale), (None, None, 1.0));
     }

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
+use tokio_rustls::rustls::{self, ClientConfig, InvalidMessage, RootCertStore, crypto::ring};
 
 use super::Error;
 use super::response::{self, Progress, Response};
@@ -48,7 +48,7 @@ impl Target {
         let authority = uri.authority().ok_or_else(|| bad("it has no host"))?;
         if authority.as_str().contains('@') {
             return Err(bad(
-                "it must not hold a user name: the platform signs its deliveries and has no other credentials",
+                "it must not contain a user name: the platform signs its deliveries and has no other credentials",
             ));
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
@@ -102,12 +102,26 @@ pub(super) enum Fault {
     /// There is no connection to be had.
     #[error("cannot connect: {0}")]
     Connect(io::Error),
+    /// It speaks no TLS, and was spoken to so.
+    #[error("the receiver speaks plain HTTP: write http://, or set listen.tls_cert there")]
+    PlainHttp,
     /// The connection broke before the answer was complete.
     #[error("the connection broke before the answer was complete")]
     Broken,
     /// What came back is not HTTP.
-    #[error("what came back is not HTTP")]
+    #[error("the answer is not HTTP")]
     Malformed,
+}
+
+impl Fault {
+    /// Why there is no connection.
+    fn of(error: io::Error) -> Self {
+        let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
+        match tls {
+            Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => Self::PlainHttp,
+            _ => Self::Connect(error),
+        }
+    }
 }
 
 /// See the module. Dropping a call to [`Client::exchange`] in the middle (at a timeout) closes the connection.
@@ -132,7 +146,7 @@ impl Client {
         });
         let mut stream = match kept {
             Some(stream) => stream,
-            None => self.target.connect().await.map_err(Fault::Connect)?,
+            None => self.target.connect().await.map_err(Fault::of)?,
         };
         // A receiver may answer and close before it has read everything (413): the answer counts, not the broken pipe.
         let written = stream.write_all(request).await.and(stream.flush().await);

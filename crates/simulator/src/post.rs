@@ -75,7 +75,7 @@ impl Post<'_> {
         if echo["nonce"].as_str() == Some(nonce.as_str()) {
             return Ok(answer);
         }
-        Err(Error::Handshake { reason: format!("the nonce {nonce:?} did not come back, but the body {text:?}") })
+        Err(Error::Handshake { reason: format!("the answer does not contain the nonce {nonce:?}, but {text:?}") })
     }
 
     /// An event of a meeting that is test data: of one person, if `event` is of attendees. Returns the event's id, too.

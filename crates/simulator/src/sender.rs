@@ -131,7 +131,7 @@ async fn deliver(client: &mut Client, request: &[u8], limit: std::pin::Pin<&mut 
     tokio::select! {
         biased;
         answer = client.exchange(request) => answer.map_err(|fault| match fault {
-            Fault::Connect(_) => Failure::Connect,
+            Fault::Connect(_) | Fault::PlainHttp => Failure::Connect,
             Fault::Broken => Failure::Broken,
             Fault::Malformed => Failure::Malformed,
         }),

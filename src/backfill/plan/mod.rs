@@ -63,13 +63,16 @@ impl Unfillable {
     #[must_use]
     pub const fn sentence(self) -> &'static str {
         match self {
-            Self::NoRun => "runs whose UUID the history does not give",
-            Self::NoTime => "starts, ends or recordings for which the history gives no time",
-            Self::NoJoinTime => "stays for which the history gives no time of joining",
-            Self::NoLeaveTime => "leaves for which the history gives no time, or one before the join",
-            Self::TooYoung => "runs that ended less than 24 h 30 min ago, or go on: the platform may still push them",
-            Self::Incomplete => "runs of whose participants the platform gives less than it says that there are",
-            Self::Refused => "events that the database does not take: see `convoke quarantine list`",
+            Self::NoRun => "runs without a UUID in the history",
+            Self::NoTime => "starts, ends or recordings without a time in the history",
+            Self::NoJoinTime => "stays without a join time in the history",
+            Self::NoLeaveTime => "leaves without a time in the history, or with a time before the join",
+            Self::TooYoung => {
+                "runs that ended less than 24 h 30 min ago, or have not ended: the platform may still \
+                               push them"
+            }
+            Self::Incomplete => "runs for which the platform returned fewer participants than it announced",
+            Self::Refused => "events that the database rejected: see `convoke quarantine list`",
         }
     }
 }

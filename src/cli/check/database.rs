@@ -53,7 +53,7 @@ pub(super) async fn open_log(report: &mut Report, settings: &Settings) -> (Optio
 
 pub(super) async fn database(report: &mut Report, log: &dyn Store, now: Millis) {
     match log.probe().await {
-        Ok(()) => report.ok("writing", "the database takes events"),
+        Ok(()) => report.ok("writing", "the database accepts events"),
         Err(error) => report.fail("writing", error),
     }
     match log.weaknesses().await {
@@ -96,8 +96,8 @@ async fn service(report: &mut Report, log: &dyn Store) -> Result<(), log::LogErr
         report.fail(
             "heartbeat",
             format!(
-                "{text}, but into another file, of which this one is a copy: a `convoke serve` that had the other one open \
-                 refuses events until it is restarted; after a restore, start `convoke serve`"
+                "{text}, but into another file, and this one is a copy of it: a `convoke serve` that has the other \
+                 file open refuses events until it is restarted; after a restore, start `convoke serve`"
             ),
         );
         return Ok(());
@@ -111,9 +111,9 @@ async fn service(report: &mut Report, log: &dyn Store) -> Result<(), log::LogErr
     } else {
         let left = match PLATFORM_RETRY_TIME.checked_sub(heartbeat.age) {
             Some(left) => format!("drops the first events in {}", human::duration(left)),
-            None => "drops events now; ask its history API for them".to_owned(),
+            None => "drops events now: run `convoke backfill` to get them from its history".to_owned(),
         };
-        report.fail("heartbeat", format!("{text}, and by nobody since; the platform {left}"));
+        report.fail("heartbeat", format!("{text}, and not since then; the platform {left}"));
     }
     report.fail(
         "service",
@@ -142,7 +142,7 @@ async fn quarantine(report: &Report, log: &dyn Store) -> Result<(), log::LogErro
     for (cursor, rows) in &counts.set_aside {
         let events = counted(rows.unsigned_abs(), "event", "events");
         let way = if cursor == relay::CURSOR {
-            "; `convoke replay --set-aside` publishes them once the bus takes them"
+            "; raise max_payload of NATS, then run `convoke replay --set-aside`"
         } else {
             ""
         };
@@ -156,7 +156,7 @@ async fn cursors(report: &Report, log: &dyn Store) -> Result<(), log::LogError> 
         let lag = log.lag(&cursor.name).await?;
         let owner = cursor.owner.as_deref().unwrap_or("nobody");
         let behind = counted(lag.events, "event", "events");
-        let text = format!("{} at {}, {behind} behind, moved by {owner}", cursor.name, cursor.position);
+        let text = format!("{} at {}, {behind} behind, processed by {owner}", cursor.name, cursor.position);
         if lag.events > 0 && cursor.owner.is_none() { report.warn("cursor", text) } else { report.ok("cursor", text) }
     }
     Ok(())

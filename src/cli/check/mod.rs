@@ -20,6 +20,7 @@ use convoke_log::Store;
 use convoke_platform::Client;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  convoke check --config /etc/convoke/convoke.toml")]
 pub struct CheckArguments {
     #[command(flatten)]
     settings: ConfigArgs,

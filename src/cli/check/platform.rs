@@ -11,7 +11,7 @@ pub(super) async fn platform(report: &mut Report, settings: &Settings, client: &
         Err(error) => return report.fail("platform", error.with_advice()),
     };
     let enterprise = identity.corp_id.map(|id| format!(", as enterprise {}", id.escape_debug())).unwrap_or_default();
-    report.ok("platform", format!("its API takes our credentials{enterprise}"));
+    report.ok("platform", format!("its API accepts the credentials{enterprise}"));
     let (what, expected) = ("subscribed", Expected::by(settings));
     let is = match client.subscription().await {
         Ok(is) => is,
@@ -19,17 +19,23 @@ pub(super) async fn platform(report: &mut Report, settings: &Settings, client: &
     };
     let differences = is.as_ref().map(|is| expected.differences(is)).unwrap_or_default().join("; ");
     match expected.status_of(is.as_ref()) {
-        SubscriptionStatus::Enabled => report.ok(what, "the platform's subscription is enabled, and as configured"),
+        SubscriptionStatus::Enabled => report.ok(
+            what,
+            "the platform's subscription is enabled and matches the \
+                                                        settings",
+        ),
         SubscriptionStatus::Elsewhere => {
             report.fail(what, format!("the platform's subscription is enabled, but {differences}"));
         }
         SubscriptionStatus::Locked => {
-            report.fail(what, "the platform has locked the subscription, as enabling it failed too often");
+            report.fail(what, "the platform has locked the subscription because enabling it failed too often");
         }
         SubscriptionStatus::Missing => {
-            report.warn(what, "there is none by the API: `convoke subscription set`, then `enable`");
+            report.warn(what, "the API shows none: run `convoke subscription set`, then `convoke subscription enable`");
         }
-        SubscriptionStatus::Disabled => report.warn(what, "it is disabled: `convoke subscription enable`"),
-        SubscriptionStatus::Unknown => report.warn(what, "the platform gave a status that its manual does not list"),
+        SubscriptionStatus::Disabled => report.warn(what, "it is disabled: run `convoke subscription enable`"),
+        SubscriptionStatus::Unknown => {
+            report.warn(what, "the platform returned a status that its manual does not list")
+        }
     }
 }

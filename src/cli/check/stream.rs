@@ -34,7 +34,8 @@ pub(super) async fn stream(
         report.warn(
             "bus",
             format!(
-                "takes messages of {}, and listen.max_body is {}: larger events are set aside; raise max_payload there",
+                "accepts messages of {}, but listen.max_body is {}: larger events are set aside; raise max_payload \
+                 of NATS",
                 ByteSize(bus.max_message() as u64),
                 ByteSize(settings.listen.max_body as u64)
             ),
@@ -56,19 +57,22 @@ pub(super) async fn stream(
 }
 
 async fn no_stream(report: &mut Report, bus: &Bus, position: Seq) -> anyhow::Result<()> {
-    let (name, makes_it) = (bus.stream(), "`convoke serve` makes it");
+    let (name, makes_it) = (bus.stream(), "`convoke serve` creates it");
     match bus.try_stream().await {
         Ok(None) => {}
         Ok(Some(sentence)) => report.fail("stream", sentence),
-        Err(error) => report.warn("stream", format!("could not try whether it can be made: {error}")),
+        Err(error) => report.warn("stream", format!("could not test whether it can be created: {error}")),
     }
     if position == Seq::START {
-        report.warn("stream", format!("there is no stream {name} yet: {makes_it}"));
+        report.warn("stream", format!("the stream {name} does not exist yet: {makes_it}"));
     } else {
-        report.fail("stream", format!(
-            "went backwards: there is no stream {name}, and the log was published up to seq {position}; {makes_it} again, \
-             `convoke replay --missing` fills it"
-        ));
+        report.fail(
+            "stream",
+            format!(
+                "the stream {name} is gone, although the log was published up to seq {position}; {makes_it} again, \
+             `convoke replay --missing` restores its messages"
+            ),
+        );
     }
     Ok(())
 }
@@ -80,11 +84,14 @@ fn print_state(report: &mut Report, state: &StreamState, name: &str, made: bool)
     if !made && state.last_sequence > 0 {
         report.fail(
             "database",
-            format!("nobody has made it, but {name} has been published to: does database.url name the right one?"),
+            format!(
+                "it does not exist or is empty, but {name} contains messages: does database.url name the right \
+                     database?"
+            ),
         );
     }
     if !state.differences.is_empty() {
-        report.warn("stream", format!("not as configured: {}", state.differences.join("; ")));
+        report.warn("stream", format!("differs from the settings: {}", state.differences.join("; ")));
     }
     if let Some(max) = state.max_bytes.and_then(|max| u64::try_from(max).ok())
         && state.bytes > max / 10 * 9
@@ -113,10 +120,10 @@ async fn newest_published(
     }
     let subject = subject(bus.subject_prefix(), &record.subscriber_id, &record.event, record.meeting_id.as_deref());
     if bus.holds_subject(&subject).await? {
-        report.ok("stream", format!("holds what was published last (seq {position})"));
+        report.ok("stream", format!("contains the last published event (seq {position})"));
         return Ok(None);
     }
-    Ok(Some(format!("it went backwards: what was published last (seq {position}) is not in it")))
+    Ok(Some(format!("it lost messages: the last published event (seq {position}) is not in it")))
 }
 
 /// Compares the stream with the log, if the stream watch, an audit or a replay has left a finding.
@@ -155,11 +162,17 @@ async fn seen_before(
             let what = match setback {
                 Some(what) => what,
                 None => format!(
-                    "{} of the log were missing in it when they were last compared",
+                    "{} of the log were missing in it at the last comparison",
                     counted(missing, "event", "events")
                 ),
             };
-            report.fail("stream", format!("{what}: `convoke audit` compares, `convoke replay --missing` puts back"));
+            report.fail(
+                "stream",
+                format!(
+                    "{what}: run `convoke audit` to compare, `convoke replay --missing` to \
+                                           restore"
+                ),
+            );
         }
     }
     Ok(())
@@ -188,9 +201,10 @@ async fn older_log(
     let head = log.head().await?;
     let newest = bus.newest_event().await?.map(|(_, seq)| format!(", up to seq {seq}")).unwrap_or_default();
     report.fail("stream", format!(
-        "is newer than the log: of its newest {} messages {unknown} are of events that the log does not know{newest}, and the \
-         log ends at seq {head}. Was an older log restored? What the platform was told is stored is in the stream only: keep \
-         it, and see docs/operate/backup-sqlite.md or docs/operate/backup-postgres.md, \"When the log is older than the stream\"",
+        "is newer than the log: {unknown} of its newest {} messages are not in the log{newest}, and the log ends at \
+         seq {head}. Was an older backup of the log restored? These events were acknowledged and exist in the stream \
+         only: keep it, and see docs/operate/backup-sqlite.md or docs/operate/backup-postgres.md, \"When the log is \
+         older than the stream\"",
         ids.len()
     ));
     Ok(())

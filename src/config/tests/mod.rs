@@ -322,7 +322,7 @@ fn a_reload_reads_the_list_and_the_key_files_again_and_fails_without_harm() {
     let sources = SettingsSources::read(&desk.args, &env).unwrap();
     assert_eq!(keys(&sources.settings().unwrap().subscribers[0]), ["old", "new"]);
     desk.write("keys", "\n");
-    assert!(sources.settings().unwrap_err().to_string().contains("holds no key"));
+    assert!(sources.settings().unwrap_err().to_string().contains("contains no key"));
     desk.write("keys", "new\n");
     desk.write("convoke.toml", "");
     assert_eq!(keys(&sources.settings().unwrap().subscribers[0]), ["new"], "the settings file is as it was read");
@@ -419,11 +419,11 @@ fn no_part_of_a_password_is_in_a_refusal() {
         assert!(!message.contains("hidden") && !message.contains("123"), "{message}");
     }
     refusals::refused("DATABASE_URL", "postgres://pg1,/d", &["a comma without a host"]);
-    refusals::refused("DATABASE_URL", "postgres://h/d?target_session_attrs=standby", &["cannot be written to"]);
+    refusals::refused("DATABASE_URL", "postgres://h/d?target_session_attrs=standby", &["asks for a read-only server"]);
     refusals::refused(
         "DATABASE_URL",
         "postgres://h/d?target_session_attrs=rw",
-        &["none of read-write, primary and any"],
+        &["has an unknown target_session_attrs: write read-write, primary or any"],
     );
 }
 

@@ -109,14 +109,14 @@ fn key_files_of_the_platform_that_hold_no_key_are_refused() {
 #[test]
 fn addresses_that_would_show_the_key_or_lead_nowhere_are_refused() {
     for (url, part) in [
-        ("http://api.example.com", "http goes to loopback addresses only"),
-        ("http://10.0.0.1:8090", "http goes to loopback addresses only"),
+        ("http://api.example.com", "http is allowed for loopback addresses only"),
+        ("http://10.0.0.1:8090", "http is allowed for loopback addresses only"),
         ("ftp://api.example.com", "neither https nor http"),
         ("api.example.com", "neither https nor http"),
         ("/v1", "names no host"),
         ("https://", "is not a URL"),
         ("https://a b", "is not a URL"),
-        ("https://me:Hidden@api.example.com", "holds credentials"),
+        ("https://me:Hidden@api.example.com", "contains credentials"),
         ("https://me:Hidden@api example.com", "is not a URL"),
         ("https://api.example.com/#v1", "fragment"),
     ] {

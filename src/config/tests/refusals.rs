@@ -36,7 +36,7 @@ fn the_message_names_the_setting_its_origin_the_problem_and_the_remedy() {
 fn unknown_names_are_refused_with_the_nearest_known_one() {
     refused("CONVOKE_LISTN", "x", &["did you mean CONVOKE_LISTEN?"]);
     refused("CONVOKE_APP_KEYFILE", "x", &["did you mean CONVOKE_APP_KEY_FILE?"]);
-    refused("CONVOKE_SOMETHING_ELSE", "x", &["no setting has this variable"]);
+    refused("CONVOKE_SOMETHING_ELSE", "x", &["no setting uses this variable"]);
     file_refused("[listen]\nevent = 'x'\n", &["`listen.event`", "convoke.toml, line 2", "`listen.events`"]);
     file_refused("[databse]\nurl = 'x'\n", &["`databse`", "did you mean `database`?"]);
     file_refused("listen.tls_cert.pem = 'x'\n", &["`listen.tls_cert`", "a string"]);
@@ -133,22 +133,22 @@ fn listeners_that_cannot_work_are_refused() {
 
 #[test]
 fn settings_that_contradict_each_other_are_refused() {
-    let delay = "listen.shutdown_delay alone is 2s (from the default, as nothing sets it)";
+    let delay = "listen.shutdown_delay alone is 2s (from the default)";
     refused("CONVOKE_SHUTDOWN_TIMEOUT", "1s", &["`listen.shutdown_timeout`", delay, "longer"]);
     refused("CONVOKE_SHUTDOWN_DELAY", "1m", &["`listen.shutdown_delay`", "25s in all", "shorter"]);
     Desk::new(&[]).load(&[("CONVOKE_SHUTDOWN_DELAY", "5s"), ("CONVOKE_SHUTDOWN_TIMEOUT", "5s")]);
     for read_only in ["sqlite://c.db?mode=ro", "sqlite://c.db?immutable=true"] {
-        refused("CONVOKE_DATABASE_URL", read_only, &["`database.url`", "can only be read", "sqlite://FILE"]);
+        refused("CONVOKE_DATABASE_URL", read_only, &["`database.url`", "is read-only", "sqlite://FILE"]);
     }
     let desk = Desk::new(&[("f", "HIDDEN")]);
     let url = ("CONVOKE_NATS_URL", "nats://a,nats://HIDDEN@b");
     for (name, value) in [("CONVOKE_NATS_TOKEN_FILE", "f"), ("CONVOKE_NATS_CREDS_FILE", "f")] {
         let message = desk.refusal(&[url, (name, value)]);
-        assert_holds(&message, &[name, "nats.url (from CONVOKE_NATS_URL) holds credentials too", "out of the URL"]);
+        assert_holds(&message, &[name, "nats.url (from CONVOKE_NATS_URL) contains credentials too", "out of the URL"]);
         assert!(!message.contains("HIDDEN"), "{message}");
     }
     let message = desk.refusal(&[url, ("CONVOKE_NATS_USER", "u"), ("CONVOKE_NATS_PASSWORD_FILE", "f")]);
-    assert_holds(&message, &["`nats.user`", "holds credentials too"]);
+    assert_holds(&message, &["`nats.user`", "contains credentials too"]);
 }
 
 #[test]
@@ -274,8 +274,8 @@ fn subscribers_that_cannot_work_are_refused() {
 #[test]
 fn key_files_that_hold_no_usable_key_are_refused() {
     for (text, part) in [
-        ("", "holds no key"),
-        ("\r\n\n", "holds no key"),
+        ("", "contains no key"),
+        ("\r\n\n", "contains no key"),
         ("HIDDEN\n\nHIDDEN\n", "line 2"),
         ("\nHIDDEN\n", "line 1"),
         ("\u{feff}HIDDEN\n", "byte order mark"),
@@ -323,7 +323,7 @@ fn tokens_of_the_list_that_cannot_work_are_refused_with_their_line() {
     let file = |text: &str| Desk::new(&[("f", "HIDDEN-HIDDEN-HIDDEN"), ("convoke.toml", text)]);
     let token = "name = 'a'\ntoken = 'HIDDEN-HIDDEN-HIDDEN'\nrights = ['view']";
     for (entries, parts) in [
-        ("token = 'HIDDEN-HIDDEN-HIDDEN'\nrights = ['view']", &["`admin.tokens.name`", "line 1", "has none"][..]),
+        ("token = 'HIDDEN-HIDDEN-HIDDEN'\nrights = ['view']", &["`admin.tokens.name`", "line 1", "has no name"][..]),
         ("name = ' a'\ntoken = 'HIDDEN-HIDDEN-HIDDEN'\nrights = ['view']", &["`admin.tokens.name`", "line 2"]),
         ("name = 'a'\nrights = ['view']", &["`admin.tokens.token`", "line 1", "no token"]),
         ("name = 'a'\ntoken = 'HIDDEN-HIDDEN-HIDDEN'\ntoken_file = 'f'\nrights = ['view']", &["two tokens", "line 1"]),

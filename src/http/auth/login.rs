@@ -96,7 +96,8 @@ async fn end(State(access): State<Arc<Access>>, headers: HeaderMap) -> Response 
     let cookie = session::set("", secure);
     for session in access.sessions(&headers) {
         if let Err(error) = access.ended.end(session).await {
-            tracing::warn!(%error, "a session was ended in this process alone: the other ones take its cookie until it expires");
+            tracing::warn!(%error, "a session was ended in this process only: other replicas accept its cookie until \
+                                    it expires");
             let mut response = problem(StatusCode::SERVICE_UNAVAILABLE);
             response.headers_mut().insert(SET_COOKIE, cookie);
             return response;
@@ -203,8 +204,8 @@ pub(super) fn another_host(language: Language) -> Response {
         Language::English => (
             "en",
             "Convoke: not signed in",
-            "The browser came to another host than the one that Convoke is asked for. The proxy in front of it has to pass the \
-             host on. In nginx (with a port in the address, <code>$http_host</code>):",
+            "The address in the browser and the host that reached Convoke differ. The proxy in front of Convoke must \
+             pass the host on. In nginx (with a port in the address: <code>$http_host</code>):",
         ),
         Language::Chinese => (
             "zh-CN",
@@ -219,8 +220,8 @@ pub(super) fn another_host(language: Language) -> Response {
 /// The same for programs.
 pub(super) fn another_host_said() -> Response {
     let detail = format!(
-        "Origin names another host than Host. The proxy in front has to pass the host on: in nginx, `{PASS_THE_HOST}`, or \
-         X-Forwarded-Host with the same value."
+        "Origin and Host name different hosts. The proxy in front of Convoke must pass the host on: in nginx, \
+         `{PASS_THE_HOST}`, or X-Forwarded-Host with the same value."
     );
     explained(StatusCode::FORBIDDEN, &detail)
 }

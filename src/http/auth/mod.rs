@@ -40,8 +40,8 @@ use origin::{PageOrigin, names_loopback, page_origin};
 use session::{Session, Sessions};
 
 /// The response to a request for a host name other than this machine's.
-const NO_TOKEN: &str = "Without admin.token only requests that name this machine (localhost, 127.0.0.1) are answered. Set \
-    admin.token, and it is asked for instead.";
+const NO_TOKEN: &str = "Without admin.token only requests to this machine (localhost, 127.0.0.1) are answered. Set \
+                        admin.token to use another address.";
 
 convoke_core::words! {
     /// How much a request may see.
@@ -103,7 +103,7 @@ fn tokens(admin: &Admin) -> Tokens {
 
 /// The new settings have no token, but the old ones had.
 #[derive(Debug, thiserror::Error)]
-#[error("no admin token is set any more: whether one is asked for at all is decided at the start, so restart")]
+#[error("the settings no longer have an admin token: restart Convoke to run without one")]
 pub struct NoToken;
 
 impl std::fmt::Debug for Access {
@@ -185,7 +185,7 @@ impl Access {
     fn warn(&self, source: Option<IpAddr>) {
         self.throttle.run("no right", |suppressed| {
             let source = source.map(tracing::field::display);
-            tracing::warn!(source, suppressed, "the admin listener was asked without a token, or with a wrong one");
+            tracing::warn!(source, suppressed, "refused a request to the admin listener: no token, or a wrong one");
         });
     }
 
@@ -326,8 +326,16 @@ fn foreign(access: &Access, uri: &Uri, headers: &HeaderMap, extensions: &Extensi
                     text.chars().take(100).collect::<String>()
                 };
                 let (origin, host) = (said(headers.get(ORIGIN)), said(headers.get(HOST)));
-                tracing::warn!(peer, ?origin, ?host, suppressed, "refused a request from a page of another host: if that is how \
-                    this listener is reached, the proxy in front has to pass the name on (nginx: proxy_set_header Host $host)");
+                tracing::warn!(
+                    peer,
+                    ?origin,
+                    ?host,
+                    suppressed,
+                    "refused a request from a page of another host: if \
+                                                                  you reach this listener through a proxy, let it \
+                                                                  pass the host name on (nginx: proxy_set_header \
+                                                                  Host $host)"
+                );
             });
             let language = login::Language::of(headers);
             Some(if wants_html(headers) { login::another_host(language) } else { login::another_host_said() })

@@ -95,12 +95,11 @@ impl LastSeen {
             kept: Mutex::default(),
             events: gauges(
                 "convoke_last_event_timestamp_seconds",
-                "When the newest event that the platform pushed, and that is in the log, arrived, at whichever process; \
-                 0: there is none.",
+                "Arrival of the newest stored event that the platform pushed, at any process; 0: none.",
             ),
             handshakes: gauges(
                 "convoke_last_handshake_timestamp_seconds",
-                "When a handshake of the platform was last answered, by whichever process; 0: never.",
+                "Time of the last answered handshake of the platform, at any process; 0: never.",
             ),
         }
     }

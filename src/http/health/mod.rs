@@ -142,22 +142,23 @@ impl Health {
         let quarantined = |health: &Self| health.known().quarantined as f64;
         show("convoke_quarantined", "Entries in the quarantine.", &[], Box::new(quarantined));
         let connected = |health: &Self| f64::from(health.connected());
-        show("convoke_bus_connected", "1 while there is a connection to the bus.", &[], Box::new(connected));
+        show("convoke_bus_connected", "1 while there is a connection to NATS.", &[], Box::new(connected));
         show(
             "convoke_retention_blocked",
-            "1 while nothing, or not all, is deleted that is beyond database.retention: the database's clock cannot be right, no event came for that long, or a cursor has not read it. convoke check says which.",
+            "1 while events beyond database.retention are not deleted: the database's clock is wrong, no event \
+             arrived for that long, or a cursor has not read them. Run convoke check.",
             &[],
             Box::new(|health| f64::from(health.known().retention_blocked)),
         );
         show(
             "convoke_disk_free_bytes",
-            "Bytes free where the embedded database lies.",
+            "Free bytes on the disk of the embedded database.",
             &[],
             Box::new(|health| shown(health.known().disk_free.unwrap_or(0))),
         );
         show(
             "convoke_tls_expiry_timestamp_seconds",
-            "When the certificate that is served runs out; 0 without TLS.",
+            "Expiry of the TLS certificate; 0 without TLS.",
             &[],
             Box::new(|health| health.certificates.as_ref().map_or(0.0, |shown| shown.expires().seconds())),
         );
@@ -178,7 +179,7 @@ impl Health {
             );
             #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
             let set_aside = move |health: &Self| health.known().set_aside.get(cursor).copied().unwrap_or(0) as f64;
-            let help = "Rows that a cursor passed by, because its target never takes them.";
+            let help = "Rows that a cursor set aside because its target cannot accept them.";
             show("convoke_set_aside", help, &labels, Box::new(set_aside));
         }
         for task in [recordings::CURSOR, enrichment::TASK] {
@@ -188,8 +189,8 @@ impl Health {
             ] {
                 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
                 let counted = move |health: &Self| health.known().work.get(task).map_or(0, count) as f64;
-                let help = "What is asked of the platform's API: still (waiting), or in vain until it made no sense any more \
-                    (given_up). 10000 is that or more.";
+                let help = "Requests to the platform's API by state: waiting, or given_up after too many attempts. \
+                            10000 means 10000 or more.";
                 show("convoke_fetches", help, &[("task", task), ("state", state)], Box::new(counted));
             }
         }

@@ -59,7 +59,7 @@ pub fn room_by_descriptors() -> usize {
         tracing::warn!(
             open_files = limit,
             connections = room,
-            "few open files are allowed: raise the limit (ulimit -n, LimitNOFILE) to {}",
+            "the limit of open files is low: raise it (ulimit -n, LimitNOFILE) to {}",
             MAX_CONNECTIONS as u64 + RESERVED_DESCRIPTORS
         );
     }

@@ -41,8 +41,8 @@ const HTTPS_EXPECTED: &[u8] =
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 55\r\n\
     Connection: close\r\n\r\nThis port speaks HTTPS: write https:// in front of it.\n";
 
-const UNTRUSTED: &str = "it does not trust our certificate: put those that vouch for it after it in listen.tls_cert, up to \
-    one of an authority that the client knows";
+const UNTRUSTED: &str = "it does not trust our certificate: append the intermediate certificates to listen.tls_cert, \
+                         up to a CA that the client knows";
 
 /// Reports the failures of one listener.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ impl Failures {
         }
         self.throttle.run(why.as_str(), |suppressed| {
             let (reason, listener) = (why.as_str(), self.listener);
-            tracing::warn!(listener, %peer, reason, detail, suppressed, "a connection brought no request: {}", why.todo());
+            tracing::warn!(listener, %peer, reason, detail, suppressed, "a connection sent no request: {}", why.todo());
         });
     }
 
@@ -93,7 +93,7 @@ impl Failures {
     ) -> Option<TlsStream<TcpStream>> {
         let mut bytes = [0; 1];
         let Ok(Ok(1..)) = timeout(HANDSHAKE_TIMEOUT, stream.peek(&mut bytes)).await else {
-            tracing::debug!(%peer, "nothing came that could be a handshake");
+            tracing::debug!(%peer, "the client sent no handshake");
             return None;
         };
         if bytes[0] != TLS_START[0] {
@@ -132,7 +132,7 @@ async fn not_tls(mut stream: TcpStream) -> ConnectionFailure {
             io::Result::Ok(())
         };
         if let Ok(Err(error)) = timeout(NOT_TLS_TIMEOUT, answer).await {
-            tracing::debug!(%error, "whoever spoke no TLS could not be told");
+            tracing::debug!(%error, "could not answer a client that spoke no TLS");
         }
     }
     why
@@ -144,7 +144,7 @@ fn handshake_words(error: &io::Error) -> String {
     let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
         return match error.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
-                format!("the client hung up within the handshake: most that do so hold that {UNTRUSTED}")
+                format!("the client closed the connection during the handshake. The usual reason: {UNTRUSTED}")
             }
             _ => error.to_string(),
         };
@@ -161,7 +161,7 @@ fn handshake_words(error: &io::Error) -> String {
             format!("the client said {alert:?}: replace the certificate in listen.tls_cert, or set the client's clock")
         }
         rustls::Error::PeerIncompatible(why) => {
-            format!("no common version or cipher ({why:?}): the client has to know TLS 1.2 or 1.3")
+            format!("no common version or cipher ({why:?}): the client must support TLS 1.2 or 1.3")
         }
         other => other.to_string(),
     }

@@ -181,8 +181,8 @@ fn too_large(options: &ListenerOptions, request: &Request, head: usize) -> Respo
     }
     let most = options.head >> 10;
     let detail = format!(
-        "The head of the request has {head} bytes, and at most {most} KiB are taken. A browser sends the cookies of all \
-         applications on this host: delete those, or open this one under another host name."
+        "The head of the request has {head} bytes; the limit is {most} KiB. A browser sends the cookies of all \
+         applications on this host: delete them, or open this page under another host name."
     );
     explained(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, &detail)
 }

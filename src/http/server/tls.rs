@@ -32,13 +32,13 @@ pub enum TlsError {
     #[error("{0}: {1}")]
     File(String, #[source] tokio_rustls::rustls::pki_types::pem::Error),
     /// The file contains no certificate.
-    #[error("{0}: no certificate in it")]
+    #[error("{0}: it contains no certificate")]
     Empty(String),
     /// The key cannot be read, or is not PEM.
     #[error("{0}: {1}")]
     Key(String, #[source] tokio_rustls::rustls::pki_types::pem::Error),
     /// The key does not belong to the certificate.
-    #[error("the key in {0} is not that of the certificate in {1}")]
+    #[error("the key in {0} does not belong to the certificate in {1}")]
     Mismatch(String, String),
     /// rustls does not support this kind of certificate or key.
     #[error("certificate and key: {0}")]

@@ -129,7 +129,7 @@ async fn behind_a_proxy_that_changes_the_host_the_browsers_word_is_enough_and_el
         let ended = request(convoke, Method::POST, "/session/end", &[("cookie", &cookie), renamed, header], "").await;
         assert_eq!(ended.status, 303, "{header:?}");
     }
-    for (language, word) in [("en", "has to pass the host on"), ("zh-CN", "前置代理须传递主机名")] {
+    for (language, word) in [("en", "must pass the host on"), ("zh-CN", "前置代理须传递主机名")] {
         let headers = [renamed, browser, ("accept-language", language), FORM];
         let refused = request(convoke, Method::POST, "/session", &headers, "token=all-of-it-and-no-less").await;
         let html = refused.text();
@@ -292,7 +292,7 @@ async fn who_guesses_learns_nothing_more_and_nobody_else_waits() {
     assert_eq!(request(&convoke, Method::POST, "/session", &renamed, "").await.status, 403);
     let logs = convoke.logs();
     for (words, client) in
-        [("with a wrong one", r#""source":"2001:db8::""#), ("page of another host", r#""peer":"192.0.2.1""#)]
+        [("no token, or a wrong one", r#""source":"2001:db8::""#), ("page of another host", r#""peer":"192.0.2.1""#)]
     {
         let line = logs.lines().find(|line| line.contains(words)).unwrap_or_else(|| panic!("no line in {logs}"));
         assert!(line.contains(client), "{line}");

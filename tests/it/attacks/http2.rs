@@ -91,7 +91,7 @@ async fn headers_over_the_limit_are_not_taken() {
     assert_eq!(counted, 1.0, "it is counted as over HTTP/1");
     let body = frames.iter().filter(|frame| frame.kind == DATA).flat_map(|frame| frame.payload.clone());
     let words = String::from_utf8(body.collect()).expect("text");
-    assert!(words.contains("at most 16 KiB"), "{words}");
+    assert!(words.contains("the limit is 16 KiB"), "{words}");
     let logs = service.convoke.logs();
     let line = logs.lines().find(|line| line.contains("answered 431")).unwrap_or_else(|| panic!("no line in {logs}"));
     assert!(line.contains(r#""peer":"203.0.113.9""#), "{line}");

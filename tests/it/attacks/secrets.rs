@@ -8,7 +8,7 @@ use convoke_simulator::platform::{Platform, PlatformOptions};
 use rustix::process::Signal;
 
 use crate::support::nats::{NatsOptions, NatsServer, NatsVersion};
-use crate::support::process::Convoke;
+use crate::support::process::{Convoke, run_convoke};
 use crate::support::rig::{LONG_TIMEOUT, metric_over};
 use crate::support::service::{APP_ID, WAIT_TIMEOUT};
 use crate::support::tools::output_of;
@@ -166,5 +166,137 @@ async fn what_is_printed_for_debugging_holds_no_secret() {
     .concat();
     for secret in SECRETS {
         assert!(!printed.contains(secret), "{secret} in {printed}");
+    }
+}
+
+/// Is in each secret of the settings below.
+const MARK: &str = "plAntEd";
+
+/// Every place of the settings that a secret can be written into, or that names a file with one.
+fn settings_with_secrets(folder: &std::path::Path) -> String {
+    for file in ["keys", "admin-token", "token", "platform-key", "nats-password"] {
+        std::fs::write(folder.join(file), format!("{MARK}-iN-tHe-fIlE-{file}\n")).expect("a file");
+    }
+    let creds = format!("-----BEGIN NATS USER JWT-----\n{MARK}\n------END NATS USER JWT------\n");
+    std::fs::write(folder.join("nats.creds"), creds).expect("a file");
+    let folder = folder.display();
+    format!(
+        r#"
+[[subscriber]]
+app_id = "1"
+keys = ["{MARK}-kEy", "${{SECOND_KEY}}"]
+key_files = ["{folder}/keys"]
+[database]
+url = "postgres://convoke:${{DATABASE_WORD}}@127.0.0.1/convoke?sslpassword={MARK}"
+[nats]
+url = "nats://convoke:{MARK}-wOrd@127.0.0.1:4222,nats://convoke:${{BUS_WORD}}@127.0.0.1:4223"
+[admin]
+token = "{MARK}-aDmin-tOkEn"
+viewer_token = "${{VIEWER_TOKEN}}"
+[[admin.tokens]]
+name = "a"
+token = "{MARK}-tOkEn-oF-tHe-lIst"
+rights = ["view"]
+[[admin.tokens]]
+name = "b"
+token_file = "{folder}/token"
+rights = ["operate"]
+[platform]
+app_id = "0123456789abcdef"
+app_key_file = "{folder}/platform-key"
+"#
+    )
+}
+
+#[tokio::test]
+async fn config_prints_no_secret_in_any_of_its_modes_nor_in_an_error() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let good = settings_with_secrets(folder.path());
+    let file = |text: &str| {
+        let path = folder.path().join("convoke.toml");
+        std::fs::write(&path, text).expect("a file");
+        path.display().to_string()
+    };
+    let known = ["SECOND_KEY", "DATABASE_WORD", "BUS_WORD", "VIEWER_TOKEN"];
+    let values = known.map(|name| format!("{MARK}-${{{name}/:@"));
+    let environment: Vec<(&str, &str)> = known.into_iter().zip(values.iter().map(String::as_str)).collect();
+    let run = async |arguments: &[&str], more: &[(&str, &str)]| {
+        let config = folder.path().join("convoke.toml").display().to_string();
+        let arguments = [&["config", "--config", &config], arguments].concat();
+        let finished = run_convoke(&arguments, &[&environment, more].concat()).await;
+        let said = format!("{}{}", finished.stdout, finished.stderr);
+        let lines = said.lines().filter(|line| line.to_lowercase().contains(&MARK.to_lowercase()));
+        assert_eq!(lines.collect::<Vec<_>>(), [""; 0], "{arguments:?} {more:?}");
+        finished
+    };
+    file(&good);
+    for (mode, word) in [(&[][..], "***"), (&["--effective"], "***"), (&["--check"], "ok "), (&["--default"], "[nats]")]
+    {
+        let shown = run(mode, &[]).await;
+        assert!(shown.code() == 0 && shown.stdout.contains(word), "{mode:?} {shown:?}");
+    }
+    for files in [("NATS_CREDS_FILE", "nats.creds"), ("NATS_TOKEN_FILE", "nats-password")] {
+        let path = folder.path().join(files.1).display().to_string();
+        let more = [(&*format!("CONVOKE_{}", files.0), &*path), ("CONVOKE_NATS_URL", "nats://127.0.0.1:4222")];
+        assert!(run(&[], &more).await.stdout.contains(files.1));
+        run(&["--check"], &more).await;
+    }
+    for (name, value) in [
+        ("DATABASE_URL", "convoke:plAntEd@127.0.0.1/convoke"),
+        ("DATABASE_URL", "postgres:convoke:plAntEd@127.0.0.1/convoke"),
+        ("DATABASE_URL", "postgres://convoke:plAntEd/word@127.0.0.1/convoke"),
+        ("DATABASE_URL", "postgres://convoke:plAntEd"),
+        ("DATABASE_URL", "mysql://convoke:plAntEd@127.0.0.1/convoke"),
+        ("NATS_URL", "convoke:plAntEd@127.0.0.1:4222"),
+        ("NATS_URL", "nats://plAntEd/word@127.0.0.1:4222"),
+        ("NATS_URL", "http://convoke:plAntEd@127.0.0.1:4222"),
+        ("ADMIN_TOKEN", "plAntEd"),
+        ("ADMIN_TOKEN", "plAntEd with blanks in it"),
+        ("ADMIN_TOKEN", "plAntEd-tOkEn-oF-tHe-lIst"),
+        ("ADMIN_VIEWER_TOKEN", "plAntEd-aDmin-tOkEn"),
+        ("APP_KEY", "plAntEd"),
+        ("APP_KEYS", "plAntEd"),
+        ("PLATFORM_URL", "user:plAntEd@api.example.com"),
+        ("PLATFORM_CALLBACK_URL", "https://user:plAntEd@hooks.example.com/"),
+        ("OTLP_ENDPOINT", "user:plAntEd@127.0.0.1:4318"),
+    ] {
+        let variable = format!("CONVOKE_{name}");
+        let refused = run(&["--check"], &[(&variable, value)]).await;
+        assert!(refused.code() == 2 && !refused.stderr.is_empty(), "{name} {value}: {refused:?}");
+        run(&["--effective"], &[(&variable, value)]).await;
+    }
+    for (right, wrong) in [
+        ("token = \"plAntEd-aDmin-tOkEn\"", "token = plAntEd-aDmin-tOkEn"),
+        ("token = \"plAntEd-aDmin-tOkEn\"", "token = \"plAntEd-aDmin-tOkEn"),
+        ("token = \"plAntEd-aDmin-tOkEn\"", "tokens = \"plAntEd-aDmin-tOkEn\""),
+        ("token = \"plAntEd-aDmin-tOkEn\"", "token = [\"plAntEd-aDmin-tOkEn\"]"),
+        ("token = \"plAntEd-aDmin-tOkEn\"", "token = \"plAntEd-${\""),
+        ("token = \"plAntEd-tOkEn-oF-tHe-lIst\"", "token = \"plAntEd\""),
+        ("keys = [\"plAntEd-kEy\"", "keys = [\"plAntEd-kEy\\n\""),
+        ("keys = [\"plAntEd-kEy\", \"${SECOND_KEY}\"]", "keys = \"plAntEd-kEy\""),
+        ("keys = [\"plAntEd-kEy\", \"${SECOND_KEY}\"]", "key = [\"plAntEd-kEy\"]"),
+        ("app_id = \"1\"", "appid = \"1\""),
+    ] {
+        assert!(good.contains(right), "{right}");
+        file(&good.replacen(right, wrong, 1));
+        for mode in [&["--check"][..], &["--effective"], &[]] {
+            let refused = run(mode, &[]).await;
+            assert!(refused.code() == 2 && !refused.stderr.is_empty(), "{wrong}: {refused:?}");
+        }
+    }
+    file(&good);
+    for (name, text) in [
+        ("keys", "\u{feff}plAntEd\n".to_owned()),
+        ("keys", "plAntEd\n\nplAntEd\n".to_owned()),
+        ("token", "plAntEd\nplAntEd\n".to_owned()),
+        ("token", "plAntEd\n".to_owned()),
+        ("platform-key", "plAntEd\nplAntEd\n".to_owned()),
+        ("platform-key", "plAntEd".repeat(10_000)),
+    ] {
+        let before = std::fs::read(folder.path().join(name)).expect("a file");
+        std::fs::write(folder.path().join(name), text).expect("a file");
+        let refused = run(&["--check"], &[]).await;
+        assert!(refused.code() == 2 && refused.stderr.contains(name), "{name}: {refused:?}");
+        std::fs::write(folder.path().join(name), before).expect("a file");
     }
 }

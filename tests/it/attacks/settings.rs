@@ -46,7 +46,7 @@ async fn settings_that_contradict_each_other_stop_the_start_with_a_sentence() {
     refused(&[("RETENTION", "24h")], &["`database.retention`", "less than", "48h"]).await;
     refused(&[("TRUSTED_PROXIES", "0.0.0.0/0")], &["`listen.trusted_proxies`", "everybody", "proxies in front"]).await;
     refused(&[("SHUTDOWN_DELAY", "30s")], &["`listen.shutdown_delay`", "25s in all", "shorter"]).await;
-    refused(&[("DATABASE_URL", "sqlite://x.db?mode=ro")], &["`database.url`", "can only be read"]).await;
+    refused(&[("DATABASE_URL", "sqlite://x.db?mode=ro")], &["`database.url`", "is read-only"]).await;
     refused(&[("PATH_EVENTS", "/livez")], &["`listen.path`", "a probe"]).await;
     refused(&[("LISTEN", "127.0.0.1:9"), ("ADMIN_LISTEN", "127.0.0.1:9")], &["the same address", "another port"]).await;
     let window = [("NATS_MAX_AGE", "5m")];
@@ -66,10 +66,10 @@ async fn a_stream_that_the_broker_cannot_hold_is_said_plainly_and_events_are_kep
         (
             "NATS_MAX_BYTES",
             "1 GiB",
-            "the server cannot hold nats.max_bytes = 1.0 GiB",
-            "write a smaller nats.max_bytes",
+            "the server has no room for nats.max_bytes = 1.0 GiB",
+            "set a smaller nats.max_bytes",
         ),
-        ("NATS_REPLICAS", "3", "not enough servers for nats.replicas = 3", "1 for a single server"),
+        ("NATS_REPLICAS", "3", "too few servers for nats.replicas = 3", "1 for a single server"),
     ] {
         let builder = settings().setting("NATS_URL", nats.url()).setting(name, value);
         let service = Service::with(builder, Database::Sqlite).await;
@@ -123,6 +123,6 @@ async fn a_certificate_that_nobody_will_believe_is_said() {
     std::fs::copy(&cert, folder.path().join("other.pem")).expect("a copy");
     certificate(folder.path(), "20200101000000Z", "20990101000000Z");
     let (cert, key) = (folder.path().join("other.pem").display().to_string(), key.display().to_string());
-    let words = ["`listen.tls_key`", "key.pem is not that of the certificate in", "other.pem"];
+    let words = ["`listen.tls_key`", "key.pem does not belong to the certificate in", "other.pem"];
     refused(&[("TLS_CERT", cert.as_str()), ("TLS_KEY", key.as_str())], &words).await;
 }

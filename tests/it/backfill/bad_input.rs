@@ -21,8 +21,8 @@ async fn a_range_of_which_nothing_can_be_known_is_refused_with_what_to_write() {
         (&["--since", &ago(185 * 24)], "keeps its history for 184 days, unless its administrator"),
         (&["--since", &ago(300 * 24), "--history", "200d"], "keeps its history for 200 days"),
         (&["--since", &ago(300 * 24), "--history", "500d"], "12 months at most"),
-        (&["--since", &ago(24)], "may still push what happened then"),
-        (&["--since", &ago(72), "--until", &ago(80)], "lies before --since"),
+        (&["--since", &ago(24)], "may still push events of that time"),
+        (&["--since", &ago(72), "--until", &ago(80)], "is before --since"),
         (&[], "--since"),
     ];
     for (arguments, words) in refusals {
@@ -34,7 +34,7 @@ async fn a_range_of_which_nothing_can_be_known_is_refused_with_what_to_write() {
     assert_eq!(longer.code(), 0, "{}", longer.stderr);
     let cut = scene.run(&["--since", &ago(72), "--until", &ago(3)]).await;
     assert_eq!(cut.code(), 0);
-    assert!(cut.stderr.contains("so it ends there"), "{}", cut.stderr);
+    assert!(cut.stderr.contains("so the backfill ends there"), "{}", cut.stderr);
     let kept = scene.builder().setting("RETENTION", "48h").arg("backfill").arg("--since").arg(ago(72)).run().await;
     assert_eq!(kept.code(), 2);
     assert!(kept.stderr.contains("database.retention"), "{}", kept.stderr);
@@ -74,5 +74,5 @@ async fn with_a_clock_that_is_an_hour_wrong_nothing_is_touched_that_may_still_be
     scene.platform.set_ahead(HOUR);
     let behind = scene.run(&["--since", &scene.since()]).await;
     assert_eq!(behind.code(), 1, "what is signed by such a clock has expired");
-    assert!(behind.stderr.contains("our clock is 1h behind the platform's"), "{}", behind.stderr);
+    assert!(behind.stderr.contains("this machine's clock is 1h behind the platform's"), "{}", behind.stderr);
 }

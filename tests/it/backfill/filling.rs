@@ -75,7 +75,7 @@ async fn a_dry_run_says_the_same_and_writes_nothing() {
     }
     let human = scene.run(&["--since", &since, "--dry-run"]).await;
     let expected =
-        ["looked at    5 runs and 15 stays of subscriber 7700001234", "complete     5 runs", "would fill   nothing"];
+        ["examined     5 runs and 15 stays of subscriber 7700001234", "complete     5 runs", "would fill   nothing"];
     assert!(expected.iter().all(|line| human.stdout.contains(line)), "{}", human.stdout);
 }
 

@@ -24,7 +24,7 @@ async fn a_service_that_is_asked_to_fills_the_gaps_of_a_week_and_publishes_them_
     assert!(messages.iter().all(|message| message.json()["origin"] == "backfill"));
     eventually("the tables have it", LONG_TIMEOUT, async || scene.count("meetings WHERE status = 'ended'").await == 6)
         .await;
-    assert_eq!(rig::lines_with(&convoke, "the platform had not pushed these events"), 1);
+    assert_eq!(rig::lines_with(&convoke, "that the platform had not delivered"), 1);
     // A week, in windows of 24 hours that begin every 18.
     assert_eq!(scene.platform.count(Call::History), 1 + (7 * 24_u64 - 24).div_ceil(18), "an hour is not over");
 }

@@ -43,8 +43,8 @@ pub async fn what_cannot_be_exported_is_wrong_usage(backend: Backend) {
         (&["events", "--since", "soon"], "write for example 2026-03-01"),
         (&["events", "--spreadsheet", "--format", "ndjson"], "--spreadsheet is for CSV"),
         (&["events", "--output", "."], "is a folder"),
-        (&["events", "--output", "events.xls"], "use .csv, .ndjson, .jsonl, .parquet or .xlsx, or say --format"),
-        (&["events", "--output", "events.json"], ".json stands for no format"),
+        (&["events", "--output", "events.xls"], "use .csv, .ndjson, .jsonl, .parquet or .xlsx, or add --format"),
+        (&["events", "--output", "events.json"], ".json is not a format that export writes"),
         (&["events", "--format", "xls"], "possible values: csv, ndjson, parquet, xlsx"),
         (&["events", "--spreadsheet", "--output", "events.xlsx"], "--spreadsheet is for CSV"),
     ] {

@@ -130,9 +130,9 @@ async fn a_terminal_gets_no_parquet_and_a_bar_beside_a_file() {
         (done.status.code(), String::from_utf8_lossy(&done.stdout).into_owned())
     };
     let (code, said) = on_a_terminal(&["--format", "parquet"]);
-    assert!(code == Some(2) && said.contains("Parquet is not for a terminal"), "{said}");
+    assert!(code == Some(2) && said.contains("Parquet cannot be shown on a terminal"), "{said}");
     let (code, said) = on_a_terminal(&["--format", "xlsx"]);
-    assert!(code == Some(2) && said.contains("a workbook is not for a terminal"), "{said}");
+    assert!(code == Some(2) && said.contains("a workbook cannot be shown on a terminal"), "{said}");
     let file = backend.folder.path().join("events.csv");
     let (code, said) = on_a_terminal(&["--output", file.to_str().expect("text")]);
     assert!(

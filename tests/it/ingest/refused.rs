@@ -43,15 +43,15 @@ async fn a_line_on_a_wrong_signature_says_whose_it_was_and_whether_the_key_is_ri
         (&json!("signature"), &json!(APP_ID), &json!("203.0.113.9"))
     );
     let detail = |line: &Value| line["detail"].as_str().expect("text").to_owned();
-    assert!(detail(&first).contains("is it the password"), "{first}");
+    assert!(detail(&first).contains("is the key the password"), "{first}");
     // A probe of our own is signed with our own key, and says nothing.
     let nonce = format!("{}1", convoke_core::event::PROBE);
     let probe = sign::envelope(APP_ID, now(), &nonce, br#"{"event":"meeting.verify","timestamp":1}"#, KEY.as_bytes());
     assert_eq!(service.post(probe).await.status, 200);
-    assert!(detail(&refused(2).await).contains("is it the password"));
+    assert!(detail(&refused(2).await).contains("is the key the password"));
     service.acknowledged(&event("meeting.join", "2")).await;
     let third = refused(3).await;
-    assert!(detail(&third).contains("the key is right") && detail(&third).contains("convoke verify"), "{third}");
+    assert!(detail(&third).contains("The key itself is right") && detail(&third).contains("convoke verify"), "{third}");
 }
 
 /// A signed body whose members, each as JSON text, a test may change. The signature covers what it says.

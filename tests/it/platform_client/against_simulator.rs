@@ -97,11 +97,14 @@ async fn a_wrong_key_or_clock_is_distinguished_by_how_far_the_clocks_are_from_ea
     let wrong = Options { app_key: SecretString::from("another key"), ..settings(&platform) };
     let error = Client::new(wrong, Clock::System).expect("a client").identity().await.expect_err("refused");
     assert_eq!((error.class, error.code.as_deref()), (Class::Configuration, Some("USG.206010025")));
-    assert!(error.problem.ends_with("our clock and the platform's agree"), "{error}");
+    assert!(error.problem.ends_with("this machine's clock and the platform's agree"), "{error}");
 
     platform.set_ahead(3_600_000);
     let error = client(&platform).identity().await.expect_err("refused");
-    assert!(error.problem.contains("our clock is ") && error.problem.ends_with("behind the platform's"), "{error}");
+    assert!(
+        error.problem.contains("this machine's clock is ") && error.problem.ends_with("behind the platform's"),
+        "{error}"
+    );
     assert!(error.problem.contains("1h") || error.problem.contains("59m"), "{error}");
     assert!(error.advice.contains("this machine's clock"), "{error:?}");
 

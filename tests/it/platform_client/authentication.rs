@@ -198,9 +198,9 @@ async fn a_wrong_key_is_tried_once_and_then_not_for_a_minute() {
 #[tokio::test]
 async fn a_refused_signature_says_how_far_the_clocks_are_apart() {
     for (date, said) in [
-        ("Wed, 01 Jan 2025 04:00:00 GMT", "our clock is 1h behind the platform's"),
-        ("Wed, 01 Jan 2025 02:00:00 GMT", "our clock is 1h ahead of the platform's"),
-        ("Wed, 01 Jan 2025 03:00:07 GMT", "our clock and the platform's agree"),
+        ("Wed, 01 Jan 2025 04:00:00 GMT", "this machine's clock is 1h behind the platform's"),
+        ("Wed, 01 Jan 2025 02:00:00 GMT", "this machine's clock is 1h ahead of the platform's"),
+        ("Wed, 01 Jan 2025 03:00:07 GMT", "this machine's clock and the platform's agree"),
     ] {
         let platform = Scripted::start(move |_| {
             let body = json!({ "error_code": "USG.206010025", "error_msg": "App auth failed." }).to_string();

@@ -40,7 +40,7 @@ async fn what_may_pass_is_tried_again_and_passes() {
 async fn what_does_not_pass_is_given_up_with_the_platforms_code_and_request_id() {
     let platform = Scripted::signed_in(|_| Reply::refusal(500, "MMC.111071001", "CONF\r\nFAILED")).await;
     let error = platform.client().subscription().await.expect_err("a failure");
-    assert_eq!(error.to_string(), "asking for the subscription: the platform answered 500 MMC.111071001 CONF  FAILED");
+    assert_eq!(error.to_string(), "reading the subscription: the platform answered 500 MMC.111071001 CONF  FAILED");
     assert_eq!(
         (error.class, error.status, error.code.as_deref()),
         (Class::Transient, Some(500), Some("MMC.111071001"))
@@ -175,8 +175,8 @@ async fn refusals_that_somebody_has_to_settle_are_not_tried_again_and_say_what_t
         (412, "", Class::Configuration, "disabled"),
         (500, "MMC.111071117", Class::Configuration, "list"),
         (423, "MMC.118000002", Class::Locked, "unlock"),
-        (400, "MMC.111071061", Class::Bug, "request id"),
-        (418, "", Class::Bug, "request id"),
+        (400, "MMC.111071061", Class::Bug, "request ID"),
+        (418, "", Class::Bug, "request ID"),
     ] {
         let platform = Scripted::signed_in(move |_| Reply::refusal(status, code, "TEXT")).await;
         let error = platform.client().subscription().await.expect_err("a refusal");

@@ -91,7 +91,7 @@ async fn a_list_goes_on_where_it_was_after_an_error() {
     let mut pages = platform.client().history(at(1), at(2));
     let mut items = pages.next().await.expect("a page").expect("a page");
     let error = pages.next().await.expect_err("refused");
-    assert_eq!((error.class, error.doing), (Class::Configuration, "asking for the history"));
+    assert_eq!((error.class, error.doing), (Class::Configuration, "reading the history"));
     items.extend(pages.next().await.expect("a page").expect("a page"));
     assert!(in_order(&items, 700) && pages.next().await.expect("the end").is_none());
 }
@@ -113,7 +113,7 @@ async fn a_page_that_comes_again_is_asked_for_once_more_and_one_that_always_does
     })
     .await;
     let error = all(platform.client().history(at(1), at(2))).await.expect_err("no way on");
-    assert!(error.problem.contains("the same page again") && error.class == Class::Incomplete, "{error}");
+    assert!(error.problem.contains("the same page repeatedly") && error.class == Class::Incomplete, "{error}");
     assert_eq!(platform.asked(HISTORY).len(), 4);
 }
 
@@ -134,17 +134,17 @@ async fn a_list_that_ends_before_its_total_is_said_to_be_incomplete_with_both_nu
         (
             "empty pages",
             |asked| if asked.offset() == 0 { meetings(asked, 730) } else { nothing(730) },
-            "730 and gave 500",
+            "730 and returned 500",
         ),
-        ("pages by number", |asked| meetings(&from(asked, asked.offset() * 500), 730), "730 and gave 500"),
-        ("an empty first page", |_| nothing(3), "3 and gave 0"),
+        ("pages by number", |asked| meetings(&from(asked, asked.offset() * 500), 730), "730 and returned 500"),
+        ("an empty first page", |_| nothing(3), "3 and returned 0"),
         (
             "no such meeting",
             |asked| match asked.offset() {
                 0 => meetings(asked, 730),
                 _ => Reply::refusal(400, "MMC.111071069", "CONF_NOCONF_IN_SELECTED_TIME"),
             },
-            "gave 500",
+            "returned 500",
         ),
     ];
     for (name, answer, words) in cases {
@@ -173,7 +173,7 @@ async fn a_list_that_ends_before_its_total_is_said_to_be_incomplete_with_both_nu
     })
     .await;
     let error = platform.client().segments("run-1").await.expect_err("segments");
-    assert!(error.class == Class::Incomplete && error.problem.contains("3 and gave 1"), "{error}");
+    assert!(error.class == Class::Incomplete && error.problem.contains("3 and returned 1"), "{error}");
 }
 
 #[tokio::test]

@@ -62,7 +62,7 @@ async fn a_certificate_that_nobody_vouches_for_is_refused_once_and_nothing_is_se
     let client = Client::new(Options { url, ..platform.options() }, Clock::System).expect("a client");
     let error = client.identity().await.expect_err("not trusted");
     assert_eq!(error.class, Class::Configuration, "{error}");
-    assert!(error.problem.contains("certificate cannot be trusted"), "{error}");
+    assert!(error.problem.contains("certificate is not trusted"), "{error}");
     assert!(error.advice.contains("SSL_CERT_FILE"), "{error:?}");
     assert!(platform.asked(AUTHENTICATION).is_empty());
     front.abort();
@@ -84,7 +84,7 @@ async fn a_certificate_of_an_authority_of_ones_own_is_trusted_when_ssl_cert_file
     };
     let refused = show().run().await;
     assert_eq!(refused.code(), 1, "{refused:?}");
-    assert!(refused.stderr.contains("certificate cannot be trusted"), "{refused:?}");
+    assert!(refused.stderr.contains("certificate is not trusted"), "{refused:?}");
     assert!(platform.asked(AUTHENTICATION).is_empty());
     let shown = show().env("SSL_CERT_FILE", folder.path().join("cert.pem")).run().await;
     assert_eq!((platform.asked(AUTHENTICATION).len(), platform.asked(LINK_CONFIG).len()), (1, 1), "{shown:?}");

@@ -180,7 +180,7 @@ async fn a_recording_is_asked_for_until_it_is_decoded_and_announced_once(backend
     rig.set(NOW + MINUTE);
     rig.works().await;
     assert_eq!(rig.asked(), 1);
-    assert_eq!(rig.reason().await, "the platform has not decoded it yet");
+    assert_eq!(rig.reason().await, "the platform has not processed it yet");
     rig.set(NOW + 2 * MINUTE - 1);
     rig.works().await;
     assert_eq!(rig.asked(), 1);
@@ -210,7 +210,7 @@ async fn a_recording_that_is_never_decoded_is_given_up_after_a_week(backend: Bac
         assert_eq!(rig.asked(), asked);
     }
     assert_eq!(rig.counts().await, WorkCounts { waiting: 0, given_up: 1 });
-    assert_eq!(rig.reason().await, "the platform has not decoded it yet");
+    assert_eq!(rig.reason().await, "the platform has not processed it yet");
     rig.set(NOW + 30 * DAY);
     rig.works().await;
     assert_eq!((rig.asked(), rig.announced().await), (3, Vec::new()));
@@ -303,7 +303,7 @@ async fn the_newer_recording_system_is_asked_if_the_older_knows_nothing(backend:
     rig.finishes(NOW + 5 * MINUTE, NOW + 8 * MINUTE).await;
     rig.set(NOW + 6 * MINUTE);
     rig.works().await;
-    assert_eq!(rig.reason().await, "the newest recording of the meeting is not in the platform's answer yet");
+    assert_eq!(rig.reason().await, "the platform does not list the meeting's newest recording yet");
     rig.set(NOW + 9 * MINUTE);
     rig.works().await;
     let info = r#""lengthSeconds":1200,"sizeMB":28.8,"files":4,"viewUrl":null"#;
@@ -325,7 +325,7 @@ async fn further_recordings_of_a_meeting_are_announced_too(backend: Backend) {
     rig.set(NOW + 4 * MINUTE);
     rig.works().await;
     assert_eq!(rig.announced().await.len(), 1);
-    assert_eq!(rig.reason().await, "the newest recording of the meeting is not in the platform's answer yet");
+    assert_eq!(rig.reason().await, "the platform does not list the meeting's newest recording yet");
     // After an hour of tries what it says is all that there is.
     for minute in [5, 7, 11, 19, 35, 65] {
         assert_eq!(rig.announced().await.len(), 1, "before minute {minute}");

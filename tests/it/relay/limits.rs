@@ -72,13 +72,16 @@ async fn large_ones_are_set_aside(convoke: &Convoke, nats: &NatsServer) {
     metric_over(convoke, r#"convoke_set_aside{cursor="bus"}"#, 9.0, TEN).await;
     let rows = sqlite(convoke.folder(), "SELECT cursor, event_id FROM set_aside").await;
     assert!(rows.len() == 10 && rows.iter().all(|row| row[0].as_deref() == Some("bus")), "{rows:?}");
-    assert_eq!(lines_with(convoke, "too large for the bus"), 10);
+    assert_eq!(lines_with(convoke, "too large for NATS"), 10);
     let (status, findings) = audit(convoke, None).await;
     assert_eq!((status, &findings["stream"]["set_aside"]), (0, &json!(10)), "{findings:#}");
     // Asked for by hand, they are still too large, and that does not keep the others back.
     let replay = convoke.run(&["replay", "--since", "1970-01-01", "--again"]).await;
     assert_eq!(replay.code(), 0, "{replay:?}");
-    assert!(replay.stdout.contains("published 30 new") && replay.stdout.contains("10 too large"), "{replay:?}");
+    assert!(
+        replay.stdout.contains("published 30 event") && replay.stdout.contains("10 not published: too large"),
+        "{replay:?}"
+    );
 }
 
 async fn a_message_over_the_servers_limit_is_set_aside_and_the_relay_goes_on(version: NatsVersion) {
@@ -102,7 +105,7 @@ async fn a_message_over_the_streams_limit_is_set_aside_and_the_relay_goes_on(ver
     config.max_message_size = -1;
     js.update_stream(config).await.expect("updated");
     let replay = convoke.run(&["replay", "--set-aside"]).await;
-    assert!(replay.code() == 0 && replay.stdout.contains("published 10 new"), "{replay:?}");
+    assert!(replay.code() == 0 && replay.stdout.contains("published 10 event"), "{replay:?}");
     assert_eq!(sqlite(convoke.folder(), "SELECT * FROM set_aside").await.len(), 0);
     let (status, findings) = audit(&convoke, None).await;
     assert_eq!((status, &findings["stream"]["expected"]), (0, &json!(40)), "{findings:#}");

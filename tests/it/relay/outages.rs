@@ -131,7 +131,7 @@ async fn a_stop_while_the_bus_stalls_is_orderly(version: NatsVersion) {
     samples.extend(deliver(&convoke, 5..10).await);
     convoke.signal(Signal::TERM);
     assert!(convoke.wait_exit(TEN).await.success());
-    assert_eq!(lines_with(&convoke, "is over"), 0, "it ended only because its time was over");
+    assert_eq!(lines_with(&convoke, "shutdown_timeout has passed"), 0, "it ended only because its time was over");
 
     // Cut off from the bus altogether, it uses no processor time to speak of, and ends as well.
     proxy.cut();

@@ -129,7 +129,7 @@ async fn somebodys_open_transaction_holds_up_neither_ingest_nor_the_relay_under_
     replicas[1].restart().await;
     replicas[1].wait_ready(TEN).await;
     assert_eq!(Sample::number(1).deliver(replicas[1].events).await, 200);
-    assert_eq!(lines_with(&replicas[1], "upkeep failed"), 1, "{}", replicas[1].logs());
+    assert_eq!(lines_with(&replicas[1], "database maintenance failed"), 1, "{}", replicas[1].logs());
     let there = format!("SELECT count(*) FROM pg_class WHERE relname = '{last}'");
     assert_eq!(psql(&url, &there), "0");
     analyst.close().await.expect("a polite end");

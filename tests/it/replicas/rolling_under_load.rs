@@ -110,7 +110,7 @@ async fn a_rolling_restart_loses_and_cuts_no_request_under_load() {
     for replica in &mut replicas {
         replica.signal(Signal::TERM);
         assert!(replica.wait_exit(LONG_TIMEOUT).await.success());
-        assert_eq!(lines_with(replica, "is over"), 0, "{}", replica.logs());
+        assert_eq!(lines_with(replica, "shutdown_timeout has passed"), 0, "{}", replica.logs());
         replica.restart().await;
         replica.wait_ready(LONG_TIMEOUT).await;
         let address = replica.events;

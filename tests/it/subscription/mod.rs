@@ -133,7 +133,7 @@ async fn a_subscription_is_set_enabled_shown_disabled_and_deleted() {
     assert!(rig.service.metric(newest).await > 0.0);
     let rejections = r#"convoke_rejections_total{reason="signature"}"#;
     assert_eq!(rig.service.metric(rejections).await, 0.0, "the forged probe is our own");
-    says(&rig.service.convoke.logs(), &["refused a wrongly signed probe of our own"]);
+    says(&rig.service.convoke.logs(), &["self-test: a wrongly signed probe was refused, as it should be"]);
     // Who has no key cannot make one, whatever the nonce.
     let body = convoke_core::sign::envelope(
         APP_ID,
@@ -148,16 +148,16 @@ async fn a_subscription_is_set_enabled_shown_disabled_and_deleted() {
     assert_eq!(refused, 1, "the stranger's alone");
 
     rig.done(&["show"], &[&set.id, APP_ID, &rig.url, "enabled", "newest at"]).await;
-    rig.done(&["enable"], &["arrived in this Convoke", "enabled already"]).await;
+    rig.done(&["enable"], &["arrived in this Convoke", "already enabled"]).await;
     rig.fails(&["delete"], &["enabled", "disable"]).await;
     assert_eq!(rig.asked(), 1);
     rig.done(&["disable"], &["disabled"]).await;
     assert_eq!((rig.status(), rig.asked()), (Some(1), 2));
-    rig.done(&["disable"], &["left as it is"]).await;
+    rig.done(&["disable"], &["nothing was changed"]).await;
     assert_eq!(rig.asked(), 2);
     rig.done(&["enable"], &["handshake arrived at", "enabled"]).await;
     // The platform may switch off what is set again.
-    rig.done(&["set"], &["warning: setting it switched it off", "enable"]).await;
+    rig.done(&["set"], &["warning: setting the subscription disabled it", "enable"]).await;
     rig.done(&["delete"], &["deleted"]).await;
     assert!(rig.platform.subscription().is_none());
     rig.platform.stop().await;
@@ -314,11 +314,16 @@ async fn a_platform_that_cannot_reach_us_is_reported_remembered_and_locks_after_
     let set = rig.run_with(&["set", "--replace"], |builder| builder.setting("PLATFORM_CALLBACK_URL", &url)).await;
     assert_eq!(set.code(), 0, "with the old key {old}: {set:?}");
 
-    let words = ["arrived in this Convoke", "did not arrive here, though ours did", "another key", "Too many failures"];
+    let words = [
+        "arrived in this Convoke",
+        "did not arrive here, although our own probe did",
+        "another key",
+        "Too many failures",
+    ];
     run(&["enable"], &words).await;
     assert_eq!((rig.status(), rig.asked()), (Some(1), 1));
     // Not repeated, and the next one is warned.
-    let words = ["warning: enabling failed", "ago", "one failure too many", "locked for an hour"];
+    let words = ["warning: enabling failed", "ago", "is now locked for an hour"];
     let second = run(&["enable"], &words).await;
     assert!(!second.stdout.contains(new) && !second.stderr.contains(old), "no key is shown");
     assert_eq!((rig.status(), rig.asked()), (Some(2), 2));
@@ -330,7 +335,7 @@ async fn a_platform_that_cannot_reach_us_is_reported_remembered_and_locks_after_
     let until = json["locked_until"].as_str().and_then(convoke_core::time::Millis::parse).expect("a time");
     let left = until.get() - crate::support::service::now();
     assert!((3_400_000..=3_600_000).contains(&left), "{left}");
-    run(&["enable", "--force"], &["has locked the subscription", "not before"]).await;
+    run(&["enable", "--force"], &["has locked the subscription", "run this again after"]).await;
     assert_eq!(rig.asked(), 3);
     rig.platform.stop().await;
 }
@@ -349,7 +354,7 @@ async fn a_lock_that_the_status_does_not_show_is_remembered_all_the_same() {
     let rig = Rig::start().await;
     rig.done(&["set"], &["set:"]).await;
     rig.platform.inject(Call::ChangeStatus, refused(423, "MMC.111071120"), 1);
-    rig.fails(&["enable"], &["has locked the subscription", "not before"]).await;
+    rig.fails(&["enable"], &["has locked the subscription", "run this again after"]).await;
     rig.fails(&["enable"], &["The platform was not asked", "--force"]).await;
     assert_eq!((rig.status(), rig.asked()), (Some(1), 1));
     let (code, json) = rig.json(&["enable"]).await;
@@ -379,7 +384,7 @@ async fn an_answer_that_got_lost_is_not_asked_for_again_but_looked_up() {
     // It said yes and did not do it.
     rig.run(&["disable"]).await;
     rig.platform.inject(Call::ChangeStatus, Fault::Body("{}".to_owned()), 1);
-    rig.fails(&["enable", "--wait", "100ms"], &["took the order", "disabled"]).await;
+    rig.fails(&["enable", "--wait", "100ms"], &["accepted the request to enable", "disabled"]).await;
     rig.platform.stop().await;
 }
 
@@ -394,7 +399,7 @@ async fn a_wrong_key_of_the_app_id_and_a_platform_that_is_away_are_distinguished
     assert!(!json.to_string().contains("not the key"));
     std::fs::write(rig.key_file(), PLATFORM_APP_KEY).expect("a file");
     rig.platform.inject(Call::ShowSubscription, refused(403, "MMC.111070002"), 1);
-    rig.fails(&["show"], &["right"]).await;
+    rig.fails(&["show"], &["no permission"]).await;
     let url = rig.platform.url();
     let Rig { service, platform, folder, .. } = rig;
     platform.stop().await;
@@ -418,7 +423,7 @@ async fn all_but_enabling_works_while_the_database_is_away() {
         (run.code(), format!("{}{}", run.stdout, run.stderr))
     };
     for (action, code, words) in [
-        ("enable", 1, ["is not there", "nowhere.db"]),
+        ("enable", 1, ["does not exist", "nowhere.db"]),
         ("show", 0, ["warning", "enabled"]),
         ("disable", 0, ["warning", "disabled"]),
         ("set", 0, ["warning", "set:"]),
@@ -445,7 +450,7 @@ async fn check_speaks_of_the_platform_only_with_credentials() {
     let without = rig.service.convoke.run(&["check"]).await;
     assert!(!without.stdout.contains("platform ") && !without.stdout.contains("subscribed"), "{without:?}");
     let (code, lines) = check(&rig).await;
-    assert!(code == 0 && has(&lines, "ok platform") && has(&lines, "warn subscribed there is none"), "{lines:?}");
+    assert!(code == 0 && has(&lines, "ok platform") && has(&lines, "warn subscribed the API shows none"), "{lines:?}");
     rig.done(&["set"], &[]).await;
     assert!(has(&check(&rig).await.1, "warn subscribed it is disabled"));
     rig.done(&["enable"], &[]).await;

@@ -74,9 +74,9 @@ async fn a_url_that_does_not_end_in_this_convoke_is_found_out_before_the_platfor
     });
     rig.refuses(&echo.await, &["every handshake", "wrong key"]).await;
     let deaf = receiver(|_| StatusCode::OK.into_response());
-    rig.refuses(&deaf.await, &["not with the nonce"]).await;
+    rig.refuses(&deaf.await, &["without the nonce"]).await;
     let portal = receiver(|_| (StatusCode::OK, "<html>Please log in</html>").into_response());
-    rig.refuses(&portal.await, &["not with the nonce"]).await;
+    rig.refuses(&portal.await, &["without the nonce"]).await;
     let target = own.clone();
     let redirect =
         receiver(move |_| (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, target.clone())]).into_response());
@@ -84,12 +84,14 @@ async fn a_url_that_does_not_end_in_this_convoke_is_found_out_before_the_platfor
     let guarded = receiver(|_| StatusCode::FORBIDDEN.into_response());
     rig.refuses(&guarded.await, &["403", "listen.allow_from", "--without-probe"]).await;
     let broken = receiver(|_| StatusCode::BAD_GATEWAY.into_response());
-    rig.refuses(&broken.await, &["answers 502"]).await;
+    rig.refuses(&broken.await, &["answers with status 502"]).await;
 
     // Nothing of all that is in the way of the right one, nor held against it.
     rig.url = own;
     assert!(
-        rig.json(&["show"]).await.1["warnings"][0].as_str().is_some_and(|warning| warning.contains("it pushes to"))
+        rig.json(&["show"]).await.1["warnings"][0]
+            .as_str()
+            .is_some_and(|warning| warning.contains("the subscription pushes to"))
     );
     let set = rig.done(&["set", "--replace"], &["set:"]).await;
     assert!(!set.stdout.contains("warning"), "{set:?}");
@@ -167,7 +169,7 @@ async fn by_https_the_certificate_is_checked_first() {
     let platform = PlatformOptions { ca_file: Some(cert.clone()), ..options() };
     let mut rig = Rig::with(Service::with(service, Database::Sqlite).await, platform).await;
     let url = rig.url.replace("http:", "https:");
-    rig.refuses(&url, &["certificate", "platform would refuse it too"]).await;
+    rig.refuses(&url, &["certificate", "platform would not trust it either"]).await;
     let trusting = rig.run_with(&["enable"], |builder| builder.env("SSL_CERT_FILE", &cert)).await;
     assert_eq!(trusting.code(), 0, "{trusting:?}");
     assert_eq!((rig.status(), rig.asked()), (Some(0), 1));

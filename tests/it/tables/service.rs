@@ -62,7 +62,7 @@ pub async fn a_rebuild_beside_the_service_repairs_the_tables(backend: Backend) {
     backend.execute("UPDATE meetings SET status = 'concluded'").await;
     let rebuilt = convoke.run(&["rebuild", "--yes"]).await;
     assert_eq!(rebuilt.code(), 0, "{}", rebuilt.stderr);
-    assert!(rebuilt.stdout.contains("1 meetings, 1 stays and 0 recordings"), "{}", rebuilt.stdout);
+    assert!(rebuilt.stdout.contains("1 meeting, 1 stay and 0 recordings"), "{}", rebuilt.stdout);
     assert_eq!(Seen::of(&backend).await, expected);
     // The service goes on.
     deliver(&convoke, &event("meeting.join", 40, &who("p2", 30, 0))).await;

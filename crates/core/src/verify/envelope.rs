@@ -23,7 +23,7 @@ pub enum Malformed {
     #[error("{0} is missing")]
     Missing(&'static str),
     /// A member occurs twice (`appID` and `appId` count as one).
-    #[error("{0} is doubled")]
+    #[error("{0} appears twice")]
     Doubled(&'static str),
     /// A member has the wrong type.
     #[error("{0} is not {1}")]

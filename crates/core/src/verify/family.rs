@@ -33,23 +33,23 @@ type Choice<T> = (T, &'static str);
 
 const ORDERS: [Choice<bool>; 2] = [(false, ""), (true, "members sorted by name")];
 
-const NULLS: [Choice<bool>; 2] = [(true, ""), (false, "members that are null left out")];
+const NULLS: [Choice<bool>; 2] = [(true, ""), (false, "null members omitted")];
 
 const LAYOUTS: [Choice<Layout>; 6] = [
     (Layout { colon: ":", comma: ",", indent: None }, ""),
-    (Layout { colon: ": ", comma: ", ", indent: None }, "a blank after each colon and comma"),
-    (Layout { colon: ": ", comma: ",", indent: Some("  ") }, "in lines, indented by 2"),
-    (Layout { colon: ": ", comma: ",", indent: Some("    ") }, "in lines, indented by 4"),
-    (Layout { colon: ": ", comma: ",", indent: Some("\t") }, "in lines, indented by tabs"),
+    (Layout { colon: ": ", comma: ", ", indent: None }, "a space after each colon and comma"),
+    (Layout { colon: ": ", comma: ",", indent: Some("  ") }, "on several lines, indented by 2"),
+    (Layout { colon: ": ", comma: ",", indent: Some("    ") }, "on several lines, indented by 4"),
+    (Layout { colon: ": ", comma: ",", indent: Some("\t") }, "on several lines, indented by tabs"),
     (
         Layout { colon: " : ", comma: ",", indent: Some("  ") },
-        "in lines, indented by 2, a blank on both sides of each colon",
+        "on several lines, indented by 2, a space on both sides of each colon",
     ),
 ];
 
 const ESCAPED: [Choice<Escaped>; 4] = [
     (Escaped::Nothing, ""),
-    (Escaped::All, "everything outside of ASCII escaped"),
+    (Escaped::All, "non-ASCII characters escaped"),
     (Escaped::LineEnds, "U+2028 and U+2029 escaped"),
     (Escaped::Punctuation, "U+0080 to U+009F and U+2000 to U+20FF escaped"),
 ];
@@ -59,21 +59,21 @@ const HEX: [Choice<&str>; 8] = [
     ("<>&='", "< > & = ' escaped"),
     ("<>&", "< > & escaped"),
     ("<>&'", "< > & ' escaped"),
-    ("<>&'\"", "< > & ' \" escaped by their numbers"),
-    ("<>&'\"+`\u{7f}", "< > & ' \" + ` U+007F escaped by their numbers"),
+    ("<>&'\"", "< > & ' \" escaped as \\u…"),
+    ("<>&'\"+`\u{7f}", "< > & ' \" + ` U+007F escaped as \\u…"),
     ("<>()", "< > ( ) escaped"),
     ("\u{7f}", "U+007F escaped"),
 ];
 
-const UPPER: [Choice<bool>; 2] = [(false, ""), (true, "hexadecimal digits in upper case")];
+const UPPER: [Choice<bool>; 2] = [(false, ""), (true, "upper-case hexadecimal digits")];
 
 const SLASHES: [Choice<Slash>; 3] =
     [(Slash::Plain, ""), (Slash::Escaped, "/ written \\/"), (Slash::AfterLess, "</ written <\\/")];
 
 const ENCODINGS: [Choice<Encoding>; 5] = [
     (Encoding::Utf8, ""),
-    (Encoding::Ascii, "a ? for each character outside of ASCII"),
-    (Encoding::Latin1, "in ISO 8859-1, a ? for what it does not have"),
+    (Encoding::Ascii, "in ASCII, with ? for every other character"),
+    (Encoding::Latin1, "in ISO 8859-1, with ? for every other character"),
     (Encoding::Utf16, "in UTF-16, little-endian"),
     (Encoding::Gb18030, "in GB18030 (GBK)"),
 ];

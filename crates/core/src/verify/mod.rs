@@ -317,7 +317,7 @@ impl Vouched<'_> {
 
 fn read_info(event_info: &str, shape: Shape, times: Times) -> Result<payload::EventInfo, String> {
     if shape.depth > MAX_DEPTH {
-        return Err(format!("eventInfo is nested {} levels deep, over {MAX_DEPTH}", shape.depth));
+        return Err(format!("eventInfo is nested {} levels deep; the limit is {MAX_DEPTH}", shape.depth));
     }
     payload::EventInfo::read(event_info, times)
 }

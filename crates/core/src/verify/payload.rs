@@ -120,7 +120,7 @@ impl EventInfo {
             .map_err(|error| format!("eventInfo cannot be read: {error}"))?;
         let [event, timestamp, payload] = members.values;
         let event = match event.map(RawValue::get) {
-            _ if members.doubled[0] => return Err("event is doubled".to_owned()),
+            _ if members.doubled[0] => return Err("event appears twice".to_owned()),
             None => return Err("event is missing".to_owned()),
             Some(token) => raw_json::storable_text(token).ok_or("event is not a string")?,
         };
@@ -131,7 +131,7 @@ impl EventInfo {
             return Ok(Self::Handshake);
         }
         if members.doubled[1] {
-            return Err("eventInfo.timestamp is doubled".to_owned());
+            return Err("eventInfo.timestamp appears twice".to_owned());
         }
         let occurred_at = times.of_event(timestamp.map(RawValue::get))?;
         let (meeting, attendee) = columns(payload, times);

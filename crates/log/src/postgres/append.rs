@@ -133,7 +133,7 @@ impl PostgresLog {
         let known = self.newest.load(Ordering::Relaxed);
         if lowest.is_some_and(|lowest| lowest <= known) {
             return Err(sqlx::Error::Protocol(format!(
-                "the sequence events_seq gave the number {} after {known}: it was set back",
+                "the sequence events_seq returned {} after {known}: it was reset",
                 lowest.unwrap_or_default()
             )));
         }

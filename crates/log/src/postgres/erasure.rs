@@ -17,18 +17,18 @@ impl PostgresLog {
             let sql = AssertSqlSafe(format!("VACUUM {ERASED_TABLES}"));
             sqlx::raw_sql(sql).execute(&mut *connection).await.map_err(failed)?;
             left.push(
-                "free space in the tables' files until it is used again: VACUUM FULL writes a table anew, and locks it \
-                 for as long"
+                "free space in the tables' files, until it is reused: VACUUM FULL rewrites a table, and locks it \
+                 meanwhile"
                     .to_owned(),
             );
         } else {
             left.push(
-                "dead rows in the tables' files, until PostgreSQL's autovacuum has been there: --vacuum does it now"
+                "dead rows in the tables' files, until PostgreSQL's autovacuum removes them: --vacuum removes them now"
                     .to_owned(),
             );
         }
         left.push(
-            "PostgreSQL's write-ahead log, its archive, and logical replicas that do not follow updates".to_owned(),
+            "PostgreSQL's write-ahead log, its archive, and logical replicas that do not replicate updates".to_owned(),
         );
         Ok(left)
     }

@@ -123,7 +123,7 @@ impl Hosts {
         if self.in_use.swap(host, Ordering::Relaxed) == host {
             return;
         }
-        tracing::info!(server = place(&self.hosts[host]), "found the PostgreSQL server that takes writes");
+        tracing::info!(server = place(&self.hosts[host]), "found the PostgreSQL server that accepts writes");
         for pool in self.pools.get().into_iter().flatten() {
             pool.set_connect_options(self.hosts[host].clone());
         }
@@ -150,7 +150,7 @@ impl Hosts {
         let Ok(_looking) = self.looking.try_lock() else { return };
         match self.reach().await {
             Ok((connection, _)) => drop(connection.close().await),
-            Err(error) => tracing::debug!(%error, "no PostgreSQL server takes writes"),
+            Err(error) => tracing::debug!(%error, "no PostgreSQL server accepts writes"),
         }
     }
 
@@ -178,7 +178,7 @@ fn place(host: &PgConnectOptions) -> String {
 }
 
 fn unsuitable() -> sqlx::Error {
-    io("it takes no writes: it is a standby, or default_transaction_read_only is on".to_owned())
+    io("it is read-only: it is a standby, or default_transaction_read_only is on".to_owned())
 }
 
 fn io(problem: String) -> sqlx::Error {

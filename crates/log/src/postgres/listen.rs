@@ -19,7 +19,7 @@ impl PostgresLog {
         loop {
             // Listening is only an optimisation: if it fails, the cursors still poll from time to time.
             if let Err(error) = self.hear().await {
-                tracing::debug!(%error, "does not hear of what other replicas append");
+                tracing::debug!(%error, "cannot listen for new events of other replicas; retrying");
             }
             tokio::time::sleep(LISTEN_RETRY_DELAY).await;
         }

@@ -34,8 +34,8 @@ impl PostgresLog {
             bounded(sqlx::query_scalar("SELECT current_setting('server_encoding')").fetch_one(&mut connection)).await?;
         if encoding != "UTF8" {
             return Err(LogError::Schema(format!(
-                "the database's encoding is {encoding}, in which not every name has a place: make another one for Convoke (CREATE \
-                 DATABASE … ENCODING 'UTF8' TEMPLATE template0), and name it in database.url"
+                "the database's encoding is {encoding}, which cannot store every name: create a UTF-8 database for \
+                 Convoke (CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0), and name it in database.url"
             )));
         }
         // A replica may have to wait for another one's long migration. But a database that stops responding in between

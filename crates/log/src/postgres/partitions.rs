@@ -167,7 +167,7 @@ pub async fn extend(hosts: &Hosts, now: Millis, span: Span) -> Result<(), sqlx::
             sqlx::query(AssertSqlSafe(statement)).execute(&mut *tx).await?;
         }
         tx.commit().await?;
-        tracing::info!(before = %time_of(period.bound()), "made partitions of the events table");
+        tracing::info!(before = %time_of(period.bound()), "created partitions of the events table");
     } else {
         tx.rollback().await?;
     }
@@ -187,7 +187,7 @@ pub async fn fill(connection: &mut PgConnection, span: Span) -> Result<usize, sq
             execute(&mut tx, format!("CREATE TABLE {name} (LIKE events INCLUDING ALL EXCLUDING INDEXES)")).await?;
             execute(&mut tx, format!("ALTER TABLE events ATTACH PARTITION {name} FOR VALUES FROM ({from}) TO ({to})"))
                 .await?;
-            tracing::info!(partition = name, "made a partition of the events table that was missing");
+            tracing::info!(partition = name, "created a missing partition of the events table");
             made += 1;
         }
     }
@@ -259,7 +259,11 @@ pub async fn expire(hosts: &Hosts, before: Millis) -> Result<bool, sqlx::Error> 
         .fetch_one(&mut connection)
         .await?;
         if wanted {
-            tracing::debug!(partition = name, "beyond the retention, but unread, or received lately: kept");
+            tracing::debug!(
+                partition = name,
+                "kept a partition beyond the retention: some rows are unread or were \
+                                               received recently"
+            );
             continue;
         }
         execute(&mut connection, format!("COMMENT ON TABLE {name} IS '{EXPIRED}'")).await?;

@@ -26,7 +26,7 @@ pub async fn mend(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
                 sequence,
                 was = given,
                 is = used,
-                "a sequence was behind its rows, as after a restore: moved on"
+                "a sequence was behind its rows, as after a restore: it was advanced"
             );
         }
     }
@@ -40,8 +40,8 @@ pub async fn weakness(connection: &mut PgConnection) -> Result<Option<String>, s
     let given: i64 = sqlx::query(STATE).fetch_one(connection).await?.get(0);
     Ok((given < newest).then(|| {
         format!(
-            "the sequence events_seq stands at {given}, and the log at {newest}: `convoke serve` moves it on when it starts; or \
-             SELECT setval('events_seq', {newest})"
+            "the sequence events_seq is at {given}, but the log is at {newest}: `convoke serve` advances it at its \
+             start; or run SELECT setval('events_seq', {newest})"
         )
     }))
 }

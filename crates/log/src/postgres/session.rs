@@ -16,9 +16,9 @@ const SESSION: &str = "SET synchronous_commit = on; SET default_transaction_isol
      SET tcp_keepalives_idle = 3; SET tcp_keepalives_interval = 2; SET tcp_keepalives_count = 2; \
      SET tcp_user_timeout = '8s'";
 
-const POOLED: &str = "database.url leads through a connection pooler that gives the session away after each transaction, \
-     and Convoke's time-outs, prepared statements and notifications need a session that stays: write the address of \
-     PostgreSQL itself into database.url, or let the pooler pool sessions (pgbouncer: pool_mode = session)";
+const POOLED: &str = "database.url points to a connection pooler in transaction mode, but Convoke's timeouts, \
+                      prepared statements and notifications need a whole session: write PostgreSQL's own address \
+                      into database.url, or switch the pooler to session mode (pgbouncer: pool_mode = session)";
 
 /// Opens a session.
 pub async fn connect(hosts: &Hosts) -> Result<PgConnection, sqlx::Error> {

@@ -12,14 +12,14 @@ use crate::migrations::{INSUFFICIENT_PRIVILEGE, somebody_elses};
 pub fn explain(error: sqlx::Error) -> LogError {
     if let sqlx::Error::Tls(error) = &error {
         return LogError::Unusable(format!(
-            "no TLS connection: {error}. Look at sslmode and sslrootcert in database.url"
+            "no TLS connection: {error}. Check sslmode and sslrootcert in database.url"
         ));
     }
     if let sqlx::Error::Io(error) = &error
         && error.to_string().contains("failed to lookup address")
     {
         return LogError::unavailable(format!(
-            "no such host: {error}. Look at the host in database.url; in front of it, special characters of the password are written \
+            "no such host: {error}. Check the host in database.url; special characters of the password must be \
              percent-encoded (`@` as %40, `:` as %3A, `/` as %2F, `%` as %25)"
         ));
     }
@@ -27,12 +27,12 @@ pub fn explain(error: sqlx::Error) -> LogError {
     let (message, code) = (database.message().to_owned(), database.code().unwrap_or_default().into_owned());
     let remedy = match &*code {
         "28P01" => "Write the right password into database.url, or into the file that PGPASSFILE names",
-        "28000" => "Make the role (CREATE ROLE … LOGIN PASSWORD …), or let it in by a line of pg_hba.conf",
-        "3D000" => "Make the database (CREATE DATABASE … OWNER …), or correct its name in database.url",
+        "28000" => "Create the role (CREATE ROLE … LOGIN PASSWORD …), or allow it in pg_hba.conf",
+        "3D000" => "Create the database (CREATE DATABASE … OWNER …), or correct its name in database.url",
         "3F000" => "Its search_path names no schema: ALTER ROLE … RESET search_path",
         INSUFFICIENT_PRIVILEGE => {
-            "The database and its tables have to belong to the role in database.url: ALTER DATABASE … OWNER TO …, ALTER TABLE … OWNER \
-             TO …"
+            "The role in database.url must own the database and its tables: ALTER DATABASE … OWNER TO …, ALTER TABLE \
+             … OWNER TO …"
         }
         _ => return LogError::unavailable(format!("{message} (SQLSTATE {code})")),
     };
@@ -66,14 +66,14 @@ pub async fn ask_for_room(connection: &mut PgConnection, place: &str) -> Result<
     let (role, database): (String, String) = (row.get(2), row.get(3));
     let Some(schema) = schema else {
         return Err(LogError::Unusable(format!(
-            "cannot make tables in {place}: the search_path of {role} names no schema that is there. Ask an administrator: ALTER ROLE \
-             {role} RESET search_path;"
+            "cannot create tables in {place}: the search_path of {role} names no existing schema. Ask an \
+             administrator: ALTER ROLE {role} RESET search_path;"
         )));
     };
     if !may_create {
         return Err(LogError::Unusable(format!(
-            "cannot make tables in {place}: permission denied for schema {schema}. From PostgreSQL 15 on only the database's owner \
-             may. Ask an administrator: ALTER DATABASE {database} OWNER TO {role};"
+            "cannot create tables in {place}: permission denied for schema {schema}. From PostgreSQL 15 on only the \
+             database's owner may. Ask an administrator: ALTER DATABASE {database} OWNER TO {role};"
         )));
     }
     match row.get::<Option<String>, _>(4) {

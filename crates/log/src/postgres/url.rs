@@ -31,15 +31,15 @@ impl ServerUrl {
     /// # Errors
     /// What is wrong, as the rest of a sentence after the URL. Contains no part of a password.
     pub fn parse(url: &str) -> Result<Self, String> {
-        let not_one = || "is not a URL of PostgreSQL".to_owned();
+        let not_one = || "is not a PostgreSQL URL".to_owned();
         let (scheme, rest) = url.split_once("://").ok_or_else(not_one)?;
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, tail) = rest.split_at(end);
         // Otherwise the start of the password would be taken for host and port, and shown as such.
         if tail.contains(['@', '#']) {
             return Err(
-                "has `/`, `?` or `#` within user or password, or `@` or `#` behind the hosts: write `%2F`, `%3F`, \
-                        `%23` and `%40` for these characters"
+                "contains `/`, `?` or `#` in the user or password, or `@` or `#` after the hosts: write these \
+                 characters as `%2F`, `%3F`, `%23` and `%40`"
                     .to_owned(),
             );
         }
@@ -59,14 +59,14 @@ impl ServerUrl {
             _ => return Err(format!("names {ATTRIBUTE} more than once")),
         };
         if several && hosts.contains(&"") {
-            return Err("has a comma without a host beside it".to_owned());
+            return Err("has a comma without a host next to it".to_owned());
         }
         let named_again = |part: &&&str| {
             let list = part.contains(',') || part.to_ascii_lowercase().contains("%2c");
             matches!(name(part), "host" | "hostaddr" | "port") && (several || list)
         };
         if let Some(part) = others.iter().find(named_again) {
-            let problem = "where there are several hosts: write them before the database, as in pg1:5432,pg2:5432";
+            let problem = "together with several hosts: write the hosts before the database, as in pg1:5432,pg2:5432";
             return Err(format!("has `{}=` {problem}", name(part)));
         }
         let query = if others.is_empty() { String::new() } else { format!("?{}", others.join("&")) };
@@ -87,10 +87,10 @@ fn wanted(value: &str) -> Result<Wanted, String> {
         "any" => Ok(Wanted::Any),
         "read-write" => Ok(Wanted::ReadWrite),
         "primary" => Ok(Wanted::Primary),
-        "read-only" | "standby" | "prefer-standby" => Err(format!(
-            "asks for a server that cannot be written to ({ATTRIBUTE}={value}): write read-write, primary or any"
-        )),
-        _ => Err(format!("has a {ATTRIBUTE} that is none of read-write, primary and any")),
+        "read-only" | "standby" | "prefer-standby" => {
+            Err(format!("asks for a read-only server ({ATTRIBUTE}={value}): write read-write, primary or any"))
+        }
+        _ => Err(format!("has an unknown {ATTRIBUTE}: write read-write, primary or any")),
     }
 }
 

@@ -21,8 +21,8 @@ impl SqliteLog {
             self.write(async |connection| sqlx::raw_sql(vacuum).execute(connection).await).await?;
         } else {
             left.push(
-                "free space in the database's file, where older versions of a row may stand: --vacuum writes the file \
-                 anew, and holds events up for as long"
+                "free space in the database's file, where older versions of a row may remain: --vacuum rewrites the \
+                 file, and events wait meanwhile"
                     .to_owned(),
             );
         }
@@ -35,14 +35,16 @@ impl SqliteLog {
             }
             if begun.elapsed() > CHECKPOINT_TIMEOUT {
                 left.push(format!(
-                    "{}-wal, which is in use: it is written over as events come, and gone when the service ends",
+                    "{}-wal, which is in use: new events overwrite it, and it is removed when the service stops",
                     self.files.path().display()
                 ));
                 break;
             }
             tokio::time::sleep(CHECKPOINT_RETRY_DELAY).await;
         }
-        left.push("copies of the database's file, and what the file system and the disk keep of older ones".to_owned());
+        left.push(
+            "copies of the database's file, and older versions that the file system or the disk keeps".to_owned(),
+        );
         Ok(left)
     }
 }

@@ -65,7 +65,7 @@ impl SqliteLog {
                 tx = connection.begin_with("BEGIN IMMEDIATE").await.map_err(explain)?;
             }
             count_on(&mut tx).await.map_err(explain)?;
-            tracing::warn!("the log's count was behind its rows, as after a restore: moved on");
+            tracing::warn!("the log's counter was behind its rows, as after a restore: it was advanced");
         }
         tx.commit().await.map_err(explain)?;
         *place = Some(connection);
@@ -89,13 +89,13 @@ impl SqliteLog {
             Ok(0xff53_4d42 | 0xfe53_4d42 | 0x517b) => {
                 "on an SMB share, where SQLite's WAL does not work: put it on a local disk"
             }
-            Ok(0x0102_1994) => "in memory (tmpfs), and gone with the next restart of the machine: put it on a disk",
+            Ok(0x0102_1994) => "in memory (tmpfs), and is lost when the machine restarts: put it on a disk",
             Ok(0x794c_7630) => {
-                "in a container's own layer (overlayfs), and gone with the container: put it on a volume"
+                "in a container's own layer (overlayfs), and is lost with the container: put it on a volume"
             }
             _ => return Vec::new(),
         };
-        vec![format!("{} lies {weakness}", self.files.path().display())]
+        vec![format!("{} is {weakness}", self.files.path().display())]
     }
 
     pub fn disk(&self) -> Option<Disk> {

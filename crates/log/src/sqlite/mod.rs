@@ -75,10 +75,10 @@ impl SqliteLog {
         // sqlx turns every spelling of `:memory:` into a name that starts with `file:`.
         let named = !path.as_os_str().is_empty() && !path.to_string_lossy().starts_with("file:");
         if !named || path == Path::new(":memory:") || options.url.contains("mode=memory") {
-            return Err(LogError::Url("must name a file: a database in memory keeps nothing".to_owned()));
+            return Err(LogError::Url("must name a file: an in-memory database keeps nothing".to_owned()));
         }
         if options.url.split_once('?').is_some_and(|(_, parameters)| parameters.contains("vfs=")) {
-            return Err(LogError::Url("must not choose a VFS: not all of them keep what they are given".to_owned()));
+            return Err(LogError::Url("must not select a VFS: not every VFS stores data durably".to_owned()));
         }
         let files = Arc::new(Files::new(path));
         files.part_with_foreign_wal()?;

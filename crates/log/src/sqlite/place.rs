@@ -57,7 +57,7 @@ impl Files {
             .collect();
         let same = opened.first().is_some_and(|(_, now)| before.is_none_or(|before| before == *now));
         if !same {
-            return Err(LogError::unavailable("the database's file was replaced while it was opened"));
+            return Err(LogError::unavailable("the database file was replaced while it was being opened"));
         }
         // If another task was first, it recorded the same.
         let _ = self.opened.set(opened);
@@ -78,11 +78,11 @@ impl Files {
                 Ok(now) if now == *opened => continue,
                 Ok(_) => "was replaced by another file".to_owned(),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => "was removed".to_owned(),
-                Err(error) => format!("cannot be looked at ({error})"),
+                Err(error) => format!("cannot be examined ({error})"),
             };
             return Err(LogError::unavailable(format!(
-                "{} {happened} while the database was open, and what is written now would be lost: put the old file back, or \
-                 restart Convoke, which then goes on with what is there",
+                "{} {happened} while the database was open, so new events would be lost: put the old file back, or \
+                 restart Convoke to use what is there now",
                 path.display()
             )));
         }
@@ -99,7 +99,9 @@ impl Files {
         }
         for (file, _) in beside.iter().filter(|file| is(file).is_ok_and(|ours| ours)) {
             if let Err(error) = part_with(file) {
-                tracing::error!(file = %file.display(), %error, "belongs to the database's file that was replaced, and cannot be moved out of its way: do it before the next start");
+                tracing::error!(file = %file.display(), %error, "cannot move away a file that belongs to the \
+                                                                 replaced database file: move it before the next \
+                                                                 start");
             }
         }
     }
@@ -124,8 +126,8 @@ impl Files {
             match part_with(file) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(LogError::unavailable(format!(
-                        "{} is not of the database's file, which was put in another's place, and would be read as a part of it; it \
-                         cannot be moved away ({error}): do it",
+                        "{} belongs to an earlier database file, and SQLite would read it as part of the present \
+                         one. It cannot be moved away ({error}): move it yourself",
                         file.display()
                     )));
                 }
@@ -158,7 +160,7 @@ fn part_with(file: &Path) -> io::Result<()> {
         away = beside(file, &format!(".replaced-{number}"));
     }
     std::fs::rename(file, &away)?;
-    tracing::warn!(file = %away.display(), "belongs to the database's file that was replaced");
+    tracing::warn!(file = %away.display(), "moved away a file that belongs to the replaced database file");
     Ok(())
 }
 

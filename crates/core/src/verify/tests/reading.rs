@@ -185,10 +185,10 @@ fn an_event_without_a_type_goes_to_the_quarantine() {
         assert_eq!(reason(&format!(r#"{{"event":{value},"timestamp":1735700465789}}"#)), "event is not a string");
     }
     for second in [r#""event":"a""#, r#""\u0065vent":"meeting.verify""#, r#""event":null"#] {
-        assert_eq!(reason(&format!(r#"{{"event":"a","timestamp":1735700465789,{second}}}"#)), "event is doubled");
+        assert_eq!(reason(&format!(r#"{{"event":"a","timestamp":1735700465789,{second}}}"#)), "event appears twice");
         assert_eq!(
             reason(&format!(r#"{{{second},"timestamp":1735700465789,"event":"meeting.verify"}}"#)),
-            "event is doubled"
+            "event appears twice"
         );
     }
 }
@@ -200,7 +200,7 @@ fn an_event_without_a_time_goes_to_the_quarantine() {
     for value in ["null", "\"\"", "\"soon\"", "1735700465789.0", "1735700465789.5", "1e12", "true", "[1]", "{}"] {
         assert_eq!(reason(&format!(r#"{{"event":"a","timestamp":{value}}}"#)), not, "{value}");
     }
-    assert_eq!(reason(r#"{"event":"a","timestamp":1,"timestamp":1}"#), "eventInfo.timestamp is doubled");
+    assert_eq!(reason(r#"{"event":"a","timestamp":1,"timestamp":1}"#), "eventInfo.timestamp appears twice");
 }
 
 #[test]
@@ -313,7 +313,7 @@ fn nesting_is_read_to_512_levels_and_kept_in_the_quarantine_beyond() {
         assert_eq!(&*event(&deepest).event_info, deepest);
         for levels in [513, 100_000] {
             let reason = reason(&nested(levels, open, inner, close));
-            assert_eq!(reason, format!("eventInfo is nested {levels} levels deep, over 512"));
+            assert_eq!(reason, format!("eventInfo is nested {levels} levels deep; the limit is 512"));
         }
     }
     // Width does not count as depth.

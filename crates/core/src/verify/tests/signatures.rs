@@ -224,13 +224,13 @@ fn wider(sent: &str, signed: &str) -> Option<String> {
 fn the_wider_family_names_the_text_that_was_signed() {
     let named =
         |name: &str| format!(r#"{{"event":"x","timestamp":1735700465789,"payload":{{"displayName":"{name}"}}}}"#);
-    let (all, upper) = ("everything outside of ASCII escaped", "hexadecimal digits in upper case");
+    let (all, upper) = ("non-ASCII characters escaped", "upper-case hexadecimal digits");
     for (sent, signed, words) in [
         // The output of .NET's System.Text.Json, of Newtonsoft's, and of Go's libraries.
         (
             r#"R&D \"王+\" `x'"#,
             r"R\u0026D \u0022\u738B\u002B\u0022 \u0060x\u0027",
-            &*format!("{all}, < > & ' \" + ` U+007F escaped by their numbers, {upper}"),
+            &*format!("{all}, < > & ' \" + ` U+007F escaped as \\u…, {upper}"),
         ),
         ("<R&D = '王'>", r"\u003cR\u0026D = \u0027王\u0027\u003e", "< > & ' escaped"),
         ("R&D '王' \u{2028}", r"R\u0026D '王' \u2028", "U+2028 and U+2029 escaped, < > & escaped"),
@@ -245,13 +245,13 @@ fn the_wider_family_names_the_text_that_was_signed() {
     let sent = r#"{"timestamp":1735700465789,"event":"meeting.join","payload":{"b":[1,{"z":"王","y":2}],"a":null}}"#;
     assert_eq!(wider(sent, sorted).as_deref(), Some("members sorted by name"));
     let spaced = r#"{"timestamp": 1735700465789, "event": "meeting.join", "payload": {"b": [1, {"z": "\u738b", "y": 2}], "a": null}}"#;
-    assert_eq!(wider(sent, spaced), Some(format!("a blank after each colon and comma, {all}")));
+    assert_eq!(wider(sent, spaced), Some(format!("a space after each colon and comma, {all}")));
     let dropped = sent.replace(r#","a":null"#, "");
-    assert_eq!(wider(sent, &dropped).as_deref(), Some("members that are null left out"));
+    assert_eq!(wider(sent, &dropped).as_deref(), Some("null members omitted"));
     let value: serde_json::Value = serde_json::from_str(sorted).expect("JSON");
     let pretty = serde_json::to_string_pretty(&value).expect("JSON");
     assert_eq!(wider(sent, &pretty).as_deref(), Some("members sorted by name, in lines, indented by 2"));
-    assert_eq!(wider(sent, &sent.replace('王', "?")).as_deref(), Some("a ? for each character outside of ASCII"));
+    assert_eq!(wider(sent, &sent.replace('王', "?")).as_deref(), Some("in ASCII, with ? for every other character"));
     // A changed word matches nothing.
     assert_eq!(wider(sent, &sent.replace("join", "left")), None);
     assert!(words().iter().all(|words| !words.is_empty()) && words().len() == 24, "{}", words().len());
