@@ -53,22 +53,32 @@ pub fn details(run: &EnrichmentWorkItem, call: Call, conference: &Conference) ->
     if !ours {
         return None;
     }
-    // For a recurring meeting that has not ended, these are the times of one occurrence, usually the first; the times of each
-    // occurrence are listed besides. If this run's occurrence is not listed, they belong to another one.
-    let (scheduled_start_at, scheduled_end_at) = match &run.meeting_cycle_sub_id {
-        Some(ours) if !conference.occurrences.is_empty() => {
-            let ours = conference.occurrences.iter().find(|occurrence| occurrence.id == *ours);
-            ours.map_or((None, None), |ours| (ours.start, ours.end))
-        }
-        _ => (conference.start, conference.end),
-    };
+    let (scheduled_start_at, scheduled_end_at) = plan(run, call, conference);
     Some(Details {
         subject: conference.subject.clone(),
         scheduled_start_at,
         scheduled_end_at,
         host: conference.scheduler_name.clone().or_else(|| conference.scheduler_uuid.clone()),
+        host_user_uuid: conference.scheduler_uuid.clone(),
         corp_id: None,
+        conference_type: conference.conference_type.clone(),
+        webinar: conference.webinar,
     })
+}
+
+/// The schedule, as far as the answer has it. The times of a run that is over are those at which it was held. Those of a recurring
+/// meeting are the times of one occurrence, usually the first; the times of each occurrence are listed besides.
+fn plan(run: &EnrichmentWorkItem, call: Call, conference: &Conference) -> (Option<Millis>, Option<Millis>) {
+    let occurrence = match (&run.meeting_cycle_sub_id, call) {
+        (Some(ours), _) => conference.occurrences.iter().find(|occurrence| occurrence.id == *ours),
+        (None, Call::Past) => conference.occurrence_held(),
+        // The booking itself, or a meeting that does not recur.
+        (None, Call::Current) if run.status == "scheduled" || conference.occurrences.is_empty() => {
+            return (conference.start, conference.end);
+        }
+        (None, Call::Current) => conference.occurrence_at(run.first_event_at),
+    };
+    occurrence.map_or((None, None), |occurrence| (occurrence.start, occurrence.end))
 }
 
 /// The outcome if no call knew the run; `corp_id` comes from another call.

@@ -1,4 +1,4 @@
-//! Enrichment: asks the platform for what events do not contain (subject, scheduled times, host, enterprise), once for each run,
+//! Enrichment: asks the platform for what events do not contain (subject, the schedule, host, enterprise), once for each run,
 //! the newest first.
 //!
 //! A work list in the database holds what is to be asked. The details stay there and in the rows of `meetings`, and are included

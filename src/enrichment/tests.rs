@@ -46,7 +46,8 @@ fn expected() -> Details {
         scheduled_start_at: Some(at(CREATED + 3_570_000)),
         scheduled_end_at: Some(at(CREATED + 7_170_000)),
         host: Some("Demo User".to_owned()),
-        corp_id: None,
+        host_user_uuid: Some("aaaa".to_owned()),
+        ..Details::default()
     }
 }
 
@@ -65,7 +66,9 @@ fn an_answer_about_another_run_with_the_same_number_is_not_taken() {
         assert_eq!(details(&run(status), Call::Current, &conference(Some("uuid-1"))), Some(expected()), "{status}");
     }
     assert_eq!(details(&run("ended"), Call::Past, &conference(Some("uuid-2"))), None);
-    assert_eq!(details(&run("ended"), Call::Past, &conference(None)), Some(expected()), "it was asked by its UUID");
+    let held = Details { scheduled_start_at: None, scheduled_end_at: None, ..expected() };
+    let asked = details(&run("ended"), Call::Past, &conference(None));
+    assert_eq!(asked, Some(held), "it was asked by its UUID; when it was held is no plan");
 }
 
 #[test]
@@ -94,9 +97,18 @@ fn of_a_recurring_meeting_the_times_are_those_of_the_occurrence() {
     assert_eq!(without, scheduled(None, None), "another's are left out");
     assert_eq!(
         details(&run, Call::Current, &with(Vec::new())),
-        Some(expected()),
-        "nothing says that they are another's"
+        scheduled(None, None),
+        "nothing says that they are its own"
     );
+    // Of a run that does not tell its occurrence it is the one of about then, also if it is over.
+    let untold = EnrichmentWorkItem { meeting_cycle_sub_id: None, first_event_at: at(CREATED + 86_300_000), ..run };
+    let (first, second) = (occurrence("a", CREATED), occurrence("b", CREATED + 86_400_000));
+    let both = || with(vec![first.clone(), second.clone()]);
+    assert_eq!(details(&untold, Call::Current, &both()), scheduled(second.start, second.end));
+    let held = Conference { start: second.start, end: second.start, ..both() };
+    assert_eq!(details(&untold, Call::Past, &held), scheduled(second.start, second.end));
+    let between = EnrichmentWorkItem { first_event_at: at(CREATED + 43_200_000), ..untold };
+    assert_eq!(details(&between, Call::Current, &both()), scheduled(None, None));
 }
 
 #[test]

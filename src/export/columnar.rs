@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parquet::basic::{Compression, LogicalType, Repetition, TimeUnit, Type as Physical};
-use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
+use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
@@ -43,6 +43,7 @@ enum Values {
     Texts(Vec<u8>, Vec<usize>),
     Integers(Vec<i64>),
     Floats(Vec<f64>),
+    Booleans(Vec<bool>),
 }
 
 impl Parquet {
@@ -105,6 +106,7 @@ impl Gathered {
             Kind::Text | Kind::Json => Values::Texts(Vec::new(), Vec::new()),
             Kind::Integer | Kind::Time => Values::Integers(Vec::new()),
             Kind::Float => Values::Floats(Vec::new()),
+            Kind::Boolean => Values::Booleans(Vec::new()),
         };
         Self { values, levels: Vec::new(), optional: column.optional }
     }
@@ -134,6 +136,10 @@ impl Gathered {
             (Values::Floats(numbers), Value::Float(number)) => {
                 numbers.push(*number);
                 8
+            }
+            (Values::Booleans(values), Value::Boolean(value)) => {
+                values.push(*value);
+                1
             }
             _ => {
                 self.levels.push(0);
@@ -168,6 +174,10 @@ impl Gathered {
                 writer.typed::<DoubleType>().write_batch(numbers, levels, None)?;
                 numbers.clear();
             }
+            Values::Booleans(values) => {
+                writer.typed::<BoolType>().write_batch(values, levels, None)?;
+                values.clear();
+            }
         }
         self.levels.clear();
         Ok(())
@@ -180,6 +190,7 @@ fn schema(table: Table, columns: &[Column]) -> Result<Type, ParquetError> {
             Kind::Text | Kind::Json => (Physical::BYTE_ARRAY, Some(LogicalType::String)),
             Kind::Integer => (Physical::INT64, None),
             Kind::Float => (Physical::DOUBLE, None),
+            Kind::Boolean => (Physical::BOOLEAN, None),
             Kind::Time => (Physical::INT64, Some(LogicalType::timestamp(true, TimeUnit::MICROS))),
         };
         let repetition = if column.optional { Repetition::OPTIONAL } else { Repetition::REQUIRED };

@@ -112,6 +112,7 @@ enum Kind {
     Json,
     Integer,
     Float,
+    Boolean,
     Time,
 }
 
@@ -137,6 +138,8 @@ pub(crate) enum Value<'a> {
     Integer(i64),
     /// A number.
     Float(f64),
+    /// True or false.
+    Boolean(bool),
     /// A point in time.
     Time(Millis),
 }

@@ -21,7 +21,7 @@ const fn optional(name: &'static str, kind: Kind) -> Column {
     Column { name, kind, optional: true }
 }
 
-use Kind::{Float, Integer, Json, Text, Time};
+use Kind::{Boolean, Float, Integer, Json, Text, Time};
 
 pub const EVENTS: [Column; 24] = [
     always("seq", Integer),
@@ -83,12 +83,13 @@ impl Tabular for ListedEvent {
     }
 }
 
-pub const MEETINGS: [Column; 23] = [
+pub const MEETINGS: [Column; 27] = [
     always("subscriber_id", Text),
     always("meeting_uuid", Text),
     optional("meeting_id", Text),
     optional("meeting_cycle_sub_id", Text),
     always("status", Text),
+    always("over", Boolean),
     optional("created_at", Time),
     optional("modified_at", Time),
     always("modifications", Integer),
@@ -106,7 +107,10 @@ pub const MEETINGS: [Column; 23] = [
     optional("scheduled_start_at", Time),
     optional("scheduled_end_at", Time),
     optional("host", Text),
+    optional("host_user_uuid", Text),
     optional("corp_id", Text),
+    optional("conference_type", Text),
+    optional("webinar", Boolean),
 ];
 
 impl Tabular for ListedMeeting {
@@ -119,6 +123,7 @@ impl Tabular for ListedMeeting {
             optional_text(self.meeting_id.as_deref()),
             optional_text(self.meeting_cycle_sub_id.as_deref()),
             text(self.status.as_str()),
+            Value::Boolean(self.over),
             time(self.created_at),
             time(self.modified_at),
             Value::Integer(self.modifications),
@@ -136,7 +141,10 @@ impl Tabular for ListedMeeting {
             time(self.scheduled_start_at),
             time(self.scheduled_end_at),
             optional_text(self.host.as_deref()),
+            optional_text(self.host_user_uuid.as_deref()),
             optional_text(self.corp_id.as_deref()),
+            optional_text(self.conference_type.as_deref()),
+            self.webinar.map_or(Value::Null, Value::Boolean),
         ]
     }
 }

@@ -49,6 +49,7 @@ impl<W: Write> Sheet<W> for Csv<W> {
                 Value::Json(text) => Cow::Borrowed(text),
                 Value::Integer(number) => number.to_string().into(),
                 Value::Float(number) => number.to_string().into(),
+                Value::Boolean(value) => value.to_string().into(),
                 Value::Time(time) => time.to_string().into(),
             };
             self.written += u64::try_from(field.len()).unwrap_or(0) + 1;
@@ -133,6 +134,7 @@ impl<W: Write> Sheet<W> for Ndjson<W> {
                 Value::Json(text) => serde_json::to_writer(line, text)?,
                 Value::Integer(number) => serde_json::to_writer(line, number)?,
                 Value::Float(number) => serde_json::to_writer(line, number)?,
+                Value::Boolean(value) => serde_json::to_writer(line, value)?,
                 Value::Time(time) => write!(line, "\"{time}\"")?,
             }
         }

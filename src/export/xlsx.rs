@@ -64,6 +64,7 @@ fn columns_sheet(book: &mut Workbook, table: Table, head: &Format) -> Result<(),
             Kind::Json => "JSON, as text",
             Kind::Integer => "a whole number",
             Kind::Float => "a number",
+            Kind::Boolean => "true or false",
             Kind::Time => "a time, UTC",
         };
         let meaning = meanings.get(column.name).map_or("", String::as_str);
@@ -113,6 +114,7 @@ fn cell(sheet: &mut Worksheet, row: u32, at: u16, value: &Value<'_>, times: &For
         // Beyond 2^53 a spreadsheet rounds it.
         Value::Integer(number) => sheet.write_number(row, at, *number as f64)?,
         Value::Float(number) => sheet.write_number(row, at, *number)?,
+        Value::Boolean(value) => sheet.write_boolean(row, at, *value)?,
         Value::Time(time) => sheet.write_number_with_format(row, at, EPOCH_DAY + time.get() as f64 / DAY_MS, times)?,
     };
     Ok(CELL_BYTES + text.map_or(0, str::len))

@@ -175,8 +175,8 @@ impl Forget {
             let Some(last) = page.last() else { break };
             after = Some(last.run.clone());
             let hosts =
-                page.iter().filter(|host| suppression.of_host(&host.host).iter().any(|hash| known.contains(hash)));
-            survey.found.hosts += count(hosts.count());
+                page.iter().map(|host| suppression.of_host(host.host.as_deref(), host.host_user_uuid.as_deref()));
+            survey.found.hosts += count(hosts.filter(|hashes| hashes.iter().any(|hash| known.contains(hash))).count());
         }
         if let Some(bus) = &self.bus {
             progress(Part::Stream);
@@ -419,8 +419,9 @@ impl Forget {
             let Some(last) = page.last() else { return Ok(()) };
             after = Some(last.run.clone());
             for host in &page {
-                if suppression.host_forgotten(&*self.log, &host.host).await?.is_some() {
-                    let named = host.subject.as_deref().is_some_and(|subject| subject.contains(&host.host));
+                let (name, user) = (host.host.as_deref(), host.host_user_uuid.as_deref());
+                if suppression.host_forgotten(&*self.log, name, user).await?.is_some() {
+                    let named = host.subject.as_deref().zip(name).is_some_and(|(subject, name)| subject.contains(name));
                     retrying(async || self.log.erase_host(erasure.id, &host.run, named).await).await?;
                 }
             }

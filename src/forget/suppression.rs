@@ -163,20 +163,26 @@ impl SuppressionKey {
         [self.of_platform_stay(run, Some(text), None), self.of_platform_stay(run, None, Some(text))].concat()
     }
 
-    /// The hashes by which a host is looked up: the platform gives an ID or a name.
+    /// The hashes by which a host is looked up: the platform gives an ID and a name, or one in place of the other.
     #[must_use]
-    pub fn of_host(&self, host: &str) -> Vec<String> {
-        [Identifier::User(host), Identifier::Account(host), Identifier::Name(host)]
-            .map(|identifier| self.hash(identifier))
-            .into()
+    pub fn of_host(&self, host: Option<&str>, user_uuid: Option<&str>) -> Vec<String> {
+        let texts = host.into_iter().chain(user_uuid);
+        let identifiers =
+            texts.flat_map(|text| [Identifier::User(text), Identifier::Account(text), Identifier::Name(text)]);
+        identifiers.map(|identifier| self.hash(identifier)).collect()
     }
 
     /// When the host of a run was erased, if it was.
     ///
     /// # Errors
     /// [`LogError::Unavailable`].
-    pub async fn host_forgotten(&self, log: &dyn Suppression, host: &str) -> Result<Option<Millis>, LogError> {
-        Ok(log.forgotten(&self.of_host(host)).await?.into_values().max())
+    pub async fn host_forgotten(
+        &self,
+        log: &dyn Suppression,
+        host: Option<&str>,
+        user_uuid: Option<&str>,
+    ) -> Result<Option<Millis>, LogError> {
+        Ok(log.forgotten(&self.of_host(host, user_uuid)).await?.into_values().max())
     }
 }
 
@@ -221,11 +227,14 @@ pub async fn forgotten_stays(
 /// # Errors
 /// [`LogError::Unavailable`].
 pub async fn without_forgotten(log: &dyn Suppression, began: Millis, details: &mut Details) -> Result<(), LogError> {
-    let Some(host) = details.host.as_deref() else { return Ok(()) };
+    let (host, user_uuid) = (details.host.as_deref(), details.host_user_uuid.as_deref());
+    if host.or(user_uuid).is_none() {
+        return Ok(());
+    }
     let Some(suppression) = SuppressionKey::of(log).await? else { return Ok(()) };
-    if suppression.host_forgotten(log, host).await?.is_some_and(|until| began <= until) {
-        let named = details.subject.as_deref().is_some_and(|subject| subject.contains(host));
-        details.host = None;
+    if suppression.host_forgotten(log, host, user_uuid).await?.is_some_and(|until| began <= until) {
+        let named = details.subject.as_deref().zip(host).is_some_and(|(subject, host)| subject.contains(host));
+        (details.host, details.host_user_uuid) = (None, None);
         details.subject = details.subject.take().filter(|_| !named);
     }
     Ok(())

@@ -10,17 +10,20 @@
 //!   several, the greatest counts.
 //! - **Times.** `created_at` and `started_at` are the first, `modified_at`, `cancelled_at`, `ended_at`, `concluded_at` the last
 //!   of their events.
-//! - **Status.** `concluded` once there is a conclusion, whatever comes after. Else, if it was held (a start, a stay or a
-//!   recording): `ended` if it neither started, nor did anybody come, after its last end, else `live`, and `ended_at` is
-//!   null. Else `cancelled` or `scheduled`.
+//! - **Status.** `concluded` once there is a conclusion, whatever comes after. Else `ended` if it did not start after its last
+//!   end: who comes then is late, and it is over all the same. Else, if it was held (a start, a stay or a recording), `live`,
+//!   and `ended_at` is null. Else `cancelled` or `scheduled`.
+//! - **Over** is what is not scheduled or live, or of whose number another run has started since: the database finds that out,
+//!   for the numbers of which something changed.
 //! - A **stay** is the joins and lefts of a run with one participant (without `participant_id`: one call number, else one
 //!   name, else user, else account) and one `joinTime`. Of several joins, or lefts, the one with the greatest event id counts,
 //!   which is the newest. What the left says counts more than what the join says.
 //! - A stay ends with its left. If there is none, it is `open` while the run is `live`; once it is not, the stay ended at the
-//!   run's first end or conclusion at or after its beginning (`meeting_end`), for an end puts everybody out. So an end closes
-//!   stays, a run that goes on opens them again, its next end closes them as before, and a left or an earlier end that
-//!   becomes known later corrects that.
-//! - A stay without `joinTime` begins when its newest join happened; a left without `leftTime` ends it when the left happened.
+//!   run's first end or conclusion at or after its beginning (`meeting_end`), for an end puts everybody out; if there is none,
+//!   it began when the run was over, and ended at once. So an end closes stays, a run that starts again opens them again, its
+//!   next end closes them as before, and a left or an earlier end that becomes known later corrects that.
+//! - A stay without `joinTime` begins when its newest join happened; a left without `leftTime` ends it when the left happened, and
+//!   one whose `leftTime` is before it began, when it began.
 //! - **People** are distinct `person`s, or else names, or else stays. The peak counts each once, on however many
 //!   devices; who leaves in the same millisecond makes room first. Who has not left counts until the first end, also while the
 //!   run goes on.

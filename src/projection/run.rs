@@ -66,10 +66,11 @@ fn remember<T: Ord>(set: &mut BTreeSet<T>, value: T) -> bool {
 }
 
 impl Marks {
-    /// When the run ended first for who came at `joined`.
-    fn closing(&self, joined: Option<Millis>) -> Option<Millis> {
+    /// When the run ended first for who came at `joined`. Who came after its last end found it over, if it does not go on.
+    fn closing(&self, joined: Option<Millis>, live: bool) -> Option<Millis> {
         let from = joined.map_or(0, Millis::get);
-        self.closings.range(from..).next().copied().and_then(Millis::new)
+        let end = self.closings.range(from..).next().copied().and_then(Millis::new);
+        end.or_else(|| joined.filter(|_| !live))
     }
 }
 
@@ -103,7 +104,6 @@ pub struct Run {
     readies: bool,
     /// People and peak, which change with the stays only.
     people: (i64, i64),
-    last_join: Option<Millis>,
 }
 
 impl Run {
@@ -121,7 +121,6 @@ impl Run {
             live: false,
             readies: false,
             people: (0, 0),
-            last_join: None,
         }
     }
 
@@ -135,7 +134,6 @@ impl Run {
         for row in stays {
             let stay = Stay::of(&row)?;
             let closed = row.left_at.filter(|_| row.closed_by == ClosedBy::MeetingEnd);
-            run.last_join = run.last_join.max(stay.joined_at());
             run.stays.insert(row.stay_id, Kept { stay, closed, touched: false });
         }
         run.recordings = recordings.into_iter().map(|row| (row.event_id, row)).collect();
@@ -227,11 +225,9 @@ impl Run {
     /// those that [`Run::stay_row`] is to be asked for, and takes all of them for written.
     pub fn settle(&mut self, changes: &mut Changes, stays: &mut Vec<Uuid>) {
         let touched = std::mem::take(&mut self.touched);
-        let joined = touched.iter().filter_map(|id| self.stays.get(id)?.stay.joined_at()).max();
-        self.last_join = self.last_join.max(joined);
         let live = self.status() == Status::Live;
-        let ends = std::mem::take(&mut self.closes);
-        if ends || self.live != live {
+        let ends = std::mem::take(&mut self.closes) || self.live != live;
+        if ends {
             for (id, kept) in &mut self.stays {
                 let closed = ended(&self.marks, live, &kept.stay);
                 if kept.closed != closed && !kept.touched {
@@ -247,7 +243,7 @@ impl Run {
             kept.touched = false;
         }
         if ends || !touched.is_empty() {
-            self.people = self.count();
+            self.people = self.count(live);
         }
         stays.extend(touched);
         let mut recorded = std::mem::take(&mut self.recorded);
@@ -261,7 +257,8 @@ impl Run {
         }
         let row = self.row();
         if self.written.as_ref() != Some(&row) {
-            changes.meetings.push(row.clone());
+            let numbers = numbers_to_check(self.written.as_ref(), &row);
+            changes.meetings.push(MeetingRow { numbers, ..row.clone() });
             self.written = Some(row);
         }
     }
@@ -295,17 +292,17 @@ impl Run {
             first_event_at: time(marks.first_event).unwrap_or(Millis::EPOCH),
             last_event_at: time(marks.last_event).unwrap_or(Millis::EPOCH),
             internal: serde_json::to_string(marks).unwrap_or_default(),
+            numbers: Vec::new(),
         }
     }
 
     /// See the module's rules.
     fn status(&self) -> Status {
         let marks = &self.marks;
-        let going = marks.last_start.max(self.last_join.map(Millis::get));
-        let held = going.is_some() || !self.stays.is_empty() || !self.recordings.is_empty();
+        let held = marks.last_start.is_some() || !self.stays.is_empty() || !self.recordings.is_empty();
         match marks.last_end {
             _ if marks.concluded.is_some() => Status::Concluded,
-            Some(end) if going > Some(end) => Status::Live,
+            Some(end) if marks.last_start > Some(end) => Status::Live,
             Some(_) => Status::Ended,
             None if held => Status::Live,
             None if marks.cancelled.is_some() => Status::Cancelled,
@@ -316,7 +313,7 @@ impl Run {
     /// How many people there were, and how many at most at one moment. Who leaves in the same millisecond makes room first;
     /// who leaves in the millisecond of joining was there for one. Who has not left was there until the first end, also
     /// while the run goes on.
-    fn count(&self) -> (i64, i64) {
+    fn count(&self, live: bool) -> (i64, i64) {
         let mut numbers: HashMap<&str, usize> = HashMap::with_capacity(self.stays.len());
         let mut nobodies = 0;
         let mut changes: Vec<(i64, bool, usize)> = Vec::with_capacity(2 * self.stays.len());
@@ -332,7 +329,7 @@ impl Run {
             if let Some(joined) = kept.stay.joined_at() {
                 let joined = joined.get();
                 changes.push((joined, true, number));
-                let left = kept.stay.left_at().or_else(|| self.marks.closing(kept.stay.joined_at()));
+                let left = kept.stay.left_at().or_else(|| self.marks.closing(kept.stay.joined_at(), live));
                 let left = left.map(|left| left.get().max(joined + 1));
                 changes.extend(left.map(|left| (left, false, number)));
             }
@@ -357,5 +354,21 @@ impl Run {
 
 /// When the run's end closed this stay, if nobody left, and if the run does not go on.
 fn ended(marks: &Marks, live: bool, stay: &Stay) -> Option<Millis> {
-    if live || stay.left_at().is_some() { None } else { marks.closing(stay.joined_at()) }
+    if live || stay.left_at().is_some() { None } else { marks.closing(stay.joined_at(), live) }
+}
+
+/// The numbers of which it is to be looked at again whether runs that have not ended are over, because this run's row changes in
+/// what is told of it, or because it began.
+fn numbers_to_check(before: Option<&MeetingRow>, row: &MeetingRow) -> Vec<Arc<str>> {
+    let began = |row: &MeetingRow| (row.meeting_id.clone(), row.started_at);
+    let told = match row.status {
+        Status::Scheduled => true,
+        Status::Live => before.is_none_or(|it| (it.status, it.first_event_at) != (row.status, row.first_event_at)),
+        Status::Cancelled | Status::Ended | Status::Concluded => false,
+    };
+    if !told && before.map(began) == Some(began(row)) {
+        return Vec::new();
+    }
+    let renamed = before.filter(|before| before.meeting_id != row.meeting_id);
+    renamed.into_iter().chain([row]).filter_map(|row| row.meeting_id.clone()).collect()
 }

@@ -129,12 +129,13 @@ impl Stay {
         self.join_time.or_else(|| self.join.as_ref().map(|join| join.event_id.occurred_at()))
     }
 
-    /// When they left, if that is known. Without a time of joining, joins and lefts of one participant are one
-    /// stay: then a left that happened before the newest join is of an earlier visit.
+    /// When they left, if that is known; nobody leaves before they join, whatever the clocks say. Without a time of joining, joins
+    /// and lefts of one participant are one stay: then a left that happened before the newest join is of an earlier visit.
     pub fn left_at(&self) -> Option<Millis> {
         let left = self.left.as_ref()?;
         let earlier = self.join_time.is_none() && self.join.as_ref().is_some_and(|join| join.event_id > left.event_id);
-        (!earlier).then(|| self.left_time.unwrap_or_else(|| left.event_id.occurred_at()))
+        let at = self.left_time.unwrap_or_else(|| left.event_id.occurred_at());
+        (!earlier).then(|| self.joined_at().map_or(at, |joined| joined.max(at)))
     }
 
     /// Who that is, for counting people; `None` if it is not known.

@@ -81,7 +81,8 @@ impl Database {
     /// Folds these facts into `run`, and writes what changed.
     fn take(&mut self, run: &mut Run, facts: &[ProjectedEvent]) {
         let changes = settled(run, facts);
-        self.meetings.extend(changes.meetings.into_iter().map(|row| (row.run.clone(), row)));
+        let stored = |row: MeetingRow| (row.run.clone(), MeetingRow { numbers: Vec::new(), ..row });
+        self.meetings.extend(changes.meetings.into_iter().map(stored));
         self.stays.extend(changes.stays.into_iter().map(|row| (row.stay_id, row)));
         self.recordings.extend(changes.recordings.into_iter().map(|row| (row.event_id, row)));
     }
@@ -200,7 +201,9 @@ proptest! {
         database.take(&mut run, &piece);
         prop_assert_eq!(&database, &expected);
         let live = expected.meeting().status == Status::Live;
-        prop_assert!(!live || expected.stays().iter().all(|(.., closed_by)| *closed_by != ClosedBy::MeetingEnd));
+        let never = if live { ClosedBy::MeetingEnd } else { ClosedBy::Open };
+        prop_assert!(expected.stays().iter().all(|(.., closed_by)| *closed_by != never));
+        prop_assert!(expected.stays().iter().all(|(joined, left, _)| left.is_none() || joined <= left));
         // Whatever was read back and found to say nothing new is not written again.
         prop_assert!(settled(&mut database.load(), &[]).is_empty());
     }
@@ -268,6 +271,46 @@ fn an_end_closes_stays_and_a_left_that_comes_later_corrects_that() {
 }
 
 #[test]
+fn who_comes_after_the_end_does_not_make_the_run_go_on_and_stays_in_it_for_no_longer_than_is_told() {
+    let mut facts = vec![
+        fact("meeting.started", 50, Attendee::default()),
+        fact("meeting.join", 105, who("p1", "u1", 100, 0)),
+        fact("meeting.end", 500, Attendee::default()),
+        fact("meeting.join", 540, who("p2", "u2", 530, 0)),
+    ];
+    let seen = |facts: &[ProjectedEvent]| {
+        let tables = Database::of(facts);
+        let mut stays = tables.stays();
+        stays.sort_by_key(|(joined, ..)| *joined);
+        (tables.meeting().status, tables.meeting().ended_at, stays)
+    };
+    let first = (Some(100), Some(500), ClosedBy::MeetingEnd);
+    let gone = (Some(530), Some(530), ClosedBy::MeetingEnd);
+    assert_eq!(seen(&facts), (Status::Ended, Some(at(500)), vec![first, gone]));
+    assert_eq!(Database::of(&facts).meeting().peak_participants, 1);
+    facts.push(fact("meeting.left", 601, who("p2", "u2", 530, 600)));
+    let left = (Some(530), Some(600), ClosedBy::Left);
+    assert_eq!(seen(&facts), (Status::Ended, Some(at(500)), vec![first, left]));
+    // It was entered again, and that they came was no mistake.
+    facts.pop();
+    facts.push(fact("meeting.started", 520, Attendee::default()));
+    let open = |joined| (Some(joined), None, ClosedBy::Open);
+    assert_eq!(seen(&facts), (Status::Live, None, vec![open(100), open(530)]));
+    facts.push(fact("meeting.end", 900, Attendee::default()));
+    let last = (Some(530), Some(900), ClosedBy::MeetingEnd);
+    assert_eq!(seen(&facts), (Status::Ended, Some(at(900)), vec![first, last]));
+}
+
+#[test]
+fn nobody_leaves_before_they_join() {
+    let facts =
+        [fact("meeting.join", 105, who("p1", "u1", 100, 0)), fact("meeting.left", 210, who("p1", "u1", 100, 60))];
+    let tables = Database::of(&facts);
+    assert_eq!(tables.stays(), [(Some(100), Some(100), ClosedBy::Left)]);
+    assert_eq!(tables.stays.values().next().and_then(|row| row.duration), Some(std::time::Duration::ZERO));
+}
+
+#[test]
 fn a_run_goes_on_after_an_end_and_is_over_after_its_conclusion() {
     let mut facts = vec![
         fact("meeting.started", 50, Attendee::default()),
@@ -312,23 +355,15 @@ fn who_has_not_left_is_there_again_while_the_run_goes_on_after_its_end() {
     let again = fact("meeting.started", 600, Attendee::default());
     assert_eq!(after(&[again]), (Status::Live, (Some(100), None, ClosedBy::Open), 1));
     assert_eq!(after(&[fact("meeting.end", 700, Attendee::default())]), closed_by_the_end);
-    // Somebody else comes: it goes on.
-    let other = fact("meeting.join", 805, who("p2", "u2", 800, 0));
-    assert_eq!(after(&[other]), (Status::Live, (Some(100), None, ClosedBy::Open), 1));
+    // It starts again, and somebody else comes.
+    let other = [fact("meeting.started", 790, Attendee::default()), fact("meeting.join", 805, who("p2", "u2", 800, 0))];
+    assert_eq!(after(&other), (Status::Live, (Some(100), None, ClosedBy::Open), 1));
     let left = fact("meeting.left", 855, who("p1", "u1", 100, 850));
     assert_eq!(after(&[left]), (Status::Live, (Some(100), Some(850), ClosedBy::Left), 2));
     assert_eq!(
         after(&[fact("meeting.end", 900, Attendee::default())]),
         (Status::Ended, (Some(100), Some(850), ClosedBy::Left), 2)
     );
-}
-
-#[test]
-fn somebody_who_came_after_the_last_end_keeps_the_run_live() {
-    let facts = [fact("meeting.end", 500, Attendee::default()), fact("meeting.join", 605, who("p1", "u1", 600, 0))];
-    let tables = Database::of(&facts);
-    assert_eq!((tables.meeting().status, tables.meeting().ended_at), (Status::Live, None));
-    assert_eq!(tables.stays(), [(Some(600), None, ClosedBy::Open)]);
 }
 
 #[test]

@@ -155,10 +155,12 @@ async fn scheduled_live_and_past_runs_are_asked_for_once(backend: Backend) {
     }
     rig.set(NOW + 1_000);
     rig.works_anew().await;
-    for uuid in ["past", "live", "planned"] {
-        let expected = format!("Subject of {uuid}|60|Demo User|{}", simulated_platform::CORP);
-        assert_eq!(rig.row(uuid).await, expected);
+    for (uuid, minutes) in [("past", "-"), ("live", "60"), ("planned", "60")] {
+        let expected = format!("Subject of {uuid}|{minutes}|Demo User|{}", simulated_platform::CORP);
+        assert_eq!(rig.row(uuid).await, expected, "when it was held is no plan");
     }
+    let more = "SELECT host_user_uuid || '|' || conference_type FROM meetings WHERE meeting_uuid = 'past'";
+    assert_eq!(rig.backend.value(more).await, "aaaabbbbccccddddeeeeffff00001111|FUTURE");
     assert_eq!(rig.row("cancelled").await, "-|-|-|-");
     assert_eq!(rig.asked(), (2, 1));
     rig.happens("meeting.end", "live", "1002", NOW + HOUR).await;
@@ -181,12 +183,13 @@ async fn a_number_that_was_used_again_enriches_no_other_run(backend: Backend) {
     // Of the first one the platform knows nothing yet; its number is the second one's.
     rig.holds("second", "1001", State::Running);
     rig.works_anew().await;
-    let expected = |uuid: &str| format!("Subject of {uuid}|60|Demo User|{}", simulated_platform::CORP);
-    assert_eq!((rig.row("first").await, rig.row("second").await), ("-|-|-|-".to_owned(), expected("second")));
+    let expected =
+        |uuid: &str, minutes: &str| format!("Subject of {uuid}|{minutes}|Demo User|{}", simulated_platform::CORP);
+    assert_eq!((rig.row("first").await, rig.row("second").await), ("-|-|-|-".to_owned(), expected("second", "60")));
     rig.holds("first", "1001", State::Over);
     rig.set(NOW + 60_000);
     rig.works_anew().await;
-    assert_eq!(rig.row("first").await, expected("first"));
+    assert_eq!(rig.row("first").await, expected("first", "-"));
 
     // A run that never becomes known is given up after a day.
     rig.happens("meeting.conclude", "unknown", "1009", NOW).await;
@@ -206,7 +209,7 @@ async fn a_clock_that_was_days_ahead_for_a_moment_costs_no_details(backend: Back
     rig.holds("one", "1001", State::Over);
     rig.set(NOW + HOUR);
     rig.works_anew().await;
-    assert_eq!(rig.row("one").await, format!("Subject of one|60|Demo User|{}", simulated_platform::CORP));
+    assert_eq!(rig.row("one").await, format!("Subject of one|-|Demo User|{}", simulated_platform::CORP));
     assert_eq!(rig.log.work_counts().await.expect("a database").1, WorkCounts::default());
 }
 
@@ -224,8 +227,8 @@ async fn a_service_provider_learns_the_enterprise_of_each_meeting(backend: Backe
     }
     let mut task = rig.task(Enterprise::of(Some("provider"), None), Some("provider"));
     rig.works(&mut task).await;
-    assert_eq!(rig.row("one").await, "Subject of one|60|Demo User|corp-a");
-    assert_eq!(rig.row("two").await, "Subject of two|60|Demo User|corp-b");
+    assert_eq!(rig.row("one").await, "Subject of one|-|Demo User|corp-a");
+    assert_eq!(rig.row("two").await, "Subject of two|-|Demo User|corp-b");
     assert_eq!(rig.platform.count(Call::Enterprise), 2);
 
     // A service provider that learns nothing else about a meeting still learns whose it is.
@@ -247,7 +250,7 @@ async fn only_who_moves_the_cursor_of_the_tables_asks(backend: Backend) {
     assert_eq!(rig.platform.count(Call::HistoryDetail), 0);
     rig.backend.execute("UPDATE cursors SET lease_owner = 'us'").await;
     rig.works(&mut task).await;
-    assert_eq!(rig.row("one").await, "Subject of one|60|Demo User|corp");
+    assert_eq!(rig.row("one").await, "Subject of one|-|Demo User|corp");
 }
 
 async fn a_refused_question_is_a_pause_and_a_wrong_one_is_given_up(backend: Backend) {
@@ -264,7 +267,7 @@ async fn a_refused_question_is_a_pause_and_a_wrong_one_is_given_up(backend: Back
     assert_eq!(rig.asked(), (0, 1), "it is left alone");
     rig.set(NOW + HOUR);
     rig.works(&mut task).await;
-    assert_eq!(rig.row("one").await, format!("Subject of one|60|Demo User|{}", simulated_platform::CORP));
+    assert_eq!(rig.row("one").await, format!("Subject of one|-|Demo User|{}", simulated_platform::CORP));
 
     rig.happens("meeting.conclude", "two", "1002", NOW).await;
     let wrong = Fault::Refuse(Refusal::new(400, "MMC.111070001", "CONF_BAD_REQUEST"));
@@ -283,7 +286,7 @@ async fn tables_that_are_made_anew_keep_what_is_known(backend: Backend) {
     rig.holds("one", "1001", State::Over);
     rig.works_anew().await;
     let before = rig.row("one").await;
-    assert_eq!(before, format!("Subject of one|60|Demo User|{}", simulated_platform::CORP));
+    assert_eq!(before, format!("Subject of one|-|Demo User|{}", simulated_platform::CORP));
 
     rig.log.release(projection::CURSOR, "us").await.expect("a database");
     let lease = convoke_log::Lease { cursor: projection::CURSOR, owner: "rebuild", ttl: WAIT_TIMEOUT };

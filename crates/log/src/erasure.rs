@@ -144,8 +144,10 @@ pub struct Host {
     /// The run.
     #[sqlx(flatten)]
     pub run: RunKey,
-    /// The host, as given by the platform.
-    pub host: String,
+    /// The name, as the platform reports it.
+    pub host: Option<String>,
+    /// The user, as the platform reports it.
+    pub host_user_uuid: Option<String>,
     /// The subject of the run.
     pub subject: Option<String>,
 }

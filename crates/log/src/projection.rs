@@ -138,6 +138,8 @@ pub struct MeetingRow {
     pub last_event_at: Millis,
     /// The state from which the cursor continues with this run.
     pub internal: String,
+    /// No column: the numbers of which it is to be looked at with this row which runs are over that have not ended.
+    pub numbers: Vec<Arc<str>>,
 }
 
 /// A row of `attendance`.

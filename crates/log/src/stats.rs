@@ -206,7 +206,7 @@ impl Statistics for Backend {
     }
 
     async fn going_on(&self, since: Millis, limit: u32, within: Duration) -> Result<GoingOn, LogError> {
-        const LIVE: &str = "status = 'live' AND coalesce(started_at, first_event_at) >= $1";
+        const LIVE: &str = "status = 'live' AND NOT over AND coalesce(started_at, first_event_at) >= $1";
         let total = self.query(format!("SELECT count(*) FROM meetings WHERE {LIVE}")).bind(since);
         // Only the returned runs are counted for people.
         let sql = format!(

@@ -124,10 +124,16 @@ pub struct Details {
     pub scheduled_start_at: Option<Millis>,
     /// Scheduled end.
     pub scheduled_end_at: Option<Millis>,
-    /// Who scheduled it.
+    /// Who scheduled it, by name …
     pub host: Option<String>,
+    /// … and as user.
+    pub host_user_uuid: Option<String>,
     /// Its enterprise.
     pub corp_id: Option<String>,
+    /// What kind of meeting it is, in the platform's words.
+    pub conference_type: Option<String>,
+    /// Whether it is a webinar.
+    pub webinar: Option<bool>,
 }
 
 /// The outcome of an [`EnrichmentWorkItem`].

@@ -83,6 +83,10 @@ pub struct Conference {
     pub scheduler_name: Option<String>,
     /// `userUUID` of the scheduler.
     pub scheduler_uuid: Option<String>,
+    /// `confType`: `FUTURE`, `IMMEDIATELY` or `CYCLE`.
+    pub conference_type: Option<String>,
+    /// `webinar`.
+    pub webinar: Option<bool>,
     /// `isHasRecordFile`.
     pub has_record_file: Option<bool>,
 }
@@ -99,11 +103,15 @@ pub struct Occurrence {
 }
 
 impl Conference {
-    /// The occurrence whose scheduled start is nearest to the start of this run: people come early, and
-    /// occurrences are days apart.
+    /// The occurrence whose scheduled start is nearest to the start of this run, if the run is over.
     #[must_use]
     pub fn occurrence_held(&self) -> Option<&Occurrence> {
-        let began = self.start?;
+        self.occurrence_at(self.start?)
+    }
+
+    /// The occurrence whose scheduled start is nearest to this time: people come early, and occurrences are days apart.
+    #[must_use]
+    pub fn occurrence_at(&self, began: Millis) -> Option<&Occurrence> {
         let apart = |occurrence: &&Occurrence| {
             let start = occurrence.start?;
             Some(began.since(start).max(start.since(began))).filter(|apart| *apart <= MAX_START_DIFFERENCE)

@@ -103,6 +103,8 @@ pub(super) fn conference(item: &Value) -> Conference {
         state: text(item, &["conferenceState"]),
         scheduler_name: text(item, &["scheduserName", "schedulerName"]),
         scheduler_uuid: text(item, &["userUUID"]),
+        conference_type: text(item, &["confType"]),
+        webinar: boolean(item, &["webinar"]),
         has_record_file: boolean(item, &["isHasRecordFile"]),
     }
 }

@@ -1,6 +1,6 @@
 //! The life of one run of a meeting, planned as a whole: what happens, when, and who is there. Pure.
 //!
-//! `create, modify*, (cancel | started, (join | left | record.finish)*, end, (started … end again), conclude)`
+//! `create, modify*, (cancel | started, (join | left | record.finish)*, end, (join, left)?, (started … end again), conclude?)`
 //! after the manual's section 6.2.3; see [`plan`] for what is left to chance.
 
 use rand::RngExt;
@@ -69,9 +69,11 @@ pub(super) struct Stay {
 }
 
 /// What a run is to be like, as far as the world decides it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub meeting: MeetingRef,
+    /// The UUID of the booking, if it is to be another than the run's.
+    pub booking: Uuid,
     /// Nothing happens before this time, in milliseconds.
     pub not_before: i64,
     /// How many people come.
@@ -80,14 +82,20 @@ pub(super) struct Plan {
     pub company: u64,
     /// An occurrence after the first of a recurring meeting: scheduled together with the first.
     pub already_scheduled: bool,
-    /// Another occurrence follows, so that the booking stays open: there is an end, but no conclude.
-    pub another_follows: bool,
+    /// Whether there may be another run of the same booking after this one.
+    pub another_may_follow: bool,
+    /// This is one: the booking is entered again, by these.
+    pub entered_by: Option<Vec<Person>>,
 }
 
 /// One run of a meeting.
 #[derive(Clone, Debug)]
 pub(super) struct Script {
     pub meeting: MeetingRef,
+    /// The UUID under which it was scheduled, edited and cancelled, if that is another: the manual does not say whether it is.
+    pub booking: Option<Uuid>,
+    /// When the booking is entered again, as another run.
+    pub again_at: Option<i64>,
     pub people: Vec<Person>,
     pub stays: Vec<Stay>,
     /// In the order of time.
@@ -96,14 +104,24 @@ pub(super) struct Script {
 
 /// Plans a run. `shape` decides what happens, `ids` only what participants are called.
 ///
-/// One in five single meetings is instant (no create), one in twelve scheduled ones is cancelled, one in six is entered
-/// again after its end, one in three is recorded (up to three times); one in eight is ended for all without left events.
+/// One in five single meetings is instant (no create), one in three scheduled ones has its booking under another UUID, one in
+/// twelve is cancelled; one in six is entered again after its end, half of them as another run; one in ten has somebody who
+/// comes after its end; one in three is recorded (up to three times); one in eight is ended for all without left events. Half of
+/// the single ones are concluded: bookings that are kept are not, nor are recurring ones.
 pub(super) fn plan(plan: &Plan, shape: &mut Xoshiro256PlusPlus, ids: &mut Xoshiro256PlusPlus) -> Script {
-    let mut script = Script { meeting: plan.meeting, people: Vec::new(), stays: Vec::new(), steps: Vec::new() };
+    let mut script = Script {
+        meeting: plan.meeting,
+        booking: None,
+        again_at: None,
+        people: Vec::new(),
+        stays: Vec::new(),
+        steps: Vec::new(),
+    };
     let mut at = plan.not_before + shape.random_range(0..MINUTE_MS);
     let single = plan.meeting.cycle_sub_id.is_none();
-    let instant = plan.already_scheduled || (single && shape.random_ratio(1, 5));
+    let instant = plan.already_scheduled || plan.entered_by.is_some() || (single && shape.random_ratio(1, 5));
     if !instant {
+        script.booking = (single && shape.random_ratio(1, 3)).then_some(plan.booking);
         script.step(at, What::Create);
         for _ in 0..[0, 0, 0, 1, 1, 2][shape.random_range(0..6)] {
             at += shape.random_range(10 * SECOND_MS..10 * MINUTE_MS);
@@ -115,17 +133,24 @@ pub(super) fn plan(plan: &Plan, shape: &mut Xoshiro256PlusPlus, ids: &mut Xoshir
             return script;
         }
     }
-    script.invite(plan, shape);
+    match &plan.entered_by {
+        Some(people) => script.people.clone_from(people),
+        None => script.invite(plan, shape),
+    }
     let length = shape.random_range(10 * MINUTE_MS..60 * MINUTE_MS);
     let everyone = 0..script.people.len();
     let end = script.session(at, at + length, everyone, shape, ids);
     at = end;
     if shape.random_ratio(1, 6) {
         let again = at + shape.random_range(30 * SECOND_MS..5 * MINUTE_MS);
-        let few = 0..script.people.len().div_ceil(2);
-        at = script.session(again, again + shape.random_range(2 * MINUTE_MS..15 * MINUTE_MS), few, shape, ids);
+        if plan.another_may_follow && shape.random() {
+            script.again_at = Some(again);
+        } else {
+            let few = 0..script.people.len().div_ceil(2);
+            at = script.session(again, again + shape.random_range(2 * MINUTE_MS..15 * MINUTE_MS), few, shape, ids);
+        }
     }
-    if !plan.another_follows {
+    if single && script.again_at.is_none() && shape.random() {
         script.step(at + shape.random_range(2 * SECOND_MS..10 * MINUTE_MS), What::Conclude);
     }
     script.settle();
@@ -133,6 +158,14 @@ pub(super) fn plan(plan: &Plan, shape: &mut Xoshiro256PlusPlus, ids: &mut Xoshir
 }
 
 impl Script {
+    /// The UUID that an event has.
+    pub(super) fn uuid_of(&self, what: What) -> Uuid {
+        match (what, self.booking) {
+            (What::Create | What::Modify | What::Cancel, Some(booking)) => booking,
+            _ => self.meeting.uuid,
+        }
+    }
+
     fn step(&mut self, at: i64, what: What) {
         self.steps.push(Step { at, what });
     }
@@ -220,7 +253,26 @@ impl Script {
         }
         let ended_at = end + shape.random_range(SECOND_MS..3 * SECOND_MS);
         self.step(ended_at, What::End);
+        if shape.random_ratio(1, 10) && !self.people.is_empty() {
+            self.straggle(ended_at, shape, ids);
+        }
         ended_at
+    }
+
+    /// Somebody enters as the meeting ends, is thrown out, and it is not always said that they left.
+    fn straggle(&mut self, ended_at: i64, shape: &mut Xoshiro256PlusPlus, ids: &mut Xoshiro256PlusPlus) {
+        let person = shape.random_range(0..self.people.len());
+        let joined_at = ended_at + shape.random_range(30..90);
+        let straggler = Stay {
+            person,
+            participant_id: ids.random(),
+            user_agent: self.people[person].who.user_agent(0),
+            role: "GENERAL",
+            joined_at,
+            left_at: joined_at + shape.random_range(SECOND_MS..20 * SECOND_MS),
+            says_goodbye: shape.random_ratio(2, 3),
+        };
+        self.stay(straggler, shape);
     }
 
     /// Adds a stay and its events, each a moment after its time.
@@ -254,9 +306,16 @@ mod tests {
     fn scripts(count: u64, attendees: usize) -> impl Iterator<Item = Script> {
         (0..count).map(move |seed| {
             let meeting = MeetingRef { id: 960_000_017, uuid: 1, cycle_sub_id: seed.is_multiple_of(3).then_some(2) };
-            let (company, already_scheduled, another_follows) = (9, false, seed.is_multiple_of(6));
-            let given =
-                Plan { meeting, not_before: 1_700_000_000_000, attendees, company, already_scheduled, another_follows };
+            let given = Plan {
+                meeting,
+                booking: 3,
+                not_before: 1_700_000_000_000,
+                attendees,
+                company: 9,
+                already_scheduled: false,
+                another_may_follow: !seed.is_multiple_of(6),
+                entered_by: None,
+            };
             plan(&given, &mut Xoshiro256PlusPlus::seed_from_u64(seed), &mut Xoshiro256PlusPlus::seed_from_u64(seed))
         })
     }
@@ -294,7 +353,7 @@ mod tests {
     #[test]
     fn starts_and_ends_alternate_and_nobody_comes_to_a_meeting_that_is_not_on() {
         for script in scripts(300, 12) {
-            let (mut on, mut sessions) = (false, 0);
+            let (mut on, mut sessions, mut ended_at) = (false, 0, 0);
             for step in &script.steps {
                 match step.what {
                     What::Started => {
@@ -303,9 +362,13 @@ mod tests {
                     }
                     What::End => {
                         assert!(on);
-                        on = false;
+                        (on, ended_at) = (false, step.at);
                     }
-                    What::Join(_) | What::Record => assert!(on, "{:?}", script.steps),
+                    What::Join(stay) if !on => {
+                        let late = script.stays[stay].joined_at - ended_at;
+                        assert!((1..100).contains(&late), "only as it ends: {:?}", script.steps);
+                    }
+                    What::Record => assert!(on, "{:?}", script.steps),
                     _ => {}
                 }
             }
@@ -320,6 +383,15 @@ mod tests {
         let count = |script: &Script, what: What| script.steps.iter().filter(|step| step.what == what).count();
         assert!(has(&|script| count(script, What::Cancel) == 1 && count(script, What::Started) == 0));
         assert!(has(&|script| count(script, What::Started) == 2), "re-entered");
+        assert!(has(&|script| script.again_at.is_some()), "re-entered as another run");
+        assert!(has(&|script| script.booking.is_some()), "scheduled under another UUID");
+        assert!(has(&|script| count(script, What::Conclude) == 0 && script.meeting.cycle_sub_id.is_none()), "kept");
+        let ends = |script: &Script| script.steps.iter().rev().find(|step| step.what == What::End).map(|step| step.at);
+        let late = |script: &Script, told: bool| {
+            script.stays.iter().any(|stay| Some(stay.joined_at) > ends(script) && stay.says_goodbye == told)
+        };
+        assert!(has(&|script| ends(script).is_some() && late(script, true)), "a straggler");
+        assert!(has(&|script| ends(script).is_some() && late(script, false)), "who is not seen leaving");
         assert!(has(&|script| count(script, What::Record) > 1));
         assert!(has(&|script| count(script, What::Modify) > 1));
         assert!(has(&|script| count(script, What::Create) == 0), "instant");

@@ -237,7 +237,8 @@ async fn dropped_events_are_never_sent_but_stand_in_the_truth() {
     assert_eq!(report.sent + report.dropped, report.events);
     let lines = lines(&truth);
     let of = |kind: &str| lines.iter().filter(|line| line["kind"] == kind).collect::<Vec<_>>();
-    assert_eq!(of("meeting").len(), 20);
+    // Beside those that were held or cancelled, bookings with a UUID of their own.
+    assert_eq!(of("meeting").iter().filter(|line| line["status"] != "scheduled").count(), 20);
     let dropped: HashSet<_> =
         of("dropped").iter().map(|line| line["event_id"].as_str().unwrap_or("").to_owned()).collect();
     assert_eq!(u64::try_from(dropped.len()).ok(), Some(report.dropped));

@@ -7,7 +7,8 @@ use std::collections::{HashMap, HashSet};
 use serde::Serialize;
 
 use super::body::uuid_text;
-use super::script::{Happened, Script, Stay, What};
+use super::people::Uuid;
+use super::script::{Happened, Script, Stay, Step, What};
 use convoke_core::id::EventId;
 use convoke_core::time::Millis;
 
@@ -21,6 +22,7 @@ enum Line<'a> {
         meeting_id: &'a str,
         meeting_cycle_sub_id: Option<&'a str>,
         status: &'a str,
+        over: bool,
         created_at: Option<String>,
         modified_at: Option<String>,
         modifications: u32,
@@ -83,40 +85,73 @@ pub(super) fn dropped(out: &mut Vec<u8>, subscriber_id: &str, happened: &Happene
     push(out, &line);
 }
 
-/// Appends what happened in the first `done` steps of `script`: the meeting, its stays, its recordings.
+/// Appends what happened in the first `done` steps of `script`: the meeting, its stays, its recordings; and its booking apart, if
+/// that has another UUID.
 pub(super) fn run(out: &mut Vec<u8>, subscriber_id: &str, script: &Script, done: usize) {
     let steps = &script.steps[..done.min(script.steps.len())];
+    let started = steps.iter().any(|step| step.what == What::Started);
+    if let Some(booking) = script.booking
+        && !steps.is_empty()
+    {
+        // Of a booking the run is all that comes.
+        meeting(out, (subscriber_id, booking), script, steps, (&[], 0), started);
+        if !started {
+            return;
+        }
+    }
     if steps.is_empty() {
         return;
     }
-    let (meeting_uuid, meeting_id) = (&*uuid_text(script.meeting.uuid), &*script.meeting.id.to_string());
-    let cycle = script.meeting.cycle_sub_id.map(uuid_text);
-    let last = |what| steps.iter().rev().find(|step| step.what == what).map(|step| text(step.at));
-    let count = |what| steps.iter().map(|step| u32::from(step.what == what)).sum();
-    let state = steps.iter().rev().find(|step| !matches!(step.what, What::Join(_) | What::Left(_) | What::Record));
-    let status = match state.map(|step| step.what) {
-        Some(What::Cancel) => "cancelled",
-        Some(What::Started) => "live",
-        Some(What::End) => "ended",
-        Some(What::Conclude) => "concluded",
-        _ => "scheduled",
-    };
+    let meeting_uuid = &*uuid_text(script.meeting.uuid);
     let mut stays = closed(script, done);
-    let peak_participants = peak(script, &stays);
-    if status == "live" {
+    let live = status(script, script.meeting.uuid, steps) == "live";
+    if !live {
+        // Who came after the end found it over.
+        for stay in stays.iter_mut().filter(|stay| stay.left_at.is_none()) {
+            (stay.left_at, stay.by) = (Some(script.stays[stay.number].joined_at), "meeting_end");
+        }
+    }
+    let peak = peak(script, &stays);
+    if live {
         // It goes on: who has not said goodbye may be there again.
         for stay in stays.iter_mut().filter(|stay| stay.by == "meeting_end") {
             (stay.left_at, stay.by) = (None, "open");
         }
     }
+    meeting(out, (subscriber_id, script.meeting.uuid), script, steps, (&stays, peak), false);
+    let meeting_id = &*script.meeting.id.to_string();
+    for closed in stays {
+        push_stay(out, subscriber_id, script, (meeting_uuid, meeting_id), &closed);
+    }
+    for step in steps.iter().filter(|step| step.what == What::Record) {
+        push(out, &Line::Recording { subscriber_id, meeting_uuid, meeting_id, finished_at: text(step.at) });
+    }
+}
+
+/// Appends what is known by this UUID, with its stays and the most people at one moment. `succeeded`: it came to life under another.
+fn meeting(
+    out: &mut Vec<u8>,
+    (subscriber_id, uuid): (&str, Uuid),
+    script: &Script,
+    all: &[Step],
+    (stays, peak_participants): (&[Closed], usize),
+    succeeded: bool,
+) {
+    let meeting_uuid = &*uuid_text(uuid);
+    let steps: Vec<&Step> = all.iter().filter(|step| script.uuid_of(step.what) == uuid).collect();
+    let last = |what| steps.iter().rev().find(|step| step.what == what).map(|step| text(step.at));
+    let count = |what| steps.iter().map(|step| u32::from(step.what == what)).sum();
+    let status = status(script, uuid, all);
+    let cycle = script.meeting.cycle_sub_id.map(uuid_text);
     push(
         out,
         &Line::Meeting {
             subscriber_id,
             meeting_uuid,
-            meeting_id,
+            meeting_id: &script.meeting.id.to_string(),
             meeting_cycle_sub_id: cycle.as_deref(),
             status,
+            over: succeeded || !matches!(status, "scheduled" | "live"),
             created_at: last(What::Create),
             modified_at: last(What::Modify),
             modifications: count(What::Modify),
@@ -130,11 +165,19 @@ pub(super) fn run(out: &mut Vec<u8>, subscriber_id: &str, script: &Script, done:
             recordings: count(What::Record),
         },
     );
-    for closed in stays {
-        push_stay(out, subscriber_id, script, (meeting_uuid, meeting_id), &closed);
-    }
-    for step in steps.iter().filter(|step| step.what == What::Record) {
-        push(out, &Line::Recording { subscriber_id, meeting_uuid, meeting_id, finished_at: text(step.at) });
+}
+
+/// How what is known by this UUID stands after these steps.
+fn status(script: &Script, uuid: Uuid, steps: &[Step]) -> &'static str {
+    let tells = |step: &&Step| {
+        script.uuid_of(step.what) == uuid && !matches!(step.what, What::Join(_) | What::Left(_) | What::Record)
+    };
+    match steps.iter().rev().find(tells).map(|step| step.what) {
+        Some(What::Cancel) => "cancelled",
+        Some(What::Started) => "live",
+        Some(What::End) => "ended",
+        Some(What::Conclude) => "concluded",
+        _ => "scheduled",
     }
 }
 
@@ -193,7 +236,8 @@ fn peak(script: &Script, stays: &[Closed]) -> usize {
     for Closed { number, left_at, .. } in stays {
         let stay = &script.stays[*number];
         let who = person(script, stay);
-        changes.extend(left_at.map(|at| (at, false, who.clone())));
+        // Who leaves in the millisecond of joining was there for one.
+        changes.extend(left_at.map(|at| (at.max(stay.joined_at + 1), false, who.clone())));
         changes.push((stay.joined_at, true, who));
     }
     changes.sort_by_key(|(at, joins, _)| (*at, *joins));
@@ -244,7 +288,7 @@ fn push(out: &mut Vec<u8>, line: &Line<'_>) {
 #[cfg(test)]
 mod tests {
     use super::super::people::Who;
-    use super::super::script::{MeetingRef, Step};
+    use super::super::script::MeetingRef;
     use super::*;
 
     fn stay(person: usize, joined_at: i64, left_at: i64, says_goodbye: bool) -> Stay {
@@ -256,6 +300,8 @@ mod tests {
     fn a_run_is_reported_with_its_stays_and_recordings() {
         let script = Script {
             meeting: MeetingRef { id: 960_000_017, uuid: 1, cycle_sub_id: None },
+            booking: None,
+            again_at: None,
             people: vec![Who::Employee(1).person(1), Who::Visitor(2).person(1)],
             // The first has two devices; the second is still there when the meeting ends.
             stays: vec![stay(0, 10, 50, true), stay(0, 20, 30, true), stay(1, 40, 90, false)],
@@ -299,9 +345,50 @@ mod tests {
     }
 
     #[test]
+    fn a_booking_with_a_uuid_of_its_own_is_over_once_it_is_held_and_who_comes_after_the_end_leaves_at_once() {
+        let script = Script {
+            meeting: MeetingRef { id: 960_000_017, uuid: 1, cycle_sub_id: None },
+            booking: Some(2),
+            again_at: None,
+            people: vec![Who::Employee(1).person(1)],
+            stays: vec![stay(0, 96, 99, false)],
+            steps: [(1, What::Create), (5, What::Started), (95, What::End), (97, What::Join(0))]
+                .map(|(at, what)| Step { at, what })
+                .to_vec(),
+        };
+        let reported = |done| {
+            let mut out = Vec::new();
+            run(&mut out, "7700001234", &script, done);
+            let lines = String::from_utf8_lossy(&out).into_owned();
+            lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()).collect::<Vec<_>>()
+        };
+        let seen = |lines: &[serde_json::Value]| {
+            let line = |line: &serde_json::Value| {
+                (
+                    line["meeting_uuid"].as_str().and_then(|it| it.parse().ok()),
+                    line["status"].clone(),
+                    line["over"].clone(),
+                )
+            };
+            lines.iter().filter(|line| line["kind"] == "meeting").map(line).collect::<Vec<(Option<u8>, _, _)>>()
+        };
+        assert_eq!(seen(&reported(1)), [(Some(2), "scheduled".into(), false.into())]);
+        assert_eq!(
+            seen(&reported(2)),
+            [(Some(2), "scheduled".into(), true.into()), (Some(1), "live".into(), false.into())]
+        );
+        let all = reported(4);
+        assert_eq!(seen(&all)[1], (Some(1), "ended".into(), true.into()));
+        assert_eq!((&all[2]["closed_by"], &all[2]["left_at"]), (&"meeting_end".into(), &all[2]["joined_at"]));
+        assert_eq!(all[1]["peak_participants"], 1);
+    }
+
+    #[test]
     fn who_has_not_said_goodbye_is_there_again_while_the_run_goes_on() {
         let script = Script {
             meeting: MeetingRef { id: 960_000_017, uuid: 1, cycle_sub_id: None },
+            booking: None,
+            again_at: None,
             people: vec![Who::Employee(1).person(1)],
             stays: vec![stay(0, 10, 50, false)],
             steps: [(5, What::Started), (11, What::Join(0)), (52, What::End), (60, What::Started), (80, What::End)]

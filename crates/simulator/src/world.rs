@@ -11,7 +11,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
 use super::body;
-use super::people::{Uuid, mix};
+use super::people::{Person, Uuid, mix};
 use super::script::{self, Happened, MeetingRef, Plan, Script, What};
 use super::truth;
 use convoke_core::event::TEST_MEETINGS;
@@ -68,6 +68,17 @@ struct Live {
     to_come: u8,
 }
 
+/// What a new run is of.
+#[derive(Debug)]
+enum Beginning {
+    /// A meeting of its own.
+    New,
+    /// The next occurrence of the recurring meeting with this id, after which so many are to come.
+    Occurrence(u32, u8),
+    /// A meeting that is entered again by these people, and how many occurrences of it are to come.
+    Again(MeetingRef, Vec<Person>, u8),
+}
+
 impl World {
     /// A world for `subscriber`, which keeps the truth only `with_truth`.
     pub(super) fn new(subscriber: &str, settings: WorldSettings, with_truth: bool) -> Self {
@@ -87,7 +98,7 @@ impl World {
         };
         let mut not_before = settings.base.get();
         for slot in 0..at_once {
-            if let Some(live) = world.begin(None, not_before) {
+            if let Some(live) = world.begin(Beginning::New, not_before) {
                 world.next.push(Reverse((live.script.steps.first().map_or(0, |step| step.at), slot)));
                 world.live.push(live);
             }
@@ -110,7 +121,7 @@ impl World {
         live.done += 1;
         info.clear();
         let event = write(info, &live.script, step.what, at);
-        let meeting_uuid = live.script.meeting.uuid;
+        let meeting_uuid = live.script.uuid_of(step.what);
         if let Some(witness) = &self.witness
             && !matches!(step.what, What::Join(_) | What::Left(_))
         {
@@ -158,9 +169,18 @@ impl World {
     fn replace(&mut self, slot: usize, now: i64) {
         let Some(live) = self.live.get(slot) else { return };
         let meeting = live.script.meeting;
-        let series = live.to_come.checked_sub(1).map(|left| (meeting.id, left));
-        let following = self.begin(series, now);
-        if series.is_none() {
+        let beginning = match (live.script.again_at, live.to_come.checked_sub(1)) {
+            (Some(_), _) => {
+                let few = live.script.people.len().div_ceil(2);
+                Beginning::Again(meeting, live.script.people[..few].to_vec(), live.to_come)
+            }
+            (None, Some(left)) => Beginning::Occurrence(meeting.id, left),
+            (None, None) => Beginning::New,
+        };
+        let not_before = live.script.again_at.map_or(now, |again| again.max(now));
+        let over = matches!(beginning, Beginning::New);
+        let following = self.begin(beginning, not_before);
+        if over {
             if self.retired.len() == MAX_RETIRED_IDS {
                 self.retired.pop_front();
             }
@@ -175,7 +195,14 @@ impl World {
             None => Live {
                 script: std::mem::replace(
                     &mut self.live[slot].script,
-                    Script { meeting, people: Vec::new(), stays: Vec::new(), steps: Vec::new() },
+                    Script {
+                        meeting,
+                        booking: None,
+                        again_at: None,
+                        people: Vec::new(),
+                        stays: Vec::new(),
+                        steps: Vec::new(),
+                    },
                 ),
                 done: std::mem::take(&mut self.live[slot].done),
                 to_come: 0,
@@ -184,17 +211,24 @@ impl World {
         self.tell(&over.script, over.done);
     }
 
-    /// Plans the next run, of the recurring meeting `series` (its id and how many follow) or of a new one.
-    fn begin(&mut self, series: Option<(u32, u8)>, not_before: i64) -> Option<Live> {
+    /// Plans the next run.
+    fn begin(&mut self, beginning: Beginning, not_before: i64) -> Option<Live> {
         let left = self.settings.meetings.map(|meetings| meetings.saturating_sub(self.begun));
         if left == Some(0) {
             return None;
         }
         self.begun += 1;
         let after = left.map_or(u8::MAX, |left| u8::try_from(left - 1).unwrap_or(u8::MAX));
-        let (id, to_come, recurring) = match series {
-            Some((id, to_come)) => (id, to_come.min(after), true),
-            None => {
+        let already_scheduled = !matches!(beginning, Beginning::New);
+        let mut occurrence = None;
+        let mut entered_by = None;
+        let (id, to_come, recurring) = match beginning {
+            Beginning::Occurrence(id, to_come) => (id, to_come.min(after), true),
+            Beginning::Again(meeting, people, to_come) => {
+                (occurrence, entered_by) = (meeting.cycle_sub_id, Some(people));
+                (meeting.id, to_come.min(after), meeting.cycle_sub_id.is_some())
+            }
+            Beginning::New => {
                 let recurring = self.shape.random_ratio(1, 4);
                 let to_come = if recurring { self.shape.random_range(1..4).min(after) } else { 0 };
                 let reuse = self.shape.random_ratio(1, 4);
@@ -203,15 +237,18 @@ impl World {
                 (id, to_come, recurring)
             }
         };
-        // Both are always drawn, so that the ids do not depend on one another.
+        // All are always drawn, so that the ids do not depend on one another.
         let (uuid, cycle) = (test_meeting(self.ids.random()), self.ids.random());
+        let booking = test_meeting(self.ids.random());
         let plan = Plan {
-            meeting: MeetingRef { id, uuid, cycle_sub_id: recurring.then_some(cycle) },
+            meeting: MeetingRef { id, uuid, cycle_sub_id: recurring.then_some(occurrence.unwrap_or(cycle)) },
+            booking,
             not_before: not_before + 1,
             attendees: self.settings.attendees,
             company: mix(self.settings.seed),
-            already_scheduled: series.is_some(),
-            another_follows: to_come > 0,
+            already_scheduled,
+            another_may_follow: after > 0,
+            entered_by,
         };
         Some(Live { script: script::plan(&plan, &mut self.shape, &mut self.ids), done: 0, to_come })
     }
@@ -229,7 +266,10 @@ fn write(info: &mut Vec<u8>, script: &Script, what: What, at: i64) -> &'static s
                 body::attendee(info, (event, at), &script.meeting, person, stay, left_time);
             }
         }
-        What::Create | What::Modify | What::Cancel => body::meeting(info, event, at, &script.meeting, false),
+        What::Create | What::Modify | What::Cancel => {
+            let booking = MeetingRef { uuid: script.uuid_of(what), ..script.meeting };
+            body::meeting(info, event, at, &booking, false);
+        }
         What::Started | What::Record | What::End | What::Conclude => {
             body::meeting(info, event, at, &script.meeting, true);
         }

@@ -70,14 +70,14 @@ async fn everything_that_is_published_is_as_the_document_says() {
         .await;
     convoke.wait_ready(LONG_TIMEOUT).await;
 
-    // A morning three days ago, of which one event in ten is lost, and comes back from the platform's history.
+    // A morning three days ago, of which one event in four is lost, and comes back from the platform's history.
     let morning = Simulation {
-        meetings: 20,
+        meetings: 60,
         attendees: 4,
         seed: 11,
         base: Millis::new(begin),
         chronicle: Some(platform.chronicle()),
-        drop: 0.1,
+        drop: 0.25,
         handshake: false,
         ..Simulation::new(format!("http://{}{PATH}", convoke.events), APP_ID, SecretString::from(KEY))
     };

@@ -114,7 +114,16 @@ pub async fn every_table_in_every_format_is_what_the_database_holds(backend: Bac
                 assert_eq!(last["occurred_at"], *millis(NOW + 86_400_000).to_string());
             }
             "meetings" => {
-                let enriched = ["subject", "scheduled_start_at", "scheduled_end_at", "host", "corp_id"];
+                let enriched = [
+                    "subject",
+                    "scheduled_start_at",
+                    "scheduled_end_at",
+                    "host",
+                    "host_user_uuid",
+                    "corp_id",
+                    "conference_type",
+                    "webinar",
+                ];
                 let mut bare = rows.clone();
                 for row in &mut bare {
                     let row = row.as_object_mut().expect("an object");
@@ -178,10 +187,10 @@ fn expected_type(column: &str, reader: &str) -> &'static str {
         "length_s",
         "files",
     ];
-    let [time, integer, float, text] = match reader {
-        "duckdb" => ["TIMESTAMP WITH TIME ZONE", "BIGINT", "DOUBLE", "VARCHAR"],
-        "openpyxl" => ["a time, UTC", "a whole number", "a number", "text"],
-        _ => ["Datetime(time_unit='us', time_zone='UTC')", "Int64", "Float64", "String"],
+    let [time, integer, float, boolean, text] = match reader {
+        "duckdb" => ["TIMESTAMP WITH TIME ZONE", "BIGINT", "DOUBLE", "BOOLEAN", "VARCHAR"],
+        "openpyxl" => ["a time, UTC", "a whole number", "a number", "true or false", "text"],
+        _ => ["Datetime(time_unit='us', time_zone='UTC')", "Int64", "Float64", "Boolean", "String"],
     };
     if column.ends_with("_at") || column.ends_with("_time") {
         time
@@ -191,6 +200,8 @@ fn expected_type(column: &str, reader: &str) -> &'static str {
         float
     } else if column == "event_info" && reader == "openpyxl" {
         "JSON, as text"
+    } else if ["over", "webinar"].contains(&column) {
+        boolean
     } else {
         text
     }

@@ -6,12 +6,13 @@ use serde_json::{Value, json};
 
 use crate::log_contract::fixture::Backend;
 
-const MEETINGS: [&str; 18] = [
+const MEETINGS: [&str; 19] = [
     "subscriber_id",
     "meeting_uuid",
     "meeting_id",
     "meeting_cycle_sub_id",
     "status",
+    "over",
     "created_at",
     "modified_at",
     "modifications",
@@ -60,7 +61,7 @@ const RECORDINGS: [&str; 10] = [
 ];
 
 /// The views, and their columns, without `silent_hours`, which the clock moves.
-pub const VIEWS: [(&str, &[&str]); 7] = [
+pub const VIEWS: [(&str, &[&str]); 8] = [
     (
         "presence",
         &[
@@ -103,6 +104,35 @@ pub const VIEWS: [(&str, &[&str]); 7] = [
             "display_name",
             "joined_at",
             "minutes_late",
+            "scheduled_start_at",
+        ],
+    ),
+    (
+        "meeting_numbers",
+        &[
+            "subscriber_id",
+            "meeting_id",
+            "meeting_cycle_sub_id",
+            "began_at",
+            "status",
+            "over",
+            "created_at",
+            "modified_at",
+            "modifications",
+            "cancelled_at",
+            "concluded_at",
+            "scheduled_start_at",
+            "scheduled_end_at",
+            "subject",
+            "host",
+            "host_user_uuid",
+            "runs",
+            "started_at",
+            "ended_at",
+            "stays",
+            "participants",
+            "peak_participants",
+            "recordings",
         ],
     ),
     ("no_end_seen", &["subscriber_id", "meeting_uuid", "meeting_id", "began_at", "last_event_at", "open_stays"]),
@@ -149,13 +179,13 @@ impl Seen {
     }
 }
 
-/// SQLite has no booleans, and PostgreSQL writes whole minutes without a decimal.
+/// SQLite has no booleans, and PostgreSQL writes whole numbers without a decimal.
 fn alike(row: &mut Value) {
     let Some(row) = row.as_object_mut() else { return };
     for (name, value) in row {
         match name.as_str() {
-            "still_in" => *value = json!(*value == true || *value == 1),
-            "minutes" | "minutes_late" => *value = json!(value.as_f64()),
+            "still_in" | "over" => *value = json!(*value == true || *value == 1),
+            "minutes" | "minutes_late" | "duration_s" => *value = json!(value.as_f64()),
             _ => {}
         }
     }

@@ -1,6 +1,7 @@
 //! The analyst tables, on both databases.
 
 pub mod as_json;
+mod over;
 pub mod projection;
 mod questions;
 mod role;
@@ -23,7 +24,12 @@ on_both! {
         a_rebuild_makes_the_same_tables_as_the_steps_did
         a_rebuild_that_was_broken_off_is_gone_on_with;
     upgrade:
-        rows_of_an_earlier_version_are_kept_and_gone_on_with;
+        rows_of_an_earlier_version_are_kept_and_gone_on_with
+        what_an_earlier_version_took_for_going_on_is_over;
+    over:
+        a_run_is_over_once_it_has_ended_or_another_of_its_number_has_started
+        a_number_is_told_with_its_bookings_and_their_runs
+        late_is_who_comes_after_the_plan_and_the_start;
     questions:
         the_documented_queries_answer_what_they_say;
     views:

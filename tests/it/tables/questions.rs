@@ -55,7 +55,7 @@ async fn answer(backend: &Backend, question: &str, members: &[&str]) -> Vec<Valu
 }
 
 pub async fn the_documented_queries_answer_what_they_say(backend: Backend) {
-    assert_eq!((docs::RUN, docs::queries().len()), (UUID, 9));
+    assert_eq!((docs::RUN, docs::queries().len()), (UUID, 10));
     assert!(millis(NOW).to_string().starts_with(docs::DAY));
     let log = backend.log().await;
     append(&log, &small_world()).await;
@@ -100,6 +100,15 @@ pub async fn the_documented_queries_answer_what_they_say(backend: Backend) {
         [
             json!({"day": "2026-06-14", "meetings": 1.0, "participants": 2.0, "minutes": 178.0}),
             json!({"day": "2026-06-15", "meetings": 1.0, "participants": 3.0, "minutes": 81.0}),
+        ]
+    );
+    let members = ["status", "runs", "started_at", "participants"];
+    let bookings = answer(&backend, "The bookings of a number", &members).await;
+    assert_eq!(
+        bookings,
+        [
+            json!({"status": "concluded", "runs": 1.0, "started_at": "2026-06-14T23:00:00.000Z", "participants": 2.0}),
+            json!({"status": "live", "runs": 1.0, "started_at": "2026-06-15T12:00:00.000Z", "participants": 3.0}),
         ]
     );
     let peak = answer(&backend, "The most people", &["participants", "devices", "peak_at"]).await;

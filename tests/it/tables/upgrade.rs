@@ -8,25 +8,31 @@ use sqlx::{Connection, PgConnection, SqliteConnection, migrate::Migrator};
 
 use super::{
     as_json::Seen,
-    projection::{catch_up, cursor, event, who},
+    projection::{UUID, catch_up, cursor, event, event_of, who},
 };
-use crate::log_contract::fixture::{Backend, append};
+use crate::{
+    log_contract::fixture::{Backend, append},
+    support::sign::{NOW, millis},
+};
 
 /// The last migration before stays were kept in the order of joining.
 const BEFORE: i64 = 6;
 
+/// The last migration before it was known what is over.
+const BEFORE_OVER: i64 = 14;
+
 /// Makes the schema as it was then.
-async fn as_it_was(backend: &Backend) {
+async fn as_it_was(backend: &Backend, version: i64) {
     let folder = if backend.postgres.is_some() { "migrations/postgres" } else { "migrations/sqlite" };
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let migrations = Migrator::new(&*folder).await.expect("the migrations");
     if backend.postgres.is_some() {
         let mut connection = PgConnection::connect(&backend.url).await.expect("a connection");
-        migrations.run_to(BEFORE, &mut connection).await.expect("migrated");
+        migrations.run_to(version, &mut connection).await.expect("migrated");
     } else {
         let url = format!("{}?mode=rwc", backend.url);
         let mut connection = SqliteConnection::connect(&url).await.expect("a connection");
-        migrations.run_to(BEFORE, &mut connection).await.expect("migrated");
+        migrations.run_to(version, &mut connection).await.expect("migrated");
     }
 }
 
@@ -63,7 +69,7 @@ pub async fn rows_of_an_earlier_version_are_kept_and_gone_on_with(backend: Backe
     let seen = Seen::of(&alone).await;
     assert_eq!((seen.meetings.len(), seen.attendance.len()), (1, 3));
 
-    as_it_was(&backend).await;
+    as_it_was(&backend, BEFORE).await;
     let mut meetings = seen.meetings.clone();
     meetings[0]["internal"] = json!(alone.value("SELECT internal FROM meetings").await);
     let mut attendance = Vec::new();
@@ -92,6 +98,7 @@ pub async fn rows_of_an_earlier_version_are_kept_and_gone_on_with(backend: Backe
         row["internal"] = json!(internal.to_string());
         attendance.push(row);
     }
+    meetings.iter_mut().for_each(|row| drop(row.as_object_mut().expect("an object").remove("over")));
     insert(&backend, "meetings", &meetings).await;
     insert(&backend, "attendance", &attendance).await;
 
@@ -99,6 +106,62 @@ pub async fn rows_of_an_earlier_version_are_kept_and_gone_on_with(backend: Backe
     assert_eq!(Seen::of(&backend).await, seen, "and who did not leave is open again");
     // The log does not remember what is in the tables; they go on all the same.
     let following = [event("meeting.left", 700, &who("p1", 10, 690)), event("meeting.end", 900, "")];
+    append(&log, &following).await;
+    catch_up(&mut cursor(&log, "a")).await;
+    let log = alone.open();
+    append(&log, &following).await;
+    catch_up(&mut expected).await;
+    assert_eq!(Seen::of(&backend).await, Seen::of(&alone).await);
+}
+
+pub async fn what_an_earlier_version_took_for_going_on_is_over(backend: Backend) {
+    // The same events, with this version alone.
+    let alone = Backend::sqlite();
+    let log = alone.log().await;
+    let infos = [
+        event("meeting.started", 0, ""),
+        event("meeting.join", 20, &who("p1", 10, 0)),
+        event("meeting.left", 90, &who("p2", 50, 40)),
+        event("meeting.end", 500, ""),
+        // Late, and not seen leaving.
+        event("meeting.join", 550, &who("p3", 530, 0)),
+        event_of("lost", "meeting.started", 600, ""),
+        event_of("next", "meeting.started", 700, ""),
+    ];
+    append(&log, &infos).await;
+    let mut expected = cursor(&log, "a");
+    catch_up(&mut expected).await;
+    let seen = Seen::of(&alone).await;
+
+    as_it_was(&backend, BEFORE_OVER).await;
+    let mut meetings = seen.meetings.clone();
+    for row in &mut meetings {
+        let uuid = row["meeting_uuid"].as_str().expect("a UUID").to_owned();
+        let internal = format!("SELECT internal FROM meetings WHERE meeting_uuid = '{uuid}'");
+        row["internal"] = json!(alone.value(&internal).await);
+        row.as_object_mut().expect("an object").remove("over");
+        if uuid == UUID {
+            (row["status"], row["ended_at"]) = (json!("live"), Value::Null);
+        }
+    }
+    let mut attendance = seen.attendance.clone();
+    for row in &mut attendance {
+        let id = row["stay_id"].as_str().expect("an id");
+        row["internal"] = json!(alone.value(&format!("SELECT internal FROM attendance WHERE stay_id = '{id}'")).await);
+        if row["participant_id"] == "p2" {
+            row["left_at"] = json!(millis(NOW + 40).to_string());
+        } else {
+            // Everybody was there again, for one was late.
+            (row["closed_by"], row["left_at"], row["duration_s"]) = (json!("open"), Value::Null, Value::Null);
+        }
+    }
+    insert(&backend, "meetings", &meetings).await;
+    insert(&backend, "attendance", &attendance).await;
+    let log = backend.log().await;
+    assert_eq!(Seen::of(&backend).await, seen);
+    let over = "SELECT count(*) FROM meetings WHERE over AND meeting_uuid <> 'next'";
+    assert_eq!(backend.value(over).await, "2");
+    let following = [event("meeting.left", 700, &who("p3", 530, 690)), event_of("next", "meeting.end", 900, "")];
     append(&log, &following).await;
     catch_up(&mut cursor(&log, "a")).await;
     let log = alone.open();

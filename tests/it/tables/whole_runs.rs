@@ -1,4 +1,7 @@
 //! Whole runs of the simulated platform, through the service: the tables are what happened.
+//!
+//! It is no kind platform: meetings are entered again under another UUID, scheduled under one of their own, never concluded;
+//! people come after the end, and are not seen leaving.
 
 use convoke_simulator::Simulation;
 use serde_json::Value;

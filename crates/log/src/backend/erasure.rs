@@ -163,8 +163,8 @@ impl PersonSearch for Backend {
     }
 
     async fn hosts(&self, after: Option<&RunKey>, limit: u32) -> Result<Vec<Host>, LogError> {
-        let hosts = "SELECT subscriber_id, meeting_uuid, host, subject FROM enrichments
-                      WHERE (subscriber_id, meeting_uuid) > ($1, $2) AND host IS NOT NULL
+        let hosts = "SELECT subscriber_id, meeting_uuid, host, host_user_uuid, subject FROM enrichments
+                      WHERE (subscriber_id, meeting_uuid) > ($1, $2) AND coalesce(host, host_user_uuid) IS NOT NULL
                       ORDER BY subscriber_id, meeting_uuid LIMIT $3";
         let (subscriber, uuid) = after.map_or(("", ""), |run| (&*run.subscriber_id, &*run.meeting_uuid));
         self.all(self.query(hosts).bind(subscriber).bind(uuid).bind(i64::from(limit))).await
@@ -314,8 +314,8 @@ impl Erasures for Backend {
             let mut changed = 0;
             for table in ["meetings", "enrichments"] {
                 let erase = connection.query(format!(
-                    "UPDATE {table} SET host = NULL, subject = CASE WHEN $1 THEN NULL ELSE subject END
-                      WHERE subscriber_id = $2 AND meeting_uuid = $3 AND host IS NOT NULL"
+                    "UPDATE {table} SET host = NULL, host_user_uuid = NULL, subject = CASE WHEN $1 THEN NULL ELSE subject END
+                      WHERE subscriber_id = $2 AND meeting_uuid = $3 AND coalesce(host, host_user_uuid) IS NOT NULL"
                 ));
                 let erase = erase.bind(subject).bind(&*run.subscriber_id).bind(&*run.meeting_uuid);
                 changed = connection.execute(erase).await?;

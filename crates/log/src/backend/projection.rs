@@ -1,7 +1,7 @@
 //! The analyst tables.
 
-use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
 
@@ -20,6 +20,17 @@ use convoke_core::id::{EventId, Seq};
 static MEETINGS: LazyLock<Upsert> = LazyLock::new(|| Upsert::into("meetings", MEETING, 2, 2));
 static ATTENDANCE: LazyLock<Upsert> = LazyLock::new(|| Upsert::into("attendance", STAY, 3, 1));
 static RECORDINGS: LazyLock<Upsert> = LazyLock::new(|| Upsert::into("recordings", RECORDING, 1, 1));
+
+/// A run that has not ended is over once another one of its number has started since: its end was lost, or it was held under
+/// another UUID than it was scheduled under. Asked of the numbers that follow.
+const SUCCEED: &str = "UPDATE meetings AS m SET succeeded = NOT succeeded
+     WHERE m.status IN ('scheduled', 'live') AND m.meeting_id IS NOT NULL
+       AND succeeded <> EXISTS (
+           SELECT 1 FROM meetings o
+            WHERE o.meeting_id = m.meeting_id AND o.meeting_id IS NOT NULL AND o.subscriber_id = m.subscriber_id
+              AND o.meeting_uuid <> m.meeting_uuid
+              AND o.started_at > CASE m.status WHEN 'live' THEN coalesce(m.started_at, m.first_event_at)
+                                               ELSE m.last_event_at END)";
 
 #[async_trait]
 impl Projection for Backend {
@@ -123,7 +134,18 @@ async fn rows_of<T: super::FromAnyRow>(
 pub(super) async fn write(connection: &mut Connection<'_>, changes: &Changes) -> Result<(), sqlx::Error> {
     MEETINGS.run(connection, &changes.meetings, add_meeting).await?;
     ATTENDANCE.run(connection, &changes.stays, add_stay).await?;
-    RECORDINGS.run(connection, &changes.recordings, add_recording).await
+    RECORDINGS.run(connection, &changes.recordings, add_recording).await?;
+    let numbers: BTreeSet<&Arc<str>> = changes.meetings.iter().flat_map(|row| &row.numbers).collect();
+    succeed(connection, &numbers.into_iter().map(ToString::to_string).collect::<Vec<_>>()).await
+}
+
+/// Looks again which runs with these numbers are over that have not ended.
+pub(super) async fn succeed(connection: &mut Connection<'_>, numbers: &[String]) -> Result<(), sqlx::Error> {
+    if numbers.is_empty() {
+        return Ok(());
+    }
+    let succeed = connection.query(format!("{SUCCEED} AND m.meeting_id {}", connection.dialect().among("$1")));
+    connection.execute(succeed.bind_list(numbers)).await.map(drop)
 }
 
 fn add_meeting(query: &mut Query, row: &MeetingRow) {

@@ -157,6 +157,7 @@ impl<R: AnyRow> FromRow<'_, R> for MeetingRow {
             first_event_at: row.at(16)?,
             last_event_at: row.at(17)?,
             internal: row.at(18)?,
+            numbers: Vec::new(),
         })
     }
 }

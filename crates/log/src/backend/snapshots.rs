@@ -11,7 +11,7 @@ impl Snapshots for Backend {
         let among = self.dialect().among("$1");
         let sql = format!(
             "SELECT subscriber_id, meeting_uuid, meeting_id, meeting_cycle_sub_id, started_at, ended_at,
-                    CASE WHEN status = 'live' THEN last_event_at END AS live_at, recordings
+                    CASE WHEN status = 'live' AND NOT over THEN last_event_at END AS live_at, recordings
                FROM meetings WHERE meeting_uuid {among} ORDER BY last_event_at, subscriber_id"
         );
         self.all(self.query(sql).bind_list(uuids)).await

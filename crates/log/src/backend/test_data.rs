@@ -4,6 +4,7 @@ use async_trait::async_trait;
 
 use super::erasure::count;
 use super::log::advance;
+use super::projection::succeed;
 use super::rows::PERSON;
 use super::{Backend, Begin};
 use crate::{Lease, LogError, Moved, PersonRow, RunKey, TestData, TestDataCounts};
@@ -57,21 +58,25 @@ impl TestData for Backend {
         runs: &[RunKey],
     ) -> Result<Option<TestDataCounts>, LogError> {
         let each = self.dialect().each("$1");
-        let delete = |table: &str| {
-            let delete = self.query(format!(
-                "DELETE FROM {table} WHERE (subscriber_id, meeting_uuid) IN
-                        (SELECT value ->> 0, value ->> 1 FROM {each} AS gone)"
+        let of_runs = |what: &str| {
+            let query = self.query(format!(
+                "{what} WHERE (subscriber_id, meeting_uuid) IN (SELECT value ->> 0, value ->> 1 FROM {each} AS gone)"
             ));
-            delete.bind_json(runs.iter().map(|run| vec![&*run.subscriber_id, &*run.meeting_uuid]))
+            query.bind_json(runs.iter().map(|run| vec![&*run.subscriber_id, &*run.meeting_uuid]))
         };
         self.transaction(Begin::Erase, async |connection| {
             if advance(connection, lease, Some(at)).await? == Moved::LeaseLost {
                 return Ok(None);
             }
+            let numbers: Vec<(Option<String>,)> =
+                connection.fetch(of_runs("SELECT DISTINCT meeting_id FROM meetings")).await?;
             let mut deleted = [0; TABLES.len()];
             for (table, deleted) in TABLES.iter().zip(&mut deleted) {
-                *deleted = i64::try_from(connection.execute(delete(table)).await?).unwrap_or(i64::MAX);
+                let delete = of_runs(&format!("DELETE FROM {table}"));
+                *deleted = i64::try_from(connection.execute(delete).await?).unwrap_or(i64::MAX);
             }
+            // Of other runs with the same numbers.
+            succeed(connection, &numbers.into_iter().filter_map(|(number,)| number).collect::<Vec<_>>()).await?;
             let [stays, recordings, fetches, enrichments, meetings] = deleted;
             count(connection, erasure, "stays", stays.unsigned_abs()).await?;
             let work_items = fetches + enrichments;

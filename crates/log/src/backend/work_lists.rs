@@ -157,7 +157,8 @@ impl WorkLists for Backend {
                 SET state = $3, due_at = $4, reason = $5, tries = tries + 1, subject = coalesce($6, subject),
                     scheduled_start_at = coalesce($7, scheduled_start_at),
                     scheduled_end_at = coalesce($8, scheduled_end_at), host = coalesce($9, host),
-                    corp_id = coalesce($10, corp_id), given_up_at = $11
+                    corp_id = coalesce($10, corp_id), given_up_at = $11, host_user_uuid = coalesce($12, host_user_uuid),
+                    conference_type = coalesce($13, conference_type), webinar = coalesce($14, webinar)
               WHERE subscriber_id = $1 AND meeting_uuid = $2",
         );
         let update = update
@@ -171,11 +172,16 @@ impl WorkLists for Backend {
             .bind(details.scheduled_end_at)
             .bind(details.host.as_deref())
             .bind(details.corp_id.as_deref())
-            .bind(given_up_at);
+            .bind(given_up_at)
+            .bind(details.host_user_uuid.as_deref())
+            .bind(details.conference_type.as_deref())
+            .bind(details.webinar);
         let copy = self.query(
-            "UPDATE meetings SET (subject, scheduled_start_at, scheduled_end_at, host, corp_id) =
-                    (SELECT subject, scheduled_start_at, scheduled_end_at, host, corp_id FROM enrichments
-                      WHERE subscriber_id = $1 AND meeting_uuid = $2)
+            "UPDATE meetings SET (subject, scheduled_start_at, scheduled_end_at, host, corp_id, host_user_uuid,
+                                  conference_type, webinar) =
+                    (SELECT subject, scheduled_start_at, scheduled_end_at, host, corp_id, host_user_uuid,
+                            conference_type, webinar
+                       FROM enrichments WHERE subscriber_id = $1 AND meeting_uuid = $2)
               WHERE subscriber_id = $1 AND meeting_uuid = $2",
         );
         let copy = copy.bind(&*run.subscriber_id).bind(&*run.meeting_uuid);

@@ -88,6 +88,9 @@ pub struct ListedMeeting {
     /// What is known of its state.
     #[sqlx(try_from = "String")]
     pub status: Status,
+    /// Whether nothing more is to come of this run, by all that is known: it was cancelled, has ended or was concluded, or another
+    /// run of its number has started since.
+    pub over: bool,
     /// When it was scheduled.
     pub created_at: Option<Millis>,
     /// When it was edited last.
@@ -116,14 +119,20 @@ pub struct ListedMeeting {
     pub last_event_at: Millis,
     /// What it is about, if enriched. Null if masked: unless told otherwise it is named after its host.
     pub subject: Option<String>,
-    /// For when it was planned, if enriched.
+    /// For when it was planned, if enriched before it was over.
     pub scheduled_start_at: Option<Millis>,
-    /// Until when it was planned, if enriched.
+    /// Until when it was planned, if enriched before it was over.
     pub scheduled_end_at: Option<Millis>,
-    /// Who holds it, if enriched. The first character if masked.
+    /// Who scheduled it, if enriched. The first character if masked.
     pub host: Option<String>,
+    /// The user who scheduled it, if enriched. Null if masked.
+    pub host_user_uuid: Option<String>,
     /// The enterprise, if enriched.
     pub corp_id: Option<String>,
+    /// `FUTURE` (scheduled), `IMMEDIATELY` or `CYCLE` (of a series), as the platform says, if enriched.
+    pub conference_type: Option<String>,
+    /// Whether it is a webinar, if enriched.
+    pub webinar: Option<bool>,
     /// Whether personal data is masked.
     #[sqlx(skip)]
     pub masked: bool,
@@ -251,10 +260,10 @@ pub(crate) const EVENT: &str = "seq, event_id, subscriber_id, event, occurred_at
      meeting_cycle_sub_id, user_uuid, user_agent, account, participant_id, display_name, role, call_number, join_time, \
      left_time, source, CAST(deliveries AS bigint) AS deliveries, last_delivered_at, request_id, event_info, forgotten_at";
 
-pub(crate) const MEETING: &str = "subscriber_id, meeting_uuid, meeting_id, meeting_cycle_sub_id, status, created_at, \
+pub(crate) const MEETING: &str = "subscriber_id, meeting_uuid, meeting_id, meeting_cycle_sub_id, status, over, created_at, \
      modified_at, modifications, cancelled_at, started_at, ended_at, concluded_at, stays, participants, \
      peak_participants, recordings, first_event_at, last_event_at, subject, scheduled_start_at, scheduled_end_at, host, \
-     corp_id";
+     host_user_uuid, corp_id, conference_type, webinar";
 
 pub(crate) const STAY: &str = "stay_id, subscriber_id, meeting_uuid, meeting_id, participant_id, person, user_uuid, \
      account, display_name, call_number, user_agent, role, joined_at, left_at, duration_s, closed_by";

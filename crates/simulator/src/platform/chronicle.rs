@@ -100,6 +100,8 @@ fn stays(steps: &[Step], script: &Script) -> Vec<Stay> {
         })
         .collect();
     let ends: Vec<i64> = steps.iter().filter(|step| step.what == What::End).map(|step| step.at).collect();
+    let over = steps.iter().rev().find(|step| matches!(step.what, What::Started | What::End)).map(|step| step.what)
+        == Some(What::End);
     let joined = steps.iter().filter_map(|step| match step.what {
         What::Join(number) => script.stays.get(number).map(|stay| (number, stay)),
         _ => None,
@@ -107,7 +109,9 @@ fn stays(steps: &[Step], script: &Script) -> Vec<Stay> {
     joined
         .filter_map(|(number, stay)| {
             let person = script.people.get(stay.person)?;
-            let closed = || ends.iter().copied().find(|end| *end > stay.joined_at);
+            // Who came as it ended was thrown out.
+            let thrown_out = ends.last().filter(|end| **end <= stay.joined_at && over).map(|_| stay.joined_at);
+            let closed = || ends.iter().copied().find(|end| *end > stay.joined_at).or(thrown_out);
             let left = if gone.contains(&number) { Some(stay.left_at) } else { closed() };
             Some(Stay {
                 display_name: person.display_name.as_str().into(),

@@ -41,7 +41,7 @@ export function meeting({ parts: [subscriber = '', uuid = ''], signal, announce,
       const first = story === null;
       // The log has grown: what is shown of it is read anew, unless somebody is within it.
       if (!first && next.meeting.last_event_at !== story.meeting.last_event_at && !log.contains(document.activeElement)) log.lastChild.replaceWith(events());
-      if (!first && JSON.stringify(next) === JSON.stringify(story) && next.meeting.status !== 'live') return;
+      if (!first && JSON.stringify(next) === JSON.stringify(story) && !goesOn(next.meeting)) return;
       story = next;
       show(first);
     } catch (failure) {
@@ -69,7 +69,7 @@ export function meeting({ parts: [subscriber = '', uuid = ''], signal, announce,
     if (!message || status !== 'live' || asking || story === null) return;
     const since = performance.now() - asked;
     const happened = message.newest.some((event) => event.meeting_uuid === uuid && event.subscriber_id === subscriber && event.received_at > (story.meeting.last_event_at ?? ''));
-    if ((happened && since > SOONEST) || (story.meeting.status === 'live' && since > LATEST)) load();
+    if ((happened && since > SOONEST) || (goesOn(story.meeting) && since > LATEST)) load();
   });
   function destroy() {
     stop();
@@ -79,7 +79,8 @@ export function meeting({ parts: [subscriber = '', uuid = ''], signal, announce,
 }
 
 function body({ meeting: run, stays, stays_left_out: leftOut, recordings, open_in_client: client }, tableOpen) {
-  const until = run.status === 'live' ? now() : Date.parse(run.concluded_at ?? run.ended_at ?? run.last_event_at ?? run.first_event_at);
+  const live = goesOn(run);
+  const until = live ? now() : Date.parse(run.concluded_at ?? run.ended_at ?? run.last_event_at ?? run.first_event_at);
   const picture = timeline({ meeting: run, stays, recordings, until });
   const present = stays.filter((stay) => stay.closed_by === 'open').length;
   return [
@@ -91,9 +92,9 @@ function body({ meeting: run, stays, stays_left_out: leftOut, recordings, open_i
       facts([
         [t('meeting.number'), value(run.meeting_id)],
         [t('meeting.started'), time(run.started_at)],
-        [t('meeting.ended'), run.status === 'live' ? t('meeting.still_on') : time(run.ended_at)],
+        [t('meeting.ended'), live ? t('meeting.still_on') : time(run.ended_at)],
         [t('meeting.duration'), run.started_at ? duration((until - Date.parse(run.started_at)) / 1000) : none()],
-        [t('meeting.participants'), number(run.participants), run.status === 'live' ? ` (${t('now.people', { n: present, count: number(present) })})` : ''],
+        [t('meeting.participants'), number(run.participants), live ? ` (${t('now.people', { n: present, count: number(present) })})` : ''],
         [t('meeting.peak'), run.peak_participants === null ? none() : number(run.peak_participants)],
         [t('meeting.stays'), number(run.stays)],
         [t('meeting.scheduled'), time(run.scheduled_start_at), run.scheduled_end_at ? ' – ' : '', run.scheduled_end_at ? time(run.scheduled_end_at) : ''],
@@ -111,6 +112,11 @@ function body({ meeting: run, stays, stays_left_out: leftOut, recordings, open_i
       stays.length > 0 && stayTable(stays, tableOpen)),
     recordings.length > 0 && card('recordings', t('meeting.recordings'), h('span', { class: 'count' }, number(recordings.length)), table(recordingColumns(), recordings, t('meeting.recordings')).node),
   ];
+}
+
+/** Of a run that looks live and is over, the end was lost. */
+function goesOn(run) {
+  return run.status === 'live' && !run.over;
 }
 
 /** As it is with hundreds of stays, the table is made when it is wanted. */
