@@ -250,7 +250,7 @@ fn the_wider_family_names_the_text_that_was_signed() {
     assert_eq!(wider(sent, &dropped).as_deref(), Some("null members omitted"));
     let value: serde_json::Value = serde_json::from_str(sorted).expect("JSON");
     let pretty = serde_json::to_string_pretty(&value).expect("JSON");
-    assert_eq!(wider(sent, &pretty).as_deref(), Some("members sorted by name, in lines, indented by 2"));
+    assert_eq!(wider(sent, &pretty).as_deref(), Some("members sorted by name, on several lines, indented by 2"));
     assert_eq!(wider(sent, &sent.replace('王', "?")).as_deref(), Some("in ASCII, with ? for every other character"));
     // A changed word matches nothing.
     assert_eq!(wider(sent, &sent.replace("join", "left")), None);
