@@ -113,7 +113,7 @@ async fn forget_with(forget: &Forget, arguments: &ForgetArguments, settings: &Se
         eprintln!(
             "convoke: interrupted; what was erased stays erased. Run the same command again \
                                     to continue"
-        )
+        );
     })?;
     print_report(&report, settings, arguments.json);
     Ok(())
@@ -132,7 +132,7 @@ async fn forget_test_data(forget: &ForgetTestData, arguments: &ForgetArguments) 
         eprintln!(
             "convoke: interrupted; what was deleted stays deleted. Run the same command again \
                                     to continue"
-        )
+        );
     })?;
     print_test_data(&deleted, false, arguments.json);
     Ok(())

@@ -62,7 +62,7 @@ impl Expected {
         match &is.subscriber_id {
             Some(id) if self.subscribers.iter().any(|known| **known == **id) => {}
             Some(id) => {
-                found.push(format!("the subscription is for subscriber {}, which is not configured here", plain(id)))
+                found.push(format!("the subscription is for subscriber {}, which is not configured here", plain(id)));
             }
             None => found.push("the subscription names no subscriber".to_owned()),
         }

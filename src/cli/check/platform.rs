@@ -35,7 +35,7 @@ pub(super) async fn platform(report: &mut Report, settings: &Settings, client: &
         }
         SubscriptionStatus::Disabled => report.warn(what, "it is disabled: run `convoke subscription enable`"),
         SubscriptionStatus::Unknown => {
-            report.warn(what, "the platform returned a status that its manual does not list")
+            report.warn(what, "the platform returned a status that its manual does not list");
         }
     }
 }
