@@ -296,6 +296,14 @@ mod tests {
         Stay { person, participant_id, user_agent: "Web", role: "GENERAL", joined_at, left_at, says_goodbye }
     }
 
+    /// The lines of the truth after the first `done` steps.
+    fn reported(script: &Script, done: usize) -> Vec<serde_json::Value> {
+        let mut out = Vec::new();
+        run(&mut out, "7700001234", script, done);
+        let lines = String::from_utf8_lossy(&out).into_owned();
+        lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
     #[test]
     fn a_run_is_reported_with_its_stays_and_recordings() {
         let script = Script {
@@ -320,12 +328,7 @@ mod tests {
             .map(|(at, what)| Step { at, what })
             .to_vec(),
         };
-        let reported = |done| {
-            let mut out = Vec::new();
-            run(&mut out, "7700001234", &script, done);
-            let lines = String::from_utf8_lossy(&out).into_owned();
-            lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()).collect::<Vec<_>>()
-        };
+        let reported = |done| reported(&script, done);
         let all = reported(10);
         assert_eq!(all.len(), 5);
         assert_eq!(all[0]["status"], "concluded");
@@ -356,12 +359,7 @@ mod tests {
                 .map(|(at, what)| Step { at, what })
                 .to_vec(),
         };
-        let reported = |done| {
-            let mut out = Vec::new();
-            run(&mut out, "7700001234", &script, done);
-            let lines = String::from_utf8_lossy(&out).into_owned();
-            lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()).collect::<Vec<_>>()
-        };
+        let reported = |done| reported(&script, done);
         let seen = |lines: &[serde_json::Value]| {
             let line = |line: &serde_json::Value| {
                 (
