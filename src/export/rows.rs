@@ -149,13 +149,14 @@ impl Tabular for ListedMeeting {
     }
 }
 
-pub const ATTENDANCE: [Column; 16] = [
+pub const ATTENDANCE: [Column; 17] = [
     always("stay_id", Text),
     always("subscriber_id", Text),
     always("meeting_uuid", Text),
     optional("meeting_id", Text),
     optional("participant_id", Text),
     optional("person", Text),
+    optional("person_by", Text),
     optional("user_uuid", Text),
     optional("account", Text),
     optional("display_name", Text),
@@ -179,6 +180,7 @@ impl Tabular for ListedStay {
             optional_text(self.meeting_id.as_deref()),
             optional_text(self.participant_id.as_deref()),
             optional_text(self.person.as_deref()),
+            optional_text(self.person_by.as_deref()),
             optional_text(self.user_uuid.as_deref()),
             optional_text(self.account.as_deref()),
             optional_text(self.display_name.as_deref()),

@@ -101,6 +101,7 @@ impl ForgetTestData {
         }
         progress(Part::Tables);
         let mut deleted = self.delete_runs(&erasure).await?;
+        projection::Projector::new(self.log.clone(), self.owner.clone()).forget_identities().await?;
         deleted.messages = count(messages.len());
         progress(Part::Quarantine);
         for ids in self.quarantined().await?.chunks(TRANSACTION_ROWS) {

@@ -38,12 +38,13 @@
 //! halving the page, and set aside.
 
 mod forget;
+mod people;
 mod ready;
 mod rebuild;
 mod run;
 mod stay;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -52,7 +53,8 @@ use crate::cursor::{Cursor, Progress, Retry};
 use convoke_core::id::Seq;
 use convoke_core::time::instant;
 use convoke_log::recent::RecentRows;
-use convoke_log::{Changes, Lease, LogError, Moved, ProjectedEvent, Projection, RunKey};
+use convoke_log::{Attributes, Changes, Handle, Lease, LogError, Moved, ProjectedEvent, Projection, RunKey};
+use people::People;
 pub use rebuild::RebuildError;
 use run::Run;
 pub use stay::stay_id;
@@ -86,6 +88,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Rows of the tables that are kept in memory, of runs that are not over: about 15 MB.
 const MAX_KEPT_ROWS: usize = 30_000;
 
+/// Runs of which it is found out again who was there, at once.
+const MAX_UNSETTLED_RUNS: u32 = 256;
+
 /// A UUID that is longer than this is none, and too long for an index.
 pub const MAX_UUID_BYTES: usize = 512;
 
@@ -111,6 +116,11 @@ struct Held {
     /// When writing began last.
     written: Instant,
     runs: Runs,
+    people: People,
+    /// Whether handles were forgotten that runs in memory need.
+    trimmed: bool,
+    /// Whether there may be runs of which it is to be found out again who was there.
+    unsettled: bool,
     unwritten: Unwritten,
     writing: Option<Writing>,
 }
@@ -124,6 +134,12 @@ struct Unwritten {
     runs: HashSet<RunKey>,
     /// Of no run.
     changes: Changes,
+}
+
+impl Unwritten {
+    fn any(&self) -> bool {
+        self.facts > 0 || !self.changes.settled.is_empty()
+    }
 }
 
 /// What is being written.
@@ -140,6 +156,8 @@ struct Writing {
     changes: Changes,
     /// Rows in one transaction.
     piece: usize,
+    /// Whether more became known of somebody.
+    identifies: bool,
 }
 
 /// Runs as the tables have them.
@@ -226,6 +244,9 @@ impl Projector {
                 // Long enough ago.
                 written: asked.checked_sub(WRITE_INTERVAL).unwrap_or(asked),
                 runs: Runs::default(),
+                people: People::default(),
+                trimmed: false,
+                unsettled: true,
                 unwritten: Unwritten::default(),
                 writing: None,
             },
@@ -233,9 +254,37 @@ impl Projector {
         Ok(true)
     }
 
+    /// The runs of which it is to be found out again who was there: some, if there are many.
+    async fn unsettled(&mut self) -> Result<Vec<RunKey>, Retry> {
+        let Some(held) = &mut self.held else { return Ok(Vec::new()) };
+        if !held.unsettled || !held.unwritten.changes.settled.is_empty() || held.writing.is_some() {
+            return Ok(Vec::new());
+        }
+        let runs = self.log.unsettled_runs(MAX_UNSETTLED_RUNS).await.map_err(|error| log_failed(&error))?;
+        held.unsettled = runs.len() >= MAX_UNSETTLED_RUNS as usize;
+        Ok(runs)
+    }
+
+    /// Sees to it that `people` has all of these handles.
+    async fn look_up(&self, people: &mut People, handles: BTreeSet<Handle>) -> Result<(), LogError> {
+        self.look_up_each(people, people.missing(handles.iter().cloned())).await?;
+        // Of a number the accounts are known only now.
+        self.look_up_each(people, people.accounts(&handles)).await
+    }
+
+    async fn look_up_each(&self, people: &mut People, handles: BTreeSet<Handle>) -> Result<(), LogError> {
+        if !handles.is_empty() {
+            let stored = self.log.identities(&handles.iter().cloned().collect::<Vec<_>>()).await?;
+            people.stored(handles, stored);
+        }
+        Ok(())
+    }
+
     /// Folds a page of the log into the runs in memory.
-    async fn fold(&mut self, page: &[ProjectedEvent]) -> Result<(), Retry> {
-        let Some(last) = page.last() else { return Ok(()) };
+    async fn fold(&mut self, page: &[ProjectedEvent], unsettled: Vec<RunKey>) -> Result<(), Retry> {
+        if page.is_empty() && unsettled.is_empty() && !self.held.as_ref().is_some_and(|held| held.trimmed) {
+            return Ok(());
+        }
         let Some(mut held) = self.held.take() else { return Ok(()) };
         let mut by_run: HashMap<RunKey, Vec<&ProjectedEvent>> = HashMap::new();
         for fact in page {
@@ -254,13 +303,18 @@ impl Projector {
             }
         }
         held.runs.step += 1;
-        let unknown: Vec<RunKey> = by_run.keys().filter(|key| !held.runs.runs.contains_key(key)).cloned().collect();
+        let mut handles: BTreeSet<Handle> = BTreeSet::new();
+        let wanted = by_run.keys().chain(unsettled.iter().filter(|key| !by_run.contains_key(key)));
+        let unknown: Vec<RunKey> = wanted.filter(|key| !held.runs.runs.contains_key(key)).cloned().collect();
         if !unknown.is_empty() {
             let stored = self.log.load_runs(&unknown).await.map_err(|error| log_failed(&error))?;
             for stored in stored {
                 let key = stored.meeting.run.clone();
                 match Run::of(stored) {
-                    Some(run) => drop(held.runs.runs.insert(key, (run, 0))),
+                    Some(run) => {
+                        handles.extend(run.handles());
+                        held.runs.runs.insert(key, (run, 0));
+                    }
                     None => tracing::warn!(
                         meeting_uuid = &*key.meeting_uuid,
                         "the analyst tables hold a run that this version did not write: `convoke rebuild` makes them anew"
@@ -274,10 +328,55 @@ impl Projector {
             *used = held.runs.step;
             facts.into_iter().for_each(|fact| run.add(fact));
         }
-        held.unwritten.facts += page.len();
-        held.unwritten.last = Some(last.clone());
-        held.folded = last.seq;
+        for key in unsettled {
+            if let Some((run, used)) = held.runs.runs.get_mut(&key) {
+                run.unsettle();
+                handles.extend(run.handles());
+                *used = held.runs.step;
+                held.unwritten.runs.insert(key.clone());
+            }
+            held.unwritten.changes.settled.push(key);
+        }
+        if std::mem::take(&mut held.trimmed) {
+            handles.extend(held.runs.runs.values().flat_map(|(run, _)| run.handles()));
+        }
+        self.identify(&mut held, page, handles).await.map_err(|error| log_failed(&error))?;
+        if let Some(last) = page.last() {
+            held.unwritten.facts += page.len();
+            held.unwritten.last = Some(last.clone());
+            held.folded = last.seq;
+        }
         self.held = Some(held);
+        Ok(())
+    }
+
+    /// Learns from a page who is one person, and looks up what is known of those in it, and of `handles`.
+    async fn identify(
+        &self,
+        held: &mut Held,
+        page: &[ProjectedEvent],
+        mut handles: BTreeSet<Handle>,
+    ) -> Result<(), LogError> {
+        let of_people = page.iter().filter(|fact| matches!(&*fact.event, "meeting.join" | "meeting.left"));
+        let of_people = of_people.filter(|fact| fact.meeting.uuid.is_some());
+        let new = held.people.unknown(of_people.clone().flat_map(people::identities));
+        handles.extend(new.iter().map(|identity| identity.handle.clone()));
+        for fact in of_people.filter(|fact| fact.attendee.user_uuid.is_none()) {
+            let Some(uuid) = &fact.meeting.uuid else { continue };
+            let run = RunKey { subscriber_id: fact.subscriber_id.clone(), meeting_uuid: uuid.clone() };
+            let told = Attributes {
+                account: fact.attendee.account.as_deref(),
+                call_number: fact.attendee.call_number.as_deref(),
+                ..Attributes::default()
+            };
+            handles.extend(people::handles(&run, &told));
+        }
+        self.look_up(&mut held.people, handles).await?;
+        for identity in new {
+            if held.people.learn(identity.clone()) {
+                held.unwritten.changes.identities.push(identity);
+            }
+        }
         Ok(())
     }
 
@@ -286,8 +385,11 @@ impl Projector {
         self.held.as_ref().is_some_and(|held| {
             // Whoever does not follow the log closely writes when it is read to its end.
             let waits = self.page == PAGE_ROWS && (self.recent.is_some() || rows >= PAGE_ROWS as usize);
-            let due = !waits || held.written.elapsed() >= WRITE_INTERVAL || held.unwritten.facts >= MAX_UNWRITTEN_ROWS;
-            held.unwritten.facts > 0 && held.writing.is_none() && due
+            let due = !waits
+                || !held.unwritten.changes.settled.is_empty()
+                || held.written.elapsed() >= WRITE_INTERVAL
+                || held.unwritten.facts >= MAX_UNWRITTEN_ROWS;
+            held.unwritten.any() && held.writing.is_none() && due
         })
     }
 
@@ -298,7 +400,7 @@ impl Projector {
         let (mut stays, mut of_run) = (Vec::new(), Vec::new());
         for key in runs {
             if let Some((run, _)) = held.runs.runs.get_mut(&key) {
-                run.settle(&mut changes, &mut of_run);
+                run.settle(&held.people, &mut changes, &mut of_run);
                 stays.extend(of_run.drain(..).map(|id| (id, key.clone())));
             }
         }
@@ -307,7 +409,8 @@ impl Projector {
         let piece = (stays.len() + changes.rows())
             .div_ceil(WRITE_TRANSACTIONS)
             .clamp(*TRANSACTION_ROWS.start(), *TRANSACTION_ROWS.end());
-        held.writing = Some(Writing { to: held.folded, facts, last, stays: stays.into(), changes, piece });
+        let identifies = !changes.identities.is_empty();
+        held.writing = Some(Writing { to: held.folded, facts, last, stays: stays.into(), changes, piece, identifies });
     }
 
     /// Writes the next piece, the position with the last of them. What was written before it is what the same rows of the log
@@ -333,8 +436,14 @@ impl Projector {
                 held.renewed = if wanted { asked.checked_sub(RENEW_INTERVAL).unwrap_or(asked) } else { asked };
                 held.position = to;
                 if ends {
-                    held.writing = None;
+                    held.unsettled |= held.writing.take().is_some_and(|writing| writing.identifies);
                     held.runs.trim(&held.unwritten.runs);
+                    if held.people.trim(&held.unwritten.changes.identities) {
+                        // What is read back is looked up again.
+                        let unwritten = &held.unwritten.runs;
+                        held.runs.runs.retain(|key, _| unwritten.contains(key));
+                        held.trimmed = true;
+                    }
                     self.page = (self.page * 2).min(PAGE_ROWS);
                 }
                 self.held = Some(held);
@@ -386,14 +495,15 @@ impl Cursor for Projector {
             let folded = self.held.as_ref().map_or(Seq::START, |held| held.folded);
             let page = self.read(folded, busy).await.map_err(|error| log_failed(&error))?;
             rows = page.len();
-            self.fold(&page).await?;
+            let unsettled = self.unsettled().await?;
+            self.fold(&page, unsettled).await?;
         }
         if self.due(rows) {
             self.begin_to_write();
         }
         self.write_chunk().await?;
         Ok(match rows {
-            _ if busy || self.writes() => Progress::More,
+            _ if busy || self.writes() || self.held.as_ref().is_some_and(|held| held.unsettled) => Progress::More,
             0 => Progress::Idle,
             rows if rows >= limit as usize => Progress::More,
             _ => Progress::Worked,
@@ -401,7 +511,7 @@ impl Cursor for Projector {
     }
 
     async fn release(&mut self) {
-        while self.writes() || self.held.as_ref().is_some_and(|held| held.unwritten.facts > 0) {
+        while self.writes() || self.held.as_ref().is_some_and(|held| held.unwritten.any()) {
             if !self.writes() {
                 self.begin_to_write();
             }
@@ -421,7 +531,7 @@ impl Cursor for Projector {
     }
 
     fn looks_every(&self) -> Option<Duration> {
-        let unwritten = self.held.as_ref().filter(|held| held.unwritten.facts > 0);
+        let unwritten = self.held.as_ref().filter(|held| held.unwritten.any());
         Some(
             unwritten
                 .map_or(POLL_INTERVAL, |held| POLL_INTERVAL.min(WRITE_INTERVAL.saturating_sub(held.written.elapsed()))),

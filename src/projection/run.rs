@@ -6,11 +6,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::people::{self, NamedStay, People, StayPerson};
 use super::ready::{self, LatestReady};
 use super::stay::{Stay, stay_id};
 use convoke_core::id::EventId;
 use convoke_core::time::Millis;
-use convoke_log::{Changes, ClosedBy, MeetingRow, ProjectedEvent, RecordingRow, RunKey, Status, StayRow, Stored};
+use convoke_log::{
+    Changes, ClosedBy, Handle, MeetingRow, PersonBy, ProjectedEvent, RecordingRow, RunKey, Status, StayRow, Stored,
+};
 
 /// So many ends, and so many edits, are remembered of a run: the newest ones. That bounds its row.
 const MAX_REMEMBERED: usize = 1_000;
@@ -78,6 +81,7 @@ impl Marks {
 #[derive(Debug)]
 struct Kept {
     stay: Stay,
+    person: StayPerson,
     closed: Option<Millis>,
     /// Whether it is in `touched`.
     touched: bool,
@@ -102,6 +106,8 @@ pub struct Run {
     live: bool,
     /// Whether recordings became ready.
     readies: bool,
+    /// Whether it is to be found out again who was there.
+    unsettled: bool,
     /// People and peak, which change with the stays only.
     people: (i64, i64),
 }
@@ -120,6 +126,7 @@ impl Run {
             closes: false,
             live: false,
             readies: false,
+            unsettled: false,
             people: (0, 0),
         }
     }
@@ -134,7 +141,8 @@ impl Run {
         for row in stays {
             let stay = Stay::of(&row)?;
             let closed = row.left_at.filter(|_| row.closed_by == ClosedBy::MeetingEnd);
-            run.stays.insert(row.stay_id, Kept { stay, closed, touched: false });
+            let person = StayPerson::read(row.person.as_deref(), row.person_by, &stay.attributes());
+            run.stays.insert(row.stay_id, Kept { stay, person, closed, touched: false });
         }
         run.recordings = recordings.into_iter().map(|row| (row.event_id, row)).collect();
         run.written = Some(meeting);
@@ -202,14 +210,15 @@ impl Run {
     }
 
     fn stay(&mut self, id: Uuid) -> &mut Stay {
-        let kept = self.stays.entry(id).or_insert_with(|| Kept { stay: Stay::new(id), closed: None, touched: false });
+        let new = || Kept { stay: Stay::new(id), person: StayPerson::default(), closed: None, touched: false };
+        let kept = self.stays.entry(id).or_insert_with(new);
         if !std::mem::replace(&mut kept.touched, true) {
             self.touched.push(id);
         }
         &mut kept.stay
     }
 
-    /// Takes away whose these stays were, as if their events had never value it. Which of them there were: their rows are to be
+    /// Takes away whose these stays were, as if their events had never told it. Returns which of them there were: their rows are to be
     /// deleted, for a stay's id depends on who it is.
     pub fn forget(&mut self, ids: &HashSet<Uuid>) -> Vec<Uuid> {
         let there: Vec<Uuid> = ids.iter().filter(|id| self.stays.contains_key(id)).copied().collect();
@@ -221,29 +230,43 @@ impl Run {
         there
     }
 
+    /// Somebody may be another person than it seemed.
+    pub fn unsettle(&mut self) {
+        self.unsettled = true;
+    }
+
+    /// By what people may be known of whose stays no user is told.
+    pub fn handles(&self) -> BTreeSet<Handle> {
+        let mut handles = BTreeSet::new();
+        for kept in self.stays.values() {
+            handles.extend(people::handles(&self.key, &kept.stay.attributes()));
+        }
+        handles
+    }
+
     /// Adds to `changes` the rows of the run and of recordings that are not written yet as they should be, and to `stays`
-    /// those that [`Run::stay_row`] is to be asked for, and takes all of them for written.
-    pub fn settle(&mut self, changes: &mut Changes, stays: &mut Vec<Uuid>) {
-        let touched = std::mem::take(&mut self.touched);
+    /// those that [`Run::stay_row`] is to be asked for, and takes all of them for written. `people` has all of its handles.
+    pub fn settle(&mut self, people: &People, changes: &mut Changes, stays: &mut Vec<Uuid>) {
         let live = self.status() == Status::Live;
         let ends = std::mem::take(&mut self.closes) || self.live != live;
+        self.live = live;
         if ends {
             for (id, kept) in &mut self.stays {
-                let closed = ended(&self.marks, live, &kept.stay);
-                if kept.closed != closed && !kept.touched {
-                    kept.closed = closed;
-                    stays.push(*id);
+                if kept.closed != ended(&self.marks, live, &kept.stay) && !std::mem::replace(&mut kept.touched, true) {
+                    self.touched.push(*id);
                 }
             }
         }
-        self.live = live;
+        let unsettled = std::mem::take(&mut self.unsettled);
+        if unsettled || ends || !self.touched.is_empty() {
+            self.identify(people, live);
+            self.people = self.count(live);
+        }
+        let touched = std::mem::take(&mut self.touched);
         for id in &touched {
             let Some(kept) = self.stays.get_mut(id) else { continue };
             kept.closed = ended(&self.marks, live, &kept.stay);
             kept.touched = false;
-        }
-        if ends || !touched.is_empty() {
-            self.people = self.count(live);
         }
         stays.extend(touched);
         let mut recorded = std::mem::take(&mut self.recorded);
@@ -265,7 +288,7 @@ impl Run {
 
     /// A stay as it is to be written, as of now: with what became known since it was settled, it is only newer.
     pub fn stay_row(&self, id: Uuid) -> Option<StayRow> {
-        self.stays.get(&id).map(|kept| kept.stay.row(id, &self.key, kept.closed))
+        self.stays.get(&id).map(|kept| kept.stay.row(id, &self.key, kept.closed, &kept.person))
     }
 
     fn row(&self) -> MeetingRow {
@@ -310,6 +333,41 @@ impl Run {
         }
     }
 
+    /// Finds out whose the stays are.
+    fn identify(&mut self, people: &People, live: bool) {
+        let mut names: BTreeMap<&str, Vec<NamedStay>> = BTreeMap::new();
+        let mut found: Vec<(Uuid, StayPerson)> = Vec::new();
+        for (id, kept) in &self.stays {
+            // Whose user is told stays who they are.
+            if kept.person.by == Some(PersonBy::User) && !kept.touched {
+                continue;
+            }
+            let told = kept.stay.attributes();
+            let person = people.person(&self.key, &told);
+            match (person.by, told.display_name, kept.stay.joined_at().or_else(|| kept.stay.left_at())) {
+                (Some(PersonBy::Name), Some(name), Some(from)) => {
+                    let joined = kept.stay.joined_at();
+                    let left = kept.stay.left_at().or_else(|| self.marks.closing(joined, live));
+                    names.entry(name).or_default().push((from, left, *id));
+                    found.push((*id, person));
+                }
+                _ if person != kept.person => found.push((*id, person)),
+                _ => {}
+            }
+        }
+        let mut others = people::by_name(&names);
+        for (id, mut person) in found {
+            let Some(kept) = self.stays.get_mut(&id) else { continue };
+            person.other = others.remove(&id).or(person.other);
+            if kept.person != person {
+                kept.person = person;
+                if !std::mem::replace(&mut kept.touched, true) {
+                    self.touched.push(id);
+                }
+            }
+        }
+    }
+
     /// How many people there were, and how many at most at one moment. Who leaves in the same millisecond makes room first;
     /// who leaves in the millisecond of joining was there for one. Who has not left was there until the first end, also
     /// while the run goes on.
@@ -319,7 +377,7 @@ impl Run {
         let mut changes: Vec<(i64, bool, usize)> = Vec::with_capacity(2 * self.stays.len());
         for kept in self.stays.values() {
             let next = numbers.len() + nobodies;
-            let number = match kept.stay.person() {
+            let number = match kept.person.of(&kept.stay.attributes()) {
                 Some(name) => *numbers.entry(name).or_insert(next),
                 None => {
                     nobodies += 1;

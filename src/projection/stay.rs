@@ -1,5 +1,6 @@
 //! One stay: what its join and its left say, merged.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -7,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::people::StayPerson;
 use convoke_core::event::Attendee;
 use convoke_core::id::EventId;
 use convoke_core::time::Millis;
@@ -138,12 +140,6 @@ impl Stay {
         (!earlier).then(|| self.joined_at().map_or(at, |joined| joined.max(at)))
     }
 
-    /// Who that is, for counting people; `None` if it is not known.
-    pub fn person(&self) -> Option<&str> {
-        let texts = self.attributes();
-        texts.person().or(texts.display_name)
-    }
-
     /// The same without whose it was: what its events make of it once they are erased, and its id then.
     pub fn forgotten(self, run: &RunKey) -> (Uuid, Self) {
         let nobody = Attendee { join_time: self.join_time, ..Attendee::default() };
@@ -169,8 +165,8 @@ impl Stay {
         }
     }
 
-    /// What is known of who it is. What the left says counts more.
-    fn attributes(&self) -> Attributes<&str> {
+    /// What is told of who it is. What the left says counts more.
+    pub fn attributes(&self) -> Attributes<&str> {
         match (&self.left, &self.join) {
             (Some(left), Some(join)) if left.attributes == join.attributes => left.attributes.unpack(),
             (Some(left), Some(join)) => or(left.attributes.unpack(), join.attributes.unpack()),
@@ -180,7 +176,7 @@ impl Stay {
     }
 
     /// As a row. `ended` is when the run ended for who has not left.
-    pub fn row(&self, stay_id: Uuid, run: &RunKey, ended: Option<Millis>) -> StayRow {
+    pub fn row(&self, stay_id: Uuid, run: &RunKey, ended: Option<Millis>, person: &StayPerson) -> StayRow {
         let (left_at, closed_by) = match (self.left_at(), ended) {
             (Some(at), _) => (Some(at), ClosedBy::Left),
             (None, Some(at)) => (Some(at), ClosedBy::MeetingEnd),
@@ -201,6 +197,8 @@ impl Stay {
         StayRow {
             stay_id,
             run: run.clone(),
+            person: person.of(&self.attributes()).map(Arc::from),
+            person_by: person.by,
             attributes,
             joined_at,
             left_at,

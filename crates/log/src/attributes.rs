@@ -47,13 +47,7 @@ impl<T> Attributes<T> {
     }
 }
 
-impl<'a> Attributes<&'a str> {
-    /// The person: the user UUID, else the account, else the call number, else the participant.
-    #[must_use]
-    pub fn person(&self) -> Option<&'a str> {
-        self.user_uuid.or(self.account).or(self.call_number).or(self.participant_id)
-    }
-
+impl Attributes<&str> {
     /// Packs the texts into one allocation.
     #[must_use]
     pub fn pack(self) -> ParticipantAttributes {
@@ -118,7 +112,6 @@ mod tests {
         };
         let packed = texts.pack();
         assert_eq!(packed.unpack(), texts);
-        assert_eq!(packed.unpack().person(), Some("u"));
         assert_eq!(ParticipantAttributes::default().unpack(), Attributes::default());
         let json = serde_json::to_string(&packed).expect("JSON");
         assert_eq!(serde_json::from_str::<ParticipantAttributes>(&json).expect("the same"), packed);

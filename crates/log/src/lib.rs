@@ -55,8 +55,8 @@ pub use log::{Append, Appended, Committed, CursorState, Heartbeat, Lag, Leased, 
 pub use maintenance::{Counts, Maintenance, Schema};
 pub use operations::{Filter, Notes, Operations, Quarantine, Quarantined, SetAside};
 pub use projection::{
-    Changes, ClosedBy, Lease, MeetingRow, ProjectedEvent, Projection, Ready, RecordingRow, RunKey, Status, StayRow,
-    Stored,
+    Changes, ClosedBy, Handle, HandleKind, IdentityRow, Lease, MeetingRow, PersonBy, ProjectedEvent, Projection, Ready,
+    RecordingRow, RunKey, Status, StayRow, Stored,
 };
 pub use reading::{
     EventFilter, ListedEvent, ListedMeeting, ListedQuarantined, ListedRecording, ListedStay, Listing,

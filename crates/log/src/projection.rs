@@ -99,6 +99,55 @@ convoke_core::words! {
     }
 }
 
+convoke_core::words! {
+    /// By what it is known who stayed, the surest first: the column `person_by`.
+    pub enum PersonBy as "PersonBy" {
+        /// The event names the user.
+        User = "user",
+        /// The account, or the user whose account it is.
+        Account = "account",
+        /// The number, or the only person whose number it is.
+        Number = "number",
+        /// A name alone.
+        Name = "name",
+        /// Nothing but the participant in the run.
+        Participant = "participant",
+    }
+}
+
+convoke_core::words! {
+    /// What names a person beside another name: the column `kind` of `identities`.
+    #[derive(PartialOrd, Ord)]
+    pub enum HandleKind as "HandleKind" {
+        /// An account, of a user.
+        Account = "account",
+        /// A number, of a user.
+        Number = "number",
+        /// A number, of an account of which no user was told.
+        NumberAccount = "number_account",
+    }
+}
+
+/// What may name a person.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Handle {
+    /// Of whose events.
+    pub subscriber_id: Arc<str>,
+    /// Which kind it is.
+    pub kind: HandleKind,
+    /// The account or the number.
+    pub text: Arc<str>,
+}
+
+/// That one event told a handle and a person together: a row of `identities`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IdentityRow {
+    /// The handle …
+    pub handle: Handle,
+    /// … and the user, or the account.
+    pub person: Arc<str>,
+}
+
 /// A row of `meetings`, without the columns fetched from the platform.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MeetingRow {
@@ -150,8 +199,12 @@ pub struct StayRow {
     /// `subscriber_id`, `meeting_uuid`.
     pub run: RunKey,
     /// The participant: `meeting_id`, `participant_id`, `user_uuid`, `account`, `display_name`, `call_number`,
-    /// `user_agent`, `role`, and `person`, which is derived from them.
+    /// `user_agent`, `role`.
     pub attributes: ParticipantAttributes,
+    /// Who that is …
+    pub person: Option<Arc<str>>,
+    /// … and by what that is known; both are missing if nothing is told.
+    pub person_by: Option<PersonBy>,
     /// When it began.
     pub joined_at: Option<Millis>,
     /// When it ended.
@@ -216,13 +269,17 @@ pub struct Changes {
     pub stays: Vec<StayRow>,
     /// Rows of `recordings`.
     pub recordings: Vec<RecordingRow>,
+    /// To `identities`: new ones. The runs that have a stay with such a handle, and without a user, go to `unsettled`.
+    pub identities: Vec<IdentityRow>,
+    /// From `unsettled`.
+    pub settled: Vec<RunKey>,
 }
 
 impl Changes {
     /// The number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.meetings.len() + self.stays.len() + self.recordings.len()
+        self.meetings.len() + self.stays.len() + self.recordings.len() + self.identities.len() + self.settled.len()
     }
 
     /// Whether there is nothing to write.
@@ -236,7 +293,10 @@ impl Changes {
         let mut room = rows.saturating_sub(piece.rows());
         room -= take(&mut self.meetings, &mut piece.meetings, room);
         room -= take(&mut self.stays, &mut piece.stays, room);
-        take(&mut self.recordings, &mut piece.recordings, room);
+        room -= take(&mut self.recordings, &mut piece.recordings, room);
+        // After the stays that have them; what is read again after a crash is new again until then.
+        room -= take(&mut self.identities, &mut piece.identities, room);
+        take(&mut self.settled, &mut piece.settled, room);
     }
 }
 
@@ -266,6 +326,18 @@ pub trait Projection: Log + Suppression {
 
     /// The rows of these runs, in any order; unknown runs are left out.
     async fn load_runs(&self, runs: &[RunKey]) -> Result<Vec<Stored>, LogError>;
+
+    /// The identities with one of these handles.
+    async fn identities(&self, handles: &[Handle]) -> Result<Vec<IdentityRow>, LogError>;
+
+    /// At most `limit` of the runs of which it is to be found out again who was there.
+    async fn unsettled_runs(&self, limit: u32) -> Result<Vec<RunKey>, LogError>;
+
+    /// The identities that no stay shows any more.
+    async fn orphaned_identities(&self) -> Result<Vec<IdentityRow>, LogError>;
+
+    /// Deletes identities; the runs that may rest on them go to `unsettled`.
+    async fn delete_identities(&self, identities: &[IdentityRow]) -> Result<(), LogError>;
 
     /// Writes rows, moves the cursor forward to `to` and renews its lease, all in one transaction, if the owner still
     /// holds the lease; otherwise nothing is changed.

@@ -1,7 +1,7 @@
 //! The JSON of `eventInfo`, compact, members in the order of the manual's tables 6-34 to 6-37. Pure.
 
 use super::people::{Person, Uuid};
-use super::script::{MeetingRef, Stay};
+use super::script::{MeetingRef, Stay, Told};
 use convoke_core::sign::{hex_into, itoa};
 
 /// Appends the `eventInfo` of the handshake, which has no payload.
@@ -30,13 +30,13 @@ pub(super) fn attendee(
     head(out, event, at);
     meeting_info(out, meeting, false);
     out.extend_from_slice(b",\"attendeeInfo\":{\"userUUID\":\"");
-    if let Some(uuid) = person.user_uuid {
+    if let (Told::All, Some(uuid)) = (stay.told, person.user_uuid) {
         push_uuid(out, uuid);
     }
     out.extend_from_slice(b"\",\"userAgent\":");
     string(out, stay.user_agent);
     out.extend_from_slice(b",\"account\":");
-    string(out, &person.account);
+    string(out, if stay.told == Told::Number { "" } else { &person.account });
     out.extend_from_slice(b",\"participantID\":\"");
     push_uuid(out, stay.participant_id);
     out.extend_from_slice(b"\",\"displayName\":");
@@ -144,6 +144,7 @@ mod tests {
             role: "CHAIR",
             joined_at: 1_735_700_465_001,
             left_at: 0,
+            told: Told::All,
             says_goodbye: true,
         };
         let meeting =

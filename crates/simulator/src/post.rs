@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::client::{Client, Target};
 use super::people::Who;
-use super::script::{MeetingRef, Stay};
+use super::script::{MeetingRef, Stay, Told};
 use super::sender::{self, RequestWriter};
 use super::world::test_meeting;
 use super::{Error, body};
@@ -100,6 +100,7 @@ impl Post<'_> {
                 role: "chair",
                 joined_at: now.get() - 1,
                 left_at: now.get(),
+                told: Told::All,
                 says_goodbye: true,
             };
             let left_at = if event == "meeting.left" { stay.left_at } else { 0 };

@@ -63,9 +63,22 @@ pub(super) struct Stay {
     pub role: &'static str,
     pub joined_at: i64,
     pub left_at: i64,
+    /// What is told of the person.
+    pub told: Told,
     /// Whether a left event will be sent. Not for those who are there when the host ends the meeting for all, in some
     /// meetings: the manual does not say, so receivers must cope with both.
     pub says_goodbye: bool,
+}
+
+/// What the platform tells of a person in a stay: the manual does not say when it tells all that it knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// All that there is.
+    All,
+    /// Account and number, but no user.
+    Account,
+    /// The number alone.
+    Number,
 }
 
 /// What a run is to be like, as far as the world decides it.
@@ -188,6 +201,20 @@ impl Script {
                 who.person(plan.company)
             })
             .collect();
+        self.rename(shape);
+    }
+
+    /// Visitors, of whom nothing but the name is known, have names of their own, or else one that is many people's.
+    fn rename(&mut self, shape: &mut Xoshiro256PlusPlus) {
+        let mut number = 0;
+        for person in self.people.iter_mut().filter(|person| matches!(person.who, Who::Visitor(_))) {
+            number += 1;
+            if shape.random_ratio(1, 4) {
+                person.display_name = "iPhone".to_owned();
+            } else {
+                person.display_name.push_str(&format!(" {number}"));
+            }
+        }
     }
 
     /// People come and go from `start` on, some twice or with two devices. Returns when it really ended: once everyone
@@ -220,9 +247,12 @@ impl Script {
                 // Out and in again: as the same participant or as a new one, since the manual does not say which.
                 let out_at = back_at - shape.random_range(2 * SECOND_MS..8 * SECOND_MS);
                 let again = if shape.random() { participant_id } else { ids.random() };
-                let whole = Stay { person, participant_id, user_agent: first, role, joined_at, left_at, says_goodbye };
+                let told = Told::All;
+                let whole =
+                    Stay { person, participant_id, user_agent: first, role, joined_at, left_at, told, says_goodbye };
+                let told = self.less(person, shape);
                 self.stay(Stay { left_at: out_at, says_goodbye: true, ..whole }, shape);
-                self.stay(Stay { participant_id: again, joined_at: back_at, ..whole }, shape);
+                self.stay(Stay { participant_id: again, joined_at: back_at, told, ..whole }, shape);
                 continue;
             }
             if matches!(self.people[person].who, Who::Employee(_)) && shape.random_ratio(1, 12) {
@@ -235,14 +265,16 @@ impl Script {
                     role: "GENERAL",
                     joined_at: also_at,
                     left_at,
+                    told: self.less(person, shape),
                     says_goodbye,
                 };
                 self.stay(also, shape);
                 left_at -= SECOND_MS;
                 says_goodbye = true;
             }
+            let told = Told::All;
             self.stay(
-                Stay { person, participant_id, user_agent: first, role, joined_at, left_at, says_goodbye },
+                Stay { person, participant_id, user_agent: first, role, joined_at, left_at, told, says_goodbye },
                 shape,
             );
         }
@@ -270,9 +302,19 @@ impl Script {
             role: "GENERAL",
             joined_at,
             left_at: joined_at + shape.random_range(SECOND_MS..20 * SECOND_MS),
+            told: Told::All,
             says_goodbye: shape.random_ratio(2, 3),
         };
         self.stay(straggler, shape);
+    }
+
+    /// What is told of a person of whom all was told before: of employees now and then less.
+    fn less(&self, person: usize, shape: &mut Xoshiro256PlusPlus) -> Told {
+        match (self.people[person].who, shape.random_range(0..4)) {
+            (Who::Employee(_), 0) => Told::Account,
+            (Who::Employee(_), 1) => Told::Number,
+            _ => Told::All,
+        }
     }
 
     /// Adds a stay and its events, each a moment after its time.

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::body::uuid_text;
 use super::people::Uuid;
-use super::script::{Happened, Script, Stay, Step, What};
+use super::script::{Happened, Script, Step, Told, What};
 use convoke_core::id::EventId;
 use convoke_core::time::Millis;
 
@@ -41,6 +41,7 @@ enum Line<'a> {
         meeting_id: &'a str,
         participant_id: &'a str,
         person: &'a str,
+        person_by: &'a str,
         user_uuid: Option<&'a str>,
         account: Option<&'a str>,
         display_name: &'a str,
@@ -66,11 +67,13 @@ enum Line<'a> {
     },
 }
 
-/// A stay as far as it went: when it ended and how (`left`, `meeting_end`, `open`).
+/// A stay as far as it went: when it ended and how (`left`, `meeting_end`, `open`), and who that was, by what.
 struct Closed {
     number: usize,
     left_at: Option<i64>,
     by: &'static str,
+    person: String,
+    person_by: &'static str,
 }
 
 /// Appends an event that the platform lost.
@@ -111,6 +114,7 @@ pub(super) fn run(out: &mut Vec<u8>, subscriber_id: &str, script: &Script, done:
             (stay.left_at, stay.by) = (Some(script.stays[stay.number].joined_at), "meeting_end");
         }
     }
+    identify(script, &mut stays);
     let peak = peak(script, &stays);
     if live {
         // It goes on: who has not said goodbye may be there again.
@@ -160,7 +164,7 @@ fn meeting(
             ended_at: if status == "live" { None } else { last(What::End) },
             concluded_at: last(What::Conclude),
             stays: stays.len(),
-            participants: stays.iter().map(|it| person(script, &script.stays[it.number])).collect::<HashSet<_>>().len(),
+            participants: stays.iter().map(|it| &it.person).collect::<HashSet<_>>().len(),
             peak_participants,
             recordings: count(What::Record),
         },
@@ -184,15 +188,16 @@ fn status(script: &Script, uuid: Uuid, steps: &[Step]) -> &'static str {
 fn push_stay(out: &mut Vec<u8>, subscriber_id: &str, script: &Script, meeting: (&str, &str), closed: &Closed) {
     let stay = &script.stays[closed.number];
     let attendee = &script.people[stay.person];
-    let user_uuid = attendee.user_uuid.map(uuid_text);
+    let user_uuid = attendee.user_uuid.filter(|_| stay.told == Told::All).map(uuid_text);
     let line = Line::Stay {
         subscriber_id,
         meeting_uuid: meeting.0,
         meeting_id: meeting.1,
         participant_id: &uuid_text(stay.participant_id),
-        person: &person(script, stay),
+        person: &closed.person,
+        person_by: closed.person_by,
         user_uuid: user_uuid.as_deref(),
-        account: filled(&attendee.account),
+        account: filled(&attendee.account).filter(|_| stay.told != Told::Number),
         display_name: &attendee.display_name,
         call_number: filled(&attendee.call_number),
         user_agent: stay.user_agent,
@@ -212,7 +217,7 @@ fn closed(script: &Script, done: usize) -> Vec<Closed> {
         match step.what {
             What::Join(number) => {
                 places.insert(number, stays.len());
-                stays.push(Closed { number, left_at: None, by: "open" });
+                stays.push(Closed { number, left_at: None, by: "open", person: String::new(), person_by: "" });
             }
             What::Left(number) => {
                 if let Some(stay) = places.get(&number).and_then(|place| stays.get_mut(*place)) {
@@ -232,24 +237,23 @@ fn closed(script: &Script, done: usize) -> Vec<Closed> {
 
 /// The most distinct people at one moment; who leaves in the same millisecond makes room first.
 fn peak(script: &Script, stays: &[Closed]) -> usize {
-    let mut changes: Vec<(i64, bool, String)> = Vec::with_capacity(stays.len() * 2);
-    for Closed { number, left_at, .. } in stays {
+    let mut changes: Vec<(i64, bool, &str)> = Vec::with_capacity(stays.len() * 2);
+    for Closed { number, left_at, person: who, .. } in stays {
         let stay = &script.stays[*number];
-        let who = person(script, stay);
         // Who leaves in the millisecond of joining was there for one.
-        changes.extend(left_at.map(|at| (at.max(stay.joined_at + 1), false, who.clone())));
-        changes.push((stay.joined_at, true, who));
+        changes.extend(left_at.map(|at| (at.max(stay.joined_at + 1), false, who.as_str())));
+        changes.push((stay.joined_at, true, who.as_str()));
     }
     changes.sort_by_key(|(at, joins, _)| (*at, *joins));
     let (mut inside, mut most) = (HashMap::<&str, usize>::new(), 0);
     for (_, joins, who) in &changes {
-        let devices = inside.entry(who).or_default();
+        let devices = inside.entry(*who).or_default();
         if *joins {
             *devices += 1;
         } else {
             *devices = devices.saturating_sub(1);
             if *devices == 0 {
-                inside.remove(who.as_str());
+                inside.remove(*who);
             }
         }
         most = most.max(inside.len());
@@ -257,14 +261,40 @@ fn peak(script: &Script, stays: &[Closed]) -> usize {
     most
 }
 
-/// Who that is: the user UUID, else the account, else the call number, else the participant.
-fn person(script: &Script, stay: &Stay) -> String {
-    let attendee = &script.people[stay.person];
-    match attendee.user_uuid {
-        Some(uuid) => uuid_text(uuid),
-        None => filled(&attendee.account)
-            .or_else(|| filled(&attendee.call_number))
-            .map_or_else(|| uuid_text(stay.participant_id), str::to_owned),
+/// Who that is. Of an employee all is told at least once in a run, so that it is known who that is when less is told; of visitors
+/// the name is, and those of one name are one as long as they are not there at once.
+fn identify(script: &Script, stays: &mut [Closed]) {
+    let mut visitors: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (place, closed) in stays.iter_mut().enumerate() {
+        let stay = &script.stays[closed.number];
+        let attendee = &script.people[stay.person];
+        (closed.person, closed.person_by) = match (attendee.user_uuid, stay.told) {
+            (Some(uuid), Told::All) => (uuid_text(uuid), "user"),
+            (Some(uuid), Told::Account) => (uuid_text(uuid), "account"),
+            (Some(uuid), Told::Number) => (uuid_text(uuid), "number"),
+            (None, _) => match filled(&attendee.call_number) {
+                Some(number) => (number.to_owned(), "number"),
+                None => {
+                    visitors.entry(&attendee.display_name).or_default().push(place);
+                    (attendee.display_name.clone(), "name")
+                }
+            },
+        };
+    }
+    for (name, mut places) in visitors {
+        places.sort_by_key(|place| script.stays[stays[*place].number].joined_at);
+        let mut until: Vec<i64> = Vec::new();
+        for place in places {
+            let joined = script.stays[stays[place].number].joined_at;
+            let free = until.iter().position(|until| *until <= joined).unwrap_or(until.len());
+            if free == until.len() {
+                until.push(0);
+            }
+            until[free] = stays[place].left_at.unwrap_or(i64::MAX);
+            if free > 0 {
+                stays[place].person = format!("{name} ({})", free + 1);
+            }
+        }
     }
 }
 
@@ -288,12 +318,13 @@ fn push(out: &mut Vec<u8>, line: &Line<'_>) {
 #[cfg(test)]
 mod tests {
     use super::super::people::Who;
-    use super::super::script::MeetingRef;
+    use super::super::script::{MeetingRef, Stay};
     use super::*;
 
     fn stay(person: usize, joined_at: i64, left_at: i64, says_goodbye: bool) -> Stay {
         let participant_id = u128::try_from(joined_at).unwrap_or(0);
-        Stay { person, participant_id, user_agent: "Web", role: "GENERAL", joined_at, left_at, says_goodbye }
+        let (user_agent, role, told) = ("Web", "GENERAL", Told::All);
+        Stay { person, participant_id, user_agent, role, joined_at, left_at, told, says_goodbye }
     }
 
     /// The lines of the truth after the first `done` steps.
@@ -338,7 +369,7 @@ mod tests {
         );
         assert_eq!(all[3]["closed_by"], "meeting_end");
         assert_eq!(all[3]["left_at"], "1970-01-01T00:00:00.095Z");
-        assert_eq!(all[3]["person"], all[3]["participant_id"]);
+        assert_eq!((&all[3]["person"], &all[3]["person_by"]), (&all[3]["display_name"], &"name".into()));
         assert_eq!(all[4]["kind"], "recording");
         let half = reported(6);
         assert_eq!((half[0]["status"].as_str(), half[0]["ended_at"].is_null()), (Some("live"), true));

@@ -21,6 +21,8 @@ use convoke_core::time::Millis;
 /// bounded by about [`MAX_PEOPLE`].
 const MAX_MEETINGS: usize = 256;
 const MAX_PEOPLE: usize = 16_384;
+/// Seeds the company, which is the same in every world: an account is one person's.
+const COMPANY: u64 = 7;
 /// How many meeting ids are kept for another use.
 const MAX_RETIRED_IDS: usize = 64;
 
@@ -245,7 +247,7 @@ impl World {
             booking,
             not_before: not_before + 1,
             attendees: self.settings.attendees,
-            company: mix(self.settings.seed),
+            company: COMPANY,
             already_scheduled,
             another_may_follow: after > 0,
             entered_by,

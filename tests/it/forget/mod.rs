@@ -5,7 +5,7 @@ mod guests;
 mod interrupted;
 mod person;
 mod suppression;
-mod tables;
+pub mod tables;
 mod test_data;
 mod while_running;
 

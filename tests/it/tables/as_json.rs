@@ -28,13 +28,14 @@ const MEETINGS: [&str; 19] = [
     "last_event_at",
 ];
 
-const ATTENDANCE: [&str; 16] = [
+const ATTENDANCE: [&str; 17] = [
     "stay_id",
     "subscriber_id",
     "meeting_uuid",
     "meeting_id",
     "participant_id",
     "person",
+    "person_by",
     "user_uuid",
     "account",
     "display_name",
@@ -74,6 +75,7 @@ pub const VIEWS: [(&str, &[&str]); 8] = [
             "left_at",
             "present_from",
             "present_until",
+            "person_by",
         ],
     ),
     (

@@ -2,6 +2,7 @@
 
 pub mod as_json;
 mod over;
+mod people;
 pub mod projection;
 mod questions;
 mod role;
@@ -25,11 +26,16 @@ on_both! {
         a_rebuild_that_was_broken_off_is_gone_on_with;
     upgrade:
         rows_of_an_earlier_version_are_kept_and_gone_on_with
-        what_an_earlier_version_took_for_going_on_is_over;
+        what_an_earlier_version_took_for_going_on_is_over
+        who_is_one_person_is_found_out_of_the_tables_of_before;
     over:
         a_run_is_over_once_it_has_ended_or_another_of_its_number_has_started
         a_number_is_told_with_its_bookings_and_their_runs
         late_is_who_comes_after_the_plan_and_the_start;
+    people:
+        who_is_one_person_does_not_depend_on_the_order_across_runs
+        what_is_learnt_of_a_person_later_is_so_in_earlier_runs_until_it_is_forgotten
+        the_name_that_is_shown_is_the_last_one_and_guests_in_two_runs_at_once_are_two;
     questions:
         the_documented_queries_answer_what_they_say;
     views:

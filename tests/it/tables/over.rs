@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     as_json::{Seen, rows},
-    projection::{catch_up, cursor, event_of, who},
+    projection::{catch_up, cursor, event_of, forget_everything, who},
 };
 use crate::{
     log_contract::fixture::{Backend, append},
@@ -48,9 +48,7 @@ pub async fn a_run_is_over_once_it_has_ended_or_another_of_its_number_has_starte
     ];
     for seed in 0..6 {
         infos.shuffle(&mut SmallRng::seed_from_u64(seed));
-        for table in ["events", "cursors", "meetings", "attendance"] {
-            backend.execute(&format!("DELETE FROM {table}")).await;
-        }
+        forget_everything(&backend).await;
         for piece in infos.chunks(if seed % 2 == 0 { 3 } else { 1 }) {
             append(&log, piece).await;
             catch_up(&mut cursor(&log, "a")).await;

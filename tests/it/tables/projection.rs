@@ -70,8 +70,8 @@ pub fn who(participant: &str, joined: i64, left: i64) -> String {
     )
 }
 
-async fn forget_everything(backend: &Backend) {
-    for table in ["events", "cursors", "meetings", "attendance", "recordings"] {
+pub async fn forget_everything(backend: &Backend) {
+    for table in ["events", "cursors", "meetings", "attendance", "recordings", "identities", "unsettled"] {
         backend.execute(&format!("DELETE FROM {table}")).await;
     }
 }

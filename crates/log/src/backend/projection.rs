@@ -7,13 +7,14 @@ use async_trait::async_trait;
 
 use super::Backend;
 use super::log::advance;
-use super::rows::{MEETING, PROJECTED_EVENT, RECORDING, STAY};
+use super::rows::{IDENTITY, MEETING, PROJECTED_EVENT, RECORDING, STAY};
 use super::upsert::Upsert;
 use crate::projection::{RUNS_BEFORE_LOG, TABLE_COUNTS};
 use crate::query::Begin;
 use crate::query::{Connection, Dialect, Query};
 use crate::{
-    Changes, Lease, LogError, MeetingRow, Moved, ProjectedEvent, Projection, RecordingRow, RunKey, StayRow, Stored,
+    Changes, Handle, IdentityRow, Lease, LogError, MeetingRow, Moved, PersonBy, ProjectedEvent, Projection,
+    RecordingRow, RunKey, StayRow, Stored,
 };
 use convoke_core::id::{EventId, Seq};
 
@@ -73,6 +74,53 @@ impl Projection for Backend {
         .await
     }
 
+    async fn identities(&self, handles: &[Handle]) -> Result<Vec<IdentityRow>, LogError> {
+        let sql = format!(
+            "SELECT {IDENTITY} FROM identities
+              WHERE (subscriber_id, kind, handle) IN (SELECT value ->> 0, value ->> 1, value ->> 2 FROM {} AS wanted)",
+            self.dialect().each("$1")
+        );
+        let handle = |it: &Handle| vec![it.subscriber_id.to_string(), it.kind.as_str().to_owned(), it.text.to_string()];
+        self.along(self.query(sql).bind_json(handles.iter().map(handle))).await
+    }
+
+    async fn unsettled_runs(&self, limit: u32) -> Result<Vec<RunKey>, LogError> {
+        let sql = "SELECT subscriber_id, meeting_uuid FROM unsettled LIMIT $1";
+        self.along(self.query(sql).bind(i64::from(limit))).await
+    }
+
+    async fn orphaned_identities(&self) -> Result<Vec<IdentityRow>, LogError> {
+        let shown = |kind: &str, handle: &str, person: &str, others: &str| {
+            format!(
+                "SELECT i.subscriber_id, i.kind, i.handle, i.person
+                   FROM identities i
+                   LEFT JOIN (SELECT DISTINCT subscriber_id, {handle} AS handle, {person} AS person FROM attendance
+                               WHERE {handle} IS NOT NULL AND {person} IS NOT NULL{others}) AS s
+                     ON s.subscriber_id = i.subscriber_id AND s.handle = i.handle AND s.person = i.person
+                  WHERE i.kind = '{kind}' AND s.handle IS NULL"
+            )
+        };
+        let sql = [
+            shown("account", "account", "user_uuid", ""),
+            shown("number", "call_number", "user_uuid", ""),
+            shown("number_account", "call_number", "account", " AND user_uuid IS NULL"),
+        ];
+        self.all_in_time(self.query(sql.join(" UNION ALL "))).await
+    }
+
+    async fn delete_identities(&self, identities: &[IdentityRow]) -> Result<(), LogError> {
+        self.transaction(Begin::Write, async |connection| {
+            unsettle(connection, identities).await?;
+            let delete = connection.query(format!(
+                "DELETE FROM identities WHERE (subscriber_id, kind, handle, person) IN
+                        (SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM {} AS gone)",
+                connection.dialect().each("$1")
+            ));
+            connection.execute(delete.bind_json(identities.iter().map(listed))).await.map(drop)
+        })
+        .await
+    }
+
     async fn project(&self, lease: Lease<'_>, to: Seq, changes: &Changes) -> Result<Moved, LogError> {
         self.transaction(Begin::Write, async |connection| {
             let moved = advance(connection, lease, Some(to)).await?;
@@ -90,8 +138,14 @@ impl Projection for Backend {
             if moved != Moved::LeaseLost {
                 // If a long query of these tables blocks this, it times out and nothing has changed.
                 let empty: &[&str] = match connection.dialect() {
-                    Dialect::Postgres => &["TRUNCATE meetings, attendance, recordings"],
-                    Dialect::Sqlite => &["DELETE FROM meetings", "DELETE FROM attendance", "DELETE FROM recordings"],
+                    Dialect::Postgres => &["TRUNCATE meetings, attendance, recordings, identities, unsettled"],
+                    Dialect::Sqlite => &[
+                        "DELETE FROM meetings",
+                        "DELETE FROM attendance",
+                        "DELETE FROM recordings",
+                        "DELETE FROM identities",
+                        "DELETE FROM unsettled",
+                    ],
                 };
                 for sql in empty {
                     connection.execute(connection.query(*sql)).await?;
@@ -135,6 +189,23 @@ pub(super) async fn write(connection: &mut Connection<'_>, changes: &Changes) ->
     MEETINGS.run(connection, &changes.meetings, add_meeting).await?;
     ATTENDANCE.run(connection, &changes.stays, add_stay).await?;
     RECORDINGS.run(connection, &changes.recordings, add_recording).await?;
+    if !changes.identities.is_empty() {
+        let insert = connection.query(format!(
+            "INSERT INTO identities ({IDENTITY}) SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM {}
+              WHERE true ON CONFLICT DO NOTHING",
+            connection.dialect().each("$1")
+        ));
+        connection.execute(insert.bind_json(changes.identities.iter().map(listed))).await?;
+        unsettle(connection, &changes.identities).await?;
+    }
+    if !changes.settled.is_empty() {
+        let settled = connection.query(format!(
+            "DELETE FROM unsettled WHERE (subscriber_id, meeting_uuid) IN (SELECT value ->> 0, value ->> 1 FROM {} AS done)",
+            connection.dialect().each("$1")
+        ));
+        let runs = changes.settled.iter().map(|run| vec![&*run.subscriber_id, &*run.meeting_uuid]);
+        connection.execute(settled.bind_json(runs)).await?;
+    }
     let numbers: BTreeSet<&Arc<str>> = changes.meetings.iter().flat_map(|row| &row.numbers).collect();
     succeed(connection, &numbers.into_iter().map(ToString::to_string).collect::<Vec<_>>()).await
 }
@@ -146,6 +217,36 @@ pub(super) async fn succeed(connection: &mut Connection<'_>, numbers: &[String])
     }
     let succeed = connection.query(format!("{SUCCEED} AND m.meeting_id {}", connection.dialect().among("$1")));
     connection.execute(succeed.bind_list(numbers)).await.map(drop)
+}
+
+fn listed(identity: &IdentityRow) -> Vec<&str> {
+    let IdentityRow { handle, person } = identity;
+    vec![&*handle.subscriber_id, handle.kind.as_str(), &*handle.text, &**person]
+}
+
+/// The runs that have a stay that may be somebody else's, now that these are known or not any more: those with such a handle and
+/// without a user, and those with a number of such an account.
+async fn unsettle(connection: &mut Connection<'_>, identities: &[IdentityRow]) -> Result<(), sqlx::Error> {
+    let unsettle = connection.query(format!(
+        "WITH known AS (SELECT value ->> 0 AS subscriber_id, value ->> 1 AS kind, value ->> 2 AS handle FROM {} AS k)
+         INSERT INTO unsettled (subscriber_id, meeting_uuid)
+         SELECT a.subscriber_id, a.meeting_uuid FROM known k CROSS JOIN attendance a
+          WHERE k.kind = 'account' AND a.user_uuid IS NULL AND a.account IS NOT NULL AND a.account = k.handle
+            AND a.subscriber_id = k.subscriber_id
+          UNION
+         SELECT a.subscriber_id, a.meeting_uuid FROM known k CROSS JOIN attendance a
+          WHERE k.kind <> 'account' AND a.user_uuid IS NULL AND a.call_number IS NOT NULL AND a.call_number = k.handle
+            AND a.subscriber_id = k.subscriber_id
+          UNION
+         SELECT a.subscriber_id, a.meeting_uuid
+           FROM known k JOIN identities i ON i.person = k.handle AND i.kind = 'number_account'
+          CROSS JOIN attendance a
+          WHERE k.kind = 'account' AND i.subscriber_id = k.subscriber_id AND a.user_uuid IS NULL
+            AND a.call_number IS NOT NULL AND a.call_number = i.handle AND a.subscriber_id = k.subscriber_id
+         ON CONFLICT DO NOTHING",
+        connection.dialect().each("$1")
+    ));
+    connection.execute(unsettle.bind_json(identities.iter().map(listed))).await.map(drop)
 }
 
 fn add_meeting(query: &mut Query, row: &MeetingRow) {
@@ -179,7 +280,7 @@ fn add_stay(query: &mut Query, row: &StayRow) {
         .add(row.run.meeting_uuid.clone())
         .add(attributes.meeting_id)
         .add(attributes.participant_id)
-        .add(attributes.person())
+        .add(row.person.clone())
         .add(attributes.user_uuid)
         .add(attributes.account)
         .add(attributes.display_name)
@@ -190,7 +291,8 @@ fn add_stay(query: &mut Query, row: &StayRow) {
         .add(row.left_at)
         .add(row.duration.map(|duration| duration.as_secs_f64()))
         .add(row.closed_by.as_str())
-        .add(&*row.internal);
+        .add(&*row.internal)
+        .add(row.person_by.map(PersonBy::as_str));
 }
 
 fn add_recording(query: &mut Query, row: &RecordingRow) {

@@ -10,7 +10,10 @@ use uuid::Uuid;
 
 use crate::attributes::Attributes;
 use crate::erasure::PersonRow;
-use crate::projection::{ClosedBy, MeetingRow, ProjectedEvent, Ready, RecordingRow, RunKey, Status, StayRow};
+use crate::projection::{
+    ClosedBy, Handle, HandleKind, IdentityRow, MeetingRow, PersonBy, ProjectedEvent, Ready, RecordingRow, RunKey,
+    Status, StayRow,
+};
 use convoke_core::event::{Attendee, Meeting, Record};
 use convoke_core::id::EventId;
 
@@ -28,7 +31,8 @@ pub(crate) const MEETING: &str = "subscriber_id, meeting_uuid, meeting_id, meeti
      first_event_at, last_event_at, internal";
 
 pub(crate) const STAY: &str = "stay_id, subscriber_id, meeting_uuid, meeting_id, participant_id, person, user_uuid, account, \
-     display_name, call_number, user_agent, role, joined_at, left_at, duration_s, closed_by, internal";
+     display_name, call_number, user_agent, role, joined_at, left_at, duration_s, closed_by, internal, \
+     person_by";
 
 pub(crate) const RECORDING: &str = "event_id, subscriber_id, meeting_uuid, meeting_id, finished_at, ready_at, length_s, size_mb, \
      files, view_url";
@@ -178,12 +182,26 @@ impl<R: AnyRow> FromRow<'_, R> for StayRow {
                 role: row.at(11)?,
             }
             .pack(),
+            person: shared(row, 5)?,
+            person_by: row.at::<Option<&str>>(17)?.and_then(PersonBy::parse),
             joined_at: row.at(12)?,
             left_at: row.at(13)?,
             // Convoke never writes an invalid duration. If there is one, the next write of the row replaces it.
             duration: row.at::<Option<f64>>(14)?.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
             closed_by: word(row, 15, ClosedBy::parse)?,
             internal: row.at(16)?,
+        })
+    }
+}
+
+pub(crate) const IDENTITY: &str = "subscriber_id, kind, handle, person";
+
+impl<R: AnyRow> FromRow<'_, R> for IdentityRow {
+    fn from_row(row: &R) -> Result<Self> {
+        let kind = word(row, 1, HandleKind::parse)?;
+        Ok(Self {
+            handle: Handle { subscriber_id: known(row, 0)?, kind, text: known(row, 2)? },
+            person: known(row, 3)?,
         })
     }
 }

@@ -166,9 +166,12 @@ pub struct ListedStay {
     pub meeting_id: Option<String>,
     /// The participant in the meeting. Null if masked.
     pub participant_id: Option<String>,
-    /// Who that is: the user UUID, else the account, else the call number, else the participant. If masked, a pseudonym that
-    /// is the same for one person until Convoke is started again.
+    /// Who that is: the user; without one the person whose account or number it shares, if that is one person; else the account,
+    /// the number, the name (stays of one name that overlap are two people: the second is "name (2)") or the participant.
+    /// If masked, a pseudonym that is the same for one person until Convoke is started again.
     pub person: Option<String>,
+    /// By what that is known, the surest first: `user`, `account`, `number`, `name` or `participant`.
+    pub person_by: Option<String>,
     /// The user. Null if masked.
     pub user_uuid: Option<String>,
     /// The login name. Its first character if masked.
@@ -265,7 +268,7 @@ pub(crate) const MEETING: &str = "subscriber_id, meeting_uuid, meeting_id, meeti
      peak_participants, recordings, first_event_at, last_event_at, subject, scheduled_start_at, scheduled_end_at, host, \
      host_user_uuid, corp_id, conference_type, webinar";
 
-pub(crate) const STAY: &str = "stay_id, subscriber_id, meeting_uuid, meeting_id, participant_id, person, user_uuid, \
+pub(crate) const STAY: &str = "stay_id, subscriber_id, meeting_uuid, meeting_id, participant_id, person, person_by, user_uuid, \
      account, display_name, call_number, user_agent, role, joined_at, left_at, duration_s, closed_by";
 
 pub(crate) const QUARANTINED: &str =
