@@ -119,7 +119,7 @@ fn admin(listener: TcpListener, parts: &mut Parts<'_>, shutdown: Shutdown) {
         owner: format!("{}-actions", shared.owner),
         clock: shared.clock.clone(),
     };
-    let api = Api::new(shared.log, Arc::clone(&shared.health), shared.clock);
+    let api = Api::new(shared.log, Arc::clone(&shared.health), shared.clock, settings.reports.time_zone.clone());
     let streams = Streams::new(api, shared.recent, shutdown.stop.clone());
     let actions = ActionQueue::new(context);
     let router = http::admin_router(

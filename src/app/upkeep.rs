@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 use super::shared::{Parts, Shared};
 use super::tasks::Phase;
 use convoke_core::throttle::Throttle;
-use convoke_log::{LogError, Maintenance, RetentionHeld};
+use convoke_core::zone::TimeZone;
+use convoke_log::{DaysKept, LogError, Maintenance, RetentionHeld};
 
 pub(super) const NAME: &str = "database_upkeep";
 
@@ -19,17 +20,21 @@ const MAX_RETRY_DELAY: Duration = Duration::from_secs(2);
 const RETENTION_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 const RETENTION_LOG_INTERVAL: Duration = Duration::from_secs(6 * 3600);
 
+/// How often it is looked whether the days of the views are still those of the setting, and reach far enough.
+const DAYS_CHECK_INTERVAL: Duration = Duration::from_secs(3600);
+
 pub(super) fn register(parts: &mut Parts<'_>) {
     let (shared, migrate) = (parts.shared.clone(), parts.settings.database.migrate);
-    parts.tasks.keep(NAME, Phase::Rest, move |stop| upkeep(shared.clone(), migrate, stop));
+    let zone = parts.settings.reports.time_zone.clone();
+    parts.tasks.keep(NAME, Phase::Rest, move |stop| upkeep(shared.clone(), migrate, zone.clone(), stop));
 }
 
-async fn upkeep(shared: Shared, migrate: bool, stop: CancellationToken) -> anyhow::Result<()> {
-    if !migrated(&shared, migrate, &stop).await? {
+async fn upkeep(shared: Shared, migrate: bool, zone: TimeZone, stop: CancellationToken) -> anyhow::Result<()> {
+    if !migrated(&shared, migrate, &zone, &stop).await? {
         return Ok(());
     }
     tokio::select! {
-        () = maintenance(&shared, &stop) => {}
+        () = maintenance(&shared, &zone, &stop) => {}
         () = shared.log.listen() => {}
     }
     Ok(())
@@ -44,7 +49,7 @@ async fn paused(pause: Duration, stop: &CancellationToken) -> bool {
 }
 
 /// Retries the migration until it works; `false` if it is time to stop first.
-async fn migrated(shared: &Shared, migrate: bool, stop: &CancellationToken) -> anyhow::Result<bool> {
+async fn migrated(shared: &Shared, migrate: bool, zone: &TimeZone, stop: &CancellationToken) -> anyhow::Result<bool> {
     let log = &shared.log;
     let (mut pause, mut said, throttle) = (MIN_RETRY_DELAY, String::new(), Throttle::default());
     loop {
@@ -57,6 +62,7 @@ async fn migrated(shared: &Shared, migrate: bool, stop: &CancellationToken) -> a
                 }
                 let (database, version, applied) = (log.describe(), schema.version, schema.applied);
                 tracing::info!(database, version, applied, "the database is up to date");
+                keep_days(shared, zone, true).await;
                 first_look(shared).await;
                 shared.migrated.cancel();
                 return Ok(true);
@@ -111,8 +117,29 @@ async fn first_look(shared: &Shared) {
     }
 }
 
-async fn maintenance(shared: &Shared, stop: &CancellationToken) {
+/// Makes the days of the views those of the setting. At a start the newest setting wins; later a difference is told, as replicas
+/// that disagree would overwrite each other for ever.
+async fn keep_days(shared: &Shared, zone: &TimeZone, starting: bool) {
+    let kept = async { shared.log.keep_days(zone, shared.log.now().await?, starting).await };
+    match kept.await {
+        Ok(DaysKept::AsBefore) => {}
+        Ok(DaysKept::Written) => {
+            tracing::info!(time_zone = zone.name(), "the days of the views were written (reports.time_zone)");
+        }
+        Ok(DaysKept::OfAnother(theirs)) => tracing::warn!(
+            "the days of the views are those of {theirs}, as another instance has it, and reports.time_zone is {} here: \
+             set the same in all instances, and restart them",
+            zone.name()
+        ),
+        Err(error) => {
+            tracing::warn!(%error, "cannot keep the days of the views (reports.time_zone); retrying within an hour")
+        }
+    }
+}
+
+async fn maintenance(shared: &Shared, zone: &TimeZone, stop: &CancellationToken) {
     let log = &shared.log;
+    let mut days_checked = shared.clock.steady();
     let (failed, held) = (Throttle::default(), Throttle::new(1, RETENTION_LOG_INTERVAL));
     let mut checked: Option<Duration> = None;
     while paused(log.maintenance_interval(), stop).await {
@@ -122,6 +149,10 @@ async fn maintenance(shared: &Shared, stop: &CancellationToken) {
             });
         }
         let now = shared.clock.steady();
+        if now.saturating_sub(days_checked) > DAYS_CHECK_INTERVAL {
+            days_checked = now;
+            keep_days(shared, zone, false).await;
+        }
         if checked.is_none_or(|checked| now.saturating_sub(checked) > RETENTION_CHECK_INTERVAL)
             && let Ok(reason) = retention_held(&**log).await
         {

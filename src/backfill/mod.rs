@@ -31,6 +31,7 @@ use crate::metrics::Label as _;
 use convoke_core::event::{Content, Source};
 use convoke_core::time::{Clock, Millis};
 use convoke_core::verify;
+use convoke_core::zone::TimeZone;
 use convoke_log::{Appended, LogError, RunKey, Snapshots};
 use convoke_platform::{AttendeeRecord, Class, Client, Conference, Item, Pages, PlatformError};
 use matching::PastStay;
@@ -281,7 +282,8 @@ impl Backfill {
                     list = list.as_str(),
                     advice = error.advice,
                     "the platform returned an incomplete \
-                                                                             list: {missing}"
+                                                                             list: {}",
+                    missing.shown(&TimeZone::default())
                 );
                 report.missed(missing);
                 note.missed(since);

@@ -10,6 +10,7 @@ use super::plan::{Gap, Unfillable};
 use super::synthesis::FilledEvent;
 use crate::metrics::Label as _;
 use convoke_core::time::Millis;
+use convoke_core::zone::TimeZone;
 
 /// Counts of every kind, including zeros.
 pub type Counts<K> = BTreeMap<K, u64>;
@@ -51,10 +52,13 @@ pub enum List {
     Participants,
 }
 
-impl fmt::Display for Incomplete {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "from {} to {}: {}", self.since, self.until, self.problem)?;
-        self.meeting_uuid.iter().try_for_each(|uuid| write!(f, " (meeting {uuid})"))
+impl Incomplete {
+    /// As text, with times as the clocks of this zone show them.
+    pub fn shown<'a>(&'a self, zone: &'a TimeZone) -> impl fmt::Display + 'a {
+        fmt::from_fn(move |f| {
+            write!(f, "from {} to {}: {}", zone.local(self.since), zone.local(self.until), self.problem)?;
+            self.meeting_uuid.iter().try_for_each(|uuid| write!(f, " (meeting {uuid})"))
+        })
     }
 }
 
@@ -142,6 +146,11 @@ impl BackfillReport {
         }
     }
 
+    /// The report as text, with times as the clocks of this zone show them.
+    pub fn shown<'a>(&'a self, zone: &'a TimeZone) -> impl fmt::Display + 'a {
+        fmt::from_fn(move |f| self.write(f, zone))
+    }
+
     /// Number of events that were made.
     #[must_use]
     pub fn events(&self) -> u64 {
@@ -173,8 +182,8 @@ fn by_reason<S: Serializer>(counts: &Counts<Unfillable>, to: S) -> Result<S::Ok,
     to.collect_map(counts.iter().map(|(reason, count)| (reason.as_str(), count)))
 }
 
-impl fmt::Display for BackfillReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl BackfillReport {
+    fn write(&self, f: &mut fmt::Formatter<'_>, zone: &TimeZone) -> fmt::Result {
         let list = |counts: Vec<(&str, u64)>| {
             let some: Vec<String> = counts
                 .into_iter()
@@ -184,12 +193,17 @@ impl fmt::Display for BackfillReport {
             if some.is_empty() { "nothing".to_owned() } else { some.join(", ") }
         };
         if let Some(place) = self.resumed_at {
+            let place = zone.local(place);
             writeln!(f, "continued at {place}, where the last backfill of this range stopped")?;
         }
         writeln!(
             f,
             "examined     {} runs and {} stays of subscriber {}, from {} to {}",
-            self.runs, self.stays, self.subscriber_id, self.since, self.until
+            self.runs,
+            self.stays,
+            self.subscriber_id,
+            zone.local(self.since),
+            zone.local(self.until)
         )?;
         writeln!(f, "complete     {} runs", self.complete)?;
         writeln!(f, "missing      {}", list(self.gaps.iter().map(|(gap, count)| (gap.as_str(), *count)).collect()))?;
@@ -205,7 +219,7 @@ impl fmt::Display for BackfillReport {
             write!(f, "\nnot filled   {count} {}", reason.sentence())?;
         }
         for list in &self.incomplete {
-            write!(f, "\nINCOMPLETE   {list}")?;
+            write!(f, "\nINCOMPLETE   {}", list.shown(zone))?;
         }
         let named = self.incomplete.len() as u64;
         if self.incomplete_lists > named {

@@ -17,6 +17,7 @@ use crate::projection::{self, Projector};
 use crate::words::counted;
 use crate::{app, cursor};
 use convoke_core::time::{Clock, Millis};
+use convoke_core::zone::WrittenTime;
 use convoke_log::Store;
 use convoke_log::recent::RecentRows;
 use convoke_platform::{Client, PlatformError};
@@ -24,12 +25,13 @@ use convoke_platform::{Client, PlatformError};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  convoke backfill --since 2026-03-01T00:00:00+08:00 --dry-run")]
 pub struct BackfillArguments {
-    /// Meetings that began at or after this time, for example 2026-03-01 (UTC) or 2026-03-01T08:30:00+08:00
-    #[arg(long, value_name = "TIME", value_parser = super::parse_time)]
-    since: Millis,
+    /// Meetings that began at or after this time, for example 2026-03-01 or "2026-03-01 08:30" (in
+    /// reports.time_zone), or 2026-03-01T08:30:00+08:00
+    #[arg(long, value_name = "TIME")]
+    since: WrittenTime,
     /// Meetings that began at or before this time [default: 24 h 30 min ago, when the platform has stopped pushing them]
-    #[arg(long, value_name = "TIME", value_parser = super::parse_time)]
-    until: Option<Millis>,
+    #[arg(long, value_name = "TIME")]
+    until: Option<WrittenTime>,
     /// Only report what is missing; write nothing
     #[arg(long)]
     dry_run: bool,
@@ -65,16 +67,16 @@ pub async fn run(arguments: &BackfillArguments, env: &Env) -> Outcome {
         ));
     };
     let clock = Clock::System;
-    let since = check_range(arguments, &settings, clock.now())?;
+    let range = check_range(arguments, &settings, clock.now())?;
     let client = Client::new(options, clock.clone()).map_err(|error| failed(&error))?;
     let report = super::with_log(&settings, async |log| {
-        super::with_token(&client, fill(arguments, &settings, log, client.clone(), clock, since)).await?
+        super::with_token(&client, fill(arguments, &settings, log, client.clone(), clock, range)).await?
     })
     .await?;
     if arguments.json {
         super::print_json(&report)?;
     } else {
-        println!("{report}");
+        println!("{}", report.shown(&settings.reports.time_zone));
     }
     if report.incomplete_lists == 0 {
         return Ok(());
@@ -93,7 +95,7 @@ async fn fill(
     log: &Arc<dyn Store>,
     client: Client,
     clock: Clock,
-    since: Millis,
+    (since, until): (Millis, Option<Millis>),
 ) -> Result<BackfillReport, Failure> {
     let subscriber_id =
         backfill::subscriber(&settings.subscriber_ids(), &client).await.map_err(|error| match error {
@@ -108,7 +110,7 @@ async fn fill(
     let (stop, migrated) = (CancellationToken::new(), CancellationToken::new());
     migrated.cancel();
     let backfill = Backfill { log: log.clone(), client, intake, clock, subscriber_id };
-    let request = BackfillRequest { since, until: arguments.until, dry_run: arguments.dry_run, note: NOTE_NAME };
+    let request = BackfillRequest { since, until, dry_run: arguments.dry_run, note: NOTE_NAME };
     let work = async {
         let report = fill_showing_progress(&backfill, &request, arguments.json).await;
         stop.cancel();
@@ -123,49 +125,64 @@ async fn fill(
 }
 
 /// The platform and the log must both have data for the range.
-fn check_range(arguments: &BackfillArguments, settings: &Settings, now: Millis) -> Result<Millis, Failure> {
-    let BackfillArguments { since, until, history, .. } = arguments;
-    let (youngest, oldest) = (now.minus(PUSH_PERIOD), now.minus(*history));
-    if *since < oldest {
+fn check_range(
+    arguments: &BackfillArguments,
+    settings: &Settings,
+    now: Millis,
+) -> Result<(Millis, Option<Millis>), Failure> {
+    let zone = &settings.reports.time_zone;
+    let (history, since) = (arguments.history, arguments.since.in_zone(zone));
+    let until = arguments.until.map(|until| until.in_zone(zone));
+    let (youngest, oldest) = (now.minus(PUSH_PERIOD), now.minus(history));
+    let shown = |at| zone.local(at);
+    if since < oldest {
         let days = history.as_secs() / 86_400;
-        let longer = if *history == DEFAULT_HISTORY_PERIOD {
+        let longer = if history == DEFAULT_HISTORY_PERIOD {
             ", unless its administrator has chosen up to 12 months (then say so by --history)"
         } else {
             ""
         };
         return Err(Failure::Usage(format!(
-            "--since {since}: the platform keeps its history for {days} days{longer}, and would report no meetings \
-             before that: write --since {oldest} or later"
+            "--since {}: the platform keeps its history for {days} days{longer}, and would report no meetings \
+             before that: write --since {} or later",
+            shown(since),
+            shown(oldest)
         )));
     }
     if let Some(retention) = settings.database.retention
         && let Some(kept_since) = settings.kept_since(now)
-        && *since < kept_since
+        && since < kept_since
     {
         return Err(Failure::Usage(format!(
-            "--since {since}: events are kept for {} days here (database.retention), and older ones would be deleted \
-             at once: write --since {kept_since} or later",
-            retention.as_secs() / 86_400
+            "--since {}: events are kept for {} days here (database.retention), and older ones would be deleted \
+             at once: write --since {} or later",
+            shown(since),
+            retention.as_secs() / 86_400,
+            shown(kept_since)
         )));
     }
-    if *since > youngest {
+    if since > youngest {
         return Err(Failure::Usage(format!(
-            "--since {since}: the platform may still push events of that time; only meetings older than 24 h 30 min \
-             are examined: write --since {youngest} or earlier"
+            "--since {}: the platform may still push events of that time; only meetings older than 24 h 30 min \
+             are examined: write --since {} or earlier",
+            shown(since),
+            shown(youngest)
         )));
     }
     match until {
         Some(until) if until < since => {
+            let (since, until) = (shown(since), shown(until));
             Err(Failure::Usage(format!("--until {until} is before --since {since}: change one of them")))
         }
-        Some(until) if *until > youngest => {
+        Some(until) if until > youngest => {
+            let (until, youngest) = (shown(until), shown(youngest));
             eprintln!(
                 "--until {until}: the platform may still push events after {youngest}, so the backfill ends \
                        there"
             );
-            Ok(*since)
+            Ok((since, arguments.until.map(|until| until.in_zone(zone))))
         }
-        _ => Ok(*since),
+        _ => Ok((since, until)),
     }
 }
 

@@ -12,6 +12,7 @@ use super::{Failure, Outcome};
 use crate::config::{ConfigArgs, Env};
 use crate::export::{ExportError, ExportProgress, ExportRequest, Format, Style, Table, Target, TargetError, export};
 use convoke_core::time::{Clock, Millis};
+use convoke_core::zone::{TimeZone, WrittenTime};
 use convoke_log::{Reading, Scope};
 
 #[derive(Debug, clap::Args)]
@@ -22,12 +23,13 @@ pub struct ExportArguments {
     /// What to export
     #[arg(value_name = "TABLE")]
     table: Table,
-    /// Rows from this time on (inclusive), for example 2026-03-01 (UTC) or 2026-03-01T08:30:00+08:00
-    #[arg(long, value_name = "TIME", value_parser = super::parse_time)]
-    since: Option<Millis>,
+    /// Rows from this time on (inclusive), for example 2026-03-01 or "2026-03-01 08:30" (in
+    /// reports.time_zone), or 2026-03-01T08:30:00+08:00
+    #[arg(long, value_name = "TIME")]
+    since: Option<WrittenTime>,
     /// Rows before this time (exclusive) [default: up to the newest row at the start]
-    #[arg(long, value_name = "TIME", value_parser = super::parse_time)]
-    until: Option<Millis>,
+    #[arg(long, value_name = "TIME")]
+    until: Option<WrittenTime>,
     /// Only events of this type, for example meeting.join
     #[arg(long, value_name = "TYPE")]
     event: Option<String>,
@@ -58,8 +60,9 @@ pub struct ExportArguments {
 
 pub async fn run(arguments: &ExportArguments, env: &Env) -> Outcome {
     let settings = super::settings(&arguments.settings, env, "warn")?;
-    let request = request(arguments)?;
-    let style = style(arguments)?;
+    let zone = &settings.reports.time_zone;
+    let request = request(arguments, zone)?;
+    let style = style(arguments, &request, zone)?;
     let target = target(arguments, &style)?;
     super::with_log(&settings, async |log| {
         let file = target.is_file();
@@ -78,7 +81,7 @@ pub async fn run(arguments: &ExportArguments, env: &Env) -> Outcome {
     .await
 }
 
-fn request(arguments: &ExportArguments) -> Result<ExportRequest, Failure> {
+fn request(arguments: &ExportArguments, zone: &TimeZone) -> Result<ExportRequest, Failure> {
     let ExportArguments { table, since, until, event, meeting, subscriber, person, .. } = arguments;
     if event.is_some() && *table != Table::Events {
         return Err(Failure::Usage(format!(
@@ -86,22 +89,20 @@ fn request(arguments: &ExportArguments) -> Result<ExportRequest, Failure> {
             table.as_str()
         )));
     }
+    let at = |time: &Option<WrittenTime>| time.map(|time| time.in_zone(zone));
+    let (since, until) = (at(since), at(until));
     if let (Some(since), Some(until)) = (since, until)
         && since >= until
     {
+        let (since, until) = (zone.local(since), zone.local(until));
         return Err(Failure::Usage(format!("--since {since} is not before --until {until}: the range is empty")));
     }
-    let scope = Scope {
-        since: *since,
-        until: *until,
-        subscriber: subscriber.clone(),
-        meeting: meeting.clone(),
-        person: person.clone(),
-    };
+    let scope =
+        Scope { since, until, subscriber: subscriber.clone(), meeting: meeting.clone(), person: person.clone() };
     Ok(ExportRequest { table: *table, scope, event: event.clone() })
 }
 
-fn style(arguments: &ExportArguments) -> Result<Style, Failure> {
+fn style(arguments: &ExportArguments, request: &ExportRequest, zone: &TimeZone) -> Result<Style, Failure> {
     let format = match (arguments.format, arguments.output.as_deref()) {
         (Some(format), _) => format,
         (None, Some(output)) => by_name(output)?,
@@ -111,8 +112,8 @@ fn style(arguments: &ExportArguments) -> Result<Style, Failure> {
         return Err(Failure::Usage("--spreadsheet is for CSV: leave it out, or write --format csv".to_owned()));
     }
     let filters = [
-        ("since", arguments.since.map(|time| time.to_string())),
-        ("until", arguments.until.map(|time| time.to_string())),
+        ("since", request.scope.since.map(|time| time.to_string())),
+        ("until", request.scope.until.map(|time| time.to_string())),
         ("event", arguments.event.clone()),
         ("meeting", arguments.meeting.clone()),
         ("subscriber", arguments.subscriber.clone()),
@@ -123,7 +124,7 @@ fn style(arguments: &ExportArguments) -> Result<Style, Failure> {
         ("convoke.exported_at".to_owned(), Clock::System.now().to_string()),
     ];
     about.extend(filters.into_iter().filter_map(|(key, value)| Some((format!("convoke.{key}"), value?))));
-    Ok(Style { format, spreadsheet: arguments.spreadsheet, about })
+    Ok(Style { format, spreadsheet: arguments.spreadsheet, about, zone: zone.clone() })
 }
 
 /// The format for a file name's extension; CSV if there is none.

@@ -103,10 +103,10 @@ async fn forget_with(forget: &Forget, arguments: &ForgetArguments, settings: &Se
     if arguments.dry_run || !arguments.yes {
         let survey = progressing(async |say| forget.survey(say).await).await?;
         if arguments.dry_run {
-            print_survey(&survey, arguments.json);
+            print_survey(&survey, settings, arguments.json);
             return Ok(());
         }
-        print_survey(&survey, false);
+        print_survey(&survey, settings, false);
         confirm(arguments.yes, "erase this? It cannot be undone", "nothing was erased")?;
     }
     let report = progressing(async |say| forget.erase(arguments.vacuum, say).await).await.inspect_err(|_| {
@@ -189,16 +189,16 @@ fn rows(erased: &Erased, done: &str) {
     println!("stream       {}", counted(*messages, "message", "messages"));
 }
 
-fn print_survey(survey: &Survey, json: bool) {
-    let between = survey.between.map(|(first, last)| (first.to_string(), last.to_string()));
+fn print_survey(survey: &Survey, settings: &Settings, json: bool) {
     if json {
-        let report = json!({"dry_run": true, "found": survey.found, "first_event_at": between.as_ref().map(|it| &it.0),
-            "last_event_at": between.as_ref().map(|it| &it.1), "also_named_by": survey.others});
+        let report = json!({"dry_run": true, "found": survey.found, "first_event_at": survey.between.map(|it| it.0),
+            "last_event_at": survey.between.map(|it| it.1), "also_named_by": survey.others});
         println!("{report:#}");
         return;
     }
     rows(&survey.found, "would be erased");
-    if let Some((first, last)) = between {
+    let zone = &settings.reports.time_zone;
+    if let Some((first, last)) = survey.between.map(|(first, last)| (zone.local(first), zone.local(last))) {
         println!("between      {first} and {last}");
     }
     let OtherHandles { users, accounts, call_numbers } = &survey.others;
@@ -242,7 +242,7 @@ fn print_report(report: &ForgetReport, settings: &Settings, json: bool) {
         println!("continued an interrupted erasure; counted from its beginning:");
     }
     rows(&erasure.counts, "erased");
-    println!("record       erasure {}, begun at {}", erasure.id, erasure.begun_at);
+    println!("record       erasure {}, begun at {}", erasure.id, settings.reports.time_zone.local(erasure.begun_at));
     if !report.others.is_empty() {
         println!(
             "also named   by {}, {} and {} that were not given: events that contain only these were not erased",

@@ -254,11 +254,6 @@ async fn run(command: Command, env: &Env) -> Outcome {
     }
 }
 
-/// Parses a point in time as a user writes it.
-fn parse_time(text: &str) -> Result<convoke_core::time::Millis, String> {
-    convoke_core::time::Millis::read(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,6 +14,7 @@ use crate::printable::printable;
 use crate::quarantine::{self, PAGE_ROWS, Retried, WhyItStays};
 use crate::words::counted;
 use convoke_core::verify::{Admit, IMPLAUSIBLE};
+use convoke_core::zone::TimeZone;
 use convoke_log::{FORGOTTEN, Operations, Quarantined};
 
 #[derive(Debug, clap::Args)]
@@ -89,9 +90,10 @@ pub async fn run(arguments: &QuarantineArguments, env: &Env) -> Outcome {
         can_ask(*yes)?;
     }
     let settings = super::settings(settings, env, "warn")?;
+    let zone = &settings.reports.time_zone;
     super::with_log(&settings, async |log| match &arguments.command {
-        Command::List { json, .. } => list(&**log, *json).await,
-        Command::Show { id, .. } => show(&**log, *id).await,
+        Command::List { json, .. } => list(&**log, zone, *json).await,
+        Command::Show { id, .. } => show(&**log, zone, *id).await,
         Command::Retry { ids, all, unit, .. } => retry(&**log, ids, *all, *unit).await,
         Command::Discard { ids, yes, .. } => discard(&**log, ids, *yes).await,
     })
@@ -102,7 +104,7 @@ pub async fn run(arguments: &QuarantineArguments, env: &Env) -> Outcome {
 const ADVICE: &str = "; `convoke quarantine show` prints it; retry with --as seconds, microseconds or received to \
                       say how to read it";
 
-async fn list(log: &dyn Operations, json: bool) -> Outcome {
+async fn list(log: &dyn Operations, zone: &TimeZone, json: bool) -> Outcome {
     let mut after = 0;
     let mut count = 0_u64;
     loop {
@@ -111,8 +113,10 @@ async fn list(log: &dyn Operations, json: bool) -> Outcome {
         after = last.id;
         for entry in &page {
             count += 1;
+            let received = zone.local(entry.received_at).to_string();
             if count == 1 && !json && std::io::stdout().is_terminal() {
-                println!("{:>6}  {:<24}  {:<10}  why", "id", "received at", "subscriber");
+                let width = received.len();
+                println!("{:>6}  {:<width$}  {:<10}  why", "id", "received at", "subscriber");
             }
             if json {
                 println!(
@@ -122,9 +126,9 @@ async fn list(log: &dyn Operations, json: bool) -> Outcome {
                         "bytes": entry.body.len(), "reason": entry.reason})
                 );
             } else {
-                let Quarantined { id, subscriber_id, received_at, deliveries, reason, body } = entry;
+                let Quarantined { id, subscriber_id, deliveries, reason, body, .. } = entry;
                 let (bytes, subscriber_id, reason) = (body.len(), printable(subscriber_id), printable(reason));
-                println!("{id:>6}  {received_at}  {subscriber_id}  {deliveries} x  {bytes} bytes  {reason}");
+                println!("{id:>6}  {received}  {subscriber_id}  {deliveries} x  {bytes} bytes  {reason}");
             }
         }
     }
@@ -139,12 +143,12 @@ async fn get(log: &dyn Operations, id: i64) -> Result<Quarantined, Failure> {
     Ok(entry.ok_or_else(|| anyhow!("there is no entry {id}"))?)
 }
 
-async fn show(log: &dyn Operations, id: i64) -> Outcome {
+async fn show(log: &dyn Operations, zone: &TimeZone, id: i64) -> Outcome {
     let entry = get(log, id).await?;
     eprintln!("entry        {}", entry.id);
     eprintln!("subscriber   {}", printable(&entry.subscriber_id));
     let deliveries = counted(entry.deliveries.unsigned_abs(), "delivery", "deliveries");
-    eprintln!("received at  {}, {deliveries}", entry.received_at);
+    eprintln!("received at  {}, {deliveries}", zone.local(entry.received_at));
     eprintln!("reason       {}", printable(&entry.reason));
     let body = if std::io::stdout().is_terminal() {
         Cow::Owned(printable(&String::from_utf8_lossy(&entry.body)).into_owned().into_bytes())

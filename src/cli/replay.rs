@@ -10,7 +10,7 @@ use crate::config::{ConfigArgs, Env, Settings};
 use crate::relay::Encoder;
 use crate::replay::{ReplayCounts, ReplayRequest, Replayed, replay};
 use crate::words::counted;
-use convoke_core::time::Millis;
+use convoke_core::zone::WrittenTime;
 use convoke_log::{Filter, Store};
 
 #[derive(Debug, clap::Args)]
@@ -18,12 +18,13 @@ use convoke_log::{Filter, Store};
     after_help = "Examples:\n  convoke replay --missing\n  convoke replay --since 2026-03-01T08:00:00+08:00 --until 2026-03-01T09:00:00+08:00 --again"
 )]
 pub struct ReplayArguments {
-    /// Events from this time on (inclusive), for example 2026-03-01 (UTC) or 2026-03-01T08:30:00+08:00
-    #[arg(long, value_name = "TIME", value_parser = super::parse_time)]
-    since: Option<Millis>,
+    /// Events from this time on (inclusive), for example 2026-03-01 or "2026-03-01 08:30" (in
+    /// reports.time_zone), or 2026-03-01T08:30:00+08:00
+    #[arg(long, value_name = "TIME")]
+    since: Option<WrittenTime>,
     /// Events before this time (exclusive)
-    #[arg(long, value_name = "TIME", value_parser = super::parse_time)]
-    until: Option<Millis>,
+    #[arg(long, value_name = "TIME")]
+    until: Option<WrittenTime>,
     /// Events of this type, for example meeting.join
     #[arg(long, value_name = "TYPE")]
     event: Option<String>,
@@ -64,9 +65,10 @@ pub async fn run(arguments: &ReplayArguments, env: &Env) -> Outcome {
 async fn publish(arguments: &ReplayArguments, settings: &Settings, log: &dyn Store) -> Outcome {
     let bus = super::open_bus(settings).await?;
     let encoder = Encoder::new(bus.subject_prefix(), settings.privacy.mask.clone());
+    let at = |time: Option<WrittenTime>| time.map(|time| time.in_zone(&settings.reports.time_zone));
     let range = Filter {
-        since: arguments.since,
-        until: arguments.until,
+        since: at(arguments.since),
+        until: at(arguments.until),
         event: arguments.event.clone(),
         meeting: arguments.meeting.clone(),
         up_to: None,

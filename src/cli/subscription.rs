@@ -135,6 +135,7 @@ pub async fn run(arguments: &SubscriptionArguments, env: &Env) -> Outcome {
         expected: Expected::by(&settings),
         subscribers: &settings.subscribers,
         clock: Clock::System,
+        zone: settings.reports.time_zone.clone(),
         report: SubscriptionReport::default(),
         say: &mut |line| {
             if !common.json {

@@ -16,6 +16,7 @@ use crate::printable::printable;
 use convoke_core::event::{Content, Delivery, Subscriber};
 use convoke_core::time::Clock;
 use convoke_core::verify::{self, Checked, Keyring, Malformed, Refusal};
+use convoke_core::zone::TimeZone;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  convoke verify body.json")]
@@ -39,7 +40,7 @@ pub fn run(arguments: &VerifyArguments, env: &Env) -> Outcome {
         description = verify::describe(&body, Clock::System.now());
         converted = true;
     }
-    let subscribers = subscribers(arguments, env, description.as_ref().ok().and_then(|d| d.app_id.as_deref()))?;
+    let (subscribers, zone) = subscribers(arguments, env, description.as_ref().ok().and_then(|d| d.app_id.as_deref()))?;
     let description = match description {
         Ok(description) => description,
         Err(malformed) => {
@@ -52,7 +53,7 @@ pub fn run(arguments: &VerifyArguments, env: &Env) -> Outcome {
     let body = Bytes::from(body);
     match verify::verify(&body, &keyring, &delivery) {
         Ok(checked) => {
-            print_event(&checked, &subscribers);
+            print_event(&checked, &subscribers, &zone);
             if converted { Err(Failure::Found) } else { Ok(()) }
         }
         Err(refusal) => {
@@ -73,7 +74,7 @@ pub fn run(arguments: &VerifyArguments, env: &Env) -> Outcome {
     }
 }
 
-fn print_event(checked: &Checked, subscribers: &[Subscriber]) {
+fn print_event(checked: &Checked, subscribers: &[Subscriber], zone: &TimeZone) {
     println!("the signature matches");
     println!("  form         {}", checked.form.as_str());
     let id = checked.verified.subscriber_id();
@@ -85,7 +86,7 @@ fn print_event(checked: &Checked, subscribers: &[Subscriber]) {
         Content::Event(event) => {
             println!("  event        {}", printable(&event.event));
             println!("  event_id     {}", event.event_id);
-            println!("  occurred_at  {}", event.occurred_at);
+            println!("  occurred_at  {}", zone.local(event.occurred_at));
         }
         Content::Unreadable(unreadable) => {
             println!("  event        no event can be made from it: {}", printable(&unreadable.reason));
@@ -183,16 +184,23 @@ fn read(arguments: &VerifyArguments) -> Result<Vec<u8>, Failure> {
     Ok(body)
 }
 
-/// The configured subscribers; with a key file but without an appID, the subscriber that the body names.
-fn subscribers(arguments: &VerifyArguments, env: &Env, named: Option<&str>) -> Result<Vec<Subscriber>, Failure> {
+/// The configured subscribers; with a key file but without an appID, the subscriber that the body names. And the zone that times
+/// are shown in.
+fn subscribers(
+    arguments: &VerifyArguments,
+    env: &Env,
+    named: Option<&str>,
+) -> Result<(Vec<Subscriber>, TimeZone), Failure> {
     let mut args = arguments.settings.clone();
     if args.app_id.is_none()
         && let Some(file) = args.app_key_file.take()
     {
         let keys = config::load_key_file(file.as_ref())?;
-        return Ok(vec![Subscriber { app_id: Arc::from(named.unwrap_or_default()), keys, name: None }]);
+        let zone =
+            Settings::load(&args, env).map_or_else(|_| TimeZone::default(), |settings| settings.reports.time_zone);
+        return Ok((vec![Subscriber { app_id: Arc::from(named.unwrap_or_default()), keys, name: None }], zone));
     }
     let settings = Settings::load(&args, env)?;
     settings.require_subscribers()?;
-    Ok(settings.subscribers)
+    Ok((settings.subscribers, settings.reports.time_zone))
 }

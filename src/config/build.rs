@@ -12,7 +12,7 @@ use super::keys::{KEYS, NONE};
 use super::layers::{Layers, Refusal};
 use super::secrets;
 use super::subscribers::{SubscriberSource, load_subscribers};
-use super::{Database, Listen, Log, Nats, Privacy, Settings, SettingsSources, Telemetry, TlsFiles, parse};
+use super::{Database, Listen, Log, Nats, Privacy, Reports, Settings, SettingsSources, Telemetry, TlsFiles, parse};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -61,6 +61,7 @@ pub(super) fn settings(
         admin: admin::admin(&layers, token_entries, env)?,
         privacy: Privacy { mask: layers.read("privacy.mask", parse::mask)? },
         platform: super::platform::platform(&layers, env)?,
+        reports: Reports { time_zone: layers.read("reports.time_zone", parse::time_zone)? },
         log: Log { format: layers.read("log.format", parse::log_format)? },
         telemetry: Telemetry { otlp_endpoint: layers.read_optional("telemetry.otlp_endpoint", parse::otlp_endpoint)? },
         origins: layers.into_origins(),

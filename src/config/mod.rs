@@ -33,6 +33,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use convoke_bus::Login;
 use convoke_core::event::Subscriber;
 use convoke_core::time::Millis;
+use convoke_core::zone::TimeZone;
 
 pub use effective::toml_string;
 pub use env::{ConfigArgs, Env};
@@ -93,6 +94,8 @@ pub struct Settings {
     pub privacy: Privacy,
     /// The platform's API; `None`: it is not used.
     pub platform: Option<Platform>,
+    /// Figures, and times that are shown to people.
+    pub reports: Reports,
     /// The log lines of the process.
     pub log: Log,
     /// Where traces go.
@@ -265,6 +268,13 @@ pub struct Platform {
     pub recordings: bool,
     /// Whether details of meetings are fetched.
     pub enrich: bool,
+}
+
+/// Figures, and times that are shown to people.
+#[derive(Clone, Debug)]
+pub struct Reports {
+    /// What a day is, and what a time means that is written without an offset.
+    pub time_zone: TimeZone,
 }
 
 /// The log lines of the process.

@@ -12,6 +12,7 @@ use super::LogFormat;
 use super::error::redact_url;
 use super::keys::{NONE, nearest};
 use super::layers::Refusal;
+use convoke_core::zone::TimeZone;
 
 /// The members of `payload.attendeeInfo` (table 6-37 of the platform's manual).
 pub(super) const ATTENDEE_FIELDS: [&str; 9] =
@@ -246,6 +247,27 @@ pub(super) fn log_format(text: &str) -> Result<Option<LogFormat>, Refusal> {
             "write text, json, or auto (text on a terminal, else json)",
         )),
     }
+}
+
+/// A name of the IANA database, with one that it may have been meant to be.
+pub(super) fn time_zone(text: &str) -> Result<TimeZone, Refusal> {
+    TimeZone::named(text).map_err(|unknown| {
+        let names: Vec<String> = TimeZone::names().filter(|name| name.contains('/') || name == "UTC").collect();
+        let city = |name: &&String| {
+            let last = name.rsplit('/').next().unwrap_or_default();
+            last.eq_ignore_ascii_case(&text.rsplit('/').next().unwrap_or_default().replace(' ', "_"))
+        };
+        // China has one zone, named after a city that few would look for.
+        let china = ["beijing", "cst", "china", "prc", "+8", "+08", "北京", "中国"];
+        let china = china.iter().any(|part| text.to_lowercase().contains(part)).then_some("Asia/Shanghai");
+        let meant = names.iter().find(city).map(String::as_str);
+        let meant = meant.or(china).or_else(|| nearest(text, names.iter().map(String::as_str)));
+        let instead = match meant {
+            Some(meant) => format!("did you mean {meant}?"),
+            None => "write a name of the IANA database, as in Asia/Shanghai, Europe/Berlin or UTC".to_owned(),
+        };
+        Refusal::new(format!("`{}` {unknown}", text.escape_debug()), instead)
+    })
 }
 
 /// The base URL of an OTLP collector, without a trailing slash. Plain HTTP is allowed to any host: collectors usually run within

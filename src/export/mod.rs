@@ -22,6 +22,7 @@ pub(crate) use text::Csv;
 pub(crate) use xlsx::Xlsx;
 
 use convoke_core::time::Millis;
+use convoke_core::zone::TimeZone;
 use convoke_log::{ListedEvent, ListedMeeting, ListedRecording, ListedStay};
 use utoipa::PartialSchema as _;
 
@@ -100,6 +101,8 @@ pub struct Style {
     pub format: Format,
     /// For a spreadsheet: CSV marked as UTF-8, in which no text is taken for a formula.
     pub spreadsheet: bool,
+    /// Whose clocks times in CSV and workbooks are shown by.
+    pub zone: TimeZone,
     /// What a Parquet file says of itself, by key.
     pub about: Vec<(String, String)>,
 }
@@ -159,9 +162,9 @@ pub(crate) trait Sheet<W> {
 /// Begins a file: with a header, say.
 fn sheet(table: Table, style: &Style, target: Target) -> io::Result<Box<dyn Sheet<Target>>> {
     Ok(match style.format {
-        Format::Csv => Box::new(text::Csv::new(table, style.spreadsheet, target)?),
+        Format::Csv => Box::new(text::Csv::new(table, style.spreadsheet, style.zone.clone(), target)?),
         Format::Ndjson => Box::new(text::Ndjson::new(table, target)),
-        Format::Xlsx => Box::new(xlsx::Xlsx::new(table, target)?),
+        Format::Xlsx => Box::new(xlsx::Xlsx::new(table, style.zone.clone(), target)?),
         Format::Parquet => Box::new(columnar::Parquet::new(table, &style.about, target)?),
     })
 }

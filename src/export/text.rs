@@ -1,10 +1,13 @@
-//! CSV and NDJSON. Both are text in UTF-8; times are RFC 3339 in UTC with milliseconds.
+//! CSV and NDJSON. Both are text in UTF-8; times are RFC 3339 with milliseconds: in CSV as the clocks of a time zone show them, in
+//! NDJSON in UTC.
 
 use std::borrow::Cow;
 use std::io::{self, BufWriter, Write};
 
 use csv::{Terminator, WriterBuilder};
 use serde_json::value::RawValue;
+
+use convoke_core::zone::TimeZone;
 
 use super::{Column, Sheet, Table, Value};
 
@@ -15,26 +18,27 @@ const BUFFER_BYTES: usize = 64 << 10;
 pub(crate) struct Csv<W: Write> {
     writer: csv::Writer<W>,
     spreadsheet: bool,
+    zone: TimeZone,
     written: u64,
 }
 
 impl<W: Write> Csv<W> {
     /// Begins with a header.
-    pub fn new(table: Table, spreadsheet: bool, mut target: W) -> io::Result<Self> {
+    pub fn new(table: Table, spreadsheet: bool, zone: TimeZone, mut target: W) -> io::Result<Self> {
         if spreadsheet {
             // Else spreadsheets take it for the local code page.
             target.write_all("\u{feff}".as_bytes())?;
         }
-        let mut this = Self::without_header(spreadsheet, target);
+        let mut this = Self::without_header(spreadsheet, zone, target);
         this.writer.write_record(table.columns().iter().map(|column| column.name)).map_err(failed)?;
         Ok(this)
     }
 
     /// What goes on after others.
-    pub fn without_header(spreadsheet: bool, target: W) -> Self {
+    pub fn without_header(spreadsheet: bool, zone: TimeZone, target: W) -> Self {
         let writer =
             WriterBuilder::new().terminator(Terminator::CRLF).buffer_capacity(BUFFER_BYTES).from_writer(target);
-        Self { writer, spreadsheet, written: 0 }
+        Self { writer, spreadsheet, zone, written: 0 }
     }
 }
 
@@ -50,7 +54,7 @@ impl<W: Write> Sheet<W> for Csv<W> {
                 Value::Integer(number) => number.to_string().into(),
                 Value::Float(number) => number.to_string().into(),
                 Value::Boolean(value) => value.to_string().into(),
-                Value::Time(time) => time.to_string().into(),
+                Value::Time(time) => self.zone.local(*time).to_string().into(),
             };
             self.written += u64::try_from(field.len()).unwrap_or(0) + 1;
             self.writer.write_field(&*field).map_err(failed)?;

@@ -2,12 +2,15 @@
 //! sheet that says what the columns mean.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::io::{self, ErrorKind, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rust_xlsxwriter::{Format, Workbook, Worksheet, XlsxError};
 
 use super::{Kind, Sheet, Table, Value};
+use convoke_core::time::Millis;
+use convoke_core::zone::TimeZone;
 
 /// Rows of a sheet, the header among them.
 const MAX_ROWS: u32 = 1_048_576;
@@ -25,20 +28,42 @@ const DAY_MS: f64 = 86_400_000.0;
 /// Texts are cells of text, whatever they look like: none is a formula.
 pub(crate) struct Xlsx<W> {
     book: Workbook,
-    times: Format,
+    times: Times,
     next: u32,
     written: usize,
     target: W,
 }
 
 impl<W: Write + Send> Xlsx<W> {
-    pub fn new(table: Table, target: W) -> io::Result<Self> {
+    pub fn new(table: Table, zone: TimeZone, target: W) -> io::Result<Self> {
         let mut book = Workbook::new();
         let head = Format::new().set_bold();
         rows_sheet(&mut book, table, &head).map_err(failed)?;
-        columns_sheet(&mut book, table, &head).map_err(failed)?;
-        let times = Format::new().set_num_format("yyyy-mm-dd hh:mm:ss.000");
+        columns_sheet(&mut book, table, &zone, &head).map_err(failed)?;
+        let times = Times { zone, formats: HashMap::new() };
         Ok(Self { book, times, next: 1, written: 0, target })
+    }
+}
+
+/// Times are numbers, as a spreadsheet has them: what clocks show. Its format says by how much they are ahead of UTC.
+struct Times {
+    zone: TimeZone,
+    /// By the offset, in minutes.
+    formats: HashMap<i32, Format>,
+}
+
+impl Times {
+    fn cell(&mut self, at: Millis) -> (f64, &Format) {
+        let seconds = self.zone.offset(at);
+        let shown = EPOCH_DAY + (at.get() as f64 + f64::from(seconds) * 1e3) / DAY_MS;
+        let format = self.formats.entry(seconds / 60).or_insert_with(|| {
+            let zone = match self.zone.local(at).to_string() {
+                utc if utc.ends_with('Z') => String::new(),
+                local => format!(" \"{}\"", &local[local.len() - "+00:00".len()..]),
+            };
+            Format::new().set_num_format(format!("yyyy-mm-dd hh:mm:ss.000{zone}"))
+        });
+        (shown, format)
     }
 }
 
@@ -46,13 +71,13 @@ fn rows_sheet(book: &mut Workbook, table: Table, head: &Format) -> Result<(), Xl
     let sheet = book.add_worksheet_with_constant_memory()?;
     sheet.set_name(table.as_str())?.set_freeze_panes(1, 0)?;
     for (at, column) in (0..).zip(table.columns()) {
-        sheet.set_column_width(at, if column.kind == Kind::Time { 23 } else { 18 })?;
+        sheet.set_column_width(at, if column.kind == Kind::Time { 30 } else { 18 })?;
         sheet.write_string_with_format(0, at, column.name, head)?;
     }
     Ok(())
 }
 
-fn columns_sheet(book: &mut Workbook, table: Table, head: &Format) -> Result<(), XlsxError> {
+fn columns_sheet(book: &mut Workbook, table: Table, zone: &TimeZone, head: &Format) -> Result<(), XlsxError> {
     let sheet = book.add_worksheet().set_name("columns")?.set_freeze_panes(1, 0)?;
     for (at, (name, width)) in (0..).zip([("column", 24), ("holds", 24), ("meaning", 100)]) {
         sheet.set_column_width(at, width)?.write_string_with_format(0, at, name, head)?;
@@ -60,12 +85,12 @@ fn columns_sheet(book: &mut Workbook, table: Table, head: &Format) -> Result<(),
     let meanings = table.meanings();
     for (row, column) in (1..).zip(table.columns()) {
         let holds = match column.kind {
-            Kind::Text => "text",
-            Kind::Json => "JSON, as text",
-            Kind::Integer => "a whole number",
-            Kind::Float => "a number",
-            Kind::Boolean => "true or false",
-            Kind::Time => "a time, UTC",
+            Kind::Text => "text".to_owned(),
+            Kind::Json => "JSON, as text".to_owned(),
+            Kind::Integer => "a whole number".to_owned(),
+            Kind::Float => "a number".to_owned(),
+            Kind::Boolean => "true or false".to_owned(),
+            Kind::Time => format!("a time, {}", zone.name()),
         };
         let meaning = meanings.get(column.name).map_or("", String::as_str);
         sheet.write_string(row, 0, column.name)?.write_string(row, 1, holds)?.write_string(row, 2, meaning)?;
@@ -102,7 +127,7 @@ impl<W: Write + Send> Sheet<W> for Xlsx<W> {
 }
 
 /// Writes a cell; how many bytes that are, about.
-fn cell(sheet: &mut Worksheet, row: u32, at: u16, value: &Value<'_>, times: &Format) -> Result<usize, XlsxError> {
+fn cell(sheet: &mut Worksheet, row: u32, at: u16, value: &Value<'_>, times: &mut Times) -> Result<usize, XlsxError> {
     let text: Option<&str> = match value {
         Value::Text(text) => Some(text),
         Value::Json(text) => Some(text),
@@ -115,7 +140,10 @@ fn cell(sheet: &mut Worksheet, row: u32, at: u16, value: &Value<'_>, times: &For
         Value::Integer(number) => sheet.write_number(row, at, *number as f64)?,
         Value::Float(number) => sheet.write_number(row, at, *number)?,
         Value::Boolean(value) => sheet.write_boolean(row, at, *value)?,
-        Value::Time(time) => sheet.write_number_with_format(row, at, EPOCH_DAY + time.get() as f64 / DAY_MS, times)?,
+        Value::Time(time) => {
+            let (number, format) = times.cell(*time);
+            sheet.write_number_with_format(row, at, number, format)?
+        }
     };
     Ok(CELL_BYTES + text.map_or(0, str::len))
 }
@@ -168,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_sheet_takes_as_many_rows_as_a_spreadsheet_and_refuses_the_next() {
-        let mut book = Box::new(Xlsx::new(Table::Recordings, Vec::new()).expect("a workbook"));
+        let mut book = Box::new(Xlsx::new(Table::Recordings, TimeZone::default(), Vec::new()).expect("a workbook"));
         book.next = MAX_ROWS - 1;
         book.row(&[Value::Text("the last".into())]).expect("there is room for one");
         let refused = book.row(&[Value::Null]).expect_err("no more");

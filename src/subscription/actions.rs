@@ -9,6 +9,7 @@ use super::{Expected, in_words, plain, same_url};
 use convoke_core::event::Subscriber;
 use convoke_core::human;
 use convoke_core::time::{Clock, Millis, instant};
+use convoke_core::zone::TimeZone;
 use convoke_log::{Handshakes, HandshakesSeen, LogError};
 use convoke_platform::{Class, Client, NewSubscription, PlatformError, Status, Subscription};
 
@@ -54,6 +55,8 @@ pub struct Actions<'a> {
     pub subscribers: &'a [Subscriber],
     /// The clock.
     pub clock: Clock,
+    /// Whose clocks show the times that are said.
+    pub zone: TimeZone,
     /// The report so far.
     pub report: SubscriptionReport,
     /// Prints a message.
@@ -83,10 +86,12 @@ impl<'a> Actions<'a> {
         (self.say)(&format!("status      {}", in_words(is.status)));
         if self.log.is_some() {
             let newest = self.handshakes(&is).await?.newest;
-            let newest = newest.map_or_else(|| "none yet".to_owned(), |at| format!("newest at {at}"));
+            let newest =
+                newest.map_or_else(|| "none yet".to_owned(), |at| format!("newest at {}", self.zone.local(at)));
             (self.say)(&format!("handshakes  {newest}"));
         }
-        if let Some(until) = &self.report.locked_until {
+        if let Some(until) = self.report.locked_until {
+            let until = self.zone.local(until);
             (self.say)(&format!("locked      until {until}, as far as this Convoke knows"));
         }
         Ok(())
@@ -163,7 +168,7 @@ impl<'a> Actions<'a> {
         let log = self.log()?;
         let memory = Memory::load(log).await?;
         if is.status != Status::Enabled && !how.force {
-            refuse_if_locked(&memory, log).await?;
+            refuse_if_locked(&memory, log, &self.zone).await?;
         }
         let subscriber = self.subscriber_of(&is)?.clone();
         if how.probe {
@@ -194,6 +199,7 @@ impl<'a> Actions<'a> {
             ));
         }
         if let Some(at) = arrived {
+            let at = self.zone.local(at);
             (self.say)(&format!("the platform's handshake arrived at {at} and was answered"));
             (self.say)("enabled");
             return Ok(());
@@ -272,7 +278,7 @@ impl<'a> Actions<'a> {
         if let Some(log) = self.log {
             let now = log.now().await?;
             let memory = Memory::noticed(log, read.as_ref().map(|is| is.status), now).await?;
-            self.report.locked_until = memory.locked_until(now).map(|until| until.to_string());
+            self.report.locked_until = memory.locked_until(now);
         }
         self.report.subscription = read.as_ref().map(|is| Shown {
             id: is.id.clone(),
@@ -307,7 +313,7 @@ impl<'a> Actions<'a> {
             (Some(id), Some(log)) => log.handshakes(id).await?,
             _ => HandshakesSeen::default(),
         };
-        self.report.handshake_at = known.newest.map(|at| at.to_string());
+        self.report.handshake_at = known.newest;
         Ok(known)
     }
 
@@ -363,7 +369,8 @@ impl<'a> Actions<'a> {
             memory.lock(now);
             memory.keep(log).await?;
             let until = memory.locked_until(now).unwrap_or(now);
-            self.report.locked_until = Some(until.to_string());
+            self.report.locked_until = Some(until);
+            let until = self.zone.local(until);
             let message = format!(
                 "the platform has locked the subscription because enabling it failed too often: run this again after \
                  {until}"
@@ -425,8 +432,9 @@ impl<'a> Actions<'a> {
 }
 
 /// While the subscription is locked, the platform is not asked to enable it.
-async fn refuse_if_locked(memory: &Memory, log: &dyn Handshakes) -> Result<(), Problem> {
+async fn refuse_if_locked(memory: &Memory, log: &dyn Handshakes, zone: &TimeZone) -> Result<(), Problem> {
     let Some(until) = memory.locked_until(log.now().await?) else { return Ok(()) };
+    let until = zone.local(until);
     Err(Problem::new(
         ActionKind::Locked,
         format!(

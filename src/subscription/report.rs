@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::plain;
+use convoke_core::time::Millis;
 use convoke_log::LogError;
 use convoke_platform::PlatformError;
 
@@ -93,9 +94,9 @@ pub struct SubscriptionReport {
     /// The subscription as it was last read; `None`: there is none, or it was not read.
     pub subscription: Option<Shown>,
     /// The newest handshake of the platform for its subscriber, received by any process.
-    pub handshake_at: Option<String>,
+    pub handshake_at: Option<Millis>,
     /// Until when the platform refuses to enable it, as far as is known.
-    pub locked_until: Option<String>,
+    pub locked_until: Option<Millis>,
     /// Whether the probe through the public URL arrived; `None`: none was sent.
     pub probed: Option<bool>,
     /// What is not as it should be, one sentence each.

@@ -8,14 +8,25 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn a_time_without_a_zone_is_refused_and_the_answer_names_what_to_add() {
+async fn a_time_that_is_none_and_a_time_zone_that_is_none_are_refused_with_what_to_write() {
     for command in [&["export", "events"][..], &["replay"], &["backfill", "--dry-run"]] {
-        for time in ["2026-11-27T08:00:00", "2026-11-27 08:00:00"] {
+        for time in ["soon", "2026-11-27T08:00[Asia/Tokyo]"] {
             let refused = run_convoke(&[command, &["--since", time]].concat(), &[]).await;
             assert_eq!(refused.code(), 2, "{refused:?}");
-            let advice = "add a time zone, for example 2026-11-27T08:00:00+08:00, or 2026-11-27T08:00:00Z for UTC";
+            let advice = "write for example 2026-03-01, or 2026-03-01 08:30";
             assert!(refused.stderr.contains("--since") && refused.stderr.contains(advice), "{refused:?}");
         }
+    }
+    for (zone, instead) in [
+        ("Asia/Shangai", "did you mean Asia/Shanghai?"),
+        ("Beijing", "did you mean Asia/Shanghai?"),
+        ("UTC+8", "did you mean Asia/Shanghai?"),
+        ("Berlin", "did you mean Europe/Berlin?"),
+        ("somewhere", "as in Asia/Shanghai, Europe/Berlin or UTC"),
+    ] {
+        let refused = run_convoke(&["config", "--check"], &[("CONVOKE_TIME_ZONE", zone)]).await;
+        let named = refused.stderr.contains("reports.time_zone") && refused.stderr.contains(zone);
+        assert!(refused.code() == 2 && named && refused.stderr.contains(instead), "{zone}: {refused:?}");
     }
 }
 

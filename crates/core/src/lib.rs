@@ -28,3 +28,4 @@ pub mod throttle;
 pub mod time;
 pub mod verify;
 mod words;
+pub mod zone;

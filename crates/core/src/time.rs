@@ -50,32 +50,6 @@ impl Millis {
         Some(Self::from_date_time(OffsetDateTime::new_utc(date, time)))
     }
 
-    /// Reads a time written by a person: RFC 3339, or a date, which means 00:00 UTC of that day. Times out of range
-    /// become the nearest limit.
-    ///
-    /// # Errors
-    /// What is wrong with the text, and how to write it.
-    pub fn read(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        let full = match text.len() {
-            10 => format!("{text}T00:00:00Z"),
-            _ => text.to_owned(),
-        };
-        OffsetDateTime::parse(&full, &::time::format_description::well_known::Rfc3339)
-            .map(Self::from_date_time)
-            .map_err(|error| {
-                // Complete except for the time zone?
-                let zoned = OffsetDateTime::parse(
-                    &format!("{}Z", full.replace(' ', "T")),
-                    &::time::format_description::well_known::Rfc3339,
-                );
-                match zoned {
-                    Ok(_) => format!("add a time zone, for example {0}+08:00, or {0}Z for UTC", full.replace(' ', "T")),
-                    Err(_) => format!("{error}; write for example 2026-03-01 or 2026-03-01T08:30:00Z"),
-                }
-            })
-    }
-
     /// Milliseconds since the epoch.
     #[must_use]
     pub const fn get(self) -> i64 {
@@ -212,19 +186,4 @@ impl Clock {
 #[expect(clippy::disallowed_methods, reason = "the one place where the steady clock is read")]
 pub fn instant() -> Instant {
     Instant::now()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_without_a_zone_is_refused_with_how_to_add_one() {
-        for text in ["2026-11-27T08:00:00", "2026-11-27 08:00:00"] {
-            let refused = Millis::read(text).expect_err("no zone");
-            assert!(refused.contains("add a time zone, for example 2026-11-27T08:00:00+08:00"), "{refused}");
-        }
-        assert!(Millis::read("soon").expect_err("no time").contains("write for example 2026-03-01"));
-        assert_eq!(Millis::read("2026-11-27T08:00:00+08:00"), Millis::read("2026-11-27"));
-    }
 }

@@ -52,7 +52,7 @@ pub use erasure::{
 pub use error::{LogError, Unmigrated};
 pub use handshakes::{Handshakes, HandshakesSeen};
 pub use log::{Append, Appended, Committed, CursorState, Heartbeat, Lag, Leased, Log, LogReader, Moved};
-pub use maintenance::{Counts, Maintenance, Schema};
+pub use maintenance::{Counts, DaysKept, Maintenance, Schema};
 pub use operations::{Filter, Notes, Operations, Quarantine, Quarantined, SetAside};
 pub use projection::{
     Changes, ClosedBy, Handle, HandleKind, IdentityRow, Lease, MeetingRow, PersonBy, ProjectedEvent, Projection, Ready,

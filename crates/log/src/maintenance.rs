@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use super::{LogError, LogReader, RetentionHeld};
 use crate::disk::Disk;
 use convoke_core::time::Millis;
+use convoke_core::zone::TimeZone;
 
 /// Counts in the database, for metrics.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +28,17 @@ pub struct Schema {
     pub version: i64,
     /// Number of migrations applied by this call.
     pub applied: usize,
+}
+
+/// How the table `days` was found by [`Maintenance::keep_days`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DaysKept {
+    /// As it should be.
+    AsBefore,
+    /// Otherwise; it was written anew.
+    Written,
+    /// With the days of this other time zone, and left so.
+    OfAnother(String),
 }
 
 /// Queried every second, so it counts only up to 10,000.
@@ -55,6 +67,13 @@ pub trait Maintenance: LogReader {
     /// # Errors
     /// [`LogError::Unavailable`]; the next call continues.
     async fn maintain(&self, now: Millis) -> Result<(), LogError>;
+
+    /// Makes the days of the table `days`, which the views count by, those of `zone`: from 2015 until two years after the present
+    /// one. Days of another zone are replaced only if `replace`. One transaction, if there is anything to write.
+    async fn keep_days(&self, zone: &TimeZone, now: Millis, replace: bool) -> Result<DaysKept, LogError>;
+
+    /// The time zone whose days the table `days` has; `None` if it has none.
+    async fn days_zone(&self) -> Result<Option<String>, LogError>;
 
     /// What keeps [`Maintenance::maintain`] from deleting rows beyond the retention; `None` if nothing does, or without
     /// a retention. `now` is [`LogReader::now`].

@@ -51,7 +51,7 @@ pub(super) async fn open_log(report: &mut Report, settings: &Settings) -> (Optio
     }
 }
 
-pub(super) async fn database(report: &mut Report, log: &dyn Store, now: Millis) {
+pub(super) async fn database(report: &mut Report, settings: &Settings, log: &dyn Store, now: Millis) {
     match log.probe().await {
         Ok(()) => report.ok("writing", "the database accepts events"),
         Err(error) => report.fail("writing", error),
@@ -72,17 +72,36 @@ pub(super) async fn database(report: &mut Report, log: &dyn Store, now: Millis) 
             if apart > MAX_CLOCK_DIFFERENCE {
                 report.fail("clock", format!("{apart:?} apart from the database's: check NTP on both"));
             } else {
-                report.ok("clock", format!("{now}, the database agrees"));
+                report.ok("clock", format!("{}, the database agrees", settings.reports.time_zone.local(now)));
             }
         }
         Err(error) => report.fail("clock", error),
     }
+    let outcome = days(report, settings, log).await;
+    report.part("days", outcome);
     let outcome = retention(report, log).await;
     report.part("retention", outcome);
     let outcome = quarantine(report, log).await;
     report.part("quarantine", outcome);
     let outcome = cursors(report, log).await;
     report.part("cursor", outcome);
+}
+
+/// Whether the views count by the days of the setting.
+async fn days(report: &Report, settings: &Settings, log: &dyn Store) -> Result<(), log::LogError> {
+    let ours = settings.reports.time_zone.name();
+    match log.days_zone().await? {
+        Some(theirs) if theirs == ours => report.ok("days", format!("the views count by days of {ours}")),
+        theirs => report.warn(
+            "days",
+            format!(
+                "the views count by days of {}, and reports.time_zone is {ours}: set the same in all instances, and \
+                 restart the service",
+                theirs.as_deref().unwrap_or("nobody")
+            ),
+        ),
+    }
+    Ok(())
 }
 
 /// Whether a service accepts events.
@@ -166,7 +185,10 @@ pub(super) async fn handshakes(report: &Report, settings: &Settings, log: &dyn S
     let seen = log.counts().await?.handshakes;
     for subscriber in &settings.subscribers {
         match seen.get(&*subscriber.app_id) {
-            Some(at) => report.ok("handshake", format!("subscriber {}: newest at {at}", subscriber.app_id)),
+            Some(at) => report.ok(
+                "handshake",
+                format!("subscriber {}: newest at {}", subscriber.app_id, settings.reports.time_zone.local(*at)),
+            ),
             None => report.warn(
                 "handshake",
                 format!("subscriber {}: none yet; enable the push configuration on the platform", subscriber.app_id),

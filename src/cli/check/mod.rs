@@ -36,7 +36,7 @@ pub async fn run(arguments: &CheckArguments, env: &Env) -> Outcome {
     let now = Clock::System.now();
     let (log, made) = database::open_log(&mut report, &settings).await;
     if let Some(log) = &log {
-        database::database(&mut report, &**log, now).await;
+        database::database(&mut report, &settings, &**log, now).await;
         let outcome = database::handshakes(&report, &settings, &**log).await;
         report.part("handshake", outcome);
     }

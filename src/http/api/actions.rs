@@ -12,11 +12,13 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoResponses, ToSchema};
 
+use super::Shared;
 use super::error::{ApiError, Missing, Problem, Refusals};
-use super::params::{At, NoParams, Params, Text, Time};
+use super::params::{AskedTime, At, NoParams, Params, Text};
 use crate::actions::{ActionError, ActionQueue, ActionRecord, ActionState, MAX_ENTRIES, Preview, ReplayWork, Work};
 use crate::http::auth::Identity;
 use convoke_core::verify::Admit;
+use convoke_core::zone::TimeZone;
 
 /// Paths that are there for `POST` alone.
 pub(crate) const ONLY_POST: [&str; 3] = ["/api/v1/quarantine/retry", "/api/v1/quarantine/discard", "/api/v1/replay"];
@@ -77,10 +79,10 @@ pub(crate) struct ReplayBody {
     missing: bool,
     /// What happened at this time or later.
     #[schema(inline)]
-    since: Option<Time>,
+    since: Option<AskedTime>,
     /// What happened before this time.
     #[schema(inline)]
-    until: Option<Time>,
+    until: Option<AskedTime>,
     /// Events of this type.
     #[schema(inline)]
     event: Option<Text<100>>,
@@ -157,7 +159,7 @@ impl From<ActionError> for ApiError {
 
 /// The body of an action; what it is about; what it is under which id, if it is confirmed.
 trait ActionBody: DeserializeOwned {
-    fn order(self) -> (Option<String>, bool, Result<Work, ApiError>);
+    fn order(self, zone: &TimeZone) -> (Option<String>, bool, Result<Work, ApiError>);
 }
 
 fn entries(ids: Vec<i64>) -> Result<Vec<i64>, ApiError> {
@@ -168,7 +170,7 @@ fn entries(ids: Vec<i64>) -> Result<Vec<i64>, ApiError> {
 }
 
 impl ActionBody for RetryBody {
-    fn order(self) -> (Option<String>, bool, Result<Work, ApiError>) {
+    fn order(self, _: &TimeZone) -> (Option<String>, bool, Result<Work, ApiError>) {
         let work = match (self.all, self.ids.is_empty()) {
             (true, false) => Err(ApiError::bad("all: allowed without ids")),
             (true, true) => Ok(Work::Retry { ids: Vec::new(), unit: self.unit }),
@@ -179,13 +181,13 @@ impl ActionBody for RetryBody {
 }
 
 impl ActionBody for DiscardBody {
-    fn order(self) -> (Option<String>, bool, Result<Work, ApiError>) {
+    fn order(self, _: &TimeZone) -> (Option<String>, bool, Result<Work, ApiError>) {
         (self.action_id, self.confirm, entries(self.ids).map(|ids| Work::Discard { ids }))
     }
 }
 
 impl ActionBody for ReplayBody {
-    fn order(self) -> (Option<String>, bool, Result<Work, ApiError>) {
+    fn order(self, zone: &TimeZone) -> (Option<String>, bool, Result<Work, ApiError>) {
         let Self { action_id, confirm, missing, since, until, event, meeting, again } = self;
         let ranged = since.is_some() || until.is_some() || event.is_some() || meeting.is_some();
         let work = match (missing, ranged) {
@@ -194,7 +196,8 @@ impl ActionBody for ReplayBody {
                 "say what to replay: missing, or a range by since, until, event, meeting; since 1970-01-01 is the whole log",
             )),
             _ => {
-                let (since, until) = (since.map(|time| time.0), until.map(|time| time.0));
+                let at = |time: Option<AskedTime>| time.map(|time| time.in_zone(zone));
+                let (since, until) = (at(since), at(until));
                 let (event, meeting) = (event.map(|text| text.0), meeting.map(|text| text.0));
                 Ok(Work::Replay(ReplayWork { missing, since, until, event, meeting, again }))
             }
@@ -239,7 +242,7 @@ fn id(text: Option<String>) -> Result<String, ApiError> {
 }
 
 async fn act<T: ActionBody>(
-    actions: &ActionQueue,
+    Shared { actions, api, .. }: &Shared,
     identity: &Identity,
     request: Request,
 ) -> Result<Response, ApiError> {
@@ -251,7 +254,7 @@ async fn act<T: ActionBody>(
         );
         return Err(ApiError::NoOperator);
     };
-    let (action_id, confirm, work) = body::<T>(request).await?.order();
+    let (action_id, confirm, work) = body::<T>(request).await?.order(&api.zone);
     let work = work?;
     if !confirm {
         let preview = actions.preview(&work).await?;
@@ -272,12 +275,12 @@ async fn act<T: ActionBody>(
     responses(ActionAnswers, Refusals)
 )]
 pub(super) async fn retry(
-    State(actions): State<Arc<ActionQueue>>,
+    State(shared): State<Shared>,
     Extension(identity): Extension<Identity>,
     _: Params<NoParams>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    act::<RetryBody>(&actions, &identity, request).await
+    act::<RetryBody>(&shared, &identity, request).await
 }
 
 /// Deletes entries of the quarantine for good.
@@ -290,12 +293,12 @@ pub(super) async fn retry(
     responses(ActionAnswers, Refusals)
 )]
 pub(super) async fn discard(
-    State(actions): State<Arc<ActionQueue>>,
+    State(shared): State<Shared>,
     Extension(identity): Extension<Identity>,
     _: Params<NoParams>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    act::<DiscardBody>(&actions, &identity, request).await
+    act::<DiscardBody>(&shared, &identity, request).await
 }
 
 /// Publishes a part of the log again: what the stream misses, a range, or one meeting.
@@ -308,12 +311,12 @@ pub(super) async fn discard(
     responses(ActionAnswers, Refusals)
 )]
 pub(super) async fn replay(
-    State(actions): State<Arc<ActionQueue>>,
+    State(shared): State<Shared>,
     Extension(identity): Extension<Identity>,
     _: Params<NoParams>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    act::<ReplayBody>(&actions, &identity, request).await
+    act::<ReplayBody>(&shared, &identity, request).await
 }
 
 /// The newest actions, of all replicas.

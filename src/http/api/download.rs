@@ -32,6 +32,7 @@ use super::meetings::MeetingParams;
 use super::params::{DownloadParams, FileFormat, FormatParams, NoParams, ScopeParams};
 use crate::export::{Csv, Sheet as _, Tabular, Xlsx};
 use crate::http::auth::Right;
+use convoke_core::zone::TimeZone;
 use convoke_log::{EventFilter, Listing, LogError, MeetingFilter, Order, Page, Queries, RecordingFilter, StayFilter};
 
 /// Rows read at a time.
@@ -106,7 +107,7 @@ where
                 }
                 At::End => return Ok::<_, io::Error>(None),
             };
-            let bytes = Bytes::from(csv_page(&rows, first)?);
+            let bytes = Bytes::from(csv_page(&rows, &list.api.zone, first)?);
             Ok(Some((bytes, (next.map_or(At::End, At::Next), list, place))))
         };
         Body::from_stream(stream::try_unfold((At::First(first, next), self, place), step))
@@ -121,7 +122,8 @@ where
     ) -> Result<Body, ApiError> {
         let api = Arc::clone(&self.api);
         let _alone = timeout(QUERY_TIMEOUT, api.workbook.lock()).await.map_err(|_| ApiError::Downloading)?;
-        let mut book = writing(|| Ok(Box::new(Xlsx::new(R::TABLE, tempfile::tempfile()?)?))).await?;
+        let zone = self.api.zone.clone();
+        let mut book = writing(move || Ok(Box::new(Xlsx::new(R::TABLE, zone, tempfile::tempfile()?)?))).await?;
         loop {
             book = writing(move || {
                 rows.iter().try_for_each(|row| book.row(row.values().as_ref()))?;
@@ -156,9 +158,10 @@ fn cut_off(list: &str) -> io::Error {
     io::Error::other("cut off")
 }
 
-fn csv_page<R: Tabular>(rows: &[R], first: bool) -> io::Result<Vec<u8>> {
-    let bytes = Vec::new();
-    let mut csv = Box::new(if first { Csv::new(R::TABLE, true, bytes)? } else { Csv::without_header(true, bytes) });
+fn csv_page<R: Tabular>(rows: &[R], zone: &TimeZone, first: bool) -> io::Result<Vec<u8>> {
+    let (bytes, zone) = (Vec::new(), zone.clone());
+    let csv = if first { Csv::new(R::TABLE, true, zone, bytes)? } else { Csv::without_header(true, zone, bytes) };
+    let mut csv = Box::new(csv);
     rows.iter().try_for_each(|row| csv.row(row.values().as_ref()))?;
     csv.finish()
 }
@@ -205,7 +208,7 @@ pub(super) async fn events(
     Extension(right): Extension<Right>,
     params: DownloadParams<ScopeParams, EventParams>,
 ) -> Result<Response, ApiError> {
-    let scope = params.common.scope(api.now(), right)?;
+    let scope = params.common.scope(&api, right)?;
     let EventParams { event, source, order } = params.own;
     let filter = EventFilter { scope, event: event.map(|text| text.0), source };
     let order = order.unwrap_or_default();
@@ -228,7 +231,7 @@ pub(super) async fn meetings(
     Extension(right): Extension<Right>,
     params: DownloadParams<ScopeParams, MeetingParams>,
 ) -> Result<Response, ApiError> {
-    let filter = MeetingFilter { scope: params.common.scope(api.now(), right)?, status: params.own.status };
+    let filter = MeetingFilter { scope: params.common.scope(&api, right)?, status: params.own.status };
     let order = Order::Newest;
     Rows { api, right, filter, order, read: |log, filter, page| log.list_meetings(filter, page), mask: Mask::meeting }
         .file(params.format)
@@ -249,7 +252,7 @@ pub(super) async fn attendance(
     Extension(right): Extension<Right>,
     params: DownloadParams<ScopeParams, StayParams>,
 ) -> Result<Response, ApiError> {
-    let (scope, closed_by) = (params.common.scope(api.now(), right)?, params.own.closed_by);
+    let (scope, closed_by) = (params.common.scope(&api, right)?, params.own.closed_by);
     let (filter, order) = (StayFilter { scope, closed_by, run: None }, Order::Newest);
     Rows { api, right, filter, order, read: |log, filter, page| log.list_stays(filter, page), mask: Mask::stay }
         .file(params.format)
@@ -270,7 +273,7 @@ pub(super) async fn recordings(
     Extension(right): Extension<Right>,
     params: DownloadParams<ScopeParams, NoParams>,
 ) -> Result<Response, ApiError> {
-    let filter = RecordingFilter { scope: params.common.scope(api.now(), right)?, run: None };
+    let filter = RecordingFilter { scope: params.common.scope(&api, right)?, run: None };
     let order = Order::Newest;
     Rows {
         api,

@@ -40,6 +40,7 @@ use crate::actions::ActionQueue;
 pub(super) use actions::ONLY_POST;
 use convoke_core::throttle::Throttle;
 use convoke_core::time::{Clock, Millis};
+use convoke_core::zone::TimeZone;
 use convoke_log::{LogError, Queries};
 use error::ApiError;
 use mask::Mask;
@@ -64,6 +65,7 @@ pub struct Api {
     /// Held by the one that is being made.
     workbook: Mutex<()>,
     clock: Clock,
+    zone: TimeZone,
     throttle: Throttle,
 }
 
@@ -74,9 +76,9 @@ impl std::fmt::Debug for Api {
 }
 
 impl Api {
-    /// Reads `log`, and answers what `health` knows.
+    /// Reads `log`, and answers what `health` knows. Days are those of `zone`.
     #[must_use]
-    pub fn new(log: Arc<dyn Queries>, health: Arc<Health>, clock: Clock) -> Self {
+    pub fn new(log: Arc<dyn Queries>, health: Arc<Health>, clock: Clock, zone: TimeZone) -> Self {
         let downloads = Arc::new(Semaphore::new(MAX_DOWNLOADS));
         Self {
             log,
@@ -85,6 +87,7 @@ impl Api {
             downloads,
             workbook: Mutex::new(()),
             clock,
+            zone,
             throttle: Throttle::default(),
         }
     }

@@ -17,9 +17,11 @@ use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
+use super::Api;
 use super::error::ApiError;
 use crate::http::auth::Right;
 use convoke_core::time::Millis;
+use convoke_core::zone::{TimeZone, WrittenTime};
 use convoke_log::Scope;
 
 /// How far a search for a person reaches: no index leads from a person to what they did.
@@ -28,6 +30,9 @@ const MAX_PERSON_RANGE: Duration = Duration::from_secs(MAX_PERSON_DAYS * 86_400)
 
 /// A longer name of something that is no parameter is not shown.
 const MAX_SHOWN_NAME_BYTES: usize = 40;
+
+/// The length of a date.
+const DATE_CHARS: usize = 10;
 
 /// The parameters of a query.
 #[derive(Debug)]
@@ -170,16 +175,42 @@ where
     }
 }
 
-/// A point in time.
+/// A point in time, in an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) struct Time(pub Millis);
 
-impl<'de> Deserialize<'de> for Time {
+/// A point in time, in a question.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AskedTime(WrittenTime);
+
+impl AskedTime {
+    /// Without an offset it is that of the zone.
+    pub fn in_zone(self, zone: &TimeZone) -> Millis {
+        self.0.in_zone(zone)
+    }
+}
+
+impl<'de> Deserialize<'de> for AskedTime {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        // In a query a plus is a space.
-        let text = String::deserialize(from)?.replace(' ', "+");
+        let mut text = String::deserialize(from)?;
+        // In a query a plus is a space. Right behind a date it is one.
+        if let Some(offset) = text.rfind(' ').filter(|place| *place > DATE_CHARS) {
+            text.replace_range(offset..=offset, "+");
+        }
         let allowed = "a time is RFC 3339, as in 2026-03-01T08:30:00Z, or a date, as in 2026-03-01";
-        Millis::read(&text).map(Self).map_err(|_| D::Error::custom(allowed))
+        text.parse().map(Self).map_err(|_| D::Error::custom(allowed))
+    }
+}
+
+impl PartialSchema for AskedTime {
+    fn schema() -> RefOr<Schema> {
+        Time::schema()
+    }
+}
+
+impl ToSchema for AskedTime {
+    fn name() -> std::borrow::Cow<'static, str> {
+        Time::name()
     }
 }
 
@@ -245,12 +276,13 @@ impl<const MAX: usize> ToSchema for Text<MAX> {}
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ScopeParams {
-    /// At this time or later: RFC 3339, or a date, which is its first moment in UTC.
+    /// At this time or later: RFC 3339, or a date, which is its first moment. Without an offset it is a time of the setting
+    /// `reports.time_zone`.
     #[param(inline)]
-    pub since: Option<Time>,
+    pub since: Option<AskedTime>,
     /// Before this time.
     #[param(inline)]
-    pub until: Option<Time>,
+    pub until: Option<AskedTime>,
     /// Of this subscriber.
     #[param(inline)]
     pub subscriber: Option<Text<100>>,
@@ -278,20 +310,20 @@ pub(crate) struct PageParams {
 
 impl ScopeParams {
     /// As the log is asked.
-    pub fn scope(&self, now: Millis, right: Right) -> Result<Scope, ApiError> {
+    pub fn scope(&self, api: &Api, right: Right) -> Result<Scope, ApiError> {
         if self.person.is_some() && right == Right::Masked {
             return Err(ApiError::Hidden);
         }
         let text = |text: &Option<Text<300>>| text.as_ref().map(|text| text.0.clone());
         let mut scope = Scope {
-            since: self.since.map(|time| time.0),
-            until: self.until.map(|time| time.0),
+            since: self.since.map(|time| time.in_zone(&api.zone)),
+            until: self.until.map(|time| time.in_zone(&api.zone)),
             subscriber: self.subscriber.as_ref().map(|text| text.0.clone()),
             meeting: text(&self.meeting),
             person: text(&self.person),
         };
         if scope.person.is_some() && scope.meeting.is_none() {
-            let end = scope.until.unwrap_or(now);
+            let end = scope.until.unwrap_or_else(|| api.now());
             let since = *scope.since.get_or_insert(end.minus(MAX_PERSON_RANGE));
             if end.since(since) > MAX_PERSON_RANGE {
                 return Err(ApiError::bad(format!(

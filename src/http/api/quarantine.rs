@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::Api;
 use super::error::{ApiError, Missing, Refusals};
 use super::paging::List;
-use super::params::{At, ListParams, NoParams, PageParams, Params, Text, Time};
+use super::params::{AskedTime, At, ListParams, NoParams, PageParams, Params, Text};
 use crate::http::auth::Right;
 use convoke_core::event::{Content, Unreadable};
 use convoke_core::verify;
@@ -20,12 +20,13 @@ use convoke_log::{ListedQuarantined, Order, QuarantineFilter};
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct QuarantineParams {
-    /// That arrived at this time or later: RFC 3339, or a date, which is its first moment in UTC.
+    /// That arrived at this time or later: RFC 3339, or a date, which is its first moment. Without an offset it is a time of
+    /// the setting `reports.time_zone`.
     #[param(inline)]
-    since: Option<Time>,
+    since: Option<AskedTime>,
     /// That arrived before this time.
     #[param(inline)]
-    until: Option<Time>,
+    until: Option<AskedTime>,
     /// Of this subscriber.
     #[param(inline)]
     subscriber: Option<Text<100>>,
@@ -59,8 +60,8 @@ pub(super) async fn list(
     let api = &*api;
     let page = params.page("quarantine", Order::Newest)?;
     let filter = QuarantineFilter {
-        since: params.common.since.map(|time| time.0),
-        until: params.common.until.map(|time| time.0),
+        since: params.common.since.map(|time| time.in_zone(&api.zone)),
+        until: params.common.until.map(|time| time.in_zone(&api.zone)),
         subscriber: params.common.subscriber.as_ref().map(|text| text.0.clone()),
     };
     let found = api.ask(api.log.list_quarantine(&filter, &page)).await?;

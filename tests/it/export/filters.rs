@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{export, filled, rows};
+use super::{command, export, filled, rows};
 use crate::log_contract::fixture::Backend;
 
 pub async fn a_range_and_filters_leave_what_they_say(backend: Backend) {
@@ -32,6 +32,27 @@ pub async fn a_range_and_filters_leave_what_they_say(backend: Backend) {
         let expected = all.iter().filter(|row| text(row, time).starts_with("2026-06-13")).count();
         assert!(!found.is_empty() && found.len() >= expected, "{table}: {} {expected}", found.len());
     }
+}
+
+pub async fn dates_are_those_of_the_time_zone_and_times_are_shown_with_their_offset(backend: Backend) {
+    filled(&backend).await;
+    let range = ["events", "--since", "2026-06-15T12:00:00.077Z", "--until", "2026-06-15T12:00:05.002Z"];
+    let expected = export(&backend, &range).await.stdout;
+    let there = async |since: &str, until: &str| {
+        let arguments = ["events", "--since", since, "--until", until];
+        command(&backend, &arguments).setting("TIME_ZONE", "Asia/Shanghai").run().await
+    };
+    let local = there("2026-06-15 20:00:00.077", "2026-06-15T20:00:05.002").await;
+    assert_eq!(local.code(), 0, "{local:?}");
+    // The same rows, and the same moments.
+    assert_eq!(local.stdout.lines().count(), expected.lines().count());
+    assert!(expected.contains("2026-06-15T12:00:00.077Z") && !expected.contains("+08:00"), "{expected}");
+    assert!(local.stdout.contains("2026-06-15T20:00:00.077+08:00"), "{local:?}");
+    let day = there("2026-06-16", "2026-06-17").await.stdout;
+    assert!(day.contains("2026-06-16T20:00:00.000+08:00") && !day.contains("2026-06-15"), "{day}");
+    let empty = there("2026-06-16", "2026-06-15 23:00").await;
+    let words = "--since 2026-06-16T00:00:00.000+08:00 is not before --until 2026-06-15T23:00:00.000+08:00";
+    assert!(empty.code() == 2 && empty.stderr.contains(words), "{empty:?}");
 }
 
 pub async fn what_cannot_be_exported_is_wrong_usage(backend: Backend) {

@@ -80,5 +80,6 @@ on_both! {
         a_file_is_there_only_once_it_is_whole;
     filters:
         a_range_and_filters_leave_what_they_say
+        dates_are_those_of_the_time_zone_and_times_are_shown_with_their_offset
         what_cannot_be_exported_is_wrong_usage;
 }

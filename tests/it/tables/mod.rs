@@ -1,6 +1,7 @@
 //! The analyst tables, on both databases.
 
 pub mod as_json;
+mod days;
 mod over;
 mod people;
 pub mod projection;
@@ -36,6 +37,8 @@ on_both! {
         who_is_one_person_does_not_depend_on_the_order_across_runs
         what_is_learnt_of_a_person_later_is_so_in_earlier_runs_until_it_is_forgotten
         the_name_that_is_shown_is_the_last_one_and_guests_in_two_runs_at_once_are_two;
+    days:
+        the_days_are_those_of_the_setting_and_replicas_that_disagree_are_told;
     questions:
         the_documented_queries_answer_what_they_say;
     views:

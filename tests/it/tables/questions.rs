@@ -130,7 +130,7 @@ async fn everything_that_analysts_see_has_a_comment_in_postgresql() {
         .value(
             "SELECT coalesce(string_agg(c.relname || '.' || a.attname, ', '), '')
                FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
-              WHERE (c.relname IN ('meetings', 'attendance', 'recordings') AND c.relkind = 'r'
+              WHERE (c.relname IN ('meetings', 'attendance', 'recordings', 'days') AND c.relkind = 'r'
                      OR c.relkind = 'v' AND c.relnamespace = 'public'::regnamespace)
                 AND a.attnum > 0
                 AND (col_description(c.oid, a.attnum) IS NULL OR obj_description(c.oid, 'pg_class') IS NULL)",

@@ -12,7 +12,7 @@ use crate::{
     support::docs,
 };
 
-const TABLES: [&str; 3] = ["meetings", "attendance", "recordings"];
+const TABLES: [&str; 4] = ["meetings", "attendance", "recordings", "days"];
 
 async fn filled(backend: &Backend) {
     let log = backend.log().await;

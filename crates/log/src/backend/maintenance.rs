@@ -9,9 +9,10 @@ use crate::disk::Disk;
 use crate::maintenance::COUNT_QUARANTINED;
 use crate::query::Begin;
 use crate::retention::{self, Known, RetentionQueries};
-use crate::{Counts, LogError, Maintenance, RetentionHeld, Schema};
+use crate::{Counts, DaysKept, LogError, Maintenance, RetentionHeld, Schema};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
+use convoke_core::zone::TimeZone;
 
 #[async_trait]
 impl Maintenance for Backend {
@@ -34,6 +35,16 @@ impl Maintenance for Backend {
             Self::Postgres(log) => log.maintain(self, now).await,
             Self::Sqlite(log) => log.maintain(self, now).await,
         }
+    }
+
+    async fn keep_days(&self, zone: &TimeZone, now: Millis, replace: bool) -> Result<DaysKept, LogError> {
+        self.write_days(zone, now, replace).await
+    }
+
+    async fn days_zone(&self) -> Result<Option<String>, LogError> {
+        let found: Option<(String,)> =
+            self.optional(self.query("SELECT time_zone FROM days ORDER BY day LIMIT 1")).await?;
+        Ok(found.map(|(zone,)| zone))
     }
 
     async fn retention_held(&self, now: Millis) -> Result<Option<RetentionHeld>, LogError> {

@@ -10,6 +10,7 @@ use crate::{LogError, Queries, Store};
 use crate::query::{Begin, Connection, Dialect, FromAnyRow, Plan, Query};
 
 mod actions;
+mod days;
 mod erasure;
 mod handshakes;
 mod log;
