@@ -10,7 +10,7 @@ use super::tasks::Phase;
 use crate::actions;
 use crate::audit::watch::{StreamMetrics, StreamWatch};
 use crate::backfill::task::{self, BackfillMetrics};
-use crate::enrichment::{self, Enrichment, Enterprise};
+use crate::enrichment::{self, Directory, Enrichment, Enterprise, PEOPLE_TASK};
 use crate::metrics::{Counters, Registry};
 use crate::projection::{self, Projector};
 use crate::recordings::{self, Recordings};
@@ -30,7 +30,7 @@ const WATCH: &str = "stream_watch";
 const SUBSCRIPTION: &str = "subscription_watch";
 
 /// All possible helpers, whether the settings enable them or not.
-pub(super) const NAMES: [&str; 12] = [
+pub(super) const NAMES: [&str; 13] = [
     actions::NAME,
     TABLES,
     BACKFILL,
@@ -38,6 +38,7 @@ pub(super) const NAMES: [&str; 12] = [
     enrichment::TASK,
     super::reload::NAME,
     super::gauges::NAME,
+    PEOPLE_TASK,
     RECORDINGS,
     RELAY,
     WATCH,
@@ -74,6 +75,7 @@ fn failures(registry: &Registry, task: &str) -> Counters<Class> {
 pub(super) fn of_the_platform(parts: &mut Parts<'_>, status: watch::Sender<Option<SubscriptionStatus>>) {
     let backfilled = BackfillMetrics::new(parts.registry);
     let (recorded, enriched) = (failures(parts.registry, RECORDINGS), failures(parts.registry, enrichment::TASK));
+    let listed = failures(parts.registry, PEOPLE_TASK);
     let settings = parts.settings;
     let (Some(platform), Some(client)) = (&settings.platform, parts.shared.client.clone()) else { return };
     if let Some(every) = platform.backfill_every {
@@ -109,6 +111,13 @@ pub(super) fn of_the_platform(parts: &mut Parts<'_>, status: watch::Sender<Optio
             let (client, leader) = (client.clone(), (projection::CURSOR, it.owner));
             let enrichment = Enrichment::new(it.log, client, enriched.clone(), it.clock, enterprise.clone(), leader);
             enrichment.run(it.migrated, stop)
+        });
+    }
+    if platform.people {
+        let client = client.clone();
+        parts.helper(PEOPLE_TASK, Phase::Sources, move |it, stop| {
+            let leader = (projection::CURSOR, it.owner);
+            Directory::new(it.log, client.clone(), listed.clone(), it.clock, leader).run(it.migrated, stop)
         });
     }
     if let Some(every) = platform.watch_every {

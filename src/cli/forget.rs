@@ -178,12 +178,14 @@ async fn progressing<T>(work: impl AsyncFnOnce(&mut dyn FnMut(Part)) -> Result<T
 }
 
 fn rows(erased: &Erased, done: &str) {
-    let Erased { events, stays, quarantined, hosts, messages } = erased;
+    let Erased { events, stays, quarantined, hosts, invitations, people, messages } = erased;
     println!("log          {} {done}", counted(*events, "event", "events"));
     println!(
-        "tables       {}, {}",
+        "tables       {}, {}, {}, {}",
         counted(*stays, "stay", "stays"),
-        counted(*hosts, "host of a meeting", "hosts of meetings")
+        counted(*hosts, "host of a meeting", "hosts of meetings"),
+        counted(*invitations, "invitation", "invitations"),
+        counted(*people, "entry of the directory", "entries of the directory")
     );
     println!("quarantine   {}", counted(*quarantined, "body", "bodies"));
     println!("stream       {}", counted(*messages, "message", "messages"));

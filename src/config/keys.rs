@@ -60,7 +60,7 @@ const fn key(
 }
 
 /// All settings except the two lists: the subscribers are read by `subscribers`, the admin listener's tokens by `admin`.
-pub(super) const KEYS: [Key; 49] = [
+pub(super) const KEYS: [Key; 50] = [
     key("listen.events", "LISTEN", Some("--listen"), Shape::Text, "127.0.0.1:8080"),
     key("listen.admin", "ADMIN_LISTEN", Some("--admin-listen"), Shape::Text, "127.0.0.1:8081"),
     key("listen.path", "PATH_EVENTS", Some("--path"), Shape::Text, "/openapi/meetingevent"),
@@ -107,6 +107,7 @@ pub(super) const KEYS: [Key; 49] = [
     key("backfill.every", "BACKFILL_EVERY", None, Shape::Text, "off"),
     key("recordings.enabled", "RECORDINGS_ENABLED", None, Shape::Bool, "false"),
     key("enrich.enabled", "ENRICH_ENABLED", None, Shape::Bool, "false"),
+    key("enrich.people", "ENRICH_PEOPLE", None, Shape::Bool, "false"),
     key("reports.time_zone", "TIME_ZONE", None, Shape::Text, "UTC"),
     key("log.format", "LOG_FORMAT", Some("--log-format"), Shape::Text, "auto"),
     key("telemetry.otlp_endpoint", "OTLP_ENDPOINT", None, Shape::Text, NONE),

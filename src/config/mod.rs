@@ -268,6 +268,8 @@ pub struct Platform {
     pub recordings: bool,
     /// Whether details of meetings are fetched.
     pub enrich: bool,
+    /// Whether departments and titles of people are fetched.
+    pub people: bool,
 }
 
 /// Figures, and times that are shown to people.

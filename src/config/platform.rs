@@ -23,7 +23,7 @@ const MAX_INTERVAL: Duration = Duration::from_secs(7 * 86_400);
 const OFF: &str = "off";
 
 /// Settings that have no meaning without the credentials.
-const DEPENDENT: [&str; 9] = [
+const DEPENDENT: [&str; 10] = [
     "platform.url",
     "platform.user_id",
     "platform.corp_id",
@@ -33,6 +33,7 @@ const DEPENDENT: [&str; 9] = [
     "backfill.every",
     "recordings.enabled",
     "enrich.enabled",
+    "enrich.people",
 ];
 
 /// The platform's API; `None` without credentials.
@@ -82,6 +83,7 @@ pub(super) fn platform(layers: &Layers, env: &Env) -> Result<Option<Platform>, C
         backfill_every: every(layers, "backfill.every", MIN_BACKFILL_INTERVAL)?,
         recordings: layers.read("recordings.enabled", parse::boolean)?,
         enrich: layers.read("enrich.enabled", parse::boolean)?,
+        people: layers.read("enrich.people", parse::boolean)?,
     }))
 }
 

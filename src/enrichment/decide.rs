@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use convoke_core::time::Millis;
-use convoke_log::{Details, EnrichmentOutcome, EnrichmentWorkItem};
+use convoke_log::{Details, EnrichmentOutcome, EnrichmentWorkItem, Invitation};
 use convoke_platform::retry_policy::{RetryPolicy, Verdict};
-use convoke_platform::{Class, Conference};
+use convoke_platform::{Class, Conference, Invitee};
 
 /// A run is retried until its last event is this old.
 const RETRIES: RetryPolicy = RetryPolicy {
@@ -63,7 +63,13 @@ pub fn details(run: &EnrichmentWorkItem, call: Call, conference: &Conference) ->
         corp_id: None,
         conference_type: conference.conference_type.clone(),
         webinar: conference.webinar,
+        invitations: conference.invitees.iter().map(invitation).collect(),
     })
+}
+
+fn invitation(invitee: &Invitee) -> Invitation {
+    let Invitee { user_uuid, account, number, name, department, attendee_type } = invitee.clone();
+    Invitation { user_uuid, account, call_number: number, display_name: name, department, attendee_type }
 }
 
 /// The schedule, as far as the answer has it. The times of a run that is over are those at which it was held. Those of a recurring

@@ -6,6 +6,7 @@
 //! the lease changes hands, both write the same.
 
 mod decide;
+mod people;
 #[cfg(test)]
 mod tests;
 
@@ -19,10 +20,11 @@ use crate::forget::suppression;
 use crate::metrics::Counters;
 use convoke_core::throttle::Throttle;
 use convoke_core::time::{Clock, instant};
-use convoke_log::{Details, EnrichmentOutcome, EnrichmentWorkItem, LogError, WorkLists};
+use convoke_log::{Details, EnrichmentOutcome, EnrichmentWorkItem, LogError, RunKey, WorkLists};
 use convoke_platform::backoff::Backoff;
 use convoke_platform::{Class, Client, PlatformError};
 use decide::Call;
+pub use people::{Directory, PEOPLE_TASK};
 
 /// The task's name, for logs and metrics.
 pub const TASK: &str = "enrichment";
@@ -140,7 +142,8 @@ impl Enrichment {
         };
         let Some(mut enriched) = enriched else { return Ok(false) };
         if let EnrichmentOutcome::Known(details) | EnrichmentOutcome::GivenUp { details, .. } = &mut enriched {
-            suppression::without_forgotten(&*self.log, run.first_event_at, details).await?;
+            let key = RunKey { subscriber_id: (*run.subscriber_id).into(), meeting_uuid: (*run.meeting_uuid).into() };
+            suppression::without_forgotten(&*self.log, &key, run.first_event_at, details).await?;
         }
         self.log.settle_enrichment(&run, &enriched).await?;
         Ok(true)

@@ -35,8 +35,8 @@ use convoke_core::id::Seq;
 use convoke_core::raw_json;
 use convoke_core::time::{Millis, instant};
 use convoke_log::{
-    Erased, Erasure, Erasures, FORGOTTEN, Handles, LogError, MeetingFilter, Order, Page, PersonRow, RunKey, Scope,
-    StayKey,
+    Erased, Erasure, Erasures, FORGOTTEN, Handles, InvitationRow, LogError, MeetingFilter, Order, Page, PersonRow,
+    RunKey, Scope, StayKey,
 };
 use matches::{Matches, key_of};
 use suppression::SuppressionKey;
@@ -178,6 +178,17 @@ impl Forget {
                 page.iter().map(|host| suppression.of_host(host.host.as_deref(), host.host_user_uuid.as_deref()));
             survey.found.hosts += count(hosts.filter(|hashes| hashes.iter().any(|hash| known.contains(hash))).count());
         }
+        let mut after = None;
+        loop {
+            let page = self.log.invitations(after.as_ref(), PAGE_RUNS).await?;
+            let Some(last) = page.last() else { break };
+            let theirs = page.iter().filter(|row| {
+                suppression.of_invitation(&row.run, &row.invitation).iter().any(|hash| known.contains(hash))
+            });
+            survey.found.invitations += count(theirs.count());
+            after = Some(last.clone());
+        }
+        survey.found.people = self.log.known_people(&self.handles.users).await?;
         if let Some(bus) = &self.bus {
             progress(Part::Stream);
             let person = stream::Person { events: &events, handles: &self.handles, stays: &stays };
@@ -226,6 +237,8 @@ impl Forget {
         let tables = Projector::new(self.log.clone(), self.owner.clone());
         tables.forget(&*self.log, begun.id, &noted, |_| progress(Part::Tables)).await?;
         self.erase_hosts(&begun, &suppression).await?;
+        self.erase_invitations(&begun, &suppression).await?;
+        retrying(async || log.erase_people(begun.id, &self.handles.users).await).await?;
         if let Some(bus) = &self.bus {
             progress(Part::Stream);
             stream::wait_for_relay(log, &self.owner, done).await?;
@@ -424,6 +437,22 @@ impl Forget {
                     let named = host.subject.as_deref().zip(name).is_some_and(|(subject, name)| subject.contains(name));
                     retrying(async || self.log.erase_host(erasure.id, &host.run, named).await).await?;
                 }
+            }
+        }
+    }
+
+    async fn erase_invitations(&self, erasure: &Erasure, suppression: &SuppressionKey) -> Result<(), LogError> {
+        let mut after: Option<InvitationRow> = None;
+        loop {
+            let page = retrying(async || self.log.invitations(after.as_ref(), PAGE_RUNS).await).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.clone());
+            let rows: Vec<_> = page.iter().map(|row| (&row.run, &row.invitation)).collect();
+            let mut forgotten = suppression.forgotten_invitations(&*self.log, &rows).await?.into_iter();
+            let theirs: Vec<InvitationRow> =
+                page.into_iter().filter(|_| forgotten.next().flatten().is_some()).collect();
+            if !theirs.is_empty() {
+                retrying(async || self.log.erase_invitations(erasure.id, &theirs).await).await?;
             }
         }
     }

@@ -11,7 +11,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
 use convoke_core::time::Millis;
-use convoke_log::{Details, Handles, LogError, RunKey, Suppression};
+use convoke_log::{Details, Handles, Invitation, LogError, RunKey, Suppression};
 
 /// Length of a key in bytes.
 const KEY_BYTES: usize = 32;
@@ -172,6 +172,31 @@ impl SuppressionKey {
         identifiers.map(|identifier| self.hash(identifier)).collect()
     }
 
+    /// The hashes by which somebody who was invited to a run is looked up.
+    #[must_use]
+    pub fn of_invitation(&self, run: &RunKey, invitation: &Invitation) -> Vec<String> {
+        let Invitation { user_uuid, account, call_number, display_name, .. } = invitation;
+        let users = user_uuid.iter().map(|user| Identifier::User(user));
+        let accounts = account.iter().map(|account| Identifier::Account(account));
+        let by_id = users.chain(accounts).map(|identifier| self.hash(identifier));
+        by_id.chain(self.of_platform_stay(run, display_name.as_deref(), call_number.as_deref())).collect()
+    }
+
+    /// Which of these rows are about a person who was erased, each with the time of the last erasure.
+    ///
+    /// # Errors
+    /// [`LogError::Unavailable`].
+    pub async fn forgotten_invitations(
+        &self,
+        log: &dyn Suppression,
+        rows: &[(&RunKey, &Invitation)],
+    ) -> Result<Vec<Option<Millis>>, LogError> {
+        let hashes: Vec<Vec<String>> =
+            rows.iter().map(|(run, invitation)| self.of_invitation(run, invitation)).collect();
+        let found = forgotten(log, &hashes).await?;
+        Ok(hashes.iter().map(|hashes| hashes.iter().filter_map(|hash| found.get(hash)).max().copied()).collect())
+    }
+
     /// When the host of a run was erased, if it was.
     ///
     /// # Errors
@@ -197,6 +222,15 @@ pub struct PlatformStay<'a> {
     pub at: Option<Millis>,
 }
 
+/// Those of these hashes that belong to erased people.
+async fn forgotten(log: &dyn Suppression, hashes: &[Vec<String>]) -> Result<HashMap<String, Millis>, LogError> {
+    let mut found = HashMap::new();
+    for chunk in hashes.concat().chunks(1_000) {
+        found.extend(log.forgotten(chunk).await?);
+    }
+    Ok(found)
+}
+
 /// For each of these stays of a run, whether its person was erased since.
 ///
 /// # Errors
@@ -209,10 +243,7 @@ pub async fn forgotten_stays(
     let Some(suppression) = SuppressionKey::of(log).await? else { return Ok(vec![false; stays.len()]) };
     let hashes: Vec<Vec<String>> =
         stays.iter().map(|stay| suppression.of_platform_stay(run, stay.name, stay.number)).collect();
-    let mut found: HashMap<String, Millis> = HashMap::new();
-    for chunk in hashes.concat().chunks(1_000) {
-        found.extend(log.forgotten(chunk).await?);
-    }
+    let found = forgotten(log, &hashes).await?;
     let forgotten = |(stay, hashes): (&PlatformStay<'_>, &Vec<String>)| {
         let until = hashes.iter().filter_map(|hash| found.get(hash)).max();
         // A stay without a time may be from before the erasure.
@@ -221,14 +252,19 @@ pub async fn forgotten_stays(
     Ok(stays.iter().zip(&hashes).map(forgotten).collect())
 }
 
-/// If the host of a run that began at `began` was erased since, removes the host from the details, and the subject too if it
-/// contains the host's name.
+/// Removes from the details of a run that began at `began` who was erased since: the host, with the subject if it contains the
+/// host's name, and invitees.
 ///
 /// # Errors
 /// [`LogError::Unavailable`].
-pub async fn without_forgotten(log: &dyn Suppression, began: Millis, details: &mut Details) -> Result<(), LogError> {
+pub async fn without_forgotten(
+    log: &dyn Suppression,
+    run: &RunKey,
+    began: Millis,
+    details: &mut Details,
+) -> Result<(), LogError> {
     let (host, user_uuid) = (details.host.as_deref(), details.host_user_uuid.as_deref());
-    if host.or(user_uuid).is_none() {
+    if host.or(user_uuid).is_none() && details.invitations.is_empty() {
         return Ok(());
     }
     let Some(suppression) = SuppressionKey::of(log).await? else { return Ok(()) };
@@ -237,6 +273,9 @@ pub async fn without_forgotten(log: &dyn Suppression, began: Millis, details: &m
         (details.host, details.host_user_uuid) = (None, None);
         details.subject = details.subject.take().filter(|_| !named);
     }
+    let rows: Vec<_> = details.invitations.iter().map(|invitation| (run, invitation)).collect();
+    let mut forgotten = suppression.forgotten_invitations(log, &rows).await?.into_iter();
+    details.invitations.retain(|_| forgotten.next().flatten().is_none_or(|until| began > until));
     Ok(())
 }
 

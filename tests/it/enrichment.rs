@@ -10,14 +10,14 @@ use std::{
 
 use convoke::{
     cursor::{Cursor as _, Progress},
-    enrichment::{Enrichment, Enterprise},
+    enrichment::{Directory, Enrichment, Enterprise},
     metrics::{Counters, Registry},
     projection::{self, Projector},
 };
 use convoke_core::time::Clock;
 use convoke_log::{Store, WorkCounts};
 use convoke_platform::{Class, Client, Options};
-use convoke_simulator::platform::{Call, Fault, Platform, PlatformOptions, Refusal, Run, State};
+use convoke_simulator::platform::{Call, Fault, Invited, Platform, PlatformOptions, Refusal, Run, State};
 
 use crate::{
     log_contract::fixture::{Backend, append, on_both},
@@ -36,6 +36,8 @@ on_both! {
     only_who_moves_the_cursor_of_the_tables_asks
     a_refused_question_is_a_pause_and_a_wrong_one_is_given_up
     tables_that_are_made_anew_keep_what_is_known
+    who_was_invited_and_did_not_come_is_told
+    departments_are_asked_for_two_hundred_people_at_once_and_weekly
 }
 
 const HOUR: i64 = 3_600_000;
@@ -102,6 +104,19 @@ impl Rig {
 
     async fn works(&mut self, task: &mut Enrichment) {
         // Or the lease would end while a test takes its time.
+        self.log.lease(projection::CURSOR, "us", WAIT_TIMEOUT).await.expect("a database");
+        while task.step().await.expect("a database") {}
+    }
+
+    fn directory(&self) -> Directory {
+        let clock = Clock::Set(Arc::clone(&self.clock));
+        let options = Options::new(self.platform.url(), simulated_platform::APP_ID, simulated_platform::APP_KEY.into());
+        let client = Client::new(options, clock.clone()).expect("a client");
+        let leader = (projection::CURSOR, "us".to_owned());
+        Directory::new(self.log.clone(), client, self.failures.clone(), clock, leader)
+    }
+
+    async fn asks(&mut self, task: &mut Directory) {
         self.log.lease(projection::CURSOR, "us", WAIT_TIMEOUT).await.expect("a database");
         while task.step().await.expect("a database") {}
     }
@@ -302,4 +317,125 @@ async fn tables_that_are_made_anew_keep_what_is_known(backend: Backend) {
     rig.follow().await;
     rig.works_anew().await;
     assert_eq!((rig.row("one").await, rig.asked()), (before, (0, 1)));
+}
+
+fn invited(user: &str, account: &str, number: &str, name: &str) -> Invited {
+    let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    Invited { user_uuid: some(user), account: some(account), number: some(number), name: name.to_owned() }
+}
+
+impl Rig {
+    /// Somebody was in a run for so many minutes from `NOW` on.
+    async fn was_there(&mut self, uuid: &str, participant: &str, ids: &str, minutes: i64) {
+        let left = NOW + minutes * 60_000;
+        let attendee = format!(r#"{{"participantID":"{participant}",{ids},"joinTime":{NOW},"leftTime":{left}}}"#);
+        let meeting = format!(r#"{{"meetingID":"1001","meetingUUID":"{uuid}"}}"#);
+        let payload = format!(r#"{{"meetingInfo":{meeting},"attendeeInfo":{attendee}}}"#);
+        append(&self.log, &[format!(r#"{{"event":"meeting.left","timestamp":{left},"payload":{payload}}}"#)]).await;
+        self.follow().await;
+    }
+
+    async fn list(&self, what: &str, sql: &str) -> String {
+        let list = if self.backend.postgres.is_some() { "string_agg" } else { "group_concat" };
+        self.backend.value(&format!("SELECT coalesce({list}({what}, ', '), '-') FROM ({sql}) AS t")).await
+    }
+}
+
+async fn who_was_invited_and_did_not_come_is_told(backend: Backend) {
+    let mut rig = Rig::new(backend).await;
+    let people = vec![
+        invited("u-user", "a-user", "+1", "User"),
+        invited("", "a-known", "", "By an account of which the user is known"),
+        invited("", "", "+3", "By number"),
+        invited("", "", "", "Guest"),
+        invited("u-away", "a-away", "+4", "Away"),
+        invited("", "", "+5", "Phone away"),
+        invited("u-late", "", "", "Short"),
+    ];
+    rig.happens("meeting.create", "course", "1001", NOW - HOUR).await;
+    rig.platform.edit(|archive| {
+        let run = Run::over("course", "1001", millis(NOW), millis(NOW + HOUR));
+        archive.put(Run { state: State::Scheduled, invited: people, ..run });
+    });
+    rig.works_anew().await;
+    let invited = "SELECT count(*) FROM invitations";
+    assert_eq!(rig.backend.value(invited).await, "8", "with the host");
+    assert_eq!(rig.backend.value("SELECT count(*) FROM absentees").await, "0", "it is not held yet");
+
+    // One who was asked by mistake is taken off the list before it begins; a crowd takes more than a page.
+    let crowd = (0..250).map(|number| invited_user(&format!("u-crowd-{number}")));
+    rig.platform.edit(|archive| {
+        archive.edit("course", |run| {
+            run.invited.pop();
+            run.invited.extend(crowd);
+        });
+    });
+    rig.happens("meeting.modify", "course", "1001", NOW - HOUR / 2).await;
+    rig.works_anew().await;
+    assert_eq!(rig.backend.value(invited).await, "257");
+    rig.happens("meeting.started", "course", "1001", NOW).await;
+    rig.was_there("course", "p1", r#""userUUID":"u-user","displayName":"U""#, 30).await;
+    rig.was_there("course", "p1b", r#""account":"a-user","displayName":"U, twice""#, 20).await;
+    rig.was_there("elsewhere", "p0", r#""userUUID":"u-known","account":"a-known""#, 1).await;
+    rig.was_there("course", "p2", r#""userUUID":"u-known","displayName":"K""#, 10).await;
+    rig.was_there("course", "p3", r#""callNumber":"+3","displayName":"Somebody""#, 5).await;
+    rig.was_there("course", "p4", r#""displayName":"Guest""#, 5).await;
+    rig.was_there("course", "p9", r#""userUUID":"u-host","displayName":"Nobody invited them""#, 50).await;
+    let named = "attendee_type IS NOT NULL AND invitee NOT LIKE 'u-crowd-%'";
+    assert_eq!(rig.backend.value("SELECT count(*) FROM absentees").await, "0", "it is not over");
+    rig.happens("meeting.end", "course", "1001", NOW + HOUR).await;
+    let there = format!("SELECT invitee, minutes FROM invitees WHERE stays > 0 AND {named} ORDER BY invitee");
+    let there = rig.list("invitee || ' ' || CAST(round(minutes) AS integer)", &there).await;
+    assert_eq!(there, "+3 5, Guest 5, a-known 10, u-user 30", "two devices at once count once");
+    let away = format!("SELECT invitee FROM absentees WHERE {named} ORDER BY invitee");
+    assert_eq!(rig.list("invitee", &away).await, "+5, aaaabbbbccccddddeeeeffff00001111, u-away");
+    assert_eq!(rig.backend.value("SELECT count(*) FROM absentees").await, "253");
+    let percent = "SELECT CAST(round(100.0 * count(*) FILTER (WHERE minutes >= 10) / count(*)) AS integer)
+                     FROM invitees WHERE meeting_uuid = 'course' AND invitee NOT LIKE 'u-crowd-%'";
+    assert_eq!(rig.backend.value(percent).await, "29");
+}
+
+fn invited_user(user: &str) -> Invited {
+    invited(user, "", "", user)
+}
+
+async fn departments_are_asked_for_two_hundred_people_at_once_and_weekly(backend: Backend) {
+    let mut rig = Rig::new(backend).await;
+    let leaves = |participant: usize, ids: &str| {
+        let attendee = format!(r#"{{"participantID":"p{participant}",{ids},"joinTime":{NOW},"leftTime":{}}}"#, NOW + 1);
+        let payload = format!(r#"{{"meetingInfo":{{"meetingUUID":"run"}},"attendeeInfo":{attendee}}}"#);
+        format!(r#"{{"event":"meeting.left","timestamp":{},"payload":{payload}}}"#, NOW + 1)
+    };
+    let mut infos: Vec<String> = (0..300)
+        .map(|number| leaves(number, &format!(r#""userUUID":"user-{number:03}","account":"account-{number}""#)))
+        .collect();
+    infos.push(leaves(900, r#""userUUID":"user-alone""#));
+    infos.push(leaves(901, r#""account":"no-user""#));
+    append(&rig.log, &infos).await;
+    rig.follow().await;
+    rig.platform.edit(|archive| archive.left.insert("user-007".to_owned()));
+    let refused = Fault::Refuse(Refusal::new(403, "MMC.111070002", "CONF_INSUFFICIENT_PERMISSIONS"));
+    rig.platform.inject(Call::Users, refused, 1);
+    let mut task = rig.directory();
+    rig.asks(&mut task).await;
+    let known = "SELECT count(*) || ' ' || count(told_at) || ' ' || count(department) FROM people";
+    assert_eq!(rig.backend.value(known).await, "301 0 0", "a refusal is a pause");
+    let mut task = rig.directory();
+    rig.asks(&mut task).await;
+    assert_eq!(rig.backend.value(known).await, "301 300 300");
+    assert_eq!(rig.platform.count(Call::Users), 3);
+    let personal = "SELECT count(*) FROM people WHERE coalesce(title, '') NOT IN ('Engineer', '')";
+    assert_eq!(rig.backend.value(personal).await, "0");
+    let of_department = "SELECT count(DISTINCT department) || ' ' || count(*) FROM department_attendance";
+    assert_eq!(rig.backend.value(of_department).await, "4 302");
+
+    // Who was erased meanwhile does not come back with the next answer; who left the enterprise has no department.
+    rig.platform.edit(|archive| archive.left.insert("user-008".to_owned()));
+    rig.set(NOW + 6 * DAY);
+    rig.asks(&mut task).await;
+    assert_eq!(rig.platform.count(Call::Users), 3, "not before a week is over");
+    rig.set(NOW + 8 * DAY);
+    rig.asks(&mut task).await;
+    assert_eq!(rig.platform.count(Call::Users), 5);
+    assert_eq!(rig.backend.value(known).await, "301 299 299");
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::{Changes, Lease, LogError, LogReader, Moved, Operations, Projection, Reading, RunKey};
+use super::{Changes, Invitation, Lease, LogError, LogReader, Moved, Operations, Projection, Reading, RunKey};
 use convoke_core::event::{Attendee, Meeting};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
@@ -134,8 +134,25 @@ pub struct Erased {
     pub quarantined: i64,
     /// Runs whose host was the person.
     pub hosts: i64,
+    /// Rows of `invitations`.
+    pub invitations: i64,
+    /// Rows of `people`.
+    pub people: i64,
     /// Messages in the stream.
     pub messages: i64,
+}
+
+/// A row of `invitations`.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct InvitationRow {
+    /// The run.
+    #[sqlx(flatten)]
+    pub run: RunKey,
+    /// Who that is in the run.
+    pub invitee: String,
+    /// What is known of them.
+    #[sqlx(flatten)]
+    pub invitation: Invitation,
 }
 
 /// The host of a run.
@@ -186,6 +203,12 @@ pub trait PersonSearch: LogReader {
 
     /// At most `limit` runs after `after` with a known host.
     async fn hosts(&self, after: Option<&RunKey>, limit: u32) -> Result<Vec<Host>, LogError>;
+
+    /// At most `limit` invitations after `after`.
+    async fn invitations(&self, after: Option<&InvitationRow>, limit: u32) -> Result<Vec<InvitationRow>, LogError>;
+
+    /// How many of these users are in `people`.
+    async fn known_people(&self, users: &[String]) -> Result<i64, LogError>;
 }
 
 /// Erasing. Each method is one transaction that includes its count.
@@ -239,6 +262,12 @@ pub trait Erasures: PersonSearch + Projection + Operations + Reading {
 
     /// Erases the host of a run, and its subject if `subject` is true.
     async fn erase_host(&self, erasure: i64, run: &RunKey, subject: bool) -> Result<(), LogError>;
+
+    /// Deletes invitations.
+    async fn erase_invitations(&self, erasure: i64, invitations: &[InvitationRow]) -> Result<(), LogError>;
+
+    /// Deletes these users from `people`.
+    async fn erase_people(&self, erasure: i64, users: &[String]) -> Result<(), LogError>;
 
     /// The events erased by this erasure, or by an earlier one of the same person.
     async fn erased_events(&self, erasure: i64) -> Result<Vec<EventId>, LogError>;

@@ -47,7 +47,8 @@ use sqlite::SqliteLog;
 pub use actions::ActionNotes;
 pub use attributes::{Attributes, ParticipantAttributes};
 pub use erasure::{
-    Erased, Erasure, Erasures, FORGOTTEN, Handles, Host, PersonRow, PersonSearch, PersonStay, StayKey, Suppression,
+    Erased, Erasure, Erasures, FORGOTTEN, Handles, Host, InvitationRow, PersonRow, PersonSearch, PersonStay, StayKey,
+    Suppression,
 };
 pub use error::{LogError, Unmigrated};
 pub use handshakes::{Handshakes, HandshakesSeen};
@@ -69,8 +70,8 @@ pub use snapshots::{RunSnapshot, Snapshots, StaySnapshot};
 pub use stats::{Arrived, GoingOn, MAX_COUNTED_DURATION, MeetingCounts, Statistics};
 pub use test_data::{TestData, TestDataCounts};
 pub use work_lists::{
-    Details, EnrichmentOutcome, EnrichmentWorkItem, FinishedRecording, RecordingOutcome, RecordingWorkItem, WorkCounts,
-    WorkLists,
+    Details, DuePerson, EnrichmentOutcome, EnrichmentWorkItem, FinishedRecording, Invitation, KnownPerson,
+    RecordingOutcome, RecordingWorkItem, WorkCounts, WorkLists,
 };
 
 /// Everything that users query: read-only.

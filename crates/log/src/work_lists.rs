@@ -134,6 +134,58 @@ pub struct Details {
     pub conference_type: Option<String>,
     /// Whether it is a webinar.
     pub webinar: Option<bool>,
+    /// Who was invited. What is known of a meeting that is still to come replaces what was; later it is only added to.
+    pub invitations: Vec<Invitation>,
+}
+
+/// Somebody who was invited to a run: a person, or a room's terminal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
+pub struct Invitation {
+    /// The user UUID.
+    pub user_uuid: Option<String>,
+    /// The account.
+    pub account: Option<String>,
+    /// The number.
+    pub call_number: Option<String>,
+    /// The name.
+    pub display_name: Option<String>,
+    /// The department.
+    pub department: Option<String>,
+    /// `normal`, `terminal`, `outside` or `mobile`.
+    pub attendee_type: Option<String>,
+}
+
+impl Invitation {
+    /// Who that is, in this run: the user, else the account, the number or the name.
+    #[must_use]
+    pub fn invitee(&self) -> Option<&str> {
+        let handles = [&self.user_uuid, &self.account, &self.call_number, &self.display_name];
+        handles.into_iter().find_map(|handle| handle.as_deref())
+    }
+}
+
+/// A user to ask the directory for.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct DuePerson {
+    /// The user UUID.
+    pub user_uuid: String,
+    /// An account of the user, if events tell one.
+    pub account: Option<String>,
+}
+
+/// What the directory says of a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownPerson {
+    /// The user UUID.
+    pub user_uuid: String,
+    /// Whether it knows the user and tells it.
+    pub told: bool,
+    /// Whether nothing has changed since the last time; then the rest is not told.
+    pub unchanged: bool,
+    /// The department.
+    pub department: Option<String>,
+    /// The title.
+    pub title: Option<String>,
 }
 
 /// The outcome of an [`EnrichmentWorkItem`].
@@ -224,6 +276,15 @@ pub trait WorkLists: Log + Notes + Suppression {
     /// Runs modified since are added again, and so are given-up runs that have started or ended since. Cancelled runs
     /// are left out, because the platform no longer knows them. Returns how many were added.
     async fn queue_enrichments(&self, now: Millis) -> Result<u64, LogError>;
+
+    /// Adds users who were in meetings to `people`, due at `now`, if they are not in it; only some of them if there are many.
+    async fn queue_people(&self, now: Millis) -> Result<u64, LogError>;
+
+    /// At most `limit` users who are due at `now`, also those who would only be due more than `refresh` after it.
+    async fn due_people(&self, now: Millis, refresh: Duration, limit: u32) -> Result<Vec<DuePerson>, LogError>;
+
+    /// Stores what the directory said at `now` of users that are still in `people`; they are due again at `due_at`.
+    async fn settle_people(&self, people: &[KnownPerson], now: Millis, due_at: Millis) -> Result<(), LogError>;
 
     /// At most `limit` runs that are due for enrichment at `now`, newest first. A run postponed or given up while the
     /// clock was far ahead of `now` is due, too.

@@ -17,8 +17,8 @@ mod walk;
 
 pub use error::{Class, PlatformError};
 pub use model::{
-    AttendeeRecord, Conference, Identity, NewSubscription, Occurrence, RecordFile, Segment, SegmentFile, Status,
-    Subscription,
+    AttendeeRecord, Conference, DirectoryUser, Identity, Invitee, NewSubscription, Occurrence, RecordFile, Segment,
+    SegmentFile, Status, Subscription,
 };
 pub use pages::{Item, Pages};
 
@@ -46,6 +46,7 @@ const DETAIL: &str = "/v1/mmc/management/conferences/confDetail";
 const RECORDINGS: &str = "/v1/mmc/management/record/files";
 const RECORDING: &str = "/v1/mmc/management/conferences/record/files";
 const SEGMENTS: &str = "/v1/mmc/rlm/record/info";
+const USERS: &str = "/v1/usg/abs/users/list";
 const ENTERPRISE: &str = "/v1/mmc/management/conferences/confOrg";
 
 /// How long shutdown waits for the platform to revoke the token.
@@ -53,6 +54,12 @@ const LOG_OUT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// `status` of a disabled subscription.
 const DISABLED: i64 = 1;
+
+/// Invitees per request. The platform documents no maximum, its default is 20, and most of its lists take 500.
+const MAX_PAGE_INVITEES: u64 = 100;
+
+/// Maximum number of users in one [`Client::users`] (manual, 11.2.4).
+pub const MAX_DIRECTORY_USERS: u32 = 200;
 
 /// Segments per request. The platform documents no maximum, and its default is 20.
 const MAX_PAGE_SEGMENTS: u64 = 20;
@@ -333,6 +340,19 @@ impl Client {
         Ok(existing(self.core.call(&call).await)?.and_then(|answer| parse::text(&answer, &["orgID"])))
     }
 
+    /// Up to [`MAX_DIRECTORY_USERS`] users of the enterprise by their UUIDs, in any order; unknown ones may be missing.
+    ///
+    /// # Errors
+    /// [`PlatformError`].
+    pub async fn users(&self, user_uuids: &[&str]) -> Result<Vec<DirectoryUser>, PlatformError> {
+        let ids: Vec<Value> = user_uuids.iter().map(|id| json!({ "id": id })).collect();
+        let call = Call::post("reading the directory", USERS, &Value::Array(ids));
+        let call = Call { query: vec![("idType", "USER_ID".to_owned())], ..call };
+        let answer = existing(self.core.call(&call).await)?;
+        let users = answer.as_ref().and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        Ok(users.iter().filter(|item| item.is_object()).map(parse::directory_user).collect())
+    }
+
     async fn detail(
         &self,
         doing: &'static str,
@@ -340,11 +360,38 @@ impl Client {
         name: &'static str,
         value: &str,
     ) -> Result<Option<Conference>, PlatformError> {
-        // The paging applies to the invitees, which are not needed.
-        let query = vec![(name, value.to_owned()), ("offset", "0".to_owned()), ("limit", "1".to_owned())];
-        let answer = existing(self.core.call(&Call::get(doing, path, query)).await)?;
-        Ok(answer
-            .and_then(|answer| answer.get("conferenceData").filter(|data| data.is_object()).map(parse::conference)))
+        let limit = MAX_PAGE_INVITEES.to_string();
+        let query = vec![(name, value.to_owned()), ("offset", "0".to_owned()), ("limit", limit)];
+        let Some(answer) = existing(self.core.call(&Call::get(doing, path, query)).await)? else { return Ok(None) };
+        let Some(data) = answer.get("conferenceData").filter(|data| data.is_object()) else { return Ok(None) };
+        let mut conference = parse::conference(data);
+        // The paging applies to the invitees, and an invited crowd does not fit on the page.
+        let (count, invitees) = invitees_of(&answer);
+        let invitees = invitees.unwrap_or_default();
+        if count.is_none_or(|count| i64::try_from(invitees.len()).is_ok_and(|length| count <= length)) {
+            conference.invitees = invitees.iter().filter(|item| item.is_object()).map(parse::invitee).collect();
+        } else {
+            let query = [(name, value.to_owned())];
+            let call = move |offset: u64, limit: u64| {
+                let paging = [("offset", offset.to_string()), ("limit", limit.to_string())];
+                Call::get(doing, path, query.iter().cloned().chain(paging).collect())
+            };
+            let list = List { doing, limit: MAX_PAGE_INVITEES, overlap: 1, call: Box::new(call), read: invitees_of };
+            let mut pages = Pages::new(&self.core, list);
+            loop {
+                match pages.next().await {
+                    Ok(Some(more)) => conference.invitees.extend(more),
+                    Ok(None) => break,
+                    // What else is known of the meeting is worth more than the rest of the list.
+                    Err(error) if error.class == Class::Incomplete => {
+                        tracing::warn!(%error, "not all invitees of a meeting are known");
+                        break;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(Some(conference))
     }
 
     /// The owner of the subscription: the enterprise, or the service provider if no enterprise is configured.
@@ -364,6 +411,11 @@ impl Client {
             },
         }
     }
+}
+
+/// The page of those invited, in the answer of a meeting's detail.
+fn invitees_of(answer: &Value) -> (Option<i64>, Option<&[Value]>) {
+    answer.get("data").map_or((None, None), pages::page_of)
 }
 
 /// Converts [`Class::Gone`] to `None`.

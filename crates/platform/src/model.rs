@@ -89,6 +89,25 @@ pub struct Conference {
     pub webinar: Option<bool>,
     /// `isHasRecordFile`.
     pub has_record_file: Option<bool>,
+    /// Who was invited; lists do not tell it, [`super::Client::conference`] and [`super::Client::past_conference`] do.
+    pub invitees: Vec<Invitee>,
+}
+
+/// Somebody who was invited to a meeting (table 4-54), by themselves or as a room's terminal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Invitee {
+    /// `userUUID`.
+    pub user_uuid: Option<String>,
+    /// `accountId`: the account; with App ID authentication the third-party user ID.
+    pub account: Option<String>,
+    /// `participantID`: here it is a number, to which an event's `callNumber` corresponds.
+    pub number: Option<String>,
+    /// `name`.
+    pub name: Option<String>,
+    /// `deptName`.
+    pub department: Option<String>,
+    /// `attendeeType`: `normal`, `terminal`, `outside` or `mobile`.
+    pub attendee_type: Option<String>,
 }
 
 /// An occurrence of a recurring meeting.
@@ -133,6 +152,21 @@ pub struct AttendeeRecord {
     pub joined_at: Option<Millis>,
     /// `leftTime`.
     pub left_at: Option<Millis>,
+}
+
+/// A user in the enterprise's directory (11.2.4), as far as it is used: the answer also has phone numbers and mail addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DirectoryUser {
+    /// `id`: the user UUID. Missing in the manual's sample.
+    pub id: Option<String>,
+    /// `account`.
+    pub account: Option<String>,
+    /// `statusCode`: 0 found, 1 found and unchanged (nothing but the ID is told), 2 does not exist, 3 not permitted.
+    pub status: Option<i64>,
+    /// `deptName`.
+    pub department: Option<String>,
+    /// `title`.
+    pub title: Option<String>,
 }
 
 /// A recording (table 4-37).

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::call::{Call, UNEXPECTED_ADVICE};
 use super::error::{Class, PlatformError};
-use super::model::{AttendeeRecord, Conference, RecordFile, Segment};
+use super::model::{AttendeeRecord, Conference, Invitee, RecordFile, Segment};
 use super::walk::{Key, Page, Step, Walk};
 use super::{Core, parse};
 
@@ -51,6 +51,16 @@ impl Item for AttendeeRecord {
     }
 }
 
+impl Item for Invitee {
+    fn read(value: &Value) -> Self {
+        parse::invitee(value)
+    }
+
+    fn name(&self) -> Option<String> {
+        None
+    }
+}
+
 impl Item for RecordFile {
     fn read(value: &Value) -> Self {
         parse::record_file(value)
@@ -75,6 +85,11 @@ impl Item for Segment {
 
 /// Reads the total and the records of a page from a response.
 type ReadPage = fn(&Value) -> (Option<i64>, Option<&[Value]>);
+
+/// A page as most lists have it: `count` and `data`.
+pub(super) fn page_of(answer: &Value) -> (Option<i64>, Option<&[Value]>) {
+    (parse::integer(answer, &["count"]), answer.get("data").and_then(Value::as_array).map(Vec::as_slice))
+}
 
 /// How the pages of a list are requested and read.
 pub(super) struct List {
@@ -120,14 +135,11 @@ impl<T: Item> Pages<T> {
         path: &'static str,
         query: Vec<(&'static str, String)>,
     ) -> Self {
-        fn read(answer: &Value) -> (Option<i64>, Option<&[Value]>) {
-            (parse::integer(answer, &["count"]), answer.get("data").and_then(Value::as_array).map(Vec::as_slice))
-        }
         let call = move |offset: u64, limit: u64| {
             let paging = [("offset", offset.to_string()), ("limit", limit.to_string())];
             Call::get(doing, path, query.iter().cloned().chain(paging).collect())
         };
-        Self::new(core, List { doing, limit: MAX_PAGE_ITEMS, overlap: 1, call: Box::new(call), read })
+        Self::new(core, List { doing, limit: MAX_PAGE_ITEMS, overlap: 1, call: Box::new(call), read: page_of })
     }
 
     /// The next items, at least one; `None` at the end. Can be called again after an error, and then continues.

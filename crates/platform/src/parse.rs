@@ -7,7 +7,8 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
 use super::model::{
-    AttendeeRecord, Conference, Identity, Occurrence, RecordFile, Segment, SegmentFile, Status, Subscription,
+    AttendeeRecord, Conference, DirectoryUser, Identity, Invitee, Occurrence, RecordFile, Segment, SegmentFile, Status,
+    Subscription,
 };
 use convoke_core::time::Millis;
 
@@ -106,6 +107,18 @@ pub(super) fn conference(item: &Value) -> Conference {
         conference_type: text(item, &["confType"]),
         webinar: boolean(item, &["webinar"]),
         has_record_file: boolean(item, &["isHasRecordFile"]),
+        invitees: Vec::new(),
+    }
+}
+
+pub(super) fn invitee(item: &Value) -> Invitee {
+    Invitee {
+        user_uuid: text(item, &["userUUID"]),
+        account: text(item, &["accountId"]),
+        number: text(item, &["participantID"]),
+        name: text(item, &["name"]),
+        department: text(item, &["deptName"]),
+        attendee_type: text(item, &["attendeeType"]),
     }
 }
 
@@ -124,6 +137,16 @@ pub(super) fn attendee(item: &Value) -> AttendeeRecord {
         device_type: text(item, &["deviceType"]),
         joined_at: millis(item, &["joinTime"]),
         left_at: millis(item, &["leftTime"]),
+    }
+}
+
+pub(super) fn directory_user(item: &Value) -> DirectoryUser {
+    DirectoryUser {
+        id: text(item, &["id"]),
+        account: text(item, &["account"]),
+        status: integer(item, &["statusCode"]),
+        department: text(item, &["deptName"]),
+        title: text(item, &["title"]),
     }
 }
 

@@ -29,6 +29,23 @@ async fn enrich(backend: &Backend) {
             ))
             .await;
     }
+    // Ada is invited as a user, as a number, and under both by name; a user of the directory.
+    for row in [
+        format!("'{0}', '{0}', NULL, NULL, 'A.'", ADA.user),
+        format!("'{0}', NULL, NULL, '{0}', '{1}'", ADA.number, ADA.name),
+        format!("'{0}', '{0}', NULL, NULL, '{1}'", BOB.user, BOB.name),
+    ] {
+        backend
+            .execute(&format!(
+                "INSERT INTO invitations (subscriber_id, meeting_uuid, invitee, user_uuid, account, call_number, display_name)
+                 SELECT subscriber_id, meeting_uuid, {row} FROM meetings WHERE meeting_uuid = 'run-11'"
+            ))
+            .await;
+    }
+    for user in [ADA.user, BOB.user] {
+        let values = format!("VALUES ('{user}', 'Sales', '2026-11-27T00:00:00.000Z')");
+        backend.execute(&format!("INSERT INTO people (user_uuid, department, due_at) {values}")).await;
+    }
 }
 
 pub async fn a_person_is_erased_everywhere_and_nobody_else_is(backend: Backend) {
@@ -71,7 +88,7 @@ pub async fn a_person_is_erased_everywhere_and_nobody_else_is(backend: Backend) 
     let report = forget_ada(&convoke, &[]).await;
     assert_eq!(
         report["erased"],
-        json!({"events": 6, "stays": 3, "quarantined": 1, "hosts": 2, "messages": 12}),
+        json!({"events": 6, "stays": 3, "quarantined": 1, "hosts": 2, "invitations": 2, "people": 1, "messages": 12}),
         "{report:#}"
     );
     assert_eq!(report["also_named_by"], json!({"users": 0, "accounts": 0, "call_numbers": 1}));
@@ -117,6 +134,8 @@ pub async fn a_person_is_erased_everywhere_and_nobody_else_is(backend: Backend) 
                                             WHEN 'run-22' THEN m.host IS NULL AND m.subject = 'Weekly'
                                             ELSE m.host = 'Bob' AND m.subject = 'Bob' END";
     assert_eq!(backend.value(hosts).await, "3");
+    let not_hers = "SELECT (SELECT min(invitee) FROM invitations) || ' ' || (SELECT min(user_uuid) FROM people)";
+    assert_eq!(backend.value(not_hers).await, format!("{0} {0}", BOB.user));
 
     // Of the stream exactly her messages, both copies, are gone, on the disk too.
     let after = read_stream(&js, STREAM).await;
@@ -144,7 +163,7 @@ pub async fn a_person_is_erased_everywhere_and_nobody_else_is(backend: Backend) 
     let again = forget_ada(&convoke, &[]).await;
     assert_eq!(
         again["erased"],
-        json!({"events": 0, "stays": 0, "quarantined": 0, "hosts": 0, "messages": 0}),
+        json!({"events": 0, "stays": 0, "quarantined": 0, "hosts": 0, "invitations": 0, "people": 0, "messages": 0}),
         "{again:#}"
     );
     let record = "SELECT count(*) FROM erasures WHERE finished_at IS NOT NULL AND named_by = 'user, account'";
@@ -182,7 +201,7 @@ pub async fn what_the_log_has_dropped_is_erased_from_the_tables_and_the_stream(b
     let report = forget_ada(&convoke, &[]).await;
     assert_eq!(
         report["erased"],
-        json!({"events": 2, "stays": 3, "quarantined": 0, "hosts": 0, "messages": 6}),
+        json!({"events": 2, "stays": 3, "quarantined": 0, "hosts": 0, "invitations": 0, "people": 0, "messages": 6}),
         "{report:#}"
     );
     no_secret("the database", &dump(&backend).await);

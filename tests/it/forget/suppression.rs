@@ -1,7 +1,7 @@
 //! Who was forgotten does not come back.
 
 use convoke::forget::suppression;
-use convoke_log::Details;
+use convoke_log::{Details, Invitation, RunKey};
 use convoke_simulator::platform::Run;
 use serde_json::json;
 
@@ -43,13 +43,26 @@ pub async fn a_delivery_that_is_retried_restores_nothing(backend: Backend) {
 pub async fn a_host_does_not_come_back_by_enrichment(backend: Backend) {
     let log = backend.log().await;
     append(&log, &meetings()).await;
+    let run = RunKey { subscriber_id: "7700001234".into(), meeting_uuid: "run-99".into() };
+    let invited = |user: Option<&str>, number: Option<&str>, name: &str| Invitation {
+        user_uuid: user.map(str::to_owned),
+        call_number: number.map(str::to_owned),
+        display_name: Some(name.to_owned()),
+        ..Invitation::default()
+    };
     let details_of = |host: &str, subject: &str| Details {
         host: Some(host.to_owned()),
         subject: Some(subject.to_owned()),
+        invitations: vec![
+            invited(Some(ADA.user), None, "A."),
+            invited(None, Some(ADA.number), "Room 1"),
+            invited(None, Some(BOB.number), ADA.name),
+            invited(Some(BOB.user), None, BOB.name),
+        ],
         ..Details::default()
     };
     let mut before = details_of(ADA.name, "Weekly");
-    suppression::without_forgotten(&*log, millis(now()), &mut before).await.expect("a database");
+    suppression::without_forgotten(&*log, &run, millis(now()), &mut before).await.expect("a database");
     assert_eq!(before, details_of(ADA.name, "Weekly"), "nobody was forgotten");
     let began = millis(now() - 1_000);
     let report = forget(&backend, ada()).erase(false, |_| {}).await.expect("it is erased");
@@ -61,14 +74,17 @@ pub async fn a_host_does_not_come_back_by_enrichment(backend: Backend) {
         (BOB.name, "Bob", (Some(BOB.name), Some("Bob"))),
     ] {
         let mut details = details_of(host, subject);
-        suppression::without_forgotten(&*log, began, &mut details).await.expect("a database");
+        suppression::without_forgotten(&*log, &run, began, &mut details).await.expect("a database");
         assert_eq!((details.host.as_deref(), details.subject.as_deref()), expected, "{host}");
+        let names: Vec<_> = details.invitations.iter().filter_map(|it| it.display_name.as_deref()).collect();
+        // A number that nobody named is a room's, say; a name beside another number is somebody else's.
+        assert_eq!(names, ["Room 1", ADA.name, BOB.name]);
     }
     // A meeting that begins afterwards is new.
     let mut later = details_of(ADA.name, "Weekly");
     let after = millis(report.erasure.begun_at.get() + 1);
-    suppression::without_forgotten(&*log, after, &mut later).await.expect("a database");
-    assert_eq!(later.host.as_deref(), Some(ADA.name));
+    suppression::without_forgotten(&*log, &run, after, &mut later).await.expect("a database");
+    assert_eq!((later.host.as_deref(), later.invitations.len()), (Some(ADA.name), 4));
 }
 
 /// The platform's history of some runs of which the log has all but the second stay of each …

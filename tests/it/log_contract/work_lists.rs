@@ -273,6 +273,7 @@ fn details() -> Details {
         corp_id: Some("corp".to_owned()),
         conference_type: Some("CYCLE".to_owned()),
         webinar: Some(false),
+        invitations: Vec::new(),
     }
 }
 

@@ -40,7 +40,8 @@ on_both! {
     days:
         the_days_are_those_of_the_setting_and_replicas_that_disagree_are_told;
     questions:
-        the_documented_queries_answer_what_they_say;
+        the_documented_queries_answer_what_they_say
+        what_a_training_department_asks_is_answered;
     views:
         the_views_say_what_counting_by_hand_says
         a_condition_on_a_run_a_number_or_a_day_goes_by_an_index;

@@ -55,7 +55,7 @@ async fn answer(backend: &Backend, question: &str, members: &[&str]) -> Vec<Valu
 }
 
 pub async fn the_documented_queries_answer_what_they_say(backend: Backend) {
-    assert_eq!((docs::RUN, docs::queries().len()), (UUID, 10));
+    assert_eq!((docs::RUN, docs::queries().len()), (UUID, 17));
     assert!(millis(NOW).to_string().starts_with(docs::DAY));
     let log = backend.log().await;
     append(&log, &small_world()).await;
@@ -120,6 +120,71 @@ pub async fn the_documented_queries_answer_what_they_say(backend: Backend) {
     append(&log, &[event("meeting.end", 50 * MINUTE, "")]).await;
     catch_up(&mut cursor(&log, "a")).await;
     assert!(unfinished().await.is_empty());
+}
+
+pub async fn what_a_training_department_asks_is_answered(backend: Backend) {
+    let log = backend.log().await;
+    let mut infos = small_world();
+    // Somebody who is late, in a run that goes on.
+    infos.push(event_of("third", "meeting.started", 60 * MINUTE, ""));
+    infos.push(event_of("third", "meeting.left", 90 * MINUTE, &who("p9", 75 * MINUTE, 90 * MINUTE)));
+    infos.push(event("meeting.end", 50 * MINUTE, ""));
+    append(&log, &infos).await;
+    catch_up(&mut cursor(&log, "a")).await;
+    for (run, invitee, kind) in [
+        ("before", PERSON, "normal"),
+        ("before", "away", "normal"),
+        ("before", "room", "terminal"),
+        (UUID, PERSON, "normal"),
+        (UUID, "late", "normal"),
+        ("third", "awaited", "normal"),
+    ] {
+        let sql = format!(
+            "INSERT INTO invitations (subscriber_id, meeting_uuid, invitee, user_uuid, display_name, department, attendee_type)
+             SELECT subscriber_id, meeting_uuid, '{invitee}', '{invitee}', 'Name of {invitee}', 'Sales', '{kind}'
+               FROM meetings WHERE meeting_uuid = '{run}'"
+        );
+        backend.execute(&sql).await;
+    }
+    let due = "'2026-12-01T00:00:00.000Z'";
+    backend
+        .execute(&format!("INSERT INTO people (user_uuid, department, due_at) VALUES ('{PERSON}', 'Sales', {due})"))
+        .await;
+    backend
+        .execute(&format!(
+            "UPDATE meetings SET host = 'Wang', host_user_uuid = '{PERSON}' WHERE meeting_uuid = '{UUID}'"
+        ))
+        .await;
+
+    let course = answer(&backend, "Attendance of a course", &["invited", "attended", "percent"]).await;
+    assert_eq!(
+        course,
+        [
+            json!({"invited": 1.0, "attended": 0.0, "percent": 0.0}),
+            json!({"invited": 2.0, "attended": 0.0, "percent": 0.0}),
+            json!({"invited": 3.0, "attended": 1.0, "percent": 33.3}),
+        ]
+    );
+    let absent = answer(&backend, "Who was invited in a week", &["display_name", "department"]).await;
+    assert_eq!(absent, [json!({"display_name": "Name of away", "department": "Sales"})], "no room, and nobody awaited");
+    let departments =
+        answer(&backend, "People and minutes by department", &["department", "attendances", "minutes"]).await;
+    assert_eq!(
+        departments,
+        [
+            json!({"department": "Sales", "attendances": 2.0, "minutes": 120.0}),
+            json!({"department": null, "attendances": 4.0, "minutes": 163.0}),
+        ]
+    );
+    let hours = answer(&backend, "Hours of each person", &["person", "runs", "hours"]).await;
+    assert_eq!(hours.len(), 5);
+    assert!(hours.contains(&json!({"person": PERSON, "runs": 2.0, "hours": 2.0})), "{hours:?}");
+    let late = answer(&backend, "How often each person came", &["person", "times"]).await;
+    assert_eq!(late, [json!({"person": "user-p9", "times": 1.0})]);
+    let rooms = answer(&backend, "How much each meeting number", &["meeting_id", "runs", "people"]).await;
+    assert_eq!(rooms, [json!({"meeting_id": docs::MEETING, "runs": 3.0, "people": 5.0})]);
+    let host = answer(&backend, "Whether the host", &["minutes", "first_joined_at"]).await;
+    assert_eq!(host, [json!({"minutes": 30.0, "first_joined_at": "2026-06-15T12:01:00.000Z"})]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

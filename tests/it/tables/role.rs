@@ -12,7 +12,17 @@ use crate::{
     support::docs,
 };
 
-const TABLES: [&str; 4] = ["meetings", "attendance", "recordings", "days"];
+const TABLES: [&str; 9] = [
+    "meetings",
+    "attendance",
+    "recordings",
+    "days",
+    "invitations",
+    "people",
+    "invitees",
+    "absentees",
+    "department_attendance",
+];
 
 async fn filled(backend: &Backend) {
     let log = backend.log().await;

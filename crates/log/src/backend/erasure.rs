@@ -13,13 +13,13 @@ use crate::erasure::{FORGOTTEN, internal_members, internal_names};
 use crate::query::Begin;
 use crate::query::{Connection, Dialect};
 use crate::{
-    Changes, Erasure, Erasures, Handles, Host, Lease, LogError, Moved, PersonRow, PersonSearch, PersonStay, RunKey,
-    StayKey, Suppression,
+    Changes, Erasure, Erasures, Handles, Host, InvitationRow, Lease, LogError, Moved, PersonRow, PersonSearch,
+    PersonStay, RunKey, StayKey, Suppression,
 };
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
 
-const ERASURE: &str = "id, begun_at, finished_at, events, stays, quarantined, hosts, messages";
+const ERASURE: &str = "id, begun_at, finished_at, events, stays, quarantined, hosts, invitations, people, messages";
 
 /// Condition for the erasure $1 and earlier ones of the same person.
 const SAME: &str = "erasure IN (SELECT id FROM erasures WHERE person = (SELECT person FROM erasures WHERE id = $1))";
@@ -168,6 +168,22 @@ impl PersonSearch for Backend {
                       ORDER BY subscriber_id, meeting_uuid LIMIT $3";
         let (subscriber, uuid) = after.map_or(("", ""), |run| (&*run.subscriber_id, &*run.meeting_uuid));
         self.all(self.query(hosts).bind(subscriber).bind(uuid).bind(i64::from(limit))).await
+    }
+
+    async fn invitations(&self, after: Option<&InvitationRow>, limit: u32) -> Result<Vec<InvitationRow>, LogError> {
+        let sql =
+            "SELECT subscriber_id, meeting_uuid, invitee, user_uuid, account, call_number, display_name, department,
+                          attendee_type
+                     FROM invitations WHERE (subscriber_id, meeting_uuid, invitee) > ($1, $2, $3)
+                    ORDER BY subscriber_id, meeting_uuid, invitee LIMIT $4";
+        let (subscriber, uuid, invitee) =
+            after.map_or(("", "", ""), |row| (&*row.run.subscriber_id, &*row.run.meeting_uuid, row.invitee.as_str()));
+        self.all(self.query(sql).bind(subscriber).bind(uuid).bind(invitee).bind(i64::from(limit))).await
+    }
+
+    async fn known_people(&self, users: &[String]) -> Result<i64, LogError> {
+        let sql = format!("SELECT count(*) FROM people WHERE user_uuid {}", self.dialect().among("$1"));
+        self.one::<(i64,)>(self.query(sql).bind_list(users)).await.map(|(people,)| people)
     }
 }
 
@@ -321,6 +337,32 @@ impl Erasures for Backend {
                 changed = connection.execute(erase).await?;
             }
             count(connection, erasure, "hosts", changed).await
+        })
+        .await
+    }
+
+    async fn erase_invitations(&self, erasure: i64, invitations: &[InvitationRow]) -> Result<(), LogError> {
+        let erase = self.query(format!(
+            "DELETE FROM invitations WHERE (subscriber_id, meeting_uuid, invitee) IN
+                    (SELECT value ->> 0, value ->> 1, value ->> 2 FROM {} AS gone)",
+            self.dialect().each("$1")
+        ));
+        let keys =
+            invitations.iter().map(|row| [&*row.run.subscriber_id, &*row.run.meeting_uuid, &*row.invitee].to_vec());
+        let erase = erase.bind_json(keys);
+        self.transaction(Begin::Erase, async |connection| {
+            let erased = connection.execute(erase).await?;
+            count(connection, erasure, "invitations", erased).await
+        })
+        .await
+    }
+
+    async fn erase_people(&self, erasure: i64, users: &[String]) -> Result<(), LogError> {
+        let erase = format!("DELETE FROM people WHERE user_uuid {}", self.dialect().among("$1"));
+        let erase = self.query(erase).bind_list(users);
+        self.transaction(Begin::Erase, async |connection| {
+            let erased = connection.execute(erase).await?;
+            count(connection, erasure, "people", erased).await
         })
         .await
     }

@@ -12,7 +12,7 @@ use convoke_core::event::TEST_MEETINGS;
 use convoke_core::id::{EventId, Seq};
 
 /// The tables besides the log that have rows of runs.
-const TABLES: [&str; 5] = ["attendance", "recordings", "fetches", "enrichments", "meetings"];
+const TABLES: [&str; 6] = ["attendance", "recordings", "fetches", "enrichments", "invitations", "meetings"];
 
 /// A condition for test data; $1 is [`TEST_MEETINGS`].
 fn is_test() -> String {
@@ -41,11 +41,11 @@ impl TestData for Backend {
 
     async fn test_table_counts(&self) -> Result<TestDataCounts, LogError> {
         let number = |table: &str| format!("(SELECT count(*) FROM {table} WHERE {})", is_test());
-        let [stays, recordings, fetches, enrichments, meetings] = TABLES.map(number);
+        let [stays, recordings, fetches, enrichments, invitations, meetings] = TABLES.map(number);
         let none = "CAST(0 AS bigint)";
         let counts = self.query(format!(
             "SELECT {none} AS events, {meetings} AS meetings, {stays} AS stays, {recordings} AS recordings,
-                    {fetches} + {enrichments} AS work_items, {none} AS quarantined, {none} AS messages"
+                    {fetches} + {enrichments} + {invitations} AS work_items, {none} AS quarantined, {none} AS messages"
         ));
         self.one(counts.bind(TEST_MEETINGS)).await
     }
@@ -77,9 +77,9 @@ impl TestData for Backend {
             }
             // Of other runs with the same numbers.
             succeed(connection, &numbers.into_iter().filter_map(|(number,)| number).collect::<Vec<_>>()).await?;
-            let [stays, recordings, fetches, enrichments, meetings] = deleted;
+            let [stays, recordings, fetches, enrichments, invitations, meetings] = deleted;
             count(connection, erasure, "stays", stays.unsigned_abs()).await?;
-            let work_items = fetches + enrichments;
+            let work_items = fetches + enrichments + invitations;
             Ok(Some(TestDataCounts { meetings, stays, recordings, work_items, ..TestDataCounts::default() }))
         })
         .await

@@ -1,16 +1,17 @@
 //! The work lists.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::Backend;
 use super::log::advance;
-use crate::query::Begin;
+use crate::query::{Begin, Connection};
 use crate::work_lists::{MAX_AHEAD_TIME, MAX_UUID_BYTES, Settled, WORK_COUNTS};
 use crate::{
-    EnrichmentOutcome, EnrichmentWorkItem, FinishedRecording, Lease, LogError, Moved, RecordingOutcome,
-    RecordingWorkItem, WorkCounts, WorkLists,
+    DuePerson, EnrichmentOutcome, EnrichmentWorkItem, FinishedRecording, Invitation, KnownPerson, Lease, LogError,
+    Moved, RecordingOutcome, RecordingWorkItem, WorkCounts, WorkLists,
 };
 use convoke_core::id::Seq;
 use convoke_core::time::Millis;
@@ -141,6 +142,51 @@ impl WorkLists for Backend {
         self.write(queue.bind(now).bind_json(runs)).await
     }
 
+    async fn queue_people(&self, now: Millis) -> Result<u64, LogError> {
+        // Select before writing: this usually finds nothing. Most users are told together with an account or a number.
+        let select = self.query(
+            "SELECT user_uuid FROM (
+                 SELECT person AS user_uuid FROM identities WHERE kind IN ('account', 'number')
+                 UNION
+                 SELECT user_uuid FROM attendance
+                  WHERE user_uuid IS NOT NULL AND account IS NULL AND call_number IS NULL
+                    AND octet_length(user_uuid) <= $1) AS u
+              WHERE NOT EXISTS (SELECT 1 FROM people p WHERE p.user_uuid = u.user_uuid) LIMIT 1000",
+        );
+        let users: Vec<(String,)> = self.all_in_time(select.bind(MAX_UUID_BYTES)).await?;
+        if users.is_empty() {
+            return Ok(0);
+        }
+        let queue = self.query(format!(
+            "INSERT INTO people (user_uuid, due_at) SELECT value ->> 0, $1 FROM {} WHERE true ON CONFLICT DO NOTHING",
+            self.dialect().each("$2")
+        ));
+        self.write(queue.bind(now).bind_json(users.into_iter().map(|(user,)| [user].to_vec()))).await
+    }
+
+    async fn due_people(&self, now: Millis, refresh: Duration, limit: u32) -> Result<Vec<DuePerson>, LogError> {
+        let due = "SELECT user_uuid,
+                          (SELECT min(handle) FROM identities WHERE person = user_uuid AND kind = 'account') AS account
+                     FROM people WHERE due_at <= $1 OR due_at > $2 ORDER BY due_at LIMIT $3";
+        let latest = now.plus(refresh).plus(MAX_AHEAD_TIME);
+        self.all(self.query(due).bind(now).bind(latest).bind(i64::from(limit))).await
+    }
+
+    async fn settle_people(&self, people: &[KnownPerson], now: Millis, due_at: Millis) -> Result<(), LogError> {
+        let settle = self.query(format!(
+            "UPDATE people SET due_at = $2, told_at = CASE WHEN k.value ->> 1 = '1' THEN $1 END,
+                    department = CASE WHEN k.value ->> 2 = '1' THEN department ELSE k.value ->> 3 END,
+                    title = CASE WHEN k.value ->> 2 = '1' THEN title ELSE k.value ->> 4 END
+               FROM {} AS k WHERE user_uuid = k.value ->> 0",
+            self.dialect().each("$3")
+        ));
+        let flag = |set: bool| if set { "1" } else { "0" };
+        let rows = people
+            .iter()
+            .map(|it| serde_json::json!([it.user_uuid, flag(it.told), flag(it.unchanged), it.department, it.title]));
+        self.write(settle.bind(now).bind(due_at).bind_json(rows)).await.map(drop)
+    }
+
     async fn due_enrichments(&self, now: Millis, limit: u32) -> Result<Vec<EnrichmentWorkItem>, LogError> {
         let due =
             "SELECT m.subscriber_id, m.meeting_uuid, m.meeting_id, m.meeting_cycle_sub_id, m.status, m.first_event_at,
@@ -185,9 +231,11 @@ impl WorkLists for Backend {
               WHERE subscriber_id = $1 AND meeting_uuid = $2",
         );
         let copy = copy.bind(&*run.subscriber_id).bind(&*run.meeting_uuid);
+        let known = matches!(enriched, EnrichmentOutcome::Known(_));
         self.transaction(Begin::Write, async |connection| {
             connection.execute(update).await?;
-            connection.execute(copy).await.map(drop)
+            connection.execute(copy).await?;
+            if known { invite(connection, run, &details.invitations).await } else { Ok(()) }
         })
         .await
     }
@@ -196,4 +244,39 @@ impl WorkLists for Backend {
         let counts: (i64, i64, i64, i64) = self.one(self.query(WORK_COUNTS)).await?;
         Ok((WorkCounts { waiting: counts.0, given_up: counts.1 }, WorkCounts { waiting: counts.2, given_up: counts.3 }))
     }
+}
+
+/// Stores who was invited. A meeting that is still to come has no other invitees; later the platform does not tell all of them.
+async fn invite(
+    connection: &mut Connection<'_>,
+    run: &EnrichmentWorkItem,
+    invitations: &[Invitation],
+) -> Result<(), sqlx::Error> {
+    if run.status == "scheduled" {
+        let clear = connection.query("DELETE FROM invitations WHERE subscriber_id = $1 AND meeting_uuid = $2");
+        connection.execute(clear.bind(&*run.subscriber_id).bind(&*run.meeting_uuid)).await?;
+    }
+    if invitations.is_empty() {
+        return Ok(());
+    }
+    // Each once: one statement cannot change a row twice.
+    let invitations: BTreeMap<&str, &Invitation> =
+        invitations.iter().filter_map(|it| Some((it.invitee()?, it))).collect();
+    let rows = invitations.into_iter().map(|(invitee, it)| {
+        let Invitation { user_uuid, account, call_number, display_name, department, attendee_type } = it;
+        serde_json::json!([invitee, user_uuid, account, call_number, display_name, department, attendee_type])
+    });
+    let insert = connection.query(format!(
+        "INSERT INTO invitations (subscriber_id, meeting_uuid, invitee, user_uuid, account, call_number, display_name,
+                                  department, attendee_type)
+         SELECT $1, $2, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6 FROM {}
+          WHERE true
+         ON CONFLICT (subscriber_id, meeting_uuid, invitee) DO UPDATE
+            SET user_uuid = excluded.user_uuid, account = excluded.account, call_number = excluded.call_number,
+                display_name = excluded.display_name, department = excluded.department,
+                attendee_type = excluded.attendee_type",
+        connection.dialect().each("$3")
+    ));
+    let insert = insert.bind(&*run.subscriber_id).bind(&*run.meeting_uuid).bind_json(rows);
+    connection.execute(insert).await.map(drop)
 }

@@ -1,6 +1,6 @@
 //! What the platform remembers: runs of meetings, who stayed how long, what was recorded.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,10 +43,25 @@ pub struct Run {
     pub started: Option<Millis>,
     /// … and last ended.
     pub ended: Option<Millis>,
+    /// Who was invited besides the host.
+    pub invited: Vec<Invited>,
     /// Who was there.
     pub stays: Vec<Stay>,
     /// What was recorded.
     pub recordings: Vec<Recorded>,
+}
+
+/// Somebody who was invited when the meeting was scheduled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Invited {
+    /// `userUUID`.
+    pub user_uuid: Option<String>,
+    /// `accountId`.
+    pub account: Option<String>,
+    /// `participantID`, which is a number.
+    pub number: Option<String>,
+    /// `name`.
+    pub name: String,
 }
 
 /// From joining to leaving, on one device.
@@ -100,6 +115,7 @@ impl Run {
             scheduled: (started, ended),
             started: Some(started),
             ended: Some(ended),
+            invited: Vec::new(),
             stays: Vec::new(),
             recordings: Vec::new(),
         }
@@ -146,6 +162,8 @@ impl Run {
 pub struct Archive {
     runs: BTreeMap<(Millis, String), Run>,
     begins: HashMap<String, Millis>,
+    /// User UUIDs of those who have left the enterprise.
+    pub left: HashSet<String>,
 }
 
 impl Archive {

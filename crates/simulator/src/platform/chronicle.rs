@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::archive::{Recorded, Run, State, Stay};
+use super::archive::{Invited, Recorded, Run, State, Stay};
 use super::memory::Shared;
 use super::options::PlatformOptions;
 use crate::body::uuid_text;
-use crate::people::DEVICES;
+use crate::people::{DEVICES, mix};
 use crate::script::{Script, Step, What};
 use crate::world::Witness;
 use convoke_core::time::Millis;
@@ -84,10 +84,31 @@ impl Chronicle {
             scheduled: (at(begins - begins % MINUTE_MS), at(ends - ends % SLOT_MS + SLOT_MS)),
             started: steps.iter().find(|step| step.what == What::Started).map(|step| at(step.at)),
             ended: happened(What::End).map(at),
+            invited: invited(script),
             stays: stays(steps, script),
             recordings: recordings(steps, options, now),
         })
     }
+}
+
+/// Every second of those with a user who come, and for every fourth person one more who does not.
+fn invited(script: &Script) -> Vec<Invited> {
+    let comes =
+        script.people.iter().skip(1).step_by(2).filter(|person| person.user_uuid.is_some()).map(|person| Invited {
+            user_uuid: person.user_uuid.map(uuid_text),
+            account: Some(person.account.clone()),
+            number: Some(person.call_number.clone()),
+            name: person.display_name.clone(),
+        });
+    let stays_away = (0..script.people.len().div_ceil(4)).map(|number| {
+        let dice = u128::from(mix(u64::try_from(number).unwrap_or(0)));
+        Invited {
+            user_uuid: Some(uuid_text(script.meeting.uuid ^ dice)),
+            name: format!("Away {number}"),
+            ..Invited::default()
+        }
+    });
+    comes.chain(stays_away).collect()
 }
 
 /// The stays that have begun. Who never left was there until the meeting ended, the first time after he came.

@@ -253,17 +253,24 @@ fn skew(options: &PlatformOptions, stay: &Stay) -> i64 {
     i64::try_from(mix(stay.joined.get().unsigned_abs()) % most).unwrap_or(0)
 }
 
-/// `conferenceData` and the page of those who were invited when it was scheduled: its host.
+/// `conferenceData` and the page of those who were invited when it was scheduled, first its host.
 fn detail(run: &Run, paging: Paging) -> Value {
     let host = json!({
         "participantID": "+991110000001", "name": run.scheduler_name, "role": 1, "state": "MEETING",
         "attendeeType": "normal", "accountId": "host@example-corp", "deptName": "Example Corp",
         "userUUID": run.scheduler_uuid,
     });
-    let data = std::iter::once(host).skip(paging.offset).take(paging.limit);
+    let invited = run.invited.iter().map(|invited| {
+        json!({
+            "participantID": invited.number, "name": invited.name, "role": 0, "state": "MEETING",
+            "attendeeType": if invited.number.is_some() { "normal" } else { "outside" }, "accountId": invited.account,
+            "deptName": "Example Corp", "userUUID": invited.user_uuid,
+        })
+    });
+    let data = std::iter::once(host).chain(invited).skip(paging.offset).take(paging.limit);
     let mut conference = conference(run);
     conference["role"] = json!("chair");
-    json!({ "conferenceData": conference, "data": page(paging, 1, data) })
+    json!({ "conferenceData": conference, "data": page(paging, 1 + run.invited.len(), data) })
 }
 
 /// Table 4-8, the members that the samples show. Times are whole minutes: of what happened if it is over, else of the schedule.

@@ -39,6 +39,7 @@
 
 mod archive;
 mod chronicle;
+mod directory;
 mod gateway;
 mod lists;
 mod memory;
@@ -60,7 +61,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::Error;
-pub use archive::{Archive, Recorded, Run, State, Stay};
+pub use archive::{Archive, Invited, Recorded, Run, State, Stay};
 pub use chronicle::Chronicle;
 pub use gateway::Fault;
 use memory::Shared;

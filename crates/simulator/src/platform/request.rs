@@ -49,6 +49,8 @@ pub enum Call {
     Enterprise,
     /// 5.2.43 `POST /v1/mmc/rlm/record/info`
     Segments,
+    /// 11.2.4 `POST /v1/usg/abs/users/list`
+    Users,
 }
 
 impl Call {
@@ -60,6 +62,7 @@ impl Call {
             ("POST", "/v1/usg/acs/token/validate") => Self::Validate,
             ("DELETE", "/v1/usg/acs/token") => Self::LogOut,
             ("POST", "/v1/mmc/rlm/record/info") => Self::Segments,
+            ("POST", "/v1/usg/abs/users/list") => Self::Users,
             (method, path) => match (method, path.strip_prefix("/v1/mmc/management/")?) {
                 ("POST", "webhook/link-config") => Self::SetSubscription,
                 ("GET", "webhook/link-config") => Self::ShowSubscription,

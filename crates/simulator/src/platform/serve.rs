@@ -23,7 +23,7 @@ use super::memory::{Memory, Shared};
 use super::refusal::Refusal;
 use super::request::{Call, Language, MAX_LIMIT, Paging, Query};
 use super::tokens::{Caller, authenticate};
-use super::{lists, records};
+use super::{directory, lists, records};
 use crate::Post;
 use crate::sender::http_date;
 
@@ -238,6 +238,7 @@ async fn perform(
         Call::Recording => records::one(known, &caller, query, now),
         Call::Downloads => records::downloads(known, &caller, query, paging()?),
         Call::Segments => records::segments(known, &caller, body, now),
+        Call::Users => directory::users(archive, &caller, query, body),
     };
     value.map(Some)
 }
