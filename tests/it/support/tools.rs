@@ -69,6 +69,11 @@ pub fn table_readers() -> PathBuf {
     expect_program(folder().join("venv-export/bin/python"))
 }
 
+/// A Python that has Huawei's own client of the platform.
+pub fn official_sdk() -> PathBuf {
+    expect_program(folder().join("venv-sdk/bin/python"))
+}
+
 /// Chromium, and the program through which it is controlled.
 pub fn chromium() -> (PathBuf, PathBuf) {
     (on_path("chromium"), on_path("chromedriver"))
