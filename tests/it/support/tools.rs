@@ -64,7 +64,7 @@ pub fn example(name: &str) -> PathBuf {
     program
 }
 
-/// A Python that has DuckDB and Polars.
+/// A Python that has DuckDB, Polars, pandas and openpyxl.
 pub fn table_readers() -> PathBuf {
     expect_program(folder().join("venv-export/bin/python"))
 }
