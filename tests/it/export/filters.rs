@@ -49,7 +49,9 @@ pub async fn dates_are_those_of_the_time_zone_and_times_are_shown_with_their_off
     assert!(expected.contains("2026-06-15T12:00:00.077Z") && !expected.contains("+08:00"), "{expected}");
     assert!(local.stdout.contains("2026-06-15T20:00:00.077+08:00"), "{local:?}");
     let day = there("2026-06-16", "2026-06-17").await.stdout;
-    assert!(day.contains("2026-06-16T20:00:00.000+08:00") && !day.contains("2026-06-15"), "{day}");
+    assert!(day.lines().count() > 1, "{day}");
+    let mut occurred = day.lines().skip(1).filter_map(|line| line.split(',').nth(4));
+    assert!(occurred.all(|at| at.starts_with("2026-06-16T")), "{day}");
     let empty = there("2026-06-16", "2026-06-15 23:00").await;
     let words = "--since 2026-06-16T00:00:00.000+08:00 is not before --until 2026-06-15T23:00:00.000+08:00";
     assert!(empty.code() == 2 && empty.stderr.contains(words), "{empty:?}");
