@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::shared::{Parts, Shared};
 use super::tasks::Phase;
 use super::warn_of_validity;
+use crate::completeness::task::LastFound;
 use crate::http::health::{CURSORS, CursorHealth};
 use crate::http::server::{CertificateWatch, Certificates};
 use crate::{enrichment, recordings};
@@ -76,6 +77,10 @@ async fn look(shared: &Shared, running: &[&'static str]) -> Result<(), LogError>
         });
     }
     health.update(|known| known.cursors = cursors);
+    if health.compares {
+        let found = LastFound::load(&**log).await?;
+        health.update(|known| known.completeness = found);
+    }
     let counts = log.counts().await?;
     let (fetches, enrichments) = log.work_counts().await?;
     health.update(|known| {

@@ -10,11 +10,13 @@ use super::tasks::Phase;
 use crate::actions;
 use crate::audit::watch::{StreamMetrics, StreamWatch};
 use crate::backfill::task::{self, BackfillMetrics};
+use crate::completeness::task::{self as completeness, CompletenessMetrics};
 use crate::enrichment::{self, Directory, Enrichment, Enterprise, PEOPLE_TASK};
 use crate::metrics::{Counters, Registry};
 use crate::projection::{self, Projector};
 use crate::recordings::{self, Recordings};
 use crate::relay::{self, Encoder, Relay, RelayMetrics};
+use crate::running::{self, RunningMeetings, RunningMetrics};
 use crate::subscription::watch::SubscriptionWatch;
 use crate::subscription::{Expected, SubscriptionStatus};
 use convoke_platform::Class;
@@ -30,17 +32,19 @@ const WATCH: &str = "stream_watch";
 const SUBSCRIPTION: &str = "subscription_watch";
 
 /// All possible helpers, whether the settings enable them or not.
-pub(super) const NAMES: [&str; 13] = [
+pub(super) const NAMES: [&str; 15] = [
     actions::NAME,
     TABLES,
     BACKFILL,
     super::upkeep::NAME,
+    completeness::TASK,
     enrichment::TASK,
     super::reload::NAME,
     super::gauges::NAME,
     PEOPLE_TASK,
     RECORDINGS,
     RELAY,
+    running::TASK,
     WATCH,
     super::listeners::STREAMS,
     SUBSCRIPTION,
@@ -76,6 +80,8 @@ pub(super) fn of_the_platform(parts: &mut Parts<'_>, status: watch::Sender<Optio
     let backfilled = BackfillMetrics::new(parts.registry);
     let (recorded, enriched) = (failures(parts.registry, RECORDINGS), failures(parts.registry, enrichment::TASK));
     let listed = failures(parts.registry, PEOPLE_TASK);
+    let running = RunningMetrics::new(parts.registry);
+    let compared = CompletenessMetrics::new(parts.registry, failures(parts.registry, completeness::TASK));
     let settings = parts.settings;
     let (Some(platform), Some(client)) = (&settings.platform, parts.shared.client.clone()) else { return };
     if let Some(every) = platform.backfill_every {
@@ -94,6 +100,48 @@ pub(super) fn of_the_platform(parts: &mut Parts<'_>, status: watch::Sender<Optio
                 metrics: backfilled.clone(),
                 clock: it.clock,
             };
+            task.run(it.migrated, stop)
+        });
+    }
+    if let Some(every) = platform.running_every {
+        let subscribers = parts.reloader.follow(settings, |settings| settings.subscriber_ids());
+        let (client, api) = (client.clone(), &platform.api);
+        let provider = api.sp_id.is_some() && api.corp_id.is_none();
+        parts.helper(running::TASK, Phase::Sources, move |it, stop| {
+            let task = RunningMeetings::new(running::RunningParts {
+                owner: it.owner,
+                cursor: projection::CURSOR,
+                subscribers: subscribers.clone(),
+                log: it.log,
+                intake: it.intake,
+                client: client.clone(),
+                provider,
+                metrics: running.clone(),
+                clock: it.clock,
+            });
+            task.run(every, it.migrated, stop)
+        });
+    }
+    if let Some(every) = platform.completeness_every {
+        let subscribers = parts.reloader.follow(settings, |settings| settings.subscriber_ids());
+        let (client, api) = (client.clone(), &platform.api);
+        let provider = api.sp_id.is_some() && api.corp_id.is_none();
+        let zone = settings.reports.time_zone.clone();
+        parts.helper(completeness::TASK, Phase::Sources, move |it, stop| {
+            let task = completeness::CompletenessTask::new(
+                completeness::CompletenessParts {
+                    owner: it.owner,
+                    cursor: projection::CURSOR,
+                    subscribers: subscribers.clone(),
+                    log: it.log,
+                    client: client.clone(),
+                    zone: zone.clone(),
+                    provider,
+                    metrics: compared.clone(),
+                    clock: it.clock,
+                },
+                every,
+            );
             task.run(it.migrated, stop)
         });
     }

@@ -100,6 +100,7 @@ impl App {
             bus: bus.clone(),
             certificates,
             subscription: watched.then_some(shown_status),
+            compares: settings.platform.as_ref().is_some_and(|platform| platform.completeness_every.is_some()),
             deliveries: DeliverySummary::new(Arc::clone(&refusals), clock.clone()),
             refusals,
             last_seen: Arc::new(LastSeen::new(log.clone(), &registry)),

@@ -21,6 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 
+pub use merged_run::{MergedRun, by_uuid as merged_runs};
 pub use note::Note;
 pub use report::{BackfillReport, Incomplete, List};
 pub use subscriber::{NoSubscriber, subscriber};
@@ -35,7 +36,6 @@ use convoke_core::zone::TimeZone;
 use convoke_log::{Appended, LogError, RunKey, Snapshots};
 use convoke_platform::{AttendeeRecord, Class, Client, Conference, Item, Pages, PlatformError};
 use matching::PastStay;
-use merged_run::MergedRun;
 use plan::{Plan, Planned, Unfillable};
 
 /// Events younger than this may still be pushed: the platform retries for 24 hours. The rest allows for clocks that differ.
@@ -364,7 +364,8 @@ impl Backfill {
         }
         let whose = known.map_or(&self.subscriber_id, MergedRun::last_subscriber);
         for chunk in plan.events.chunks(MAX_BATCH) {
-            for (event, appended) in chunk.iter().zip(self.store(whose, chunk).await?) {
+            let stored = store(&self.intake, &self.clock, (whose, Source::Backfill), chunk).await?;
+            for (event, appended) in chunk.iter().zip(stored) {
                 match appended {
                     Appended::Stored => *report.filled.entry(event.kind).or_default() += 1,
                     Appended::Duplicate | Appended::Noted => report.already_there += 1,
@@ -401,38 +402,48 @@ impl Backfill {
         }
         Ok(forgotten.iter().filter(|forgotten| **forgotten).count() as u64)
     }
+}
 
-    /// Puts events of this subscriber into the log, in order and together. Returns the outcome of each.
-    async fn store(&self, subscriber_id: &Arc<str>, events: &[Planned]) -> Result<Vec<Appended>, Error> {
-        let mut outcomes = vec![None; events.len()];
-        let mut waiting: Vec<usize> = (0..events.len()).collect();
-        for _ in 0..MAX_TRIES {
-            let offers = waiting.iter().map(|place| {
+/// Puts events that were made from the platform's answers into the log, in order and together. Returns the outcome of each.
+///
+/// # Errors
+/// [`Error::NotStored`].
+pub async fn store(
+    intake: &Intake,
+    clock: &Clock,
+    (subscriber_id, source): (&Arc<str>, Source),
+    events: &[Planned],
+) -> Result<Vec<Appended>, Error> {
+    let mut outcomes = vec![None; events.len()];
+    let mut waiting: Vec<usize> = (0..events.len()).collect();
+    for _ in 0..MAX_TRIES {
+        let mut again = Vec::new();
+        for chunk in waiting.chunks(MAX_BATCH) {
+            let offers = chunk.iter().map(|place| {
                 let event_info = &events[*place].event_info;
-                let now = self.clock.now();
-                let verified = verify::pulled(subscriber_id, event_info, Source::Backfill, now);
+                let now = clock.now();
+                let verified = verify::pulled(subscriber_id, event_info, source, now);
                 if let Content::Unreadable(unreadable) = verified.content() {
                     tracing::warn!(
                         reason = unreadable.reason,
-                        "an event made from the platform's history is unreadable: moved to the quarantine"
+                        "an event made from the platform's answers is unreadable: moved to the quarantine"
                     );
                 }
                 let body = Bytes::copy_from_slice(event_info.as_bytes());
-                async move { (*place, self.intake.store(verified, body, now).await) }
+                async move { (*place, intake.store(verified, body, now).await) }
             });
-            let mut again = Vec::new();
             for (place, stored) in join_all(offers).await {
                 match stored {
                     Ok(appended) => outcomes[place] = Some(appended),
                     Err(_) => again.push(place),
                 }
             }
-            if again.is_empty() {
-                return Ok(outcomes.into_iter().flatten().collect());
-            }
-            waiting = again;
-            tokio::time::sleep(RETRY_DELAY).await;
         }
-        Err(Error::NotStored)
+        if again.is_empty() {
+            return Ok(outcomes.into_iter().flatten().collect());
+        }
+        waiting = again;
+        tokio::time::sleep(RETRY_DELAY).await;
     }
+    Err(Error::NotStored)
 }

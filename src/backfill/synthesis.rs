@@ -7,6 +7,7 @@ use super::matching::PastStay;
 use crate::metrics::Label as _;
 use convoke_core::time::Millis;
 use convoke_log::StaySnapshot;
+use convoke_platform::Present;
 
 /// The event types that the history describes, in the order in which they occur.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, strum::IntoStaticStr, strum::VariantArray)]
@@ -66,7 +67,7 @@ pub fn left_of(known: &StaySnapshot, joined_at: Millis, left_at: Millis, run: &F
         account: known.account.as_deref(),
         participant_id: known.participant_id.as_deref(),
         display_name: known.display_name.as_deref(),
-        join_time: joined_at.get(),
+        join_time: Some(joined_at.get()),
         left_time: left_at.get(),
         role: known.role.as_deref(),
         call_number: known.call_number.as_deref(),
@@ -74,10 +75,25 @@ pub fn left_of(known: &StaySnapshot, joined_at: Millis, left_at: Millis, run: &F
     write(FilledEvent::Left, left_at, run, None, Some(&attendee))
 }
 
+/// The join of somebody who is in a meeting now, since a time that is not told. It happened at the time of the list at the latest.
+#[must_use]
+pub fn seen(at: Millis, run: &FilledRun<'_>, person: &Present) -> String {
+    let attendee = AttendeeInfo {
+        user_uuid: person.user_uuid.as_deref(),
+        account: person.account.as_deref(),
+        participant_id: person.participant_id.as_deref(),
+        display_name: person.display_name.as_deref(),
+        role: person.host.map(|host| if host { "CHAIR" } else { "GENERAL" }),
+        call_number: person.call_number.as_deref(),
+        ..AttendeeInfo::default()
+    };
+    write(FilledEvent::Join, at, run, None, Some(&attendee))
+}
+
 fn unknown(joined_at: Millis, left_time: i64, stay: &PastStay) -> AttendeeInfo<'_> {
     AttendeeInfo {
         display_name: stay.display_name.as_deref(),
-        join_time: joined_at.get(),
+        join_time: Some(joined_at.get()),
         left_time,
         call_number: stay.call_number.as_deref(),
         ..AttendeeInfo::default()
@@ -119,7 +135,7 @@ struct AttendeeInfo<'a> {
     #[serde(rename = "participantID")]
     participant_id: Option<&'a str>,
     display_name: Option<&'a str>,
-    join_time: i64,
+    join_time: Option<i64>,
     left_time: i64,
     role: Option<&'a str>,
     call_number: Option<&'a str>,

@@ -3,6 +3,7 @@
 mod audit;
 mod backfill;
 mod check;
+mod completeness;
 mod completions;
 mod config;
 mod demo;
@@ -81,6 +82,8 @@ enum Command {
     Health(health::HealthArguments),
     /// Find undelivered events in the platform's history, and add them to the log
     Backfill(backfill::BackfillArguments),
+    /// Compare the platform's own counts of each day with what was received; status 1 if a day differs
+    Completeness(completeness::CompletenessArguments),
     /// Create or upgrade the database's tables
     Migrate(migrate::MigrateArguments),
     /// Export the log or an analyst table as CSV, NDJSON or Parquet
@@ -124,7 +127,7 @@ fn shown_settings(command: &str) -> &'static [&'static str] {
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Set up and run", &["init", "config", "serve", "check", "health", "completions"]),
     ("Try and test", &["demo", "send", "simulate", "verify"]),
-    ("Work with the platform", &["subscription", "backfill"]),
+    ("Work with the platform", &["subscription", "backfill", "completeness"]),
     ("Inspect and repair", &["audit", "replay", "quarantine", "rebuild", "migrate"]),
     ("Use and erase data", &["export", "forget"]),
 ];
@@ -245,6 +248,7 @@ async fn run(command: Command, env: &Env) -> Outcome {
         Command::Send(arguments) => send::run(&arguments, env).await,
         Command::Health(arguments) => health::run(&arguments, env).await,
         Command::Backfill(arguments) => backfill::run(&arguments, env).await,
+        Command::Completeness(arguments) => completeness::run(&arguments, env).await,
         Command::Migrate(arguments) => migrate::run(&arguments, env).await,
         Command::Export(arguments) => export::run(&arguments, env).await,
         Command::Rebuild(arguments) => rebuild::run(&arguments, env).await,

@@ -60,7 +60,7 @@ const fn key(
 }
 
 /// All settings except the two lists: the subscribers are read by `subscribers`, the admin listener's tokens by `admin`.
-pub(super) const KEYS: [Key; 50] = [
+pub(super) const KEYS: [Key; 52] = [
     key("listen.events", "LISTEN", Some("--listen"), Shape::Text, "127.0.0.1:8080"),
     key("listen.admin", "ADMIN_LISTEN", Some("--admin-listen"), Shape::Text, "127.0.0.1:8081"),
     key("listen.path", "PATH_EVENTS", Some("--path"), Shape::Text, "/openapi/meetingevent"),
@@ -104,6 +104,8 @@ pub(super) const KEYS: [Key; 50] = [
     key("platform.sp_id", "PLATFORM_SP_ID", None, Shape::Text, NONE),
     key("platform.callback_url", "PLATFORM_CALLBACK_URL", None, Shape::Text, NONE),
     key("platform.watch_every", "PLATFORM_WATCH_EVERY", None, Shape::Text, "off"),
+    key("platform.running_every", "PLATFORM_RUNNING_EVERY", None, Shape::Text, "3m"),
+    key("platform.completeness_every", "PLATFORM_COMPLETENESS_EVERY", None, Shape::Text, "1h"),
     key("backfill.every", "BACKFILL_EVERY", None, Shape::Text, "off"),
     key("recordings.enabled", "RECORDINGS_ENABLED", None, Shape::Bool, "false"),
     key("enrich.enabled", "ENRICH_ENABLED", None, Shape::Bool, "false"),

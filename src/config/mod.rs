@@ -262,6 +262,10 @@ pub struct Platform {
     pub callback_url: Option<String>,
     /// How often the subscription is checked; `None`: never.
     pub watch_every: Option<Duration>,
+    /// How often the list of running meetings is read while any is live; `None`: never.
+    pub running_every: Option<Duration>,
+    /// How often the platform's counts are compared with the tables; `None`: never.
+    pub completeness_every: Option<Duration>,
     /// How often gaps are searched for and filled; `None`: never.
     pub backfill_every: Option<Duration>,
     /// Whether details of recordings are fetched.

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 
 use super::env::Env;
 use super::error::ConfigError;
-use super::keys::NONE;
+use super::keys::{KEYS, NONE};
 use super::layers::{Layers, Refusal};
 use super::{Platform, parse, secrets};
 
@@ -17,19 +17,25 @@ const MAINLAND: &str = "https://api.meeting.huaweicloud.com";
 const MIN_WATCH_INTERVAL: Duration = Duration::from_secs(60);
 /// Gaps are only searched for in what is older than a day, so there is no hurry.
 const MIN_BACKFILL_INTERVAL: Duration = Duration::from_secs(60);
+/// A list a minute is a hundredth of the platform's limit.
+const MIN_RUNNING_INTERVAL: Duration = Duration::from_secs(60);
+/// The platform's counts are those of days.
+const MIN_COMPLETENESS_INTERVAL: Duration = Duration::from_secs(600);
 const MAX_INTERVAL: Duration = Duration::from_secs(7 * 86_400);
 
-/// Turns off a task that uses the platform's API, which is the default.
+/// Turns off a task that uses the platform's API.
 const OFF: &str = "off";
 
 /// Settings that have no meaning without the credentials.
-const DEPENDENT: [&str; 10] = [
+const DEPENDENT: [&str; 12] = [
     "platform.url",
     "platform.user_id",
     "platform.corp_id",
     "platform.sp_id",
     "platform.callback_url",
     "platform.watch_every",
+    "platform.running_every",
+    "platform.completeness_every",
     "backfill.every",
     "recordings.enabled",
     "enrich.enabled",
@@ -47,7 +53,10 @@ pub(super) fn platform(layers: &Layers, env: &Env) -> Result<Option<Platform>, C
         (Some(_), None) => return Err(layers.alone("platform.app_id", "platform.app_key_file")),
         (None, Some(_)) => return Err(layers.alone("platform.app_key_file", "platform.app_id")),
         (None, None) => {
-            let set = |path: &&str| !matches!(layers.found(path).text.as_str(), NONE | OFF | "false");
+            let set = |path: &&str| {
+                let (text, default) = (&*layers.found(path).text, KEYS.iter().find(|key| key.path == *path));
+                !matches!(text, NONE | OFF | "false") && default.is_none_or(|key| key.default != text)
+            };
             return match DEPENDENT.into_iter().find(set) {
                 None => Ok(None),
                 Some(path) => Err(layers.refuse(
@@ -80,6 +89,8 @@ pub(super) fn platform(layers: &Layers, env: &Env) -> Result<Option<Platform>, C
         },
         callback_url: layers.read_optional("platform.callback_url", parse::callback_url)?,
         watch_every: every(layers, "platform.watch_every", MIN_WATCH_INTERVAL)?,
+        running_every: every(layers, "platform.running_every", MIN_RUNNING_INTERVAL)?,
+        completeness_every: every(layers, "platform.completeness_every", MIN_COMPLETENESS_INTERVAL)?,
         backfill_every: every(layers, "backfill.every", MIN_BACKFILL_INTERVAL)?,
         recordings: layers.read("recordings.enabled", parse::boolean)?,
         enrich: layers.read("enrich.enabled", parse::boolean)?,

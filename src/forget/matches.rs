@@ -59,6 +59,8 @@ pub struct Matches<'a> {
     /// With the meeting's number. Stays that were taken remain here.
     stays: HashMap<StayKey, Option<String>>,
     new: Vec<(StayKey, Option<String>)>,
+    /// Of events without a time of joining, of the same participants: the tables have no such stay beside one with a time.
+    untimed: HashSet<StayKey>,
     hashes: HashSet<String>,
     new_hashes: Vec<String>,
     others: OtherHandles,
@@ -71,6 +73,7 @@ impl<'a> Matches<'a> {
             suppression,
             stays: HashMap::new(),
             new: Vec::new(),
+            untimed: HashSet::new(),
             hashes: HashSet::new(),
             new_hashes: Vec::new(),
             others: OtherHandles::default(),
@@ -99,7 +102,17 @@ impl<'a> Matches<'a> {
             call_number: text(&stay.call_number),
             ..Attendee::default()
         });
+        if let Some(participant_id) = text(&stay.participant_id) {
+            let run = stay.key.run.clone();
+            let stay_id = stay_id(&run, &Attendee { participant_id: Some(participant_id), ..Attendee::default() });
+            self.untimed.insert(StayKey { run, stay_id });
+        }
         self.add(stay.key.clone(), stay.meeting_id.clone());
+    }
+
+    /// See the field.
+    pub fn untimed(&self) -> impl Iterator<Item = &StayKey> {
+        self.untimed.iter()
     }
 
     fn add(&mut self, key: StayKey, meeting_id: Option<String>) {

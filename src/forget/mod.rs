@@ -146,8 +146,9 @@ impl Forget {
         self.find(Seq::START, head, &mut matches, None, &mut progress).await?;
         let mut survey = Survey::default();
         self.find_stays(&mut matches, None).await?;
-        let (stays, runs) = of_runs(matches.stays());
+        let (mut stays, runs) = of_runs(matches.stays());
         survey.found.stays = count(stays.len());
+        stays.extend(matches.untimed().cloned());
         let mut events = HashSet::new();
         let mut meetings: HashSet<Option<String>> = matches.meetings().cloned().collect();
         let mut at = Seq::START;
@@ -244,7 +245,7 @@ impl Forget {
             stream::wait_for_relay(log, &self.owner, done).await?;
             let events: HashSet<_> = log.erased_events(begun.id).await?.into_iter().collect();
             let meetings = log.erased_meetings(begun.id).await?.into_iter().collect();
-            let (stays, _) = of_runs(noted.iter());
+            let (stays, _) = of_runs(noted.iter().chain(matches.untimed()));
             let person = stream::Person { events: &events, handles: &self.handles, stays: &stays };
             let found = stream::find(log, bus, &person, meetings).await?;
             stream::delete(log, bus, begun.id, &found).await?;
@@ -339,7 +340,8 @@ impl Forget {
         matches: &mut Matches<'_>,
         progress: &mut impl FnMut(Part),
     ) -> Result<(), LogError> {
-        let (stays, runs) = of_runs(stays);
+        let (mut stays, runs) = of_runs(stays);
+        stays.extend(matches.untimed().cloned());
         let mut at = from;
         while at < head {
             let to = Seq(head.0.min(at.0 + SPAN_SEQS));

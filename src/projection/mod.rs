@@ -13,6 +13,9 @@
 //! - **Status.** `concluded` once there is a conclusion, whatever comes after. Else `ended` if it did not start after its last
 //!   end: who comes then is late, and it is over all the same. Else, if it was held (a start, a stay or a recording), `live`,
 //!   and `ended_at` is null. Else `cancelled` or `scheduled`.
+//! - What the platform's list of **running meetings** shows comes as events of the source `platform`, and counts less than what
+//!   events tell: a start where none was told, an end where none was told near it. Who was there at the time of the list has no
+//!   `joinTime`.
 //! - **Over** is what is not scheduled or live, or of whose number another run has started since: the database finds that out,
 //!   for the numbers of which something changed.
 //! - A **stay** is the joins and lefts of a run with one participant (without `participant_id`: one call number, else one
@@ -22,7 +25,8 @@
 //!   run's first end or conclusion at or after its beginning (`meeting_end`), for an end puts everybody out; if there is none,
 //!   it began when the run was over, and ended at once. So an end closes stays, a run that starts again opens them again, its
 //!   next end closes them as before, and a left or an earlier end that becomes known later corrects that.
-//! - A stay without `joinTime` begins when its newest join happened; a left without `leftTime` ends it when the left happened, and
+//! - Joins and lefts without `joinTime` count only as long as there are none with one of the same participant. Their stay begins when
+//!   its newest join happened; a left without `leftTime` ends it when the left happened, and
 //!   one whose `leftTime` is before it began, when it began.
 //! - **People** are distinct `person`s, or else names, or else stays. The peak counts each once, on however many
 //!   devices; who leaves in the same millisecond makes room first. Who has not left counts until the first end, also while the

@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::people::{self, NamedStay, People, StayPerson};
 use super::ready::{self, LatestReady};
-use super::stay::{Stay, stay_id};
+use super::stay::{Stay, is_nobody, stay_id};
+use convoke_core::event::Source;
 use convoke_core::id::EventId;
 use convoke_core::time::Millis;
 use convoke_log::{
@@ -17,6 +18,9 @@ use convoke_log::{
 
 /// So many ends, and so many edits, are remembered of a run: the newest ones. That bounds its row.
 const MAX_REMEMBERED: usize = 1_000;
+
+/// An end in the platform's lists, whose times are whole minutes, and one that an event told are the same within this time.
+const SAME_END_MS: i64 = 2 * 60_000;
 
 /// What the events of a run tell, without its stays and recordings: the column `internal`. Every member is a least or a
 /// greatest one, or a set.
@@ -41,6 +45,11 @@ struct Marks {
     last_start: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_end: Option<i64>,
+    /// When it was found to be running, and when it ended, by the platform's lists: only where no event told it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seen_start: Option<i64>,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    seen_ends: BTreeSet<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     concluded: Option<i64>,
     /// Whenever everybody was gone: ends and conclusions.
@@ -72,8 +81,29 @@ impl Marks {
     /// When the run ended first for who came at `joined`. Who came after its last end found it over, if it does not go on.
     fn closing(&self, joined: Option<Millis>, live: bool) -> Option<Millis> {
         let from = joined.map_or(0, Millis::get);
-        let end = self.closings.range(from..).next().copied().and_then(Millis::new);
+        let told = self.closings.range(from..).next().copied();
+        let seen = self.seen_ends.range(from..).copied().find(|end| !self.is_told(*end));
+        let end = told.into_iter().chain(seen).min().and_then(Millis::new);
         end.or_else(|| joined.filter(|_| !live))
+    }
+
+    /// Whether an event told the end that the platform's lists have at `end`.
+    fn is_told(&self, end: i64) -> bool {
+        self.closings.range(end.saturating_sub(SAME_END_MS)..=end.saturating_add(SAME_END_MS)).next().is_some()
+    }
+
+    fn first_start(&self) -> Option<i64> {
+        self.first_start.or(self.seen_start)
+    }
+
+    fn last_start(&self) -> Option<i64> {
+        self.last_start.or(self.seen_start)
+    }
+
+    fn last_end(&self) -> Option<i64> {
+        let told = |end: &i64| self.last_end.is_some_and(|told| told.abs_diff(*end) <= SAME_END_MS.unsigned_abs());
+        let seen = self.seen_ends.iter().rev().find(|end| !told(end)).copied();
+        self.last_end.into_iter().chain(seen).max()
     }
 }
 
@@ -96,6 +126,8 @@ pub struct Run {
     recordings: BTreeMap<EventId, RecordingRow>,
     /// The row, as it is written.
     written: Option<MeetingRow>,
+    /// Those of the stays of which no time of joining is told.
+    untimed: HashSet<Uuid>,
     /// Stays of which something new is known.
     touched: Vec<Uuid>,
     /// Recordings of which something new is known.
@@ -121,6 +153,7 @@ impl Run {
             stays: HashMap::new(),
             recordings: BTreeMap::new(),
             written: None,
+            untimed: HashSet::new(),
             touched: Vec::new(),
             recorded: BTreeSet::new(),
             closes: false,
@@ -141,6 +174,9 @@ impl Run {
         for row in stays {
             let stay = Stay::of(&row)?;
             let closed = row.left_at.filter(|_| row.closed_by == ClosedBy::MeetingEnd);
+            if !stay.is_timed() {
+                run.untimed.insert(row.stay_id);
+            }
             let person = StayPerson::read(row.person.as_deref(), row.person_by, &stay.attributes());
             run.stays.insert(row.stay_id, Kept { stay, person, closed, touched: false });
         }
@@ -176,6 +212,8 @@ impl Run {
             "meeting.create" => least(&mut marks.created, at),
             "meeting.modify" => drop(remember(&mut marks.modified, fact.event_id.uuid())),
             "meeting.cancel" => greatest(&mut marks.cancelled, at),
+            "meeting.started" if fact.source == Source::Platform => least(&mut marks.seen_start, at),
+            "meeting.end" if fact.source == Source::Platform => self.closes |= remember(&mut marks.seen_ends, at),
             "meeting.started" => {
                 least(&mut marks.first_start, at);
                 greatest(&mut marks.last_start, at);
@@ -188,6 +226,8 @@ impl Run {
                 greatest(&mut marks.concluded, at);
                 self.closes |= remember(&mut marks.closings, at);
             }
+            // Of whom neither a time nor anything else is told, nothing is known.
+            "meeting.join" | "meeting.left" if fact.attendee.join_time.is_none() && is_nobody(&fact.attendee) => {}
             "meeting.join" => self.stay_of(fact).joined(fact),
             "meeting.left" => self.stay_of(fact).left(fact),
             "record.finish" => {
@@ -206,7 +246,11 @@ impl Run {
     }
 
     fn stay_of(&mut self, fact: &ProjectedEvent) -> &mut Stay {
-        self.stay(stay_id(&self.key, &fact.attendee))
+        let id = stay_id(&self.key, &fact.attendee);
+        if fact.attendee.join_time.is_none() {
+            self.untimed.insert(id);
+        }
+        self.stay(id)
     }
 
     fn stay(&mut self, id: Uuid) -> &mut Stay {
@@ -224,8 +268,11 @@ impl Run {
         let there: Vec<Uuid> = ids.iter().filter(|id| self.stays.contains_key(id)).copied().collect();
         for id in &there {
             let Some(kept) = self.stays.remove(id) else { continue };
-            let (id, stay) = kept.stay.forgotten(&self.key);
-            self.stay(id).absorb(stay);
+            self.untimed.remove(id);
+            if kept.stay.is_timed() {
+                let (id, stay) = kept.stay.forgotten(&self.key);
+                self.stay(id).absorb(stay);
+            }
         }
         there
     }
@@ -247,6 +294,8 @@ impl Run {
     /// Adds to `changes` the rows of the run and of recordings that are not written yet as they should be, and to `stays`
     /// those that [`Run::stay_row`] is to be asked for, and takes all of them for written. `people` has all of its handles.
     pub fn settle(&mut self, people: &People, changes: &mut Changes, stays: &mut Vec<Uuid>) {
+        let gone = self.without_untimed();
+        changes.gone.extend(gone.iter().map(|id| (self.key.clone(), *id)));
         let live = self.status() == Status::Live;
         let ends = std::mem::take(&mut self.closes) || self.live != live;
         self.live = live;
@@ -258,7 +307,7 @@ impl Run {
             }
         }
         let unsettled = std::mem::take(&mut self.unsettled);
-        if unsettled || ends || !self.touched.is_empty() {
+        if unsettled || ends || !self.touched.is_empty() || !gone.is_empty() {
             self.identify(people, live);
             self.people = self.count(live);
         }
@@ -286,6 +335,26 @@ impl Run {
         }
     }
 
+    /// Takes out the stays without a time of participants of whom there are stays with one. Which ones they are.
+    fn without_untimed(&mut self) -> Vec<Uuid> {
+        if self.untimed.is_empty() {
+            return Vec::new();
+        }
+        let timed = self.stays.values().filter(|kept| kept.stay.is_timed());
+        let timed: HashSet<&str> = timed.filter_map(|kept| kept.stay.attributes().participant_id).collect();
+        let is_known = |id: &&Uuid| {
+            let participant = self.stays.get(*id).and_then(|kept| kept.stay.attributes().participant_id);
+            participant.is_some_and(|participant| timed.contains(participant))
+        };
+        let gone: Vec<Uuid> = self.untimed.iter().filter(is_known).copied().collect();
+        for id in &gone {
+            self.untimed.remove(id);
+            self.stays.remove(id);
+        }
+        self.touched.retain(|id| !gone.contains(id));
+        gone
+    }
+
     /// A stay as it is to be written, as of now: with what became known since it was settled, it is only newer.
     pub fn stay_row(&self, id: Uuid) -> Option<StayRow> {
         self.stays.get(&id).map(|kept| kept.stay.row(id, &self.key, kept.closed, &kept.person))
@@ -305,8 +374,8 @@ impl Run {
             modified_at: marks.modified.last().map(|id| EventId::from_uuid(*id).occurred_at()),
             modifications: count(marks.modified.len()),
             cancelled_at: time(marks.cancelled),
-            started_at: time(marks.first_start),
-            ended_at: time(marks.last_end).filter(|_| status != Status::Live),
+            started_at: time(marks.first_start()),
+            ended_at: time(marks.last_end()).filter(|_| status != Status::Live),
             concluded_at: time(marks.concluded),
             stays: count(self.stays.len()),
             participants: self.people.0,
@@ -322,10 +391,10 @@ impl Run {
     /// See the module's rules.
     fn status(&self) -> Status {
         let marks = &self.marks;
-        let held = marks.last_start.is_some() || !self.stays.is_empty() || !self.recordings.is_empty();
-        match marks.last_end {
+        let held = marks.last_start().is_some() || !self.stays.is_empty() || !self.recordings.is_empty();
+        match marks.last_end() {
             _ if marks.concluded.is_some() => Status::Concluded,
-            Some(end) if marks.last_start > Some(end) => Status::Live,
+            Some(end) if marks.last_start() > Some(end) => Status::Live,
             Some(_) => Status::Ended,
             None if held => Status::Live,
             None if marks.cancelled.is_some() => Status::Cancelled,

@@ -30,6 +30,12 @@ pub fn stay_id(run: &RunKey, who: &Attendee) -> Uuid {
     EventId::led(&run.subscriber_id, who.join_time.unwrap_or(Millis::EPOCH), text.as_bytes()).uuid()
 }
 
+/// Whether nothing is told of who it is.
+pub fn is_nobody(who: &Attendee) -> bool {
+    let names = [&who.participant_id, &who.call_number, &who.display_name, &who.user_uuid, &who.account];
+    names.into_iter().all(Option::is_none)
+}
+
 /// The join, or the left, with the greatest id: which is the newest, for ids are led by the time.
 #[derive(Clone, Debug, PartialEq)]
 struct Side {
@@ -124,6 +130,11 @@ impl Stay {
         if merge(&mut self.left, self.join.as_ref(), fact) {
             self.left_time = fact.attendee.left_time;
         }
+    }
+
+    /// Whether it is known when it began.
+    pub fn is_timed(&self) -> bool {
+        self.join_time.is_some()
     }
 
     /// When it began, as far as that is known.

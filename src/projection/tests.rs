@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::people::{People, identities};
 use super::run::Run;
-use convoke_core::event::{Attendee, Meeting};
+use convoke_core::event::{Attendee, Meeting, Source};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
 use convoke_log::{
@@ -40,6 +40,7 @@ fn fact_of(event: &str, ms: i64, attendee: Attendee, info: Option<&str>) -> Proj
         event: event.into(),
         meeting: Meeting { id: Some("960000017".into()), uuid: Some(key().meeting_uuid), cycle_sub_id: None },
         attendee,
+        source: Source::Push,
         event_info: info.map(Arc::from),
     }
 }
@@ -99,6 +100,7 @@ impl Database {
         let stored = |row: MeetingRow| (row.run.clone(), MeetingRow { numbers: Vec::new(), ..row });
         self.meetings.extend(changes.meetings.into_iter().map(stored));
         self.stays.extend(changes.stays.into_iter().map(|row| (row.stay_id, row)));
+        changes.gone.iter().for_each(|(_, id)| drop(self.stays.remove(id)));
         self.recordings.extend(changes.recordings.into_iter().map(|row| (row.event_id, row)));
     }
 
@@ -170,15 +172,17 @@ fn any_fact() -> impl Strategy<Value = ProjectedEvent> {
         1 => Just("record.ready"),
         1 => Just("meeting.unheard-of"),
     ];
-    (kind, 0..130_i64, attendee, 0..4_i64, names(), names()).prop_map(|(kind, ms, attendee, length, id, cycle)| {
+    let source = prop_oneof![3 => Just(Source::Push), 1 => Just(Source::Platform)];
+    let given = (kind, 0..130_i64, attendee, 0..4_i64, names(), names(), source);
+    given.prop_map(|(kind, ms, attendee, length, id, cycle, source)| {
         let fact = match kind {
             "record.ready" => ready(ms, length),
             "meeting.join" | "meeting.left" => fact(kind, ms, attendee),
             _ => fact(kind, ms, Attendee::default()),
         };
         let meeting = Meeting { id, cycle_sub_id: cycle, ..fact.meeting };
-        let event_id = EventId::of(SUBSCRIBER, at(ms), format!("{} {meeting:?}", fact.event_id).as_bytes());
-        ProjectedEvent { meeting, event_id, ..fact }
+        let event_id = EventId::of(SUBSCRIBER, at(ms), format!("{} {meeting:?} {source:?}", fact.event_id).as_bytes());
+        ProjectedEvent { meeting, event_id, source, ..fact }
     })
 }
 

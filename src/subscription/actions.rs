@@ -106,6 +106,7 @@ impl<'a> Actions<'a> {
         let is_it = |is: &Subscription| {
             is.subscriber_id.as_deref() == Some(&**id) && is.url.as_ref().is_some_and(|url| same_url(url, how.url))
         };
+        self.warn_of_account().await?;
         let before = self.read().await?;
         if let Some(is) = before.as_ref().filter(|is| !is_it(is) && !how.replace) {
             let (subscriber, url) =
@@ -158,6 +159,7 @@ impl<'a> Actions<'a> {
     /// # Errors
     /// Why it was not tried, or did not work.
     pub async fn enable(&mut self, how: Enable) -> Result<(), Problem> {
+        self.warn_of_account().await?;
         let Some(is) = self.read().await? else {
             return Err(Problem::new(
                 ActionKind::Missing,
@@ -290,6 +292,14 @@ impl<'a> Actions<'a> {
             self.handshakes(is).await?;
         }
         Ok(read)
+    }
+
+    /// Before the platform refuses it: failures to enable count towards a lock.
+    async fn warn_of_account(&mut self) -> Result<(), Problem> {
+        for objection in self.client.identity().await?.objections() {
+            self.warn(objection.to_owned());
+        }
+        Ok(())
     }
 
     fn warn_of_differences(&mut self, is: &Subscription) {

@@ -107,6 +107,8 @@ pub struct PersonStay {
     pub user_uuid: Option<String>,
     /// Its account.
     pub account: Option<String>,
+    /// Its participant.
+    pub participant_id: Option<String>,
 }
 
 /// One erasure, finished or not.

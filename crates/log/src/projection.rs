@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::attributes::ParticipantAttributes;
 use super::{Log, LogError, Moved, Suppression};
-use convoke_core::event::{Attendee, Content, Meeting, Verified};
+use convoke_core::event::{Attendee, Content, Meeting, Source, Verified};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
 
@@ -36,6 +36,8 @@ pub struct ProjectedEvent {
     pub meeting: Meeting,
     /// The participant.
     pub attendee: Attendee,
+    /// Where it came from.
+    pub source: Source,
     /// `eventInfo`, if the type is [`ProjectedEvent::DETAILED`].
     pub event_info: Option<Arc<str>>,
 }
@@ -52,6 +54,7 @@ impl ProjectedEvent {
             event: event.event.clone(),
             meeting: event.meeting.clone(),
             attendee: event.attendee.clone(),
+            source: event.source,
             event_info: (&*event.event == Self::DETAILED).then(|| event.event_info.clone()),
         })
     }
@@ -267,6 +270,8 @@ pub struct Changes {
     pub meetings: Vec<MeetingRow>,
     /// Rows of `attendance`.
     pub stays: Vec<StayRow>,
+    /// From `attendance`: stays that turned out to be others.
+    pub gone: Vec<(RunKey, Uuid)>,
     /// Rows of `recordings`.
     pub recordings: Vec<RecordingRow>,
     /// To `identities`: new ones. The runs that have a stay with such a handle, and without a user, go to `unsettled`.
@@ -279,7 +284,8 @@ impl Changes {
     /// The number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.meetings.len() + self.stays.len() + self.recordings.len() + self.identities.len() + self.settled.len()
+        let tables = self.meetings.len() + self.stays.len() + self.gone.len() + self.recordings.len();
+        tables + self.identities.len() + self.settled.len()
     }
 
     /// Whether there is nothing to write.
@@ -293,6 +299,7 @@ impl Changes {
         let mut room = rows.saturating_sub(piece.rows());
         room -= take(&mut self.meetings, &mut piece.meetings, room);
         room -= take(&mut self.stays, &mut piece.stays, room);
+        room -= take(&mut self.gone, &mut piece.gone, room);
         room -= take(&mut self.recordings, &mut piece.recordings, room);
         // After the stays that have them; what is read again after a crash is new again until then.
         room -= take(&mut self.identities, &mut piece.identities, room);

@@ -27,6 +27,33 @@ pub struct RunSnapshot {
     pub recordings: u64,
 }
 
+/// A run that goes on, by all that the tables know.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct LiveRun {
+    /// The subscriber, who may no longer be configured.
+    pub subscriber_id: String,
+    /// The run (`meetingUUID`).
+    pub meeting_uuid: String,
+    /// When its last event happened.
+    pub last_event_at: Millis,
+}
+
+/// What began in a quarter of an hour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
+pub struct QuarterCounts {
+    /// Its number, counted from the epoch.
+    pub quarter: i64,
+    /// Runs that started in it.
+    #[sqlx(try_from = "i64")]
+    pub meetings: u64,
+    /// Stays that began in it.
+    #[sqlx(try_from = "i64")]
+    pub attendances: u64,
+    /// How long those runs lasted together, in seconds.
+    #[sqlx(try_from = "i64")]
+    pub seconds: u64,
+}
+
 /// The data of a stay.
 #[derive(Clone, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
 pub struct StaySnapshot {
@@ -59,6 +86,20 @@ pub trait Snapshots: Notes + Suppression {
     /// The runs in the tables with these UUIDs, from the events of any subscriber: UUIDs are unique across enterprises.
     /// The run with the latest activity comes last.
     async fn known_runs(&self, uuids: &[String]) -> Result<Vec<RunSnapshot>, LogError>;
+
+    /// At most `limit` of the runs that are live and not over, those that were heard of last first.
+    async fn live_runs(&self, limit: u32) -> Result<Vec<LiveRun>, LogError>;
+
+    /// What began of a subscriber's in each quarter of an hour in `since..until`; those without anything are left out.
+    async fn counts_by_quarter(
+        &self,
+        subscriber_id: &str,
+        since: Millis,
+        until: Millis,
+    ) -> Result<Vec<QuarterCounts>, LogError>;
+
+    /// When the newest event arrived that was pushed.
+    async fn last_pushed_at(&self) -> Result<Option<Millis>, LogError>;
 
     /// The stays of a run, from the events of any subscriber, in the order of joining. Stays without a join time come
     /// first. Of stays that began at the same time, those with a leave event come first.

@@ -17,8 +17,8 @@ mod walk;
 
 pub use error::{Class, PlatformError};
 pub use model::{
-    AttendeeRecord, Conference, DirectoryUser, Identity, Invitee, NewSubscription, Occurrence, RecordFile, Segment,
-    SegmentFile, Status, Subscription,
+    AttendeeRecord, Conference, DayCounts, DirectoryUser, Identity, Invitee, NO_ADMINISTRATOR, NewSubscription,
+    Occurrence, Participant, Present, RecordFile, Segment, SegmentFile, Status, Subscription, Today,
 };
 pub use pages::{Item, Pages};
 
@@ -47,6 +47,11 @@ const RECORDINGS: &str = "/v1/mmc/management/record/files";
 const RECORDING: &str = "/v1/mmc/management/conferences/record/files";
 const SEGMENTS: &str = "/v1/mmc/rlm/record/info";
 const USERS: &str = "/v1/usg/abs/users/list";
+const RUNNING: &str = "/v1/mmc/management/conferences/online";
+const PRESENT: &str = "/v1/mmc/management/conferences/online/conf-attendee";
+const TODAY: &str = "/v1/mmc/management/orgRes";
+const STATISTICS: &str = "/v1/metrics/dashboard/statistic/conference/info";
+const PARTICIPANTS: &str = "/v1/metrics/conference/participants";
 const ENTERPRISE: &str = "/v1/mmc/management/conferences/confOrg";
 
 /// How long shutdown waits for the platform to revoke the token.
@@ -259,6 +264,57 @@ impl Client {
     #[must_use]
     pub fn history(&self, since: Millis, until: Millis) -> Pages<Conference> {
         Pages::by_query(&self.core, "reading the history", HISTORY, window(since, until))
+    }
+
+    /// The enterprise's running meetings (4.2.12), ordered by start. Only an administrator sees all of them.
+    #[must_use]
+    pub fn running(&self) -> Pages<Conference> {
+        let query = vec![("queryAll", "true".to_owned())];
+        Pages::by_query(&self.core, "reading the running meetings", RUNNING, query)
+    }
+
+    /// Who is in a running meeting now (4.2.29), by its number.
+    #[must_use]
+    pub fn present(&self, conference_id: &str) -> Pages<Present> {
+        let query = vec![("conf_id", conference_id.to_owned())];
+        Pages::by_query(&self.core, "reading who is in a meeting", PRESENT, query)
+    }
+
+    /// The stays of a run that is over, with their ids (7.1.2.3): for 45 days, on the flagship edition, and where the function was
+    /// opened; empty where it was not.
+    #[must_use]
+    pub fn participants(&self, conf_uuid: &str) -> Pages<Participant> {
+        let query = vec![("confUUID", conf_uuid.to_owned()), ("confType", "history".to_owned())];
+        Pages::by_query(&self.core, "reading a meeting's participants from the dashboard", PARTICIPANTS, query)
+    }
+
+    /// What the platform counts on these days, each `YYYY-MM-DD`, at most 31 days apart (7.2.2.1). On the flagship edition alone.
+    #[must_use]
+    pub fn day_counts(&self, since: &str, until: &str) -> Pages<DayCounts> {
+        let query = [("timeUnit", "D"), ("startTime", since), ("endTime", until), ("category", "conference_info")];
+        let query = query.into_iter().map(|(name, value)| (name, value.to_owned())).collect();
+        Pages::by_query(&self.core, "reading the platform's statistics", STATISTICS, query)
+    }
+
+    /// What the platform has counted today (4.2.25). When its day begins is not documented.
+    ///
+    /// # Errors
+    /// [`PlatformError`].
+    pub async fn today(&self) -> Result<Today, PlatformError> {
+        let call = Call::get("reading the platform's counts of today", TODAY, Vec::new());
+        Ok(parse::today(&self.core.call(&call).await?))
+    }
+
+    /// How many past runs there are in `since..=until` (4.2.18), without reading them.
+    ///
+    /// # Errors
+    /// [`PlatformError`].
+    pub async fn history_count(&self, since: Millis, until: Millis) -> Result<Option<u64>, PlatformError> {
+        let mut query = window(since, until);
+        query.extend([("offset", "0".to_owned()), ("limit", "1".to_owned())]);
+        let answer = existing(self.core.call(&Call::get("counting the history", HISTORY, query)).await)?;
+        let count = answer.map_or(Some(0), |answer| parse::integer(&answer, &["count"]));
+        Ok(count.and_then(|count| u64::try_from(count).ok()))
     }
 
     /// The stays of a past run.

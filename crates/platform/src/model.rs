@@ -22,6 +22,32 @@ pub struct Identity {
     pub corp_type: Option<i64>,
 }
 
+impl Identity {
+    /// Whether it is an administrator, who sees all meetings of the enterprise and may configure the push.
+    #[must_use]
+    pub const fn is_administrator(&self) -> bool {
+        matches!(self.admin_type, Some(0 | 1))
+    }
+
+    /// Why the platform will refuse this account the push, as far as it is told.
+    #[must_use]
+    pub fn objections(&self) -> Vec<&'static str> {
+        let mut objections = Vec::new();
+        if self.admin_type == Some(2) {
+            objections.push(NO_ADMINISTRATOR);
+        }
+        if self.corp_type.is_some_and(|edition| edition != 0) {
+            objections.push("the enterprise is not on the flagship edition, which the event push is for");
+        }
+        objections
+    }
+}
+
+/// What an account without an administrator's rights means.
+pub const NO_ADMINISTRATOR: &str = "the account is no administrator, and sees its own meetings only: leave platform.user_id out, or \
+                                    correct it. A mistyped one is no error to the platform, which creates an ordinary account \
+                                    of that name";
+
 /// The state of a subscription (table 6-45).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
@@ -139,6 +165,68 @@ impl Conference {
     }
 }
 
+/// Somebody who is in a meeting now (4.2.29). It is not told since when.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Present {
+    /// `participant_id`, as in events.
+    pub participant_id: Option<String>,
+    /// `name`.
+    pub display_name: Option<String>,
+    /// `call_number`.
+    pub call_number: Option<String>,
+    /// `role`: 1 host, 0 others.
+    pub host: Option<bool>,
+    /// `account`.
+    pub account: Option<String>,
+    /// `user_id`: the user's UUID.
+    pub user_uuid: Option<String>,
+}
+
+/// A stay as the dashboard has it (7.1.2.3).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Participant {
+    /// `participantID`.
+    pub participant_id: Option<String>,
+    /// `userUUID`.
+    pub user_uuid: Option<String>,
+    /// `displayName`.
+    pub display_name: Option<String>,
+    /// `deptName`: the department.
+    pub department: Option<String>,
+    /// `terminalType`: `PC`, `MOBILE`, `WEB`, `ROOM`, the model of a hardware terminal …
+    pub terminal_type: Option<String>,
+    /// `role`: `host`, `guest`, `audience`.
+    pub role: Option<String>,
+    /// `joinTime`.
+    pub joined_at: Option<Millis>,
+    /// `leftTime`.
+    pub left_at: Option<Millis>,
+    /// `leftReason`: 0 left, 1 lost the network.
+    pub left_reason: Option<i64>,
+}
+
+/// What the platform counts on a day (7.2.2.1). Meetings in rooms count too.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DayCounts {
+    /// `time`: `YYYY-MM-DD`, of a zone that is not documented.
+    pub day: Option<String>,
+    /// `confCount`.
+    pub meetings: Option<i64>,
+    /// `confDuration`, in seconds.
+    pub seconds: Option<i64>,
+    /// `attendeeCount`: how often somebody attended.
+    pub attendances: Option<i64>,
+}
+
+/// What the platform has counted today (4.2.25).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Today {
+    /// `confCount`: meetings of the day.
+    pub meetings: Option<i64>,
+    /// `usedAccountsCount`: meetings that use concurrency now.
+    pub running: Option<i64>,
+}
+
 /// A stay (table 4-64). It has no participant id and no user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AttendeeRecord {
@@ -148,6 +236,10 @@ pub struct AttendeeRecord {
     pub call_number: Option<String>,
     /// `deviceType`, localised.
     pub device_type: Option<String>,
+    /// `mediaType`, localised.
+    pub media_type: Option<String>,
+    /// `deptName`: the department.
+    pub department: Option<String>,
     /// `joinTime`.
     pub joined_at: Option<Millis>,
     /// `leftTime`.

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::call::{Call, UNEXPECTED_ADVICE};
 use super::error::{Class, PlatformError};
-use super::model::{AttendeeRecord, Conference, Invitee, RecordFile, Segment};
+use super::model::{AttendeeRecord, Conference, DayCounts, Invitee, Participant, Present, RecordFile, Segment};
 use super::walk::{Key, Page, Step, Walk};
 use super::{Core, parse};
 
@@ -54,6 +54,36 @@ impl Item for AttendeeRecord {
 impl Item for Invitee {
     fn read(value: &Value) -> Self {
         parse::invitee(value)
+    }
+
+    fn name(&self) -> Option<String> {
+        None
+    }
+}
+
+impl Item for Present {
+    fn read(value: &Value) -> Self {
+        parse::present(value)
+    }
+
+    fn name(&self) -> Option<String> {
+        self.participant_id.clone()
+    }
+}
+
+impl Item for Participant {
+    fn read(value: &Value) -> Self {
+        parse::participant(value)
+    }
+
+    fn name(&self) -> Option<String> {
+        None
+    }
+}
+
+impl Item for DayCounts {
+    fn read(value: &Value) -> Self {
+        parse::day_counts(value)
     }
 
     fn name(&self) -> Option<String> {

@@ -7,8 +7,8 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
 use super::model::{
-    AttendeeRecord, Conference, DirectoryUser, Identity, Invitee, Occurrence, RecordFile, Segment, SegmentFile, Status,
-    Subscription,
+    AttendeeRecord, Conference, DayCounts, DirectoryUser, Identity, Invitee, Occurrence, Participant, Present,
+    RecordFile, Segment, SegmentFile, Status, Subscription, Today,
 };
 use convoke_core::time::Millis;
 
@@ -135,6 +135,8 @@ pub(super) fn attendee(item: &Value) -> AttendeeRecord {
         display_name: text(item, &["displayName"]),
         call_number: text(item, &["callNumber"]),
         device_type: text(item, &["deviceType"]),
+        media_type: text(item, &["mediaType"]),
+        department: text(item, &["deptName"]),
         joined_at: millis(item, &["joinTime"]),
         left_at: millis(item, &["leftTime"]),
     }
@@ -148,6 +150,44 @@ pub(super) fn directory_user(item: &Value) -> DirectoryUser {
         department: text(item, &["deptName"]),
         title: text(item, &["title"]),
     }
+}
+
+pub(super) fn present(item: &Value) -> Present {
+    Present {
+        participant_id: text(item, &["participant_id"]),
+        display_name: text(item, &["name"]),
+        call_number: text(item, &["call_number"]),
+        host: integer(item, &["role"]).map(|role| role == 1),
+        account: text(item, &["account"]),
+        user_uuid: text(item, &["user_id"]),
+    }
+}
+
+pub(super) fn participant(item: &Value) -> Participant {
+    Participant {
+        participant_id: text(item, &["participantID"]),
+        user_uuid: text(item, &["userUUID"]),
+        display_name: text(item, &["displayName"]),
+        department: text(item, &["deptName"]),
+        terminal_type: text(item, &["terminalType"]),
+        role: text(item, &["role"]),
+        joined_at: millis(item, &["joinTime"]),
+        left_at: millis(item, &["leftTime"]),
+        left_reason: integer(item, &["leftReason"]),
+    }
+}
+
+pub(super) fn day_counts(item: &Value) -> DayCounts {
+    DayCounts {
+        day: text(item, &["time"]),
+        meetings: integer(item, &["confCount"]),
+        seconds: integer(item, &["confDuration"]),
+        attendances: integer(item, &["attendeeCount"]),
+    }
+}
+
+pub(super) fn today(answer: &Value) -> Today {
+    Today { meetings: integer(answer, &["confCount"]), running: integer(answer, &["usedAccountsCount"]) }
 }
 
 pub(super) fn record_file(item: &Value) -> RecordFile {

@@ -189,7 +189,7 @@ pub fn plan(
 impl Plan {
     fn meeting(&mut self, kind: FilledEvent, at: Option<Millis>, run: &FilledRun<'_>) {
         match at {
-            Some(at) => self.push(kind, at, synthesis::of_meeting(kind, at, run)),
+            Some(at) => self.add(kind, at, synthesis::of_meeting(kind, at, run)),
             None => self.unfillable.push(Unfillable::NoTime),
         }
     }
@@ -197,9 +197,9 @@ impl Plan {
     fn stay(&mut self, run: &FilledRun<'_>, stay: &PastStay) {
         self.gaps.push(Gap::Stay);
         let Some(joined_at) = stay.joined_at else { return self.unfillable.push(Unfillable::NoJoinTime) };
-        self.push(FilledEvent::Join, joined_at, synthesis::join(joined_at, run, stay));
+        self.add(FilledEvent::Join, joined_at, synthesis::join(joined_at, run, stay));
         match stay.left_at.filter(|left_at| *left_at >= joined_at) {
-            Some(left_at) => self.push(FilledEvent::Left, left_at, synthesis::left(joined_at, left_at, run, stay)),
+            Some(left_at) => self.add(FilledEvent::Left, left_at, synthesis::left(joined_at, left_at, run, stay)),
             None => self.unfillable.push(Unfillable::NoLeaveTime),
         }
     }
@@ -208,13 +208,14 @@ impl Plan {
         self.gaps.push(Gap::Leave);
         match (known.joined_at, stay.left_at) {
             (Some(joined_at), Some(left_at)) if left_at >= joined_at => {
-                self.push(FilledEvent::Left, left_at, synthesis::left_of(known, joined_at, left_at, run));
+                self.add(FilledEvent::Left, left_at, synthesis::left_of(known, joined_at, left_at, run));
             }
             _ => self.unfillable.push(Unfillable::NoLeaveTime),
         }
     }
 
-    fn push(&mut self, kind: FilledEvent, at: Millis, event_info: String) {
+    /// Adds an event.
+    pub fn add(&mut self, kind: FilledEvent, at: Millis, event_info: String) {
         self.events.push(Planned { at, kind, event_info });
     }
 }

@@ -14,6 +14,7 @@ use super::params::{NoParams, Params, Time};
 use crate::http::health::{CURSORS, CursorHealth};
 use crate::intake::PLATFORM_RETRY_TIME;
 use crate::subscription::SubscriptionStatus;
+use convoke_core::time::Millis;
 
 /// How the service is.
 #[derive(Debug, Serialize, ToSchema)]
@@ -50,6 +51,8 @@ pub(crate) struct Health {
     subscribers: Vec<Subscriber>,
     /// The subscription at the platform.
     subscription: Subscription,
+    /// Whether what the platform counts is here.
+    completeness: Completeness,
     /// How many signed bodies are kept of which no event could be made.
     quarantined: i64,
     /// How many events each cursor has passed by.
@@ -96,6 +99,23 @@ struct Subscription {
     watched: bool,
     /// How it stands, as last seen by the replica that watches it; null if that is another one, or nobody has looked yet.
     status: Option<SubscriptionStatus>,
+}
+
+/// The last comparison of the platform's own counts with what was received, by any replica.
+#[derive(Debug, Serialize, ToSchema)]
+struct Completeness {
+    /// Whether they are compared.
+    watched: bool,
+    /// When they were last; null if they never were.
+    compared_at: Option<Time>,
+    /// How many days were compared.
+    days: usize,
+    /// For how many of them the platform counts more.
+    differing: usize,
+    /// How many meetings are missing on those.
+    missing_meetings: u64,
+    /// Since when the platform counts meetings while no event arrives; null if that is not so.
+    silent_since: Option<Time>,
 }
 
 /// Deliveries that this process has refused in the last hour, and connections to the events listener that brought none.
@@ -149,6 +169,17 @@ impl Api {
             subscription: Subscription {
                 watched: health.subscription.is_some(),
                 status: health.subscription.as_ref().and_then(|known| *known.borrow()),
+            },
+            completeness: {
+                let (last, silent) = (known.completeness.comparison.as_ref(), known.completeness.silent_since);
+                Completeness {
+                    watched: health.compares,
+                    compared_at: last.map(|it| Time(it.compared_at)),
+                    days: last.map_or(0, |it| it.compared),
+                    differing: last.map_or(0, |it| it.differing),
+                    missing_meetings: last.map_or(0, |it| it.missing_meetings),
+                    silent_since: silent.and_then(Millis::new).map(Time),
+                }
             },
             quarantined: known.quarantined,
             set_aside: CURSORS

@@ -20,6 +20,7 @@ use utoipa::ToSchema;
 use super::refusals::Refusals;
 use super::server::{Certificates, Closing};
 use super::summary::DeliverySummary;
+use crate::completeness::task::LastFound as Completeness;
 use crate::intake::Intake;
 use crate::metrics::Registry;
 use crate::subscription::SubscriptionStatus;
@@ -49,6 +50,8 @@ pub struct Health {
     pub certificates: Option<Certificates>,
     /// The state of the subscription at the platform, as far as this process knows; `None`: it is not watched.
     pub subscription: Option<watch::Receiver<Option<SubscriptionStatus>>>,
+    /// Whether the platform's counts are compared with the tables.
+    pub compares: bool,
     /// Counts of what was refused.
     pub refusals: Arc<Refusals>,
     /// Counts of the outcomes of deliveries.
@@ -80,6 +83,8 @@ pub struct KnownState {
     pub quarantined: i64,
     /// Number of rows that each cursor set aside.
     pub set_aside: BTreeMap<&'static str, i64>,
+    /// What the last comparison with the platform's counts found, by any replica.
+    pub completeness: Completeness,
     /// Counts of the work lists for the platform's API.
     pub work: BTreeMap<&'static str, WorkCounts>,
 }

@@ -1,6 +1,7 @@
 //! `convoke backfill`: gaps against the platform's history, played by the fake platform, filled once and for all.
 
 mod bad_input;
+mod completeness;
 mod end_to_end;
 mod filling;
 mod replaced_app_id;

@@ -142,7 +142,8 @@ impl PersonSearch for Backend {
                                   OR coalesce(call_number {numbers}, false) OR {members} OR stay_id {stays}
                                   OR coalesce($9 IN (meeting_id, meeting_uuid), false)
                                      AND (coalesce(display_name {names}, false) OR {named}) AS theirs FROM page)
-             SELECT subscriber_id, meeting_uuid, stay_id, meeting_id, display_name, call_number, user_uuid, account, theirs
+             SELECT subscriber_id, meeting_uuid, stay_id, meeting_id, display_name, call_number, user_uuid, account,
+                    participant_id, theirs
                FROM told WHERE theirs OR stay_id = (SELECT stay_id FROM page ORDER BY stay_id DESC LIMIT 1)
               ORDER BY stay_id"
         ));

@@ -188,6 +188,11 @@ async fn rows_of<T: super::FromAnyRow>(
 pub(super) async fn write(connection: &mut Connection<'_>, changes: &Changes) -> Result<(), sqlx::Error> {
     MEETINGS.run(connection, &changes.meetings, add_meeting).await?;
     ATTENDANCE.run(connection, &changes.stays, add_stay).await?;
+    for (run, stay_id) in &changes.gone {
+        let delete = "DELETE FROM attendance WHERE subscriber_id = $1 AND meeting_uuid = $2 AND stay_id = $3";
+        let delete = connection.query(delete).bind(&*run.subscriber_id).bind(&*run.meeting_uuid);
+        connection.execute(delete.bind(EventId::from_uuid(*stay_id))).await?;
+    }
     RECORDINGS.run(connection, &changes.recordings, add_recording).await?;
     if !changes.identities.is_empty() {
         let insert = connection.query(format!(

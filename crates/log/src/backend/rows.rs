@@ -14,7 +14,7 @@ use crate::projection::{
     ClosedBy, Handle, HandleKind, IdentityRow, MeetingRow, PersonBy, ProjectedEvent, Ready, RecordingRow, RunKey,
     Status, StayRow,
 };
-use convoke_core::event::{Attendee, Meeting, Record};
+use convoke_core::event::{Attendee, Meeting, Record, Source};
 use convoke_core::id::EventId;
 
 type Result<T> = std::result::Result<T, sqlx::Error>;
@@ -24,7 +24,7 @@ pub(crate) const RECORD: &str = "seq, event_id, subscriber_id, event, occurred_a
 
 pub(crate) const PROJECTED_EVENT: &str = "seq, event_id, subscriber_id, event, meeting_id, meeting_uuid, meeting_cycle_sub_id, user_uuid, \
      user_agent, account, participant_id, display_name, role, call_number, join_time, left_time, \
-     CASE WHEN event = 'record.ready' THEN event_info END";
+     source, CASE WHEN event = 'record.ready' THEN event_info END";
 
 pub(crate) const MEETING: &str = "subscriber_id, meeting_uuid, meeting_id, meeting_cycle_sub_id, status, created_at, modified_at, \
      modifications, cancelled_at, started_at, ended_at, concluded_at, stays, participants, peak_participants, recordings, \
@@ -135,7 +135,8 @@ impl<R: AnyRow> FromRow<'_, R> for ProjectedEvent {
             event: known(row, 3)?,
             meeting: meeting(row, 4)?,
             attendee: attendee(row, 7)?,
-            event_info: shared(row, 16)?,
+            source: word(row, 16, Source::parse)?,
+            event_info: shared(row, 17)?,
         })
     }
 }

@@ -71,6 +71,14 @@ pub struct Stay {
     pub display_name: Arc<str>,
     /// `callNumber`.
     pub call_number: Arc<str>,
+    /// `participant_id`, `participantID`: the one that events have.
+    pub participant_id: Arc<str>,
+    /// `user_id`, `userUUID`.
+    pub user_uuid: Option<Arc<str>>,
+    /// `account`.
+    pub account: Option<Arc<str>>,
+    /// Whether it is the host.
+    pub host: bool,
     /// `deviceType`.
     pub device_type: &'static str,
     /// `joinTime`.
@@ -125,8 +133,9 @@ impl Run {
     /// stays in each and a recording in every third. The same arguments make the same runs; nobody ever pushed them.
     pub fn made_up(first: Millis, every: Duration, runs: usize, stays: usize) -> impl Iterator<Item = Self> {
         const LENGTH: i64 = 30 * 60_000;
-        let people: Vec<(Arc<str>, Arc<str>)> = (0..stays.max(1))
-            .map(|person| (format!("Guest {person}").into(), format!("+99111{person:07}").into()))
+        let people: Vec<[Arc<str>; 3]> = (0..stays.max(1))
+            .map(|person| [format!("Guest {person}"), format!("+99111{person:07}"), format!("participant{person:021}")])
+            .map(|texts| texts.map(Arc::from))
             .collect();
         let every = i64::try_from(every.as_millis()).unwrap_or(i64::MAX);
         (0_i64..).take(runs).map(move |number| {
@@ -140,9 +149,13 @@ impl Run {
             run.stays = (0_i64..)
                 .zip(&people)
                 .take(stays)
-                .map(|(person, (name, number))| Stay {
+                .map(|(person, [name, number, participant_id])| Stay {
                     display_name: Arc::clone(name),
                     call_number: Arc::clone(number),
+                    participant_id: Arc::clone(participant_id),
+                    user_uuid: None,
+                    account: None,
+                    host: false,
                     device_type: "Soft terminal",
                     joined: at(started + 1_000 + person * 37),
                     left: Some(at(ended - 1_000 - person * 41)),

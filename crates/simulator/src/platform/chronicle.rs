@@ -137,6 +137,10 @@ fn stays(steps: &[Step], script: &Script) -> Vec<Stay> {
             Some(Stay {
                 display_name: person.display_name.as_str().into(),
                 call_number: person.call_number.as_str().into(),
+                participant_id: uuid_text(stay.participant_id).into(),
+                user_uuid: person.user_uuid.map(|uuid| uuid_text(uuid).into()),
+                account: Some(person.account.as_str()).filter(|account| !account.is_empty()).map(Arc::from),
+                host: stay.role == "CHAIR",
                 device_type: device(stay.user_agent),
                 joined: at(stay.joined_at),
                 left: left.map(at),

@@ -193,6 +193,37 @@ pub(super) fn attendees(
     Ok(page(paging, stays.len(), data))
 }
 
+/// 4.2.29: who is in a running meeting now, by its number, without times. Its permission is not documented: here it is that of
+/// the lists. What it answers for a meeting that is not running is not documented either.
+pub(super) fn present(
+    (options, archive): (&PlatformOptions, &Archive),
+    caller: &Caller,
+    query: &Query,
+    paging: Paging,
+) -> Result<Value, Refusal> {
+    let run = by_number(archive, query.required("conf_id")?)?;
+    if run.state != State::Running {
+        return Err(Refusal::NOT_STARTED);
+    }
+    if !sees(options, caller, run) {
+        return Err(Refusal::NOT_YOUR_MEETING);
+    }
+    let key = query.get("search_key");
+    let inside = |stay: &&Stay| {
+        let found = key.is_none_or(|key| stay.display_name.contains(key) || stay.call_number.contains(key));
+        stay.left.is_none() && found
+    };
+    let stays: Vec<_> = run.stays.iter().filter(inside).collect();
+    let record = |stay: &&Stay| {
+        json!({
+            "participant_id": *stay.participant_id, "name": *stay.display_name, "call_number": *stay.call_number,
+            "role": i32::from(stay.host), "third_account": null, "account": stay.account.as_deref(),
+            "user_id": stay.user_uuid.as_deref(),
+        })
+    };
+    Ok(page(paging, stays.len(), stays.iter().skip(paging.offset).take(paging.limit).map(record)))
+}
+
 /// 4.2.23, for the service provider's administrator.
 pub(super) fn enterprise_of(
     (options, archive): (&PlatformOptions, &Archive),

@@ -48,6 +48,7 @@ mod records;
 mod refusal;
 mod request;
 mod serve;
+mod statistics;
 mod subscriptions;
 mod tokens;
 

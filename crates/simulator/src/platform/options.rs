@@ -45,6 +45,13 @@ pub struct PlatformOptions {
     pub newer_recordings: bool,
     /// The enterprise is on the white list for download links.
     pub downloads: bool,
+    /// The enterprise is on the flagship edition, which the dashboard is for (chapter 7).
+    pub flagship: bool,
+    /// The quality dashboard (7.1) was opened by sales. Where it was not, its lists are empty: what really comes is not documented.
+    pub quality: bool,
+    /// How far ahead of UTC the days of the statistics are (7.2), in minutes. It is not documented; the manual's samples cut days at
+    /// 16:00 UTC.
+    pub day_offset_min: i64,
     /// By how much the times in participant records are later than those of the events, at most.
     pub skew: Duration,
     /// Gives the time.
@@ -75,6 +82,9 @@ impl PlatformOptions {
             decode_for: Duration::from_secs(10),
             newer_recordings: false,
             downloads: true,
+            flagship: true,
+            quality: true,
+            day_offset_min: 8 * 60,
             skew: Duration::ZERO,
             clock: Clock::System,
         }

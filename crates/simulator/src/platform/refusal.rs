@@ -46,6 +46,17 @@ impl Refusal {
     pub(super) const NOT_STARTED: Self = Self::new(400, "MMC.111072005", "CONF_NOT_STARTED");
     pub(super) const NO_RECORDING: Self = Self::new(500, "MMC.111071118", "RECORD_INFO_NOT_EXIST");
     pub(super) const NOT_WHITE_LISTED: Self = Self::new(500, "MMC.111071117", "QUERY_RECORD_DOWNLOAD_NOT_IN_WHITELIST");
+    /// Chapter 7 is for enterprises on the flagship edition (chapter 22, status 403).
+    pub const NOT_FLAGSHIP: Self =
+        Self::new(403, "MBI.104030001", "The current enterprise is not a flagship edition enterprise.");
+    pub(super) const NOT_ADMINISTRATOR: Self = Self::new(400, "MBI.000000004", "Illegal request.");
+    pub(super) const PARAMETER_MISSING: Self = Self::new(400, "MBI.104000001", "A parameter is missing.");
+    pub(super) const BAD_MEETING_TYPE: Self = Self::new(400, "MBI.104000004", "The conference type is invalid.");
+    pub(super) const NOT_ONLINE: Self = Self::new(400, "MBI.104000007", "The online conference does not exist.");
+    pub(super) const NOT_IN_HISTORY: Self = Self::new(400, "MBI.104000008", "The history conference does not exist.");
+    pub(super) const BAD_TIME_UNIT: Self = Self::new(400, "MBI.104000011", "The time unit is invalid.");
+    pub(super) const BAD_CATEGORY: Self = Self::new(400, "MBI.104000012", "The category is invalid.");
+    pub(super) const BAD_TIME: Self = Self::new(400, "MBI.104000013", "The start time or end time is invalid.");
     /// The gateway's own (chapter 22 refers to its documentation for these).
     pub(super) const NO_SUCH_API: Self =
         Self::new(404, "APIG.0101", "The API does not exist or has not been published in the environment");

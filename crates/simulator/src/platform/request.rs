@@ -47,10 +47,18 @@ pub enum Call {
     Attendees,
     /// 4.2.23 `GET /v1/mmc/management/conferences/confOrg`
     Enterprise,
+    /// 4.2.25 `GET /v1/mmc/management/orgRes`
+    Today,
+    /// 4.2.29 `GET /v1/mmc/management/conferences/online/conf-attendee`
+    Present,
     /// 5.2.43 `POST /v1/mmc/rlm/record/info`
     Segments,
     /// 11.2.4 `POST /v1/usg/abs/users/list`
     Users,
+    /// 7.1.2.3 `GET /v1/metrics/conference/participants`
+    Participants,
+    /// 7.2.2.1 `GET /v1/metrics/dashboard/statistic/conference/info`
+    Statistics,
 }
 
 impl Call {
@@ -63,6 +71,8 @@ impl Call {
             ("DELETE", "/v1/usg/acs/token") => Self::LogOut,
             ("POST", "/v1/mmc/rlm/record/info") => Self::Segments,
             ("POST", "/v1/usg/abs/users/list") => Self::Users,
+            ("GET", "/v1/metrics/conference/participants") => Self::Participants,
+            ("GET", "/v1/metrics/dashboard/statistic/conference/info") => Self::Statistics,
             (method, path) => match (method, path.strip_prefix("/v1/mmc/management/")?) {
                 ("POST", "webhook/link-config") => Self::SetSubscription,
                 ("GET", "webhook/link-config") => Self::ShowSubscription,
@@ -79,6 +89,8 @@ impl Call {
                 ("GET", "conferences/history/confDetail") => Self::HistoryDetail,
                 ("GET", "conferences/history/confAttendeeRecord") => Self::Attendees,
                 ("GET", "conferences/confOrg") => Self::Enterprise,
+                ("GET", "conferences/online/conf-attendee") => Self::Present,
+                ("GET", "orgRes") => Self::Today,
                 _ => return None,
             },
         })

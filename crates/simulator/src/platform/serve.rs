@@ -23,7 +23,7 @@ use super::memory::{Memory, Shared};
 use super::refusal::Refusal;
 use super::request::{Call, Language, MAX_LIMIT, Paging, Query};
 use super::tokens::{Caller, authenticate};
-use super::{directory, lists, records};
+use super::{directory, lists, records, statistics};
 use crate::Post;
 use crate::sender::http_date;
 
@@ -234,6 +234,10 @@ async fn perform(
         Call::HistoryDetail => lists::past_detail(known, &caller, query, paging()?, now),
         Call::Attendees => lists::attendees(known, &caller, query, (paging()?, now), Language::of(headers)),
         Call::Enterprise => lists::enterprise_of(known, &caller, query),
+        Call::Today => statistics::today(known, &caller, now),
+        Call::Present => lists::present(known, &caller, query, paging()?),
+        Call::Participants => statistics::participants(known, &caller, query, now),
+        Call::Statistics => statistics::of_days(known, &caller, query, now),
         Call::Recordings => records::list(known, &caller, query, (paging()?, now)),
         Call::Recording => records::one(known, &caller, query, now),
         Call::Downloads => records::downloads(known, &caller, query, paging()?),

@@ -185,7 +185,7 @@ fn user(options: &PlatformOptions, caller: &Caller) -> Value {
         "thirdAccount": caller.user_id,
         "companyId": caller.corp_id, "spId": options.sp_id.as_deref().unwrap_or("00000000000000000000000000000001"),
         "userType": if caller.is_provider() { 1 } else { 2 }, "adminType": admin_type,
-        "corpType": 0, "status": 0, "appId": options.app_id,
+        "corpType": if options.flagship { 0 } else { 5 }, "status": 0, "appId": options.app_id,
     })
 }
 

@@ -40,6 +40,9 @@ export function findings(message) {
   const { watched, status } = health.subscription;
   if (watched && status === 'unknown') add('warn', 'finding.subscription_unknown');
   else if (watched && status !== null && status !== 'enabled') add('bad', `finding.subscription_${status}`);
+  const { differing, missing_meetings: missing, silent_since: silent } = health.completeness;
+  if (silent) add('bad', 'finding.silent', { since: silent });
+  if (differing > 0) add('warn', 'finding.incomplete', { n: differing, missing });
   if (health.quarantined > 0) add('warn', 'finding.quarantine', { n: health.quarantined });
   for (const [cursor, n] of Object.entries(health.set_aside)) {
     if (n > 0) add('warn', 'finding.set_aside', { cursor, n });

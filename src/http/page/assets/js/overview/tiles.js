@@ -27,7 +27,7 @@ function tile(key) {
 }
 
 export function tilesPart() {
-  const names = ['accepting', 'clock', 'database', 'bus', 'last_event', 'rate', 'subscription', 'disk', 'quarantine', 'refused'];
+  const names = ['accepting', 'clock', 'database', 'bus', 'last_event', 'rate', 'subscription', 'completeness', 'disk', 'quarantine', 'refused'];
   const tiles = Object.fromEntries(names.map((name) => [name, tile(name)]));
   const bar = h('span', { class: 'clock-bar', hidden: true }, h('span', { class: 'clock-gone' }));
   tiles.clock.node.lastChild.append(bar);
@@ -53,6 +53,11 @@ export function tilesPart() {
     const { watched, status: standing } = health.subscription;
     const good = standing === 'enabled' ? 'ok' : standing === 'unknown' || standing === null ? 'warn' : 'bad';
     tiles.subscription.show(watched ? good : 'note', watched ? t(`subscription.${standing ?? 'unknown'}`) : t('tile.unwatched'), watched ? '' : t('tile.subscription.more'));
+    const { watched: compares, compared_at: comparedAt, days, differing, missing_meetings: missing, silent_since: silent } = health.completeness;
+    if (!compares) tiles.completeness.show('note', t('tile.unwatched'), t('tile.completeness.more'));
+    else if (silent) tiles.completeness.show('bad', t('tile.completeness.silent'), t('tile.completeness.silent.more', { time: full(silent) }));
+    else if (!comparedAt) tiles.completeness.show('note', t('tile.completeness.never'), t('tile.completeness.soon'));
+    else tiles.completeness.show(differing ? 'warn' : days ? 'ok' : 'note', t(differing ? 'tile.completeness.differs' : days ? 'tile.completeness.good' : 'tile.completeness.never', { n: differing, count: number(differing) }), differing ? t('tile.completeness.missing', { n: missing, count: number(missing) }) : full(comparedAt));
     const free = health.disk_free_bytes;
     tiles.disk.show(free === null ? 'note' : free < 2 ** 28 ? 'bad' : free < 2 ** 30 ? 'warn' : 'ok', free === null ? t('tile.elsewhere') : bytes(free), t(free === null ? 'tile.disk.more' : 'tile.free'));
     tiles.quarantine.show(health.quarantined > 0 ? 'warn' : 'ok', number(health.quarantined), t('tile.quarantine.more'));
