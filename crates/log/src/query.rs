@@ -2,6 +2,7 @@
 //!
 //! SQLite accepts PostgreSQL's `$1` too. Other differences are methods of [`Dialect`], or are marked where they are used.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use futures_util::TryStreamExt as _;
@@ -9,7 +10,7 @@ use futures_util::stream::BoxStream;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArguments, PgConnection, PgHasArrayType, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
-use sqlx::{Arguments as _, AssertSqlSafe, Encode, FromRow, Postgres, Sqlite, Type};
+use sqlx::{Arguments as _, AssertSqlSafe, Encode, FromRow, Postgres, SqlSafeStr as _, SqlStr, Sqlite, Type};
 use uuid::Uuid;
 
 use convoke_core::id::{EventId, Seq};
@@ -131,6 +132,9 @@ impl ListItem for Uuid {}
 impl ListItem for EventId {}
 impl ListItem for Millis {}
 
+/// For how much room is made for a value, with its length.
+const AVERAGE_VALUE_BYTES: usize = 24;
+
 #[derive(Debug)]
 enum Arguments {
     Postgres(PgArguments),
@@ -141,14 +145,15 @@ enum Arguments {
 #[derive(Debug)]
 pub(crate) struct Query {
     pub dialect: Dialect,
-    sql: String,
+    /// Statements that are made once are not copied for each use: those for many rows are long.
+    sql: Cow<'static, str>,
     arguments: Arguments,
     /// The error of the first parameter that could not be encoded.
     error: Option<BoxDynError>,
 }
 
 impl Query {
-    pub fn new(dialect: Dialect, sql: impl Into<String>) -> Self {
+    pub fn new(dialect: Dialect, sql: impl Into<Cow<'static, str>>) -> Self {
         let arguments = match dialect {
             Dialect::Postgres => Arguments::Postgres(PgArguments::default()),
             Dialect::Sqlite => Arguments::Sqlite(SqliteArguments::default()),
@@ -157,8 +162,16 @@ impl Query {
     }
 
     pub fn push(&mut self, sql: &str) -> &mut Self {
-        self.sql.push_str(sql);
+        self.sql.to_mut().push_str(sql);
         self
+    }
+
+    /// Makes room for so many values.
+    pub fn reserve(&mut self, values: usize) {
+        match &mut self.arguments {
+            Arguments::Postgres(arguments) => arguments.reserve(values, values * AVERAGE_VALUE_BYTES),
+            Arguments::Sqlite(arguments) => arguments.reserve(values, values * AVERAGE_VALUE_BYTES),
+        }
     }
 
     /// Adds a value for a placeholder that is already in the statement.
@@ -172,8 +185,7 @@ impl Query {
             Arguments::Postgres(arguments) => arguments.add(value),
             Arguments::Sqlite(arguments) => arguments.add(value),
         };
-        self.error = self.error.take().or(added.err());
-        self
+        self.note(added)
     }
 
     /// Adds a list: an array for PostgreSQL, JSON for SQLite.
@@ -187,7 +199,15 @@ impl Query {
             Arguments::Postgres(arguments) => arguments.add(values),
             Arguments::Sqlite(arguments) => arguments.add(json(values.iter().map(ToString::to_string))),
         };
-        self.error = self.error.take().or(added.err());
+        self.note(added);
+    }
+
+    /// Keeps the first error.
+    fn note(&mut self, added: Result<(), BoxDynError>) -> &mut Self {
+        if let Err(error) = added {
+            self.error.get_or_insert(error);
+        }
+        self
     }
 
     /// Adds a list as JSON, on both databases.
@@ -217,7 +237,7 @@ impl Query {
             Arguments::Postgres(arguments) => arguments.len(),
             Arguments::Sqlite(arguments) => arguments.len(),
         };
-        self.sql.push_str(&format!("${number}"));
+        self.sql.to_mut().push_str(&format!("${number}"));
         self
     }
 }
@@ -247,7 +267,7 @@ pub(crate) enum Connection<'c> {
 }
 
 impl Connection<'_> {
-    pub fn query(&self, sql: impl Into<String>) -> Query {
+    pub fn query(&self, sql: impl Into<Cow<'static, str>>) -> Query {
         Query::new(self.dialect(), sql)
     }
 
@@ -268,10 +288,10 @@ impl Connection<'_> {
         }
         match (self, query.arguments) {
             (Self::Postgres(connection), Arguments::Postgres(arguments)) => {
-                Ok(sqlx::query_as_with(AssertSqlSafe(query.sql), arguments).fetch(&mut **connection))
+                Ok(sqlx::query_as_with(safe(query.sql), arguments).fetch(&mut **connection))
             }
             (Self::Sqlite(connection), Arguments::Sqlite(arguments)) => {
-                Ok(sqlx::query_as_with(AssertSqlSafe(query.sql), arguments).fetch(&mut **connection))
+                Ok(sqlx::query_as_with(safe(query.sql), arguments).fetch(&mut **connection))
             }
             _ => Err(other_database()),
         }
@@ -293,7 +313,7 @@ impl Connection<'_> {
         if let Some(error) = query.error {
             return Err(sqlx::Error::Encode(error));
         }
-        let sql = AssertSqlSafe(query.sql);
+        let sql = safe(query.sql);
         match (self, query.arguments) {
             (Self::Postgres(connection), Arguments::Postgres(arguments)) => {
                 Ok(sqlx::query_with(sql, arguments).execute(&mut **connection).await?.rows_affected())
@@ -303,6 +323,14 @@ impl Connection<'_> {
             }
             _ => Err(other_database()),
         }
+    }
+}
+
+/// The statement's text has no values in it: those are bound.
+fn safe(sql: Cow<'static, str>) -> SqlStr {
+    match sql {
+        Cow::Borrowed(sql) => sql.into_sql_str(),
+        Cow::Owned(sql) => AssertSqlSafe(sql).into_sql_str(),
     }
 }
 

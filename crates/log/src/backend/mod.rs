@@ -1,6 +1,7 @@
 //! A log in either database. Statements that both databases share are here; what differs is in
 //! [`crate::postgres`] and [`crate::sqlite`].
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::postgres::{self, PostgresLog};
@@ -40,7 +41,7 @@ impl Backend {
         }
     }
 
-    pub(crate) fn query(&self, sql: impl Into<String>) -> Query {
+    pub(crate) fn query(&self, sql: impl Into<Cow<'static, str>>) -> Query {
         Query::new(self.dialect(), sql)
     }
 

@@ -88,7 +88,7 @@ impl Operations for Backend {
         let sql = format!("SELECT event_id, count(*) FROM events WHERE event_id {among} GROUP BY event_id");
         let mut counts = HashMap::with_capacity(ids.len());
         for some in ids.chunks(MAX_IDS) {
-            let rows: Vec<(EventId, i64)> = self.all_in_time(self.query(&*sql).bind_list(some)).await?;
+            let rows: Vec<(EventId, i64)> = self.all_in_time(self.query(sql.clone()).bind_list(some)).await?;
             counts.extend(rows.into_iter().map(|(id, count)| (id, count.unsigned_abs())));
         }
         Ok(counts)

@@ -9,6 +9,7 @@ const SHAPES: [usize; 4] = [128, 32, 8, 1];
 pub(super) struct Upsert {
     postgres: [String; SHAPES.len()],
     sqlite: [String; SHAPES.len()],
+    columns: usize,
 }
 
 impl Upsert {
@@ -29,12 +30,13 @@ impl Upsert {
             postgres: SHAPES.map(|rows| statement(rows, &|place| format!("${place}"))),
             // Named parameters would be looked up one by one.
             sqlite: SHAPES.map(|rows| statement(rows, &|_| "?".to_owned())),
+            columns: names.len(),
         }
     }
 
     /// Writes `rows`. `bind` adds the columns of a row in their order.
     pub async fn run<T>(
-        &self,
+        &'static self,
         connection: &mut Connection<'_>,
         mut rows: &[T],
         bind: impl Fn(&mut Query, &T),
@@ -46,6 +48,7 @@ impl Upsert {
         for (sql, shape) in statements.iter().zip(SHAPES) {
             while let Some((chunk, rest)) = rows.split_at_checked(shape) {
                 let mut query = connection.query(&**sql);
+                query.reserve(shape * self.columns);
                 chunk.iter().for_each(|row| bind(&mut query, row));
                 connection.execute(query).await?;
                 rows = rest;

@@ -52,7 +52,7 @@ impl WorkLists for Backend {
             let moved = advance(connection, Lease { cursor, owner, ttl }, Some(to)).await?;
             if moved != Moved::LeaseLost {
                 for finish in finishes {
-                    let queue = self.query(&*queue).bind(&*finish.subscriber_id).bind(&*finish.meeting_uuid);
+                    let queue = self.query(queue.clone()).bind(&*finish.subscriber_id).bind(&*finish.meeting_uuid);
                     let queue = queue.bind(finish.meeting_id.as_deref()).bind(finish.finished_at);
                     connection.execute(queue.bind(finish.seq).bind(finish.due_at)).await?;
                 }
