@@ -36,6 +36,7 @@ on_both! {
     only_who_moves_the_cursor_of_the_tables_asks
     a_refused_question_is_a_pause_and_a_wrong_one_is_given_up
     tables_that_are_made_anew_keep_what_is_known
+    the_plan_of_a_series_is_that_of_the_occurrence_that_was_held
     who_was_invited_and_did_not_come_is_told
     departments_are_asked_for_two_hundred_people_at_once_and_weekly
 }
@@ -438,4 +439,37 @@ async fn departments_are_asked_for_two_hundred_people_at_once_and_weekly(backend
     rig.asks(&mut task).await;
     assert_eq!(rig.platform.count(Call::Users), 5);
     assert_eq!(rig.backend.value(known).await, "301 299 299");
+}
+
+async fn the_plan_of_a_series_is_that_of_the_occurrence_that_was_held(backend: Backend) {
+    let mut rig = Rig::new(backend).await;
+    for week in 0..3 {
+        let (begins, uuid) = (NOW + week * 7 * DAY, format!("week-{week}"));
+        rig.platform.edit(|archive| {
+            let run = Run::over(&uuid, "1001", millis(begins), millis(begins + HOUR));
+            let cycle_sub_conf_id = Some(format!("occurrence-{week}"));
+            archive.put(Run { state: State::Scheduled, started: None, ended: None, cycle_sub_conf_id, ..run });
+        });
+    }
+    // Each begins some minutes late; the platform gives the first one's id and times with every one of them.
+    for week in 0..3 {
+        let (at, uuid) = (NOW + week * 7 * DAY + 4 * 60_000, format!("week-{week}"));
+        rig.happens("meeting.started", &uuid, "1001", at).await;
+        rig.set(at + 1_000);
+        rig.platform.edit(|archive| {
+            archive.edit(&uuid, |run| (run.state, run.started) = (State::Running, Some(millis(at))));
+        });
+        rig.works_anew().await;
+        rig.platform.edit(|archive| {
+            archive.edit(&uuid, |run| (run.state, run.ended) = (State::Over, Some(millis(at + HOUR / 2))));
+        });
+        rig.happens("meeting.end", &uuid, "1001", at + HOUR / 2).await;
+    }
+    let late = match rig.backend.postgres {
+        Some(_) => "extract(epoch FROM started_at - scheduled_start_at) / 60",
+        None => "(julianday(started_at) - julianday(scheduled_start_at)) * 1440",
+    };
+    let plans = format!("SELECT meeting_uuid, round({late}) AS minutes FROM meetings ORDER BY meeting_uuid");
+    let plans = rig.list("meeting_uuid || ' ' || CAST(minutes AS integer)", &plans).await;
+    assert_eq!(plans, "week-0 4, week-1 4, week-2 4");
 }

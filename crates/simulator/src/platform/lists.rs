@@ -96,7 +96,7 @@ pub(super) fn current(
     };
     let (count, runs) = cut(archive.runs().filter(wanted), newest_first, paging);
     let data = runs.into_iter().map(|run| {
-        let mut data = conference(run);
+        let mut data = conference(run, archive);
         if only_running {
             // Returned by this call only (table 4-8).
             data["onlineAttendeeAmount"] = json!(run.stays.iter().filter(|stay| stay.left.is_none()).count());
@@ -134,7 +134,7 @@ pub(super) fn history(
     if count == 0 {
         return Err(Refusal::NO_MEETING_THEN);
     }
-    Ok(page(paging, count, runs.into_iter().map(conference)))
+    Ok(page(paging, count, runs.into_iter().map(|run| conference(run, archive))))
 }
 
 /// 4.2.10 and 4.2.13: by the number, and so at most one run that is not over.
@@ -153,7 +153,7 @@ pub(super) fn current_detail(
     if !sees(options, caller, run) {
         return Err(Refusal::NOT_YOUR_MEETING);
     }
-    Ok(detail(run, paging))
+    Ok(detail(run, archive, paging))
 }
 
 /// 4.2.19
@@ -164,7 +164,7 @@ pub(super) fn past_detail(
     paging: Paging,
     now: Millis,
 ) -> Result<Value, Refusal> {
-    Ok(detail(past(shared, caller, query, now)?, paging))
+    Ok(detail(past(shared, caller, query, now)?, shared.1, paging))
 }
 
 /// 4.2.21: one row for each stay, without any id.
@@ -285,7 +285,7 @@ fn skew(options: &PlatformOptions, stay: &Stay) -> i64 {
 }
 
 /// `conferenceData` and the page of those who were invited when it was scheduled, first its host.
-fn detail(run: &Run, paging: Paging) -> Value {
+fn detail(run: &Run, archive: &Archive, paging: Paging) -> Value {
     let host = json!({
         "participantID": "+991110000001", "name": run.scheduler_name, "role": 1, "state": "MEETING",
         "attendeeType": "normal", "accountId": "host@example-corp", "deptName": "Example Corp",
@@ -299,16 +299,18 @@ fn detail(run: &Run, paging: Paging) -> Value {
         })
     });
     let data = std::iter::once(host).chain(invited).skip(paging.offset).take(paging.limit);
-    let mut conference = conference(run);
+    let mut conference = conference(run, archive);
     conference["role"] = json!("chair");
     json!({ "conferenceData": conference, "data": page(paging, 1 + run.invited.len(), data) })
 }
 
-/// Table 4-8, the members that the samples show. Times are whole minutes: of what happened if it is over, else of the schedule.
-fn conference(run: &Run) -> Value {
+/// Table 4-8, the members that the samples show. Times are whole minutes: of what happened if it is over, else of the schedule, of
+/// a recurring meeting that of its first occurrence, whichever this is.
+fn conference(run: &Run, archive: &Archive) -> Value {
+    let occurrences = occurrences(run, archive);
     let (start, end) = match run.state {
         State::Over => (run.started.unwrap_or(run.scheduled.0), run.ended.unwrap_or(run.scheduled.1)),
-        State::Scheduled | State::Running => run.scheduled,
+        State::Scheduled | State::Running => occurrences.first().map_or(run.scheduled, |(_, scheduled)| *scheduled),
     };
     let state = match run.state {
         State::Scheduled => "Schedule",
@@ -342,25 +344,43 @@ fn conference(run: &Run) -> Value {
     if run.state == State::Over {
         conference["isHasRecordFile"] = json!(!run.recordings.is_empty());
     }
-    if let Some(cycle) = &run.cycle_sub_conf_id {
-        conference["cycleSubConfID"] = json!(cycle);
-        series(&mut conference, run, cycle);
+    if let Some((first, _)) = occurrences.first() {
+        conference["cycleSubConfID"] = json!(first);
+        series(&mut conference, run, &occurrences);
     }
     conference
 }
 
-/// What a recurring meeting has besides: how it recurs, and its occurrences, of which this world knows one.
-fn series(conference: &mut Value, run: &Run, cycle: &str) {
-    let (start, end) = run.scheduled;
+/// Of a recurring meeting, what is known of its occurrences, the first first.
+fn occurrences<'a>(run: &'a Run, archive: &'a Archive) -> Vec<(&'a str, (Millis, Millis))> {
+    if run.cycle_sub_conf_id.is_none() {
+        return Vec::new();
+    }
+    let of_series = archive.runs().filter(|other| other.conference_id == run.conference_id);
+    let occurrence = |run: &'a Run| Some((run.cycle_sub_conf_id.as_deref()?, run.scheduled));
+    let mut occurrences: Vec<_> = of_series.chain([run]).filter_map(occurrence).collect();
+    occurrences.sort_by_key(|(id, scheduled)| (scheduled.0, *id));
+    occurrences.dedup_by_key(|(id, _)| *id);
+    occurrences
+}
+
+/// What a recurring meeting has besides: how it recurs, and its occurrences.
+fn series(conference: &mut Value, run: &Run, occurrences: &[(&str, (Millis, Millis))]) {
     let day = |at: Millis| minute(at)[..10].to_owned();
+    let ends = occurrences.iter().map(|(_, (_, end))| *end).max().unwrap_or(run.scheduled.1);
+    let starts = occurrences.iter().map(|(_, (start, _))| *start).min().unwrap_or(run.scheduled.0);
     conference["cycleParams"] = json!({
-        "startDate": day(start), "endDate": day(end), "cycle": "Week", "interval": 1, "point": [1], "preRemindDays": 1,
+        "startDate": day(starts), "endDate": day(ends), "cycle": "Week", "interval": 1, "point": [1], "preRemindDays": 1,
     });
-    conference["subConfs"] = json!([{
-        "cycleSubConfID": cycle, "conferenceID": run.conference_id, "mediaType": "Voice,Video,Data",
-        "startTime": minute(start), "endTime": minute(end), "isAutoRecord": 0, "recordAuthType": 0,
-        "confConfigInfo": {
-            "callInRestriction": 0, "allowGuestStartConf": true, "enableWaitingRoom": true, "showAudienceCountInfo": null,
-        },
-    }]);
+    let occurrence = |(cycle, (start, end)): &(&str, (Millis, Millis))| {
+        json!({
+            "cycleSubConfID": cycle, "conferenceID": run.conference_id, "mediaType": "Voice,Video,Data",
+            "startTime": minute(*start), "endTime": minute(*end), "isAutoRecord": 0, "recordAuthType": 0,
+            "confConfigInfo": {
+                "callInRestriction": 0, "allowGuestStartConf": true, "enableWaitingRoom": true,
+                "showAudienceCountInfo": null,
+            },
+        })
+    };
+    conference["subConfs"] = occurrences.iter().map(occurrence).collect();
 }
