@@ -149,7 +149,7 @@ impl Tabular for ListedMeeting {
     }
 }
 
-pub const ATTENDANCE: [Column; 17] = [
+pub const ATTENDANCE: [Column; 18] = [
     always("stay_id", Text),
     always("subscriber_id", Text),
     always("meeting_uuid", Text),
@@ -167,6 +167,7 @@ pub const ATTENDANCE: [Column; 17] = [
     optional("left_at", Time),
     optional("duration_s", Float),
     always("closed_by", Text),
+    always("estimated", Boolean),
 ];
 
 impl Tabular for ListedStay {
@@ -191,6 +192,7 @@ impl Tabular for ListedStay {
             time(self.left_at),
             self.duration_s.map_or(Value::Null, Value::Float),
             text(self.closed_by.as_str()),
+            Value::Boolean(self.estimated),
         ]
     }
 }

@@ -1,7 +1,7 @@
 //! Counts over time, live runs and the newest events.
 //!
-//! Counts of events are counts of id ranges: ids start with the time, so an index alone answers them. For these counts
-//! a stay or a run lasts at most a day: if it has not ended by then, its end event is assumed to be missing.
+//! Counts of events are counts of id ranges: ids start with the time, so an index alone answers them. People are counted as the
+//! views count them: see `presence` and `presence_days`.
 
 use std::time::Duration;
 
@@ -15,21 +15,29 @@ use super::{ListedEvent, ListedMeeting, LogError, LogReader};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
 
-/// The longest stay, and the longest run of a meeting, that counts as live.
+/// The longest run of a meeting that counts as live.
 pub const MAX_COUNTED_DURATION: Duration = Duration::from_secs(86_400);
+
+/// Longer stays are found apart, by the index `attendance_long`.
+const MAX_SHORT_STAY: Duration = Duration::from_secs(86_400);
+
+/// Ids of stays of which the joining was told begin here.
+const FIRST_TOLD: &str = "00000000-0001-0000-0000-000000000000";
 
 /// Condition for a run that took place: a scheduled one that nobody joined did not.
 const WAS_HELD: &str = "(started_at IS NOT NULL OR stays > 0)";
 
-/// The number of runs that took place, with attendance.
+/// The meetings of a stretch of time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromRow)]
 pub struct MeetingCounts {
-    /// Number of runs.
+    /// Number of runs that began in it, and took place.
     pub meetings: i64,
-    /// Sum of the distinct people of each run.
-    pub participants: i64,
-    /// Number of stays.
+    /// Sum of the distinct people of each of these runs.
+    pub attendances: i64,
+    /// Number of their stays.
     pub stays: i64,
+    /// Number of distinct people who were in meetings in it.
+    pub participants: i64,
 }
 
 /// What was appended to the log.
@@ -61,8 +69,9 @@ pub trait Statistics: LogReader {
     /// [`LogError::TooSlow`], as for all methods below.
     async fn count_events(&self, bounds: &[Millis], within: Duration) -> Result<Vec<i64>, LogError>;
 
-    /// The number of stays that overlap each of `steps` steps after `since`. Both `since` and `step` are whole seconds.
-    async fn count_stays(
+    /// The number of distinct people who are in meetings in each of `steps` steps after `since`. Both `since` and `step` are whole
+    /// seconds.
+    async fn count_participants(
         &self,
         since: Millis,
         step: Duration,
@@ -70,7 +79,7 @@ pub trait Statistics: LogReader {
         within: Duration,
     ) -> Result<Vec<i64>, LogError>;
 
-    /// The runs that took place between each of these times and the next.
+    /// The meetings between each of these times and the next.
     async fn count_meetings(&self, bounds: &[Millis], within: Duration) -> Result<Vec<MeetingCounts>, LogError>;
 
     /// What was appended after `after`, and how many of those events happened from `since` until `until`.
@@ -127,7 +136,7 @@ impl Statistics for Backend {
         Ok(counts.into_iter().map(|(count,)| count).collect())
     }
 
-    async fn count_stays(
+    async fn count_participants(
         &self,
         since: Millis,
         step: Duration,
@@ -136,52 +145,91 @@ impl Statistics for Backend {
     ) -> Result<Vec<i64>, LogError> {
         let length = step * u32::try_from(steps).unwrap_or(u32::MAX);
         let seconds = |length: Duration| i64::try_from(length.as_secs()).unwrap_or(i64::MAX);
-        // A stay longer than a day is assumed to have lost its leave event.
-        let (joined, ended) = match self.dialect() {
+        let (from, until, greatest, least) = match self.dialect() {
             Dialect::Postgres => (
-                "floor(extract(epoch FROM joined_at))::bigint",
-                "floor(extract(epoch FROM least(left_at, joined_at + make_interval(secs => $2))))::bigint",
+                "floor(extract(epoch FROM present_from))::bigint",
+                "ceil(extract(epoch FROM present_until))::bigint - 1",
+                "greatest",
+                "least",
             ),
             Dialect::Sqlite => {
-                ("unixepoch(joined_at)", "min(coalesce(unixepoch(left_at), 1 << 60), unixepoch(joined_at) + $2)")
+                ("unixepoch(present_from)", "unixepoch(present_until) - (present_until LIKE '%.000Z')", "max", "min")
             }
         };
+        // Stays in steps; of one person each step once.
         let sql = format!(
-            "WITH stays AS MATERIALIZED (
-                 SELECT {joined} - $1 AS joined, {ended} - $1 AS ended
-                   FROM attendance WHERE stay_id >= $3 AND stay_id < $4 AND joined_at IS NOT NULL)
-             SELECT CAST({BEFORE} AS bigint), CAST(0 AS bigint), count(*) FROM stays WHERE joined < 0 AND ended >= 0
-             UNION ALL SELECT {JOINED}, joined / $5, count(*) FROM stays WHERE joined >= 0 GROUP BY 2
-             UNION ALL SELECT {LEFT}, ended / $5, count(*) FROM stays WHERE ended >= 0 GROUP BY 2"
+            "WITH stays AS (
+                 SELECT subscriber_id, {WHO} AS who, {from} - $1 AS joined, {until} - $1 AS ended FROM presence
+                  WHERE stay_id >= $2 AND stay_id < $3
+                  UNION ALL
+                 SELECT subscriber_id, {WHO}, {from} - $1, {until} - $1 FROM presence
+                  WHERE (duration_s > 86400 OR left_at IS NULL) AND stay_id >= '{FIRST_TOLD}' AND stay_id < $2),
+             steps AS (
+                 SELECT subscriber_id, who, {greatest}(joined, 0) / $4 AS first,
+                        {least}({greatest}(ended, joined), $5 - 1) / $4 AS last
+                   FROM stays WHERE {greatest}(ended, joined) >= 0 AND joined < $5),
+             alone AS (
+                 SELECT {greatest}(first, coalesce(1 + max(last) OVER (
+                            PARTITION BY who, subscriber_id ORDER BY first ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+                        ), 0)) AS first, last FROM steps)
+             SELECT CAST({JOINED} AS bigint), first, count(*) FROM alone WHERE first <= last GROUP BY 2
+             UNION ALL SELECT CAST({LEFT} AS bigint), last, count(*) FROM alone WHERE first <= last GROUP BY 2"
         );
         let query = self
             .query(sql)
             .bind(since.get() / 1000)
-            .bind(seconds(MAX_COUNTED_DURATION))
-            .bind(EventId::lower_bound(since.minus(MAX_COUNTED_DURATION)))
+            .bind(EventId::lower_bound(since.minus(MAX_SHORT_STAY)))
             .bind(EventId::lower_bound(since.plus(length)))
-            .bind(seconds(step));
+            .bind(seconds(step))
+            .bind(seconds(length));
         Ok(overlapping(&self.fetch_within(within, Plan::Free, query).await?, steps))
     }
 
     async fn count_meetings(&self, bounds: &[Millis], within: Duration) -> Result<Vec<MeetingCounts>, LogError> {
-        let counts = "count(m.meeting_uuid) AS meetings,
-                      CAST(coalesce(sum(m.participants), 0) AS bigint) AS participants,
-                      CAST(coalesce(sum(m.stays), 0) AS bigint) AS stays";
+        let (held, people) = (
+            "count(m.meeting_uuid) AS meetings, CAST(coalesce(sum(m.participants), 0) AS bigint) AS attendances,
+             CAST(coalesce(sum(m.stays), 0) AS bigint) AS stays",
+            "SELECT count(DISTINCT person) FROM (
+                 SELECT person FROM presence WHERE stay_id >= first_id AND stay_id < end_id AND duration_s <= 86400
+                    AND (present_until > low OR present_from >= low)
+                  UNION ALL
+                 SELECT person FROM presence WHERE (duration_s > 86400 OR left_at IS NULL) AND stay_id < end_id
+                    AND stay_id >= told AND (present_until > low OR present_from >= low)
+                  UNION ALL
+                 SELECT person FROM presence WHERE stay_id < told AND present_from < high
+                    AND (present_until > low OR present_from >= low)) AS there",
+        );
         let at = "coalesce(m.started_at, m.first_event_at)";
         let sql = match self.dialect() {
             Dialect::Postgres => format!(
-                "SELECT held.* FROM unnest($1, $2) WITH ORDINALITY AS b (low, high, n)
-                  CROSS JOIN LATERAL (SELECT {counts} FROM meetings m WHERE {at} >= low AND {at} < high AND {WAS_HELD}) AS held
+                "SELECT held.*, ({people}) AS participants
+                   FROM (SELECT CAST(value ->> 0 AS timestamptz) AS low, CAST(value ->> 1 AS timestamptz) AS high,
+                                CAST(value ->> 2 AS uuid) AS first_id, CAST(value ->> 3 AS uuid) AS end_id,
+                                CAST('{FIRST_TOLD}' AS uuid) AS told, n
+                           FROM jsonb_array_elements(CAST($1 AS jsonb)) WITH ORDINALITY AS b (value, n)) AS b
+                  CROSS JOIN LATERAL (SELECT {held} FROM meetings m WHERE {at} >= low AND {at} < high AND {WAS_HELD}) AS held
                   ORDER BY n"
             ),
-            Dialect::Sqlite => format!(
-                "SELECT {counts} FROM json_each($1) AS b
-                   LEFT JOIN meetings m ON {at} >= b.value ->> 0 AND {at} < b.value ->> 1 AND {WAS_HELD}
-                  GROUP BY b.key ORDER BY b.key"
-            ),
+            Dialect::Sqlite => {
+                let people = people
+                    .replace("first_id", "b.value ->> 2")
+                    .replace("end_id", "b.value ->> 3")
+                    .replace("told", &format!("'{FIRST_TOLD}'"))
+                    .replace("low", "b.value ->> 0")
+                    .replace("high", "b.value ->> 1");
+                format!(
+                    "SELECT {held}, ({people}) AS participants FROM json_each($1) AS b
+                       LEFT JOIN meetings m ON {at} >= b.value ->> 0 AND {at} < b.value ->> 1 AND {WAS_HELD}
+                      GROUP BY b.key ORDER BY b.key"
+                )
+            }
         };
-        self.fetch_within(within, Plan::Ranges, ranges(self.query(sql), bounds)).await
+        let stretches = bounds.windows(2).map(|pair| {
+            let first = EventId::lower_bound(pair[0].minus(MAX_SHORT_STAY)).to_string();
+            let first = if first.as_str() < FIRST_TOLD { FIRST_TOLD.to_owned() } else { first };
+            vec![pair[0].to_string(), pair[1].to_string(), first, EventId::lower_bound(pair[1]).to_string()]
+        });
+        self.fetch_within(within, Plan::Ranges, self.query(sql).bind_json(stretches)).await
     }
 
     async fn count_arrived(
@@ -228,18 +276,19 @@ impl Statistics for Backend {
     }
 }
 
+/// Who is there, as the views tell people apart: of whom a name alone is known, in two runs are two.
+const WHO: &str = "CASE WHEN person_by = 'name' THEN person || ' ' || meeting_uuid ELSE person END";
+
 /// The kinds of change in the rows of the query.
-const BEFORE: i64 = 0;
 const JOINED: i64 = 1;
 const LEFT: i64 = 2;
 
-/// The number of stays that overlap each step, from those before the first step and those begun and ended in each step.
+/// How many are there in each step, from those who come and those who are there for the last time in each.
 fn overlapping(changes: &[(i64, i64, i64)], steps: usize) -> Vec<i64> {
     let (mut joined, mut left, mut present) = (vec![0; steps], vec![0; steps], 0);
     for (what, step, count) in changes {
         let step = usize::try_from(*step).ok().filter(|step| *step < steps);
         match (*what, step) {
-            (BEFORE, _) => present += count,
             (JOINED, Some(step)) => joined[step] += count,
             (LEFT, Some(step)) => left[step] += count,
             _ => {}
@@ -259,7 +308,7 @@ mod tests {
 
     #[test]
     fn whoever_leaves_within_a_step_was_there_in_it_and_not_in_the_next() {
-        let changes = [(BEFORE, 0, 2), (JOINED, 1, 3), (LEFT, 1, 4), (LEFT, 3, 1), (JOINED, 9, 7), (LEFT, -1, 7)];
+        let changes = [(JOINED, 0, 2), (JOINED, 1, 3), (LEFT, 1, 4), (LEFT, 3, 1), (JOINED, 9, 7), (LEFT, -1, 7)];
         assert_eq!(overlapping(&changes, 4), [2, 5, 1, 1]);
         assert_eq!(overlapping(&[], 2), [0, 0]);
     }

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use axum::extract::State;
 use axum::{Extension, Json};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::Api;
 use super::error::Refusals;
 use super::params::{NoParams, Params};
 use crate::http::auth::{Grant, Identity, Right};
@@ -22,6 +24,8 @@ pub(crate) struct Session {
     rights: Vec<&'static str>,
     /// Whether a token is asked for at all; if not, everything is masked.
     token_required: bool,
+    /// The setting `reports.time_zone`: what a day is, and the zone in which the page shows times.
+    time_zone: String,
     /// The version of Convoke.
     version: &'static str,
 }
@@ -34,6 +38,7 @@ pub(crate) struct Session {
     responses((status = 200, description = "The right.", body = Session), Refusals)
 )]
 pub(super) async fn session(
+    State(api): State<Arc<Api>>,
     Extension(identity): Extension<Identity>,
     Extension(grant): Extension<Grant>,
     _: Params<NoParams>,
@@ -41,5 +46,6 @@ pub(super) async fn session(
     let Identity { name, right, operate } = identity;
     let see_people = (right == Right::Full).then_some("see_people");
     let rights = ["view"].into_iter().chain(see_people).chain(operate.then_some("operate")).collect();
-    Json(Session { right, name, rights, token_required: grant.was_asked_for(), version: env!("CARGO_PKG_VERSION") })
+    let (token_required, time_zone) = (grant.was_asked_for(), api.zone.name().to_owned());
+    Json(Session { right, name, rights, token_required, time_zone, version: env!("CARGO_PKG_VERSION") })
 }

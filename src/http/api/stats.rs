@@ -102,8 +102,7 @@ pub(crate) struct Participants {
 struct ParticipantsAt {
     /// When the step begins.
     at: Time,
-    /// How many stays overlap the step: somebody on two devices, or who came twice within it, counts twice. A stay lasts a day
-    /// at the most here: who has not left by then was not seen leaving.
+    /// How many distinct people were in meetings in it. Of whom no leaving was told, until the last event of their run.
     participants: i64,
 }
 
@@ -122,8 +121,10 @@ struct MeetingsOn {
     day: String,
     /// Runs that began on it: scheduled ones that nobody has entered do not count.
     meetings: i64,
-    /// The distinct people of each of them, together.
+    /// How many distinct people were in meetings on this day, whenever these began.
     participants: i64,
+    /// The distinct people of each of the runs that began on it, together: somebody in two of them counts twice.
+    attendances: i64,
     /// Their stays.
     stays: i64,
 }
@@ -209,7 +210,7 @@ pub(super) async fn participants(
     let (step, bounds) = params.steps(api, Step::TenMinutes, DAY)?;
     let mut counts = Vec::new();
     for (since, length, steps) in even(&bounds) {
-        counts.extend(api.ask(api.log.count_stays(since, length, steps, QUERY_TIMEOUT)).await?);
+        counts.extend(api.ask(api.log.count_participants(since, length, steps, QUERY_TIMEOUT)).await?);
     }
     let points = bounds.into_iter().zip(counts).map(|(at, participants)| ParticipantsAt { at: Time(at), participants });
     Ok(Json(Participants { step, points: points.collect() }))
@@ -241,6 +242,7 @@ pub(super) async fn meetings(
         day: day.to_string(),
         meetings: held.meetings,
         participants: held.participants,
+        attendances: held.attendances,
         stays: held.stays,
     });
     Ok(Json(Meetings { points: points.collect() }))

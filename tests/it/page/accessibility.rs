@@ -130,12 +130,13 @@ async fn the_keyboard_reaches_everything() {
 
 #[tokio::test]
 async fn a_chinese_viewer_reads_chinese_and_a_choice_is_remembered() {
-    let service = scene::busy().await;
+    let service = scene::in_zone("Asia/Tokyo").await;
     let browser = Browser::speaking("zh-CN").await;
     show(&browser, &service, "#/").await;
     assert_eq!(browser.js("return document.documentElement.lang", json!([])).await, json!("zh-CN"));
     browser.sees("#happened", "每分钟事件数").await;
-    browser.sees("#zone", "Asia/Shanghai（UTC+8）").await;
+    // The setting counts, wherever the viewer is.
+    browser.sees("#zone", "Asia/Tokyo（UTC+9）").await;
     // No word is missing: a key would be shown in its place.
     for (_, hash) in views(&browser).await {
         show(&browser, &service, &hash).await;

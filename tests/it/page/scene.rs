@@ -73,6 +73,11 @@ pub async fn busy() -> Service {
     fill(Service::start().await).await
 }
 
+/// The same, with days and times of a zone.
+pub async fn in_zone(zone: &str) -> Service {
+    fill(Service::with(settings().setting("TIME_ZONE", zone), Database::Sqlite).await).await
+}
+
 /// One that asks for a token.
 pub async fn guarded() -> Service {
     let settings = settings().setting("ADMIN_TOKEN", TOKEN).setting("ADMIN_VIEWER_TOKEN", VIEWER);

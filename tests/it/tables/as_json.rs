@@ -28,7 +28,7 @@ const MEETINGS: [&str; 19] = [
     "last_event_at",
 ];
 
-const ATTENDANCE: [&str; 17] = [
+const ATTENDANCE: [&str; 18] = [
     "stay_id",
     "subscriber_id",
     "meeting_uuid",
@@ -46,6 +46,7 @@ const ATTENDANCE: [&str; 17] = [
     "left_at",
     "duration_s",
     "closed_by",
+    "estimated",
 ];
 
 const RECORDINGS: [&str; 10] = [
@@ -62,7 +63,7 @@ const RECORDINGS: [&str; 10] = [
 ];
 
 /// The views, and their columns, without `silent_hours`, which the clock moves.
-pub const VIEWS: [(&str, &[&str]); 8] = [
+pub const VIEWS: [(&str, &[&str]); 10] = [
     (
         "presence",
         &[
@@ -76,6 +77,8 @@ pub const VIEWS: [(&str, &[&str]); 8] = [
             "present_from",
             "present_until",
             "person_by",
+            "estimated",
+            "duration_s",
         ],
     ),
     (
@@ -93,6 +96,7 @@ pub const VIEWS: [(&str, &[&str]); 8] = [
             "first_joined_at",
             "last_left_at",
             "still_in",
+            "estimated",
         ],
     ),
     (
@@ -138,7 +142,51 @@ pub const VIEWS: [(&str, &[&str]); 8] = [
         ],
     ),
     ("no_end_seen", &["subscriber_id", "meeting_uuid", "meeting_id", "began_at", "last_event_at", "open_stays"]),
-    ("daily_usage", &["day", "subscriber_id", "meetings", "participants", "stays", "minutes", "recordings"]),
+    (
+        "presence_days",
+        &[
+            "day",
+            "subscriber_id",
+            "meeting_uuid",
+            "stay_id",
+            "person",
+            "display_name",
+            "present_from",
+            "present_until",
+            "person_by",
+            "estimated",
+        ],
+    ),
+    (
+        "person_days",
+        &[
+            "day",
+            "subscriber_id",
+            "meeting_uuid",
+            "meeting_id",
+            "person",
+            "display_name",
+            "stays",
+            "minutes",
+            "present_from",
+            "present_until",
+            "estimated",
+        ],
+    ),
+    (
+        "daily_usage",
+        &[
+            "day",
+            "subscriber_id",
+            "meetings",
+            "participants",
+            "stays",
+            "minutes",
+            "recordings",
+            "attendances",
+            "run_minutes",
+        ],
+    ),
     ("daily_peak", &["day", "subscriber_id", "participants", "devices", "peak_at"]),
     ("daily_events", &["day", "subscriber_id", "event", "events"]),
 ];
@@ -165,7 +213,9 @@ impl Seen {
         // One statement, so that it is one moment, and one session.
         let members = tables.into_iter().chain(views).map(member).collect::<Vec<_>>().join(", ");
         let object = if postgres { "json_build_object" } else { "json_object" };
-        let all = backend.value(&format!("SELECT {object}({members})")).await;
+        // Compiling such questions takes far longer than answering them.
+        let before = if postgres { "SET jit = off; " } else { "" };
+        let all = backend.value(&format!("{before}SELECT {object}({members})")).await;
         let mut all: BTreeMap<String, Vec<Value>> = serde_json::from_str(&all).expect("arrays");
         for rows in all.values_mut() {
             rows.iter_mut().for_each(alike);
@@ -186,8 +236,8 @@ fn alike(row: &mut Value) {
     let Some(row) = row.as_object_mut() else { return };
     for (name, value) in row {
         match name.as_str() {
-            "still_in" | "over" => *value = json!(*value == true || *value == 1),
-            "minutes" | "minutes_late" | "duration_s" => *value = json!(value.as_f64()),
+            "still_in" | "over" | "estimated" => *value = json!(*value == true || *value == 1),
+            "minutes" | "run_minutes" | "minutes_late" | "duration_s" => *value = json!(value.as_f64()),
             _ => {}
         }
     }

@@ -38,7 +38,9 @@ on_both! {
         what_is_learnt_of_a_person_later_is_so_in_earlier_runs_until_it_is_forgotten
         the_name_that_is_shown_is_the_last_one_and_guests_in_two_runs_at_once_are_two;
     days:
-        the_days_are_those_of_the_setting_and_replicas_that_disagree_are_told;
+        the_days_are_those_of_the_setting_and_replicas_that_disagree_are_told
+        minutes_count_on_the_day_on_which_they_were_spent
+        the_page_says_what_the_views_say_in_the_zone_of_the_setting;
     questions:
         the_documented_queries_answer_what_they_say
         what_a_training_department_asks_is_answered;

@@ -55,7 +55,7 @@ async fn answer(backend: &Backend, question: &str, members: &[&str]) -> Vec<Valu
 }
 
 pub async fn the_documented_queries_answer_what_they_say(backend: Backend) {
-    assert_eq!((docs::RUN, docs::queries().len()), (UUID, 17));
+    assert_eq!((docs::RUN, docs::queries().len()), (UUID, 18));
     assert!(millis(NOW).to_string().starts_with(docs::DAY));
     let log = backend.log().await;
     append(&log, &small_world()).await;
@@ -98,10 +98,13 @@ pub async fn the_documented_queries_answer_what_they_say(backend: Backend) {
     assert_eq!(
         usage,
         [
-            json!({"day": "2026-06-14", "meetings": 1.0, "participants": 2.0, "minutes": 178.0}),
-            json!({"day": "2026-06-15", "meetings": 1.0, "participants": 3.0, "minutes": 81.0}),
+            json!({"day": "2026-06-14", "meetings": 1.0, "participants": 2.0, "minutes": 119.0}),
+            json!({"day": "2026-06-15", "meetings": 1.0, "participants": 4.0, "minutes": 140.0}),
         ]
     );
+    let spent = answer(&backend, "How long somebody was", &["day", "minutes"]).await;
+    let day = |day: &str, minutes: f64| json!({"day": day, "minutes": minutes});
+    assert_eq!(spent, [day("2026-06-14", 60.0), day("2026-06-15", 60.0)]);
     let members = ["status", "runs", "started_at", "participants"];
     let bookings = answer(&backend, "The bookings of a number", &members).await;
     assert_eq!(

@@ -44,6 +44,7 @@ fn at_once(seen: &Seen) -> (Vec<Value>, Vec<Value>) {
     let mut attendance = seen.attendance.clone();
     for row in attendance.iter_mut().filter_map(Value::as_object_mut) {
         row.remove("person_by");
+        row.remove("estimated");
     }
     (seen.meetings.clone(), attendance)
 }
@@ -54,6 +55,7 @@ async fn insert(backend: &Backend, table: &str, rows: &[Value]) {
         let mut row = row.as_object().expect("an object").clone();
         // What is newer than all of these versions.
         row.remove("person_by");
+        row.remove("estimated");
         let columns = row.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         let literal = |value: &Value| match value {
             Value::String(text) => format!("'{}'", text.replace('\'', "''")),

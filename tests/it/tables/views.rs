@@ -13,10 +13,13 @@ use super::{
 };
 use crate::{
     log_contract::fixture::{Backend, append},
-    support::docs,
+    support::{
+        docs,
+        sign::{NOW, millis},
+    },
 };
-
-const DAY: i64 = 86_400_000;
+use convoke_core::zone::{Day, TimeZone, WrittenTime};
+use convoke_log::DaysKept;
 
 /// A stay, as `presence` has it, in milliseconds.
 #[derive(Debug)]
@@ -28,7 +31,18 @@ struct Present {
     from: i64,
     /// Who left in the millisecond of joining was there for one.
     until: i64,
+    /// As it is told.
+    left: i64,
     open: bool,
+}
+
+impl Present {
+    /// From when to when on a day, if it reaches it.
+    fn on(&self, day: &Day) -> Option<(i64, i64)> {
+        let (begins, ends) = (day.begins_at.get(), day.ends_at.get());
+        let reaches = self.from < ends && (self.left > begins || self.from >= begins);
+        reaches.then(|| (self.from.max(begins), self.left.clamp(self.from.max(begins), ends)))
+    }
 }
 
 fn ms(value: &Value) -> i64 {
@@ -50,13 +64,14 @@ fn presence(seen: &Seen) -> Vec<Present> {
         },
         from: ms(&row["present_from"]),
         until: ms(&row["present_until"]).max(ms(&row["present_from"]) + 1),
+        left: ms(&row["present_until"]),
         open: row["left_at"].is_null(),
     };
     seen.views["presence"].iter().map(of).collect()
 }
 
 /// Milliseconds that are in any of these stays.
-fn covered(mut stays: Vec<(i64, i64)>) -> i64 {
+pub fn covered(mut stays: Vec<(i64, i64)>) -> i64 {
     stays.sort_unstable();
     let (mut total, mut end) = (0, i64::MIN);
     for (from, until) in stays {
@@ -67,7 +82,7 @@ fn covered(mut stays: Vec<(i64, i64)>) -> i64 {
 }
 
 /// Hundredths of minutes; times in SQLite are not exact to the last of them.
-fn near(minutes: &Value, expected: i64) {
+pub fn near(minutes: &Value, expected: i64) {
     let (minutes, expected) =
         (minutes.as_f64().expect("minutes"), Value::from(expected).as_f64().expect("ms") / 60_000.0);
     assert!((minutes - expected).abs() < 0.011, "{minutes} instead of {expected}");
@@ -113,50 +128,110 @@ pub async fn the_views_say_what_counting_by_hand_says(backend: Backend) {
     }
     let attendance = &seen.views["person_attendance"];
     assert_eq!(attendance.len(), people.len());
-    let mut minutes: BTreeMap<&str, i64> = BTreeMap::new();
     for row in attendance {
         let (run, person) = (row["meeting_uuid"].as_str().expect("a run"), row["person"].as_str().expect("a person"));
         let stays = &people[&(run, person)];
         let at = |moment: i64| stays.iter().filter(|stay| stay.from <= moment && moment < stay.until).count();
         assert_eq!(row["stays"], stays.len());
         assert_eq!(row["devices"], stays.iter().map(|stay| at(stay.from)).max().expect("a stay"), "{row}");
-        let there = covered(stays.iter().map(|stay| (stay.from, stay.until)).collect());
-        near(&row["minutes"], there);
-        *minutes.entry(run).or_default() += there;
+        near(&row["minutes"], covered(stays.iter().map(|stay| (stay.from, stay.until)).collect()));
         assert_eq!(ms(&row["first_joined_at"]), stays.iter().map(|stay| stay.from).min().expect("a stay"));
         assert_eq!(row["last_left_at"].is_null(), stays.iter().any(|stay| stay.open));
     }
-
-    let mut days: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
     for run in &seen.meetings {
         let uuid = run["meeting_uuid"].as_str().expect("a run");
         let inside = people.keys().filter(|(run, _)| *run == uuid).count();
         assert_eq!(run["participants"], inside, "the table and the view count the same people: {run}");
+    }
+    let late = &seen.views["late_joiners"];
+    assert!(!late.is_empty() && late.iter().all(|row| row["minutes_late"].as_f64() > Some(1.0)), "{late:?}");
+
+    days_by_hand(&seen, &people, &TimeZone::default());
+    // In another zone the same happened on other days.
+    let zone = TimeZone::named("Asia/Shanghai").expect("it is there");
+    let kept = backend.open().keep_days(&zone, millis(NOW), true).await.expect("days");
+    assert_eq!(kept, DaysKept::Written);
+    let there = Seen::of(&backend).await;
+    days_by_hand(&there, &people, &zone);
+    assert_ne!(seen.views["daily_usage"], there.views["daily_usage"]);
+    assert_eq!(seen.views["person_attendance"], there.views["person_attendance"]);
+}
+
+fn days_by_hand(seen: &Seen, people: &BTreeMap<(&str, &str), Vec<&Present>>, zone: &TimeZone) {
+    let named = |row: &Value| -> Day {
+        let noon = format!("{} 12:00", row["day"].as_str().expect("a day"));
+        let day = zone.day(noon.parse::<WrittenTime>().expect("a time").in_zone(zone));
+        assert_eq!(day.to_string(), row["day"]);
+        day
+    };
+    let stays: Vec<&Present> = people.values().flatten().copied().collect();
+    let touched: BTreeSet<String> = stays
+        .iter()
+        .flat_map(|stay| zone.days(millis(stay.from), millis(stay.left.max(stay.from + 1)), 10))
+        .map(|day| day.to_string())
+        .collect();
+
+    // Who was where on which day, and for how long.
+    let rows = &seen.views["person_days"];
+    let mut spent: BTreeMap<String, i64> = BTreeMap::new();
+    let mut there: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    let mut expected = 0;
+    for row in rows {
+        let key = (row["meeting_uuid"].as_str().expect("a run"), row["person"].as_str().expect("a person"));
+        let pieces: Vec<(i64, i64)> = people[&key].iter().filter_map(|stay| stay.on(&named(row))).collect();
+        assert_eq!(row["stays"], pieces.len(), "{row}");
+        let minutes = covered(pieces.clone());
+        near(&row["minutes"], minutes);
+        let ends = (pieces.iter().map(|piece| piece.0).min(), pieces.iter().map(|piece| piece.1).max());
+        assert_eq!((Some(ms(&row["present_from"])), Some(ms(&row["present_until"]))), ends, "{row}");
+        *spent.entry(named(row).to_string()).or_default() += minutes;
+        there.entry(named(row).to_string()).or_default().insert(key.1);
+        expected += pieces.len();
+    }
+    assert_eq!(there.keys().cloned().collect::<BTreeSet<_>>(), touched);
+    assert_eq!(seen.views["presence_days"].len(), expected);
+
+    let mut begun: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
+    for run in &seen.meetings {
         let began = [&run["started_at"], &run["first_event_at"]].into_iter().find(|at| !at.is_null()).expect("a time");
         if !run["started_at"].is_null() || run["stays"] != 0 {
-            days.entry(text(began)[..10].to_owned()).or_default().push(run);
+            begun.entry(zone.day(millis(ms(began))).to_string()).or_default().push(run);
         }
     }
-    assert_eq!(seen.views["daily_usage"].len(), days.len());
+    let all: BTreeSet<&String> = begun.keys().chain(&touched).collect();
+    assert_eq!(seen.views["daily_usage"].len(), all.len());
     for row in &seen.views["daily_usage"] {
-        let runs = &days[row["day"].as_str().expect("a day")];
+        let day = named(row).to_string();
+        let runs = begun.get(&day).map_or(&[][..], Vec::as_slice);
         let sum = |column: &str| runs.iter().map(|run| run[column].as_i64().expect("a number")).sum::<i64>();
-        let uuids: BTreeSet<&str> = runs.iter().map(|run| run["meeting_uuid"].as_str().expect("a run")).collect();
-        let who: BTreeSet<&str> = people.keys().filter(|(run, _)| uuids.contains(run)).map(|(_, who)| *who).collect();
         assert_eq!(
-            json!([row["meetings"], row["participants"], row["stays"], row["recordings"]]),
-            json!([runs.len(), who.len(), sum("stays"), sum("recordings")])
+            json!([row["meetings"], row["participants"], row["attendances"], row["stays"], row["recordings"]]),
+            json!([
+                runs.len(),
+                there.get(&day).map_or(0, BTreeSet::len),
+                sum("participants"),
+                sum("stays"),
+                sum("recordings")
+            ]),
+            "{row}"
         );
-        near(&row["minutes"], uuids.iter().filter_map(|run| minutes.get(run)).sum());
+        near(&row["minutes"], spent.get(&day).copied().unwrap_or_default());
+        let of_run = |uuid: &Value| {
+            let of_person = |((run, _), stays): (&(&str, &str), &Vec<&Present>)| match *uuid == **run {
+                true => covered(stays.iter().map(|stay| (stay.from, stay.left)).collect()),
+                false => 0,
+            };
+            people.iter().map(of_person).sum::<i64>()
+        };
+        near(&row["run_minutes"], runs.iter().map(|run| of_run(&run["meeting_uuid"])).sum());
     }
 
     let peaks = &seen.views["daily_peak"];
-    let touched: BTreeSet<i64> = stays.iter().flat_map(|it| it.from / DAY..=(it.until - 1) / DAY).collect();
     assert_eq!(peaks.len(), touched.len(), "{peaks:?}");
     for row in peaks {
-        let begins = ms(&json!(format!("{}T00:00:00Z", row["day"].as_str().expect("a day"))));
+        let (begins, ends) = (named(row).begins_at.get(), named(row).ends_at.get());
         let inside = |moment: i64| stays.iter().filter(move |stay| stay.from <= moment && moment < stay.until);
-        let moments = stays.iter().map(|stay| stay.from.max(begins)).filter(|at| (begins..begins + DAY).contains(at));
+        let moments = stays.iter().map(|stay| stay.from.max(begins)).filter(|at| (begins..ends).contains(at));
         let people = |at: i64| inside(at).map(|stay| &stay.of_day).collect::<BTreeSet<_>>().len();
         let moments: BTreeSet<i64> = moments.collect();
         let most = moments.iter().map(|at| people(*at)).max().expect("a moment");
@@ -168,8 +243,6 @@ pub async fn the_views_say_what_counting_by_hand_says(backend: Backend) {
         let first = moments.iter().find(|at| people(**at) == most).expect("a moment");
         assert_eq!(ms(&row["peak_at"]), *first, "{row}");
     }
-    let late = &seen.views["late_joiners"];
-    assert!(!late.is_empty() && late.iter().all(|row| row["minutes_late"].as_f64() > Some(1.0)), "{late:?}");
 }
 
 /// Rows without what the databases write differently, and the minutes apart from them.
@@ -178,8 +251,8 @@ fn comparable(rows: &[Value]) -> Vec<(String, Vec<f64>)> {
         .iter()
         .map(|row| {
             let mut row = row.as_object().expect("an object").clone();
-            let minutes =
-                ["minutes", "minutes_late", "duration_s"].map(|name| row.remove(name).and_then(|it| it.as_f64()));
+            let minutes = ["minutes", "run_minutes", "minutes_late", "duration_s"]
+                .map(|name| row.remove(name).and_then(|it| it.as_f64()));
             (Value::from(row).to_string(), minutes.into_iter().flatten().collect::<Vec<f64>>())
         })
         .collect();
@@ -223,6 +296,11 @@ pub async fn a_condition_on_a_run_a_number_or_a_day_goes_by_an_index(backend: Ba
     let mut queries: Vec<String> = docs::queries().into_iter().map(|query| query.sql).collect();
     queries.push("SELECT * FROM person_attendance WHERE meeting_id = '960000017'".to_owned());
     queries.push("SELECT * FROM late_joiners WHERE meeting_uuid = '1111'".to_owned());
+    queries.push("SELECT * FROM person_days WHERE meeting_uuid = '1111'".to_owned());
+    queries
+        .push("SELECT * FROM person_days WHERE person = 'x' AND day BETWEEN '2026-06-01' AND '2026-06-30'".to_owned());
+    queries.push("SELECT * FROM presence_days WHERE day = '2026-06-15'".to_owned());
+    queries.push("SELECT * FROM daily_usage WHERE day = '2026-06-15'".to_owned());
     queries.push("SELECT * FROM presence WHERE subscriber_id = '1' AND meeting_uuid = '1111'".to_owned());
     for query in queries {
         let mut found = Vec::new();

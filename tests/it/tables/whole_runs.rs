@@ -3,11 +3,20 @@
 //! It is no kind platform: meetings are entered again under another UUID, scheduled under one of their own, never concluded;
 //! people come after the end, and are not seen leaving.
 
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use convoke_core::{time::Millis, zone::TimeZone};
 use convoke_simulator::Simulation;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::as_json::Seen;
+use super::{
+    as_json::Seen,
+    views::{covered, near},
+};
 use crate::{
     log_contract::fixture::Backend,
     support::{http, rig::*, wait::eventually},
@@ -32,8 +41,41 @@ fn of_kind(truth: &str, kind: &str) -> Vec<Value> {
     lines.filter(|line| line["kind"] == kind).collect()
 }
 
+/// Where days are eight hours ahead.
+const ZONE: &str = "Asia/Shanghai";
+
+/// The views' days are those on which it happened: who was where, and for how long.
+fn by_day(seen: &Seen, stays: &[Value]) {
+    let zone = TimeZone::named(ZONE).expect("it is there");
+    let at = |time: &Value| time.as_str().and_then(Millis::parse);
+    let heard = |run: &Value| {
+        seen.meetings.iter().find(|row| row["meeting_uuid"] == *run).and_then(|row| at(&row["last_event_at"]))
+    };
+    let mut spent: BTreeMap<[String; 3], Vec<(i64, i64)>> = BTreeMap::new();
+    for stay in stays {
+        let from = at(&stay["joined_at"]).expect("a time");
+        // Of whom no end was told: until the last that was heard of the run.
+        let until = at(&stay["left_at"]).or_else(|| heard(&stay["meeting_uuid"])).expect("a time").max(from);
+        for day in zone.days(from, until.max(from.plus(Duration::from_millis(1))), 100) {
+            let text = |name: &str| stay[name].as_str().expect(name).to_owned();
+            let key = [day.to_string(), text("meeting_uuid"), text("person")];
+            spent.entry(key).or_default().push((from.max(day.begins_at).get(), until.min(day.ends_at).get()));
+        }
+    }
+    let rows = &seen.views["person_days"];
+    assert_eq!(rows.len(), spent.len());
+    for row in rows {
+        let key = ["day", "meeting_uuid", "person"].map(|name| row[name].as_str().expect(name).to_owned());
+        near(&row["minutes"], covered(spent[&key].clone()));
+    }
+    for row in &seen.views["daily_usage"] {
+        let on = spent.keys().filter(|key| row["day"] == *key[0]);
+        assert_eq!(row["participants"], on.map(|key| &key[2]).collect::<BTreeSet<_>>().len(), "{row}");
+    }
+}
+
 pub async fn the_tables_of_a_shuffled_run_are_what_happened(backend: Backend) {
-    let convoke = convoke(&backend.url, "none").start().await;
+    let convoke = convoke(&backend.url, "none").setting("TIME_ZONE", ZONE).start().await;
     convoke.wait_ready(LONG_TIMEOUT).await;
     let truth = backend.folder.path().join("truth.ndjson");
     let simulation = Simulation { meetings: 60, truth: Some(truth.clone()), ..Load::simulation(convoke.events, 5) };
@@ -58,6 +100,7 @@ pub async fn the_tables_of_a_shuffled_run_are_what_happened(backend: Backend) {
         }
         assert_eq!(found.len(), happened.len());
     }
+    by_day(&seen, &of_kind(&truth, "stay"));
     eventually("the lag is shown", LONG_TIMEOUT, async || {
         http::metric(convoke.admin, r#"convoke_cursor_lag_events{cursor="meetings"}"#).await == 0.0
     })

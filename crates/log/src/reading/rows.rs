@@ -193,6 +193,9 @@ pub struct ListedStay {
     /// How it ended.
     #[sqlx(try_from = "String")]
     pub closed_by: ClosedBy,
+    /// Whether nobody told when it ended: it is open, or of somebody who came after the end of the run. In figures it ends with
+    /// the last event of its run.
+    pub estimated: bool,
     /// Whether personal data is masked.
     #[sqlx(skip)]
     pub masked: bool,
@@ -269,7 +272,8 @@ pub(crate) const MEETING: &str = "subscriber_id, meeting_uuid, meeting_id, meeti
      host_user_uuid, corp_id, conference_type, webinar";
 
 pub(crate) const STAY: &str = "stay_id, subscriber_id, meeting_uuid, meeting_id, participant_id, person, person_by, user_uuid, \
-     account, display_name, call_number, user_agent, role, joined_at, left_at, duration_s, closed_by";
+     account, display_name, call_number, user_agent, role, joined_at, left_at, duration_s, closed_by, \
+     estimated";
 
 pub(crate) const QUARANTINED: &str =
     "id, subscriber_id, received_at, deliveries, reason, CAST(length(body) AS bigint) AS bytes";

@@ -2,20 +2,20 @@
 
 import { address } from './api.js';
 import { h } from './dom.js';
+import { local, moment } from './format.js';
 import { t } from './i18n.js';
 import { to } from './router.js';
 
-/** Times in the address are UTC, in the field they are the viewer's. */
+/** Times in the address are UTC, in the field they are those that are shown. */
 function toField(when) {
-  const at = new Date(when);
-  if (Number.isNaN(at.getTime())) return '';
-  return new Date(at.getTime() - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+  const at = Date.parse(when);
+  return Number.isNaN(at) ? '' : local(at);
 }
 
 /** What was typed into such a field, in UTC. */
 export function fromField(text) {
-  const at = new Date(text);
-  return Number.isNaN(at.getTime()) ? '' : at.toISOString();
+  const at = moment(text);
+  return Number.isNaN(at) ? '' : new Date(at).toISOString();
 }
 
 /** A field for a time, with one of the address in it. */

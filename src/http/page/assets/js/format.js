@@ -1,9 +1,21 @@
-// Numbers, times and durations, in the viewer's language and zone.
+// Numbers, times and durations, in the viewer's language and the zone of the setting.
 
 import { locale, t } from './i18n.js';
 import { h } from './dom.js';
 
 const made = new Map();
+/** That of reports.time_zone, as of the views and statistics: a day is the same wherever somebody looks. */
+let timeZone = 'UTC';
+
+/** Takes the zone in which all times are shown; the viewer's if this browser does not know it. */
+export function setZone(name) {
+  try {
+    timeZone = new Intl.DateTimeFormat('en', { timeZone: name }).resolvedOptions().timeZone && name;
+  } catch {
+    timeZone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  }
+  made.clear();
+}
 
 /** One formatter of a kind and language is made once: making them costs more than using them. */
 function formatter(kind, options, Format) {
@@ -12,7 +24,7 @@ function formatter(kind, options, Format) {
   return made.get(key);
 }
 
-const date = (kind, options) => formatter(kind, { hourCycle: 'h23', ...options }, Intl.DateTimeFormat);
+const date = (kind, options) => formatter(kind, { hourCycle: 'h23', timeZone, ...options }, Intl.DateTimeFormat);
 const FULL = { year: 'numeric', month: 'short', day: 'numeric', hour: '2-digit', minute: '2-digit', second: '2-digit' };
 
 /** 12,345 */
@@ -33,11 +45,31 @@ export function full(when) {
   return date('full', FULL).format(new Date(when));
 }
 
+/** By how many milliseconds the zone's clocks are ahead of UTC. */
+export function ahead(when) {
+  const parts = new Intl.DateTimeFormat('en', { timeZone, timeZoneName: 'longOffset' }).formatToParts(new Date(when));
+  const [, sign, hours, minutes] = /([+-])(\d\d):(\d\d)/.exec(parts.find((part) => part.type === 'timeZoneName')?.value ?? '') ?? [];
+  return sign ? Number(`${sign}1`) * (Number(hours) * 60 + Number(minutes)) * 60_000 : 0;
+}
+
+/** What the zone's clocks show, as far as it is asked for: 2026-03-01T08:30 */
+export function local(when, length = 16) {
+  const at = new Date(when).getTime();
+  return new Date(at + ahead(at)).toISOString().slice(0, length);
+}
+
+/** The moment at which they show this. */
+export function moment(text) {
+  const shown = Date.parse(`${text}Z`);
+  return Number.isNaN(shown) ? NaN : shown - ahead(shown - ahead(shown));
+}
+
 /** The time if it is of today, else with its date. */
 export function short(when) {
   const at = new Date(when);
-  if (at.toDateString() === new Date().toDateString()) return clock(at);
-  const year = at.getFullYear() === new Date().getFullYear() ? {} : { year: 'numeric' };
+  const now = Date.now();
+  if (local(at.getTime(), 10) === local(now, 10)) return clock(at);
+  const year = local(at.getTime(), 4) === local(now, 4) ? {} : { year: 'numeric' };
   return date(`short ${Object.keys(year)}`, { ...year, month: 'short', day: 'numeric', hour: '2-digit', minute: '2-digit' }).format(at);
 }
 
@@ -80,13 +112,13 @@ export function ago(when, now) {
 
 /** The zone in which all times are shown, with its distance from UTC now. */
 export function zone() {
-  const name = Intl.DateTimeFormat().resolvedOptions().timeZone ?? 'UTC';
-  const parts = new Intl.DateTimeFormat('en', { timeZoneName: 'shortOffset' }).formatToParts(new Date());
+  const name = timeZone;
+  const parts = new Intl.DateTimeFormat('en', { timeZone, timeZoneName: 'shortOffset' }).formatToParts(new Date());
   const offset = (parts.find((part) => part.type === 'timeZoneName')?.value ?? '').replace('GMT', 'UTC');
   return !offset || name === 'UTC' ? name : t('time.zone', { name, offset });
 }
 
-/** A <time> of the viewer's zone; the title has UTC, to compare with logs and tables. */
+/** A <time> of that zone; the title has UTC, to compare with logs and tables. */
 export function time(when, show = short) {
   if (!when) return h('span', { class: 'none' }, t('none'));
   return h('time', { datetime: when, title: `${full(when)} · ${when}` }, show(when));

@@ -2,6 +2,7 @@
 
 import { Failure, get, onSessionEnd } from './api.js';
 import { fill, h } from './dom.js';
+import { setZone } from './format.js';
 import { speak } from './i18n.js';
 import { end, start, state, watch } from './live.js';
 import { failed, heading } from './parts.js';
@@ -35,6 +36,7 @@ let operate = false;
 /** Builds what stands around the views, in the language of now. */
 function build(session) {
   stopWatching();
+  setZone(session.time_zone);
   masked = session.right === 'masked';
   operate = session.rights.includes('operate');
   frame = shell(session, () => {

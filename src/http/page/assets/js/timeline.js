@@ -1,7 +1,7 @@
 // Who was there when: a bar for each stay, a line for each person. The table of stays says the same to who does not see it.
 
 import { h } from './dom.js';
-import { clock, full, minute } from './format.js';
+import { ahead, clock, full, minute } from './format.js';
 import { t } from './i18n.js';
 
 /** So many lines at first; the rest comes when it is asked for. */
@@ -19,10 +19,10 @@ function lines(stays) {
   return [...people.values()];
 }
 
-/** Ticks at round times of the viewer's day. */
+/** Ticks at round times of the zone's day. */
 function ticks(from, to) {
   const step = STEPS.find((one) => (to - from) / one <= 6) ?? STEPS.at(-1);
-  const shift = new Date(from).getTimezoneOffset() * 60_000;
+  const shift = -ahead(from);
   const made = [];
   for (let at = Math.ceil((from - shift) / step) * step + shift; at <= to; at += step) made.push(at);
   return made;

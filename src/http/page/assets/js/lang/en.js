@@ -167,7 +167,7 @@ export default {
 
   'chart.title': 'What happened',
   'chart.events': 'Events per minute, last hour',
-  'chart.participants': 'Stays at a time, last 24 hours',
+  'chart.participants': 'People in meetings, last 24 hours',
   'chart.meetings': 'Meetings per day, last 31 days',
   'chart.highest': 'now {now}, highest {count} at {time}',
   'chart.sum': '{count} meetings in {days} days',

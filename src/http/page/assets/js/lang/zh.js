@@ -167,7 +167,7 @@ export default {
 
   'chart.title': '历史趋势',
   'chart.events': '每分钟事件数（最近一小时）',
-  'chart.participants': '同时在会数（最近 24 小时）',
+  'chart.participants': '在会人数（最近 24 小时）',
   'chart.meetings': '每日会议数（最近 31 天）',
   'chart.highest': '当前 {now}，最高 {count}（{time}）',
   'chart.sum': '{days} 天内共 {count} 场会议',

@@ -33,7 +33,7 @@ export function chartsPart(signal) {
   function loadAll() {
     load(perMinute, 'stats/events', {}, (points) => perMinute.set((minutes = points.map(({ at, events }) => [seconds(at), events]))));
     load(people, 'stats/participants', {}, (points) => people.set(points.map(({ at, participants }) => [seconds(at), participants])));
-    load(daily, 'stats/meetings', { utc_offset_minutes: -new Date().getTimezoneOffset() }, (points) => {
+    load(daily, 'stats/meetings', {}, (points) => {
       days = points;
       daily.set(points.map(({ meetings }, index) => [index, meetings]));
     });
