@@ -132,7 +132,7 @@ async fn keep_days(shared: &Shared, zone: &TimeZone, starting: bool) {
             zone.name()
         ),
         Err(error) => {
-            tracing::warn!(%error, "cannot keep the days of the views (reports.time_zone); retrying within an hour")
+            tracing::warn!(%error, "cannot keep the days of the views (reports.time_zone); retrying within an hour");
         }
     }
 }

@@ -40,7 +40,7 @@ pub(super) async fn stays(
     let api = &*api;
     let mut page = params.page("attendance", Order::Newest)?;
     page.after = page.after.map(|id| api.mask.named_stay(id, right));
-    let (scope, closed_by) = (params.common.scope(&api, right)?, params.own.closed_by);
+    let (scope, closed_by) = (params.common.scope(api, right)?, params.own.closed_by);
     let mut found = api.ask(api.log.list_stays(&StayFilter { scope, closed_by, run: None }, &page)).await?;
     found.next = found.next.map(|id| api.mask.stay_id(id, right));
     Ok(params.list("attendance", found, |row| api.mask.stay(row, right)))
@@ -62,7 +62,7 @@ pub(super) async fn recordings(
 ) -> Result<Json<List<ListedRecording>>, ApiError> {
     let api = &*api;
     let page = params.page("recordings", Order::Newest)?;
-    let filter = RecordingFilter { scope: params.common.scope(&api, right)?, run: None };
+    let filter = RecordingFilter { scope: params.common.scope(api, right)?, run: None };
     let found = api.ask(api.log.list_recordings(&filter, &page)).await?;
     Ok(params.list("recordings", found, |row| api.mask.recording(row, right)))
 }

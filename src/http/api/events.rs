@@ -49,7 +49,7 @@ pub(super) async fn list(
     let api = &*api;
     let page = params.page("events", params.own.order.unwrap_or_default())?;
     let filter = EventFilter {
-        scope: params.common.scope(&api, right)?,
+        scope: params.common.scope(api, right)?,
         event: params.own.event.as_ref().map(|text| text.0.clone()),
         source: params.own.source,
     };

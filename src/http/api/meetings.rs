@@ -66,7 +66,7 @@ pub(super) async fn list(
 ) -> Result<Json<List<ListedMeeting>>, ApiError> {
     let api = &*api;
     let page = params.page("meetings", Order::Newest)?;
-    let filter = MeetingFilter { scope: params.common.scope(&api, right)?, status: params.own.status };
+    let filter = MeetingFilter { scope: params.common.scope(api, right)?, status: params.own.status };
     let found = api.ask(api.log.list_meetings(&filter, &page)).await?;
     Ok(params.list("meetings", found, |row| api.mask.meeting(row, right)))
 }
