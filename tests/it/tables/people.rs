@@ -46,7 +46,9 @@ fn happened(rng: &mut SmallRng) -> Vec<String> {
 
 pub async fn who_is_one_person_does_not_depend_on_the_order_across_runs(backend: Backend) {
     let log = backend.log().await;
-    for seed in 0..3 {
+    // What is tried is the projection, which is the same on both; on the one that is quicker more of it.
+    let (seeds, pieces): (u64, &[usize]) = if backend.postgres.is_some() { (2, &[7, 40]) } else { (3, &[1, 7, 40]) };
+    for seed in 0..seeds {
         let mut rng = SmallRng::seed_from_u64(seed);
         let mut infos = happened(&mut rng);
         forget_everything(&backend).await;
@@ -57,7 +59,7 @@ pub async fn who_is_one_person_does_not_depend_on_the_order_across_runs(backend:
         assert!(["user", "account", "number", "name", "participant"].iter().all(|it| by(it) > 0), "{seed}");
         let others = expected.attendance.iter().filter(|row| row["person"] == row["user_uuid"]).count();
         assert!(others > 10 && others < expected.attendance.len());
-        for piece in [1, 7, 40] {
+        for &piece in pieces {
             forget_everything(&backend).await;
             infos.shuffle(&mut rng);
             let mut tables = cursor(&log, "a");
