@@ -200,7 +200,8 @@ mod tests {
     use crate::world::WorldSettings;
 
     fn deliveries(odds: Odds) -> Vec<(u64, Again, Vec<u8>)> {
-        let settings = WorldSettings { seed: 3, base: Millis::EPOCH, meetings: Some(100), attendees: 6 };
+        let settings =
+            WorldSettings { seed: 3, base: Millis::EPOCH, meetings: Some(100), attendees: 6, long_rooms: false };
         let mut fresh = Fresh::new(World::new("7700001234", settings, false), odds, 3, None);
         let (mut job, mut all) = (Job::empty(), Vec::new());
         while fresh.next(&mut job, false).expect("no file, no error") {

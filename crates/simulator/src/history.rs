@@ -69,6 +69,7 @@ impl History {
             base: Millis::new(self.first_day + day * DAY_MS + MORNING_MS).unwrap_or(Millis::MAX),
             meetings: (!last).then_some(meetings),
             attendees: self.attendees,
+            long_rooms: false,
         };
         World::new(self.signer.app_id(), settings, false)
     }

@@ -151,6 +151,8 @@ pub struct Simulation {
     pub seed: u64,
     /// When the simulated world begins; `None` for now. Its clock runs ahead from there, faster than ours.
     pub base: Option<Millis>,
+    /// Whether some meetings go on for days. Then the world should begin a week ago, or its events are of the future.
+    pub long_rooms: bool,
     /// The platform whose memory this world becomes.
     pub chronicle: Option<Chronicle>,
     /// Where acknowledged events are noted (NDJSON, appended).
@@ -191,6 +193,7 @@ impl Simulation {
             time_scale: 1.0,
             seed: 0,
             base: None,
+            long_rooms: false,
             chronicle: None,
             ledger: None,
             truth: None,
@@ -240,7 +243,8 @@ impl Simulation {
             post.handshake_with(salt).await?;
         }
         let meetings = if self.duration.is_some() { None } else { Some(self.meetings) };
-        let settings = WorldSettings { seed: self.seed, base, meetings, attendees: self.attendees };
+        let Self { seed, attendees, long_rooms, .. } = *self;
+        let settings = WorldSettings { seed, base, meetings, attendees, long_rooms };
         let witness = self.chronicle.clone().map(|chronicle| Arc::new(chronicle) as Arc<dyn world::Witness>);
         let world = World::new(&self.app_id, settings, truth.is_some()).seen_by(witness);
         let odds = Odds { duplicates: self.duplicates, drop: self.drop, shuffle: self.shuffle };

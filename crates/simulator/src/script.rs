@@ -31,6 +31,7 @@ pub(super) struct Happened {
 
 const SECOND_MS: i64 = 1_000;
 const MINUTE_MS: i64 = 60 * SECOND_MS;
+const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
 
 /// What happens to a meeting. The number is an index into [`Script::stays`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +100,8 @@ pub(super) struct Plan {
     pub another_may_follow: bool,
     /// This is one: the booking is entered again, by these.
     pub entered_by: Option<Vec<Person>>,
+    /// A room that is left open, from one day to three and a half.
+    pub goes_on_for_days: bool,
 }
 
 /// One run of a meeting.
@@ -150,7 +153,10 @@ pub(super) fn plan(plan: &Plan, shape: &mut Xoshiro256PlusPlus, ids: &mut Xoshir
         Some(people) => script.people.clone_from(people),
         None => script.invite(plan, shape),
     }
-    let length = shape.random_range(10 * MINUTE_MS..60 * MINUTE_MS);
+    let length = match plan.goes_on_for_days {
+        true => shape.random_range(DAY_MS..7 * DAY_MS / 2),
+        false => shape.random_range(10 * MINUTE_MS..60 * MINUTE_MS),
+    };
     let everyone = 0..script.people.len();
     let end = script.session(at, at + length, everyone, shape, ids);
     at = end;
@@ -357,6 +363,7 @@ mod tests {
                 already_scheduled: false,
                 another_may_follow: !seed.is_multiple_of(6),
                 entered_by: None,
+                goes_on_for_days: seed % 50 == 7,
             };
             plan(&given, &mut Xoshiro256PlusPlus::seed_from_u64(seed), &mut Xoshiro256PlusPlus::seed_from_u64(seed))
         })

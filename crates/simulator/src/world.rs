@@ -44,7 +44,12 @@ pub(super) struct WorldSettings {
     pub meetings: Option<u64>,
     /// How many people come to each.
     pub attendees: usize,
+    /// Whether some go on for days.
+    pub long_rooms: bool,
 }
+
+/// One run in so many goes on for days, if there are such.
+const LONG_ROOMS: u64 = 15;
 
 /// See the module.
 #[derive(Debug)]
@@ -251,6 +256,7 @@ impl World {
             already_scheduled,
             another_may_follow: after > 0,
             entered_by,
+            goes_on_for_days: self.settings.long_rooms && self.begun % LONG_ROOMS == 4,
         };
         Some(Live { script: script::plan(&plan, &mut self.shape, &mut self.ids), done: 0, to_come })
     }
@@ -307,7 +313,8 @@ mod tests {
     use super::*;
     use convoke_core::event::KNOWN_EVENTS;
 
-    const SETTINGS: WorldSettings = WorldSettings { seed: 7, base: Millis::EPOCH, meetings: Some(600), attendees: 5 };
+    const SETTINGS: WorldSettings =
+        WorldSettings { seed: 7, base: Millis::EPOCH, meetings: Some(600), attendees: 5, long_rooms: false };
 
     fn all(settings: WorldSettings) -> (Vec<(Happened, Vec<u8>)>, String) {
         let mut world = World::new("7700001234", settings, true);

@@ -1,14 +1,17 @@
 //! Whole runs of the simulated platform, through the service: the tables are what happened.
 //!
 //! It is no kind platform: meetings are entered again under another UUID, scheduled under one of their own, never concluded;
-//! people come after the end, and are not seen leaving.
+//! people come after the end, and are not seen leaving; rooms stay open for days.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
-use convoke_core::{time::Millis, zone::TimeZone};
+use convoke_core::{
+    time::{Clock, Millis},
+    zone::TimeZone,
+};
 use convoke_simulator::Simulation;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -78,7 +81,13 @@ pub async fn the_tables_of_a_shuffled_run_are_what_happened(backend: Backend) {
     let convoke = convoke(&backend.url, "none").setting("TIME_ZONE", ZONE).start().await;
     convoke.wait_ready(LONG_TIMEOUT).await;
     let truth = backend.folder.path().join("truth.ndjson");
-    let simulation = Simulation { meetings: 60, truth: Some(truth.clone()), ..Load::simulation(convoke.events, 5) };
+    let simulation = Simulation {
+        meetings: 60,
+        truth: Some(truth.clone()),
+        base: Some(Clock::System.now().minus(Duration::from_secs(20 * 86_400))),
+        long_rooms: true,
+        ..Load::simulation(convoke.events, 5)
+    };
     let report = simulation.run(CancellationToken::new()).await.expect("a run");
     assert_eq!((report.given_up, report.unsettled), (0, 0), "{report}");
     eventually("the tables have everything", LONG_TIMEOUT, async || {
@@ -100,7 +109,14 @@ pub async fn the_tables_of_a_shuffled_run_are_what_happened(backend: Backend) {
         }
         assert_eq!(found.len(), happened.len());
     }
-    by_day(&seen, &of_kind(&truth, "stay"));
+    let stays = of_kind(&truth, "stay");
+    let at = |stay: &Value, name: &str| stay[name].as_str().and_then(Millis::parse);
+    let long = |stay: &&Value| match (at(stay, "joined_at"), at(stay, "left_at")) {
+        (Some(from), Some(until)) => until.since(from) > Duration::from_secs(86_400),
+        _ => false,
+    };
+    assert!(stays.iter().filter(long).count() > 2, "nobody stayed for more than a day");
+    by_day(&seen, &stays);
     eventually("the lag is shown", LONG_TIMEOUT, async || {
         http::metric(convoke.admin, r#"convoke_cursor_lag_events{cursor="meetings"}"#).await == 0.0
     })
