@@ -2,7 +2,7 @@
 //! for those that are not in it any more in history. A run that is in the list and did not start here gets its start, and those who
 //! are in it now (4.2.29) their joins: so it is at the first start of all, when meetings are already under way.
 //!
-//! The rules, since a list may lag, be cut short, or show one user's meetings only: [`judge`]. What follows is made into events
+//! The rules, since a list may lag, be cut short, or show one user's meetings only: `judge`. What follows is made into events
 //! with the source `platform`, by the same door as backfill's; what the platform still pushes counts more in the tables. The replica
 //! that runs the cursor `meetings` does it.
 
