@@ -1,5 +1,5 @@
-//! Matches the stays of the platform's history with the known stays. The history has no participant ID: a match can only go by
-//! the number, or the name, and the times, which differ by some milliseconds between the platform's sources.
+//! Matches the stays of the platform's history with the known stays. Where the dashboard tells no participant ID, a match can only go
+//! by the number, or the name, and the times, which differ by some milliseconds between the platform's sources.
 
 use std::time::Duration;
 
@@ -20,30 +20,51 @@ pub struct PastStay {
     pub joined_at: Option<Millis>,
     /// `leftTime`.
     pub left_at: Option<Millis>,
+    /// `participantID` of the dashboard.
+    pub participant_id: Option<String>,
+    /// `userUUID` of the dashboard.
+    pub user_uuid: Option<String>,
+    /// `terminalType` of the dashboard: the client.
+    pub terminal_type: Option<String>,
+    /// `role` of the dashboard.
+    pub role: Option<String>,
+    /// `leftReason` of the dashboard.
+    pub left_reason: Option<i64>,
+    /// `deviceType` of the history.
+    pub device_type: Option<String>,
+    /// `mediaType` of the history.
+    pub media_type: Option<String>,
+    /// `deptName` of either.
+    pub department: Option<String>,
+    /// Which of the platform's lists tell of it.
+    pub told_by: Option<&'static str>,
     /// Whether its person was erased since: no event is made of it.
     pub forgotten: bool,
 }
 
 /// For each stay of the history, the index of the known stay that matches it, if there is one.
 ///
-/// Two stays can match if their call numbers are equal (or, if either has none, their names), and if they began within
-/// [`TOLERANCE`] of each other, or both ended with a leave within it. Of these candidates, the nearest in time are paired first,
+/// Two stays can match if they have the same participant, or if their call numbers are equal (or, if either has none, their names), and if they began within
+/// [`TOLERANCE`] of each other, or both ended with a leave within it. Of these candidates, those with the same participant and then
+/// the nearest in time are paired first,
 /// and each stay is paired only once. A stay of an erased person matches none.
 pub fn pair(past: &[PastStay], known: &[StaySnapshot]) -> Vec<Option<usize>> {
     let mut candidates = Vec::new();
     for (p, one) in past.iter().enumerate().filter(|(_, one)| !one.forgotten) {
         for (k, other) in known.iter().enumerate() {
-            if same_person(one, other)
+            let same_id = one.participant_id.is_some() && one.participant_id == other.participant_id;
+            // Whether the dashboard's ids are those of the events is not documented: other ids do not mean other people.
+            if (same_id || same_person(one, other))
                 && let Some(distance) = distance(one, other)
             {
-                candidates.push((distance, p, k));
+                candidates.push((!same_id, distance, p, k));
             }
         }
     }
     candidates.sort_unstable();
     let mut pairs = vec![None; past.len()];
     let mut taken = vec![false; known.len()];
-    for (_, p, k) in candidates {
+    for (_, _, p, k) in candidates {
         if pairs[p].is_none() && !taken[k] {
             pairs[p] = Some(k);
             taken[k] = true;
@@ -89,7 +110,7 @@ mod tests {
             display_name: text(name),
             joined_at: at(joined),
             left_at: at(left),
-            forgotten: false,
+            ..PastStay::default()
         }
     }
 

@@ -34,7 +34,7 @@ use convoke_core::time::{Clock, Millis};
 use convoke_core::verify;
 use convoke_core::zone::TimeZone;
 use convoke_log::{Appended, LogError, RunKey, Snapshots};
-use convoke_platform::{AttendeeRecord, Class, Client, Conference, Item, Pages, PlatformError};
+use convoke_platform::{AttendeeRecord, Class, Client, Conference, Item, Pages, Participant, PlatformError};
 use matching::PastStay;
 use plan::{Plan, Planned, Unfillable};
 
@@ -46,6 +46,9 @@ pub const DEFAULT_HISTORY_PERIOD: Duration = Duration::from_secs(184 * 86_400);
 
 /// The longest time for which the platform can be configured to keep its history.
 pub const MAX_HISTORY_PERIOD: Duration = Duration::from_secs(366 * 86_400);
+
+/// How far back the dashboard goes (7.1.2.2).
+const DASHBOARD_PERIOD: Duration = Duration::from_secs(45 * 86_400);
 
 /// A difference between clocks larger than this is logged, in seconds.
 const MAX_CLOCK_DIFFERENCE_S: u64 = 60;
@@ -312,6 +315,29 @@ impl Backfill {
         Ok(Some(records).filter(|_| report.incomplete_lists == lists))
     }
 
+    /// Who was in a run, by the dashboard (7.1.2.3); nobody where it does not tell. After a refusal it is not asked again: what it
+    /// adds, the history does not need.
+    async fn participants(&self, conference: &Conference, uuid: &str, report: &mut BackfillReport) -> Vec<Participant> {
+        let too_old = conference.start.is_some_and(|start| self.clock.now().since(start) > DASHBOARD_PERIOD);
+        if too_old || report.identities_refused.is_some() {
+            return Vec::new();
+        }
+        let (mut pages, mut participants) = (self.client.participants(uuid), Vec::new());
+        loop {
+            match pages.next().await {
+                Ok(Some(page)) => participants.extend(page),
+                Ok(None) => return participants,
+                // A part of them would look like all.
+                Err(error) if error.class == Class::Incomplete => return Vec::new(),
+                Err(error) => {
+                    tracing::info!(%error, "the dashboard does not tell who was in meetings: stays are filled from history alone");
+                    report.identities_refused = Some(error.to_string());
+                    return Vec::new();
+                }
+            }
+        }
+    }
+
     /// Compares one run of the history, and fills its gaps.
     async fn one(
         &self,
@@ -333,7 +359,9 @@ impl Backfill {
                 unfillable(report, Unfillable::Incomplete);
                 return Ok(());
             };
-            let mut past = plan::past_stays(records);
+            let participants = self.participants(conference, uuid, report).await;
+            report.identified += participants.len() as u64;
+            let mut past = plan::identified(records, participants);
             report.stays += past.len() as u64;
             report.forgotten += self.mark_forgotten(uuid, known, &mut past).await?;
             let stays = match known {

@@ -86,6 +86,10 @@ pub struct BackfillReport {
     pub stays: u64,
     /// Number of those stays whose person was erased since: no events are made of them.
     pub forgotten: u64,
+    /// Number of stays of which the dashboard told participant, user, role, client and why they left.
+    pub identified: u64,
+    /// Why the dashboard told nothing more, if it refused.
+    pub identities_refused: Option<String>,
     /// The gaps that were found.
     #[serde(serialize_with = "by_gap")]
     pub gaps: Counts<Gap>,
@@ -126,6 +130,8 @@ impl BackfillReport {
             complete: 0,
             stays: 0,
             forgotten: 0,
+            identified: 0,
+            identities_refused: None,
             gaps: zeros(),
             filled: zeros(),
             already_there: 0,
@@ -211,6 +217,12 @@ impl BackfillReport {
         write!(f, "{} {filled}", if self.dry_run { "would fill  " } else { "filled      " })?;
         if self.already_there > 0 {
             write!(f, "\nalready there {} events, from an earlier backfill", self.already_there)?;
+        }
+        if self.identified > 0 {
+            write!(f, "\nidentified   {} stays, by the platform's dashboard", self.identified)?;
+        }
+        if let Some(refused) = &self.identities_refused {
+            write!(f, "\nidentities   none from the platform's dashboard: {refused}")?;
         }
         if self.forgotten > 0 {
             write!(f, "\nleft out     {} stays of people who were forgotten", self.forgotten)?;

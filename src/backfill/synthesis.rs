@@ -60,7 +60,12 @@ pub fn left(joined_at: Millis, left_at: Millis, run: &FilledRun<'_>, stay: &Past
 
 /// The leave that belongs to a join in the log: it has the IDs of that join and its join time, so that both belong to one stay.
 #[must_use]
-pub fn left_of(known: &StaySnapshot, joined_at: Millis, left_at: Millis, run: &FilledRun<'_>) -> String {
+pub fn left_of(
+    known: &StaySnapshot,
+    (joined_at, left_at): (Millis, Millis),
+    run: &FilledRun<'_>,
+    stay: &PastStay,
+) -> String {
     let attendee = AttendeeInfo {
         user_uuid: known.user_uuid.as_deref(),
         user_agent: known.user_agent.as_deref(),
@@ -71,6 +76,7 @@ pub fn left_of(known: &StaySnapshot, joined_at: Millis, left_at: Millis, run: &F
         left_time: left_at.get(),
         role: known.role.as_deref(),
         call_number: known.call_number.as_deref(),
+        ..details(stay, left_at.get())
     };
     write(FilledEvent::Left, left_at, run, None, Some(&attendee))
 }
@@ -92,11 +98,43 @@ pub fn seen(at: Millis, run: &FilledRun<'_>, person: &Present) -> String {
 
 fn unknown(joined_at: Millis, left_time: i64, stay: &PastStay) -> AttendeeInfo<'_> {
     AttendeeInfo {
+        user_uuid: stay.user_uuid.as_deref(),
+        user_agent: stay.terminal_type.as_deref(),
+        participant_id: stay.participant_id.as_deref(),
         display_name: stay.display_name.as_deref(),
         join_time: Some(joined_at.get()),
         left_time,
+        role: stay.role.as_deref().map(role),
         call_number: stay.call_number.as_deref(),
+        ..details(stay, left_time)
+    }
+}
+
+/// What an event that is pushed has not.
+fn details(stay: &PastStay, left_time: i64) -> AttendeeInfo<'_> {
+    let why = |reason: i64| match reason {
+        0 => Some("left"),
+        1 => Some("network"),
+        _ => None,
+    };
+    AttendeeInfo {
+        device_type: stay.device_type.as_deref(),
+        media_type: stay.media_type.as_deref(),
+        dept_name: stay.department.as_deref(),
+        // It is 0 for who is in.
+        leave_reason: stay.left_reason.filter(|_| left_time > 0).and_then(why),
+        filled_from: stay.told_by,
         ..AttendeeInfo::default()
+    }
+}
+
+/// The dashboard's roles in the words of the events.
+fn role(told: &str) -> &str {
+    match told {
+        "host" => "CHAIR",
+        "guest" => "GENERAL",
+        "audience" => "AUDIENCE",
+        told => told,
     }
 }
 
@@ -139,6 +177,16 @@ struct AttendeeInfo<'a> {
     left_time: i64,
     role: Option<&'a str>,
     call_number: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    media_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dept_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leave_reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filled_from: Option<&'static str>,
 }
 
 fn write(
@@ -216,7 +264,7 @@ mod tests {
             ..StaySnapshot::default()
         };
         assert_eq!(
-            left_of(&known, at(1_735_700_465_001), at(1_735_703_899_872), &RUN),
+            left_of(&known, (at(1_735_700_465_001), at(1_735_703_899_872)), &RUN, &PastStay::default()),
             r#"{"event":"meeting.left","timestamp":1735703899872,"payload":{"meetingInfo":{"meetingID":"960000017","meetingUUID":"11112222333344445555666677778888"},"attendeeInfo":{"userUUID":"aaaabbbbccccddddeeeeffff00001111","userAgent":"WeLink-desktop","account":"demo.user","participantID":"99998888777766665555444433332222","displayName":"Demo User","joinTime":1735700465001,"leftTime":1735703899872,"role":"CHAIR","callNumber":null}}}"#
         );
     }

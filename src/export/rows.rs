@@ -149,7 +149,7 @@ impl Tabular for ListedMeeting {
     }
 }
 
-pub const ATTENDANCE: [Column; 18] = [
+pub const ATTENDANCE: [Column; 22] = [
     always("stay_id", Text),
     always("subscriber_id", Text),
     always("meeting_uuid", Text),
@@ -163,6 +163,10 @@ pub const ATTENDANCE: [Column; 18] = [
     optional("call_number", Text),
     optional("user_agent", Text),
     optional("role", Text),
+    optional("device_type", Text),
+    optional("media_type", Text),
+    optional("department", Text),
+    optional("leave_reason", Text),
     optional("joined_at", Time),
     optional("left_at", Time),
     optional("duration_s", Float),
@@ -188,6 +192,10 @@ impl Tabular for ListedStay {
             optional_text(self.call_number.as_deref()),
             optional_text(self.user_agent.as_deref()),
             optional_text(self.role.as_deref()),
+            optional_text(self.device_type.as_deref()),
+            optional_text(self.media_type.as_deref()),
+            optional_text(self.department.as_deref()),
+            optional_text(self.leave_reason.as_deref()),
             time(self.joined_at),
             time(self.left_at),
             self.duration_s.map_or(Value::Null, Value::Float),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::people::StayPerson;
-use convoke_core::event::Attendee;
+use convoke_core::event::{Attendee, Source};
 use convoke_core::id::EventId;
 use convoke_core::time::Millis;
 use convoke_log::{Attributes, ClosedBy, ParticipantAttributes, ProjectedEvent, RunKey, StayRow};
@@ -238,7 +238,8 @@ impl Stay {
 fn merge(side: &mut Option<Side>, other: Option<&Side>, fact: &ProjectedEvent) -> bool {
     let newer = side.as_ref().is_none_or(|side| side.event_id < fact.event_id);
     if newer {
-        let texts = of_event(fact);
+        let details = FilledDetails::of(fact);
+        let texts = of_event(fact, &details);
         let same = other.filter(|other| other.attributes.unpack() == texts);
         let attributes = same.map_or_else(|| texts.pack(), |other| other.attributes.clone());
         *side = Some(Side { event_id: fact.event_id, attributes });
@@ -246,8 +247,35 @@ fn merge(side: &mut Option<Side>, other: Option<&Side>, fact: &ProjectedEvent) -
     newer
 }
 
+/// What an event that was made from the platform's history tells beside the columns.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct FilledDetails {
+    device_type: Option<String>,
+    media_type: Option<String>,
+    dept_name: Option<String>,
+    leave_reason: Option<String>,
+}
+
+impl FilledDetails {
+    fn of(event: &ProjectedEvent) -> Self {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Info {
+            payload: Payload,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default, rename_all = "camelCase")]
+        struct Payload {
+            attendee_info: FilledDetails,
+        }
+        let info = event.event_info.as_deref().filter(|_| event.source != Source::Push);
+        info.and_then(|info| serde_json::from_str::<Info>(info).ok()).unwrap_or_default().payload.attendee_info
+    }
+}
+
 /// The participant attributes of an event.
-fn of_event(event: &ProjectedEvent) -> Attributes<&str> {
+fn of_event<'a>(event: &'a ProjectedEvent, details: &'a FilledDetails) -> Attributes<&'a str> {
     let who = &event.attendee;
     Attributes {
         meeting_id: event.meeting.id.as_deref(),
@@ -258,6 +286,10 @@ fn of_event(event: &ProjectedEvent) -> Attributes<&str> {
         call_number: who.call_number.as_deref(),
         user_agent: who.user_agent.as_deref(),
         role: who.role.as_deref(),
+        device_type: details.device_type.as_deref(),
+        media_type: details.media_type.as_deref(),
+        department: details.dept_name.as_deref(),
+        leave_reason: details.leave_reason.as_deref(),
     }
 }
 
@@ -272,5 +304,9 @@ fn or<'a>(these: Attributes<&'a str>, others: Attributes<&'a str>) -> Attributes
         call_number: these.call_number.or(others.call_number),
         user_agent: these.user_agent.or(others.user_agent),
         role: these.role.or(others.role),
+        device_type: these.device_type.or(others.device_type),
+        media_type: these.media_type.or(others.media_type),
+        department: these.department.or(others.department),
+        leave_reason: these.leave_reason.or(others.leave_reason),
     }
 }

@@ -10,13 +10,19 @@ use std::{
 };
 
 use convoke::{
+    backfill::{
+        matching::PastStay,
+        plan::Plan,
+        store,
+        synthesis::{self, FilledEvent, FilledRun},
+    },
     cursor::Cursor as _,
     intake::Intake,
     metrics::Registry,
     projection::{self, Projector},
     running::{Healed, ReadingError, RunningMeetings, RunningMetrics, RunningParts},
 };
-use convoke_core::time::Clock;
+use convoke_core::{event::Source, time::Clock};
 use convoke_log::{Lease, Store};
 use convoke_platform::{Client, Options};
 use convoke_simulator::platform::{Call, Fault, Platform, PlatformOptions, Refusal, Run, State, Stay};
@@ -33,6 +39,7 @@ on_both! {
     a_meeting_whose_end_was_lost_is_over_within_minutes_and_a_late_end_corrects_it
     who_was_in_at_the_first_start_is_there_and_what_is_pushed_later_is_theirs
     a_list_that_is_refused_short_empty_or_one_users_costs_nothing
+    what_history_tells_of_a_stay_has_columns_of_its_own
 }
 
 const MINUTE: i64 = 60_000;
@@ -235,6 +242,37 @@ async fn who_was_in_at_the_first_start_is_there_and_what_is_pushed_later_is_thei
     let before = rig.platform.count(Call::Running);
     assert_eq!(rig.reads(&mut task, 30).await.expect("a reading"), Healed::default());
     assert_eq!(rig.platform.count(Call::Running), before);
+}
+
+async fn what_history_tells_of_a_stay_has_columns_of_its_own(backend: Backend) {
+    let mut rig = Rig::new(backend, |_| {}).await;
+    rig.pushed(&[of_meeting("meeting.started", 0)]).await;
+    let stay = PastStay {
+        display_name: Some("Person 1".to_owned()),
+        participant_id: Some("1".to_owned()),
+        joined_at: Some(millis(NOW)),
+        left_at: Some(millis(NOW + MINUTE)),
+        left_reason: Some(1),
+        device_type: Some("Soft terminal".to_owned()),
+        media_type: Some("Video".to_owned()),
+        department: Some("Sales".to_owned()),
+        ..PastStay::default()
+    };
+    let run = FilledRun { meeting_id: Some(NUMBER), meeting_uuid: UUID, cycle_sub_id: None };
+    let mut plan = Plan::default();
+    let (joined, left) = (millis(NOW), millis(NOW + MINUTE));
+    plan.add(FilledEvent::Join, joined, synthesis::join(joined, &run, &stay));
+    plan.add(FilledEvent::Left, left, synthesis::left(joined, left, &run, &stay));
+    let (clock, subscriber) = (Clock::Set(Arc::clone(&rig.clock)), Arc::from(APP_ID));
+    store(&rig.intake, &clock, (&subscriber, Source::Backfill), &plan.events).await.expect("it is stored");
+    rig.follow().await;
+    let told = "SELECT device_type || ' ' || media_type || ' ' || department || ' ' || leave_reason FROM attendance";
+    assert_eq!(rig.backend.value(told).await, "Soft terminal Video Sales network");
+    // Read back, and written anew.
+    rig.tables.release().await;
+    rig.tables = Projector::new(rig.log.clone(), "us".to_owned());
+    rig.pushed(&[of_meeting("meeting.end", 2 * MINUTE)]).await;
+    assert_eq!(rig.backend.value(told).await, "Soft terminal Video Sales network");
 }
 
 async fn a_list_that_is_refused_short_empty_or_one_users_costs_nothing(backend: Backend) {

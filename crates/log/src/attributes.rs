@@ -32,18 +32,56 @@ pub struct Attributes<T> {
     pub user_agent: Option<T>,
     /// The role.
     pub role: Option<T>,
+    /// The kind of device, by the platform's history.
+    pub device_type: Option<T>,
+    /// What was shown or heard, by the platform's history.
+    pub media_type: Option<T>,
+    /// The department, by the platform's history.
+    pub department: Option<T>,
+    /// Why they left, by the platform's dashboard.
+    pub leave_reason: Option<T>,
 }
 
+/// How many texts there are.
+const TEXTS: usize = 12;
+
 impl<T> Attributes<T> {
-    fn from_array(texts: [Option<T>; 8]) -> Self {
-        let [meeting_id, participant_id, user_uuid, account, display_name, call_number, user_agent, role] = texts;
-        Self { meeting_id, participant_id, user_uuid, account, display_name, call_number, user_agent, role }
+    fn from_array(texts: [Option<T>; TEXTS]) -> Self {
+        let [meeting_id, participant_id, user_uuid, account, display_name, call_number, user_agent, role, rest @ ..] =
+            texts;
+        let [device_type, media_type, department, leave_reason] = rest;
+        Self {
+            meeting_id,
+            participant_id,
+            user_uuid,
+            account,
+            display_name,
+            call_number,
+            user_agent,
+            role,
+            device_type,
+            media_type,
+            department,
+            leave_reason,
+        }
     }
 
-    /// In column order.
-    fn into_array(self) -> [Option<T>; 8] {
-        let Self { meeting_id, participant_id, user_uuid, account, display_name, call_number, user_agent, role } = self;
-        [meeting_id, participant_id, user_uuid, account, display_name, call_number, user_agent, role]
+    /// In the order of the fields.
+    fn into_array(self) -> [Option<T>; TEXTS] {
+        [
+            self.meeting_id,
+            self.participant_id,
+            self.user_uuid,
+            self.account,
+            self.display_name,
+            self.call_number,
+            self.user_agent,
+            self.role,
+            self.device_type,
+            self.media_type,
+            self.department,
+            self.leave_reason,
+        ]
     }
 }
 
@@ -71,7 +109,7 @@ impl ParticipantAttributes {
     /// The texts as separate fields.
     #[must_use]
     pub fn unpack(&self) -> Attributes<&str> {
-        let mut texts = [None; 8];
+        let mut texts = [None; TEXTS];
         for (place, text) in texts.iter_mut().zip(self.0.split(SEPARATOR)) {
             *place = Some(text).filter(|text| !text.is_empty());
         }

@@ -38,7 +38,7 @@ pub struct ProjectedEvent {
     pub attendee: Attendee,
     /// Where it came from.
     pub source: Source,
-    /// `eventInfo`, if the type is [`ProjectedEvent::DETAILED`].
+    /// `eventInfo`, if the type is [`ProjectedEvent::DETAILED`], or if it was not pushed: it may tell more than the columns.
     pub event_info: Option<Arc<str>>,
 }
 
@@ -55,7 +55,8 @@ impl ProjectedEvent {
             meeting: event.meeting.clone(),
             attendee: event.attendee.clone(),
             source: event.source,
-            event_info: (&*event.event == Self::DETAILED).then(|| event.event_info.clone()),
+            event_info: (&*event.event == Self::DETAILED || event.source != Source::Push)
+                .then(|| event.event_info.clone()),
         })
     }
 
@@ -202,7 +203,7 @@ pub struct StayRow {
     /// `subscriber_id`, `meeting_uuid`.
     pub run: RunKey,
     /// The participant: `meeting_id`, `participant_id`, `user_uuid`, `account`, `display_name`, `call_number`,
-    /// `user_agent`, `role`.
+    /// `user_agent`, `role`, `device_type`, `media_type`, `department`, `leave_reason`.
     pub attributes: ParticipantAttributes,
     /// Who that is …
     pub person: Option<Arc<str>>,

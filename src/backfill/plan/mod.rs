@@ -1,12 +1,13 @@
 //! Determines what one run lacks: compares the platform's history with the tables. Pure.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::matching::{self, PastStay};
 use super::synthesis::{self, FilledEvent, FilledRun};
 use convoke_core::time::Millis;
 use convoke_log::{RunSnapshot, StaySnapshot};
-use convoke_platform::{AttendeeRecord, Conference};
+use convoke_platform::{AttendeeRecord, Conference, Participant};
 
 /// If a participant was there this much before the start in the log, that is not the first start; the same goes for the end.
 const SESSION_MARGIN: Duration = Duration::from_secs(60);
@@ -115,9 +116,54 @@ pub fn past_stays(records: Vec<AttendeeRecord>) -> Vec<PastStay> {
         call_number: record.call_number,
         joined_at: time(record.joined_at),
         left_at: time(record.left_at),
-        forgotten: false,
+        device_type: record.device_type,
+        media_type: record.media_type,
+        department: record.department,
+        told_by: Some(HISTORY),
+        ..PastStay::default()
     };
     records.into_iter().map(stay).collect()
+}
+
+/// Which list an event was made from: 4.2.21, 7.1.2.3, or both.
+const HISTORY: &str = "history";
+const DASHBOARD: &str = "dashboard";
+const BOTH: &str = "dashboard and history";
+
+/// The stays that history and dashboard give for a run: those with the same name that began at the same time are one.
+#[must_use]
+pub fn identified(records: Vec<AttendeeRecord>, participants: Vec<Participant>) -> Vec<PastStay> {
+    let mut past = past_stays(records);
+    let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
+    for (place, stay) in past.iter().enumerate() {
+        by_name.entry(stay.display_name.clone().unwrap_or_default()).or_default().push(place);
+    }
+    for participant in participants {
+        let apart = |place: &usize| {
+            let (one, other) = (past[*place].joined_at?, participant.joined_at?);
+            Some(one.since(other).max(other.since(one))).filter(|apart| *apart <= matching::TOLERANCE)
+        };
+        let places = by_name.get_mut(participant.display_name.as_deref().unwrap_or_default());
+        let nearest = places.as_ref().and_then(|places| {
+            let near = places.iter().enumerate().filter_map(|(nth, place)| Some((apart(place)?, nth)));
+            near.min().map(|(_, nth)| nth)
+        });
+        let place = match places.zip(nearest) {
+            Some((places, nth)) => places.swap_remove(nth),
+            None => {
+                let Participant { display_name, joined_at, left_at, department, .. } = participant.clone();
+                past.push(PastStay { display_name, joined_at, left_at, department, ..PastStay::default() });
+                past.len() - 1
+            }
+        };
+        let stay = &mut past[place];
+        stay.told_by = Some(if stay.told_by.is_some() { BOTH } else { DASHBOARD });
+        stay.department = stay.department.take().or(participant.department);
+        (stay.participant_id, stay.user_uuid) = (participant.participant_id, participant.user_uuid);
+        (stay.terminal_type, stay.role) = (participant.terminal_type, participant.role);
+        stay.left_reason = participant.left_reason;
+    }
+    past
 }
 
 /// Compares a run that ended before `boundary` with what is known about it.
@@ -208,7 +254,7 @@ impl Plan {
         self.gaps.push(Gap::Leave);
         match (known.joined_at, stay.left_at) {
             (Some(joined_at), Some(left_at)) if left_at >= joined_at => {
-                self.add(FilledEvent::Left, left_at, synthesis::left_of(known, joined_at, left_at, run));
+                self.add(FilledEvent::Left, left_at, synthesis::left_of(known, (joined_at, left_at), run, stay));
             }
             _ => self.unfillable.push(Unfillable::NoLeaveTime),
         }

@@ -25,7 +25,8 @@ fn conference() -> Conference {
 fn past(number: &str, joined: i64, left: i64) -> PastStay {
     let name = format!("Person {number}");
     let (joined_at, left_at) = (Some(at(joined)), Some(at(left)));
-    PastStay { display_name: Some(name), call_number: Some(number.to_owned()), joined_at, left_at, forgotten: false }
+    let call_number = Some(number.to_owned());
+    PastStay { display_name: Some(name), call_number, joined_at, left_at, ..PastStay::default() }
 }
 
 /// The stay as the tables know it if both events were pushed.

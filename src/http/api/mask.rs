@@ -112,7 +112,7 @@ impl Mask {
         if right == Right::Masked {
             row.masked = true;
             row.stay_id = self.stay_id(row.stay_id, right);
-            (row.participant_id, row.user_uuid, row.user_agent) = (None, None, None);
+            (row.participant_id, row.user_uuid, row.user_agent, row.department) = (None, None, None, None);
             shorten(&mut row.person, |person| self.pseudonym(person));
             shorten(&mut row.account, initial);
             shorten(&mut row.display_name, initial);

@@ -4,6 +4,7 @@ mod bad_input;
 mod completeness;
 mod end_to_end;
 mod filling;
+mod identities;
 mod replaced_app_id;
 mod resuming;
 pub mod scene;

@@ -297,7 +297,11 @@ fn add_stay(query: &mut Query, row: &StayRow) {
         .add(row.duration.map(|duration| duration.as_secs_f64()))
         .add(row.closed_by.as_str())
         .add(&*row.internal)
-        .add(row.person_by.map(PersonBy::as_str));
+        .add(row.person_by.map(PersonBy::as_str))
+        .add(attributes.device_type)
+        .add(attributes.media_type)
+        .add(attributes.department)
+        .add(attributes.leave_reason);
 }
 
 fn add_recording(query: &mut Query, row: &RecordingRow) {

@@ -24,7 +24,7 @@ pub(crate) const RECORD: &str = "seq, event_id, subscriber_id, event, occurred_a
 
 pub(crate) const PROJECTED_EVENT: &str = "seq, event_id, subscriber_id, event, meeting_id, meeting_uuid, meeting_cycle_sub_id, user_uuid, \
      user_agent, account, participant_id, display_name, role, call_number, join_time, left_time, \
-     source, CASE WHEN event = 'record.ready' THEN event_info END";
+     source, CASE WHEN event = 'record.ready' OR source <> 'push' THEN event_info END";
 
 pub(crate) const MEETING: &str = "subscriber_id, meeting_uuid, meeting_id, meeting_cycle_sub_id, status, created_at, modified_at, \
      modifications, cancelled_at, started_at, ended_at, concluded_at, stays, participants, peak_participants, recordings, \
@@ -32,7 +32,7 @@ pub(crate) const MEETING: &str = "subscriber_id, meeting_uuid, meeting_id, meeti
 
 pub(crate) const STAY: &str = "stay_id, subscriber_id, meeting_uuid, meeting_id, participant_id, person, user_uuid, account, \
      display_name, call_number, user_agent, role, joined_at, left_at, duration_s, closed_by, internal, \
-     person_by";
+     person_by, device_type, media_type, department, leave_reason";
 
 pub(crate) const RECORDING: &str = "event_id, subscriber_id, meeting_uuid, meeting_id, finished_at, ready_at, length_s, size_mb, \
      files, view_url";
@@ -181,6 +181,10 @@ impl<R: AnyRow> FromRow<'_, R> for StayRow {
                 call_number: row.at(9)?,
                 user_agent: row.at(10)?,
                 role: row.at(11)?,
+                device_type: row.at(18)?,
+                media_type: row.at(19)?,
+                department: row.at(20)?,
+                leave_reason: row.at(21)?,
             }
             .pack(),
             person: shared(row, 5)?,

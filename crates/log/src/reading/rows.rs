@@ -184,6 +184,14 @@ pub struct ListedStay {
     pub user_agent: Option<String>,
     /// The role in the meeting.
     pub role: Option<String>,
+    /// The kind of device, where the platform's history told it.
+    pub device_type: Option<String>,
+    /// What was shown or heard, where the platform's history told it.
+    pub media_type: Option<String>,
+    /// The department, where the platform's history told it. Null if masked.
+    pub department: Option<String>,
+    /// Why they left, where the platform's dashboard told it: `left`, or `network`.
+    pub leave_reason: Option<String>,
     /// When it began.
     pub joined_at: Option<Millis>,
     /// When it ended; null while it is open.
@@ -272,8 +280,8 @@ pub(crate) const MEETING: &str = "subscriber_id, meeting_uuid, meeting_id, meeti
      host_user_uuid, corp_id, conference_type, webinar";
 
 pub(crate) const STAY: &str = "stay_id, subscriber_id, meeting_uuid, meeting_id, participant_id, person, person_by, user_uuid, \
-     account, display_name, call_number, user_agent, role, joined_at, left_at, duration_s, closed_by, \
-     estimated";
+     account, display_name, call_number, user_agent, role, device_type, media_type, department, leave_reason, joined_at, left_at, \
+     duration_s, closed_by, estimated";
 
 pub(crate) const QUARANTINED: &str =
     "id, subscriber_id, received_at, deliveries, reason, CAST(length(body) AS bigint) AS bytes";
