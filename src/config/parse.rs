@@ -14,9 +14,19 @@ use super::keys::{NONE, nearest};
 use super::layers::Refusal;
 use convoke_core::zone::TimeZone;
 
-/// The members of `payload.attendeeInfo` (table 6-37 of the platform's manual).
-pub(super) const ATTENDEE_FIELDS: [&str; 9] =
-    ["userUUID", "userAgent", "account", "participantID", "displayName", "joinTime", "leftTime", "role", "callNumber"];
+/// The members of `payload.attendeeInfo` (table 6-37 of the platform's manual), and the one that is filled from history.
+pub(super) const ATTENDEE_FIELDS: [&str; 10] = [
+    "userUUID",
+    "userAgent",
+    "account",
+    "participantID",
+    "displayName",
+    "joinTime",
+    "leftTime",
+    "role",
+    "callNumber",
+    "deptName",
+];
 
 /// An address and a port. Host names are rejected, because they may resolve differently at the next start.
 pub(super) fn address(text: &str) -> Result<SocketAddr, Refusal> {

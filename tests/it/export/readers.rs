@@ -131,7 +131,15 @@ pub async fn every_table_in_every_format_is_what_the_database_holds(backend: Bac
                 }
                 assert_eq!(sorted(bare), seen.meetings);
             }
-            "attendance" => assert_eq!(sorted(floats(rows.clone())), sorted(floats(seen.attendance.clone()))),
+            "attendance" => {
+                let mut pushed = rows.clone();
+                for row in &mut pushed {
+                    let row = row.as_object_mut().expect("an object");
+                    let filled = ["device_type", "media_type", "department", "leave_reason"];
+                    assert!(filled.iter().all(|name| row.remove(*name) == Some(Value::Null)));
+                }
+                assert_eq!(sorted(floats(pushed)), sorted(floats(seen.attendance.clone())));
+            }
             _ => assert_eq!(sorted(rows.clone()), seen.recordings),
         }
         assert!(!rows.is_empty());
