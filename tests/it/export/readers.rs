@@ -208,7 +208,7 @@ fn expected_type(column: &str, reader: &str) -> &'static str {
         float
     } else if column == "event_info" && reader == "openpyxl" {
         "JSON, as text"
-    } else if ["over", "webinar"].contains(&column) {
+    } else if ["over", "webinar", "estimated"].contains(&column) {
         boolean
     } else {
         text
