@@ -42,6 +42,7 @@
 //! halving the page, and set aside.
 
 mod forget;
+mod identify;
 mod people;
 mod ready;
 mod rebuild;
@@ -57,7 +58,7 @@ use crate::cursor::{Cursor, Progress, Retry};
 use convoke_core::id::Seq;
 use convoke_core::time::instant;
 use convoke_log::recent::RecentRows;
-use convoke_log::{Attributes, Changes, Handle, Lease, LogError, Moved, ProjectedEvent, Projection, RunKey};
+use convoke_log::{Changes, Handle, Lease, LogError, Moved, ProjectedEvent, Projection, RunKey};
 use people::People;
 pub use rebuild::RebuildError;
 use run::Run;
@@ -258,32 +259,6 @@ impl Projector {
         Ok(true)
     }
 
-    /// The runs of which it is to be found out again who was there: some, if there are many.
-    async fn unsettled(&mut self) -> Result<Vec<RunKey>, Retry> {
-        let Some(held) = &mut self.held else { return Ok(Vec::new()) };
-        if !held.unsettled || !held.unwritten.changes.settled.is_empty() || held.writing.is_some() {
-            return Ok(Vec::new());
-        }
-        let runs = self.log.unsettled_runs(MAX_UNSETTLED_RUNS).await.map_err(|error| log_failed(&error))?;
-        held.unsettled = runs.len() >= MAX_UNSETTLED_RUNS as usize;
-        Ok(runs)
-    }
-
-    /// Sees to it that `people` has all of these handles.
-    async fn look_up(&self, people: &mut People, handles: BTreeSet<Handle>) -> Result<(), LogError> {
-        self.look_up_each(people, people.missing(handles.iter().cloned())).await?;
-        // Of a number the accounts are known only now.
-        self.look_up_each(people, people.accounts(&handles)).await
-    }
-
-    async fn look_up_each(&self, people: &mut People, handles: BTreeSet<Handle>) -> Result<(), LogError> {
-        if !handles.is_empty() {
-            let stored = self.log.identities(&handles.iter().cloned().collect::<Vec<_>>()).await?;
-            people.stored(handles, stored);
-        }
-        Ok(())
-    }
-
     /// Folds a page of the log into the runs in memory.
     async fn fold(&mut self, page: &[ProjectedEvent], unsettled: Vec<RunKey>) -> Result<(), Retry> {
         if page.is_empty() && unsettled.is_empty() && !self.held.as_ref().is_some_and(|held| held.trimmed) {
@@ -351,36 +326,6 @@ impl Projector {
             held.folded = last.seq;
         }
         self.held = Some(held);
-        Ok(())
-    }
-
-    /// Learns from a page who is one person, and looks up what is known of those in it, and of `handles`.
-    async fn identify(
-        &self,
-        held: &mut Held,
-        page: &[ProjectedEvent],
-        mut handles: BTreeSet<Handle>,
-    ) -> Result<(), LogError> {
-        let of_people = page.iter().filter(|fact| matches!(&*fact.event, "meeting.join" | "meeting.left"));
-        let of_people = of_people.filter(|fact| fact.meeting.uuid.is_some());
-        let new = held.people.unknown(of_people.clone().flat_map(people::identities));
-        handles.extend(new.iter().map(|identity| identity.handle.clone()));
-        for fact in of_people.filter(|fact| fact.attendee.user_uuid.is_none()) {
-            let Some(uuid) = &fact.meeting.uuid else { continue };
-            let run = RunKey { subscriber_id: fact.subscriber_id.clone(), meeting_uuid: uuid.clone() };
-            let told = Attributes {
-                account: fact.attendee.account.as_deref(),
-                call_number: fact.attendee.call_number.as_deref(),
-                ..Attributes::default()
-            };
-            handles.extend(people::handles(&run, &told));
-        }
-        self.look_up(&mut held.people, handles).await?;
-        for identity in new {
-            if held.people.learn(identity.clone()) {
-                held.unwritten.changes.identities.push(identity);
-            }
-        }
         Ok(())
     }
 

@@ -308,7 +308,7 @@ impl Run {
         }
         let unsettled = std::mem::take(&mut self.unsettled);
         if unsettled || ends || !self.touched.is_empty() || !gone.is_empty() {
-            self.identify(people, live);
+            self.identify(people, live, unsettled);
             self.people = self.count(live);
         }
         let touched = std::mem::take(&mut self.touched);
@@ -402,13 +402,19 @@ impl Run {
         }
     }
 
-    /// Finds out whose the stays are.
-    fn identify(&mut self, people: &People, live: bool) {
+    /// Finds out whose the stays are: of those of which something new is known, of those known by name alone, and of `all` if more
+    /// became known of somebody in them.
+    fn identify(&mut self, people: &People, live: bool, all: bool) {
         let mut names: BTreeMap<&str, Vec<NamedStay>> = BTreeMap::new();
         let mut found: Vec<(Uuid, StayPerson)> = Vec::new();
         for (id, kept) in &self.stays {
-            // Whose user is told stays who they are.
-            if kept.person.by == Some(PersonBy::User) && !kept.touched {
+            let settled = match kept.person.by {
+                // Whose user is told stays who they are.
+                Some(PersonBy::User) => !kept.touched,
+                Some(PersonBy::Account | PersonBy::Number | PersonBy::Participant) => !kept.touched && !all,
+                Some(PersonBy::Name) | None => false,
+            };
+            if settled {
                 continue;
             }
             let told = kept.stay.attributes();

@@ -67,7 +67,7 @@ pub use reading::{
 pub use retention::RetentionHeld;
 pub use sessions::Sessions;
 pub use snapshots::{LiveRun, QuarterCounts, RunSnapshot, Snapshots, StaySnapshot};
-pub use stats::{Arrived, GoingOn, MAX_COUNTED_DURATION, MeetingCounts, Statistics};
+pub use stats::{Arrived, GoingOn, MAX_SILENCE, MeetingCounts, Statistics};
 pub use test_data::{TestData, TestDataCounts};
 pub use work_lists::{
     Details, DuePerson, EnrichmentOutcome, EnrichmentWorkItem, FinishedRecording, Invitation, KnownPerson,

@@ -15,8 +15,8 @@ use super::{ListedEvent, ListedMeeting, LogError, LogReader};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
 
-/// The longest run of a meeting that counts as live.
-pub const MAX_COUNTED_DURATION: Duration = Duration::from_secs(86_400);
+/// A live run of which nothing was heard for longer is not shown as going on: its end may be lost.
+pub const MAX_SILENCE: Duration = Duration::from_secs(86_400);
 
 /// Longer stays are found apart, by the index `attendance_long`.
 const MAX_SHORT_STAY: Duration = Duration::from_secs(86_400);
@@ -94,7 +94,7 @@ pub trait Statistics: LogReader {
     /// The newest events of the log, newest first, without their `event_info`.
     async fn newest_events(&self, limit: u32, within: Duration) -> Result<Vec<ListedEvent>, LogError>;
 
-    /// The live runs that began at `since` or later, newest first.
+    /// The live runs of which something happened at `since` or later, those first that began last.
     async fn going_on(&self, since: Millis, limit: u32, within: Duration) -> Result<GoingOn, LogError>;
 }
 
@@ -254,7 +254,7 @@ impl Statistics for Backend {
     }
 
     async fn going_on(&self, since: Millis, limit: u32, within: Duration) -> Result<GoingOn, LogError> {
-        const LIVE: &str = "status = 'live' AND NOT over AND coalesce(started_at, first_event_at) >= $1";
+        const LIVE: &str = "status = 'live' AND NOT over AND last_event_at >= $1";
         let total = self.query(format!("SELECT count(*) FROM meetings WHERE {LIVE}")).bind(since);
         // Only the returned runs are counted for people.
         let sql = format!(

@@ -218,7 +218,9 @@ pub async fn what_the_page_shows_comes_once_a_second(backend: Backend) {
     let first = source.event().await.expect("one at once");
     assert_eq!((first.event.as_str(), first.json()["live"]["total"].clone()), ("live", 0.into()));
     let at = now() - 1_000;
-    scene.deliver(&event("meeting.started", at, "960000017", "run-a", "")).await;
+    // A room that has been open for three days, and goes on.
+    let began = at - 3 * 86_400_000;
+    scene.deliver(&event("meeting.started", began, "960000017", "run-a", "")).await;
     scene.deliver(&event("meeting.join", at + 1, "960000017", "run-a", &who("Ann", at + 1, 0))).await;
     let mut messages = vec![first.json()];
     let shown = loop {

@@ -165,9 +165,11 @@ impl WorkLists for Backend {
     }
 
     async fn due_people(&self, now: Millis, refresh: Duration, limit: u32) -> Result<Vec<DuePerson>, LogError> {
-        let due = "SELECT user_uuid,
-                          (SELECT min(handle) FROM identities WHERE person = user_uuid AND kind = 'account') AS account
-                     FROM people WHERE due_at <= $1 OR due_at > $2 ORDER BY due_at LIMIT $3";
+        let due = "SELECT p.user_uuid, min(i.handle) AS account
+                     FROM (SELECT user_uuid FROM people WHERE due_at <= $1 OR due_at > $2 ORDER BY due_at LIMIT $3) AS p
+                     LEFT JOIN (SELECT person, handle FROM identities WHERE kind = 'account') AS i
+                       ON i.person = p.user_uuid
+                    GROUP BY p.user_uuid";
         let latest = now.plus(refresh).plus(MAX_AHEAD_TIME);
         self.all(self.query(due).bind(now).bind(latest).bind(i64::from(limit))).await
     }

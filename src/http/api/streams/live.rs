@@ -22,7 +22,7 @@ use crate::http::api::stats::EventsAt;
 use crate::http::auth::{Grant, Right};
 use convoke_core::id::Seq;
 use convoke_core::time::Millis;
-use convoke_log::{GoingOn, ListedEvent, LogError, MAX_COUNTED_DURATION};
+use convoke_log::{GoingOn, ListedEvent, LogError, MAX_SILENCE};
 
 /// How often.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -63,7 +63,7 @@ struct Rate {
     events_last_second: i64,
 }
 
-/// The meetings that go on: of those that began in the last 24 hours, which is how long one may last.
+/// The meetings that go on and of which something was heard in the last 24 hours, however long ago they began.
 #[derive(Debug, Serialize, ToSchema)]
 struct LiveMeetings {
     /// How many.
@@ -193,7 +193,7 @@ impl Streams {
             }
         }
         seen.newest = log.newest_events(MAX_NEWEST, QUERY_TIMEOUT).await?;
-        seen.live = log.going_on(now.minus(MAX_COUNTED_DURATION), MAX_MEETINGS, QUERY_TIMEOUT).await?;
+        seen.live = log.going_on(now.minus(MAX_SILENCE), MAX_MEETINGS, QUERY_TIMEOUT).await?;
         Ok(())
     }
 }
