@@ -55,6 +55,7 @@ fn settings(folder: &std::path::Path) -> Settings {
         ("CONVOKE_BACKFILL_EVERY", "7d"),
         ("CONVOKE_RECORDINGS_ENABLED", "true"),
         ("CONVOKE_ENRICH_ENABLED", "true"),
+        ("CONVOKE_ENRICH_PEOPLE", "true"),
         ("CONVOKE_SHUTDOWN_DELAY", "0s"),
     ];
     Settings::load(&ConfigArgs::default(), &Env::of(variables, folder)).expect("settings")

@@ -173,6 +173,8 @@ struct AttendeeInfo<'a> {
     #[serde(rename = "participantID")]
     participant_id: Option<&'a str>,
     display_name: Option<&'a str>,
+    /// Absent where it is not known: consumers know it as a number.
+    #[serde(skip_serializing_if = "Option::is_none")]
     join_time: Option<i64>,
     left_time: i64,
     role: Option<&'a str>,
