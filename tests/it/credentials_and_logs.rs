@@ -44,8 +44,7 @@ async fn a_file_that_a_setting_names_is_used_soon_after_it_changed_and_a_half_wr
         Convoke::builder().setting("NATS_URL", "none").setting("APP_ID", APP_ID).setting("SHUTDOWN_DELAY", "0s");
     let builder = builder.setting("APP_KEY_FILE", at("data/keys"));
     let mut convoke = builder.setting("TLS_CERT", at("cert")).setting("TLS_KEY", at("key")).start().await;
-    eventually("the database is there", WAIT_TIMEOUT, async || convoke.logs().contains("the database is up to date"))
-        .await;
+    eventually("the database is there", WAIT_TIMEOUT, async || convoke.logs().contains("accepting events")).await;
     let events = convoke.events;
     let status = async |certificate: &str, key: &str| {
         let Ok(stream) = tls::connect(events, &at(certificate), b"h2").await else { return 0 };
