@@ -80,7 +80,7 @@ impl CompletenessMetrics {
     pub fn new(registry: &Registry, failures: Counters<Class>) -> Self {
         Self {
             differing: registry.int_gauge(
-                "convoke_completeness_days_differing",
+                "convoke_completeness_differing",
                 "Days of the last week for which the platform counts more meetings or attendances than were received.",
             ),
             missing: registry.int_gauge(

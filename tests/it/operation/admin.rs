@@ -91,7 +91,7 @@ const METRICS: &[(&str, &str, &[&str])] = &[
     ("convoke_running_meetings", "gauge", &[]),
     ("convoke_running_read_timestamp_seconds", "gauge", &[]),
     ("convoke_completeness_compared_timestamp_seconds", "gauge", &[]),
-    ("convoke_completeness_days_differing", "gauge", &[]),
+    ("convoke_completeness_differing", "gauge", &[]),
     ("convoke_completeness_missing_meetings", "gauge", &[]),
     ("convoke_completeness_silent", "gauge", &[]),
     ("convoke_fetches", "gauge", &["task", "state"]),
