@@ -59,13 +59,7 @@ fn history(text: &str) -> Result<Duration, String> {
 
 pub async fn run(arguments: &BackfillArguments, env: &Env) -> Outcome {
     let settings = super::settings(&arguments.settings, env, "warn")?;
-    let Some(options) = app::platform_options(&settings) else {
-        return Err(Failure::Usage(
-            "platform.app_id is not set: this command needs the platform's API; set platform.app_id and \
-             platform.app_key_file"
-                .to_owned(),
-        ));
-    };
+    let options = super::platform_options(&settings)?;
     let clock = Clock::System;
     let range = check_range(arguments, &settings, clock.now())?;
     let client = Client::new(options, clock.clone()).map_err(|error| failed(&error))?;

@@ -46,13 +46,7 @@ fn within(day: WrittenTime) -> Millis {
 
 pub async fn run(arguments: &CompletenessArguments, env: &Env) -> Outcome {
     let settings = super::settings(&arguments.settings, env, "warn")?;
-    let Some(options) = app::platform_options(&settings) else {
-        return Err(Failure::Usage(
-            "platform.app_id is not set: this command needs the platform's API; set platform.app_id and \
-             platform.app_key_file"
-                .to_owned(),
-        ));
-    };
+    let options = super::platform_options(&settings)?;
     let clock = Clock::System;
     let (week_ago, yesterday) = days_before(clock.now(), DEFAULT_DAYS);
     let until = arguments.until.map_or(yesterday, within);

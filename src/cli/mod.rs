@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use self::open::{open_bus, open_bus_if_named, open_log, settings, with_log};
+use self::open::{open_bus, open_bus_if_named, open_log, platform_options, settings, with_log};
 use self::signals::with_token;
 use self::terminal::print_json;
 use crate::config::{ConfigError, Env};

@@ -16,6 +16,17 @@ use convoke_log::{self as log, Store};
 /// How long a command waits for a connection to the bus.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The platform's API, for a command that cannot do without.
+pub fn platform_options(settings: &Settings) -> Result<convoke_platform::Options, Failure> {
+    app::platform_options(settings).ok_or_else(|| {
+        Failure::Usage(
+            "platform.app_id is not set: this command needs the platform's API; set platform.app_id and \
+             platform.app_key_file"
+                .to_owned(),
+        )
+    })
+}
+
 /// Reads the settings and sets up logging with `level`, unless `RUST_LOG` is set.
 pub fn settings(args: &ConfigArgs, env: &Env, level: &str) -> Result<Settings, Failure> {
     let settings = Settings::load(args, env)?;

@@ -153,10 +153,7 @@ impl Completeness {
         let mut found = Vec::new();
         for chunk in days.chunks(MAX_CALL_DAYS) {
             let (Some(first), Some(last)) = (chunk.first(), chunk.last()) else { continue };
-            let mut pages = self.client.day_counts(first, last);
-            while let Some(page) = pages.next().await? {
-                found.extend(page);
-            }
+            found.extend(self.client.day_counts(first, last).rest().await?);
         }
         Ok(found)
     }

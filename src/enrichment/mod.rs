@@ -86,28 +86,8 @@ impl Enrichment {
     }
 
     /// Enriches runs until `stop`.
-    pub async fn run(mut self, migrated: CancellationToken, stop: CancellationToken) {
-        let throttle = Throttle::default();
-        let work = async {
-            migrated.cancelled().await;
-            loop {
-                match self.step().await {
-                    Ok(true) => {}
-                    Ok(false) => tokio::time::sleep(POLL_INTERVAL).await,
-                    Err(error) => {
-                        throttle.run("database", |suppressed| {
-                            tracing::warn!(task = TASK, %error, suppressed, "cannot enrich meetings; retrying");
-                        });
-                        tokio::time::sleep(POLL_INTERVAL).await;
-                    }
-                }
-            }
-        };
-        // May be dropped at any point: asking again loses nothing.
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = work => {}
-        }
+    pub async fn run(self, migrated: CancellationToken, stop: CancellationToken) {
+        run(self, migrated, stop).await;
     }
 
     /// Enriches one run. Returns whether there was one.
@@ -191,6 +171,50 @@ impl Enrichment {
             (Enterprise::OfMeeting, Some(number)) => absent(self.client.enterprise_of(number).await),
             (Enterprise::OfMeeting, None) => Ok(None),
         }
+    }
+}
+
+impl Steps for Enrichment {
+    const NAMES: (&'static str, &'static str) = (TASK, "cannot enrich meetings");
+    const PAUSE: Duration = POLL_INTERVAL;
+
+    fn next(&mut self) -> impl Future<Output = Result<bool, LogError>> + Send {
+        self.step()
+    }
+}
+
+/// A task that does one step after the other.
+trait Steps: Send {
+    /// The task's name, and what its warning says if a step fails.
+    const NAMES: (&'static str, &'static str);
+    /// How long it rests when there was nothing to do.
+    const PAUSE: Duration;
+
+    /// Does a step. Returns whether there was something to do.
+    fn next(&mut self) -> impl Future<Output = Result<bool, LogError>> + Send;
+}
+
+/// Does the steps of a task once the database is there, until `stop`.
+async fn run<T: Steps>(mut task: T, migrated: CancellationToken, stop: CancellationToken) {
+    let (name, fails) = T::NAMES;
+    let throttle = Throttle::default();
+    let work = async {
+        migrated.cancelled().await;
+        loop {
+            match task.next().await {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(error) => throttle.run("database", |suppressed| {
+                    tracing::warn!(task = name, %error, suppressed, "{fails}; retrying");
+                }),
+            }
+            tokio::time::sleep(T::PAUSE).await;
+        }
+    };
+    // May be dropped at any point: asking again loses nothing.
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = work => {}
     }
 }
 

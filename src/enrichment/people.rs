@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use super::Steps;
 use crate::cursor::lease;
 use crate::metrics::Counters;
 use convoke_core::throttle::Throttle;
@@ -60,26 +61,8 @@ impl Directory {
     }
 
     /// Asks for users until `stop`.
-    pub async fn run(mut self, migrated: CancellationToken, stop: CancellationToken) {
-        let throttle = Throttle::default();
-        let work = async {
-            migrated.cancelled().await;
-            loop {
-                match self.step().await {
-                    Ok(true) => continue,
-                    Ok(false) => {}
-                    Err(error) => throttle.run("database", |suppressed| {
-                        tracing::warn!(task = PEOPLE_TASK, %error, suppressed, "cannot read the directory; retrying");
-                    }),
-                }
-                tokio::time::sleep(POLL_INTERVAL).await;
-            }
-        };
-        // May be dropped at any point: asking again loses nothing.
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = work => {}
-        }
+    pub async fn run(self, migrated: CancellationToken, stop: CancellationToken) {
+        super::run(self, migrated, stop).await;
     }
 
     /// Asks for one list of users. Returns whether there was one, and an answer.
@@ -128,6 +111,15 @@ impl Directory {
                 Ok(false)
             }
         }
+    }
+}
+
+impl Steps for Directory {
+    const NAMES: (&'static str, &'static str) = (PEOPLE_TASK, "cannot read the directory");
+    const PAUSE: Duration = POLL_INTERVAL;
+
+    fn next(&mut self) -> impl Future<Output = Result<bool, LogError>> + Send {
+        self.step()
     }
 }
 

@@ -467,10 +467,7 @@ impl RunningMeetings {
 
 /// All items of a list, and whether it was the same from the first page to the last.
 async fn all<T: Item>(mut pages: Pages<T>) -> Result<(Vec<T>, bool), PlatformError> {
-    let mut items = Vec::new();
-    while let Some(page) = pages.next().await? {
-        items.extend(page);
-    }
+    let items = pages.rest().await?;
     let whole = pages.total().is_none_or(|total| total == items.len() as u64);
     Ok((items, whole))
 }

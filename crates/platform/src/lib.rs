@@ -363,11 +363,7 @@ impl Client {
                 (parse::integer(page, &["segmentCount"]), Some(parse::array(page, "segmentList")))
             },
         };
-        let (mut pages, mut segments) = (Pages::new(&self.core, list), Vec::new());
-        while let Some(more) = pages.next().await? {
-            segments.extend(more);
-        }
-        Ok(segments)
+        Pages::new(&self.core, list).rest().await
     }
 
     /// A meeting that is not over, by its number; `None` if there is none.
@@ -427,13 +423,8 @@ impl Client {
         if count.is_none_or(|count| i64::try_from(invitees.len()).is_ok_and(|length| count <= length)) {
             conference.invitees = invitees.iter().filter(|item| item.is_object()).map(parse::invitee).collect();
         } else {
-            let query = [(name, value.to_owned())];
-            let call = move |offset: u64, limit: u64| {
-                let paging = [("offset", offset.to_string()), ("limit", limit.to_string())];
-                Call::get(doing, path, query.iter().cloned().chain(paging).collect())
-            };
-            let list = List { doing, limit: MAX_PAGE_INVITEES, overlap: 1, call: Box::new(call), read: invitees_of };
-            let mut pages = Pages::new(&self.core, list);
+            let query = vec![(name, value.to_owned())];
+            let mut pages = Pages::within(&self.core, doing, path, query, (MAX_PAGE_INVITEES, invitees_of));
             loop {
                 match pages.next().await {
                     Ok(Some(more)) => conference.invitees.extend(more),

@@ -114,7 +114,7 @@ impl Item for Segment {
 }
 
 /// Reads the total and the records of a page from a response.
-type ReadPage = fn(&Value) -> (Option<i64>, Option<&[Value]>);
+pub(super) type ReadPage = fn(&Value) -> (Option<i64>, Option<&[Value]>);
 
 /// A page as most lists have it: `count` and `data`.
 pub(super) fn page_of(answer: &Value) -> (Option<i64>, Option<&[Value]>) {
@@ -165,11 +165,22 @@ impl<T: Item> Pages<T> {
         path: &'static str,
         query: Vec<(&'static str, String)>,
     ) -> Self {
+        Self::within(core, doing, path, query, (MAX_PAGE_ITEMS, page_of))
+    }
+
+    /// A list that is requested by query, at most `limit` records at a time, and that `read` finds in the response.
+    pub(super) fn within(
+        core: &Arc<Core>,
+        doing: &'static str,
+        path: &'static str,
+        query: Vec<(&'static str, String)>,
+        (limit, read): (u64, ReadPage),
+    ) -> Self {
         let call = move |offset: u64, limit: u64| {
             let paging = [("offset", offset.to_string()), ("limit", limit.to_string())];
             Call::get(doing, path, query.iter().cloned().chain(paging).collect())
         };
-        Self::new(core, List { doing, limit: MAX_PAGE_ITEMS, overlap: 1, call: Box::new(call), read: page_of })
+        Self::new(core, List { doing, limit, overlap: 1, call: Box::new(call), read })
     }
 
     /// The next items, at least one; `None` at the end. Can be called again after an error, and then continues.
@@ -196,6 +207,18 @@ impl<T: Item> Pages<T> {
             return Err(self.incomplete("it returned nothing after that"));
         }
         Ok(None)
+    }
+
+    /// The items to the end of the list.
+    ///
+    /// # Errors
+    /// As of [`Pages::next`].
+    pub async fn rest(&mut self) -> Result<Vec<T>, PlatformError> {
+        let mut items = Vec::new();
+        while let Some(more) = self.next().await? {
+            items.extend(more);
+        }
+        Ok(items)
     }
 
     /// Number of items returned by the platform so far.
