@@ -41,7 +41,12 @@ def by_openpyxl(file):
     sheet, columns = book.worksheets
     names = [cell.value for cell in sheet[1]]
 
+    # So LibreOffice writes a truth value.
+    truth = {"=TRUE()": True, "=FALSE()": False}
+
     def held(cell):
+        if cell.data_type == "f" and cell.value in truth:
+            return truth[cell.value]
         assert cell.data_type != "f", "a formula"
         if isinstance(cell.value, str):
             return re.sub("_x([0-9A-F]{4})_", lambda code: chr(int(code[1], 16)), cell.value)

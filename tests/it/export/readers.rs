@@ -39,8 +39,12 @@ pub fn found(paths: &[PathBuf]) -> Vec<Found> {
 
 /// The same rows in the four formats; where they are.
 async fn exported(backend: &Backend, table: &str) -> [PathBuf; 4] {
+    exported_as(backend, table, ["ndjson", "csv", "parquet", "xlsx"]).await
+}
+
+async fn exported_as<const N: usize>(backend: &Backend, table: &str, extensions: [&str; N]) -> [PathBuf; N] {
     let mut paths = Vec::new();
-    for extension in ["ndjson", "csv", "parquet", "xlsx"] {
+    for extension in extensions {
         let path = backend.folder.path().join(format!("{table}.{extension}"));
         let done = export(backend, &[table, "--output", path.to_str().expect("text")]).await;
         assert_eq!((done.code(), &*done.stdout), (0, ""), "{done:?}");
@@ -50,7 +54,7 @@ async fn exported(backend: &Backend, table: &str) -> [PathBuf; 4] {
         );
         paths.push(path);
     }
-    paths.try_into().expect("four")
+    paths.try_into().expect("as many as extensions")
 }
 
 /// As text: what is null is empty, and an object is as it came.
@@ -255,4 +259,48 @@ pub async fn the_documented_example_answers(backend: Backend) {
     assert_eq!(seconds[&(meeting.to_owned(), day[..10].to_owned())], most, "{answer:?}");
     assert!((answer[0][3].as_f64().expect("hours") - most / 3_600.0).abs() < 0.051, "{answer:?}");
     assert_eq!(answer.len(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn libreoffice_finds_the_same_cells_and_no_formula_whatever_its_separator_is() {
+    let backend = Backend::sqlite();
+    filled(&backend).await;
+    let mut books = Vec::new();
+    for table in TABLES {
+        books.extend(exported_as(&backend, table, ["xlsx"]).await);
+    }
+    let copies = by_libreoffice(&backend, "as-workbook", None, &books);
+    for (mut held, copied) in found(&books).into_iter().zip(found(&copies)) {
+        assert!(!held.rows.is_empty());
+        for name in held.rows.iter_mut().filter_map(|row| row.get_mut("display_name")) {
+            // In a cell of LibreOffice a line ends so.
+            *name = name.as_str().map(|name| name.replace("\r\n", "\n")).into();
+        }
+        assert_eq!((copied.types, copied.rows), (held.types, held.rows), "{}", copied.file.display());
+    }
+
+    let csv = backend.folder.path().join("for-spreadsheet.csv");
+    fs::write(&csv, export(&backend, &["events", "--spreadsheet"]).await.stdout).expect("written");
+    let no_formula = "import openpyxl, sys; [sys.exit(f'{c.coordinate}: {c.value}') for path in sys.argv[1:] \
+         for row in openpyxl.load_workbook(path).active.iter_rows() for c in row if c.data_type == 'f']";
+    for separator in [',', ';', '\t'] {
+        let filter = format!("Text - txt - csv (StarCalc):{},34,76,1", u32::from(separator));
+        let opened = by_libreoffice(&backend, &format!("by-{}", u32::from(separator)), Some(&filter), &[csv.clone()]);
+        tools::output_of(Command::new(tools::table_readers()).args(["-c", no_formula]).args(opened));
+    }
+}
+
+/// What LibreOffice holds after it opened the files, as workbooks.
+fn by_libreoffice(backend: &Backend, name: &str, filter: Option<&str>, files: &[PathBuf]) -> Vec<PathBuf> {
+    let [profile, folder] = ["libreoffice", name].map(|name| backend.folder.path().join(name));
+    let mut command = Command::new(tools::libreoffice());
+    command.arg(format!("-env:UserInstallation=file://{}", profile.display())).args([
+        "--headless",
+        "--convert-to",
+        "xlsx",
+    ]);
+    command.args(filter.map(|filter| format!("--infilter={filter}"))).arg("--outdir").arg(&folder);
+    tools::output_of(command.args(files));
+    let copy = |file: &PathBuf| folder.join(file.with_extension("xlsx").file_name().expect("a name"));
+    files.iter().map(copy).collect()
 }

@@ -69,6 +69,11 @@ pub fn table_readers() -> PathBuf {
     expect_program(folder().join("venv-export/bin/python"))
 }
 
+/// LibreOffice.
+pub fn libreoffice() -> PathBuf {
+    on_path("soffice")
+}
+
 /// A Python that has Huawei's own client of the platform.
 pub fn official_sdk() -> PathBuf {
     expect_program(folder().join("venv-sdk/bin/python"))
