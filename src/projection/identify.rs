@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::people::{self, People};
 use super::{Held, MAX_UNSETTLED_RUNS, Projector, log_failed};
 use crate::cursor::Retry;
-use convoke_log::{Attributes, Handle, LogError, ProjectedEvent, RunKey};
+use convoke_log::{Attributes, Handle, IdentityRow, LogError, ProjectedEvent, RunKey};
 
 impl Projector {
     /// The runs of which it is to be found out again who was there: some, if there are many.
@@ -43,7 +43,7 @@ impl Projector {
     ) -> Result<(), LogError> {
         let of_people = page.iter().filter(|fact| matches!(&*fact.event, "meeting.join" | "meeting.left"));
         let of_people = of_people.filter(|fact| fact.meeting.uuid.is_some());
-        let new = held.people.unknown(of_people.clone().flat_map(people::identities));
+        let new: BTreeSet<IdentityRow> = of_people.clone().flat_map(|fact| held.people.unknown(fact)).collect();
         handles.extend(new.iter().map(|identity| identity.handle.clone()));
         for fact in of_people.filter(|fact| fact.attendee.user_uuid.is_none()) {
             let Some(uuid) = &fact.meeting.uuid else { continue };

@@ -56,14 +56,19 @@ pub struct People {
 }
 
 impl People {
-    fn hash(&self, identity: &IdentityRow) -> u128 {
-        let [one, other] = self.hashers.each_ref().map(|hasher| u128::from(hasher.hash_one(identity)));
+    fn hash(&self, subscriber_id: &str, kind: HandleKind, handle: &str, person: &str) -> u128 {
+        // One text is hashed faster than four.
+        let text = [subscriber_id, kind.as_str(), handle, person].join("\0");
+        let [one, other] = self.hashers.each_ref().map(|hasher| u128::from(hasher.hash_one(&text)));
         one << 64 | other
     }
 
-    /// What of these is not known to be stored.
-    pub fn unknown(&self, identities: impl Iterator<Item = IdentityRow>) -> BTreeSet<IdentityRow> {
-        identities.filter(|identity| !self.known.contains(&self.hash(identity))).collect()
+    /// What an event tells together, as far as it is not known to be stored.
+    pub fn unknown(&self, fact: &ProjectedEvent) -> impl Iterator<Item = IdentityRow> {
+        identities(fact).filter_map(|(kind, text, person)| {
+            let known = self.known.contains(&self.hash(&fact.subscriber_id, kind, text, person));
+            (!known).then(|| IdentityRow { handle: handle(&fact.subscriber_id, kind, text), person: person.clone() })
+        })
     }
 
     /// Those of these handles whose people are not in memory.
@@ -96,7 +101,8 @@ impl People {
         if self.known.len() >= MAX_KNOWN {
             self.known.clear();
         }
-        self.known.insert(self.hash(&identity));
+        let Handle { subscriber_id, kind, text } = &identity.handle;
+        self.known.insert(self.hash(subscriber_id, *kind, text, &identity.person));
         self.handles.entry(identity.handle).or_default().insert(identity.person)
     }
 
@@ -152,8 +158,8 @@ fn handle(subscriber_id: &Arc<str>, kind: HandleKind, text: &str) -> Handle {
     Handle { subscriber_id: subscriber_id.clone(), kind, text: text.into() }
 }
 
-/// What an event tells together.
-pub fn identities(fact: &ProjectedEvent) -> impl Iterator<Item = IdentityRow> {
+/// What an event tells together: a handle and a person.
+fn identities(fact: &ProjectedEvent) -> impl Iterator<Item = (HandleKind, &Arc<str>, &Arc<str>)> {
     let (user, account, number) = (&fact.attendee.user_uuid, &fact.attendee.account, &fact.attendee.call_number);
     let together = [
         (HandleKind::Account, account, user),
@@ -163,7 +169,7 @@ pub fn identities(fact: &ProjectedEvent) -> impl Iterator<Item = IdentityRow> {
     together.into_iter().filter_map(|(kind, text, person)| {
         let (text, person) = (text.as_ref()?, person.as_ref()?);
         let short = text.len() <= MAX_HANDLE_BYTES && person.len() <= MAX_HANDLE_BYTES;
-        short.then(|| IdentityRow { handle: handle(&fact.subscriber_id, kind, text), person: person.clone() })
+        short.then_some((kind, text, person))
     })
 }
 

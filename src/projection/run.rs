@@ -140,6 +140,8 @@ pub struct Run {
     readies: bool,
     /// Whether it is to be found out again who was there.
     unsettled: bool,
+    /// Whether those known by name alone may be others than they were.
+    renames: bool,
     /// People and peak, which change with the stays only.
     people: (i64, i64),
 }
@@ -160,6 +162,7 @@ impl Run {
             live: false,
             readies: false,
             unsettled: false,
+            renames: false,
             people: (0, 0),
         }
     }
@@ -266,6 +269,7 @@ impl Run {
     /// deleted, for a stay's id depends on who it is.
     pub fn forget(&mut self, ids: &HashSet<Uuid>) -> Vec<Uuid> {
         let there: Vec<Uuid> = ids.iter().filter(|id| self.stays.contains_key(id)).copied().collect();
+        self.renames |= !there.is_empty();
         for id in &there {
             let Some(kept) = self.stays.remove(id) else { continue };
             self.untimed.remove(id);
@@ -308,6 +312,7 @@ impl Run {
         }
         let unsettled = std::mem::take(&mut self.unsettled);
         if unsettled || ends || !self.touched.is_empty() || !gone.is_empty() {
+            self.renames |= ends || !gone.is_empty();
             self.identify(people, live, unsettled);
             self.people = self.count(live);
         }
@@ -402,43 +407,53 @@ impl Run {
         }
     }
 
-    /// Finds out whose the stays are: of those of which something new is known, of those known by name alone, and of `all` if more
-    /// became known of somebody in them.
+    /// Finds out whose the stays are: of those of which something new is known, or of `all` if more became known of somebody in them;
+    /// then of those known by name alone, if there may be others, or they may have ended otherwise.
     fn identify(&mut self, people: &People, live: bool, all: bool) {
-        let mut names: BTreeMap<&str, Vec<NamedStay>> = BTreeMap::new();
-        let mut found: Vec<(Uuid, StayPerson)> = Vec::new();
-        for (id, kept) in &self.stays {
-            let settled = match kept.person.by {
-                // Whose user is told stays who they are.
-                Some(PersonBy::User) => !kept.touched,
-                Some(PersonBy::Account | PersonBy::Number | PersonBy::Participant) => !kept.touched && !all,
-                Some(PersonBy::Name) | None => false,
-            };
-            if settled {
+        let looked_at: Vec<Uuid> = if all { self.stays.keys().copied().collect() } else { self.touched.clone() };
+        let mut renames = std::mem::take(&mut self.renames);
+        for id in looked_at {
+            let Some(kept) = self.stays.get_mut(&id) else { continue };
+            // Whose user is told stays who they are.
+            if kept.person.by == Some(PersonBy::User) && !kept.touched {
                 continue;
             }
-            let told = kept.stay.attributes();
-            let person = people.person(&self.key, &told);
-            match (person.by, told.display_name, kept.stay.joined_at().or_else(|| kept.stay.left_at())) {
-                (Some(PersonBy::Name), Some(name), Some(from)) => {
-                    let joined = kept.stay.joined_at();
-                    let left = kept.stay.left_at().or_else(|| self.marks.closing(joined, live));
-                    names.entry(name).or_default().push((from, left, *id));
-                    found.push((*id, person));
-                }
-                _ if person != kept.person => found.push((*id, person)),
-                _ => {}
+            let mut person = people.person(&self.key, &kept.stay.attributes());
+            renames |= [kept.person.by, person.by].contains(&Some(PersonBy::Name));
+            if person.by == Some(PersonBy::Name) && kept.person.by == person.by {
+                person.other = kept.person.other.clone();
             }
+            Self::is(kept, person, id, &mut self.touched);
         }
+        if renames {
+            self.identify_names(live);
+        }
+    }
+
+    fn identify_names(&mut self, live: bool) {
+        let mut names: BTreeMap<&str, Vec<NamedStay>> = BTreeMap::new();
+        for (id, kept) in self.stays.iter().filter(|(_, kept)| kept.person.by == Some(PersonBy::Name)) {
+            let from = kept.stay.joined_at().or_else(|| kept.stay.left_at());
+            let Some((name, from)) = kept.stay.attributes().display_name.zip(from) else { continue };
+            let joined = kept.stay.joined_at();
+            let left = kept.stay.left_at().or_else(|| self.marks.closing(joined, live));
+            names.entry(name).or_default().push((from, left, *id));
+        }
+        let named: Vec<Uuid> = names.values().flatten().map(|(.., id)| *id).collect();
         let mut others = people::by_name(&names);
-        for (id, mut person) in found {
+        for id in named {
             let Some(kept) = self.stays.get_mut(&id) else { continue };
-            person.other = others.remove(&id).or(person.other);
-            if kept.person != person {
-                kept.person = person;
-                if !std::mem::replace(&mut kept.touched, true) {
-                    self.touched.push(id);
-                }
+            let person = StayPerson { by: kept.person.by, other: others.remove(&id) };
+            Self::is(kept, person, id, &mut self.touched);
+        }
+    }
+
+    /// Notes whose a stay is.
+    fn is(kept: &mut Kept, person: StayPerson, id: Uuid, touched: &mut Vec<Uuid>) {
+        if kept.person != person {
+            kept.person = person;
+            if !std::mem::replace(&mut kept.touched, true) {
+                touched.push(id);
             }
         }
     }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use uuid::Uuid;
 
-use super::people::{People, identities};
+use super::people::People;
 use super::run::Run;
 use convoke_core::event::{Attendee, Meeting, Source};
 use convoke_core::id::{EventId, Seq};
@@ -60,8 +60,11 @@ fn who(participant: &str, user: &str, joined: i64, left: i64) -> Attendee {
 /// All that these events tell of who is one person.
 fn people(facts: &[ProjectedEvent]) -> People {
     let mut people = People::default();
-    for identity in facts.iter().flat_map(identities) {
-        people.learn(identity);
+    for fact in facts {
+        let identities: Vec<_> = people.unknown(fact).collect();
+        for identity in identities {
+            people.learn(identity);
+        }
     }
     people
 }

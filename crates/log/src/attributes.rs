@@ -4,13 +4,17 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// Separates the texts. No text contains it: U+0000 is removed from input, and PostgreSQL cannot store it.
-const SEPARATOR: char = '\0';
-
-/// The texts in a single allocation, because many thousands of these are kept during live meetings. A missing text is empty.
+/// The texts in a single allocation, because many thousands of these are kept during live meetings, and where each of them ends.
+/// A missing text is empty.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Attributes<String>", into = "Attributes<String>")]
-pub struct ParticipantAttributes(Arc<str>);
+pub struct ParticipantAttributes(Arc<Packed>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Packed {
+    ends: [u32; TEXTS],
+    texts: Box<str>,
+}
 
 /// The same texts as separate fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,22 +90,20 @@ impl<T> Attributes<T> {
 }
 
 impl Attributes<&str> {
-    /// Packs the texts into one allocation.
+    /// Packs the texts together, without U+0000, which PostgreSQL cannot store.
     #[must_use]
     pub fn pack(self) -> ParticipantAttributes {
         let texts = self.into_array();
-        let mut whole =
-            String::with_capacity(texts.iter().flatten().map(|text| text.len()).sum::<usize>() + texts.len());
-        for (place, text) in texts.into_iter().enumerate() {
-            if place > 0 {
-                whole.push(SEPARATOR);
-            }
-            match text {
-                Some(text) if text.contains(SEPARATOR) => whole.extend(text.chars().filter(|char| *char != SEPARATOR)),
-                text => whole.push_str(text.unwrap_or_default()),
-            }
+        let mut whole = String::with_capacity(texts.iter().flatten().map(|text| text.len()).sum());
+        let ends = texts.map(|text| {
+            whole.push_str(text.unwrap_or_default());
+            u32::try_from(whole.len()).unwrap_or(u32::MAX)
+        });
+        if whole.contains('\0') {
+            let texts = texts.map(|text| text.map(|text| text.replace('\0', "")));
+            return Attributes::from_array(texts.each_ref().map(Option::as_deref)).pack();
         }
-        ParticipantAttributes(whole.into())
+        ParticipantAttributes(Arc::new(Packed { ends, texts: whole.into() }))
     }
 }
 
@@ -109,11 +111,11 @@ impl ParticipantAttributes {
     /// The texts as separate fields.
     #[must_use]
     pub fn unpack(&self) -> Attributes<&str> {
-        let mut texts = [None; TEXTS];
-        for (place, text) in texts.iter_mut().zip(self.0.split(SEPARATOR)) {
-            *place = Some(text).filter(|text| !text.is_empty());
-        }
-        Attributes::from_array(texts)
+        let mut start = 0;
+        Attributes::from_array(self.0.ends.map(|end| {
+            let text = self.0.texts.get(std::mem::replace(&mut start, end as usize)..end as usize);
+            text.filter(|text| !text.is_empty())
+        }))
     }
 }
 

@@ -188,6 +188,14 @@ impl Query {
         self.note(added)
     }
 
+    /// Adds a text, which SQLite's driver would copy twice.
+    pub fn add_text(&mut self, text: Option<&str>) -> &mut Self {
+        match &self.arguments {
+            Arguments::Postgres(_) => self.add(text),
+            Arguments::Sqlite(_) => self.add(text.map(Arc::<str>::from)),
+        }
+    }
+
     /// Adds a list: an array for PostgreSQL, JSON for SQLite.
     pub fn bind_list<T: ListItem>(mut self, values: &[T]) -> Self {
         self.add_list(values);

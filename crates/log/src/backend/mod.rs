@@ -11,6 +11,7 @@ use crate::{LogError, Queries, Store};
 use crate::query::{Begin, Connection, Dialect, FromAnyRow, Plan, Query};
 
 mod actions;
+mod bulk;
 mod days;
 mod erasure;
 mod handshakes;
@@ -22,7 +23,6 @@ mod rows;
 mod sessions;
 mod snapshots;
 mod test_data;
-mod upsert;
 mod work_lists;
 
 pub(crate) use rows::RECORDING;

@@ -6,9 +6,9 @@ use std::sync::{Arc, LazyLock};
 use async_trait::async_trait;
 
 use super::Backend;
+use super::bulk::BulkStatement;
 use super::log::advance;
 use super::rows::{IDENTITY, MEETING, PROJECTED_EVENT, RECORDING, STAY};
-use super::upsert::Upsert;
 use crate::projection::{RUNS_BEFORE_LOG, TABLE_COUNTS};
 use crate::query::Begin;
 use crate::query::{Connection, Dialect, Query};
@@ -18,9 +18,34 @@ use crate::{
 };
 use convoke_core::id::{EventId, Seq};
 
-static MEETINGS: LazyLock<Upsert> = LazyLock::new(|| Upsert::into("meetings", MEETING, 2, 2));
-static ATTENDANCE: LazyLock<Upsert> = LazyLock::new(|| Upsert::into("attendance", STAY, 3, 1));
-static RECORDINGS: LazyLock<Upsert> = LazyLock::new(|| Upsert::into("recordings", RECORDING, 1, 1));
+static MEETINGS: LazyLock<BulkStatement> = LazyLock::new(|| BulkStatement::upsert("meetings", MEETING, 2, 2));
+static ATTENDANCE: LazyLock<BulkStatement> = LazyLock::new(|| BulkStatement::upsert("attendance", STAY, 3, 1));
+static RECORDINGS: LazyLock<BulkStatement> = LazyLock::new(|| BulkStatement::upsert("recordings", RECORDING, 1, 1));
+static IDENTITIES: LazyLock<BulkStatement> = LazyLock::new(|| BulkStatement::upsert("identities", IDENTITY, 4, 4));
+
+/// Notes the runs that have a stay that may be somebody else's, now that these handles' people are known or not any more: those
+/// with such a handle and without a user, and those with a number of such an account.
+static UNSETTLE: LazyLock<BulkStatement> = LazyLock::new(|| {
+    BulkStatement::new(3, |rows| {
+        format!(
+            "WITH known (subscriber_id, kind, handle) AS MATERIALIZED (VALUES {rows})
+             INSERT INTO unsettled (subscriber_id, meeting_uuid)
+             SELECT a.subscriber_id, a.meeting_uuid FROM known k CROSS JOIN attendance a
+              WHERE k.kind = 'account' AND a.user_uuid IS NULL AND a.account IS NOT NULL AND a.account = k.handle
+                AND a.subscriber_id = k.subscriber_id
+              UNION
+             SELECT a.subscriber_id, a.meeting_uuid FROM known k CROSS JOIN attendance a
+              WHERE k.kind <> 'account' AND a.user_uuid IS NULL AND a.call_number IS NOT NULL
+                AND a.call_number = k.handle AND a.subscriber_id = k.subscriber_id
+              UNION
+             SELECT a.subscriber_id, a.meeting_uuid FROM known k CROSS JOIN identities i CROSS JOIN attendance a
+              WHERE k.kind = 'account' AND i.person = k.handle AND i.kind = 'number_account'
+                AND i.subscriber_id = k.subscriber_id AND a.user_uuid IS NULL AND a.call_number IS NOT NULL
+                AND a.call_number = i.handle AND a.subscriber_id = k.subscriber_id
+             ON CONFLICT DO NOTHING"
+        )
+    })
+});
 
 /// A run that has not ended is over once another one of its number has started since: its end was lost, or it was held under
 /// another UUID than it was scheduled under. Asked of the numbers that follow.
@@ -110,7 +135,7 @@ impl Projection for Backend {
 
     async fn delete_identities(&self, identities: &[IdentityRow]) -> Result<(), LogError> {
         self.transaction(Begin::Write, async |connection| {
-            unsettle(connection, identities).await?;
+            UNSETTLE.run(connection, identities, add_handle).await?;
             let delete = connection.query(format!(
                 "DELETE FROM identities WHERE (subscriber_id, kind, handle, person) IN
                         (SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM {} AS gone)",
@@ -194,15 +219,8 @@ pub(super) async fn write(connection: &mut Connection<'_>, changes: &Changes) ->
         connection.execute(delete.bind(EventId::from_uuid(*stay_id))).await?;
     }
     RECORDINGS.run(connection, &changes.recordings, add_recording).await?;
-    if !changes.identities.is_empty() {
-        let insert = connection.query(format!(
-            "INSERT INTO identities ({IDENTITY}) SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM {}
-              WHERE true ON CONFLICT DO NOTHING",
-            connection.dialect().each("$1")
-        ));
-        connection.execute(insert.bind_json(changes.identities.iter().map(listed))).await?;
-        unsettle(connection, &changes.identities).await?;
-    }
+    IDENTITIES.run(connection, &changes.identities, add_identity).await?;
+    UNSETTLE.run(connection, &changes.identities, add_handle).await?;
     if !changes.settled.is_empty() {
         let settled = connection.query(format!(
             "DELETE FROM unsettled WHERE (subscriber_id, meeting_uuid) IN (SELECT value ->> 0, value ->> 1 FROM {} AS done)",
@@ -229,29 +247,14 @@ fn listed(identity: &IdentityRow) -> Vec<&str> {
     vec![&*handle.subscriber_id, handle.kind.as_str(), &*handle.text, &**person]
 }
 
-/// The runs that have a stay that may be somebody else's, now that these are known or not any more: those with such a handle and
-/// without a user, and those with a number of such an account.
-async fn unsettle(connection: &mut Connection<'_>, identities: &[IdentityRow]) -> Result<(), sqlx::Error> {
-    let unsettle = connection.query(format!(
-        "WITH known AS (SELECT value ->> 0 AS subscriber_id, value ->> 1 AS kind, value ->> 2 AS handle FROM {} AS k)
-         INSERT INTO unsettled (subscriber_id, meeting_uuid)
-         SELECT a.subscriber_id, a.meeting_uuid FROM known k CROSS JOIN attendance a
-          WHERE k.kind = 'account' AND a.user_uuid IS NULL AND a.account IS NOT NULL AND a.account = k.handle
-            AND a.subscriber_id = k.subscriber_id
-          UNION
-         SELECT a.subscriber_id, a.meeting_uuid FROM known k CROSS JOIN attendance a
-          WHERE k.kind <> 'account' AND a.user_uuid IS NULL AND a.call_number IS NOT NULL AND a.call_number = k.handle
-            AND a.subscriber_id = k.subscriber_id
-          UNION
-         SELECT a.subscriber_id, a.meeting_uuid
-           FROM known k JOIN identities i ON i.person = k.handle AND i.kind = 'number_account'
-          CROSS JOIN attendance a
-          WHERE k.kind = 'account' AND i.subscriber_id = k.subscriber_id AND a.user_uuid IS NULL
-            AND a.call_number IS NOT NULL AND a.call_number = i.handle AND a.subscriber_id = k.subscriber_id
-         ON CONFLICT DO NOTHING",
-        connection.dialect().each("$1")
-    ));
-    connection.execute(unsettle.bind_json(identities.iter().map(listed))).await.map(drop)
+fn add_handle(query: &mut Query, row: &IdentityRow) {
+    let Handle { subscriber_id, kind, text } = &row.handle;
+    query.add(subscriber_id.clone()).add(kind.as_str()).add(text.clone());
+}
+
+fn add_identity(query: &mut Query, row: &IdentityRow) {
+    add_handle(query, row);
+    query.add(row.person.clone());
 }
 
 fn add_meeting(query: &mut Query, row: &MeetingRow) {
@@ -283,25 +286,25 @@ fn add_stay(query: &mut Query, row: &StayRow) {
         .add(EventId::from_uuid(row.stay_id))
         .add(row.run.subscriber_id.clone())
         .add(row.run.meeting_uuid.clone())
-        .add(attributes.meeting_id)
-        .add(attributes.participant_id)
+        .add_text(attributes.meeting_id)
+        .add_text(attributes.participant_id)
         .add(row.person.clone())
-        .add(attributes.user_uuid)
-        .add(attributes.account)
-        .add(attributes.display_name)
-        .add(attributes.call_number)
-        .add(attributes.user_agent)
-        .add(attributes.role)
+        .add_text(attributes.user_uuid)
+        .add_text(attributes.account)
+        .add_text(attributes.display_name)
+        .add_text(attributes.call_number)
+        .add_text(attributes.user_agent)
+        .add_text(attributes.role)
         .add(row.joined_at)
         .add(row.left_at)
         .add(row.duration.map(|duration| duration.as_secs_f64()))
-        .add(row.closed_by.as_str())
-        .add(&*row.internal)
-        .add(row.person_by.map(PersonBy::as_str))
-        .add(attributes.device_type)
-        .add(attributes.media_type)
-        .add(attributes.department)
-        .add(attributes.leave_reason);
+        .add_text(Some(row.closed_by.as_str()))
+        .add_text(Some(&row.internal))
+        .add_text(row.person_by.map(PersonBy::as_str))
+        .add_text(attributes.device_type)
+        .add_text(attributes.media_type)
+        .add_text(attributes.department)
+        .add_text(attributes.leave_reason);
 }
 
 fn add_recording(query: &mut Query, row: &RecordingRow) {

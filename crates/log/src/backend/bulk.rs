@@ -1,37 +1,45 @@
-//! Writes rows, replacing those with the same key.
+//! BulkStatement that write many rows.
 
 use crate::query::{Connection, Dialect, Query};
 
 /// Row counts of the statements: few different statements, each prepared once and cached.
 const SHAPES: [usize; 4] = [128, 32, 8, 1];
 
-/// One statement for each of [`SHAPES`], for either database.
-pub(super) struct Upsert {
+/// A statement for many rows: one for each of [`SHAPES`], for either database.
+pub(super) struct BulkStatement {
     postgres: [String; SHAPES.len()],
     sqlite: [String; SHAPES.len()],
     columns: usize,
 }
 
-impl Upsert {
-    /// The first `keys` columns are the key. The first `fixed` columns, which include the key, are never updated.
-    pub fn into(table: &str, columns: &str, fixed: usize, keys: usize) -> Self {
-        let names: Vec<&str> = columns.split(", ").collect();
-        let set = names[fixed..].iter().map(|name| format!("{name} = excluded.{name}")).collect::<Vec<_>>().join(", ");
-        let key = names[..keys].join(", ");
+impl BulkStatement {
+    /// `sql` makes a statement of its rows, as they follow `VALUES`; each has so many columns.
+    pub fn new(columns: usize, sql: impl Fn(&str) -> String) -> Self {
         let statement = |rows: usize, place: &dyn Fn(usize) -> String| {
             let row = |row: usize| {
-                let places: Vec<String> = (1..=names.len()).map(|n| place(row * names.len() + n)).collect();
+                let places: Vec<String> = (1..=columns).map(|n| place(row * columns + n)).collect();
                 format!("({})", places.join(", "))
             };
-            let values = (0..rows).map(row).collect::<Vec<_>>().join(", ");
-            format!("INSERT INTO {table} ({columns}) VALUES {values} ON CONFLICT ({key}) DO UPDATE SET {set}")
+            sql(&(0..rows).map(row).collect::<Vec<_>>().join(", "))
         };
         Self {
             postgres: SHAPES.map(|rows| statement(rows, &|place| format!("${place}"))),
             // Named parameters would be looked up one by one.
             sqlite: SHAPES.map(|rows| statement(rows, &|_| "?".to_owned())),
-            columns: names.len(),
+            columns,
         }
+    }
+
+    /// Writes rows, replacing those with the same key. The first `keys` columns are the key. The first `fixed` columns, which include
+    /// the key, are never updated.
+    pub fn upsert(table: &str, columns: &str, fixed: usize, keys: usize) -> Self {
+        let names: Vec<&str> = columns.split(", ").collect();
+        let set = names[fixed..].iter().map(|name| format!("{name} = excluded.{name}")).collect::<Vec<_>>().join(", ");
+        let change = if set.is_empty() { "NOTHING".to_owned() } else { format!("UPDATE SET {set}") };
+        let key = names[..keys].join(", ");
+        Self::new(names.len(), |rows| {
+            format!("INSERT INTO {table} ({columns}) VALUES {rows} ON CONFLICT ({key}) DO {change}")
+        })
     }
 
     /// Writes `rows`. `bind` adds the columns of a row in their order.
