@@ -160,7 +160,7 @@ fn names_person(payload: &[u8], person: &Person<'_>) -> bool {
     let Ok(body) = serde_json::from_slice::<Body<'_>>(payload) else { return false };
     // The message does not contain the time of receipt; the time of the event serves as well here.
     let times = Times::at(body.time.as_deref().and_then(Millis::parse).unwrap_or(Millis::MAX));
-    let (meeting, attendee) = verify::columns(body.data, times);
+    let (meeting, attendee) = verify::columns(body.data.map(RawValue::get), times);
     if person.handles.name(&meeting, &attendee) {
         return true;
     }

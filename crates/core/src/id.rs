@@ -1,6 +1,7 @@
 //! How events are identified: by content ([`EventId`]) and by position in the log ([`Seq`]).
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
@@ -60,6 +61,12 @@ impl EventId {
     #[must_use]
     pub const fn uuid(self) -> Uuid {
         self.0
+    }
+
+    /// The text that `Display` writes, shared.
+    #[must_use]
+    pub fn text(self) -> Arc<str> {
+        Arc::from(&*self.0.as_hyphenated().encode_lower(&mut [0; 36]))
     }
 
     /// Takes `uuid` as an id without a check: for ids read back from the log, a ledger or the stream.

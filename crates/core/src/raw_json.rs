@@ -4,48 +4,47 @@
 
 use std::borrow::Cow;
 
-use serde::de::{Deserializer as _, MapAccess, Visitor};
-use serde_json::value::RawValue;
-
 /// Members of an object, as raw text.
 #[derive(Debug)]
 pub struct Members<'a, const N: usize> {
     /// The value of each member. Of a duplicate member the last value counts, as in most parsers.
-    pub values: [Option<&'a RawValue>; N],
+    pub values: [Option<&'a str>; N],
     /// Whether the member occurs more than once.
     pub doubled: [bool; N],
 }
 
-/// Finds the members with the given `names` in the object `token`, in one pass and without recursion.
-///
-/// # Errors
-/// `token` is not an object, or is not well-formed.
-pub fn members<'a, const N: usize>(token: &'a str, names: [&str; N]) -> Result<Members<'a, N>, serde_json::Error> {
-    struct MembersVisitor<'n, const N: usize>([&'n str; N]);
-    impl<'de, const N: usize> Visitor<'de> for MembersVisitor<'_, N> {
-        type Value = Members<'de, N>;
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("an object")
-        }
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let mut members = Members { values: [None; N], doubled: [false; N] };
-            while let Some(token) = map.next_key::<&'de RawValue>()? {
-                let value: &'de RawValue = map.next_value()?;
-                let name = exact_text(token.get());
-                if let Some(n) = self.0.iter().position(|wanted| Some(*wanted) == name.as_deref()) {
-                    members.doubled[n] |= members.values[n].replace(value).is_some();
-                }
-            }
-            Ok(members)
-        }
+/// Finds the members with the given `names` in `token`, in one pass and without recursion; `None` if it is not an object.
+#[must_use]
+pub fn members<'a, const N: usize>(token: &'a str, names: [&str; N]) -> Option<Members<'a, N>> {
+    let bytes = token.as_bytes();
+    if bytes.first() != Some(&b'{') {
+        return None;
     }
-    serde_json::Deserializer::from_str(token).deserialize_map(MembersVisitor(names))
+    let mut members = Members { values: [None; N], doubled: [false; N] };
+    let mut at = next(bytes, 1);
+    while bytes.get(at) == Some(&b'"') {
+        let named = string_end(bytes, at + 1);
+        let start = next(bytes, named);
+        let end = value_end(bytes, start);
+        let name = exact_text(token.get(at..named)?);
+        if let Some(n) = names.iter().position(|wanted| Some(*wanted) == name.as_deref()) {
+            members.doubled[n] |= members.values[n].replace(token.get(start..end)?).is_some();
+        }
+        at = next(bytes, end);
+    }
+    Some(members)
+}
+
+/// The position of the next byte that is not a comma, a colon or white space.
+pub fn next(bytes: &[u8], at: usize) -> usize {
+    let between = |byte: &u8| !matches!(byte, b',' | b':' | b' ' | b'\t' | b'\r' | b'\n');
+    bytes.get(at..).and_then(|rest| rest.iter().position(between)).map_or(bytes.len(), |n| at + n)
 }
 
 /// The raw value of the member `name` of the object `token`; the last one if it is duplicate.
 #[must_use]
 pub fn member<'a>(token: &'a str, name: &str) -> Option<&'a str> {
-    members(token, [name]).ok()?.values[0].map(RawValue::get)
+    members(token, [name])?.values[0]
 }
 
 /// What [`compact`] measured.

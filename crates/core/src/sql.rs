@@ -11,9 +11,9 @@ use uuid::Uuid;
 use crate::id::EventId;
 use crate::time::Millis;
 
-/// Encodes `$ours` as `$column` in PostgreSQL, and in SQLite as the text that `Display` writes and `$parse` reads.
+/// Encodes `$ours` in PostgreSQL as `$column`, which `$into` writes, and in SQLite as its text, which `$parse` reads.
 macro_rules! stored {
-    ($ours:ty: $column:ty, $into:path, $from:path, $parse:expr) => {
+    ($ours:ty: $column:ty, $into:expr, $from:path, $parse:expr) => {
         impl Type<Postgres> for $ours {
             fn type_info() -> PgTypeInfo {
                 <$column as Type<Postgres>>::type_info()
@@ -46,7 +46,7 @@ macro_rules! stored {
 
         impl Encode<'_, Sqlite> for $ours {
             fn encode_by_ref(&self, buffer: &mut SqliteArgumentsBuffer) -> Result<IsNull, BoxDynError> {
-                Encode::<Sqlite>::encode(self.to_string(), buffer)
+                Encode::<Sqlite>::encode(self.text(), buffer)
             }
         }
 
@@ -59,5 +59,13 @@ macro_rules! stored {
     };
 }
 
-stored!(Millis: OffsetDateTime, Millis::date_time, Millis::from_date_time, Millis::parse);
+/// Midnight of 2000-01-01, from which PostgreSQL counts microseconds.
+const POSTGRES_EPOCH_MS: i64 = 946_684_800_000;
+
+/// As [`OffsetDateTime`] is encoded, without a calendar.
+fn microseconds(at: Millis) -> i64 {
+    (at.get() - POSTGRES_EPOCH_MS) * 1_000
+}
+
+stored!(Millis: OffsetDateTime, microseconds, Millis::from_date_time, Millis::parse);
 stored!(EventId: Uuid, EventId::uuid, EventId::from_uuid, |text| Uuid::try_parse(text).ok().map(EventId::from_uuid));

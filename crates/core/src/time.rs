@@ -84,14 +84,44 @@ impl Millis {
     /// The same time as a type of the `time` crate.
     #[must_use]
     pub fn date_time(self) -> OffsetDateTime {
-        OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000_000).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+        let (seconds, ms) = (self.0 / 1_000, u16::try_from(self.0 % 1_000).unwrap_or(0));
+        let at = OffsetDateTime::from_unix_timestamp(seconds).and_then(|at| at.replace_millisecond(ms));
+        at.unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 
     /// The time `at`, cut to whole milliseconds; times out of range become the nearest limit.
     #[must_use]
     pub fn from_date_time(at: OffsetDateTime) -> Self {
-        let ms = at.unix_timestamp_nanos() / 1_000_000;
-        Self(i64::try_from(ms).unwrap_or(0).clamp(0, Self::MAX.0))
+        Self((at.unix_timestamp() * 1_000 + i64::from(at.millisecond())).clamp(0, Self::MAX.0))
+    }
+
+    /// The text that `Display` writes, shared.
+    #[must_use]
+    pub fn text(self) -> Arc<str> {
+        Arc::from(String::from_utf8_lossy(&self.characters()))
+    }
+
+    fn characters(self) -> [u8; 24] {
+        let at = self.date_time();
+        let (year, month, day) = at.to_calendar_date();
+        let (hour, minute, second, milli) = at.to_hms_milli();
+        let mut text = *b"0000-00-00T00:00:00.000Z";
+        let numbers = [
+            (0..4, u32::try_from(year).unwrap_or(0)),
+            (5..7, u32::from(u8::from(month))),
+            (8..10, u32::from(day)),
+            (11..13, u32::from(hour)),
+            (14..16, u32::from(minute)),
+            (17..19, u32::from(second)),
+            (20..23, u32::from(milli)),
+        ];
+        for (place, mut number) in numbers {
+            for digit in text[place].iter_mut().rev() {
+                *digit += u8::try_from(number % 10).unwrap_or(0);
+                number /= 10;
+            }
+        }
+        text
     }
 }
 
@@ -126,26 +156,7 @@ impl Serialize for Millis {
 impl fmt::Display for Millis {
     /// Avoids the formatting machinery: every event writes several of these.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = self.date_time();
-        let (year, month, day) = at.to_calendar_date();
-        let (hour, minute, second, milli) = at.to_hms_milli();
-        let mut text = *b"0000-00-00T00:00:00.000Z";
-        let numbers = [
-            (0..4, u32::try_from(year).unwrap_or(0)),
-            (5..7, u32::from(u8::from(month))),
-            (8..10, u32::from(day)),
-            (11..13, u32::from(hour)),
-            (14..16, u32::from(minute)),
-            (17..19, u32::from(second)),
-            (20..23, u32::from(milli)),
-        ];
-        for (place, mut number) in numbers {
-            for digit in text[place].iter_mut().rev() {
-                *digit += u8::try_from(number % 10).unwrap_or(0);
-                number /= 10;
-            }
-        }
-        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+        f.write_str(std::str::from_utf8(&self.characters()).map_err(|_| fmt::Error)?)
     }
 }
 

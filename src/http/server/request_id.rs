@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
+use convoke_core::sign::hex_into;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -18,7 +19,7 @@ impl RequestId {
             (1..=64).contains(&id.len())
                 && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
         });
-        Self(sent.map_or_else(|| Arc::from(format!("{:032x}", rand::random::<u128>())), Arc::from))
+        Self(sent.map_or_else(new, Arc::from))
     }
 
     /// The ID as text.
@@ -38,4 +39,10 @@ impl RequestId {
         }
         response
     }
+}
+
+fn new() -> Arc<str> {
+    let mut digits = [0; 32];
+    hex_into(&rand::random::<[u8; 16]>(), &mut digits);
+    Arc::from(String::from_utf8_lossy(&digits))
 }

@@ -30,7 +30,7 @@ pub fn mask(payload: &str, hidden: &[String]) -> String {
     let mut open = vec![Open { object: true, attendee: false, begun: false }];
     let mut at = 1;
     while let Some(level) = open.last_mut() {
-        at = value_at(bytes, at);
+        at = raw_json::next(bytes, at);
         let Some(byte) = bytes.get(at) else { break };
         if matches!(byte, b'}' | b']') {
             out.push(char::from(*byte));
@@ -43,7 +43,7 @@ pub fn mask(payload: &str, hidden: &[String]) -> String {
         if level.object {
             let end = raw_json::string_end(bytes, at + 1);
             let token = &payload[at..end];
-            at = value_at(bytes, end);
+            at = raw_json::next(bytes, end);
             let (called, opens) = (raw_json::exact_text(token), bytes.get(at) == Some(&b'{'));
             let called = called.as_deref();
             let is_attendee = called.is_some_and(|called| ATTENDEE_INFO.contains(&called));
@@ -77,10 +77,4 @@ pub fn mask(payload: &str, hidden: &[String]) -> String {
         }
     }
     out
-}
-
-/// The position of the next byte that is not a comma, a colon or white space.
-fn value_at(bytes: &[u8], at: usize) -> usize {
-    let between = |byte: &u8| !matches!(byte, b',' | b':' | b' ' | b'\t' | b'\r' | b'\n');
-    bytes[at..].iter().position(between).map_or(bytes.len(), |n| at + n)
 }

@@ -4,8 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::value::RawValue;
-
 use super::envelope::is_integer;
 use crate::event::{Attendee, HANDSHAKE, KNOWN_EVENTS, Meeting, Source};
 use crate::raw_json;
@@ -95,8 +93,8 @@ impl Times {
     }
 
     /// The value of a time column: null if it is not a plausible time, such as the platform's 0.
-    fn of_column(self, value: Option<&RawValue>) -> Option<Millis> {
-        self.read(value?.get()).flatten()
+    fn of_column(self, token: Option<&str>) -> Option<Millis> {
+        self.read(token?).flatten()
     }
 }
 
@@ -116,10 +114,10 @@ impl EventInfo {
     /// # Errors
     /// Why it cannot be read as an event, for the quarantine.
     pub fn read(event_info: &str, times: Times) -> Result<Self, String> {
-        let members = raw_json::members::<3>(event_info, ["event", "timestamp", "payload"])
-            .map_err(|error| format!("eventInfo cannot be read: {error}"))?;
+        let members =
+            raw_json::members(event_info, ["event", "timestamp", "payload"]).ok_or("eventInfo is not an object")?;
         let [event, timestamp, payload] = members.values;
-        let event = match event.map(RawValue::get) {
+        let event = match event {
             _ if members.doubled[0] => return Err("event appears twice".to_owned()),
             None => return Err("event is missing".to_owned()),
             Some(token) => raw_json::storable_text(token).ok_or("event is not a string")?,
@@ -133,14 +131,14 @@ impl EventInfo {
         if members.doubled[1] {
             return Err("eventInfo.timestamp appears twice".to_owned());
         }
-        let occurred_at = times.of_event(timestamp.map(RawValue::get))?;
+        let occurred_at = times.of_event(timestamp)?;
         let (meeting, attendee) = columns(payload, times);
         Ok(Self::Event { event: Arc::from(event.as_ref()), occurred_at, meeting, attendee })
     }
 }
 
 /// The values of the typed columns in a payload.
-pub fn columns(payload: Option<&RawValue>, times: Times) -> (Meeting, Attendee) {
+pub fn columns(payload: Option<&str>, times: Times) -> (Meeting, Attendee) {
     let [meeting_info, attendee_info, misprinted] =
         optional::<3>(payload, ["meetingInfo", ATTENDEE_INFO[0], ATTENDEE_INFO[1]]);
     let [id, uuid, cycle_sub_id] =
@@ -176,8 +174,8 @@ pub fn columns(payload: Option<&RawValue>, times: Times) -> (Meeting, Attendee) 
 
 /// The value of a text column: a string as it is (with U+FFFD for what a database cannot hold), an integer as its
 /// digits, anything else null. An empty string is null.
-fn text(value: Option<&RawValue>) -> Option<Arc<str>> {
-    let token = value?.get();
+fn text(token: Option<&str>) -> Option<Arc<str>> {
+    let token = token?;
     if is_integer(token) {
         return Some(Arc::from(token));
     }
@@ -186,19 +184,17 @@ fn text(value: Option<&RawValue>) -> Option<Arc<str>> {
 
 /// The members with the given `names` in `value`; all `None` if it is not an object. Of a duplicate member the last
 /// value counts, as in most parsers.
-fn optional<'a, const N: usize>(value: Option<&'a RawValue>, names: [&str; N]) -> [Option<&'a RawValue>; N] {
-    value
-        .map(RawValue::get)
-        .filter(|token| token.starts_with('{'))
-        .and_then(|token| raw_json::members(token, names).ok())
-        .map_or([None; N], |members| members.values)
+fn optional<'a, const N: usize>(value: Option<&'a str>, names: [&str; N]) -> [Option<&'a str>; N] {
+    value.and_then(|token| raw_json::members(token, names)).map_or([None; N], |members| members.values)
 }
 
 /// A body that is an `eventInfo` without an envelope, and its source: an event type that the platform pushes was made
 /// from the history, any other was fetched from the API.
 pub fn bare(body: &[u8]) -> Option<(&str, Source)> {
     let text = std::str::from_utf8(body).ok()?.trim();
-    let event = raw_json::exact_text(raw_json::members::<1>(text, ["event"]).ok()?.values[0]?.get())?;
+    // It may be anything.
+    serde_json::from_str::<serde::de::IgnoredAny>(text).ok()?;
+    let event = raw_json::exact_text(raw_json::member(text, "event")?)?;
     let source = if KNOWN_EVENTS.contains(&&*event) { Source::Backfill } else { Source::Platform };
     Some((text, source))
 }

@@ -15,7 +15,6 @@ use crate::statements::{insert_quarantined, note_handshake};
 use crate::{Append, Committed, LogError};
 use convoke_core::event::{Content, Event};
 use convoke_core::id::Seq;
-use convoke_core::time::Millis;
 
 /// Maximum number of bytes of a text in an index.
 pub(crate) const MAX_INDEXED_BYTES: usize = 2_000;
@@ -104,8 +103,8 @@ impl PostgresLog {
         .bind(column(events, |event| event.event_id.uuid()))
         .bind(column(events, |event| &*event.subscriber_id))
         .bind(column(events, |event| &*event.event))
-        .bind(column(events, |event| event.occurred_at.date_time()))
-        .bind(column(events, |event| event.received_at.date_time()))
+        .bind(column(events, |event| event.occurred_at))
+        .bind(column(events, |event| event.received_at))
         .bind(column(events, |event| {
             event.meeting.id.as_deref().map(|id| &id[..id.floor_char_boundary(MAX_INDEXED_BYTES)])
         }))
@@ -118,11 +117,11 @@ impl PostgresLog {
         .bind(column(events, |event| event.attendee.display_name.as_deref()))
         .bind(column(events, |event| event.attendee.role.as_deref()))
         .bind(column(events, |event| event.attendee.call_number.as_deref()))
-        .bind(column(events, |event| event.attendee.join_time.map(Millis::date_time)))
-        .bind(column(events, |event| event.attendee.left_time.map(Millis::date_time)))
+        .bind(column(events, |event| event.attendee.join_time))
+        .bind(column(events, |event| event.attendee.left_time))
         .bind(column(events, |event| event.source.as_str()))
         .bind(events.iter().map(|(append, _)| deliveries(append.deliveries)).collect::<Vec<_>>())
-        .bind(events.iter().map(|(append, _)| append.last_delivered_at.date_time()).collect::<Vec<_>>())
+        .bind(events.iter().map(|(append, _)| append.last_delivered_at).collect::<Vec<_>>())
         .bind(column(events, |event| event.request_id.as_deref()))
         .bind(column(events, |event| event.traceparent.as_deref()))
         .bind(column(events, |event| &*event.event_info))
@@ -157,7 +156,7 @@ impl PostgresLog {
         )
         .bind(known.iter().map(|(_, event)| event.event_id.uuid()).collect::<Vec<_>>())
         .bind(known.iter().map(|(append, _)| deliveries(append.deliveries)).collect::<Vec<_>>())
-        .bind(known.iter().map(|(append, _)| append.last_delivered_at.date_time()).collect::<Vec<_>>())
+        .bind(known.iter().map(|(append, _)| append.last_delivered_at).collect::<Vec<_>>())
         .execute(&mut **tx)
         .await?;
         all_kept(known.len(), noted.rows_affected())?;

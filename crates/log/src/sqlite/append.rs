@@ -12,7 +12,6 @@ use crate::statements::{insert_quarantined, note_handshake};
 use crate::{Append, Appended, Committed, LogError};
 use convoke_core::event::{Content, Event};
 use convoke_core::id::{EventId, Seq};
-use convoke_core::time::Millis;
 
 const COLUMNS: &str = "event_id, subscriber_id, event, occurred_at, received_at, meeting_id, meeting_uuid, \
      meeting_cycle_sub_id, user_uuid, user_agent, account, participant_id, display_name, role, call_number, join_time, \
@@ -24,7 +23,8 @@ const COLUMN_COUNT: usize = 23;
 /// unbound, which is NULL, and are skipped.
 const ROWS: [usize; 14] = [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256];
 
-/// One statement for each of [`ROWS`].
+/// One statement for each of [`ROWS`]. After an error the connection is closed, so that nothing needs to be kept for going back to
+/// the beginning of the statement alone: without `OR ROLLBACK`, SQLite copies each page before the first change.
 pub type Inserts = [Arc<str>; ROWS.len()];
 
 pub fn inserts() -> Inserts {
@@ -33,7 +33,7 @@ pub fn inserts() -> Inserts {
         Arc::from(format!(
             "BEGIN IMMEDIATE;
              SELECT coalesce(max(seq), 0) FROM events;
-             INSERT INTO events ({COLUMNS}) SELECT * FROM (VALUES {values}) WHERE column1 IS NOT NULL
+             INSERT OR ROLLBACK INTO events ({COLUMNS}) SELECT * FROM (VALUES {values}) WHERE column1 IS NOT NULL
                  ON CONFLICT (event_id) DO NOTHING;
              SELECT changes(), last_insert_rowid();
              COMMIT"
@@ -133,23 +133,22 @@ impl SqliteLog {
 }
 
 fn bind(to: &mut SqliteArguments, append: &Append, event: &Event) -> Result<(), sqlx::error::BoxDynError> {
-    let text = |time: Millis| Arc::<str>::from(time.to_string());
-    let received_at = text(event.received_at);
+    let received_at = event.received_at.text();
     let last_delivered_at = if append.last_delivered_at == event.received_at {
         Arc::clone(&received_at)
     } else {
-        text(append.last_delivered_at)
+        append.last_delivered_at.text()
     };
-    to.add(event.event_id.to_string())?;
+    to.add(event.event_id)?;
     to.add(Arc::clone(&event.subscriber_id))?;
     to.add(Arc::clone(&event.event))?;
-    to.add(text(event.occurred_at))?;
+    to.add(event.occurred_at)?;
     to.add(received_at)?;
     for column in event.optional_texts() {
         to.add(column.clone())?;
     }
-    to.add(event.attendee.join_time.map(text))?;
-    to.add(event.attendee.left_time.map(text))?;
+    to.add(event.attendee.join_time)?;
+    to.add(event.attendee.left_time)?;
     to.add(event.source.as_str())?;
     to.add(append.deliveries)?;
     to.add(last_delivered_at)?;
