@@ -1,23 +1,17 @@
 //! An hour without a bus: the log fills, then the bus returns.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
-use bytes::Bytes;
-use futures_util::StreamExt as _;
 use serde::Serialize;
-use tokio::sync::Semaphore;
 
+use crate::floor;
 use crate::run::{self, Bench, Case, Setup, messages};
 use crate::servers::Database;
 use crate::support::postgres::psql;
 
 /// New events per second while the backlog is published.
 const INGEST: f64 = 2_000.0;
-
-/// Maximum number of unacknowledged messages of the bare publisher.
-const IN_FLIGHT: usize = 1_024;
 
 /// Timeout for publishing the backlog.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(300);
@@ -47,7 +41,9 @@ pub async fn drain(bench: &mut Bench, case: Case) -> Backlog {
     let mut events = fill(&mut setup, bench.options.backlog).await;
     setup.server.stop().await;
 
-    let bare = bare(&mut setup, events / 4).await;
+    open(&mut setup).await;
+    let nats = setup.nats.as_ref().expect("just started");
+    let bare = floor::publish_to(nats, events / 4).await.rate;
     // The same backlog three times, into an empty stream each time: the cursor is reset in between.
     let drained = {
         let bus = open(&mut setup).await;
@@ -149,44 +145,4 @@ pub async fn caught_up(bus: &jetstream::Context, events: u64) {
         assert!(started.elapsed() < WAIT_TIMEOUT, "the backlog is not published in time");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-}
-
-/// A program that only publishes: messages of the same size with an id, with as many unacknowledged as useful.
-async fn bare(setup: &mut Setup, messages: u64) -> f64 {
-    let bus = open(setup).await;
-    let config = jetstream::stream::Config {
-        name: "MEETINGS".to_owned(),
-        subjects: vec!["meetings.>".to_owned()],
-        ..Default::default()
-    };
-    bus.create_stream(config).await.expect("a stream");
-    let client = setup.nats.as_ref().expect("just started").client().await;
-    let mut acknowledgements = client.subscribe("_INBOX.bare").await.expect("a subscription");
-    let in_flight = Arc::new(Semaphore::new(IN_FLIGHT));
-    let room = Arc::clone(&in_flight);
-    let counting = tokio::spawn(async move {
-        for _ in 0..messages {
-            acknowledgements.next().await.expect("an acknowledgement");
-            room.add_permits(1);
-        }
-    });
-    let payload = Bytes::from(vec![b'x'; 880]);
-    let started = Instant::now();
-    for n in 0..messages {
-        in_flight.acquire().await.expect("never closed").forget();
-        let mut headers = async_nats::HeaderMap::new();
-        headers.insert("Nats-Msg-Id", format!("0178a0b1-c2d3-8e4f-8a5b-{n:012x}"));
-        headers.insert("Content-Type", "application/cloudevents+json");
-        client
-            .publish_with_reply_and_headers(
-                "meetings.1988692299.meeting.join.987446316",
-                "_INBOX.bare",
-                headers,
-                payload.clone(),
-            )
-            .await
-            .expect("a connection");
-    }
-    counting.await.expect("all are acknowledged");
-    run::count(messages) / started.elapsed().as_secs_f64()
 }

@@ -22,7 +22,7 @@ use crate::servers::{APP_ID, KEY, disk};
 use crate::statistics::median;
 
 /// Senders that wait for the response before they send again, like 256 connections.
-const SENDERS: usize = 256;
+pub const SENDERS: usize = 256;
 
 /// The parameters.
 #[derive(Clone, Copy, Debug)]
@@ -145,13 +145,13 @@ async fn write(log: Arc<dyn Store>, jobs: Arc<Mutex<mpsc::Receiver<Job>>>, choic
     log.close().await;
 }
 
-fn keyring() -> Keyring {
+pub fn keyring() -> Keyring {
     let subscriber = Subscriber { app_id: APP_ID.into(), keys: vec![SecretString::from(KEY)], name: None };
     Keyring::new(&[subscriber])
 }
 
 /// Makes an event. Its id starts with its time, so random times make random ids.
-fn event(keyring: &Keyring, sender: usize, number: u64, time_led: bool) -> Verified {
+pub fn event(keyring: &Keyring, sender: usize, number: u64, time_led: bool) -> Verified {
     let received_at = Clock::System.now();
     let at = if time_led { received_at.get() } else { i64::from(rand::random::<u32>()) * 50_000 };
     let info = format!(

@@ -73,14 +73,19 @@ impl Processors {
     }
 }
 
-/// One line for the head of the report.
-pub fn describe() -> String {
+/// The processors: figures of machines of one kind can be compared.
+pub fn kind() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model =
         info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':')).map_or("", |(_, it)| it.trim());
+    format!("{cores} cores ({model})")
+}
+
+/// One line for the head of the report.
+pub fn describe() -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let kib = memory.lines().next().and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).unwrap_or(0);
-    format!("{cores} cores ({model}), {} GiB, Linux {}", kib >> 20, kernel.trim())
+    format!("{}, {} GiB, Linux {}", kind(), kib >> 20, kernel.trim())
 }

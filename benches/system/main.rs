@@ -14,10 +14,13 @@ mod child;
 mod choices;
 mod comparison;
 mod fill;
+mod floor;
+mod guard;
 mod machine;
 mod moments;
 mod options;
 mod page;
+mod plain;
 mod questions;
 mod report;
 mod run;
@@ -33,6 +36,7 @@ use clap::{Parser, Subcommand};
 use options::Options;
 use report::Findings;
 use run::{Bench, Case};
+use servers::Database;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The rate of the open loop: what a platform with several thousand companies sends on a busy morning.
@@ -61,7 +65,7 @@ enum Command {
 #[tokio::main]
 async fn main() {
     let CommandLine { command, mut options } = CommandLine::parse();
-    options.shorten_if_quick();
+    options.settle();
     if let Some(which) = &options.child {
         return child::run(which).await;
     }
@@ -110,6 +114,15 @@ async fn run(options: Options) {
     for round in 1..=options.rounds {
         eprintln!("round {round} of {}", options.rounds);
         throughput(&mut bench, &mut findings).await;
+        if options.wants("floor") {
+            for (case, database) in [(Case::SQLITE, Database::Sqlite), (Case::POSTGRES, Database::Postgres)] {
+                eprintln!("  floor: inserts of {}", case.name());
+                let cost = floor::insert(&mut bench, database).await;
+                findings.insert(case, cost);
+            }
+            eprintln!("  floor: a bare publisher");
+            findings.publish(floor::publish().await);
+        }
         if options.wants("open") {
             for case in [Case::Baseline, Case::SQLITE_BUS, Case::POSTGRES_BUS] {
                 eprintln!("  {} at {OPEN_RATE}/s", case.name());
@@ -140,6 +153,13 @@ async fn run(options: Options) {
         }
     }
     findings.print();
+    let costs = findings.costs();
+    if options.record {
+        guard::record(&costs);
+    }
+    if options.guard && !guard::compare(&costs) {
+        std::process::exit(1);
+    }
     if options.wants("tables") {
         tables::run(&mut bench).await;
     }
@@ -159,7 +179,7 @@ async fn throughput(bench: &mut Bench, findings: &mut Findings) {
         cases.push(Case::Bare);
     }
     // All other lines are compared with this one.
-    if ["bare", "sqlite", "postgres", "bus", "naive"].into_iter().any(wants) {
+    if ["bare", "sqlite", "postgres", "bus", "naive", "batched", "floor"].into_iter().any(wants) {
         cases.push(Case::Baseline);
     }
     for (part, case) in [("sqlite", Case::SQLITE), ("postgres", Case::POSTGRES)] {
@@ -170,8 +190,10 @@ async fn throughput(bench: &mut Bench, findings: &mut Findings) {
     if wants("bus") {
         cases.extend([Case::SQLITE_BUS, Case::POSTGRES_BUS]);
     }
-    if wants("naive") {
-        cases.push(Case::Naive);
+    for (part, case) in [("naive", Case::Naive), ("batched", Case::Batched)] {
+        if wants(part) {
+            cases.push(case);
+        }
     }
     for connections in bench.options.connections.clone() {
         let mut baseline = None;

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use clap::Args;
 
 /// The values of `--only`, in the order in which the parts run.
-pub const PARTS: [&str; 13] = [
-    "bare", "sqlite", "postgres", "bus", "naive", "open", "burst", "stream", "backlog", "start", "tables", "choices",
-    "attack",
+pub const PARTS: [&str; 15] = [
+    "bare", "sqlite", "postgres", "bus", "naive", "batched", "floor", "open", "burst", "stream", "backlog", "start",
+    "tables", "choices", "attack",
 ];
 
 /// Run only on request: the reasons for Convoke's constants, and its behaviour under attack, do not say how fast it is.
@@ -17,8 +17,8 @@ const ON_REQUEST: [&str; 2] = ["choices", "attack"];
 #[derive(Clone, Debug, Args)]
 pub struct Options {
     /// Parts to run, separated by commas: bare (the load generator's ceiling), sqlite, postgres, bus (both databases with
-    /// JetStream), naive, open, burst, stream, backlog, start, tables (with and without the analyst tables), choices,
-    /// attack. Default: all but the last two
+    /// JetStream), naive, batched (others' ways), floor (what cannot be avoided), open, burst, stream, backlog, start,
+    /// tables (with and without the analyst tables), choices, attack. Default: all but the last two
     #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(PARTS))]
     pub only: Vec<String>,
 
@@ -50,6 +50,15 @@ pub struct Options {
     #[arg(long, global = true)]
     pub convoke: Option<std::path::PathBuf>,
 
+    /// Compare the CPU time of an event with what was recorded on this kind of machine; fail if it is 10 % more. Measures
+    /// only that, unless --only names more
+    #[arg(long, conflicts_with = "record")]
+    pub guard: bool,
+
+    /// Record the CPU time of an event for this kind of machine, in benches/recorded.json
+    #[arg(long)]
+    pub record: bool,
+
     /// Passed by cargo
     #[arg(long, hide = true, global = true)]
     bench: bool,
@@ -60,7 +69,12 @@ pub struct Options {
 }
 
 impl Options {
-    pub fn shorten_if_quick(&mut self) {
+    /// What --quick and --guard mean for the others.
+    pub fn settle(&mut self) {
+        if (self.guard || self.record) && self.only.is_empty() {
+            self.only = ["bare", "sqlite", "postgres", "bus"].map(str::to_owned).to_vec();
+            self.connections = vec![256];
+        }
         if self.quick {
             self.seconds = self.seconds.min(1.5);
             self.rounds = 1;

@@ -35,6 +35,8 @@ pub enum Case {
     Service { database: Database, bus: bool },
     /// An insert and a publish per request.
     Naive,
+    /// An insert and publishes for all that gathered.
+    Batched,
 }
 
 impl Case {
@@ -52,15 +54,16 @@ impl Case {
             Self::Service { database: Database::Postgres, bus: false } => "Convoke, PostgreSQL",
             Self::Service { database: Database::Postgres, bus: true } => "Convoke, PostgreSQL + JetStream",
             Self::Naive => "naive: INSERT and publish per request",
+            Self::Batched => "batched: INSERT and publish of what gathered",
         }
     }
 
     const fn has_bus(self) -> bool {
-        matches!(self, Self::Naive | Self::Service { bus: true, .. })
+        matches!(self, Self::Naive | Self::Batched | Self::Service { bus: true, .. })
     }
 
     const fn has_postgres(self) -> bool {
-        matches!(self, Self::Naive | Self::Service { database: Database::Postgres, .. })
+        matches!(self, Self::Naive | Self::Batched | Self::Service { database: Database::Postgres, .. })
     }
 }
 
@@ -162,6 +165,14 @@ impl Bench {
         self.postgres.as_ref().expect("just started")
     }
 
+    /// The process id of the database's server; 0: none, or not started.
+    pub fn database_server(&self, database: Database) -> u32 {
+        match database {
+            Database::Sqlite => 0,
+            Database::Postgres => self.postgres.as_ref().map_or(0, Postgres::id),
+        }
+    }
+
     /// Starts the servers of a case.
     pub async fn start(&mut self, case: Case) -> Setup {
         let database = if case.has_postgres() { Some(self.new_database().await) } else { None };
@@ -176,10 +187,11 @@ impl Bench {
             Case::Bare => Server::child("bare", None, None),
             Case::Baseline => Server::child("baseline", None, None),
             Case::Naive => Server::child("naive", database, url),
+            Case::Batched => Server::child("batched", database, url),
             Case::Service { .. } => Server::convoke(&self.program, database, url),
         };
         server.start().await;
-        let postgres = if case.has_postgres() { self.postgres.as_ref().map_or(0, Postgres::id) } else { 0 };
+        let postgres = if case.has_postgres() { self.database_server(Database::Postgres) } else { 0 };
         Setup { server, replicas: Vec::new(), nats, postgres }
     }
 
