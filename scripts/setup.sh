@@ -5,7 +5,7 @@
 #   scripts/setup.sh [demo|test|bench|bench-page|packages|packages-test]      default: demo
 #
 # Downloads go to .tools/ in this folder (or $TOOLS_DIR); only PostgreSQL, SQLite's shell, systemd-analyze, Chromium with its
-# driver and a font, LibreOffice, a C compiler and Python's pip and venv come as system packages, through apt-get, and only if they are missing.
+# driver and a font, LibreOffice, Valgrind, a C compiler and Python's pip and venv come as system packages, through apt-get, and only if they are missing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -44,7 +44,7 @@ case $set_name in
   demo) needs=(toolchain compiler nats_newest) ;;
   bench) needs=(toolchain compiler nats_newest postgres psql openssl) ;;
   bench-page) needs=(toolchain compiler browser) ;;
-  test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql pgbouncer nginx sqlite openssl promtool mdbook systemd interop table_readers libreoffice official_sdk schemathesis node asyncapi typescript axe browser) ;;
+  test) needs=(toolchain compiler nextest nats_oldest nats_newest postgres psql pgbouncer nginx sqlite openssl promtool mdbook systemd interop table_readers libreoffice valgrind official_sdk schemathesis node asyncapi typescript axe browser) ;;
   packages) needs=(toolchain compiler zigbuild cargo_deb cargo_generate_rpm buildah) ;;
   packages-test) needs=(toolchain compiler zigbuild cargo_deb cargo_generate_rpm buildah podman debootstrap nspawn rpm nats_newest postgres psql sqlite openssl curl ip nginx caddy amtool helm interop) ;;
   *) die "unknown set '$set_name': write scripts/setup.sh demo, docs, test, bench, bench-page, packages or packages-test" ;;
@@ -88,6 +88,7 @@ why() {
     caddy) echo "Caddy, a proxy that is put before Convoke" ;;
     helm) echo "helm and kubectl, which render what is for Kubernetes" ;;
     amtool) echo "amtool, which checks the Alertmanager's sample" ;;
+    valgrind) echo "Valgrind, which counts the instructions that an event costs" ;;
     libreoffice) echo "LibreOffice Calc without a display, which opens the workbooks that \`convoke export\` writes" ;;
     official_sdk) echo "a Python environment with ${official_sdk[*]}, which ask the simulated platform" ;;
     table_readers) echo "a Python environment with ${table_readers[*]}, which read what \`convoke export\` writes" ;;
@@ -137,6 +138,7 @@ met() {
     typescript) node_packages_met typescript "$typescript_packages" ;;
     interop) [ -e "$(venv_mark venv "${interop[@]}")" ] ;;
     libreoffice) have soffice ;;
+    valgrind) have valgrind ;;
     official_sdk) [ -e "$(venv_mark venv-sdk "${official_sdk[@]}")" ] ;;
     table_readers) [ -e "$(venv_mark venv-export "${table_readers[@]}")" ] ;;
     browser) have chromium && have chromedriver && have fc-list && [ -n "$(fc-list :lang=zh)" ] ;;
@@ -372,6 +374,7 @@ get() {
     asyncapi) install_node_packages asyncapi "$asyncapi_packages" ;;
     typescript) install_node_packages typescript "$typescript_packages" ;;
     interop) install_venv venv "${interop[@]}" ;;
+    valgrind) apt_install "Valgrind" valgrind ;;
     libreoffice) apt_install "LibreOffice Calc" libreoffice-calc-nogui ;;
     official_sdk) install_venv venv-sdk "${official_sdk[@]}" ;;
     table_readers) install_venv venv-export "${table_readers[@]}" ;;

@@ -280,7 +280,11 @@ impl Findings {
         text.push_str("\n| target | must | measured | |\n|---|--:|--:|---|\n");
         let mut row = |what: &str, must: &str, measured: Option<f64>, good: &dyn Fn(f64) -> bool| {
             if let Some(measured) = measured {
-                let mark = if good(measured) { "PASS" } else { "MISS" };
+                let mark = match must {
+                    "" => "",
+                    _ if good(measured) => "PASS",
+                    _ => "MISS",
+                };
                 let _ = writeln!(text, "| {what} | {must} | {measured:.2} | {mark} |");
             }
         };
@@ -314,8 +318,8 @@ impl Findings {
             &|it| it >= 6.0,
         );
         row("… CPU an event to the naive handler's", "≤ 0.15 (aim 0.1)", pair(Case::Naive, &cpu), &|it| it <= 0.15);
-        row("… events/s to the batched handler's", "", pair(Case::Batched, &rate), &|it| it >= 1.0);
-        row("… CPU an event to the batched handler's", "", pair(Case::Batched, &cpu), &|it| it <= 1.0);
+        row("… events/s to the batched handler's", "", pair(Case::Batched, &rate), &|_| true);
+        row("… CPU an event to the batched handler's", "", pair(Case::Batched, &cpu), &|_| true);
         let l1 = over(&self.open, Case::Baseline, |it| it.p99_ms);
         for case in [Case::SQLITE_BUS, Case::POSTGRES_BUS] {
             let name = case.name();

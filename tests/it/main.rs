@@ -27,6 +27,7 @@ mod forget;
 mod fuzz_corpus;
 mod heartbeat;
 mod ingest;
+mod instructions;
 mod interop;
 mod log_contract;
 mod messages;

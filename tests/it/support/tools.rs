@@ -69,6 +69,11 @@ pub fn table_readers() -> PathBuf {
     expect_program(folder().join("venv-export/bin/python"))
 }
 
+/// Counts instructions.
+pub fn valgrind() -> PathBuf {
+    on_path("valgrind")
+}
+
 /// LibreOffice.
 pub fn libreoffice() -> PathBuf {
     on_path("soffice")
