@@ -285,7 +285,12 @@ async fn libreoffice_finds_the_same_cells_and_no_formula_whatever_its_separator_
          for row in openpyxl.load_workbook(path).active.iter_rows() for c in row if c.data_type == 'f']";
     for separator in [',', ';', '\t'] {
         let filter = format!("Text - txt - csv (StarCalc):{},34,76,1", u32::from(separator));
-        let opened = by_libreoffice(&backend, &format!("by-{}", u32::from(separator)), Some(&filter), &[csv.clone()]);
+        let opened = by_libreoffice(
+            &backend,
+            &format!("by-{}", u32::from(separator)),
+            Some(&filter),
+            std::slice::from_ref(&csv),
+        );
         tools::output_of(Command::new(tools::table_readers()).args(["-c", no_formula]).args(opened));
     }
 }
