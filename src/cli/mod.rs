@@ -11,6 +11,7 @@ mod export;
 mod forget;
 mod health;
 mod init;
+mod live;
 mod migrate;
 mod open;
 mod quarantine;
@@ -84,6 +85,8 @@ enum Command {
     Backfill(backfill::BackfillArguments),
     /// Compare the platform's own counts of each day with what was received; status 1 if a day differs
     Completeness(completeness::CompletenessArguments),
+    /// Attend a running meeting, whatever the settings say of it; or show how it stands with those that are attended
+    Live(live::LiveArguments),
     /// Create or upgrade the database's tables
     Migrate(migrate::MigrateArguments),
     /// Export the log or an analyst table as CSV, NDJSON or Parquet
@@ -127,7 +130,7 @@ fn shown_settings(command: &str) -> &'static [&'static str] {
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Set up and run", &["init", "config", "serve", "check", "health", "completions"]),
     ("Try and test", &["demo", "send", "simulate", "verify"]),
-    ("Work with the platform", &["subscription", "backfill", "completeness"]),
+    ("Work with the platform", &["subscription", "backfill", "completeness", "live"]),
     ("Inspect and repair", &["audit", "replay", "quarantine", "rebuild", "migrate"]),
     ("Use and erase data", &["export", "forget"]),
 ];
@@ -249,6 +252,7 @@ async fn run(command: Command, env: &Env) -> Outcome {
         Command::Health(arguments) => health::run(&arguments, env).await,
         Command::Backfill(arguments) => backfill::run(&arguments, env).await,
         Command::Completeness(arguments) => completeness::run(&arguments, env).await,
+        Command::Live(arguments) => live::run(&arguments, env).await,
         Command::Migrate(arguments) => migrate::run(&arguments, env).await,
         Command::Export(arguments) => export::run(&arguments, env).await,
         Command::Rebuild(arguments) => rebuild::run(&arguments, env).await,

@@ -60,7 +60,7 @@ const fn key(
 }
 
 /// All settings except the two lists: the subscribers are read by `subscribers`, the admin listener's tokens by `admin`.
-pub(super) const KEYS: [Key; 52] = [
+pub(super) const KEYS: [Key; 60] = [
     key("listen.events", "LISTEN", Some("--listen"), Shape::Text, "127.0.0.1:8080"),
     key("listen.admin", "ADMIN_LISTEN", Some("--admin-listen"), Shape::Text, "127.0.0.1:8081"),
     key("listen.path", "PATH_EVENTS", Some("--path"), Shape::Text, "/openapi/meetingevent"),
@@ -110,6 +110,20 @@ pub(super) const KEYS: [Key; 52] = [
     key("recordings.enabled", "RECORDINGS_ENABLED", None, Shape::Bool, "false"),
     key("enrich.enabled", "ENRICH_ENABLED", None, Shape::Bool, "false"),
     key("enrich.people", "ENRICH_PEOPLE", None, Shape::Bool, "false"),
+    key("live.enabled", "LIVE_ENABLED", None, Shape::Bool, "false"),
+    key("live.meetings", "LIVE_MEETINGS", None, Shape::List, NONE),
+    key("live.hosts", "LIVE_HOSTS", None, Shape::List, NONE),
+    key("live.max_meetings", "LIVE_MAX_MEETINGS", None, Shape::Integer, "20"),
+    key(
+        "live.messages",
+        "LIVE_MESSAGES",
+        None,
+        Shape::List,
+        "status,participants,invitations,waiting_room,leaving",
+    ),
+    key("live.retention", "LIVE_RETENTION", None, Shape::Text, "30d"),
+    key("live.tls_ca", "LIVE_TLS_CA", None, Shape::File, NONE),
+    key("live.tls_name", "LIVE_TLS_NAME", None, Shape::Text, "address"),
     key("reports.time_zone", "TIME_ZONE", None, Shape::Text, "UTC"),
     key("log.format", "LOG_FORMAT", Some("--log-format"), Shape::Text, "auto"),
     key("telemetry.otlp_endpoint", "OTLP_ENDPOINT", None, Shape::Text, NONE),

@@ -30,6 +30,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 
+use crate::live::LiveOptions;
 use convoke_bus::Login;
 use convoke_core::event::Subscriber;
 use convoke_core::time::Millis;
@@ -38,7 +39,7 @@ use convoke_core::zone::TimeZone;
 pub use effective::toml_string;
 pub use env::{ConfigArgs, Env};
 pub use error::{ConfigError, Origin, redact_url};
-pub use secrets::{load_key_file, load_password, write_secret, write_settings};
+pub use secrets::{load_key_file, load_meeting_password, load_password, write_secret, write_settings};
 pub use subscribers::{SubscriberSource, load_subscribers};
 
 use layers::Layers;
@@ -274,6 +275,8 @@ pub struct Platform {
     pub enrich: bool,
     /// Whether departments and titles of people are fetched.
     pub people: bool,
+    /// Which running meetings are attended; `None`: it is off.
+    pub live: Option<LiveOptions>,
 }
 
 /// Figures, and times that are shown to people.

@@ -12,7 +12,9 @@ use super::LogFormat;
 use super::error::redact_url;
 use super::keys::{NONE, nearest};
 use super::layers::Refusal;
+use crate::live::LiveTopic;
 use convoke_core::zone::TimeZone;
+use convoke_platform::socket::CertificateName;
 
 /// The members of `payload.attendeeInfo` (table 6-37 of the platform's manual), and the one that is filled from history.
 pub(super) const ATTENDEE_FIELDS: [&str; 10] = [
@@ -162,6 +164,66 @@ pub(super) fn mask(text: &str) -> Result<Vec<String>, Refusal> {
         }
     }
     Ok(fields)
+}
+
+/// Whether all meetings, and the numbers of those that are named.
+pub(super) fn live_meetings(text: &str) -> Result<(bool, Vec<String>), Refusal> {
+    let (mut all, mut numbers) = (false, Vec::new());
+    for item in items(text) {
+        match item {
+            "all" => all = true,
+            item if !item.is_empty() && item.bytes().all(|byte| byte.is_ascii_digit()) => numbers.push(item.to_owned()),
+            item => {
+                return Err(Refusal::new(
+                    format!("`{item}` is not the number of a meeting"),
+                    "write numbers as in 960000017, or all",
+                ));
+            }
+        }
+    }
+    Ok((all, numbers))
+}
+
+/// User UUIDs.
+pub(super) fn live_hosts(text: &str) -> Result<Vec<String>, Refusal> {
+    items(text).map(platform_id).collect()
+}
+
+/// What is asked of running meetings, without duplicates.
+pub(super) fn live_topics(text: &str) -> Result<Vec<LiveTopic>, Refusal> {
+    let mut topics = Vec::new();
+    for item in items(text) {
+        let Some(topic) = LiveTopic::parse(item) else {
+            let names = LiveTopic::ALL.map(LiveTopic::as_str);
+            let instead = match nearest(item, names) {
+                Some(near) => format!("did you mean {near}?"),
+                None => format!("write some of {}", names.join(", ")),
+            };
+            return Err(Refusal::new(format!("`{item}` is nothing that a meeting tells"), instead));
+        };
+        if !topics.contains(&topic) {
+            topics.push(topic);
+        }
+    }
+    if topics.is_empty() {
+        return Err(Refusal::new("nothing would be asked of the meetings", "name something, or write live.enabled = false"));
+    }
+    Ok(topics)
+}
+
+/// The name that a certificate must have.
+pub(super) fn certificate_name(text: &str) -> Result<CertificateName, Refusal> {
+    match text {
+        "address" | NONE => Ok(CertificateName::Address),
+        "any" => Ok(CertificateName::Any),
+        name if name.split('.').all(|label| {
+            !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        }) =>
+        {
+            Ok(CertificateName::Named(name.to_owned()))
+        }
+        name => Err(Refusal::new(format!("`{name}` is not the name of a host"), "write a name, address, or any")),
+    }
 }
 
 /// A persistent database: SQLite in a file, or PostgreSQL. Errors do not contain the password.

@@ -9,6 +9,8 @@ use super::error::ConfigError;
 use super::keys::{KEYS, NONE};
 use super::layers::{Layers, Refusal};
 use super::{Platform, parse, secrets};
+use crate::live::LiveOptions;
+use convoke_platform::socket::SocketTls;
 
 /// The platform's site for mainland China, the only one that its manual names (section 1.4).
 const MAINLAND: &str = "https://api.meeting.huaweicloud.com";
@@ -23,11 +25,16 @@ const MIN_RUNNING_INTERVAL: Duration = Duration::from_secs(60);
 const MIN_COMPLETENESS_INTERVAL: Duration = Duration::from_secs(600);
 const MAX_INTERVAL: Duration = Duration::from_secs(7 * 86_400);
 
+/// One task has them all.
+const MAX_LIVE_MEETINGS: usize = 500;
+const MIN_LIVE_RETENTION: Duration = Duration::from_secs(3_600);
+const MAX_LIVE_RETENTION: Duration = Duration::from_secs(100 * 31_557_600);
+
 /// Turns off a task that uses the platform's API.
 const OFF: &str = "off";
 
 /// Settings that have no meaning without the credentials.
-const DEPENDENT: [&str; 12] = [
+const DEPENDENT: [&str; 13] = [
     "platform.url",
     "platform.user_id",
     "platform.corp_id",
@@ -40,6 +47,7 @@ const DEPENDENT: [&str; 12] = [
     "recordings.enabled",
     "enrich.enabled",
     "enrich.people",
+    "live.enabled",
 ];
 
 /// The platform's API; `None` without credentials.
@@ -95,7 +103,28 @@ pub(super) fn platform(layers: &Layers, env: &Env) -> Result<Option<Platform>, C
         recordings: layers.read("recordings.enabled", parse::boolean)?,
         enrich: layers.read("enrich.enabled", parse::boolean)?,
         people: layers.read("enrich.people", parse::boolean)?,
+        live: live(layers, env)?,
     }))
+}
+
+/// Attending running meetings; `None`: off.
+fn live(layers: &Layers, env: &Env) -> Result<Option<LiveOptions>, ConfigError> {
+    let (all, meetings) = layers.read("live.meetings", parse::live_meetings)?;
+    let options = LiveOptions {
+        all,
+        meetings,
+        hosts: layers.read("live.hosts", parse::live_hosts)?,
+        // A number within these bounds fits.
+        max_meetings: layers.read("live.max_meetings", |text| parse::integer(text, 1..=MAX_LIVE_MEETINGS))? as u32,
+        topics: layers.read("live.messages", parse::live_topics)?,
+        retention: layers
+            .read_optional("live.retention", |text| parse::duration(text, MIN_LIVE_RETENTION..=MAX_LIVE_RETENTION))?,
+        tls: SocketTls {
+            ca: layers.read_optional("live.tls_ca", |text| Ok(env.resolve(text)))?,
+            name: layers.read("live.tls_name", parse::certificate_name)?,
+        },
+    };
+    Ok(layers.read("live.enabled", parse::boolean)?.then_some(options))
 }
 
 fn every(layers: &Layers, path: &str, least: Duration) -> Result<Option<Duration>, ConfigError> {

@@ -29,12 +29,26 @@ pub fn load_key_file(path: &Path) -> Result<Vec<SecretString>, ConfigError> {
 /// # Errors
 /// As [`load_key_file`]; or there is more than one line.
 pub fn load_password(path: &Path) -> Result<Zeroizing<String>, ConfigError> {
-    let read = if path == Path::new("-") {
+    only_secret(path).map_err(of_the_flag)
+}
+
+/// Loads the password of a meeting's host, alone in its file; `-`: from the standard input.
+///
+/// # Errors
+/// It cannot be read, or is not one line.
+pub fn load_meeting_password(path: &Path) -> Result<SecretString, ConfigError> {
+    let of_the_flag = |refusal: Refusal| {
+        ConfigError::new("password_file", &Origin::Flag("--password-file"), refusal.problem, refusal.instead)
+    };
+    only_secret(path).map(|password| SecretString::from(password.as_str())).map_err(of_the_flag)
+}
+
+fn only_secret(path: &Path) -> Result<Zeroizing<String>, Refusal> {
+    if path == Path::new("-") {
         text_of(std::io::stdin().lock(), "the standard input").and_then(|text| only_line(&text, "the standard input"))
     } else {
         secret_of(path)
-    };
-    read.map_err(of_the_flag)
+    }
 }
 
 fn of_the_flag(refusal: Refusal) -> ConfigError {

@@ -183,6 +183,12 @@ impl Intake {
         Ok(())
     }
 
+    /// Whether more is waiting than what the platform pushes should find before it: whoever can wait does.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.queue.capacity() < MAX_QUEUED / 4 * 3
+    }
+
     /// Whether events can be stored, as of the last attempt.
     #[must_use]
     pub fn accepting(&self) -> bool {

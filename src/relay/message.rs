@@ -28,7 +28,7 @@ impl Encoder {
     /// For subjects that begin with `prefix`; the members of `attendeeInfo` in `mask` are left out.
     #[must_use]
     pub fn new(prefix: impl Into<String>, mask: Vec<String>) -> Self {
-        Self { prefix: prefix.into(), mask }
+        Self { prefix: prefix.into(), mask: redact::with_live_names(mask) }
     }
 
     /// The message of a row; `None` if the row was erased.

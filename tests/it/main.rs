@@ -29,6 +29,7 @@ mod heartbeat;
 mod ingest;
 mod instructions;
 mod interop;
+mod live;
 mod log_contract;
 mod messages;
 mod missing_deliveries;

@@ -34,6 +34,9 @@ pub const KNOWN_EVENTS: [&str; 9] = [
     "meeting.left",
 ];
 
+/// What the types of the events begin with that a running meeting tells ([`Source::Live`]).
+pub const LIVE: &str = "live.";
+
 /// One entry of the platform's push configuration: an `appID` (the subscriber ID) and its live keys (the platform calls
 /// them passwords). There are several keys during a rotation.
 #[derive(Clone, Debug)]
@@ -55,6 +58,8 @@ crate::words! {
         Backfill = "backfill",
         /// Fetched from the platform's API.
         Platform = "platform",
+        /// Told by the platform's push for one running meeting.
+        Live = "live",
     }
 }
 
@@ -232,7 +237,7 @@ pub struct Row<'a> {
     pub meeting_id: Option<&'a str>,
     /// The run of the meeting (`meetingUUID`).
     pub meeting_uuid: Option<&'a str>,
-    /// `push`, `backfill` or `platform`.
+    /// `push`, `backfill`, `platform` or `live`.
     pub source: &'a str,
     /// W3C trace context of the first delivery.
     pub traceparent: Option<&'a str>,
@@ -297,7 +302,7 @@ pub struct Record {
     pub meeting_id: Option<String>,
     /// The run of the meeting (`meetingUUID`).
     pub meeting_uuid: Option<String>,
-    /// `push`, `backfill` or `platform`.
+    /// `push`, `backfill`, `platform` or `live`.
     pub source: String,
     /// W3C trace context of the first delivery.
     pub traceparent: Option<String>,

@@ -19,6 +19,7 @@ pub mod disk;
 mod erasure;
 mod error;
 mod handshakes;
+mod live;
 mod log;
 mod maintenance;
 mod migrations;
@@ -52,6 +53,7 @@ pub use erasure::{
 };
 pub use error::{LogError, Unmigrated};
 pub use handshakes::{Handshakes, HandshakesSeen};
+pub use live::{LiveMeeting, LiveMeetings, LiveStanding, LiveState, Place, PresentNow};
 pub use log::{Append, Appended, Committed, CursorState, Heartbeat, Lag, Leased, Log, LogReader, Moved};
 pub use maintenance::{Counts, DaysKept, Maintenance, Schema};
 pub use operations::{Filter, Notes, Operations, Quarantine, Quarantined, SetAside};
@@ -79,7 +81,7 @@ pub trait Queries: Reading + Statistics + Quarantine {}
 
 /// A whole back end, for the code that assembles the service.
 pub trait Store:
-    Projection + WorkLists + Snapshots + Handshakes + Queries + TestData + Sessions + ActionNotes + Maintenance
+    Projection + WorkLists + LiveMeetings + Handshakes + Queries + TestData + Sessions + ActionNotes + Maintenance
 {
 }
 

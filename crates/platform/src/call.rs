@@ -84,6 +84,21 @@ impl Core {
         }
     }
 
+    /// Makes `call` with the credentials of one meeting, which takes no token of ours.
+    pub(super) async fn call_in_meeting(&self, call: &Call, secrets: &[MeetingHeader]) -> Result<Value, PlatformError> {
+        let mut tries = 0;
+        loop {
+            self.pace.wait(call.path).await;
+            match self.attempt(call, &Credentials::Meeting(secrets)).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => {
+                    tries += 1;
+                    self.pause(call.path, error, tries).await?;
+                }
+            }
+        }
+    }
+
     /// Authenticates. Only [`super::token::Tokens`] may call it.
     pub(super) async fn authenticate(&self) -> Result<Authenticated, PlatformError> {
         const PATH: &str = "/v2/usg/acs/auth/appauth";
@@ -200,6 +215,16 @@ impl Core {
         }
         let (name, secret) = match credentials {
             Credentials::Token(token) => (HeaderName::from_static("x-access-token"), token.exposed()),
+            Credentials::Meeting(secrets) => {
+                for (name, secret) in *secrets {
+                    let mut secret =
+                        HeaderValue::from_str(secret.expose_secret()).map_err(|_| unsendable(call.doing))?;
+                    secret.set_sensitive(true);
+                    request = request.header(*name, secret);
+                }
+                // The only way to sign in that there is.
+                (HeaderName::from_static("x-login-type"), "1")
+            }
             Credentials::Claim(authorization) => {
                 request = request
                     .header("x-token-type", "LongTicket")
@@ -215,13 +240,15 @@ impl Core {
 
     /// Removes secrets from the error: the platform's text may repeat what was sent.
     fn without_secrets(&self, mut error: PlatformError, call: &Call, credentials: &Credentials<'_>) -> PlatformError {
-        let sent = match credentials {
-            Credentials::Token(token) => token.exposed(),
-            Credentials::Claim(authorization) => authorization,
-        };
         let key = self.key();
-        let secrets = [Some(sent), Some(key.expose_secret()), call.secret.as_ref().map(|it| it.expose_secret())];
-        for secret in secrets.into_iter().flatten() {
+        let mut secrets = vec![key.expose_secret()];
+        secrets.extend(call.secret.as_ref().map(|secret| secret.expose_secret()));
+        match credentials {
+            Credentials::Token(token) => secrets.push(token.exposed()),
+            Credentials::Claim(authorization) => secrets.push(authorization),
+            Credentials::Meeting(of) => secrets.extend(of.iter().map(|(_, secret)| secret.expose_secret())),
+        }
+        for secret in secrets.into_iter().filter(|secret| !secret.is_empty()) {
             error.problem = error.problem.replace(secret, "***");
             error.code = error.code.map(|code| code.replace(secret, "***"));
         }
@@ -229,9 +256,14 @@ impl Core {
     }
 }
 
+/// A header with a secret of one meeting.
+pub(super) type MeetingHeader = (&'static str, SecretString);
+
 /// The credentials of a call.
 enum Credentials<'a> {
     Token(&'a Token),
+    /// Those of one meeting.
+    Meeting(&'a [MeetingHeader]),
     /// The header `Authorization`.
     Claim(&'a str),
 }

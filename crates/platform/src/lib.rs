@@ -5,17 +5,20 @@ pub mod backoff;
 mod call;
 mod credentials;
 mod error;
+mod live;
 mod model;
 mod pace;
 mod pages;
 mod parse;
 pub mod retry_policy;
 mod sign;
+pub mod socket;
 mod token;
 pub mod transport;
 mod walk;
 
 pub use error::{Class, PlatformError};
+pub use live::{Chair, ControlToken, InMeeting};
 pub use model::{
     AttendeeRecord, Conference, DayCounts, DirectoryUser, Identity, Invitee, NO_ADMINISTRATOR, NewSubscription,
     Occurrence, Participant, Present, RecordFile, Segment, SegmentFile, Status, Subscription, Today,

@@ -89,6 +89,12 @@ pub struct Planned {
     pub event_info: String,
 }
 
+impl AsRef<str> for Planned {
+    fn as_ref(&self) -> &str {
+        &self.event_info
+    }
+}
+
 /// What a run lacks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {

@@ -1,4 +1,4 @@
-//! Removes members of `attendeeInfo` (in either spelling) from a payload, in one pass over its text. The rest
+//! Removes members of `attendeeInfo` (in either spelling) and of `liveInfo` from a payload, in one pass over its text. The rest
 //! of the text is unchanged.
 
 #[cfg(test)]
@@ -7,10 +7,34 @@ mod tests;
 use crate::raw_json;
 use crate::verify::ATTENDEE_INFO;
 
+/// The member that holds a message of a running meeting.
+pub const LIVE_INFO: &str = "liveInfo";
+
+/// What those messages call the fields of `attendeeInfo`.
+const LIVE_NAMES: [(&str, &[&str]); 8] = [
+    ("userUUID", &["ACCOUNT_ID", "accountId", "ownerID", "userID", "userId"]),
+    ("userAgent", &["CLIENT_LOGIN_TYPE"]),
+    ("account", &["ACCOUNT", "THIRDACCOUNT", "thirdAccount", "loginAccount"]),
+    ("participantID", &["pid", "id"]),
+    ("displayName", &["NAME", "name", "owner"]),
+    ("joinTime", &["ADDTIME"]),
+    ("role", &["ROLE"]),
+    ("callNumber", &["TEL", "phone", "email", "sms", "hidePhone"]),
+];
+
+/// `hidden`, and what messages of running meetings call the same.
+#[must_use]
+pub fn with_live_names(mut hidden: Vec<String>) -> Vec<String> {
+    let names = LIVE_NAMES.iter().filter(|(field, _)| hidden.iter().any(|hidden| hidden == field));
+    let names: Vec<String> = names.flat_map(|(_, names)| *names).map(ToString::to_string).collect();
+    hidden.extend(names);
+    hidden
+}
+
 /// An open object or array.
 struct Open {
     object: bool,
-    /// It is an `attendeeInfo`, or is inside one.
+    /// It is an `attendeeInfo` or a `liveInfo`, or is inside one.
     attendee: bool,
     /// Something was written into it already, so the next item needs a comma.
     begun: bool,
@@ -21,13 +45,24 @@ struct Open {
 /// not an object becomes null for the same reason.
 #[must_use]
 pub fn mask(payload: &str, hidden: &[String]) -> String {
+    walk(payload, false, |name| hidden.iter().any(|hidden| hidden == name))
+}
+
+/// Returns `object`, well-formed JSON, without the members with these names, at any depth.
+#[must_use]
+pub fn without(object: &str, names: &[&str]) -> String {
+    walk(object, true, |name| names.contains(&name))
+}
+
+/// Removes what is `hidden`, where `attendee` holds: in all of it, or in every `attendeeInfo` and `liveInfo`.
+fn walk(payload: &str, attendee: bool, hidden: impl Fn(&str) -> bool) -> String {
     let bytes = payload.as_bytes();
     if bytes.first() != Some(&b'{') {
         return "null".to_owned();
     }
     let mut out = String::with_capacity(payload.len());
     out.push('{');
-    let mut open = vec![Open { object: true, attendee: false, begun: false }];
+    let mut open = vec![Open { object: true, attendee, begun: false }];
     let mut at = 1;
     while let Some(level) = open.last_mut() {
         at = raw_json::next(bytes, at);
@@ -46,8 +81,8 @@ pub fn mask(payload: &str, hidden: &[String]) -> String {
             at = raw_json::next(bytes, end);
             let (called, opens) = (raw_json::exact_text(token), bytes.get(at) == Some(&b'{'));
             let called = called.as_deref();
-            let is_attendee = called.is_some_and(|called| ATTENDEE_INFO.contains(&called));
-            if level.attendee && called.is_some_and(|called| hidden.iter().any(|hidden| hidden == called))
+            let is_attendee = called.is_some_and(|called| ATTENDEE_INFO.contains(&called) || called == LIVE_INFO);
+            if level.attendee && called.is_some_and(&hidden)
                 || is_attendee && !opens
             {
                 at = raw_json::value_end(bytes, at);

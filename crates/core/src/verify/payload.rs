@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::envelope::is_integer;
-use crate::event::{Attendee, HANDSHAKE, KNOWN_EVENTS, Meeting, Source};
+use crate::event::{Attendee, HANDSHAKE, KNOWN_EVENTS, LIVE, Meeting, Source};
 use crate::raw_json;
 use crate::time::Millis;
 
@@ -189,12 +189,16 @@ fn optional<'a, const N: usize>(value: Option<&'a str>, names: [&str; N]) -> [Op
 }
 
 /// A body that is an `eventInfo` without an envelope, and its source: an event type that the platform pushes was made
-/// from the history, any other was fetched from the API.
+/// from the history, one of a running meeting was told there, any other was fetched from the API.
 pub fn bare(body: &[u8]) -> Option<(&str, Source)> {
     let text = std::str::from_utf8(body).ok()?.trim();
     // It may be anything.
     serde_json::from_str::<serde::de::IgnoredAny>(text).ok()?;
     let event = raw_json::exact_text(raw_json::member(text, "event")?)?;
-    let source = if KNOWN_EVENTS.contains(&&*event) { Source::Backfill } else { Source::Platform };
+    let source = match &*event {
+        event if KNOWN_EVENTS.contains(&event) => Source::Backfill,
+        event if event.starts_with(LIVE) => Source::Live,
+        _ => Source::Platform,
+    };
     Some((text, source))
 }

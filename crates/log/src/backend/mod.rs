@@ -15,6 +15,7 @@ mod bulk;
 mod days;
 mod erasure;
 mod handshakes;
+mod live;
 mod log;
 mod maintenance;
 mod operations;

@@ -43,6 +43,7 @@ impl Witness for Chronicle {
                         new.decoded_from = known.decoded_from;
                     }
                 }
+                state.live.follow(&run, decoded_from);
                 state.archive.put(run);
             }
             None => drop(state.archive.remove(&uuid_text(script.meeting.uuid))),

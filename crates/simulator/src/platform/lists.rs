@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use time::macros::format_description;
 
+use super::live::host_password;
 use super::archive::{Archive, Run, State, Stay};
 use super::options::PlatformOptions;
 use super::refusal::Refusal;
@@ -153,7 +154,13 @@ pub(super) fn current_detail(
     if !sees(options, caller, run) {
         return Err(Refusal::NOT_YOUR_MEETING);
     }
-    Ok(detail(run, archive, paging))
+    let mut detail = detail(run, archive, paging);
+    if options.tells_password
+        && let Some(entries) = detail["conferenceData"]["passwordEntry"].as_array_mut()
+    {
+        entries.push(json!({ "conferenceRole": "chair", "password": host_password(id) }));
+    }
+    Ok(detail)
 }
 
 /// 4.2.19

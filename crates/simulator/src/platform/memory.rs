@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::archive::Archive;
 use super::gateway::Gateway;
+use super::live::Live;
 use super::options::PlatformOptions;
 use super::subscriptions::Subscriptions;
 use super::tokens::Tokens;
@@ -19,6 +20,8 @@ pub(super) struct Shared {
     pub state: Mutex<Memory>,
     /// By how much its clock is ahead, in milliseconds.
     pub ahead: AtomicI64,
+    /// Where the WebSockets of running meetings are opened.
+    pub socket_url: String,
     /// Rises whenever a subscription may have been enabled.
     pub enabled: watch::Sender<()>,
 }
@@ -28,6 +31,7 @@ pub(super) struct Shared {
 pub(super) struct Memory {
     pub archive: Archive,
     pub gateway: Gateway,
+    pub live: Live,
     pub subscriptions: Subscriptions,
     pub tokens: Tokens,
 }

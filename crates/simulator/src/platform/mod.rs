@@ -42,6 +42,7 @@ mod chronicle;
 mod directory;
 mod gateway;
 mod lists;
+mod live;
 mod memory;
 mod options;
 mod records;
@@ -65,6 +66,7 @@ use super::Error;
 pub use archive::{Archive, Invited, Recorded, Run, State, Stay};
 pub use chronicle::Chronicle;
 pub use gateway::Fault;
+pub use live::{Room, host_password};
 use memory::Shared;
 pub use options::PlatformOptions;
 pub use refusal::Refusal;
@@ -89,14 +91,25 @@ impl Platform {
         let failed = |source| Error::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        let mut socket_url = format!("ws://{address}");
+        let mut secure = None;
+        if let Some(files) = &options.socket_tls {
+            let listener = TcpListener::bind((address.ip(), 0)).await.map_err(failed)?;
+            socket_url = format!("wss://{}", listener.local_addr().map_err(failed)?);
+            secure = Some((listener, serve::acceptor(files).map_err(failed)?));
+        }
         let shared = Arc::new(Shared {
             options,
             state: Mutex::default(),
             ahead: AtomicI64::new(0),
+            socket_url,
             enabled: watch::Sender::new(()),
         });
         let mut server = JoinSet::new();
-        server.spawn(serve::serve(listener, Arc::clone(&shared)));
+        server.spawn(serve::serve(listener, None, Arc::clone(&shared)));
+        if let Some((listener, acceptor)) = secure {
+            server.spawn(serve::serve(listener, Some(acceptor), Arc::clone(&shared)));
+        }
         Ok(Self { shared, address, server })
     }
 
@@ -131,6 +144,12 @@ impl Platform {
     /// Reads or changes what is remembered of meetings.
     pub fn edit<T>(&self, change: impl FnOnce(&mut Archive) -> T) -> T {
         change(&mut self.shared.state().archive)
+    }
+
+    /// Plays what happens in a running meeting, by its number.
+    pub fn in_meeting<T>(&self, number: &str, change: impl FnOnce(&mut Room) -> T) -> T {
+        let now = self.shared.now();
+        change(self.shared.state().live.room(number, now))
     }
 
     /// For a [`super::Simulation`], whose world becomes history here.

@@ -52,6 +52,14 @@ pub struct PlatformOptions {
     /// How far ahead of UTC the days of the statistics are (7.2), in minutes. It is not documented; the manual's samples cut days at
     /// 16:00 UTC.
     pub day_offset_min: i64,
+    /// An administrator is told the host's password of a meeting: the manual does not say whether it is.
+    pub tells_password: bool,
+    /// How long the control token of a meeting is valid.
+    pub control_token_valid: Duration,
+    /// After so long without a heartbeat the connection to a meeting is closed.
+    pub heartbeat_timeout: Duration,
+    /// PEM files of a certificate and its key: with them, meetings are heard at a `wss://` address of their own.
+    pub socket_tls: Option<(PathBuf, PathBuf)>,
     /// By how much the times in participant records are later than those of the events, at most.
     pub skew: Duration,
     /// Gives the time.
@@ -85,6 +93,10 @@ impl PlatformOptions {
             flagship: true,
             quality: true,
             day_offset_min: 8 * 60,
+            tells_password: true,
+            control_token_valid: Duration::from_secs(1_800),
+            heartbeat_timeout: Duration::from_secs(180),
+            socket_tls: None,
             skew: Duration::ZERO,
             clock: Clock::System,
         }

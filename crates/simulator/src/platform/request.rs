@@ -51,6 +51,10 @@ pub enum Call {
     Today,
     /// 4.2.29 `GET /v1/mmc/management/conferences/online/conf-attendee`
     Present,
+    /// 5.2.1 `GET /v1/mmc/control/conferences/token`
+    ControlToken,
+    /// 5.2.29 `GET /v1/mmc/control/conferences/wsToken`
+    SocketToken,
     /// 5.2.43 `POST /v1/mmc/rlm/record/info`
     Segments,
     /// 11.2.4 `POST /v1/usg/abs/users/list`
@@ -71,6 +75,8 @@ impl Call {
             ("DELETE", "/v1/usg/acs/token") => Self::LogOut,
             ("POST", "/v1/mmc/rlm/record/info") => Self::Segments,
             ("POST", "/v1/usg/abs/users/list") => Self::Users,
+            ("GET", "/v1/mmc/control/conferences/token") => Self::ControlToken,
+            ("GET", "/v1/mmc/control/conferences/wsToken") => Self::SocketToken,
             ("GET", "/v1/metrics/conference/participants") => Self::Participants,
             ("GET", "/v1/metrics/dashboard/statistic/conference/info") => Self::Statistics,
             (method, path) => match (method, path.strip_prefix("/v1/mmc/management/")?) {

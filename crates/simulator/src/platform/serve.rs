@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,20 +11,31 @@ use futures_util::stream;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderValue, SERVER};
+use hyper::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SERVER, UPGRADE,
+};
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::Value;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::{
+    self,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::gateway::{Allowance, Fault, unit};
 use super::memory::{Memory, Shared};
 use super::refusal::Refusal;
 use super::request::{Call, Language, MAX_LIMIT, Paging, Query};
 use super::tokens::{Caller, authenticate};
-use super::{directory, lists, records, statistics};
+use super::{directory, lists, live, records, statistics};
 use crate::Post;
 use crate::sender::http_date;
 
@@ -34,12 +46,23 @@ const JSON: &str = "application/json;charset=UTF-8";
 type Body = BoxBody<Bytes, io::Error>;
 
 /// Accepts until it is dropped, and its connections with it.
-pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+pub(super) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => drop(connections.spawn(connection(stream, Arc::clone(&shared)))),
+                Ok((stream, _)) => {
+                    let (tls, shared) = (tls.clone(), Arc::clone(&shared));
+                    connections.spawn(async move {
+                        match tls {
+                            None => connection(stream, &shared).await,
+                            Some(tls) => match tls.accept(stream).await {
+                                Ok(stream) => connection(stream, &shared).await,
+                                Err(error) => tracing::debug!(%error, "a TLS handshake with the simulated platform"),
+                            },
+                        }
+                    });
+                }
                 // Out of descriptors, most likely: some will come back.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             },
@@ -48,14 +71,65 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn connection(stream: TcpStream, shared: Arc<Shared>) {
-    let service = service_fn(|request| answer(request, &shared));
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, shared: &Shared) {
+    // What becomes a WebSocket is served after it has been answered.
+    let (upgrade, mut upgraded) = mpsc::unbounded_channel();
+    let service = service_fn(|request: Request<Incoming>| {
+        let upgrade = upgrade.clone();
+        async move {
+            match request.uri().path() {
+                live::PATH => Ok(open_socket(request, shared, &upgrade)),
+                _ => answer(request, shared).await,
+            }
+        }
+    });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     if let Err(error) = served.await {
         tracing::debug!(%error, "a connection to the simulated platform");
     }
+    if let Ok((upgraded, number)) = upgraded.try_recv()
+        && let Ok(upgraded) = upgraded.await
+    {
+        live::serve(shared, upgraded, number).await;
+    }
+}
+
+type Upgrades = mpsc::UnboundedSender<(OnUpgrade, Option<String>)>;
+
+/// 6.1.3.1.
+fn open_socket(mut request: Request<Incoming>, shared: &Shared, upgrade: &Upgrades) -> Response<Body> {
+    let Some(key) = request.headers().get(SEC_WEBSOCKET_KEY) else {
+        return respond(shared, &Answer::refusal(&Refusal::BAD_REQUEST), None, false);
+    };
+    let accept = derive_accept_key(key.as_bytes());
+    let query = Query::of(request.uri().query().unwrap_or_default());
+    let number = live::admit(&mut shared.state(), &query, shared.now());
+    let _ = upgrade.send((hyper::upgrade::on(&mut request), number));
+    let mut response = Response::new(Full::default().map_err(|never: Infallible| match never {}).boxed());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    if let Ok(accept) = HeaderValue::from_str(&accept) {
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    response
+}
+
+/// For a certificate and its key, in PEM files.
+pub(super) fn acceptor((cert, key): &(PathBuf, PathBuf)) -> io::Result<TlsAcceptor> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_file_iter(cert).map_err(io::Error::other)?.collect();
+    let key = PrivateKeyDer::from_pem_file(key).map_err(io::Error::other)?;
+    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_no_client_auth()
+        .with_single_cert(certificates.map_err(io::Error::other)?, key)
+        .map_err(io::Error::other)?;
+    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 /// Why a connection is closed without an answer.
@@ -205,6 +279,12 @@ async fn perform(
         Call::Refresh => return shared.state().tokens.refresh(options, headers, now).map(Some),
         Call::Validate => return shared.state().tokens.validate(options, body, now).map(Some),
         Call::LogOut => return shared.state().tokens.log_out(headers, now).map(|()| None),
+        // These have the meeting's own credentials.
+        Call::ControlToken => {
+            let url = &shared.socket_url;
+            return live::control_token(options, url, &mut shared.state(), (headers, query), now).map(Some);
+        }
+        Call::SocketToken => return live::socket_token(&mut shared.state(), (headers, query), now).map(Some),
         _ => {}
     }
     let caller = shared.state().tokens.caller(headers, now)?;
@@ -220,7 +300,13 @@ async fn perform(
         Ok(Paging { offset, ..paging })
     };
     let value = match call {
-        Call::Authenticate | Call::Refresh | Call::Validate | Call::LogOut | Call::ChangeStatus => {
+        Call::Authenticate
+        | Call::Refresh
+        | Call::Validate
+        | Call::LogOut
+        | Call::ChangeStatus
+        | Call::ControlToken
+        | Call::SocketToken => {
             return Err(Refusal::BAD_REQUEST);
         }
         Call::SetSubscription => return subscriptions.set(options, &caller, body, now).map(|()| None),

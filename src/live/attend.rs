@@ -1,0 +1,542 @@
+//! One meeting: the way in, listening, and coming back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use super::message::{self, Heard, LiveEvent, LiveRun, LiveTopic};
+use super::presence::{Presence, ended};
+use super::{Connected, Context, Discarded, LiveParts, TASK, Unattended};
+use crate::backfill::store;
+use crate::backfill::synthesis::{self, FilledEvent, FilledRun};
+use convoke_core::event::Source;
+use convoke_core::time::Millis;
+use convoke_log::{LiveMeeting, LiveState, LogError, RunKey};
+use convoke_platform::backoff::Backoff;
+use convoke_platform::socket::{Socket, SocketError};
+use convoke_platform::{Class, ControlToken, InMeeting, PlatformError};
+
+/// Texts that wait to be stored, of one meeting, and how many are stored at once.
+const MAX_PENDING_TEXTS: usize = 256;
+const MAX_BATCH: usize = 64;
+
+/// How long it waits while the intake is busy, or the database does not answer.
+const BUSY_DELAY: Duration = Duration::from_millis(20);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// A connection that was lost is opened again at once, so many times in a row.
+const MAX_QUICK_RETRIES: u32 = 3;
+const QUICK_RETRY_DELAY: Duration = Duration::from_millis(300);
+
+/// A meeting that the platform does not know is asked for so many times.
+const UNKNOWN_DELAY: Duration = Duration::from_secs(3);
+const MAX_UNKNOWN: u32 = 5;
+
+/// How often it is written who is there, if that changes, and when something was heard, if it does not.
+const SHOW_INTERVAL: Duration = Duration::from_millis(600);
+const HEARD_INTERVAL: Duration = Duration::from_secs(3);
+
+/// After the meeting told its end, what the platform pushes has so long to tell it, too.
+const END_GRACE: Duration = Duration::from_secs(5);
+
+/// Why a connection ended, or there was none.
+enum End {
+    /// The meeting is over.
+    Over,
+    /// The platform does not know it, or not yet.
+    Unknown,
+    /// It is not to be tried again.
+    Settled(LiveState, String),
+    /// The platform's API failed.
+    Platform(PlatformError),
+    /// The connection was lost after it had been opened.
+    Lost(SocketError),
+    /// The database does not answer.
+    Log(LogError),
+}
+
+impl From<PlatformError> for End {
+    fn from(error: PlatformError) -> Self {
+        Self::Platform(error)
+    }
+}
+
+impl From<LogError> for End {
+    fn from(error: LogError) -> Self {
+        Self::Log(error)
+    }
+}
+
+/// A text, when it came, and its share of the memory.
+type Pending = (Millis, String, OwnedSemaphorePermit);
+
+/// One meeting that is attended.
+struct Attendance {
+    context: Arc<Context>,
+    meeting: LiveMeeting,
+    run: RunKey,
+    stop: CancellationToken,
+    control: Option<(ControlToken, Instant)>,
+    /// When its newest message came that is stored.
+    heard_at: Option<Millis>,
+    /// Its end, if it told it.
+    ended_at: Option<Millis>,
+}
+
+/// Attends a meeting until it is over, or until `stop`.
+pub(super) async fn attend(context: Arc<Context>, meeting: LiveMeeting, stop: CancellationToken) {
+    let Some(run) = meeting.run() else { return };
+    let heard_at = meeting.heard_at;
+    let mut attendance = Attendance { context, meeting, run, stop, control: None, heard_at, ended_at: None };
+    let stop = attendance.stop.clone();
+    // May be dropped at any point: what was stored is recognised when it is told again.
+    let work = async {
+        if let Some(at) = attendance.until_over().await {
+            attendance.heal(at).await;
+            // Its row says so, until the tables do.
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = work => {}
+    }
+}
+
+impl Attendance {
+    fn parts(&self) -> &LiveParts {
+        &self.context.parts
+    }
+
+    fn number(&self) -> &str {
+        &self.meeting.meeting_id
+    }
+
+    /// Connects, again and again. Returns when it is over, if it is.
+    async fn until_over(&mut self) -> Option<Millis> {
+        let mut backoff = Backoff::new(TASK);
+        let (mut quick, mut unknown) = (0, 0);
+        loop {
+            let begun = Instant::now();
+            let end = self.connection(&mut backoff).await;
+            let clock = self.parts().clock.clone();
+            let pause = match end {
+                End::Over => return Some(self.ended_at.unwrap_or_else(|| clock.now())),
+                End::Settled(state, reason) => {
+                    self.settle(state, &reason).await;
+                    return None;
+                }
+                End::Unknown if unknown < MAX_UNKNOWN => {
+                    unknown += 1;
+                    UNKNOWN_DELAY
+                }
+                End::Unknown => {
+                    self.settle(LiveState::Refused, "the platform knows no such meeting that is not over").await;
+                    return None;
+                }
+                End::Log(error) => {
+                    tracing::debug!(%error, "attending a meeting waits for the database");
+                    RETRY_DELAY
+                }
+                End::Lost(error) => {
+                    tracing::info!(meeting_id = self.number(), %error, "the connection to a running meeting ended; it is opened again");
+                    self.explain(&error.to_string()).await;
+                    quick = if begun.elapsed() > self.parts().pace.silence { 0 } else { quick + 1 };
+                    if quick <= MAX_QUICK_RETRIES {
+                        QUICK_RETRY_DELAY.mul_f64(1.0 + rand::random::<f64>())
+                    } else {
+                        backoff.failed(clock.steady(), &error.into(), rand::random());
+                        backoff.left(clock.steady())
+                    }
+                }
+                End::Platform(error) => {
+                    self.explain(&error.to_string()).await;
+                    backoff.failed(clock.steady(), &error, rand::random());
+                    backoff.left(clock.steady()).max(RETRY_DELAY)
+                }
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Notes why it is not attended now.
+    async fn explain(&self, reason: &str) {
+        let LiveParts { log, owner, .. } = self.parts();
+        let _ = log.settle_live(self.number(), owner, LiveState::Attending, Some(reason)).await;
+    }
+
+    /// Says once that it is not attended.
+    async fn settle(&self, state: LiveState, reason: &str) {
+        let LiveParts { log, owner, metrics, .. } = self.parts();
+        loop {
+            match log.settle_live(self.number(), owner, state, Some(reason)).await {
+                Ok(new) => {
+                    let counted = match state {
+                        LiveState::NoPassword => Unattended::NoPassword,
+                        LiveState::Refused => Unattended::Refused,
+                        _ => return,
+                    };
+                    if new {
+                        metrics.unattended.of(counted).inc();
+                        tracing::warn!(meeting_id = self.number(), "a running meeting is not attended: {reason}");
+                    }
+                    return;
+                }
+                Err(error) => tracing::debug!(%error, "noting that a meeting is not attended is tried again"),
+            }
+            tokio::time::sleep(RETRY_DELAY).await;
+        }
+    }
+
+    /// The control token, as long as it is valid.
+    async fn control(&mut self) -> Result<ControlToken, End> {
+        if let Some((control, _)) = self.control.as_ref().filter(|(_, renew_at)| *renew_at > Instant::now()) {
+            return Ok(control.clone());
+        }
+        let password = match self.meeting.password.clone().map(SecretString::from) {
+            Some(password) => password,
+            None => self.told_password().await?,
+        };
+        self.renew(&password).await
+    }
+
+    /// Takes a control token, or keeps the one that there is alive.
+    async fn renew(&mut self, password: &SecretString) -> Result<ControlToken, End> {
+        let before = self.control.take().map(|(control, _)| control);
+        let asked = self.parts().client.control_token(self.number(), password, before.as_ref()).await;
+        let control = asked.map_err(|error| self.refused(error))?;
+        let renew_at = Instant::now() + control.valid.mul_f64(0.75);
+        self.control = Some((control.clone(), renew_at));
+        Ok(control)
+    }
+
+    /// The host's password, as the platform tells it.
+    async fn told_password(&self) -> Result<SecretString, End> {
+        let Some(chair) = self.parts().client.chair(self.number()).await? else { return Err(End::Unknown) };
+        if !self.meeting.asked && !self.parts().options.wants(self.number(), chair.user_uuid.as_deref()) {
+            return Err(End::Settled(LiveState::Unwanted, "its host is not in live.hosts".to_owned()));
+        }
+        chair.password.ok_or_else(|| {
+            let reason = "the platform does not tell this account the host's password: give it by `convoke live attach NUMBER \
+                          --password-file FILE`";
+            End::Settled(LiveState::NoPassword, reason.to_owned())
+        })
+    }
+
+    fn refused(&self, error: PlatformError) -> End {
+        match InMeeting::of(&error) {
+            Some(InMeeting::Over) => End::Over,
+            Some(InMeeting::NotBegun) => End::Unknown,
+            Some(InMeeting::WrongPassword) if self.meeting.password.is_some() => End::Settled(
+                LiveState::Refused,
+                "its number or the password that was given is wrong: give another one by `convoke live attach`".to_owned(),
+            ),
+            Some(InMeeting::WrongPassword) => {
+                End::Settled(LiveState::Refused, "the platform refuses the host's password that it told".to_owned())
+            }
+            None if matches!(error.class, Class::Token | Class::Configuration | Class::Locked) => {
+                End::Settled(LiveState::Refused, error.with_advice())
+            }
+            None => End::Platform(error),
+        }
+    }
+
+    /// One connection, from its opening to its end.
+    async fn connection(&mut self, backoff: &mut Backoff) -> End {
+        let (socket, control) = match self.open().await {
+            Ok(opened) => opened,
+            Err(end) => {
+                if matches!(end, End::Platform(_)) {
+                    self.parts().metrics.connections.of(Connected::Failed).inc();
+                }
+                return end;
+            }
+        };
+        backoff.answered();
+        let LiveParts { log, owner, metrics, clock, .. } = self.parts().clone();
+        metrics.connections.of(Connected::Opened).inc();
+        metrics.meetings.inc();
+        let _guard = Decrease(metrics.meetings.clone());
+        if let Err(error) = log.settle_live(self.number(), &owner, LiveState::Attending, None).await {
+            return error.into();
+        }
+        let (number, uuid) = (self.meeting.meeting_id.clone(), Arc::clone(&self.run.meeting_uuid));
+        let run = LiveRun { meeting_id: &number, meeting_uuid: &uuid };
+        let gap = self.heard_at.map(|from| message::gap(run, from, clock.now()));
+        tracing::info!(meeting_id = number, again = gap.is_some(), "attends a running meeting");
+        let (texts, pending) = mpsc::channel(MAX_PENDING_TEXTS);
+        let context = Arc::clone(&self.context);
+        let mut storing = Storing {
+            context: &context,
+            run,
+            key: &self.run,
+            presence: Presence::default(),
+            heard_at: &mut self.heard_at,
+            ended_at: &mut self.ended_at,
+        };
+        let mut listening = Listening {
+            context: &context,
+            number: &number,
+            password: self.meeting.password.clone().map(SecretString::from),
+            control,
+            control_kept: None,
+            texts,
+        };
+        let (end, ()) = tokio::join!(listening.listen(socket), storing.store(gap, pending));
+        let kept = listening.control_kept.take();
+        if let Some(kept) = kept {
+            self.control = Some(kept);
+        }
+        metrics.connections.of(Connected::Lost).inc();
+        match end {
+            _ if self.ended_at.is_some() => End::Over,
+            Ok(()) => End::Lost(SocketError::Lost("the server closed it".to_owned())),
+            Err(error) => {
+                if matches!(error, SocketError::TooLong) {
+                    metrics.discarded.of(Discarded::TooLong).inc();
+                }
+                End::Lost(error)
+            }
+        }
+    }
+
+    async fn open(&mut self) -> Result<(Socket, ControlToken), End> {
+        let control = self.control().await?;
+        let LiveParts { client, options, .. } = self.parts().clone();
+        let token = match client.socket_token(self.number(), &control).await {
+            Ok(token) => token,
+            Err(mut error) => {
+                // It may be the control token that is not valid any more.
+                self.control = None;
+                if error.class == Class::Token {
+                    error.class = Class::Transient;
+                }
+                return Err(self.refused(error));
+            }
+        };
+        let failed = |error: SocketError| End::Platform(error.into());
+        let mut socket =
+            Socket::open(&control.socket_url, self.number(), &token, &options.tls).await.map_err(failed)?;
+        let mut kinds: Vec<&str> = options.topics.iter().flat_map(|topic| topic.kinds()).copied().collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        socket.subscribe(self.number(), &kinds, &control.token).await.map_err(failed)?;
+        if options.topics.contains(&LiveTopic::Captions) {
+            socket.start_captions(self.number(), &control.token).await.map_err(failed)?;
+        }
+        Ok((socket, control))
+    }
+
+    /// Stores the end of a meeting that told it, if what the platform pushes does not.
+    async fn heal(&self, at: Millis) {
+        tokio::time::sleep(END_GRACE).await;
+        let LiveParts { log, intake, clock, .. } = self.parts();
+        let uuid = self.run.meeting_uuid.to_string();
+        loop {
+            let healed = async {
+                let known = log.known_runs(std::slice::from_ref(&uuid)).await.map_err(crate::backfill::Error::from)?;
+                let goes_on = known.iter().any(|run| run.live_at.is_some());
+                if goes_on {
+                    let run = FilledRun { meeting_id: Some(self.number()), meeting_uuid: &uuid, cycle_sub_id: None };
+                    let end = synthesis::of_meeting(FilledEvent::End, at, &run);
+                    store(intake, clock, (&self.run.subscriber_id, Source::Platform), &[end]).await?;
+                    tracing::warn!(
+                        meeting_uuid = uuid,
+                        "a meeting is over whose meeting.end did not arrive: the meeting itself told its end"
+                    );
+                }
+                Ok::<(), crate::backfill::Error>(())
+            };
+            match healed.await {
+                Ok(()) => return,
+                Err(error) => tracing::debug!(%error, "the end of a meeting is stored later"),
+            }
+            tokio::time::sleep(RETRY_DELAY).await;
+        }
+    }
+}
+
+/// Decreases a gauge when it is dropped.
+struct Decrease(prometheus::IntGauge);
+
+impl Drop for Decrease {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Receives what comes, and says that we are there.
+struct Listening<'a> {
+    context: &'a Context,
+    number: &'a str,
+    password: Option<SecretString>,
+    control: ControlToken,
+    /// The control token that was kept alive, and when it is to be again.
+    control_kept: Option<(ControlToken, Instant)>,
+    texts: mpsc::Sender<Pending>,
+}
+
+impl Listening<'_> {
+    async fn listen(&mut self, mut socket: Socket) -> Result<(), SocketError> {
+        let outcome = self.receive(&mut socket).await;
+        // Whoever stores learns that nothing more comes.
+        self.texts = mpsc::channel(1).0;
+        if outcome.is_ok() {
+            socket.close().await;
+        }
+        outcome
+    }
+
+    async fn receive(&mut self, socket: &mut Socket) -> Result<(), SocketError> {
+        let LiveParts { pace, clock, .. } = &self.context.parts;
+        let mut beat = tokio::time::interval_at(Instant::now() + pace.beat, pace.beat);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut renew_at = Instant::now() + self.control.valid.mul_f64(0.75);
+        let mut heard = Instant::now();
+        loop {
+            tokio::select! {
+                _ = beat.tick() => socket.beat().await?,
+                () = tokio::time::sleep_until(heard + pace.silence) => return Err(SocketError::Slow(pace.silence)),
+                () = tokio::time::sleep_until(renew_at) => renew_at = self.keep_alive(socket, &mut beat).await?,
+                text = socket.next() => {
+                    let Some(text) = text? else { return Ok(()) };
+                    let received_at = clock.now();
+                    let size = u32::try_from(text.len().max(1)).unwrap_or(u32::MAX);
+                    let room = Arc::clone(&self.context.pending).acquire_many_owned(size);
+                    let Ok(room) = beating(socket, &mut beat, room).await? else { return Ok(()) };
+                    let sent = self.texts.send((received_at, text, room));
+                    if beating(socket, &mut beat, sent).await?.is_err() {
+                        return Ok(());
+                    }
+                    heard = Instant::now();
+                }
+            }
+        }
+    }
+
+    /// Keeps the control token alive: the manual does not say whether a subscription outlives it. Returns when to do it again.
+    async fn keep_alive(&mut self, socket: &mut Socket, beat: &mut Interval) -> Result<Instant, SocketError> {
+        let LiveParts { client, .. } = &self.context.parts;
+        // "Not checked in a keep-alive call", but required.
+        let password = self.password.clone().unwrap_or_default();
+        let asked = client.control_token(self.number, &password, Some(&self.control));
+        let again = match beating(socket, beat, asked).await? {
+            Ok(control) => {
+                self.control = control;
+                self.control.valid.mul_f64(0.75)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the control token of a meeting could not be kept alive; it is tried again");
+                (self.control.valid / 20).max(RETRY_DELAY)
+            }
+        };
+        let again = Instant::now() + again;
+        self.control_kept = Some((self.control.clone(), again));
+        Ok(again)
+    }
+}
+
+/// Waits for something while heartbeats go on.
+async fn beating<T>(socket: &mut Socket, beat: &mut Interval, wanted: impl Future<Output = T>) -> Result<T, SocketError> {
+    tokio::pin!(wanted);
+    loop {
+        tokio::select! {
+            outcome = &mut wanted => return Ok(outcome),
+            _ = beat.tick() => socket.beat().await?,
+        }
+    }
+}
+
+/// Stores what came, in order.
+struct Storing<'a> {
+    context: &'a Context,
+    run: LiveRun<'a>,
+    key: &'a RunKey,
+    presence: Presence,
+    heard_at: &'a mut Option<Millis>,
+    ended_at: &'a mut Option<Millis>,
+}
+
+impl Storing<'_> {
+    async fn store(&mut self, gap: Option<LiveEvent>, mut pending: mpsc::Receiver<Pending>) {
+        if let Some(gap) = gap {
+            self.keep(&[gap]).await;
+        }
+        let mut batch = Vec::with_capacity(MAX_BATCH);
+        let mut shown_at = Instant::now();
+        loop {
+            let show_in = if self.presence.is_changed() { SHOW_INTERVAL } else { HEARD_INTERVAL };
+            tokio::select! {
+                biased;
+                () = tokio::time::sleep_until(shown_at + show_in), if self.heard_at.is_some() => {
+                    shown_at = Instant::now();
+                    self.show().await;
+                    continue;
+                }
+                received = pending.recv_many(&mut batch, MAX_BATCH) => if received == 0 { return self.show().await },
+            }
+            let metrics = &self.context.parts.metrics;
+            let received = batch.iter().map(|(at, _, _)| *at).max();
+            let mut events = Vec::with_capacity(batch.len());
+            for (received_at, text, _) in &batch {
+                match message::heard(text, self.run, *received_at) {
+                    Heard::Event(event) => events.push(event),
+                    Heard::Answer => {}
+                    Heard::Noise => {
+                        metrics.discarded.of(Discarded::NotJson).inc();
+                        self.context.throttle.run("noise", |suppressed| {
+                            tracing::warn!(suppressed, "a running meeting sent a text that is no message: it is not kept");
+                        });
+                    }
+                }
+            }
+            self.keep(&events).await;
+            for event in &events {
+                self.presence.add(event);
+                *self.ended_at = self.ended_at.or_else(|| ended(event));
+            }
+            *self.heard_at = received.or(*self.heard_at);
+            // Their share of the memory is given back.
+            batch.clear();
+        }
+    }
+
+    /// Stores events, however long that takes. What the platform pushes comes first.
+    async fn keep(&self, events: &[LiveEvent]) {
+        let LiveParts { intake, clock, metrics, .. } = &self.context.parts;
+        if events.is_empty() {
+            return;
+        }
+        loop {
+            while intake.is_busy() || !intake.accepting() {
+                tokio::time::sleep(BUSY_DELAY).await;
+            }
+            match store(intake, clock, (&self.key.subscriber_id, Source::Live), events).await {
+                Ok(stored) => {
+                    for (event, appended) in events.iter().zip(stored) {
+                        if appended == convoke_log::Appended::Stored {
+                            metrics.messages.of(event.kind).inc();
+                        }
+                    }
+                    return;
+                }
+                Err(error) => tracing::debug!(%error, "what a running meeting told is stored later"),
+            }
+            tokio::time::sleep(RETRY_DELAY).await;
+        }
+    }
+
+    /// Shows who is there. If that fails, it is shown with the next message.
+    async fn show(&mut self) {
+        let (Some(heard_at), LiveParts { log, .. }) = (*self.heard_at, &self.context.parts) else { return };
+        let (present, gone) = self.presence.changes().unwrap_or((Vec::new(), Some(Vec::new())));
+        if let Err(error) = log.keep_present(self.key, heard_at, &present, gone.as_deref()).await {
+            tracing::debug!(%error, "who is in a meeting is shown later");
+            self.presence.again();
+        }
+    }
+}
