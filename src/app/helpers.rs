@@ -12,7 +12,7 @@ use crate::audit::watch::{StreamMetrics, StreamWatch};
 use crate::backfill::task::{self, BackfillMetrics};
 use crate::completeness::task::{self as completeness, CompletenessMetrics};
 use crate::enrichment::{self, Directory, Enrichment, Enterprise, PEOPLE_TASK};
-use crate::live::{self, LiveMetrics, LiveParts, LivePace};
+use crate::live::{self, LiveMetrics, LivePace, LiveParts};
 use crate::metrics::{Counters, Registry};
 use crate::projection::{self, Projector};
 use crate::recordings::{self, Recordings};

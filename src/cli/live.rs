@@ -49,7 +49,9 @@ pub async fn run(arguments: &LiveArguments, env: &Env) -> Outcome {
                 ));
             }
             if meeting.is_empty() || !meeting.bytes().all(|byte| byte.is_ascii_digit()) {
-                return Err(Failure::Usage(format!("`{meeting}` is not the number of a meeting: write it in digits alone")));
+                return Err(Failure::Usage(format!(
+                    "`{meeting}` is not the number of a meeting: write it in digits alone"
+                )));
             }
             let password = password_file.as_deref().map(config::load_meeting_password).transpose()?;
             let password = password.as_ref().map(|password| password.expose_secret());

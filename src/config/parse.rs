@@ -206,7 +206,10 @@ pub(super) fn live_topics(text: &str) -> Result<Vec<LiveTopic>, Refusal> {
         }
     }
     if topics.is_empty() {
-        return Err(Refusal::new("nothing would be asked of the meetings", "name something, or write live.enabled = false"));
+        return Err(Refusal::new(
+            "nothing would be asked of the meetings",
+            "name something, or write live.enabled = false",
+        ));
     }
     Ok(topics)
 }

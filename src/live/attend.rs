@@ -40,9 +40,6 @@ const MAX_UNKNOWN: u32 = 5;
 const SHOW_INTERVAL: Duration = Duration::from_millis(600);
 const HEARD_INTERVAL: Duration = Duration::from_secs(3);
 
-/// After the meeting told its end, what the platform pushes has so long to tell it, too.
-const END_GRACE: Duration = Duration::from_secs(5);
-
 /// Why a connection ended, or there was none.
 enum End {
     /// The meeting is over.
@@ -97,9 +94,11 @@ pub(super) async fn attend(context: Arc<Context>, meeting: LiveMeeting, stop: Ca
     let work = async {
         if let Some(at) = attendance.until_over().await {
             attendance.heal(at).await;
-            // Its row says so, until the tables do.
+            // It stays ours until the tables say so, too.
             std::future::pending::<()>().await;
         }
+        // A command may bring it back.
+        attendance.context.attended().remove(attendance.number());
     };
     tokio::select! {
         () = stop.cancelled() => {}
@@ -233,7 +232,8 @@ impl Attendance {
             Some(InMeeting::NotBegun) => End::Unknown,
             Some(InMeeting::WrongPassword) if self.meeting.password.is_some() => End::Settled(
                 LiveState::Refused,
-                "its number or the password that was given is wrong: give another one by `convoke live attach`".to_owned(),
+                "its number or the password that was given is wrong: give another one by `convoke live attach`"
+                    .to_owned(),
             ),
             Some(InMeeting::WrongPassword) => {
                 End::Settled(LiveState::Refused, "the platform refuses the host's password that it told".to_owned())
@@ -333,8 +333,8 @@ impl Attendance {
 
     /// Stores the end of a meeting that told it, if what the platform pushes does not.
     async fn heal(&self, at: Millis) {
-        tokio::time::sleep(END_GRACE).await;
-        let LiveParts { log, intake, clock, .. } = self.parts();
+        let LiveParts { log, intake, clock, pace, .. } = self.parts();
+        tokio::time::sleep(pace.grace).await;
         let uuid = self.run.meeting_uuid.to_string();
         loop {
             let healed = async {
@@ -441,7 +441,11 @@ impl Listening<'_> {
 }
 
 /// Waits for something while heartbeats go on.
-async fn beating<T>(socket: &mut Socket, beat: &mut Interval, wanted: impl Future<Output = T>) -> Result<T, SocketError> {
+async fn beating<T>(
+    socket: &mut Socket,
+    beat: &mut Interval,
+    wanted: impl Future<Output = T>,
+) -> Result<T, SocketError> {
     tokio::pin!(wanted);
     loop {
         tokio::select! {
@@ -489,7 +493,10 @@ impl Storing<'_> {
                     Heard::Noise => {
                         metrics.discarded.of(Discarded::NotJson).inc();
                         self.context.throttle.run("noise", |suppressed| {
-                            tracing::warn!(suppressed, "a running meeting sent a text that is no message: it is not kept");
+                            tracing::warn!(
+                                suppressed,
+                                "a running meeting sent a text that is no message: it is not kept"
+                            );
                         });
                     }
                 }

@@ -2,7 +2,7 @@
 //! log. Off by default, and never in the way of what the platform pushes: it waits whenever the intake is busy.
 //!
 //! Which meetings are wanted, and which replica attends which, stands in `live_meetings`: a row is leased for
-//! [`LEASE_TIME`] by one statement a second, so another replica takes a meeting over within that time. All meetings of a
+//! [`LivePace::lease`] by one statement a second, so another replica takes a meeting over within that time. All meetings of a
 //! process are one task: together they never take more than one processor, or more memory than [`MAX_PENDING_BYTES`].
 //!
 //! A meeting is attended ([`attend`]) by the host's password, which its detail tells to the administrator of the host's enterprise,
@@ -36,15 +36,11 @@ pub use message::{Heard, LiveEvent, LiveKind, LiveRun, LiveTopic, heard};
 /// The task's name.
 pub const TASK: &str = "live_meetings";
 
-/// How long a lease lasts, and how often it is renewed and looked for others.
-const LEASE_TIME: Duration = Duration::from_secs(5);
+/// How often leases are renewed, and others are looked for.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often rows of meetings that are over are deleted, and rows of the log beyond their retention.
 const CLEAN_INTERVAL: Duration = Duration::from_secs(10);
-
-/// How long a meeting that is over, by what was pushed, may still tell something.
-const LAST_WORDS_TIME: Duration = Duration::from_secs(5);
 
 /// Texts that were received and not stored yet, of all meetings together.
 const MAX_PENDING_BYTES: usize = 16 << 20;
@@ -91,11 +87,16 @@ pub struct LivePace {
     pub beat: Duration,
     /// After so long without anything, not even an answer to a heartbeat, the connection is given up.
     pub silence: Duration,
+    /// How long a lease lasts.
+    pub lease: Duration,
+    /// How long the other side has to tell the end of a meeting, too: the meeting itself, or what is pushed.
+    pub grace: Duration,
 }
 
 impl Default for LivePace {
     fn default() -> Self {
-        Self { beat: Duration::from_secs(60), silence: Duration::from_secs(90) }
+        let [beat, silence, lease, grace] = [60, 90, 5, 5].map(Duration::from_secs);
+        Self { beat, silence, lease, grace }
     }
 }
 
@@ -146,7 +147,8 @@ impl LiveMetrics {
     #[must_use]
     pub fn new(registry: &Registry) -> Self {
         Self {
-            meetings: registry.int_gauge("convoke_live_meetings", "Running meetings whose own push this process receives now."),
+            meetings: registry
+                .int_gauge("convoke_live_meetings", "Running meetings whose own push this process receives now."),
             messages: registry.counters(
                 "convoke_live_messages_total",
                 "Messages of running meetings that were stored, by the type of their event.",
@@ -242,7 +244,7 @@ pub async fn run(parts: LiveParts, migrated: CancellationToken, stop: Cancellati
             }
         }
     };
-    let _ = tokio::time::timeout(LEASE_TIME, released).await;
+    let _ = tokio::time::timeout(context.parts.pace.lease, released).await;
 }
 
 /// Attends whatever comes.
@@ -258,7 +260,7 @@ async fn attend_all(context: &Arc<Context>, mut begun: mpsc::UnboundedReceiver<(
 
 /// Takes and renews leases, and begins and ends what they are for.
 async fn keep(context: &Arc<Context>, begin: &mpsc::UnboundedSender<(LiveMeeting, CancellationToken)>) {
-    let LiveParts { clock, .. } = &context.parts;
+    let LiveParts { clock, pace, .. } = &context.parts;
     let (mut held_at, mut cleaned_at) = (clock.steady(), None);
     loop {
         let asked_at = clock.steady();
@@ -269,7 +271,7 @@ async fn keep(context: &Arc<Context>, begin: &mpsc::UnboundedSender<(LiveMeeting
                     tracing::warn!(%error, suppressed, "cannot tell which meetings to attend; retrying");
                 });
                 // Another replica may have them.
-                if clock.steady().saturating_sub(held_at) > LEASE_TIME {
+                if clock.steady().saturating_sub(held_at) > pace.lease {
                     context.attended().drain().for_each(|(_, attended)| attended.stop.cancel());
                 }
             }
@@ -288,11 +290,11 @@ async fn take(
     context: &Arc<Context>,
     begin: &mpsc::UnboundedSender<(LiveMeeting, CancellationToken)>,
 ) -> Result<(), LogError> {
-    let LiveParts { log, owner, options, clock, .. } = &context.parts;
+    let LiveParts { log, owner, options, pace, clock, .. } = &context.parts;
     if let Some(numbers) = options.candidates() {
         log.want_live(numbers).await?;
     }
-    let held = log.lease_live(owner, LEASE_TIME, options.max_meetings).await?;
+    let held = log.lease_live(owner, pace.lease, options.max_meetings).await?;
     let mut over = false;
     {
         let mut attended = context.attended();
@@ -307,7 +309,7 @@ async fn take(
             match attended.get_mut(&meeting.meeting_id) {
                 Some(known) if !meeting.goes_on => {
                     let since = *known.over.get_or_insert_with(|| clock.steady());
-                    if clock.steady().saturating_sub(since) > LAST_WORDS_TIME {
+                    if clock.steady().saturating_sub(since) > pace.grace {
                         known.stop.cancel();
                         over = true;
                     }

@@ -200,19 +200,36 @@ mod tests {
             all.into_iter().filter_map(|(on, letter)| on.then_some(letter)).collect::<String>()
         };
         let rows = presence.people.keys().filter_map(|pid| presence.present(pid));
-        rows.map(|row| format!("{} {} {}", row.display_name.clone().unwrap_or_default(), row.place.as_str(), flags(&row)))
-            .collect()
+        rows.map(|row| {
+            format!("{} {} {}", row.display_name.clone().unwrap_or_default(), row.place.as_str(), flags(&row))
+        })
+        .collect()
     }
 
     #[test]
     fn of_each_field_the_newest_value_counts_whatever_order_the_messages_come_in() {
         let messages = [
-            (0, r#""action":"ParticipantsNotify","msgMode":0,"version":1735700466000,"data":[{"pid":"a","mode":0,"pinfoMap":{"NAME":"A","MUTE":"1"}},{"pid":"b","mode":0,"pinfoMap":{"NAME":"B","STATE":"1"}}]"#),
-            (5, r#""action":"ParticipantsNotify","msgMode":1,"version":39,"data":[{"pid":"a","mode":0,"pinfoMap":{"MUTE":"0","HAND":"1"}}]"#),
-            (5, r#""action":"ParticipantsNotify","msgMode":1,"version":40,"data":[{"pid":"a","mode":0,"pinfoMap":{"HAND":"0"}}]"#),
+            (
+                0,
+                r#""action":"ParticipantsNotify","msgMode":0,"version":1735700466000,"data":[{"pid":"a","mode":0,"pinfoMap":{"NAME":"A","MUTE":"1"}},{"pid":"b","mode":0,"pinfoMap":{"NAME":"B","STATE":"1"}}]"#,
+            ),
+            (
+                5,
+                r#""action":"ParticipantsNotify","msgMode":1,"version":39,"data":[{"pid":"a","mode":0,"pinfoMap":{"MUTE":"0","HAND":"1"}}]"#,
+            ),
+            (
+                5,
+                r#""action":"ParticipantsNotify","msgMode":1,"version":40,"data":[{"pid":"a","mode":0,"pinfoMap":{"HAND":"0"}}]"#,
+            ),
             (6, r#""action":"ParticipantsNotify","msgMode":1,"version":41,"data":[{"pid":"b","mode":1}]"#),
-            (7, r#""action":"WaitingListNotify","msgMode":1,"version":3,"data":[{"pid":"c","mode":0,"pinfoMap":{"NAME":"C","WAITINGSTATE":"0"}}]"#),
-            (9, r#""action":"SpeakerChangeNotify","msgMode":0,"version":1735700466009,"data":[{"pid":"a","speakingVolume":7}]"#),
+            (
+                7,
+                r#""action":"WaitingListNotify","msgMode":1,"version":3,"data":[{"pid":"c","mode":0,"pinfoMap":{"NAME":"C","WAITINGSTATE":"0"}}]"#,
+            ),
+            (
+                9,
+                r#""action":"SpeakerChangeNotify","msgMode":0,"version":1735700466009,"data":[{"pid":"a","speakingVolume":7}]"#,
+            ),
         ];
         for turn in 0..messages.len() {
             for reversed in [false, true] {
@@ -230,10 +247,18 @@ mod tests {
     #[test]
     fn a_full_list_ends_who_is_not_in_it_and_replaces_what_was_written_before() {
         let mut presence = Presence::default();
-        add(&mut presence, 0, r#""action":"ParticipantsNotify","msgMode":1,"data":[{"pid":"a","pinfoMap":{"NAME":"A"}}]"#);
+        add(
+            &mut presence,
+            0,
+            r#""action":"ParticipantsNotify","msgMode":1,"data":[{"pid":"a","pinfoMap":{"NAME":"A"}}]"#,
+        );
         let (present, gone) = presence.changes().expect("it changed");
         assert_eq!((present.len(), gone), (1, Some(Vec::new())));
-        add(&mut presence, 5, r#""action":"ParticipantsNotify","msgMode":0,"data":[{"pid":"b","pinfoMap":{"NAME":"B"}}]"#);
+        add(
+            &mut presence,
+            5,
+            r#""action":"ParticipantsNotify","msgMode":0,"data":[{"pid":"b","pinfoMap":{"NAME":"B"}}]"#,
+        );
         let (present, gone) = presence.changes().expect("it changed");
         assert_eq!((present.len(), &*present[0].participant_id, gone), (1, "b", None));
         assert_eq!(presence.changes(), None);

@@ -72,7 +72,8 @@ impl Client {
         let Some(answer) = existing(self.core.call(&call).await)? else { return Ok(None) };
         let Some(data) = answer.get("conferenceData").filter(|data| data.is_object()) else { return Ok(None) };
         let role = |entry: &&Value| parse::text(entry, &["conferenceRole"]).as_deref() == Some("chair");
-        let password = parse::array(data, "passwordEntry").iter().find(role).and_then(|it| parse::text(it, &["password"]));
+        let password =
+            parse::array(data, "passwordEntry").iter().find(role).and_then(|it| parse::text(it, &["password"]));
         // What is hidden by stars is not told.
         let password = password.filter(|password| !password.bytes().all(|byte| byte == b'*')).map(SecretString::from);
         Ok(Some(Chair { password, user_uuid: parse::text(data, &["userUUID"]) }))
@@ -111,7 +112,11 @@ impl Client {
     ///
     /// # Errors
     /// [`PlatformError`]; see [`InMeeting`].
-    pub async fn socket_token(&self, conference_id: &str, control: &ControlToken) -> Result<SecretString, PlatformError> {
+    pub async fn socket_token(
+        &self,
+        conference_id: &str,
+        control: &ControlToken,
+    ) -> Result<SecretString, PlatformError> {
         let doing = "asking for a meeting's WebSocket token";
         let call = Call::get(doing, SOCKET_TOKEN, vec![("conferenceID", conference_id.to_owned())]);
         let headers = [("x-conference-authorization", SecretString::from(control.token.expose_secret()))];

@@ -85,7 +85,9 @@ pub enum SocketError {
 impl From<SocketError> for PlatformError {
     fn from(error: SocketError) -> Self {
         let advice = match error {
-            SocketError::Tls(_) => "Name the server's authority in live.tls_ca, or the name in its certificate in live.tls_name.",
+            SocketError::Tls(_) => {
+                "Name the server's authority in live.tls_ca, or the name in its certificate in live.tls_name."
+            }
             _ => "",
         };
         Self::new(Class::Transient, "listening to a running meeting", error.to_string(), advice)
@@ -135,7 +137,8 @@ impl Socket {
         kinds: &[&str],
         control: &SecretString,
     ) -> Result<(), SocketError> {
-        let data = json!({ "conferenceID": conference_id, "subscribeType": kinds, "confToken": control.expose_secret() });
+        let data =
+            json!({ "conferenceID": conference_id, "subscribeType": kinds, "confToken": control.expose_secret() });
         let sequence = self.ask("Subscribe", json!({ "data": data.to_string() })).await?;
         let answered = async {
             while let Some(text) = self.receive().await? {

@@ -23,7 +23,7 @@ struct Script {
 
 impl Script {
     fn start(arguments: &[&str]) -> Self {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/live/websockets.py");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/live/foreign_end.py");
         let mut command = Command::new(tools::python());
         command.arg(script).args(arguments).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().expect("Python");
@@ -32,7 +32,8 @@ impl Script {
     }
 
     async fn says(&mut self) -> Value {
-        let line = timeout(WAIT_TIMEOUT, self.lines.next_line()).await.expect("in time").expect("text").expect("a line");
+        let line =
+            timeout(WAIT_TIMEOUT, self.lines.next_line()).await.expect("in time").expect("text").expect("a line");
         serde_json::from_str(&line).expect("JSON")
     }
 }

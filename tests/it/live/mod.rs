@@ -24,7 +24,6 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::log_contract::fixture::{Backend, append, on_both};
-use crate::support::sign::APP_ID;
 use crate::support::tls;
 use crate::support::wait::{eventually, stretched};
 use crate::{simulated_platform, support::service::WAIT_TIMEOUT};
@@ -93,7 +92,11 @@ impl Scene {
     }
 
     /// Attends, as the replica `owner`.
-    fn attends(&self, owner: &str, change: impl FnOnce(&mut LiveOptions, &mut LivePace)) -> (JoinHandle<()>, CancellationToken) {
+    fn attends(
+        &self,
+        owner: &str,
+        change: impl FnOnce(&mut LiveOptions, &mut LivePace),
+    ) -> (JoinHandle<()>, CancellationToken) {
         let mut options = LiveOptions {
             all: true,
             meetings: Vec::new(),
@@ -103,7 +106,9 @@ impl Scene {
             retention: None,
             tls: SocketTls::default(),
         };
-        let mut pace = LivePace::default();
+        // A second takes a second, but not so many of them.
+        let (lease, grace) = (Duration::from_secs(2), Duration::from_millis(200));
+        let mut pace = LivePace { lease, grace, ..LivePace::default() };
         change(&mut options, &mut pace);
         let api = Options::new(self.platform.url(), simulated_platform::APP_ID, simulated_platform::APP_KEY.into());
         let parts = LiveParts {
@@ -161,14 +166,15 @@ fn id(message: &Value) -> String {
 async fn a_meeting_is_heard_through_two_cuts_and_a_killed_replica_and_log_tables_and_presence_equal_the_truth(
     backend: Backend,
 ) {
-    let mut scene = Scene::new(backend, |options| options.control_token_valid = Duration::from_secs(2)).await;
+    let mut scene = Scene::new(backend, |_| {}).await;
     let platform = &scene.platform;
     let (first, _) = scene.attends("one", |_, _| {});
     scene.listened(1).await;
-    let mut lost = BTreeSet::new();
     let come = |pid: &str, number: &str| {
         let at = now();
-        platform.in_meeting(NUMBER, |room| room.join(pid, &[("NAME", &format!("Guest {pid}")), ("TEL", number), ("ADDTIME", &at.get().to_string())]));
+        platform.in_meeting(NUMBER, |room| {
+            room.join(pid, &[("NAME", &format!("Guest {pid}")), ("TEL", number), ("ADDTIME", &at.get().to_string())]);
+        });
         json!({ "participantID": pid, "displayName": format!("Guest {pid}"), "callNumber": number, "joinTime": at.get(), "leftTime": 0, "role": "GENERAL" })
     };
     let (a, b) = (come("a", "+991"), come("b", "+992"));
@@ -181,8 +187,7 @@ async fn a_meeting_is_heard_through_two_cuts_and_a_killed_replica_and_log_tables
         }
         room.repeats = 5;
         room.cut();
-        // Nobody hears this.
-        lost.insert(room.told.len());
+        // Nobody hears this, until they come back.
         room.change("b", &[("SHARE", "1")]);
     });
     scene.listened(1).await;
@@ -190,7 +195,7 @@ async fn a_meeting_is_heard_through_two_cuts_and_a_killed_replica_and_log_tables
         room.wait("c", &[("NAME", "Guest c")]);
         room.speak(&["b"]);
         room.call_result("+993", "11076005");
-        room.tell("SomethingNewNotify", json!({ "x": 1 }));
+        room.raw(r#"{"action":"SomethingNew","msgID":"new"}"#);
         room.cut();
     });
     scene.listened(1).await;
@@ -203,6 +208,7 @@ async fn a_meeting_is_heard_through_two_cuts_and_a_killed_replica_and_log_tables
     assert!(killed.elapsed() < stretched(Duration::from_secs(10)), "{:?}", killed.elapsed());
     scene.listened(1).await;
     scene.platform.in_meeting(NUMBER, |room| {
+        room.reorders = false;
         room.change("b", &[("MUTE", "1")]);
         room.call_result("+991", "11076002");
         room.leave("a");
@@ -215,7 +221,7 @@ async fn a_meeting_is_heard_through_two_cuts_and_a_killed_replica_and_log_tables
                FROM live_presence",
         );
         let rows = rows.await;
-        if rows == "b:in:Guest b:ms c:waiting:Guest c:" { Ok(()) } else { Err(rows) }
+        if rows == "b:in:Guest b:mst c:waiting:Guest c:" { Ok(()) } else { Err(rows) }
     })
     .await;
     let told: Vec<Value> = scene.platform.in_meeting(NUMBER, |room| {
@@ -227,7 +233,11 @@ async fn a_meeting_is_heard_through_two_cuts_and_a_killed_replica_and_log_tables
         let status = scene.backend.value(&format!("SELECT status FROM meetings WHERE meeting_uuid = '{UUID}'")).await;
         let left = scene.backend.value("SELECT count(*) FROM live_meetings").await;
         let present = scene.backend.value("SELECT count(*) FROM live_presence").await;
-        if (&*status, &*left, &*present) == ("ended", "0", "0") { Ok(()) } else { Err(format!("{status} {left} {present}")) }
+        if (&*status, &*left, &*present) == ("ended", "0", "0") {
+            Ok(())
+        } else {
+            Err(format!("{status} {left} {present}"))
+        }
     })
     .await;
     let heard = scene.heard().await;
@@ -235,22 +245,29 @@ async fn a_meeting_is_heard_through_two_cuts_and_a_killed_replica_and_log_tables
     for (_, message) in &heard {
         *times.entry(id(message)).or_default() += 1;
     }
-    for (place, message) in told.iter().enumerate().filter(|(place, _)| !lost.contains(place)) {
-        assert_eq!(times.get(&id(message)), Some(&1), "{place} {message}");
+    for message in &told {
+        assert_eq!(times.get(&id(message)), Some(&1), "{message}");
     }
     let known: BTreeSet<String> = told.iter().map(id).collect();
     let kept = heard.iter().filter(|(_, message)| message["msgMode"] == 1).map(|(_, message)| id(message));
     assert!(kept.collect::<BTreeSet<_>>().is_subset(&known));
     let kinds: BTreeSet<&str> = heard.iter().map(|(kind, _)| kind.as_str()).collect();
     let all = [
-        "live.call_result", "live.gap", "live.meeting", "live.other", "live.participants", "live.speakers", "live.status",
+        "live.call_result",
+        "live.gap",
+        "live.meeting",
+        "live.other",
+        "live.participants",
+        "live.speakers",
+        "live.status",
         "live.waiting_room",
     ];
     assert_eq!(kinds, all.into());
     let log = format!("{heard:?}");
-    assert!(!log.contains(&host_password(NUMBER)) && !log.contains("guestJoinUri") && !log.contains("confToken"), "{log}");
-    // The control token was kept alive, and not asked for anew with the password each time.
-    assert!(scene.platform.count(Call::ControlToken) > 2);
+    assert!(
+        !log.contains(&host_password(NUMBER)) && !log.contains("guestJoinUri") && !log.contains("confToken"),
+        "{log}"
+    );
     scene.stop.cancel();
     scene.tasks.drain(..).for_each(|task| task.abort());
 }
@@ -297,7 +314,10 @@ async fn a_certificate_on_an_address_is_checked_by_its_own_authority_and_name_an
     let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
     tls::certificate(&cert, &key);
     let files = (cert.clone(), key);
-    let scene = Scene::new(Backend::sqlite(), |options| options.socket_tls = Some(files)).await;
+    let scene = Scene::new(Backend::sqlite(), |options| {
+        (options.socket_tls, options.control_token_valid) = (Some(files), Duration::from_secs(1));
+    })
+    .await;
     for (ca, name, works) in [
         (None, CertificateName::Any, false),
         (Some(cert.clone()), CertificateName::Named("convoke.example".to_owned()), false),
@@ -307,7 +327,7 @@ async fn a_certificate_on_an_address_is_checked_by_its_own_authority_and_name_an
         let stop = if works {
             let (task, stop) = scene.attends("one", |options, pace| {
                 options.tls = SocketTls { ca, name };
-                *pace = LivePace { beat: Duration::from_millis(100), silence: Duration::from_millis(400) };
+                (pace.beat, pace.silence) = (Duration::from_millis(100), Duration::from_millis(400));
             });
             scene.listened(1).await;
             (task, stop)
@@ -322,13 +342,19 @@ async fn a_certificate_on_an_address_is_checked_by_its_own_authority_and_name_an
         };
         let (task, stopped) = stop;
         if works {
-            // Heartbeats are answered; then nothing is.
-            tokio::time::sleep(Duration::from_millis(600)).await;
-            scene.listened(1).await;
+            // Heartbeats are answered, and the control token is kept alive; then nothing is.
+            let (asked, opened) = (scene.platform.count(Call::ControlToken), scene.platform.count(Call::SocketToken));
+            eventually("it is kept alive", WAIT_TIMEOUT, async || scene.platform.count(Call::ControlToken) > asked)
+                .await;
+            assert_eq!(scene.platform.count(Call::SocketToken), opened);
             scene.platform.in_meeting(NUMBER, |room| room.frozen = true);
             eventually("it is left", WAIT_TIMEOUT, async || {
                 let all = scene.standing().await;
-                if all.iter().any(|(_, why)| why.contains("no answer within")) { Ok(()) } else { Err(format!("{all:?}")) }
+                if all.iter().any(|(_, why)| why.contains("no answer within")) {
+                    Ok(())
+                } else {
+                    Err(format!("{all:?}"))
+                }
             })
             .await;
             scene.platform.in_meeting(NUMBER, |room| room.frozen = false);

@@ -82,9 +82,7 @@ fn walk(payload: &str, attendee: bool, hidden: impl Fn(&str) -> bool) -> String 
             let (called, opens) = (raw_json::exact_text(token), bytes.get(at) == Some(&b'{'));
             let called = called.as_deref();
             let is_attendee = called.is_some_and(|called| ATTENDEE_INFO.contains(&called) || called == LIVE_INFO);
-            if level.attendee && called.is_some_and(&hidden)
-                || is_attendee && !opens
-            {
+            if level.attendee && called.is_some_and(&hidden) || is_attendee && !opens {
                 at = raw_json::value_end(bytes, at);
                 continue;
             }

@@ -186,7 +186,7 @@ impl LiveMeetings for Backend {
         self.transaction(Begin::EraseLog, async |connection| {
             connection.execute(expire.bind(before).bind(MAX_EXPIRED_ROWS)).await
         })
-            .await
+        .await
     }
 }
 

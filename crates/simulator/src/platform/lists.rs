@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use time::macros::format_description;
 
-use super::live::host_password;
 use super::archive::{Archive, Run, State, Stay};
+use super::live::host_password;
 use super::options::PlatformOptions;
 use super::refusal::Refusal;
 use super::request::{Language, Paging, Query};

@@ -11,19 +11,11 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use futures_util::{SinkExt as _, StreamExt as _};
 use hyper::HeaderMap;
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::Role;
 
-use super::archive::{Run, State};
-use super::memory::{Memory, Shared};
+use super::archive::{Archive, Run, State};
 use super::options::PlatformOptions;
 use super::refusal::Refusal;
 use super::request::Query;
@@ -62,7 +54,8 @@ pub(super) struct Live {
     wrong: HashMap<String, u32>,
 }
 
-enum Out {
+/// What goes to one who listens.
+pub(super) enum Out {
     Text(String),
     Close,
     Cut,
@@ -127,7 +120,8 @@ impl Room {
     /// Something about somebody changes.
     pub fn change(&mut self, pid: &str, fields: &[(&str, &str)]) {
         let Some(map) = self.inside.get_mut(pid) else { return };
-        let changed: Map<String, Value> = fields.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+        let changed: Map<String, Value> =
+            fields.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
         map.extend(changed.clone());
         self.tell("ParticipantsNotify", json!({ "data": [{ "pid": pid, "mode": 0, "pinfoMap": changed }] }));
     }
@@ -151,7 +145,7 @@ impl Room {
     /// What came of a call, or why somebody left (7.7).
     pub fn call_result(&mut self, number: &str, code: &str) {
         // The table has `errorCode`, the sample `resultCode`.
-        let name = if self.version % 2 == 0 { "resultCode" } else { "errorCode" };
+        let name = if self.version.is_multiple_of(2) { "resultCode" } else { "errorCode" };
         self.tell("InviteResultNotify", json!({ "data": [{ "callNumber": number, name: code }] }));
     }
 
@@ -178,13 +172,13 @@ impl Room {
         if self.recent.len() > MAX_RECENT {
             self.recent.pop_front();
         }
-        if self.reorders && self.held.is_none() && self.version % 2 == 0 {
+        if self.reorders && self.held.is_none() && self.version.is_multiple_of(2) {
             self.held = Some((kind.to_owned(), text));
             return;
         }
-        self.send(kind, text);
+        self.send(kind, &text);
         if let Some((kind, text)) = self.held.take() {
-            self.send(&kind, text);
+            self.send(&kind, &text);
         }
     }
 
@@ -202,18 +196,19 @@ impl Room {
     pub fn end(&mut self) {
         self.status(json!({ "state": "Destroyed" }));
         if let Some((kind, text)) = self.held.take() {
-            self.send(&kind, text);
+            self.send(&kind, &text);
         }
         self.over = true;
         self.listeners.drain(..).for_each(|listener| drop(listener.send.send(Out::Close)));
     }
 
-    fn send(&mut self, kind: &str, text: String) {
+    fn send(&mut self, kind: &str, text: &str) {
         if self.frozen {
             return;
         }
         self.listeners.retain(|listener| {
-            !listener.kinds.iter().any(|wanted| wanted == kind) || listener.send.send(Out::Text(text.clone())).is_ok()
+            !listener.kinds.iter().any(|wanted| wanted == kind)
+                || listener.send.send(Out::Text(text.to_owned())).is_ok()
         });
     }
 
@@ -257,10 +252,10 @@ impl Room {
 impl Live {
     /// A meeting, to be played.
     pub(super) fn room(&mut self, number: &str, now: Millis) -> &mut Room {
-        let room = self.rooms.entry(number.to_owned()).or_insert_with(|| Room {
-            number: number.to_owned(),
-            ..Room::default()
-        });
+        let room = self
+            .rooms
+            .entry(number.to_owned())
+            .or_insert_with(|| Room { number: number.to_owned(), ..Room::default() });
         // No two messages are of one millisecond: the manual does not say what orders them then.
         room.now = now.get().max(room.now + 1);
         room
@@ -285,7 +280,9 @@ impl Live {
                 let role = |host: bool| if host { "1" } else { "0" };
                 for (pid, stay) in &there {
                     if !room.inside.contains_key(*pid) {
-                        let (joined, text) = (stay.joined.get().to_string(), |text: &Option<Arc<str>>| text.as_deref().unwrap_or_default().to_owned());
+                        let (joined, text) = (stay.joined.get().to_string(), |text: &Option<Arc<str>>| {
+                            text.as_deref().unwrap_or_default().to_owned()
+                        });
                         room.join(
                             pid,
                             &[
@@ -303,7 +300,7 @@ impl Live {
                 let dice = mix(now.get().unsigned_abs());
                 if let Some((pid, _)) = there.iter().nth(usize::try_from(dice % 7).unwrap_or(0)) {
                     let name = ["MUTE", "HAND", "SHARE"][usize::try_from(dice / 7 % 3).unwrap_or(0)];
-                    room.change(pid, &[(name, if dice / 21 % 2 == 0 { "1" } else { "0" })]);
+                    room.change(pid, &[(name, if (dice / 21).is_multiple_of(2) { "1" } else { "0" })]);
                 }
             }
             State::Over => {
@@ -317,9 +314,9 @@ impl Live {
 }
 
 /// Which run has this number now, and whether it is running.
-fn running(memory: &Memory, number: &str) -> Result<(), Refusal> {
-    let mut states = memory.archive.runs().filter(|run| run.conference_id == number).map(|run| run.state);
-    let over = memory.live.rooms.get(number).is_some_and(|room| room.over);
+fn running(archive: &Archive, live: &Live, number: &str) -> Result<(), Refusal> {
+    let mut states = archive.runs().filter(|run| run.conference_id == number).map(|run| run.state);
+    let over = live.rooms.get(number).is_some_and(|room| room.over);
     match states.next_back() {
         Some(State::Running) if !over => Ok(()),
         Some(State::Running | State::Over) => Err(OVER),
@@ -337,17 +334,17 @@ fn later(now: Millis, by: Duration) -> Millis {
 }
 
 /// Whether this is a valid control token of the meeting: bare, or `Basic` with its Base64.
-fn controls(memory: &Memory, number: &str, token: &str, now: Millis) -> bool {
+fn controls(live: &Live, number: &str, token: &str, now: Millis) -> bool {
     let decoded = token.strip_prefix("Basic ").and_then(|text| STANDARD.decode(text).ok());
     let token = decoded.map_or_else(|| token.to_owned(), |bytes| String::from_utf8_lossy(&bytes).into_owned());
-    memory.live.control_tokens.get(&token).is_some_and(|(of, until)| of == number && *until > now)
+    live.control_tokens.get(&token).is_some_and(|(of, until)| of == number && *until > now)
 }
 
 /// 5.2.1.
 pub(super) fn control_token(
     options: &PlatformOptions,
     socket_url: &str,
-    memory: &mut Memory,
+    (archive, live): (&Archive, &mut Live),
     (headers, query): (&HeaderMap, &Query),
     now: Millis,
 ) -> Result<Value, Refusal> {
@@ -356,21 +353,21 @@ pub(super) fn control_token(
         return Err(Refusal::BAD_PARAMETER);
     }
     let password = header(headers, "x-password").unwrap_or_default();
-    running(memory, &number)?;
-    if memory.live.wrong.get(&number).is_some_and(|wrong| *wrong >= MAX_WRONG) {
+    running(archive, live, &number)?;
+    if live.wrong.get(&number).is_some_and(|wrong| *wrong >= MAX_WRONG) {
         return Err(LOCKED);
     }
-    let kept = header(headers, "x-conference-authorization").filter(|token| controls(memory, &number, token, now));
+    let kept = header(headers, "x-conference-authorization").filter(|token| controls(live, &number, token, now));
     let token = match kept {
         Some(token) => token.to_owned(),
         None if password == host_password(&number) => format!("{:032x}", rand::random::<u128>()),
         None => {
-            *memory.live.wrong.entry(number).or_default() += 1;
+            *live.wrong.entry(number).or_default() += 1;
             return Err(WRONG_PASSWORD);
         }
     };
     let until = later(now, options.control_token_valid);
-    memory.live.control_tokens.insert(token.clone(), (number, until));
+    live.control_tokens.insert(token.clone(), (number, until));
     Ok(json!({
         "data": {
             "token": token, "tmpWsToken": "", "wsURL": socket_url, "role": 1, "expireTime": until.get(),
@@ -383,87 +380,54 @@ pub(super) fn control_token(
 
 /// 5.2.29.
 pub(super) fn socket_token(
-    memory: &mut Memory,
+    (archive, live): (&Archive, &mut Live),
     (headers, query): (&HeaderMap, &Query),
     now: Millis,
 ) -> Result<Value, Refusal> {
     let number = query.required("conferenceID")?.to_owned();
-    running(memory, &number)?;
+    running(archive, live, &number)?;
     let control = header(headers, "x-conference-authorization").unwrap_or_default();
-    if !controls(memory, &number, control, now) {
+    if !controls(live, &number, control, now) {
         return Err(NOT_VALID);
     }
     let token = format!("{:032x}", rand::random::<u128>());
     let until = Millis::new(now.get() + SOCKET_TOKEN_MS).unwrap_or(Millis::MAX);
-    memory.live.socket_tokens.insert(token.clone(), (number, until));
+    live.socket_tokens.insert(token.clone(), (number, until));
     Ok(json!({ "webSocketToken": token }))
 }
 
 /// The number of the meeting that this query opens: the token is used up.
-pub(super) fn admit(memory: &mut Memory, query: &Query, now: Millis) -> Option<String> {
-    let (number, until) = memory.live.socket_tokens.remove(query.get("tmpToken")?)?;
+pub(super) fn admit(live: &mut Live, query: &Query, now: Millis) -> Option<String> {
+    let (number, until) = live.socket_tokens.remove(query.get("tmpToken")?)?;
     (until > now && query.get("confID") == Some(&number)).then_some(number)
 }
 
-/// Serves one WebSocket until it ends. Without a number it is closed at once.
-pub(super) async fn serve(shared: &Shared, upgraded: Upgraded, number: Option<String>) {
-    let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
-    let Some(number) = number else { return drop(socket.close(None).await) };
-    let (send, mut out) = mpsc::unbounded_channel();
-    let patience = shared.options.heartbeat_timeout;
-    let mut closes_at = Instant::now() + patience;
-    loop {
-        let frozen = shared.state().live.rooms.get(&number).is_some_and(|room| room.frozen);
-        tokio::select! {
-            () = tokio::time::sleep_until(closes_at) => return drop(socket.close(None).await),
-            Some(out) = out.recv() => match out {
-                Out::Text(text) => if socket.send(Message::text(text)).await.is_err() { return },
-                Out::Close => return drop(socket.close(None).await),
-                Out::Cut => return,
-            },
-            received = socket.next() => {
-                let Some(Ok(message)) = received else { return };
-                let (true, Ok(text)) = (!frozen, message.to_text()) else { continue };
-                let Ok(asked) = serde_json::from_str::<Value>(text) else { continue };
-                let mut answers = Vec::new();
-                match asked["action"].as_str() {
-                    Some("HeartBeat") => {
-                        closes_at = Instant::now() + patience;
-                        answers.push(json!({ "sequence": asked["sequence"], "action": "HeartBeat" }).to_string());
-                    }
-                    Some("Subscribe") => answers = subscribe(shared, &number, &asked, &send),
-                    Some("ConfControl") => answers.push(json!({
-                        "sequence": asked["sequence"], "action": "ConfControl", "data": { "returnCode": 0, "returnDesc": "SUCCESS" },
-                    }).to_string()),
-                    _ => {}
-                }
-                for answer in answers {
-                    if socket.send(Message::text(answer)).await.is_err() {
-                        return;
-                    }
-                }
-            }
-        }
-    }
+/// Whether nothing is answered in this meeting.
+pub(super) fn is_frozen(live: &Live, number: &str) -> bool {
+    live.rooms.get(number).is_some_and(|room| room.frozen)
 }
 
 /// 6.1.3.2: the answer, and the full messages.
-fn subscribe(shared: &Shared, number: &str, asked: &Value, send: &mpsc::UnboundedSender<Out>) -> Vec<String> {
+pub(super) fn subscribe(
+    live: &mut Live,
+    number: &str,
+    asked: &Value,
+    send: &mpsc::UnboundedSender<Out>,
+    now: Millis,
+) -> Vec<String> {
     let data: Value = asked["data"].as_str().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     let kinds = data["subscribeType"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
     let kinds: Vec<String> = kinds.collect();
-    let now = shared.now();
-    let mut memory = shared.state();
     let valid = data["conferenceID"] == *number
         && !kinds.is_empty()
-        && controls(&memory, number, data["confToken"].as_str().unwrap_or_default(), now);
+        && controls(live, number, data["confToken"].as_str().unwrap_or_default(), now);
     let (code, words) = if valid { (0, "SUCCESS") } else { (1, "FAILED") };
     let answer = json!({
         "action": "Subscribe", "sequence": asked["sequence"], "data": { "returnCode": code, "returnDesc": words },
     });
     let mut answers = vec![answer.to_string()];
     if valid {
-        let room = memory.live.room(number, now);
+        let room = live.room(number, now);
         let repeated = room.recent.iter().rev().take(room.repeats).filter(|(kind, _)| kinds.contains(kind));
         let mut repeated: Vec<String> = repeated.map(|(_, text)| text.clone()).collect();
         repeated.reverse();

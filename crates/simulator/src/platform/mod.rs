@@ -49,6 +49,7 @@ mod records;
 mod refusal;
 mod request;
 mod serve;
+mod sockets;
 mod statistics;
 mod subscriptions;
 mod tokens;

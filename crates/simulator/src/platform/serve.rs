@@ -12,7 +12,8 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SERVER, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SERVER,
+    UPGRADE,
 };
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
@@ -35,7 +36,7 @@ use super::memory::{Memory, Shared};
 use super::refusal::Refusal;
 use super::request::{Call, Language, MAX_LIMIT, Paging, Query};
 use super::tokens::{Caller, authenticate};
-use super::{directory, lists, live, records, statistics};
+use super::{directory, lists, live, records, sockets, statistics};
 use crate::Post;
 use crate::sender::http_date;
 
@@ -93,7 +94,7 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static
     if let Ok((upgraded, number)) = upgraded.try_recv()
         && let Ok(upgraded) = upgraded.await
     {
-        live::serve(shared, upgraded, number).await;
+        sockets::serve(shared, upgraded, number).await;
     }
 }
 
@@ -106,7 +107,7 @@ fn open_socket(mut request: Request<Incoming>, shared: &Shared, upgrade: &Upgrad
     };
     let accept = derive_accept_key(key.as_bytes());
     let query = Query::of(request.uri().query().unwrap_or_default());
-    let number = live::admit(&mut shared.state(), &query, shared.now());
+    let number = live::admit(&mut shared.state().live, &query, shared.now());
     let _ = upgrade.send((hyper::upgrade::on(&mut request), number));
     let mut response = Response::new(Full::default().map_err(|never: Infallible| match never {}).boxed());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -282,9 +283,13 @@ async fn perform(
         // These have the meeting's own credentials.
         Call::ControlToken => {
             let url = &shared.socket_url;
-            return live::control_token(options, url, &mut shared.state(), (headers, query), now).map(Some);
+            let Memory { archive, live, .. } = &mut *shared.state();
+            return live::control_token(options, url, (archive, live), (headers, query), now).map(Some);
         }
-        Call::SocketToken => return live::socket_token(&mut shared.state(), (headers, query), now).map(Some),
+        Call::SocketToken => {
+            let Memory { archive, live, .. } = &mut *shared.state();
+            return live::socket_token((archive, live), (headers, query), now).map(Some);
+        }
         _ => {}
     }
     let caller = shared.state().tokens.caller(headers, now)?;
