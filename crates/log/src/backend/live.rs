@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::Backend;
-use super::upsert::Upsert;
+use super::bulk::BulkStatement;
 use crate::query::{Begin, Query};
 use crate::retention::RetentionQueries as _;
 use crate::{LiveMeeting, LiveMeetings, LiveStanding, LiveState, LogError, LogReader as _, PresentNow, RunKey};
@@ -18,8 +18,8 @@ const MAX_EXPIRED_ROWS: i64 = 500;
 pub(super) const PRESENT: &str = "participant_id, place, display_name, user_uuid, account, call_number, host, muted, hand_raised, \
                                   sharing, speaking, since";
 
-static PRESENCE: LazyLock<Upsert> =
-    LazyLock::new(|| Upsert::into("live_presence", &format!("subscriber_id, meeting_uuid, {PRESENT}"), 3, 3));
+static PRESENCE: LazyLock<BulkStatement> =
+    LazyLock::new(|| BulkStatement::upsert("live_presence", &format!("subscriber_id, meeting_uuid, {PRESENT}"), 3, 3));
 
 /// Runs that go on under the number of a row, the newest first.
 const RUNNING: &str = "FROM meetings m WHERE m.meeting_id = l.meeting_id AND m.status = 'live' AND NOT m.over
