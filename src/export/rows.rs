@@ -205,7 +205,7 @@ impl Tabular for ListedStay {
     }
 }
 
-pub const RECORDINGS: [Column; 10] = [
+pub const RECORDINGS: [Column; 11] = [
     always("event_id", Text),
     always("subscriber_id", Text),
     optional("meeting_uuid", Text),
@@ -216,6 +216,7 @@ pub const RECORDINGS: [Column; 10] = [
     optional("size_mb", Float),
     optional("files", Integer),
     optional("view_url", Text),
+    optional("viewers", Text),
 ];
 
 impl Tabular for ListedRecording {
@@ -233,6 +234,7 @@ impl Tabular for ListedRecording {
             self.size_mb.map_or(Value::Null, Value::Float),
             self.files.map_or(Value::Null, Value::Integer),
             optional_text(self.view_url.as_deref()),
+            optional_text(self.viewers.as_deref()),
         ]
     }
 }

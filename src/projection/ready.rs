@@ -32,6 +32,8 @@ pub struct LatestReady {
     files: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     view_url: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    viewers: Option<String>,
 }
 
 impl Eq for LatestReady {}
@@ -61,6 +63,7 @@ impl LatestReady {
             size_mb: recording["sizeMB"].as_f64(),
             files: recording["files"].as_i64(),
             view_url: text(&recording["viewUrl"]),
+            viewers: text(&recording["viewers"]),
         })
     }
 
@@ -73,6 +76,7 @@ impl LatestReady {
             size_mb: self.size_mb,
             files: self.files,
             view_url: self.view_url.clone(),
+            viewers: self.viewers.clone(),
         })
     }
 }

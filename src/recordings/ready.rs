@@ -15,7 +15,7 @@ pub const EVENT: &str = "record.ready";
 pub enum Found {
     /// Neither system has a recording.
     Nothing,
-    /// There is a recording that is not decoded yet, or not complete.
+    /// There is a recording that is not decoded yet, not complete, or may not be watched.
     Unfinished,
     /// All recordings are decoded.
     Ready(Ready),
@@ -24,7 +24,7 @@ pub enum Found {
 /// Decoded recordings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ready {
-    /// When they ended, if the platform tells.
+    /// When decoding was expected to end, or the files ended, if the platform tells.
     pub at: Option<Millis>,
     /// How many times recording was started, if the platform counts that.
     pub starts: Option<u32>,
@@ -45,6 +45,9 @@ pub struct Info {
     pub files: Option<u64>,
     /// URL for viewers who are authorised, without any parameter that would give access to others.
     pub view_url: Option<String>,
+    /// Who may watch: `link`, `enterprise` or `participants`.
+    #[serde(default)]
+    pub viewers: Option<String>,
 }
 
 /// `eventInfo`; its members are written in this order.
@@ -74,7 +77,7 @@ impl Found {
     /// From the older system's response (section 4.2.15).
     #[must_use]
     pub fn of_file(file: &RecordFile) -> Self {
-        if !file.decoded {
+        if !file.decoded || file.available == Some(false) {
             return Self::Unfinished;
         }
         Self::Ready(Ready {
@@ -85,6 +88,7 @@ impl Found {
                 size_mb: file.size_mb.map(Into::into),
                 files: Some(file.urls.len() as u64).filter(|count| *count > 0),
                 view_url: file.urls.iter().find_map(|url| without_token(url)),
+                viewers: file.viewers.map(|viewers| viewers.to_string()),
             },
         })
     }
@@ -119,6 +123,7 @@ impl Found {
                 size_mb: segments.iter().map(size).sum::<Option<i64>>().and_then(megabytes),
                 files: Some(files().count() as u64),
                 view_url: None,
+                viewers: None,
             },
         })
     }
@@ -154,7 +159,7 @@ fn without_token(url: &str) -> Option<String> {
 }
 
 impl Ready {
-    /// The `eventInfo` of a `record.ready`, compact. Its time is the end of decoding, if that is known and not after `now`, but
+    /// The `eventInfo` of a `record.ready`, compact. Its time is the expected end of decoding, if that is known and not after `now`, but
     /// not before the recording finished.
     #[must_use]
     pub fn event_info(&self, fetch: &RecordingWorkItem, now: Millis) -> String {

@@ -6,7 +6,7 @@ use super::decide::{RETRIES, RETRY_PERIOD, first_attempt_at, judge, judge_failur
 use super::ready::{Found, Info, Ready};
 use convoke_core::time::Millis;
 use convoke_log::{RecordingOutcome, RecordingWorkItem};
-use convoke_platform::{Class, RecordFile, Segment, SegmentFile};
+use convoke_platform::{Class, RecordFile, Segment, SegmentFile, Viewers};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -38,6 +38,7 @@ fn decoded() -> RecordFile {
         size_mb: Some(210),
         decoded: true,
         decode_end: Some(at(FINISHED + 300_000)),
+        viewers: Some(Viewers::Enterprise),
         ..RecordFile::default()
     }
 }
@@ -58,7 +59,7 @@ fn the_event_is_these_bytes_and_holds_no_secret() {
     let info = event_info(judge(&fetch(), &Found::of_file(&decoded()), now()));
     assert_eq!(
         info,
-        r#"{"event":"record.ready","timestamp":1781525100000,"payload":{"meetingInfo":{"meetingID":"960000017","meetingUUID":"11112222333344445555666677778888"},"recordInfo":{"lengthSeconds":3400,"sizeMB":210,"files":1,"viewUrl":"https://192.0.2.30/rse/play.html?recordId=demo"}}}"#
+        r#"{"event":"record.ready","timestamp":1781525100000,"payload":{"meetingInfo":{"meetingID":"960000017","meetingUUID":"11112222333344445555666677778888"},"recordInfo":{"lengthSeconds":3400,"sizeMB":210,"files":1,"viewUrl":"https://192.0.2.30/rse/play.html?recordId=demo","viewers":"enterprise"}}}"#
     );
 }
 
@@ -68,7 +69,7 @@ fn what_the_platform_does_not_say_is_null() {
     let fetch = RecordingWorkItem { meeting_id: None, ..fetch() };
     assert_eq!(
         event_info(judge(&fetch, &Found::of_file(&file), now())),
-        r#"{"event":"record.ready","timestamp":1781524800000,"payload":{"meetingInfo":{"meetingID":null,"meetingUUID":"11112222333344445555666677778888"},"recordInfo":{"lengthSeconds":null,"sizeMB":null,"files":null,"viewUrl":null}}}"#
+        r#"{"event":"record.ready","timestamp":1781524800000,"payload":{"meetingInfo":{"meetingID":null,"meetingUUID":"11112222333344445555666677778888"},"recordInfo":{"lengthSeconds":null,"sizeMB":null,"files":null,"viewUrl":null,"viewers":null}}}"#
     );
 }
 
@@ -126,6 +127,7 @@ fn segments_of_the_newer_system_are_added_up() {
             size_mb: serde_json::Number::from_f64(14.601),
             files: Some(4),
             view_url: None,
+            viewers: None,
         },
     };
     assert_eq!(found, Found::Ready(expected));
@@ -156,6 +158,8 @@ fn it_is_asked_again_after_pauses_that_double_up_to_half_an_hour() {
 
 #[test]
 fn what_is_never_decoded_is_given_up_after_a_week_and_what_is_older_is_asked_for_once() {
+    let closed = Found::of_file(&RecordFile { available: Some(false), ..decoded() });
+    assert_eq!(closed, Found::Unfinished, "nobody may watch it");
     let file = Found::of_file(&RecordFile { decoded: false, ..decoded() });
     let (mut fetch, mut now, mut asked) = (fetch(), first_attempt_at(at(FINISHED), at(FINISHED)), 0);
     let reason = loop {

@@ -241,7 +241,7 @@ pub struct RecordingRow {
 /// The state of recordings that can be played.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ready {
-    /// Since when they can be played.
+    /// When decoding was expected to end.
     pub at: Millis,
     /// Total length in seconds.
     pub length_s: Option<i64>,
@@ -251,6 +251,8 @@ pub struct Ready {
     pub files: Option<i64>,
     /// Where to view them. Contains no token.
     pub view_url: Option<String>,
+    /// Who may watch: `link`, `enterprise` or `participants`.
+    pub viewers: Option<String>,
 }
 
 /// All rows of one run.

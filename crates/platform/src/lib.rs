@@ -21,7 +21,7 @@ pub use error::{Class, PlatformError};
 pub use live::{Chair, ControlToken, InMeeting};
 pub use model::{
     AttendeeRecord, Conference, DayCounts, DirectoryUser, Identity, Invitee, NO_ADMINISTRATOR, NewSubscription,
-    Occurrence, Participant, Present, RecordFile, Segment, SegmentFile, Status, Subscription, Today,
+    Occurrence, Participant, Present, RecordFile, Segment, SegmentFile, Status, Subscription, Today, Viewers,
 };
 pub use pages::{Item, Pages};
 

@@ -276,10 +276,24 @@ pub struct RecordFile {
     pub size_mb: Option<i64>,
     /// `isDecodeFinish`.
     pub decoded: bool,
-    /// `decodeEndTime`.
+    /// `decodeEndTime`: when transcoding was expected to end.
     pub decode_end: Option<Millis>,
     /// `available`: whether it can be watched.
     pub available: Option<bool>,
+    /// `recordAuthType`: who may watch it.
+    pub viewers: Option<Viewers>,
+}
+
+/// Who may watch a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
+pub enum Viewers {
+    /// Everybody who has the link.
+    Link,
+    /// The users of the enterprise.
+    Enterprise,
+    /// Who took part in the meeting.
+    Participants,
 }
 
 /// A part of a recording in the newer system (5.2.43).

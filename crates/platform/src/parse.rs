@@ -8,7 +8,7 @@ use time::macros::format_description;
 
 use super::model::{
     AttendeeRecord, Conference, DayCounts, DirectoryUser, Identity, Invitee, Occurrence, Participant, Present,
-    RecordFile, Segment, SegmentFile, Status, Subscription, Today,
+    RecordFile, Segment, SegmentFile, Status, Subscription, Today, Viewers,
 };
 use convoke_core::time::Millis;
 
@@ -200,6 +200,12 @@ pub(super) fn record_file(item: &Value) -> RecordFile {
         decoded: boolean(item, &["isDecodeFinish"]).unwrap_or(false),
         decode_end: millis(item, &["decodeEndTime"]),
         available: boolean(item, &["available"]),
+        viewers: match integer(item, &["recordAuthType"]) {
+            Some(0) => Some(Viewers::Link),
+            Some(1) => Some(Viewers::Enterprise),
+            Some(2) => Some(Viewers::Participants),
+            _ => None,
+        },
     }
 }
 

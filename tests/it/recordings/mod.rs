@@ -169,8 +169,8 @@ fn ready(at: i64, info: &str) -> String {
     )
 }
 
-const ONE: &str = r#""lengthSeconds":600,"sizeMB":14,"files":1,"viewUrl":"https://192.0.2.30/rse/play.html?recordId=11112222333344445555666677778888-0""#;
-const TWO: &str = r#""lengthSeconds":1200,"sizeMB":28,"files":2,"viewUrl":"https://192.0.2.30/rse/play.html?recordId=11112222333344445555666677778888-0""#;
+const ONE: &str = r#""lengthSeconds":600,"sizeMB":14,"files":1,"viewUrl":"https://192.0.2.30/rse/play.html?recordId=11112222333344445555666677778888-0","viewers":"participants""#;
+const TWO: &str = r#""lengthSeconds":1200,"sizeMB":28,"files":2,"viewUrl":"https://192.0.2.30/rse/play.html?recordId=11112222333344445555666677778888-0","viewers":"participants""#;
 
 async fn a_recording_is_asked_for_until_it_is_decoded_and_announced_once(backend: Backend) {
     let rig = Rig::new(backend).await;
@@ -295,7 +295,7 @@ async fn the_newer_recording_system_is_asked_if_the_older_knows_nothing(backend:
     assert_eq!(rig.reason().await, "the platform has no recording of the meeting");
     rig.set(NOW + 2 * MINUTE);
     rig.works().await;
-    let info = r#""lengthSeconds":600,"sizeMB":14.4,"files":2,"viewUrl":null"#;
+    let info = r#""lengthSeconds":600,"sizeMB":14.4,"files":2,"viewUrl":null,"viewers":null"#;
     assert_eq!(rig.announced().await, [ready(NOW, info)]);
     assert_eq!((rig.asked(), rig.platform.count(Call::Segments)), (2, 2));
 
@@ -306,7 +306,7 @@ async fn the_newer_recording_system_is_asked_if_the_older_knows_nothing(backend:
     assert_eq!(rig.reason().await, "the platform does not list the meeting's newest recording yet");
     rig.set(NOW + 9 * MINUTE);
     rig.works().await;
-    let info = r#""lengthSeconds":1200,"sizeMB":28.8,"files":4,"viewUrl":null"#;
+    let info = r#""lengthSeconds":1200,"sizeMB":28.8,"files":4,"viewUrl":null,"viewers":null"#;
     assert_eq!(rig.announced().await[1..], [ready(NOW + 5 * MINUTE, info)]);
 }
 

@@ -75,17 +75,17 @@ async fn story(database: Database) {
     let view_url = format!("https://192.0.2.30/rse/play.html?recordId={uuid}-0");
     let expected = serde_json::json!({
         "meetingInfo": { "meetingID": MEETING, "meetingUUID": uuid },
-        "recordInfo": { "lengthSeconds": 300, "sizeMB": 7, "files": 1, "viewUrl": view_url },
+        "recordInfo": { "lengthSeconds": 300, "sizeMB": 7, "files": 1, "viewUrl": view_url, "viewers": "participants" },
     });
     assert_eq!(json["data"], expected);
 
-    let columns = "length_s || ' ' || size_mb || ' ' || files || ' ' || view_url";
+    let columns = "length_s || ' ' || size_mb || ' ' || files || ' ' || view_url || ' ' || viewers";
     let row = eventually("the tables have it", WAIT_TIMEOUT, async || {
         let row = service.sql(&format!("SELECT {columns} FROM recordings WHERE ready_at IS NOT NULL"));
         if row.is_empty() { None } else { Some(row) }
     })
     .await;
-    assert_eq!(row.replace("7.0", "7"), format!("300 7 1 {view_url}"));
+    assert_eq!(row.replace("7.0", "7"), format!("300 7 1 {view_url} participants"));
     let enriched = "SELECT subject || '|' || host || '|' || corp_id FROM meetings WHERE subject IS NOT NULL";
     eventually("the meeting is enriched", WAIT_TIMEOUT, async || {
         let row = service.sql(enriched);

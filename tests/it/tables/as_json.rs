@@ -49,7 +49,7 @@ const ATTENDANCE: [&str; 18] = [
     "estimated",
 ];
 
-const RECORDINGS: [&str; 10] = [
+const RECORDINGS: [&str; 11] = [
     "event_id",
     "subscriber_id",
     "meeting_uuid",
@@ -60,6 +60,7 @@ const RECORDINGS: [&str; 10] = [
     "size_mb",
     "files",
     "view_url",
+    "viewers",
 ];
 
 /// The views, and their columns, without `silent_hours`, which the clock moves.

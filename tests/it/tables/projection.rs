@@ -223,7 +223,7 @@ pub async fn a_recording_that_is_ready_has_its_details(backend: Backend) {
     let log = backend.log().await;
     append(&log, &[event("record.finish", 100, ""), event("record.finish", 9_000, "")]).await;
     let ready = format!(
-        r#"{{"event":"record.ready","timestamp":{},"payload":{{"meetingInfo":{{"meetingID":"960000017","meetingUUID":"{UUID}"}},"recordInfo":{{"lengthSeconds":61,"sizeMB":12.5,"files":2,"viewUrl":"https://records.example/r/1"}}}}}}"#,
+        r#"{{"event":"record.ready","timestamp":{},"payload":{{"meetingInfo":{{"meetingID":"960000017","meetingUUID":"{UUID}"}},"recordInfo":{{"lengthSeconds":61,"sizeMB":12.5,"files":2,"viewUrl":"https://records.example/r/1","viewers":"enterprise"}}}}}}"#,
         NOW + 5_000
     );
     let verified = pulled(&APP_ID.into(), &ready, Source::Platform, millis(NOW));
@@ -240,8 +240,8 @@ pub async fn a_recording_that_is_ready_has_its_details(backend: Backend) {
     let (early, late) = (row(100), row(9_000));
     assert_eq!(early["ready_at"], *millis(NOW + 5_000).to_string());
     assert_eq!(
-        json!([early["length_s"], early["size_mb"], early["files"], early["view_url"]]),
-        json!([61, 12.5, 2, "https://records.example/r/1"])
+        json!([early["length_s"], early["size_mb"], early["files"], early["view_url"], early["viewers"]]),
+        json!([61, 12.5, 2, "https://records.example/r/1", "enterprise"])
     );
     assert_eq!((&late["ready_at"], &late["files"]), (&json!(null), &json!(null)));
 }

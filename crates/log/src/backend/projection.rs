@@ -319,5 +319,6 @@ fn add_recording(query: &mut Query, row: &RecordingRow) {
         .add(ready.and_then(|ready| ready.length_s))
         .add(ready.and_then(|ready| ready.size_mb))
         .add(ready.and_then(|ready| ready.files))
-        .add(ready.and_then(|ready| ready.view_url.as_deref()));
+        .add(ready.and_then(|ready| ready.view_url.as_deref()))
+        .add(ready.and_then(|ready| ready.viewers.as_deref()));
 }

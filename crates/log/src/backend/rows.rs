@@ -35,7 +35,7 @@ pub(crate) const STAY: &str = "stay_id, subscriber_id, meeting_uuid, meeting_id,
      person_by, device_type, media_type, department, leave_reason";
 
 pub(crate) const RECORDING: &str = "event_id, subscriber_id, meeting_uuid, meeting_id, finished_at, ready_at, length_s, size_mb, \
-     files, view_url";
+     files, view_url, viewers";
 
 pub(crate) const PERSON: &str = "seq, event_id, subscriber_id, meeting_id, meeting_uuid, meeting_cycle_sub_id, user_uuid, \
      user_agent, account, participant_id, display_name, role, call_number, join_time, left_time";
@@ -214,7 +214,8 @@ impl<R: AnyRow> FromRow<'_, R> for IdentityRow {
 impl<R: AnyRow> FromRow<'_, R> for RecordingRow {
     fn from_row(row: &R) -> Result<Self> {
         let ready = |at| -> Result<Ready> {
-            Ok(Ready { at, length_s: row.at(6)?, size_mb: row.at(7)?, files: row.at(8)?, view_url: row.at(9)? })
+            let (length_s, size_mb, files) = (row.at(6)?, row.at(7)?, row.at(8)?);
+            Ok(Ready { at, length_s, size_mb, files, view_url: row.at(9)?, viewers: row.at(10)? })
         };
         Ok(Self {
             event_id: row.at(0)?,

@@ -224,7 +224,8 @@ pub struct ListedRecording {
     pub meeting_id: Option<String>,
     /// When it was finished; it may not be playable yet.
     pub finished_at: Millis,
-    /// Since when the run's recordings can be played, if fetched.
+    /// When the platform expected their processing to end, once they can be played; the time of `record.ready`. Null if not
+    /// fetched, as all that follow.
     pub ready_at: Option<Millis>,
     /// How long they are together, in seconds, if fetched.
     pub length_s: Option<i64>,
@@ -234,6 +235,8 @@ pub struct ListedRecording {
     pub files: Option<i64>,
     /// Where to look at them, if fetched; no token in it. Null if masked.
     pub view_url: Option<String>,
+    /// Who may watch: `link` (everybody who has it), `enterprise` (its users) or `participants`.
+    pub viewers: Option<String>,
     /// Whether personal data is masked.
     #[sqlx(skip)]
     pub masked: bool,
