@@ -61,6 +61,8 @@ pub struct Matches<'a> {
     new: Vec<(StayKey, Option<String>)>,
     /// Of events without a time of joining, of the same participants: the tables have no such stay beside one with a time.
     untimed: HashSet<StayKey>,
+    /// What may be in the messages of running meetings: these have no columns for it.
+    texts: BTreeSet<String>,
     hashes: HashSet<String>,
     new_hashes: Vec<String>,
     others: OtherHandles,
@@ -74,6 +76,7 @@ impl<'a> Matches<'a> {
             stays: HashMap::new(),
             new: Vec::new(),
             untimed: HashSet::new(),
+            texts: handles.all().map(str::to_owned).collect(),
             hashes: HashSet::new(),
             new_hashes: Vec::new(),
             others: OtherHandles::default(),
@@ -84,6 +87,7 @@ impl<'a> Matches<'a> {
     pub fn row(&mut self, row: &PersonRow) {
         let key = key_of(row);
         let who = &row.attendee;
+        self.texts(&[&who.participant_id, &who.user_uuid, &who.account, &who.call_number].map(|text| text.as_deref()));
         let run = key.as_ref().map(|key| key.run.clone());
         self.note_hashes(run.as_ref(), who.display_name.as_deref(), who.call_number.as_deref());
         self.others(who);
@@ -95,6 +99,9 @@ impl<'a> Matches<'a> {
     /// Adds a stay of the person.
     pub fn stay(&mut self, stay: &PersonStay) {
         self.note_hashes(Some(&stay.key.run), stay.display_name.as_deref(), stay.call_number.as_deref());
+        self.texts(
+            &[&stay.participant_id, &stay.user_uuid, &stay.account, &stay.call_number].map(|text| text.as_deref()),
+        );
         let text = |text: &Option<String>| text.as_deref().map(Arc::from);
         self.others(&Attendee {
             user_uuid: text(&stay.user_uuid),
@@ -108,6 +115,15 @@ impl<'a> Matches<'a> {
             self.untimed.insert(StayKey { run, stay_id });
         }
         self.add(stay.key.clone(), stay.meeting_id.clone());
+    }
+
+    fn texts(&mut self, texts: &[Option<&str>]) {
+        self.texts.extend(texts.iter().flatten().map(|text| (*text).to_owned()));
+    }
+
+    /// What may be in the messages of running meetings.
+    pub fn live_texts(&self) -> Vec<String> {
+        self.texts.iter().cloned().collect()
     }
 
     /// See the field.

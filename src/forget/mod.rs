@@ -29,7 +29,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::cursor::HandoverError;
-use crate::projection::{Projector, RebuildError};
+use crate::projection::{Projector, RebuildError, is_nobody};
 use convoke_bus::{Bus, BusError};
 use convoke_core::id::Seq;
 use convoke_core::raw_json;
@@ -154,7 +154,7 @@ impl Forget {
         let mut at = Seq::START;
         while at < head {
             let to = Seq(head.0.min(at.0 + SPAN_SEQS));
-            for row in self.person_rows(&runs, &stays, at, to).await? {
+            for row in self.person_rows(&runs, &stays, &matches.live_texts(), (at, to)).await? {
                 events.insert(row.event_id);
                 meetings.insert(row.meeting.id.as_deref().map(str::to_owned));
                 matches.others(&row.attendee);
@@ -239,6 +239,8 @@ impl Forget {
         tables.forget(&*self.log, begun.id, &noted, |_| progress(Part::Tables)).await?;
         self.erase_hosts(&begun, &suppression).await?;
         self.erase_invitations(&begun, &suppression).await?;
+        let texts = matches.live_texts();
+        retrying(async || log.erase_live(&texts).await).await?;
         retrying(async || log.erase_people(begun.id, &self.handles.users).await).await?;
         if let Some(bus) = &self.bus {
             progress(Part::Stream);
@@ -322,13 +324,14 @@ impl Forget {
         &self,
         runs: &[RunKey],
         stays: &HashSet<StayKey>,
-        after: Seq,
-        up_to: Seq,
+        texts: &[String],
+        (after, up_to): (Seq, Seq),
     ) -> Result<Vec<PersonRow>, LogError> {
         let mut rows = retrying(async || self.log.person_rows(&self.handles, runs, after, up_to).await).await?;
         rows.retain(|row| {
             self.handles.name(&row.meeting, &row.attendee) || key_of(row).is_some_and(|key| stays.contains(&key))
         });
+        rows.extend(retrying(async || self.log.live_rows(texts, after, up_to).await).await?);
         Ok(rows)
     }
 
@@ -345,9 +348,9 @@ impl Forget {
         let mut at = from;
         while at < head {
             let to = Seq(head.0.min(at.0 + SPAN_SEQS));
-            let rows = self.person_rows(&runs, &stays, at, to).await?;
+            let rows = self.person_rows(&runs, &stays, &matches.live_texts(), (at, to)).await?;
             // Includes rows that are only found by their stay: their names and numbers are recorded too.
-            rows.iter().for_each(|row| matches.row(row));
+            rows.iter().filter(|row| !is_nobody(&row.attendee)).for_each(|row| matches.row(row));
             self.note(matches, erasure).await?;
             for piece in rows.chunks(TRANSACTION_ROWS) {
                 let begun = instant();

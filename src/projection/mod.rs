@@ -31,6 +31,8 @@
 //! - **People** are distinct `person`s, or else names, or else stays. The peak counts each once, on however many
 //!   devices; who leaves in the same millisecond makes room first. Who has not left counts until the first end, also while the
 //!   run goes on.
+//! - A **call** into a run, and why somebody left it, is what running meetings tell. A stay of which no reason of leaving is told
+//!   otherwise has that of its number that was told within a minute of its end.
 //! - A **recording** is a `record.finish`. The run's newest `record.ready` describes all that were finished before it.
 //!
 //! # The work
@@ -41,6 +43,7 @@
 //! stay in memory as long as it is, up to a bound; the others are read back. A row that the database never takes is found by
 //! halving the page, and set aside.
 
+mod calls;
 mod forget;
 mod identify;
 mod people;
@@ -62,7 +65,7 @@ use convoke_log::{Changes, Handle, Lease, LogError, Moved, ProjectedEvent, Proje
 use people::People;
 pub use rebuild::RebuildError;
 use run::Run;
-pub use stay::stay_id;
+pub use stay::{is_nobody, stay_id};
 use uuid::Uuid;
 
 /// The cursor's name.

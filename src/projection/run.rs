@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::calls;
 use super::people::{self, NamedStay, People, StayPerson};
 use super::ready::{self, LatestReady};
 use super::stay::{Stay, is_nobody, stay_id};
@@ -13,7 +14,8 @@ use convoke_core::event::Source;
 use convoke_core::id::EventId;
 use convoke_core::time::Millis;
 use convoke_log::{
-    Changes, ClosedBy, Handle, MeetingRow, PersonBy, ProjectedEvent, RecordingRow, RunKey, Status, StayRow, Stored,
+    Attributes, CallResultRow, Changes, ClosedBy, Handle, MeetingRow, PersonBy, ProjectedEvent, RecordingRow, RunKey,
+    Status, StayRow, Stored,
 };
 
 /// So many ends, and so many edits, are remembered of a run: the newest ones. That bounds its row.
@@ -57,7 +59,16 @@ struct Marks {
     closings: BTreeSet<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ready: Option<LatestReady>,
+    /// Whether there are results of calls: then they are read back, too.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    calls: bool,
 }
+
+/// Before the column `internal` of a stay whose reason of leaving a call told, and no event of its own.
+const TOLD_BY_CALL: char = 'r';
+
+/// Before all of them.
+const NO_CALL: (EventId, i64) = (EventId::from_uuid(Uuid::nil()), 0);
 
 fn least(mark: &mut Option<i64>, at: i64) {
     *mark = Some(mark.map_or(at, |before| before.min(at)));
@@ -124,6 +135,9 @@ pub struct Run {
     marks: Marks,
     stays: HashMap<Uuid, Kept>,
     recordings: BTreeMap<EventId, RecordingRow>,
+    calls: BTreeMap<(EventId, i64), CallResultRow>,
+    /// Those that are not written yet.
+    called: BTreeSet<(EventId, i64)>,
     /// The row, as it is written.
     written: Option<MeetingRow>,
     /// Those of the stays of which no time of joining is told.
@@ -154,6 +168,8 @@ impl Run {
             marks: Marks::default(),
             stays: HashMap::new(),
             recordings: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            called: BTreeSet::new(),
             written: None,
             untimed: HashSet::new(),
             touched: Vec::new(),
@@ -169,12 +185,18 @@ impl Run {
 
     /// What the tables hold of it; `None` if these rows are not of this version's making.
     pub fn of(stored: Stored) -> Option<Self> {
-        let Stored { meeting, stays, recordings } = stored;
+        let Stored { meeting, stays, recordings, calls } = stored;
         let mut run = Self::new(meeting.run.clone());
         run.marks = serde_json::from_str(&meeting.internal).ok()?;
         run.people = (meeting.participants, meeting.peak_participants);
         run.live = meeting.status == Status::Live;
-        for row in stays {
+        run.calls = calls.into_iter().map(|row| ((row.event_id, row.item), row)).collect();
+        for mut row in stays {
+            // What a call told is found out again.
+            if let Some(own) = row.internal.strip_prefix(TOLD_BY_CALL) {
+                row.internal = own.to_owned();
+                row.attributes = Attributes { leave_reason: None, ..row.attributes.unpack() }.pack();
+            }
             let stay = Stay::of(&row)?;
             let closed = row.left_at.filter(|_| row.closed_by == ClosedBy::MeetingEnd);
             if !stay.is_timed() {
@@ -238,6 +260,7 @@ impl Run {
                 self.recorded.insert(row.event_id);
                 self.recordings.entry(row.event_id).or_insert(row);
             }
+            ProjectedEvent::CALLS => self.called(fact),
             ProjectedEvent::DETAILED => {
                 if let Some(seen) = LatestReady::read(fact) {
                     greatest(&mut marks.ready, seen);
@@ -246,6 +269,31 @@ impl Run {
             }
             _ => {}
         }
+    }
+
+    /// Adds what came of calls.
+    fn called(&mut self, fact: &ProjectedEvent) {
+        for row in calls::read(fact) {
+            self.marks.calls = true;
+            let key = (row.event_id, row.item);
+            let theirs = |kept: &Kept| kept.stay.attributes().call_number == Some(&*row.call_number);
+            for (id, kept) in self.stays.iter_mut().filter(|(_, kept)| !kept.touched && theirs(kept)) {
+                kept.touched = true;
+                self.touched.push(*id);
+            }
+            self.called.insert(key);
+            self.calls.insert(key, row);
+        }
+        // The newest ones: that bounds the memory.
+        while self.calls.len() > MAX_REMEMBERED && !self.called.contains(self.calls.keys().next().unwrap_or(&NO_CALL)) {
+            self.calls.pop_first();
+        }
+    }
+
+    /// Why this stay ended, by what running meetings tell.
+    fn told_reason(&self, row: &StayRow) -> Option<&str> {
+        let number = row.attributes.unpack().call_number?;
+        calls::reason_of(self.calls.values(), number, row.left_at?)
     }
 
     fn stay_of(&mut self, fact: &ProjectedEvent) -> &mut Stay {
@@ -332,6 +380,8 @@ impl Run {
             row.ready = self.marks.ready.as_ref().and_then(|seen| seen.of(row));
             changes.recordings.push(row.clone());
         }
+        let called = std::mem::take(&mut self.called);
+        changes.calls.extend(called.iter().filter_map(|key| self.calls.get(key)).cloned());
         let row = self.row();
         if self.written.as_ref() != Some(&row) {
             let numbers = numbers_to_check(self.written.as_ref(), &row);
@@ -362,7 +412,12 @@ impl Run {
 
     /// A stay as it is to be written, as of now: with what became known since it was settled, it is only newer.
     pub fn stay_row(&self, id: Uuid) -> Option<StayRow> {
-        self.stays.get(&id).map(|kept| kept.stay.row(id, &self.key, kept.closed, &kept.person))
+        let mut row = self.stays.get(&id).map(|kept| kept.stay.row(id, &self.key, kept.closed, &kept.person))?;
+        if let Some(reason) = self.told_reason(&row).filter(|_| row.attributes.unpack().leave_reason.is_none()) {
+            row.attributes = Attributes { leave_reason: Some(reason), ..row.attributes.unpack() }.pack();
+            row.internal.insert(0, TOLD_BY_CALL);
+        }
+        Some(row)
     }
 
     fn row(&self) -> MeetingRow {

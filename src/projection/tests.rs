@@ -13,7 +13,8 @@ use convoke_core::event::{Attendee, Meeting, Source};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
 use convoke_log::{
-    Changes, ClosedBy, MeetingRow, PersonBy, ProjectedEvent, RecordingRow, RunKey, Status, StayRow, Stored,
+    CallResultRow, Changes, ClosedBy, MeetingRow, PersonBy, ProjectedEvent, RecordingRow, RunKey, Status, StayRow,
+    Stored,
 };
 
 const SUBSCRIBER: &str = "7700001234";
@@ -79,7 +80,12 @@ fn settled(run: &mut Run, people: &People, facts: &[ProjectedEvent]) -> Changes 
 }
 
 /// The tables, in memory.
-type AllRows<'a> = (&'a BTreeMap<RunKey, MeetingRow>, &'a BTreeMap<Uuid, StayRow>, &'a BTreeMap<EventId, RecordingRow>);
+type AllRows<'a> = (
+    &'a BTreeMap<RunKey, MeetingRow>,
+    &'a BTreeMap<Uuid, StayRow>,
+    &'a BTreeMap<EventId, RecordingRow>,
+    &'a BTreeMap<(EventId, i64), CallResultRow>,
+);
 
 #[derive(Debug, Default)]
 struct Database {
@@ -87,6 +93,7 @@ struct Database {
     meetings: BTreeMap<RunKey, MeetingRow>,
     stays: BTreeMap<Uuid, StayRow>,
     recordings: BTreeMap<EventId, RecordingRow>,
+    calls: BTreeMap<(EventId, i64), CallResultRow>,
 }
 
 impl Database {
@@ -105,6 +112,7 @@ impl Database {
         self.stays.extend(changes.stays.into_iter().map(|row| (row.stay_id, row)));
         changes.gone.iter().for_each(|(_, id)| drop(self.stays.remove(id)));
         self.recordings.extend(changes.recordings.into_iter().map(|row| (row.event_id, row)));
+        self.calls.extend(changes.calls.into_iter().map(|row| ((row.event_id, row.item), row)));
     }
 
     /// The same, but the process ends in the midst of it: the stays are written first, and the run with the last of all.
@@ -120,12 +128,13 @@ impl Database {
             meeting: meeting.clone(),
             stays: self.stays.values().cloned().collect(),
             recordings: self.recordings.values().cloned().collect(),
+            calls: self.calls.values().cloned().collect(),
         });
         stored.map_or_else(|| Run::new(key()), |stored| Run::of(stored).expect("rows of our own"))
     }
 
     fn rows(&self) -> AllRows<'_> {
-        (&self.meetings, &self.stays, &self.recordings)
+        (&self.meetings, &self.stays, &self.recordings, &self.calls)
     }
 
     fn meeting(&self) -> &MeetingRow {
@@ -142,6 +151,14 @@ impl Database {
 fn ready(ms: i64, length: i64) -> ProjectedEvent {
     let info = format!(r#"{{"payload":{{"recordInfo":{{"lengthSeconds":{length},"sizeMB":1.5,"files":2}}}}}}"#);
     fact_of("record.ready", ms, Attendee::default(), Some(&info))
+}
+
+/// That `number` was called, or left: two results in one message.
+fn called(ms: i64, number: &str, code: i64) -> ProjectedEvent {
+    let info = format!(
+        r#"{{"payload":{{"liveInfo":{{"data":[{{"callNumber":"{number}","resultCode":"1107600{code}"}},{{"callNumber":"n1","errorCode":11076010}}]}}}}}}"#
+    );
+    fact_of("live.call_result", ms, Attendee::default(), Some(&info))
 }
 
 /// Any event of a run, of few people at few moments, so that everything meets everything.
@@ -173,6 +190,7 @@ fn any_fact() -> impl Strategy<Value = ProjectedEvent> {
         1 => Just("meeting.cancel"),
         1 => Just("record.finish"),
         1 => Just("record.ready"),
+        2 => Just("live.call_result"),
         1 => Just("meeting.unheard-of"),
     ];
     let source = prop_oneof![3 => Just(Source::Push), 1 => Just(Source::Platform)];
@@ -180,6 +198,7 @@ fn any_fact() -> impl Strategy<Value = ProjectedEvent> {
     given.prop_map(|(kind, ms, attendee, length, id, cycle, source)| {
         let fact = match kind {
             "record.ready" => ready(ms, length),
+            "live.call_result" => called(ms, &format!("n{}", length % 3), length),
             "meeting.join" | "meeting.left" => fact(kind, ms, attendee),
             _ => fact(kind, ms, Attendee::default()),
         };

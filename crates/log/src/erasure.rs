@@ -194,6 +194,10 @@ pub trait PersonSearch: LogReader {
         up_to: Seq,
     ) -> Result<Vec<PersonRow>, LogError>;
 
+    /// The rows after `after`, up to `up_to`, that running meetings told and that have one of these texts in them: each of them may be
+    /// about many people.
+    async fn live_rows(&self, texts: &[String], after: Seq, up_to: Seq) -> Result<Vec<PersonRow>, LogError>;
+
     /// The stays that match one of the identifiers, among the next `limit` stays of `attendance` after `after`; and the
     /// last stay that was checked, if any.
     async fn person_stays(
@@ -264,6 +268,9 @@ pub trait Erasures: PersonSearch + Projection + Operations + Reading {
 
     /// Erases the host of a run, and its subject if `subject` is true.
     async fn erase_host(&self, erasure: i64, run: &RunKey, subject: bool) -> Result<(), LogError>;
+
+    /// Deletes what running meetings tell of people with one of these numbers, and who of them is in one now.
+    async fn erase_live(&self, texts: &[String]) -> Result<(), LogError>;
 
     /// Deletes invitations.
     async fn erase_invitations(&self, erasure: i64, invitations: &[InvitationRow]) -> Result<(), LogError>;

@@ -38,7 +38,8 @@ pub struct ProjectedEvent {
     pub attendee: Attendee,
     /// Where it came from.
     pub source: Source,
-    /// `eventInfo`, if the type is [`ProjectedEvent::DETAILED`], or if it was not pushed: it may tell more than the columns.
+    /// `eventInfo`, if the type is [`ProjectedEvent::DETAILED`] or [`ProjectedEvent::CALLS`], or if it was made from the platform's
+    /// answers: it may tell more than the columns.
     pub event_info: Option<Arc<str>>,
 }
 
@@ -55,10 +56,21 @@ impl ProjectedEvent {
             meeting: event.meeting.clone(),
             attendee: event.attendee.clone(),
             source: event.source,
-            event_info: (&*event.event == Self::DETAILED || event.source != Source::Push)
-                .then(|| event.event_info.clone()),
+            event_info: Self::is_detailed(&event.event, event.source).then(|| event.event_info.clone()),
         })
     }
+
+    /// What running meetings tell is large, and there is much of it.
+    fn is_detailed(event: &str, source: Source) -> bool {
+        match source {
+            Source::Push => event == Self::DETAILED,
+            Source::Live => event == Self::CALLS,
+            Source::Backfill | Source::Platform => true,
+        }
+    }
+
+    /// The type of a running meeting's event that tells what came of calls.
+    pub const CALLS: &'static str = "live.call_result";
 
     /// The event type for which `eventInfo` is needed besides its columns.
     pub const DETAILED: &'static str = "record.ready";
@@ -238,6 +250,50 @@ pub struct RecordingRow {
     pub ready: Option<Ready>,
 }
 
+convoke_core::words! {
+    /// What came of a call: the column `outcome` of `call_results`.
+    pub enum CallOutcome as "CallOutcome" {
+        /// They answered.
+        Reached = "reached",
+        /// They did not come.
+        NotReached = "not_reached",
+        /// They were in the meeting, and left it.
+        Left = "left",
+        /// The code is not known.
+        Unknown = "unknown",
+    }
+}
+
+/// A row of `call_results`.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct CallResultRow {
+    /// The event that tells it …
+    pub event_id: EventId,
+    /// … and which of its it is.
+    pub item: i64,
+    /// The `appID` of the subscriber.
+    #[sqlx(try_from = "String")]
+    pub subscriber_id: Arc<str>,
+    /// The run (`meetingUUID`).
+    #[sqlx(try_from = "String")]
+    pub meeting_uuid: Arc<str>,
+    /// The meeting's number.
+    pub meeting_id: Option<Arc<str>>,
+    /// When it was told.
+    pub told_at: Millis,
+    /// The number that was called.
+    #[sqlx(try_from = "String")]
+    pub call_number: Arc<str>,
+    /// As the platform has it.
+    #[sqlx(try_from = "String")]
+    pub code: Arc<str>,
+    /// What came of it.
+    #[sqlx(try_from = "String")]
+    pub outcome: CallOutcome,
+    /// Why.
+    pub reason: Option<Arc<str>>,
+}
+
 /// The state of recordings that can be played.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ready {
@@ -264,6 +320,8 @@ pub struct Stored {
     pub stays: Vec<StayRow>,
     /// Its recordings.
     pub recordings: Vec<RecordingRow>,
+    /// What came of calls into it.
+    pub calls: Vec<CallResultRow>,
 }
 
 /// Rows to write. A row replaces the row with the same key.
@@ -277,6 +335,8 @@ pub struct Changes {
     pub gone: Vec<(RunKey, Uuid)>,
     /// Rows of `recordings`.
     pub recordings: Vec<RecordingRow>,
+    /// Rows of `call_results`.
+    pub calls: Vec<CallResultRow>,
     /// To `identities`: new ones. The runs that have a stay with such a handle, and without a user, go to `unsettled`.
     pub identities: Vec<IdentityRow>,
     /// From `unsettled`.
@@ -287,7 +347,8 @@ impl Changes {
     /// The number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
-        let tables = self.meetings.len() + self.stays.len() + self.gone.len() + self.recordings.len();
+        let tables =
+            self.meetings.len() + self.stays.len() + self.gone.len() + self.recordings.len() + self.calls.len();
         tables + self.identities.len() + self.settled.len()
     }
 
@@ -304,6 +365,7 @@ impl Changes {
         room -= take(&mut self.stays, &mut piece.stays, room);
         room -= take(&mut self.gone, &mut piece.gone, room);
         room -= take(&mut self.recordings, &mut piece.recordings, room);
+        room -= take(&mut self.calls, &mut piece.calls, room);
         // After the stays that have them; what is read again after a crash is new again until then.
         room -= take(&mut self.identities, &mut piece.identities, room);
         take(&mut self.settled, &mut piece.settled, room);

@@ -14,8 +14,8 @@ use convoke::metrics::Registry;
 use convoke::projection::Projector;
 use convoke_core::id::Seq;
 use convoke_core::time::{Clock, Millis};
-use convoke_log::Store;
 use convoke_log::recent::RecentRows;
+use convoke_log::{Handles, Store};
 use convoke_platform::socket::{CertificateName, SocketTls};
 use convoke_platform::{Client, Options};
 use convoke_simulator::platform::{Call, Fault, Platform, PlatformOptions, Refusal, Run, State, host_password};
@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::log_contract::fixture::{Backend, append, on_both};
 use crate::support::tls;
 use crate::support::wait::{eventually, stretched};
-use crate::{simulated_platform, support::service::WAIT_TIMEOUT};
+use crate::{forget, simulated_platform, support::service::WAIT_TIMEOUT};
 
 on_both! {
     a_meeting_is_heard_through_two_cuts_and_a_killed_replica_and_log_tables_and_presence_equal_the_truth
@@ -207,6 +207,9 @@ async fn a_meeting_is_heard_through_two_cuts_and_a_killed_replica_and_log_tables
     scene.heard_of("live.gap", 3).await;
     assert!(killed.elapsed() < stretched(Duration::from_secs(10)), "{:?}", killed.elapsed());
     scene.listened(1).await;
+    let mut left = a.clone();
+    left["leftTime"] = json!(now().get());
+    append(&scene.log, &[pushed("meeting.left", now(), &left)]).await;
     scene.platform.in_meeting(NUMBER, |room| {
         room.reorders = false;
         room.change("b", &[("MUTE", "1")]);
@@ -268,6 +271,20 @@ async fn a_meeting_is_heard_through_two_cuts_and_a_killed_replica_and_log_tables
         !log.contains(&host_password(NUMBER)) && !log.contains("guestJoinUri") && !log.contains("confToken"),
         "{log}"
     );
+    // What came of calls, and why somebody left.
+    let calls = "SELECT string_agg(call_number || ' ' || coalesce(reason, '') || ' ' || came_later, ',') FROM failed_invitations";
+    let calls = scene.backend.value(calls).await;
+    assert!(["+993 no_answer 0", "+993 no_answer false"].contains(&&*calls), "{calls}");
+    let reasons = "SELECT string_agg(display_name || ' ' || coalesce(leave_reason, '-'), ',' ORDER BY display_name) FROM attendance";
+    assert_eq!(scene.backend.value(reasons).await, "Guest a removed_by_host,Guest b -");
+    // Who is forgotten is in none of the messages any more.
+    let handles = Handles { call_numbers: vec!["+991".to_owned()], ..Handles::default() };
+    forget::tables::forget(&scene.backend, handles).erase(false, |_| {}).await.expect("it is erased");
+    let named = r#"event_info LIKE '%"a"%' OR event_info LIKE '%+991%' OR event_info LIKE '%Guest a%'"#;
+    let left = scene.backend.value(&format!("SELECT count(*) FROM events WHERE {named}")).await;
+    let results = scene.backend.value("SELECT string_agg(call_number, ',') FROM call_results").await;
+    let others = scene.backend.value("SELECT count(*) FROM events WHERE event_info LIKE '%+993%'").await;
+    assert_eq!((&*left, &*results, &*others), ("0", "+993", "1"));
     scene.stop.cancel();
     scene.tasks.drain(..).for_each(|task| task.abort());
 }

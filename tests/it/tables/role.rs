@@ -12,13 +12,15 @@ use crate::{
     support::docs,
 };
 
-const TABLES: [&str; 9] = [
+const TABLES: [&str; 11] = [
     "meetings",
     "attendance",
     "recordings",
     "days",
     "invitations",
     "people",
+    "call_results",
+    "failed_invitations",
     "invitees",
     "absentees",
     "department_attendance",

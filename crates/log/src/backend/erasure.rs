@@ -53,6 +53,16 @@ fn listed(key: &StayKey) -> Vec<String> {
     vec![key.run.subscriber_id.to_string(), key.run.meeting_uuid.to_string(), key.stay_id.to_string()]
 }
 
+/// Whether a column contains an element of a list.
+fn contains(dialect: Dialect, column: &str, list: &str) -> String {
+    match dialect {
+        Dialect::Postgres => {
+            format!("EXISTS (SELECT 1 FROM unnest({list}) AS m (member) WHERE strpos({column}, member) > 0)")
+        }
+        Dialect::Sqlite => format!("EXISTS (SELECT 1 FROM json_each({list}) WHERE instr({column}, value) > 0)"),
+    }
+}
+
 /// Converts an element of a JSON list to an id.
 fn as_id(dialect: Dialect, element: &str) -> String {
     match dialect {
@@ -118,6 +128,19 @@ impl PersonSearch for Backend {
         self.all_in_time(rows).await
     }
 
+    async fn live_rows(&self, texts: &[String], after: Seq, up_to: Seq) -> Result<Vec<PersonRow>, LogError> {
+        if texts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let within = contains(self.dialect(), "event_info", "$3");
+        let rows = self.query(format!(
+            "SELECT {PERSON} FROM events
+              WHERE source = 'live' AND seq > $1 AND seq <= $2 AND forgotten_at IS NULL AND {within} ORDER BY seq"
+        ));
+        let quoted: Vec<String> = texts.iter().map(|text| serde_json::json!(text).to_string()).collect();
+        self.all_in_time(rows.bind(after).bind(up_to).bind_list(&quoted)).await
+    }
+
     async fn person_stays(
         &self,
         handles: &Handles,
@@ -126,13 +149,7 @@ impl PersonSearch for Backend {
     ) -> Result<(Vec<PersonStay>, Option<Uuid>), LogError> {
         let dialect = self.dialect();
         let [users, accounts, numbers, stays, names] = ["$3", "$4", "$5", "$7", "$8"].map(|list| dialect.among(list));
-        // Whether the column `internal` contains an element of the list.
-        let within = |list: &str| match dialect {
-            Dialect::Postgres => {
-                format!("EXISTS (SELECT 1 FROM unnest({list}) AS m (member) WHERE strpos(internal, member) > 0)")
-            }
-            Dialect::Sqlite => format!("EXISTS (SELECT 1 FROM json_each({list}) WHERE instr(internal, value) > 0)"),
-        };
+        let within = |list: &str| contains(dialect, "internal", list);
         let (members, named) = (within("$6"), within("$10"));
         // The last row of the page is always returned, as the position to continue from.
         let rows = self.query(format!(
@@ -338,6 +355,21 @@ impl Erasures for Backend {
                 changed = connection.execute(erase).await?;
             }
             count(connection, erasure, "hosts", changed).await
+        })
+        .await
+    }
+
+    async fn erase_live(&self, texts: &[String]) -> Result<(), LogError> {
+        let among = self.dialect().among("$1");
+        let calls = self.query(format!("DELETE FROM call_results WHERE call_number {among}")).bind_list(texts);
+        let present = self.query(format!(
+            "DELETE FROM live_presence
+              WHERE participant_id {among} OR user_uuid {among} OR account {among} OR call_number {among}"
+        ));
+        let present = present.bind_list(texts);
+        self.transaction(Begin::Erase, async |connection| {
+            connection.execute(calls).await?;
+            connection.execute(present).await.map(drop)
         })
         .await
     }

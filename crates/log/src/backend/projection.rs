@@ -8,18 +8,19 @@ use async_trait::async_trait;
 use super::Backend;
 use super::bulk::BulkStatement;
 use super::log::advance;
-use super::rows::{IDENTITY, MEETING, PROJECTED_EVENT, RECORDING, STAY};
+use super::rows::{CALL_RESULT, IDENTITY, MEETING, PROJECTED_EVENT, RECORDING, STAY};
 use crate::projection::{RUNS_BEFORE_LOG, TABLE_COUNTS};
 use crate::query::Begin;
 use crate::query::{Connection, Dialect, Query};
 use crate::{
-    Changes, Handle, IdentityRow, Lease, LogError, MeetingRow, Moved, PersonBy, ProjectedEvent, Projection,
-    RecordingRow, RunKey, StayRow, Stored,
+    CallResultRow, Changes, Handle, IdentityRow, Lease, LogError, MeetingRow, Moved, PersonBy, ProjectedEvent,
+    Projection, RecordingRow, RunKey, StayRow, Stored,
 };
 use convoke_core::id::{EventId, Seq};
 
 static MEETINGS: LazyLock<BulkStatement> = LazyLock::new(|| BulkStatement::upsert("meetings", MEETING, 2, 2));
 static ATTENDANCE: LazyLock<BulkStatement> = LazyLock::new(|| BulkStatement::upsert("attendance", STAY, 3, 1));
+static CALLS: LazyLock<BulkStatement> = LazyLock::new(|| BulkStatement::upsert("call_results", CALL_RESULT, 2, 2));
 static RECORDINGS: LazyLock<BulkStatement> = LazyLock::new(|| BulkStatement::upsert("recordings", RECORDING, 1, 1));
 static IDENTITIES: LazyLock<BulkStatement> = LazyLock::new(|| BulkStatement::upsert("identities", IDENTITY, 4, 4));
 
@@ -47,6 +48,9 @@ static UNSETTLE: LazyLock<BulkStatement> = LazyLock::new(|| {
     })
 });
 
+/// In the column `internal` of a run into which calls were told.
+const CALLS_MARK: &str = "\"calls\":true";
+
 /// A run that has not ended is over once another one of its number has started since: its end was lost, or it was held under
 /// another UUID than it was scheduled under. Asked of the numbers that follow.
 const SUCCEED: &str = "UPDATE meetings AS m SET succeeded = NOT succeeded
@@ -69,7 +73,7 @@ impl Projection for Backend {
         self.transaction(Begin::ReadKeys, async |connection| {
             let meetings: Vec<MeetingRow> = rows_of(connection, "meetings", MEETING, &mut runs.iter()).await?;
             let stored = |meeting: MeetingRow| {
-                (meeting.run.clone(), Stored { meeting, stays: Vec::new(), recordings: Vec::new() })
+                (meeting.run.clone(), Stored { meeting, stays: Vec::new(), recordings: Vec::new(), calls: Vec::new() })
             };
             let mut found: HashMap<RunKey, Stored> = meetings.into_iter().map(stored).collect();
             if found.is_empty() {
@@ -92,6 +96,17 @@ impl Projection for Backend {
                 let key = RunKey { subscriber_id: recording.subscriber_id.clone(), meeting_uuid: uuid.clone() };
                 if let Some(stored) = found.get_mut(&key) {
                     stored.recordings.push(recording);
+                }
+            }
+            let called = found.values().filter(|stored| stored.meeting.internal.contains(CALLS_MARK));
+            let mut called = called.map(|stored| &stored.meeting.run).collect::<Vec<_>>().into_iter();
+            if called.len() > 0 {
+                for call in rows_of::<CallResultRow>(connection, "call_results", CALL_RESULT, &mut called).await? {
+                    let key =
+                        RunKey { subscriber_id: call.subscriber_id.clone(), meeting_uuid: call.meeting_uuid.clone() };
+                    if let Some(stored) = found.get_mut(&key) {
+                        stored.calls.push(call);
+                    }
                 }
             }
             Ok(found.into_values().collect())
@@ -163,11 +178,14 @@ impl Projection for Backend {
             if moved != Moved::LeaseLost {
                 // If a long query of these tables blocks this, it times out and nothing has changed.
                 let empty: &[&str] = match connection.dialect() {
-                    Dialect::Postgres => &["TRUNCATE meetings, attendance, recordings, identities, unsettled"],
+                    Dialect::Postgres => {
+                        &["TRUNCATE meetings, attendance, recordings, call_results, identities, unsettled"]
+                    }
                     Dialect::Sqlite => &[
                         "DELETE FROM meetings",
                         "DELETE FROM attendance",
                         "DELETE FROM recordings",
+                        "DELETE FROM call_results",
                         "DELETE FROM identities",
                         "DELETE FROM unsettled",
                     ],
@@ -219,6 +237,7 @@ pub(super) async fn write(connection: &mut Connection<'_>, changes: &Changes) ->
         connection.execute(delete.bind(EventId::from_uuid(*stay_id))).await?;
     }
     RECORDINGS.run(connection, &changes.recordings, add_recording).await?;
+    CALLS.run(connection, &changes.calls, add_call).await?;
     IDENTITIES.run(connection, &changes.identities, add_identity).await?;
     UNSETTLE.run(connection, &changes.identities, add_handle).await?;
     if !changes.settled.is_empty() {
@@ -305,6 +324,20 @@ fn add_stay(query: &mut Query, row: &StayRow) {
         .add_text(attributes.media_type)
         .add_text(attributes.department)
         .add_text(attributes.leave_reason);
+}
+
+fn add_call(query: &mut Query, row: &CallResultRow) {
+    query
+        .add(row.event_id)
+        .add(row.item)
+        .add(row.subscriber_id.clone())
+        .add(row.meeting_uuid.clone())
+        .add(row.meeting_id.clone())
+        .add(row.told_at)
+        .add(row.call_number.clone())
+        .add(row.code.clone())
+        .add(row.outcome.as_str())
+        .add(row.reason.clone());
 }
 
 fn add_recording(query: &mut Query, row: &RecordingRow) {

@@ -24,7 +24,7 @@ pub(crate) const RECORD: &str = "seq, event_id, subscriber_id, event, occurred_a
 
 pub(crate) const PROJECTED_EVENT: &str = "seq, event_id, subscriber_id, event, meeting_id, meeting_uuid, meeting_cycle_sub_id, user_uuid, \
      user_agent, account, participant_id, display_name, role, call_number, join_time, left_time, \
-     source, CASE WHEN event = 'record.ready' OR source <> 'push' THEN event_info END";
+     source, CASE WHEN event IN ('record.ready', 'live.call_result') OR source NOT IN ('push', 'live') THEN event_info END";
 
 pub(crate) const MEETING: &str = "subscriber_id, meeting_uuid, meeting_id, meeting_cycle_sub_id, status, created_at, modified_at, \
      modifications, cancelled_at, started_at, ended_at, concluded_at, stays, participants, peak_participants, recordings, \
@@ -36,6 +36,9 @@ pub(crate) const STAY: &str = "stay_id, subscriber_id, meeting_uuid, meeting_id,
 
 pub(crate) const RECORDING: &str = "event_id, subscriber_id, meeting_uuid, meeting_id, finished_at, ready_at, length_s, size_mb, \
      files, view_url, viewers";
+
+pub(crate) const CALL_RESULT: &str =
+    "event_id, item, subscriber_id, meeting_uuid, meeting_id, told_at, call_number, code, outcome, reason";
 
 pub(crate) const PERSON: &str = "seq, event_id, subscriber_id, meeting_id, meeting_uuid, meeting_cycle_sub_id, user_uuid, \
      user_agent, account, participant_id, display_name, role, call_number, join_time, left_time";

@@ -75,6 +75,9 @@ impl TestData for Backend {
                 let delete = of_runs(&format!("DELETE FROM {table}"));
                 *deleted = i64::try_from(connection.execute(delete).await?).unwrap_or(i64::MAX);
             }
+            for table in ["call_results", "live_presence", "live_meetings"] {
+                connection.execute(of_runs(&format!("DELETE FROM {table}"))).await?;
+            }
             // Of other runs with the same numbers.
             succeed(connection, &numbers.into_iter().filter_map(|(number,)| number).collect::<Vec<_>>()).await?;
             let [stays, recordings, fetches, enrichments, invitations, meetings] = deleted;
