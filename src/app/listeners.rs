@@ -15,7 +15,7 @@ use crate::http::api::streams::Streams;
 use crate::http::auth::Access;
 use crate::http::ingest::{Ingest, Limits};
 use crate::http::server::{self, ClientSources, Connections, Failures, ListenerOptions, Shutdown, room_by_descriptors};
-use crate::http::{self};
+use crate::http::{self, EventsRoutes};
 
 /// Maximum number of connections of the admin listener, which only operators and their machines use.
 const MAX_ADMIN_CONNECTIONS: usize = 128;
@@ -94,11 +94,11 @@ fn events(listener: TcpListener, parts: &mut Parts<'_>, shutdown: Shutdown) {
         Arc::clone(&health),
         parts.registry,
     ));
-    let router = http::events_router(&listen.path, Arc::clone(&ingest), Arc::clone(&health), sources.clone());
+    let routes = EventsRoutes::new(&listen.path, Arc::clone(&ingest), Arc::clone(&health), sources.clone());
     let failures = Failures::new("events", Some(Arc::clone(&health.refusals)));
     let options = ListenerOptions::events(listen.idle_timeout, health.certificates.clone(), failures, sources);
     let connections = Connections::new(room_by_descriptors(), Some(parts.registry));
-    parts.tasks.spawn(EVENTS, Phase::Sources, server::serve(listener, options, router, shutdown, connections));
+    parts.tasks.spawn(EVENTS, Phase::Sources, server::serve(listener, options, routes, shutdown, connections));
     parts.reloader.part(move |new| {
         let (subscribers, ingest, health) = (new.subscribers.clone(), Arc::clone(&ingest), Arc::clone(&health));
         Ok(move || {

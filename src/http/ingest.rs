@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::extract::{Extension, Request, State};
+use axum::extract::{Request, State};
 use axum::http::header::{ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
@@ -181,6 +181,20 @@ impl Ingest {
 
     fn subscribers(&self) -> Arc<Subscribers> {
         Arc::clone(&self.subscribers.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The handler.
+    pub async fn respond(&self, request: Request) -> Response {
+        let peer = self.sources.client(request.extensions(), request.headers());
+        let request_id = request.extensions().get::<RequestId>().cloned();
+        let request_id = request_id.unwrap_or_else(|| RequestId::of(request.headers()));
+        let arrival = Arrival { started: instant(), peer, request_id };
+        let response = match self.take(request, &arrival).await {
+            Ok(response) => response,
+            Err(refused) => self.refuse(&refused, &arrival),
+        };
+        self.duration.observe(arrival.started.elapsed().as_secs_f64());
+        response
     }
 
     async fn take(&self, request: Request, arrival: &Arrival) -> Result<Response, IngestError> {
@@ -389,20 +403,9 @@ impl Ingest {
     }
 }
 
-/// The handler.
-pub async fn deliver(
-    State(ingest): State<Arc<Ingest>>,
-    Extension(request_id): Extension<RequestId>,
-    request: Request,
-) -> Response {
-    let peer = ingest.sources.client(request.extensions(), request.headers());
-    let arrival = Arrival { started: instant(), peer, request_id };
-    let response = match ingest.take(request, &arrival).await {
-        Ok(response) => response,
-        Err(refused) => ingest.refuse(&refused, &arrival),
-    };
-    ingest.duration.observe(arrival.started.elapsed().as_secs_f64());
-    response
+/// The handler, as a route.
+pub async fn deliver(State(ingest): State<Arc<Ingest>>, request: Request) -> Response {
+    ingest.respond(request).await
 }
 
 /// When a request arrived, and its source.

@@ -30,34 +30,64 @@ use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::handler::Handler as _;
 use axum::http::header::ALLOW;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use axum::routing::{any, get};
 
 use crate::actions::ActionQueue;
 use crate::metrics::Registry;
 use problem::problem;
-use server::{ClientSources, drain_request};
+use server::{ClientSources, Respond, drain_request};
 use unknown_path::UnknownPath;
 
-/// The routes of the events listener: the path of the events, with and without a trailing slash.
-pub fn events_router(
-    path: &str,
+/// The routes of the events listener. Deliveries go to their handler directly, as they are nearly all that comes here; all else, and
+/// deliveries with a span, goes through the router.
+#[derive(Clone, Debug)]
+pub struct EventsRoutes {
+    router: Router,
+    direct: Option<Arc<Direct>>,
+}
+
+#[derive(Debug)]
+struct Direct {
+    /// The path of the events, without a trailing slash.
+    base: Box<str>,
     ingest: Arc<ingest::Ingest>,
-    health: Arc<health::Health>,
-    sources: ClientSources,
-) -> Router {
-    let base = path.strip_suffix('/').unwrap_or(path);
-    let unknown = Arc::new(UnknownPath::new(path, sources, Arc::clone(&health.refusals)));
-    let events = [base, &format!("{base}/")]
-        .into_iter()
-        .filter(|path| !path.is_empty())
-        .fold(Router::new(), |router, path| router.route(path, any(ingest::deliver)))
-        .with_state(ingest);
-    trace::traced(events, "events")
-        .merge(health::probes(health))
-        .fallback_service(unknown_path::not_found.with_state(unknown))
-        .method_not_allowed_fallback(method_not_allowed)
+}
+
+impl EventsRoutes {
+    /// The path of the events, with and without a trailing slash, and the probes.
+    pub fn new(path: &str, ingest: Arc<ingest::Ingest>, health: Arc<health::Health>, sources: ClientSources) -> Self {
+        let base = path.strip_suffix('/').unwrap_or(path);
+        let unknown = Arc::new(UnknownPath::new(path, sources, Arc::clone(&health.refusals)));
+        let events = [base, &format!("{base}/")]
+            .into_iter()
+            .filter(|path| !path.is_empty())
+            .fold(Router::new(), |router, path| router.route(path, any(ingest::deliver)))
+            .with_state(Arc::clone(&ingest));
+        let router = trace::traced(events, "events")
+            .merge(health::probes(health))
+            .fallback_service(unknown_path::not_found.with_state(unknown))
+            .method_not_allowed_fallback(method_not_allowed);
+        let direct = (!trace::receives_spans()).then(|| Arc::new(Direct { base: base.into(), ingest }));
+        Self { router, direct }
+    }
+}
+
+impl Direct {
+    fn takes(&self, request: &Request) -> bool {
+        let path = request.uri().path();
+        request.method() == Method::POST && path.strip_suffix('/').unwrap_or(path) == &*self.base
+    }
+}
+
+impl Respond for EventsRoutes {
+    async fn respond(self, request: Request) -> Response {
+        match self.direct.filter(|direct| direct.takes(&request)) {
+            Some(direct) => direct.ingest.respond(request).await,
+            None => self.router.respond(request).await,
+        }
+    }
 }
 
 /// The routes of the admin listener.

@@ -13,13 +13,14 @@ use crate::telemetry::traces;
 /// Adds a layer that runs each request in its span. Without anyone to receive spans there is no layer: it would cost every
 /// delivery a copy of its handler.
 pub fn traced(router: Router, listener: &'static str) -> Router {
+    if receives_spans() { router.layer(axum::middleware::from_fn_with_state(listener, request)) } else { router }
+}
+
+/// Whether there is anyone to receive spans.
+pub fn receives_spans() -> bool {
     // Checks the level instead of `span_enabled!`: with per-layer filters, a negative result of the latter also disables the next
     // log line.
-    if LevelFilter::current() >= LevelFilter::DEBUG {
-        router.layer(axum::middleware::from_fn_with_state(listener, request))
-    } else {
-        router
-    }
+    LevelFilter::current() >= LevelFilter::DEBUG
 }
 
 async fn request(State(listener): State<&'static str>, request: Request, next: Next) -> Response {

@@ -15,9 +15,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::response::Response;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
 
 pub use body::{Announced, BODY_TIMEOUT, Bodies, NoBody, drain, drain_request};
 pub use connection::{Connection, source};
@@ -99,11 +102,23 @@ impl ListenerOptions {
     }
 }
 
-/// Serves `router` on `listener` until `shutdown.stop`, then finishes the requests under way; cuts them off at `shutdown.force`.
+/// Answers the requests of a listener.
+pub trait Respond: Clone + Send + Sync + 'static {
+    /// The answer to one request.
+    fn respond(self, request: Request) -> impl Future<Output = Response> + Send;
+}
+
+impl Respond for Router {
+    async fn respond(self, request: Request) -> Response {
+        self.oneshot(request).await.unwrap_or_else(|never| match never {})
+    }
+}
+
+/// Serves `routes` on `listener` until `shutdown.stop`, then finishes the requests under way; cuts them off at `shutdown.force`.
 pub async fn serve(
     listener: TcpListener,
     options: ListenerOptions,
-    router: Router,
+    routes: impl Respond,
     shutdown: Shutdown,
     connections: Arc<Connections>,
 ) {
@@ -127,11 +142,11 @@ pub async fn serve(
             admitted = connections.admit(peer) => admitted,
             () = shutdown.stop.cancelled() => break,
         };
-        let (router, options, shutdown) = (router.clone(), Arc::clone(&options), shutdown.clone());
+        let (routes, options, shutdown) = (routes.clone(), Arc::clone(&options), shutdown.clone());
         tasks.spawn(async move {
             let (this, force) = (&admitted.connection, shutdown.force.clone());
             tokio::select! {
-                () = connection(stream, this, &options, router, shutdown) => {}
+                () = connection(stream, this, &options, routes, shutdown) => {}
                 () = this.evicted() => {}
                 () = force.cancelled() => {}
             }
@@ -146,21 +161,21 @@ async fn connection(
     stream: TcpStream,
     this: &Arc<Connection>,
     options: &Arc<ListenerOptions>,
-    router: Router,
+    routes: impl Respond,
     shutdown: Shutdown,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "set_nodelay");
     }
     match &options.tls {
-        None => requests::serve(stream, this, options, router, shutdown).await,
+        None => requests::serve(stream, this, options, routes, shutdown).await,
         Some(certificates) => {
             let shaken = tokio::select! {
                 shaken = options.failures.handshake(certificates.acceptor(), stream, this.peer()) => shaken,
                 () = shutdown.stop.cancelled() => return,
             };
             if let Some(stream) = shaken {
-                requests::serve(stream, this, options, router, shutdown).await;
+                requests::serve(stream, this, options, routes, shutdown).await;
             }
         }
     }

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::Request;
 use axum::http::header::CONNECTION;
 use axum::http::{HeaderValue, StatusCode, Version};
@@ -14,12 +13,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tower::ServiceExt as _;
 
 use super::connection::{Answer, Connection};
 use super::failures::{Begun, First};
 use super::request_id::RequestId;
-use super::{Closing, ListenerOptions, Shutdown};
+use super::{Closing, ListenerOptions, Respond, Shutdown};
 use crate::http::problem::explained;
 use crate::http::refusals::ConnectionFailure;
 
@@ -51,12 +49,12 @@ pub(super) async fn serve<S>(
     stream: S,
     this: &Arc<Connection>,
     options: &Arc<ListenerOptions>,
-    router: Router,
+    routes: impl Respond,
     shutdown: Shutdown,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(|request| answer(this, options, &router, &shutdown.closing, request));
+    let service = service_fn(|request| answer(this, options, &routes, &shutdown.closing, request));
     let first = First::default();
     let stream = Begun { inner: stream, first: first.clone() };
     let builder = builder(options);
@@ -112,20 +110,20 @@ fn builder(options: &ListenerOptions) -> auto::Builder<TokioExecutor> {
     builder
 }
 
-fn answer(
+fn answer<R: Respond>(
     this: &Arc<Connection>,
     options: &ListenerOptions,
-    router: &Router,
+    routes: &R,
     closing: &Closing,
     mut request: hyper::Request<Incoming>,
-) -> impl Future<Output = Result<hyper::Response<Answer>, Infallible>> + Send + use<> {
+) -> impl Future<Output = Result<hyper::Response<Answer>, Infallible>> + Send + use<R> {
     let under_way = this.request();
     let request_id = RequestId::of(request.headers());
     request.extensions_mut().insert(Arc::clone(this));
     request.extensions_mut().insert(request_id.clone());
     let request: Request = request.map(axum::body::Body::new);
     let http1 = request.version() <= Version::HTTP_11;
-    let (router, closing, connection) = (router.clone(), closing.clone(), Arc::clone(this));
+    let (routes, closing, connection) = (routes.clone(), closing.clone(), Arc::clone(this));
     let head = head_bytes(&request);
     // A head that is too large is freed right here: with HTTP/2 there may be many before the first of them is answered.
     let request = if head > options.head { Err(too_large(options, &request, head)) } else { Ok(request) };
@@ -133,7 +131,7 @@ fn answer(
         let _under_way = under_way;
         let response = match request {
             Err(too_large) => too_large,
-            Ok(request) => router.oneshot(request).await?,
+            Ok(request) => routes.respond(request).await,
         };
         let mut response: Response = request_id.on(response);
         if http1 && closing.is_set() {
