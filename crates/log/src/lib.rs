@@ -53,7 +53,7 @@ pub use erasure::{
 };
 pub use error::{LogError, Unmigrated};
 pub use handshakes::{Handshakes, HandshakesSeen};
-pub use live::{LiveMeeting, LiveMeetings, LiveStanding, LiveState, Place, PresentNow};
+pub use live::{LiveMeeting, LiveMeetings, LiveReading, LiveStanding, LiveState, Place, PresentNow};
 pub use log::{Append, Appended, Committed, CursorState, Heartbeat, Lag, Leased, Log, LogReader, Moved};
 pub use maintenance::{Counts, DaysKept, Maintenance, Schema};
 pub use operations::{Filter, Notes, Operations, Quarantine, Quarantined, SetAside};
@@ -77,7 +77,7 @@ pub use work_lists::{
 };
 
 /// Everything that users query: read-only.
-pub trait Queries: Reading + Statistics + Quarantine {}
+pub trait Queries: Reading + Statistics + Quarantine + LiveReading {}
 
 /// A whole back end, for the code that assembles the service.
 pub trait Store:

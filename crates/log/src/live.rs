@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{LogError, RunKey, Snapshots};
+use super::{LogError, LogReader, RunKey, Snapshots};
 use convoke_core::time::Millis;
 
 convoke_core::words! {
@@ -73,7 +73,7 @@ impl LiveMeeting {
 }
 
 /// Somebody in a running meeting, now.
-#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema, sqlx::FromRow)]
 pub struct PresentNow {
     /// The participant.
     pub participant_id: String,
@@ -99,6 +99,7 @@ pub struct PresentNow {
     /// Whether they are among the loudest.
     pub speaking: bool,
     /// Since when.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub since: Option<Millis>,
 }
 
@@ -112,6 +113,18 @@ pub struct LiveStanding {
     pub state: LiveState,
     /// Why.
     pub reason: Option<String>,
+}
+
+/// What users see of the meetings that are attended.
+#[async_trait]
+pub trait LiveReading: LogReader {
+    /// How it stands with a run, if it is wanted, and who is in it now: at most 500, those who wait first. The query times out after
+    /// `within`.
+    async fn live_now(
+        &self,
+        run: &RunKey,
+        within: Duration,
+    ) -> Result<(Option<LiveStanding>, Vec<PresentNow>), LogError>;
 }
 
 /// The meetings that are attended.

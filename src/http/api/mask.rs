@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::http::auth::Right;
 use crate::intake::REFUSED_BY_DATABASE;
-use convoke_log::{ListedEvent, ListedMeeting, ListedQuarantined, ListedRecording, ListedStay};
+use convoke_log::{ListedEvent, ListedMeeting, ListedQuarantined, ListedRecording, ListedStay, PresentNow};
 
 /// An id of a stay: bytes of the time that leads it, and of each half of the rest.
 const LED: usize = 6;
@@ -103,6 +103,18 @@ impl Mask {
             row.masked = true;
             (row.subject, row.host_user_uuid) = (None, None);
             shorten(&mut row.host, initial);
+        }
+        row
+    }
+
+    /// Somebody in a running meeting, for somebody with this right.
+    pub fn present(&self, mut row: PresentNow, right: Right) -> PresentNow {
+        if right == Right::Masked {
+            row.participant_id = self.pseudonym(&row.participant_id);
+            row.user_uuid = None;
+            shorten(&mut row.account, initial);
+            shorten(&mut row.display_name, initial);
+            shorten(&mut row.call_number, last_digits);
         }
         row
     }

@@ -16,7 +16,8 @@ use super::paging::List;
 use super::params::{At, ListParams, NoParams, PageParams, Params, ScopeParams};
 use crate::http::auth::Right;
 use convoke_log::{
-    ListedMeeting, ListedRecording, ListedStay, MeetingFilter, Order, Page, RecordingFilter, RunKey, Status, StayFilter,
+    ListedMeeting, ListedRecording, ListedStay, LiveState, MeetingFilter, Order, Page, PresentNow, RecordingFilter,
+    RunKey, Status, StayFilter,
 };
 
 /// So many stays come with a run; a page at a time.
@@ -125,6 +126,48 @@ pub(super) async fn one(
         stays: stays.into_iter().map(|row| api.mask.stay(row, right)).collect(),
         stays_left_out,
         recordings: recordings.rows.into_iter().map(|row| api.mask.recording(row, right)).collect(),
+    }))
+}
+
+/// What a running meeting tells of itself.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct MeetingNow {
+    /// How it stands with what the meeting tells; null: it is not asked.
+    state: Option<LiveState>,
+    /// Why it is not attended, or what went wrong last.
+    reason: Option<String>,
+    /// Who is in it, is being called or waits, and how; at most 500.
+    present: Vec<PresentNow>,
+}
+
+/// Who is in a running meeting, and how, as the meeting itself tells it (`live.enabled`): within a second.
+#[utoipa::path(
+    get,
+    path = "/api/v1/meetings/{subscriber_id}/{meeting_uuid}/now",
+    operation_id = "get_meeting_now",
+    tag = "now",
+    params(
+        ("subscriber_id" = String, Path, description = "The push configuration (appID) that told of it."),
+        ("meeting_uuid" = String, Path, description = "The run, as the platform names it."),
+    ),
+    responses((status = 200, description = "How it is.", body = MeetingNow), Refusals)
+)]
+pub(super) async fn present(
+    State(api): State<Arc<Api>>,
+    Extension(right): Extension<Right>,
+    At((subscriber_id, meeting_uuid)): At<(String, String)>,
+    _: Params<NoParams>,
+) -> Result<Json<MeetingNow>, ApiError> {
+    let run = RunKey { subscriber_id: subscriber_id.into(), meeting_uuid: meeting_uuid.into() };
+    let (standing, present) = match api.ask(api.log.live_now(&run, QUERY_TIMEOUT)).await {
+        // No row has such a key.
+        Err(ApiError::Bad(_)) => (None, Vec::new()),
+        found => found?,
+    };
+    Ok(Json(MeetingNow {
+        state: standing.as_ref().map(|standing| standing.state),
+        reason: standing.and_then(|standing| standing.reason),
+        present: present.into_iter().map(|row| api.mask.present(row, right)).collect(),
     }))
 }
 

@@ -147,6 +147,7 @@ pub fn router(streams: Arc<Streams>, actions: Arc<ActionQueue>) -> Router {
         .routes(routes!(events::one))
         .routes(routes!(meetings::list))
         .routes(routes!(meetings::one))
+        .routes(routes!(meetings::present))
         .routes(routes!(attendance::stays))
         .routes(routes!(attendance::recordings))
         .routes(routes!(quarantine::list))

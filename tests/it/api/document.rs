@@ -27,6 +27,7 @@ async fn every_route_is_in_the_document_and_every_route_of_it_is_there() {
         "live",
         "meetings",
         "meetings/{subscriber_id}/{meeting_uuid}",
+        "meetings/{subscriber_id}/{meeting_uuid}/now",
         "openapi.json",
         "quarantine",
         "quarantine/discard",

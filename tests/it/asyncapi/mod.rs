@@ -5,9 +5,11 @@ mod stream;
 
 use std::{collections::BTreeSet, process::Command};
 
+use convoke::live::LiveKind;
 use convoke::recordings;
 use convoke_core::event::KNOWN_EVENTS;
 use serde_json::{Value, json};
+use strum::VariantArray as _;
 
 use crate::{
     packages::{deploy, read},
@@ -33,9 +35,13 @@ fn the_official_parser_finds_nothing_wrong_and_reads_all_of_it() {
     // 3.0.0 is what most tools read; that there is a newer version is all that it has to say.
     assert_eq!(codes(&said), ["asyncapi-latest-version"], "{said:#}");
     let read = &said["read"];
-    assert_eq!(read["channels"], json!(["attendance", "events", "recordings"]));
-    assert_eq!(read["operations"], json!(["receiveAttendance", "receiveEvents", "receiveRecordings"]));
-    assert_eq!(read["messages"].as_array().map(Vec::len), Some(KNOWN_EVENTS.len() + 2), "{read}");
+    assert_eq!(read["channels"], json!(["attendance", "events", "live", "recordings"]));
+    assert_eq!(read["operations"], json!(["receiveAttendance", "receiveEvents", "receiveLive", "receiveRecordings"]));
+    assert_eq!(
+        read["messages"].as_array().map(Vec::len),
+        Some(KNOWN_EVENTS.len() + LiveKind::VARIANTS.len() + 2),
+        "{read}"
+    );
 }
 
 #[test]
@@ -59,8 +65,9 @@ fn the_official_parser_would_find_what_is_wrong() {
 #[test]
 fn every_type_of_event_has_a_message_with_its_schema_and_every_example_is_valid() {
     let document = Document::load();
+    let live = LiveKind::VARIANTS.iter().map(|kind| format!("live.{}", <&str>::from(*kind)));
     let types: BTreeSet<String> =
-        KNOWN_EVENTS.into_iter().chain([recordings::EVENT, "other"]).map(str::to_owned).collect();
+        KNOWN_EVENTS.into_iter().chain([recordings::EVENT, "other"]).map(str::to_owned).chain(live).collect();
     assert_eq!(document.messages.keys().cloned().collect::<BTreeSet<_>>(), types);
     let mut examples = 0;
     for (event, message) in &document.messages {

@@ -7,7 +7,7 @@ use convoke_core::event::KNOWN_EVENTS;
 use convoke_core::time::{Clock, Millis};
 use convoke_simulator::{
     Simulation,
-    platform::{Platform, PlatformOptions},
+    platform::{Platform, PlatformOptions, Run, State},
 };
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -47,6 +47,9 @@ const ODD: [&str; 6] = [
     r#"{"event":"white board.shared.now","timestamp":1735700465795,"payload":{"meetingInfo":{"meetingID":"9 8"}}}"#,
 ];
 
+const LIVE_MEETING: &str = "960000099";
+const LIVE_RUN: &str = "99992222333344445555666677778888";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_that_is_published_is_as_the_document_says() {
     let begin = Clock::System.now().get() - 72 * HOUR;
@@ -66,6 +69,8 @@ async fn everything_that_is_published_is_as_the_document_says() {
         .setting("PLATFORM_APP_ID", API_APP)
         .setting("PLATFORM_APP_KEY_FILE", &key_file)
         .setting("RECORDINGS_ENABLED", "true")
+        .setting("LIVE_ENABLED", "true")
+        .setting("LIVE_MEETINGS", LIVE_MEETING)
         .start()
         .await;
     convoke.wait_ready(LONG_TIMEOUT).await;
@@ -92,6 +97,39 @@ async fn everything_that_is_published_is_as_the_document_says() {
         let answer = http::post(convoke.events, PATH, body, &[("traceparent", traceparent)]).await;
         assert_eq!(answer.status, 200, "{info}");
     }
+    // A meeting that goes on, whose connection is lost once.
+    let now = Clock::System.now();
+    platform.edit(|archive| {
+        let mut run = Run::over(LIVE_RUN, LIVE_MEETING, now, now);
+        (run.state, run.ended) = (State::Running, None);
+        archive.put(run);
+    });
+    let started = format!(
+        r#"{{"event":"meeting.started","timestamp":{},"payload":{{"meetingInfo":{{"meetingID":"{LIVE_MEETING}","meetingUUID":"{LIVE_RUN}"}}}}}}"#,
+        now.get()
+    );
+    assert_eq!(http::post(convoke.events, PATH, signed_by(APP_ID, KEY, &started), &[]).await.status, 200);
+    eventually("the meeting is attended", LONG_TIMEOUT, async || {
+        platform.in_meeting(LIVE_MEETING, |room| {
+            let there = room.listeners() == 1;
+            if there {
+                room.join("99998888777766665555444433332222", &[("NAME", "王"), ("TEL", "+991")]);
+                room.wait("c", &[("NAME", "Guest")]);
+                room.call_result("+992", "11076005");
+                room.cut();
+            }
+            there
+        })
+    })
+    .await;
+    eventually("the API shows who is in it, and who waits", LONG_TIMEOUT, async || {
+        let shown = http::get(&format!("http://{}/api/v1/meetings/{APP_ID}/{LIVE_RUN}/now", convoke.admin)).await;
+        let shown: Value = serde_json::from_slice(shown.body.as_ref()).unwrap_or_default();
+        let places: Vec<&str> =
+            shown["present"].as_array().into_iter().flatten().filter_map(|it| it["place"].as_str()).collect();
+        if shown["state"] == "attending" && places == ["waiting", "in"] { Ok(()) } else { Err(shown.to_string()) }
+    })
+    .await;
     let jetstream = nats.jetstream().await;
     let of = |messages: &[Message], event: &str| {
         let name = json!(format!("com.huaweicloud.{event}"));
@@ -102,7 +140,13 @@ async fn everything_that_is_published_is_as_the_document_says() {
         let messages = read_stream(&jetstream, rig::STREAM).await;
         let published = rows[0][0].as_deref() == Some(&messages.len().to_string());
         let (ready, odd) = (of(&messages, recordings::EVENT), of(&messages, "plain"));
-        if published && ready > 0 && odd > 0 { Ok(messages) } else { Err(format!("{} {rows:?}", messages.len())) }
+        // The full lists that come after the gap.
+        let live = of(&messages, "live.gap") > 0 && of(&messages, "live.waiting_room") > 2;
+        if published && ready > 0 && odd > 0 && live {
+            Ok(messages)
+        } else {
+            Err(format!("{} {rows:?}", messages.len()))
+        }
     })
     .await;
     let replay = convoke.run(&["replay", "--event", "record.ready", "--again"]).await;
@@ -147,6 +191,9 @@ async fn everything_that_is_published_is_as_the_document_says() {
         assert!(seen.contains_key(&(event.to_owned(), "backfill".to_owned())), "{event} was not lost: {seen:?}");
     }
     assert!(seen.contains_key(&(recordings::EVENT.to_owned(), "platform".to_owned())), "{seen:?}");
+    for kind in ["meeting", "status", "participants", "call_result", "waiting_room", "gap"] {
+        assert!(seen.contains_key(&(format!("live.{kind}"), "live".to_owned())), "{kind} was not told: {seen:?}");
+    }
     assert_eq!((traced, odd), (MANUAL.len() + ODD.len(), ODD.len()));
     assert!(replayed > 0);
 }

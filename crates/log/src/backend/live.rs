@@ -7,10 +7,15 @@ use async_trait::async_trait;
 
 use super::Backend;
 use super::bulk::BulkStatement;
-use crate::query::{Begin, Query};
+use crate::query::{Begin, Plan, Query};
 use crate::retention::RetentionQueries as _;
-use crate::{LiveMeeting, LiveMeetings, LiveStanding, LiveState, LogError, LogReader as _, PresentNow, RunKey};
+use crate::{
+    LiveMeeting, LiveMeetings, LiveReading, LiveStanding, LiveState, LogError, LogReader as _, PresentNow, RunKey,
+};
 use convoke_core::time::Millis;
+
+/// People who are shown.
+const MAX_PRESENT: u32 = 500;
 
 /// Rows of the log that are deleted at once.
 const MAX_EXPIRED_ROWS: i64 = 500;
@@ -24,6 +29,29 @@ static PRESENCE: LazyLock<BulkStatement> =
 /// Runs that go on under the number of a row, the newest first.
 const RUNNING: &str = "FROM meetings m WHERE m.meeting_id = l.meeting_id AND m.status = 'live' AND NOT m.over
                        ORDER BY coalesce(m.started_at, m.first_event_at) DESC, m.meeting_uuid LIMIT 1";
+
+#[async_trait]
+impl LiveReading for Backend {
+    async fn live_now(
+        &self,
+        run: &RunKey,
+        within: Duration,
+    ) -> Result<(Option<LiveStanding>, Vec<PresentNow>), LogError> {
+        let of_run = |sql: String| self.query(sql).bind(&*run.subscriber_id).bind(&*run.meeting_uuid);
+        let standing = of_run(
+            "SELECT meeting_id, state, reason FROM live_meetings WHERE subscriber_id = $1 AND meeting_uuid = $2"
+                .to_owned(),
+        );
+        let present = of_run(format!(
+            "SELECT {PRESENT} FROM live_presence WHERE subscriber_id = $1 AND meeting_uuid = $2
+              ORDER BY place DESC, since, participant_id LIMIT {MAX_PRESENT}"
+        ));
+        self.read_within(within, Plan::Free, async |connection| {
+            Ok((connection.optional(standing).await?, connection.fetch(present).await?))
+        })
+        .await
+    }
+}
 
 #[async_trait]
 impl LiveMeetings for Backend {

@@ -18,11 +18,30 @@ export function meeting({ parts: [subscriber = '', uuid = ''], signal, announce,
   const title = h('span', null, t('meeting.meeting'));
   const head = heading(title);
   const place = h('div', { id: 'meeting-body' }, loading());
+  const inside = h('div', { id: 'meeting-now', 'aria-live': 'off' });
   const log = card('meeting-events', t('nav.events'), null, events());
-  const view = { title: t('meeting.meeting'), node: h('div', null, head, place, log), destroy };
+  const view = { title: t('meeting.meeting'), node: h('div', null, head, inside, place, log), destroy };
   let story = null;
   let asked = 0;
   let asking = false;
+  // Who is in it now is told by the meeting itself, if it is attended: then it is asked for every second.
+  let attended = false;
+  let askedNow = 0;
+  let askingNow = false;
+
+  async function loadNow() {
+    askingNow = true;
+    askedNow = performance.now();
+    try {
+      const next = goesOn(story.meeting) ? await get(`meetings/${path(subscriber, uuid)}/now`, {}, signal) : { state: null };
+      attended = next.state === 'attending';
+      fill(inside, next.state && presence(next));
+    } catch {
+      // The next second shows it.
+    } finally {
+      askingNow = false;
+    }
+  }
 
   function events() {
     return pages({
@@ -66,7 +85,9 @@ export function meeting({ parts: [subscriber = '', uuid = ''], signal, announce,
   }
 
   const stop = watch(({ message, status }) => {
-    if (!message || status !== 'live' || asking || story === null) return;
+    if (!message || status !== 'live' || story === null) return;
+    if (!askingNow && performance.now() - askedNow > (attended ? 0 : LATEST)) loadNow();
+    if (asking) return;
     const since = performance.now() - asked;
     const happened = message.newest.some((event) => event.meeting_uuid === uuid && event.subscriber_id === subscriber && event.received_at > (story.meeting.last_event_at ?? ''));
     if ((happened && since > SOONEST) || (goesOn(story.meeting) && since > LATEST)) load();
@@ -112,6 +133,18 @@ function body({ meeting: run, stays, stays_left_out: leftOut, recordings, open_i
       stays.length > 0 && stayTable(stays, tableOpen)),
     recordings.length > 0 && card('recordings', t('meeting.recordings'), h('span', { class: 'count' }, number(recordings.length)), table(recordingColumns(), recordings, t('meeting.recordings')).node),
   ];
+}
+
+/** How it stands with what the meeting tells, and who is in it, being called or waiting. */
+function presence({ state, reason, present }) {
+  const flags = (one) => ['host', 'muted', 'hand_raised', 'sharing', 'speaking'].filter((flag) => one[flag]).map((flag) => t(`present.${flag}`)).join(', ');
+  return card('now', t('present.title'), h('span', { class: 'count' }, number(present.filter((one) => one.place === 'in').length)),
+    state !== 'attending' && h('p', { class: 'notice' }, t(`attended.${state}`), reason ? `: ${reason}` : ''),
+    present.length > 0 && table([
+      { label: t('event.who'), wide: true, cell: (one) => value(one.display_name ?? one.call_number) },
+      { label: t('present.place'), cell: (one) => t(`present.place.${one.place}`) },
+      { label: t('present.how'), cell: (one) => flags(one) || none() },
+    ], present, t('present.title')).node);
 }
 
 /** Of a run that looks live and is over, the end was lost. */
