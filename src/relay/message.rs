@@ -199,6 +199,11 @@ mod tests {
         let info = r#"{"event":"meeting.join","timestamp":1,"payload":{"meetingInfo":{"meetingID":"1"},"attendeeInfo":{"displayName":"王","role":"CHAIR","joinTime":1.50}}}"#;
         let data = r#""data":{"meetingInfo":{"meetingID":"1"},"attendeeInfo":{"role":"CHAIR","joinTime":1.50}}}"#;
         assert!(encoded(&record("meeting.join", Some(info)), &["displayName"]).ends_with(data));
+        // What a running meeting tells has other names for the same.
+        let live = r#"{"event":"live.participants","timestamp":1,"payload":{"meetingInfo":{"meetingID":"1"},"liveInfo":{"data":[{"pid":"a","pinfoMap":{"NAME":"王","TEL":"+99","MUTE":"1"}}]}}}"#;
+        let data =
+            r#""data":{"meetingInfo":{"meetingID":"1"},"liveInfo":{"data":[{"pid":"a","pinfoMap":{"MUTE":"1"}}]}}}"#;
+        assert!(encoded(&record("live.participants", Some(live)), &["displayName", "callNumber"]).ends_with(data));
         let odd = r#"{"event":"meeting.join","timestamp":1,"payload":{"attendeeInfo":"王"}}"#;
         assert!(encoded(&record("meeting.join", Some(odd)), &["displayName"]).ends_with(r#""data":{}}"#));
     }

@@ -199,6 +199,7 @@ async fn a_meeting_is_heard_through_two_cuts_and_a_killed_replica_and_log_tables
         room.cut();
     });
     scene.listened(1).await;
+    scene.heard_of("live.gap", 2).await;
     // A process that is killed does not give its lease back.
     first.abort();
     eventually("it is gone", WAIT_TIMEOUT, async || first.is_finished()).await;
@@ -290,7 +291,10 @@ async fn a_meeting_is_heard_through_two_cuts_and_a_killed_replica_and_log_tables
 }
 
 async fn a_meeting_that_cannot_be_attended_says_so_once_and_a_command_mends_it(backend: Backend) {
-    let scene = Scene::new(backend, |options| options.tells_password = false).await;
+    let scene = Scene::new(backend, |options| {
+        (options.tells_password, options.minute) = (false, Duration::from_secs(1));
+    })
+    .await;
     let (_task, _) = scene.attends("one", |_, _| {});
     let stands = async |state: &str, words: &str| {
         eventually(&format!("{state}: {words}"), WAIT_TIMEOUT, async || {
@@ -301,10 +305,13 @@ async fn a_meeting_that_cannot_be_attended_says_so_once_and_a_command_mends_it(b
         .await;
     };
     stands("no_password", "does not tell this account the host's password").await;
+    // Its clock is put an hour ahead of ours.
+    scene.platform.set_ahead(3_600_000);
     scene.log.attach_live(NUMBER, Some("wrong")).await.expect("a database");
     stands("refused", "the password that was given is wrong").await;
     assert_eq!(scene.platform.count(Call::ControlToken), 1, "a wrong password is not tried again");
     // Faults pass, and so does what is no message.
+    scene.platform.inject(Call::ControlToken, Fault::TooMany, 1);
     scene.platform.inject(Call::SocketToken, Fault::Refuse(Refusal::BUSY), 1);
     scene.log.attach_live(NUMBER, Some(&host_password(NUMBER))).await.expect("a database");
     stands("attending", "").await;
@@ -323,6 +330,16 @@ async fn a_meeting_that_cannot_be_attended_says_so_once_and_a_command_mends_it(b
     append(&scene.log, &[pushed("meeting.end", now(), &Value::Null)]).await;
     eventually("it is forgotten", WAIT_TIMEOUT, async || scene.standing().await.is_empty()).await;
     scene.heard_of("live.participants", 1).await;
+    // What it told is kept for its own time, and what was pushed for another.
+    let old = "UPDATE events SET received_at = '2026-01-01T00:00:00.000Z', occurred_at = '2026-01-01T00:00:00.000Z'";
+    scene.backend.execute(&format!("{old} WHERE event IN ('live.gap', 'meeting.started')")).await;
+    eventually("what is old is gone", WAIT_TIMEOUT, async || {
+        scene.log.expire_live(Duration::from_secs(86_400)).await.expect("a database");
+        scene.heard().await.iter().all(|(kind, _)| kind != "live.gap")
+    })
+    .await;
+    assert!(!scene.heard().await.is_empty());
+    assert_eq!(scene.backend.value("SELECT count(*) FROM events WHERE event = 'meeting.started'").await, "1");
 }
 
 #[tokio::test(flavor = "multi_thread")]
