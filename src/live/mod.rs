@@ -3,9 +3,9 @@
 //!
 //! Which meetings are wanted, and which replica attends which, stands in `live_meetings`: a row is leased for
 //! [`LivePace::lease`] by one statement a second, so another replica takes a meeting over within that time. All meetings of a
-//! process are one task: together they never take more than one processor, or more memory than [`MAX_PENDING_BYTES`].
+//! process are one task: together they never take more than one processor, or more memory than 16 MiB of what waits to be stored.
 //!
-//! A meeting is attended ([`attend`]) by the host's password, which its detail tells to the administrator of the host's enterprise,
+//! A meeting is attended (`attend`) by the host's password, which its detail tells to the administrator of the host's enterprise,
 //! or which a command gave. If neither is known, or the platform refuses it, that is said once, and not tried again: a wrong
 //! password locks the meeting.
 
