@@ -11,7 +11,7 @@ use crate::actions;
 use crate::audit::watch::{StreamMetrics, StreamWatch};
 use crate::backfill::task::{self, BackfillMetrics};
 use crate::completeness::task::{self as completeness, CompletenessMetrics};
-use crate::enrichment::{self, Directory, Enrichment, Enterprise, PEOPLE_TASK};
+use crate::enrichment::{self, Directory, Enrichment, PEOPLE_TASK};
 use crate::live::{self, LiveMetrics, LivePace, LiveParts};
 use crate::metrics::{Counters, Registry};
 use crate::projection::{self, Projector};
@@ -108,8 +108,7 @@ pub(super) fn of_the_platform(parts: &mut Parts<'_>, status: watch::Sender<Optio
     }
     if let Some(every) = platform.running_every {
         let subscribers = parts.reloader.follow(settings, |settings| settings.subscriber_ids());
-        let (client, api) = (client.clone(), &platform.api);
-        let provider = api.sp_id.is_some() && api.corp_id.is_none();
+        let client = client.clone();
         parts.helper(running::TASK, Phase::Sources, move |it, stop| {
             let task = RunningMeetings::new(running::RunningParts {
                 owner: it.owner,
@@ -118,7 +117,6 @@ pub(super) fn of_the_platform(parts: &mut Parts<'_>, status: watch::Sender<Optio
                 log: it.log,
                 intake: it.intake,
                 client: client.clone(),
-                provider,
                 metrics: running.clone(),
                 clock: it.clock,
             });
@@ -135,8 +133,7 @@ pub(super) fn of_the_platform(parts: &mut Parts<'_>, status: watch::Sender<Optio
     }
     if let Some(every) = platform.completeness_every {
         let subscribers = parts.reloader.follow(settings, |settings| settings.subscriber_ids());
-        let (client, api) = (client.clone(), &platform.api);
-        let provider = api.sp_id.is_some() && api.corp_id.is_none();
+        let client = client.clone();
         let zone = settings.reports.time_zone.clone();
         parts.helper(completeness::TASK, Phase::Sources, move |it, stop| {
             let task = completeness::CompletenessTask::new(
@@ -147,7 +144,6 @@ pub(super) fn of_the_platform(parts: &mut Parts<'_>, status: watch::Sender<Optio
                     log: it.log,
                     client: client.clone(),
                     zone: zone.clone(),
-                    provider,
                     metrics: compared.clone(),
                     clock: it.clock,
                 },
@@ -165,11 +161,9 @@ pub(super) fn of_the_platform(parts: &mut Parts<'_>, status: watch::Sender<Optio
     }
     if platform.enrich {
         let client = client.clone();
-        let enterprise = Enterprise::of(platform.api.sp_id.as_deref(), platform.api.corp_id.as_deref());
         parts.helper(enrichment::TASK, Phase::Sources, move |it, stop| {
             let (client, leader) = (client.clone(), (projection::CURSOR, it.owner));
-            let enrichment = Enrichment::new(it.log, client, enriched.clone(), it.clock, enterprise.clone(), leader);
-            enrichment.run(it.migrated, stop)
+            Enrichment::new(it.log, client, enriched.clone(), it.clock, leader).run(it.migrated, stop)
         });
     }
     if platform.people {

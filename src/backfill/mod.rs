@@ -13,6 +13,7 @@ mod report;
 mod subscriber;
 pub mod synthesis;
 pub mod task;
+mod whole_lists;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub use merged_run::{MergedRun, by_uuid as merged_runs};
 pub use note::Note;
 pub use report::{BackfillReport, Incomplete, List};
 pub use subscriber::{NoSubscriber, subscriber};
+pub use whole_lists::{ComparisonError, SeenEnterprise, seen_enterprises};
 
 use crate::forget::suppression::{self, PlatformStay};
 use crate::intake::{Intake, MAX_BATCH};
@@ -85,7 +87,7 @@ pub enum Error {
 }
 
 /// The range of a backfill.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct BackfillRequest {
     /// Only runs that began at or after this time.
     pub since: Millis,
@@ -94,7 +96,7 @@ pub struct BackfillRequest {
     /// Only report what is missing.
     pub dry_run: bool,
     /// The name of the note that holds the progress.
-    pub note: &'static str,
+    pub note: String,
 }
 
 /// What a backfill needs.
@@ -126,6 +128,15 @@ pub async fn tables_are_current(log: &dyn Snapshots, cursor: &str) -> Result<(),
             return Ok(());
         }
         tokio::time::sleep(TABLES_POLL_INTERVAL).await;
+    }
+}
+
+/// The name of the note of an enterprise: that of the backfill, and, for a service provider, the enterprise's ID.
+#[must_use]
+pub fn note_name(backfill: &str, of: &Client, enterprise: &Client) -> String {
+    match enterprise.corp_id().filter(|_| of.is_provider()) {
+        Some(corp_id) => format!("{backfill}.{corp_id}"),
+        None => backfill.to_owned(),
     }
 }
 
@@ -175,7 +186,7 @@ impl Backfill {
             finished_at: None,
         };
         if !request.dry_run
-            && let Some(last) = Note::load(&*self.log, request.note).await?
+            && let Some(last) = Note::load(&*self.log, &request.note).await?
             && last.resumes(&self.subscriber_id, request.since, request.until)
         {
             report.resumed_at = Millis::new(last.place).filter(|place| *place > request.since);
@@ -191,7 +202,7 @@ impl Backfill {
             if walked.is_ok() && report.incomplete_lists == 0 {
                 note.finished_at = Some(self.clock.now().get());
             }
-            let kept = note.keep(&*self.log, request.note).await;
+            let kept = note.keep(&*self.log, &request.note).await;
             if let (Err(_), Err(error)) = (&walked, &kept) {
                 tracing::warn!(%error, "could not save the progress of the backfill: the next one starts over");
             }
@@ -247,7 +258,7 @@ impl Backfill {
                     progress(report, conference.start.unwrap_or(from));
                     let now = self.clock.steady();
                     if !request.dry_run && now.saturating_sub(noted) >= NOTE_INTERVAL {
-                        note.keep(&*self.log, request.note).await?;
+                        note.keep(&*self.log, &request.note).await?;
                         noted = now;
                     }
                 }

@@ -15,11 +15,16 @@ pub enum NoSubscriber {
     Unknown(String),
 }
 
-/// The configured subscriber; if there are several, the one that the platform's subscription names.
+/// The configured subscriber; if there are several, the one that the platform's subscription names: the enterprise's, or the
+/// service provider's.
 ///
 /// # Errors
 /// [`NoSubscriber`].
-pub async fn subscriber(subscribers: &[Arc<str>], client: &Client) -> Result<Arc<str>, NoSubscriber> {
+pub async fn subscriber(
+    subscribers: &[Arc<str>],
+    client: &Client,
+    enterprise: &Client,
+) -> Result<Arc<str>, NoSubscriber> {
     match subscribers {
         [] => Err(NoSubscriber::Unknown(
             "no subscriber is configured, and the platform's data must belong to one: configure the subscriber whose \
@@ -28,7 +33,11 @@ pub async fn subscriber(subscribers: &[Arc<str>], client: &Client) -> Result<Arc
         )),
         [only] => Ok(Arc::clone(only)),
         several => {
-            let named = client.subscription().await?.and_then(|subscription| subscription.subscriber_id);
+            let mut subscription = enterprise.subscription().await?;
+            if subscription.is_none() && client.is_provider() {
+                subscription = client.subscription().await?;
+            }
+            let named = subscription.and_then(|subscription| subscription.subscriber_id);
             choose(several, named.as_deref())
         }
     }

@@ -11,7 +11,8 @@ use super::plan::Unfillable;
 use super::report::Counts;
 use super::synthesis::FilledEvent;
 use super::{
-    Backfill, BackfillReport, BackfillRequest, Error, List, NoSubscriber, Note, subscriber, tables_are_current,
+    Backfill, BackfillReport, BackfillRequest, ComparisonError, Error, List, Note, SeenEnterprise, note_name,
+    seen_enterprises, tables_are_current,
 };
 use crate::cursor::lease;
 use crate::intake::Intake;
@@ -122,24 +123,28 @@ pub struct Task {
 #[derive(Debug, thiserror::Error)]
 enum ScheduledBackfillError {
     #[error(transparent)]
-    Nobody(#[from] NoSubscriber),
-    #[error(transparent)]
-    Backfill(#[from] Error),
+    Failed(#[from] ComparisonError),
     #[error("the platform returned {0} incomplete lists: the next search for gaps starts there again")]
     Incomplete(u64),
 }
 
 impl From<LogError> for ScheduledBackfillError {
     fn from(error: LogError) -> Self {
-        Self::Backfill(error.into())
+        Self::Failed(error.into())
+    }
+}
+
+impl From<Error> for ScheduledBackfillError {
+    fn from(error: Error) -> Self {
+        Self::Failed(error.into())
     }
 }
 
 impl ScheduledBackfillError {
     const fn platform_error(&self) -> Option<&PlatformError> {
         match self {
-            Self::Nobody(NoSubscriber::Platform(error)) | Self::Backfill(Error::Platform(error)) => Some(error),
-            _ => None,
+            Self::Failed(error) => error.platform_error(),
+            Self::Incomplete(_) => None,
         }
     }
 }
@@ -193,33 +198,60 @@ impl Task {
         if lease::moved_by(&*self.log, self.cursor, &self.owner).await?.is_none() {
             return Ok(false);
         }
-        let last = Note::load(&*self.log, NOTE_NAME).await?;
-        let now = self.clock.now();
-        let finished = last.as_ref().and_then(|note| note.finished_at).and_then(Millis::new);
-        if let Some(finished) = finished {
+        let (now, mut due, mut oldest) = (self.clock.now(), false, None);
+        for enterprise in self.client.enterprises() {
+            let last = Note::load(&*self.log, &note_name(NOTE_NAME, &self.client, &enterprise)).await?;
+            let finished = last.and_then(|note| note.finished_at).and_then(Millis::new);
+            due |= self.is_due(finished, now);
+            oldest = oldest.map_or(Some(finished), |oldest: Option<Millis>| Some(oldest.min(finished)));
+        }
+        if let Some(Some(finished)) = oldest {
             self.show(finished);
         }
-        if finished.is_some_and(|finished| finished <= now && now.since(finished) < self.every) {
+        if !due {
             return Ok(false);
         }
         let subscribers = Arc::clone(&self.subscribers.borrow());
-        let subscriber_id = subscriber(&subscribers, &self.client).await?;
+        let enterprises = seen_enterprises(&subscribers, &self.client).await?;
+        // What one enterprise refuses costs the others nothing.
+        let (mut worked, mut failed) = (false, None);
+        for enterprise in enterprises {
+            match self.enterprise(enterprise, now).await {
+                Ok(one) => worked |= one,
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        match failed {
+            Some(error) => Err(error),
+            None => {
+                if worked {
+                    self.show(self.clock.now());
+                }
+                Ok(worked)
+            }
+        }
+    }
+
+    fn is_due(&self, finished: Option<Millis>, now: Millis) -> bool {
+        finished.is_none_or(|finished| finished > now || now.since(finished) >= self.every)
+    }
+
+    /// Runs the backfill of one enterprise, if it is due. Returns whether it did.
+    async fn enterprise(&self, of: SeenEnterprise, now: Millis) -> Result<bool, ScheduledBackfillError> {
+        let name = note_name(NOTE_NAME, &self.client, &of.client);
+        let last = Note::load(&*self.log, &name).await?;
+        if !self.is_due(last.as_ref().and_then(|note| note.finished_at).and_then(Millis::new), now) {
+            return Ok(false);
+        }
         tables_are_current(&*self.log, self.cursor).await?;
-        let backfill = Backfill {
-            log: self.log.clone(),
-            client: self.client.clone(),
-            intake: self.intake.clone(),
-            clock: self.clock.clone(),
-            subscriber_id,
-        };
-        let request =
-            self.request(last.filter(|note| *note.subscriber_id == *backfill.subscriber_id), &backfill).await?;
-        tracing::info!(since = %request.since, "looking for gaps in the platform's history");
+        let SeenEnterprise { client, subscriber_id } = of;
+        let (log, intake, clock) = (self.log.clone(), self.intake.clone(), self.clock.clone());
+        let backfill = Backfill { log, client, intake, clock, subscriber_id };
+        let last = last.filter(|note| *note.subscriber_id == *backfill.subscriber_id);
+        let request = self.request(last, &backfill, name).await?;
+        tracing::info!(since = %request.since, enterprise = backfill.client.corp_id(), "looking for gaps in the platform's history");
         let mut counted = None;
         let report = backfill.run(&request, |report, _| self.metrics.count(&mut counted, report)).await?;
-        if report.incomplete_lists == 0 {
-            self.show(self.clock.now());
-        }
         if report.events() > 0 {
             tracing::warn!(
                 events = report.events(),
@@ -243,7 +275,7 @@ impl Task {
     }
 
     /// The next range: the rest of an interrupted one, everything since an incomplete list, or what follows the last range.
-    async fn request(&self, last: Option<Note>, backfill: &Backfill) -> Result<BackfillRequest, Error> {
+    async fn request(&self, last: Option<Note>, backfill: &Backfill, note: String) -> Result<BackfillRequest, Error> {
         let boundary = backfill.boundary().await?;
         let kept = self.retention.map_or(Millis::EPOCH, |retention| self.clock.now().minus(retention));
         let range = |note: &Note| Some((Millis::new(note.since)?, Millis::new(note.until?)?));
@@ -261,6 +293,6 @@ impl Task {
             }
             None => (boundary.minus(FIRST_RANGE).max(kept), boundary),
         };
-        Ok(BackfillRequest { since, until: Some(until), dry_run: false, note: NOTE_NAME })
+        Ok(BackfillRequest { since, until: Some(until), dry_run: false, note })
     }
 }

@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 use super::terminal::progress_bar;
 use super::{Failure, Outcome};
 use crate::backfill::{
-    self, Backfill, BackfillReport, BackfillRequest, DEFAULT_HISTORY_PERIOD, MAX_HISTORY_PERIOD, NoSubscriber,
-    PUSH_PERIOD,
+    self, Backfill, BackfillReport, BackfillRequest, DEFAULT_HISTORY_PERIOD, MAX_HISTORY_PERIOD, PUSH_PERIOD,
+    SeenEnterprise, note_name, seen_enterprises,
 };
 use crate::config::{ConfigArgs, Env, Settings};
 use crate::intake::Intake;
@@ -63,23 +63,27 @@ pub async fn run(arguments: &BackfillArguments, env: &Env) -> Outcome {
     let clock = Clock::System;
     let range = check_range(arguments, &settings, clock.now())?;
     let client = Client::new(options, clock.clone()).map_err(|error| failed(&error))?;
-    let report = super::with_log(&settings, async |log| {
+    let reports = super::with_log(&settings, async |log| {
         super::with_token(&client, fill(arguments, &settings, log, client.clone(), clock, range)).await?
     })
     .await?;
-    if arguments.json {
-        super::print_json(&report)?;
-    } else {
-        println!("{}", report.shown(&settings.reports.time_zone));
+    for (corp_id, report) in &reports {
+        if arguments.json {
+            super::print_json(report)?;
+        } else {
+            corp_id.iter().for_each(|corp_id| println!("enterprise {corp_id}"));
+            println!("{}", report.shown(&settings.reports.time_zone));
+        }
     }
-    if report.incomplete_lists == 0 {
+    let incomplete: u64 = reports.iter().map(|(_, report)| report.incomplete_lists).sum();
+    if incomplete == 0 {
         return Ok(());
     }
     Err(Failure::Failed(anyhow::anyhow!(
         "the platform returned {} (see INCOMPLETE): what is missing in it was not examined. Run the same command \
          again later; it starts there. If it persists, the platform truncates long lists, or counts `offset` in \
          pages instead of records: report the numbers to its support.",
-        counted(report.incomplete_lists, "incomplete list", "incomplete lists")
+        counted(incomplete, "incomplete list", "incomplete lists")
     )))
 }
 
@@ -90,12 +94,9 @@ async fn fill(
     client: Client,
     clock: Clock,
     (since, until): (Millis, Option<Millis>),
-) -> Result<BackfillReport, Failure> {
-    let subscriber_id =
-        backfill::subscriber(&settings.subscriber_ids(), &client).await.map_err(|error| match error {
-            NoSubscriber::Platform(error) => Failure::Failed(failed(&error)),
-            NoSubscriber::Unknown(sentence) => Failure::Usage(sentence),
-        })?;
+) -> Result<Vec<(Option<String>, BackfillReport)>, Failure> {
+    let enterprises =
+        seen_enterprises(&settings.subscriber_ids(), &client).await.map_err(|error| super::not_compared(&error))?;
 
     let recent = Arc::new(RecentRows::default());
     let (intake, writer) = Intake::new(log.clone(), clock.clone(), Arc::clone(&recent));
@@ -103,19 +104,34 @@ async fn fill(
     let tables = Projector::new(log.clone(), app::owner());
     let (stop, migrated) = (CancellationToken::new(), CancellationToken::new());
     migrated.cancel();
-    let backfill = Backfill { log: log.clone(), client, intake, clock, subscriber_id };
-    let request = BackfillRequest { since, until, dry_run: arguments.dry_run, note: NOTE_NAME };
     let work = async {
-        let report = fill_showing_progress(&backfill, &request, arguments.json).await;
+        let mut reports = Ok(Vec::new());
+        for of in enterprises {
+            let corp_id = of.client.corp_id().filter(|_| client.is_provider()).map(str::to_owned);
+            let note = note_name(NOTE_NAME, &client, &of.client);
+            let request = BackfillRequest { since, until, dry_run: arguments.dry_run, note };
+            let SeenEnterprise { client, subscriber_id } = of;
+            let (log, intake, clock) = (log.clone(), intake.clone(), clock.clone());
+            let backfill = Backfill { log, client, intake, clock, subscriber_id };
+            let report = fill_showing_progress(&backfill, &request, arguments.json).await;
+            reports = report.and_then(|report| {
+                let mut reports: Vec<_> = reports?;
+                reports.push((corp_id, report));
+                Ok(reports)
+            });
+            if reports.is_err() {
+                break;
+            }
+        }
         stop.cancel();
-        report
+        reports
     };
-    let (report, (), ()) = tokio::join!(
+    let (reports, (), ()) = tokio::join!(
         work,
         writer.without_heartbeat().run(migrated, stop.clone()),
         cursor::run(tables, log.clone(), recent, stop.clone())
     );
-    report
+    reports
 }
 
 /// The platform and the log must both have data for the range.

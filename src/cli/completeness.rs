@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, Outcome};
-use crate::completeness::{Completeness, CompletenessError, CompletenessReport, days_before};
+use crate::completeness::{Completeness, CompletenessReport, days_before};
 use crate::config::{ConfigArgs, Env, Settings};
 use crate::projection::{self, Projector};
 use crate::{app, backfill, cursor};
@@ -54,10 +54,9 @@ pub async fn run(arguments: &CompletenessArguments, env: &Env) -> Outcome {
     if until < since {
         return Err(Failure::Usage(format!("--until {until} is before --since {since}: change one of them")));
     }
-    let provider = options.sp_id.is_some() && options.corp_id.is_none();
     let client = Client::new(options, clock.clone()).map_err(|error| anyhow::anyhow!(error.with_advice()))?;
     let comparison = super::with_log(&settings, async |log| {
-        let comparing = compare(&settings, log, client.clone(), clock, provider, (since, until));
+        let comparing = compare(&settings, log, client.clone(), clock, (since, until));
         super::with_token(&client, comparing).await?
     })
     .await?;
@@ -82,7 +81,6 @@ async fn compare(
     log: &Arc<dyn Store>,
     client: Client,
     clock: Clock,
-    provider: bool,
     (since, until): (Millis, Millis),
 ) -> Result<CompletenessReport, Failure> {
     // The tables are kept up to date by `serve` if it runs, otherwise from here.
@@ -94,7 +92,6 @@ async fn compare(
         clock,
         subscribers: settings.subscriber_ids(),
         zone: settings.reports.time_zone.clone(),
-        provider,
     };
     let work = async {
         let compared = async {
@@ -106,11 +103,5 @@ async fn compare(
         compared
     };
     let (compared, ()) = tokio::join!(work, cursor::run(tables, log.clone(), recent, stop.clone()));
-    compared.map_err(|error| match &error {
-        CompletenessError::NotAdministrator(sentence) => Failure::Usage((*sentence).to_owned()),
-        error => match error.platform_error() {
-            Some(error) => Failure::Failed(anyhow::anyhow!(error.with_advice())),
-            None => Failure::Failed(anyhow::anyhow!("{error}")),
-        },
-    })
+    compared.map_err(|error| super::not_compared(&error))
 }

@@ -34,6 +34,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use self::open::{open_bus, open_bus_if_named, open_log, platform_options, settings, with_log};
 use self::signals::with_token;
 use self::terminal::print_json;
+use crate::backfill::{ComparisonError, NoSubscriber};
 use crate::config::{ConfigError, Env};
 use crate::telemetry;
 use convoke_log::LogError;
@@ -259,6 +260,18 @@ async fn run(command: Command, env: &Env) -> Outcome {
         Command::Forget(arguments) => forget::run(&arguments, env).await,
         Command::Completions(arguments) => completions::completions(&arguments),
         Command::Man(arguments) => completions::man(&arguments),
+    }
+}
+
+/// What a command says if the platform's lists cannot be compared with the tables.
+fn not_compared(error: &ComparisonError) -> Failure {
+    match error {
+        ComparisonError::NotAdministrator(sentence) => Failure::Usage((*sentence).to_owned()),
+        ComparisonError::Nobody(NoSubscriber::Unknown(sentence)) => Failure::Usage(sentence.clone()),
+        error => match error.platform_error() {
+            Some(error) => Failure::Failed(anyhow::anyhow!(error.with_advice())),
+            None => Failure::Failed(anyhow::anyhow!("{error}")),
+        },
     }
 }
 

@@ -41,10 +41,10 @@ fn figures(counts: &DayCounts) -> DayFigures {
     }
 }
 
-fn ours(day: &Day, quarters: &HashMap<i64, &QuarterCounts>) -> [u64; 3] {
+fn ours(day: &Day, quarters: &Quarters<'_>) -> [u64; 3] {
     let range = day.begins_at.get().div_euclid(QUARTER_MS)..day.ends_at.get().div_euclid(QUARTER_MS);
     let mut sum = [0_u64; 3];
-    for counts in range.filter_map(|quarter| quarters.get(&quarter)) {
+    for counts in range.filter_map(|quarter| quarters.get(&quarter)).flatten() {
         sum[0] += counts.meetings;
         sum[1] += counts.attendances;
         sum[2] += counts.seconds;
@@ -58,16 +58,16 @@ pub fn day(bounds: &Day, platform: Option<DayFigures>, quarters: &[QuarterCounts
     judged(bounds, platform, &by_quarter(quarters), settled)
 }
 
-fn by_quarter(quarters: &[QuarterCounts]) -> HashMap<i64, &QuarterCounts> {
-    quarters.iter().map(|counts| (counts.quarter, counts)).collect()
+/// Counts by quarter: one for each subscriber.
+type Quarters<'a> = HashMap<i64, Vec<&'a QuarterCounts>>;
+
+fn by_quarter(quarters: &[QuarterCounts]) -> Quarters<'_> {
+    let mut by_quarter = Quarters::new();
+    quarters.iter().for_each(|counts| by_quarter.entry(counts.quarter).or_default().push(counts));
+    by_quarter
 }
 
-fn judged(
-    bounds: &Day,
-    platform: Option<DayFigures>,
-    quarters: &HashMap<i64, &QuarterCounts>,
-    settled: Millis,
-) -> ComparedDay {
+fn judged(bounds: &Day, platform: Option<DayFigures>, quarters: &Quarters<'_>, settled: Millis) -> ComparedDay {
     let [meetings, attendances, seconds] = ours(bounds, quarters);
     let state = match platform {
         _ if bounds.ends_at > settled => DayState::Young,

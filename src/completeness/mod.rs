@@ -2,7 +2,8 @@
 //! 4.2.18: meetings) with the tables, and looks in history for the meetings that a day lacks, which is what backfill would find.
 //!
 //! The zone of the platform's days is not documented: of the two that are likely the one is taken that fits better. A day of which
-//! events may still be pushed never counts as incomplete.
+//! events may still be pushed never counts as incomplete. The counts of a service provider's enterprises are added up, since one
+//! subscriber may receive them all.
 
 pub mod compare;
 mod report;
@@ -11,11 +12,11 @@ pub mod task;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::backfill::{Error, NoSubscriber, PUSH_PERIOD, merged_runs, subscriber};
+use crate::backfill::{ComparisonError, PUSH_PERIOD, SeenEnterprise, merged_runs, seen_enterprises};
 use convoke_core::time::{Clock, Millis};
 use convoke_core::zone::TimeZone;
-use convoke_log::{LogError, Snapshots};
-use convoke_platform::{Class, Client, DayCounts, NO_ADMINISTRATOR, PlatformError};
+use convoke_log::{LogError, QuarterCounts, Snapshots};
+use convoke_platform::{Class, Client, DayCounts, PlatformError};
 pub use report::{ComparedDay, CompletenessReport, CountsSource, DayFigures, DayState};
 
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
@@ -25,43 +26,6 @@ const MAX_CALL_DAYS: usize = 31;
 
 /// Most days that are compared.
 pub const MAX_DAYS: usize = 184;
-
-/// Why nothing could be compared.
-#[derive(Debug, thiserror::Error)]
-pub enum CompletenessError {
-    /// See [`NoSubscriber`].
-    #[error(transparent)]
-    Nobody(#[from] NoSubscriber),
-    /// The platform or the database failed.
-    #[error(transparent)]
-    Failed(#[from] Error),
-    /// The account may not see all meetings.
-    #[error("{0}")]
-    NotAdministrator(&'static str),
-}
-
-impl From<LogError> for CompletenessError {
-    fn from(error: LogError) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
-impl From<PlatformError> for CompletenessError {
-    fn from(error: PlatformError) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
-impl CompletenessError {
-    /// The platform's error, if it is one.
-    #[must_use]
-    pub fn platform_error(&self) -> Option<&PlatformError> {
-        match self {
-            Self::Nobody(NoSubscriber::Platform(error)) | Self::Failed(Error::Platform(error)) => Some(error),
-            _ => None,
-        }
-    }
-}
 
 /// What a comparison needs.
 #[derive(Clone, Debug)]
@@ -76,20 +40,17 @@ pub struct Completeness {
     pub subscribers: Arc<[Arc<str>]>,
     /// The zone of the reports: that of the days where the platform's own are not used.
     pub zone: TimeZone,
-    /// Whether the credentials are a service provider's, without an enterprise.
-    pub provider: bool,
 }
 
 impl Completeness {
     /// Compares the days from that of `since` to that of `until`; at most [`MAX_DAYS`].
     ///
     /// # Errors
-    /// [`CompletenessError`]: nothing was compared.
-    pub async fn compare(&self, since: Millis, until: Millis) -> Result<CompletenessReport, CompletenessError> {
-        self.may_see_all().await?;
-        let subscriber_id = subscriber(&self.subscribers, &self.client).await?;
+    /// [`ComparisonError`]: nothing was compared.
+    pub async fn compare(&self, since: Millis, until: Millis) -> Result<CompletenessReport, ComparisonError> {
+        let enterprises = seen_enterprises(&self.subscribers, &self.client).await?;
         let now = self.clock.now();
-        let (found, refused) = match self.statistics(since, until).await {
+        let (found, refused) = match self.statistics(&enterprises, since, until).await {
             Ok(found) if !found.is_empty() => (Some(found), None),
             Ok(_) => (None, Some("the platform's statistics have no day".to_owned())),
             // The edition has no dashboard, or the account no right to it: the history tells as much of meetings.
@@ -104,7 +65,7 @@ impl Completeness {
                 let from = candidates.iter().filter_map(|days| days.first()).map(|day| day.begins_at).min();
                 let to = candidates.iter().filter_map(|days| days.last()).map(|day| day.ends_at).max();
                 let (from, to) = from.zip(to).unwrap_or((since, until));
-                let ours = self.log.counts_by_quarter(&subscriber_id, from, to).await?;
+                let ours = self.ours(&enterprises, from, to).await?;
                 let (zone, days) = compare::nearest(&found, &ours, &candidates, now.minus(PUSH_PERIOD));
                 (CountsSource::Statistics, zone.to_owned(), days)
             }
@@ -112,11 +73,15 @@ impl Completeness {
                 let bounds = compare::days(&self.zone, since, until);
                 let (from, to) =
                     (bounds.first().map_or(since, |day| day.begins_at), bounds.last().map_or(until, |day| day.ends_at));
-                let ours = self.log.counts_by_quarter(&subscriber_id, from, to).await?;
+                let ours = self.ours(&enterprises, from, to).await?;
                 let mut days = Vec::with_capacity(bounds.len());
                 for day in bounds {
                     let last = day.ends_at.minus(std::time::Duration::from_millis(1)).min(now);
-                    let meetings = self.client.history_count(day.begins_at, last).await?;
+                    let mut meetings = None;
+                    for of in &enterprises {
+                        let more = of.client.history_count(day.begins_at, last).await?;
+                        meetings = sum(meetings, more);
+                    }
                     let theirs =
                         meetings.map(|meetings| DayFigures { meetings: Some(meetings), ..DayFigures::default() });
                     days.push(compare::day(&day, theirs, &ours, now.minus(PUSH_PERIOD)));
@@ -126,23 +91,22 @@ impl Completeness {
         };
         let mut comparison = CompletenessReport::new(now, (source, refused), zone, days);
         for day in comparison.days.iter_mut().filter(|day| day.state == DayState::Differs) {
-            day.would_fill = Some(self.missing(day.begins_at, day.ends_at).await?);
+            let mut missing = 0;
+            for of in &enterprises {
+                missing += self.missing(&of.client, day.begins_at, day.ends_at).await?;
+            }
+            day.would_fill = Some(missing);
         }
         Ok(comparison)
     }
 
-    async fn may_see_all(&self) -> Result<(), CompletenessError> {
-        if self.provider {
-            return Err(CompletenessError::NotAdministrator(
-                "a service provider's account has no statistics of an enterprise: set platform.corp_id",
-            ));
-        }
-        let identity = self.client.identity().await?;
-        if identity.is_administrator() { Ok(()) } else { Err(CompletenessError::NotAdministrator(NO_ADMINISTRATOR)) }
-    }
-
     /// The platform's counts by day; none where it has no statistics.
-    async fn statistics(&self, since: Millis, until: Millis) -> Result<Vec<DayCounts>, PlatformError> {
+    async fn statistics(
+        &self,
+        enterprises: &[SeenEnterprise],
+        since: Millis,
+        until: Millis,
+    ) -> Result<Vec<DayCounts>, PlatformError> {
         // Of which zone they are is found out by what they say.
         let days: BTreeSet<String> = compare::zones()
             .iter()
@@ -150,17 +114,43 @@ impl Completeness {
             .map(|day| day.to_string())
             .collect();
         let days: Vec<String> = days.into_iter().collect();
-        let mut found = Vec::new();
-        for chunk in days.chunks(MAX_CALL_DAYS) {
-            let (Some(first), Some(last)) = (chunk.first(), chunk.last()) else { continue };
-            found.extend(self.client.day_counts(first, last).rest().await?);
+        let mut found: Vec<DayCounts> = Vec::new();
+        for of in enterprises {
+            for chunk in days.chunks(MAX_CALL_DAYS) {
+                let (Some(first), Some(last)) = (chunk.first(), chunk.last()) else { continue };
+                for counts in of.client.day_counts(first, last).rest().await? {
+                    match found.iter_mut().find(|known| known.day == counts.day) {
+                        Some(known) => {
+                            known.meetings = sum(known.meetings, counts.meetings);
+                            known.attendances = sum(known.attendances, counts.attendances);
+                            known.seconds = sum(known.seconds, counts.seconds);
+                        }
+                        None => found.push(counts),
+                    }
+                }
+            }
         }
         Ok(found)
     }
 
+    /// The counts of the tables, of all subscribers to which the enterprises' events belong.
+    async fn ours(
+        &self,
+        enterprises: &[SeenEnterprise],
+        from: Millis,
+        to: Millis,
+    ) -> Result<Vec<QuarterCounts>, LogError> {
+        let subscribers: BTreeSet<&str> = enterprises.iter().map(|of| &*of.subscriber_id).collect();
+        let mut ours = Vec::new();
+        for subscriber_id in subscribers {
+            ours.extend(self.log.counts_by_quarter(subscriber_id, from, to).await?);
+        }
+        Ok(ours)
+    }
+
     /// How many runs of these hours history has and the tables have not.
-    async fn missing(&self, from: Millis, to: Millis) -> Result<u64, CompletenessError> {
-        let mut pages = self.client.history(from, to);
+    async fn missing(&self, client: &Client, from: Millis, to: Millis) -> Result<u64, ComparisonError> {
+        let mut pages = client.history(from, to);
         let mut missing = 0;
         loop {
             let page = match pages.next().await {
@@ -176,6 +166,13 @@ impl Completeness {
                 uuids.iter().filter(|uuid| known.get(*uuid).is_none_or(|known| known.run.started_at.is_none())).count()
                     as u64;
         }
+    }
+}
+
+fn sum<T: std::ops::Add<Output = T>>(one: Option<T>, other: Option<T>) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one + other),
+        (one, other) => one.or(other),
     }
 }
 

@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::compare::{TodayReading, silent_since};
-use super::{Completeness, CompletenessError, CompletenessReport, DayState, days_before};
-use crate::backfill::tables_are_current;
+use super::{Completeness, CompletenessReport, DayState, days_before, sum};
+use crate::backfill::{ComparisonError, tables_are_current};
 use crate::cursor::lease;
 use crate::metrics::{Counters, Registry};
 use convoke_core::throttle::{Reminder, Throttle};
@@ -128,8 +128,6 @@ pub struct CompletenessParts {
     pub client: Client,
     /// The zone of the reports.
     pub zone: TimeZone,
-    /// Whether the credentials are a service provider's, without an enterprise.
-    pub provider: bool,
     /// The metrics.
     pub metrics: CompletenessMetrics,
     /// The clock.
@@ -184,7 +182,7 @@ impl CompletenessTask {
         }
     }
 
-    fn failed(&self, error: &CompletenessError) {
+    fn failed(&self, error: &ComparisonError) {
         let advice = error.platform_error().map_or("", |error| error.advice);
         if let Some(error) = error.platform_error() {
             self.parts.metrics.failures.of(error.class).inc();
@@ -197,8 +195,8 @@ impl CompletenessTask {
     /// Does what is due.
     ///
     /// # Errors
-    /// [`CompletenessError`]; it is due again after a while.
-    pub async fn step(&mut self) -> Result<(), CompletenessError> {
+    /// [`ComparisonError`]; it is due again after a while.
+    pub async fn step(&mut self) -> Result<(), ComparisonError> {
         let CompletenessParts { log, client, clock, metrics, .. } = self.parts.clone();
         let now = clock.steady();
         let [reads, compares] = self.next.map(|next| now >= next);
@@ -222,7 +220,6 @@ impl CompletenessTask {
                 clock: clock.clone(),
                 subscribers: Arc::clone(&self.parts.subscribers.borrow()),
                 zone: self.parts.zone.clone(),
-                provider: self.parts.provider,
             };
             match completeness.compare(since, until).await {
                 Ok(comparison) => {
@@ -238,9 +235,12 @@ impl CompletenessTask {
     }
 
     /// Reads today's count, and whether anything arrives.
-    async fn read(&mut self, known: &mut LastFound, client: &Client) -> Result<(), CompletenessError> {
+    async fn read(&mut self, known: &mut LastFound, client: &Client) -> Result<(), ComparisonError> {
         let CompletenessParts { log, clock, .. } = self.parts.clone();
-        let today = if self.parts.provider { None } else { client.today().await?.meetings };
+        let mut today = None;
+        for enterprise in client.enterprises().iter().filter(|enterprise| !enterprise.is_provider()) {
+            today = sum(today, enterprise.today().await?.meetings);
+        }
         let now = clock.now();
         known.readings.extend(today.map(|meetings| TodayReading { at: now.get(), meetings }));
         let oldest = now.minus(READINGS_TIME).get();

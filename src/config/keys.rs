@@ -60,7 +60,7 @@ const fn key(
 }
 
 /// All settings except the two lists: the subscribers are read by `subscribers`, the admin listener's tokens by `admin`.
-pub(super) const KEYS: [Key; 60] = [
+pub(super) const KEYS: [Key; 61] = [
     key("listen.events", "LISTEN", Some("--listen"), Shape::Text, "127.0.0.1:8080"),
     key("listen.admin", "ADMIN_LISTEN", Some("--admin-listen"), Shape::Text, "127.0.0.1:8081"),
     key("listen.path", "PATH_EVENTS", Some("--path"), Shape::Text, "/openapi/meetingevent"),
@@ -102,6 +102,7 @@ pub(super) const KEYS: [Key; 60] = [
     key("platform.user_id", "PLATFORM_USER_ID", None, Shape::Text, NONE),
     key("platform.corp_id", "PLATFORM_CORP_ID", None, Shape::Text, NONE),
     key("platform.sp_id", "PLATFORM_SP_ID", None, Shape::Text, NONE),
+    key("platform.corp_ids", "PLATFORM_CORP_IDS", None, Shape::List, NONE),
     key("platform.callback_url", "PLATFORM_CALLBACK_URL", None, Shape::Text, NONE),
     key("platform.watch_every", "PLATFORM_WATCH_EVERY", None, Shape::Text, "off"),
     key("platform.running_every", "PLATFORM_RUNNING_EVERY", None, Shape::Text, "3m"),

@@ -184,8 +184,8 @@ pub(super) fn live_meetings(text: &str) -> Result<(bool, Vec<String>), Refusal> 
     Ok((all, numbers))
 }
 
-/// User UUIDs.
-pub(super) fn live_hosts(text: &str) -> Result<Vec<String>, Refusal> {
+/// IDs of the platform: user UUIDs, enterprises.
+pub(super) fn ids(text: &str) -> Result<Vec<String>, Refusal> {
     items(text).map(platform_id).collect()
 }
 

@@ -34,11 +34,12 @@ const MAX_LIVE_RETENTION: Duration = Duration::from_secs(100 * 31_557_600);
 const OFF: &str = "off";
 
 /// Settings that have no meaning without the credentials.
-const DEPENDENT: [&str; 13] = [
+const DEPENDENT: [&str; 14] = [
     "platform.url",
     "platform.user_id",
     "platform.corp_id",
     "platform.sp_id",
+    "platform.corp_ids",
     "platform.callback_url",
     "platform.watch_every",
     "platform.running_every",
@@ -87,12 +88,23 @@ pub(super) fn platform(layers: &Layers, env: &Env) -> Result<Option<Platform>, C
             ),
         ));
     }
+    let corp_ids = layers.read("platform.corp_ids", parse::ids)?;
+    if !corp_ids.is_empty() && (sp_id.is_none() || corp_id.is_some()) {
+        return Err(layers.refuse(
+            "platform.corp_ids",
+            Refusal::new(
+                "these are enterprises of a service provider, each asked as its administrator",
+                "set platform.sp_id and leave platform.corp_id out, or, for a single enterprise, leave this out",
+            ),
+        ));
+    }
     let url = layers.read_optional("platform.url", parse::api_url)?.unwrap_or_else(|| MAINLAND.to_owned());
     Ok(Some(Platform {
         api: convoke_platform::Options {
             user_id,
             corp_id,
             sp_id,
+            corp_ids,
             ..convoke_platform::Options::new(url, app_id, app_key)
         },
         callback_url: layers.read_optional("platform.callback_url", parse::callback_url)?,
@@ -113,7 +125,7 @@ fn live(layers: &Layers, env: &Env) -> Result<Option<LiveOptions>, ConfigError> 
     let options = LiveOptions {
         all,
         meetings,
-        hosts: layers.read("live.hosts", parse::live_hosts)?,
+        hosts: layers.read("live.hosts", parse::ids)?,
         // A number within these bounds fits.
         max_meetings: layers.read("live.max_meetings", |text| parse::integer(text, 1..=MAX_LIVE_MEETINGS))? as u32,
         topics: layers.read("live.messages", parse::live_topics)?,

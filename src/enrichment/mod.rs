@@ -36,26 +36,6 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const SEARCH_INTERVAL: Duration = Duration::from_secs(2);
 const SEARCH_REST_FACTOR: u32 = 60;
 
-/// How the enterprise of a meeting is determined.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Enterprise {
-    /// All meetings belong to this enterprise, or, if it is not set, to the one that the sign-in reports.
-    One(Option<String>),
-    /// A service provider has many enterprises: the platform is asked for each meeting.
-    OfMeeting,
-}
-
-impl Enterprise {
-    /// Determines it from the settings.
-    #[must_use]
-    pub fn of(sp_id: Option<&str>, corp_id: Option<&str>) -> Self {
-        match (sp_id, corp_id) {
-            (Some(_), None) => Self::OfMeeting,
-            (_, corp_id) => Self::One(corp_id.map(str::to_owned)),
-        }
-    }
-}
-
 /// The task.
 #[derive(Debug)]
 pub struct Enrichment {
@@ -63,7 +43,6 @@ pub struct Enrichment {
     client: Client,
     failures: Counters<Class>,
     clock: Clock,
-    enterprise: Enterprise,
     /// The cursor whose owner does the work, and this process's owner name.
     leader: (&'static str, String),
     backoff: Backoff,
@@ -79,10 +58,9 @@ impl Enrichment {
         client: Client,
         failures: Counters<Class>,
         clock: Clock,
-        enterprise: Enterprise,
         leader: (&'static str, String),
     ) -> Self {
-        Self { log, client, failures, clock, enterprise, leader, backoff: Backoff::new(TASK), next_search: None }
+        Self { log, client, failures, clock, leader, backoff: Backoff::new(TASK), next_search: None }
     }
 
     /// Enriches runs until `stop`.
@@ -135,43 +113,50 @@ impl Enrichment {
     }
 
     async fn ask(&self, run: &EnrichmentWorkItem) -> Result<EnrichmentOutcome, PlatformError> {
-        let corp_id = self.enterprise_of(run).await?;
-        match self.details_of(run).await {
-            Ok(Some(details)) => Ok(EnrichmentOutcome::Known(Details { corp_id, ..details })),
-            Ok(None) => Ok(decide::unknown(run, corp_id, self.clock.now())),
+        let clients = self.client.of_meeting(run.meeting_id.as_deref()).await?;
+        let (mut corp, mut refused) = (None, None);
+        for client in &clients {
+            let corp_id = match client.corp_id() {
+                Some(corp_id) => Some(corp_id.to_owned()),
+                None if client.is_provider() => None,
+                None => client.identity().await?.corp_id,
+            };
+            match details_of(client, run).await {
+                Ok(Some(details)) => return Ok(EnrichmentOutcome::Known(Details { corp_id, ..details })),
+                Ok(None) => {}
+                Err(error) if error.class == Class::Configuration => refused = Some(error),
+                Err(error) => return Err(error),
+            }
+            corp = corp_id;
+        }
+        // Of several it is not known whose it is.
+        let corp_id = corp.filter(|_| clients.len() == 1);
+        match refused {
+            None => Ok(decide::unknown(run, corp_id, self.clock.now())),
             // A service provider may be allowed to ask for the enterprise of a meeting, but for nothing else.
-            Err(error) if error.class == Class::Configuration && self.enterprise == Enterprise::OfMeeting => {
+            Some(error) if self.client.is_provider() && corp_id.is_some() => {
                 let details = Details { corp_id, ..Details::default() };
                 Ok(EnrichmentOutcome::GivenUp { at: self.clock.now(), details, reason: error.to_string() })
             }
-            Err(error) => Err(error),
+            Some(error) => Err(error),
         }
     }
+}
 
-    async fn details_of(&self, run: &EnrichmentWorkItem) -> Result<Option<Details>, PlatformError> {
-        for call in decide::calls(run) {
-            let answer = match (call, &run.meeting_id) {
-                (Call::Past, _) => self.client.past_conference(&run.meeting_uuid).await,
-                (Call::Current, Some(number)) => self.client.conference(number).await,
-                (Call::Current, None) => Ok(None),
-            };
-            if let Some(conference) = absent(answer)?
-                && let Some(details) = decide::details(run, *call, &conference)
-            {
-                return Ok(Some(details));
-            }
-        }
-        Ok(None)
-    }
-
-    async fn enterprise_of(&self, run: &EnrichmentWorkItem) -> Result<Option<String>, PlatformError> {
-        match (&self.enterprise, &run.meeting_id) {
-            (Enterprise::One(Some(corp_id)), _) => Ok(Some(corp_id.clone())),
-            (Enterprise::One(None), _) => Ok(self.client.identity().await?.corp_id),
-            (Enterprise::OfMeeting, Some(number)) => absent(self.client.enterprise_of(number).await),
-            (Enterprise::OfMeeting, None) => Ok(None),
+async fn details_of(client: &Client, run: &EnrichmentWorkItem) -> Result<Option<Details>, PlatformError> {
+    for call in decide::calls(run) {
+        let answer = match (call, &run.meeting_id) {
+            (Call::Past, _) => client.past_conference(&run.meeting_uuid).await,
+            (Call::Current, Some(number)) => client.conference(number).await,
+            (Call::Current, None) => Ok(None),
+        };
+        if let Some(conference) = absent(answer)?
+            && let Some(details) = decide::details(run, *call, &conference)
+        {
+            return Ok(Some(details));
         }
     }
+    Ok(None)
 }
 
 impl Steps for Enrichment {

@@ -16,7 +16,7 @@ use convoke_core::throttle::Throttle;
 use convoke_core::time::{Clock, instant};
 use convoke_log::{DuePerson, KnownPerson, LogError, WorkLists};
 use convoke_platform::backoff::Backoff;
-use convoke_platform::{Class, Client, DirectoryUser, MAX_DIRECTORY_USERS};
+use convoke_platform::{Class, Client, DirectoryUser, MAX_DIRECTORY_USERS, PlatformError};
 
 /// The task's name, for logs and metrics.
 pub const PEOPLE_TASK: &str = "people";
@@ -87,7 +87,7 @@ impl Directory {
             return Ok(false);
         }
         let users: Vec<&str> = due.iter().map(|person| person.user_uuid.as_str()).collect();
-        match self.client.users(&users).await {
+        match self.users(&users).await {
             Ok(answer) => {
                 self.backoff.answered();
                 let known = known(&due, &answer);
@@ -111,6 +111,18 @@ impl Directory {
                 Ok(false)
             }
         }
+    }
+}
+
+impl Directory {
+    /// What the enterprises say of these users, and first what one knows that another does not.
+    async fn users(&self, users: &[&str]) -> Result<Vec<DirectoryUser>, PlatformError> {
+        let mut answer = Vec::new();
+        for enterprise in self.client.enterprises() {
+            answer.extend(enterprise.users(users).await?);
+        }
+        answer.sort_by_key(|user| user.status.is_some_and(|status| status > UNCHANGED));
+        Ok(answer)
     }
 }
 

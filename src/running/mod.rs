@@ -18,7 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backfill::plan::{self, Plan};
 use crate::backfill::synthesis::{self, FilledEvent, FilledRun};
-use crate::backfill::{Error, MergedRun, NoSubscriber, merged_runs, store, subscriber, tables_are_current};
+use crate::backfill::{
+    ComparisonError, Error, MergedRun, NoSubscriber, SeenEnterprise, merged_runs, seen_enterprises, store,
+    tables_are_current,
+};
 use crate::cursor::lease;
 use crate::forget::suppression::{self, PlatformStay};
 use crate::intake::Intake;
@@ -27,7 +30,7 @@ use convoke_core::event::Source;
 use convoke_core::throttle::Throttle;
 use convoke_core::time::{Clock, Millis};
 use convoke_log::{Appended, LogError, RunKey, Snapshots};
-use convoke_platform::{Class, Client, Conference, Item, NO_ADMINISTRATOR, Pages, PlatformError, Present};
+use convoke_platform::{Class, Client, Conference, Item, Pages, PlatformError, Present};
 use judge::{Moment, SeenRuns, Verdict};
 
 /// The task's name, for logs, metrics, and the note that says that the list was read before.
@@ -88,53 +91,16 @@ impl RunningMetrics {
     }
 }
 
-/// Why a reading failed.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadingError {
-    /// See [`NoSubscriber`].
-    #[error(transparent)]
-    Nobody(#[from] NoSubscriber),
-    /// The platform or the database failed.
-    #[error(transparent)]
-    Failed(#[from] Error),
-    /// The account may not see all meetings.
-    #[error("{0}")]
-    NotAdministrator(&'static str),
-    /// The list changed while it was read.
-    #[error("the platform's list of running meetings changed while it was read")]
-    Changed,
-}
-
-impl From<LogError> for ReadingError {
-    fn from(error: LogError) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
-impl From<PlatformError> for ReadingError {
-    fn from(error: PlatformError) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
-impl ReadingError {
-    fn platform_error(&self) -> Option<&PlatformError> {
-        match self {
-            Self::Nobody(NoSubscriber::Platform(error)) | Self::Failed(Error::Platform(error)) => Some(error),
-            _ => None,
-        }
-    }
-
-    fn kind(&self) -> Option<Inconclusive> {
-        match self {
-            Self::Nobody(NoSubscriber::Unknown(_)) => Some(Inconclusive::NoSubscriber),
-            Self::NotAdministrator(_) => Some(Inconclusive::NotAdministrator),
-            Self::Changed => Some(Inconclusive::Incomplete),
-            _ => self.platform_error().map(|error| match error.class {
-                Class::Incomplete => Inconclusive::Incomplete,
-                _ => Inconclusive::Refused,
-            }),
-        }
+/// Why a reading says nothing, as the metric counts it; the database's failures are none of its reasons.
+fn kind(error: &ComparisonError) -> Option<Inconclusive> {
+    match error {
+        ComparisonError::Nobody(NoSubscriber::Unknown(_)) => Some(Inconclusive::NoSubscriber),
+        ComparisonError::NotAdministrator(_) => Some(Inconclusive::NotAdministrator),
+        ComparisonError::Changed => Some(Inconclusive::Incomplete),
+        _ => error.platform_error().map(|error| match error.class {
+            Class::Incomplete => Inconclusive::Incomplete,
+            _ => Inconclusive::Refused,
+        }),
     }
 }
 
@@ -164,8 +130,6 @@ pub struct RunningParts {
     pub intake: Intake,
     /// The client of the platform's API.
     pub client: Client,
-    /// Whether the credentials are a service provider's, without an enterprise.
-    pub provider: bool,
     /// The metrics.
     pub metrics: RunningMetrics,
     /// The clock.
@@ -215,7 +179,7 @@ impl RunningMeetings {
                 if let Err(error) = self.read().await {
                     let advice = error.platform_error().map_or("", |error| error.advice);
                     pause = error.platform_error().and_then(|error| error.wait).unwrap_or_default().max(every);
-                    let kind = error.kind().map_or("database", Into::into);
+                    let kind = kind(&error).map_or("database", Into::into);
                     throttle.run(kind, |suppressed| {
                         tracing::warn!(%error, advice, suppressed, "nothing is concluded from the platform's running meetings: a \
                             lost meeting.end stays open until the next reading, or until backfill");
@@ -238,10 +202,10 @@ impl RunningMeetings {
     /// Reads the list once, if there is a reason to, and stores what follows.
     ///
     /// # Errors
-    /// [`ReadingError`]: nothing was concluded, and what was stored until then stays.
-    pub async fn read(&mut self) -> Result<Healed, ReadingError> {
+    /// [`ComparisonError`]: nothing was concluded, and what was stored until then stays.
+    pub async fn read(&mut self) -> Result<Healed, ComparisonError> {
         let healed = self.reading().await;
-        if let Err(kind) = healed.as_ref().map_err(ReadingError::kind)
+        if let Err(kind) = healed.as_ref().map_err(kind)
             && let Some(kind) = kind
         {
             self.parts.metrics.inconclusive.of(kind).inc();
@@ -249,7 +213,7 @@ impl RunningMeetings {
         healed
     }
 
-    async fn reading(&mut self) -> Result<Healed, ReadingError> {
+    async fn reading(&mut self) -> Result<Healed, ComparisonError> {
         let RunningParts { log, client, clock, .. } = self.parts.clone();
         let first = log.note(TASK).await?.is_none();
         tables_are_current(&*log, self.parts.cursor).await?;
@@ -257,12 +221,11 @@ impl RunningMeetings {
         if !first && live.is_empty() && !self.memory.waits() {
             return Ok(Healed::default());
         }
-        self.may_see_all().await?;
         let subscribers = Arc::clone(&self.parts.subscribers.borrow());
-        let subscriber_id = subscriber(&subscribers, &client).await?;
-        // Another subscriber's meetings may be another enterprise's, which this list does not have.
-        live.retain(|run| *run.subscriber_id == *subscriber_id);
-        let listed = self.list().await?;
+        let enterprises = seen_enterprises(&subscribers, &client).await?;
+        // Another subscriber's meetings may be another enterprise's, which these lists do not have.
+        live.retain(|run| enterprises.iter().any(|of| *of.subscriber_id == *run.subscriber_id));
+        let listed = list(&enterprises).await?;
         let now = clock.now();
         self.parts.metrics.read.set(now.seconds());
         #[expect(clippy::cast_precision_loss, reason = "a count")]
@@ -289,9 +252,9 @@ impl RunningMeetings {
                 self.implausible = 0;
                 let mut healed = Healed::default();
                 for uuid in ended {
-                    healed.ends += self.end(&uuid, &subscriber_id).await?;
+                    healed.ends += self.end(&uuid, &enterprises).await?;
                 }
-                self.begin(&begun, &listed, &known, (&subscriber_id, now), &mut healed).await?;
+                self.begin(&begun, (&listed, &enterprises), &known, now, &mut healed).await?;
                 if first {
                     log.keep_note(TASK, &now.to_string()).await?;
                 }
@@ -300,36 +263,23 @@ impl RunningMeetings {
         }
     }
 
-    /// Only an administrator's list has everybody's meetings; in another one every run would seem to be over.
-    async fn may_see_all(&self) -> Result<(), ReadingError> {
-        if self.parts.provider {
-            return Err(ReadingError::NotAdministrator(
-                "a service provider's account is not promised the list of an enterprise's running meetings: set platform.corp_id",
-            ));
-        }
-        let identity = self.parts.client.identity().await?;
-        if identity.is_administrator() { Ok(()) } else { Err(ReadingError::NotAdministrator(NO_ADMINISTRATOR)) }
-    }
-
-    /// All of the list, by UUID.
-    async fn list(&self) -> Result<HashMap<String, Conference>, ReadingError> {
-        let (listed, whole) = all(self.parts.client.running()).await?;
-        if !whole {
-            return Err(ReadingError::Changed);
-        }
-        Ok(listed.into_iter().filter_map(|conference| Some((conference.conf_uuid.clone()?, conference))).collect())
-    }
-
     /// Looks for a run in history, and stores its end. Returns how many ends were new.
-    async fn end(&mut self, uuid: &str, subscriber_id: &Arc<str>) -> Result<u64, ReadingError> {
-        let RunningParts { log, client, clock, .. } = self.parts.clone();
-        let conference = match client.past_conference(uuid).await {
-            Ok(conference) => conference,
-            // It may be another enterprise's.
-            Err(error) if error.class == Class::Configuration => None,
-            Err(error) => return Err(error.into()),
-        };
-        let Some(conference) = conference.filter(|conference| plan::is_over(conference, clock.now())) else {
+    async fn end(&mut self, uuid: &str, enterprises: &[SeenEnterprise]) -> Result<u64, ComparisonError> {
+        let RunningParts { log, clock, .. } = self.parts.clone();
+        let mut found = None;
+        for of in enterprises {
+            match of.client.past_conference(uuid).await {
+                Ok(Some(conference)) => found = Some((conference, of)),
+                Ok(None) => continue,
+                // It may be another enterprise's.
+                Err(error) if error.class == Class::Configuration => continue,
+                Err(error) => return Err(error.into()),
+            }
+            break;
+        }
+        let Some((conference, SeenEnterprise { client, subscriber_id })) =
+            found.filter(|(conference, _)| plan::is_over(conference, clock.now()))
+        else {
             self.memory.not_found(uuid, clock.steady());
             return Ok(0);
         };
@@ -372,19 +322,19 @@ impl RunningMeetings {
     async fn begin(
         &mut self,
         begun: &[String],
-        listed: &HashMap<String, Conference>,
+        (listed, enterprises): (&HashMap<String, Listed>, &[SeenEnterprise]),
         known: &HashMap<String, MergedRun>,
-        (subscriber_id, now): (&Arc<str>, Millis),
+        now: Millis,
         healed: &mut Healed,
-    ) -> Result<(), ReadingError> {
+    ) -> Result<(), ComparisonError> {
         if begun.is_empty() {
             return Ok(());
         }
         let mut inside = Vec::new();
         for uuid in begun {
-            let Some(conference) = listed.get(uuid) else { continue };
+            let Some(Listed { conference, of }) = listed.get(uuid) else { continue };
             let Some(number) = &conference.conference_id else { continue };
-            let present = match all(self.parts.client.present(number)).await {
+            let present = match all(of.client.present(number)).await {
                 Ok((present, _)) => present,
                 // The start is worth something without them. Who asked for too much, or was refused, asks again with the next.
                 Err(error) if error.class == Class::Transient => return Err(error.into()),
@@ -393,11 +343,11 @@ impl RunningMeetings {
                     Vec::new()
                 }
             };
-            inside.push((uuid, conference, present));
+            inside.push((uuid, conference, &of.subscriber_id, present));
         }
         // Who is in is asked for by number: another run may have begun under it meanwhile.
-        let again = self.list().await?;
-        for (uuid, conference, present) in inside {
+        let again = list(enterprises).await?;
+        for (uuid, conference, subscriber_id, present) in inside {
             if !again.contains_key(uuid) {
                 continue;
             }
@@ -463,6 +413,28 @@ impl RunningMeetings {
     async fn store(&self, subscriber_id: &Arc<str>, events: &[plan::Planned]) -> Result<Vec<Appended>, Error> {
         store(&self.parts.intake, &self.parts.clock, (subscriber_id, Source::Platform), events).await
     }
+}
+
+/// A running meeting, and whose it is.
+#[derive(Clone, Debug)]
+struct Listed {
+    conference: Conference,
+    of: SeenEnterprise,
+}
+
+/// The running meetings of all enterprises, by UUID.
+async fn list(enterprises: &[SeenEnterprise]) -> Result<HashMap<String, Listed>, ComparisonError> {
+    let mut found = HashMap::new();
+    for of in enterprises {
+        let (listed, whole) = all(of.client.running()).await?;
+        if !whole {
+            return Err(ComparisonError::Changed);
+        }
+        let by_uuid =
+            |conference: Conference| Some((conference.conf_uuid.clone()?, Listed { conference, of: of.clone() }));
+        found.extend(listed.into_iter().filter_map(by_uuid));
+    }
+    Ok(found)
 }
 
 /// All items of a list, and whether it was the same from the first page to the last.

@@ -4,8 +4,9 @@
 use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use convoke::{
+    backfill::ComparisonError,
     completeness::{
-        Completeness, CompletenessError, CountsSource, DayState,
+        Completeness, CountsSource, DayState,
         task::{CompletenessMetrics, CompletenessParts, CompletenessTask, LastFound},
     },
     metrics::Registry,
@@ -13,7 +14,7 @@ use convoke::{
 };
 use convoke_core::{time::Clock, zone::TimeZone};
 use convoke_platform::{Client, Options};
-use convoke_simulator::platform::{Run, State};
+use convoke_simulator::platform::{Call, PlatformOptions, Run, State};
 use tokio::sync::watch;
 
 use crate::{
@@ -26,6 +27,7 @@ use crate::{
 on_both! {
     a_day_of_which_the_platform_counts_more_differs_and_says_what_backfill_would_find
     an_hour_in_which_the_platform_counts_meetings_and_nothing_arrives_is_told
+    a_service_provider_sees_its_enterprises_each_by_a_token_of_its_own
 }
 
 const MINUTE: i64 = 60_000;
@@ -33,7 +35,7 @@ const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
 impl Rig {
-    fn client(&self, user: Option<&str>) -> Client {
+    pub fn client(&self, user: Option<&str>) -> Client {
         let options = Options {
             user_id: user.map(str::to_owned),
             ..Options::new(self.platform.url(), simulated_platform::APP_ID, simulated_platform::APP_KEY.into())
@@ -48,7 +50,6 @@ impl Rig {
             clock: Clock::Set(Arc::clone(&self.clock)),
             subscribers: Arc::from([Arc::from(APP_ID)]),
             zone: TimeZone::ahead(8 * 60),
-            provider: false,
         }
     }
 }
@@ -94,7 +95,7 @@ async fn a_day_of_which_the_platform_counts_more_differs_and_says_what_backfill_
     assert!(found.to_string().contains("DIFFERS: history has"), "{found}");
     // Somebody who sees only his own meetings compares nothing; another administrator the same.
     let refused = rig.completeness(Some("alice@example-corp")).compare(since, until).await;
-    assert!(matches!(refused, Err(CompletenessError::NotAdministrator(_))), "{refused:?}");
+    assert!(matches!(refused, Err(ComparisonError::NotAdministrator(_))), "{refused:?}");
     let again = rig.completeness(Some("bob@example-corp")).compare(since, until).await.expect("it is compared");
     assert_eq!(again.days, found.days);
     // An edition without the statistics: history counts the meetings.
@@ -118,7 +119,6 @@ async fn an_hour_in_which_the_platform_counts_meetings_and_nothing_arrives_is_to
         log: rig.log.clone(),
         client: rig.client(None),
         zone: TimeZone::default(),
-        provider: false,
         metrics: CompletenessMetrics::new(&registry, failures),
         clock: Clock::Set(Arc::clone(&rig.clock)),
     };
@@ -147,4 +147,39 @@ async fn an_hour_in_which_the_platform_counts_meetings_and_nothing_arrives_is_to
     // It began at 15, which is between the readings of 0 and of 15; its events had half an hour to come.
     assert_eq!(silent, [None, None, None, Some(0), Some(0), Some(0), None]);
     assert!(registry.render().contains("convoke_completeness_silent 0"));
+}
+
+async fn a_service_provider_sees_its_enterprises_each_by_a_token_of_its_own(backend: Backend) {
+    let corps = ["corp-a", "corp-b"].map(str::to_owned);
+    let change = |options: &mut PlatformOptions| {
+        (options.sp_id, options.corp_ids) = (Some("provider".to_owned()), corps.to_vec());
+    };
+    let mut rig = Rig::new(backend, change).await;
+    let held = Run::made_up(millis(NOW - 4 * DAY), Duration::from_secs(7_200), 30, 2);
+    let running = Run { state: State::Running, ..Run::over("now", "960000017", millis(NOW), millis(NOW + HOUR)) };
+    for (number, run) in held.chain([running]).enumerate() {
+        rig.platform.edit(|archive| archive.put(Run { corp_id: Some(corps[number % 3 / 2].clone()), ..run }));
+    }
+    let client = |rig: &Rig, corp_ids: &[String]| {
+        let options = Options {
+            sp_id: Some("provider".to_owned()),
+            corp_ids: corp_ids.to_vec(),
+            ..Options::new(rig.platform.url(), simulated_platform::APP_ID, simulated_platform::APP_KEY.into())
+        };
+        Client::new(options, Clock::Set(Arc::clone(&rig.clock))).expect("a client")
+    };
+    let compared = async |rig: &Rig, corp_ids: &[String]| {
+        let completeness = Completeness { client: client(rig, corp_ids), ..rig.completeness(None) };
+        completeness.compare(millis(NOW - 4 * DAY), millis(NOW - DAY)).await
+    };
+    let sum = compared(&rig, &corps).await.expect("it is compared");
+    assert_eq!(sum.days.iter().filter_map(|day| day.platform.meetings).sum::<u64>(), 30, "{sum}");
+    assert_eq!((sum.missing_meetings, rig.platform.count(Call::Authenticate)), (26, 2), "without the young day: {sum}");
+    assert!(sum.days.iter().filter_map(|day| day.would_fill).sum::<u64>() >= 26, "{sum}");
+    let one = compared(&rig, &corps[1..]).await.expect("it is compared");
+    assert_eq!(one.days.iter().filter_map(|day| day.platform.meetings).sum::<u64>(), 10, "its own alone: {one}");
+    let refused = compared(&rig, &[]).await.expect_err("whose?");
+    assert!(refused.to_string().contains("platform.corp_ids"), "{refused}");
+    let mut task = rig.task_of(client(&rig, &corps));
+    assert_eq!(rig.reads(&mut task, 3).await.expect("a reading").starts, 1, "of whichever enterprise");
 }

@@ -10,7 +10,7 @@ use std::{
 
 use convoke::{
     cursor::{Cursor as _, Progress},
-    enrichment::{Directory, Enrichment, Enterprise},
+    enrichment::{Directory, Enrichment},
     metrics::{Counters, Registry},
     projection::{self, Projector},
 };
@@ -69,15 +69,16 @@ impl Rig {
     }
 
     /// The task as a process that has just started has it.
-    fn task(&self, enterprise: Enterprise, sp_id: Option<&str>) -> Enrichment {
+    fn task(&self, corp_id: Option<&str>, sp_id: Option<&str>) -> Enrichment {
         let clock = Clock::Set(Arc::clone(&self.clock));
         let options = Options {
+            corp_id: corp_id.map(str::to_owned),
             sp_id: sp_id.map(str::to_owned),
             ..Options::new(self.platform.url(), simulated_platform::APP_ID, simulated_platform::APP_KEY.into())
         };
         let client = Client::new(options, clock.clone()).expect("a client");
         let leader = (projection::CURSOR, "us".to_owned());
-        Enrichment::new(self.log.clone(), client, self.failures.clone(), clock, enterprise, leader)
+        Enrichment::new(self.log.clone(), client, self.failures.clone(), clock, leader)
     }
 
     /// Events come, and the tables follow.
@@ -123,7 +124,7 @@ impl Rig {
     }
 
     async fn works_anew(&mut self) {
-        let mut task = self.task(Enterprise::One(None), None);
+        let mut task = self.task(None, None);
         self.works(&mut task).await;
     }
 
@@ -241,17 +242,17 @@ async fn a_service_provider_learns_the_enterprise_of_each_meeting(backend: Backe
         rig.holds(uuid, number, State::Over);
         rig.platform.edit(|archive| archive.edit(uuid, |run| run.corp_id = Some(corp.to_owned())));
     }
-    let mut task = rig.task(Enterprise::of(Some("provider"), None), Some("provider"));
+    let mut task = rig.task(None, Some("provider"));
     rig.works(&mut task).await;
     assert_eq!(rig.row("one").await, "Subject of one|-|Demo User|corp-a");
     assert_eq!(rig.row("two").await, "Subject of two|-|Demo User|corp-b");
-    assert_eq!(rig.platform.count(Call::Enterprise), 2);
+    assert_eq!([Call::Enterprise, Call::Authenticate].map(|call| rig.platform.count(call)), [2, 3], "a token each");
 
     // A service provider that learns nothing else about a meeting still learns whose it is.
     rig.happens("meeting.conclude", "three", "1002", NOW).await;
     let refused = Fault::Refuse(Refusal::new(403, "MMC.111070002", "CONF_INSUFFICIENT_PERMISSIONS"));
     rig.platform.inject(Call::HistoryDetail, refused, 1);
-    let mut task = rig.task(Enterprise::OfMeeting, Some("provider"));
+    let mut task = rig.task(None, Some("provider"));
     rig.works(&mut task).await;
     assert_eq!(rig.row("three").await, "-|-|-|corp-b");
 }
@@ -260,7 +261,7 @@ async fn only_who_moves_the_cursor_of_the_tables_asks(backend: Backend) {
     let mut rig = Rig::new(backend).await;
     rig.happens("meeting.conclude", "one", "1001", NOW).await;
     rig.holds("one", "1001", State::Over);
-    let mut task = rig.task(Enterprise::One(Some("corp".to_owned())), None);
+    let mut task = rig.task(Some("corp"), None);
     rig.backend.execute("UPDATE cursors SET lease_owner = 'them'").await;
     assert!(!task.step().await.expect("a database"));
     assert_eq!(rig.platform.count(Call::HistoryDetail), 0);
@@ -275,7 +276,7 @@ async fn a_refused_question_is_a_pause_and_a_wrong_one_is_given_up(backend: Back
     rig.holds("one", "1001", State::Over);
     let refused = || Fault::Refuse(Refusal::new(403, "MMC.111070002", "CONF_INSUFFICIENT_PERMISSIONS"));
     rig.platform.inject(Call::HistoryDetail, refused(), 1);
-    let mut task = rig.task(Enterprise::One(None), None);
+    let mut task = rig.task(None, None);
     rig.works(&mut task).await;
     assert_eq!(rig.failures.of(Class::Configuration).get(), 1);
     rig.set(NOW + 10 * 60_000);

@@ -11,6 +11,7 @@ use std::{
 
 use convoke::{
     backfill::{
+        ComparisonError,
         matching::PastStay,
         plan::Plan,
         store,
@@ -20,11 +21,11 @@ use convoke::{
     intake::Intake,
     metrics::Registry,
     projection::{self, Projector},
-    running::{Healed, ReadingError, RunningMeetings, RunningMetrics, RunningParts},
+    running::{Healed, RunningMeetings, RunningMetrics, RunningParts},
 };
 use convoke_core::{event::Source, time::Clock};
 use convoke_log::{Lease, Store};
-use convoke_platform::{Client, Options};
+use convoke_platform::Client;
 use convoke_simulator::platform::{Call, Fault, Platform, PlatformOptions, Refusal, Run, State, Stay};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -75,26 +76,25 @@ impl Rig {
 
     /// The task as a process that has just started has it, acting as this user.
     fn task(&self, user: Option<&str>) -> RunningMeetings {
+        self.task_of(self.client(user))
+    }
+
+    pub fn task_of(&self, client: Client) -> RunningMeetings {
         let clock = Clock::Set(Arc::clone(&self.clock));
-        let options = Options {
-            user_id: user.map(str::to_owned),
-            ..Options::new(self.platform.url(), simulated_platform::APP_ID, simulated_platform::APP_KEY.into())
-        };
         RunningMeetings::new(RunningParts {
             owner: "us".to_owned(),
             cursor: projection::CURSOR,
             subscribers: watch::channel(Arc::from([Arc::from(APP_ID)])).1,
             log: self.log.clone(),
             intake: self.intake.clone(),
-            client: Client::new(options, clock.clone()).expect("a client"),
-            provider: false,
+            client,
             metrics: RunningMetrics::new(&Registry::default()),
             clock,
         })
     }
 
     /// Reads the list so many minutes after [`NOW`]; the tables follow.
-    async fn reads(&mut self, task: &mut RunningMeetings, minute: i64) -> Result<Healed, ReadingError> {
+    pub async fn reads(&mut self, task: &mut RunningMeetings, minute: i64) -> Result<Healed, ComparisonError> {
         self.clock.store(NOW + minute * MINUTE, Ordering::Relaxed);
         let read = task.read().await;
         self.follow().await;

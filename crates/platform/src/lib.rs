@@ -25,8 +25,9 @@ pub use model::{
 };
 pub use pages::{Item, Pages};
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use hyper::Method;
@@ -87,6 +88,8 @@ pub struct Options {
     pub corp_id: Option<String>,
     /// The ID of the service provider. If set, the multi-tenant forms of the signature are used.
     pub sp_id: Option<String>,
+    /// The enterprises of the service provider that are asked for, each by a token of its own.
+    pub corp_ids: Vec<String>,
     /// Timeout of a response.
     pub timeout: Duration,
 }
@@ -102,6 +105,7 @@ impl Options {
             user_id: None,
             corp_id: None,
             sp_id: None,
+            corp_ids: Vec::new(),
             timeout: Duration::from_secs(20),
         }
     }
@@ -117,13 +121,15 @@ pub struct Client {
 struct Core {
     options: Options,
     /// The key of the App ID, which can be replaced. It is moved here from the options, so that no old key stays in memory.
-    key: RwLock<SecretString>,
+    key: Arc<RwLock<SecretString>>,
     clock: Clock,
-    transport: Transport,
-    pace: Pace,
+    transport: Arc<Transport>,
+    pace: Arc<Pace>,
     tokens: Tokens,
     /// How far the local clock was behind the platform's at the last response, in seconds.
-    behind: AtomicI64,
+    behind: Arc<AtomicI64>,
+    /// The clients that act for single enterprises of the service provider.
+    enterprises: Mutex<BTreeMap<String, Client>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -149,18 +155,80 @@ impl Client {
                           SSL_CERT_FILE.";
             PlatformError::new(Class::Configuration, "preparing to call the platform", problem, advice)
         })?;
-        let key = RwLock::new(std::mem::take(&mut options.app_key));
+        let key = Arc::new(RwLock::new(std::mem::take(&mut options.app_key)));
         Ok(Self {
             core: Arc::new(Core {
                 key,
                 options,
                 clock,
-                transport,
-                pace: Pace::new(),
+                transport: Arc::new(transport),
+                pace: Arc::new(Pace::new()),
                 tokens: Tokens::new(),
-                behind: AtomicI64::new(0),
+                behind: Arc::default(),
+                enterprises: Mutex::default(),
             }),
         })
+    }
+
+    /// The enterprise as which the client was set up to act.
+    #[must_use]
+    pub fn corp_id(&self) -> Option<&str> {
+        self.core.options.corp_id.as_deref()
+    }
+
+    /// Whether the client acts for a service provider as such. The manual promises it the subscription and the enterprise of a
+    /// meeting; everything else is an enterprise's.
+    #[must_use]
+    pub fn is_provider(&self) -> bool {
+        self.core.options.sp_id.is_some() && self.corp_id().is_none()
+    }
+
+    /// The client that acts for the administrator of this enterprise of the service provider (`appId:corpId::…`). It has a token of
+    /// its own; key, connections and rate limits are shared.
+    #[must_use]
+    pub fn of_enterprise(&self, corp_id: &str) -> Self {
+        let mut enterprises = self.core.enterprises.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = || {
+            let core = &self.core;
+            let (corp_id, corp_ids) = (Some(corp_id.to_owned()), Vec::new());
+            Self {
+                core: Arc::new(Core {
+                    options: Options { corp_id, corp_ids, user_id: None, ..core.options.clone() },
+                    key: Arc::clone(&core.key),
+                    clock: core.clock.clone(),
+                    transport: Arc::clone(&core.transport),
+                    pace: Arc::clone(&core.pace),
+                    tokens: Tokens::new(),
+                    behind: Arc::clone(&core.behind),
+                    enterprises: Mutex::default(),
+                }),
+            }
+        };
+        enterprises.entry(corp_id.to_owned()).or_insert_with(made).clone()
+    }
+
+    /// The clients of the enterprises that are configured for a service provider; otherwise this one.
+    #[must_use]
+    pub fn enterprises(&self) -> Vec<Self> {
+        match &*self.core.options.corp_ids {
+            [] => vec![self.clone()],
+            corp_ids => corp_ids.iter().map(|corp_id| self.of_enterprise(corp_id)).collect(),
+        }
+    }
+
+    /// The clients that may know the meeting with this number: for a service provider, that of the meeting's enterprise (4.2.23), or
+    /// those of all if the platform does not say; otherwise this one.
+    ///
+    /// # Errors
+    /// [`PlatformError`]: the platform is not there.
+    pub async fn of_meeting(&self, conference_id: Option<&str>) -> Result<Vec<Self>, PlatformError> {
+        let Some(conference_id) = conference_id.filter(|_| self.is_provider()) else { return Ok(self.enterprises()) };
+        match self.enterprise_of(conference_id).await {
+            Ok(Some(corp_id)) => Ok(vec![self.of_enterprise(&corp_id)]),
+            Ok(None) => Ok(self.enterprises()),
+            Err(error) if matches!(error.class, Class::Configuration | Class::Bug) => Ok(self.enterprises()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Uses this key from now on, if it belongs to the configured App ID.
@@ -189,11 +257,14 @@ impl Client {
     /// the oldest for a new one. Takes at most 3 s, and errors are only logged, because a token expires anyway. Call it
     /// when the platform is not needed again soon; later calls authenticate again.
     pub async fn log_out(&self) {
+        let enterprises = self.core.enterprises.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let given_back = async {
-            match self.core.tokens.take().await {
-                Some(token) => self.core.log_out(&token).await.map_err(|error| error.to_string()),
-                None => Ok(()),
+            for client in enterprises.values().chain([self]) {
+                if let Some(token) = client.core.tokens.take().await {
+                    client.core.log_out(&token).await.map_err(|error| error.to_string())?;
+                }
             }
+            Ok(())
         };
         let outcome =
             tokio::time::timeout(LOG_OUT_TIMEOUT, given_back).await.unwrap_or_else(|_| Err("no answer".to_owned()));

@@ -3,7 +3,7 @@
 use super::report::Report;
 use crate::config::Settings;
 use crate::subscription::{Expected, SubscriptionStatus};
-use convoke_platform::Client;
+use convoke_platform::{Client, NO_ADMINISTRATOR};
 
 pub(super) async fn platform(report: &mut Report, settings: &Settings, client: &Client) {
     let identity = match client.identity().await {
@@ -12,6 +12,16 @@ pub(super) async fn platform(report: &mut Report, settings: &Settings, client: &
     };
     let enterprise = identity.corp_id.map(|id| format!(", as enterprise {}", id.escape_debug())).unwrap_or_default();
     report.ok("platform", format!("its API accepts the credentials{enterprise}"));
+    for enterprise in client.enterprises().iter().filter(|_| client.is_provider()) {
+        let Some(corp_id) = enterprise.corp_id() else { continue };
+        match enterprise.identity().await {
+            Ok(identity) if identity.is_administrator() => {
+                report.ok("enterprise", format!("{corp_id}: its meetings can be asked for"));
+            }
+            Ok(_) => report.fail("enterprise", format!("{corp_id}: {NO_ADMINISTRATOR}")),
+            Err(error) => report.fail("enterprise", format!("{corp_id}: {}", error.with_advice())),
+        }
+    }
     let (what, expected) = ("subscribed", Expected::by(settings));
     let is = match client.subscription().await {
         Ok(is) => is,

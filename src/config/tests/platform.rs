@@ -144,6 +144,12 @@ fn ids_that_the_platform_cannot_have_given_are_refused() {
     assert_holds(&message, &["`platform.app_id`", "white space"]);
     let user_of_a_provider = [("CONVOKE_PLATFORM_USER_ID", "alice"), ("CONVOKE_PLATFORM_SP_ID", "sp1")];
     refused_with_credentials(&user_of_a_provider, &["`platform.user_id`", "platform.corp_id is not set"]);
+    let corps = ("CONVOKE_PLATFORM_CORP_IDS", "660012345, 660054321");
+    refused_with_credentials(&[corps], &["`platform.corp_ids`", "set platform.sp_id"]);
+    let provider = [corps, ("CONVOKE_PLATFORM_SP_ID", "sp1")];
+    refused_with_credentials(&[&provider[..], &[("CONVOKE_PLATFORM_CORP_ID", "1")]].concat(), &["`platform.corp_ids`"]);
+    let platform = desk().load(&[&CREDENTIALS[..], &provider].concat()).platform.expect("settings");
+    assert_eq!(platform.api.corp_ids, ["660012345", "660054321"]);
 }
 
 #[test]

@@ -196,3 +196,29 @@ async fn a_long_range_is_asked_for_day_by_day_and_every_run_is_looked_at_once() 
     assert_eq!(scene.calls(), [1, 1 + (5 * 24_u64 - 24).div_ceil(18), 61]);
     scene.everything_is_there().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_enterprise_of_a_service_provider_is_filled_by_a_token_of_its_own() {
+    let corps = ["corp-a", "corp-b"];
+    let corp_ids = corps.map(str::to_owned).to_vec();
+    let scene = Scene::new(PlatformOptions { sp_id: Some("provider".to_owned()), corp_ids, ..options() }).await;
+    let of = |(number, run): (usize, Run)| Run { corp_id: Some(corps[number % 2].to_owned()), ..run };
+    scene.remember(lost(6, 2).enumerate().map(of));
+    let builder = |command: &str| scene.builder().setting("PLATFORM_SP_ID", "provider").arg(command);
+    let backfill = || builder("backfill").arg("--since").arg(scene.since()).arg("--json");
+    let refused = backfill().run().await;
+    assert_eq!(refused.code(), 2, "{}", refused.stderr);
+    assert!(refused.stderr.contains("platform.corp_ids"), "{}", refused.stderr);
+    let finished = backfill().setting("PLATFORM_CORP_IDS", "corp-a,corp-b").run().await;
+    assert_eq!(finished.code(), 0, "{}", finished.stderr);
+    let reports: Result<Vec<Value>, _> = serde_json::Deserializer::from_str(&finished.stdout).into_iter().collect();
+    assert_eq!(reports.expect("reports").iter().map(|report| report["runs"].clone()).collect::<Vec<_>>(), [3, 3]);
+    scene.everything_is_there().await;
+    assert_eq!(scene.platform.tokens(), 0, "all are returned");
+    let wrong = backfill().setting("PLATFORM_CORP_IDS", "corp-c,corp-a").run().await;
+    assert!(wrong.code() == 1 && wrong.stderr.contains("enterprise corp-c"), "{}", wrong.stderr);
+    let checked = builder("check").setting("PLATFORM_CORP_IDS", "corp-a,corp-c").run().await;
+    for words in ["corp-a: its meetings can be asked for", "corp-c: "] {
+        assert!(checked.stdout.contains(words), "{}", checked.stdout);
+    }
+}

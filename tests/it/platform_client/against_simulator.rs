@@ -341,7 +341,8 @@ async fn a_meeting_is_found_by_its_number_while_it_is_not_over_and_by_its_run_af
     let (platform, since, until) =
         with_history(0, 0, PlatformOptions { sp_id: Some(SP.to_owned()), ..options() }).await;
     let settings = Options { sp_id: Some(SP.to_owned()), ..settings(&platform) };
-    let client = Client::new(settings, Clock::System).expect("a client");
+    let provider = Client::new(settings, Clock::System).expect("a client");
+    let client = provider.of_enterprise(CORP);
     let mut run = Run::over("run-1", "960000017", since, until);
     run.state = State::Running;
     run.cycle_sub_conf_id = Some("sub-1".to_owned());
@@ -356,8 +357,8 @@ async fn a_meeting_is_found_by_its_number_while_it_is_not_over_and_by_its_run_af
     assert_eq!(client.conference("960000017").await.expect("an answer"), None);
     let then = client.past_conference("run-1").await.expect("an answer").expect("a run");
     assert_eq!((then.conference_id.as_deref(), then.state.as_deref()), (Some("960000017"), Some("Destroyed")));
-    assert_eq!(client.enterprise_of("960000017").await.expect("an answer").as_deref(), Some(CORP));
-    assert_eq!(client.enterprise_of("1").await.expect("an answer"), None);
+    assert_eq!(provider.enterprise_of("960000017").await.expect("an answer").as_deref(), Some(CORP));
+    assert_eq!(provider.enterprise_of("1").await.expect("an answer"), None);
 }
 
 #[tokio::test]

@@ -27,10 +27,10 @@ pub(super) fn enterprise<'a>(options: &'a PlatformOptions, run: &'a Run) -> Opti
     run.corp_id.as_deref().or_else(|| options.corp_ids.first().map(String::as_str))
 }
 
-/// An administrator sees the whole enterprise, the service provider's every one, an ordinary user here nothing: the meetings of
-/// this world are other people's.
+/// An administrator sees the whole enterprise, an ordinary user here nothing: the meetings of this world are other people's. So does
+/// the service provider's administrator: the manual promises meetings to an enterprise's administrators alone.
 pub(super) fn sees(options: &PlatformOptions, caller: &Caller, run: &Run) -> bool {
-    caller.administrator && (caller.is_provider() || caller.corp_id.as_deref() == enterprise(options, run))
+    caller.administrator && caller.corp_id.as_deref() == enterprise(options, run)
 }
 
 /// Whether the caller sees more than his own meetings: `queryAll` is for administrators. Without it an administrator sees only
