@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     log_contract::fixture::{Backend, append, on_both},
     simulated_platform,
+    support::process::Convoke,
     support::sign::{APP_ID, NOW, millis},
 };
 
@@ -41,6 +42,7 @@ on_both! {
     who_was_in_at_the_first_start_is_there_and_what_is_pushed_later_is_theirs
     a_list_that_is_refused_short_empty_or_one_users_costs_nothing
     what_history_tells_of_a_stay_has_columns_of_its_own
+    who_was_taken_over_from_the_platform_can_be_forgotten
 }
 
 const MINUTE: i64 = 60_000;
@@ -307,4 +309,20 @@ async fn a_list_that_is_refused_short_empty_or_one_users_costs_nothing(backend: 
     let open = format!("live - 2/2: 1 Person 1 open 10 -; 2 Person 2 open {} -", 20 * MINUTE);
     assert_eq!(rig.tables().await, open);
     assert_eq!(rig.events("platform").await, "0");
+}
+
+async fn who_was_taken_over_from_the_platform_can_be_forgotten(backend: Backend) {
+    let mut rig = Rig::new(backend, |_| {}).await;
+    let mut task = rig.task(None);
+    rig.holds(State::Running, vec![stay("1", -MINUTE, None), stay("2", -MINUTE, None)], 60 * MINUTE);
+    assert_eq!(rig.reads(&mut task, 0).await.expect("a reading").joins, 2);
+    rig.tables.release().await;
+    let builder = Convoke::builder().setting("DATABASE_URL", &rig.backend.url).setting("NATS_URL", "none");
+    let forget = ["forget", "--call-number", "+991111", "--yes"];
+    let forgot = forget.into_iter().fold(builder, |builder, argument| builder.arg(argument)).run().await;
+    assert_eq!(forgot.code(), 0, "{}", forgot.stderr);
+    let left = "SELECT CAST(count(*) AS text) FROM events WHERE source = 'platform' AND event_info LIKE '%991111%'";
+    assert_eq!(rig.backend.value(left).await, "0");
+    let stays = "SELECT CAST(count(display_name) AS text) || ' of ' || count(*) FROM attendance";
+    assert_eq!(rig.backend.value(stays).await, "1 of 1", "of a stay without a time nothing is left");
 }

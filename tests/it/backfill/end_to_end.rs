@@ -135,8 +135,13 @@ async fn after_losses_and_a_long_outage_a_backfill_makes_the_tables_those_of_who
     let made = messages.iter().filter(|message| message.json()["origin"] == "backfill").count();
     assert_eq!(made as u64, filled);
 
-    eventually("both tables are current", LONG_TIMEOUT, async || {
-        for convoke in [&whole, &lossy] {
+    tables_are_current(&[&whole, &lossy]).await;
+    compare(&whole, &lossy).await;
+}
+
+async fn tables_are_current(convokes: &[&Convoke]) {
+    eventually("the tables are current", LONG_TIMEOUT, async || {
+        for convoke in convokes {
             // Not the metric, which is as old as a second.
             let sql =
                 "SELECT CAST(max(seq) - (SELECT position FROM cursors WHERE name = 'meetings') AS TEXT) FROM events";
@@ -148,7 +153,6 @@ async fn after_losses_and_a_long_outage_a_backfill_makes_the_tables_those_of_who
         Ok(())
     })
     .await;
-    compare(&whole, &lossy).await;
 }
 
 async fn compare(whole: &Convoke, lossy: &Convoke) {
@@ -212,4 +216,51 @@ async fn compare(whole: &Convoke, lossy: &Convoke) {
         let pushed = found.iter().all(|at| expected[uuid].contains(at));
         assert!(pushed || found.iter().eq(meetings[uuid][0].iter()), "{uuid}: {found:?}");
     }
+}
+
+/// How many of the stays that were held are in the tables to the millisecond, and how many there are.
+async fn right(whole: &Convoke, lossy: &Convoke) -> (usize, usize) {
+    let keys =
+        "meeting_uuid || ' ' || joined_at || ' ' || coalesce(call_number, '-') || ' ' || coalesce(display_name, '-')";
+    let [expected, found] = [
+        table(whole, "attendance", keys, "left_at, closed_by").await,
+        table(lossy, "attendance", keys, "left_at, closed_by").await,
+    ];
+    (
+        expected.iter().filter(|(stay, left)| found.get(*stay).is_some_and(|found| found[0] == left[0])).count(),
+        expected.len(),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_one_event_lost_in_a_hundred_a_backfill_brings_everything_back() {
+    let base = Clock::System.now().get() - 72 * HOUR;
+    let platform =
+        Platform::start(PlatformOptions { limit: 1_000_000, ..PlatformOptions::new(API_APP, API_KEY.into()) });
+    let platform = platform.await.expect("a free port");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let key_file = folder.path().join("api.key");
+    std::fs::write(&key_file, API_KEY).expect("a file");
+    let whole = rig::convoke(SQLITE, "none").start().await;
+    let lossy = rig::convoke(SQLITE, "none")
+        .setting("PLATFORM_URL", platform.url())
+        .setting("PLATFORM_APP_ID", API_APP)
+        .setting("PLATFORM_APP_KEY_FILE", &key_file)
+        .start()
+        .await;
+    for (convoke, chronicle, drop) in [(&whole, None, 0.0), (&lossy, Some(platform.chronicle()), 0.01)] {
+        convoke.wait_ready(LONG_TIMEOUT).await;
+        let run = Simulation { meetings: 100, drop, ..morning(convoke, base, chronicle.as_ref()) };
+        assert_eq!(run.run(CancellationToken::new()).await.expect("a run").given_up, 0);
+    }
+    tables_are_current(&[&whole, &lossy]).await;
+    let (before, stays) = right(&whole, &lossy).await;
+    let since = Millis::new(base - HOUR).expect("a time in range").to_string();
+    let finished = lossy.run(&["backfill", "--since", &since]).await;
+    assert_eq!(finished.code(), 0, "{}", finished.stderr);
+    tables_are_current(&[&whole, &lossy]).await;
+    let (after, _) = right(&whole, &lossy).await;
+    println!("1 % of the events lost: {before} of {stays} stays are right before a backfill, {after} after it");
+    assert!(before < stays && before * 100 > stays * 95, "{before} of {stays}");
+    assert_eq!(after, stays, "{}", finished.stdout);
 }

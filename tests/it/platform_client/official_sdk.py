@@ -5,6 +5,7 @@ usage: official_sdk.py HOST PORT APP_ID CONF_UUID CONFERENCE_ID START_MS END_MS 
 The SDK asks for its token by https, whatever the address says, so there is TLS in front of the platform here.
 """
 
+import datetime
 import json
 import os
 import socket
@@ -94,6 +95,8 @@ def main():
         .with_endpoint(endpoint)
         .build()
     )
+    # A day of the platform is one of China.
+    day = str((datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=8)).date())
     window = {"start_date": int(start), "end_date": int(end), "query_all": True}
     asked = {
         "history": lambda: client.search_his_meetings(sdk.SearchHisMeetingsRequest(limit=500, **window)),
@@ -106,6 +109,16 @@ def main():
         "current": lambda: client.show_meeting_detail(sdk.ShowMeetingDetailRequest(conference_id=number)),
         "users": lambda: client.batch_show_user_details(
             sdk.BatchShowUserDetailsRequest(id_type="USER_ID", body=[sdk.ShowUserRequestDTO(id=user) for user in users])
+        ),
+        "today": lambda: client.show_org_res(sdk.ShowOrgResRequest()),
+        "present": lambda: client.list_online_conf_attendee(sdk.ListOnlineConfAttendeeRequest(conf_id=number)),
+        "participants": lambda: client.search_qos_participants(
+            sdk.SearchQosParticipantsRequest(conf_uuid="live", conf_type="online")
+        ),
+        "statistics": lambda: client.search_statistic_conference_info(
+            sdk.SearchStatisticConferenceInfoRequest(
+                time_unit="D", start_time=day, end_time=day, category="conference_info"
+            )
         ),
         "unknown": lambda: client.show_his_meeting_detail(sdk.ShowHisMeetingDetailRequest(conf_uuid="nobody knows it")),
         "log_out": lambda: client.delete_token(sdk.DeleteTokenRequest()),

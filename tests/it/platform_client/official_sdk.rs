@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use convoke_simulator::platform::{Call, Invited, Run, State};
+use convoke_simulator::platform::{Call, Invited, Run, State, Stay};
 use serde_json::{Value, json};
 
 use crate::simulated_platform::{APP_ID, APP_KEY, options, started};
@@ -28,7 +28,10 @@ async fn the_official_sdk_reads_from_the_simulated_platform_what_it_holds() {
         ],
         ..runs[0].clone()
     };
-    let live = Run { state: State::Running, ..Run::over("live", "1009", millis(NOW), millis(NOW + HOUR)) };
+    // The counts of today and the dashboard do not reach back to the others.
+    let now = convoke_core::time::Clock::System.now();
+    let stays = vec![Stay { joined: now, left: None, ..course.stays[0].clone() }];
+    let live = Run { state: State::Running, stays, ..Run::over("live", "1009", now, now) };
     platform.edit(|archive| {
         runs.iter().cloned().chain([course.clone(), live]).for_each(|run| archive.put(run));
         archive.left.insert("u-gone".to_owned());
@@ -69,6 +72,10 @@ async fn the_official_sdk_reads_from_the_simulated_platform_what_it_holds() {
     assert_eq!(members(&answers["recordings"], "confUUID"), recorded);
     assert_eq!(members(&answers["running"], "confUUID"), ["live"]);
     assert_eq!(answers["current"]["conferenceData"]["conferenceID"], "1009");
+    assert_eq!([&answers["today"]["confCount"], &answers["today"]["usedAccountsCount"]], [1, 1]);
+    assert_eq!(members(&answers["present"], "participant_id"), [&*course.stays[0].participant_id]);
+    assert_eq!(members(&answers["participants"], "participantID"), [&*course.stays[0].participant_id]);
+    assert_eq!(members(&answers["statistics"], "confCount"), ["1"]);
     let users = &answers["users"]["body"];
     assert_eq!(
         (&users[0]["id"], &users[0]["title"], &users[1]["statusCode"]),

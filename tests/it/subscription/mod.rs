@@ -489,3 +489,11 @@ async fn a_service_with_a_watchdog_shows_how_the_subscription_stands() {
     assert_eq!(log.lines().filter(|line| line.contains("is not as it should be")).count(), 1, "{log}");
     rig.platform.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_or_an_edition_that_the_platform_will_refuse_is_told_before_it_is_asked() {
+    let rig = Rig::with(Service::start().await, PlatformOptions { flagship: false, ..options() }).await;
+    let mistyped = rig.run_with(&["set"], |builder| builder.setting("PLATFORM_USER_ID", "alcie@example-corp")).await;
+    let told = [mistyped.stdout, mistyped.stderr].concat();
+    says(&told, &["no administrator", "mistyped", "creates an ordinary account", "not on the flagship edition"]);
+}
