@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::message::{self, Heard, LiveEvent, LiveRun, LiveTopic};
-use super::presence::{Presence, ended};
-use super::{Connected, Context, Discarded, LiveParts, TASK, Unattended};
+use super::message::{self, LiveRun, LiveTopic};
+use super::presence::Presence;
+use super::storing::Storing;
+use super::{Connected, Context, Discarded, LiveParts, Pending, RETRY_DELAY, TASK, Unattended};
 use crate::backfill::store;
 use crate::backfill::synthesis::{self, FilledEvent, FilledRun};
 use convoke_core::event::Source;
@@ -20,13 +21,8 @@ use convoke_platform::backoff::Backoff;
 use convoke_platform::socket::{Socket, SocketError};
 use convoke_platform::{Class, ControlToken, InMeeting, PlatformError};
 
-/// Texts that wait to be stored, of one meeting, and how many are stored at once.
+/// Texts that wait to be stored, of one meeting.
 const MAX_PENDING_TEXTS: usize = 256;
-const MAX_BATCH: usize = 64;
-
-/// How long it waits while the intake is busy, or the database does not answer.
-const BUSY_DELAY: Duration = Duration::from_millis(20);
-const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// A connection that was lost is opened again at once, so many times in a row.
 const MAX_QUICK_RETRIES: u32 = 3;
@@ -35,10 +31,6 @@ const QUICK_RETRY_DELAY: Duration = Duration::from_millis(300);
 /// A meeting that the platform does not know is asked for so many times.
 const UNKNOWN_DELAY: Duration = Duration::from_secs(3);
 const MAX_UNKNOWN: u32 = 5;
-
-/// How often it is written who is there, if that changes, and when something was heard, if it does not.
-const SHOW_INTERVAL: Duration = Duration::from_millis(600);
-const HEARD_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Why a connection ended, or there was none.
 enum End {
@@ -67,9 +59,6 @@ impl From<LogError> for End {
         Self::Log(error)
     }
 }
-
-/// A text, when it came, and its share of the memory.
-type Pending = (Millis, String, OwnedSemaphorePermit);
 
 /// One meeting that is attended.
 struct Attendance {
@@ -451,99 +440,6 @@ async fn beating<T>(
         tokio::select! {
             outcome = &mut wanted => return Ok(outcome),
             _ = beat.tick() => socket.beat().await?,
-        }
-    }
-}
-
-/// Stores what came, in order.
-struct Storing<'a> {
-    context: &'a Context,
-    run: LiveRun<'a>,
-    key: &'a RunKey,
-    presence: Presence,
-    heard_at: &'a mut Option<Millis>,
-    ended_at: &'a mut Option<Millis>,
-}
-
-impl Storing<'_> {
-    async fn store(&mut self, gap: Option<LiveEvent>, mut pending: mpsc::Receiver<Pending>) {
-        if let Some(gap) = gap {
-            self.keep(&[gap]).await;
-        }
-        let mut batch = Vec::with_capacity(MAX_BATCH);
-        let mut shown_at = Instant::now();
-        loop {
-            let show_in = if self.presence.is_changed() { SHOW_INTERVAL } else { HEARD_INTERVAL };
-            tokio::select! {
-                biased;
-                () = tokio::time::sleep_until(shown_at + show_in), if self.heard_at.is_some() => {
-                    shown_at = Instant::now();
-                    self.show().await;
-                    continue;
-                }
-                received = pending.recv_many(&mut batch, MAX_BATCH) => if received == 0 { return self.show().await },
-            }
-            let metrics = &self.context.parts.metrics;
-            let received = batch.iter().map(|(at, _, _)| *at).max();
-            let mut events = Vec::with_capacity(batch.len());
-            for (received_at, text, _) in &batch {
-                match message::heard(text, self.run, *received_at) {
-                    Heard::Event(event) => events.push(event),
-                    Heard::Answer => {}
-                    Heard::Noise => {
-                        metrics.discarded.of(Discarded::NotJson).inc();
-                        self.context.throttle.run("noise", |suppressed| {
-                            tracing::warn!(
-                                suppressed,
-                                "a running meeting sent a text that is no message: it is not kept"
-                            );
-                        });
-                    }
-                }
-            }
-            self.keep(&events).await;
-            for event in &events {
-                self.presence.add(event);
-                *self.ended_at = self.ended_at.or_else(|| ended(event));
-            }
-            *self.heard_at = received.or(*self.heard_at);
-            // Their share of the memory is given back.
-            batch.clear();
-        }
-    }
-
-    /// Stores events, however long that takes. What the platform pushes comes first.
-    async fn keep(&self, events: &[LiveEvent]) {
-        let LiveParts { intake, clock, metrics, .. } = &self.context.parts;
-        if events.is_empty() {
-            return;
-        }
-        loop {
-            while intake.is_busy() || !intake.accepting() {
-                tokio::time::sleep(BUSY_DELAY).await;
-            }
-            match store(intake, clock, (&self.key.subscriber_id, Source::Live), events).await {
-                Ok(stored) => {
-                    for (event, appended) in events.iter().zip(stored) {
-                        if appended == convoke_log::Appended::Stored {
-                            metrics.messages.of(event.kind).inc();
-                        }
-                    }
-                    return;
-                }
-                Err(error) => tracing::debug!(%error, "what a running meeting told is stored later"),
-            }
-            tokio::time::sleep(RETRY_DELAY).await;
-        }
-    }
-
-    /// Shows who is there. If that fails, it is shown with the next message.
-    async fn show(&mut self) {
-        let (Some(heard_at), LiveParts { log, .. }) = (*self.heard_at, &self.context.parts) else { return };
-        let (present, gone) = self.presence.changes().unwrap_or((Vec::new(), Some(Vec::new())));
-        if let Err(error) = log.keep_present(self.key, heard_at, &present, gone.as_deref()).await {
-            tracing::debug!(%error, "who is in a meeting is shown later");
-            self.presence.again();
         }
     }
 }

@@ -12,6 +12,7 @@
 mod attend;
 mod message;
 mod presence;
+mod storing;
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -20,13 +21,13 @@ use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use prometheus::IntGauge;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::intake::Intake;
 use crate::metrics::{Counters, Registry};
 use convoke_core::throttle::Throttle;
-use convoke_core::time::Clock;
+use convoke_core::time::{Clock, Millis};
 use convoke_log::{LiveMeeting, LogError, Store};
 use convoke_platform::Client;
 use convoke_platform::socket::SocketTls;
@@ -42,8 +43,14 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How often rows of meetings that are over are deleted, and rows of the log beyond their retention.
 const CLEAN_INTERVAL: Duration = Duration::from_secs(10);
 
+/// How long it waits before what failed is tried again.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+
 /// Texts that were received and not stored yet, of all meetings together.
 const MAX_PENDING_BYTES: usize = 16 << 20;
+
+/// A text, when it came, and its share of the memory.
+type Pending = (Millis, String, OwnedSemaphorePermit);
 
 /// Which meetings are attended, and how.
 #[derive(Clone, Debug)]
