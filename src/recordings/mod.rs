@@ -214,10 +214,10 @@ impl Recordings {
         match due.into_iter().next() {
             Some(fetch) if fetch.ready => self.publish(&fetch).await.map(|()| true),
             Some(fetch) if self.backoff.left(self.clock.steady()).is_zero() => {
-                let (client, uuid) = (self.client.clone(), fetch.meeting_uuid.clone());
+                let (client, run) = (self.client.clone(), fetch.clone());
                 self.pending = Some(PendingCall {
                     fetch,
-                    answer: ReusableBoxFuture::new(async move { ask(&client, &uuid).await }),
+                    answer: ReusableBoxFuture::new(async move { ask_enterprises(&client, &run).await }),
                 });
                 Ok(true)
             }
@@ -265,6 +265,19 @@ impl Cursor for Recordings {
             tracing::debug!(%error, "could not release the lease; it expires");
         }
     }
+}
+
+/// Asks the enterprise of the run, or, where it is not known which of several that is, one after the other.
+async fn ask_enterprises(client: &Client, run: &RecordingWorkItem) -> Result<Found, PlatformError> {
+    let mut outcome = Ok(Found::Nothing);
+    for enterprise in client.of_meeting(run.meeting_id.as_deref()).await? {
+        match ask(&enterprise, &run.meeting_uuid).await {
+            Ok(Found::Nothing) => {}
+            Err(error) if error.class == Class::Configuration => outcome = Err(error),
+            answer => return answer,
+        }
+    }
+    outcome
 }
 
 /// Asks the older recording system, and if that has nothing, the newer one. An enterprise uses one of the two; an error of the
