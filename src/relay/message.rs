@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::de::IgnoredAny;
 
 use convoke_bus::Message;
 use convoke_core::event::Row;
@@ -46,7 +47,9 @@ impl Encoder {
 
     /// The row as a CloudEvent 1.0 in structured JSON. Null members are left out; `data` is the payload, verbatim.
     fn cloud_event(&self, row: Row<'_>, event_info: &str) -> String {
-        let payload = raw_json::member(event_info, "payload").map(|payload| {
+        // Rows hold checked JSON. Should somebody have changed one behind our back, the message is JSON all the same.
+        let sound = |payload: &&str| serde_json::from_str::<IgnoredAny>(payload).is_ok();
+        let payload = raw_json::member(event_info, "payload").filter(sound).map(|payload| {
             if self.mask.is_empty() { Cow::Borrowed(payload) } else { Cow::Owned(redact::mask(payload, &self.mask)) }
         });
         let mut out = String::with_capacity(512 + payload.as_deref().map_or(0, str::len));

@@ -290,7 +290,7 @@ fn the_dashboard_is_whole_its_panels_apart_and_its_data_source_a_choice() {
         let names: BTreeSet<&str> = targets.iter().map(|target| string(target, "refId")).collect();
         assert_eq!(names.len(), targets.len(), "{title}");
     }
-    assert_eq!(rows, 7);
+    assert_eq!(rows, 8);
     let variables = dashboard["templating"]["list"].as_array().expect("variables");
     let names: Vec<&str> = variables.iter().map(|variable| string(variable, "name")).collect();
     assert_eq!(names, ["datasource", "job"]);
