@@ -292,6 +292,10 @@ impl Run {
 
     /// Why this stay ended, by what running meetings tell.
     fn told_reason(&self, row: &StayRow) -> Option<&str> {
+        // Without such events, nothing of the row is looked at.
+        if self.calls.is_empty() {
+            return None;
+        }
         let number = row.attributes.unpack().call_number?;
         calls::reason_of(self.calls.values(), number, row.left_at?)
     }
