@@ -63,6 +63,7 @@ pub fn details(run: &EnrichmentWorkItem, call: Call, conference: &Conference) ->
         corp_id: None,
         conference_type: conference.conference_type.clone(),
         webinar: conference.webinar,
+        virtual_room: conference.vmr_conference_id.clone().filter(|number| !number.is_empty()),
         invitations: conference.invitees.iter().map(invitation).collect(),
     })
 }

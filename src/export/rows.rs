@@ -83,7 +83,7 @@ impl Tabular for ListedEvent {
     }
 }
 
-pub const MEETINGS: [Column; 27] = [
+pub const MEETINGS: [Column; 28] = [
     always("subscriber_id", Text),
     always("meeting_uuid", Text),
     optional("meeting_id", Text),
@@ -111,6 +111,7 @@ pub const MEETINGS: [Column; 27] = [
     optional("corp_id", Text),
     optional("conference_type", Text),
     optional("webinar", Boolean),
+    optional("virtual_room", Text),
 ];
 
 impl Tabular for ListedMeeting {
@@ -145,6 +146,7 @@ impl Tabular for ListedMeeting {
             optional_text(self.corp_id.as_deref()),
             optional_text(self.conference_type.as_deref()),
             self.webinar.map_or(Value::Null, Value::Boolean),
+            optional_text(self.virtual_room.as_deref()),
         ]
     }
 }

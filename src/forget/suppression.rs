@@ -270,7 +270,8 @@ pub async fn without_forgotten(
     let Some(suppression) = SuppressionKey::of(log).await? else { return Ok(()) };
     if suppression.host_forgotten(log, host, user_uuid).await?.is_some_and(|until| began <= until) {
         let named = details.subject.as_deref().zip(host).is_some_and(|(subject, host)| subject.contains(host));
-        (details.host, details.host_user_uuid) = (None, None);
+        // A personal number is somebody's as well.
+        (details.host, details.host_user_uuid, details.virtual_room) = (None, None, None);
         details.subject = details.subject.take().filter(|_| !named);
     }
     let rows: Vec<_> = details.invitations.iter().map(|invitation| (run, invitation)).collect();

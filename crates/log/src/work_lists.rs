@@ -134,6 +134,8 @@ pub struct Details {
     pub conference_type: Option<String>,
     /// Whether it is a webinar.
     pub webinar: Option<bool>,
+    /// The number of the cloud meeting room, or the personal number, that it is held in.
+    pub virtual_room: Option<String>,
     /// Who was invited. What is known of a meeting that is still to come replaces what was; later it is only added to.
     pub invitations: Vec<Invitation>,
 }

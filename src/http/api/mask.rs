@@ -101,7 +101,7 @@ impl Mask {
     pub fn meeting(&self, mut row: ListedMeeting, right: Right) -> ListedMeeting {
         if right == Right::Masked {
             row.masked = true;
-            (row.subject, row.host_user_uuid) = (None, None);
+            (row.subject, row.host_user_uuid, row.virtual_room) = (None, None, None);
             shorten(&mut row.host, initial);
         }
         row

@@ -127,6 +127,7 @@ pub async fn every_table_in_every_format_is_what_the_database_holds(backend: Bac
                     "corp_id",
                     "conference_type",
                     "webinar",
+                    "virtual_room",
                 ];
                 let mut bare = rows.clone();
                 for row in &mut bare {

@@ -273,6 +273,7 @@ fn details() -> Details {
         corp_id: Some("corp".to_owned()),
         conference_type: Some("CYCLE".to_owned()),
         webinar: Some(false),
+        virtual_room: Some("989".to_owned()),
         invitations: Vec::new(),
     }
 }
@@ -287,7 +288,7 @@ async fn columns(backend: &Backend, uuid: &str) -> String {
     let columns = format!(
         "coalesce(subject, '-') || '|' || coalesce({start}, '-') || '|' || coalesce({end}, '-') || '|' ||
          coalesce(host, '-') || coalesce(' ' || host_user_uuid, '') || '|' || coalesce(corp_id, '-') ||
-         coalesce(' ' || conference_type, '') || CASE WHEN webinar THEN ' webinar' ELSE '' END"
+         coalesce(' ' || conference_type, '') || coalesce(' in ' || virtual_room, '') || CASE WHEN webinar THEN ' webinar' ELSE '' END"
     );
     backend.value(&format!("SELECT {columns} FROM meetings WHERE meeting_uuid = '{uuid}'")).await
 }
@@ -313,7 +314,7 @@ pub async fn runs_are_enriched_once_the_newest_first_and_cancelled_ones_are_not(
     assert_eq!(log.queue_enrichments(millis(NOW)).await.expect("a database"), 0, "they are there already");
 
     log.settle_enrichment(&due[0], &EnrichmentOutcome::Known(details())).await.expect("a database");
-    let enriched = format!("王's sync|{NOW}|{}|Demo User u1|corp CYCLE", NOW + HOUR);
+    let enriched = format!("王's sync|{NOW}|{}|Demo User u1|corp CYCLE in 989", NOW + HOUR);
     assert_eq!(columns(&backend, "new").await, enriched);
     let wait = EnrichmentOutcome::Later { due_at: millis(NOW + HOUR), reason: "not yet".to_owned() };
     log.settle_enrichment(&due[1], &wait).await.expect("a database");

@@ -348,7 +348,8 @@ impl Erasures for Backend {
             let mut changed = 0;
             for table in ["meetings", "enrichments"] {
                 let erase = connection.query(format!(
-                    "UPDATE {table} SET host = NULL, host_user_uuid = NULL, subject = CASE WHEN $1 THEN NULL ELSE subject END
+                    "UPDATE {table} SET host = NULL, host_user_uuid = NULL, virtual_room = NULL,
+                            subject = CASE WHEN $1 THEN NULL ELSE subject END
                       WHERE subscriber_id = $2 AND meeting_uuid = $3 AND coalesce(host, host_user_uuid) IS NOT NULL"
                 ));
                 let erase = erase.bind(subject).bind(&*run.subscriber_id).bind(&*run.meeting_uuid);

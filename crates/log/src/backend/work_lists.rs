@@ -206,7 +206,8 @@ impl WorkLists for Backend {
                     scheduled_start_at = coalesce($7, scheduled_start_at),
                     scheduled_end_at = coalesce($8, scheduled_end_at), host = coalesce($9, host),
                     corp_id = coalesce($10, corp_id), given_up_at = $11, host_user_uuid = coalesce($12, host_user_uuid),
-                    conference_type = coalesce($13, conference_type), webinar = coalesce($14, webinar)
+                    conference_type = coalesce($13, conference_type), webinar = coalesce($14, webinar),
+                    virtual_room = coalesce($15, virtual_room)
               WHERE subscriber_id = $1 AND meeting_uuid = $2",
         );
         let update = update
@@ -223,12 +224,13 @@ impl WorkLists for Backend {
             .bind(given_up_at)
             .bind(details.host_user_uuid.as_deref())
             .bind(details.conference_type.as_deref())
-            .bind(details.webinar);
+            .bind(details.webinar)
+            .bind(details.virtual_room.as_deref());
         let copy = self.query(
             "UPDATE meetings SET (subject, scheduled_start_at, scheduled_end_at, host, corp_id, host_user_uuid,
-                                  conference_type, webinar) =
+                                  conference_type, webinar, virtual_room) =
                     (SELECT subject, scheduled_start_at, scheduled_end_at, host, corp_id, host_user_uuid,
-                            conference_type, webinar
+                            conference_type, webinar, virtual_room
                        FROM enrichments WHERE subscriber_id = $1 AND meeting_uuid = $2)
               WHERE subscriber_id = $1 AND meeting_uuid = $2",
         );

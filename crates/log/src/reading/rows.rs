@@ -133,6 +133,8 @@ pub struct ListedMeeting {
     pub conference_type: Option<String>,
     /// Whether it is a webinar, if enriched.
     pub webinar: Option<bool>,
+    /// The number of the cloud meeting room, or the personal number, that it is held in, if enriched. Null if masked.
+    pub virtual_room: Option<String>,
     /// Whether personal data is masked.
     #[sqlx(skip)]
     pub masked: bool,
@@ -280,7 +282,7 @@ pub(crate) const EVENT: &str = "seq, event_id, subscriber_id, event, occurred_at
 pub(crate) const MEETING: &str = "subscriber_id, meeting_uuid, meeting_id, meeting_cycle_sub_id, status, over, created_at, \
      modified_at, modifications, cancelled_at, started_at, ended_at, concluded_at, stays, participants, \
      peak_participants, recordings, first_event_at, last_event_at, subject, scheduled_start_at, scheduled_end_at, host, \
-     host_user_uuid, corp_id, conference_type, webinar";
+     host_user_uuid, corp_id, conference_type, webinar, virtual_room";
 
 pub(crate) const STAY: &str = "stay_id, subscriber_id, meeting_uuid, meeting_id, participant_id, person, person_by, user_uuid, \
      account, display_name, call_number, user_agent, role, device_type, media_type, department, leave_reason, joined_at, left_at, \
