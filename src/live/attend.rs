@@ -60,13 +60,27 @@ impl From<LogError> for End {
     }
 }
 
+/// A control token, and when it is to be kept alive.
+#[derive(Clone)]
+struct Control {
+    token: ControlToken,
+    renew_at: Instant,
+}
+
+impl Control {
+    fn new(token: ControlToken) -> Self {
+        let renew_at = Instant::now() + token.valid.mul_f64(0.75);
+        Self { token, renew_at }
+    }
+}
+
 /// One meeting that is attended.
 struct Attendance {
     context: Arc<Context>,
     meeting: LiveMeeting,
     run: RunKey,
     stop: CancellationToken,
-    control: Option<(ControlToken, Instant)>,
+    control: Option<Control>,
     /// When its newest message came that is stored.
     heard_at: Option<Millis>,
     /// Its end, if it told it.
@@ -181,24 +195,18 @@ impl Attendance {
     }
 
     /// The control token, as long as it is valid.
-    async fn control(&mut self) -> Result<ControlToken, End> {
-        if let Some((control, _)) = self.control.as_ref().filter(|(_, renew_at)| *renew_at > Instant::now()) {
+    async fn control(&mut self) -> Result<Control, End> {
+        if let Some(control) = self.control.as_ref().filter(|control| control.renew_at > Instant::now()) {
             return Ok(control.clone());
         }
         let password = match self.meeting.password.clone().map(SecretString::from) {
             Some(password) => password,
             None => self.told_password().await?,
         };
-        self.renew(&password).await
-    }
-
-    /// Takes a control token, or keeps the one that there is alive.
-    async fn renew(&mut self, password: &SecretString) -> Result<ControlToken, End> {
-        let before = self.control.take().map(|(control, _)| control);
-        let asked = self.parts().client.control_token(self.number(), password, before.as_ref()).await;
-        let control = asked.map_err(|error| self.refused(error))?;
-        let renew_at = Instant::now() + control.valid.mul_f64(0.75);
-        self.control = Some((control.clone(), renew_at));
+        let before = self.control.take().map(|control| control.token);
+        let asked = self.parts().client.control_token(self.number(), &password, before.as_ref()).await;
+        let control = Control::new(asked.map_err(|error| self.refused(error))?);
+        self.control = Some(control.clone());
         Ok(control)
     }
 
@@ -272,14 +280,10 @@ impl Attendance {
             number: &number,
             password: self.meeting.password.clone().map(SecretString::from),
             control,
-            control_kept: None,
             texts,
         };
         let (end, ()) = tokio::join!(listening.listen(socket), storing.store(gap, pending));
-        let kept = listening.control_kept.take();
-        if let Some(kept) = kept {
-            self.control = Some(kept);
-        }
+        self.control = Some(listening.control);
         metrics.connections.of(Connected::Lost).inc();
         match end {
             _ if self.ended_at.is_some() => End::Over,
@@ -293,10 +297,10 @@ impl Attendance {
         }
     }
 
-    async fn open(&mut self) -> Result<(Socket, ControlToken), End> {
+    async fn open(&mut self) -> Result<(Socket, Control), End> {
         let control = self.control().await?;
         let LiveParts { client, options, .. } = self.parts().clone();
-        let token = match client.socket_token(self.number(), &control).await {
+        let token = match client.socket_token(self.number(), &control.token).await {
             Ok(token) => token,
             Err(mut error) => {
                 // It may be the control token that is not valid any more.
@@ -309,13 +313,13 @@ impl Attendance {
         };
         let failed = |error: SocketError| End::Platform(error.into());
         let mut socket =
-            Socket::open(&control.socket_url, self.number(), &token, &options.tls).await.map_err(failed)?;
+            Socket::open(&control.token.socket_url, self.number(), &token, &options.tls).await.map_err(failed)?;
         let mut kinds: Vec<&str> = options.topics.iter().flat_map(|topic| topic.kinds()).copied().collect();
         kinds.sort_unstable();
         kinds.dedup();
-        socket.subscribe(self.number(), &kinds, &control.token).await.map_err(failed)?;
+        socket.subscribe(self.number(), &kinds, &control.token.token).await.map_err(failed)?;
         if options.topics.contains(&LiveTopic::Captions) {
-            socket.start_captions(self.number(), &control.token).await.map_err(failed)?;
+            socket.start_captions(self.number(), &control.token.token).await.map_err(failed)?;
         }
         Ok((socket, control))
     }
@@ -363,9 +367,7 @@ struct Listening<'a> {
     context: &'a Context,
     number: &'a str,
     password: Option<SecretString>,
-    control: ControlToken,
-    /// The control token that was kept alive, and when it is to be again.
-    control_kept: Option<(ControlToken, Instant)>,
+    control: Control,
     texts: mpsc::Sender<Pending>,
 }
 
@@ -384,13 +386,12 @@ impl Listening<'_> {
         let LiveParts { pace, clock, .. } = &self.context.parts;
         let mut beat = tokio::time::interval_at(Instant::now() + pace.beat, pace.beat);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut renew_at = Instant::now() + self.control.valid.mul_f64(0.75);
         let mut heard = Instant::now();
         loop {
             tokio::select! {
                 _ = beat.tick() => socket.beat().await?,
                 () = tokio::time::sleep_until(heard + pace.silence) => return Err(SocketError::Slow(pace.silence)),
-                () = tokio::time::sleep_until(renew_at) => renew_at = self.keep_alive(socket, &mut beat).await?,
+                () = tokio::time::sleep_until(self.control.renew_at) => self.keep_alive(socket, &mut beat).await?,
                 text = socket.next() => {
                     let Some(text) = text? else { return Ok(()) };
                     let received_at = clock.now();
@@ -407,25 +408,20 @@ impl Listening<'_> {
         }
     }
 
-    /// Keeps the control token alive: the manual does not say whether a subscription outlives it. Returns when to do it again.
-    async fn keep_alive(&mut self, socket: &mut Socket, beat: &mut Interval) -> Result<Instant, SocketError> {
+    /// Keeps the control token alive: the manual does not say whether a subscription outlives it.
+    async fn keep_alive(&mut self, socket: &mut Socket, beat: &mut Interval) -> Result<(), SocketError> {
         let LiveParts { client, .. } = &self.context.parts;
         // "Not checked in a keep-alive call", but required.
         let password = self.password.clone().unwrap_or_default();
-        let asked = client.control_token(self.number, &password, Some(&self.control));
-        let again = match beating(socket, beat, asked).await? {
-            Ok(control) => {
-                self.control = control;
-                self.control.valid.mul_f64(0.75)
-            }
+        let asked = client.control_token(self.number, &password, Some(&self.control.token));
+        match beating(socket, beat, asked).await? {
+            Ok(token) => self.control = Control::new(token),
             Err(error) => {
                 tracing::debug!(%error, "the control token of a meeting could not be kept alive; it is tried again");
-                (self.control.valid / 20).max(RETRY_DELAY)
+                self.control.renew_at = Instant::now() + (self.control.token.valid / 20).max(RETRY_DELAY);
             }
-        };
-        let again = Instant::now() + again;
-        self.control_kept = Some((self.control.clone(), again));
-        Ok(again)
+        }
+        Ok(())
     }
 }
 
