@@ -67,9 +67,6 @@ struct Marks {
 /// Before the column `internal` of a stay whose reason of leaving a call told, and no event of its own.
 const TOLD_BY_CALL: char = 'r';
 
-/// Before all of them.
-const NO_CALL: (EventId, i64) = (EventId::from_uuid(Uuid::nil()), 0);
-
 fn least(mark: &mut Option<i64>, at: i64) {
     *mark = Some(mark.map_or(at, |before| before.min(at)));
 }
@@ -285,8 +282,10 @@ impl Run {
             self.calls.insert(key, row);
         }
         // The newest ones: that bounds the memory.
-        while self.calls.len() > MAX_REMEMBERED && !self.called.contains(self.calls.keys().next().unwrap_or(&NO_CALL)) {
-            self.calls.pop_first();
+        while self.calls.len() > MAX_REMEMBERED
+            && let Some(oldest) = self.calls.first_entry().filter(|oldest| !self.called.contains(oldest.key()))
+        {
+            oldest.remove();
         }
     }
 

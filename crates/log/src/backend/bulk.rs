@@ -1,4 +1,4 @@
-//! BulkStatement that write many rows.
+//! Statements that write many rows.
 
 use crate::query::{Connection, Dialect, Query};
 
