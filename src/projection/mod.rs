@@ -33,6 +33,8 @@
 //!   run goes on.
 //! - A **call** into a run, and why somebody left it, is what running meetings tell. A stay of which no reason of leaving is told
 //!   otherwise has that of its number that was told within a minute of its end.
+//! - **Who was there** is kept of a run that is not live, a row for each person, and written with the run's row whenever one of its stays changes.
+//!   Of one that goes on, the views find it in the stays.
 //! - A **recording** is a `record.finish`. The run's newest `record.ready` describes all that were finished before it.
 //!
 //! # The work
@@ -46,6 +48,8 @@
 mod calls;
 mod forget;
 mod identify;
+mod kept;
+mod marks;
 mod people;
 mod ready;
 mod rebuild;

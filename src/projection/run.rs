@@ -3,117 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::calls;
+use super::kept;
+use super::marks::{MAX_REMEMBERED, Marks, greatest};
 use super::people::{self, NamedStay, People, StayPerson};
 use super::ready::{self, LatestReady};
 use super::stay::{Stay, is_nobody, stay_id};
-use convoke_core::event::Source;
 use convoke_core::id::EventId;
 use convoke_core::time::Millis;
 use convoke_log::{
-    Attributes, CallResultRow, Changes, ClosedBy, Handle, MeetingRow, PersonBy, ProjectedEvent, RecordingRow, RunKey,
-    Status, StayRow, Stored,
+    Attributes, CallResultRow, Changes, ClosedBy, Handle, KeptRows, MeetingRow, PersonBy, ProjectedEvent, RecordingRow,
+    RunKey, Status, StayRow, Stored,
 };
-
-/// So many ends, and so many edits, are remembered of a run: the newest ones. That bounds its row.
-const MAX_REMEMBERED: usize = 1_000;
-
-/// An end in the platform's lists, whose times are whole minutes, and one that an event told are the same within this time.
-const SAME_END_MS: i64 = 2 * 60_000;
-
-/// What the events of a run tell, without its stays and recordings: the column `internal`. Every member is a least or a
-/// greatest one, or a set.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-struct Marks {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    meeting_id: Option<Arc<str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cycle_sub_id: Option<Arc<str>>,
-    first_event: Option<i64>,
-    last_event: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    created: Option<i64>,
-    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
-    modified: BTreeSet<Uuid>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cancelled: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    first_start: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_start: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_end: Option<i64>,
-    /// When it was found to be running, and when it ended, by the platform's lists: only where no event told it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seen_start: Option<i64>,
-    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
-    seen_ends: BTreeSet<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    concluded: Option<i64>,
-    /// Whenever everybody was gone: ends and conclusions.
-    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
-    closings: BTreeSet<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ready: Option<LatestReady>,
-    /// Whether there are results of calls: then they are read back, too.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    calls: bool,
-}
 
 /// Before the column `internal` of a stay whose reason of leaving a call told, and no event of its own.
 const TOLD_BY_CALL: char = 'r';
-
-fn least(mark: &mut Option<i64>, at: i64) {
-    *mark = Some(mark.map_or(at, |before| before.min(at)));
-}
-
-fn greatest<T: Ord>(mark: &mut Option<T>, value: T) {
-    if mark.as_ref().is_none_or(|before| *before < value) {
-        *mark = Some(value);
-    }
-}
-
-fn remember<T: Ord>(set: &mut BTreeSet<T>, value: T) -> bool {
-    let new = set.insert(value);
-    if set.len() > MAX_REMEMBERED {
-        set.pop_first();
-    }
-    new
-}
-
-impl Marks {
-    /// When the run ended first for who came at `joined`. Who came after its last end found it over, if it does not go on.
-    fn closing(&self, joined: Option<Millis>, live: bool) -> Option<Millis> {
-        let from = joined.map_or(0, Millis::get);
-        let told = self.closings.range(from..).next().copied();
-        let seen = self.seen_ends.range(from..).copied().find(|end| !self.is_told(*end));
-        let end = told.into_iter().chain(seen).min().and_then(Millis::new);
-        end.or_else(|| joined.filter(|_| !live))
-    }
-
-    /// Whether an event told the end that the platform's lists have at `end`.
-    fn is_told(&self, end: i64) -> bool {
-        self.closings.range(end.saturating_sub(SAME_END_MS)..=end.saturating_add(SAME_END_MS)).next().is_some()
-    }
-
-    fn first_start(&self) -> Option<i64> {
-        self.first_start.or(self.seen_start)
-    }
-
-    fn last_start(&self) -> Option<i64> {
-        self.last_start.or(self.seen_start)
-    }
-
-    fn last_end(&self) -> Option<i64> {
-        let told = |end: &i64| self.last_end.is_some_and(|told| told.abs_diff(*end) <= SAME_END_MS.unsigned_abs());
-        let seen = self.seen_ends.iter().rev().find(|end| !told(end)).copied();
-        self.last_end.into_iter().chain(seen).max()
-    }
-}
 
 /// A stay, and whether the run's end closes it in the row that is written: as long as the run goes on, none does.
 #[derive(Debug)]
@@ -155,6 +61,8 @@ pub struct Run {
     renames: bool,
     /// People and peak, which change with the stays only.
     people: (i64, i64),
+    /// Under which id it is kept who was there.
+    kept_id: Option<Uuid>,
 }
 
 impl Run {
@@ -177,6 +85,7 @@ impl Run {
             unsettled: false,
             renames: false,
             people: (0, 0),
+            kept_id: None,
         }
     }
 
@@ -187,6 +96,7 @@ impl Run {
         run.marks = serde_json::from_str(&meeting.internal).ok()?;
         run.people = (meeting.participants, meeting.peak_participants);
         run.live = meeting.status == Status::Live;
+        run.kept_id = meeting.kept_id;
         run.calls = calls.into_iter().map(|row| ((row.event_id, row.item), row)).collect();
         for mut row in stays {
             // What a call told is found out again.
@@ -219,35 +129,8 @@ impl Run {
 
     /// Adds what an event says. Doing it again changes nothing, nor does the order.
     pub fn add(&mut self, fact: &ProjectedEvent) {
-        let at = fact.event_id.occurred_at().get();
-        let marks = &mut self.marks;
-        least(&mut marks.first_event, at);
-        greatest(&mut marks.last_event, at);
-        for (mark, value) in
-            [(&mut marks.meeting_id, &fact.meeting.id), (&mut marks.cycle_sub_id, &fact.meeting.cycle_sub_id)]
-        {
-            if let Some(value) = value {
-                greatest(mark, Arc::clone(value));
-            }
-        }
+        self.closes |= self.marks.add(fact);
         match &*fact.event {
-            "meeting.create" => least(&mut marks.created, at),
-            "meeting.modify" => drop(remember(&mut marks.modified, fact.event_id.uuid())),
-            "meeting.cancel" => greatest(&mut marks.cancelled, at),
-            "meeting.started" if fact.source == Source::Platform => least(&mut marks.seen_start, at),
-            "meeting.end" if fact.source == Source::Platform => self.closes |= remember(&mut marks.seen_ends, at),
-            "meeting.started" => {
-                least(&mut marks.first_start, at);
-                greatest(&mut marks.last_start, at);
-            }
-            "meeting.end" => {
-                greatest(&mut marks.last_end, at);
-                self.closes |= remember(&mut marks.closings, at);
-            }
-            "meeting.conclude" => {
-                greatest(&mut marks.concluded, at);
-                self.closes |= remember(&mut marks.closings, at);
-            }
             // Of whom neither a time nor anything else is told, nothing is known.
             "meeting.join" | "meeting.left" if fact.attendee.join_time.is_none() && is_nobody(&fact.attendee) => {}
             "meeting.join" => self.stay_of(fact).joined(fact),
@@ -260,7 +143,7 @@ impl Run {
             ProjectedEvent::CALLS => self.called(fact),
             ProjectedEvent::DETAILED => {
                 if let Some(seen) = LatestReady::read(fact) {
-                    greatest(&mut marks.ready, seen);
+                    greatest(&mut self.marks.ready, seen);
                     self.readies = true;
                 }
             }
@@ -321,6 +204,7 @@ impl Run {
     pub fn forget(&mut self, ids: &HashSet<Uuid>) -> Vec<Uuid> {
         let there: Vec<Uuid> = ids.iter().filter(|id| self.stays.contains_key(id)).copied().collect();
         self.renames |= !there.is_empty();
+        self.unsettled |= !there.is_empty();
         for id in &there {
             let Some(kept) = self.stays.remove(id) else { continue };
             self.untimed.remove(id);
@@ -362,10 +246,12 @@ impl Run {
             }
         }
         let unsettled = std::mem::take(&mut self.unsettled);
+        let mut kept = None;
         if unsettled || ends || !self.touched.is_empty() || !gone.is_empty() {
             self.renames |= ends || !gone.is_empty();
             self.identify(people, live, unsettled);
             self.people = self.count(live);
+            kept = self.keep(live);
         }
         let touched = std::mem::take(&mut self.touched);
         for id in &touched {
@@ -386,11 +272,28 @@ impl Run {
         let called = std::mem::take(&mut self.called);
         changes.calls.extend(called.iter().filter_map(|key| self.calls.get(key)).cloned());
         let row = self.row();
-        if self.written.as_ref() != Some(&row) {
+        if kept.is_some() || self.written.as_ref() != Some(&row) {
             let numbers = numbers_to_check(self.written.as_ref(), &row);
-            changes.meetings.push(MeetingRow { numbers, ..row.clone() });
+            changes.meetings.push(MeetingRow { numbers, kept, ..row.clone() });
             self.written = Some(row);
         }
+    }
+
+    /// Who was there, to be kept, if the run does not go on; what is not to be kept any more, if it does.
+    fn keep(&mut self, live: bool) -> Option<KeptRows> {
+        let before = self.kept_id.take();
+        let marks = &self.marks;
+        if !live && !self.stays.is_empty() {
+            let began = marks.first_start().or(marks.first_event).and_then(Millis::new).unwrap_or(Millis::EPOCH);
+            let new = || EventId::led(&self.key.subscriber_id, began, self.key.meeting_uuid.as_bytes()).uuid();
+            self.kept_id = Some(before.unwrap_or_else(new));
+        }
+        let stays = self.stays.iter().filter(|_| self.kept_id.is_some());
+        let stays = stays.filter_map(|(id, kept)| {
+            kept::Attended::new(*id, &kept.stay, &kept.person, marks.closing(kept.stay.joined_at(), live))
+        });
+        let people = kept::people(stays.collect());
+        (before.is_some() || self.kept_id.is_some()).then_some(KeptRows { before, people })
     }
 
     /// Takes out the stays without a time of participants of whom there are stays with one. Which ones they are.
@@ -447,22 +350,14 @@ impl Run {
             first_event_at: time(marks.first_event).unwrap_or(Millis::EPOCH),
             last_event_at: time(marks.last_event).unwrap_or(Millis::EPOCH),
             internal: serde_json::to_string(marks).unwrap_or_default(),
+            kept_id: self.kept_id,
             numbers: Vec::new(),
+            kept: None,
         }
     }
 
-    /// See the module's rules.
     fn status(&self) -> Status {
-        let marks = &self.marks;
-        let held = marks.last_start().is_some() || !self.stays.is_empty() || !self.recordings.is_empty();
-        match marks.last_end() {
-            _ if marks.concluded.is_some() => Status::Concluded,
-            Some(end) if marks.last_start() > Some(end) => Status::Live,
-            Some(_) => Status::Ended,
-            None if held => Status::Live,
-            None if marks.cancelled.is_some() => Status::Cancelled,
-            None => Status::Scheduled,
-        }
+        self.marks.status(!self.stays.is_empty() || !self.recordings.is_empty())
     }
 
     /// Finds out whose the stays are: of those of which something new is known, or of `all` if more became known of somebody in them;

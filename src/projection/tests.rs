@@ -13,8 +13,8 @@ use convoke_core::event::{Attendee, Meeting, Source};
 use convoke_core::id::{EventId, Seq};
 use convoke_core::time::Millis;
 use convoke_log::{
-    CallResultRow, Changes, ClosedBy, MeetingRow, PersonBy, ProjectedEvent, RecordingRow, RunKey, Status, StayRow,
-    Stored,
+    CallResultRow, Changes, ClosedBy, KeptRow, KeptRows, MeetingRow, PersonBy, ProjectedEvent, RecordingRow, RunKey,
+    Status, StayRow, Stored,
 };
 
 const SUBSCRIBER: &str = "7700001234";
@@ -81,10 +81,11 @@ fn settled(run: &mut Run, people: &People, facts: &[ProjectedEvent]) -> Changes 
 
 /// The tables, in memory.
 type AllRows<'a> = (
-    &'a BTreeMap<RunKey, MeetingRow>,
+    BTreeMap<&'a RunKey, MeetingRow>,
     &'a BTreeMap<Uuid, StayRow>,
     &'a BTreeMap<EventId, RecordingRow>,
     &'a BTreeMap<(EventId, i64), CallResultRow>,
+    Vec<&'a KeptRow>,
 );
 
 #[derive(Debug, Default)]
@@ -94,6 +95,7 @@ struct Database {
     stays: BTreeMap<Uuid, StayRow>,
     recordings: BTreeMap<EventId, RecordingRow>,
     calls: BTreeMap<(EventId, i64), CallResultRow>,
+    kept: BTreeMap<Uuid, Vec<KeptRow>>,
 }
 
 impl Database {
@@ -107,8 +109,13 @@ impl Database {
     /// Folds these facts into `run`, and writes what changed.
     fn take(&mut self, run: &mut Run, facts: &[ProjectedEvent]) {
         let changes = settled(run, &self.people, facts);
-        let stored = |row: MeetingRow| (row.run.clone(), MeetingRow { numbers: Vec::new(), ..row });
-        self.meetings.extend(changes.meetings.into_iter().map(stored));
+        for mut row in changes.meetings {
+            if let Some(KeptRows { before, people }) = row.kept.take() {
+                before.map(|id| self.kept.remove(&id));
+                self.kept.extend(row.kept_id.map(|id| (id, people)));
+            }
+            self.meetings.insert(row.run.clone(), MeetingRow { numbers: Vec::new(), ..row });
+        }
         self.stays.extend(changes.stays.into_iter().map(|row| (row.stay_id, row)));
         changes.gone.iter().for_each(|(_, id)| drop(self.stays.remove(id)));
         self.recordings.extend(changes.recordings.into_iter().map(|row| (row.event_id, row)));
@@ -134,7 +141,10 @@ impl Database {
     }
 
     fn rows(&self) -> AllRows<'_> {
-        (&self.meetings, &self.stays, &self.recordings, &self.calls)
+        // Under which id it is kept who was there depends on when the run was first over.
+        let meetings = self.meetings.iter().map(|(key, row)| (key, MeetingRow { kept_id: None, ..row.clone() }));
+        let (meetings, kept) = (meetings.collect(), self.kept.values().flatten().collect());
+        (meetings, &self.stays, &self.recordings, &self.calls, kept)
     }
 
     fn meeting(&self) -> &MeetingRow {
@@ -248,6 +258,11 @@ proptest! {
         let live = expected.meeting().status == Status::Live;
         let never = if live { ClosedBy::MeetingEnd } else { ClosedBy::Open };
         prop_assert!(expected.stays().iter().all(|(.., closed_by)| *closed_by != never));
+        // Who was there is kept of all that is not live, under the id that the run has.
+        let kept: Vec<_> = database.kept.keys().copied().collect();
+        prop_assert_eq!(kept, database.meeting().kept_id.into_iter().collect::<Vec<_>>());
+        let people = database.kept.values().flatten().count();
+        prop_assert_eq!(people, if live { 0 } else { usize::try_from(expected.meeting().participants).expect("few") });
         prop_assert!(expected.stays().iter().all(|(joined, left, _)| left.is_none() || joined <= left));
         // Whatever was read back and found to say nothing new is not written again.
         prop_assert!(settled(&mut database.load(), &database.people, &[]).is_empty());

@@ -58,8 +58,8 @@ pub use log::{Append, Appended, Committed, CursorState, Heartbeat, Lag, Leased, 
 pub use maintenance::{Counts, DaysKept, Maintenance, Schema};
 pub use operations::{Filter, Notes, Operations, Quarantine, Quarantined, SetAside};
 pub use projection::{
-    CallOutcome, CallResultRow, Changes, ClosedBy, Handle, HandleKind, IdentityRow, Lease, MeetingRow, PersonBy,
-    ProjectedEvent, Projection, Ready, RecordingRow, RunKey, Status, StayRow, Stored,
+    CallOutcome, CallResultRow, Changes, ClosedBy, Handle, HandleKind, IdentityRow, KeptRow, KeptRows, Lease,
+    MeetingRow, PersonBy, ProjectedEvent, Projection, Ready, RecordingRow, RunKey, Status, StayRow, Stored,
 };
 pub use reading::{
     EventFilter, ListedEvent, ListedMeeting, ListedQuarantined, ListedRecording, ListedStay, Listing,

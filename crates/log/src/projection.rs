@@ -203,8 +203,49 @@ pub struct MeetingRow {
     pub last_event_at: Millis,
     /// The state from which the cursor continues with this run.
     pub internal: String,
+    /// Under which id `kept_attendance` has who was there; `None`: it does not.
+    pub kept_id: Option<Uuid>,
+    /// No column: what changes in `kept_attendance` with this row.
+    pub kept: Option<KeptRows>,
     /// No column: the numbers of which it is to be looked at with this row which runs are over that have not ended.
     pub numbers: Vec<Arc<str>>,
+}
+
+impl MeetingRow {
+    /// How many rows it stands for: it is not written without those that are kept with it.
+    fn rows(&self) -> usize {
+        1 + self.kept.as_ref().map_or(0, |kept| kept.people.len())
+    }
+}
+
+/// What `kept_attendance` is to have of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeptRows {
+    /// The id whose rows they replace.
+    pub before: Option<Uuid>,
+    /// The rows, with the `kept_id` of the run.
+    pub people: Vec<KeptRow>,
+}
+
+/// A row of `kept_attendance` beside its `kept_id`: somebody who was in a run that does not go on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeptRow {
+    /// Who.
+    pub person: Arc<str>,
+    /// The name that was used last.
+    pub display_name: Option<Arc<str>>,
+    /// How many stays there were.
+    pub stays: i64,
+    /// The most devices at one moment.
+    pub devices: i64,
+    /// Milliseconds; two devices at once count once.
+    pub present_ms: i64,
+    /// When the first stay began.
+    pub first_joined_at: Millis,
+    /// When the last one ended.
+    pub last_left_at: Millis,
+    /// Whether it rests on a stay of which nobody told the end.
+    pub estimated: bool,
 }
 
 /// A row of `attendance`.
@@ -347,8 +388,8 @@ impl Changes {
     /// The number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
-        let tables =
-            self.meetings.len() + self.stays.len() + self.gone.len() + self.recordings.len() + self.calls.len();
+        let meetings = self.meetings.iter().map(MeetingRow::rows).sum::<usize>();
+        let tables = meetings + self.stays.len() + self.gone.len() + self.recordings.len() + self.calls.len();
         tables + self.identities.len() + self.settled.len()
     }
 
@@ -361,7 +402,12 @@ impl Changes {
     /// Moves rows to `piece` until it has `rows` rows.
     pub fn move_to(&mut self, piece: &mut Self, rows: usize) {
         let mut room = rows.saturating_sub(piece.rows());
-        room -= take(&mut self.meetings, &mut piece.meetings, room);
+        while room > 0
+            && let Some(meeting) = self.meetings.pop()
+        {
+            room = room.saturating_sub(meeting.rows());
+            piece.meetings.push(meeting);
+        }
         room -= take(&mut self.stays, &mut piece.stays, room);
         room -= take(&mut self.gone, &mut piece.gone, room);
         room -= take(&mut self.recordings, &mut piece.recordings, room);

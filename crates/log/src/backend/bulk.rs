@@ -30,6 +30,15 @@ impl BulkStatement {
         }
     }
 
+    /// In a table without triggers, whose own `ON CONFLICT` would be overruled. After an error the connection is closed, so that nothing
+    /// needs to be kept for going back to the beginning of the statement alone: else SQLite copies each page before its first change.
+    pub fn or_rollback(mut self) -> Self {
+        for sql in &mut self.sqlite {
+            *sql = sql.replacen("INSERT INTO", "INSERT OR ROLLBACK INTO", 1);
+        }
+        self
+    }
+
     /// Writes rows, replacing those with the same key. The first `keys` columns are the key. The first `fixed` columns, which include
     /// the key, are never updated.
     pub fn upsert(table: &str, columns: &str, fixed: usize, keys: usize) -> Self {

@@ -8,18 +8,21 @@ use async_trait::async_trait;
 use super::Backend;
 use super::bulk::BulkStatement;
 use super::log::advance;
-use super::rows::{CALL_RESULT, IDENTITY, MEETING, PROJECTED_EVENT, RECORDING, STAY};
+use super::rows::{CALL_RESULT, IDENTITY, KEPT, MEETING, PROJECTED_EVENT, RECORDING, STAY};
 use crate::projection::{RUNS_BEFORE_LOG, TABLE_COUNTS};
 use crate::query::Begin;
 use crate::query::{Connection, Dialect, Query};
 use crate::{
-    CallResultRow, Changes, Handle, IdentityRow, Lease, LogError, MeetingRow, Moved, PersonBy, ProjectedEvent,
+    CallResultRow, Changes, Handle, IdentityRow, KeptRow, Lease, LogError, MeetingRow, Moved, PersonBy, ProjectedEvent,
     Projection, RecordingRow, RunKey, StayRow, Stored,
 };
 use convoke_core::id::{EventId, Seq};
 
 static MEETINGS: LazyLock<BulkStatement> = LazyLock::new(|| BulkStatement::upsert("meetings", MEETING, 2, 2));
-static ATTENDANCE: LazyLock<BulkStatement> = LazyLock::new(|| BulkStatement::upsert("attendance", STAY, 3, 1));
+static KEPT_ATTENDANCE: LazyLock<BulkStatement> =
+    LazyLock::new(|| BulkStatement::upsert("kept_attendance", KEPT, 2, 2).or_rollback());
+static ATTENDANCE: LazyLock<BulkStatement> =
+    LazyLock::new(|| BulkStatement::upsert("attendance", STAY, 3, 1).or_rollback());
 static CALLS: LazyLock<BulkStatement> = LazyLock::new(|| BulkStatement::upsert("call_results", CALL_RESULT, 2, 2));
 static RECORDINGS: LazyLock<BulkStatement> = LazyLock::new(|| BulkStatement::upsert("recordings", RECORDING, 1, 1));
 static IDENTITIES: LazyLock<BulkStatement> = LazyLock::new(|| BulkStatement::upsert("identities", IDENTITY, 4, 4));
@@ -179,7 +182,7 @@ impl Projection for Backend {
                 // If a long query of these tables blocks this, it times out and nothing has changed.
                 let empty: &[&str] = match connection.dialect() {
                     Dialect::Postgres => {
-                        &["TRUNCATE meetings, attendance, recordings, call_results, identities, unsettled"]
+                        &["TRUNCATE meetings, attendance, recordings, call_results, identities, unsettled, kept_attendance"]
                     }
                     Dialect::Sqlite => &[
                         "DELETE FROM meetings",
@@ -188,6 +191,7 @@ impl Projection for Backend {
                         "DELETE FROM call_results",
                         "DELETE FROM identities",
                         "DELETE FROM unsettled",
+                        "DELETE FROM kept_attendance",
                     ],
                 };
                 for sql in empty {
@@ -230,6 +234,7 @@ async fn rows_of<T: super::FromAnyRow>(
 
 pub(super) async fn write(connection: &mut Connection<'_>, changes: &Changes) -> Result<(), sqlx::Error> {
     MEETINGS.run(connection, &changes.meetings, add_meeting).await?;
+    keep(connection, &changes.meetings).await?;
     ATTENDANCE.run(connection, &changes.stays, add_stay).await?;
     for (run, stay_id) in &changes.gone {
         let delete = "DELETE FROM attendance WHERE subscriber_id = $1 AND meeting_uuid = $2 AND stay_id = $3";
@@ -250,6 +255,20 @@ pub(super) async fn write(connection: &mut Connection<'_>, changes: &Changes) ->
     }
     let numbers: BTreeSet<&Arc<str>> = changes.meetings.iter().flat_map(|row| &row.numbers).collect();
     succeed(connection, &numbers.into_iter().map(ToString::to_string).collect::<Vec<_>>()).await
+}
+
+/// Writes who was in these runs, where that is kept, and deletes it where it is not any more.
+async fn keep(connection: &mut Connection<'_>, meetings: &[MeetingRow]) -> Result<(), sqlx::Error> {
+    let before = meetings.iter().filter_map(|row| row.kept.as_ref()?.before.or(row.kept_id));
+    let before: Vec<EventId> = before.map(EventId::from_uuid).collect();
+    if !before.is_empty() {
+        let delete = format!("DELETE FROM kept_attendance WHERE kept_id {}", connection.dialect().among("$1"));
+        connection.execute(connection.query(delete).bind_list(&before)).await?;
+    }
+    let kept = meetings.iter().filter_map(|row| row.kept_id.map(EventId::from_uuid).zip(row.kept.as_ref()));
+    let rows: Vec<(EventId, (i64, &KeptRow))> =
+        kept.flat_map(|(id, kept)| (0..).zip(&kept.people).map(move |row| (id, row))).collect();
+    KEPT_ATTENDANCE.run(connection, &rows, add_kept).await
 }
 
 /// Looks again which runs with these numbers are over that have not ended.
@@ -296,7 +315,22 @@ fn add_meeting(query: &mut Query, row: &MeetingRow) {
         .add(row.recordings)
         .add(row.first_event_at)
         .add(row.last_event_at)
-        .add(&*row.internal);
+        .add(&*row.internal)
+        .add(row.kept_id.map(EventId::from_uuid));
+}
+
+fn add_kept(query: &mut Query, (kept_id, (item, row)): &(EventId, (i64, &KeptRow))) {
+    query
+        .add(*kept_id)
+        .add(*item)
+        .add(row.person.clone())
+        .add(row.display_name.clone())
+        .add(row.stays)
+        .add(row.devices)
+        .add(row.present_ms)
+        .add(row.first_joined_at)
+        .add(row.last_left_at)
+        .add(row.estimated);
 }
 
 fn add_stay(query: &mut Query, row: &StayRow) {

@@ -28,7 +28,10 @@ pub(crate) const PROJECTED_EVENT: &str = "seq, event_id, subscriber_id, event, m
 
 pub(crate) const MEETING: &str = "subscriber_id, meeting_uuid, meeting_id, meeting_cycle_sub_id, status, created_at, modified_at, \
      modifications, cancelled_at, started_at, ended_at, concluded_at, stays, participants, peak_participants, recordings, \
-     first_event_at, last_event_at, internal";
+     first_event_at, last_event_at, internal, kept_id";
+
+pub(crate) const KEPT: &str =
+    "kept_id, item, person, display_name, stays, devices, present_ms, first_joined_at, last_left_at, estimated";
 
 pub(crate) const STAY: &str = "stay_id, subscriber_id, meeting_uuid, meeting_id, participant_id, person, user_uuid, account, \
      display_name, call_number, user_agent, role, joined_at, left_at, duration_s, closed_by, internal, \
@@ -165,6 +168,8 @@ impl<R: AnyRow> FromRow<'_, R> for MeetingRow {
             first_event_at: row.at(16)?,
             last_event_at: row.at(17)?,
             internal: row.at(18)?,
+            kept_id: row.at::<Option<EventId>>(19)?.map(EventId::uuid),
+            kept: None,
             numbers: Vec::new(),
         })
     }

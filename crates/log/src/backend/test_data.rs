@@ -58,10 +58,9 @@ impl TestData for Backend {
         runs: &[RunKey],
     ) -> Result<Option<TestDataCounts>, LogError> {
         let each = self.dialect().each("$1");
+        let gone = format!("(subscriber_id, meeting_uuid) IN (SELECT value ->> 0, value ->> 1 FROM {each} AS gone)");
         let of_runs = |what: &str| {
-            let query = self.query(format!(
-                "{what} WHERE (subscriber_id, meeting_uuid) IN (SELECT value ->> 0, value ->> 1 FROM {each} AS gone)"
-            ));
+            let query = self.query(what.replace("$RUNS", &gone));
             query.bind_json(runs.iter().map(|run| vec![&*run.subscriber_id, &*run.meeting_uuid]))
         };
         self.transaction(Begin::Erase, async |connection| {
@@ -69,14 +68,16 @@ impl TestData for Backend {
                 return Ok(None);
             }
             let numbers: Vec<(Option<String>,)> =
-                connection.fetch(of_runs("SELECT DISTINCT meeting_id FROM meetings")).await?;
+                connection.fetch(of_runs("SELECT DISTINCT meeting_id FROM meetings WHERE $RUNS")).await?;
+            let kept = "DELETE FROM kept_attendance WHERE kept_id IN (SELECT kept_id FROM meetings WHERE $RUNS)";
+            connection.execute(of_runs(kept)).await?;
             let mut deleted = [0; TABLES.len()];
             for (table, deleted) in TABLES.iter().zip(&mut deleted) {
-                let delete = of_runs(&format!("DELETE FROM {table}"));
+                let delete = of_runs(&format!("DELETE FROM {table} WHERE $RUNS"));
                 *deleted = i64::try_from(connection.execute(delete).await?).unwrap_or(i64::MAX);
             }
             for table in ["call_results", "live_presence", "live_meetings"] {
-                connection.execute(of_runs(&format!("DELETE FROM {table}"))).await?;
+                connection.execute(of_runs(&format!("DELETE FROM {table} WHERE $RUNS"))).await?;
             }
             // Of other runs with the same numbers.
             succeed(connection, &numbers.into_iter().filter_map(|(number,)| number).collect::<Vec<_>>()).await?;

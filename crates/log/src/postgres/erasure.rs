@@ -6,7 +6,8 @@ use super::{PostgresLog, failed};
 use crate::LogError;
 
 /// Tables whose rows are erased.
-const ERASED_TABLES: &str = "events, attendance, meetings, enrichments, invitations, people, quarantine, erased_stays";
+const ERASED_TABLES: &str =
+    "events, attendance, kept_attendance, meetings, enrichments, invitations, people, quarantine, erased_stays";
 
 impl PostgresLog {
     /// Implements [`Erasures::scrub`](crate::Erasures::scrub).
