@@ -26,7 +26,7 @@ pub use merged_run::{MergedRun, by_uuid as merged_runs};
 pub use note::Note;
 pub use report::{BackfillReport, Incomplete, List};
 pub use subscriber::{NoSubscriber, subscriber};
-pub use whole_lists::{ComparisonError, SeenEnterprise, seen_enterprises};
+pub use whole_lists::{ComparisonError, Enterprises, SeenEnterprise, seen_enterprises};
 
 use crate::forget::suppression::{self, PlatformStay};
 use crate::intake::{Intake, MAX_BATCH};

@@ -1,5 +1,6 @@
 //! The scheduled backfill of `serve`. It runs on the replica that runs the cursor of the analyst tables.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ use super::plan::Unfillable;
 use super::report::Counts;
 use super::synthesis::FilledEvent;
 use super::{
-    Backfill, BackfillReport, BackfillRequest, ComparisonError, Error, List, Note, SeenEnterprise, note_name,
-    seen_enterprises, tables_are_current,
+    Backfill, BackfillReport, BackfillRequest, ComparisonError, Enterprises, Error, List, Note, SeenEnterprise,
+    note_name, seen_enterprises, tables_are_current,
 };
 use crate::cursor::lease;
 use crate::intake::Intake;
@@ -141,7 +142,7 @@ impl From<Error> for ScheduledBackfillError {
 }
 
 impl ScheduledBackfillError {
-    const fn platform_error(&self) -> Option<&PlatformError> {
+    fn platform_error(&self) -> Option<&PlatformError> {
         match self {
             Self::Failed(error) => error.platform_error(),
             Self::Incomplete(_) => None,
@@ -187,7 +188,8 @@ impl Task {
                         () = tokio::time::sleep(wait) => {}
                         Ok(()) = others.changed() => {}
                     }
-                    pause = (pause * 2).min(MAX_RETRY_DELAY);
+                    // Other enterprises are due as ever.
+                    pause = (pause * 2).min(MAX_RETRY_DELAY).min(self.every.max(MIN_RETRY_DELAY));
                 }
             }
         }
@@ -198,28 +200,40 @@ impl Task {
         if lease::moved_by(&*self.log, self.cursor, &self.owner).await?.is_none() {
             return Ok(false);
         }
-        let (now, mut due, mut oldest) = (self.clock.now(), false, None);
+        let now = self.clock.now();
+        let mut notes: HashMap<String, Option<Note>> = HashMap::new();
         for enterprise in self.client.enterprises() {
-            let last = Note::load(&*self.log, &note_name(NOTE_NAME, &self.client, &enterprise)).await?;
-            let finished = last.and_then(|note| note.finished_at).and_then(Millis::new);
-            due |= self.is_due(finished, now);
-            oldest = oldest.map_or(Some(finished), |oldest: Option<Millis>| Some(oldest.min(finished)));
+            let name = note_name(NOTE_NAME, &self.client, &enterprise);
+            let last = Note::load(&*self.log, &name).await?;
+            notes.insert(name, last);
         }
-        if let Some(Some(finished)) = oldest {
+        let finished = |last: &Option<Note>| last.as_ref().and_then(|note| note.finished_at).and_then(Millis::new);
+        if let Some(Some(finished)) = notes.values().map(finished).min() {
             self.show(finished);
         }
-        if !due {
+        notes.retain(|_, last| self.is_due(finished(last), now));
+        if notes.is_empty() {
             return Ok(false);
         }
         let subscribers = Arc::clone(&self.subscribers.borrow());
-        let enterprises = seen_enterprises(&subscribers, &self.client).await?;
         // What one enterprise refuses costs the others nothing.
-        let (mut worked, mut failed) = (false, None);
-        for enterprise in enterprises {
-            match self.enterprise(enterprise, now).await {
-                Ok(one) => worked |= one,
-                Err(error) => failed = failed.or(Some(error)),
+        let Enterprises { seen, refused } = seen_enterprises(&subscribers, &self.client).await?;
+        let mut failures: Vec<ScheduledBackfillError> = refused.into_iter().map(Into::into).collect();
+        let mut worked = false;
+        for enterprise in seen {
+            let name = note_name(NOTE_NAME, &self.client, &enterprise.client);
+            let Some(last) = notes.remove(&name) else { continue };
+            let corp_id = enterprise.client.corp_id().filter(|_| self.client.is_provider()).map(str::to_owned);
+            match self.enterprise(enterprise, name, last).await {
+                Ok(()) => worked = true,
+                Err(ScheduledBackfillError::Failed(error)) => failures.push(error.of_enterprise(corp_id).into()),
+                Err(error) => failures.push(error),
             }
+        }
+        let failed = failures.pop();
+        for error in failures {
+            let advice = error.platform_error().map_or("", |error| error.advice);
+            tracing::warn!(%error, advice, "the backfill of an enterprise was interrupted; it continues later");
         }
         match failed {
             Some(error) => Err(error),
@@ -236,13 +250,13 @@ impl Task {
         finished.is_none_or(|finished| finished > now || now.since(finished) >= self.every)
     }
 
-    /// Runs the backfill of one enterprise, if it is due. Returns whether it did.
-    async fn enterprise(&self, of: SeenEnterprise, now: Millis) -> Result<bool, ScheduledBackfillError> {
-        let name = note_name(NOTE_NAME, &self.client, &of.client);
-        let last = Note::load(&*self.log, &name).await?;
-        if !self.is_due(last.as_ref().and_then(|note| note.finished_at).and_then(Millis::new), now) {
-            return Ok(false);
-        }
+    /// Runs the backfill of one enterprise, which goes on from the note with this name.
+    async fn enterprise(
+        &self,
+        of: SeenEnterprise,
+        name: String,
+        last: Option<Note>,
+    ) -> Result<(), ScheduledBackfillError> {
         tables_are_current(&*self.log, self.cursor).await?;
         let SeenEnterprise { client, subscriber_id } = of;
         let (log, intake, clock) = (self.log.clone(), self.intake.clone(), self.clock.clone());
@@ -266,7 +280,7 @@ impl Task {
         if report.incomplete_lists > 0 {
             return Err(ScheduledBackfillError::Incomplete(report.incomplete_lists));
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Shows when a backfill last finished, on any replica.

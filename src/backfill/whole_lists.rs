@@ -21,6 +21,14 @@ pub enum ComparisonError {
     /// The account may not see all meetings.
     #[error("{0}")]
     NotAdministrator(&'static str),
+    /// What is the matter with one of a service provider's enterprises.
+    #[error("enterprise {corp_id}: {error}")]
+    OfEnterprise {
+        /// Which one.
+        corp_id: String,
+        /// What it is.
+        error: Box<ComparisonError>,
+    },
     /// A list changed while it was read.
     #[error("the platform's list of running meetings changed while it was read")]
     Changed,
@@ -39,10 +47,20 @@ impl From<PlatformError> for ComparisonError {
 }
 
 impl ComparisonError {
+    /// The same, of this one of several enterprises.
+    #[must_use]
+    pub fn of_enterprise(self, corp_id: Option<String>) -> Self {
+        match corp_id {
+            Some(corp_id) => Self::OfEnterprise { corp_id, error: Box::new(self) },
+            None => self,
+        }
+    }
+
     /// The platform's error, if it is one.
     #[must_use]
-    pub const fn platform_error(&self) -> Option<&PlatformError> {
+    pub fn platform_error(&self) -> Option<&PlatformError> {
         match self {
+            Self::OfEnterprise { error, .. } => error.platform_error(),
             Self::Nobody(NoSubscriber::Platform(error)) | Self::Failed(Error::Platform(error)) => Some(error),
             _ => None,
         }
@@ -58,34 +76,45 @@ pub struct SeenEnterprise {
     pub subscriber_id: Arc<str>,
 }
 
-/// The error, with the name of the enterprise if there are several.
-fn of_enterprise(client: &Client, enterprise: &Client, error: PlatformError) -> PlatformError {
-    match enterprise.corp_id().filter(|_| client.is_provider()) {
-        Some(corp_id) => PlatformError { problem: format!("enterprise {corp_id}: {}", error.problem), ..error },
-        None => error,
-    }
+/// What is asked of each enterprise.
+#[derive(Debug)]
+pub struct Enterprises {
+    /// Those that can be seen: at least one.
+    pub seen: Vec<SeenEnterprise>,
+    /// Why others cannot, of a service provider's.
+    pub refused: Vec<ComparisonError>,
 }
 
 /// The enterprises whose lists have everybody's meetings: in those of another account every other run would seem to be over, or
 /// never to have been.
 ///
 /// # Errors
-/// [`ComparisonError`]: one of them cannot be seen.
-pub async fn seen_enterprises(
-    subscribers: &[Arc<str>],
-    client: &Client,
-) -> Result<Vec<SeenEnterprise>, ComparisonError> {
-    let mut seen = Vec::new();
+/// [`ComparisonError`]: none of them can be seen. What one refuses costs the others nothing.
+pub async fn seen_enterprises(subscribers: &[Arc<str>], client: &Client) -> Result<Enterprises, ComparisonError> {
+    let (mut seen, mut refused) = (Vec::new(), Vec::new());
     for enterprise in client.enterprises() {
-        if enterprise.is_provider() {
-            return Err(ComparisonError::NotAdministrator(PROVIDER));
+        let corp_id = enterprise.corp_id().filter(|_| client.is_provider()).map(str::to_owned);
+        match see(subscribers, client, enterprise).await {
+            Ok(enterprise) => seen.push(enterprise),
+            Err(error) => refused.push(error.of_enterprise(corp_id)),
         }
-        let identity = enterprise.identity().await.map_err(|error| of_enterprise(client, &enterprise, error))?;
-        if !identity.is_administrator() {
-            return Err(ComparisonError::NotAdministrator(NO_ADMINISTRATOR));
-        }
-        let subscriber_id = subscriber(subscribers, client, &enterprise).await?;
-        seen.push(SeenEnterprise { client: enterprise, subscriber_id });
     }
-    Ok(seen)
+    match refused.pop() {
+        Some(error) if seen.is_empty() => Err(error),
+        last => {
+            refused.extend(last);
+            Ok(Enterprises { seen, refused })
+        }
+    }
+}
+
+async fn see(subscribers: &[Arc<str>], client: &Client, enterprise: Client) -> Result<SeenEnterprise, ComparisonError> {
+    if enterprise.is_provider() {
+        return Err(ComparisonError::NotAdministrator(PROVIDER));
+    }
+    if !enterprise.identity().await?.is_administrator() {
+        return Err(ComparisonError::NotAdministrator(NO_ADMINISTRATOR));
+    }
+    let subscriber_id = subscriber(subscribers, client, &enterprise).await?;
+    Ok(SeenEnterprise { client: enterprise, subscriber_id })
 }

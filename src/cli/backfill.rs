@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 use super::terminal::progress_bar;
 use super::{Failure, Outcome};
 use crate::backfill::{
-    self, Backfill, BackfillReport, BackfillRequest, DEFAULT_HISTORY_PERIOD, MAX_HISTORY_PERIOD, PUSH_PERIOD,
-    SeenEnterprise, note_name, seen_enterprises,
+    self, Backfill, BackfillReport, BackfillRequest, DEFAULT_HISTORY_PERIOD, Enterprises, MAX_HISTORY_PERIOD,
+    PUSH_PERIOD, SeenEnterprise, note_name, seen_enterprises,
 };
 use crate::config::{ConfigArgs, Env, Settings};
 use crate::intake::Intake;
@@ -63,7 +63,7 @@ pub async fn run(arguments: &BackfillArguments, env: &Env) -> Outcome {
     let clock = Clock::System;
     let range = check_range(arguments, &settings, clock.now())?;
     let client = Client::new(options, clock.clone()).map_err(|error| failed(&error))?;
-    let reports = super::with_log(&settings, async |log| {
+    let (reports, failures) = super::with_log(&settings, async |log| {
         super::with_token(&client, fill(arguments, &settings, log, client.clone(), clock, range)).await?
     })
     .await?;
@@ -74,6 +74,12 @@ pub async fn run(arguments: &BackfillArguments, env: &Env) -> Outcome {
             corp_id.iter().for_each(|corp_id| println!("enterprise {corp_id}"));
             println!("{}", report.shown(&settings.reports.time_zone));
         }
+    }
+    // What one enterprise refuses costs the others nothing.
+    let mut failures = failures.into_iter();
+    if let Some(first) = failures.next() {
+        failures.filter_map(|failure| failure.words()).for_each(|words| eprintln!("convoke: {words}"));
+        return Err(first);
     }
     let incomplete: u64 = reports.iter().map(|(_, report)| report.incomplete_lists).sum();
     if incomplete == 0 {
@@ -94,8 +100,8 @@ async fn fill(
     client: Client,
     clock: Clock,
     (since, until): (Millis, Option<Millis>),
-) -> Result<Vec<(Option<String>, BackfillReport)>, Failure> {
-    let enterprises =
+) -> Result<(Vec<(Option<String>, BackfillReport)>, Vec<Failure>), Failure> {
+    let Enterprises { seen, refused } =
         seen_enterprises(&settings.subscriber_ids(), &client).await.map_err(|error| super::not_compared(&error))?;
 
     let recent = Arc::new(RecentRows::default());
@@ -105,33 +111,29 @@ async fn fill(
     let (stop, migrated) = (CancellationToken::new(), CancellationToken::new());
     migrated.cancel();
     let work = async {
-        let mut reports = Ok(Vec::new());
-        for of in enterprises {
+        let mut failures: Vec<Failure> = refused.iter().map(super::not_compared).collect();
+        let mut reports = Vec::new();
+        for of in seen {
             let corp_id = of.client.corp_id().filter(|_| client.is_provider()).map(str::to_owned);
             let note = note_name(NOTE_NAME, &client, &of.client);
             let request = BackfillRequest { since, until, dry_run: arguments.dry_run, note };
             let SeenEnterprise { client, subscriber_id } = of;
             let (log, intake, clock) = (log.clone(), intake.clone(), clock.clone());
             let backfill = Backfill { log, client, intake, clock, subscriber_id };
-            let report = fill_showing_progress(&backfill, &request, arguments.json).await;
-            reports = report.and_then(|report| {
-                let mut reports: Vec<_> = reports?;
-                reports.push((corp_id, report));
-                Ok(reports)
-            });
-            if reports.is_err() {
-                break;
+            match fill_showing_progress(&backfill, &request, arguments.json).await {
+                Ok(report) => reports.push((corp_id, report)),
+                Err(failure) => failures.push(failure),
             }
         }
         stop.cancel();
-        reports
+        (reports, failures)
     };
     let (reports, (), ()) = tokio::join!(
         work,
         writer.without_heartbeat().run(migrated, stop.clone()),
         cursor::run(tables, log.clone(), recent, stop.clone())
     );
-    reports
+    Ok(reports)
 }
 
 /// The platform and the log must both have data for the range.

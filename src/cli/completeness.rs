@@ -9,6 +9,7 @@ use super::{Failure, Outcome};
 use crate::completeness::{Completeness, CompletenessReport, days_before};
 use crate::config::{ConfigArgs, Env, Settings};
 use crate::projection::{self, Projector};
+use crate::words::counted;
 use crate::{app, backfill, cursor};
 use convoke_core::time::{Clock, Millis};
 use convoke_core::zone::{TimeZone, WrittenTime};
@@ -64,6 +65,12 @@ pub async fn run(arguments: &CompletenessArguments, env: &Env) -> Outcome {
         super::print_json(&comparison)?;
     } else {
         println!("{comparison}");
+    }
+    if !comparison.not_compared.is_empty() {
+        return Err(Failure::Failed(anyhow::anyhow!(
+            "{} not compared: see NOT COMPARED",
+            counted(comparison.not_compared.len() as u64, "enterprise was", "enterprises were")
+        )));
     }
     match (comparison.compared, comparison.differing) {
         (0, _) => Err(Failure::Usage(

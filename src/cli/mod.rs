@@ -179,6 +179,17 @@ enum Failure {
     Found,
 }
 
+impl Failure {
+    /// What there is to say of it.
+    fn words(self) -> Option<String> {
+        match self {
+            Self::Usage(message) => Some(message),
+            Self::Failed(error) => Some(format!("{error:#}")),
+            Self::Found => None,
+        }
+    }
+}
+
 /// Settings that turn out to be wrong only when they are used are a usage error too.
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Self {
@@ -225,9 +236,8 @@ pub fn main() -> ExitCode {
     let printed = crate::output::finish().map_err(|error| Failure::Failed(anyhow::anyhow!(error)));
     let (status, words) = match outcome.and(printed) {
         Ok(()) => (0, None),
-        Err(Failure::Found) => (1, None),
-        Err(Failure::Failed(error)) => (1, Some(format!("{error:#}"))),
-        Err(Failure::Usage(message)) => (2, Some(message)),
+        Err(failure @ Failure::Usage(_)) => (2, failure.words()),
+        Err(failure) => (1, failure.words()),
     };
     if let Some(words) = words {
         telemetry::say(&format!("convoke: {words}"));
@@ -266,6 +276,11 @@ async fn run(command: Command, env: &Env) -> Outcome {
 /// What a command says if the platform's lists cannot be compared with the tables.
 fn not_compared(error: &ComparisonError) -> Failure {
     match error {
+        ComparisonError::OfEnterprise { corp_id, error } => match not_compared(error) {
+            Failure::Usage(sentence) => Failure::Usage(format!("enterprise {corp_id}: {sentence}")),
+            Failure::Failed(error) => Failure::Failed(anyhow::anyhow!("enterprise {corp_id}: {error:#}")),
+            found @ Failure::Found => found,
+        },
         ComparisonError::NotAdministrator(sentence) => Failure::Usage((*sentence).to_owned()),
         ComparisonError::Nobody(NoSubscriber::Unknown(sentence)) => Failure::Usage(sentence.clone()),
         error => match error.platform_error() {

@@ -1,6 +1,6 @@
 //! Days, counts, and what they differ in. Pure.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use convoke_core::time::Millis;
@@ -84,6 +84,7 @@ fn judged(bounds: &Day, platform: Option<DayFigures>, quarters: &Quarters<'_>, s
         here: DayFigures { meetings: Some(meetings), attendances: Some(attendances), seconds: Some(seconds) },
         state,
         would_fill: None,
+        would_fill_of: BTreeMap::new(),
     }
 }
 
@@ -119,8 +120,11 @@ pub fn nearest(
 }
 
 /// A reading of the platform's count of today's meetings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TodayReading {
+    /// Of which enterprise, of a service provider's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corp_id: Option<String>,
     /// When it was read, in milliseconds.
     pub at: i64,
     /// The count.
@@ -135,8 +139,11 @@ const SILENCE_MS: i64 = 30 * MINUTE_MS;
 #[must_use]
 pub fn silent_since(readings: &[TodayReading], last_event: Option<Millis>, now: Millis) -> Option<Millis> {
     let heard = last_event.map_or(i64::MIN, Millis::get);
-    let grew = readings.windows(2).filter(|pair| pair[1].meetings > pair[0].meetings);
-    let silent = |pair: &&[TodayReading]| heard < pair[0].at - SILENCE_MS && pair[1].at + SILENCE_MS <= now.get();
+    let mut by_enterprise: BTreeMap<&Option<String>, Vec<&TodayReading>> = BTreeMap::new();
+    readings.iter().for_each(|reading| by_enterprise.entry(&reading.corp_id).or_default().push(reading));
+    let pairs = by_enterprise.values().flat_map(|readings| readings.windows(2));
+    let grew = pairs.filter(|pair| pair[1].meetings > pair[0].meetings);
+    let silent = |pair: &&[&TodayReading]| heard < pair[0].at - SILENCE_MS && pair[1].at + SILENCE_MS <= now.get();
     grew.filter(|pair| silent(pair)).map(|pair| pair[0].at).min().and_then(Millis::new)
 }
 
@@ -199,8 +206,11 @@ mod tests {
     #[test]
     fn meetings_that_the_platform_counts_while_nothing_arrives_are_told_within_the_hour() {
         let minute = |minute: i64| Millis::new(START + minute * 60_000).expect("a time");
-        let readings =
-            [(0, 3), (15, 3), (30, 4), (45, 6)].map(|(at, meetings)| TodayReading { at: minute(at).get(), meetings });
+        let readings = [(0, 3), (15, 3), (30, 4), (45, 6)].map(|(at, meetings)| TodayReading {
+            corp_id: None,
+            at: minute(at).get(),
+            meetings,
+        });
         let silent = |heard: i64, now: i64| silent_since(&readings, Some(minute(heard)), minute(now));
         assert_eq!(silent(-60, 59), None, "its events may still come");
         assert_eq!(silent(-60, 60), Some(minute(15)));
@@ -208,7 +218,8 @@ mod tests {
         assert_eq!(silent(-10, 90), Some(minute(30)), "and nothing since");
         assert_eq!(silent(50, 90), None);
         assert_eq!(silent_since(&readings, None, minute(60)), Some(minute(15)), "nothing ever arrived");
-        let fell = [(0, 30), (15, 0)].map(|(at, meetings)| TodayReading { at: minute(at).get(), meetings });
+        let fell =
+            [(0, 30), (15, 0)].map(|(at, meetings)| TodayReading { corp_id: None, at: minute(at).get(), meetings });
         assert_eq!(silent_since(&fell, None, minute(300)), None, "another day");
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! The zone of the platform's days is not documented: of the two that are likely the one is taken that fits better. A day of which
 //! events may still be pushed never counts as incomplete. The counts of a service provider's enterprises are added up, since one
-//! subscriber may receive them all.
+//! subscriber may receive them all; what backfill would find is told of each.
 
 pub mod compare;
 mod report;
@@ -12,7 +12,7 @@ pub mod task;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::backfill::{ComparisonError, PUSH_PERIOD, SeenEnterprise, merged_runs, seen_enterprises};
+use crate::backfill::{ComparisonError, Enterprises, PUSH_PERIOD, SeenEnterprise, merged_runs, seen_enterprises};
 use convoke_core::time::{Clock, Millis};
 use convoke_core::zone::TimeZone;
 use convoke_log::{LogError, QuarterCounts, Snapshots};
@@ -48,7 +48,8 @@ impl Completeness {
     /// # Errors
     /// [`ComparisonError`]: nothing was compared.
     pub async fn compare(&self, since: Millis, until: Millis) -> Result<CompletenessReport, ComparisonError> {
-        let enterprises = seen_enterprises(&self.subscribers, &self.client).await?;
+        let Enterprises { seen: enterprises, refused: not_compared } =
+            seen_enterprises(&self.subscribers, &self.client).await?;
         let now = self.clock.now();
         let (found, refused) = match self.statistics(&enterprises, since, until).await {
             Ok(found) if !found.is_empty() => (Some(found), None),
@@ -91,12 +92,16 @@ impl Completeness {
         };
         let mut comparison = CompletenessReport::new(now, (source, refused), zone, days);
         for day in comparison.days.iter_mut().filter(|day| day.state == DayState::Differs) {
-            let mut missing = 0;
+            let mut all = 0;
             for of in &enterprises {
-                missing += self.missing(&of.client, day.begins_at, day.ends_at).await?;
+                let missing = self.missing(&of.client, day.begins_at, day.ends_at).await?;
+                all += missing;
+                let corp_id = of.client.corp_id().filter(|_| missing > 0 && self.client.is_provider());
+                day.would_fill_of.extend(corp_id.map(|corp_id| (corp_id.to_owned(), missing)));
             }
-            day.would_fill = Some(missing);
+            day.would_fill = Some(all);
         }
+        comparison.not_compared = not_compared.iter().map(ToString::to_string).collect();
         Ok(comparison)
     }
 

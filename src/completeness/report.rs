@@ -1,5 +1,6 @@
 //! The result of a comparison, for people and for programs. The last one is kept as a note.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -60,7 +61,11 @@ pub struct ComparedDay {
     /// Whether it is complete.
     pub state: DayState,
     /// How many of its meetings history has and the tables have not: what backfill would add. Only of a day that differs.
+    /// Attendances that are missing in meetings that are here are not counted; backfill adds them, too.
     pub would_fill: Option<u64>,
+    /// The same of each enterprise of a service provider, where there are any.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub would_fill_of: BTreeMap<String, u64>,
 }
 
 impl ComparedDay {
@@ -91,6 +96,9 @@ pub struct CompletenessReport {
     pub missing_meetings: u64,
     /// The days.
     pub days: Vec<ComparedDay>,
+    /// Which of a service provider's enterprises were refused, and why: the platform's counts are without theirs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_compared: Vec<String>,
 }
 
 impl CompletenessReport {
@@ -112,6 +120,7 @@ impl CompletenessReport {
             differing: differing.clone().count(),
             missing_meetings: differing.map(ComparedDay::missing_meetings).sum(),
             days,
+            not_compared: Vec::new(),
         }
     }
 }
@@ -145,12 +154,15 @@ impl fmt::Display for CompletenessReport {
                 DayState::Young => writeln!(f, "too young: events may still be pushed")?,
                 DayState::Unknown => writeln!(f, "the platform tells nothing of it")?,
                 DayState::Differs => {
-                    let would = counted(day.would_fill.unwrap_or(0), "meeting", "meetings");
+                    let would = match day.would_fill.unwrap_or(0) {
+                        0 => "attendances are missing in meetings that are here".to_owned(),
+                        would => format!("history has {} that are not here", counted(would, "meeting", "meetings")),
+                    };
+                    let of = |(corp_id, meetings): (&String, &u64)| format!("{meetings} of {corp_id}");
+                    let of: Vec<String> = day.would_fill_of.iter().map(of).collect();
+                    let of = if of.is_empty() { String::new() } else { format!(" ({})", of.join(", ")) };
                     let (from, to) = (day.begins_at, day.ends_at);
-                    writeln!(
-                        f,
-                        "DIFFERS: history has {would} that are not here: convoke backfill --since {from} --until {to}"
-                    )?;
+                    writeln!(f, "DIFFERS: {would}{of}: convoke backfill --since {from} --until {to}")?;
                 }
             }
         }
@@ -159,10 +171,10 @@ impl fmt::Display for CompletenessReport {
             CountsSource::History => "the platform's history (4.2.18), which counts meetings only",
         };
         write!(f, "by {from}, in days of {}", self.zone)?;
-        match &self.refused {
-            Some(refused) => write!(f, "; its statistics: {refused}"),
-            None => Ok(()),
+        if let Some(refused) = &self.refused {
+            write!(f, "; its statistics: {refused}")?;
         }
+        self.not_compared.iter().try_for_each(|refused| write!(f, "\nNOT COMPARED: {refused}"))
     }
 }
 

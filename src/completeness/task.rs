@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::compare::{TodayReading, silent_since};
-use super::{Completeness, CompletenessReport, DayState, days_before, sum};
+use super::{Completeness, CompletenessReport, DayState, days_before};
 use crate::backfill::{ComparisonError, tables_are_current};
 use crate::cursor::lease;
 use crate::metrics::{Counters, Registry};
@@ -224,6 +224,15 @@ impl CompletenessTask {
             match completeness.compare(since, until).await {
                 Ok(comparison) => {
                     self.tell(&comparison);
+                    for refused in &comparison.not_compared {
+                        self.throttle.run("refused", |suppressed| {
+                            tracing::warn!(
+                                refused,
+                                suppressed,
+                                "an enterprise is not compared with the platform's counts: the others are"
+                            );
+                        });
+                    }
                     known.comparison = Some(comparison);
                 }
                 Err(error) => failed = Err(error),
@@ -237,12 +246,19 @@ impl CompletenessTask {
     /// Reads today's count, and whether anything arrives.
     async fn read(&mut self, known: &mut LastFound, client: &Client) -> Result<(), ComparisonError> {
         let CompletenessParts { log, clock, .. } = self.parts.clone();
-        let mut today = None;
+        let mut failed = Ok(());
         for enterprise in client.enterprises().iter().filter(|enterprise| !enterprise.is_provider()) {
-            today = sum(today, enterprise.today().await?.meetings);
+            let corp_id = enterprise.corp_id().filter(|_| client.is_provider()).map(str::to_owned);
+            match enterprise.today().await {
+                Ok(today) => {
+                    let reading = |meetings| TodayReading { corp_id, at: clock.now().get(), meetings };
+                    known.readings.extend(today.meetings.map(reading));
+                }
+                // What one enterprise refuses costs the others nothing.
+                Err(error) => failed = Err(ComparisonError::from(error).of_enterprise(corp_id)),
+            }
         }
         let now = clock.now();
-        known.readings.extend(today.map(|meetings| TodayReading { at: now.get(), meetings }));
         let oldest = now.minus(READINGS_TIME).get();
         known.readings.retain(|reading| (oldest..=now.get()).contains(&reading.at));
         let silent = silent_since(&known.readings, log.last_pushed_at().await?, now);
@@ -258,7 +274,7 @@ impl CompletenessTask {
         } else if self.silent.is_over() {
             tracing::info!("events of the platform's meetings arrive again");
         }
-        Ok(())
+        failed
     }
 
     fn tell(&mut self, comparison: &CompletenessReport) {

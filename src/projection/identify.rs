@@ -34,18 +34,17 @@ impl Projector {
         Ok(())
     }
 
-    /// Learns from a page who is one person, and looks up what is known of those in it, and of `handles`.
+    /// Learns from joins and lefts who is one person, and looks up what is known of those in them, and of `handles`. What says the same as
+    /// the other side of its stay needs not be among them: that side was, and its page is not passed until what it told is stored.
     pub(super) async fn identify(
         &self,
         held: &mut Held,
-        page: &[ProjectedEvent],
+        telling: &[&ProjectedEvent],
         mut handles: BTreeSet<Handle>,
     ) -> Result<(), LogError> {
-        let of_people = page.iter().filter(|fact| matches!(&*fact.event, "meeting.join" | "meeting.left"));
-        let of_people = of_people.filter(|fact| fact.meeting.uuid.is_some());
-        let new: BTreeSet<IdentityRow> = of_people.clone().flat_map(|fact| held.people.unknown(fact)).collect();
+        let new: BTreeSet<IdentityRow> = telling.iter().flat_map(|fact| held.people.unknown(fact)).collect();
         handles.extend(new.iter().map(|identity| identity.handle.clone()));
-        for fact in of_people.filter(|fact| fact.attendee.user_uuid.is_none()) {
+        for fact in telling.iter().filter(|fact| fact.attendee.user_uuid.is_none()) {
             let Some(uuid) = &fact.meeting.uuid else { continue };
             let run = RunKey { subscriber_id: fact.subscriber_id.clone(), meeting_uuid: uuid.clone() };
             let told = Attributes {

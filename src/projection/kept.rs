@@ -29,14 +29,14 @@ impl<'a> Attended<'a> {
     pub fn new(stay_id: Uuid, stay: &'a Stay, person: &'a StayPerson, ended: Option<Millis>) -> Option<Self> {
         let (joined, left) = (stay.joined_at(), stay.left_at());
         let from = joined.or(left)?;
-        let attributes = stay.attributes();
-        let person = person.of(&attributes).or(attributes.display_name);
+        let name = stay.attributes().display_name;
+        let person = stay.person(person).or(name);
         Some(Self {
             person: person.map_or_else(|| stay_id.to_string().into(), Cow::Borrowed),
             from,
             until: left.or(ended).map_or(from, |until| until.max(from)),
             stay_id,
-            name: attributes.display_name,
+            name,
             estimated: left.is_none() && ended.is_none_or(|ended| Some(ended) == joined),
         })
     }

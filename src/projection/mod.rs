@@ -308,11 +308,12 @@ impl Projector {
                 }
             }
         }
+        let mut telling = Vec::new();
         for (key, facts) in by_run {
             held.unwritten.runs.insert(key.clone());
             let (run, used) = held.runs.runs.entry(key).or_insert_with_key(|key| (Run::new(key.clone()), 0));
             *used = held.runs.step;
-            facts.into_iter().for_each(|fact| run.add(fact));
+            telling.extend(facts.into_iter().filter(|fact| run.add(fact)));
         }
         for key in unsettled {
             if let Some((run, used)) = held.runs.runs.get_mut(&key) {
@@ -326,7 +327,7 @@ impl Projector {
         if std::mem::take(&mut held.trimmed) {
             handles.extend(held.runs.runs.values().flat_map(|(run, _)| run.handles()));
         }
-        self.identify(&mut held, page, handles).await.map_err(|error| log_failed(&error))?;
+        self.identify(&mut held, &telling, handles).await.map_err(|error| log_failed(&error))?;
         if let Some(last) = page.last() {
             held.unwritten.facts += page.len();
             held.unwritten.last = Some(last.clone());

@@ -29,7 +29,7 @@ pub struct StayPerson {
 
 impl StayPerson {
     /// Who that is, if the stay says `told`.
-    pub fn of<'a>(&'a self, told: &Attributes<&'a str>) -> Option<&'a str> {
+    fn of<'a>(&'a self, told: &Attributes<&'a str>) -> Option<&'a str> {
         let own = match self.by? {
             PersonBy::User => told.user_uuid,
             PersonBy::Account => told.account,

@@ -127,14 +127,15 @@ impl Run {
         1 + self.stays.len() + self.recordings.len()
     }
 
-    /// Adds what an event says. Doing it again changes nothing, nor does the order.
-    pub fn add(&mut self, fact: &ProjectedEvent) {
+    /// Adds what an event says; whether it may tell more of who somebody is than was told. Doing it again changes nothing, nor does the
+    /// order.
+    pub fn add(&mut self, fact: &ProjectedEvent) -> bool {
         self.closes |= self.marks.add(fact);
         match &*fact.event {
             // Of whom neither a time nor anything else is told, nothing is known.
             "meeting.join" | "meeting.left" if fact.attendee.join_time.is_none() && is_nobody(&fact.attendee) => {}
-            "meeting.join" => self.stay_of(fact).joined(fact),
-            "meeting.left" => self.stay_of(fact).left(fact),
+            "meeting.join" => return self.stay_of(fact).joined(fact),
+            "meeting.left" => return self.stay_of(fact).left(fact),
             "record.finish" => {
                 let row = ready::finished(fact);
                 self.recorded.insert(row.event_id);
@@ -149,6 +150,7 @@ impl Run {
             }
             _ => {}
         }
+        false
     }
 
     /// Adds what came of calls.
@@ -420,7 +422,7 @@ impl Run {
         let mut changes: Vec<(i64, bool, usize)> = Vec::with_capacity(2 * self.stays.len());
         for kept in self.stays.values() {
             let next = numbers.len() + nobodies;
-            let number = match kept.person.of(&kept.stay.attributes()) {
+            let number = match kept.stay.person(&kept.person) {
                 Some(name) => *numbers.entry(name).or_insert(next),
                 None => {
                     nobodies += 1;

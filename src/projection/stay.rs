@@ -120,16 +120,18 @@ impl Stay {
         Self { join_time: Some(led).filter(|at| *at > Millis::EPOCH), ..Self::default() }
     }
 
-    /// Adds a join.
-    pub fn joined(&mut self, fact: &ProjectedEvent) {
-        merge(&mut self.join, self.left.as_ref(), fact);
+    /// Adds a join; whether it may tell more of who it is than was told.
+    pub fn joined(&mut self, fact: &ProjectedEvent) -> bool {
+        merge(&mut self.join, self.left.as_ref(), fact) != Merged::AsTold
     }
 
-    /// Adds a left.
-    pub fn left(&mut self, fact: &ProjectedEvent) {
-        if merge(&mut self.left, self.join.as_ref(), fact) {
+    /// Adds a left; whether it may tell more of who it is than was told.
+    pub fn left(&mut self, fact: &ProjectedEvent) -> bool {
+        let merged = merge(&mut self.left, self.join.as_ref(), fact);
+        if merged != Merged::Older {
             self.left_time = fact.attendee.left_time;
         }
+        merged != Merged::AsTold
     }
 
     /// Whether it is known when it began.
@@ -186,6 +188,13 @@ impl Stay {
         }
     }
 
+    /// Whose it is, if `person` is what is known of that.
+    pub fn person<'a>(&'a self, person: &'a StayPerson) -> Option<&'a str> {
+        let sides = [&self.left, &self.join].into_iter().flatten();
+        let own = |by| sides.filter_map(|side| side.attributes.person(by)).next();
+        person.by.and_then(|by| person.other.as_deref().or_else(|| own(by)))
+    }
+
     /// As a row. `ended` is when the run ended for who has not left.
     pub fn row(&self, stay_id: Uuid, run: &RunKey, ended: Option<Millis>, person: &StayPerson) -> StayRow {
         let (left_at, closed_by) = match (self.left_at(), ended) {
@@ -208,7 +217,7 @@ impl Stay {
         StayRow {
             stay_id,
             run: run.clone(),
-            person: person.of(&self.attributes()).map(Arc::from),
+            person: self.person(person).map(Arc::from),
             person_by: person.by,
             attributes,
             joined_at,
@@ -234,17 +243,29 @@ impl Stay {
     }
 }
 
+/// What came of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Merged {
+    /// It is not newer than what there is, and says nothing.
+    Older,
+    /// It is newer.
+    Newer,
+    /// It is newer, and says the same as the other side.
+    AsTold,
+}
+
 /// Takes the attributes of `fact` if it is newer. What the other side has too is kept once.
-fn merge(side: &mut Option<Side>, other: Option<&Side>, fact: &ProjectedEvent) -> bool {
-    let newer = side.as_ref().is_none_or(|side| side.event_id < fact.event_id);
-    if newer {
-        let details = FilledDetails::of(fact);
-        let texts = of_event(fact, &details);
-        let same = other.filter(|other| other.attributes.unpack() == texts);
-        let attributes = same.map_or_else(|| texts.pack(), |other| other.attributes.clone());
-        *side = Some(Side { event_id: fact.event_id, attributes });
+fn merge(side: &mut Option<Side>, other: Option<&Side>, fact: &ProjectedEvent) -> Merged {
+    if side.as_ref().is_some_and(|side| side.event_id >= fact.event_id) {
+        return Merged::Older;
     }
-    newer
+    let details = FilledDetails::of(fact);
+    let texts = of_event(fact, &details);
+    let same = other.filter(|other| other.attributes.unpack() == texts);
+    let merged = if same.is_some() { Merged::AsTold } else { Merged::Newer };
+    let attributes = same.map_or_else(|| texts.pack(), |other| other.attributes.clone());
+    *side = Some(Side { event_id: fact.event_id, attributes });
+    merged
 }
 
 /// What an event that was made from the platform's history tells beside the columns.

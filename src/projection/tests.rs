@@ -73,7 +73,9 @@ fn people(facts: &[ProjectedEvent]) -> People {
 /// Folds these facts into `run`: the rows that change.
 fn settled(run: &mut Run, people: &People, facts: &[ProjectedEvent]) -> Changes {
     let (mut changes, mut stays) = (Changes::default(), Vec::new());
-    facts.iter().for_each(|fact| run.add(fact));
+    facts.iter().for_each(|fact| {
+        run.add(fact);
+    });
     run.settle(people, &mut changes, &mut stays);
     changes.stays.extend(stays.into_iter().map(|id| run.stay_row(id).expect("a stay of the run")));
     changes

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::backfill::plan::{self, Plan};
 use crate::backfill::synthesis::{self, FilledEvent, FilledRun};
 use crate::backfill::{
-    ComparisonError, Error, MergedRun, NoSubscriber, SeenEnterprise, merged_runs, seen_enterprises, store,
+    ComparisonError, Enterprises, Error, MergedRun, NoSubscriber, SeenEnterprise, merged_runs, seen_enterprises, store,
     tables_are_current,
 };
 use crate::cursor::lease;
@@ -96,6 +96,7 @@ fn kind(error: &ComparisonError) -> Option<Inconclusive> {
     match error {
         ComparisonError::Nobody(NoSubscriber::Unknown(_)) => Some(Inconclusive::NoSubscriber),
         ComparisonError::NotAdministrator(_) => Some(Inconclusive::NotAdministrator),
+        ComparisonError::OfEnterprise { error, .. } => kind(error),
         ComparisonError::Changed => Some(Inconclusive::Incomplete),
         _ => error.platform_error().map(|error| match error.class {
             Class::Incomplete => Inconclusive::Incomplete,
@@ -143,18 +144,19 @@ pub struct RunningMeetings {
     memory: SeenRuns,
     /// How many readings in a row were implausible.
     implausible: u32,
+    throttle: Throttle,
 }
 
 impl RunningMeetings {
     /// The task, with nothing remembered.
     #[must_use]
     pub fn new(parts: RunningParts) -> Self {
-        Self { parts, memory: SeenRuns::default(), implausible: 0 }
+        let throttle = Throttle::new(1, Duration::from_secs(3_600));
+        Self { parts, memory: SeenRuns::default(), implausible: 0, throttle }
     }
 
     /// Reads the list once per `every`, until `stop`.
     pub async fn run(mut self, every: Duration, migrated: CancellationToken, stop: CancellationToken) {
-        let throttle = Throttle::new(1, Duration::from_secs(3_600));
         let work = async {
             migrated.cancelled().await;
             let mut next = Duration::ZERO;
@@ -180,7 +182,7 @@ impl RunningMeetings {
                     let advice = error.platform_error().map_or("", |error| error.advice);
                     pause = error.platform_error().and_then(|error| error.wait).unwrap_or_default().max(every);
                     let kind = kind(&error).map_or("database", Into::into);
-                    throttle.run(kind, |suppressed| {
+                    self.throttle.run(kind, |suppressed| {
                         tracing::warn!(%error, advice, suppressed, "nothing is concluded from the platform's running meetings: a \
                             lost meeting.end stays open until the next reading, or until backfill");
                     });
@@ -222,10 +224,21 @@ impl RunningMeetings {
             return Ok(Healed::default());
         }
         let subscribers = Arc::clone(&self.parts.subscribers.borrow());
-        let enterprises = seen_enterprises(&subscribers, &client).await?;
+        let Enterprises { seen: enterprises, mut refused } = seen_enterprises(&subscribers, &client).await?;
         // Another subscriber's meetings may be another enterprise's, which these lists do not have.
         live.retain(|run| enterprises.iter().any(|of| *of.subscriber_id == *run.subscriber_id));
-        let listed = list(&enterprises).await?;
+        let listed = list(&enterprises, &mut refused).await?;
+        for error in refused {
+            // Of what may be there again in a moment, nothing is concluded.
+            if error.platform_error().is_none_or(|error| error.class == Class::Transient) {
+                return Err(error);
+            }
+            self.parts.metrics.inconclusive.of(kind(&error).unwrap_or(Inconclusive::Refused)).inc();
+            let advice = error.platform_error().map_or("", |error| error.advice);
+            self.throttle.run("refused", |suppressed| {
+                tracing::warn!(%error, advice, suppressed, "nothing is concluded of an enterprise's running meetings: of the others' it is");
+            });
+        }
         let now = clock.now();
         self.parts.metrics.read.set(now.seconds());
         #[expect(clippy::cast_precision_loss, reason = "a count")]
@@ -346,7 +359,7 @@ impl RunningMeetings {
             inside.push((uuid, conference, &of.subscriber_id, present));
         }
         // Who is in is asked for by number: another run may have begun under it meanwhile.
-        let again = list(enterprises).await?;
+        let again = list(enterprises, &mut Vec::new()).await?;
         for (uuid, conference, subscriber_id, present) in inside {
             if !again.contains_key(uuid) {
                 continue;
@@ -422,11 +435,22 @@ struct Listed {
     of: SeenEnterprise,
 }
 
-/// The running meetings of all enterprises, by UUID.
-async fn list(enterprises: &[SeenEnterprise]) -> Result<HashMap<String, Listed>, ComparisonError> {
+/// The running meetings of all enterprises, by UUID. Those of which the platform refuses the list are added to `refused`, unless it is the
+/// only one.
+async fn list(
+    enterprises: &[SeenEnterprise],
+    refused: &mut Vec<ComparisonError>,
+) -> Result<HashMap<String, Listed>, ComparisonError> {
     let mut found = HashMap::new();
     for of in enterprises {
-        let (listed, whole) = all(of.client.running()).await?;
+        let (listed, whole) = match all(of.client.running()).await {
+            Ok(listed) => listed,
+            Err(error) if error.class == Class::Configuration && enterprises.len() > 1 => {
+                refused.push(ComparisonError::from(error).of_enterprise(of.client.corp_id().map(str::to_owned)));
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         if !whole {
             return Err(ComparisonError::Changed);
         }

@@ -178,8 +178,14 @@ async fn a_service_provider_sees_its_enterprises_each_by_a_token_of_its_own(back
     assert!(sum.days.iter().filter_map(|day| day.would_fill).sum::<u64>() >= 26, "{sum}");
     let one = compared(&rig, &corps[1..]).await.expect("it is compared");
     assert_eq!(one.days.iter().filter_map(|day| day.platform.meetings).sum::<u64>(), 10, "its own alone: {one}");
+    // Whose sign-in is refused is told, and the others are compared.
+    let some = [corps[1].clone(), "corp-c".to_owned()];
+    let others = compared(&rig, &some).await.expect("it is compared");
+    assert_eq!((&others.days, others.not_compared.len()), (&one.days, 1), "{others}");
+    assert!(others.to_string().contains("NOT COMPARED: enterprise corp-c: "), "{others}");
+    assert!(one.days.iter().any(|day| day.would_fill_of.contains_key("corp-b")), "{one}");
     let refused = compared(&rig, &[]).await.expect_err("whose?");
     assert!(refused.to_string().contains("platform.corp_ids"), "{refused}");
-    let mut task = rig.task_of(client(&rig, &corps));
+    let mut task = rig.task_of(client(&rig, &[&corps[..], &some[1..]].concat()));
     assert_eq!(rig.reads(&mut task, 3).await.expect("a reading").starts, 1, "of whichever enterprise");
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::PersonBy;
+
 /// The texts in a single allocation, because many thousands of these are kept during live meetings, and where each of them ends.
 /// A missing text is empty.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,11 +113,26 @@ impl ParticipantAttributes {
     /// The texts as separate fields.
     #[must_use]
     pub fn unpack(&self) -> Attributes<&str> {
-        let mut start = 0;
-        Attributes::from_array(self.0.ends.map(|end| {
-            let text = self.0.texts.get(std::mem::replace(&mut start, end as usize)..end as usize);
-            text.filter(|text| !text.is_empty())
-        }))
+        Attributes::from_array(std::array::from_fn(|text| self.text(text)))
+    }
+
+    /// What tells who it is, where that is known by this.
+    #[must_use]
+    pub fn person(&self, by: PersonBy) -> Option<&str> {
+        self.text(match by {
+            PersonBy::Participant => 1,
+            PersonBy::User => 2,
+            PersonBy::Account => 3,
+            PersonBy::Name => 4,
+            PersonBy::Number => 5,
+        })
+    }
+
+    /// One of the texts, by its place among the fields.
+    fn text(&self, place: usize) -> Option<&str> {
+        let end = *self.0.ends.get(place)? as usize;
+        let start = place.checked_sub(1).and_then(|before| self.0.ends.get(before)).map_or(0, |end| *end as usize);
+        if start == end { None } else { self.0.texts.get(start..end) }
     }
 }
 
@@ -152,6 +169,11 @@ mod tests {
         };
         let packed = texts.pack();
         assert_eq!(packed.unpack(), texts);
+        assert_eq!([PersonBy::User, PersonBy::Name].map(|by| packed.person(by)), [Some("u"), Some("李")]);
+        let told =
+            Attributes { participant_id: Some("p"), account: Some("a"), call_number: Some("+1"), ..texts }.pack();
+        let others = [PersonBy::Participant, PersonBy::Account, PersonBy::Number];
+        assert_eq!(others.map(|by| told.person(by)), [Some("p"), Some("a"), Some("+1")]);
         assert_eq!(ParticipantAttributes::default().unpack(), Attributes::default());
         let json = serde_json::to_string(&packed).expect("JSON");
         assert_eq!(serde_json::from_str::<ParticipantAttributes>(&json).expect("the same"), packed);

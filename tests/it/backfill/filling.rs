@@ -4,7 +4,8 @@ use rand::{RngExt, SeedableRng, rngs::Xoshiro256PlusPlus};
 use serde_json::{Value, json};
 
 use super::scene::{HOUR, Scene, at, lost, now, options, pushes};
-use crate::support::postgres::{self, Postgres};
+use crate::log_contract::fixture::{Backend, on_both};
+use crate::support::postgres::{Postgres, psql};
 use convoke_simulator::platform::{Call, PlatformOptions, Run};
 
 fn nothing(report: &Value) {
@@ -61,7 +62,7 @@ async fn it_fills_the_same_on_postgresql() {
     nothing(&scene.backfill().await);
     let counts =
         "SELECT count(*) || ' ' || sum(stays) || ' ' || sum(recordings) FROM meetings WHERE ended_at > started_at";
-    assert_eq!(postgres::psql(&postgres.url(), counts), "9 27 3");
+    assert_eq!(psql(&postgres.url(), counts), "9 27 3");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,11 +198,16 @@ async fn a_long_range_is_asked_for_day_by_day_and_every_run_is_looked_at_once() 
     scene.everything_is_there().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn each_enterprise_of_a_service_provider_is_filled_by_a_token_of_its_own() {
+on_both! {
+    each_enterprise_of_a_service_provider_is_filled_by_a_token_of_its_own
+}
+
+async fn each_enterprise_of_a_service_provider_is_filled_by_a_token_of_its_own(backend: Backend) {
     let corps = ["corp-a", "corp-b"];
     let corp_ids = corps.map(str::to_owned).to_vec();
-    let scene = Scene::new(PlatformOptions { sp_id: Some("provider".to_owned()), corp_ids, ..options() }).await;
+    let options = PlatformOptions { sp_id: Some("provider".to_owned()), corp_ids, ..options() };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let scene = Scene::on(options, folder, backend.url.clone()).await;
     let of = |(number, run): (usize, Run)| Run { corp_id: Some(corps[number % 2].to_owned()), ..run };
     scene.remember(lost(6, 2).enumerate().map(of));
     let builder = |command: &str| scene.builder().setting("PLATFORM_SP_ID", "provider").arg(command);
@@ -209,14 +215,19 @@ async fn each_enterprise_of_a_service_provider_is_filled_by_a_token_of_its_own()
     let refused = backfill().run().await;
     assert_eq!(refused.code(), 2, "{}", refused.stderr);
     assert!(refused.stderr.contains("platform.corp_ids"), "{}", refused.stderr);
+    // Whose sign-in is refused is told, and the others are filled.
+    let wrong = backfill().setting("PLATFORM_CORP_IDS", "corp-c,corp-a").run().await;
+    assert!(wrong.code() == 1 && wrong.stderr.contains("enterprise corp-c"), "{}", wrong.stderr);
+    let report: Value = serde_json::from_str(&wrong.stdout).expect("a report");
+    assert_eq!((&report["runs"], &report["filled"]["meeting.end"]), (&json!(3), &json!(3)), "{report:#}");
     let finished = backfill().setting("PLATFORM_CORP_IDS", "corp-a,corp-b").run().await;
     assert_eq!(finished.code(), 0, "{}", finished.stderr);
     let reports: Result<Vec<Value>, _> = serde_json::Deserializer::from_str(&finished.stdout).into_iter().collect();
     assert_eq!(reports.expect("reports").iter().map(|report| report["runs"].clone()).collect::<Vec<_>>(), [3, 3]);
-    scene.everything_is_there().await;
+    for (table, count) in [("meetings WHERE ended_at > started_at", "6"), ("attendance", "12")] {
+        assert_eq!(backend.value(&format!("SELECT count(*) FROM {table}")).await, count, "{table}");
+    }
     assert_eq!(scene.platform.tokens(), 0, "all are returned");
-    let wrong = backfill().setting("PLATFORM_CORP_IDS", "corp-c,corp-a").run().await;
-    assert!(wrong.code() == 1 && wrong.stderr.contains("enterprise corp-c"), "{}", wrong.stderr);
     let checked = builder("check").setting("PLATFORM_CORP_IDS", "corp-a,corp-c").run().await;
     for words in ["corp-a: its meetings can be asked for", "corp-c: "] {
         assert!(checked.stdout.contains(words), "{}", checked.stdout);
