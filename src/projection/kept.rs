@@ -7,11 +7,11 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use convoke_core::time::Millis;
-use convoke_log::KeptRow;
+use convoke_log::{ClosedBy, KeptRow};
 use uuid::Uuid;
 
 use super::people::StayPerson;
-use super::stay::Stay;
+use super::stay::{Ended, Stay};
 
 /// A stay that is over.
 #[derive(Debug)]
@@ -25,8 +25,8 @@ pub struct Attended<'a> {
 }
 
 impl<'a> Attended<'a> {
-    /// `None` if no time is told of it. `ended` is when the run ended for who has not left.
-    pub fn new(stay_id: Uuid, stay: &'a Stay, person: &'a StayPerson, ended: Option<Millis>) -> Option<Self> {
+    /// `None` if no time is told of it. `ended` is when, and how, it ended for who has not left.
+    pub fn new(stay_id: Uuid, stay: &'a Stay, person: &'a StayPerson, ended: Option<Ended>) -> Option<Self> {
         let (joined, left) = (stay.joined_at(), stay.left_at());
         let from = joined.or(left)?;
         let name = stay.attributes().display_name;
@@ -34,10 +34,10 @@ impl<'a> Attended<'a> {
         Some(Self {
             person: person.map_or_else(|| stay_id.to_string().into(), Cow::Borrowed),
             from,
-            until: left.or(ended).map_or(from, |until| until.max(from)),
+            until: left.or(ended.map(|(at, _)| at)).map_or(from, |until| until.max(from)),
             stay_id,
             name,
-            estimated: left.is_none() && ended.is_none_or(|ended| Some(ended) == joined),
+            estimated: left.is_none() && ended.is_none_or(|(at, by)| by == ClosedBy::Rejoin || Some(at) == joined),
         })
     }
 

@@ -23,7 +23,8 @@
 //!   which is the newest. What the left says counts more than what the join says.
 //! - A stay ends with its left. If there is none, it is `open` while the run is `live`; once it is not, the stay ended at the
 //!   run's first end or conclusion at or after its beginning (`meeting_end`), for an end puts everybody out; if there is none,
-//!   it began when the run was over, and ended at once. So an end closes stays, a run that starts again opens them again, its
+//!   it began when the run was over, and ended at once. A participant who joined again without a left had left by then, also
+//!   while the run goes on (`rejoin`), if it did not end before that. So an end closes stays, a run that starts again opens them again, its
 //!   next end closes them as before, and a left or an earlier end that becomes known later corrects that.
 //! - Joins and lefts without `joinTime` count only as long as there are none with one of the same participant. Their stay begins when
 //!   its newest join happened; a left without `leftTime` ends it when the left happened, and
@@ -53,6 +54,7 @@ mod marks;
 mod people;
 mod ready;
 mod rebuild;
+mod rejoins;
 mod run;
 mod stay;
 

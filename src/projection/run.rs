@@ -10,7 +10,8 @@ use super::kept;
 use super::marks::{MAX_REMEMBERED, Marks, greatest};
 use super::people::{self, NamedStay, People, StayPerson};
 use super::ready::{self, LatestReady};
-use super::stay::{Stay, is_nobody, stay_id};
+use super::rejoins::Rejoins;
+use super::stay::{Ended, Stay, is_nobody, stay_id};
 use convoke_core::id::EventId;
 use convoke_core::time::Millis;
 use convoke_log::{
@@ -21,12 +22,12 @@ use convoke_log::{
 /// Before the column `internal` of a stay whose reason of leaving a call told, and no event of its own.
 const TOLD_BY_CALL: char = 'r';
 
-/// A stay, and whether the run's end closes it in the row that is written: as long as the run goes on, none does.
+/// A stay, and what closes it in the row that is written, if there is no left.
 #[derive(Debug)]
 struct Kept {
     stay: Stay,
     person: StayPerson,
-    closed: Option<Millis>,
+    closed: Option<Ended>,
     /// Whether it is in `touched`.
     touched: bool,
 }
@@ -45,6 +46,8 @@ pub struct Run {
     written: Option<MeetingRow>,
     /// Those of the stays of which no time of joining is told.
     untimed: HashSet<Uuid>,
+    /// Participants who joined more than once.
+    rejoins: Rejoins,
     /// Stays of which something new is known.
     touched: Vec<Uuid>,
     /// Recordings of which something new is known.
@@ -77,6 +80,7 @@ impl Run {
             called: BTreeSet::new(),
             written: None,
             untimed: HashSet::new(),
+            rejoins: Rejoins::default(),
             touched: Vec::new(),
             recorded: BTreeSet::new(),
             closes: false,
@@ -105,9 +109,11 @@ impl Run {
                 row.attributes = Attributes { leave_reason: None, ..row.attributes.unpack() }.pack();
             }
             let stay = Stay::of(&row)?;
-            let closed = row.left_at.filter(|_| row.closed_by == ClosedBy::MeetingEnd);
+            let closed = row.left_at.zip(Some(row.closed_by).filter(|by| *by != ClosedBy::Left));
             if !stay.is_timed() {
                 run.untimed.insert(row.stay_id);
+            } else if stay.attributes().participant_id.is_some() {
+                run.rejoins.add(row.stay_id);
             }
             let person = StayPerson::read(row.person.as_deref(), row.person_by, &stay.attributes());
             run.stays.insert(row.stay_id, Kept { stay, person, closed, touched: false });
@@ -186,8 +192,10 @@ impl Run {
 
     fn stay_of(&mut self, fact: &ProjectedEvent) -> &mut Stay {
         let id = stay_id(&self.key, &fact.attendee);
-        if fact.attendee.join_time.is_none() {
-            self.untimed.insert(id);
+        match (fact.attendee.join_time, &fact.attendee.participant_id) {
+            (None, _) => drop(self.untimed.insert(id)),
+            (Some(_), Some(_)) if !self.stays.contains_key(&id) => self.rejoins.add(id),
+            _ => {}
         }
         self.stay(id)
     }
@@ -210,6 +218,11 @@ impl Run {
         for id in &there {
             let Some(kept) = self.stays.remove(id) else { continue };
             self.untimed.remove(id);
+            let others = self.rejoins.remove(*id);
+            let others = others.into_iter().filter(|other| !ids.contains(other) && self.stays.contains_key(other));
+            for other in others.collect::<Vec<_>>() {
+                self.stay(other);
+            }
             if kept.stay.is_timed() {
                 let (id, stay) = kept.stay.forgotten(&self.key);
                 self.stay(id).absorb(stay);
@@ -240,14 +253,18 @@ impl Run {
         let live = self.status() == Status::Live;
         let ends = std::mem::take(&mut self.closes) || self.live != live;
         self.live = live;
-        if ends {
-            for (id, kept) in &mut self.stays {
-                if kept.closed != ended(&self.marks, live, &kept.stay) && !std::mem::replace(&mut kept.touched, true) {
-                    self.touched.push(*id);
-                }
+        let unsettled = std::mem::take(&mut self.unsettled);
+        let others: Vec<Uuid> = match ends || unsettled {
+            true => self.stays.keys().copied().collect(),
+            false => self.rejoins.of(&self.touched).collect(),
+        };
+        for id in others {
+            let Some(kept) = self.stays.get_mut(&id) else { continue };
+            let ended = ended(&self.marks, &self.rejoins, live, (id, &kept.stay));
+            if kept.closed != ended && !std::mem::replace(&mut kept.touched, true) {
+                self.touched.push(id);
             }
         }
-        let unsettled = std::mem::take(&mut self.unsettled);
         let mut kept = None;
         if unsettled || ends || !self.touched.is_empty() || !gone.is_empty() {
             self.renames |= ends || !gone.is_empty();
@@ -258,7 +275,7 @@ impl Run {
         let touched = std::mem::take(&mut self.touched);
         for id in &touched {
             let Some(kept) = self.stays.get_mut(id) else { continue };
-            kept.closed = ended(&self.marks, live, &kept.stay);
+            kept.closed = ended(&self.marks, &self.rejoins, live, (*id, &kept.stay));
             kept.touched = false;
         }
         stays.extend(touched);
@@ -292,7 +309,7 @@ impl Run {
         }
         let stays = self.stays.iter().filter(|_| self.kept_id.is_some());
         let stays = stays.filter_map(|(id, kept)| {
-            kept::Attended::new(*id, &kept.stay, &kept.person, marks.closing(kept.stay.joined_at(), live))
+            kept::Attended::new(*id, &kept.stay, &kept.person, ended(marks, &self.rejoins, live, (*id, &kept.stay)))
         });
         let people = kept::people(stays.collect());
         (before.is_some() || self.kept_id.is_some()).then_some(KeptRows { before, people })
@@ -390,8 +407,7 @@ impl Run {
         for (id, kept) in self.stays.iter().filter(|(_, kept)| kept.person.by == Some(PersonBy::Name)) {
             let from = kept.stay.joined_at().or_else(|| kept.stay.left_at());
             let Some((name, from)) = kept.stay.attributes().display_name.zip(from) else { continue };
-            let joined = kept.stay.joined_at();
-            let left = kept.stay.left_at().or_else(|| self.marks.closing(joined, live));
+            let left = kept.stay.left_at().or_else(|| until(&self.marks, &self.rejoins, live, (*id, &kept.stay)));
             names.entry(name).or_default().push((from, left, *id));
         }
         let named: Vec<Uuid> = names.values().flatten().map(|(.., id)| *id).collect();
@@ -420,7 +436,7 @@ impl Run {
         let mut numbers: HashMap<&str, usize> = HashMap::with_capacity(self.stays.len());
         let mut nobodies = 0;
         let mut changes: Vec<(i64, bool, usize)> = Vec::with_capacity(2 * self.stays.len());
-        for kept in self.stays.values() {
+        for (id, kept) in &self.stays {
             let next = numbers.len() + nobodies;
             let number = match kept.stay.person(&kept.person) {
                 Some(name) => *numbers.entry(name).or_insert(next),
@@ -432,7 +448,7 @@ impl Run {
             if let Some(joined) = kept.stay.joined_at() {
                 let joined = joined.get();
                 changes.push((joined, true, number));
-                let left = kept.stay.left_at().or_else(|| self.marks.closing(kept.stay.joined_at(), live));
+                let left = kept.stay.left_at().or_else(|| until(&self.marks, &self.rejoins, live, (*id, &kept.stay)));
                 let left = left.map(|left| left.get().max(joined + 1));
                 changes.extend(left.map(|left| (left, false, number)));
             }
@@ -455,9 +471,22 @@ impl Run {
     }
 }
 
-/// When the run's end closed this stay, if nobody left, and if the run does not go on.
-fn ended(marks: &Marks, live: bool, stay: &Stay) -> Option<Millis> {
-    if live || stay.left_at().is_some() { None } else { marks.closing(stay.joined_at(), live) }
+/// Until when somebody was there at most of whom no left was told: until the run ended, or until they joined again.
+fn until(marks: &Marks, rejoins: &Rejoins, live: bool, (id, stay): (Uuid, &Stay)) -> Option<Millis> {
+    marks.closing(stay.joined_at(), live).into_iter().chain(rejoins.next(id)).min()
+}
+
+/// What closed this stay, if there is no left: as long as the run goes on, nothing does, unless they joined again.
+fn ended(marks: &Marks, rejoins: &Rejoins, live: bool, (id, stay): (Uuid, &Stay)) -> Option<Ended> {
+    if stay.left_at().is_some() {
+        return None;
+    }
+    match (marks.closing(stay.joined_at(), live), rejoins.next(id)) {
+        (Some(end), Some(again)) if end <= again => Some((end, ClosedBy::MeetingEnd)),
+        (_, Some(again)) => Some((again, ClosedBy::Rejoin)),
+        (Some(end), None) if !live => Some((end, ClosedBy::MeetingEnd)),
+        _ => None,
+    }
 }
 
 /// The numbers of which it is to be looked at again whether runs that have not ended are over, because this run's row changes in

@@ -102,6 +102,9 @@ impl Internal {
     }
 }
 
+/// When a stay of which no left was told ended, and how.
+pub type Ended = (Millis, ClosedBy);
+
 /// One stay.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Stay {
@@ -195,11 +198,11 @@ impl Stay {
         person.by.and_then(|by| person.other.as_deref().or_else(|| own(by)))
     }
 
-    /// As a row. `ended` is when the run ended for who has not left.
-    pub fn row(&self, stay_id: Uuid, run: &RunKey, ended: Option<Millis>, person: &StayPerson) -> StayRow {
+    /// As a row. `ended` is when, and how, it ended for who has not left.
+    pub fn row(&self, stay_id: Uuid, run: &RunKey, ended: Option<Ended>, person: &StayPerson) -> StayRow {
         let (left_at, closed_by) = match (self.left_at(), ended) {
             (Some(at), _) => (Some(at), ClosedBy::Left),
-            (None, Some(at)) => (Some(at), ClosedBy::MeetingEnd),
+            (None, Some((at, by))) => (Some(at), by),
             (None, None) => (None, ClosedBy::Open),
         };
         let joined_at = self.joined_at();

@@ -110,6 +110,8 @@ convoke_core::words! {
         Left = "left",
         /// The meeting ended.
         MeetingEnd = "meeting_end",
+        /// The participant joined again: they had left by then.
+        Rejoin = "rejoin",
         /// It has not ended.
         Open = "open",
     }

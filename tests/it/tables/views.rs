@@ -102,6 +102,9 @@ fn odd() -> Vec<String> {
         event("meeting.left", 900, &who("o3", 400, 800).replace("user-o3", "user-both")),
         event("meeting.left", 900, &who("o4", 400, 800).replace("user-o4", "user-both")),
         event("meeting.left", 900, &who("o5", 800, 900).replace("user-o5", "user-both")),
+        // Twice the same participant, without a left between.
+        event("meeting.join", 1_000, &who("o8", 1_000, 0)),
+        event("meeting.join", 70_000, &who("o8", 70_000, 0)),
         // It is not known when they joined; of the second not even that they did.
         untold(event("meeting.join", 700, &who("o6", 700, 0))),
         untold(event("meeting.left", 60_000, &who("o7", 700, 50_000))),
@@ -143,6 +146,11 @@ pub async fn the_views_say_what_counting_by_hand_says(backend: Backend) {
         let inside = people.keys().filter(|(run, _)| *run == uuid).count();
         assert_eq!(run["participants"], inside, "the table and the view count the same people: {run}");
     }
+    let rejoined: Vec<&Value> = seen.attendance.iter().filter(|row| row["closed_by"] == "rejoin").collect();
+    assert!(
+        !rejoined.is_empty() && rejoined.iter().all(|row| row["estimated"].as_bool() == Some(true)),
+        "{rejoined:?}"
+    );
     let late = &seen.views["late_joiners"];
     assert!(!late.is_empty() && late.iter().all(|row| row["minutes_late"].as_f64() > Some(1.0)), "{late:?}");
     let (kept, all) = kept_and_added_up(&backend, &seen).await;

@@ -20,9 +20,8 @@ use convoke_core::id::{EventId, Seq};
 
 static MEETINGS: LazyLock<BulkStatement> = LazyLock::new(|| BulkStatement::upsert("meetings", MEETING, 2, 2));
 static KEPT_ATTENDANCE: LazyLock<BulkStatement> =
-    LazyLock::new(|| BulkStatement::upsert("kept_attendance", KEPT, 2, 2).or_rollback());
-static ATTENDANCE: LazyLock<BulkStatement> =
-    LazyLock::new(|| BulkStatement::upsert("attendance", STAY, 3, 1).or_rollback());
+    LazyLock::new(|| BulkStatement::upsert("kept_attendance", KEPT, 10, 2).or_rollback());
+static ATTENDANCE: LazyLock<BulkStatement> = LazyLock::new(|| BulkStatement::upsert("attendance", STAY, 3, 1));
 static CALLS: LazyLock<BulkStatement> = LazyLock::new(|| BulkStatement::upsert("call_results", CALL_RESULT, 2, 2));
 static RECORDINGS: LazyLock<BulkStatement> = LazyLock::new(|| BulkStatement::upsert("recordings", RECORDING, 1, 1));
 static IDENTITIES: LazyLock<BulkStatement> = LazyLock::new(|| BulkStatement::upsert("identities", IDENTITY, 4, 4));

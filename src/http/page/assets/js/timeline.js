@@ -90,5 +90,5 @@ export function timeline({ meeting, stays, recordings, until }) {
     event.target.remove();
   } }, t('meeting.all_lines', { n: all.length, count: all.length }));
   return h('div', { class: 'timeline-frame' }, picture, more,
-    h('ul', { class: 'legend', 'aria-hidden': 'true' }, ['left', 'meeting_end', 'open'].map((how) => h('li', null, h('span', { class: `bar bar-${how}` }), t(`closed_by.${how}`)))));
+    h('ul', { class: 'legend', 'aria-hidden': 'true' }, ['left', 'meeting_end', 'rejoin', 'open'].map((how) => h('li', null, h('span', { class: `bar bar-${how}` }), t(`closed_by.${how}`)))));
 }

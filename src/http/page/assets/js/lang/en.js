@@ -245,6 +245,7 @@ export default {
 
   'closed_by.left': 'Left',
   'closed_by.meeting_end': 'Until the end of the run',
+  'closed_by.rejoin': 'Until they joined again',
   'closed_by.open': 'Still there',
 
   'filter.label': 'Filter',

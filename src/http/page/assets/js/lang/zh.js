@@ -245,6 +245,7 @@ export default {
 
   'closed_by.left': '已离开',
   'closed_by.meeting_end': '直到会议结束',
+  'closed_by.rejoin': '直到再次入会',
   'closed_by.open': '仍在会中',
 
   'filter.label': '筛选',

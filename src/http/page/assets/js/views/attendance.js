@@ -8,7 +8,7 @@ import { pages } from '../list.js';
 import { empty, heading, meetingLink } from '../parts.js';
 import { stayColumns } from './meeting.js';
 
-const CLOSED_BY = ['left', 'meeting_end', 'open'];
+const CLOSED_BY = ['left', 'meeting_end', 'rejoin', 'open'];
 
 export function attendance({ query, masked, signal, announce }) {
   const fields = [
