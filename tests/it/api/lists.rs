@@ -165,7 +165,7 @@ pub async fn limits_are_said_and_what_is_not_there_is_not_found(backend: Backend
         ("events?event=a&event=b", "once each"),
         ("events?subscriber=", "1 to 100"),
         ("meetings?status=dead", "scheduled cancelled live ended concluded"),
-        ("attendance?closed_by=me", "left meeting_end open"),
+        ("attendance?closed_by=me", "left meeting_end rejoin open"),
         ("events?cursor=abc", "next from the same list"),
         (&format!("events?order=oldest&cursor={next}"), "next from the same list"),
         (&format!("events?event=meeting.join&cursor={next}"), "next from the same list"),
