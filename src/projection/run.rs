@@ -478,14 +478,14 @@ fn until(marks: &Marks, rejoins: &Rejoins, live: bool, (id, stay): (Uuid, &Stay)
 
 /// What closed this stay, if there is no left: as long as the run goes on, nothing does, unless they joined again.
 fn ended(marks: &Marks, rejoins: &Rejoins, live: bool, (id, stay): (Uuid, &Stay)) -> Option<Ended> {
-    if stay.left_at().is_some() {
+    let again = rejoins.next(id);
+    if (live && again.is_none()) || stay.left_at().is_some() {
         return None;
     }
-    match (marks.closing(stay.joined_at(), live), rejoins.next(id)) {
-        (Some(end), Some(again)) if end <= again => Some((end, ClosedBy::MeetingEnd)),
-        (_, Some(again)) => Some((again, ClosedBy::Rejoin)),
-        (Some(end), None) if !live => Some((end, ClosedBy::MeetingEnd)),
-        _ => None,
+    match (marks.closing(stay.joined_at(), live), again) {
+        (Some(end), Some(again)) if end > again => Some((again, ClosedBy::Rejoin)),
+        (Some(end), _) => Some((end, ClosedBy::MeetingEnd)),
+        (None, again) => again.map(|again| (again, ClosedBy::Rejoin)),
     }
 }
 
