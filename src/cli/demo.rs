@@ -282,6 +282,9 @@ impl DemoSetup {
             ("CONVOKE_PLATFORM_APP_ID", PLATFORM_APP_ID.to_owned()),
             ("CONVOKE_PLATFORM_APP_KEY_FILE", text(&self.platform_key_file)),
             ("CONVOKE_RECORDINGS_ENABLED", "true".to_owned()),
+            ("CONVOKE_LIVE_ENABLED", "true".to_owned()),
+            ("CONVOKE_LIVE_MEETINGS", "all".to_owned()),
+            ("CONVOKE_LIVE_MESSAGES", "status,participants,waiting_room,speakers".to_owned()),
         ]
     }
 

@@ -75,6 +75,8 @@ async fn platform(arguments: &SimulateArgs, address: SocketAddr) -> Outcome {
     eprintln!("  export CONVOKE_PLATFORM_URL={}", platform.url());
     eprintln!("  export CONVOKE_PLATFORM_APP_ID={APP_ID}");
     eprintln!("  export CONVOKE_PLATFORM_APP_KEY_FILE={}", key_file.display());
+    eprintln!("and, to hear what happens inside running meetings:");
+    eprintln!("  export CONVOKE_LIVE_ENABLED=true CONVOKE_LIVE_MEETINGS=all");
     eprintln!("waiting until a subscription is enabled");
 
     let stop = CancellationToken::new();

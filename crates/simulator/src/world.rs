@@ -30,6 +30,9 @@ const MAX_RETIRED_IDS: usize = 64;
 pub(crate) trait Witness: std::fmt::Debug + Send + Sync {
     /// The first `done` steps of `script` have happened. A meeting that was cancelled is not there any more.
     fn note(&self, script: &Script, done: usize);
+
+    /// The same; the last step was that somebody came or went.
+    fn passed(&self, script: &Script, done: usize);
 }
 
 /// What the world is to be like. The same settings make the same world.
@@ -129,10 +132,11 @@ impl World {
         info.clear();
         let event = write(info, &live.script, step.what, at);
         let meeting_uuid = live.script.uuid_of(step.what);
-        if let Some(witness) = &self.witness
-            && !matches!(step.what, What::Join(_) | What::Left(_))
-        {
-            witness.note(&live.script, live.done);
+        if let Some(witness) = &self.witness {
+            match step.what {
+                What::Join(_) | What::Left(_) => witness.passed(&live.script, live.done),
+                _ => witness.note(&live.script, live.done),
+            }
         }
         match live.script.steps.get(live.done) {
             Some(following) => self.next.push(Reverse((following.at, slot))),

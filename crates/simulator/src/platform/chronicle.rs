@@ -12,8 +12,8 @@ use crate::script::{Script, Step, What};
 use crate::world::Witness;
 use convoke_core::time::Millis;
 
-/// Records in the platform what happens in a world. Who comes and goes is recorded when something else happens: a running meeting may
-/// have more people in it than the platform says.
+/// Records in the platform what happens in a world. Who comes and goes is recorded when something else happens, or while somebody
+/// listens to the meeting: a running meeting may have more people in it than the platform says.
 #[derive(Clone)]
 pub struct Chronicle(pub(super) Arc<Shared>);
 
@@ -43,10 +43,19 @@ impl Witness for Chronicle {
                         new.decoded_from = known.decoded_from;
                     }
                 }
-                state.live.follow(&run, decoded_from);
+                let next = script.steps.get(..=done).filter(|steps| matches!(steps[done].what, What::Join(_)));
+                let next = next.and_then(|steps| stays(steps, script).pop());
+                let latest = done.checked_sub(1).and_then(|last| script.steps.get(last));
+                state.live.follow(&run, next.as_ref(), latest.map_or(decoded_from, |step| at(step.at)));
                 state.archive.put(run);
             }
             None => drop(state.archive.remove(&uuid_text(script.meeting.uuid))),
+        }
+    }
+
+    fn passed(&self, script: &Script, done: usize) {
+        if self.0.state().live.is_heard(&script.meeting.id.to_string()) {
+            self.note(script, done);
         }
     }
 }

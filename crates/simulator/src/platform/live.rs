@@ -6,7 +6,6 @@
 //! full messages, and later ones are incremental; what was told while nobody listened is not told again, unless [`Room::repeats`].
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -15,7 +14,7 @@ use hyper::HeaderMap;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
-use super::archive::{Archive, Run, State};
+use super::archive::{Archive, Run, State, Stay};
 use super::options::PlatformOptions;
 use super::refusal::Refusal;
 use super::request::Query;
@@ -87,6 +86,8 @@ pub struct Room {
     /// One that the next overtakes.
     held: Option<(String, String)>,
     over: bool,
+    /// Its time is that of a script, which may be long ago.
+    scripted: bool,
     /// Whoever comes back is told so many of the last messages once more.
     pub repeats: usize,
     /// Every second message is overtaken by the one after it.
@@ -106,7 +107,7 @@ impl Room {
 
     /// Somebody comes.
     pub fn join(&mut self, pid: &str, fields: &[(&str, &str)]) {
-        self.waiting.remove(pid);
+        self.let_in(pid);
         let now = self.now.to_string();
         let map = self.inside.entry(pid.to_owned()).or_default();
         let standard = [("STATE", "0"), ("MUTE", "0"), ("HAND", "0"), ("ROLE", "0"), ("ADDTIME", now.as_str())];
@@ -142,6 +143,13 @@ impl Room {
         self.tell("WaitingListNotify", json!({ "data": [{ "pid": pid, "mode": 0, "pinfoMap": map }] }));
     }
 
+    /// Nobody waits any more by this name.
+    fn let_in(&mut self, pid: &str) {
+        if self.waiting.remove(pid).is_some() {
+            self.tell("WaitingListNotify", json!({ "data": [{ "pid": pid, "mode": 1 }] }));
+        }
+    }
+
     /// What came of a call, or why somebody left (7.7).
     pub fn call_result(&mut self, number: &str, code: &str) {
         // The table has `errorCode`, the sample `resultCode`.
@@ -161,6 +169,26 @@ impl Room {
             self.status.extend(fields.clone());
             self.tell("ConfDynamicInfoNotify", Value::Object(fields));
         }
+    }
+
+    /// Those who are there do something, and some of them speak.
+    fn stir(&mut self) {
+        let dice = mix(self.now.unsigned_abs());
+        let there: Vec<String> = self.inside.keys().cloned().collect();
+        let one = |turn: u32| usize::try_from(dice.rotate_right(turn * 8) & 0xffff).unwrap_or(0);
+        for turn in 0..2 {
+            let Some(pid) = there.get(one(turn) % there.len().max(1)) else { return };
+            let name = ["MUTE", "MUTE", "HAND", "SHARE"][one(turn + 2) % 4];
+            let on = self.inside.get(pid).is_some_and(|map| map.get(name) == Some(&json!("1")));
+            self.change(pid, &[(name, if on { "0" } else { "1" })]);
+        }
+        let speaking: Vec<&str> = there
+            .iter()
+            .enumerate()
+            .filter(|(place, _)| (place + one(4)).is_multiple_of(4))
+            .map(|(_, pid)| &**pid)
+            .collect();
+        self.speak(&speaking[..speaking.len().min(3)]);
     }
 
     /// A message of any kind.
@@ -257,17 +285,24 @@ impl Live {
             .entry(number.to_owned())
             .or_insert_with(|| Room { number: number.to_owned(), ..Room::default() });
         // No two messages are of one millisecond: the manual does not say what orders them then.
-        room.now = now.get().max(room.now + 1);
+        room.now = if room.scripted { room.now + 1 } else { now.get().max(room.now + 1) };
         room
     }
 
-    /// Plays what becomes known of a run: those who come and go, and what they do.
-    pub(super) fn follow(&mut self, run: &Run, now: Millis) {
+    /// Whether somebody listens to this meeting.
+    pub(super) fn is_heard(&self, number: &str) -> bool {
+        self.rooms.get(number).is_some_and(|room| room.listeners() > 0)
+    }
+
+    /// Plays what becomes known of a run at a time of its script: those who come and go, and what they do. Who comes next may wait
+    /// to be let in.
+    pub(super) fn follow(&mut self, run: &Run, next: Option<&Stay>, now: Millis) {
         match run.state {
             State::Scheduled => {}
             State::Running => {
                 let room = self.room(&run.conference_id, now);
-                room.over = false;
+                (room.scripted, room.over) = (true, false);
+                room.now = now.get().max(room.now);
                 let there: BTreeMap<&str, _> = run
                     .stays
                     .iter()
@@ -277,30 +312,18 @@ impl Live {
                 let gone: Vec<String> =
                     room.inside.keys().filter(|pid| !there.contains_key(pid.as_str())).cloned().collect();
                 gone.iter().for_each(|pid| room.leave(pid));
-                let role = |host: bool| if host { "1" } else { "0" };
                 for (pid, stay) in &there {
                     if !room.inside.contains_key(*pid) {
-                        let (joined, text) = (stay.joined.get().to_string(), |text: &Option<Arc<str>>| {
-                            text.as_deref().unwrap_or_default().to_owned()
-                        });
-                        room.join(
-                            pid,
-                            &[
-                                ("NAME", &stay.display_name),
-                                ("TEL", &stay.call_number),
-                                ("ROLE", role(stay.host)),
-                                ("ADDTIME", &joined),
-                                ("ACCOUNT_ID", &text(&stay.user_uuid)),
-                                ("ACCOUNT", &text(&stay.account)),
-                            ],
-                        );
+                        let joined = stay.joined.get().to_string();
+                        let more = [("ROLE", if stay.host { "1" } else { "0" }), ("ADDTIME", &*joined)];
+                        let fields: Vec<_> = named(stay).into_iter().chain(more).collect();
+                        room.join(pid, &fields);
                     }
                 }
-                // Somebody does something.
-                let dice = mix(now.get().unsigned_abs());
-                if let Some((pid, _)) = there.iter().nth(usize::try_from(dice % 7).unwrap_or(0)) {
-                    let name = ["MUTE", "HAND", "SHARE"][usize::try_from(dice / 7 % 3).unwrap_or(0)];
-                    room.change(pid, &[(name, if (dice / 21).is_multiple_of(2) { "1" } else { "0" })]);
+                room.stir();
+                let dice = next.map_or(0, |stay| mix(stay.joined.get().unsigned_abs()));
+                if let Some(stay) = next.filter(|_| dice % 3 == 1) {
+                    room.wait(&stay.participant_id, &named(stay));
                 }
             }
             State::Over => {
@@ -311,6 +334,16 @@ impl Live {
             }
         }
     }
+}
+
+/// What is told of who somebody is.
+fn named(stay: &Stay) -> [(&str, &str); 4] {
+    [
+        ("NAME", &*stay.display_name),
+        ("TEL", &*stay.call_number),
+        ("ACCOUNT_ID", stay.user_uuid.as_deref().unwrap_or_default()),
+        ("ACCOUNT", stay.account.as_deref().unwrap_or_default()),
+    ]
 }
 
 /// Which run has this number now, and whether it is running.
