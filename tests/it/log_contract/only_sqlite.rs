@@ -34,6 +34,22 @@ async fn the_file_is_made_and_holds_a_wal_database_with_large_pages() {
 }
 
 #[tokio::test]
+async fn whoever_looks_into_a_file_that_a_process_has_open_twice_does_not_take_its_wal_away() {
+    let backend = Backend::sqlite();
+    let log = backend.log().await;
+    append(&log, &[numbered(1, NOW)]).await;
+    let again = backend.open();
+    assert_eq!(rows(&again).await, 1);
+    again.close().await;
+    let mut look = std::process::Command::new("sqlite3");
+    look.arg(backend.folder.path().join("log.db")).arg("SELECT count(*) FROM events");
+    assert_eq!(crate::support::tools::output_of(&mut look).trim_end(), "1");
+    append(&log, &[numbered(2, NOW)]).await;
+    log.close().await;
+    assert_eq!(backend.value("SELECT count(*) FROM events").await, "2");
+}
+
+#[tokio::test]
 async fn a_database_in_memory_is_refused() {
     for url in [
         "sqlite::memory:",

@@ -110,6 +110,7 @@ impl SqliteLog {
         if self.files.check().is_err() {
             // Closing the last connection deletes the WAL by its name, which may belong to another database by now.
             self.files.part_with_wal();
+            self.files.closed();
             return std::mem::forget(connections);
         }
         for connection in connections.into_iter().flatten() {
@@ -118,6 +119,7 @@ impl SqliteLog {
                 tracing::warn!(%error, "could not close the database cleanly; nothing is lost");
             }
         }
+        self.files.closed();
     }
 }
 

@@ -7,7 +7,8 @@
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::LogError;
 
@@ -22,16 +23,31 @@ pub struct Identity {
     inode: u64,
 }
 
+/// The databases that this process has open.
+static OPEN: Mutex<Vec<Identity>> = Mutex::new(Vec::new());
+
+fn open() -> MutexGuard<'static, Vec<Identity>> {
+    OPEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[derive(Debug)]
 pub struct Files {
     path: PathBuf,
     /// The opened files with their paths.
     opened: OnceLock<Vec<(PathBuf, Identity)>>,
+    /// Whether it is among [`OPEN`].
+    listed: AtomicBool,
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        self.closed();
+    }
 }
 
 impl Files {
     pub fn new(path: PathBuf) -> Self {
-        Self { path, opened: OnceLock::new() }
+        Self { path, opened: OnceLock::new(), listed: AtomicBool::new(false) }
     }
 
     pub fn path(&self) -> &Path {
@@ -60,8 +76,23 @@ impl Files {
             return Err(LogError::unavailable("the database file was replaced while it was being opened"));
         }
         // If another task was first, it recorded the same.
-        let _ = self.opened.set(opened);
+        let database = opened.first().map(|(_, identity)| *identity);
+        if self.opened.set(opened).is_ok() {
+            open().extend(database);
+            self.listed.store(true, Ordering::Relaxed);
+        }
         Ok(())
+    }
+
+    /// No connection is open any more.
+    pub fn closed(&self) {
+        let Some((_, ours)) = self.opened.get().and_then(|opened| opened.first()) else { return };
+        if self.listed.swap(false, Ordering::Relaxed) {
+            let mut open = open();
+            if let Some(place) = open.iter().position(|one| one == ours) {
+                open.swap_remove(place);
+            }
+        }
     }
 
     pub fn noted(&self) -> bool {
@@ -113,6 +144,10 @@ impl Files {
     /// # Errors
     /// [`LogError::Unavailable`] if it cannot be moved: opening the database would mix the two.
     pub fn part_with_foreign_wal(&self) -> Result<(), LogError> {
+        // To close any file of this name would end the locks that SQLite holds for this process, and others could delete the WAL.
+        if self.now().is_some_and(|now| open().contains(&now)) {
+            return Ok(());
+        }
         let wal = self.wal();
         let Ok(file) = std::fs::File::open(&self.path) else { return Ok(()) };
         let mut header = Vec::new();
