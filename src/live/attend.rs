@@ -212,7 +212,15 @@ impl Attendance {
 
     /// The host's password, as the platform tells it.
     async fn told_password(&self) -> Result<SecretString, End> {
-        let Some(chair) = self.parts().client.chair(self.number()).await? else { return Err(End::Unknown) };
+        // A service provider asks under the meeting's enterprise.
+        let mut chair = None;
+        for client in self.parts().client.of_meeting(Some(self.number())).await? {
+            chair = client.chair(self.number()).await?;
+            if chair.is_some() {
+                break;
+            }
+        }
+        let Some(chair) = chair else { return Err(End::Unknown) };
         if !self.meeting.asked && !self.parts().options.wants(self.number(), chair.user_uuid.as_deref()) {
             return Err(End::Settled(LiveState::Unwanted, "its host is not in live.hosts".to_owned()));
         }

@@ -3,7 +3,8 @@
 //!
 //! Which meetings are wanted, and which replica attends which, stands in `live_meetings`: a row is leased for
 //! [`LivePace::lease`] by one statement a second, so another replica takes a meeting over within that time. All meetings of a
-//! process are one task: together they never take more than one processor, or more memory than 16 MiB of what waits to be stored.
+//! process are one task: together they never take more than one processor, or more memory for what waits to be stored than the
+//! longest message for each of [`LiveOptions::max_meetings`].
 //!
 //! A meeting is attended (`attend`) by the host's password, which its detail tells to the administrator of the host's enterprise,
 //! or which a command gave. If neither is known, or the platform refuses it, that is said once, and not tried again: a wrong
@@ -30,7 +31,7 @@ use convoke_core::throttle::Throttle;
 use convoke_core::time::{Clock, Millis};
 use convoke_log::{LiveMeeting, LogError, Store};
 use convoke_platform::Client;
-use convoke_platform::socket::SocketTls;
+use convoke_platform::socket::{MAX_MESSAGE_BYTES, SocketTls};
 
 pub use message::{Heard, LiveEvent, LiveKind, LiveRun, LiveTopic, heard};
 
@@ -46,9 +47,6 @@ const CLEAN_INTERVAL: Duration = Duration::from_secs(10);
 /// How long it waits before what failed is tried again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Texts that were received and not stored yet, of all meetings together.
-const MAX_PENDING_BYTES: usize = 16 << 20;
-
 /// A text, when it came, and its share of the memory.
 type Pending = (Millis, String, OwnedSemaphorePermit);
 
@@ -61,7 +59,7 @@ pub struct LiveOptions {
     pub meetings: Vec<String>,
     /// The hosts whose meetings are: user UUIDs.
     pub hosts: Vec<String>,
-    /// At most so many at a time.
+    /// At most so many at a time. With each come [`MAX_MESSAGE_BYTES`] of memory for texts that are not stored yet.
     pub max_meetings: u32,
     /// What is asked of them.
     pub topics: Vec<LiveTopic>,
@@ -226,9 +224,10 @@ impl Context {
 
 /// Attends meetings until `stop`.
 pub async fn run(parts: LiveParts, migrated: CancellationToken, stop: CancellationToken) {
+    let pending = MAX_MESSAGE_BYTES * usize::try_from(parts.options.max_meetings.max(1)).unwrap_or(1);
     let context = Arc::new(Context {
         parts,
-        pending: Arc::new(Semaphore::new(MAX_PENDING_BYTES)),
+        pending: Arc::new(Semaphore::new(pending)),
         throttle: Throttle::default(),
         attended: Mutex::default(),
     });

@@ -12,7 +12,7 @@ use crate::words::counted;
 use convoke_core::human;
 use convoke_core::time::Millis;
 use convoke_log::disk::Level;
-use convoke_log::{self as log, Store};
+use convoke_log::{self as log, LiveState, Store};
 
 /// Allowed difference between two clocks.
 const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(5);
@@ -85,6 +85,23 @@ pub(super) async fn database(report: &mut Report, settings: &Settings, log: &dyn
     report.part("quarantine", outcome);
     let outcome = cursors(report, log).await;
     report.part("cursor", outcome);
+    let outcome = live(report, settings, log).await;
+    report.part("live", outcome);
+}
+
+/// Whether the running meetings that are wanted can be attended.
+async fn live(report: &Report, settings: &Settings, log: &dyn Store) -> Result<(), log::LogError> {
+    if settings.platform.as_ref().is_none_or(|platform| platform.live.is_none()) {
+        return Ok(());
+    }
+    let all = log.live_standings().await?;
+    let attended = all.iter().filter(|it| it.state == LiveState::Attending && it.reason.is_none()).count();
+    report.ok("live", format!("{} attended", counted(attended as u64, "running meeting", "running meetings")));
+    let troubled = all.iter().filter(|it| !matches!(it.state, LiveState::Waiting | LiveState::Unwanted));
+    for meeting in troubled.filter_map(|it| it.reason.as_ref().map(|why| format!("{}: {why}", it.meeting_id))).take(5) {
+        report.warn("live", meeting);
+    }
+    Ok(())
 }
 
 /// Whether the views count by the days of the setting.

@@ -2,6 +2,7 @@
 //! there twice, and whatever goes wrong, the platform's own push does not notice.
 
 mod interop;
+mod served;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

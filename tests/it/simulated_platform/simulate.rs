@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::{options, started};
-use crate::support::service::WAIT_TIMEOUT;
+use crate::support::service::{Database, Service, WAIT_TIMEOUT};
 use crate::support::{
     child::{OwnChild, read_log},
     process::run_convoke,
@@ -158,6 +158,34 @@ async fn call(base: &str, method: Method, path: &str, headers: &[(&str, String)]
     let (status, text) = (response.status(), response.text().await.expect("a text"));
     assert_eq!(status.as_u16(), 200, "{path}: {text}");
     if text.is_empty() { Value::Null } else { serde_json::from_str(&text).expect("JSON") }
+}
+
+#[tokio::test]
+async fn convoke_hears_what_happens_inside_the_meetings_of_the_simulated_platform() {
+    let mut simulator = Simulator::start(&["--rate", "10", "--duration", "10m"]);
+    let mut builder = crate::support::service::settings();
+    for name in ["PLATFORM_URL", "PLATFORM_APP_ID", "PLATFORM_APP_KEY_FILE"] {
+        builder = builder.setting(name, simulator.setting(&format!("CONVOKE_{name}")).await);
+    }
+    builder = builder.setting("LIVE_ENABLED", "true").setting("LIVE_MEETINGS", "all");
+    let service = Service::with(builder.clone(), Database::Sqlite).await;
+    let callback = format!("http://{}{}", service.convoke.events, crate::support::service::PATH);
+    let database = format!("sqlite://{}", service.database_file().display());
+    let builder = builder.setting("PLATFORM_CALLBACK_URL", callback).setting("DATABASE_URL", database);
+    for action in ["set", "enable"] {
+        let done = builder.clone().arg("subscription").arg(action).run().await;
+        assert_eq!(done.code(), 0, "{done:?}");
+    }
+    eventually("somebody who is muted is heard", WAIT_TIMEOUT * 2, async || {
+        let muted =
+            service.sql("SELECT count(*) FROM events WHERE event = 'live.participants' AND event_info LIKE '%MUTE%'");
+        if muted == "0" { Err(muted) } else { Ok(()) }
+    })
+    .await;
+    let check = service.convoke.run(&["check"]).await;
+    assert!(check.stdout.contains("attended\n"), "{check:?}");
+    simulator.child.signal(rustix::process::Signal::INT);
+    assert!(simulator.child.wait_exit(WAIT_TIMEOUT).await.success());
 }
 
 #[tokio::test]

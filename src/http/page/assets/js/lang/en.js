@@ -231,6 +231,7 @@ export default {
   'source.push': 'Push',
   'source.backfill': 'Backfill',
   'source.platform': 'Platform’s API',
+  'source.live': 'Running meeting',
 
   'type.meeting.create': 'Scheduled',
   'type.meeting.modify': 'Edited',

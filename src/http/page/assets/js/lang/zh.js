@@ -231,6 +231,7 @@ export default {
   'source.push': '推送',
   'source.backfill': '回补',
   'source.platform': '平台接口',
+  'source.live': '会议内推送',
 
   'type.meeting.create': '预约会议',
   'type.meeting.modify': '修改会议',
