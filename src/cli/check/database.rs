@@ -96,7 +96,7 @@ async fn live(report: &Report, settings: &Settings, log: &dyn Store) -> Result<(
     }
     let all = log.live_standings().await?;
     let attended = all.iter().filter(|it| it.state == LiveState::Attending && it.reason.is_none()).count();
-    report.ok("live", format!("{} attended", counted(attended as u64, "running meeting", "running meetings")));
+    report.ok("live", format!("{} attended", counted(attended, "running meeting", "running meetings")));
     let troubled = all.iter().filter(|it| !matches!(it.state, LiveState::Waiting | LiveState::Unwanted));
     for meeting in troubled.filter_map(|it| it.reason.as_ref().map(|why| format!("{}: {why}", it.meeting_id))).take(5) {
         report.warn("live", meeting);
