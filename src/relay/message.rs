@@ -1,7 +1,7 @@
 //! Converts a row of the log into a message: subject, headers, and the CloudEvent.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::io::Write as _;
 
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -46,50 +46,45 @@ impl Encoder {
     }
 
     /// The row as a CloudEvent 1.0 in structured JSON. Null members are left out; `data` is the payload, verbatim.
-    fn cloud_event(&self, row: Row<'_>, event_info: &str) -> String {
+    fn cloud_event(&self, row: Row<'_>, event_info: &str) -> Vec<u8> {
         // Rows hold checked JSON. Should somebody have changed one behind our back, the message is JSON all the same.
-        let sound = |payload: &&str| serde_json::from_str::<IgnoredAny>(payload).is_ok();
+        let sound = |payload: &&str| row.checked || serde_json::from_str::<IgnoredAny>(payload).is_ok();
         let payload = raw_json::member(event_info, "payload").filter(sound).map(|payload| {
             if self.mask.is_empty() { Cow::Borrowed(payload) } else { Cow::Owned(redact::mask(payload, &self.mask)) }
         });
-        let mut out = String::with_capacity(512 + payload.as_deref().map_or(0, str::len));
-        // Writing to a String cannot fail.
+        let mut out = Vec::with_capacity(512 + payload.as_deref().map_or(0, str::len));
+        // Writing to a Vec cannot fail.
         let _ = write!(
             out,
-            r#"{{"specversion":"1.0","id":"{}","source":"/huawei-cloud-meeting/{}","type":{}"#,
+            r#"{{"specversion":"1.0","id":"{}","source":"/huawei-cloud-meeting/{}""#,
             row.event_id,
             utf8_percent_encode(row.subscriber_id, URI_UNRESERVED),
-            quoted(&format!("com.huaweicloud.{}", row.event)),
         );
-        let mut text = |name: &str, value: Option<&str>| {
-            if let Some(value) = value {
-                let _ = write!(out, r#","{name}":{}"#, quoted(value));
-            }
-        };
-        text("subject", row.meeting_uuid);
+        member(&mut out, "type", Some(&format_args!("com.huaweicloud.{}", row.event)));
+        member(&mut out, "subject", row.meeting_uuid.as_ref());
         let _ = write!(
             out,
             r#","time":"{}","datacontenttype":"application/json","sequence":"{:019}","recordedtime":"{}""#,
             row.occurred_at, row.seq.0, row.received_at
         );
-        let mut text = |name: &str, value: Option<&str>| {
-            if let Some(value) = value {
-                let _ = write!(out, r#","{name}":{}"#, quoted(value));
-            }
-        };
-        text("meetingid", row.meeting_id);
-        text("origin", Some(row.source));
+        member(&mut out, "meetingid", row.meeting_id.as_ref());
+        member(&mut out, "origin", Some(&row.source));
         if let Some(payload) = payload {
-            out.push_str(r#","data":"#);
-            out.push_str(&payload);
+            out.extend_from_slice(br#","data":"#);
+            out.extend_from_slice(payload.as_bytes());
         }
-        out.push('}');
+        out.push(b'}');
         out
     }
 }
 
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+/// Adds a member that is not the first one, unless it is null.
+fn member(out: &mut Vec<u8>, name: &str, value: Option<&impl serde::Serialize>) {
+    if let Some(value) = value {
+        let _ = write!(out, r#","{name}":"#);
+        // Neither writing to a Vec nor a text can fail.
+        let _ = serde_json::to_writer(out, value);
+    }
 }
 
 /// `{prefix}.{subscriber}.{event}.{meeting}`; the event always takes two tokens.

@@ -26,6 +26,7 @@ pub fn run(data: &[u8]) {
         source: "push",
         traceparent: None,
         event_info: Some(event_info),
+        checked: false,
     };
     whole(row, event_info);
     masked(row);

@@ -243,6 +243,8 @@ pub struct Row<'a> {
     pub traceparent: Option<&'a str>,
     /// `eventInfo`, verbatim; `None` after the person in it was erased.
     pub event_info: Option<&'a str>,
+    /// Whether this process has read `event_info` as JSON itself.
+    pub checked: bool,
 }
 
 impl Event {
@@ -279,6 +281,7 @@ impl Event {
             source: self.source.as_str(),
             traceparent: self.traceparent.as_deref(),
             event_info: Some(&self.event_info),
+            checked: true,
         }
     }
 }
@@ -326,6 +329,7 @@ impl Record {
             source: &self.source,
             traceparent: self.traceparent.as_deref(),
             event_info: self.event_info.as_deref(),
+            checked: false,
         }
     }
 }

@@ -8,7 +8,7 @@ use sqlx::{Connection as _, PgTransaction};
 use tokio::sync::MutexGuard;
 use uuid::Uuid;
 
-use super::{BEGIN_APPEND, PostgresLog, bounded, partitions, sequence, session, sound};
+use super::{APPEND_SESSION, BEGIN_APPEND, PostgresLog, bounded, partitions, sequence, session, sound};
 use crate::log::{Inserted, all_kept, events, outcomes};
 use crate::query::Connection;
 use crate::statements::{insert_quarantined, note_handshake};
@@ -50,6 +50,7 @@ impl PostgresLog {
             Some(connection) => connection,
             None => {
                 let mut connection = bounded(session::connect(&self.hosts)).await?;
+                bounded(async { sqlx::raw_sql(APPEND_SESSION).execute(&mut connection).await }).await?;
                 // Only now is it certain that this is the complete log: a restored database has its rows, but
                 // its sequences may be behind.
                 let newest = bounded(sequence::mend(&mut connection)).await?;

@@ -39,12 +39,14 @@ pub mod url;
 pub(crate) use append::MAX_INDEXED_BYTES;
 pub(crate) use queries::read_within;
 
-/// Begins a transaction that appends: one round trip for the transaction and the lock on the log's order. The settings
-/// make the planner use the indexes, even for a table that was just empty, and plan once: planning takes time for every
-/// month, and no month needs a different plan. The commit notifies the other replicas.
-const BEGIN_APPEND: &str = "BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; \
-     SET LOCAL enable_mergejoin = off; SET LOCAL plan_cache_mode = force_generic_plan; \
-     SELECT pg_advisory_xact_lock(4865178305); NOTIFY convoke_log";
+/// Begins a transaction that appends: one round trip for the transaction and the lock on the log's order. The lock comes before any
+/// of the table, as it does where partitions are made; so it cannot be part of the `INSERT`. The commit notifies the other replicas.
+const BEGIN_APPEND: &str = "BEGIN; SELECT pg_advisory_xact_lock(4865178305); NOTIFY convoke_log";
+
+/// Settings of the session that appends: they make the planner use the indexes, even for a table that was just empty, and plan
+/// once: planning takes time for every month, and no month needs a different plan.
+const APPEND_SESSION: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
+     SET plan_cache_mode = force_generic_plan";
 
 /// Begins a transaction with the append lock: to erase rows of the log, and to check whether appends are possible, because a
 /// replica that disappeared may still hold the lock.
