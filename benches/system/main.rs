@@ -16,6 +16,7 @@ mod comparison;
 mod fill;
 mod floor;
 mod guard;
+mod live;
 mod machine;
 mod moments;
 mod options;
@@ -162,6 +163,9 @@ async fn run(options: Options) {
     }
     if options.wants("tables") {
         tables::run(&mut bench).await;
+    }
+    if options.wants("live") {
+        live::run(&mut bench).await;
     }
     if options.wants("choices") {
         choices::run(&mut bench).await;

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use clap::Args;
 
 /// The values of `--only`, in the order in which the parts run.
-pub const PARTS: [&str; 15] = [
+pub const PARTS: [&str; 16] = [
     "bare", "sqlite", "postgres", "bus", "naive", "batched", "floor", "open", "burst", "stream", "backlog", "start",
-    "tables", "choices", "attack",
+    "tables", "live", "choices", "attack",
 ];
 
 /// Run only on request: the reasons for Convoke's constants, and its behaviour under attack, do not say how fast it is.
@@ -18,7 +18,8 @@ const ON_REQUEST: [&str; 2] = ["choices", "attack"];
 pub struct Options {
     /// Parts to run, separated by commas: bare (the load generator's ceiling), sqlite, postgres, bus (both databases with
     /// JetStream), naive, batched (others' ways), floor (what cannot be avoided), open, burst, stream, backlog, start,
-    /// tables (with and without the analyst tables), choices, attack. Default: all but the last two
+    /// tables (with and without the analyst tables), live (with and without running meetings attended), choices, attack. Default:
+    /// all but the last two
     #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(PARTS))]
     pub only: Vec<String>,
 

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use time::OffsetDateTime;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
@@ -13,7 +15,7 @@ use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio_rustls::rustls::{CertificateError, Error, RootCertStore, ServerConfig};
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
 use convoke_core::throttle::Reminder;
 use convoke_core::time::{Clock, Millis};
@@ -209,10 +211,9 @@ fn read(cert: &Path, key: &Path) -> Result<Shown, TlsError> {
     let leaf = chain.first().cloned().ok_or_else(|| TlsError::Empty(file(cert)))?;
     let unreadable = |error| TlsError::Key(file(key), error);
     let pem = Zeroizing::new(std::fs::read(key).map_err(|error| unreadable(pem::Error::Io(error)))?);
-    let mut der = PrivateKeyDer::from_pem_slice(&pem).map_err(unreadable)?;
-    let signing = ring::sign::any_supported_type(&der);
-    der.zeroize();
-    let certified = CertifiedKey::new(chain, signing?);
+    let der = private_key(&pem).map_err(unreadable)?;
+    let der = PrivateKeyDer::try_from(&der[..]).map_err(|_| unreadable(pem::Error::NoItemsFound))?;
+    let certified = CertifiedKey::new(chain, ring::sign::any_supported_type(&der)?);
     match certified.keys_match() {
         Err(Error::InconsistentKeys(_)) => return Err(TlsError::Mismatch(file(key), file(cert))),
         matched => matched?,
@@ -224,6 +225,30 @@ fn read(cert: &Path, key: &Path) -> Result<Shown, TlsError> {
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let expires = expiry(&leaf);
     Ok(Shown { config: Arc::new(config), leaf, expires })
+}
+
+/// The first private key in a PEM file, as DER. The parser of rustls leaves the key's text in memory that it has freed; here nothing
+/// is left.
+fn private_key(pem: &[u8]) -> Result<Zeroizing<Vec<u8>>, pem::Error> {
+    const LABELS: [&[u8]; 3] = [b"PRIVATE KEY", b"RSA PRIVATE KEY", b"EC PRIVATE KEY"];
+    let label = |line: &[u8]| {
+        let label = line.strip_prefix(b"-----BEGIN ")?.strip_suffix(b"-----")?;
+        LABELS.into_iter().find(|known| *known == label)
+    };
+    let mut lines = pem.split(|byte| matches!(byte, b'\n' | b'\r')).map(<[u8]>::trim_ascii);
+    let label = lines.by_ref().find_map(label).ok_or(pem::Error::NoItemsFound)?;
+    let end_marker = [b"-----END ", label, b"-----"].concat();
+    // Allocated in advance: a growing buffer would leave copies in memory.
+    let mut text = Zeroizing::new(Vec::with_capacity(pem.len()));
+    for line in lines {
+        if line == end_marker {
+            let mut der = Zeroizing::new(Vec::with_capacity(text.len()));
+            let decoded = BASE64_STANDARD.decode_vec(&*text, &mut der);
+            return decoded.map(|()| der).map_err(|error| pem::Error::Base64Decode(error.to_string()));
+        }
+        text.extend_from_slice(line);
+    }
+    Err(pem::Error::MissingSectionEnd { end_marker })
 }
 
 #[cfg(test)]

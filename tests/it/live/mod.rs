@@ -32,6 +32,7 @@ use crate::{forget, simulated_platform, support::service::WAIT_TIMEOUT};
 on_both! {
     a_meeting_is_heard_through_two_cuts_and_a_killed_replica_and_log_tables_and_presence_equal_the_truth
     a_meeting_that_cannot_be_attended_says_so_once_and_a_command_mends_it
+    only_what_is_wanted_is_attended_and_no_more_than_max_meetings
 }
 
 const NUMBER: &str = "960000017";
@@ -341,6 +342,49 @@ async fn a_meeting_that_cannot_be_attended_says_so_once_and_a_command_mends_it(b
     .await;
     assert!(!scene.heard().await.is_empty());
     assert_eq!(scene.backend.value("SELECT count(*) FROM events WHERE event = 'meeting.started'").await, "1");
+}
+
+async fn only_what_is_wanted_is_attended_and_no_more_than_max_meetings(backend: Backend) {
+    const OTHER: &str = "960000018";
+    const HOST: &str = "0123456789abcdef0123456789abcdef";
+    let scene = Scene::new(backend, |_| {}).await;
+    let (started, other_uuid) = (now(), UUID.replace('1', "9"));
+    scene.platform.edit(|archive| {
+        let mut run = Run::over(&other_uuid, OTHER, started, started);
+        (run.state, run.ended, run.scheduler_uuid) = (State::Running, None, Some(HOST.to_owned()));
+        archive.put(run);
+    });
+    let other = pushed("meeting.started", started, &Value::Null).replace(NUMBER, OTHER).replace(UUID, &other_uuid);
+    append(&scene.log, &[other]).await;
+    let listeners = |number: &str| scene.platform.in_meeting(number, |room| room.listeners());
+    // By its host.
+    let (task, stop) = scene.attends("one", |options, _| (options.all, options.hosts) = (false, vec![HOST.to_owned()]));
+    eventually("its host's meeting is attended, the other is not", WAIT_TIMEOUT, async || {
+        let all = scene.standing().await;
+        let unwanted = ("unwanted", "its host is not in live.hosts".to_owned());
+        if listeners(OTHER) == 1 && all.contains(&unwanted) { Ok(()) } else { Err(format!("{all:?}")) }
+    })
+    .await;
+    assert_eq!(listeners(NUMBER), 0);
+    stop.cancel();
+    task.await.expect("it ends");
+    // One at a time: the second waits until the first is over.
+    for number in [NUMBER, OTHER] {
+        scene.log.attach_live(number, Some(&host_password(number))).await.expect("a database");
+    }
+    let (_task, _) = scene.attends("two", |options, _| options.max_meetings = 1);
+    let attended = async || {
+        eventually("one is attended", WAIT_TIMEOUT, async || {
+            let both = (listeners(NUMBER), listeners(OTHER));
+            assert_ne!(both, (1, 1), "there is room for one");
+            if both == (0, 0) { Err(format!("{:?}", scene.standing().await)) } else { Ok(()) }
+        })
+        .await;
+        if listeners(NUMBER) == 1 { NUMBER } else { OTHER }
+    };
+    let first = attended().await;
+    scene.platform.in_meeting(first, |room| room.end());
+    eventually("the other one follows", WAIT_TIMEOUT, async || attended().await != first).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
