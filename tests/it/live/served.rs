@@ -84,6 +84,10 @@ async fn the_page_shows_who_is_how_in_a_running_meeting_within_a_second_in_both_
         }
         assert_eq!(browser.complaints().await.into_iter().filter(|line| !line.contains("401")).count(), 0);
         browser.quit().await;
+        platform.in_meeting(NUMBER, |room| {
+            room.change("a", &[("HAND", "0"), ("SHARE", "0")]);
+            room.speak(&[]);
+        });
     }
 }
 

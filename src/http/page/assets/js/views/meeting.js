@@ -13,6 +13,8 @@ import { columns as eventColumns } from './events.js';
 /** A live run is asked for again when something happens in it, at most so often; and after this time in any case. */
 const SOONEST = 2_000;
 const LATEST = 15_000;
+/** Who is in an attended meeting is shown within a second: it is asked for so often. */
+const PRESENCE_INTERVAL = 500;
 
 export function meeting({ parts: [subscriber = '', uuid = ''], signal, announce, retitle }) {
   const title = h('span', null, t('meeting.meeting'));
@@ -24,7 +26,7 @@ export function meeting({ parts: [subscriber = '', uuid = ''], signal, announce,
   let story = null;
   let asked = 0;
   let asking = false;
-  // Who is in it now is told by the meeting itself, if it is attended: then it is asked for every second.
+  // Who is in it now is told by the meeting itself, if it is attended.
   let attended = false;
   let askedNow = 0;
   let askingNow = false;
@@ -37,7 +39,7 @@ export function meeting({ parts: [subscriber = '', uuid = ''], signal, announce,
       attended = next.state === 'attending';
       fill(inside, next.state && presence(next));
     } catch {
-      // The next second shows it.
+      // The next answer shows it.
     } finally {
       askingNow = false;
     }
@@ -86,13 +88,15 @@ export function meeting({ parts: [subscriber = '', uuid = ''], signal, announce,
 
   const stop = watch(({ message, status }) => {
     if (!message || status !== 'live' || story === null) return;
-    if (!askingNow && performance.now() - askedNow > (attended ? 0 : LATEST)) loadNow();
+    if (!askingNow && performance.now() - askedNow > LATEST) loadNow();
     if (asking) return;
     const since = performance.now() - asked;
     const happened = message.newest.some((event) => event.meeting_uuid === uuid && event.subscriber_id === subscriber && event.received_at > (story.meeting.last_event_at ?? ''));
     if ((happened && since > SOONEST) || (goesOn(story.meeting) && since > LATEST)) load();
   });
+  const refresh = setInterval(() => attended && !askingNow && !document.hidden && loadNow(), PRESENCE_INTERVAL);
   function destroy() {
+    clearInterval(refresh);
     stop();
   }
   load();
