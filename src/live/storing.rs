@@ -20,7 +20,7 @@ const MAX_BATCH: usize = 64;
 const BUSY_DELAY: Duration = Duration::from_millis(20);
 
 /// How often it is written who is there, if that changes, and when something was heard, if it does not.
-const SHOW_INTERVAL: Duration = Duration::from_millis(600);
+const SHOW_INTERVAL: Duration = Duration::from_millis(400);
 const HEARD_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Stores what came, in order.

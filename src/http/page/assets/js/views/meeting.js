@@ -14,7 +14,7 @@ import { columns as eventColumns } from './events.js';
 const SOONEST = 2_000;
 const LATEST = 15_000;
 /** Who is in an attended meeting is shown within a second: it is asked for so often. */
-const PRESENCE_INTERVAL = 500;
+const PRESENCE_INTERVAL = 400;
 
 export function meeting({ parts: [subscriber = '', uuid = ''], signal, announce, retitle }) {
   const title = h('span', null, t('meeting.meeting'));
