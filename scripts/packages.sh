@@ -56,6 +56,8 @@ build() {
   [ -z "$program" ] || return 0
   [ -d "$(rustc --print target-libdir --target "$triple")" ] ||
     die "this Rust has no library for $triple: rustup target add $triple"
+  # jemalloc runs on kernels whose pages are no larger than this (2^16 bytes on arm64).
+  [ "$arch" != aarch64 ] || export JEMALLOC_SYS_WITH_LG_PAGE=16
   CARGO_PROFILE_RELEASE_DEBUG=0 CARGO_PROFILE_RELEASE_STRIP=debuginfo \
     cargo zigbuild --locked --release --bin convoke --target "$triple.$glibc"
   program=target/$triple/release/convoke
