@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use convoke_core::time::{Clock, Millis};
 use convoke_simulator::platform::{Call, Platform, PlatformOptions, Run};
 
+use crate::servers::{API_APP, API_KEY};
 use crate::support::child::{OwnChild, read_log};
 
 /// Fills a day that nobody pushed from the simulated platform's history, on an embedded database
@@ -19,8 +20,6 @@ pub struct Backfill {
     stays: usize,
 }
 
-const API_APP: &str = "0123456789abcdef0123456789abcdef";
-const API_KEY: &str = "DemoAppKeyDemoAppKeyDemoAppKey01";
 const DAY: i64 = 86_400_000;
 
 /// Pages overlap by one record (see the client).

@@ -18,6 +18,9 @@ use crate::support::tools::output_of;
 
 pub const APP_ID: &str = "1988692299";
 pub const KEY: &str = "benchmark-Key-1";
+/// The credentials of the simulated platform's API.
+pub const API_APP: &str = "0123456789abcdef0123456789abcdef";
+pub const API_KEY: &str = "DemoAppKeyDemoAppKeyDemoAppKey01";
 pub const PATH: &str = "/openapi/meetingevent";
 
 const READY_WITHIN: Duration = Duration::from_secs(30);

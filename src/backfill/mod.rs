@@ -134,7 +134,7 @@ pub async fn tables_are_current(log: &dyn Snapshots, cursor: &str) -> Result<(),
 /// The name of the note of an enterprise: that of the backfill, and, for a service provider, the enterprise's ID.
 #[must_use]
 pub fn note_name(backfill: &str, of: &Client, enterprise: &Client) -> String {
-    match enterprise.corp_id().filter(|_| of.is_provider()) {
+    match of.name_of(enterprise) {
         Some(corp_id) => format!("{backfill}.{corp_id}"),
         None => backfill.to_owned(),
     }

@@ -223,7 +223,7 @@ impl Task {
         for enterprise in seen {
             let name = note_name(NOTE_NAME, &self.client, &enterprise.client);
             let Some(last) = notes.remove(&name) else { continue };
-            let corp_id = enterprise.client.corp_id().filter(|_| self.client.is_provider()).map(str::to_owned);
+            let corp_id = self.client.name_of(&enterprise.client);
             match self.enterprise(enterprise, name, last).await {
                 Ok(()) => worked = true,
                 Err(ScheduledBackfillError::Failed(error)) => failures.push(error.of_enterprise(corp_id).into()),

@@ -93,19 +93,18 @@ pub struct Enterprises {
 pub async fn seen_enterprises(subscribers: &[Arc<str>], client: &Client) -> Result<Enterprises, ComparisonError> {
     let (mut seen, mut refused) = (Vec::new(), Vec::new());
     for enterprise in client.enterprises() {
-        let corp_id = enterprise.corp_id().filter(|_| client.is_provider()).map(str::to_owned);
+        let corp_id = client.name_of(&enterprise);
         match see(subscribers, client, enterprise).await {
             Ok(enterprise) => seen.push(enterprise),
             Err(error) => refused.push(error.of_enterprise(corp_id)),
         }
     }
-    match refused.pop() {
-        Some(error) if seen.is_empty() => Err(error),
-        last => {
-            refused.extend(last);
-            Ok(Enterprises { seen, refused })
-        }
+    if seen.is_empty()
+        && let Some(error) = refused.pop()
+    {
+        return Err(error);
     }
+    Ok(Enterprises { seen, refused })
 }
 
 async fn see(subscribers: &[Arc<str>], client: &Client, enterprise: Client) -> Result<SeenEnterprise, ComparisonError> {

@@ -114,7 +114,7 @@ async fn fill(
         let mut failures: Vec<Failure> = refused.iter().map(super::not_compared).collect();
         let mut reports = Vec::new();
         for of in seen {
-            let corp_id = of.client.corp_id().filter(|_| client.is_provider()).map(str::to_owned);
+            let corp_id = client.name_of(&of.client);
             let note = note_name(NOTE_NAME, &client, &of.client);
             let request = BackfillRequest { since, until, dry_run: arguments.dry_run, note };
             let SeenEnterprise { client, subscriber_id } = of;

@@ -96,8 +96,8 @@ impl Completeness {
             for of in &enterprises {
                 let missing = self.missing(&of.client, day.begins_at, day.ends_at).await?;
                 all += missing;
-                let corp_id = of.client.corp_id().filter(|_| missing > 0 && self.client.is_provider());
-                day.would_fill_of.extend(corp_id.map(|corp_id| (corp_id.to_owned(), missing)));
+                let corp_id = self.client.name_of(&of.client).filter(|_| missing > 0);
+                day.would_fill_of.extend(corp_id.map(|corp_id| (corp_id, missing)));
             }
             day.would_fill = Some(all);
         }

@@ -248,7 +248,7 @@ impl CompletenessTask {
         let CompletenessParts { log, clock, .. } = self.parts.clone();
         let mut failed = Ok(());
         for enterprise in client.enterprises().iter().filter(|enterprise| !enterprise.is_provider()) {
-            let corp_id = enterprise.corp_id().filter(|_| client.is_provider()).map(str::to_owned);
+            let corp_id = client.name_of(enterprise);
             match enterprise.today().await {
                 Ok(today) => {
                     let reading = |meetings| TodayReading { corp_id, at: clock.now().get(), meetings };

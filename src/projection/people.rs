@@ -28,22 +28,15 @@ pub struct StayPerson {
 }
 
 impl StayPerson {
-    /// Who that is, if the stay says `told`.
-    fn of<'a>(&'a self, told: &Attributes<&'a str>) -> Option<&'a str> {
-        let own = match self.by? {
-            PersonBy::User => told.user_uuid,
-            PersonBy::Account => told.account,
-            PersonBy::Number => told.call_number,
-            PersonBy::Name => told.display_name,
-            PersonBy::Participant => told.participant_id,
-        };
-        self.other.as_deref().or(own)
+    /// Who that is; `told` finds what the stay itself says.
+    pub fn of<'a>(&'a self, told: impl FnOnce(PersonBy) -> Option<&'a str>) -> Option<&'a str> {
+        self.by.and_then(|by| self.other.as_deref().or_else(|| told(by)))
     }
 
     /// As a row has it, beside what it says.
     pub fn read(person: Option<&str>, by: Option<PersonBy>, told: &Attributes<&str>) -> Self {
         let own = Self { by, other: None };
-        if own.of(told) == person { own } else { Self { by, other: person.map(Arc::from) } }
+        if own.of(|by| told.person(by)) == person { own } else { Self { by, other: person.map(Arc::from) } }
     }
 }
 

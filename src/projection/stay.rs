@@ -194,8 +194,7 @@ impl Stay {
     /// Whose it is, if `person` is what is known of that.
     pub fn person<'a>(&'a self, person: &'a StayPerson) -> Option<&'a str> {
         let sides = [&self.left, &self.join].into_iter().flatten();
-        let own = |by| sides.filter_map(|side| side.attributes.person(by)).next();
-        person.by.and_then(|by| person.other.as_deref().or_else(|| own(by)))
+        person.of(|by| sides.filter_map(|side| side.attributes.person(by)).next())
     }
 
     /// As a row. `ended` is when, and how, it ended for who has not left.

@@ -91,7 +91,24 @@ impl<T> Attributes<T> {
     }
 }
 
-impl Attributes<&str> {
+/// The place among the fields of what tells who it is.
+const fn place(by: PersonBy) -> usize {
+    match by {
+        PersonBy::Participant => 1,
+        PersonBy::User => 2,
+        PersonBy::Account => 3,
+        PersonBy::Name => 4,
+        PersonBy::Number => 5,
+    }
+}
+
+impl<'a> Attributes<&'a str> {
+    /// As [`ParticipantAttributes::person`].
+    #[must_use]
+    pub fn person(&self, by: PersonBy) -> Option<&'a str> {
+        self.into_array()[place(by)]
+    }
+
     /// Packs the texts together, without U+0000, which PostgreSQL cannot store.
     #[must_use]
     pub fn pack(self) -> ParticipantAttributes {
@@ -119,13 +136,7 @@ impl ParticipantAttributes {
     /// What tells who it is, where that is known by this.
     #[must_use]
     pub fn person(&self, by: PersonBy) -> Option<&str> {
-        self.text(match by {
-            PersonBy::Participant => 1,
-            PersonBy::User => 2,
-            PersonBy::Account => 3,
-            PersonBy::Name => 4,
-            PersonBy::Number => 5,
-        })
+        self.text(place(by))
     }
 
     /// One of the texts, by its place among the fields.

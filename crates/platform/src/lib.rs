@@ -183,6 +183,12 @@ impl Client {
         self.core.options.sp_id.is_some() && self.corp_id().is_none()
     }
 
+    /// The ID of `enterprise`, which is one of [`Client::enterprises`]; `None` if there is only one, which needs no name.
+    #[must_use]
+    pub fn name_of(&self, enterprise: &Self) -> Option<String> {
+        enterprise.corp_id().filter(|_| self.is_provider()).map(str::to_owned)
+    }
+
     /// The client that acts for the administrator of this enterprise of the service provider (`appId:corpId::…`). It has a token of
     /// its own; key, connections and rate limits are shared.
     #[must_use]

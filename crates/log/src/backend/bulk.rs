@@ -30,8 +30,9 @@ impl BulkStatement {
         }
     }
 
-    /// For rows that are never updated, in a table without triggers, whose own `ON CONFLICT` would be overruled. After an error the connection is closed, so that nothing
-    /// needs to be kept for going back to the beginning of the statement alone: else SQLite copies each page before its first change.
+    /// For rows that are never updated, in a table without triggers, whose own `ON CONFLICT` would be overruled. After an error the
+    /// connection is closed, so that nothing needs to be kept for going back to the beginning of the statement alone: else SQLite
+    /// copies each page before its first change.
     pub fn or_rollback(mut self) -> Self {
         for sql in &mut self.sqlite {
             *sql = sql.replacen("INSERT INTO", "INSERT OR ROLLBACK INTO", 1);
